@@ -1,0 +1,72 @@
+"""Which failures does afdplan expect, and what may a caller catch?
+
+The tree::
+
+    AfdplanError                 every expected failure: one line, name - rule - value - remedy
+    ├── InvalidInputError        a value breaks a stated rule (also a ValueError)
+    │   ├── TraceError           a request trace cannot be read or breaks a rule
+    │   ├── LatencyModelError    a latency model cannot be read or breaks a rule
+    │   └── TimeUnitError        seconds were asked of an abstract time, or both were mixed
+    ├── UnsupportedError         two valid options that have no meaning together
+    ├── InsufficientDataError    a statistic would be untrustworthy; carries the estimate
+    └── InfeasibleError          no plan satisfies the limits (exit code 3)
+
+Anything else that escapes is a bug and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+__all__ = [
+    "AfdplanError",
+    "InfeasibleError",
+    "InsufficientDataError",
+    "InvalidInputError",
+    "LatencyModelError",
+    "TimeUnitError",
+    "TraceError",
+    "UnsupportedError",
+]
+
+
+class AfdplanError(Exception):
+    """Base of every failure that afdplan expects and explains in one line."""
+
+
+class InvalidInputError(AfdplanError, ValueError):
+    """A value breaks a stated rule."""
+
+
+class TraceError(InvalidInputError):
+    """A request trace cannot be read, or one of its rows breaks a rule."""
+
+
+class LatencyModelError(InvalidInputError):
+    """A latency model cannot be read, or one of its coefficients breaks a rule."""
+
+
+class TimeUnitError(InvalidInputError):
+    """Seconds were asked of an abstract time unit, or two time units were mixed."""
+
+
+class UnsupportedError(AfdplanError):
+    """Two options, each valid, that have no meaning together."""
+
+
+class InsufficientDataError(AfdplanError):
+    """A statistic would be untrustworthy; `estimate` carries what could be computed.
+
+    Attributes
+    ----------
+    estimate
+        The estimate that was refused, for whoever wants it all the same.
+    """
+
+    def __init__(self, message: str, estimate: Any = None) -> None:
+        super().__init__(message)
+        self.estimate = estimate
+
+
+class InfeasibleError(AfdplanError):
+    """No plan satisfies the stated limits."""

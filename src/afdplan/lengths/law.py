@@ -1,0 +1,293 @@
+"""What is the joint law of prompt and decode lengths, and what load does it put on a slot?
+
+A slot that always holds a request is in state (request, step) with a chance proportional to the
+time spent there (renewal-reward): longer outputs are seen more often. Hence for the load
+``y = P + i`` of a slot
+
+    pmf(y) = E[1{P <= y < P + D}] / E[D]
+
+A slot that cannot read more than `window` tokens holds ``min(y, window)``.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from afdplan.lengths.discrete import DiscreteLaw, parse_law
+from afdplan.lengths.token_load import SlotLoad, TokenLoad
+from afdplan.model.trace import Trace
+
+__all__ = ["EmpiricalLengths", "IndependentLengths", "LengthLaw", "StationaryRequests"]
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StationaryRequests:
+    """Requests as an observer finds them in slots: length-biased, at a uniform age.
+
+    Attributes
+    ----------
+    prompt_tokens, decode_tokens
+        P and D of each request [tokens], shape (n,).
+    age
+        Decode steps already done, 0 <= age < D [steps], shape (n,).
+    """
+
+    prompt_tokens: IntArray
+    decode_tokens: IntArray
+    age: IntArray
+
+
+class EmpiricalLengths:
+    """The joint law of a trace: each request equally likely, prompt and output kept together.
+
+    Parameters
+    ----------
+    trace
+        Requests; their order does not matter here.
+
+    Examples
+    --------
+    >>> law = EmpiricalLengths(Trace(prompt_tokens=[2, 4], decode_tokens=[1, 3]))
+    >>> law.token_load()  # the slot holds 2, 4, 5, 6 tokens a quarter of the time each
+    TokenLoad(mean=4.25, variance=2.1875)
+    """
+
+    def __init__(self, trace: Trace) -> None:
+        self.prompt_tokens: IntArray = trace.prompt_tokens
+        self.decode_tokens: IntArray = trace.decode_tokens
+        self.name = trace.source
+
+    @property
+    def mean_prompt_tokens(self) -> float:
+        """E[P] [tokens]."""
+        return int(self.prompt_tokens.sum()) / self.prompt_tokens.size
+
+    @property
+    def mean_decode_tokens(self) -> float:
+        """E[D] [tokens]."""
+        return int(self.decode_tokens.sum()) / self.decode_tokens.size
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether all requests are alike."""
+        return bool(np.ptp(self.prompt_tokens) == 0 and np.ptp(self.decode_tokens) == 0)
+
+    @property
+    def mean_squared_decode_tokens(self) -> float:
+        """E[D^2] [tokens^2]."""
+        return math.fsum(self.decode_tokens.astype(np.float64) ** 2) / self.decode_tokens.size
+
+    def token_load(self, window: int | None = None) -> TokenLoad:
+        """Return theta and nu^2 of a slot, as ratios of sums over requests.
+
+        Parameters
+        ----------
+        window
+            Most tokens that a layer reads of one request [tokens]; None reads all.
+
+        Notes
+        -----
+        Sums are exactly rounded, so that the order of requests changes no digit. Loads are
+        centred on the mean prompt before squaring: no cancellation for long prompts.
+        """
+        if window is not None and window < int((self.prompt_tokens + self.decode_tokens).max()) - 1:
+            return _moments(self.slot_load(window))
+        decode = self.decode_tokens.astype(np.float64)
+        centre = round(self.mean_prompt_tokens)
+        prompt = (self.prompt_tokens - centre).astype(np.float64)
+        total = math.fsum(decode)
+        first = math.fsum(decode * prompt + decode * (decode - 1) / 2) / total
+        second = (
+            math.fsum(
+                decode * prompt**2
+                + prompt * decode * (decode - 1)
+                + decode * (decode - 1) * (2 * decode - 1) / 6
+            )
+            / total
+        )
+        return TokenLoad(mean=centre + first, variance=max(second - first**2, 0.0))
+
+    def slot_load(self, window: int | None = None) -> SlotLoad:
+        """Return the whole stationary law of a slot's load, every integer kept."""
+        lowest = int(self.prompt_tokens.min())
+        starts = self.prompt_tokens - lowest
+        ends = starts + self.decode_tokens
+        size = int(ends.max())
+        change = np.bincount(starts, minlength=size + 1) - np.bincount(ends, minlength=size + 1)
+        weights = np.cumsum(change[:size]).astype(np.float64)
+        pmf = weights / float(int(self.decode_tokens.sum()))
+        if window is None:
+            moments = self.token_load()
+            return SlotLoad(lowest=float(lowest), spacing=1.0, probabilities=pmf, moments=moments)
+        return _windowed(lowest, pmf, window)
+
+    def survival(self) -> tuple[FloatArray, FloatArray]:
+        """Return ``P(D > i)`` and ``E[P 1{D > i}]`` for i = 0 .. max D - 1."""
+        size = int(self.decode_tokens.max())
+        count = self.decode_tokens.size
+        ended = np.bincount(self.decode_tokens, minlength=size + 1)[1:]
+        prompts = np.bincount(self.decode_tokens, weights=self.prompt_tokens, minlength=size + 1)[
+            1:
+        ]
+        alive = np.cumsum(ended[::-1])[::-1] / count
+        return alive, np.cumsum(prompts[::-1])[::-1] / count
+
+    def sample(self, generator: np.random.Generator, size: int) -> tuple[IntArray, IntArray]:
+        """Return `size` independent requests as (prompt_tokens, decode_tokens)."""
+        index = generator.integers(self.decode_tokens.size, size=size)
+        return self.prompt_tokens[index], self.decode_tokens[index]
+
+    def sample_stationary(self, generator: np.random.Generator, size: int) -> StationaryRequests:
+        """Return `size` requests as found in slots: one of all decode steps, uniformly."""
+        ends = np.cumsum(self.decode_tokens)
+        step = generator.integers(int(ends[-1]), size=size)
+        index = np.searchsorted(ends, step, side="right")
+        decode = self.decode_tokens[index]
+        return StationaryRequests(
+            prompt_tokens=self.prompt_tokens[index],
+            decode_tokens=decode,
+            age=step - (ends[index] - decode),
+        )
+
+
+class IndependentLengths:
+    """Prompt and decode lengths drawn independently of each other.
+
+    Parameters
+    ----------
+    prompt, decode
+        A `DiscreteLaw` or its text in the mini-language (`parse_law`).
+
+    Examples
+    --------
+    >>> law = IndependentLengths(prompt="geometric:100", decode="geometric:500")
+    >>> round(law.token_load().mean, 6)  # mean P + mean D - 1
+    599.0
+    """
+
+    def __init__(self, *, prompt: DiscreteLaw | str, decode: DiscreteLaw | str) -> None:
+        if not isinstance(prompt, DiscreteLaw):
+            prompt = parse_law(prompt, minimum=0, role="prompt")
+        if not isinstance(decode, DiscreteLaw):
+            decode = parse_law(decode, minimum=1, role="decode")
+        self.prompt = prompt
+        self.decode = decode
+        self.name = f"prompt {self.prompt.name}, decode {self.decode.name}"
+
+    @property
+    def mean_prompt_tokens(self) -> float:
+        """E[P] [tokens]."""
+        return self.prompt.mean
+
+    @property
+    def mean_decode_tokens(self) -> float:
+        """E[D] [tokens]."""
+        return self.decode.mean
+
+    @property
+    def mean_squared_decode_tokens(self) -> float:
+        """E[D^2] [tokens^2]."""
+        return self.decode.moment(2)
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether all requests are alike."""
+        return self.prompt.is_constant and self.decode.is_constant
+
+    def token_load(self, window: int | None = None) -> TokenLoad:
+        """Return theta and nu^2 of a slot; see `EmpiricalLengths.token_load`."""
+        if window is not None and window < self.prompt.highest + self.decode.highest - 1:
+            return _moments(self.slot_load(window))
+        age = self._age()
+        steps = np.arange(age.size, dtype=np.float64)
+        mean_age = float(age @ steps)
+        return TokenLoad(
+            mean=self.prompt.mean + mean_age,
+            variance=self.prompt.variance + float(age @ (steps - mean_age) ** 2),
+        )
+
+    def slot_load(self, window: int | None = None) -> SlotLoad:
+        """Return the whole stationary law of a slot's load: prompt law * age law."""
+        pmf = _convolve(self.prompt.probabilities, self._age())
+        if window is None:
+            return SlotLoad(
+                lowest=float(self.prompt.lowest),
+                spacing=1.0,
+                probabilities=pmf,
+                moments=self.token_load(),
+            )
+        return _windowed(self.prompt.lowest, pmf, window)
+
+    def survival(self) -> tuple[FloatArray, FloatArray]:
+        """Return ``P(D > i)`` and ``E[P 1{D > i}]`` for i = 0 .. max D - 1."""
+        alive = self.decode.survival()
+        return alive, alive * self.prompt.mean
+
+    def sample(self, generator: np.random.Generator, size: int) -> tuple[IntArray, IntArray]:
+        """Return `size` independent requests as (prompt_tokens, decode_tokens)."""
+        return self.prompt.sample(generator, size), self.decode.sample(generator, size)
+
+    def sample_stationary(self, generator: np.random.Generator, size: int) -> StationaryRequests:
+        """Return `size` requests as found in slots: length-biased, at a uniform age."""
+        biased = self.decode.support * self.decode.probabilities
+        law = DiscreteLaw(
+            lowest=self.decode.lowest, probabilities=biased / biased.sum(), name="length-biased"
+        )
+        decode = law.sample(generator, size)
+        age = np.floor(generator.random(size) * decode).astype(np.int64)
+        return StationaryRequests(
+            prompt_tokens=self.prompt.sample(generator, size),
+            decode_tokens=decode,
+            age=np.minimum(age, decode - 1),
+        )
+
+    def _age(self) -> FloatArray:
+        """Return the law of a slot's age, ``P(D > i) / E[D]``."""
+        survival = self.decode.survival()
+        return survival / survival.sum()
+
+
+LengthLaw = EmpiricalLengths | IndependentLengths
+
+
+def _convolve(left: FloatArray, right: FloatArray) -> FloatArray:
+    """Return the law of a sum; exact for small laws, by FFT (error 1e-16) for large ones."""
+    if min(left.size, right.size) <= 64:
+        direct: FloatArray = np.convolve(left, right)
+        return direct
+    from scipy.fft import irfft, next_fast_len, rfft
+
+    size = left.size + right.size - 1
+    fast = next_fast_len(size, real=True)
+    total = irfft(rfft(left, fast) * rfft(right, fast), fast)[:size]
+    total = np.maximum(total, 0.0)
+    result: FloatArray = total / total.sum()
+    return result
+
+
+def _windowed(lowest: int, pmf: FloatArray, window: int) -> SlotLoad:
+    """Return the law of min(load, window)."""
+    kept = max(min(window - lowest, pmf.size), 0)
+    pmf = np.append(pmf[:kept], pmf[kept:].sum()) if kept < pmf.size else pmf
+    lowest = min(lowest, window)
+    law = SlotLoad(
+        lowest=float(lowest),
+        spacing=1.0,
+        probabilities=pmf,
+        moments=TokenLoad(mean=0.0, variance=0.0),
+    )
+    return SlotLoad(
+        lowest=law.lowest, spacing=1.0, probabilities=law.probabilities, moments=_moments(law)
+    )
+
+
+def _moments(law: SlotLoad) -> TokenLoad:
+    mean = float(law.probabilities @ law.support)
+    return TokenLoad(mean=mean, variance=float(law.probabilities @ (law.support - mean) ** 2))

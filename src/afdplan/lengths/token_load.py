@@ -1,0 +1,135 @@
+"""How many KV tokens does one occupied slot hold, as a law and in its first two moments?"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from afdplan.model.checks import frozen_array
+
+__all__ = ["SlotLoad", "TokenLoad"]
+
+FloatArray = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenLoad:
+    """Mean and variance of the KV tokens of one slot in the long run.
+
+    Attributes
+    ----------
+    mean
+        theta [tokens].
+    variance
+        nu^2 [tokens^2].
+
+    References
+    ----------
+    arXiv:2601.21351, Eq. 4-6 (independent prompt, geometric output); the renewal-reward form
+    for any joint law is derived in docs/theory.md.
+
+    Examples
+    --------
+    >>> TokenLoad(mean=10.0, variance=4.0).std
+    2.0
+    """
+
+    mean: float
+    variance: float
+
+    @property
+    def std(self) -> float:
+        """Nu, the standard deviation [tokens]."""
+        return math.sqrt(self.variance)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class SlotLoad:
+    """The stationary law of one slot's KV tokens on an even grid.
+
+    Attributes
+    ----------
+    lowest
+        Load of the first grid point [tokens].
+    spacing
+        Distance of grid points [tokens]; 1 keeps every integer, more is binned.
+    probabilities
+        Chance of ``lowest + k spacing``, shape (n,); sums to 1.
+    moments
+        Exact mean and variance, before any binning.
+
+    Notes
+    -----
+    Binning splits each atom between its two neighbours so that the mean stays exact; the
+    variance grows by at most ``spacing^2 / 4`` per slot (`binning_variance` says by how much).
+    """
+
+    lowest: float
+    spacing: float
+    probabilities: FloatArray
+    moments: TokenLoad
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "probabilities", frozen_array(self.probabilities, np.float64))
+
+    @property
+    def support(self) -> FloatArray:
+        """All grid points, shape (n,) [tokens]."""
+        return self.lowest + self.spacing * np.arange(self.probabilities.size, dtype=np.float64)
+
+    @property
+    def highest(self) -> float:
+        """Load of the last grid point [tokens]."""
+        return self.lowest + self.spacing * (self.probabilities.size - 1)
+
+    @property
+    def binning_variance(self) -> float:
+        """What binning has added to the variance [tokens^2], >= 0."""
+        x = self.support - self.moments.mean
+        return max(float(self.probabilities @ x**2) - self.moments.variance, 0.0)
+
+    def binned(self, factor: int) -> SlotLoad:
+        """Return the law on a grid `factor` times as coarse, with the same mean.
+
+        Parameters
+        ----------
+        factor
+            Old grid points per new one, >= 1.
+
+        Examples
+        --------
+        >>> fine = SlotLoad(lowest=0.0, spacing=1.0, probabilities=np.array([0.5, 0.5]),
+        ...                 moments=TokenLoad(mean=0.5, variance=0.25))
+        >>> fine.binned(2).probabilities
+        array([0.75, 0.25])
+        """
+        if factor <= 1:
+            return self
+        size = self.probabilities.size
+        coarse_size = -(-(size - 1) // factor) + 1
+        padded = np.zeros(coarse_size * factor)
+        padded[:size] = self.probabilities
+        blocks = padded.reshape(coarse_size, factor)
+        to_upper = blocks @ (np.arange(factor) / factor)
+        coarse = blocks.sum(axis=1) - to_upper
+        coarse[1:] += to_upper[:-1]
+        return SlotLoad(
+            lowest=self.lowest,
+            spacing=self.spacing * factor,
+            probabilities=coarse,
+            moments=self.moments,
+        )
+
+    def stretched(self, factor: float) -> SlotLoad:
+        """Return the law of `factor` (> 0) times the load: the same shape, another mean."""
+        return SlotLoad(
+            lowest=self.lowest * factor,
+            spacing=self.spacing * factor,
+            probabilities=self.probabilities,
+            moments=TokenLoad(
+                mean=self.moments.mean * factor, variance=self.moments.variance * factor**2
+            ),
+        )

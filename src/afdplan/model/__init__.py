@@ -1,0 +1,1 @@
+"""The vocabulary: frozen values, checked once, without input or output."""

@@ -1,0 +1,73 @@
+"""How does a frozen value check its fields, with a message that names the mend?"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from afdplan.errors import InvalidInputError
+
+__all__ = ["check_choice", "check_count", "check_number", "frozen_array"]
+
+
+def check_count(
+    name: str,
+    value: Any,
+    minimum: int = 1,
+    maximum: int | None = None,
+    error: type[InvalidInputError] = InvalidInputError,
+) -> int:
+    """Return `value` as an int, or raise if it is no integer in [minimum, maximum]."""
+    rule = f"{name} must be an integer >= {minimum}"
+    if maximum is not None:
+        rule += f" and <= {maximum}"
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise error(f"{rule}, got {value!r}")
+    if value < minimum or (maximum is not None and value > maximum):
+        raise error(f"{rule}, got {value}")
+    return int(value)
+
+
+def check_number(
+    name: str,
+    value: Any,
+    minimum: float = 0.0,
+    strict: bool = False,
+    error: type[InvalidInputError] = InvalidInputError,
+) -> float:
+    """Return `value` as a finite float >= minimum (> minimum if `strict`), or raise."""
+    sign = ">" if strict else ">="
+    rule = f"{name} must be a finite number"
+    if minimum > -math.inf:
+        rule += f" {sign} {minimum:g}"
+    if isinstance(value, bool) or not isinstance(value, int | float | np.number):
+        raise error(f"{rule}, got {value!r}")
+    try:
+        number = float(value)
+    except (OverflowError, TypeError):
+        raise error(f"{rule}, got a number that is too large") from None
+    if not math.isfinite(number) or number < minimum or (strict and number == minimum):
+        raise error(f"{rule}, got {number:g}")
+    return number
+
+
+def check_choice(
+    name: str,
+    value: Any,
+    choices: tuple[str, ...],
+    error: type[InvalidInputError] = InvalidInputError,
+) -> str:
+    """Return `value` if it is one of `choices`, or raise naming them all."""
+    if value not in choices:
+        raise error(f"{name} must be one of {', '.join(choices)}, got {value!r}")
+    return str(value)
+
+
+def frozen_array(value: npt.ArrayLike, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+    """Return a read-only copy of `value` as an array of `dtype`."""
+    array = np.array(value, dtype=dtype, copy=True)
+    array.flags.writeable = False
+    return array

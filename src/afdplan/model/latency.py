@@ -1,0 +1,286 @@
+"""How long do the stages of one layer take: attention, transfer out, FFN, transfer back?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, get_args, overload
+
+import numpy as np
+import numpy.typing as npt
+
+from afdplan.errors import LatencyModelError
+from afdplan.model.checks import check_choice, check_count, check_number
+from afdplan.model.curve import Curve, LinearCurve, RooflineCurve, TabulatedCurve
+
+__all__ = [
+    "AttentionLayers",
+    "LatencyModel",
+    "LoadRange",
+    "TimeUnit",
+    "Transfer",
+    "TransferLoad",
+    "Validity",
+]
+
+TimeUnit = Literal["s", "abstract"]
+TransferLoad = Literal["worker", "aggregate"]
+FloatArray = npt.NDArray[np.float64]
+_CURVES = (LinearCurve, RooflineCurve, TabulatedCurve)
+
+
+def _check_curve(name: str, value: Any) -> None:
+    if not isinstance(value, _CURVES):
+        raise LatencyModelError(
+            f"{name} must be a LinearCurve, RooflineCurve or TabulatedCurve, "
+            f"got {type(value).__name__}"
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttentionLayers:
+    """The attention layers of one kind: how many, how long each takes, how far back each reads.
+
+    One such layer takes ``curve(T) + time_per_request * B``, with T the sum over the B requests
+    of a worker's microbatch of ``min(P + i, context_window)``.
+
+    Attributes
+    ----------
+    curve
+        Time against KV tokens read by one worker in one microbatch [time; tokens].
+    layers
+        Number of layers of this kind, >= 1.
+    time_per_request
+        Extra time per request of the microbatch (projections, launch) [time/request], >= 0.
+    context_window
+        Most tokens of one request that a layer reads (sliding window, top-k) [tokens], >= 1;
+        None reads the whole context.
+    """
+
+    curve: Curve
+    layers: int = 1
+    time_per_request: float = 0.0
+    context_window: int | None = None
+
+    def __post_init__(self) -> None:
+        _check_curve("attention curve", self.curve)
+        object.__setattr__(
+            self, "layers", check_count("layers", self.layers, 1, 10_000, LatencyModelError)
+        )
+        object.__setattr__(
+            self,
+            "time_per_request",
+            check_number("time_per_request", self.time_per_request, error=LatencyModelError),
+        )
+        if self.context_window is not None:
+            window = check_count("context_window", self.context_window, error=LatencyModelError)
+            object.__setattr__(self, "context_window", window)
+
+    @overload
+    def time(self, kv_tokens: float, requests: int) -> float: ...
+    @overload
+    def time(self, kv_tokens: npt.NDArray[Any], requests: int) -> FloatArray: ...
+    def time(self, kv_tokens: float | npt.NDArray[Any], requests: int) -> float | FloatArray:
+        """Return t_A, the time of one layer for `kv_tokens` in `requests` requests."""
+        return self.curve(kv_tokens) + self.time_per_request * requests
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transfer:
+    """One direction of the link between attention and FFN.
+
+    Attributes
+    ----------
+    curve
+        Time against tokens [time; tokens].
+    load
+        Whose tokens: ``worker``, the B tokens that one attention worker sends (or gets back), or
+        ``aggregate``, the ``n = A B / F`` tokens that one FFN worker receives (or returns).
+    """
+
+    curve: Curve
+    load: TransferLoad = "worker"
+
+    def __post_init__(self) -> None:
+        _check_curve("transfer curve", self.curve)
+        check_choice("transfer load", self.load, get_args(TransferLoad), LatencyModelError)
+
+    def time(self, batch_size: float, ffn_tokens: float) -> float:
+        """Return the time for `batch_size` tokens per worker, `ffn_tokens` per FFN worker."""
+        return self.curve(float(batch_size if self.load == "worker" else ffn_tokens))
+
+
+LoadRange = tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Validity:
+    """The loads at which a latency model was measured; None says nothing.
+
+    Attributes
+    ----------
+    attention_tokens
+        KV tokens of one worker and microbatch, (low, high) [tokens].
+    ffn_tokens
+        Tokens of one FFN worker and microbatch, (low, high) [tokens].
+    batch_size
+        Requests of one attention worker and microbatch, (low, high) [requests].
+    """
+
+    attention_tokens: LoadRange | None = None
+    ffn_tokens: LoadRange | None = None
+    batch_size: LoadRange | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("attention_tokens", "ffn_tokens", "batch_size"):
+            bounds = getattr(self, name)
+            if bounds is None:
+                continue
+            if not isinstance(bounds, tuple | list) or len(bounds) != 2:
+                raise LatencyModelError(
+                    f"validity {name} must be two numbers [low, high], got {bounds!r}"
+                )
+            low, high = (
+                check_number(f"validity {name}", b, error=LatencyModelError) for b in bounds
+            )
+            if low > high:
+                raise LatencyModelError(
+                    f"validity {name} must be [low, high] with low <= high, got [{low:g}, {high:g}]"
+                )
+            object.__setattr__(self, name, (low, high))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LatencyModel:
+    """Times of all stages of one decode step, per layer and microbatch.
+
+    Attributes
+    ----------
+    name
+        What is modelled, for people.
+    time_unit
+        ``s`` for seconds, ``abstract`` for a unit that nobody published.
+    attention
+        t_A: the kinds of attention layers; their `layers` add up to L, the round trips per step.
+    ffn
+        t_F: time of one layer on one FFN worker against its n tokens [time; tokens].
+    send, receive
+        c_out (attention to FFN) and c_back (FFN to attention).
+    step_overhead
+        Sampling and scheduling, once per output step [time], >= 0.
+    tokens_per_step
+        Mean tokens that a request gains per step, >= 1 (above 1 with multi-token prediction).
+    drain
+        Whether the pipeline empties between output steps.
+    validity
+        Loads at which the curves were measured.
+    source
+        Where the numbers come from.
+    assumptions
+        Inputs that were assumed, not measured, one sentence each.
+
+    Raises
+    ------
+    LatencyModelError
+        If a value is out of its domain.
+
+    Examples
+    --------
+    >>> model = LatencyModel.linear(
+    ...     attention=(0.00165, 50.0), ffn=(0.083, 100.0), transfer=(0.022, 20.0))
+    >>> model.layers, model.ffn(1000)
+    (1, 183.0)
+    """
+
+    name: str
+    time_unit: TimeUnit
+    attention: tuple[AttentionLayers, ...]
+    ffn: Curve
+    send: Transfer
+    receive: Transfer
+    step_overhead: float = 0.0
+    tokens_per_step: float = 1.0
+    drain: bool = False
+    validity: Validity = field(default_factory=Validity)
+    source: str = ""
+    assumptions: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        error = LatencyModelError
+        check_choice("time_unit", self.time_unit, get_args(TimeUnit), error)
+        object.__setattr__(self, "attention", tuple(self.attention))
+        if not self.attention or not all(isinstance(a, AttentionLayers) for a in self.attention):
+            raise error("attention must be one or more AttentionLayers")
+        _check_curve("ffn", self.ffn)
+        for name in ("send", "receive"):
+            if not isinstance(getattr(self, name), Transfer):
+                raise error(f"{name} must be a Transfer")
+        overhead = check_number("step_overhead", self.step_overhead, error=error)
+        object.__setattr__(self, "step_overhead", overhead)
+        tokens = check_number("tokens_per_step", self.tokens_per_step, 1.0, error=error)
+        object.__setattr__(self, "tokens_per_step", tokens)
+        if self.drain and self.layers == 1:
+            raise error("drain needs per-layer times: give the number of layers, or drain = false")
+        object.__setattr__(self, "assumptions", tuple(self.assumptions))
+
+    @property
+    def layers(self) -> int:
+        """L, the attention-FFN round trips of one output step."""
+        return sum(kind.layers for kind in self.attention)
+
+    @classmethod
+    def linear(
+        cls,
+        *,
+        attention: tuple[float, float],
+        ffn: tuple[float, float],
+        transfer: tuple[float, float] = (0.0, 0.0),
+        layers: int = 1,
+        time_unit: TimeUnit = "abstract",
+        name: str = "linear",
+        **others: Any,
+    ) -> LatencyModel:
+        """Return a model of straight lines, each given as (slope, intercept).
+
+        Parameters
+        ----------
+        attention
+            (alpha_A, beta_A) [time/token, time].
+        ffn
+            (alpha_F, beta_F) [time/token, time].
+        transfer
+            (alpha_C, beta_C) of each direction, against one worker's tokens [time/token, time].
+        layers, time_unit, name, **others
+            As the attributes of the class.
+        """
+
+        def line(coefficients: tuple[float, float]) -> LinearCurve:
+            return LinearCurve(slope=coefficients[0], intercept=coefficients[1])
+
+        return cls(
+            name=name,
+            time_unit=time_unit,
+            attention=(AttentionLayers(curve=line(attention), layers=layers),),
+            ffn=line(ffn),
+            send=Transfer(curve=line(transfer)),
+            receive=Transfer(curve=line(transfer)),
+            **others,
+        )
+
+    def scaled(self, factor: float) -> LatencyModel:
+        """Return the model with every time multiplied by `factor` (> 0)."""
+        factor = check_number("factor", factor, strict=True, error=LatencyModelError)
+        return replace(
+            self,
+            attention=tuple(
+                replace(
+                    kind,
+                    curve=kind.curve.scaled(factor),
+                    time_per_request=kind.time_per_request * factor,
+                )
+                for kind in self.attention
+            ),
+            ffn=self.ffn.scaled(factor),
+            send=replace(self.send, curve=self.send.curve.scaled(factor)),
+            receive=replace(self.receive, curve=self.receive.curve.scaled(factor)),
+            step_overhead=self.step_overhead * factor,
+        )

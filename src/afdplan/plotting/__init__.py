@@ -1,0 +1,1 @@
+"""Pure figure data, and the thin drawing of it."""

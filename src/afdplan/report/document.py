@@ -1,0 +1,62 @@
+"""What does every command print for machines?"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+import afdplan
+from afdplan.model.latency import TimeUnit
+
+__all__ = ["SCHEMA_VERSION", "document", "to_json"]
+
+SCHEMA_VERSION = 1
+
+
+def document(
+    *,
+    time_unit: TimeUnit,
+    inputs: Mapping[str, Any],
+    warnings: Sequence[str],
+    answer: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Return the JSON document of a command: the common head, then its answer.
+
+    Parameters
+    ----------
+    time_unit
+        Unit of every time in the answer, ``s`` or ``abstract``.
+    inputs
+        What was asked, with every default resolved.
+    warnings
+        One sentence each.
+    answer
+        The names that the command's contract promises.
+    """
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "afdplan_version": afdplan.__version__,
+        "time_unit": time_unit,
+        "inputs": dict(inputs),
+        "warnings": list(warnings),
+        **answer,
+    }
+
+
+def to_json(value: Any) -> str:
+    """Return `value` as indented JSON; dataclasses become objects, NaN is refused."""
+    return json.dumps(value, indent=2, allow_nan=False, default=_plain, ensure_ascii=False)
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"no JSON form for {type(value).__name__}")

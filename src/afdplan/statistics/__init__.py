@@ -1,0 +1,1 @@
+"""Output analysis that knows nothing of attention or FFN."""

@@ -1,0 +1,1 @@
+"""One file per result; each cites its equation. Knows nothing of the simulator."""

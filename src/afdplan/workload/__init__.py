@@ -1,0 +1,1 @@
+"""From a trace to the statistics that a bundle feels."""
