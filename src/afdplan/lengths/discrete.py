@@ -89,7 +89,8 @@ class DiscreteLaw:
         draws = generator.random(size) * cumulative[-1]
         index = np.searchsorted(cumulative, draws, side="right")
         index = np.minimum(index, self.probabilities.size - 1)
-        return (index + self.lowest).astype(np.int64, copy=False)
+        lengths: npt.NDArray[np.int64] = index + self.lowest
+        return lengths
 
 
 def parse_law(text: str, minimum: int = 1, role: str = "length") -> DiscreteLaw:

@@ -251,7 +251,8 @@ class IndependentLengths:
     def _age(self) -> FloatArray:
         """Return the law of a slot's age, ``P(D > i) / E[D]``."""
         survival = self.decode.survival()
-        return survival / survival.sum()
+        age: FloatArray = survival / survival.sum()
+        return age
 
 
 LengthLaw = EmpiricalLengths | IndependentLengths
@@ -262,11 +263,9 @@ def _convolve(left: FloatArray, right: FloatArray) -> FloatArray:
     if min(left.size, right.size) <= 64:
         direct: FloatArray = np.convolve(left, right)
         return direct
-    from scipy.fft import irfft, next_fast_len, rfft
-
     size = left.size + right.size - 1
-    fast = next_fast_len(size, real=True)
-    total = irfft(rfft(left, fast) * rfft(right, fast), fast)[:size]
+    fast = 1 << (size - 1).bit_length()
+    total = np.fft.irfft(np.fft.rfft(left, fast) * np.fft.rfft(right, fast), fast)[:size]
     total = np.maximum(total, 0.0)
     result: FloatArray = total / total.sum()
     return result

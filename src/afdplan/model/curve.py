@@ -197,7 +197,8 @@ class TabulatedCurve:
             if bad.any():
                 at = int(np.argmax(bad))
                 raise LatencyModelError(
-                    f"{name} of a table must be finite numbers >= 0, got {values[at]:g} at entry {at + 1}"
+                    f"{name} of a table must be finite numbers >= 0, "
+                    f"got {values[at]:g} at entry {at + 1}"
                 )
         if (np.diff(loads) <= 0).any():
             at = int(np.argmax(np.diff(loads) <= 0))
