@@ -619,9 +619,9 @@ def _end_step(t: Any, n: Any, x: Any, r: Any, v: Any, g: Any, u: Any) -> None:
             heaviest = max(heaviest, n[t.loads + c])
         g[row + 4] = active
         g[row + 5], g[row + 6] = total / t.denominator, heaviest / t.denominator
-        g[row + 7] = n[ix.RETURNED]
+        g[row + 7] = 0.0
         if t.open:
-            g[row + 7] += n[ix.ARRIVED] - n[ix.HEAD]
+            g[row + 7] = n[ix.ARRIVED] - n[ix.HEAD] + n[ix.RETURNED]
     n[ix.ACTIVE_SUM] += active
     n[ix.UNITS] += t.numerator * active
     x[ix.ACTIVE_AREA] += active * step_time
