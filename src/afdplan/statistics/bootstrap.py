@@ -65,7 +65,10 @@ class RatioBootstrap:
 
     def entries_needed(self, relative_half_width: float) -> float:
         """Return how many such entries an interval of that relative half-width would take."""
-        return self.entries * (self.estimate.relative_half_width / relative_half_width) ** 2
+        half_width = (self.estimate.high - self.estimate.low) / 2
+        if half_width == 0.0:
+            return 1.0
+        return self.entries * (half_width / (relative_half_width * abs(self.estimate.value))) ** 2
 
 
 def bootstrap_ratio(

@@ -50,8 +50,7 @@ class GeometricShortcut:
     std_token_load
         ``sqrt(Var(P) + E[D] (E[D] - 1))`` [tokens].
     mean_error_fraction, variance_error_fraction
-        Shortcut over truth, minus one, of the mean and of the variance of the token load; an
-        error of the variance is infinite if loads do not vary at all.
+        Shortcut over truth, minus one, of the mean and of the variance of the token load.
     """
 
     variation: float
@@ -121,6 +120,5 @@ def geometric_shortcut(law: LengthLaw, load: TokenLoad) -> GeometricShortcut:
 
 
 def _error(found: float, truth: float) -> float:
-    if truth == 0.0:
-        return 0.0 if found == 0.0 else math.inf
-    return found / truth - 1
+    # Both vanish together: an output of one token and a constant (or no) prompt.
+    return found / truth - 1 if truth else 0.0
