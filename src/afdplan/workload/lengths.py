@@ -30,6 +30,9 @@ class LengthSummary:
         Smallest and largest [tokens].
     quantiles
         Percentage to length: the smallest length that so many per cent do not exceed [tokens].
+    shape
+        Density on a logarithmic axis from the 1 % to the 99 % quantile, in at most 16 even bins
+        of whole tokens; what lies beyond is left out. For small pictures.
     """
 
     mean: float
@@ -37,6 +40,7 @@ class LengthSummary:
     minimum: int
     maximum: int
     quantiles: dict[int, int]
+    shape: tuple[float, ...]
 
     @property
     def variation(self) -> float:
@@ -60,6 +64,7 @@ class LengthSummary:
             minimum=int(lengths.min()),
             maximum=int(lengths.max()),
             quantiles={q: int(value) for q, value in zip(QUANTILES, found, strict=True)},
+            shape=_shape(*np.unique(lengths, return_counts=True), found[0], found[-1]),
         )
 
     @classmethod
@@ -74,6 +79,7 @@ class LengthSummary:
             minimum=law.lowest,
             maximum=law.highest,
             quantiles={q: int(value) for q, value in zip(QUANTILES, found, strict=True)},
+            shape=_shape(law.support, law.probabilities, found[0], found[-1]),
         )
 
 
@@ -108,3 +114,12 @@ def _ranks(values: npt.ArrayLike) -> FloatArray:
     last = np.cumsum(counts)
     ranks: FloatArray = (last - (counts - 1) / 2)[inverse]
     return ranks
+
+
+def _shape(
+    values: FloatArray, weights: FloatArray, low: float, high: float
+) -> tuple[float, ...]:
+    edges = np.unique(np.floor(np.geomspace(max(low, 1.0), max(high, 1.0) + 1, 17))) - 0.5
+    counts, _ = np.histogram(values, bins=edges, weights=weights)
+    density = counts / np.diff(np.log(edges))
+    return tuple((density / density.max()).tolist()) if density.max() > 0 else ()
