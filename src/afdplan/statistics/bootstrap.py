@@ -210,7 +210,8 @@ def sum_by_cluster(clusters: npt.ArrayLike, *values: FloatArray) -> tuple[FloatA
     rank = np.empty(first.size, dtype=np.int64)
     rank[np.argsort(first)] = np.arange(first.size)
     place = rank[inverse]
-    return tuple(np.bincount(place, weights=v, minlength=first.size) for v in values)
+    sums = (np.bincount(place, weights=v, minlength=first.size) for v in values)
+    return tuple(s.astype(np.float64) for s in sums)
 
 
 def _standard_error(residuals: FloatArray, total: float) -> float:

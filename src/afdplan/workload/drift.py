@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 
@@ -100,7 +101,7 @@ def describe_drift(trace: Trace, overall: Estimate, by_time: bool, seed: int = 0
     edges = _edges(trace, by_time)
     windows: list[LoadWindow] = []
     errors: list[float] = []
-    for index, (first, last) in enumerate(zip(edges[:-1], edges[1:], strict=True)):
+    for index, (first, last) in enumerate(itertools.pairwise(edges)):
         found = _window_load(trace, first, last, overall.confidence, seed + index)
         start, end = float(first), float(last)
         if by_time and trace.arrival_times is not None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from afdplan.lengths.law import EmpiricalLengths, IndependentLengths, LengthLaw
+from afdplan.lengths.law import EmpiricalLengths, LengthLaw
 from afdplan.lengths.token_load import TokenLoad
 
 __all__ = ["GeometricShortcut", "TokenLoadSplit", "geometric_shortcut", "split_token_load"]

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from afdplan.workload.arrivals import Arrivals
-    from afdplan.workload.description import WorkloadReport
+    from afdplan.workload.description import LawReport, WorkloadReport
 
-__all__ = ["workload_warnings"]
+__all__ = ["law_warnings", "rounded_count", "workload_warnings"]
 
 LARGE_LOAD_FRACTION = 0.01
 WANTED_HALF_WIDTH = 0.01
@@ -21,14 +21,18 @@ HISTORY_FRACTION = 0.5
 
 def workload_warnings(report: WorkloadReport) -> tuple[str, ...]:
     """Return the warnings of a report, each with its evidence and what to do about it."""
-    return tuple(
-        [
-            *_about_precision(report),
-            *_about_drift(report),
-            *_about_lengths(report),
-            *_about_arrivals(report.arrivals),
-        ]
+    return (
+        *_about_precision(report),
+        *_about_drift(report),
+        *_about_prefixes(report),
+        *_about_constant_outputs(report),
+        *_about_arrivals(report.arrivals),
     )
+
+
+def law_warnings(report: LawReport) -> tuple[str, ...]:
+    """Return the warnings of laws of the mini-language."""
+    return tuple(_about_constant_outputs(report))
 
 
 def _about_precision(report: WorkloadReport) -> Iterator[str]:
@@ -40,8 +44,8 @@ def _about_precision(report: WorkloadReport) -> Iterator[str]:
             f"load; without it the mean token load is {largest.token_load_without:,.0f}, not "
             f"{load.value:,.0f}: check that it is real, and cap lengths as your service does."
         )
-    units = "sessions" if report.sessions and precision.units == report.sessions.count else (
-        "requests"
+    units = (
+        "sessions" if report.sessions and precision.units == report.sessions.count else ("requests")
     )
     if precision.units < FEWEST_UNITS:
         yield (
@@ -53,7 +57,7 @@ def _about_precision(report: WorkloadReport) -> Iterator[str]:
         yield (
             f"{report.requests:,} requests give the mean token load to +/- {half:.1%} only, since "
             f"they tell no more than {precision.effective_requests:,.0f} independent ones; "
-            f"+/- 1 % would take about {_rounded(precision.requests_for_one_percent)} such "
+            f"+/- 1 % would take about {rounded_count(precision.requests_for_one_percent)} such "
             "requests: use a longer trace, or plan for the whole interval."
         )
 
@@ -70,7 +74,7 @@ def _about_drift(report: WorkloadReport) -> Iterator[str]:
         )
 
 
-def _about_lengths(report: WorkloadReport) -> Iterator[str]:
+def _about_prefixes(report: WorkloadReport) -> Iterator[str]:
     noted = [note for note in report.notes if "cache" in note.lower()]
     sessions = report.sessions
     if noted or (sessions is not None and sessions.history_fraction > HISTORY_FRACTION):
@@ -85,6 +89,9 @@ def _about_lengths(report: WorkloadReport) -> Iterator[str]:
             "reads the whole context, but do not take prompt tokens for prefill work, and if "
             "slots share prefixes in memory, fewer tokens are stored than read."
         )
+
+
+def _about_constant_outputs(report: WorkloadReport | LawReport) -> Iterator[str]:
     if report.decode.minimum == report.decode.maximum > 1:
         yield (
             f"every output has {report.decode.maximum:,} tokens: slots that start together stay "
@@ -114,7 +121,13 @@ def _about_arrivals(arrivals: Arrivals | None) -> Iterator[str]:
         )
 
 
-def _rounded(count: int) -> str:
-    """Return a count to two digits, as befits an extrapolation."""
+def rounded_count(count: int) -> str:
+    """Return a count to two digits, as befits an extrapolation.
+
+    Examples
+    --------
+    >>> rounded_count(202_684)
+    '200,000'
+    """
     scale = 10 ** max(len(str(count)) - 2, 0)
     return f"{round(count / scale) * scale:,}"
