@@ -189,7 +189,7 @@ def _interval(report: WorkloadReport | LawReport) -> str:
     half = load.relative_half_width
     return (
         f"{_count(load.low)} to {_count(load.high)} with {100 * load.confidence:.4g} % confidence "
-        f"(+/- {half:.1%})"
+        f"(+/- {100 * half:.1f} %)"
     )
 
 
@@ -205,19 +205,20 @@ def _headline(report: WorkloadReport) -> str:
 def _length_table(report: WorkloadReport | LawReport, unicode: bool) -> Table:
     from rich import box
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False, show_edge=False)
     table.add_column("tokens", style="cyan", no_wrap=True)
     for name in ("mean", *(f"p{q}" for q in _SHOWN_QUANTILES), "max"):
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("shape (log)", no_wrap=True)
+    table.add_column("shape (log)")  # the one that gives way in a narrow terminal
     for name, summary in (("prompt", report.prompt), ("output", report.decode)):
         table.add_row(
             name,
             _count(summary.mean),
             *(f"{summary.quantiles[q]:,}" for q in _SHOWN_QUANTILES),
             f"{summary.maximum:,}",
-            spark(summary.shape, unicode),
+            Text(spark(summary.shape, unicode), no_wrap=True, overflow="crop"),
         )
     return table
 
@@ -240,15 +241,16 @@ def _split_table(report: WorkloadReport | LawReport, unicode: bool) -> Table:
         share = value / total if total else 0.0
         sign = "" if value >= 0 else "-"
         bar = ("█" if unicode else "#") * min(round(abs(share) * 20), 40)
-        table.add_row(name, f"{sign}{_count(abs(value))}", f"{share:.1%}", sign + bar)
+        table.add_row(name, f"{sign}{_count(abs(value))}", f"{100 * share:.1f} %", sign + bar)
     return table
 
 
 def _geometric(report: WorkloadReport | LawReport) -> str:
     found = report.geometric
     return (
-        f"would say mean {_count(found.mean_token_load)} ({found.mean_error_fraction:+.1%}), "
-        f"std {_count(found.std_token_load)} (variance {found.variance_error_fraction:+.1%}); "
+        f"would say mean {_count(found.mean_token_load)} "
+        f"({100 * found.mean_error_fraction:+.1f} %), std {_count(found.std_token_load)} "
+        f"(variance {100 * found.variance_error_fraction:+.1f} %); "
         f"outputs vary by {found.variation:.2f} of their mean, geometric ones by "
         f"{found.geometric_variation:.2f}"
     )
@@ -278,8 +280,8 @@ def _drift(drift: Drift, unicode: bool) -> str:
         else f"{sum(w.requests for w in drift.windows) / len(values):,.0f} requests"
     )
     return (
-        f"{spark(values, unicode, floor=None)}  {_count(min(values))} to {_count(max(values))} over "
-        f"{len(values)} windows of about {unit}; std beyond noise {_count(drift.std)} "
+        f"{spark(values, unicode, floor=None)}  {_count(min(values))} to {_count(max(values))} "
+        f"over {len(values)} windows of about {unit}; std beyond noise {_count(drift.std)} "
         f"(chance of such differences {chance})"
     )
 
@@ -287,7 +289,7 @@ def _drift(drift: Drift, unicode: bool) -> str:
 def _largest(report: WorkloadReport) -> str:
     found = report.largest
     return (
-        f"{found.load_fraction:.2%} of the total load: number {found.request:,}, prompt "
+        f"{100 * found.load_fraction:.2f} % of the total load: number {found.request:,}, prompt "
         f"{found.prompt_tokens:,}, output {found.decode_tokens:,}"
     )
 

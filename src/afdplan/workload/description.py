@@ -24,8 +24,8 @@ from afdplan.workload.split import (
 
 __all__ = ["LawReport", "Precision", "WorkloadReport", "describe_law", "describe_workload"]
 
-DISTRUSTED_EQUAL_FRACTION = 0.9
-"""Above this share of equal times, windows of time say little and requests are counted."""
+FEWEST_DISTINCT_TIMES = 100
+"""With fewer, times cut no sensible windows, and requests are counted instead."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,7 +183,7 @@ def describe_workload(trace: Trace, confidence: float = 0.95, seed: int = 0) -> 
         arrivals is not None
         and arrivals.duration > 0
         and not arrivals.is_evenly_spaced
-        and arrivals.equal_fraction < DISTRUSTED_EQUAL_FRACTION
+        and (1 - arrivals.equal_fraction) * trace.requests >= FEWEST_DISTINCT_TIMES
     )
     return WorkloadReport(
         source=trace.source,

@@ -40,9 +40,9 @@ def _about_precision(report: WorkloadReport) -> Iterator[str]:
     if largest.load_fraction > LARGE_LOAD_FRACTION:
         yield (
             f"request {largest.request:,} (prompt {largest.prompt_tokens:,}, output "
-            f"{largest.decode_tokens:,}) alone carries {largest.load_fraction:.1%} of the total "
-            f"load; without it the mean token load is {largest.token_load_without:,.0f}, not "
-            f"{load.value:,.0f}: check that it is real, and cap lengths as your service does."
+            f"{largest.decode_tokens:,}) alone carries {100 * largest.load_fraction:.1f} % of the "
+            f"total load; without it the mean token load is {largest.token_load_without:,.0f}, "
+            f"not {load.value:,.0f}: check that it is real, and cap lengths as your service does."
         )
     units = (
         "sessions" if report.sessions and precision.units == report.sessions.count else ("requests")
@@ -55,8 +55,8 @@ def _about_precision(report: WorkloadReport) -> Iterator[str]:
     if load.high - load.low > 2 * WANTED_HALF_WIDTH * load.value:
         half = (load.high - load.low) / 2 / load.value
         yield (
-            f"{report.requests:,} requests give the mean token load to +/- {half:.1%} only, since "
-            f"they tell no more than {precision.effective_requests:,.0f} independent ones; "
+            f"{report.requests:,} requests give the mean token load to +/- {100 * half:.1f} % only, "
+            f"since they tell no more than {precision.effective_requests:,.0f} independent ones; "
             f"+/- 1 % would take about {rounded_count(precision.requests_for_one_percent)} such "
             "requests: use a longer trace, or plan for the whole interval."
         )
@@ -81,8 +81,8 @@ def _about_prefixes(report: WorkloadReport) -> Iterator[str]:
         evidence = (
             noted[0].rstrip(".")
             if noted or sessions is None
-            else f"in {sessions.history_fraction:.0%} of follow-up requests the prompt repeats the "
-            "session so far"
+            else f"in {100 * sessions.history_fraction:.0f} % of follow-up requests the prompt "
+            "repeats the session so far"
         )
         yield (
             f"prompts include cached prefixes ({evidence}): right for decode, whose attention "
@@ -115,8 +115,8 @@ def _about_arrivals(arrivals: Arrivals | None) -> Iterator[str]:
         )
     elif arrivals.duration == 0 or arrivals.equal_fraction > MANY_EQUAL_FRACTION:
         yield (
-            f"{arrivals.equal_fraction:.0%} of requests arrive at the very time of the one before: "
-            "the clock of the file is coarse or requests were sent in batches, so bursts shorter "
+            f"{100 * arrivals.equal_fraction:.0f} % of requests arrive at the very time of the one "
+            "before: the clock of the file is coarse or requests were sent in batches, so bursts shorter "
             "than its step are unknown."
         )
 
