@@ -69,6 +69,7 @@ def split_token_load(law: LengthLaw) -> TokenLoadSplit:
 
     Examples
     --------
+    >>> from afdplan.lengths.law import IndependentLengths
     >>> split = split_token_load(IndependentLengths(prompt="100", decode="geometric:500"))
     >>> round(split.growth, 6), split.dependence
     (499.0, 0.0)
@@ -95,6 +96,7 @@ def geometric_shortcut(law: LengthLaw, load: TokenLoad) -> GeometricShortcut:
 
     Examples
     --------
+    >>> from afdplan.lengths.law import IndependentLengths
     >>> law = IndependentLengths(prompt="100", decode="500")
     >>> shortcut = geometric_shortcut(law, law.token_load())
     >>> round(shortcut.mean_error_fraction, 3)  # 599 instead of 349.5
