@@ -226,7 +226,9 @@ def _draw_drift(axes: Axes, report: WorkloadReport, data: DriftData) -> None:
         label=f"window, {load.confidence:.0%}",
     )
     axes.set_xlabel(
-        "request number" if data.unit == "requests" else f"time since the first arrival [{data.unit}]"
+        "request number"
+        if data.unit == "requests"
+        else f"time since the first arrival [{data.unit}]"
     )
     axes.set_ylabel("mean token load [tokens]")
     axes.set_ylim(bottom=0)

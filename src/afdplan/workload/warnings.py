@@ -40,8 +40,8 @@ def _about_precision(report: WorkloadReport) -> Iterator[str]:
             f"load; without it the mean token load is {largest.token_load_without:,.0f}, not "
             f"{load.value:,.0f}: check that it is real, and cap lengths as your service does."
         )
-    units = "sessions" if report.sessions and precision.units == report.sessions.count else (
-        "requests"
+    units = (
+        "sessions" if report.sessions and precision.units == report.sessions.count else ("requests")
     )
     if precision.units < FEWEST_UNITS:
         yield (
