@@ -18,7 +18,15 @@ from afdplan.cli.options import (
 __all__ = ["command"]
 
 
-@click.command("ratio")
+EXAMPLES = """\b
+Examples:
+  afdplan ratio --trace requests.csv --latency model.toml --batch-size 256
+  afdplan ratio --prompt geometric:100 --decode geometric:500 \\
+      --latency deepseek-v3-ascend-910c --batch-size 256
+"""
+
+
+@click.command("ratio", epilog=EXAMPLES)
 @workload_options
 @latency_option
 @batch_options
@@ -78,13 +86,7 @@ def command(
     plot: str | None,
     as_json: bool,
 ) -> None:
-    r"""Find the number of attention workers per bundle that yields the most tokens per cost.
-
-    \b
-    afdplan ratio --trace requests.csv --latency model.toml --batch-size 256
-    afdplan ratio --prompt geometric:100 --decode geometric:500 \
-        --latency deepseek-v3-ascend-910c --batch-size 256
-    """
+    """Find the number of attention workers per bundle that yields the most tokens per cost."""
     size = resolve_batch_size(batch_size, requests_per_worker, microbatches, overlap)
     if plot is not None:
         from afdplan.plotting.picture import check_picture_name

@@ -129,5 +129,5 @@ def _draw_idle(axes: Axes, answer: RatioRecommendation, data: RatioCurveData) ->
     axes.set_xlim(0.5, workers[-1] + 0.5)
     axes.set_ylabel("idle [%]")
     axes.set_xlabel(f"attention workers A, for {answer.bundle.ffn_workers} FFN worker(s)")
-    axes.legend(loc="center right", frameon=False, fontsize=9)
+    axes.legend(loc="upper right", ncols=2, frameon=False, fontsize=9)
     axes.spines[["top", "right"]].set_visible(False)
