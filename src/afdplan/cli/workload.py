@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
+NARROWEST = 80
+"""Columns that the text is never squeezed below."""
+
 
 @click.command("workload")
 @click.argument("trace_file", metavar="[TRACE]", required=False)
@@ -79,6 +82,8 @@ def command(
     from afdplan.report.workload import render_workload
 
     console = Console(file=sys.stdout, highlight=False, markup=False, emoji=False)
+    # Tables cut off in a narrow window would hide digits: let the window wrap the lines instead.
+    console.width = max(console.width, NARROWEST)
     can_draw = console.encoding.lower().startswith("utf")
     console.print(render_workload(report, can_draw))
 

@@ -245,6 +245,7 @@ def _draw_joint(axes: Axes, report: WorkloadReport, data: JointData) -> None:
         shown.T,
         norm=LogNorm(vmin=1, vmax=max(float(data.counts.max()), 2.0)),
         cmap="viridis",
+        rasterized=True,
     )
     axes.figure.colorbar(mesh, ax=axes, label="requests")
     axes.set_xscale("log")

@@ -55,10 +55,10 @@ def _about_precision(report: WorkloadReport) -> Iterator[str]:
     if load.high - load.low > 2 * WANTED_HALF_WIDTH * load.value:
         half = (load.high - load.low) / 2 / load.value
         yield (
-            f"{report.requests:,} requests give the mean token load to +/- {100 * half:.1f} % only, "
-            f"since they tell no more than {precision.effective_requests:,.0f} independent ones; "
-            f"+/- 1 % would take about {rounded_count(precision.requests_for_one_percent)} such "
-            "requests: use a longer trace, or plan for the whole interval."
+            f"{report.requests:,} requests give the mean token load to +/- {100 * half:.1f} % "
+            f"only, since they tell no more than {precision.effective_requests:,.0f} independent "
+            f"ones; +/- 1 % would take about {rounded_count(precision.requests_for_one_percent)} "
+            "such requests: use a longer trace, or plan for the whole interval."
         )
 
 
@@ -115,9 +115,9 @@ def _about_arrivals(arrivals: Arrivals | None) -> Iterator[str]:
         )
     elif arrivals.duration == 0 or arrivals.equal_fraction > MANY_EQUAL_FRACTION:
         yield (
-            f"{100 * arrivals.equal_fraction:.0f} % of requests arrive at the very time of the one "
-            "before: the clock of the file is coarse or requests were sent in batches, so bursts shorter "
-            "than its step are unknown."
+            f"{100 * arrivals.equal_fraction:.0f} % of requests arrive at the very time of the "
+            "one before: the clock of the file is coarse or requests were sent in batches, so "
+            "bursts shorter than its step are unknown."
         )
 
 
