@@ -175,7 +175,7 @@ def _draw_load(axes: Axes, report: WorkloadReport | LawReport, data: LoadLawData
     width = float(data.edges[1] - data.edges[0])
     axes.stairs(data.probabilities / width * 1000, data.edges, fill=True, color=LOAD_COLOUR)
     load, std = report.token_load, report.token_load_std
-    axes.axvline(load.value, color=MEAN_COLOUR, label=f"mean {load.value:,.0f}")
+    axes.axvline(load.value, color=MEAN_COLOUR, label=f"mean {_count(load.value)}")
     axes.axvspan(
         load.low,
         load.high,
@@ -186,14 +186,14 @@ def _draw_load(axes: Axes, report: WorkloadReport | LawReport, data: LoadLawData
     )
     height = float(data.probabilities.max()) / width * 1000
     axes.errorbar(
-        load.value, height * 1.06, xerr=std, color="black", capsize=4, label=f"std {std:,.0f}"
+        load.value, height * 1.06, xerr=std, color="black", capsize=4, label=f"std {_count(std)}"
     )
     shortcut = report.geometric
     axes.axvline(
         shortcut.mean_token_load,
         color=SHORTCUT_COLOUR,
         linestyle="--",
-        label=f"geometric shortcut {shortcut.mean_token_load:,.0f}"
+        label=f"geometric shortcut {_count(shortcut.mean_token_load)}"
         f" ({100 * shortcut.mean_error_fraction:+.0f} %)",
     )
     axes.set_xlim(left=float(data.edges[0]) - width)
@@ -264,3 +264,7 @@ def _finish(axes: Axes) -> None:
     axes.legend(frameon=False, fontsize=9)
     axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
+
+
+def _count(value: float) -> str:
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
