@@ -1,24 +1,35 @@
 """The command `afdplan workload`: contract of the JSON, text, pictures, one-line refusals."""
 
+import io
 import json
-import subprocess
+import os
 import sys
+from types import SimpleNamespace
+from unittest import mock
 
 import numpy as np
 import pytest
+
+from afdplan.cli import main
 
 HEADER = "arrived_at,num_prefill_tokens,num_decode_tokens"
 
 
 def run(*arguments, encoding="utf-8", columns="80"):
-    import os
-
-    environment = {**os.environ, "PYTHONIOENCODING": encoding, "COLUMNS": columns}
-    return subprocess.run(
-        [sys.executable, "-c", "from afdplan.cli import main; main()", "workload", *arguments],
-        capture_output=True,
-        check=False,
-        env=environment,
+    """Run the command in this process, with streams of that encoding."""
+    out, err = (io.TextIOWrapper(io.BytesIO(), encoding=encoding) for _ in range(2))
+    with (
+        mock.patch.object(sys, "argv", ["afdplan", "workload", *arguments]),
+        mock.patch.object(sys, "stdout", out),
+        mock.patch.object(sys, "stderr", err),
+        mock.patch.dict(os.environ, {"COLUMNS": columns}),
+        pytest.raises(SystemExit) as ended,
+    ):
+        main()
+    for stream in (out, err):
+        stream.flush()
+    return SimpleNamespace(
+        returncode=ended.value.code, stdout=out.buffer.getvalue(), stderr=err.buffer.getvalue()
     )
 
 
@@ -82,6 +93,23 @@ def test_laws_are_exact_and_have_no_requests():
     text = run("--prompt", "100", "--decode", "64").stdout.decode()
     assert "exact" in text
     assert "every output has 64 tokens" in " ".join(text.split())
+
+
+@pytest.mark.parametrize("row", ["0,1", "100,64", "10000000,10000000"])
+@pytest.mark.parametrize("rows", [2, 300])
+def test_requests_all_alike_and_extreme_lengths_give_finite_numbers(tmp_path, row, rows):
+    file = tmp_path / "alike.csv"
+    file.write_text("\n".join([HEADER, *(f"{0.3 * i**1.1:.3f},{row}" for i in range(rows))]) + "\n")
+    answer = json.loads(run(str(file), "--json").stdout)  # NaN and infinity are no JSON here
+    prompt, decode = map(int, row.split(","))
+    load = answer["token_load"]
+    assert load["mean_low"] == load["mean"] == load["mean_high"]
+    assert load["mean"] == pytest.approx(prompt + (decode - 1) / 2, rel=1e-12)
+    assert not answer["drift"]["exceeds_interval"]
+    text = run(str(file)).stdout.decode()
+    assert "all requests alike" in text
+    assert "inf" not in text
+    assert "nan" not in text
 
 
 @pytest.mark.parametrize("name", ["load.png", "load.svg"])

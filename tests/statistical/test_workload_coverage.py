@@ -66,6 +66,10 @@ def as_if_independent(trace, generator):
     return Trace(prompt_tokens=trace.prompt_tokens[order], decode_tokens=trace.decode_tokens[order])
 
 
+def few(generator):
+    return trace_of(*generator.standard_normal((2, 10)))
+
+
 def coverage(model, mutated=False):
     """Return the 95 % interval of the chance to cover the truth."""
     hits = 0
@@ -94,15 +98,20 @@ def test_an_interval_that_forgets_dependence_fails_the_same_band(model):
     assert high < BAND[0], (model.__name__, low, high)
 
 
+def test_ten_skewed_requests_are_covered_less_often_so_that_the_warning_is_owed():
+    low, high = coverage(few)
+    assert 0.78 <= low <= high < BAND[0], (low, high)
+
+
 @pytest.mark.parametrize("model", [independent, autoregressive])
 def test_no_drift_is_rarely_taken_for_drift(model):
     alarms = 0
-    for run in range(100):
+    for run in range(50):
         trace = model(np.random.default_rng([7, run]))
         overall = token_load_estimate(trace, replicates=300)
         alarms += describe_drift(trace, overall, by_time=False).exceeds_interval
     # Neighbours alike over 19 requests are a tenth of a window's quarter: a few alarms are owed.
-    assert alarms <= 10, alarms
+    assert alarms <= 6, alarms
 
 
 def test_a_drift_of_the_prompts_is_found():

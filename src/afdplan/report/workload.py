@@ -186,6 +186,8 @@ def _interval(report: WorkloadReport | LawReport) -> str:
     load = report.token_load
     if load.confidence == 1.0:
         return "exact"
+    if load.low == load.high:
+        return "all requests alike"
     half = load.relative_half_width
     return (
         f"{_count(load.low)} to {_count(load.high)} with {100 * load.confidence:.4g} % confidence "
