@@ -1,5 +1,6 @@
 """Do intervals of the mean token load cover the truth as often as they say?"""
 
+import functools
 import math
 
 import numpy as np
@@ -23,10 +24,15 @@ TRUTH = IndependentLengths(prompt=PROMPT, decode=DECODE).token_load().mean
 BAND = (0.92, 0.985)
 
 
+@functools.cache
+def cumulative_of(law):
+    return np.cumsum(law.probabilities)
+
+
 def lengths_of(law, normals):
     from scipy.special import ndtr
 
-    cumulative = np.cumsum(law.probabilities)
+    cumulative = cumulative_of(law)
     index = np.searchsorted(cumulative, ndtr(normals) * cumulative[-1], side="right")
     return law.lowest + np.minimum(index, law.probabilities.size - 1)
 
