@@ -107,9 +107,7 @@ def failed_rows(name: str, values: pl.Series) -> BoolArray:
     return (~text.is_in(FINE)).to_numpy()
 
 
-def session_numbers(
-    values: pl.Series, parents: pl.Series | None
-) -> tuple[IntArray | None, str]:
+def session_numbers(values: pl.Series, parents: pl.Series | None) -> tuple[IntArray | None, str]:
     """Return integers that tell sessions apart, and what was noticed.
 
     A request without an id is a session of its own. With `parents` (the id of the request

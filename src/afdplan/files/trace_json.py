@@ -1,7 +1,365 @@
 """Which columns do JSON records have, one per line, in one list, or as arrays of one object?"""
+
 from __future__ import annotations
-from afdplan.files.trace_source import TraceSource
-from afdplan.files.trace_table import Table
+
+import functools
+import itertools
+import json
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
 from afdplan.errors import TraceError
+from afdplan.files.trace_source import TraceSource
+from afdplan.files.trace_table import Table, shown
+
+if TYPE_CHECKING:
+    import polars as pl
+
+__all__ = ["json_table"]
+
+Record = dict[str, Any]
+Path = tuple[str, ...]
+
+SAMPLE = 1000
+"""Records whose keys are looked at; later ones may have no column that these do not have."""
+DEEPEST = 12
+RECORD_LISTS = ("resourceSpans", "requests", "data", "records", "spans", "rows", "logs", "results")
+
+
 def json_table(source: TraceSource) -> Table:
-    raise TraceError("later")
+    """Return the table of JSON records; nested keys get dotted names.
+
+    Known are one object per line, a list of objects, an object that holds such a list, an
+    object (or several, one per line) of arrays as benchmark clients write it, and
+    OpenTelemetry's export of spans.
+
+    Raises
+    ------
+    TraceError
+        If the text is no JSON, cut, nested without end, or holds no objects.
+    """
+    if _has_lines(source):
+        sample = list(itertools.islice(_line_records(source), SAMPLE))
+        if not any(_is_bundle(record) for _, record in sample):
+            return _table_of_lines(source, [record for _, record in sample])
+        numbered = [
+            (line, part) for line, record in _line_records(source) for part in _parts(record)
+        ]
+        records, numbers = [part for _, part in numbered], [line for line, _ in numbered]
+    else:
+        records, numbers = _whole(source), []
+    if records and _is_arrays(records[0]):
+        return _table_of_arrays(source.name, records)
+    return _table_of_records(source.name, records, numbers)
+
+
+def _decode(data: bytes) -> Any:
+    """Return the value of JSON text; raises ValueError for what is none, however hostile."""
+    import msgspec
+
+    try:
+        return msgspec.json.decode(data)
+    except RecursionError:
+        raise ValueError("values are nested too deeply") from None
+    except msgspec.DecodeError as error:
+        reason = str(error)
+    try:  # benchmark clients write Infinity and NaN, which only the standard library reads
+        return json.loads(data)
+    except (ValueError, RecursionError):
+        raise ValueError(reason) from None
+
+
+def _has_lines(source: TraceSource) -> bool:
+    """Return whether the file has one JSON object per line, and not one value in all."""
+    lines = _lines(source)
+    _, first = next(lines)
+    _, second = next(lines, (0, b""))
+    if not second or first[:1] == b"[":
+        return False
+    try:
+        _decode(first)
+    except ValueError:
+        return second[:1] == b"{" and len(first) > 1
+    return True
+
+
+def _whole(source: TraceSource) -> list[Record]:
+    """Return the records of a file that is one JSON value."""
+    data = source.path.read_bytes().removeprefix(b"\xef\xbb\xbf")
+    try:
+        value = _decode(data)
+    except ValueError as error:
+        raise TraceError(f"{source.name}: {_where(data, str(error))}") from None
+    return _records(source.name, value)
+
+
+def _where(data: bytes, reason: str) -> str:
+    """Return a sentence that says in which line the JSON breaks off."""
+    match = re.search(r"byte (\d+)", reason)
+    if match is None:
+        last = data.rstrip().count(b"\n") + 1
+        cut = "truncated" in reason
+        return (
+            f"the JSON is cut short in line {last}; fetch it again"
+            if cut
+            else f"is no trace: {reason}"
+        )
+    line = data[: int(match.group(1))].count(b"\n") + 1
+    return f"is no JSON in line {line} ({reason}); mend the file"
+
+
+def _records(name: str, value: Any) -> list[Record]:
+    """Return the objects that one JSON value holds."""
+    if isinstance(value, dict):
+        for key in RECORD_LISTS:
+            inner = value.get(key)
+            if isinstance(inner, list) and inner and all(isinstance(x, dict) for x in inner):
+                value = [value] if key == "resourceSpans" else inner
+                break
+        else:
+            value = [value]
+    if not isinstance(value, list) or not all(isinstance(record, dict) for record in value):
+        odd = (
+            value
+            if not isinstance(value, list)
+            else next((x for x in value if not isinstance(x, dict)), value)
+        )
+        raise TraceError(
+            f"{name}: every JSON record must be an object with named lengths, got "
+            f"{type(odd).__name__} {shown(odd)}; write one object per request"
+        )
+    if not value:
+        raise TraceError(f"{name}: holds no requests; a trace needs at least one")
+    return [span for record in value for span in _parts(record)]
+
+
+def _is_bundle(record: Record) -> bool:
+    """Return whether a record is more than one request, or hides its keys in a list."""
+    return "resourceSpans" in record or _is_arrays(record) or _has_listed_attributes(record)
+
+
+def _has_listed_attributes(record: Record) -> bool:
+    return isinstance(record.get("attributes"), list)
+
+
+def _parts(record: Record) -> list[Record]:
+    """Return `record`, or, of OpenTelemetry's export, its spans with attributes as keys."""
+    groups = record.get("resourceSpans")
+    if not isinstance(groups, list):
+        return [_with_attributes(record)]
+    spans: list[Record] = []
+    for group in groups:
+        for scope in _objects(group, "scopeSpans"):
+            spans += [_with_attributes(span) for span in _objects(scope, "spans")]
+    # Spans of tools or of the server around them carry no tokens: they are no requests.
+    return [
+        span
+        for span in spans
+        if any(key.startswith("gen_ai.usage.") for key in span.get("attributes") or ())
+    ]
+
+
+def _objects(value: Any, key: str) -> list[Record]:
+    """Return the objects in the list `value[key]`, none if it is no such list."""
+    inner = value.get(key) if isinstance(value, dict) else None
+    return [x for x in inner if isinstance(x, dict)] if isinstance(inner, list) else []
+
+
+def _with_attributes(span: Record) -> Record:
+    """Return the span with `attributes`, a list of key and typed value, as an object."""
+    attributes = span.get("attributes")
+    if not isinstance(attributes, list):
+        return span
+    pairs = [item for item in attributes if isinstance(item, dict) and "key" in item]
+    named = {str(item["key"]): _plain(item.get("value")) for item in pairs}
+    return {**span, "attributes": named}
+
+
+def _plain(value: Any) -> Any:
+    return next(iter(value.values()), None) if isinstance(value, dict) else value
+
+
+def _lines(source: TraceSource) -> Iterator[tuple[int, bytes]]:
+    """Yield (1-based line, text) of every line that is not blank."""
+    with source.path.open("rb") as handle:
+        for number, line in enumerate(handle, start=1):
+            text = line.removeprefix(b"\xef\xbb\xbf").strip() if number == 1 else line.strip()
+            if text:
+                yield number, text
+
+
+def _record(source: TraceSource, number: int, text: bytes) -> Record:
+    """Return the object of one line."""
+    try:
+        value = _decode(text)
+    except ValueError as error:
+        raise _bad_line(source, number, str(error)) from None
+    if not isinstance(value, dict):
+        raise _bad_line(source, number, f"an object is needed, got {shown(str(value))}")
+    return value
+
+
+def _line_records(source: TraceSource) -> Iterator[tuple[int, Record]]:
+    """Yield (1-based line, object) of a file with one per line."""
+    return ((number, _record(source, number, text)) for number, text in _lines(source))
+
+
+def _bad_line(source: TraceSource, number: int, reason: str) -> TraceError:
+    cut = "truncated" in reason
+    what = "is cut short" if cut else f"is no JSON record ({shown(reason, 120)})"
+    return TraceError(f"{source.name}, line {number}: {what}; mend or delete the line")
+
+
+def _is_arrays(record: Record) -> bool:
+    """Return whether one record holds many requests, as arrays of equal meaning."""
+    return all(isinstance(record.get(key), list) for key in ("input_lens", "output_lens"))
+
+
+def _paths(records: Iterable[Record]) -> dict[str, Path]:
+    """Return dotted name -> keys of every value that is no object, in order of appearance."""
+    paths: dict[str, Path] = {}
+    for record in records:
+        todo: list[tuple[Path, Any]] = [((key,), value) for key, value in record.items()]
+        while todo:
+            keys, value = todo.pop(0)
+            if isinstance(value, dict) and value and len(keys) < DEEPEST:
+                todo[:0] = [((*keys, key), inner) for key, inner in value.items()]
+            else:
+                paths.setdefault(".".join(keys), keys)
+    return paths
+
+
+def _table_of_records(name: str, records: Sequence[Record], numbers: Sequence[int]) -> Table:
+    if not records:
+        raise TraceError(f"{name}: holds no requests; a trace needs at least one")
+    paths = _paths(records[:SAMPLE])
+
+    def read(names: Sequence[str]) -> list[pl.Series]:
+        return [_series([_walk(record, paths[n]) for record in records]) for n in names]
+
+    def line(row: int) -> int | None:
+        return numbers[row] if row < len(numbers) else None
+
+    return Table(name=name, columns=tuple(paths), read=read, line=line)
+
+
+def _walk(record: Any, keys: Path) -> Any:
+    for key in keys:
+        record = record.get(key) if isinstance(record, dict) else None
+    return record
+
+
+def _table_of_lines(source: TraceSource, sample: Sequence[Record]) -> Table:
+    """Return a table that decodes, line by line, only the values asked for."""
+    paths = _paths(sample)
+    numbers: list[int] = []
+
+    def read(names: Sequence[str]) -> list[pl.Series]:
+        import msgspec
+
+        wanted = [paths[name] for name in names]
+        decoder = msgspec.json.Decoder(_shape(wanted))
+        getters = [_getter(wanted, keys) for keys in wanted]
+        values: list[list[Any]] = [[] for _ in names]
+        numbers.clear()
+        for number, text in _lines(source):
+            numbers.append(number)
+            try:
+                value = decoder.decode(text)
+            except (msgspec.DecodeError, RecursionError):
+                record = _record(source, number, text)
+                for column, keys in zip(values, wanted, strict=True):
+                    column.append(_walk(record, keys))
+                continue
+            for column, attributes in zip(values, getters, strict=True):
+                column.append(functools.reduce(_attribute, attributes, value))
+        return [_series(column) for column in values]
+
+    def line(row: int) -> int | None:
+        return numbers[row] if row < len(numbers) else None
+
+    return Table(name=source.name, columns=tuple(paths), read=read, line=line)
+
+
+def _attribute(record: Any, name: str) -> Any:
+    return None if record is None else getattr(record, name)
+
+
+def _fields(paths: Sequence[Path]) -> dict[str, str]:
+    """Return key -> attribute for the first keys of `paths`."""
+    return {key: f"f{at}" for at, key in enumerate(dict.fromkeys(keys[0] for keys in paths))}
+
+
+def _below(paths: Sequence[Path], key: str) -> list[Path]:
+    return [keys[1:] for keys in paths if keys[0] == key and len(keys) > 1]
+
+
+def _shape(paths: Sequence[Path]) -> Any:
+    """Return a type that holds just the values at `paths`; a decoder skips all others."""
+    import msgspec
+
+    fields: list[Any] = []
+    for key, attribute in _fields(paths).items():
+        inner = _below(paths, key)
+        kind = (_shape(inner) | None) if inner else Any
+        fields.append((attribute, kind, None))
+    rename = {attribute: key for key, attribute in _fields(paths).items()}
+    return msgspec.defstruct("Record", fields, rename=rename, gc=False)
+
+
+def _getter(paths: Sequence[Path], keys: Path) -> list[str]:
+    attributes = []
+    while keys:
+        attributes.append(_fields(paths)[keys[0]])
+        paths, keys = _below(paths, keys[0]), keys[1:]
+    return attributes
+
+
+def _table_of_arrays(name: str, records: Sequence[Record]) -> Table:
+    """Return the table of benchmark results: one object of arrays per run."""
+    runs = [record for record in records if _is_arrays(record)]
+    for at, run in enumerate(runs, start=1):
+        if len(run["input_lens"]) != len(run["output_lens"]):
+            raise TraceError(
+                f"{name}: run {at} must have as many input_lens as output_lens, got "
+                f"{len(run['input_lens'])} and {len(run['output_lens'])}; fetch the file again"
+            )
+    sizes = [len(run["input_lens"]) for run in runs]
+
+    def fits(key: str) -> bool:
+        return all(
+            isinstance(run.get(key), list) and len(run[key]) == size
+            for run, size in zip(runs, sizes, strict=True)
+        )
+
+    # Every run starts its own clock: arrivals of several cannot be put on one line of time.
+    names = [key for key in runs[0] if fits(key) and (len(runs) == 1 or key != "start_times")]
+    notes = (f"{len(runs)} benchmark runs were put one after another",) if len(runs) > 1 else ()
+
+    def read(wanted: Sequence[str]) -> list[pl.Series]:
+        return [_series([value for run in runs for value in run[key]]) for key in wanted]
+
+    return Table(name=name, columns=tuple(names), read=read, line=lambda _row: None, notes=notes)
+
+
+def _series(values: list[Any]) -> pl.Series:
+    """Return the values as numbers if all are numbers, else as text; null stays null."""
+    import polars as pl
+
+    kinds = set(map(type, values)) - {type(None)}
+    if kinds <= {bool}:
+        return pl.Series(values, dtype=pl.Boolean if kinds else pl.Null)
+    if kinds == {int} and all(-(2**63) <= v < 2**63 for v in values if v is not None):
+        return pl.Series(values, dtype=pl.Int64)
+    if kinds <= {int, float}:
+        return pl.Series([None if v is None else _real(v) for v in values], dtype=pl.Float64)
+    texts = [None if v is None else v if isinstance(v, str) else str(v) for v in values]
+    return pl.Series(texts, dtype=pl.String)
+
+
+def _real(value: float) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        return float("inf") if value > 0 else float("-inf")

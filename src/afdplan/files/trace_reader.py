@@ -23,10 +23,10 @@ __all__ = ["read_trace"]
 def read_trace(
     path: str | Path,
     *,
-    format: str | None = None,  # noqa: A002 - the word of the command line
+    format: str | None = None,
     columns: str | Mapping[str, str] | None = None,
 ) -> Trace:
-    """Return the requests of a trace file in the order of their arrival.
+    r"""Return the requests of a trace file in the order of their arrival.
 
     Parameters
     ----------
@@ -58,7 +58,7 @@ def read_trace(
     --------
     >>> import pathlib, tempfile
     >>> file = pathlib.Path(tempfile.mkdtemp()) / "trace.csv"
-    >>> _ = file.write_text("time_ms,ctx,output_tokens\\n0,100,7\\n1500,20,0\\n2500,30,9\\n")
+    >>> _ = file.write_text("time_ms,ctx,output_tokens\n0,100,7\n1500,20,0\n2500,30,9\n")
     >>> trace = read_trace(file, columns="prompt=ctx")
     >>> trace.prompt_tokens, trace.arrival_times, trace.dropped_requests
     (array([100,  30]), array([0. , 2.5]), 1)

@@ -118,6 +118,7 @@ def _uncompressed(file: Path, name: str, target: Path) -> Path:
     with file.open("rb") as handle:
         magic = handle.read(4)
     failures: tuple[type[Exception], ...]
+    opener: Any
     if magic[:2] == b"\x1f\x8b":
         method, opener = "gzip", gzip.open
         failures = (EOFError, zlib.error, gzip.BadGzipFile)
@@ -130,7 +131,6 @@ def _uncompressed(file: Path, name: str, target: Path) -> Path:
         return file
     size = file.stat().st_size
     written = 0
-    packed: Any
     try:
         with opener(file, "rb") as packed, target.open("wb") as out:
             while block := packed.read(1 << 20):

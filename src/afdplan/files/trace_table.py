@@ -93,9 +93,7 @@ def parquet_table(source: TraceSource) -> Table:
         with one_line(source.name, damaged):
             return frame.select(picked).collect(engine="streaming").get_columns()
 
-    return Table(
-        name=source.name, columns=tuple(expressions), read=read, line=lambda _row: None
-    )
+    return Table(name=source.name, columns=tuple(expressions), read=read, line=lambda _row: None)
 
 
 def _flattened(schema: pl.Schema) -> Iterator[tuple[str, pl.Expr]]:
@@ -211,9 +209,7 @@ def _counts_agree(source: TraceSource, skip: int, width: int, delimiter: str) ->
     return marks == lines * (width - 1)
 
 
-def _data_rows(
-    source: TraceSource, skip: int, delimiter: str
-) -> Iterator[tuple[int, list[str]]]:
+def _data_rows(source: TraceSource, skip: int, delimiter: str) -> Iterator[tuple[int, list[str]]]:
     """Yield (line, fields) of each row below the header; a blank line has no fields."""
     csv.field_size_limit(1 << 30)
     with source.path.open(encoding="utf-8-sig", errors="replace", newline="") as handle:

@@ -145,8 +145,10 @@ def _from_iso(
             f"a time such as 2024-05-12 09:30:00.123, got {shown(values[odd])}; mend it, or name "
             "another column with --columns arrival=NAME"
         )
-    result: FloatArray = (whole - whole.min()).to_numpy() + part.to_numpy()
-    return result - result.min()
+    seconds_of_first = whole.min()
+    after: FloatArray = (whole - seconds_of_first).to_numpy() + part.to_numpy()
+    after -= after.min()
+    return after
 
 
 def _from_numbers(
