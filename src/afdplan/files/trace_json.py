@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import functools
 import itertools
-import json
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from afdplan.errors import TraceError
+from afdplan.files.trace_records import (
+    Record,
+    decode,
+    is_arrays,
+    is_bundle,
+    parts,
+    records_of,
+    where,
+)
 from afdplan.files.trace_source import TraceSource
 from afdplan.files.trace_table import Table, shown
 
@@ -18,13 +25,11 @@ if TYPE_CHECKING:
 
 __all__ = ["json_table"]
 
-Record = dict[str, Any]
 Path = tuple[str, ...]
 
 SAMPLE = 1000
 """Records whose keys are looked at; later ones may have no column that these do not have."""
 DEEPEST = 12
-RECORD_LISTS = ("resourceSpans", "requests", "data", "records", "spans", "rows", "logs", "results")
 
 
 def json_table(source: TraceSource) -> Table:
@@ -41,33 +46,17 @@ def json_table(source: TraceSource) -> Table:
     """
     if _has_lines(source):
         sample = list(itertools.islice(_line_records(source), SAMPLE))
-        if not any(_is_bundle(record) for _, record in sample):
+        if not any(is_bundle(record) for _, record in sample):
             return _table_of_lines(source, [record for _, record in sample])
         numbered = [
-            (line, part) for line, record in _line_records(source) for part in _parts(record)
+            (line, part) for line, record in _line_records(source) for part in parts(record)
         ]
         records, numbers = [part for _, part in numbered], [line for line, _ in numbered]
     else:
         records, numbers = _whole(source), []
-    if records and _is_arrays(records[0]):
+    if records and is_arrays(records[0]):
         return _table_of_arrays(source.name, records)
     return _table_of_records(source.name, records, numbers)
-
-
-def _decode(data: bytes) -> Any:
-    """Return the value of JSON text; raises ValueError for what is none, however hostile."""
-    import msgspec
-
-    try:
-        return msgspec.json.decode(data)
-    except RecursionError:
-        raise ValueError("values are nested too deeply") from None
-    except msgspec.DecodeError as error:
-        reason = str(error)
-    try:  # benchmark clients write Infinity and NaN, which only the standard library reads
-        return json.loads(data)
-    except (ValueError, RecursionError):
-        raise ValueError(reason) from None
 
 
 def _has_lines(source: TraceSource) -> bool:
@@ -78,7 +67,7 @@ def _has_lines(source: TraceSource) -> bool:
     if not second or first[:1] == b"[":
         return False
     try:
-        _decode(first)
+        decode(first)
     except ValueError:
         return second[:1] == b"{" and len(first) > 1
     return True
@@ -88,96 +77,10 @@ def _whole(source: TraceSource) -> list[Record]:
     """Return the records of a file that is one JSON value."""
     data = source.path.read_bytes().removeprefix(b"\xef\xbb\xbf")
     try:
-        value = _decode(data)
+        value = decode(data)
     except ValueError as error:
-        raise TraceError(f"{source.name}: {_where(data, str(error))}") from None
-    return _records(source.name, value)
-
-
-def _where(data: bytes, reason: str) -> str:
-    """Return a sentence that says in which line the JSON breaks off."""
-    match = re.search(r"byte (\d+)", reason)
-    if match is None:
-        last = data.rstrip().count(b"\n") + 1
-        cut = "truncated" in reason
-        return (
-            f"the JSON is cut short in line {last}; fetch it again"
-            if cut
-            else f"is no trace: {reason}"
-        )
-    line = data[: int(match.group(1))].count(b"\n") + 1
-    return f"is no JSON in line {line} ({reason}); mend the file"
-
-
-def _records(name: str, value: Any) -> list[Record]:
-    """Return the objects that one JSON value holds."""
-    if isinstance(value, dict):
-        for key in RECORD_LISTS:
-            inner = value.get(key)
-            if isinstance(inner, list) and inner and all(isinstance(x, dict) for x in inner):
-                value = [value] if key == "resourceSpans" else inner
-                break
-        else:
-            value = [value]
-    if not isinstance(value, list) or not all(isinstance(record, dict) for record in value):
-        odd = (
-            value
-            if not isinstance(value, list)
-            else next((x for x in value if not isinstance(x, dict)), value)
-        )
-        raise TraceError(
-            f"{name}: every JSON record must be an object with named lengths, got "
-            f"{type(odd).__name__} {shown(odd)}; write one object per request"
-        )
-    if not value:
-        raise TraceError(f"{name}: holds no requests; a trace needs at least one")
-    return [span for record in value for span in _parts(record)]
-
-
-def _is_bundle(record: Record) -> bool:
-    """Return whether a record is more than one request, or hides its keys in a list."""
-    return "resourceSpans" in record or _is_arrays(record) or _has_listed_attributes(record)
-
-
-def _has_listed_attributes(record: Record) -> bool:
-    return isinstance(record.get("attributes"), list)
-
-
-def _parts(record: Record) -> list[Record]:
-    """Return `record`, or, of OpenTelemetry's export, its spans with attributes as keys."""
-    groups = record.get("resourceSpans")
-    if not isinstance(groups, list):
-        return [_with_attributes(record)]
-    spans: list[Record] = []
-    for group in groups:
-        for scope in _objects(group, "scopeSpans"):
-            spans += [_with_attributes(span) for span in _objects(scope, "spans")]
-    # Spans of tools or of the server around them carry no tokens: they are no requests.
-    return [
-        span
-        for span in spans
-        if any(key.startswith("gen_ai.usage.") for key in span.get("attributes") or ())
-    ]
-
-
-def _objects(value: Any, key: str) -> list[Record]:
-    """Return the objects in the list `value[key]`, none if it is no such list."""
-    inner = value.get(key) if isinstance(value, dict) else None
-    return [x for x in inner if isinstance(x, dict)] if isinstance(inner, list) else []
-
-
-def _with_attributes(span: Record) -> Record:
-    """Return the span with `attributes`, a list of key and typed value, as an object."""
-    attributes = span.get("attributes")
-    if not isinstance(attributes, list):
-        return span
-    pairs = [item for item in attributes if isinstance(item, dict) and "key" in item]
-    named = {str(item["key"]): _plain(item.get("value")) for item in pairs}
-    return {**span, "attributes": named}
-
-
-def _plain(value: Any) -> Any:
-    return next(iter(value.values()), None) if isinstance(value, dict) else value
+        raise TraceError(f"{source.name}: {where(data, str(error))}") from None
+    return records_of(source.name, value)
 
 
 def _lines(source: TraceSource) -> Iterator[tuple[int, bytes]]:
@@ -192,7 +95,7 @@ def _lines(source: TraceSource) -> Iterator[tuple[int, bytes]]:
 def _record(source: TraceSource, number: int, text: bytes) -> Record:
     """Return the object of one line."""
     try:
-        value = _decode(text)
+        value = decode(text)
     except ValueError as error:
         raise _bad_line(source, number, str(error)) from None
     if not isinstance(value, dict):
@@ -209,11 +112,6 @@ def _bad_line(source: TraceSource, number: int, reason: str) -> TraceError:
     cut = "truncated" in reason
     what = "is cut short" if cut else f"is no JSON record ({shown(reason, 120)})"
     return TraceError(f"{source.name}, line {number}: {what}; mend or delete the line")
-
-
-def _is_arrays(record: Record) -> bool:
-    """Return whether one record holds many requests, as arrays of equal meaning."""
-    return all(isinstance(record.get(key), list) for key in ("input_lens", "output_lens"))
 
 
 def _paths(records: Iterable[Record]) -> dict[str, Path]:
@@ -318,7 +216,7 @@ def _getter(paths: Sequence[Path], keys: Path) -> list[str]:
 
 def _table_of_arrays(name: str, records: Sequence[Record]) -> Table:
     """Return the table of benchmark results: one object of arrays per run."""
-    runs = [record for record in records if _is_arrays(record)]
+    runs = [record for record in records if is_arrays(record)]
     for at, run in enumerate(runs, start=1):
         if len(run["input_lens"]) != len(run["output_lens"]):
             raise TraceError(

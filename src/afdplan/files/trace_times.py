@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -9,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from afdplan.errors import TraceError
-from afdplan.files.trace_formats import Columns
+from afdplan.files.trace_columns import Columns
 from afdplan.files.trace_table import Table, shown
 
 if TYPE_CHECKING:
@@ -23,6 +24,16 @@ PER_SECOND = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}
 WORDS = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
 EPOCHS = {"s": (1e9, 1e10), "ms": (1e12, 1e13), "us": (1e15, 1e16), "ns": (1e18, 1e19)}
 """Where calendar times of 2001 to 2286 lie, by unit since 1970."""
+UNIT_WORDS = {
+    "s": "s", "sec": "s", "secs": "s", "seconds": "s",
+    "ms": "ms", "msec": "ms", "millis": "ms", "milliseconds": "ms",
+    "us": "us", "usec": "us", "micros": "us", "microseconds": "us",
+    "ns": "ns", "nsec": "ns", "nano": "ns", "nanos": "ns", "nanoseconds": "ns",
+}  # fmt: skip
+NAMED_UNIT = re.compile(
+    rf"(?:[^a-z]|(?<=time)(?!s)|(?<=unix)|(?<=stamp)(?!s))({'|'.join(UNIT_WORDS)})[^a-z]*$"
+)
+"""A unit at the end of a column's name: ``time_ms``, ``Time (ms)``, ``startTimeUnixNano``."""
 MEND = "convert the column to one unit"
 
 
@@ -166,7 +177,7 @@ def _from_numbers(
             f"{table.place(int(rows[odd]), columns.arrival)}: an arrival must be finite, "
             f"got {real[odd]:g}; mend or delete the row"
         )
-    if _is_row_index(columns, real):
+    if _is_row_index(columns, real, rows):
         note = (
             f"column {shown(columns.arrival)} only counts the rows: arrivals are unknown, the "
             "order of the file is kept (--columns unit=s takes them as seconds)"
@@ -177,29 +188,23 @@ def _from_numbers(
     return Arrivals(seconds=seconds, unit=WORDS[unit], notes=notes)
 
 
-def _is_row_index(columns: Columns, numbers: FloatArray) -> bool:
-    """Return whether arrivals are 0, 1, 2, ... or 1, 2, 3, ... in the order of the file."""
+def _is_row_index(columns: Columns, numbers: FloatArray, rows: npt.NDArray[np.int64]) -> bool:
+    """Return whether arrivals are 0, 1, 2, ... or 1, 2, 3, ... by row, dropped ones counted."""
     if columns.is_unit_given or columns.unit not in {"", "s"} or numbers.size < 2:
         return False
-    first = numbers[0]
-    return bool(first in (0.0, 1.0) and (np.diff(numbers) == 1).all())
+    first = numbers[0] - rows[0]
+    return bool(first in (0.0, 1.0) and (numbers - rows == first).all())
 
 
 def _unit(
     table: Table, columns: Columns, numbers: FloatArray, rows: npt.NDArray[np.int64]
 ) -> tuple[str, tuple[str, ...]]:
     """Return the unit and how it was decided, when that was no matter of course."""
-    name = columns.arrival.lower()
     if columns.is_unit_given and columns.unit != "iso":
         return columns.unit, ()
-    for unit, endings in (
-        ("ns", ("_ns", "nano", "nanos", "nanoseconds", "(ns)", "timens")),
-        ("us", ("_us", "micros", "microseconds", "(us)")),
-        ("ms", ("_ms", "millis", "milliseconds", "(ms)", "timestampms")),
-        ("s", ("_s", "_sec", "_secs", "_seconds", "(s)")),
-    ):
-        if name.endswith(endings):
-            return unit, ()
+    named = NAMED_UNIT.search(columns.arrival.lower())
+    if named:
+        return UNIT_WORDS[named.group(1)], ()
     if columns.unit not in {"", "s"}:
         return columns.unit, ()
     return _by_size(table, columns, numbers, rows)
