@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+import operator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from afdplan.errors import TraceError
@@ -30,6 +30,8 @@ Path = tuple[str, ...]
 SAMPLE = 1000
 """Records whose keys are looked at; later ones may have no column that these do not have."""
 DEEPEST = 12
+BLOCK = 1 << 24
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 def json_table(source: TraceSource) -> Table:
@@ -75,7 +77,7 @@ def _has_lines(source: TraceSource) -> bool:
 
 def _whole(source: TraceSource) -> list[Record]:
     """Return the records of a file that is one JSON value."""
-    data = source.path.read_bytes().removeprefix(b"\xef\xbb\xbf")
+    data = source.path.read_bytes().removeprefix(BYTE_ORDER_MARK)
     try:
         value = decode(data)
     except ValueError as error:
@@ -87,7 +89,7 @@ def _lines(source: TraceSource) -> Iterator[tuple[int, bytes]]:
     """Yield (1-based line, text) of every line that is not blank."""
     with source.path.open("rb") as handle:
         for number, line in enumerate(handle, start=1):
-            text = line.removeprefix(b"\xef\xbb\xbf").strip() if number == 1 else line.strip()
+            text = line.removeprefix(BYTE_ORDER_MARK).strip() if number == 1 else line.strip()
             if text:
                 yield number, text
 
@@ -151,7 +153,6 @@ def _walk(record: Any, keys: Path) -> Any:
 def _table_of_lines(source: TraceSource, sample: Sequence[Record]) -> Table:
     """Return a table that decodes, line by line, only the values asked for."""
     paths = _paths(sample)
-    numbers: list[int] = []
 
     def read(names: Sequence[str]) -> list[pl.Series]:
         import msgspec
@@ -160,28 +161,37 @@ def _table_of_lines(source: TraceSource, sample: Sequence[Record]) -> Table:
         decoder = msgspec.json.Decoder(_shape(wanted))
         getters = [_getter(wanted, keys) for keys in wanted]
         values: list[list[Any]] = [[] for _ in names]
-        numbers.clear()
-        for number, text in _lines(source):
-            numbers.append(number)
+        start = 0
+        for block in _blocks(source):
             try:
-                value = decoder.decode(text)
+                shapes = decoder.decode_lines(block)
             except (msgspec.DecodeError, RecursionError):
-                record = _record(source, number, text)
+                records = [
+                    _record(source, start + number, text.strip())
+                    for number, text in enumerate(block.split(b"\n"), start=1)
+                    if text.strip()
+                ]
                 for column, keys in zip(values, wanted, strict=True):
-                    column.append(_walk(record, keys))
-                continue
-            for column, attributes in zip(values, getters, strict=True):
-                column.append(functools.reduce(_attribute, attributes, value))
+                    column.extend(_walk(record, keys) for record in records)
+            else:
+                for column, getter in zip(values, getters, strict=True):
+                    column.extend(map(getter, shapes))
+            start += block.count(b"\n")
         return [_series(column) for column in values]
 
     def line(row: int) -> int | None:
-        return numbers[row] if row < len(numbers) else None
+        numbers = (number for number, _ in _lines(source))
+        return next(itertools.islice(numbers, row, None), None)
 
     return Table(name=source.name, columns=tuple(paths), read=read, line=line)
 
 
-def _attribute(record: Any, name: str) -> Any:
-    return None if record is None else getattr(record, name)
+def _blocks(source: TraceSource) -> Iterator[bytes]:
+    """Yield the file in blocks of whole lines."""
+    with source.path.open("rb") as handle:
+        handle.seek(len(BYTE_ORDER_MARK) if source.head.startswith(BYTE_ORDER_MARK) else 0)
+        while block := handle.read(BLOCK):
+            yield block + handle.readline()
 
 
 def _fields(paths: Sequence[Path]) -> dict[str, str]:
@@ -206,12 +216,23 @@ def _shape(paths: Sequence[Path]) -> Any:
     return msgspec.defstruct("Record", fields, rename=rename, gc=False)
 
 
-def _getter(paths: Sequence[Path], keys: Path) -> list[str]:
+def _getter(paths: Sequence[Path], keys: Path) -> Callable[[Any], Any]:
+    """Return what takes the value at `keys` out of a decoded record; None if it has none."""
     attributes = []
     while keys:
         attributes.append(_fields(paths)[keys[0]])
         paths, keys = _below(paths, keys[0]), keys[1:]
-    return attributes
+    if len(attributes) == 1:
+        return operator.attrgetter(attributes[0])
+
+    def get(record: Any) -> Any:
+        for attribute in attributes:
+            if record is None:
+                break
+            record = getattr(record, attribute)
+        return record
+
+    return get
 
 
 def _table_of_arrays(name: str, records: Sequence[Record]) -> Table:

@@ -133,7 +133,7 @@ def _notes(columns: Columns) -> list[str]:
         notes.append("cached prompt tokens were added to the prompt lengths")
     if columns.cached:
         notes.append(
-            f"prompts include cached prefixes (column {shown(columns.cached[0])}): right for the "
-            "KV cache that attention reads, but prefill computed less"
+            f"prompts include cached prefixes (column {shown(columns.cached[0], 80)}): right for "
+            "the KV cache that attention reads, but prefill computed less"
         )
     return notes

@@ -123,7 +123,10 @@ def _uncompressed(file: Path, name: str, target: Path) -> Path:
         method, opener = "gzip", gzip.open
         failures = (EOFError, zlib.error, gzip.BadGzipFile)
     elif magic == b"\x28\xb5\x2f\xfd":
-        from backports import zstd
+        if sys.version_info >= (3, 14):
+            from compression import zstd
+        else:
+            from backports import zstd
 
         method, opener = "zstd", zstd.open
         failures = (EOFError, zstd.ZstdError)

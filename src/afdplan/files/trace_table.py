@@ -145,8 +145,8 @@ def csv_table(source: TraceSource) -> Table:
         except TraceError:
             _filled_rows(source, skip, header, delimiter)  # names the row, if it is a ragged one
             raise
-        # A short or long row leaves a gap, or upsets the count of delimiters; only a file with
-        # quotes must be parsed twice to be sure.
+        # A short row leaves a gap, a long one upsets the count of delimiters, and so does a
+        # delimiter in quotes: only such files are parsed a second time to be sure.
         gaps = any(column.null_count() for column in columns)
         if not gaps and _counts_agree(source, skip, len(header), delimiter):
             return columns
@@ -203,7 +203,7 @@ def _is_number(text: str) -> bool:
 
 
 def _counts_agree(source: TraceSource, skip: int, width: int, delimiter: str) -> bool:
-    """Return whether delimiters and lines are in the header's proportion, without quotes."""
+    """Return whether delimiters and lines are in the header's proportion."""
     mark = delimiter.encode()
     marks = lines = 0
     last = b""
@@ -211,8 +211,6 @@ def _counts_agree(source: TraceSource, skip: int, width: int, delimiter: str) ->
         for _ in range(skip):
             handle.readline()
         while block := handle.read(BLOCK):
-            if b'"' in block:
-                return False
             marks += block.count(mark)
             lines += block.count(b"\n")
             last = block[-1:]

@@ -34,6 +34,8 @@ NAMED_UNIT = re.compile(
     rf"(?:[^a-z]|(?<=time)(?!s)|(?<=unix)|(?<=stamp)(?!s))({'|'.join(UNIT_WORDS)})[^a-z]*$"
 )
 """A unit at the end of a column's name: ``time_ms``, ``Time (ms)``, ``startTimeUnixNano``."""
+ZONE_OFFSET = r"([+-]\d\d:?\d\d)$"
+ZONE = re.compile(r"\s*(Z|UTC|[+-]\d\d:?\d\d)$")
 MEND = "convert the column to one unit"
 
 
@@ -127,11 +129,16 @@ def _from_iso(
     """Return seconds of ``2023-11-16 18:17:03.9799600[+00:00|Z]``, any number of digits."""
     import polars as pl
 
+    found = ZONE.search(values[0])
+    suffix = found.group() if found else ""
+    seconds = _seconds(values.str.strip_suffix(suffix) if suffix else values)
+    if seconds is not None and (not suffix or values.str.ends_with(suffix).all()):
+        return seconds  # all in one zone, as nearly always: its offset does not matter
     rest = values.str.slice(19)
     stamps = values.str.slice(0, 19).str.replace("T", " ", literal=True)
     zulu = rest.str.ends_with("Z") | rest.str.ends_with("UTC")
     rest = rest.str.strip_suffix("Z").str.strip_suffix("UTC").str.strip_chars()
-    offset = rest.str.contains(r"[+-]\d\d:?\d\d$")
+    offset = rest.str.contains(ZONE_OFFSET)
     zoned = zulu | offset
     if zoned.any() and not zoned.all():
         odd = int((~zoned if zoned[0] else zoned).arg_max() or 0)
@@ -139,25 +146,35 @@ def _from_iso(
             f"{table.place(int(rows[odd]), columns.arrival)}: all arrivals must name a time zone "
             f"or none, got {shown(values[odd])} after {shown(values[0])}; {MEND}"
         )
-    seconds = stamps.str.to_datetime("%Y-%m-%d %H:%M:%S", time_unit="ms", strict=False)
-    whole = seconds.to_physical().cast(pl.Float64) / 1000
-    if offset.any():
-        zone = rest.str.extract(r"([+-]\d\d:?\d\d)$").str.replace(":", "").cast(pl.Int64)
-        zone = zone.fill_null(0)
-        minutes = zone.abs() // 100 * 60 + zone.abs() % 100
-        whole = whole - minutes * zone.sign() * 60
-        rest = rest.str.replace(r"[+-]\d\d:?\d\d$", "").str.strip_chars()
-    part = ("0" + rest.str.replace(",", ".", literal=True)).cast(pl.Float64, strict=False)
-    wrong = whole.is_null() | part.is_null() | (part >= 1)
-    if wrong.any():
-        odd = int(wrong.arg_max() or 0)
+    zone = rest.str.extract(ZONE_OFFSET).str.replace(":", "").cast(pl.Int64).fill_null(0)
+    minutes = zone.sign() * (zone.abs() // 100 * 60 + zone.abs() % 100)
+    local = stamps + rest.str.replace(ZONE_OFFSET, "").str.strip_chars()
+    seconds = _seconds(local, minutes)
+    if seconds is None:
+        odd = next(row for row in range(len(local)) if _seconds(local[row : row + 1]) is None)
         raise TraceError(
             f"{table.place(int(rows[odd]), columns.arrival)}: an arrival must be a number or "
             f"a time such as 2024-05-12 09:30:00.123, got {shown(values[odd])}; mend it, or name "
             "another column with --columns arrival=NAME"
         )
-    seconds_of_first = whole.min()
-    after: FloatArray = (whole - seconds_of_first).to_numpy() + part.to_numpy()
+    return seconds
+
+
+def _seconds(local: pl.Series, minutes: pl.Series | None = None) -> FloatArray | None:
+    """Return seconds after the first of times without zones, None if one is no time."""
+    import polars as pl
+
+    stamps = local.str.slice(0, 19).str.replace("T", " ", literal=True)
+    ticks = stamps.str.to_datetime("%Y-%m-%d %H:%M:%S", time_unit="ms", strict=False)
+    whole = ticks.to_physical()
+    fraction = local.str.slice(19).str.replace(",", ".", literal=True)
+    part = ("0" + fraction).cast(pl.Float64, strict=False)
+    if whole.null_count() or part.null_count() or bool((part >= 1).any()):
+        return None
+    if minutes is not None:
+        whole = whole - minutes * 60_000
+    ticks_after = whole.to_numpy()
+    after: FloatArray = (ticks_after - ticks_after.min()) / 1000 + part.to_numpy()
     after -= after.min()
     return after
 
