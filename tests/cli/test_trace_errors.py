@@ -81,6 +81,11 @@ BAD: dict[str, tuple[str | bytes, str]] = {
         r"row 2 \(line 3\).* got 'yesterday'",
     ),
     "infinite arrival": ("arrival,isl,osl\n0,1,2\ninf,1,2\n", "must be finite, got inf"),
+    "a clock in nanoseconds": (
+        "time,isl,osl\n500000000000000,1,2\n500009000000000,1,2\n",
+        "say the unit with --columns unit=ms",
+    ),
+    "line breaks in names": ('"x\noutput_le\n","b\n"\n1,2\n', "no column is known"),
     "json of numbers": ("[1,2]", "must be an object"),
     "json with a number": ('[{"isl":1,"osl":2}, 5]', "must be an object"),
     "json without requests": ("[]", "holds no requests"),

@@ -179,7 +179,7 @@ def _named(name: str, columns: Sequence[str], key: str, wanted: str) -> str:
     if len(alike) == 1:
         return alike[0]
     near = difflib.get_close_matches(wanted, columns, 1, 0.5)
-    hint = f"did you mean {key}={near[0]}? " if near else ""
+    hint = f"did you mean {key}={near[0]}? " if near and near[0].isprintable() else ""
     raise TraceError(f"{name}: has no column {wanted!r}; {hint}it has {_listed(columns)}")
 
 
@@ -213,6 +213,8 @@ def _nothing_fits(name: str, columns: Sequence[str], forced: str | None) -> str:
                 aliases[0], [key for key in index if len(key) > 2], 1, 0.6
             ) or [k for k in index for a in difflib.get_close_matches(k, aliases, 1, 0.75) if a]
             column = index[near[0]][0] if near else "NAME"
+        if not column.isprintable() or len(column) > 40:
+            column = "NAME"
         parts.append(f"{role}={column}")
     return (
         f"{name}: {why}; the columns are {_listed(columns)}; "

@@ -71,6 +71,8 @@ def open_source(path: str | Path) -> Iterator[TraceSource]:
         If there is no such file, it may not be read, is empty, cut short, or no text.
     """
     name = "standard input" if str(path) == "-" else str(path)
+    if not name.isprintable():
+        name = repr(name)
     with tempfile.TemporaryDirectory(prefix="afdplan-") as folder:
         try:
             plain = _plain_file(path, name, Path(folder))
@@ -86,7 +88,7 @@ def open_source(path: str | Path) -> Iterator[TraceSource]:
         except ValueError as error:  # a NUL byte in the path
             if isinstance(error, TraceError):
                 raise
-            raise TraceError(f"{name!r}: is no file name ({error})") from None
+            raise TraceError(f"{name}: is no file name ({error})") from None
         yield TraceSource(path=plain, name=name, kind=_kind(head, name), head=head)
 
 

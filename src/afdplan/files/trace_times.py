@@ -24,6 +24,8 @@ PER_SECOND = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}
 WORDS = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
 EPOCHS = {"s": (1e9, 1e10), "ms": (1e12, 1e13), "us": (1e15, 1e16), "ns": (1e18, 1e19)}
 """Where calendar times of 2001 to 2286 lie, by unit since 1970."""
+LONGEST_SPAN = 1e9
+"""Seconds (32 years) that no trace spans: larger numbers are in another unit."""
 UNIT_WORDS = {
     "s": "s", "sec": "s", "secs": "s", "seconds": "s",
     "ms": "ms", "msec": "ms", "millis": "ms", "milliseconds": "ms",
@@ -238,6 +240,12 @@ def _by_size(
         if kinds[0]:
             unit = tuple(EPOCHS)[kinds[0] - 1]
             return unit, (f"arrivals taken as {WORDS[unit]} since 1970, by their size",)
+        span = float(numbers.max() - numbers.min())
+        if span > LONGEST_SPAN:
+            raise TraceError(
+                f"{table.name}, column {shown(columns.arrival)}: arrivals span {span:.15g}, too "
+                "much for seconds and no calendar time; say the unit with --columns unit=ms|us|ns"
+            )
         if columns.unit:
             return "s", ()
         return "s", (
