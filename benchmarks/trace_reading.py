@@ -47,6 +47,7 @@ def write_files(folder: Path, rows: int) -> dict[str, Path]:
         "CSV": folder / "trace.csv",
         "CSV, ISO times": folder / "azure.csv",
         "CSV, quoted": folder / "quoted.csv",
+        "CSV, some failed": folder / "failed.csv",
         "CSV, gzip": folder / "trace.csv.gz",
         "Parquet": folder / "trace.parquet",
         "JSON lines": folder / "trace.jsonl",
@@ -54,6 +55,10 @@ def write_files(folder: Path, rows: int) -> dict[str, Path]:
     frame.write_csv(files["CSV"])
     azure.write_csv(files["CSV, ISO times"])
     frame.write_csv(files["CSV, quoted"], quote_style="always")
+    failed = pl.Series(generator.random(rows) < 0.01)
+    frame.with_columns(
+        num_decode_tokens=pl.when(failed).then(None).otherwise(pl.col("num_decode_tokens"))
+    ).write_csv(files["CSV, some failed"])
     frame.write_parquet(files["Parquet"])
     frame.head(rows // 10).write_ndjson(files["JSON lines"])
     with (
@@ -66,7 +71,8 @@ def write_files(folder: Path, rows: int) -> dict[str, Path]:
 
 def measure(path: Path, repeats: int) -> tuple[int, float]:
     """Return the rows of a file and the median seconds that reading takes, after a warm-up."""
-    rows = read_trace(path).requests
+    trace = read_trace(path)
+    rows = trace.requests + trace.dropped_requests
     seconds = []
     for _ in range(repeats):
         start = time.perf_counter()

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from afdplan.errors import TraceError
 from afdplan.files.trace_source import TraceSource
 
@@ -148,7 +150,8 @@ def csv_table(source: TraceSource) -> Table:
         # A short row leaves a gap, a long one upsets the count of delimiters, and so does a
         # delimiter in quotes: only such files are parsed a second time to be sure.
         gaps = any(column.null_count() for column in columns)
-        if not gaps and _counts_agree(source, skip, len(header), delimiter):
+        is_even = _every_line_agrees if gaps else _counts_agree
+        if is_even(source, skip, len(header), delimiter):
             return columns
         filled = pl.Series(_filled_rows(source, skip, header, delimiter), dtype=pl.Boolean)
         if filled.all():
@@ -206,16 +209,35 @@ def _counts_agree(source: TraceSource, skip: int, width: int, delimiter: str) ->
     """Return whether delimiters and lines are in the header's proportion."""
     mark = delimiter.encode()
     marks = lines = 0
-    last = b""
+    for block in _blocks(source, skip):
+        marks += block.count(mark)
+        lines += block.count(b"\n") + (not block.endswith(b"\n"))
+    return marks == lines * (width - 1)
+
+
+def _every_line_agrees(source: TraceSource, skip: int, width: int, delimiter: str) -> bool:
+    """Return whether each line has the header's delimiters and no quotes."""
+    for block in _blocks(source, skip):
+        if b'"' in block:
+            return False
+        codes = np.frombuffer(block, dtype=np.uint8)
+        marks = np.flatnonzero(codes == ord(delimiter))
+        ends = np.flatnonzero(codes == ord("\n"))
+        if not block.endswith(b"\n"):
+            ends = np.append(ends, codes.size)
+        counts = np.diff(np.searchsorted(marks, ends), prepend=0)
+        if (counts != width - 1).any():
+            return False
+    return True
+
+
+def _blocks(source: TraceSource, skip: int) -> Iterator[bytes]:
+    """Yield the file below its first `skip` lines in blocks of whole lines."""
     with source.path.open("rb") as handle:
         for _ in range(skip):
             handle.readline()
         while block := handle.read(BLOCK):
-            marks += block.count(mark)
-            lines += block.count(b"\n")
-            last = block[-1:]
-    lines += last != b"\n"
-    return marks == lines * (width - 1)
+            yield block + handle.readline()
 
 
 def _data_rows(source: TraceSource, skip: int, delimiter: str) -> Iterator[tuple[int, list[str]]]:
