@@ -470,26 +470,23 @@ def _pipeline(t: Any, n: Any, x: Any, v: Any, g: Any, u: Any, layer: Any) -> Non
     aggregate = t.send_aggregate
     log = t.stage_room > 0
     barrier = x[t.barrier + u]
-    delivered = x[t.delivered + u]
-    ffn_end = x[t.ffn_end + u]
+    ffn_time = x[t.ffn_end + u] - x[t.delivered + u]
     last_end = 0.0
     total_end = 0.0
     arrived = 0.0
     for i in range(workers):
-        # Split the worker's wait by what its microbatch did meanwhile.
+        # Split the worker's wait: what the slowest worker cost, then the FFN, then the links.
         free = attention_free[i]
-        back = ready[i]
-        a = max(free, sent[i])
-        b = max(a, barrier)
-        c = max(b, delivered)
-        d = max(c, ffn_end)
-        e = max(d, back)
-        f = max(e, gate)
-        start = f + overhead
-        idle_transfer[i] += (a - free) + (c - b) + (e - d)
-        idle_barrier[i] += b - a
-        idle_other_side[i] += (d - c) + (f - e)
-        idle_overhead[i] += start - f
+        back = max(free, ready[i])
+        gap = back - free
+        late = min(gap, barrier - sent[i])
+        served = min(gap - late, ffn_time)
+        opened = max(back, gate)
+        start = opened + overhead
+        idle_barrier[i] += late
+        idle_other_side[i] += served + (opened - back)
+        idle_transfer[i] += gap - late - served
+        idle_overhead[i] += start - opened
         time = attention_time[i]
         if vary_attention:
             time *= v[t.attention_at + n[ix.AT_ATTENTION] + i]
@@ -527,13 +524,13 @@ def _pipeline(t: Any, n: Any, x: Any, v: Any, g: Any, u: Any, layer: Any) -> Non
     if t.vary_ffn:
         time *= v[t.ffn_at + n[ix.AT_FFN]]
     free = x[ix.FFN_FREE]
-    a = max(free, total_end / workers)
-    b = max(a, last_end)
     start = max(free, arrived)
-    if start > free:
-        x[t.ffn_idle + ix.IDLE_OTHER_SIDE] += a - free
-        x[t.ffn_idle + ix.IDLE_BARRIER] += b - a
-        x[t.ffn_idle + ix.IDLE_TRANSFER] += start - b
+    gap = start - free
+    late = min(gap, max(last_end - total_end / workers, 0.0))
+    sending = min(gap - late, arrived - last_end)
+    x[t.ffn_idle + ix.IDLE_BARRIER] += late
+    x[t.ffn_idle + ix.IDLE_TRANSFER] += sending
+    x[t.ffn_idle + ix.IDLE_OTHER_SIDE] += gap - late - sending
     ffn_end = start + time
     x[ix.FFN_FREE] = ffn_end
     x[ix.FFN_BUSY] += time

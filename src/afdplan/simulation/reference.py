@@ -173,20 +173,20 @@ class Reference:
         gate = self.gate if first else 0.0
         overhead = latency.step_overhead if first else 0.0
         aggregate = latency.send.load == "aggregate"
-        waits_for = (self.barrier[u], self.delivered[u], self.ffn_end[u])
         ends = []
         for i in self.workers:
+            # Split the worker's wait: what the slowest worker cost, then the FFN, then the links.
             free = self.attention_free[i]
-            # What the worker's microbatch did while the worker was free.
-            marks = [free]
-            for mark in (self.sent[u][i], *waits_for, self.ready[u][i], gate):
-                marks.append(max(marks[-1], mark))
-            gaps = [b - a for a, b in zip(marks, marks[1:], strict=False)]
-            start = marks[-1] + overhead
-            self.idle["transfer"][i] += gaps[0] + gaps[2] + gaps[4]
-            self.idle["barrier"][i] += gaps[1]
-            self.idle["other side"][i] += gaps[3] + gaps[5]
-            self.idle["overhead"][i] += start - marks[-1]
+            returned = max(free, self.ready[u][i])
+            gap = returned - free
+            late = min(gap, self.barrier[u] - self.sent[u][i])
+            served = min(gap - late, self.ffn_end[u] - self.delivered[u])
+            opened = max(returned, gate)
+            start = opened + overhead
+            self.idle["barrier"][i] += late
+            self.idle["other side"][i] += served + (opened - returned)
+            self.idle["transfer"][i] += gap - late - served
+            self.idle["overhead"][i] += start - opened
             ends.append(start + attention[i])
             self.busy[i] += attention[i]
             self.attention_free[i] = self.sent[u][i] = ends[i]
@@ -204,14 +204,13 @@ class Reference:
         total = 0.0
         for end in ends:
             total += end
-        marks = [self.ffn_free]
-        for mark in (total / len(ends), max(ends)):
-            marks.append(max(marks[-1], mark))
         start = max(self.ffn_free, self.delivered[u])
-        if start > self.ffn_free:
-            self.ffn_idle["other side"] += marks[1] - marks[0]
-            self.ffn_idle["barrier"] += marks[2] - marks[1]
-            self.ffn_idle["transfer"] += start - marks[2]
+        gap = start - self.ffn_free
+        late = min(gap, max(max(ends) - total / len(ends), 0.0))
+        sending = min(gap - late, self.delivered[u] - max(ends))
+        self.ffn_idle["barrier"] += late
+        self.ffn_idle["transfer"] += sending
+        self.ffn_idle["other side"] += gap - late - sending
         self.ffn_free = self.ffn_end[u] = start + ffn
         self.ffn_busy += ffn
 
