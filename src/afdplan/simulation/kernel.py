@@ -61,16 +61,16 @@ def _schedule(t: Any, n: Any, q: Any, u: Any, slot: Any, due: Any, now: Any) -> 
     tail = n[b]
     n[b] = slot
     following = t.following + base
-    preceding = t.preceding + base
+    head = slot
     if tail < 0:
-        n[following + slot] = slot
-        n[preceding + slot] = slot
+        tail = slot
     else:
         head = n[following + tail]
-        n[following + tail] = slot
-        n[preceding + slot] = tail
-        n[following + slot] = head
-        n[preceding + head] = slot
+    n[following + tail] = slot
+    n[following + slot] = head
+    if t.preempt:  # who may leave early needs both directions
+        n[t.preceding + base + slot] = tail
+        n[t.preceding + base + head] = slot
 
 
 @compiled
@@ -111,7 +111,7 @@ def _cascade(t: Any, n: Any, q: Any, u: Any, now: Any) -> None:
 @inlined
 def _leave(t: Any, n: Any, u: Any, c: Any, slot: Any, done: Any) -> None:
     """Take a request that is in its slot's step number `done` off the loads of its worker."""
-    load = n[t.prompt + slot] + t.numerator * (done - 1)
+    load = n[t.prompt + 4 * slot] + t.numerator * (done - 1)
     n[t.loads + c] -= load
     n[t.growing + c] -= 1
     for w in range(t.queues - 1):
@@ -124,7 +124,7 @@ def _leave(t: Any, n: Any, u: Any, c: Any, slot: Any, done: Any) -> None:
             n[t.growing + at] -= 1
     if t.capacity >= 0:
         i = c % t.attention_workers
-        n[t.reserved + i] -= n[t.prompt + slot] + t.numerator * (n[t.steps + slot] - 1)
+        n[t.reserved + i] -= n[t.prompt + 4 * slot] + t.numerator * (n[t.steps + 4 * slot] - 1)
     n[t.following + slot] = n[t.free_first + c]
     n[t.free_first + c] = slot
     n[t.active + c] -= 1
@@ -142,10 +142,10 @@ def _place(t: Any, n: Any, x: Any, u: Any, i: Any, k: Any, now: Any, clock: Any)
     times = t.chosen_times + 2 * k
     prompt = n[row + ix.PROMPT]
     steps = n[row + ix.STEPS]
-    n[t.prompt + slot] = prompt
-    n[t.steps + slot] = steps
-    n[t.output + slot] = n[row + ix.OUTPUT]
-    n[t.tokens + slot] = n[row + ix.TOKENS]
+    n[t.prompt + 4 * slot] = prompt
+    n[t.steps + 4 * slot] = steps
+    n[t.output + 4 * slot] = n[row + ix.OUTPUT]
+    n[t.tokens + 4 * slot] = n[row + ix.TOKENS]
     x[t.begun + slot] = x[times]
     if x[times] == ix.NOT_BEGUN:
         x[t.begun + slot] = clock
@@ -577,11 +577,11 @@ def _pipeline(t: Any, n: Any, x: Any, v: Any, g: Any, u: Any, layer: Any) -> Non
 def _finish(t: Any, n: Any, x: Any, g: Any, u: Any, slot: Any, clock: Any) -> None:
     """Let a request leave that has generated its last token."""
     c = slot // t.batch_size
-    steps = n[t.steps + slot]
-    n[ix.UNITS] -= t.numerator * steps - n[t.output + slot]
+    steps = n[t.steps + 4 * slot]
+    n[ix.UNITS] -= t.numerator * steps - n[t.output + 4 * slot]
     _leave(t, n, u, c, slot, steps)
     n[ix.COMPLETED] += 1
-    tokens = n[t.tokens + slot]
+    tokens = n[t.tokens + 4 * slot]
     if x[t.begun + slot] != ix.FOUND_IN_SLOT:
         per_token = (clock - x[t.begun + slot]) / tokens
         x[ix.TIME_PER_TOKEN] += per_token
@@ -591,7 +591,7 @@ def _finish(t: Any, n: Any, x: Any, g: Any, u: Any, slot: Any, clock: Any) -> No
         row = ix.LOG_COLUMNS * n[ix.REQUEST_ROWS]
         n[ix.REQUEST_ROWS] += 1
         whole = (tokens * t.denominator + t.numerator - 1) // t.numerator
-        g[row] = (n[t.prompt + slot] + t.numerator * (steps - whole)) // t.denominator
+        g[row] = (n[t.prompt + 4 * slot] + t.numerator * (steps - whole)) // t.denominator
         g[row + 1], g[row + 2], g[row + 3] = tokens, x[t.arrival + slot], x[t.begun + slot]
         g[row + 4], g[row + 5], g[row + 6] = clock, c - u * t.attention_workers, u
         g[row + 7] = n[t.preemptions + slot]
@@ -659,7 +659,7 @@ def _end_step(t: Any, n: Any, x: Any, r: Any, v: Any, g: Any, u: Any) -> None:
         while True:
             slot = n[t.following + (1 + w) * t.slots + slot]
             c = (1 + w) * t.cells + slot // t.batch_size
-            grown = n[t.prompt + slot] + t.numerator * (now - n[t.since + slot])
+            grown = n[t.prompt + 4 * slot] + t.numerator * (now - n[t.since + slot])
             n[t.loads + c] -= grown - n[t.windows + w]
             n[t.growing + c] -= 1
             if slot == tail:
@@ -692,16 +692,16 @@ def _make_room(t: Any, n: Any, x: Any, u: Any, now: Any) -> None:
             # The calendar still stands at the step that has just ended.
             _unschedule(t, n, ZERO, u, victim, now - 1)
             done = now - n[t.since + victim]
-            prompt = n[t.prompt + victim]
+            prompt = n[t.prompt + 4 * victim]
             for w in range(t.queues - 1):
                 full = (n[t.windows + w] - prompt + t.numerator - 1) // t.numerator
-                if done < full <= n[t.steps + victim] - 1:
+                if done < full <= n[t.steps + 4 * victim] - 1:
                     _unschedule(t, n, 1 + w, u, victim, now - 1)
             grown = t.numerator * done
             n[t.chosen + ix.PROMPT] = prompt + grown
-            n[t.chosen + ix.STEPS] = n[t.steps + victim] - done
-            n[t.chosen + ix.OUTPUT] = n[t.output + victim] - grown
-            n[t.chosen + ix.TOKENS] = n[t.tokens + victim]
+            n[t.chosen + ix.STEPS] = n[t.steps + 4 * victim] - done
+            n[t.chosen + ix.OUTPUT] = n[t.output + 4 * victim] - grown
+            n[t.chosen + ix.TOKENS] = n[t.tokens + 4 * victim]
             n[t.chosen + ix.PREEMPTIONS] = n[t.preemptions + victim] + 1
             x[t.chosen_times] = x[t.begun + victim]
             x[t.chosen_times + 1] = x[t.arrival + victim]
