@@ -27,7 +27,9 @@ SKIPPED = ("claude_code_agentic.csv", "lmcache_miniswe.csv")
 
 def balanced(law: EmpiricalLengths, workers: int, batch: int, microbatches: int) -> LatencyModel:
     """Return times in which attention at its mean load takes as long as the FFN."""
-    load = batch * (law.mean_prompt_tokens + law.mean_squared_decode_tokens / 2 / law.mean_decode_tokens)
+    load = batch * (
+        law.mean_prompt_tokens + law.mean_squared_decode_tokens / 2 / law.mean_decode_tokens
+    )
     return LatencyModel.linear(
         attention=(250.0 / load, 50.0), ffn=(200.0 / (workers * batch), 100.0), transfer=(0.0, 20.0)
     )

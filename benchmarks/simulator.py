@@ -95,7 +95,9 @@ def simpy_model(requests: int) -> int:
                 admit(j, 0)
         step = 0
         while True:
-            yield environment.all_of([environment.process(part(j, loads[j])) for j in range(WORKERS)])
+            yield environment.all_of(
+                [environment.process(part(j, loads[j])) for j in range(WORKERS)]
+            )
             with ffn.request() as turn:
                 yield turn
                 yield environment.timeout(FFN)
@@ -208,7 +210,9 @@ def main() -> None:
         found = rate(function, count // (1 if count > 100_000 else scale) + 1000)
         print(f"| {name} | {found:,.0f} | {fast / found:,.1f} |", flush=True)
 
-    print("\n| mean output | layers | ns per request | cells (A m L steps) per request |\n|---|---|---|---|")
+    print(
+        "\n| mean output | layers | ns per request | cells (A m L steps) per request |\n|---|---|---|---|"
+    )
     rows = []
     for decode, layers, count in (
         (50, 1, 4_000_000), (150, 1, 4_000_000), (500, 1, 4_000_000), (1500, 1, 1_000_000),
@@ -245,7 +249,9 @@ def main() -> None:
         )
         engine.run(stop_completed=20_000)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-        print(f"1,000 workers of 2 x 256 slots, outputs up to 1,000,000 tokens: peak {peak:.2f} GiB")
+        print(
+            f"1,000 workers of 2 x 256 slots, outputs up to 1,000,000 tokens: peak {peak:.2f} GiB"
+        )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """Does the compiled kernel equal its readable twin, bit for bit, whatever the options?"""
 
-import itertools
 import os
 import random
 import struct

@@ -54,7 +54,7 @@ class Engine:
         scenario: Scenario,
         replication: int = 0,
         *,
-        block: int = 16_384,
+        block: int = 4096,
         on_requests: Sink | None = None,
         on_steps: Sink | None = None,
         stage_rows: int = 0,
