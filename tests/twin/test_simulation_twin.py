@@ -179,11 +179,16 @@ def differences(scenario, steps, block=16):
     twin.play(steps, 10**9)
     n, x, s = engine.state.integers, engine.state.floats, engine.state
     unit = int(engine.tables.denominator)
-    table = lambda rows: [tuple(row) for row in np.concatenate(rows).tolist()] if rows else []
+
+    def table(rows):
+        return [tuple(row) for row in np.concatenate(rows).tolist()] if rows else []
+
     causes = ("transfer", "barrier", "other side", "overhead", "empty")
-    histogram = lambda k: {
-        int(b): int(s.whole("histograms")[k, b]) for b in np.flatnonzero(s.whole("histograms")[k])
-    }
+
+    def histogram(k):
+        counts = s.whole("histograms")[k]
+        return {int(b): int(counts[b]) for b in np.flatnonzero(counts)}
+
     base = engine.tables.bin_base
     tpot = [(row[4] - row[3]) / row[1] for row in twin.finished_log if row[3] != -2.0]
     queued = len(twin.waiting)

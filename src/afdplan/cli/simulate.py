@@ -265,7 +265,7 @@ def _scenario(
         mean, _, cv = options["expert_imbalance"].partition(",")
         factors |= {"expert_imbalance": _number("--expert-imbalance", mean)}
         factors |= {"expert_imbalance_cv": _number("--expert-imbalance", cv or "0")}
-    start = options["start"] or ("fresh" if arrivals else "stationary")
+    start: Any = options["start"] or ("fresh" if arrivals else "stationary")
     return Scenario(
         bundle=bundle,
         latency=model,

@@ -22,9 +22,9 @@ from afdplan.simulation.compile import compiled, inlined
 __all__ = ["advance"]
 
 # Typed: a literal would have every function compiled once more.
-ZERO = np.int64(0)
+ZERO: Any = np.int64(0)
 # Unsigned: an index that cannot be negative needs no check for counting from the end.
-U = np.uint64
+U: Any = np.uint64
 
 
 @inlined
@@ -382,7 +382,7 @@ def _admit(t: Any, n: Any, x: Any, r: Any, v: Any, u: Any, now: Any, clock: Any)
 
 @compiled
 def _log_stage(
-    t: Any, n: Any, g: Any, stage: int, i: int, u: int, layer: int, start: Any, end: Any
+    t: Any, n: Any, g: Any, stage: Any, i: Any, u: Any, layer: Any, start: Any, end: Any
 ) -> None:
     if n[ix.STAGE_ROWS] < t.stage_room:
         row = ix.LOG_COLUMNS * (t.request_room + t.step_room + n[ix.STAGE_ROWS])

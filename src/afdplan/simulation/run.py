@@ -212,17 +212,15 @@ def _state_of(part: Part) -> float:
 
 def _summary(scenario: Scenario, runs: list[_Run]) -> SimulationResult:
     """Return the result of all runs."""
-    if any(not run.parts for run in runs):
+    if any(not run.engine.state.integers[ix.COMPLETED] for run in runs):
         raise InvalidInputError(
-            "no request arrived that a worker can hold: check the trace and kv_capacity"
+            "requests_per_worker must leave time for one request to finish, none did: check the "
+            "trace's arrivals and kv_capacity"
         )
     kept, warnings = _keep(scenario, runs)
     single = len(runs) == 1
     reliable = not single or _is_long_enough(scenario, kept[0].parts)
-    if single:
-        parts = kept[0].parts
-    else:
-        parts = [reduce(add, window.parts) for window in kept]
+    parts = kept[0].parts if single else [reduce(add, window.parts) for window in kept]
     total = reduce(add, parts)
     t = runs[0].engine.tables
     bundle = scenario.bundle
