@@ -43,7 +43,9 @@ def test_attention_idles_above_60_percent_at_32(sweep):
 
 
 def test_idle_curves_cross_near_8(sweep):
-    gap = {r: sweep[r].attention_idle_fraction.value - sweep[r].ffn_idle_fraction.value for r in RATIOS}
+    gap = {
+        r: sweep[r].attention_idle_fraction.value - sweep[r].ffn_idle_fraction.value for r in RATIOS
+    }
     assert gap[4] < 0 < gap[16]
     assert abs(gap[8]) == min(abs(value) for value in gap.values())
 

@@ -304,6 +304,26 @@ def _rank_by_prompt(t: Any, n: Any, count: Any) -> None:
         width *= 2
 
 
+@compiled
+def _admit_by_prompt(
+    t: Any, n: Any, x: Any, r: Any, v: Any, u: Any, free: Any, now: Any, clock: Any
+) -> None:
+    """Let in as many as there are free slots, the longest prompt to the lightest worker first."""
+    taken = 0
+    while taken < free and _take(t, n, x, r, v, taken):
+        taken += 1
+    _rank_by_prompt(t, n, taken)
+    for j in range(taken):
+        k = n[U(t.ranking + j)]
+        i = _choose(t, n, u, k)
+        n[U(t.chosen + 6 * k + ix.IS_PLACED)] = i >= 0
+        if i >= 0:
+            _place(t, n, x, u, i, k, now, clock)
+    for k in range(taken - 1, -1, -1):
+        if n[U(t.chosen + 6 * k + ix.IS_PLACED)] == 0:
+            _give_back(t, n, x, k)
+
+
 @inlined
 def _admit(t: Any, n: Any, x: Any, r: Any, v: Any, u: Any, now: Any, clock: Any) -> None:
     """Fill free slots of a microbatch, first come first served; then set its stage times."""
@@ -318,19 +338,7 @@ def _admit(t: Any, n: Any, x: Any, r: Any, v: Any, u: Any, now: Any, clock: Any)
         n[ix.ARRIVED] = n[ix.AVAILABLE]
     free = t.attention_workers * t.batch_size - n[U(t.present + u)]
     if t.policy == ix.LONGEST_PROMPT:
-        taken = 0
-        while taken < free and _take(t, n, x, r, v, taken):
-            taken += 1
-        _rank_by_prompt(t, n, taken)
-        for j in range(taken):
-            k = n[U(t.ranking + j)]
-            i = _choose(t, n, u, k)
-            n[U(t.chosen + 6 * k + ix.IS_PLACED)] = i >= 0
-            if i >= 0:
-                _place(t, n, x, u, i, k, now, clock)
-        for k in range(taken - 1, -1, -1):
-            if n[U(t.chosen + 6 * k + ix.IS_PLACED)] == 0:
-                _give_back(t, n, x, k)
+        _admit_by_prompt(t, n, x, r, v, u, free, now, clock)
     else:
         while free > 0 and _take(t, n, x, r, v, ZERO):
             i = _choose(t, n, u, ZERO)
@@ -717,6 +725,12 @@ def _make_room(t: Any, n: Any, x: Any, u: Any, now: Any) -> None:
 
 
 @compiled
+def _admit_to_empty(t: Any, n: Any, x: Any, r: Any, v: Any, u: Any, now: Any, clock: Any) -> None:
+    """Do as `_admit`, in a function of its own: rare calls need no second copy of it."""
+    _admit(t, n, x, r, v, u, now, clock)
+
+
+@compiled
 def _wake(t: Any, n: Any, x: Any, r: Any, v: Any) -> None:
     """Let an empty bundle sleep until the next arrival; all microbatches then admit."""
     clock = x[ix.CLOCK]
@@ -737,7 +751,7 @@ def _wake(t: Any, n: Any, x: Any, r: Any, v: Any) -> None:
     for c in range(t.cells):
         x[U(t.ready + c)] = wake
     for u in range(t.microbatches):
-        _admit(t, n, x, r, v, u, n[ix.STEP], wake)
+        _admit_to_empty(t, n, x, r, v, u, n[ix.STEP], wake)
 
 
 @compiled
@@ -747,7 +761,7 @@ def _begin(t: Any, n: Any, x: Any, r: Any, v: Any) -> Any:
         if n[ix.AVAILABLE] - n[ix.HEAD] < t.slots:
             return ix.NEED_REQUESTS
         for u in range(t.microbatches):
-            _admit(t, n, x, r, v, u, ZERO, 0.0)
+            _admit_to_empty(t, n, x, r, v, u, ZERO, 0.0)
         return ix.STOPPED
     if n[ix.HEAD] == n[ix.AVAILABLE]:
         return ix.FINISHED if n[ix.EXHAUSTED] else ix.NEED_REQUESTS

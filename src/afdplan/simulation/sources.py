@@ -124,7 +124,8 @@ class RequestSource:
             index = (self.position + np.arange(count)) % len(pool)
         else:
             index = self._prompts.integers(len(pool), size=count)
-        return pool[index]
+        chosen: IntArray = pool[index]
+        return chosen
 
     def _draw_arrivals(self, count: int) -> FloatArray:
         if self.arrivals is None:
