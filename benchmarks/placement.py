@@ -59,16 +59,15 @@ def row(name: str, scenario: Scenario) -> str:
         latency=replace(latency, ffn=replace(latency.ffn, slope=latency.ffn.slope * workers)),
         requests_per_worker=4 * scenario.requests_per_worker,
     )
-    instances = (workers + 1) / 2
     if scenario.arrivals is None:
         free, _ = throughputs(alone, "round-robin")
         free = free * 2 / (workers + 1) * workers
         lost = free.mean() - base.mean()
-    del instances
     for policy in POLICIES[1:]:
         mine, wait = throughputs(scenario, policy)
         gain = ratio_estimate(mine, base)
-        text = f"{100 * (gain.value - 1):+.1f} ({100 * (gain.low - 1):+.1f} to {100 * (gain.high - 1):+.1f})"
+        low, value, high = (100 * (g - 1) for g in (gain.low, gain.value, gain.high))
+        text = f"{value:+.1f} ({low:+.1f} to {high:+.1f})"
         if scenario.arrivals is None:
             text += f", {100 * (mine.mean() - base.mean()) / lost:.0f} %"
         else:

@@ -1,5 +1,6 @@
 """Does `afdplan simulate` answer people and machines, and refuse what has no meaning?"""
 
+import itertools
 import json
 import os
 import signal
@@ -18,6 +19,9 @@ BASE = [
     "--prompt", "geometric:20", "--decode", "geometric:10", "--batch-size", "8",
     "--latency", "deepseek-v3-ascend-910c", "--requests", "200",
 ]  # fmt: skip
+
+
+POISSON = ["--arrivals", "poisson", "--rate", "1"]
 
 
 def run(*arguments):
@@ -107,7 +111,7 @@ def test_timelines(tmp_path):
         tracks.setdefault((span["pid"], span["tid"]), []).append((span["ts"], span["dur"]))
     for track in tracks.values():  # nobody does two things at once
         track.sort()
-        assert all(a + d <= b + 1e-6 for (a, d), (b, _) in zip(track, track[1:], strict=False))
+        assert all(a + d <= b + 1e-6 for (a, d), (b, _) in itertools.pairwise(track))
 
 
 @pytest.mark.parametrize(
@@ -128,7 +132,7 @@ def test_timelines(tmp_path):
         (["--attention-workers", "1", "--replications", "1"], 1),
         (["--attention-workers", "1", "--requests", "0"], 1),
         (["--attention-workers", "1", "--per-step", "x.txt"], 1),
-        (["--attention-workers", "1", "--arrivals", "poisson", "--rate", "1", "--start", "stationary"], 1),
+        (["--attention-workers", "1", *POISSON, "--start", "stationary"], 1),
     ],
 )  # fmt: skip
 def test_refusals(arguments, code):
@@ -144,7 +148,8 @@ def test_an_interrupt_ends_cleanly_and_leaves_no_file(tmp_path):
     run("--attention-workers", "1")  # the kernel is compiled by now
     arguments = [*BASE, "--attention-workers", "64", "--per-step", str(tmp_path / "s.csv")]
     arguments[arguments.index("200")] = "100000000"
-    code = f"from afdplan.cli import main; import sys; sys.argv[1:] = {['simulate', *arguments]!r}; main()"
+    code = "import sys; from afdplan.cli import main; "
+    code += f"sys.argv[1:] = {['simulate', *arguments]!r}; main()"
     process = subprocess.Popen(
         [sys.executable, "-c", code], stderr=subprocess.PIPE, env=dict(os.environ)
     )
