@@ -19,7 +19,7 @@ from afdplan.simulation.reference import Reference, Request
 from afdplan.simulation.scenario import Arrivals, Scenario, Variation
 from afdplan.simulation.sources import RequestSource, VariationSource, initial_requests
 
-SCENARIOS = int(os.environ.get("AFDPLAN_TWIN_SCENARIOS", "700"))
+SCENARIOS = int(os.environ.get("AFDPLAN_TWIN_SCENARIOS", "240"))
 
 
 def random_curve(r):

@@ -135,7 +135,7 @@ class RequestSource:
             duration = self.lengths.duration
             if times is None or not duration:  # the scenario has refused this
                 return np.empty(0)
-            block = times[self.position : self.position + count] - times[0]
+            block: FloatArray = times[self.position : self.position + count] - times[0]
             if self.arrivals.rate is None:
                 return block.copy()
             recorded = (self.lengths.requests - 1) / duration
