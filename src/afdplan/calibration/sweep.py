@@ -42,8 +42,8 @@ class SweepFit:
     sweep
         The points.
     layers, step_overhead, maximum, transfer_time
-        What was given: L, seconds per step, ``hard`` or ``soft``, c there and back (None if it
-        was fitted).
+        What was given: L, seconds per step, ``hard`` or ``soft``, c there and back [s] (its mean
+        if it was fitted).
     attention_time
         a at `reference_tokens` [s].
     ffn_slope, ffn_intercept
@@ -72,7 +72,7 @@ class SweepFit:
     layers: int
     step_overhead: float
     maximum: Maximum
-    transfer_time: float | None
+    transfer_time: float
     attention_time: Estimate
     ffn_slope: Estimate
     ffn_intercept: Estimate
@@ -136,7 +136,8 @@ def fit_sweep(
     layers: int = 1,
     step_overhead: float = 0.0,
     maximum: Maximum = "hard",
-    transfer_time: float | None = 0.0,
+    transfer_time: float | None = None,
+    fit_transfer: bool = False,
     noise: float = 0.01,
     prior: LatencyModel | None = None,
 ) -> SweepFit:
@@ -154,7 +155,9 @@ def fit_sweep(
         ``hard``, or ``soft``: the plateau bends into the line, ``(a^p + f^p)^(1/p)`` with p
         between 2 and 100, as jitter between layers makes it.
     transfer_time
-        c, there and back [s]; 0 takes transfers as hidden, None fits it.
+        c, there and back [s]; None takes the prior's, or without a prior hidden transfers (0).
+    fit_transfer
+        Whether to fit c instead.
     noise
         Relative error of a measured step time; raised to the misfit if that is larger.
     prior
@@ -196,7 +199,12 @@ def fit_sweep(
         )
     reference = float(sweep.attention_tokens.mean())
     warnings: list[str] = []
-    draws = _draw(sweep, layers, overhead, maximum, transfer_time, noise, prior)
+    if transfer_time is None:
+        links = () if prior is None else (prior.send, prior.receive)
+        size, tokens = float(sweep.batch_size.mean()), float(sweep.ffn_tokens.mean())
+        transfer_time = sum(link.time(size, tokens) for link in links)
+    trip = None if fit_transfer else check_number("transfer_time", transfer_time)
+    draws = _draw(sweep, layers, overhead, maximum, trip, noise, prior)
     misfit = _misfit(draws, sweep, layers, overhead, maximum, reference)
     if misfit > 2 * noise:
         warnings.append(
@@ -205,7 +213,7 @@ def fit_sweep(
             "or points of different set-ups?"
         )
         noise = misfit
-        draws = _draw(sweep, layers, overhead, maximum, transfer_time, noise, prior)
+        draws = _draw(sweep, layers, overhead, maximum, trip, noise, prior)
     times = _step_times(draws, sweep, layers, overhead, maximum, reference)
     largest = float(sweep.ffn_tokens.max())
     at_largest = draws[:, 2] + draws[:, 3] * largest
@@ -229,7 +237,7 @@ def fit_sweep(
         layers=layers,
         step_overhead=overhead,
         maximum=maximum,
-        transfer_time=transfer_time,
+        transfer_time=float(draws[:, 4].mean()),
         attention_time=estimates["attention"],
         ffn_slope=estimates["ffn_slope"],
         ffn_intercept=estimates["ffn_intercept"],
@@ -252,7 +260,8 @@ def _unknowns(
     if not identified["attention"]:
         said.append(
             "attention is never the limit at these ratios: its time is only bounded, at most "
-            f"{estimates['attention'].high * 1e6:.4g} us per layer and microbatch; measure a lower ratio"
+            f"{estimates['attention'].high * 1e6:.4g} us per layer and microbatch; measure a lower "
+            "ratio"
         )
     if not identified["ffn_time"]:
         said.append(
@@ -294,23 +303,18 @@ def _draw(
     scale = np.array([unit, 1.0, unit, unit / largest, unit, 1.0])
     rest = np.array([0.0, 0.0, 0.0, 0.0, transfer_time or 0.0, 0.0])
     expected = _expected(prior, sweep, reference) if prior is not None else None
-    if prior is not None and transfer_time == 0.0:
-        rest[4] = sum(
-            link.time(float(sweep.batch_size.mean()), float(sweep.ffn_tokens.mean()))
-            for link in (prior.send, prior.receive)
-        )
     if expected is not None:
         rest[1] = expected[1]
 
     def complete(points: FloatArray) -> FloatArray:
-        every = np.broadcast_to(rest, (points.shape[0], 6)).copy()
+        every: FloatArray = np.broadcast_to(rest, (points.shape[0], 6)).copy()
         every[:, free] = points * scale[free]
         return every
 
     def log_density(points: FloatArray) -> FloatArray:
         every = complete(points)
         times = _step_times(every, sweep, layers, overhead, maximum, reference)
-        density = -0.5 * (((times / sweep.step_times - 1.0) / noise) ** 2).sum(axis=1)
+        density: FloatArray = -0.5 * (((times / sweep.step_times - 1.0) / noise) ** 2).sum(axis=1)
         if expected is not None:
             for column in (0, 2, 3):
                 if expected[column] > 0:
@@ -335,8 +339,8 @@ def _expected(prior: LatencyModel, sweep: RatioSweep, reference: float) -> Float
     low, high = float(sweep.ffn_tokens.min()), float(sweep.ffn_tokens.max())
     if low == high:
         low = 0.5 * high
-    slope = (prior.ffn(high) - prior.ffn(low)) / (high - low)
-    intercept = max(prior.ffn(high) - slope * high, 0.0)
+    slope = float(prior.ffn(high) - prior.ffn(low)) / (high - low)
+    intercept = max(float(prior.ffn(high)) - slope * high, 0.0)
     return np.array([at_reference, fixed, intercept, slope, 0.0, 0.0])
 
 

@@ -182,9 +182,7 @@ def find_column(
 def number(path: Path, row: int, column: str, value: Any) -> float:
     """Return a cell as a finite float, or raise naming file, row and column."""
     try:
-        if isinstance(value, bool) or value is None:
-            raise ValueError
-        found = float(value)
+        found = float("x" if isinstance(value, bool) else value)
     except (TypeError, ValueError, OverflowError):
         raise LatencyModelError(
             f"{path}: {column} in row {row} must be a number, got {str(value)[:40]!r}"

@@ -82,7 +82,7 @@ class RatioSweep:
 
     @property
     def ffn_tokens(self) -> FloatArray:
-        """n = A B / F of each point [tokens]."""
+        """Tokens of one FFN worker and microbatch, n = A B / F, of each point [tokens]."""
         return self.attention_workers * self.batch_size / self.ffn_workers
 
     @property
