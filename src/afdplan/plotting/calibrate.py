@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +12,10 @@ import numpy.typing as npt
 from afdplan.calibration.stage import StageFit
 from afdplan.calibration.sweep import SweepFit
 
-__all__ = ["ResidualPanel", "plot_stage_fits", "plot_sweep_fit", "residual_panels"]
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["ResidualPanel", "draw_stage_fits", "draw_sweep_fit", "residual_panels"]
 
 FloatArray = npt.NDArray[np.float64]
 _COLORS = {"attention": "#0072B2", "ffn": "#D55E00"}
@@ -76,15 +79,13 @@ def residual_panels(fits: Sequence[StageFit]) -> list[ResidualPanel]:
     return panels
 
 
-def plot_stage_fits(fits: Sequence[StageFit], path: str | Path, time_unit: str) -> None:
-    """Write a figure: curves over measurements above, relative errors below.
+def draw_stage_fits(fits: Sequence[StageFit], time_unit: str) -> Figure:
+    """Return a figure: curves over measurements above, relative errors below.
 
     Parameters
     ----------
     fits
         The fitted stages.
-    path
-        PNG, SVG or PDF by its ending.
     time_unit
         ``s`` (shown in microseconds) or ``abstract``.
     """
@@ -123,18 +124,16 @@ def plot_stage_fits(fits: Sequence[StageFit], path: str | Path, time_unit: str) 
             top.set_xscale("log")
         for one in (top, bottom):
             one.spines[["top", "right"]].set_visible(False)
-    _save(figure, path)
+    return figure
 
 
-def plot_sweep_fit(fit: SweepFit, path: str | Path) -> None:
-    """Write a figure: measured and fitted step times over the ratio, errors below.
+def draw_sweep_fit(fit: SweepFit) -> Figure:
+    """Return a figure: measured and fitted step times over the ratio, errors below.
 
     Parameters
     ----------
     fit
         The fitted sweep.
-    path
-        PNG, SVG or PDF by its ending.
     """
     from matplotlib.figure import Figure
 
@@ -160,19 +159,4 @@ def plot_sweep_fit(fit: SweepFit, path: str | Path) -> None:
     bottom.set_xlabel("attention workers per FFN worker")
     for one in (top, bottom):
         one.spines[["top", "right"]].set_visible(False)
-    _save(figure, path)
-
-
-def _save(figure: object, path: str | Path) -> None:
-    """Write a figure whole or not at all."""
-    import io
-
-    from afdplan.errors import InvalidInputError
-    from afdplan.files.atomic import write_atomic
-
-    kind = Path(path).suffix.lstrip(".").lower()
-    if kind not in ("png", "svg", "pdf"):
-        raise InvalidInputError(f"a plot must end in .png, .svg or .pdf, got {str(path)!r}")
-    content = io.BytesIO()
-    figure.savefig(content, format=kind, dpi=150)  # type: ignore[attr-defined]
-    write_atomic(path, content.getvalue())
+    return figure
