@@ -108,6 +108,7 @@ def step_sweep(
     attention_workers: float,
     ffn_workers: float = 1.0,
     microbatches: int = 2,
+    context: float | None = None,
 ) -> RatioSweep:
     """Return step times of one running bundle as sweep points, one per batch and KV level.
 
@@ -122,11 +123,13 @@ def step_sweep(
         A and F of the bundle that was logged (1 for the log of one rank).
     microbatches
         m in flight.
+    context
+        Mean KV tokens per request, for logs that do not record them.
 
     Raises
     ------
     InsufficientDataError
-        If there are no steps with requests.
+        If there are no steps with requests, or neither KV tokens nor `context`.
     """
     steps = measurements.stage("step")
     if steps is None or steps.requests is None:
@@ -139,10 +142,12 @@ def step_sweep(
         bins = min(_BINS, max(1, mine.count // 5))
         for part in np.array_split(np.argsort(mine.loads, kind="stable"), bins):
             tokens, time = np.median(mine.loads[part]), np.median(mine.times[part])
-            if tokens > 0:
-                points.append((requests, tokens / requests, time, part.size))
-    if not points:
-        raise InsufficientDataError(f"{measurements.source} records no KV tokens")
+            each = tokens / requests if tokens > 0 else context
+            if each is None:
+                raise InsufficientDataError(
+                    f"{measurements.source} records no KV tokens: give the mean context per request"
+                )
+            points.append((requests, each, time, part.size))
     # The levels with most steps say most; a sweep needs no more than a few dozen.
     points.sort(key=lambda point: -point[3])
     table = np.array(points[:60])

@@ -72,7 +72,12 @@ def sweep_latency_model(fit: SweepFit, *, name: str, tokens_per_step: float = 1.
             "The FFN was never the limit: its time is the largest that the sweep allows."
         )
     one_way = float(draws[:, 4].mean()) / 2
-    if fit.transfer_time == 0.0 and one_way == 0.0:
+    if one_way == 0.0 and (sweep.microbatches == 1).all():
+        assumptions.append(
+            "With one microbatch a transfer adds to every step like attention and FFN: it is "
+            "contained in their times."
+        )
+    elif one_way == 0.0:
         assumptions.append(
             "Transfers are taken as hidden; there and back they could take up to "
             f"{fit.transfer_limit * 1e6:.3g} us per layer and microbatch."

@@ -56,8 +56,12 @@ _FORMS = ("auto", "linear", "per-request", "roofline", "table")
 @click.option("--prior", metavar="NAME|FILE", help="Model that lends what was not measured.")
 @click.option("--sweep", is_flag=True, help="DATA are step times or throughputs over ratios.")
 @click.option("--batch-size", type=float, metavar="B", help="Sweep: per worker and microbatch.")
-@click.option("--microbatches", type=int, default=2, show_default=True, help="In flight.")
-@click.option("--context", type=float, metavar="N", help="Sweep: mean KV tokens per request.")
+@click.option(
+    "--microbatches", type=int, help="In flight; by default 2, in a profiler trace as found."
+)
+@click.option(
+    "--context", type=float, metavar="N", help="Sweep, step logs: mean KV tokens per request."
+)
 @click.option(
     "--attention-workers", type=float, multiple=True, metavar="A", help="Step logs: one per file."
 )
@@ -92,7 +96,8 @@ def command(data: tuple[str, ...], **options: Any) -> None:
     from afdplan.model.checks import check_count, check_number
 
     check_count("layers", options["layers"], 1, 10_000)
-    check_count("microbatches", options["microbatches"], 1, 8)
+    if options["microbatches"] is not None:
+        check_count("microbatches", options["microbatches"], 1, 8)
     check_count("peers", options["peers"])
     for name in ("batch_size", "context", "load", "requests", "noise"):
         if options[name] is not None:
@@ -178,7 +183,7 @@ def _read_sweep(data: Sequence[str], options: dict[str, Any]) -> RatioSweep:
                 time_unit=options["time_unit"],
                 ffn_workers=workers[0] if workers else 1.0,
                 batch_size=options["batch_size"],
-                microbatches=options["microbatches"],
+                microbatches=options["microbatches"] or 2,
                 context=options["context"],
                 tokens_per_step=options["tokens_per_step"],
             )
@@ -205,7 +210,8 @@ def _step_points(parts: list[Measurements], options: dict[str, Any]) -> RatioSwe
                 part,
                 attention_workers=a,
                 ffn_workers=f,
-                microbatches=options["microbatches"],
+                microbatches=options["microbatches"] or 2,
+                context=options["context"],
             )
             for part, a, f in zip(parts, attention, ffn, strict=True)
         ]

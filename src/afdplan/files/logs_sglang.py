@@ -98,7 +98,7 @@ def read_sglang_step_times(path: str | Path) -> Measurements:
 
     The dictionary maps running requests to lists of seconds; idle time pollutes them, so of each
     list the upper tail beyond three robust deviations is left out and counted. KV tokens are not
-    recorded: loads are the running requests.
+    recorded: loads are 0.
 
     Parameters
     ----------
@@ -126,7 +126,7 @@ def read_sglang_step_times(path: str | Path) -> Measurements:
         raise LatencyModelError(
             f"{path} holds no step_time_dict: start the server with SGLANG_RECORD_STEP_TIME=1"
         )
-    loads: list[float] = []
+    requests_of: list[float] = []
     times: list[float] = []
     dropped = 0
     for key, values in table.items():
@@ -148,16 +148,16 @@ def read_sglang_step_times(path: str | Path) -> Measurements:
         spread = 1.4826 * np.median(np.abs(found - middle))
         kept = found[found <= middle + 3 * max(spread, 0.01 * middle)]
         dropped += found.size - kept.size
-        loads += [float(requests)] * kept.size
+        requests_of += [float(requests)] * kept.size
         times += kept.tolist()
-    if not loads:
+    if not requests_of:
         raise LatencyModelError(f"{path}: step_time_dict is empty")
     return Measurements(
         stages=(
             StageSamples(
                 stage="step",
-                loads=np.array(loads),
-                requests=np.array(loads),
+                loads=np.zeros(len(times)),
+                requests=np.array(requests_of),
                 times=np.array(times),
             ),
         ),
@@ -166,7 +166,7 @@ def read_sglang_step_times(path: str | Path) -> Measurements:
         dropped=dropped,
         notes=(
             f"{dropped} step times far above the median of their batch (idle time) are left out.",
-            "KV tokens are not recorded: loads are running requests.",
+            "KV tokens are not recorded.",
         ),
     )
 

@@ -131,7 +131,7 @@ def read_torch_trace(
     *,
     load: float,
     requests: float | None = None,
-    microbatches: int = 1,
+    microbatches: int | None = None,
     peers: int = 1,
 ) -> Measurements:
     """Return per-layer compute times and wire times of one rank from its profiler trace.
@@ -151,7 +151,7 @@ def read_torch_trace(
     requests
         Requests of the microbatch; for FFN the load is taken.
     microbatches
-        m in flight.
+        m in flight; None counts the sends that are out at once (1 if kernels name no direction).
     peers
         Transfers per microbatch and direction (F for attention; A / F for FFN) if the kernels of
         several peers are not fused.
@@ -190,7 +190,11 @@ def read_torch_trace(
         raise LatencyModelError(
             f"{path}: kernels of devices {shown} are mixed: give the trace of one rank"
         )
-    sends, receives, notes = _told_apart(path, role, kinds, either, microbatches, peers)
+    sends, receives, notes = _told_apart(path, role, kinds, either, microbatches or 1, peers)
+    if microbatches is None:
+        microbatches = _in_flight(sends, receives, peers) if role == "attention" else 1
+        if role == "attention":
+            notes.append(f"{microbatches} microbatches were found in flight.")
     times = _compute_times(sends, receives, role, microbatches, peers)
     if times.size == 0:
         raise LatencyModelError(
@@ -208,8 +212,11 @@ def read_torch_trace(
     if len(steps) > 1:
         begins = np.array([steps[k] for k in sorted(steps)])
         stages.append(_samples("step", np.diff(begins) * 1e-6, load, requests))
-        layers = times.size / microbatches / (begins.size - 1)
-        notes.append(f"{begins.size - 1} whole steps, about {layers:.1f} layers each.")
+        inside = int(((sends[:, 0] >= begins[0]) & (sends[:, 0] < begins[-1])).sum())
+        rounds = inside / peers / (begins.size - 1)
+        notes.append(
+            f"{begins.size - 1} whole steps of {rounds:.4g} sends (layers x microbatches)."
+        )
     return Measurements(
         stages=tuple(stages), source=path.name, format="torch profiler trace", notes=tuple(notes)
     )
@@ -259,6 +266,15 @@ def _told_apart(
     first = 0 if role == "attention" else 1  # attention sends first, FFN receives first
     notes = ["Kernels name no direction: sends and receives are told apart by their turn."]
     return spans[turn == first], spans[turn != first], notes
+
+
+def _in_flight(sends: Spans, receives: Spans, peers: int) -> int:
+    """Return how many microbatches are out, typically, when attention sends one more."""
+    if not len(sends) or not len(receives):
+        return 1
+    starts, ends = sends[::peers, 0], np.sort(receives[:, 1])[peers - 1 :: peers]
+    out = np.arange(1, starts.size + 1) - np.searchsorted(ends, starts, side="right")
+    return int(np.clip(np.median(out), 1, 8))
 
 
 def _compute_times(

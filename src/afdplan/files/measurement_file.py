@@ -68,7 +68,7 @@ def read_measurements(
     role: TraceRole | None = None,
     load: float | None = None,
     requests: float | None = None,
-    microbatches: int = 1,
+    microbatches: int | None = None,
     peers: int = 1,
 ) -> Measurements:
     """Return the stage times of a file of any known format but Prometheus.

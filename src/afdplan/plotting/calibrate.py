@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from afdplan.calibration.stage import StageFit
 from afdplan.calibration.sweep import SweepFit
+from afdplan.model.sweep import RatioSweep
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -31,7 +32,8 @@ class ResidualPanel:
     stage, form
         What was fitted.
     loads, times, residuals
-        Measured loads [tokens], times [time] and relative errors [%], shape (n,).
+        Measured loads [tokens], times (brought to the median requests) [time] and relative
+        errors [%], shape (n,).
     curve_loads, curve_times
         The fitted curve, at the median requests if it has a time per request.
     band
@@ -61,15 +63,18 @@ def residual_panels(fits: Sequence[StageFit]) -> list[ResidualPanel]:
         loads = fit.samples.loads
         low, high = float(loads.min()), float(loads.max())
         grid = np.geomspace(low, high, 200) if low > 0 else np.linspace(low, high, 200)
-        times = fit.curve(grid)
-        if fit.samples.requests is not None:
-            times = times + fit.time_per_request * float(np.median(fit.samples.requests))
+        times, measured = fit.curve(grid), fit.samples.times
+        if fit.samples.requests is not None and fit.time_per_request > 0:
+            # A curve has one abscissa: bring all measurements to the median requests.
+            middle = float(np.median(fit.samples.requests))
+            times = times + fit.time_per_request * middle
+            measured = measured - fit.time_per_request * (fit.samples.requests - middle)
         panels.append(
             ResidualPanel(
                 stage=fit.stage,
                 form=fit.form,
                 loads=loads,
-                times=fit.samples.times,
+                times=measured,
                 residuals=100 * fit.residuals,
                 curve_loads=grid,
                 curve_times=times,
@@ -139,24 +144,48 @@ def draw_sweep_fit(fit: SweepFit) -> Figure:
 
     figure = Figure(figsize=(6.2, 5.6), layout="constrained")
     top, bottom = figure.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": [3, 1.4]})
-    order = np.argsort(fit.sweep.attention_workers / fit.sweep.ffn_workers, kind="stable")
-    ratio = (fit.sweep.attention_workers / fit.sweep.ffn_workers)[order]
-    fitted = fit.predict(fit.sweep)
+    ratio = fit.sweep.attention_workers / fit.sweep.ffn_workers
+    grid = _ratio_grid(fit.sweep)
+    fitted = fit.predict(grid)
     middle, low, high = (
-        1e3 * np.array([getattr(estimate, name) for estimate in fitted])[order]
+        1e3 * np.array([getattr(estimate, name) for estimate in fitted])
         for name in ("value", "low", "high")
     )
-    top.fill_between(ratio, low, high, color="0.88", label="95 % interval")
-    top.plot(ratio, middle, color="black", lw=1.2, label=f"fitted, {fit.maximum} maximum")
-    top.plot(ratio, 1e3 * fit.sweep.step_times[order], "o", color="#D55E00", label="measured")
+    shown = grid.attention_workers / grid.ffn_workers
+    order = np.argsort(shown, kind="stable")
+    top.fill_between(shown[order], low[order], high[order], color="0.88", label="95 % interval")
+    top.plot(
+        shown[order], middle[order], color="black", lw=1.2, label=f"fitted, {fit.maximum} maximum"
+    )
+    top.plot(ratio, 1e3 * fit.sweep.step_times, "o", color="#D55E00", label="measured")
     top.set_ylabel("step time [ms]")
     top.set_ylim(bottom=0)
     top.legend(frameon=False)
     bottom.axhspan(-200 * fit.noise, 200 * fit.noise, color="0.9")
     bottom.axhline(0.0, color="black", lw=0.8)
-    bottom.plot(ratio, 100 * fit.residuals[order], "o", color="#D55E00")
+    bottom.plot(ratio, 100 * fit.residuals, "o", color="#D55E00")
     bottom.set_ylabel("measured / fitted - 1 [%]")
     bottom.set_xlabel("attention workers per FFN worker")
     for one in (top, bottom):
         one.spines[["top", "right"]].set_visible(False)
     return figure
+
+
+def _ratio_grid(sweep: RatioSweep) -> RatioSweep:
+    """Return many ratios of a sweep whose points differ in nothing else, else its own points."""
+    same = all(
+        np.ptp(getattr(sweep, name)) == 0
+        for name in ("ffn_workers", "batch_size", "microbatches", "mean_tokens")
+    )
+    if not same:
+        return sweep
+    low, high = sweep.attention_workers.min(), sweep.attention_workers.max()
+    workers = np.linspace(low, max(high, low + 1), 120)
+    return RatioSweep(
+        attention_workers=workers,
+        ffn_workers=sweep.ffn_workers[0],
+        batch_size=sweep.batch_size[0],
+        microbatches=sweep.microbatches[0],
+        mean_tokens=sweep.mean_tokens[0],
+        step_times=np.ones(workers.size),
+    )

@@ -127,52 +127,50 @@ def render_fits(
     table = Table(box=None, pad_edge=False, header_style="bold")
     for header in ("stage", "form", "coefficient"):
         table.add_column(header)
-    table.add_column("value (95 % interval)")
+    table.add_column("value", justify="right", no_wrap=True)
+    table.add_column("95 % interval", no_wrap=True)
     for fit in fits:
         rows = list(fit.coefficients.items())
         for at, (name, estimate) in enumerate(rows[:_TABLE_ROWS]):
-            per = {"slope": " per token", "time_per_request": " per request"}.get(name, "")
-            shown = _interval(estimate, unit) + per
+            per = {"slope": "/token", "time_per_request": "/request"}.get(name, "")
+            interval = f"{time(estimate.low, unit)} to {time(estimate.high, unit)}"
             if name.startswith("times."):
                 load = fit.curve.loads[at]  # type: ignore[union-attr]  # only tables have times
                 name = f"at {load:,.6g} tokens"  # noqa: PLW2901
-            table.add_row(fit.stage if at == 0 else "", fit.form if at == 0 else "", name, shown)
+            table.add_row(
+                fit.stage if at == 0 else "",
+                fit.form if at == 0 else "",
+                name,
+                time(estimate.value, unit) + per,
+                interval,
+            )
         if len(rows) > _TABLE_ROWS:
-            table.add_row("", "", f"and {len(rows) - _TABLE_ROWS} more", "")
+            table.add_row("", "", f"and {len(rows) - _TABLE_ROWS} more", "", "")
     parts += [table, ""]
     quality = Table(box=None, pad_edge=False, header_style="bold")
-    for header in (
-        "stage",
-        "measured",
-        "R2",
-        "noise",
-        "median error",
-        "largest error",
-        "most influence",
-    ):
-        quality.add_column(header)
+    for header in ("stage", "measured", "R2", "noise", "median error", "largest error"):
+        quality.add_column(header, no_wrap=True)
     for fit in fits:
-        influence = fit.influence
+        where = f"{fit.largest_error_load:,.6g} tokens, row {fit.largest_error_row}"
         quality.add_row(
             fit.stage,
             str(fit.samples.count),
             f"{fit.r_squared:.4f}",
             share(fit.noise),
             share(fit.median_error),
-            f"{share(fit.largest_error)} at {fit.largest_error_load:,.6g} tokens "
-            f"(row {fit.largest_error_row})",
-            ""
-            if influence is None
-            else f"row {influence.row} on {influence.coefficient}: "
-            f"{influence.standard_errors:.1f} s.e.",
+            f"{share(fit.largest_error)} at {where}",
         )
     parts.append(quality)
-    chosen = [fit for fit in fits if fit.scores]
-    if chosen:
-        parts.append("")
-        for fit in chosen:
+    parts.append("")
+    for fit in fits:
+        if fit.scores:
             errors = ", ".join(f"{name} {share(error)}" for name, error in fit.scores.items())
             parts.append(f"{fit.stage}: {fit.form} by cross-validated error ({errors})")
+        if fit.influence is not None and fit.influence.standard_errors >= 1.0:
+            parts.append(
+                f"{fit.stage}: without row {fit.influence.row} {fit.influence.coefficient} would "
+                f"move by {fit.influence.standard_errors:.1f} standard errors"
+            )
     return Group(*parts, *_tail(model, warnings, notes))
 
 
@@ -207,8 +205,11 @@ def render_sweep(
     ):
         shown = _interval(estimate, "s") if identified else f"at most {time(estimate.high, 's')}"
         known.add_row(label, shown, "" if identified else "only bounded")
-    limit = f"at most {time(fit.transfer_limit, 's')}" if fit.transfer_time == 0 else ""
-    known.add_row("transfer there and back", limit or time(fit.transfer_time, "s"), "")
+    if fit.transfer_time > 0:
+        known.add_row("transfer there and back", time(fit.transfer_time, "s"), "")
+    elif (fit.sweep.microbatches > 1).any():
+        limit = f"at most {time(fit.transfer_limit, 's')}"
+        known.add_row("transfer there and back", limit, "hidden, only bounded")
     points = Table(box=None, pad_edge=False, header_style="bold")
     for header in ("A:F", "B", "context", "measured step", "fitted (95 % interval)", "error"):
         points.add_column(header, justify="right")
