@@ -41,6 +41,8 @@ class FormFit(NamedTuple):
     shifts
         Change of each coefficient if one measurement were left out, in standard errors,
         shape (n, k).
+    leverage
+        Weight of each measurement in its own fitted value, at most 0.9, shape (n,).
     notes
         What the data could not tell.
     """
@@ -53,6 +55,7 @@ class FormFit(NamedTuple):
     fitted: FloatArray
     scale: float
     shifts: FloatArray
+    leverage: FloatArray
     notes: tuple[str, ...]
 
 
@@ -116,6 +119,7 @@ def _fit_line(columns: dict[str, FloatArray], times: FloatArray) -> FormFit:
         fitted=design @ values,
         scale=float(fit.scale[0]),
         shifts=_shifts(fit, design, times),
+        leverage=fit.leverage[0],
         notes=tuple(notes),
     )
 
@@ -229,6 +233,7 @@ def _fit_roofline(loads: FloatArray, times: FloatArray) -> FormFit:
         fitted=curve(loads),
         scale=float(fit.scale[0]),
         shifts=_shifts(fit, design, times),
+        leverage=fit.leverage[0],
         notes=tuple(notes),
     )
 
@@ -276,6 +281,7 @@ def _fit_table(loads: FloatArray, times: FloatArray) -> FormFit:
         fitted=fitted,
         scale=noise,
         shifts=shifts,
+        leverage=1.0 / count[group],
         notes=tuple(notes),
     )
 

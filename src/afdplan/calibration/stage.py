@@ -284,6 +284,12 @@ def _judge(
             f"{influence.coefficient} rests on one measurement: without row {influence.row} (load "
             f"{influence.load:g}) it moves by {influence.standard_errors:.1f} standard errors"
         )
+    if form != "table" and freedom >= 1 and found.leverage.max() > 0.85:
+        at = int(np.argmax(found.leverage))
+        warnings.append(
+            f"row {samples.row(at)} (load {samples.loads[at]:g}) nearly decides the fit by itself, "
+            "so its own error cannot be seen: measure near that load again"
+        )
     for name, value, width in zip(found.names, found.values, half, strict=True):
         if form != "table" and name == "slope" and freedom >= 1 and width > abs(value):
             warnings.append(f"{name} is not told from zero by these data")

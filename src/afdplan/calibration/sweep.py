@@ -29,6 +29,10 @@ FloatArray = npt.NDArray[np.float64]
 Maximum = Literal["hard", "soft"]
 
 _SEED = 20260121
+_TRIP_SHARE = 0.03
+"""Mean a priori of the exposed trip over the longest microbatch time: transfers mostly hide, but
+a limit of zero would push what little shows into the FFN line (see the user guide)."""
+
 _PRIOR_SPREAD = np.log(1.5)
 """A prior model is trusted to a factor of 1.5 (one standard deviation)."""
 
@@ -137,7 +141,6 @@ def fit_sweep(
     step_overhead: float = 0.0,
     maximum: Maximum = "hard",
     transfer_time: float | None = None,
-    fit_transfer: bool = False,
     noise: float = 0.01,
     prior: LatencyModel | None = None,
 ) -> SweepFit:
@@ -155,9 +158,8 @@ def fit_sweep(
         ``hard``, or ``soft``: the plateau bends into the line, ``(a^p + f^p)^(1/p)`` with p
         between 2 and 100, as jitter between layers makes it.
     transfer_time
-        c, there and back [s]; None takes the prior's, or without a prior hidden transfers (0).
-    fit_transfer
-        Whether to fit c instead.
+        c, there and back [s], 0 for hidden; None takes the prior's, or without a prior fits it
+        with a mean of 3 % of the longest microbatch time a priori.
     noise
         Relative error of a measured step time; raised to the misfit if that is larger.
     prior
@@ -199,11 +201,14 @@ def fit_sweep(
         )
     reference = float(sweep.attention_tokens.mean())
     warnings: list[str] = []
-    if transfer_time is None:
-        links = () if prior is None else (prior.send, prior.receive)
+    trip = transfer_time
+    if prior is not None and trip is None:
         size, tokens = float(sweep.batch_size.mean()), float(sweep.ffn_tokens.mean())
-        transfer_time = sum(link.time(size, tokens) for link in links)
-    trip = None if fit_transfer else check_number("transfer_time", transfer_time)
+        trip = sum(link.time(size, tokens) for link in (prior.send, prior.receive))
+    elif trip is None and (sweep.microbatches == 1).all():
+        trip = 0.0  # it adds to every step and cannot be told from attention and FFN
+    if trip is not None:
+        trip = check_number("transfer_time", trip)
     draws = _draw(sweep, layers, overhead, maximum, trip, noise, prior)
     misfit = _misfit(draws, sweep, layers, overhead, maximum, reference)
     if misfit > 2 * noise:
@@ -315,6 +320,8 @@ def _draw(
         every = complete(points)
         times = _step_times(every, sweep, layers, overhead, maximum, reference)
         density: FloatArray = -0.5 * (((times / sweep.step_times - 1.0) / noise) ** 2).sum(axis=1)
+        if 4 in free:
+            density = density - every[:, 4] / (_TRIP_SHARE * unit)
         if expected is not None:
             for column in (0, 2, 3):
                 if expected[column] > 0:

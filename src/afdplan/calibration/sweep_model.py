@@ -87,6 +87,12 @@ def sweep_latency_model(fit: SweepFit, *, name: str, tokens_per_step: float = 1.
             "Fitted with a soft maximum; a model file has none, so step times near the knee come "
             "out a little low."
         )
+    if np.ptp(draws[:, 4]) > 0:
+        columns["transfer.intercept"] = draws[:, 4] / 2
+        assumptions.append(
+            "The transfer time is what the bend between plateau and line leaves room for, with a "
+            "prior of 3 % of the longest microbatch time."
+        )
     link = Transfer(curve=LinearCurve(slope=0.0, intercept=one_way))
     matrix = np.atleast_2d(np.cov(np.array(list(columns.values())))) if columns else None
     return LatencyModel(

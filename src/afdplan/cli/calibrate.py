@@ -72,8 +72,9 @@ _FORMS = ("auto", "linear", "per-request", "roofline", "table")
     "--maximum", type=click.Choice(["hard", "soft"]), default="hard", help="How limits meet."
 )
 @click.option("--noise", type=float, default=0.01, help="Sweep: relative error of a step time.")
-@click.option("--transfer-time", type=float, help="Sweep: there and back, per layer [s].")
-@click.option("--fit-transfer", is_flag=True, help="Sweep: fit the transfer time too.")
+@click.option(
+    "--transfer-time", type=float, help="Sweep: there and back, per layer [s]; fitted by default."
+)
 @click.option(
     "--role", type=click.Choice(["attention", "ffn"]), help="Profiler trace: whose it is."
 )
@@ -231,7 +232,6 @@ def _fit_points(
         step_overhead=options["step_overhead"],
         maximum=options["maximum"],
         transfer_time=options["transfer_time"],
-        fit_transfer=options["fit_transfer"],
         noise=options["noise"],
         prior=prior,
     )

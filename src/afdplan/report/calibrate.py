@@ -206,10 +206,11 @@ def render_sweep(
         shown = _interval(estimate, "s") if identified else f"at most {time(estimate.high, 's')}"
         known.add_row(label, shown, "" if identified else "only bounded")
     if fit.transfer_time > 0:
-        known.add_row("transfer there and back", time(fit.transfer_time, "s"), "")
+        trip = f"{time(fit.transfer_time, 's')}, at most {time(fit.transfer_limit, 's')}"
+        known.add_row("transfer there and back", trip, "mostly hidden")
     elif (fit.sweep.microbatches > 1).any():
         limit = f"at most {time(fit.transfer_limit, 's')}"
-        known.add_row("transfer there and back", limit, "hidden, only bounded")
+        known.add_row("transfer there and back", limit, "taken as hidden")
     points = Table(box=None, pad_edge=False, header_style="bold")
     for header in ("A:F", "B", "context", "measured step", "fitted (95 % interval)", "error"):
         points.add_column(header, justify="right")
