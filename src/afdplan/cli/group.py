@@ -13,6 +13,7 @@ __all__ = ["COMMANDS", "cli"]
 # In the order in which people use them.
 COMMANDS = {
     "workload": "What do my requests look like to an AFD bundle?",
+    "calibrate": "How long do attention, FFN and transfer take here?",
     "ratio": "How many attention workers per FFN worker, and what bottleneck?",
 }
 

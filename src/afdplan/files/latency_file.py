@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -32,6 +33,9 @@ __all__ = ["LATENCY_SCHEMA_VERSION", "built_in_latency_names", "load_latency", "
 
 LATENCY_SCHEMA_VERSION = 1
 _BUILT_IN = Path(__file__).parent.parent / "data" / "latency"
+
+# A list of numbers as the writer spreads it: one number per line.
+_NUMBERS = re.compile(r"\[\n((?:\s*[-+.\w]+,\n)+)\s*\]")
 
 # Keys of each kind of curve: first those that must be there, then those that may.
 _CURVE_KEYS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
@@ -171,10 +175,16 @@ def save_latency(model: LatencyModel, path: str | Path) -> None:
         else:
             import tomli_w
 
-            content = tomli_w.dumps(document).encode()
+            content = _NUMBERS.sub(_on_one_line, tomli_w.dumps(document)).encode()
     except UnicodeEncodeError:
         raise LatencyModelError("name, source and assumptions must be valid Unicode text") from None
     write_atomic(path, content)
+
+
+def _on_one_line(found: re.Match[str]) -> str:
+    """Return a list of numbers on one line: a covariance is read row by row."""
+    numbers = found.group(1).split()
+    return "[" + " ".join(numbers).removesuffix(",") + "]"
 
 
 def latency_document(model: LatencyModel) -> dict[str, Any]:
