@@ -264,7 +264,9 @@ def _dense_layers(reader: _Config, fields: _Fields, layers: int) -> int:
         return layers - len(numbers & set(range(layers)))
     only = reader.values.get("mlp_only_layers") or []
     if not isinstance(only, list):
-        raise InvalidInputError(f"{reader.origin}: mlp_only_layers must be a list, got {only!r:.80}")
+        raise InvalidInputError(
+            f"{reader.origin}: mlp_only_layers must be a list, got {only!r:.80}"
+        )
     step = reader.count("decoder_sparse_step", default=1)
     return sum(1 for i in range(layers) if i in only or (i + 1) % step)
 
