@@ -75,13 +75,13 @@ def _print_list(devices: dict[str, Hardware]) -> None:
     )
     table.add_column("name", no_wrap=True)
     for column in (
-        "memory\nGB",
-        "memory\nTB/s",
+        "mem.\nGB",
+        "mem.\nTB/s",
         "bf16\nT/s",
         "8 bit\nT/s",
         "fp4\nT/s",
         "link\nGB/s",
-        "domain\ndevices",
+        "dom-\nain",
         "net\nGB/s",
         "power\nW",
         "price\nUSD/h",

@@ -84,24 +84,28 @@ def _print_list(models: dict[str, ModelArchitecture]) -> None:
     from rich.table import Table
 
     table = Table(
-        title="Models that ship with afdplan", title_justify="left", box=SIMPLE_HEAD, pad_edge=False
+        title="Models that ship with afdplan",
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
     )
     table.add_column("name", no_wrap=True)
-    for column in ("total", "active", "layers"):
+    for column in ("total\n10^9", "active\n10^9", "layers\n"):
         table.add_column(column, justify="right")
-    table.add_column("attention", overflow="fold")
-    for column in ("experts", "KV/token", "format"):
+    table.add_column("attention\n", no_wrap=True)
+    for column in ("experts\n", "KV/token\nKiB", "format\n"):
         table.add_column(column, justify="right", no_wrap=True)
     for short, model in models.items():
         facts = _facts(short, model)
         table.add_row(
             short,
-            f"{model.total_parameters / 1e9:.1f} B",
-            f"{model.active_parameters / 1e9:.1f} B",
+            f"{model.total_parameters / 1e9:.1f}",
+            f"{model.active_parameters / 1e9:.1f}",
             str(model.layers),
             facts["attention"],
             f"{model.experts_per_token}/{model.experts}" if model.experts else "dense",
-            f"{facts['cache_bytes_per_token'] / 1024:.0f} KiB",
+            f"{facts['cache_bytes_per_token'] / 1024:.0f}",
             model.precision or "?",
         )
     console = Console()
