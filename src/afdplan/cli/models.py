@@ -46,9 +46,9 @@ def _attention(model: ModelArchitecture) -> str:
         kind = "MFA" if getattr(attention, "query_rank", None) else "GQA"
         text = f"{kind} {attention.query_heads}/{heads}"
     if model.indexer is not None:
-        text += f", top {model.indexer.selected_tokens}"
+        text += f" top {model.indexer.selected_tokens}"
     windows = [window for _, window in model.attention_windows if window is not None]
-    return text + "".join(f", window {window}" for window in windows)
+    return text + "".join(f" window {window}" for window in windows)
 
 
 def _facts(short: str, model: ModelArchitecture) -> dict[str, Any]:
@@ -92,7 +92,7 @@ def _print_list(models: dict[str, ModelArchitecture]) -> None:
     )
     table.add_column("name", no_wrap=True)
     for column in ("total\n10^9", "active\n10^9", "layers\n"):
-        table.add_column(column, justify="right")
+        table.add_column(column, justify="right", no_wrap=True)
     table.add_column("attention\n", no_wrap=True)
     for column in ("experts\n", "KV/token\nKiB", "format\n"):
         table.add_column(column, justify="right", no_wrap=True)
