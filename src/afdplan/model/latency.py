@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args, overload
 
@@ -11,6 +12,7 @@ import numpy.typing as npt
 from afdplan.errors import LatencyModelError
 from afdplan.model.checks import check_choice, check_count, check_number
 from afdplan.model.curve import Curve, LinearCurve, RooflineCurve, TabulatedCurve
+from afdplan.model.uncertainty import Uncertainty, check_coefficients, replace_coefficients
 
 __all__ = [
     "AttentionLayers",
@@ -177,6 +179,8 @@ class LatencyModel:
         Where the numbers come from.
     assumptions
         Inputs that were assumed, not measured, one sentence each.
+    uncertainty
+        Covariance of the coefficients that were estimated; None if nobody knows.
 
     Raises
     ------
@@ -203,6 +207,7 @@ class LatencyModel:
     validity: Validity = field(default_factory=Validity)
     source: str = ""
     assumptions: tuple[str, ...] = ()
+    uncertainty: Uncertainty | None = None
 
     def __post_init__(self) -> None:
         error = LatencyModelError
@@ -221,6 +226,8 @@ class LatencyModel:
         if self.drain and self.layers == 1:
             raise error("drain needs per-layer times: give the number of layers, or drain = false")
         object.__setattr__(self, "assumptions", tuple(self.assumptions))
+        if self.uncertainty is not None:
+            check_coefficients(self, self.uncertainty.coefficients)
 
     @property
     def layers(self) -> int:
@@ -266,6 +273,17 @@ class LatencyModel:
             **others,
         )
 
+    def with_coefficients(self, values: Mapping[str, float]) -> LatencyModel:
+        """Return the model with the named coefficients changed (see `coefficients_of`).
+
+        Examples
+        --------
+        >>> model = LatencyModel.linear(attention=(1.0, 2.0), ffn=(3.0, 4.0))
+        >>> model.with_coefficients({"ffn.slope": 5.0}).ffn.slope
+        5.0
+        """
+        return replace_coefficients(self, values)
+
     def scaled(self, factor: float) -> LatencyModel:
         """Return the model with every time multiplied by `factor` (> 0)."""
         factor = check_number("factor", factor, strict=True, error=LatencyModelError)
@@ -283,4 +301,5 @@ class LatencyModel:
             send=replace(self.send, curve=self.send.curve.scaled(factor)),
             receive=replace(self.receive, curve=self.receive.curve.scaled(factor)),
             step_overhead=self.step_overhead * factor,
+            uncertainty=self.uncertainty.scaled(factor) if self.uncertainty else None,
         )

@@ -1,0 +1,175 @@
+"""Which options mean the same on every command, and what do they resolve to?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from afdplan.lengths.law import LengthLaw
+    from afdplan.model.trace import Trace
+
+__all__ = [
+    "Workload",
+    "batch_options",
+    "json_option",
+    "latency_option",
+    "resolve_batch_size",
+    "resolve_workload",
+    "workload_options",
+]
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+_LAW = "100, fixed:100, geometric:500, uniform:512..1536, lognormal:mean=1200,cv=1.3"
+
+
+def workload_options(command: Command) -> Command:
+    """Add --trace/--format/--columns and --prompt/--decode."""
+    options = [
+        click.option("--trace", metavar="FILE", help="Request trace; its format is detected."),
+        click.option("--format", "trace_format", metavar="NAME", help="Force a trace format."),
+        click.option(
+            "--columns",
+            metavar="MAP",
+            help="Columns of any other table: prompt=NAME,decode=NAME,arrival=NAME.",
+        ),
+        click.option("--prompt", metavar="LAW", help=f"Law of prompt lengths: {_LAW}."),
+        click.option("--decode", metavar="LAW", help="Law of output lengths, likewise."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def latency_option(command: Command) -> Command:
+    """Add --latency."""
+    return click.option(
+        "--latency",
+        metavar="NAME|FILE",
+        required=True,
+        help="Latency model: a built-in name (deepseek-v3-ascend-910c) or a TOML/JSON file.",
+    )(command)
+
+
+def batch_options(command: Command) -> Command:
+    """Add --batch-size, --requests-per-worker, --microbatches, --overlap, --ffn-workers."""
+    options = [
+        click.option(
+            "--batch-size",
+            type=int,
+            metavar="B",
+            help="Request slots per attention worker and microbatch.",
+        ),
+        click.option(
+            "--requests-per-worker",
+            type=int,
+            metavar="S",
+            help="Request slots per attention worker, all microbatches (S = m B).",
+        ),
+        click.option(
+            "--microbatches", type=int, default=2, show_default=True, help="In flight, 1 to 8."
+        ),
+        click.option(
+            "--overlap",
+            type=click.Choice(["pipelined", "ideal"]),
+            default="pipelined",
+            show_default=True,
+            help="What systems do, or the paper's perfect overlap (ignores microbatches).",
+        ),
+        click.option(
+            "--ffn-workers", type=int, default=1, show_default=True, help="F of one bundle."
+        ),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def json_option(command: Command) -> Command:
+    """Add --json."""
+    return click.option(
+        "--json", "as_json", is_flag=True, help="Print one JSON document on standard output."
+    )(command)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workload:
+    """What the workload options resolved to.
+
+    Attributes
+    ----------
+    law
+        Joint law of prompt and decode lengths.
+    trace
+        The trace behind it; None for a law of the mini-language.
+    inputs
+        What to print under `inputs`.
+    """
+
+    law: LengthLaw
+    trace: Trace | None
+    inputs: dict[str, Any]
+
+
+def resolve_workload(
+    trace: str | None,
+    trace_format: str | None,
+    columns: str | None,
+    prompt: str | None,
+    decode: str | None,
+) -> Workload:
+    """Return the workload that the options name; exactly one of trace and laws must be given."""
+    from afdplan.lengths.law import EmpiricalLengths, IndependentLengths
+
+    if trace is not None and (prompt is not None or decode is not None):
+        raise click.UsageError("give --trace, or --prompt and --decode, not both")
+    if trace is not None:
+        from afdplan.files.trace_reader import read_trace
+
+        requests = read_trace(trace, format=trace_format, columns=columns)
+        return Workload(
+            law=EmpiricalLengths(requests),
+            trace=requests,
+            inputs={
+                "trace": trace,
+                "format": requests.format,
+                "columns": columns,
+                "requests": requests.requests,
+                "dropped_requests": requests.dropped_requests,
+            },
+        )
+    if trace_format is not None or columns is not None:
+        raise click.UsageError("--format and --columns describe a file: give --trace too")
+    if prompt is None or decode is None:
+        raise click.UsageError("say what the requests are: --trace FILE, or --prompt and --decode")
+    law = IndependentLengths(prompt=prompt, decode=decode)
+    return Workload(law=law, trace=None, inputs={"prompt": prompt, "decode": decode})
+
+
+def resolve_batch_size(
+    batch_size: int | None, requests_per_worker: int | None, microbatches: int, overlap: str
+) -> int:
+    """Return B, slots per attention worker and microbatch, from either way of saying it."""
+    if batch_size is not None and requests_per_worker is None:
+        if batch_size < 1:
+            raise click.UsageError(f"--batch-size must be an integer >= 1, got {batch_size}")
+        return batch_size
+    if requests_per_worker is None or batch_size is not None:
+        raise click.UsageError("give one of --batch-size B and --requests-per-worker S (= m B)")
+    if overlap == "ideal":
+        raise click.UsageError(
+            "--requests-per-worker counts microbatches, which --overlap ideal ignores: "
+            "give --batch-size"
+        )
+    if not 1 <= microbatches <= 8:
+        raise click.UsageError(f"--microbatches must be an integer from 1 to 8, got {microbatches}")
+    if requests_per_worker < 1 or requests_per_worker % microbatches:
+        raise click.UsageError(
+            f"--requests-per-worker must be a multiple of --microbatches {microbatches}, "
+            f"got {requests_per_worker}"
+        )
+    return requests_per_worker // microbatches

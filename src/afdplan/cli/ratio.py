@@ -1,0 +1,161 @@
+"""For this batch size: how many attention workers per FFN worker, and what bottleneck?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from afdplan.cli.options import (
+    batch_options,
+    json_option,
+    latency_option,
+    resolve_batch_size,
+    resolve_workload,
+    workload_options,
+)
+
+__all__ = ["command"]
+
+
+EXAMPLES = """\b
+Examples:
+  afdplan ratio --trace requests.csv --latency model.toml --batch-size 256
+  afdplan ratio --prompt geometric:100 --decode geometric:500 \\
+      --latency deepseek-v3-ascend-910c --batch-size 256
+"""
+
+
+@click.command("ratio", epilog=EXAMPLES)
+@workload_options
+@latency_option
+@batch_options
+@click.option(
+    "--method",
+    type=click.Choice(["exact", "gaussian", "mean-field"]),
+    default="exact",
+    show_default=True,
+    help="The barrier: exact law, normal approximation, or none.",
+)
+@click.option(
+    "--ffn-weight",
+    type=float,
+    default=1.0,
+    show_default=True,
+    metavar="W",
+    help="Cost of an FFN worker over that of an attention worker.",
+)
+@click.option(
+    "--max-attention-workers",
+    type=int,
+    metavar="R",
+    help="Largest number considered; by default 64 per FFN worker, more where needed.",
+)
+@click.option(
+    "--horizon",
+    type=int,
+    metavar="N",
+    help="Average over N requests per worker from a fresh start (needs --method mean-field).",
+)
+@click.option(
+    "--phase",
+    type=click.Choice(["random", "aligned"]),
+    default="random",
+    show_default=True,
+    help="Ages of requests that are all alike: random, or one age as in fixed-length benchmarks.",
+)
+@click.option("--plot", metavar="FILE", help="Draw the curve to a .png or .svg file.")
+@json_option
+def command(
+    trace: str | None,
+    trace_format: str | None,
+    columns: str | None,
+    prompt: str | None,
+    decode: str | None,
+    latency: str,
+    batch_size: int | None,
+    requests_per_worker: int | None,
+    microbatches: int,
+    overlap: Any,
+    ffn_workers: int,
+    method: Any,
+    ffn_weight: float,
+    max_attention_workers: int | None,
+    horizon: int | None,
+    phase: Any,
+    plot: str | None,
+    as_json: bool,
+) -> None:
+    """Find the number of attention workers per bundle that yields the most tokens per cost."""
+    size = resolve_batch_size(batch_size, requests_per_worker, microbatches, overlap)
+    if plot is not None:
+        from afdplan.plotting.picture import check_picture_name
+
+        check_picture_name(plot)
+    from afdplan.files.latency_file import load_latency
+
+    model = load_latency(latency)
+    workload = resolve_workload(trace, trace_format, columns, prompt, decode)
+    token_load = None
+    if workload.trace is not None:
+        from afdplan.workload.interval import token_load_estimate
+
+        token_load = token_load_estimate(workload.trace)
+
+    from afdplan.theory.recommend import recommend_ratio
+
+    answer = recommend_ratio(
+        workload.law,
+        model,
+        batch_size=size,
+        ffn_workers=ffn_workers,
+        microbatches=microbatches,
+        overlap=overlap,
+        method=method,
+        phase=phase,
+        ffn_weight=ffn_weight,
+        max_attention_workers=max_attention_workers,
+        horizon=horizon,
+        token_load=token_load,
+    )
+    if plot is not None:
+        from afdplan.files.atomic import write_atomic
+        from afdplan.plotting.picture import picture_bytes
+        from afdplan.plotting.ratio import draw_ratio
+
+        kind = check_picture_name(plot)
+        write_atomic(plot, picture_bytes(draw_ratio(answer, model.time_unit), kind))
+    if as_json:
+        from afdplan.report.document import document, to_json
+        from afdplan.report.ratio import ratio_answer
+
+        inputs = {
+            **workload.inputs,
+            "latency": {"name": model.name, "source": model.source, "layers": model.layers},
+            "batch_size": size,
+            "requests_per_attention_worker": answer.bundle.requests_per_attention_worker,
+            "microbatches": microbatches,
+            "overlap": overlap,
+            "ffn_workers": ffn_workers,
+            "method": method,
+            "phase": phase,
+            "ffn_weight": ffn_weight,
+            "max_attention_workers": answer.curve[-1].attention_workers,
+            "horizon": horizon,
+        }
+        click.echo(
+            to_json(
+                document(
+                    time_unit=model.time_unit,
+                    inputs=inputs,
+                    warnings=answer.warnings,
+                    answer=ratio_answer(answer),
+                )
+            )
+        )
+        return
+    from rich.console import Console
+
+    from afdplan.report.ratio import render_ratio
+
+    Console(highlight=False).print(render_ratio(answer, model.time_unit))

@@ -1,0 +1,97 @@
+"""What do my requests look like to an AFD bundle?"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from afdplan.cli.options import json_option, resolve_workload, workload_options
+
+if TYPE_CHECKING:
+    from afdplan.lengths.law import LengthLaw
+    from afdplan.workload.description import LawReport, WorkloadReport
+
+__all__ = ["command"]
+
+NARROWEST = 80
+"""Columns that the text is never squeezed below."""
+
+
+@click.command("workload")
+@click.argument("trace_file", metavar="[TRACE]", required=False)
+@workload_options
+@click.option(
+    "--confidence",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    default=0.95,
+    show_default=True,
+    help="Coverage of the intervals.",
+)
+@click.option("--plot", metavar="FILE", help="Draw the workload to a .png or .svg file.")
+@json_option
+def command(
+    trace_file: str | None,
+    trace: str | None,
+    trace_format: str | None,
+    columns: str | None,
+    prompt: str | None,
+    decode: str | None,
+    confidence: float,
+    plot: str | None,
+    as_json: bool,
+) -> None:
+    """Say what the requests of TRACE look like to an AFD bundle.
+
+    The mean token load of a slot with an interval that respects dependence, where it comes from,
+    how it drifts, and what to be careful with.
+    """
+    if trace_file is not None and trace is not None:
+        raise click.UsageError("give the trace once: as TRACE or as --trace FILE")
+    if plot is not None:
+        from afdplan.plotting.picture import check_picture_name
+
+        check_picture_name(plot)
+    workload = resolve_workload(trace_file or trace, trace_format, columns, prompt, decode)
+
+    from afdplan.workload.description import describe_law, describe_workload
+
+    inputs = dict(workload.inputs)
+    report: LawReport | WorkloadReport
+    if workload.trace is not None:
+        report = describe_workload(workload.trace, confidence)
+        inputs["confidence"] = confidence
+    else:
+        report = describe_law(workload.law)
+    if plot is not None:
+        _draw(plot, report, workload.law)
+        inputs["plot"] = plot
+    if as_json:
+        from afdplan.report.document import document, to_json
+        from afdplan.report.workload import workload_answer
+
+        answer = workload_answer(report)
+        click.echo(
+            to_json(document(time_unit="s", inputs=inputs, warnings=report.warnings, answer=answer))
+        )
+        return
+
+    from rich.console import Console
+
+    from afdplan.report.workload import render_workload
+
+    console = Console(file=sys.stdout, highlight=False, markup=False, emoji=False)
+    # Tables cut off in a narrow window would hide digits: let the window wrap the lines instead.
+    console.width = max(console.width, NARROWEST)
+    can_draw = console.encoding.lower().startswith("utf")
+    console.print(render_workload(report, can_draw))
+
+
+def _draw(path: str, report: LawReport | WorkloadReport, law: LengthLaw) -> None:
+    from afdplan.files.atomic import write_atomic
+    from afdplan.plotting.picture import check_picture_name, picture_bytes
+    from afdplan.plotting.workload import draw_workload
+
+    write_atomic(path, picture_bytes(draw_workload(report, law), check_picture_name(path)))
+    click.echo(f"afdplan: wrote {path}", err=True)

@@ -1,0 +1,139 @@
+"""Which requests does a trace file hold, whatever its format?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from afdplan.errors import TraceError
+from afdplan.files.trace_columns import Columns, find_columns, parse_columns
+from afdplan.files.trace_json import json_table
+from afdplan.files.trace_source import TraceSource, open_source
+from afdplan.files.trace_table import Table, csv_table, parquet_table, shown
+from afdplan.files.trace_times import Arrivals, arrival_seconds
+from afdplan.files.trace_values import check_lengths, failed_rows, session_numbers, token_counts
+from afdplan.model.trace import Trace
+
+__all__ = ["read_trace"]
+
+
+def read_trace(
+    path: str | Path,
+    *,
+    format: str | None = None,
+    columns: str | Mapping[str, str] | None = None,
+) -> Trace:
+    r"""Return the requests of a trace file in the order of their arrival.
+
+    Parameters
+    ----------
+    path
+        CSV, JSON lines, JSON or Parquet, plain or packed by gzip or zstd; a pipe; ``-`` for
+        standard input. What it is, is judged by its content, never by its name.
+    format
+        Name of a format (docs/traces.md), or None to recognise it by its columns.
+    columns
+        ``prompt=NAME,decode=NAME[,arrival=NAME][,session=NAME][,unit=s|ms|us|ns|iso]`` or the
+        same as a mapping; what is not said is recognised.
+
+    Returns
+    -------
+    Trace
+        Lengths [tokens], arrivals in seconds after the first (None if unknown), sessions; with
+        the format, the unit found, failed requests dropped and notes on every decision.
+
+    Raises
+    ------
+    TraceError
+        One line: what, where (file, row, column), which rule, what to do.
+
+    Notes
+    -----
+    Only the columns needed are read; several million rows per second from CSV and Parquet.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> file = pathlib.Path(tempfile.mkdtemp()) / "trace.csv"
+    >>> _ = file.write_text("time_ms,ctx,output_tokens\n0,100,7\n1500,20,0\n2500,30,9\n")
+    >>> trace = read_trace(file, columns="prompt=ctx")
+    >>> trace.prompt_tokens, trace.arrival_times, trace.dropped_requests
+    (array([100,  30]), array([0. , 2.5]), 1)
+    """
+    given = parse_columns(columns)
+    with open_source(path) as source:
+        table = _table(source)
+        found = find_columns(table.name, table.columns, format, given)
+        return _trace(table, found)
+
+
+def _table(source: TraceSource) -> Table:
+    if source.kind == "parquet":
+        return parquet_table(source)
+    return json_table(source) if source.kind == "json" else csv_table(source)
+
+
+def _trace(table: Table, columns: Columns) -> Trace:
+    """Return the trace that `columns` of `table` hold."""
+    series = dict(zip(columns.needed, table.read(columns.needed), strict=True))
+    if len(series[columns.prompt]) == 0:
+        raise TraceError(f"{table.name}: has column names but no rows; a trace needs requests")
+    prompt, no_prompt = token_counts(table, columns.prompt, series[columns.prompt])
+    decode, no_decode = token_counts(table, columns.decode, series[columns.decode])
+    for name in columns.added_to_prompt:
+        prompt = prompt + token_counts(table, name, series[name])[0]
+    failed = no_decode | (decode == 0)
+    for name in columns.failed:
+        failed |= failed_rows(name, series[name])
+    every = np.arange(prompt.size)
+    check_lengths(table, columns.decode, decode, every, np.zeros_like(no_decode))
+    check_lengths(table, columns.prompt, prompt, every, no_prompt & ~failed)
+    rows = np.flatnonzero(~failed)
+    if rows.size == 0:
+        raise TraceError(
+            f"{table.name}: none of {prompt.size} requests has an output (column "
+            f"{shown(columns.decode)}); name another with --columns decode=NAME"
+        )
+    notes = [*table.notes, *_notes(columns)]
+    arrivals = Arrivals(seconds=None, unit="")
+    if columns.arrival:
+        arrivals = arrival_seconds(table, columns, series[columns.arrival].gather(rows), rows)
+        notes += arrivals.notes
+    sessions = None
+    if columns.session:
+        parents = series[columns.parent].gather(rows) if columns.parent else None
+        sessions, note = session_numbers(series[columns.session].gather(rows), parents)
+        notes += [note] if note else [f"sessions by column {shown(columns.session)}"]
+    order: npt.NDArray[np.int64] = rows
+    times = arrivals.seconds
+    if times is not None and (np.diff(times) < 0).any():
+        by_time = np.argsort(times, kind="stable")
+        order, times = rows[by_time], times[by_time]
+        sessions = None if sessions is None else sessions[by_time]
+        notes.append("requests were not in the order of arrival and have been sorted")
+    return Trace(
+        prompt_tokens=prompt[order].astype(np.int64),
+        decode_tokens=decode[order].astype(np.int64),
+        arrival_times=times,
+        session_ids=sessions,
+        source=table.name,
+        format=columns.format,
+        time_unit_in_file=arrivals.unit,
+        dropped_requests=int(prompt.size - rows.size),
+        notes=tuple(notes),
+    )
+
+
+def _notes(columns: Columns) -> list[str]:
+    notes = []
+    if columns.added_to_prompt:
+        notes.append("cached prompt tokens were added to the prompt lengths")
+    if columns.cached:
+        notes.append(
+            f"prompts include cached prefixes (column {shown(columns.cached[0], 80)}): right for "
+            "the KV cache that attention reads, but prefill computed less"
+        )
+    return notes

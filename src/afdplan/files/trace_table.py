@@ -1,0 +1,274 @@
+"""Which columns does a table file have, and what stands in a few of them?"""
+
+from __future__ import annotations
+
+import csv
+import io
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from afdplan.errors import TraceError
+from afdplan.files.trace_source import TraceSource
+
+if TYPE_CHECKING:
+    import polars as pl
+
+__all__ = ["Table", "csv_table", "parquet_table", "shown"]
+
+NULLS = ["null", "NULL", "None", "NA", "N/A", "n/a"]
+BLOCK = 1 << 24
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """A table whose columns are read only when asked for.
+
+    Attributes
+    ----------
+    name
+        The file, for messages.
+    columns
+        Column names as the file spells them; nested fields joined by dots.
+    read
+        Takes column names, returns their series (text or numbers) in that order.
+    line
+        Takes a 0-based row, returns its line in the file; None if the file has no lines.
+    notes
+        What the reader decided.
+    """
+
+    name: str
+    columns: tuple[str, ...]
+    read: Callable[[Sequence[str]], list[pl.Series]]
+    line: Callable[[int], int | None]
+    notes: tuple[str, ...] = field(default=())
+
+    def place(self, row: int, column: str) -> str:
+        """Return "FILE, row R (line L), column C" for a message; `row` counts from 0."""
+        line = self.line(row)
+        where = f" (line {line})" if line is not None else ""
+        return f"{self.name}, row {row + 1}{where}, column {shown(column)}"
+
+
+def shown(value: object, width: int = 40) -> str:
+    """Return `value` quoted on one line, cut when long."""
+    text = repr(value) if isinstance(value, str) else str(value)
+    return text if len(text) <= width else text[: width - 3] + "..."
+
+
+@contextmanager
+def one_line(name: str, what: str) -> Iterator[None]:
+    """Turn whatever the table library raises into one line that names the file."""
+    import polars as pl
+
+    try:
+        yield
+    except TraceError:
+        raise
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
+        reason = " ".join(str(error).split())
+        raise TraceError(f"{name}: {what} ({shown(reason, 120)})") from None
+
+
+def parquet_table(source: TraceSource) -> Table:
+    """Return the table of a Parquet file; nested fields get dotted names.
+
+    Raises
+    ------
+    TraceError
+        If the file is cut short or damaged.
+    """
+    import polars as pl
+
+    damaged = "is a Parquet file cut short or damaged; fetch it again"
+    with one_line(source.name, damaged):
+        frame = pl.scan_parquet(source.path, glob=False)
+        expressions = dict(_flattened(frame.collect_schema()))
+
+    def read(names: Sequence[str]) -> list[pl.Series]:
+        picked = [expressions[name].alias(str(at)) for at, name in enumerate(names)]
+        with one_line(source.name, damaged):
+            return frame.select(picked).collect(engine="streaming").get_columns()
+
+    return Table(name=source.name, columns=tuple(expressions), read=read, line=lambda _row: None)
+
+
+def _flattened(schema: pl.Schema) -> Iterator[tuple[str, pl.Expr]]:
+    """Yield (dotted name, expression) for each column and each field of a struct column."""
+    import polars as pl
+
+    todo: list[tuple[str, pl.Expr, object]] = [(n, pl.col(n), t) for n, t in schema.items()]
+    while todo:
+        name, expression, kind = todo.pop(0)
+        if isinstance(kind, pl.Struct):
+            todo[:0] = [
+                (f"{name}.{part.name}", expression.struct.field(part.name), part.dtype)
+                for part in kind.fields
+            ]
+        else:
+            yield name, expression
+
+
+def csv_table(source: TraceSource) -> Table:
+    """Return the table of a text file with a header and one row per line.
+
+    The delimiter (comma, semicolon, tab or bar) is the one that splits the header into most
+    columns; blank lines and lines that start with ``#`` before the header are skipped.
+
+    Raises
+    ------
+    TraceError
+        If there is no header, or, once read, a row has more or fewer fields than the header.
+    """
+    import polars as pl
+
+    skip, header, delimiter = _header(source)
+
+    def read(names: Sequence[str]) -> list[pl.Series]:
+        positions = [header.index(name) for name in names]
+        frame = pl.scan_csv(
+            source.path,
+            separator=delimiter,
+            skip_lines=skip,
+            infer_schema=False,
+            encoding="utf8-lossy",
+            null_values=NULLS,
+            glob=False,
+            with_column_names=lambda found: [f"c{at}" for at in range(len(found))],
+        ).select(pl.col(f"c{at}").alias(str(k)) for k, at in enumerate(positions))
+        try:
+            with one_line(source.name, "is no readable CSV; check its quotes"):
+                columns = frame.collect(engine="streaming").get_columns()
+        except TraceError:
+            _filled_rows(source, skip, header, delimiter)  # names the row, if it is a ragged one
+            raise
+        # A short row leaves a gap, a long one upsets the count of delimiters, and so does a
+        # delimiter in quotes: only such files are parsed a second time to be sure.
+        gaps = any(column.null_count() for column in columns)
+        is_even = _every_line_agrees if gaps else _counts_agree
+        if is_even(source, skip, len(header), delimiter):
+            return columns
+        filled = pl.Series(_filled_rows(source, skip, header, delimiter), dtype=pl.Boolean)
+        if filled.all():
+            return columns
+        if len(filled) != len(columns[0]):
+            raise TraceError(f"{source.name}: has blank lines within quotes; delete them")
+        return [column.filter(filled) for column in columns]
+
+    def line(row: int) -> int | None:
+        filled = (at for at, cells in _data_rows(source, skip, delimiter) if not _is_blank(cells))
+        return next(itertools.islice(filled, row, None), None)
+
+    return Table(name=source.name, columns=tuple(header), read=read, line=line)
+
+
+def _header(source: TraceSource) -> tuple[int, list[str], str]:
+    """Return (lines before the header, column names, delimiter)."""
+    text = source.head.decode("utf-8-sig", errors="replace")
+    lines = io.StringIO(text, newline=None)
+    skip = 0
+    for line in lines:
+        if line.strip() and not line.startswith("#"):
+            break
+        skip += 1
+    else:
+        raise TraceError(f"{source.name}: has no header; the first line must name the columns")
+    rest = line + lines.read()
+    counted = {mark: len(next(_rows(rest, mark), [])) for mark in ",;\t|"}
+    delimiter = max(counted, key=lambda mark: counted[mark])
+    header = [name.strip() for name in next(_rows(rest, delimiter))]
+    if all(_is_number(name) for name in header if name):
+        raise TraceError(
+            f"{source.name}: has no header: its first line is {shown(line.strip(), 60)}; "
+            "add a first line that names the columns"
+        )
+    return skip, header, delimiter
+
+
+def _rows(text: str, delimiter: str) -> Iterator[list[str]]:
+    try:
+        yield from csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    except csv.Error:
+        return
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _counts_agree(source: TraceSource, skip: int, width: int, delimiter: str) -> bool:
+    """Return whether delimiters and lines are in the header's proportion."""
+    mark = delimiter.encode()
+    marks = lines = 0
+    for block in _blocks(source, skip):
+        marks += block.count(mark)
+        lines += block.count(b"\n") + (not block.endswith(b"\n"))
+    return marks == lines * (width - 1)
+
+
+def _every_line_agrees(source: TraceSource, skip: int, width: int, delimiter: str) -> bool:
+    """Return whether each line has the header's delimiters and no quotes."""
+    for block in _blocks(source, skip):
+        if b'"' in block:
+            return False
+        codes = np.frombuffer(block, dtype=np.uint8)
+        marks = np.flatnonzero(codes == ord(delimiter))
+        ends = np.flatnonzero(codes == ord("\n"))
+        if not block.endswith(b"\n"):
+            ends = np.append(ends, codes.size)
+        counts = np.diff(np.searchsorted(marks, ends), prepend=0)
+        if (counts != width - 1).any():
+            return False
+    return True
+
+
+def _blocks(source: TraceSource, skip: int) -> Iterator[bytes]:
+    """Yield the file below its first `skip` lines in blocks of whole lines."""
+    with source.path.open("rb") as handle:
+        for _ in range(skip):
+            handle.readline()
+        while block := handle.read(BLOCK):
+            yield block + handle.readline()
+
+
+def _data_rows(source: TraceSource, skip: int, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    """Yield (line, fields) of each row below the header; a blank line has no fields."""
+    csv.field_size_limit(1 << 30)
+    with source.path.open(encoding="utf-8-sig", errors="replace", newline="") as handle:
+        for _ in range(skip):
+            handle.readline()
+        reader = csv.reader(handle, delimiter=delimiter)
+        next(reader, None)
+        before = reader.line_num
+        try:
+            for fields in reader:
+                yield skip + before + 1, fields
+                before = reader.line_num
+        except csv.Error as error:
+            raise TraceError(f"{source.name}, line {skip + before + 1}: {error}") from None
+
+
+def _filled_rows(source: TraceSource, skip: int, header: list[str], delimiter: str) -> list[bool]:
+    """Return which rows are no blank lines; raise at the first with too few or many fields."""
+    filled: list[bool] = []
+    for line, fields in _data_rows(source, skip, delimiter):
+        filled.append(not _is_blank(fields))
+        if filled[-1] and len(fields) != len(header):
+            raise TraceError(
+                f"{source.name}, row {sum(filled)} (line {line}): every row must have the header's "
+                f"{len(header)} fields, got {len(fields)}; mend or delete the row"
+            )
+    return filled
+
+
+def _is_blank(fields: list[str]) -> bool:
+    return not fields or (len(fields) == 1 and not fields[0].strip())

@@ -1,0 +1,259 @@
+"""In which unit are the arrivals of a trace, and how many seconds after the first is each?"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from afdplan.errors import TraceError
+from afdplan.files.trace_columns import Columns
+from afdplan.files.trace_table import Table, shown
+
+if TYPE_CHECKING:
+    import polars as pl
+
+__all__ = ["Arrivals", "arrival_seconds"]
+
+FloatArray = npt.NDArray[np.float64]
+
+PER_SECOND = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}
+WORDS = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
+EPOCHS = {"s": (1e9, 1e10), "ms": (1e12, 1e13), "us": (1e15, 1e16), "ns": (1e18, 1e19)}
+"""Where calendar times of 2001 to 2286 lie, by unit since 1970."""
+LONGEST_SPAN = 1e9
+"""Seconds (32 years) that no trace spans: larger numbers are in another unit."""
+UNIT_WORDS = {
+    "s": "s", "sec": "s", "secs": "s", "seconds": "s",
+    "ms": "ms", "msec": "ms", "millis": "ms", "milliseconds": "ms",
+    "us": "us", "usec": "us", "micros": "us", "microseconds": "us",
+    "ns": "ns", "nsec": "ns", "nano": "ns", "nanos": "ns", "nanoseconds": "ns",
+}  # fmt: skip
+NAMED_UNIT = re.compile(
+    rf"(?:[^a-z]|(?<=time)(?!s)|(?<=unix)|(?<=stamp)(?!s))({'|'.join(UNIT_WORDS)})[^a-z]*$"
+)
+"""A unit at the end of a column's name: ``time_ms``, ``Time (ms)``, ``startTimeUnixNano``."""
+ZONE_OFFSET = r"([+-]\d\d:?\d\d)$"
+ZONE = re.compile(r"\s*(Z|UTC|[+-]\d\d:?\d\d)$")
+MEND = "convert the column to one unit"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Arrivals:
+    """Arrivals in seconds, unsorted; `seconds` is None if the file does not know them."""
+
+    seconds: FloatArray | None
+    unit: str
+    notes: tuple[str, ...] = ()
+
+
+def arrival_seconds(
+    table: Table, columns: Columns, values: pl.Series, rows: npt.NDArray[np.int64]
+) -> Arrivals:
+    """Return the arrivals in seconds after the first, and the unit found.
+
+    Parameters
+    ----------
+    table, columns
+        The file and its columns, for messages and the unit.
+    values
+        The arrival column: text, numbers or dates, of the kept requests only.
+    rows
+        0-based row of each value in the file.
+
+    Raises
+    ------
+    TraceError
+        If a value is no time, or two units or time formats are mixed.
+    """
+    missing = values.null_count()
+    if missing == len(values):
+        return Arrivals(seconds=None, unit="")
+    if missing:
+        at = int(rows[int(values.is_null().arg_max() or 0)])
+        note = (
+            f"arrivals are left out: {missing} of {len(values)} requests have none "
+            f"(first: {table.place(at, columns.arrival)})"
+        )
+        return Arrivals(seconds=None, unit="", notes=(note,))
+    kind = values.dtype
+    if kind.is_temporal():
+        return Arrivals(seconds=_from_dates(table, columns, values, rows), unit="calendar time")
+    if kind.is_numeric():
+        return _from_numbers(table, columns, values, rows)
+    values = values.str.strip_chars()
+    numbers = _as_numbers(values)
+    texts = numbers.is_null()
+    if not texts.any() and columns.unit != "iso":
+        return _from_numbers(table, columns, numbers, rows)
+    if not texts.all():
+        first_is_text = bool(texts[0])
+        odd = int((~texts if first_is_text else texts).arg_max() or 0)
+        raise TraceError(
+            f"{table.place(int(rows[odd]), columns.arrival)}: all arrivals must have one format, "
+            f"got {shown(values[odd])} after {shown(values[0])}; {MEND}"
+        )
+    return Arrivals(seconds=_from_iso(table, columns, values, rows), unit="ISO 8601")
+
+
+def _as_numbers(values: pl.Series) -> pl.Series:
+    """Return text as numbers; whole ones are not rounded, so that nanoseconds stay exact."""
+    import polars as pl
+
+    whole = values.cast(pl.Int64, strict=False)
+    return whole if not whole.null_count() else values.cast(pl.Float64, strict=False)
+
+
+def _from_dates(
+    table: Table, columns: Columns, values: pl.Series, rows: npt.NDArray[np.int64]
+) -> FloatArray:
+    import polars as pl
+
+    if values.dtype == pl.Time:
+        raise TraceError(
+            f"{table.place(int(rows[0]), columns.arrival)}: a time of day has no date; "
+            "give date and time"
+        )
+    if values.dtype == pl.Date:
+        values = values.cast(pl.Datetime("us"))
+    unit = getattr(values.dtype, "time_unit", None) or "us"
+    ticks = values.to_physical().to_numpy()
+    seconds: FloatArray = (ticks - ticks.min()) / PER_SECOND[unit]
+    return seconds
+
+
+def _from_iso(
+    table: Table, columns: Columns, values: pl.Series, rows: npt.NDArray[np.int64]
+) -> FloatArray:
+    """Return seconds of ``2023-11-16 18:17:03.9799600[+00:00|Z]``, any number of digits."""
+    import polars as pl
+
+    found = ZONE.search(values[0])
+    suffix = found.group() if found else ""
+    seconds = _seconds(values.str.strip_suffix(suffix) if suffix else values)
+    if seconds is not None and (not suffix or values.str.ends_with(suffix).all()):
+        return seconds  # all in one zone, as nearly always: its offset does not matter
+    rest = values.str.slice(19)
+    stamps = values.str.slice(0, 19).str.replace("T", " ", literal=True)
+    zulu = rest.str.ends_with("Z") | rest.str.ends_with("UTC")
+    rest = rest.str.strip_suffix("Z").str.strip_suffix("UTC").str.strip_chars()
+    offset = rest.str.contains(ZONE_OFFSET)
+    zoned = zulu | offset
+    if zoned.any() and not zoned.all():
+        odd = int((~zoned if zoned[0] else zoned).arg_max() or 0)
+        raise TraceError(
+            f"{table.place(int(rows[odd]), columns.arrival)}: all arrivals must name a time zone "
+            f"or none, got {shown(values[odd])} after {shown(values[0])}; {MEND}"
+        )
+    zone = rest.str.extract(ZONE_OFFSET).str.replace(":", "").cast(pl.Int64).fill_null(0)
+    minutes = zone.sign() * (zone.abs() // 100 * 60 + zone.abs() % 100)
+    local = stamps + rest.str.replace(ZONE_OFFSET, "").str.strip_chars()
+    seconds = _seconds(local, minutes)
+    if seconds is None:
+        odd = next(row for row in range(len(local)) if _seconds(local[row : row + 1]) is None)
+        raise TraceError(
+            f"{table.place(int(rows[odd]), columns.arrival)}: an arrival must be a number or "
+            f"a time such as 2024-05-12 09:30:00.123, got {shown(values[odd])}; mend it, or name "
+            "another column with --columns arrival=NAME"
+        )
+    return seconds
+
+
+def _seconds(local: pl.Series, minutes: pl.Series | None = None) -> FloatArray | None:
+    """Return seconds after the first of times without zones, None if one is no time."""
+    import polars as pl
+
+    stamps = local.str.slice(0, 19).str.replace("T", " ", literal=True)
+    ticks = stamps.str.to_datetime("%Y-%m-%d %H:%M:%S", time_unit="ms", strict=False)
+    whole = ticks.to_physical()
+    fraction = local.str.slice(19).str.replace(",", ".", literal=True)
+    part = ("0" + fraction).cast(pl.Float64, strict=False)
+    if whole.null_count() or part.null_count() or bool((part >= 1).any()):
+        return None
+    if minutes is not None:
+        whole = whole - minutes * 60_000
+    ticks_after = whole.to_numpy()
+    after: FloatArray = (ticks_after - ticks_after.min()) / 1000 + part.to_numpy()
+    after -= after.min()
+    return after
+
+
+def _from_numbers(
+    table: Table, columns: Columns, values: pl.Series, rows: npt.NDArray[np.int64]
+) -> Arrivals:
+    if values.dtype.is_integer():
+        numbers = values.to_numpy()
+        real = numbers.astype(np.float64)
+    else:
+        real = numbers = values.cast(float).to_numpy()
+    finite = np.isfinite(real)
+    if not finite.all():
+        odd = int(np.argmin(finite))
+        raise TraceError(
+            f"{table.place(int(rows[odd]), columns.arrival)}: an arrival must be finite, "
+            f"got {real[odd]:g}; mend or delete the row"
+        )
+    if _is_row_index(columns, real, rows):
+        note = (
+            f"column {shown(columns.arrival)} only counts the rows: arrivals are unknown, the "
+            "order of the file is kept (--columns unit=s takes them as seconds)"
+        )
+        return Arrivals(seconds=None, unit="", notes=(note,))
+    unit, notes = _unit(table, columns, real, rows)
+    seconds = np.asarray(numbers - numbers.min(), dtype=np.float64) / PER_SECOND[unit]
+    return Arrivals(seconds=seconds, unit=WORDS[unit], notes=notes)
+
+
+def _is_row_index(columns: Columns, numbers: FloatArray, rows: npt.NDArray[np.int64]) -> bool:
+    """Return whether arrivals are 0, 1, 2, ... or 1, 2, 3, ... by row, dropped ones counted."""
+    if columns.is_unit_given or columns.unit not in {"", "s"} or numbers.size < 2:
+        return False
+    first = numbers[0] - rows[0]
+    return bool(first in (0.0, 1.0) and (numbers - rows == first).all())
+
+
+def _unit(
+    table: Table, columns: Columns, numbers: FloatArray, rows: npt.NDArray[np.int64]
+) -> tuple[str, tuple[str, ...]]:
+    """Return the unit and how it was decided, when that was no matter of course."""
+    if columns.is_unit_given and columns.unit != "iso":
+        return columns.unit, ()
+    named = NAMED_UNIT.search(columns.arrival.lower())
+    if named:
+        return UNIT_WORDS[named.group(1)], ()
+    if columns.unit not in {"", "s"}:
+        return columns.unit, ()
+    return _by_size(table, columns, numbers, rows)
+
+
+def _by_size(
+    table: Table, columns: Columns, numbers: FloatArray, rows: npt.NDArray[np.int64]
+) -> tuple[str, tuple[str, ...]]:
+    """Return the unit that makes the numbers calendar times; seconds when they are too small."""
+    kinds = np.zeros(numbers.size, dtype=np.int8)
+    for at, (low, high) in enumerate(EPOCHS.values(), start=1):
+        kinds[(numbers >= low) & (numbers < high)] = at
+    if (kinds == kinds[0]).all():
+        if kinds[0]:
+            unit = tuple(EPOCHS)[kinds[0] - 1]
+            return unit, (f"arrivals taken as {WORDS[unit]} since 1970, by their size",)
+        span = float(numbers.max() - numbers.min())
+        if span > LONGEST_SPAN:
+            raise TraceError(
+                f"{table.name}, column {shown(columns.arrival)}: arrivals span {span:.15g}, too "
+                "much for seconds and no calendar time; say the unit with --columns unit=ms|us|ns"
+            )
+        if columns.unit:
+            return "s", ()
+        return "s", (
+            f"arrivals in column {shown(columns.arrival)} taken as seconds: neither its name nor "
+            "the size of its numbers says otherwise (--columns unit=ms changes that)",
+        )
+    odd = int(np.argmax(kinds != kinds[0]))
+    raise TraceError(
+        f"{table.place(int(rows[odd]), columns.arrival)}: all arrivals must have one unit, "
+        f"got {numbers[odd]:.15g} after {numbers[0]:.15g}; {MEND}"
+    )

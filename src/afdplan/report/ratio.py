@@ -1,0 +1,200 @@
+"""How is the recommended ratio told to a person and to a machine?"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from afdplan.model.latency import TimeUnit
+from afdplan.report.quantities import rate, share, time
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.table import Table
+
+    from afdplan.theory.ratio import RatioPoint, RatioRecommendation
+
+__all__ = ["ratio_answer", "render_ratio"]
+
+CURVE_ROWS = 15
+BAR_WIDTH = 18
+_RESOURCES = {
+    "attention": "the slowest attention worker",
+    "communication": "the slower transfer",
+    "ffn": "the FFN",
+    "latency": "the round trip of a microbatch",
+}
+
+
+def ratio_answer(answer: RatioRecommendation) -> dict[str, Any]:
+    """Return the names that ``afdplan ratio --json`` promises; times in the model's unit.
+
+    `attention_bound_ratio`, `communication_bound_ratio` and `interior_ratio` are null where the
+    FFN's line never meets the other one, `uncertainty` where the load is known exactly and
+    `replication` where the bundle cannot be divided.
+    """
+    median, p95, p99 = answer.step_time_quantiles
+    return {
+        "optimal_ratio": answer.optimal_ratio,
+        "optimal_attention_workers": answer.optimal_attention_workers,
+        "bottleneck": answer.bottleneck,
+        "attention_bound_ratio": answer.attention_bound_ratio,
+        "communication_bound_ratio": answer.communication_bound_ratio,
+        "interior_ratio": answer.interior_ratio,
+        "mean_token_load": answer.mean_token_load,
+        "near_equal_attention_workers": list(answer.near_equal),
+        "mean_field_ratio": answer.mean_field_ratio,
+        "barrier_cost": answer.barrier_cost,
+        "resource_times": answer.resource_times,
+        "bundle": answer.bundle,
+        "step_time": {
+            "mean": answer.best.step_time,
+            "p50": median,
+            "p95": p95,
+            "p99": p99,
+        },
+        "uncertainty": answer.uncertainty,
+        "replication": answer.replication,
+        "curve": answer.curve,
+    }
+
+
+def render_ratio(answer: RatioRecommendation, unit: TimeUnit) -> RenderableType:
+    """Return the answer for a terminal: the sentence, the reasons, the curve, the warnings.
+
+    Parameters
+    ----------
+    answer
+        What `recommend_ratio` returned.
+    unit
+        Time unit of the latency model.
+    """
+    from rich.console import Group
+    from rich.padding import Padding
+
+    parts: list[RenderableType] = [_headline(answer), "", _facts(answer, unit), ""]
+    parts.append(_curve(answer, unit))
+    for warning in answer.warnings:
+        parts.append("")
+        parts.append(Padding(f"[yellow]warning:[/] {warning}", (0, 0, 0, 0)))
+    return Group(*parts)
+
+
+def _workers(count: int, side: str) -> str:
+    return f"{count:,} {side} worker{'' if count == 1 else 's'}"
+
+
+def _headline(answer: RatioRecommendation) -> str:
+    bundle = answer.bundle
+    low, high = answer.near_equal
+    others = "no other" if low == high else f"{low:,} to {high:,}"
+    return (
+        f"[bold]{_workers(bundle.attention_workers, 'attention')} to "
+        f"{_workers(bundle.ffn_workers, 'FFN')}[/] ({answer.bottleneck} binds; "
+        f"{others} within 1 %)"
+    )
+
+
+def _facts(answer: RatioRecommendation, unit: TimeUnit) -> Table:
+    from rich.table import Table
+
+    best, bundle = answer.best, answer.bundle
+    _, _, p99 = answer.step_time_quantiles
+    table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True)
+    table.add_column()
+    abstract = ", in the model's abstract time" if unit == "abstract" else ""
+    table.add_row(
+        "Batch",
+        f"{bundle.batch_size:,} requests per worker and microbatch, {bundle.microbatches} "
+        f"microbatch{'' if bundle.microbatches == 1 else 'es'}, "
+        f"{bundle.requests_per_attention_worker:,} requests per worker",
+    )
+    table.add_row("Throughput", f"{rate(best.throughput_per_instance, unit)} per instance")
+    table.add_row(
+        "Cycle time",
+        f"{time(best.cycle_time, unit)} per layer and microbatch; step "
+        f"{time(best.step_time, unit)}, p99 {time(p99, unit)}{abstract}",
+    )
+    table.add_row(
+        "Idle",
+        f"attention {share(best.attention_idle_fraction)}, FFN {share(best.ffn_idle_fraction)}",
+    )
+    table.add_row(
+        "Barrier",
+        f"waiting for the slowest worker costs {share(answer.barrier_cost)} of the throughput "
+        "that equal loads would give",
+    )
+    table.add_row(
+        "Real optimum",
+        f"A/F = {answer.optimal_ratio:.4g}, mean field {answer.mean_field_ratio:.4g}; there "
+        + ", ".join(f"{name} {time(t, unit)}" for name, t in answer.resource_times.items()),
+    )
+    table.add_row("Binding", f"{_RESOURCES[answer.bottleneck]} needs longest at that optimum")
+    table.add_row("Token load", _load(answer))
+    if answer.replication is not None:
+        parts = answer.replication
+        table.add_row(
+            "Replicated",
+            f"{parts.bundles} bundles of {parts.attention_workers}:{parts.ffn_workers}, each with "
+            f"its own barrier, give {share(parts.gain)} more",
+        )
+    return table
+
+
+def _load(answer: RatioRecommendation) -> str:
+    uncertainty = answer.uncertainty
+    if uncertainty is None:
+        return f"{answer.mean_token_load:,.1f} tokens per slot, taken as exact"
+    load = uncertainty.token_load
+    span = (
+        f"{uncertainty.low:,} at either end"
+        if uncertainty.low == uncertainty.high
+        else f"{uncertainty.low:,} to {uncertainty.high:,}"
+    )
+    return (
+        f"{load.value:,.1f} tokens per slot ({load.low:,.1f} to {load.high:,.1f}, "
+        f"{load.confidence:.0%} confidence): best workers {span}; the recommended number loses "
+        f"at most {share(uncertainty.largest_regret)} there"
+    ).replace("% confidence", " % confidence")
+
+
+def _curve(answer: RatioRecommendation, unit: TimeUnit) -> Table:
+    from rich.bar import Bar
+    from rich.table import Table
+
+    table = Table(box=None, padding=(0, 1), header_style="dim")
+    per_time = "tok/time" if unit == "abstract" else "tok/s"
+    for name, width in (("A", 6), ("cycle", 9), (f"{per_time}/inst", 13)):
+        table.add_column(name, justify="right", no_wrap=True, min_width=width)
+    table.add_column("", width=BAR_WIDTH)
+    for name in ("regret", "idle A", "idle F"):
+        table.add_column(name, justify="right", no_wrap=True, min_width=6)
+    top = answer.best.objective
+    for point in _shown(answer):
+        is_best = point.attention_workers == answer.optimal_attention_workers
+        table.add_row(
+            f"{point.attention_workers:,}",
+            time(point.cycle_time, unit),
+            f"{point.throughput_per_instance:,.4g}",
+            Bar(top, 0, point.objective, width=BAR_WIDTH, color="green" if is_best else "default"),
+            "best" if is_best else share(point.regret),
+            share(point.attention_idle_fraction),
+            share(point.ffn_idle_fraction),
+            style="bold" if is_best else "",
+        )
+    return table
+
+
+def _shown(answer: RatioRecommendation) -> list[RatioPoint]:
+    """Choose a dozen points of the curve: the best, its neighbours, then ever further ones."""
+    workers = [p.attention_workers for p in answer.curve]
+    at = workers.index(answer.optimal_attention_workers)
+    chosen = {0, len(workers) - 1}
+    step = 0
+    while len(chosen) < min(CURVE_ROWS, len(workers)):
+        # Offsets 0, 1, 2, 3, then growing by half.
+        chosen |= {index for index in (at - step, at + step) if 0 <= index < len(workers)}
+        step = step + 1 if step < 3 else step + max(step // 2, 1)
+        if at - step < 0 and at + step >= len(workers):
+            break
+    return [answer.curve[index] for index in sorted(chosen)]

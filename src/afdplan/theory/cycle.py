@@ -1,0 +1,311 @@
+"""How long is a step of a bundle, for any overlap, method and number of attention workers?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from afdplan.lengths.token_load import SlotLoad
+from afdplan.model.latency import AttentionLayers
+from afdplan.theory.attention_time import TimeLaw, exact_time, gaussian_time
+from afdplan.theory.barrier import barrier_mean, barrier_quantile
+from afdplan.theory.constant import aligned_loads, constant_round
+from afdplan.theory.pipeline import RoundLawTable
+from afdplan.theory.problem import Overlap, RatioProblem
+
+__all__ = ["Bottleneck", "CycleModel", "StepTimes"]
+
+FloatArray = npt.NDArray[np.float64]
+Bottleneck = Literal["attention", "communication", "ffn", "latency"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class StageTimes:
+    """Times that all attention workers share, for n designs: f, c_out, c_back and A, shape (n,)."""
+
+    attention_workers: FloatArray
+    ffn: FloatArray
+    out: FloatArray
+    back: FloatArray
+
+
+class _LayerCycle(Protocol):
+    """The round of one kind of layer under one combination of overlap and method."""
+
+    attention_mean: float
+
+    def round(
+        self, stages: StageTimes, probabilities: tuple[float, ...]
+    ) -> tuple[FloatArray, FloatArray]: ...
+
+    def last_round(
+        self, stages: StageTimes, probabilities: tuple[float, ...]
+    ) -> tuple[FloatArray, FloatArray]: ...
+
+    def resources(self, stages: StageTimes) -> dict[Bottleneck, FloatArray]: ...
+
+
+class _PipelinedCycle:
+    """m microbatches in flight, random loads: `RoundLawTable`."""
+
+    def __init__(self, law: TimeLaw, microbatches: int) -> None:
+        self.attention_mean = law.mean
+        self._law = law
+        self._table = RoundLawTable(law, microbatches)
+
+    def round(
+        self, stages: StageTimes, probabilities: tuple[float, ...]
+    ) -> tuple[FloatArray, FloatArray]:
+        m = self._table.microbatches
+        busiest = np.maximum(stages.ffn, np.maximum(stages.out, stages.back))
+        law = self._table.evaluate(
+            stages.attention_workers,
+            longest_delay=stages.ffn + stages.out + stages.back,
+            floor=m * busiest,
+            probabilities=probabilities,
+        )
+        return law.mean, law.quantiles
+
+    def last_round(
+        self, stages: StageTimes, probabilities: tuple[float, ...]
+    ) -> tuple[FloatArray, FloatArray]:
+        m = self._table.microbatches
+        f, c = stages.ffn, stages.out + stages.back
+        slowest = np.maximum(f, np.maximum(stages.out, stages.back))
+        law = self._table.evaluate(
+            stages.attention_workers,
+            longest_delay=f + c + (m - 1) * slowest,
+            sum_delay=f + c,
+            floor=np.zeros_like(f),
+            probabilities=probabilities,
+        )
+        return law.mean, law.quantiles
+
+    def resources(self, stages: StageTimes) -> dict[Bottleneck, FloatArray]:
+        m = self._table.microbatches
+        nothing = np.zeros_like(stages.ffn)
+        total = self._table.evaluate(stages.attention_workers, longest_delay=nothing, floor=nothing)
+        longest = barrier_mean(self._law, m * stages.attention_workers, nothing)
+        return {
+            "attention": total.mean / m,
+            "communication": np.maximum(stages.out, stages.back),
+            "ffn": stages.ffn,
+            "latency": (longest + stages.ffn + stages.out + stages.back) / m,
+        }
+
+
+class _IdealCycle:
+    """The paper's ``tau = max(max_j a_j, t_C, t_F)`` with random loads."""
+
+    def __init__(self, law: TimeLaw) -> None:
+        self.attention_mean = law.mean
+        self._law = law
+
+    def round(
+        self, stages: StageTimes, probabilities: tuple[float, ...]
+    ) -> tuple[FloatArray, FloatArray]:
+        floor = np.maximum(stages.ffn, np.maximum(stages.out, stages.back))
+        quantiles = [
+            barrier_quantile(self._law, stages.attention_workers, floor, probability)
+            for probability in probabilities
+        ]
+        return (
+            barrier_mean(self._law, stages.attention_workers, floor),
+            np.stack(quantiles, axis=1) if quantiles else np.empty((floor.size, 0)),
+        )
+
+    last_round = round  # a perfect overlap has no pipeline to empty
+
+    def resources(self, stages: StageTimes) -> dict[Bottleneck, FloatArray]:
+        nothing = np.zeros_like(stages.ffn)
+        return {
+            "attention": barrier_mean(self._law, stages.attention_workers, nothing),
+            "communication": np.maximum(stages.out, stages.back),
+            "ffn": stages.ffn,
+        }
+
+
+class _ConstantCycle:
+    """Loads that are no random variables: one per age, visited in turn."""
+
+    def __init__(self, attention: FloatArray, microbatches: int, overlap: Overlap) -> None:
+        self.attention_mean = float(attention.mean())
+        self._attention = attention[:, None]
+        self._microbatches = microbatches
+        self._overlap = overlap
+
+    def round(
+        self, stages: StageTimes, probabilities: tuple[float, ...]
+    ) -> tuple[FloatArray, FloatArray]:
+        f, out, back = stages.ffn, stages.out, stages.back
+        if self._overlap == "ideal":
+            rounds = np.maximum(self._attention, np.maximum(f, np.maximum(out, back)))
+        else:
+            rounds = constant_round(self._attention, f, out, back, self._microbatches)
+        return _over_ages(rounds, probabilities)
+
+    def last_round(
+        self, stages: StageTimes, probabilities: tuple[float, ...]
+    ) -> tuple[FloatArray, FloatArray]:
+        if self._overlap == "ideal":
+            return self.round(stages, probabilities)
+        m, a, f = self._microbatches, self._attention, stages.ffn
+        c = stages.out + stages.back
+        slowest = np.maximum(f, np.maximum(stages.out, stages.back))
+        rounds = np.maximum(m * a + f + c, a + f + c + (m - 1) * slowest)
+        return _over_ages(rounds, probabilities)
+
+    def resources(self, stages: StageTimes) -> dict[Bottleneck, FloatArray]:
+        attention = np.full_like(stages.ffn, self.attention_mean)
+        times: dict[Bottleneck, FloatArray] = {
+            "attention": attention,
+            "communication": np.maximum(stages.out, stages.back),
+            "ffn": stages.ffn,
+        }
+        if self._overlap == "pipelined":
+            trip = attention + stages.ffn + stages.out + stages.back
+            times["latency"] = trip / self._microbatches
+        return times
+
+
+def _over_ages(
+    rounds: FloatArray, probabilities: tuple[float, ...]
+) -> tuple[FloatArray, FloatArray]:
+    quantiles = np.quantile(rounds, probabilities, axis=0, method="inverted_cdf").T
+    return rounds.mean(axis=0), quantiles.reshape(rounds.shape[1], len(probabilities))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class StepTimes:
+    """Output steps of n designs.
+
+    Attributes
+    ----------
+    mean
+        Mean step time, ``L m tau + step_overhead``, shape (n,) [time].
+    quantiles
+        Of the step time, shape (n, probabilities) [time].
+    cycle
+        tau, mean time per layer and microbatch, shape (n,) [time].
+    attention_idle_fraction, ffn_idle_fraction
+        eta_A and eta_F, share of the step in which a worker of that side computes nothing,
+        shape (n,).
+    """
+
+    mean: FloatArray
+    quantiles: FloatArray
+    cycle: FloatArray
+    attention_idle_fraction: FloatArray
+    ffn_idle_fraction: FloatArray
+
+
+class CycleModel:
+    """The step time of a bundle as a function of its attention workers.
+
+    Parameters
+    ----------
+    problem
+        Everything but the number of attention workers.
+    slots
+        The law of a slot's load for each kind of attention layers, `problem.slot_loads()`.
+    """
+
+    def __init__(self, problem: RatioProblem, slots: tuple[SlotLoad, ...]) -> None:
+        self.problem = problem
+        self.mean_token_loads = problem.mean_token_loads(slots)
+        self._cycles = [
+            _layer_cycle(problem, kind, slot, load)
+            for kind, slot, load in zip(
+                problem.latency.attention, slots, self.mean_token_loads, strict=True
+            )
+        ]
+
+    def evaluate(
+        self, attention_workers: FloatArray, probabilities: tuple[float, ...] = ()
+    ) -> StepTimes:
+        """Return the step times of bundles with `attention_workers` A, real > 0, shape (n,).
+
+        Notes
+        -----
+        Layers of several kinds are taken as moving together: a quantile of the step is the sum
+        of the layers' quantiles.
+        """
+        stages = self._stages(attention_workers)
+        latency, m = self.problem.latency, self.problem.counted_microbatches
+        total = np.full(attention_workers.shape, latency.step_overhead)
+        quantiles = np.full((attention_workers.size, len(probabilities)), latency.step_overhead)
+        for index, (kind, cycle) in enumerate(zip(latency.attention, self._cycles, strict=True), 1):
+            # The very last layer ends when the pipeline is empty, not when its period is over.
+            drained = int(latency.drain and index == len(self._cycles))
+            mean, quantile = cycle.round(stages, probabilities)
+            total = total + (kind.layers - drained) * mean
+            quantiles = quantiles + (kind.layers - drained) * quantile
+            if drained:
+                mean, quantile = cycle.last_round(stages, probabilities)
+                total, quantiles = total + mean, quantiles + quantile
+        attention_busy = m * sum(
+            kind.layers * cycle.attention_mean
+            for kind, cycle in zip(latency.attention, self._cycles, strict=True)
+        )
+        return StepTimes(
+            mean=total,
+            quantiles=quantiles,
+            cycle=(total - latency.step_overhead) / (latency.layers * m),
+            attention_idle_fraction=np.maximum(1 - attention_busy / total, 0.0),
+            ffn_idle_fraction=np.maximum(1 - m * latency.layers * stages.ffn / total, 0.0),
+        )
+
+    def objective(
+        self, attention_workers: FloatArray, step_time: FloatArray, ffn_weight: float
+    ) -> FloatArray:
+        """Return ``A m B tokens_per_step / (step (A + w F))`` [tokens/time per unit of cost]."""
+        problem = self.problem
+        tokens = problem.counted_microbatches * problem.batch_size * attention_workers
+        cost = attention_workers + ffn_weight * problem.ffn_workers
+        value: FloatArray = tokens * problem.latency.tokens_per_step / step_time / cost
+        return value
+
+    def resources(self, attention_workers: float) -> dict[Bottleneck, float]:
+        """Return how long each resource needs per layer and microbatch, barriers included [time].
+
+        ``attention`` is the slowest worker, ``communication`` the slower direction, ``ffn`` the
+        FFN, and ``latency`` the round trip of one microbatch shared by the m in flight.
+        """
+        stages = self._stages(np.array([float(attention_workers)]))
+        totals: dict[Bottleneck, float] = {}
+        latency = self.problem.latency
+        for kind, cycle in zip(latency.attention, self._cycles, strict=True):
+            for name, times in cycle.resources(stages).items():
+                share = kind.layers / latency.layers
+                totals[name] = totals.get(name, 0.0) + share * float(times[0])
+        return totals
+
+    def _stages(self, attention_workers: FloatArray) -> StageTimes:
+        latency, batch_size = self.problem.latency, self.problem.batch_size
+        tokens = attention_workers * (batch_size / self.problem.ffn_workers)
+        own = np.full_like(tokens, batch_size)
+        out, back = (
+            transfer.curve(own if transfer.load == "worker" else tokens)
+            for transfer in (latency.send, latency.receive)
+        )
+        return StageTimes(
+            attention_workers=attention_workers, ffn=latency.ffn(tokens), out=out, back=back
+        )
+
+
+def _layer_cycle(
+    problem: RatioProblem, kind: AttentionLayers, slot: SlotLoad, mean_load: float
+) -> _LayerCycle:
+    """Return the cycle of one kind of layers under the problem's overlap and method."""
+    batch_size, m = problem.batch_size, problem.counted_microbatches
+    if problem.phase == "aligned" or problem.method == "mean-field":
+        loads = np.array([mean_load])
+        if problem.phase == "aligned":
+            loads = aligned_loads(problem.law, kind.context_window)
+        return _ConstantCycle(kind.time(batch_size * loads, batch_size), m, problem.overlap)
+    time_law = exact_time if problem.method == "exact" else gaussian_time
+    times = time_law(slot, kind, batch_size)
+    return _IdealCycle(times) if problem.overlap == "ideal" else _PipelinedCycle(times, m)

@@ -1,0 +1,128 @@
+"""What exactly is asked when a ratio is sought?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from afdplan.errors import UnsupportedError
+from afdplan.lengths.law import LengthLaw
+from afdplan.lengths.token_load import SlotLoad
+from afdplan.model.bundle import Bundle
+from afdplan.model.checks import check_choice, check_count, check_number
+from afdplan.model.latency import LatencyModel
+from afdplan.theory.transient import horizon_mean_load
+
+__all__ = ["Method", "Overlap", "Phase", "RatioProblem"]
+
+Overlap = Literal["ideal", "pipelined"]
+Method = Literal["mean-field", "gaussian", "exact"]
+Phase = Literal["random", "aligned"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class RatioProblem:
+    """Everything about a bundle but the number of its attention workers.
+
+    Attributes
+    ----------
+    law
+        Joint law of prompt and decode lengths (P, D).
+    latency
+        Times of the stages (t_A, t_F, c_out, c_back).
+    batch_size
+        B, request slots per attention worker and microbatch [requests], >= 1.
+    ffn_workers
+        F of one bundle, >= 1.
+    microbatches
+        m in flight, 1 to 8; ideal overlap ignores it.
+    overlap
+        ``pipelined``, what systems do, or ``ideal``, the paper's perfect overlap.
+    method
+        ``exact`` barrier by convolution, ``gaussian`` barrier, or ``mean-field`` without barrier.
+    phase
+        For requests that are all alike: slots of ``random`` or ``aligned`` age.
+    ffn_weight
+        w, cost of one FFN worker over that of one attention worker, > 0.
+    horizon
+        N requests per worker from a fresh start, in place of the steady state.
+
+    Raises
+    ------
+    InvalidInputError
+        If a number is out of its domain.
+    UnsupportedError
+        If options exclude each other.
+    """
+
+    law: LengthLaw
+    latency: LatencyModel
+    batch_size: int
+    ffn_workers: int = 1
+    microbatches: int = 2
+    overlap: Overlap = "pipelined"
+    method: Method = "exact"
+    phase: Phase = "random"
+    ffn_weight: float = 1.0
+    horizon: int | None = None
+
+    def __post_init__(self) -> None:
+        self.bundle(1)  # checks the counts
+        check_choice("overlap", self.overlap, get_args(Overlap))
+        check_choice("method", self.method, get_args(Method))
+        check_choice("phase", self.phase, get_args(Phase))
+        check_number("ffn_weight", self.ffn_weight, strict=True)
+        if self.horizon is not None:
+            check_count("horizon", self.horizon)
+            if self.method != "mean-field":
+                raise UnsupportedError(
+                    "a horizon has a mean load but no stationary law: it needs method mean-field"
+                )
+            if any(kind.context_window is not None for kind in self.latency.attention):
+                raise UnsupportedError(
+                    "a horizon is not defined for layers with a context window: "
+                    "leave the horizon out"
+                )
+        if self.phase == "aligned":
+            if self.method != "exact":
+                raise UnsupportedError("phase aligned averages over ages: it needs method exact")
+            if not self.law.is_constant:
+                raise UnsupportedError(
+                    "phase aligned needs requests of one prompt and one output length: "
+                    "use phase random for lengths that vary"
+                )
+
+    def bundle(self, attention_workers: int) -> Bundle:
+        """Return the bundle with `attention_workers` A."""
+        return Bundle(
+            attention_workers=attention_workers,
+            ffn_workers=self.ffn_workers,
+            batch_size=self.batch_size,
+            microbatches=self.microbatches,
+        )
+
+    @property
+    def counted_microbatches(self) -> int:
+        """The m of the formulas: ideal overlap counts its microbatches as one."""
+        return 1 if self.overlap == "ideal" else self.microbatches
+
+    def slot_loads(self, factor: float = 1.0) -> tuple[SlotLoad, ...]:
+        """Return the law of a slot's load as each kind of attention layers sees it.
+
+        Parameters
+        ----------
+        factor
+            Scales every load, to ask what if the mean load were another.
+        """
+        windows = [kind.context_window for kind in self.latency.attention]
+        loads = {window: self.law.slot_load(window) for window in set(windows)}
+        return tuple(
+            loads[window] if factor == 1 else loads[window].stretched(factor) for window in windows
+        )
+
+    def mean_token_loads(self, slots: tuple[SlotLoad, ...]) -> tuple[float, ...]:
+        """Return theta of each kind of layers: stationary, or over the horizon [tokens]."""
+        if self.horizon is None:
+            return tuple(slot.moments.mean for slot in slots)
+        load = horizon_mean_load(self.law, self.horizon, self.batch_size)
+        return (load,) * len(slots)

@@ -1,0 +1,154 @@
+"""What is the answer to "how many attention workers per FFN worker?", as values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from afdplan.model.bundle import Bundle
+from afdplan.model.estimate import Estimate
+from afdplan.theory.cycle import Bottleneck
+
+__all__ = ["RatioPoint", "RatioRecommendation", "RatioUncertainty", "Replication"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RatioPoint:
+    """What one number of attention workers gives, for the given FFN workers.
+
+    Attributes
+    ----------
+    attention_workers
+        A.
+    cycle_time
+        tau, mean time per layer and microbatch [time].
+    step_time
+        Mean time of an output step [time].
+    objective
+        Output tokens per time unit / (A + w F).
+    throughput_per_instance
+        Output tokens per time unit / (A + F).
+    regret
+        Share of the best objective in the curve that is given up, >= 0.
+    attention_idle_fraction, ffn_idle_fraction
+        eta_A, eta_F.
+    """
+
+    attention_workers: int
+    cycle_time: float
+    step_time: float
+    objective: float
+    throughput_per_instance: float
+    regret: float
+    attention_idle_fraction: float
+    ffn_idle_fraction: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RatioUncertainty:
+    """How the interval of the mean token load moves the answer.
+
+    Attributes
+    ----------
+    token_load
+        Mean token load with its interval [tokens].
+    low, high
+        Best integer A if the whole load law is scaled to the interval's lower and upper end.
+    largest_regret
+        What the recommended A gives up at the worse of the two ends.
+    """
+
+    token_load: Estimate
+    low: int
+    high: int
+    largest_regret: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replication:
+    """The same workers as several smaller bundles, each with its own barrier.
+
+    Attributes
+    ----------
+    bundles
+        Number of bundles.
+    attention_workers, ffn_workers
+        Of each bundle.
+    gain
+        Throughput gained over one coupled bundle, as a fraction.
+    """
+
+    bundles: int
+    attention_workers: int
+    ffn_workers: int
+    gain: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RatioRecommendation:
+    """The answer: how many attention workers, why, and what the others cost.
+
+    Attributes
+    ----------
+    optimal_ratio
+        Real A/F that maximises the objective under the chosen method.
+    optimal_attention_workers
+        Integer A of the curve with the largest objective; of equals the smallest.
+    bundle
+        The recommended bundle.
+    bottleneck
+        The largest of `resource_times`.
+    resource_times
+        How long attention (slowest worker), communication, FFN and latency (round trip over m)
+        take per layer and microbatch at `optimal_ratio` [time].
+    attention_bound_ratio, communication_bound_ratio, interior_ratio
+        r_A, r_C, r_peak of the mean field; None where the FFN never catches up.
+    mean_token_load
+        theta of a slot [tokens], averaged over layers if they differ in context window.
+    curve
+        One point per evaluated A, in increasing order.
+    near_equal
+        Smallest and largest A around the best with regret below 1 %.
+    barrier_cost
+        Share of the throughput that the randomness of loads costs at the recommended A.
+    step_time_quantiles
+        p50, p95, p99 of the step time at the recommended A [time].
+    mean_field_ratio
+        Real A/F that would be best if every worker always held its mean load.
+    uncertainty
+        None if the load is known exactly.
+    replication
+        None if the bundle cannot be divided.
+    warnings
+        One sentence each.
+    """
+
+    optimal_ratio: float
+    optimal_attention_workers: int
+    bundle: Bundle
+    bottleneck: Bottleneck
+    resource_times: dict[Bottleneck, float]
+    attention_bound_ratio: float | None
+    communication_bound_ratio: float | None
+    interior_ratio: float | None
+    mean_token_load: float
+    curve: tuple[RatioPoint, ...]
+    near_equal: tuple[int, int]
+    barrier_cost: float
+    step_time_quantiles: tuple[float, float, float]
+    mean_field_ratio: float
+    uncertainty: RatioUncertainty | None
+    replication: Replication | None
+    warnings: tuple[str, ...]
+
+    @property
+    def best(self) -> RatioPoint:
+        """The recommended point of the curve."""
+        return next(p for p in self.curve if p.attention_workers == self.optimal_attention_workers)
+
+    def __str__(self) -> str:
+        low, high = self.near_equal
+        return (
+            f"{self.optimal_attention_workers} attention workers to {self.bundle.ffn_workers} FFN "
+            f"({low} to {high} within 1 %), {self.bottleneck}-bound, real optimum "
+            f"A/F = {self.optimal_ratio:.4g}"
+        )

@@ -1,0 +1,263 @@
+"""How many attention workers per FFN worker, and what would every other number cost?"""
+
+from __future__ import annotations
+
+from math import gcd
+
+import numpy as np
+
+from afdplan.lengths.law import LengthLaw
+from afdplan.lengths.token_load import SlotLoad
+from afdplan.model.checks import check_count
+from afdplan.model.estimate import Estimate
+from afdplan.model.latency import LatencyModel
+from afdplan.theory.cycle import Bottleneck, CycleModel
+from afdplan.theory.mean_field import MeanField
+from afdplan.theory.problem import Method, Overlap, Phase, RatioProblem
+from afdplan.theory.ratio import RatioRecommendation, RatioUncertainty, Replication
+from afdplan.theory.search import MAXIMUM_WORKERS, WorkerSearch
+from afdplan.theory.validity import latency_range_warnings, theory_warnings
+
+__all__ = ["recommend_ratio"]
+
+STEP_PROBABILITIES = (0.5, 0.95, 0.99)
+
+
+def recommend_ratio(
+    law: LengthLaw,
+    latency: LatencyModel,
+    *,
+    batch_size: int,
+    ffn_workers: int = 1,
+    microbatches: int = 2,
+    overlap: Overlap = "pipelined",
+    method: Method = "exact",
+    phase: Phase = "random",
+    ffn_weight: float = 1.0,
+    max_attention_workers: int | None = None,
+    horizon: int | None = None,
+    token_load: Estimate | None = None,
+) -> RatioRecommendation:
+    """Return the attention workers that give the most output tokens per cost, and the whole curve.
+
+    Parameters
+    ----------
+    law
+        Joint law of prompt and decode lengths (P, D).
+    latency
+        Times of the stages (t_A, t_F, c_out, c_back).
+    batch_size
+        B, request slots per attention worker and microbatch [requests], >= 1.
+    ffn_workers
+        F of one bundle, >= 1.
+    microbatches
+        m in flight, 1 to 8; ignored by ideal overlap.
+    overlap
+        ``pipelined``, what systems do, or ``ideal``, the paper's perfect overlap.
+    method
+        ``exact`` barrier by convolution, ``gaussian`` barrier, or ``mean-field`` without barrier.
+    phase
+        For requests that are all alike: slots of ``random`` or ``aligned`` age.
+    ffn_weight
+        w, cost of one FFN worker over that of one attention worker, > 0.
+    max_attention_workers
+        Largest A considered; by default 64 F, or more where the mean field's optimum asks for it.
+    horizon
+        N requests per worker from a fresh start, in place of the steady state (mean field only).
+    token_load
+        Mean token load with its interval, to say how sure the answer is.
+
+    Returns
+    -------
+    RatioRecommendation
+
+    Raises
+    ------
+    InvalidInputError
+        If a number is out of its domain.
+    UnsupportedError
+        If options exclude each other.
+
+    Notes
+    -----
+    Validity: exact and pipelined within 1 % of simulation for ``L E[D] >= 200``, m <= 4,
+    A <= 64; outside a warning states the error. Up to 256 attention workers every A is
+    evaluated; beyond, a geometric grid and every A around its best.
+
+    References
+    ----------
+    arXiv:2601.21351; docs/theory.md.
+
+    Examples
+    --------
+    The paper's baseline, with the pipeline of two microbatches that systems run:
+
+    >>> from afdplan.lengths.law import IndependentLengths
+    >>> latency = LatencyModel.linear(
+    ...     attention=(0.00165, 50.0), ffn=(0.083, 100.0), transfer=(0.022, 20.0))
+    >>> law = IndependentLengths(prompt="geometric:100", decode="geometric:500")
+    >>> answer = recommend_ratio(law, latency, batch_size=256)
+    >>> answer.optimal_attention_workers, answer.near_equal
+    (7, (7, 8))
+    """
+    problem = RatioProblem(
+        law=law,
+        latency=latency,
+        batch_size=batch_size,
+        ffn_workers=ffn_workers,
+        microbatches=microbatches,
+        overlap=overlap,
+        method=method,
+        phase=phase,
+        ffn_weight=ffn_weight,
+        horizon=horizon,
+    )
+    slots = problem.slot_loads()
+    model = CycleModel(problem, slots)
+    field = MeanField(
+        latency=latency,
+        mean_token_loads=model.mean_token_loads,
+        batch_size=batch_size,
+        microbatches=problem.counted_microbatches,
+        overlap=overlap,
+    )
+    limit = _worker_limit(max_attention_workers, field, problem)
+    field_ratio = field.optimal_ratio(
+        ffn_weight=ffn_weight, lowest=1 / ffn_workers, highest=limit / ffn_workers
+    )
+    search = WorkerSearch(model, limit)
+    best = search.best()
+    ratio = field_ratio if method == "mean-field" else search.real_best() / ffn_workers
+    resources = model.resources(ratio * ffn_workers)
+    median, p95, p99 = model.evaluate(np.array([float(best)]), STEP_PROBABILITIES).quantiles[0]
+    barrier_free = field.objective(best / ffn_workers, ffn_weight)
+    return RatioRecommendation(
+        optimal_ratio=ratio,
+        optimal_attention_workers=best,
+        bundle=problem.bundle(best),
+        bottleneck=_largest(resources),
+        resource_times=resources,
+        attention_bound_ratio=field.attention_bound_ratio(),
+        communication_bound_ratio=field.communication_bound_ratio(),
+        interior_ratio=field.interior_ratio(ffn_weight),
+        mean_token_load=_over_layers(latency, model.mean_token_loads),
+        curve=search.curve(),
+        near_equal=search.near_equal(),
+        barrier_cost=max(1 - search.objective(best) / barrier_free, 0.0),
+        step_time_quantiles=(float(median), float(p95), float(p99)),
+        mean_field_ratio=field_ratio,
+        uncertainty=_load_uncertainty(problem, search, token_load, limit),
+        replication=_replication(problem, slots, search),
+        warnings=tuple(_warnings(problem, slots, best, limit)),
+    )
+
+
+def _worker_limit(
+    max_attention_workers: int | None, field: MeanField, problem: RatioProblem
+) -> int:
+    """Return the largest A to consider: as given, or enough to hold the optimum."""
+    if max_attention_workers is not None:
+        return check_count("max_attention_workers", max_attention_workers, 1, MAXIMUM_WORKERS)
+    widest = field.optimal_ratio(
+        ffn_weight=problem.ffn_weight,
+        lowest=1 / problem.ffn_workers,
+        highest=MAXIMUM_WORKERS / problem.ffn_workers,
+    )
+    wanted = max(64.0, 1.25 * widest) * problem.ffn_workers
+    return min(int(np.ceil(wanted)), MAXIMUM_WORKERS)
+
+
+def _largest(resources: dict[Bottleneck, float]) -> Bottleneck:
+    """Return the resource that needs longest; the first named wins ties."""
+    longest = max(resources.values())
+    return next(name for name, time in resources.items() if time >= longest * (1 - 1e-9))
+
+
+def _over_layers(latency: LatencyModel, loads: tuple[float, ...]) -> float:
+    total = sum(k.layers * load for k, load in zip(latency.attention, loads, strict=True))
+    return total / latency.layers
+
+
+def _load_uncertainty(
+    problem: RatioProblem, search: WorkerSearch, token_load: Estimate | None, limit: int
+) -> RatioUncertainty | None:
+    """Solve again with all loads scaled to either end of the interval of the mean load."""
+    if token_load is None or token_load.confidence == 1.0 or problem.horizon is not None:
+        return None
+    chosen = search.best()
+    bests, regrets = [], []
+    for end in (token_load.low, token_load.high):
+        slots = problem.slot_loads(end / token_load.value)
+        other = WorkerSearch(CycleModel(problem, slots), limit)
+        bests.append(other.best())
+        regrets.append(1 - other.objective(chosen) / other.objective(bests[-1]))
+    return RatioUncertainty(
+        token_load=token_load,
+        low=min(bests),
+        high=max(bests),
+        largest_regret=max(*regrets, 0.0),
+    )
+
+
+def _replication(
+    problem: RatioProblem, slots: tuple[SlotLoad, ...], search: WorkerSearch
+) -> Replication | None:
+    """Compare the recommended bundle with the same workers in as many bundles as divide both."""
+    best = search.best()
+    bundles = gcd(best, problem.ffn_workers)
+    if bundles == 1:
+        return None
+    smaller = RatioProblem(
+        law=problem.law,
+        latency=problem.latency,
+        batch_size=problem.batch_size,
+        ffn_workers=problem.ffn_workers // bundles,
+        microbatches=problem.microbatches,
+        overlap=problem.overlap,
+        method=problem.method,
+        phase=problem.phase,
+        ffn_weight=problem.ffn_weight,
+        horizon=problem.horizon,
+    )
+    alone = WorkerSearch(CycleModel(smaller, slots), best // bundles)
+    return Replication(
+        bundles=bundles,
+        attention_workers=best // bundles,
+        ffn_workers=smaller.ffn_workers,
+        gain=alone.objective(best // bundles) / search.objective(best) - 1,
+    )
+
+
+def _warnings(
+    problem: RatioProblem, slots: tuple[SlotLoad, ...], best: int, limit: int
+) -> list[str]:
+    warnings = []
+    if problem.overlap == "pipelined" and problem.method != "mean-field":
+        warnings += theory_warnings(
+            problem.law,
+            problem.latency,
+            microbatches=problem.microbatches,
+            attention_workers=best,
+        )
+    warnings += latency_range_warnings(
+        problem.latency,
+        slots,
+        batch_size=problem.batch_size,
+        ffn_tokens=problem.bundle(best).ffn_tokens,
+    )
+    if best == limit > 1:
+        warnings.append(
+            f"the best number of attention workers is the largest considered, {limit}: "
+            "raise --max-attention-workers"
+        )
+    if best == 1:
+        warnings.append(
+            f"one attention worker is already enough for {problem.ffn_workers} FFN worker(s): "
+            "give fewer FFN workers, a larger batch, or do not split"
+        )
+    if problem.law.is_constant and problem.law.mean_decode_tokens > 1 and problem.phase == "random":
+        warnings.append(
+            "all requests are alike: ages are taken as random and independent, an average over "
+            "many runs; a benchmark that starts its requests together is --phase aligned"
+        )
+    return warnings

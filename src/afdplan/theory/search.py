@@ -1,0 +1,123 @@
+"""Which integer number of attention workers is best, and how flat is the top?"""
+
+from __future__ import annotations
+
+import bisect
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+
+from afdplan.theory.cycle import CycleModel
+from afdplan.theory.ratio import RatioPoint
+
+__all__ = ["MAXIMUM_WORKERS", "WorkerSearch"]
+
+FloatArray = npt.NDArray[np.float64]
+
+MAXIMUM_WORKERS = 100_000
+"""Largest number of attention workers that a search considers."""
+DENSE_WORKERS = 256
+"""Up to so many attention workers every number is evaluated."""
+NEAR_EQUAL = 0.01
+"""Regret below which two designs count as equally good."""
+
+
+class WorkerSearch:
+    """The objective at many numbers of attention workers, and its best.
+
+    Parameters
+    ----------
+    model
+        Step time of the bundle.
+    limit
+        Largest A considered, >= 1.
+
+    Notes
+    -----
+    Every A up to 256 is evaluated. Beyond, a geometric grid of 256 numbers and then every number
+    between the neighbours of its best, which finds the optimum of an objective with one top.
+    """
+
+    def __init__(self, model: CycleModel, limit: int) -> None:
+        self._model = model
+        self._points: dict[int, RatioPoint] = {}
+        if limit <= DENSE_WORKERS:
+            workers = list(range(1, limit + 1))
+        else:
+            grid = np.rint(np.geomspace(1, limit, DENSE_WORKERS))
+            workers = sorted({int(count) for count in grid} | {limit})
+        self._evaluate(workers)
+        while missing := self._gap_around_best():
+            self._evaluate(missing)
+
+    def best(self) -> int:
+        """Return A with the largest objective; of equals the smallest."""
+        return max(
+            self._points.values(), key=lambda p: (p.objective, -p.attention_workers)
+        ).attention_workers
+
+    def objective(self, attention_workers: int) -> float:
+        """Return tokens per time and cost with `attention_workers`, evaluated if need be."""
+        if attention_workers not in self._points:
+            self._evaluate([attention_workers])
+        return self._points[attention_workers].objective
+
+    def curve(self) -> tuple[RatioPoint, ...]:
+        """Return all evaluated points by A, each with its regret."""
+        top = self.objective(self.best())
+        return tuple(
+            replace(point, regret=1 - point.objective / top)
+            for _, point in sorted(self._points.items())
+        )
+
+    def near_equal(self) -> tuple[int, int]:
+        """Return the smallest and largest A around the best whose regret stays below 1 %."""
+        curve = self.curve()
+        at = bisect.bisect_left([p.attention_workers for p in curve], self.best())
+        low = high = at
+        while low > 0 and curve[low - 1].regret < NEAR_EQUAL:
+            low -= 1
+        while high < len(curve) - 1 and curve[high + 1].regret < NEAR_EQUAL:
+            high += 1
+        return curve[low].attention_workers, curve[high].attention_workers
+
+    def real_best(self) -> float:
+        """Return the real A >= 1 with the largest objective, to 1e-4, near the best integer."""
+        workers = sorted(self._points)
+        center, radius = float(self.best()), 1.0
+        for _ in range(4):
+            grid = np.linspace(max(center - radius, 1.0), min(center + radius, workers[-1]), 33)
+            center = float(grid[np.argmax(self._objectives(grid))])
+            radius /= 12
+        return center
+
+    def _gap_around_best(self) -> list[int]:
+        """Return unevaluated numbers next to the best, at most 256 of them."""
+        workers = sorted(self._points)
+        at = workers.index(self.best())
+        low, high = workers[max(at - 1, 0)], workers[min(at + 1, len(workers) - 1)]
+        missing = [a for a in range(low, high) if a not in self._points]
+        step = -(-len(missing) // DENSE_WORKERS) if missing else 1
+        return missing[::step]
+
+    def _objectives(self, workers: FloatArray) -> FloatArray:
+        steps = self._model.evaluate(workers)
+        return self._model.objective(workers, steps.mean, self._model.problem.ffn_weight)
+
+    def _evaluate(self, workers: list[int]) -> None:
+        numbers = np.array(workers, dtype=np.float64)
+        steps = self._model.evaluate(numbers)
+        weighted = self._model.objective(numbers, steps.mean, self._model.problem.ffn_weight)
+        plain = self._model.objective(numbers, steps.mean, 1.0)
+        for at, count in enumerate(workers):
+            self._points[count] = RatioPoint(
+                attention_workers=count,
+                cycle_time=float(steps.cycle[at]),
+                step_time=float(steps.mean[at]),
+                objective=float(weighted[at]),
+                throughput_per_instance=float(plain[at]),
+                regret=0.0,
+                attention_idle_fraction=float(steps.attention_idle_fraction[at]),
+                ffn_idle_fraction=float(steps.ffn_idle_fraction[at]),
+            )

@@ -1,0 +1,115 @@
+"""Where is the theory good to 1 %, and how wrong is it elsewhere?"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from afdplan.lengths.law import LengthLaw
+from afdplan.lengths.token_load import SlotLoad
+from afdplan.model.latency import LatencyModel
+
+__all__ = ["frozen_load_error", "latency_range_warnings", "theory_warnings"]
+
+# Worst relative error of E[tau] seen against simulation, by the rounds a request lives,
+# L E[D] / tokens_per_step. From the project's design notes; `docs/validity.md` shows ours.
+_ROUNDS = (1.0, 5.0, 30.0, 100.0, 200.0, 400.0)
+_ERRORS = (0.29, 0.10, 0.026, 0.011, 0.009, 0.005)
+
+DECLARED_ROUNDS = 200.0
+DECLARED_MICROBATCHES = 4
+DECLARED_WORKERS = 64
+
+
+def frozen_load_error(rounds: float) -> float:
+    """Return the largest relative error of the pipelined cycle time for short requests.
+
+    The round law treats loads as frozen while a round lasts; the fewer rounds a request lives,
+    the less they are.
+
+    Parameters
+    ----------
+    rounds
+        ``L E[D] / tokens_per_step``, rounds in the life of a request, > 0.
+
+    Returns
+    -------
+    float
+        Interpolated on a log-log scale between measured worst cases, constant beyond them.
+
+    Examples
+    --------
+    >>> frozen_load_error(200), round(frozen_load_error(50), 3)
+    (0.009, 0.018)
+    """
+    logs = np.interp(math.log(max(rounds, 1.0)), np.log(_ROUNDS), np.log(_ERRORS))
+    return float(np.exp(logs))
+
+
+def theory_warnings(
+    law: LengthLaw, latency: LatencyModel, *, microbatches: int, attention_workers: float
+) -> list[str]:
+    """Return one sentence for each bound of the declared validity that is left.
+
+    Declared validity of the exact pipelined method: ``L E[D] / tokens_per_step >= 200``,
+    m <= 4, A <= 64: 1 %.
+    """
+    warnings = []
+    rounds = latency.layers * law.mean_decode_tokens / latency.tokens_per_step
+    if rounds < DECLARED_ROUNDS:
+        warnings.append(
+            f"requests live only {rounds:.3g} rounds (layers x output tokens): the cycle time "
+            f"may be wrong by up to {frozen_load_error(rounds):.1%}; declared validity starts at "
+            f"{DECLARED_ROUNDS:.0f}. Check with afdplan simulate"
+        )
+    if microbatches > DECLARED_MICROBATCHES:
+        warnings.append(
+            f"{microbatches} microbatches are beyond the declared validity of "
+            f"{DECLARED_MICROBATCHES}: the round is then a lower bound. Check with afdplan simulate"
+        )
+    if attention_workers > DECLARED_WORKERS:
+        warnings.append(
+            f"{attention_workers:.0f} attention workers are beyond the declared validity of "
+            f"{DECLARED_WORKERS}. Check with afdplan simulate"
+        )
+    return warnings
+
+
+def latency_range_warnings(
+    latency: LatencyModel,
+    slots: tuple[SlotLoad, ...],
+    *,
+    batch_size: int,
+    ffn_tokens: float,
+) -> list[str]:
+    """Return one sentence for each range of the latency model that the design leaves.
+
+    The attention load counts as its mean plus and minus three standard deviations.
+    """
+    warnings = []
+    spans = [
+        (
+            batch_size * slot.moments.mean - 3 * math.sqrt(batch_size) * slot.moments.std,
+            batch_size * slot.moments.mean + 3 * math.sqrt(batch_size) * slot.moments.std,
+        )
+        for slot in slots
+    ]
+    visited = {
+        "attention_tokens": (
+            max(min(low for low, _ in spans), 0.0),
+            max(high for _, high in spans),
+            "KV tokens per attention worker and microbatch",
+        ),
+        "ffn_tokens": (ffn_tokens, ffn_tokens, "tokens per FFN worker and microbatch"),
+        "batch_size": (float(batch_size), float(batch_size), "requests per microbatch"),
+    }
+    for name, (low, high, meaning) in visited.items():
+        bounds = getattr(latency.validity, name)
+        if bounds is not None and (low < bounds[0] or high > bounds[1]):
+            here = f"{low:,.0f}" if low == high else f"{low:,.0f} to {high:,.0f}"
+            warnings.append(
+                f"latency model {latency.name!r} was measured at {bounds[0]:,.0f} to "
+                f"{bounds[1]:,.0f} {meaning}, this design runs at {here}: extrapolated"
+            )
+    return warnings

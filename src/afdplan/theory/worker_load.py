@@ -1,0 +1,137 @@
+"""How many KV tokens does one attention worker hold, all its slots together?"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from afdplan.lengths.token_load import SlotLoad
+from afdplan.model.checks import check_count, frozen_array
+
+__all__ = ["WorkerLoad", "convolve_slots"]
+
+FloatArray = npt.NDArray[np.float64]
+
+EXACT_POINTS = 1 << 15
+"""Up to so many possible sums nothing is binned."""
+POINTS_PER_STD = 32
+"""Grid points per standard deviation of one slot, where binning is needed."""
+LOST_PROBABILITY = 1e-13
+"""Chance of a load outside the window that the transform keeps."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class WorkerLoad:
+    """The law of T_j, the KV tokens of B independent stationary slots, on an even grid.
+
+    Attributes
+    ----------
+    lowest, spacing
+        First grid point and distance of grid points [tokens].
+    probabilities
+        Chance of ``lowest + k spacing``, shape (n,); sums to 1.
+    mean, variance
+        B theta and B nu^2, exact [tokens, tokens^2].
+    """
+
+    lowest: float
+    spacing: float
+    probabilities: FloatArray
+    mean: float
+    variance: float
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "probabilities", frozen_array(self.probabilities, np.float64))
+
+    @property
+    def support(self) -> FloatArray:
+        """All grid points, shape (n,) [tokens]."""
+        return self.lowest + self.spacing * np.arange(self.probabilities.size, dtype=np.float64)
+
+    def exceedance(self, tokens: float) -> float:
+        """Return ``P(T_j > tokens)``."""
+        return float(self.probabilities[self.support > tokens].sum())
+
+
+def convolve_slots(slot: SlotLoad, batch_size: int) -> WorkerLoad:
+    """Return the law of the sum of `batch_size` independent copies of `slot`.
+
+    ``pmf_T = pmf_slot * ... * pmf_slot`` (B times), by one fast Fourier transform.
+
+    Parameters
+    ----------
+    slot
+        Stationary law of one slot [tokens].
+    batch_size
+        B, number of slots, >= 1.
+
+    Returns
+    -------
+    WorkerLoad
+        Exact (error about 1e-13) while at most 32,768 sums are possible, else binned.
+
+    Notes
+    -----
+    Binning (`SlotLoad.binned`) keeps the mean and multiplies the standard deviation by at most
+    ``1 + 1/(8 * 32^2) = 1.00013``. The transform keeps a window outside which less than 1e-13
+    of probability lies, by Chernoff's bound on both tails; what lies outside wraps around.
+    Cost: O(N log N) with N about ``640 sqrt(B)`` points, some milliseconds.
+
+    Examples
+    --------
+    >>> from afdplan.lengths.law import IndependentLengths
+    >>> slot = IndependentLengths(prompt="10", decode="uniform:1..3").slot_load()
+    >>> load = convolve_slots(slot, 4)
+    >>> load.lowest, round(float(load.probabilities @ load.support), 9) == round(load.mean, 9)
+    (40.0, True)
+    """
+    batch_size = check_count("batch_size", batch_size)
+    moments = slot.moments
+    if batch_size * (slot.probabilities.size - 1) + 1 > EXACT_POINTS:
+        factor = math.floor(moments.std / (POINTS_PER_STD * slot.spacing))
+        slot = slot.binned(max(factor, 1))
+    pmf = slot.probabilities
+    low, high = _window(slot, batch_size)
+    size = 1 << (high - low).bit_length()
+    folded = np.zeros(-(-pmf.size // size) * size)
+    folded[: pmf.size] = pmf
+    spectrum = np.fft.rfft(folded.reshape(-1, size).sum(axis=0))
+    circular = np.fft.irfft(spectrum**batch_size, size)
+    window = np.maximum(np.take(circular, np.arange(low, high + 1), mode="wrap"), 0.0)
+    return WorkerLoad(
+        lowest=batch_size * slot.lowest + low * slot.spacing,
+        spacing=slot.spacing,
+        probabilities=window / window.sum(),
+        mean=batch_size * moments.mean,
+        variance=batch_size * moments.variance,
+    )
+
+
+def _window(slot: SlotLoad, batch_size: int) -> tuple[int, int]:
+    """Return the first and last grid index of the sum that need to be kept."""
+    pmf = slot.probabilities
+    last = batch_size * (pmf.size - 1)
+    if last < EXACT_POINTS:
+        return 0, last
+    index = np.arange(pmf.size, dtype=np.float64)
+    mean = float(pmf @ index)
+    std = math.sqrt(float(pmf @ (index - mean) ** 2))
+    allowed = -math.log(LOST_PROBABILITY / 2)
+    # Chernoff: P(sum - B mean > x) <= exp(B log M(s) - s x) for every s > 0; take the best s.
+    tilts = np.geomspace(0.05, 64.0, 24) / (std * math.sqrt(batch_size))
+    reach = []
+    for sign in (1.0, -1.0):
+        centred = sign * (index - mean)
+        best = math.inf
+        for tilt in tilts:
+            exponent = tilt * centred
+            peak = float(exponent.max())
+            log_mgf = peak + math.log(float(pmf @ np.exp(exponent - peak)))
+            best = min(best, (batch_size * log_mgf + allowed) / float(tilt))
+        reach.append(best)
+    high = min(last, math.ceil(batch_size * mean + reach[0]))
+    low = max(0, math.floor(batch_size * mean - reach[1]))
+    return low, high

@@ -1,0 +1,85 @@
+"""Any latency model survives its file, in both forms."""
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from afdplan.files.latency_file import load_latency, save_latency
+from afdplan.model.curve import LinearCurve, RooflineCurve, TabulatedCurve
+from afdplan.model.latency import AttentionLayers, LatencyModel, Transfer, Validity
+from afdplan.model.uncertainty import Uncertainty, coefficients_of
+
+numbers = st.floats(min_value=0, max_value=1e300)
+text = st.text(st.characters(exclude_categories=("Cs",)), max_size=20)
+
+
+@st.composite
+def curves(draw):
+    kind = draw(st.sampled_from(["linear", "roofline", "table"]))
+    if kind == "linear":
+        return LinearCurve(slope=draw(numbers), intercept=draw(numbers))
+    if kind == "roofline":
+        return RooflineCurve(
+            floor=draw(numbers), slope=draw(numbers), intercept=draw(st.floats(-1e300, 1e300))
+        )
+    loads = sorted(draw(st.sets(numbers, min_size=1, max_size=6)))
+    times = sorted(draw(st.lists(numbers, min_size=len(loads), max_size=len(loads))))
+    return TabulatedCurve(loads=loads, times=times)
+
+
+@st.composite
+def models(draw):
+    kinds = draw(
+        st.lists(
+            st.builds(
+                AttentionLayers,
+                curve=curves(),
+                layers=st.integers(2, 100),
+                time_per_request=numbers,
+                context_window=st.none() | st.integers(1, 10**6),
+            ),
+            min_size=1,
+            max_size=3,
+        )
+    )
+    links = st.builds(Transfer, curve=curves(), load=st.sampled_from(["worker", "aggregate"]))
+    send = draw(links)
+    model = LatencyModel(
+        name=draw(text.filter(bool)),
+        time_unit=draw(st.sampled_from(["s", "abstract"])),
+        attention=tuple(kinds),
+        ffn=draw(curves()),
+        send=send,
+        receive=draw(st.just(send) | links),
+        step_overhead=draw(numbers),
+        tokens_per_step=draw(st.floats(1, 10)),
+        drain=draw(st.booleans()),
+        validity=Validity(
+            batch_size=draw(st.none() | st.tuples(numbers, numbers).map(lambda b: tuple(sorted(b))))
+        ),
+        source=draw(text),
+        assumptions=tuple(draw(st.lists(text, max_size=2))),
+    )
+    names = draw(st.sets(st.sampled_from(sorted(coefficients_of(model))), max_size=3))
+    if names:
+        errors = draw(st.lists(st.floats(0, 1e6), min_size=len(names), max_size=len(names)))
+        uncertainty = Uncertainty(
+            coefficients=tuple(sorted(names)), covariance=np.diag(np.square(errors))
+        )
+        model = LatencyModel(
+            **{f: getattr(model, f) for f in model.__dataclass_fields__ if f != "uncertainty"},
+            uncertainty=uncertainty,
+        )
+    return model
+
+
+@settings(max_examples=60, deadline=None)
+@given(models(), st.sampled_from(["model.toml", "model.json"]))
+def test_round_trip(model, name):
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / name
+        save_latency(model, path)
+        assert load_latency(path) == model
