@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from afdplan.calibration.catalogue import find_hardware, find_model
-from afdplan.calibration.derived import derived_latency, derived_memory
+from afdplan.calibration.derived import derived_latency, derived_memory, derived_model
 from afdplan.calibration.derived_attention import roofline_line, token_time
 from afdplan.calibration.derived_feed_forward import (
     distinct_experts,
@@ -165,6 +165,19 @@ def test_scale_out_sends_one_copy_per_node():
     copies = copies_per_token(256, 8, 8)
     assert up.send.curve.slope == pytest.approx(copies * 7168 / (8 * 450e9))
     assert up.receive.curve.slope == pytest.approx(2 * up.send.curve.slope)
+
+
+def test_cost_weights():
+    derived = derived_model("deepseek-v3", "h20", "h200", ffn_devices=8, attention_devices=2)
+    assert derived.ffn_weight() == 4.0
+    assert derived.ffn_weight("watts") == pytest.approx(4 * 700 / 400)
+    price = [find_hardware(name).price_per_hour for name in ("h200", "h20")]
+    assert derived.ffn_weight("price") == pytest.approx(4 * price[0] / price[1])
+    assert derived.latency == derived_latency(
+        "deepseek-v3", "h20", "h200", ffn_devices=8, attention_devices=2
+    )
+    with pytest.raises(InvalidInputError, match="cost"):
+        derived.ffn_weight("tears")
 
 
 def test_memory_of_both_sides():
