@@ -99,6 +99,7 @@ def render_workload(report: WorkloadReport | LawReport, unicode: bool = True) ->
     if isinstance(report, WorkloadReport):
         parts.append(Text(report.source, style="bold"))
         parts.append(Text(_headline(report), style="dim"))
+        parts += [Text(f"note: {note}", style="dim") for note in report.notes]
     else:
         parts.append(Text(report.name, style="bold"))
         parts.append(Text("a law, known without error", style="dim"))
@@ -201,6 +202,8 @@ def _headline(report: WorkloadReport) -> str:
         words.append(f"{report.dropped_requests:,} dropped (failed or without output)")
     if report.arrivals is not None and not report.arrivals.is_evenly_spaced:
         words.append(f"over {_duration(report.arrivals.duration)}")
+    if report.time_unit_in_file:
+        words.append(f"arrivals read as {report.time_unit_in_file}")
     return ", ".join(words)
 
 

@@ -120,6 +120,8 @@ class WorkloadReport:
         The request with the most token-steps.
     arrivals, sessions
         None if the trace tells none.
+    time_unit_in_file
+        Unit in which the file gave arrivals; empty if it gave none.
     notes
         What the reader of the file noticed.
     """
@@ -141,6 +143,7 @@ class WorkloadReport:
     largest: LargestRequest
     arrivals: Arrivals | None
     sessions: Sessions | None
+    time_unit_in_file: str
     notes: tuple[str, ...]
 
     @property
@@ -210,6 +213,7 @@ def describe_workload(trace: Trace, confidence: float = 0.95, seed: int = 0) -> 
         largest=largest_request(trace),
         arrivals=arrivals,
         sessions=describe_sessions(trace),
+        time_unit_in_file=trace.time_unit_in_file,
         notes=trace.notes,
     )
 
