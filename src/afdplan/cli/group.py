@@ -14,6 +14,9 @@ __all__ = ["COMMANDS", "cli"]
 COMMANDS = {
     "workload": "What do my requests look like to an AFD bundle?",
     "ratio": "How many attention workers per FFN worker, and what bottleneck?",
+    "models": "Which models does afdplan know, and what are their sizes?",
+    "hardware": "Which devices does afdplan know, and how fast are they?",
+    "profile": "How long do the stages of a layer take on this machine?",
 }
 
 
