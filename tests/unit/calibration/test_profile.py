@@ -122,7 +122,7 @@ def test_experts_equal_a_loop_over_tokens(routing, devices):
     kernels = _kernels(model, devices)
     tokens = 9
     result = kernels.experts(tokens, routing)()
-    router, gate_up, down = kernels._experts
+    router, gate_up, down = (kernels._kept[name] for name in ("router", "gate_up", "down"))
     chosen = kernels._routes(tokens, routing)
     state = kernels._random(tokens, model.hidden_size)
     share = torch.softmax(state @ router, dim=-1)
@@ -148,6 +148,16 @@ def test_routing_is_balanced_or_skewed():
     mean = 20_000 * 2 / 16
     assert load["balanced"].max() < 1.1 * mean
     assert load["skewed"].max() > 3 * mean
+
+
+@pytest.mark.parametrize("tokens", [1, 7, 100])
+def test_this_device_plays_the_busiest_one(tokens):
+    torch = pytest.importorskip("torch")
+    kernels = _kernels(small_model(), devices=4)
+    chosen = kernels._routes(tokens, "skewed").reshape(-1)
+    rows = torch.bincount(chosen // kernels.experts_held, minlength=4)
+    assert rows[0] == rows.max()
+    assert rows.sum() == 2 * tokens
 
 
 def test_sparse_attention_and_absent_devices_are_refused():
