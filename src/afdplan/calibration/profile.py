@@ -53,7 +53,7 @@ class ProfilePlan:
 
     requests: tuple[int, ...] = (1, 4, 16)
     contexts: tuple[int, ...] = (128, 512, 1024, 2048)
-    tokens: tuple[int, ...] = (1, 4, 16, 64, 128, 256)
+    tokens: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64, 96, 128, 192, 256, 384)
     ffn_devices: int = 1
     routing: Routing = "balanced"
     repeats: int = 9
