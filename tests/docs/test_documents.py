@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import doctest
+import importlib.util
 import os
 import re
 import subprocess
@@ -18,11 +19,16 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([ROOT / "README.md", *ROOT.glob("docs/**/*.md")])
-FENCE = re.compile(r"^```(\w+)[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
+FENCE = re.compile(r"^```(\w+)(?: requires=(\w+))?\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
 def blocks(page, language):
-    return [body for kind, body in FENCE.findall(page.read_text()) if kind == language]
+    """Return the blocks of a language whose required optional package is installed."""
+    return [
+        body
+        for kind, package, body in FENCE.findall(page.read_text())
+        if kind == language and (not package or importlib.util.find_spec(package))
+    ]
 
 
 def matches(expected, got):
