@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -27,6 +27,15 @@ __all__ = [
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
+LATENCY_NAMES = (
+    "latency",
+    "model",
+    "hardware",
+    "ffn_hardware",
+    "precision",
+    "attention_devices",
+    "ffn_devices",
+)
 _LAW = "100, fixed:100, geometric:500, uniform:512..1536, lognormal:mean=1200,cv=1.3"
 
 
@@ -97,16 +106,19 @@ class Latency:
     inputs: dict[str, Any]
 
 
-def resolve_latency(choice: Mapping[str, Any], *, batch_size: int, ffn_workers: int) -> Latency:
+def resolve_latency(
+    options: MutableMapping[str, Any], *, batch_size: int, ffn_workers: int
+) -> Latency:
     """Return the latency model that the options of `latency_options` name.
 
     Parameters
     ----------
-    choice
-        The values of those options, by parameter name.
+    options
+        Values by parameter name; those of `latency_options` are taken out.
     batch_size, ffn_workers
         B and F: a derived FFN worker holds its share of the experts.
     """
+    choice = {name: options.pop(name) for name in LATENCY_NAMES}
     given = {name: value for name, value in choice.items() if value is not None}
     if "latency" in given:
         others = sorted(given.keys() - {"latency"})
