@@ -32,7 +32,7 @@ LATENCY_NAMES = (
     "model",
     "hardware",
     "ffn_hardware",
-    "precision",
+    "weight_precision",
     "attention_devices",
     "ffn_devices",
 )
@@ -77,7 +77,7 @@ def latency_options(command: Command) -> Command:
         ),
         click.option("--ffn-hardware", metavar="NAME|FILE", help="Device of the FFN workers."),
         click.option(
-            "--precision", metavar="NAME", help="Of the weights, for example fp8 or bf16."
+            "--weight-precision", metavar="NAME", help="Of the weights, for example fp8 or bf16."
         ),
         click.option("--attention-devices", type=int, help="Devices per attention worker (TP)."),
         click.option("--ffn-devices", type=int, help="Devices per FFN worker (TP/EP)."),
@@ -134,6 +134,8 @@ def resolve_latency(
         from afdplan.calibration.derived import derived_model
 
         name, device = given.pop("model"), given.pop("hardware")
+        if "weight_precision" in given:
+            given["precision"] = given.pop("weight_precision")
         derived = derived_model(
             name, device, batch_size=batch_size, ffn_workers=ffn_workers, **given
         )

@@ -409,7 +409,7 @@ def _document(
     ]
     return to_json(
         document(
-            time_unit=model.time_unit,
+            time_unit=scenario.latency.time_unit,
             inputs=inputs,
             warnings=warnings,
             answer=answers[0] if len(answers) == 1 else {"curve": answers},
