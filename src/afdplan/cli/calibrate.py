@@ -56,9 +56,7 @@ _FORMS = ("auto", "linear", "per-request", "roofline", "table")
 @click.option("--prior", metavar="NAME|FILE", help="Model that lends what was not measured.")
 @click.option("--sweep", is_flag=True, help="DATA are step times or throughputs over ratios.")
 @click.option("--batch-size", type=float, metavar="B", help="Sweep: per worker and microbatch.")
-@click.option(
-    "--microbatches", type=int, help="In flight; by default 2, in a profiler trace as found."
-)
+@click.option("--microbatches", type=int, help="In flight; by default 2, in a profiler trace 1.")
 @click.option(
     "--context", type=float, metavar="N", help="Sweep, step logs: mean KV tokens per request."
 )

@@ -107,7 +107,7 @@ def test_bad_sweeps_cost_one_line():
         fit_sweep(planted([3]))
     with pytest.raises(InsufficientDataError, match="step_overhead must be below"):
         fit_sweep(planted([3, 4]), step_overhead=100.0)
-    with pytest.raises(LatencyModelError, match="step_times .* got 0 in row 2"):
+    with pytest.raises(LatencyModelError, match=r"step_times .* got 0 in row 2"):
         RatioSweep(
             attention_workers=[1, 2],
             ffn_workers=1,
