@@ -285,6 +285,9 @@ def _fit_stages(
         prior=prior,
     )
     warnings = suspect_units(together, options["layers"]) + fit_warnings(fits)
+    notes = list(together.notes)
+    if len(stages) < len(together.stages):
+        notes.append("Whole steps among the stages are not used.")
 
     def figure() -> Any:
         from afdplan.plotting.calibrate import draw_stage_fits
@@ -295,7 +298,7 @@ def _fit_stages(
         model=model,
         warnings=warnings,
         answer=fit_answer(fits, model),
-        text=render_fits(fits, model, warnings, together.notes),
+        text=render_fits(fits, model, warnings, notes),
         figure=figure,
     )
 
