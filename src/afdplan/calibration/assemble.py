@@ -20,7 +20,7 @@ from afdplan.model.latency import (
     TransferLoad,
     Validity,
 )
-from afdplan.model.uncertainty import Uncertainty
+from afdplan.model.uncertainty import Uncertainty, coefficients_of
 
 __all__ = ["assemble"]
 
@@ -97,7 +97,7 @@ def assemble(
         source=source,
         assumptions=tuple(assumptions),
     )
-    return replace(model, uncertainty=_uncertainty(found, linked))
+    return replace(model, uncertainty=_uncertainty(found, linked, prior, model))
 
 
 def _links(
@@ -144,7 +144,13 @@ def _validity(found: dict[str, StageFit]) -> Validity:
     )
 
 
-def _uncertainty(found: dict[str, StageFit], linked: list[str]) -> Uncertainty | None:
+def _uncertainty(
+    found: dict[str, StageFit],
+    linked: list[str],
+    prior: LatencyModel | None,
+    model: LatencyModel,
+) -> Uncertainty | None:
+    """Return the covariance of all fitted stages and of what the prior lent, block by block."""
     names: list[str] = []
     blocks = []
     for stage in ("attention", "ffn", *linked):
@@ -155,6 +161,17 @@ def _uncertainty(found: dict[str, StageFit], linked: list[str]) -> Uncertainty |
             continue
         names += [f"{stage}.{name}" for name in fit.coefficients]
         blocks.append(fit.covariance)
+    if prior is not None and prior.uncertainty is not None:
+        measured = {*found, *linked} | ({"send", "receive"} if "transfer" in found else set())
+        measured |= {"transfer"} if linked else set()
+        known = coefficients_of(model)
+        lent = [
+            k
+            for k, name in enumerate(prior.uncertainty.coefficients)
+            if name in known and name.split(".")[0] not in measured and name != "step_overhead"
+        ]
+        names += [prior.uncertainty.coefficients[k] for k in lent]
+        blocks.append(prior.uncertainty.covariance[np.ix_(lent, lent)])
     if not names:
         return None
     return Uncertainty(coefficients=tuple(names), covariance=block_diag(*blocks))

@@ -127,11 +127,14 @@ def command(data: tuple[str, ...], **options: Any) -> None:
         if all(s.stage == "step" for part in parts for s in part.stages):
             points = _step_points(parts, options)
     name = options["name"] or Path(data[0]).name.split(".")[0]
-    result = (
-        _fit_stages(parts, name, prior, options)
-        if points is None
-        else _fit_points(points, name, prior, options)
-    )
+    from rich.console import Console
+
+    with Console(stderr=True).status("fitting"):
+        result = (
+            _fit_stages(parts, name, prior, options)
+            if points is None
+            else _fit_points(points, name, prior, options)
+        )
     _deliver(result, data, options)
 
 
