@@ -13,8 +13,12 @@ __all__ = ["COMMANDS", "cli"]
 # In the order in which people use them.
 COMMANDS = {
     "workload": "What do my requests look like to an AFD bundle?",
+    "calibrate": "How long do attention, FFN and transfer take here?",
     "ratio": "How many attention workers per FFN worker, and what bottleneck?",
     "simulate": "What would such a bundle really do, step by step?",
+    "models": "Which models does afdplan know, and what are their sizes?",
+    "hardware": "Which devices does afdplan know, and how fast are they?",
+    "profile": "How long do the stages of a layer take on this machine?",
 }
 
 
