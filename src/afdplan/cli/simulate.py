@@ -432,15 +432,15 @@ def _print_table(results: list[SimulationResult]) -> None:
         title_justify="left",
     )
     for name in (
-        "attention\nworkers",
-        f"tokens/{unit}\nper instance",
+        "A",
+        f"tokens per {unit}\nand instance",
         f"cycle\n[{unit}]",
         f"step p99\n[{unit}]",
-        f"time/token\np99 [{unit}]",
+        f"token p99\n[{unit}]",
         "attention\nidle",
         "FFN\nidle",
     ):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     for result in results:
         x = result.throughput_per_instance
         half = (x.high - x.low) / 2

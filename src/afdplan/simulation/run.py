@@ -80,6 +80,7 @@ def simulate(
     share = 1.0 if wanted in (None, 1) else 1.0 / (wanted or 1)
     runs[0].play(scenario.target_completions, progress, 0.0, share)
     single = wanted == 1 or (wanted is None and _is_long_enough(scenario, runs[0].parts))
+    single = single or _is_deterministic(scenario)
     if not single:
         count = wanted or REPLICATIONS
         for k in range(1, count):
@@ -183,6 +184,15 @@ def _is_long_enough(scenario: Scenario, parts: list[Part]) -> bool:
     return steps >= needed and len(parts) >= BATCHES
 
 
+def _is_deterministic(scenario: Scenario) -> bool:
+    """Say whether replications would all be the same: recorded arrivals, nothing random."""
+    variation = scenario.variation
+    scatter = variation.attention + variation.send + variation.ffn + variation.receive
+    scatter += variation.expert_imbalance_cv
+    recorded = scenario.arrivals is not None and scenario.arrivals.process == "trace"
+    return recorded and scatter == 0
+
+
 def _keep(scenario: Scenario, runs: list[_Run]) -> tuple[list[_Kept], tuple[str, ...]]:
     """Return the window of every run."""
     if scenario.window == "all":
@@ -221,6 +231,12 @@ def _summary(scenario: Scenario, runs: list[_Run]) -> SimulationResult:
     single = len(runs) == 1
     reliable = not single or _is_long_enough(scenario, kept[0].parts)
     parts = kept[0].parts if single else [reduce(add, window.parts) for window in kept]
+    if single and not reliable and _is_deterministic(scenario):
+        reliable = True
+        warnings += (
+            "recorded arrivals are played once: intervals by batch means of a short run are "
+            "too narrow",
+        )
     total = reduce(add, parts)
     t = runs[0].engine.tables
     bundle = scenario.bundle

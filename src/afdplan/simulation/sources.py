@@ -59,6 +59,9 @@ class RequestSource:
         self._laws: tuple[AliasTable, AliasTable] | None = None
         self._pool: IntArray = np.empty((0, 3), dtype=np.int64)
         self.is_replay = isinstance(self.lengths, Trace)
+        if isinstance(self.lengths, Trace) and replication and not self._plays_arrivals:
+            # Each replication replays the trace from a place of its own.
+            self.position = int(self._prompts.integers(self.lengths.requests))
         if not isinstance(self.lengths, IndependentLengths):
             known = self.lengths.prompt_tokens, self.lengths.decode_tokens
             self._pool = np.stack([*known, np.zeros_like(known[0])], axis=1)
@@ -67,6 +70,10 @@ class RequestSource:
             shortest = self.lengths.prompt.lowest, self.lengths.decode.lowest
             self._refuse_if_none_fits(*(np.array([length]) for length in shortest))
             self._laws = AliasTable(self.lengths.prompt), AliasTable(self.lengths.decode)
+
+    @property
+    def _plays_arrivals(self) -> bool:
+        return self.arrivals is not None and self.arrivals.process == "trace"
 
     def _refuse_if_none_fits(self, prompt: IntArray, decode: IntArray) -> None:
         if self.capacity is None:
