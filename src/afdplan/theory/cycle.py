@@ -16,7 +16,7 @@ from afdplan.theory.constant import aligned_loads, constant_round
 from afdplan.theory.pipeline import RoundLawTable
 from afdplan.theory.problem import Overlap, RatioProblem
 
-__all__ = ["Bottleneck", "CycleModel", "StepTimes"]
+__all__ = ["Bottleneck", "CycleModel", "StageTimes", "StepTimes"]
 
 FloatArray = npt.NDArray[np.float64]
 Bottleneck = Literal["attention", "communication", "ffn", "latency"]
@@ -233,10 +233,20 @@ class CycleModel:
         Layers of several kinds are taken as moving together: a quantile of the step is the sum
         of the layers' quantiles.
         """
-        stages = self._stages(attention_workers)
+        return self.evaluate_stages(self._stages(attention_workers), probabilities)
+
+    def evaluate_stages(
+        self, stages: StageTimes, probabilities: tuple[float, ...] = ()
+    ) -> StepTimes:
+        """Return the step times for FFN and transfer times that the caller knows, shape (n,).
+
+        The law of the attention time depends neither on A nor on the FFN side: a planner that
+        compares many FFN workers, or FFN models, pays for it once.
+        """
         latency, m = self.problem.latency, self.problem.counted_microbatches
-        total = np.full(attention_workers.shape, latency.step_overhead)
-        quantiles = np.full((attention_workers.size, len(probabilities)), latency.step_overhead)
+        shape = stages.attention_workers.shape
+        total = np.full(shape, latency.step_overhead)
+        quantiles = np.full((*shape, len(probabilities)), latency.step_overhead)
         for index, (kind, cycle) in enumerate(zip(latency.attention, self._cycles, strict=True), 1):
             # The very last layer ends when the pipeline is empty, not when its period is over.
             drained = int(latency.drain and index == len(self._cycles))
