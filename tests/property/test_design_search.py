@@ -57,7 +57,7 @@ def random_problem(seed: int):
         kv_tokens=load * rng.uniform(20, 400),
     )
     space = SearchSpace(
-        batch_sizes=(1, 4, 8, 16, 24, 64, 100),
+        batch_sizes=(1, 8, 24, 100),
         microbatches=(1, 2, 3),
         target=TARGETS[("any", "vllm-afd-plugin", "fastafd")[seed % 3]],
         max_attention_workers=None if seed % 2 else 7,
@@ -66,59 +66,68 @@ def random_problem(seed: int):
     return law, latency, source, space, DeviceCost() if seed % 4 else cost
 
 
-def brute_force(law, latency, source, space, cost, limits):
-    """Return score and design of the best of every combination, with the theory alone."""
+def every_pair(law, latency, source, space, devices):
+    """Return (a, f, b, m, mean, p99, overflow) of every pair and size, with the theory alone."""
     d_a, d_f = source.attention_devices[0], source.ffn_devices
     memory = CacheMemory(law, source.cache(d_a))
-    best = (0.0, None)
+    rows = []
     for b, m in product(space.batch_sizes, space.microbatches):
-        if memory.overflow_probability(m * b) > limits.overflow_probability:
-            continue
-        for f in range(1, limits.devices // d_f + 1):
+        overflow = memory.overflow_probability(m * b)
+        for f in range(1, (devices - d_a) // d_f + 1):
             problem = RatioProblem(
                 law=law, latency=latency, batch_size=b, microbatches=m, ffn_workers=f
             )
-            workers = np.arange(1, (limits.devices - f * d_f) // d_a + 1)
-            if not workers.size:
-                continue
+            workers = np.arange(1, (devices - f * d_f) // d_a + 1)
             times = CycleModel(problem, problem.slot_loads()).evaluate(
                 workers.astype(float), (0.99,)
             )
-            for a, mean, p99 in zip(workers, times.mean, times.quantiles[:, 0], strict=True):
-                held = mean if limits.statistic == "mean" else p99
-                if held > (limits.time_per_output_token or np.inf):
+            rows += [
+                (int(a), f, b, m, mean, p99, overflow)
+                for a, mean, p99 in zip(workers, times.mean, times.quantiles[:, 0], strict=True)
+            ]
+    return rows
+
+
+def brute_force(rows, law, source, space, cost, limits):
+    """Return score and design of the best of every combination."""
+    d_a, d_f = source.attention_devices[0], source.ffn_devices
+    best = (0.0, None)
+    node = limits.node_devices
+    for a, f, b, m, mean, p99, overflow in rows:
+        held = mean if limits.statistic == "mean" else p99
+        if overflow > limits.overflow_probability or held > (
+            limits.time_per_output_token or np.inf
+        ):
+            continue
+        if not space.target.allows(a, f, d_a, d_f) or a > (space.max_attention_workers or np.inf):
+            continue
+        for k in range(1, limits.devices // (a * d_a + f * d_f) + 1):
+            if k * a * d_a % node or k * f * d_f % node:
+                continue
+            tokens = k * a * m * b / mean
+            used = k * (a * d_a + f * d_f)
+            price = cost.of(k * a * d_a, k * f * d_f)
+            if limits.requests_per_second is None:
+                score = tokens / (price + cost.idle * (limits.devices - used))
+            else:
+                goal = limits.requests_per_second * law.mean_decode_tokens
+                if tokens < goal * (1 - 1e-9):
                     continue
-                if not space.target.allows(a, f, d_a, d_f):
-                    continue
-                if space.max_attention_workers and a > space.max_attention_workers:
-                    continue
-                for k in range(1, limits.devices // (a * d_a + f * d_f) + 1):
-                    node = limits.node_devices
-                    if k * a * d_a % node or k * f * d_f % node:
-                        continue
-                    tokens = k * a * m * b / mean
-                    used = k * (a * d_a + f * d_f)
-                    price = cost.of(k * a * d_a, k * f * d_f)
-                    if limits.requests_per_second is None:
-                        score = tokens / (price + cost.idle * (limits.devices - used))
-                    else:
-                        goal = limits.requests_per_second * law.mean_decode_tokens
-                        if tokens < goal * (1 - 1e-9):
-                            continue
-                        score = goal / price
-                    if score > best[0]:
-                        best = (score, (k, a, f, b, m))
+                score = goal / price
+            if score > best[0]:
+                best = (score, (k, a, f, b, m))
     return best
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(6))
 def test_search_equals_brute_force(seed):
     law, latency, source, space, cost = random_problem(seed)
     rng = np.random.default_rng(1000 + seed)
-    limits = Limits(devices=12, node_devices=1 if seed % 3 else 2)
+    limits = Limits(devices=9, node_devices=1 if seed % 3 else 2)
     search = DesignSearch(law, source, space, cost)
     loose = search.best(limits)
     assert loose is not None
+    rows = every_pair(law, latency, source, space, limits.devices)
     for tight in (
         limits,
         replace(limits, time_per_output_token=loose.step_time.mean * rng.uniform(0.4, 1.0)),
@@ -130,7 +139,7 @@ def test_search_equals_brute_force(seed):
         replace(limits, requests_per_second=loose.requests_per_second * rng.uniform(0.1, 0.9)),
     ):
         found = search.best(tight)
-        score, design = brute_force(law, latency, source, space, cost, tight)
+        score, design = brute_force(rows, law, source, space, cost, tight)
         assert (found is None) == (design is None), (found, design)
         if found is not None:
             assert found.score == pytest.approx(score, rel=1e-6), (found.design, design)
