@@ -12,7 +12,7 @@ from afdplan.lengths.law import EmpiricalLengths, IndependentLengths
 from afdplan.model.curve import LinearCurve, RooflineCurve, TabulatedCurve
 from afdplan.model.latency import AttentionLayers, LatencyModel, Transfer
 from afdplan.model.trace import Trace
-from afdplan.planning.cache_memory import CacheMemory
+from afdplan.planning.cache_memory import CacheMemory, CacheSums
 from afdplan.planning.design import Design
 from afdplan.planning.legal import TARGETS
 from afdplan.planning.limits import Limits
@@ -69,7 +69,8 @@ def random_problem(seed: int):
 def every_pair(law, latency, source, space, devices):
     """Return (a, f, b, m, mean, p99, overflow) of every pair and size, with the theory alone."""
     d_a, d_f = source.attention_devices[0], source.ffn_devices
-    memory = CacheMemory(law, source.cache(d_a))
+    space_a = source.cache(d_a)
+    memory = CacheMemory(CacheSums(law, space_a.kinds), space_a)
     rows = []
     for b, m in product(space.batch_sizes, space.microbatches):
         overflow = memory.overflow_probability(m * b)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -14,9 +14,9 @@ from afdplan.lengths.law import LengthLaw
 from afdplan.lengths.token_load import SlotLoad, TokenLoad
 from afdplan.model.checks import check_number
 from afdplan.theory.attention_time import spread
-from afdplan.theory.worker_load import convolve_slots
+from afdplan.theory.worker_load import WorkerLoad, convolve_slots
 
-__all__ = ["CacheMemory", "CacheSpace"]
+__all__ = ["CacheMemory", "CacheSpace", "CacheSums"]
 
 MOST_REQUESTS = 1 << 17
 
@@ -47,6 +47,10 @@ class CacheSpace:
         number = check_number("kv_tokens", capacity, strict=True)
         return cls(capacity=number, kinds=(CacheKind(1.0, None),))
 
+    def scaled(self, factor: float) -> CacheSpace:
+        """Return `factor` times the room."""
+        return replace(self, capacity=self.capacity * factor)
+
     @classmethod
     def of(cls, memory: WorkerMemory) -> CacheSpace | None:
         """Return what weights and reserve leave of a device; None if nothing is left."""
@@ -55,16 +59,45 @@ class CacheSpace:
         return cls(capacity=memory.cache_capacity_bytes, kinds=memory.cache)
 
 
-class CacheMemory:
-    """The law of the KV memory of a worker with S independent stationary slots.
+class CacheSums:
+    """The law of the KV memory of S independent stationary slots, computed once per S.
 
-    A slot with load y takes ``sum over kinds of bytes * min(y, window)``; the worker's memory is
-    the S-fold convolution of that law, so an overflow probability is exact, tails included.
+    A slot with load y takes ``sum over kinds of share * min(y, window)``; the memory of S slots
+    is the S-fold convolution of that law, so an overflow probability is exact, tails included.
 
     Parameters
     ----------
     law
         Joint law of prompt and decode lengths.
+    kinds
+        What one cached token takes; only their proportions matter here.
+    """
+
+    def __init__(self, law: LengthLaw, kinds: tuple[CacheKind, ...]) -> None:
+        scale = sum(kind.bytes_per_token for kind in kinds)
+        shares = tuple(CacheKind(kind.bytes_per_token / scale, kind.window) for kind in kinds)
+        self.slot = _cache_law(law, shares)
+        self._sums: dict[int, WorkerLoad] = {}
+
+    def exceedance(self, requests: int, capacity: float) -> float:
+        """Return the chance that `requests` slots need more than `capacity` [tokens]."""
+        if requests * self.slot.highest <= capacity:
+            return 0.0
+        if requests * self.slot.lowest > capacity:
+            return 1.0
+        if requests not in self._sums:
+            self._sums[requests] = convolve_slots(self.slot, requests)
+        # A sum equal to the capacity fits, whatever the rounding of the grid.
+        return min(self._sums[requests].exceedance(capacity * (1 + 1e-9)), 1.0)
+
+
+class CacheMemory:
+    """The KV memory of a worker as a function of its slots.
+
+    Parameters
+    ----------
+    sums
+        Law of the memory of S slots, of the same kinds of cache.
     space
         Room on one device.
 
@@ -72,40 +105,25 @@ class CacheMemory:
     --------
     >>> from afdplan.lengths.law import IndependentLengths
     >>> law = IndependentLengths(prompt="100", decode="fixed:1")
-    >>> memory = CacheMemory(law, CacheSpace.tokens(1000.0))
+    >>> space = CacheSpace.tokens(1000.0)
+    >>> memory = CacheMemory(CacheSums(law, space.kinds), space)
     >>> memory.overflow_probability(10), memory.overflow_probability(11)
     (0.0, 1.0)
     >>> memory.most_requests(0.001)
     10
     """
 
-    def __init__(self, law: LengthLaw, space: CacheSpace) -> None:
-        self.space = space
-        self._slot = _cache_law(law, space.kinds)
-        self._known: dict[int, float] = {}
-
-    @property
-    def mean_request(self) -> float:
-        """Mean memory of one slot, in the unit of the space."""
-        return self._slot.moments.mean
+    def __init__(self, sums: CacheSums, space: CacheSpace) -> None:
+        self.capacity_tokens = space.capacity / sum(kind.bytes_per_token for kind in space.kinds)
+        self._sums = sums
 
     def mean_fraction(self, requests: int) -> float:
         """Return the mean share of the space that `requests` slots use."""
-        return requests * self.mean_request / self.space.capacity
+        return requests * self._sums.slot.moments.mean / self.capacity_tokens
 
     def overflow_probability(self, requests: int) -> float:
         """Return the chance that `requests` slots need more than the space at some step."""
-        if requests not in self._known:
-            if requests * self._slot.highest <= self.space.capacity:
-                chance = 0.0
-            elif requests * self._slot.lowest > self.space.capacity:
-                chance = 1.0
-            else:
-                # Half a grid step of tolerance: a sum equal to the capacity fits.
-                edge = self.space.capacity + 1e-9 * self.space.capacity
-                chance = convolve_slots(self._slot, requests).exceedance(edge)
-            self._known[requests] = min(chance, 1.0)
-        return self._known[requests]
+        return self._sums.exceedance(requests, self.capacity_tokens)
 
     def largest_fitting(self, sizes: Sequence[int], probability: float) -> int:
         """Return the largest of ascending `sizes` that overflows with at most `probability`.

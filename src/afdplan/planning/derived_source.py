@@ -41,6 +41,8 @@ class DerivedSource:
         self.placement = replace(placement, ffn_devices=1, ffn_workers=1, attention_devices=1)
         self.time_unit: TimeUnit = "s"
         self.ffn_devices = 1
+        # Transfers are limited by the FFN side's links: true while it has no more devices.
+        self.least_device_ratio = 1.0
         self.shares_ffn_times = not placement.architecture.experts
         self._spaces: dict[int, CacheSpace] = {}
         node = placement.attention_hardware.devices_per_node
@@ -77,10 +79,14 @@ class DerivedSource:
         """What the derived latency assumes, but not what the search decides."""
         model = self.latency(self.attention_devices[0], self._examples[0], 1)
         lines = dict.fromkeys((*self.placement.assumptions, *model.assumptions))
-        moot = ("an FFN worker has", "experts are")
+        moot = ("an FFN worker has", "experts are", "transfers are limited")
         kept = [line for line in lines if not line.startswith(moot)]
         if self.placement.architecture.experts:
             kept.append("every FFN device of a bundle holds equally many routed experts, balanced")
+        kept.append(
+            "bundles have at least as many attention as FFN devices, so that the links of the "
+            "FFN side limit transfers"
+        )
         kept.append(
             "a tenth of the memory is reserved; rounding of the cache to pages is not counted"
         )

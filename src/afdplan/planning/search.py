@@ -8,16 +8,18 @@ bound first, until no bound left beats the best design found.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import product
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from afdplan.lengths.law import LengthLaw
-from afdplan.planning.cache_memory import CacheMemory
+from afdplan.planning.cache_memory import CacheMemory, CacheSpace, CacheSums
 from afdplan.planning.design import Design, PlannedDesign, StepSummary
 from afdplan.planning.limits import Limits
 from afdplan.planning.objective import DeviceCost
@@ -32,6 +34,8 @@ FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
 CHUNK = 32
+FEW_PAIRS = 48
+"""So few pairs are evaluated at once rather than bounded again."""
 RATIO_BLOCKS = 192
 TIE = 1e-9
 """Relative difference of scores that counts as a tie."""
@@ -120,10 +124,12 @@ class DesignSearch:
         self.evaluated = 0
         self._memories: dict[int, CacheMemory | None] = {}
         self._envelopes: dict[tuple[int, _RatioBlocks], StageTimes] = {}
-        self._ratio_bounds: dict[
-            tuple[Combination, str, _RatioBlocks], tuple[FloatArray, FloatArray]
+        self._block_scores: dict[
+            tuple[str, _RatioBlocks], dict[Combination, FloatArray]
         ] = {}
-        self._lattices: dict[tuple[int, int, int | None, int], PairLattice] = {}
+        self._lattices: dict[tuple[Any, ...], PairLattice] = {}
+        self._memory_factor = 1.0
+        self._sums: dict[tuple[Any, ...], CacheSums] = {}
         first = self.models.attention_side(source.attention_devices[0], space.batch_sizes[0])
         self.tokens_per_step = first.tokens_per_step
 
@@ -194,9 +200,24 @@ class DesignSearch:
         if attention_devices not in self._memories:
             space = self.source.cache(attention_devices)
             self._memories[attention_devices] = (
-                None if space is None else CacheMemory(self.law, space)
+                None if space is None else self.memory_of(space.scaled(self._memory_factor))
             )
         return self._memories[attention_devices]
+
+    def memory_of(self, space: CacheSpace) -> CacheMemory:
+        """Return the KV memory of a space; laws are shared between spaces of like kinds."""
+        first = space.kinds[0].bytes_per_token
+        key = tuple((round(k.bytes_per_token / first, 9), k.window) for k in space.kinds)
+        if key not in self._sums:
+            self._sums[key] = CacheSums(self.law, space.kinds)
+        return CacheMemory(self._sums[key], space)
+
+    def with_memory(self, factor: float) -> DesignSearch:
+        """Return the search with `factor` times the KV memory; all laws stay shared."""
+        other = copy.copy(self)
+        other._memory_factor = factor
+        other._memories = {}
+        return other
 
     def cost_of(self, design: Design, limits: Limits) -> float:
         """Return the cost that the score counts, idle devices of a budget included."""
@@ -228,16 +249,21 @@ class DesignSearch:
     def lattice(
         self, limits: Limits, space: SearchSpace, attention_devices: int, most_devices: int
     ) -> PairLattice:
-        """Return the legal pairs; built once for the space of the search."""
-        key = (attention_devices, most_devices, limits.devices, limits.node_devices)
-        if space is self.space and key in self._lattices:
-            return self._lattices[key]
-        lattice = PairLattice.build(
-            self.source, space, limits, self.cost, attention_devices, most_devices
+        """Return the legal pairs; built once."""
+        key = (
+            attention_devices,
+            most_devices,
+            limits.devices,
+            limits.node_devices,
+            space.target.name,
+            space.max_attention_workers,
+            space.ffn_workers,
         )
-        if space is self.space:
-            self._lattices[key] = lattice
-        return lattice
+        if key not in self._lattices:
+            self._lattices[key] = PairLattice.build(
+                self.source, space, limits, self.cost, attention_devices, most_devices
+            )
+        return self._lattices[key]
 
     def _best(
         self,
@@ -254,37 +280,42 @@ class DesignSearch:
             for devices in self.source.attention_devices
         }
         blocks = _RatioBlocks.over(lattices.values())
-        ranked = [
-            (self._ratio_bound(c, blocks, limits), c)
-            for c in self.combinations(limits, space)
-            if lattices[c[0]].attention.size
-        ]
-        ranked.sort(key=lambda item: (-item[0], item[1]))
+        combinations = [c for c in self.combinations(limits, space) if lattices[c[0]].attention.size]
+        if not combinations:
+            return best
+        bounds = self._ratio_bounds(combinations, blocks, limits)
+        ranked = sorted(zip(bounds.tolist(), combinations, strict=True), key=lambda i: (-i[0], i[1]))
         for bound, combination in ranked:
             if bound <= 0 or (best is not None and bound < best.score * (1 - TIE)):
                 break
             best = self._best_pair(combination, lattices[combination[0]], limits, best)
         return best
 
-    def _ratio_bound(self, combination: Combination, blocks: _RatioBlocks, limits: Limits) -> float:
-        """Bound the score over all pairs of one (m, B): block by block of r = A / F.
+    def _ratio_bounds(
+        self, combinations: list[Combination], blocks: _RatioBlocks, limits: Limits
+    ) -> FloatArray:
+        """Bound the score over all pairs of each (m, B): block by block of r = A / F.
 
         In a block, cost per token is least at its upper end and the step at its lower end; FFN
         and transfer times are the least of all F.
         """
-        devices, microbatches, batch_size = combination
-        key = (combination, limits.statistic, blocks)
-        if key not in self._ratio_bounds:
+        known = self._block_scores.setdefault((limits.statistic, blocks), {})
+        ffn_cost = self.cost.ffn * self.source.ffn_devices / blocks.edges[1:]
+        for combination in combinations:
+            if combination in known:
+                continue
+            devices, microbatches, batch_size = combination
             if (batch_size, blocks) not in self._envelopes:
                 self._envelopes[batch_size, blocks] = self._envelope(batch_size, blocks)
             stages = self._envelopes[batch_size, blocks]
             mean, statistic = self.models.rough_bounds(combination, stages, limits)
-            ffn_cost = self.cost.ffn * self.source.ffn_devices / blocks.edges[1:]
             per_worker = self.cost.attention * devices + ffn_cost
             slots = microbatches * batch_size
-            self._ratio_bounds[key] = slots * self.tokens_per_step / (mean * per_worker), statistic
-        score, statistic = self._ratio_bounds[key]
-        return float(np.where(self._meets(statistic, limits), score, 0.0).max())
+            score = slots * self.tokens_per_step / (mean * per_worker)
+            known[combination] = np.stack([score, statistic])
+        rows = np.stack([known[combination] for combination in combinations])
+        bounds: FloatArray = np.where(self._meets(rows[:, 1], limits), rows[:, 0], 0.0).max(axis=1)
+        return bounds
 
     def _envelope(self, batch_size: int, blocks: _RatioBlocks) -> StageTimes:
         """Return the least FFN and transfer times of all F at the lower end of each block."""
@@ -313,6 +344,8 @@ class DesignSearch:
     ) -> _Candidate | None:
         index = np.arange(lattice.attention.size)
         for bounds in (self.models.rough_bounds, self.models.tight_bounds):
+            if bounds == self.models.tight_bounds and index.size <= FEW_PAIRS:
+                break
             stages = self.models.stages(
                 lattice.attention[index], lattice.ffn[index], combination[2]
             )

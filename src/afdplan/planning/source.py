@@ -50,6 +50,10 @@ class LatencySource(Protocol):
         """Devices of one FFN worker."""
 
     @property
+    def least_device_ratio(self) -> float:
+        """Least attention devices per FFN device for which the times hold."""
+
+    @property
     def shares_ffn_times(self) -> bool:
         """Whether the FFN side is the same for every number of FFN workers."""
 
@@ -101,6 +105,7 @@ class MeasuredSource:
         self.attention_devices = (attention_devices,)
         self.ffn_devices = ffn_devices
         self.shares_ffn_times = True
+        self.least_device_ratio = 0.0
         self._space = None if kv_tokens is None else CacheSpace.tokens(kv_tokens)
         together = self._space
         if colocated_kv_tokens is not None:

@@ -138,6 +138,7 @@ class PairLattice:
                 most = min(most, space.max_attention_workers)
             a = np.arange(1, most + 1, dtype=np.int64)
             a = a[space.target.allows(a, f, attention_devices, ffn_devices)]
+            a = a[a * attention_devices >= source.least_device_ratio * f * ffn_devices]
             attention.append(a)
             ffn.append(np.full(a.size, f))
         a, f = np.concatenate(attention), np.concatenate(ffn)

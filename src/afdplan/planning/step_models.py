@@ -17,7 +17,7 @@ import numpy.typing as npt
 from afdplan.lengths.law import LengthLaw
 from afdplan.lengths.token_load import SlotLoad
 from afdplan.model.curve import Curve
-from afdplan.model.latency import LatencyModel
+from afdplan.model.latency import AttentionLayers, LatencyModel
 from afdplan.planning.limits import Limits
 from afdplan.planning.source import LatencySource
 from afdplan.theory.cycle import CycleModel, StageTimes, StepTimes
@@ -32,7 +32,7 @@ Combination = tuple[int, int, int]
 
 SLACK = 1 - 2e-5
 """Interpolation error of the law that a bound must survive."""
-BARRIER_POINTS = 24
+BARRIER_POINTS = 12
 
 
 class StepModels:
@@ -80,11 +80,10 @@ class StepModels:
         if combination not in self._models:
             devices, microbatches, batch_size = combination
             latency = self.attention_side(devices, batch_size)
-            windows = [kind.context_window for kind in latency.attention]
             problem = RatioProblem(
                 law=self.law, latency=latency, batch_size=batch_size, microbatches=microbatches
             )
-            slots = tuple(self._slot(window) for window in windows)
+            slots = tuple(self.slot_of(kind) for kind in latency.attention)
             self._models[combination] = CycleModel(problem, slots)
         return self._models[combination]
 
@@ -107,7 +106,7 @@ class StepModels:
         latency = self.attention_side(devices, batch_size)
         mean = lowest = 0.0
         for kind in latency.attention:
-            slot = self._slot(kind.context_window)
+            slot = self.slot_of(kind)
             extra = kind.time_per_request * batch_size
             mean += kind.layers * (convex_floor(kind.curve, batch_size * slot.moments.mean) + extra)
             least = max(batch_size * slot.lowest, 0.0)
@@ -164,10 +163,15 @@ class StepModels:
             self._ffn_sides[ffn_workers] = self.source.latency(first, ffn_workers, 1)
         return self._ffn_sides[ffn_workers]
 
-    def _slot(self, window: int | None) -> SlotLoad:
-        if window not in self._slots:
-            self._slots[window] = self.law.slot_load(window)
-        return self._slots[window]
+    def slot_of(self, kind: AttentionLayers) -> SlotLoad:
+        """Return the law of a slot's load as these layers see it; computed once per window."""
+        if kind.context_window not in self._slots:
+            self._slots[kind.context_window] = self.law.slot_load(kind.context_window)
+        return self._slots[kind.context_window]
+
+    def mean_load(self, kind: AttentionLayers) -> float:
+        """Return theta as these layers see it [tokens]."""
+        return self.slot_of(kind).moments.mean
 
 
 def convex_floor(curve: Curve, load: float) -> float:
