@@ -13,7 +13,7 @@ from afdplan.planning.space import SearchSpace
 
 __all__ = ["Alternative", "alternatives", "pareto_front"]
 
-FRONT_POINTS = 7
+FRONT_POINTS = 6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -42,7 +42,8 @@ class ShadowPrice:
         return self.gain > MATTERS
 
     def __str__(self) -> str:
-        return f"{self.relaxation}: {self.gain:+.1%}".replace("%", " %")
+        gain = f"{self.gain:+.1%}".replace("%", " %")
+        return f"{self.relaxation}: {gain}"
 
 
 def shadow_prices(

@@ -33,7 +33,7 @@ __all__ = ["DesignSearch"]
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
-CHUNK = 32
+CHUNK = 16
 FEW_PAIRS = 48
 """So few pairs are evaluated at once rather than bounded again."""
 RATIO_BLOCKS = 192
