@@ -11,6 +11,7 @@ from afdplan.model.latency import LatencyModel
 from afdplan.model.trace import Trace
 from afdplan.planning.alternatives import Alternative, alternatives, pareto_front
 from afdplan.planning.binding import ShadowPrice, shadow_prices
+from afdplan.planning.cache_memory import CacheSpace
 from afdplan.planning.colocated import Colocated, ColocatedSearch
 from afdplan.planning.design import PlannedDesign
 from afdplan.planning.infeasible import explain_infeasible
@@ -37,6 +38,8 @@ class Plan:
         Best design under the limits.
     latency
         Stage times of that design.
+    cache
+        Room for KV cache on one device of an attention worker; None without a limit.
     alternatives
         Next legal ratios, other microbatches, batch sizes and FFN workers, with their regret.
     front
@@ -66,6 +69,7 @@ class Plan:
 
     recommended: PlannedDesign
     latency: LatencyModel
+    cache: CacheSpace | None
     alternatives: tuple[Alternative, ...]
     front: tuple[PlannedDesign, ...]
     colocated: tuple[Colocated, ...]
@@ -181,6 +185,7 @@ def make_plan(
     return Plan(
         recommended=best,
         latency=latency,
+        cache=source.cache(design.attention_devices),
         alternatives=alternatives(search, best, limits),
         front=pareto_front(search, best, fastest, limits),
         colocated=colocated,

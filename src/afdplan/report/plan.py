@@ -50,6 +50,15 @@ def plan_answer(plan: Plan, law: LengthLaw) -> dict[str, Any]:
             "overflow_probability": plan.recommended.memory_overflow_probability,
             "mean_fraction": plan.recommended.memory_mean_fraction,
             "headroom_fraction": 1 - plan.recommended.memory_mean_fraction,
+            "space": None
+            if plan.cache is None
+            else {
+                "capacity": plan.cache.capacity,
+                "kinds": [
+                    {"per_token": kind.bytes_per_token, "window": kind.window}
+                    for kind in plan.cache.kinds
+                ],
+            },
         },
         "spare_capacity": None
         if plan.spare is None
