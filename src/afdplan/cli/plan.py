@@ -227,16 +227,19 @@ def command(
             "largest_batch_size": max(space.batch_sizes),
             "max_attention_workers": space.max_attention_workers,
         }
-        click.echo(
-            to_json(
-                document(
-                    time_unit=source.time_unit,
-                    inputs=inputs,
-                    warnings=plan.warnings,
-                    answer=plan_answer(plan, workload.law),
-                )
-            )
+        answer = document(
+            time_unit=source.time_unit,
+            inputs=inputs,
+            warnings=plan.warnings,
+            answer=plan_answer(plan, workload.law),
         )
+        from afdplan.files.plan_file import plan_from_document
+        from afdplan.planning.check import check_plan
+
+        # What `afdplan check` compares later requests with; it also proves that the file reads.
+        written = plan_from_document(answer)
+        answer["check"] = {"regret": check_plan(written, workload.law).regret}
+        click.echo(to_json(answer))
         return
     from rich.console import Console
 

@@ -44,6 +44,9 @@ class PlanFile:
     cache_capacity, cache_kinds
         Room for KV cache on one attention device and what one token takes of it, as pairs of
         (amount, window); None without a limit.
+    planned_regret
+        Regret of the recommended A under the planned workload itself: what a budget or a limit
+        costs, not a change of the requests.
     model, target
         What is served and on which system; empty if the plan does not say.
     afdplan_version
@@ -66,6 +69,7 @@ class PlanFile:
     overflow_probability: float
     cache_capacity: float | None
     cache_kinds: tuple[tuple[float, int | None], ...]
+    planned_regret: float
     model: str
     target: str
     afdplan_version: str
@@ -159,6 +163,7 @@ def plan_from_document(document: dict[str, Any]) -> PlanFile:
         overflow_probability=check_number("inputs.overflow", inputs.get("overflow", 1e-3)),
         cache_capacity=capacity,
         cache_kinds=kinds,
+        planned_regret=_planned_regret(document),
         model=_text(inputs, "model"),
         target=_text(inputs, "target"),
         afdplan_version=_text(document, "afdplan_version"),
@@ -185,6 +190,12 @@ def _check_against_itself(plan: PlanFile, best: dict[str, Any]) -> None:
                 f"recommended.{name} must be {value:.8g} by the other numbers of the plan, got "
                 f"{found:.8g}: it was edited; plan again instead"
             )
+
+
+def _planned_regret(document: dict[str, Any]) -> float:
+    if "check" not in document:
+        return 0.0
+    return check_number("check.regret", _table(document, "check").get("regret"))
 
 
 def _space(value: Any) -> tuple[float | None, tuple[tuple[float, int | None], ...]]:

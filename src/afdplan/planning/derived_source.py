@@ -38,7 +38,16 @@ class DerivedSource:
     def __init__(
         self, placement: Placement, attention_devices: tuple[int, ...] | None = None
     ) -> None:
-        self.placement = replace(placement, ffn_devices=1, ffn_workers=1, attention_devices=1)
+        self.placement = replace(
+            placement,
+            ffn_devices=1,
+            ffn_workers=1,
+            attention_devices=1,
+            # The search decides this, not the placement.
+            assumptions=tuple(
+                line for line in placement.assumptions if not line.startswith("an FFN worker has")
+            ),
+        )
         self.time_unit: TimeUnit = "s"
         self.ffn_devices = 1
         # Transfers are limited by the FFN side's links: true while it has no more devices.
@@ -79,7 +88,7 @@ class DerivedSource:
         """What the derived latency assumes, but not what the search decides."""
         model = self.latency(self.attention_devices[0], self._examples[0], 1)
         lines = dict.fromkeys((*self.placement.assumptions, *model.assumptions))
-        moot = ("an FFN worker has", "experts are", "transfers are limited")
+        moot = ("experts are", "transfers are limited")
         kept = [line for line in lines if not line.startswith(moot)]
         if self.placement.architecture.experts:
             kept.append("every FFN device of a bundle holds equally many routed experts, balanced")
