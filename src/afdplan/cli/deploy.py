@@ -25,9 +25,7 @@ def _hosts(text: str | None) -> tuple[str, ...]:
 @click.option("--target", required=True, metavar="NAME", help="vllm-afd-plugin or fastafd.")
 @click.option("-o", "--output", required=True, metavar="DIR", help="New folder for the files.")
 @click.option("--model", metavar="NAME|PATH", help="What the system loads; else that of the plan.")
-@click.option(
-    "--node-devices", type=int, default=8, show_default=True, help="Devices of one host."
-)
+@click.option("--node-devices", type=int, default=8, show_default=True, help="Devices of one host.")
 @click.option("--ffn-host", metavar="HOSTS", help="First FFN host of each bundle, with commas.")
 @click.option("--attention-host", metavar="HOSTS", help="First attention host of each bundle.")
 @click.option("--port", type=int, default=6239, show_default=True, help="First rendezvous port.")

@@ -82,9 +82,7 @@ def alternatives(
         plan = search.best(limits, narrowed)
         if plan is not None:
             found.append(
-                Alternative(
-                    change=change, plan=plan, regret=1 - plan.score / best.score, breaks=""
-                )
+                Alternative(change=change, plan=plan, regret=1 - plan.score / best.score, breaks="")
             )
     return tuple(found)
 
@@ -124,9 +122,7 @@ def _against(
         breaks = "time per output token"
     elif limits.devices is not None and design.devices > limits.devices:
         breaks = "devices"
-    return Alternative(
-        change=change, plan=plan, regret=1 - plan.score / best.score, breaks=breaks
-    )
+    return Alternative(change=change, plan=plan, regret=1 - plan.score / best.score, breaks=breaks)
 
 
 def pareto_front(

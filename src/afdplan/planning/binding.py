@@ -71,9 +71,7 @@ def shadow_prices(
         relaxed = replace(limits, time_per_output_token=tpot + more)
         trials.append(("time per output token", shown, search.best(relaxed)))
     if search.memory(best.design.attention_devices) is not None:
-        trials.append(
-            ("KV memory", "10 % more KV memory", search.with_memory(1.1).best(limits))
-        )
+        trials.append(("KV memory", "10 % more KV memory", search.with_memory(1.1).best(limits)))
         if limits.overflow_probability < 0.1:
             relaxed = replace(limits, overflow_probability=10 * limits.overflow_probability)
             shown = f"ten times the overflow probability ({relaxed.overflow_probability:g})"

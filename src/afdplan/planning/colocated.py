@@ -88,9 +88,7 @@ class Colocated:
         replicas = f"{self.replicas} x " if self.replicas > 1 else ""
         tensor = f" of TP {self.devices_per_rank}" if self.devices_per_rank > 1 else ""
         overlap = "two-batch overlap" if self.two_batch_overlap else "one batch at a time"
-        return (
-            f"{replicas}{self.ranks} ranks{tensor}, {self.requests_per_rank} requests each, {overlap}"
-        )
+        return f"{replicas}{self.ranks} ranks{tensor}, {self.requests_per_rank} requests each, {overlap}"
 
 
 class ColocatedSearch:

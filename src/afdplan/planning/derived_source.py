@@ -110,9 +110,7 @@ class DerivedSource:
         experts = self.placement.architecture.experts
         numbers = range(1, min(most, experts or 64) + 1)
         even = [f for f in numbers if not experts or experts % f == 0]
-        return tuple(
-            f for f in even if replace(self.placement, ffn_workers=f).memory().ffn_fits
-        )
+        return tuple(f for f in even if replace(self.placement, ffn_workers=f).memory().ffn_fits)
 
     def latency(self, attention_devices: int, ffn_workers: int, batch_size: int) -> LatencyModel:
         """Return the derived model of a design, its projections exact at the batch size."""

@@ -72,9 +72,7 @@ class Design:
     @property
     def bundle_devices(self) -> int:
         """Devices of one bundle."""
-        return (
-            self.attention_workers * self.attention_devices + self.ffn_workers * self.ffn_devices
-        )
+        return self.attention_workers * self.attention_devices + self.ffn_workers * self.ffn_devices
 
     @property
     def devices(self) -> int:

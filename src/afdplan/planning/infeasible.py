@@ -47,9 +47,7 @@ def explain_infeasible(search: DesignSearch, limits: Limits) -> InfeasibleError:
     return InfeasibleError(message)
 
 
-def _time(
-    search: DesignSearch, limits: Limits
-) -> tuple[float, str, PlannedDesign | None] | None:
+def _time(search: DesignSearch, limits: Limits) -> tuple[float, str, PlannedDesign | None] | None:
     limit = limits.time_per_output_token
     if limit is None:
         return None
@@ -94,9 +92,7 @@ def _devices(
     )
 
 
-def _rate(
-    search: DesignSearch, limits: Limits
-) -> tuple[float, str, PlannedDesign | None] | None:
+def _rate(search: DesignSearch, limits: Limits) -> tuple[float, str, PlannedDesign | None] | None:
     if limits.requests_per_second is None or limits.devices is None:
         return None
     plan = search.best(replace(limits, requests_per_second=None))
@@ -107,9 +103,7 @@ def _rate(
     return limits.requests_per_second / most - 1, text, plan
 
 
-def _memory(
-    search: DesignSearch, limits: Limits
-) -> tuple[float, str, PlannedDesign | None] | None:
+def _memory(search: DesignSearch, limits: Limits) -> tuple[float, str, PlannedDesign | None] | None:
     if search.best(replace(limits, overflow_probability=1.0)) is None:
         return None
     smallest = min(search.space.batch_sizes) * min(search.space.microbatches)
@@ -117,9 +111,7 @@ def _memory(
     for devices in search.source.attention_devices:
         memory = search.memory(devices)
         if memory is not None:
-            chances.append(
-                (memory.overflow_probability(smallest), memory.mean_fraction(smallest))
-            )
+            chances.append((memory.overflow_probability(smallest), memory.mean_fraction(smallest)))
     if not chances:
         return None
     chance, share = min(chances)

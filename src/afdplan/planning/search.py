@@ -124,9 +124,7 @@ class DesignSearch:
         self.evaluated = 0
         self._memories: dict[int, CacheMemory | None] = {}
         self._envelopes: dict[tuple[int, _RatioBlocks], StageTimes] = {}
-        self._block_scores: dict[
-            tuple[str, _RatioBlocks], dict[Combination, FloatArray]
-        ] = {}
+        self._block_scores: dict[tuple[str, _RatioBlocks], dict[Combination, FloatArray]] = {}
         self._lattices: dict[tuple[Any, ...], PairLattice] = {}
         self._memory_factor = 1.0
         self._sums: dict[tuple[Any, ...], CacheSums] = {}
@@ -160,8 +158,8 @@ class DesignSearch:
                 found = self._best(limits, space, wider, found) or found
             elif found is not None:
                 cheapest = min(self.cost.attention, self.cost.ffn)
-                wider = self.cost_of(found.design, limits) / cheapest
-                found = self._best(limits, space, min(int(wider), MOST_DEVICES), found) or found
+                wider = min(int(self.cost_of(found.design, limits) / cheapest), MOST_DEVICES)
+                found = self._best(limits, space, wider, found) or found
         return None if found is None else self.describe(found.design, limits)
 
     def describe(self, design: Design, limits: Limits) -> PlannedDesign:
@@ -280,11 +278,15 @@ class DesignSearch:
             for devices in self.source.attention_devices
         }
         blocks = _RatioBlocks.over(lattices.values())
-        combinations = [c for c in self.combinations(limits, space) if lattices[c[0]].attention.size]
+        combinations = [
+            c for c in self.combinations(limits, space) if lattices[c[0]].attention.size
+        ]
         if not combinations:
             return best
         bounds = self._ratio_bounds(combinations, blocks, limits)
-        ranked = sorted(zip(bounds.tolist(), combinations, strict=True), key=lambda i: (-i[0], i[1]))
+        ranked = sorted(
+            zip(bounds.tolist(), combinations, strict=True), key=lambda i: (-i[0], i[1])
+        )
         for bound, combination in ranked:
             if bound <= 0 or (best is not None and bound < best.score * (1 - TIE)):
                 break

@@ -102,9 +102,7 @@ def sensitivities(
         Mean token load with its interval, if known.
     """
     design = best.design
-    latency = search.source.latency(
-        design.attention_devices, design.ffn_workers, design.batch_size
-    )
+    latency = search.source.latency(design.attention_devices, design.ffn_workers, design.batch_size)
     trials: list[tuple[str, float, LatencyModel, float]] = [
         ("mean token load", CHANGE, latency, 1 + CHANGE),
         ("mean token load", -CHANGE, latency, 1 - CHANGE),
@@ -213,9 +211,7 @@ def drift_windows(
     if trace is None or trace.requests < WINDOWS * FEWEST_REQUESTS:
         return ()
     design = best.design
-    latency = search.source.latency(
-        design.attention_devices, design.ffn_workers, design.batch_size
-    )
+    latency = search.source.latency(design.attention_devices, design.ffn_workers, design.batch_size)
     space = search.source.cache(design.attention_devices)
     edges = np.linspace(0, trace.requests, WINDOWS + 1).astype(int)
     found = []

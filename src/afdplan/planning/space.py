@@ -33,7 +33,7 @@ def graph_batch_sizes(largest: int) -> tuple[int, ...]:
     """
     steps = ((8, 256, 8), (272, 512, 16), (576, 2048, 64), (2304, max(largest, 2304), 256))
     sizes = [1, 2, 4, *(size for low, high, step in steps for size in range(low, high + 1, step))]
-    return tuple(size for size in sizes if size < largest) + (largest,)
+    return (*(size for size in sizes if size < largest), largest)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,15 +132,15 @@ class PairLattice:
         if space.ffn_workers is not None:
             numbers = tuple(f for f in numbers if f in space.ffn_workers)
         attention, ffn = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
-        for f in numbers:
-            most = (most_devices - f * ffn_devices) // attention_devices
+        for number in numbers:
+            most = (most_devices - number * ffn_devices) // attention_devices
             if space.max_attention_workers is not None:
                 most = min(most, space.max_attention_workers)
             a = np.arange(1, most + 1, dtype=np.int64)
-            a = a[space.target.allows(a, f, attention_devices, ffn_devices)]
-            a = a[a * attention_devices >= source.least_device_ratio * f * ffn_devices]
+            a = a[space.target.allows(a, number, attention_devices, ffn_devices)]
+            a = a[a * attention_devices >= source.least_device_ratio * number * ffn_devices]
             attention.append(a)
-            ffn.append(np.full(a.size, f))
+            ffn.append(np.full(a.size, number))
         a, f = np.concatenate(attention), np.concatenate(ffn)
         size = a * attention_devices + f * ffn_devices
         node = limits.node_devices

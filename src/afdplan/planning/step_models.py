@@ -57,7 +57,9 @@ class StepModels:
         self._any_ffn = numbers[0] if numbers else 1
         self._attention_sides: dict[tuple[int, int], LatencyModel] = {}
 
-    def stages(self, attention: IntArray | FloatArray, ffn: IntArray, batch_size: int) -> StageTimes:
+    def stages(
+        self, attention: IntArray | FloatArray, ffn: IntArray, batch_size: int
+    ) -> StageTimes:
         """Return the FFN and transfer times of pairs (A, F), shape (n,)."""
         load = attention * (batch_size / ffn)
         own = np.full(load.size, float(batch_size))

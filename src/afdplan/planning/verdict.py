@@ -99,9 +99,7 @@ def judge(
             f"against a narrow baseline of {width} devices the split would seem "
             f"{narrow:.0%} better: compare with the wide one".replace("%", " %")
         )
-    return Verdict(
-        split=split, gain=gain, narrow_gain=narrow, reasons=(*reasons, *regimes)
-    )
+    return Verdict(split=split, gain=gain, narrow_gain=narrow, reasons=(*reasons, *regimes))
 
 
 def _regimes(

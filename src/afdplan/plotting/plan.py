@@ -95,7 +95,11 @@ def draw_plan(plan: Plan) -> Figure:
         )
     if data.colocated_widths:
         axes.plot(
-            data.colocated_time, data.colocated_rate, "s", color="#7a7a7a", label="not split, by width"
+            data.colocated_time,
+            data.colocated_rate,
+            "s",
+            color="#7a7a7a",
+            label="not split, by width",
         )
         widths: dict[tuple[float, float], str] = {}
         for x, y, width in zip(

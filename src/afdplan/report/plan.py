@@ -16,10 +16,14 @@ if TYPE_CHECKING:
     from rich.console import Group
     from rich.table import Table
 
+    from afdplan.planning.verify import Verification
+
 __all__ = ["plan_answer", "render_plan"]
 
 
-def plan_answer(plan: Plan, law: LengthLaw) -> dict[str, Any]:
+def plan_answer(
+    plan: Plan, law: LengthLaw, verified: tuple[Verification, ...] = ()
+) -> dict[str, Any]:
     """Return the names that `plan --json` promises, and what `deploy` and `check` need."""
     load = law.token_load()
     best = plan.best_colocated
@@ -78,7 +82,25 @@ def plan_answer(plan: Plan, law: LengthLaw) -> dict[str, Any]:
             "token_load": {"mean": load.mean, "std": load.std},
         },
         "latency_model": latency_document(plan.latency),
+        "verification": [_verification(case) for case in verified] or None,
         "evaluated_designs": plan.evaluated_designs,
+    }
+
+
+def _verification(case: Verification) -> dict[str, Any]:
+    simulated = case.simulated_mean
+    return {
+        "name": case.name,
+        "design": str(case.design),
+        "predicted": {"mean": case.predicted_mean, "p99": case.predicted_p99},
+        "simulated": {
+            "mean": {"value": simulated.value, "low": simulated.low, "high": simulated.high},
+            "p99": case.simulated_p99,
+        },
+        "mean_error": case.mean_error,
+        "p99_error": case.p99_error,
+        "agrees": case.agrees,
+        "tokens_per_second_per_device": case.tokens_per_second_per_device,
     }
 
 
@@ -142,7 +164,7 @@ def _objective(plan: Plan, score: float) -> str:
     return f"{rate(score, plan.latency.time_unit)} per {unit}"
 
 
-def render_plan(plan: Plan) -> Group:
+def render_plan(plan: Plan, verified: tuple[Verification, ...] = ()) -> Group:
     """Return the plan as the terminal shows it."""
     from rich.console import Group
     from rich.text import Text
@@ -160,6 +182,8 @@ def render_plan(plan: Plan) -> Group:
     parts += [Text(), _alternatives_table(plan), Text(), _front_table(plan)]
     if plan.colocated:
         parts += [Text(), _colocated_table(plan)]
+    if verified:
+        parts += [Text(), _verification_table(plan, verified)]
     parts += [Text(), _sensitivity_table(plan)]
     if plan.drift:
         parts += [Text(), _drift_table(plan)]
@@ -187,8 +211,10 @@ def _summary(plan: Plan) -> Table:
             "step time",
             f"mean {time(step.mean, unit)}, p95 {time(step.p95, unit)}, p99 {time(step.p99, unit)}",
         ),
-        ("idle", f"attention {share(best.attention_idle_fraction)}, FFN "
-         f"{share(best.ffn_idle_fraction)}"),
+        (
+            "idle",
+            f"attention {share(best.attention_idle_fraction)}, FFN {share(best.ffn_idle_fraction)}",
+        ),
     ]
     if best.memory_mean_fraction > 0:
         rows.append(
@@ -295,6 +321,30 @@ def _colocated_table(plan: Plan) -> Table:
             str(other) + mark,
             time(other.step_time.mean, unit),
             _count(other.tokens_per_second_per_device),
+        )
+    return table
+
+
+def _verification_table(plan: Plan, verified: tuple[Verification, ...]) -> Table:
+    unit = plan.latency.time_unit
+    table = _table(
+        "Simulated (independent of the theory)",
+        ("design", False),
+        ("predicted mean", True),
+        ("simulated mean", True),
+        ("error", True),
+        ("p99 error", True),
+        ("", False),
+    )
+    for case in verified:
+        half = share(case.simulated_mean.relative_half_width)
+        table.add_row(
+            case.name,
+            time(case.predicted_mean, unit),
+            f"{time(case.simulated_mean.value, unit)} +- {half}",
+            f"{case.mean_error:+.2%}".replace("%", " %"),
+            f"{case.p99_error:+.2%}".replace("%", " %"),
+            "agrees" if case.agrees else "DISAGREES",
         )
     return table
 
