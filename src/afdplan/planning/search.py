@@ -40,7 +40,7 @@ RATIO_BLOCKS = 192
 TIE = 1e-9
 """Relative difference of scores that counts as a tie."""
 FIRST_DEVICES = 64
-MOST_DEVICES = 8192
+MOST_DEVICES = 2048
 """Largest bundle considered without a budget."""
 STEP_PROBABILITIES = (0.5, 0.95, 0.99)
 
@@ -143,7 +143,7 @@ class DesignSearch:
 
         Notes
         -----
-        Exact over the space. Without a budget, bundles of up to 8,192 devices are considered.
+        Exact over the space. Without a budget, bundles of up to 2,048 devices are considered.
         """
         space = space or self.space
         if limits.devices is not None:
@@ -424,9 +424,12 @@ class DesignSearch:
 
     def fastest(self, limits: Limits) -> PlannedDesign | None:
         """Return the design with the least limited statistic, whatever its throughput."""
-        free = replace(limits, time_per_output_token=None, requests_per_second=None)
-        if free.devices is None:
-            free = replace(free, devices=MOST_DEVICES)
+        free = replace(
+            limits,
+            devices=limits.devices or 4 * FIRST_DEVICES,
+            time_per_output_token=None,
+            requests_per_second=None,
+        )
         smallest: dict[tuple[int, int], int] = {}
         for devices, m, b in self.combinations(free):
             smallest[devices, m] = min(b, smallest.get((devices, m), b))
