@@ -74,10 +74,10 @@ def test_both_roles_agree(plan, tmp_path):
     slots = best["requests_per_attention_worker"]
     assert int(value("attention", "--max-num-seqs")) == slots
     assert int(value("ffn", "--max-num-seqs")) * f == a * slots  # B_F = A B / F
-    for role in words:
+    for role, line in words.items():
         graph = json.loads(value(role, "--compilation-config"))
         assert graph["cudagraph_capture_sizes"] == [int(value(role, "--max-num-seqs"))]
-        assert ("--enable-dbo" in words[role]) == (best["microbatches"] == 2)
+        assert ("--enable-dbo" in line) == (best["microbatches"] == 2)
     for flag in ("--dbo-decode-token-threshold", "--dbo-prefill-token-threshold"):
         assert value("attention", flag) == value("ffn", flag)
 

@@ -12,7 +12,7 @@ def main() -> None:
     """Run the `afdplan` command and exit with its code.
 
     Exit codes: 0 done, 1 expected failure (one line on standard error), 2 usage, 3 no feasible
-    plan, 130 interrupted.
+    plan, 4 a running plan no longer stands (`check`), 130 interrupted.
     """
     import click
 

@@ -22,8 +22,8 @@ import numpy.typing as npt
 from afdplan.model.latency import LatencyModel
 from afdplan.planning.cache_memory import CacheMemory
 from afdplan.planning.design import StepSummary
-from afdplan.planning.limits import Limits
-from afdplan.planning.search import STEP_PROBABILITIES, TIE, DesignSearch
+from afdplan.planning.limits import TIE, Limits
+from afdplan.planning.search import STEP_PROBABILITIES, DesignSearch
 from afdplan.planning.step_models import SLACK, convex_floor
 from afdplan.theory.attention_time import exact_time
 from afdplan.theory.pipeline import RoundLawTable
@@ -88,7 +88,8 @@ class Colocated:
         replicas = f"{self.replicas} x " if self.replicas > 1 else ""
         tensor = f" of TP {self.devices_per_rank}" if self.devices_per_rank > 1 else ""
         overlap = "two-batch overlap" if self.two_batch_overlap else "one batch at a time"
-        return f"{replicas}{self.ranks} ranks{tensor}, {self.requests_per_rank} requests each, {overlap}"
+        ranks = f"{replicas}{self.ranks} ranks{tensor}"
+        return f"{ranks}, {self.requests_per_rank} requests each, {overlap}"
 
 
 class ColocatedSearch:
@@ -156,13 +157,14 @@ class ColocatedSearch:
                 candidates.append((score, int(b), m, least))
         candidates.sort(reverse=True)
         best: Colocated | None = None
+        tokens = self._search.tokens_per_step
         for bound, b, m, least in candidates:
             if bound <= 0 or (best is not None and bound <= best.score * (1 + TIE)):
                 break
-            if limits.probability is None and not self._meets(least, limits):
+            if limits.probability is None and not limits.holds(least, tokens):
                 continue
             plan = self._evaluate(devices, ranks, b, m, side, limits)
-            if not self._meets(plan.step_time.statistic(limits.statistic), limits):
+            if not limits.holds(plan.step_time.statistic(limits.statistic), tokens):
                 continue
             if plan.score > 0 and (best is None or plan.score > best.score):
                 best = plan
@@ -228,11 +230,6 @@ class ColocatedSearch:
         replicas = (limits.devices or 0) // (group * unit) * unit
         idle = (limits.devices or 0) - replicas * group
         return replicas * tokens / (replicas * price + search.cost.attention * idle), replicas
-
-    def _meets(self, step: float, limits: Limits) -> bool:
-        if limits.time_per_output_token is None:
-            return True
-        return step <= limits.time_per_output_token * self._search.tokens_per_step * (1 + TIE)
 
     def _shared_times(
         self, side: LatencyModel, devices: int, batch_size: int

@@ -5,10 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+import numpy as np
+import numpy.typing as npt
+
 from afdplan.errors import InvalidInputError
 from afdplan.model.checks import check_choice, check_count, check_number
 
-__all__ = ["Limits", "Statistic"]
+__all__ = ["TIE", "Limits", "Statistic"]
+
+TIE = 1e-9
+"""Relative difference that counts as none."""
 
 Statistic = Literal["mean", "p50", "p95", "p99"]
 
@@ -68,3 +74,12 @@ class Limits:
     def probability(self) -> float | None:
         """The percentile as a probability; None for the mean."""
         return None if self.statistic == "mean" else int(self.statistic[1:]) / 100
+
+    def holds(
+        self, step_time: npt.NDArray[np.float64] | float, tokens_per_step: float
+    ) -> npt.NDArray[np.bool_]:
+        """Return whether step times (of the limited statistic) respect the limit, elementwise."""
+        if self.time_per_output_token is None:
+            return np.ones(np.shape(step_time), dtype=bool)
+        limit = self.time_per_output_token * tokens_per_step
+        return np.asarray(step_time <= limit * (1 + TIE))

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
@@ -21,12 +20,12 @@ import numpy.typing as npt
 from afdplan.lengths.law import LengthLaw
 from afdplan.planning.cache_memory import CacheMemory, CacheSpace, CacheSums
 from afdplan.planning.design import Design, PlannedDesign, StepSummary
-from afdplan.planning.limits import Limits
+from afdplan.planning.limits import TIE, Limits
 from afdplan.planning.objective import DeviceCost
+from afdplan.planning.ratio_bounds import RatioBlocks, RatioBounds
 from afdplan.planning.source import LatencySource
 from afdplan.planning.space import PairLattice, SearchSpace
 from afdplan.planning.step_models import Combination, StepModels
-from afdplan.theory.cycle import StageTimes
 
 __all__ = ["DesignSearch"]
 
@@ -36,9 +35,6 @@ IntArray = npt.NDArray[np.int64]
 CHUNK = 16
 FEW_PAIRS = 48
 """So few pairs are evaluated at once rather than bounded again."""
-RATIO_BLOCKS = 192
-TIE = 1e-9
-"""Relative difference of scores that counts as a tie."""
 FIRST_DEVICES = 64
 MOST_DEVICES = 2048
 """Largest bundle considered without a budget."""
@@ -72,28 +68,6 @@ def _rank(design: Design) -> tuple[int, ...]:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _RatioBlocks:
-    """Blocks of r = A / F that cover all pairs, and the F that occur."""
-
-    low: float
-    high: float
-    ffn_numbers: tuple[int, ...]
-
-    @classmethod
-    def over(cls, lattices: Iterable[PairLattice]) -> _RatioBlocks:
-        held = [lattice for lattice in lattices if lattice.attention.size]
-        return cls(
-            min((lattice.ratios[0] for lattice in held), default=1.0),
-            max((lattice.ratios[1] for lattice in held), default=1.0),
-            tuple(sorted({int(f) for lattice in held for f in lattice.ffn_numbers})),
-        )
-
-    @property
-    def edges(self) -> FloatArray:
-        return np.geomspace(self.low, self.high * (1 + 1e-12), RATIO_BLOCKS + 1)
-
-
 class DesignSearch:
     """The search over one workload, source and space; limits may change between calls.
 
@@ -123,13 +97,11 @@ class DesignSearch:
         self.models = StepModels(law, source)
         self.evaluated = 0
         self._memories: dict[int, CacheMemory | None] = {}
-        self._envelopes: dict[tuple[int, _RatioBlocks], StageTimes] = {}
-        self._block_scores: dict[tuple[str, _RatioBlocks], dict[Combination, FloatArray]] = {}
+        self._ratio_bounds = RatioBounds(self.models, cost, source.ffn_devices)
         self._lattices: dict[tuple[Any, ...], PairLattice] = {}
         self._memory_factor = 1.0
         self._sums: dict[tuple[Any, ...], CacheSums] = {}
-        first = self.models.attention_side(source.attention_devices[0], space.batch_sizes[0])
-        self.tokens_per_step = first.tokens_per_step
+        self.tokens_per_step = self.models.tokens_per_step
 
     def best(self, limits: Limits, space: SearchSpace | None = None) -> PlannedDesign | None:
         """Return the best design under `limits`, or None if there is none.
@@ -277,13 +249,13 @@ class DesignSearch:
             devices: self.lattice(limits, space, devices, most_devices)
             for devices in self.source.attention_devices
         }
-        blocks = _RatioBlocks.over(lattices.values())
+        blocks = RatioBlocks.over(lattices.values())
         combinations = [
             c for c in self.combinations(limits, space) if lattices[c[0]].attention.size
         ]
         if not combinations:
             return best
-        bounds = self._ratio_bounds(combinations, blocks, limits)
+        bounds = self._ratio_bounds.scores(combinations, blocks, limits)
         ranked = sorted(
             zip(bounds.tolist(), combinations, strict=True), key=lambda i: (-i[0], i[1])
         )
@@ -292,50 +264,6 @@ class DesignSearch:
                 break
             best = self._best_pair(combination, lattices[combination[0]], limits, best)
         return best
-
-    def _ratio_bounds(
-        self, combinations: list[Combination], blocks: _RatioBlocks, limits: Limits
-    ) -> FloatArray:
-        """Bound the score over all pairs of each (m, B): block by block of r = A / F.
-
-        In a block, cost per token is least at its upper end and the step at its lower end; FFN
-        and transfer times are the least of all F.
-        """
-        known = self._block_scores.setdefault((limits.statistic, blocks), {})
-        ffn_cost = self.cost.ffn * self.source.ffn_devices / blocks.edges[1:]
-        for combination in combinations:
-            if combination in known:
-                continue
-            devices, microbatches, batch_size = combination
-            if (batch_size, blocks) not in self._envelopes:
-                self._envelopes[batch_size, blocks] = self._envelope(batch_size, blocks)
-            stages = self._envelopes[batch_size, blocks]
-            mean, statistic = self.models.rough_bounds(combination, stages, limits)
-            per_worker = self.cost.attention * devices + ffn_cost
-            slots = microbatches * batch_size
-            score = slots * self.tokens_per_step / (mean * per_worker)
-            known[combination] = np.stack([score, statistic])
-        rows = np.stack([known[combination] for combination in combinations])
-        bounds: FloatArray = np.where(self._meets(rows[:, 1], limits), rows[:, 0], 0.0).max(axis=1)
-        return bounds
-
-    def _envelope(self, batch_size: int, blocks: _RatioBlocks) -> StageTimes:
-        """Return the least FFN and transfer times of all F at the lower end of each block."""
-        low = blocks.edges[:-1]
-        numbers = blocks.ffn_numbers[:1] if self.source.shares_ffn_times else blocks.ffn_numbers
-        # The real pair (r F, F) stands for the block: loads depend on A / F only.
-        rows = [self.models.stages(low * f, np.full(low.size, f), batch_size) for f in numbers]
-        return StageTimes(
-            attention_workers=low,
-            ffn=np.min([row.ffn for row in rows], axis=0),
-            out=np.min([row.out for row in rows], axis=0),
-            back=np.min([row.back for row in rows], axis=0),
-        )
-
-    def _meets(self, statistic: FloatArray, limits: Limits) -> npt.NDArray[np.bool_]:
-        if limits.time_per_output_token is None:
-            return np.ones(statistic.shape, dtype=bool)
-        return statistic <= limits.time_per_output_token * self.tokens_per_step * (1 + TIE)
 
     def _best_pair(
         self,
@@ -353,7 +281,7 @@ class DesignSearch:
             )
             mean, statistic = bounds(combination, stages, limits)
             score, _ = self._scores(combination, lattice, index, mean, limits)
-            kept = self._meets(statistic, limits) & (score > 0)
+            kept = limits.holds(statistic, self.tokens_per_step) & (score > 0)
             if best is not None:
                 kept &= score >= best.score * (1 - TIE)
             index, score = index[kept], score[kept]
@@ -372,7 +300,7 @@ class DesignSearch:
             self.evaluated += chunk.size
             exact, bundles = self._scores(combination, lattice, chunk, times.mean, limits)
             held = times.quantiles[:, 0] if chances else times.mean
-            for at in np.flatnonzero(self._meets(held, limits) & (exact > 0)):
+            for at in np.flatnonzero(limits.holds(held, self.tokens_per_step) & (exact > 0)):
                 candidate = _Candidate(
                     score=float(exact[at]),
                     design=self._design(combination, lattice, int(chunk[at]), int(bundles[at])),

@@ -56,6 +56,8 @@ class StepModels:
         numbers = source.ffn_workers(100_000)
         self._any_ffn = numbers[0] if numbers else 1
         self._attention_sides: dict[tuple[int, int], LatencyModel] = {}
+        first = self.attention_side(source.attention_devices[0], 1)
+        self.tokens_per_step = first.tokens_per_step
 
     def stages(
         self, attention: IntArray | FloatArray, ffn: IntArray, batch_size: int

@@ -1,6 +1,6 @@
 """Is the overflow probability that of the exact sum?"""
 
-from itertools import product
+from itertools import pairwise, product
 
 import numpy as np
 import pytest
@@ -41,7 +41,7 @@ def test_more_slots_overflow_more():
     law = IndependentLengths(prompt="geometric:300", decode="uniform:1..600")
     memory = memory_of(law, CacheSpace.tokens(50_000.0))
     chances = [memory.overflow_probability(s) for s in range(20, 160, 20)]
-    assert all(b >= a - 1e-13 for a, b in zip(chances, chances[1:], strict=False))
+    assert all(b >= a - 1e-13 for a, b in pairwise(chances))
     most = memory.most_requests(1e-3)
     assert memory.overflow_probability(most) <= 1e-3 < memory.overflow_probability(most + 1)
     assert memory.largest_fitting([1, most, most + 1, 10 * most], 1e-3) == most

@@ -74,7 +74,9 @@ def test_mixed_prices_move_the_ratio():
     dear_attention = plan(
         Limits(devices=24), cost=DeviceCost(per="currency", attention=8.0, unit="USD/h")
     )
-    ratios = [p.recommended.design.bundle.attention_to_ffn_ratio for p in (dear_ffn, dear_attention)]
+    ratios = [
+        p.recommended.design.bundle.attention_to_ffn_ratio for p in (dear_ffn, dear_attention)
+    ]
     assert ratios[0] > ratios[1]
 
 
@@ -137,9 +139,7 @@ def test_derived_plan_compares_with_wide_baselines():
     source = DerivedSource(
         place(find_model("qwen3-30b-a3b"), find_hardware("h100")), attention_devices=(1,)
     )
-    answer = make_plan(
-        LAW, source, Limits(devices=16, time_per_output_token=0.05), space=SPACE
-    )
+    answer = make_plan(LAW, source, Limits(devices=16, time_per_output_token=0.05), space=SPACE)
     widths = [c.ranks for c in answer.colocated]
     assert len(widths) > 1
     assert answer.verdict.gain == pytest.approx(
