@@ -38,17 +38,12 @@ class RatioBlocks:
             tuple(sorted({int(f) for lattice in held for f in lattice.ffn_numbers})),
         )
 
-    @property
-    def edges(self) -> FloatArray:
-        """Ends of the blocks, ascending, one more than blocks."""
-        return np.geomspace(self.low, self.high * (1 + 1e-12), RATIO_BLOCKS + 1)
-
 
 class RatioBounds:
     """Bounds of the score over all pairs, block by block of r = A / F; computed once.
 
-    In a block, cost per token is least at its upper end and the step at its lower end; FFN and
-    transfer times are the least of all F. No design of the block can score more.
+    In a block, cost per token is least at its upper end and the step at its lower end. Where FFN
+    times depend on F, every F has blocks of its own. No design of a block can score more.
 
     Parameters
     ----------
@@ -65,6 +60,7 @@ class RatioBounds:
         self._cost = cost
         self._ffn_devices = ffn_devices
         self._envelopes: dict[tuple[int, RatioBlocks], StageTimes] = {}
+        self._edges: dict[RatioBlocks, FloatArray] = {}
         self._known: dict[tuple[str, RatioBlocks], dict[Combination, FloatArray]] = {}
 
     def scores(
@@ -72,6 +68,9 @@ class RatioBounds:
     ) -> FloatArray:
         """Return the bound of each combination, 0 where no ratio can meet the limits."""
         known = self._known.setdefault((limits.statistic, blocks), {})
+        if blocks not in self._edges:
+            edges = np.geomspace(blocks.low, blocks.high * (1 + 1e-12), RATIO_BLOCKS + 1)
+            self._edges[blocks] = edges
         for combination in combinations:
             if combination not in known:
                 known[combination] = self._scores(combination, blocks, limits)
@@ -87,21 +86,17 @@ class RatioBounds:
             self._envelopes[batch_size, blocks] = self._envelope(batch_size, blocks)
         stages = self._envelopes[batch_size, blocks]
         mean, statistic = self._models.rough_bounds(combination, stages, limits)
-        ffn_cost = self._cost.ffn * self._ffn_devices / blocks.edges[1:]
+        upper = np.resize(self._edges[blocks][1:], mean.size)
+        ffn_cost = self._cost.ffn * self._ffn_devices / upper
         per_worker = self._cost.attention * devices + ffn_cost
         tokens = microbatches * batch_size * self._models.tokens_per_step
         return np.stack([tokens / (mean * per_worker), statistic])
 
     def _envelope(self, batch_size: int, blocks: RatioBlocks) -> StageTimes:
-        """Return the least FFN and transfer times of all F at the lower end of each block."""
-        low = blocks.edges[:-1]
+        """Return FFN and transfer times at the lower end of each block, for one F after another."""
+        low = self._edges[blocks][:-1]
         shared = self._models.source.shares_ffn_times
         numbers = blocks.ffn_numbers[:1] if shared else blocks.ffn_numbers
         # The real pair (r F, F) stands for the block: loads depend on A / F only.
-        rows = [self._models.stages(low * f, np.full(low.size, f), batch_size) for f in numbers]
-        return StageTimes(
-            attention_workers=low,
-            ffn=np.min([row.ffn for row in rows], axis=0),
-            out=np.min([row.out for row in rows], axis=0),
-            back=np.min([row.back for row in rows], axis=0),
-        )
+        ffn = np.repeat(numbers, low.size)
+        return self._models.stages(np.tile(low, len(numbers)) * ffn, ffn, batch_size)

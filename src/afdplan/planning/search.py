@@ -33,6 +33,7 @@ FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
 CHUNK = 16
+KEPT_PAIRS = 4096
 FEW_PAIRS = 48
 """So few pairs are evaluated at once rather than bounded again."""
 FIRST_DEVICES = 64
@@ -98,6 +99,7 @@ class DesignSearch:
         self.evaluated = 0
         self._memories: dict[int, CacheMemory | None] = {}
         self._ratio_bounds = RatioBounds(self.models, cost, source.ffn_devices)
+        self._rough: dict[tuple[Combination, PairLattice, str], tuple[FloatArray, FloatArray]] = {}
         self._lattices: dict[tuple[Any, ...], PairLattice] = {}
         self._memory_factor = 1.0
         self._sums: dict[tuple[Any, ...], CacheSums] = {}
@@ -249,7 +251,14 @@ class DesignSearch:
             devices: self.lattice(limits, space, devices, most_devices)
             for devices in self.source.attention_devices
         }
-        blocks = RatioBlocks.over(lattices.values())
+        # Blocks that cover more ratios bound fewer as well: those of the whole space are known.
+        whole = lattices
+        if space.target == self.space.target:
+            whole = {
+                devices: self.lattice(limits, self.space, devices, most_devices)
+                for devices in self.source.attention_devices
+            }
+        blocks = RatioBlocks.over([*whole.values(), *lattices.values()])
         combinations = [
             c for c in self.combinations(limits, space) if lattices[c[0]].attention.size
         ]
@@ -273,13 +282,10 @@ class DesignSearch:
         best: _Candidate | None,
     ) -> _Candidate | None:
         index = np.arange(lattice.attention.size)
-        for bounds in (self.models.rough_bounds, self.models.tight_bounds):
-            if bounds == self.models.tight_bounds and index.size <= FEW_PAIRS:
+        for is_tight in (False, True):
+            if is_tight and index.size <= FEW_PAIRS:
                 break
-            stages = self.models.stages(
-                lattice.attention[index], lattice.ffn[index], combination[2]
-            )
-            mean, statistic = bounds(combination, stages, limits)
+            mean, statistic = self._bounds(combination, lattice, index, limits, is_tight)
             score, _ = self._scores(combination, lattice, index, mean, limits)
             kept = limits.holds(statistic, self.tokens_per_step) & (score > 0)
             if best is not None:
@@ -308,6 +314,25 @@ class DesignSearch:
                 if candidate.beats(best):
                     best = candidate
         return best
+
+    def _bounds(
+        self,
+        combination: Combination,
+        lattice: PairLattice,
+        index: IntArray,
+        limits: Limits,
+        is_tight: bool,
+    ) -> tuple[FloatArray, FloatArray]:
+        """Return lower bounds of mean and limited statistic; those of small lattices are kept."""
+        key = (combination, lattice, limits.statistic)
+        if not is_tight and key in self._rough:
+            return self._rough[key]
+        stages = self.models.stages(lattice.attention[index], lattice.ffn[index], combination[2])
+        bound = self.models.tight_bounds if is_tight else self.models.rough_bounds
+        found = bound(combination, stages, limits)
+        if not is_tight and index.size <= KEPT_PAIRS:
+            self._rough[key] = found
+        return found
 
     def _scores(
         self,
