@@ -1,0 +1,1 @@
+"""Measurements, logs, sweeps, model and hardware: where a latency model comes from."""

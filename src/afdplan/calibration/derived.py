@@ -1,0 +1,196 @@
+"""How long would every stage take, from the sizes of a model and the facts of a device?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from afdplan.calibration.architecture import ModelArchitecture
+from afdplan.calibration.catalogue import find_hardware, find_model
+from afdplan.calibration.derived_attention import attention_layers, projection_error
+from afdplan.calibration.derived_feed_forward import feed_forward_curve
+from afdplan.calibration.derived_transfer import receive_transfer, send_transfer
+from afdplan.calibration.hardware import Hardware
+from afdplan.calibration.memory import EMBEDDING_BYTES, WorkerMemory
+from afdplan.calibration.placement import Placement, place
+from afdplan.calibration.precision import FORMATS
+from afdplan.model.latency import LatencyModel
+
+__all__ = ["derive_latency", "derived_latency", "derived_memory", "latency_of"]
+
+
+def latency_of(placement: Placement) -> LatencyModel:
+    """Return the latency model of a resolved placement; see `derive_latency`."""
+    architecture = placement.architecture
+    devices = placement.attention_hardware.name
+    if placement.ffn_hardware.name != devices:
+        devices += f" and {placement.ffn_hardware.name}"
+    return LatencyModel(
+        name=f"{architecture.name} on {devices} (derived)",
+        time_unit="s",
+        attention=attention_layers(placement),
+        ffn=feed_forward_curve(placement),
+        send=send_transfer(placement),
+        receive=receive_transfer(placement),
+        step_overhead=_step_overhead(placement),
+        tokens_per_step=placement.tokens_per_step,
+        source=f"derived by a roofline, not measured; model sizes: {architecture.source}",
+        assumptions=_assumptions(placement),
+    )
+
+
+def derive_latency(
+    architecture: ModelArchitecture,
+    hardware: Hardware,
+    *,
+    ffn_hardware: Hardware | None = None,
+    **options: Any,
+) -> LatencyModel:
+    """Return a latency model from bytes, operations and messages per layer.
+
+    Parameters
+    ----------
+    architecture
+        The model, for example from `find_model`.
+    hardware
+        Device of the attention workers, for example from `find_hardware`.
+    ffn_hardware
+        Device of the FFN workers; the same unless given.
+    **options
+        As `afdplan.calibration.placement.place`: `precision`, `cache_precision`,
+        `attention_devices`, `ffn_devices`, `ffn_workers`, `link`, `speculative_tokens`,
+        `acceptance`, `batch_size`, `efficiencies`.
+
+    Returns
+    -------
+    LatencyModel
+        In seconds; `assumptions` lists every input that nobody measured. Its FFN load counts
+        requests: with draft tokens, each request sends more than one token.
+
+    Raises
+    ------
+    InvalidInputError
+        If an option is out of its domain or the weights do not fit.
+    UnsupportedError
+        If draft tokens are asked of a model that cannot draft.
+
+    Notes
+    -----
+    A roofline sees neither launch gaps nor contention: measured per-layer attention slopes are
+    met within 10 % in the median (``docs/derived-models.md``), short stages less well.
+
+    Examples
+    --------
+    >>> model = derive_latency(find_model("deepseek-v3"), find_hardware("h200"))
+    >>> model.layers, model.time_unit
+    (61, 's')
+    """
+    return latency_of(place(architecture, hardware, ffn_hardware=ffn_hardware, **options))
+
+
+def derived_latency(
+    model: str | Path, hardware: str | Path, ffn_hardware: str | Path | None = None, **options: Any
+) -> LatencyModel:
+    """Return the derived latency model of a named model on named hardware; works offline.
+
+    Parameters
+    ----------
+    model
+        Shipped name, Hugging Face id, or path of a `config.json`.
+    hardware, ffn_hardware
+        Shipped name or path of a TOML file.
+    **options
+        As `derive_latency`.
+
+    Examples
+    --------
+    >>> derived_latency("deepseek-ai/DeepSeek-V3", "h200", batch_size=128).name
+    'deepseek-ai/DeepSeek-V3 on H200 (derived)'
+    """
+    return latency_of(_find(model, hardware, ffn_hardware, options))
+
+
+def derived_memory(
+    model: str | Path, hardware: str | Path, ffn_hardware: str | Path | None = None, **options: Any
+) -> WorkerMemory:
+    """Return the memory that weights and cache take, for the planner; as `derived_latency`.
+
+    Examples
+    --------
+    >>> memory = derived_memory("deepseek-v3", "h200")
+    >>> memory.ffn_devices, memory.cache_bytes_per_token
+    (8, 70272.0)
+    """
+    return _find(model, hardware, ffn_hardware, options).memory()
+
+
+def _find(
+    model: str | Path,
+    hardware: str | Path,
+    ffn_hardware: str | Path | None,
+    options: dict[str, Any],
+) -> Placement:
+    other = None if ffn_hardware is None else find_hardware(ffn_hardware)
+    return place(find_model(model), find_hardware(hardware), ffn_hardware=other, **options)
+
+
+def _step_overhead(placement: Placement) -> float:
+    """Return scheduling, and reading the output embedding once per token of a step."""
+    architecture, hardware = placement.architecture, placement.attention_hardware
+    head = architecture.vocabulary_size * architecture.hidden_size * EMBEDDING_BYTES
+    bandwidth = hardware.memory_bandwidth * placement.efficiencies.weight_memory
+    read = head / placement.attention_devices / bandwidth
+    return placement.efficiencies.scheduling_time + placement.tokens_per_request * read
+
+
+def _assumptions(placement: Placement) -> tuple[str, ...]:
+    """Return every input that was assumed, one sentence each."""
+    architecture = placement.architecture
+    lines = list(placement.assumptions)
+    sides = {
+        placement.attention_hardware.name: (placement.attention_hardware, "attention_weights"),
+        placement.ffn_hardware.name: (placement.ffn_hardware, "feed_forward_weights"),
+    }
+    for hardware, field in sides.values():
+        lines += [
+            f"{hardware.name}: {line}" for line in hardware.assumptions if "price" not in line
+        ]
+        wanted = FORMATS[getattr(placement.precision, field)].arithmetic
+        if hardware.arithmetic(wanted) != wanted:
+            lines.append(f"{hardware.name} has no {wanted} matrix rate: the bf16 rate is used")
+    efficiency = placement.efficiencies
+    lines.append(
+        "shares of the peak: attention "
+        f"{efficiency.attention_memory:.0%} of memory and {efficiency.attention_matrix:.0%} of "
+        f"arithmetic, projections {efficiency.weight_memory:.0%} and {efficiency.matrix:.0%}, "
+        f"experts {efficiency.expert_memory:.0%} and {efficiency.matrix:.0%}, "
+        f"links {efficiency.link:.0%}".replace("%", " %")
+    )
+    lines.append(
+        f"{efficiency.kernel_latency * 1e6:g} us per kernel, "
+        f"{efficiency.transfer_latency * 1e6:g} us per message, "
+        f"{efficiency.scheduling_time * 1e3:g} ms of scheduling per step"
+    )
+    if architecture.experts:
+        spread = "balanced" if efficiency.expert_imbalance == 1 else "drawn alike"
+        lines.append(f"experts are {spread} and spread over {placement.expert_devices} FFN devices")
+        if efficiency.expert_imbalance > 1:
+            lines.append(f"the busiest FFN device has {efficiency.expert_imbalance:g} of the mean")
+    if architecture.dense_layers and architecture.experts:
+        lines.append(
+            f"the {architecture.dense_layers} dense layers run on the FFN workers; their time is "
+            "averaged over all layers"
+        )
+    if architecture.indexer is not None:
+        lines.append(
+            f"every request reads {architecture.indexer.selected_tokens} selected tokens per "
+            "layer, also the shorter ones"
+        )
+    error = projection_error(placement)
+    if error:
+        lines.append(
+            f"projections are drawn as a line over 1 to 512 requests, off by up to "
+            f"{error * 1e6:.1f} us per layer; give batch_size for the exact value"
+        )
+    lines.append("transfers are limited by the links of the FFN side, true when A >= F")
+    return tuple(lines)

@@ -1,0 +1,182 @@
+"""How much memory do weights and KV cache take on each device of a worker?"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from afdplan.calibration.architecture import ModelArchitecture
+from afdplan.calibration.precision import FORMATS, Precision
+from afdplan.model.checks import check_count, check_number
+
+__all__ = [
+    "CacheKind",
+    "WorkerMemory",
+    "attention_weight_bytes",
+    "cache_kinds",
+    "ffn_weight_bytes",
+]
+
+INDEX_KEY_SCALE_BYTES = 4.0
+EMBEDDING_BYTES = 2.0
+
+
+class CacheKind(NamedTuple):
+    """What one token of a request occupies, as long as it is in the window.
+
+    Attributes
+    ----------
+    bytes_per_token
+        On one device, all layers of the kind together [bytes].
+    window
+        Most tokens of one request that are kept; None keeps all.
+    """
+
+    bytes_per_token: float
+    window: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerMemory:
+    """The memory of one device of an attention worker and of one of an FFN worker.
+
+    Attributes
+    ----------
+    attention_devices, ffn_devices
+        Devices of one worker of each side.
+    attention_memory_bytes, ffn_memory_bytes
+        Memory of one device [bytes].
+    attention_weight_bytes, ffn_weight_bytes
+        Weights on one device [bytes].
+    reserve_bytes
+        Kept free on one attention device for activations, graphs and fragments [bytes].
+    cache
+        Kinds of KV cache on one attention device.
+
+    Examples
+    --------
+    >>> memory = WorkerMemory(attention_devices=1, ffn_devices=8, attention_memory_bytes=141e9,
+    ...     ffn_memory_bytes=141e9, attention_weight_bytes=13e9, ffn_weight_bytes=82e9,
+    ...     reserve_bytes=14e9, cache=(CacheKind(70_272.0, None),))
+    >>> memory.cache_capacity_bytes, round(memory.cache_capacity_tokens)
+    (114000000000.0, 1622268)
+    """
+
+    attention_devices: int
+    ffn_devices: int
+    attention_memory_bytes: float
+    ffn_memory_bytes: float
+    attention_weight_bytes: float
+    ffn_weight_bytes: float
+    reserve_bytes: float
+    cache: tuple[CacheKind, ...]
+
+    def __post_init__(self) -> None:
+        check_count("attention_devices", self.attention_devices)
+        check_count("ffn_devices", self.ffn_devices)
+        for name in ("attention_memory_bytes", "ffn_memory_bytes"):
+            check_number(name, getattr(self, name), strict=True)
+        for name in ("attention_weight_bytes", "ffn_weight_bytes", "reserve_bytes"):
+            check_number(name, getattr(self, name))
+
+    @property
+    def cache_capacity_bytes(self) -> float:
+        """Memory left for KV cache on one attention device; 0 if the weights do not fit."""
+        free = self.attention_memory_bytes - self.attention_weight_bytes - self.reserve_bytes
+        return max(0.0, free)
+
+    @property
+    def cache_bytes_per_token(self) -> float:
+        """KV bytes on one attention device of one more token of a long request."""
+        return sum(kind.bytes_per_token for kind in self.cache if kind.window is None)
+
+    @property
+    def cache_capacity_tokens(self) -> float:
+        """Tokens of long requests that one attention worker holds; infinite if all is windowed."""
+        per_token = self.cache_bytes_per_token
+        return self.cache_capacity_bytes / per_token if per_token else math.inf
+
+    def request_cache_bytes(self, tokens: float) -> float:
+        """Return the KV bytes on one attention device of a request that holds `tokens`."""
+        return sum(
+            kind.bytes_per_token * (tokens if kind.window is None else min(tokens, kind.window))
+            for kind in self.cache
+        )
+
+    @property
+    def ffn_fits(self) -> bool:
+        """Whether the FFN weights leave a tenth of the device memory free."""
+        return self.ffn_weight_bytes <= 0.9 * self.ffn_memory_bytes
+
+
+def attention_weight_bytes(
+    architecture: ModelArchitecture, precision: Precision, devices: int, draft_layers: int = 0
+) -> float:
+    """Return the weights on one device of an attention worker: projections and embeddings.
+
+    Parameters
+    ----------
+    architecture, precision
+        Sizes and formats; embeddings are kept in bf16.
+    devices
+        Tensor-parallel devices of the worker.
+    draft_layers
+        Multi-token prediction layers in use.
+    """
+    shard = architecture.attention.sharded(devices).parameters(architecture.hidden_size)
+    whole = architecture.attention.parameters(architecture.hidden_size)
+    indexer = architecture.attention_parameters - whole
+    layers = architecture.layers + draft_layers
+    weights = layers * (shard + indexer) * FORMATS[precision.attention_weights].bytes_per_value
+    return weights + architecture.embedding_parameters * EMBEDDING_BYTES / devices
+
+
+def ffn_weight_bytes(
+    architecture: ModelArchitecture,
+    precision: Precision,
+    devices: int,
+    workers: int = 1,
+    draft_layers: int = 0,
+) -> float:
+    """Return the weights on one device of an FFN worker.
+
+    Routed experts are spread over ``devices * workers``; shared experts, routers and dense layers
+    are replicated on every device.
+
+    Parameters
+    ----------
+    architecture, precision
+        Sizes and formats.
+    devices
+        Devices of one FFN worker.
+    workers
+        FFN workers that share the routed experts.
+    draft_layers
+        Multi-token prediction layers in use.
+    """
+    experts = math.ceil(architecture.experts / (devices * workers))
+    per_layer = experts * architecture.expert_parameters + architecture.shared_parameters
+    expert_layers = architecture.expert_layers + (draft_layers if architecture.experts else 0)
+    dense_layers = architecture.dense_layers + (0 if architecture.experts else draft_layers)
+    parameters = expert_layers * per_layer + dense_layers * architecture.dense_parameters
+    return parameters * FORMATS[precision.feed_forward_weights].bytes_per_value
+
+
+def cache_kinds(
+    architecture: ModelArchitecture, precision: Precision, devices: int, draft_layers: int = 0
+) -> tuple[CacheKind, ...]:
+    """Return what one cached token takes on one device of an attention worker.
+
+    Grouped-query heads are split over the devices, latents and index keys are replicated.
+    """
+    values = architecture.attention.sharded(devices).cached_values
+    per_layer = values * FORMATS[precision.cache].bytes_per_value
+    if architecture.indexer is not None:
+        per_layer += architecture.indexer.head_size + INDEX_KEY_SCALE_BYTES
+    kinds = dict.fromkeys((window for _, window in architecture.attention_windows), 0)
+    for layers, window in architecture.attention_windows:
+        kinds[window] += layers
+    if draft_layers:
+        kinds[None] = kinds.get(None, 0) + draft_layers
+    return tuple(CacheKind(layers * per_layer, window) for window, layers in kinds.items())

@@ -1,0 +1,264 @@
+"""On which devices, in which formats and over which link do attention and FFN run?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from afdplan.calibration.architecture import ModelArchitecture
+from afdplan.calibration.efficiency import Efficiencies
+from afdplan.calibration.hardware import Hardware, Link
+from afdplan.calibration.memory import (
+    WorkerMemory,
+    attention_weight_bytes,
+    cache_kinds,
+    ffn_weight_bytes,
+)
+from afdplan.calibration.precision import Precision
+from afdplan.errors import InvalidInputError, UnsupportedError
+from afdplan.model.checks import check_choice, check_count, check_number
+
+__all__ = ["LinkKind", "Placement", "place"]
+
+LinkKind = Literal["scale-up", "scale-out"]
+
+# vLLM keeps a tenth of the memory free by default (gpu_memory_utilization = 0.9).
+RESERVED_MEMORY = 0.1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placement:
+    """Everything that a derived latency model depends on, every default resolved.
+
+    Attributes
+    ----------
+    architecture, attention_hardware, ffn_hardware, precision, efficiencies
+        Model, devices, formats, shares of the peaks.
+    attention_devices
+        Tensor-parallel devices of one attention worker.
+    ffn_devices
+        Devices of one FFN worker.
+    ffn_workers
+        FFN workers F that share the routed experts.
+    link
+        Which link joins the two sides.
+    speculative_tokens
+        Draft tokens per step, from multi-token prediction layers.
+    acceptance
+        Chance that a draft token is accepted, given that those before it were.
+    batch_size
+        Requests of one worker and microbatch at which the projections are exact; None spreads
+        the error over 1 to 512.
+    assumptions
+        What was assumed to resolve the defaults.
+    """
+
+    architecture: ModelArchitecture
+    attention_hardware: Hardware
+    ffn_hardware: Hardware
+    precision: Precision
+    efficiencies: Efficiencies
+    attention_devices: int
+    ffn_devices: int
+    ffn_workers: int
+    link: LinkKind
+    speculative_tokens: int
+    acceptance: float
+    batch_size: int | None
+    assumptions: tuple[str, ...] = field(default=())
+
+    @property
+    def tokens_per_request(self) -> int:
+        """Tokens that each request sends through the model per step."""
+        return 1 + self.speculative_tokens
+
+    @property
+    def tokens_per_step(self) -> float:
+        """Mean tokens that a request gains per step: accepted drafts and one more."""
+        return float(sum(self.acceptance**i for i in range(self.tokens_per_request)))
+
+    @property
+    def expert_devices(self) -> int:
+        """Devices over which the routed experts are spread."""
+        return self.ffn_devices * self.ffn_workers
+
+    def joint_link(self) -> Link:
+        """Return the slower of both sides' links."""
+        name = "scale_up" if self.link == "scale-up" else "scale_out"
+        links = [getattr(side, name) for side in (self.attention_hardware, self.ffn_hardware)]
+        return Link(
+            bandwidth=min(link.bandwidth for link in links),
+            latency=max(link.latency for link in links),
+        )
+
+    def memory(self) -> WorkerMemory:
+        """Return the memory of the devices of both sides."""
+        drafts = 1 if self.speculative_tokens else 0
+        return WorkerMemory(
+            attention_devices=self.attention_devices,
+            ffn_devices=self.ffn_devices,
+            attention_memory_bytes=self.attention_hardware.memory_size,
+            ffn_memory_bytes=self.ffn_hardware.memory_size,
+            attention_weight_bytes=attention_weight_bytes(
+                self.architecture, self.precision, self.attention_devices, drafts
+            ),
+            ffn_weight_bytes=ffn_weight_bytes(
+                self.architecture, self.precision, self.ffn_devices, self.ffn_workers, drafts
+            ),
+            reserve_bytes=RESERVED_MEMORY * self.attention_hardware.memory_size,
+            cache=cache_kinds(self.architecture, self.precision, self.attention_devices, drafts),
+        )
+
+
+def place(
+    architecture: ModelArchitecture,
+    attention_hardware: Hardware,
+    *,
+    ffn_hardware: Hardware | None = None,
+    precision: str | Precision | None = None,
+    cache_precision: str | None = None,
+    attention_devices: int = 1,
+    ffn_devices: int | None = None,
+    ffn_workers: int = 1,
+    link: LinkKind | None = None,
+    speculative_tokens: int = 0,
+    acceptance: float = 0.85,
+    batch_size: int | None = None,
+    efficiencies: Efficiencies | None = None,
+) -> Placement:
+    """Return a placement with every default resolved and stated as an assumption.
+
+    Parameters
+    ----------
+    architecture
+        The model.
+    attention_hardware, ffn_hardware
+        Devices of both sides; the FFN side has the same unless given.
+    precision
+        A name of `PRECISIONS` or a `Precision`; the checkpoint's own unless given.
+    cache_precision
+        Format of the KV cache; bf16 unless given.
+    attention_devices
+        Tensor-parallel devices of one attention worker.
+    ffn_devices
+        Devices of one FFN worker; unless given, the least power of two on which the weights
+        leave a tenth of the memory free.
+    ffn_workers
+        FFN workers F that share the routed experts.
+    link
+        ``scale-up`` or ``scale-out``; unless given, scale-up on rack-scale machines (domain
+        larger than a node) and scale-out elsewhere.
+    speculative_tokens
+        Draft tokens per step.
+    acceptance
+        Chance that a draft token is accepted, in [0, 1].
+    batch_size
+        Requests of one worker and microbatch, if known.
+    efficiencies
+        Shares of the peaks.
+
+    Raises
+    ------
+    InvalidInputError
+        If a value is out of its domain or the weights do not fit.
+    UnsupportedError
+        If draft tokens are asked of a model without multi-token prediction layers.
+    """
+    assumptions: list[str] = []
+    ffn = ffn_hardware or attention_hardware
+    formats = _formats(architecture, precision, cache_precision, assumptions)
+    check_count("attention_devices", attention_devices, 1, attention_hardware.scale_up_devices)
+    check_count("ffn_workers", ffn_workers, 1, 100_000)
+    if ffn_devices is not None:
+        check_count("ffn_devices", ffn_devices, 1, 100_000)
+    check_count("speculative_tokens", speculative_tokens, 0, 16)
+    if check_number("acceptance", acceptance) > 1:
+        raise InvalidInputError(f"acceptance must be a chance <= 1, got {acceptance:g}")
+    if batch_size is not None:
+        check_count("batch_size", batch_size, 1, 1_000_000)
+    if speculative_tokens:
+        if not architecture.prediction_layers:
+            raise UnsupportedError(
+                f"{architecture.name} has no multi-token prediction layer: "
+                "give speculative_tokens = 0"
+            )
+        assumptions.append(
+            f"{speculative_tokens} draft tokens per step, each accepted with chance {acceptance:g}"
+        )
+    if link is None:
+        rack = min(
+            side.scale_up_devices / side.devices_per_node for side in (attention_hardware, ffn)
+        )
+        link = "scale-up" if rack > 1 and ffn.name == attention_hardware.name else "scale-out"
+        assumptions.append(f"attention and FFN are joined by the {link} link")
+    check_choice("link", link, ("scale-up", "scale-out"))
+    placement = Placement(
+        architecture=architecture,
+        attention_hardware=attention_hardware,
+        ffn_hardware=ffn,
+        precision=formats,
+        efficiencies=efficiencies or Efficiencies(),
+        attention_devices=attention_devices,
+        ffn_devices=ffn_devices or 1,
+        ffn_workers=ffn_workers,
+        link=link,
+        speculative_tokens=speculative_tokens,
+        acceptance=float(acceptance),
+        batch_size=batch_size,
+    )
+    if ffn_devices is None:
+        placement = _enough_devices(placement)
+        assumptions.append(
+            f"an FFN worker has {placement.ffn_devices} devices, the least power of two that "
+            "holds its weights"
+        )
+    memory = placement.memory()
+    if memory.cache_capacity_bytes <= 0:
+        raise InvalidInputError(
+            f"attention_devices = {attention_devices} leaves no memory for the KV cache: weights "
+            f"take {memory.attention_weight_bytes / 1e9:.1f} GB of "
+            f"{memory.attention_memory_bytes / 1e9:.1f} GB per device; give more devices"
+        )
+    if memory.ffn_weight_bytes > memory.ffn_memory_bytes:
+        raise InvalidInputError(
+            f"ffn_devices = {placement.ffn_devices} is too few: weights take "
+            f"{memory.ffn_weight_bytes / 1e9:.1f} GB of {memory.ffn_memory_bytes / 1e9:.1f} GB "
+            "per device; give more devices"
+        )
+    return replace(placement, assumptions=tuple(assumptions))
+
+
+def _formats(
+    architecture: ModelArchitecture,
+    precision: str | Precision | None,
+    cache: str | None,
+    assumptions: list[str],
+) -> Precision:
+    if isinstance(precision, Precision):
+        return precision if cache is None else replace(precision, cache=cache)
+    name = precision
+    if name is None:
+        name = architecture.precision
+        if name is None:
+            raise InvalidInputError(
+                f"precision must be given: the quantisation of {architecture.name} is not one of "
+                "fp8, mxfp4, nvfp4, int4"
+            )
+        assumptions.append(f"weights are in {name}, as in the checkpoint")
+    if cache is None:
+        assumptions.append("the KV cache is in bf16")
+    return Precision.named(name, cache)
+
+
+def _enough_devices(placement: Placement) -> Placement:
+    devices = 1
+    while True:
+        candidate = replace(placement, ffn_devices=devices)
+        if candidate.memory().ffn_fits:
+            return candidate
+        if devices * placement.ffn_workers >= max(1, placement.architecture.experts):
+            raise InvalidInputError(
+                f"{placement.architecture.name} does not fit on {devices} devices of "
+                f"{placement.ffn_hardware.name}; give another precision or hardware"
+            )
+        devices *= 2
