@@ -58,7 +58,11 @@ class Engine(Protocol):
 
 
 class SerialEngine:
-    """Computes chunks in this process, one after the other: the readable twin of the others."""
+    """Computes chunks in this process, one after the other: the readable twin of the others.
+
+    Workers have one thread each. Where this process has more, sums over large arrays may be split
+    and differ in the last digit (1e-15): rows are then equal but for rounding.
+    """
 
     name = "serial"
     workers = 1

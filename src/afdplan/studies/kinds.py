@@ -67,6 +67,8 @@ class ComputeKind:
         Columns that `compute` fills.
     measure
         The answer that is best when largest.
+    shown
+        Answers that summaries show.
     compute
         Case to answers by column name; raises an `AfdplanError` if the inputs are wrong.
     check
@@ -77,6 +79,7 @@ class ComputeKind:
     parameters: tuple[Parameter, ...]
     answers: tuple[Column, ...]
     measure: str
+    shown: tuple[str, ...]
     compute: Callable[[CaseInputs], dict[str, Any]]
     check: Callable[[frozenset[str]], None]
 

@@ -119,6 +119,7 @@ KIND = ComputeKind(
     parameters=PARAMETERS,
     answers=ANSWERS,
     measure="objective",
+    shown=("optimal_attention_workers", "near_equal_low", "near_equal_high", "bottleneck"),
     compute=ratio_columns,
     check=check_batch,
 )
