@@ -1,17 +1,12 @@
-<<<<<<< HEAD
 """Where are the real traces and published measurements, if they are there at all?"""
 
 from __future__ import annotations
-=======
-"""Where are the data shared between checkouts? Tests that need them skip without them."""
->>>>>>> workload
 
 import os
 from pathlib import Path
 
 import pytest
 
-<<<<<<< HEAD
 __all__ = ["shared"]
 
 _ROOT = Path(os.environ.get("AFDPLAN_SHARED", Path(__file__).parents[2] / "shared"))
@@ -23,14 +18,3 @@ def shared(name: str) -> Path:
     if not path.exists():
         pytest.skip(f"no shared data here: {name}")
     return path
-=======
-ROOT = Path(os.environ.get("AFDPLAN_SHARED", Path(__file__).parents[2] / "shared"))
-
-
-def shared(path: str) -> Path:
-    """Return the path of a shared file, or skip the test if it is absent."""
-    found = ROOT / path
-    if not found.exists():
-        pytest.skip(f"shared data absent: {path}")
-    return found
->>>>>>> workload

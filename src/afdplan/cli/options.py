@@ -140,6 +140,8 @@ def resolve_workload(
                 "columns": columns,
                 "requests": requests.requests,
                 "dropped_requests": requests.dropped_requests,
+                "time_unit_in_file": requests.time_unit_in_file,
+                "notes": requests.notes,
             },
         )
     if trace_format is not None or columns is not None:

@@ -14,6 +14,7 @@ from afdplan.cli.options import (
     resolve_workload,
     workload_options,
 )
+from afdplan.errors import InsufficientDataError
 
 __all__ = ["command"]
 
@@ -96,11 +97,15 @@ def command(
 
     model = load_latency(latency)
     workload = resolve_workload(trace, trace_format, columns, prompt, decode)
+    warnings: list[str] = []
     token_load = None
     if workload.trace is not None:
         from afdplan.workload.interval import token_load_estimate
 
-        token_load = token_load_estimate(workload.trace)
+        try:
+            token_load = token_load_estimate(workload.trace)
+        except InsufficientDataError as error:
+            warnings.append(f"the token load has no interval: {error}")
 
     from afdplan.theory.recommend import recommend_ratio
 
@@ -118,6 +123,7 @@ def command(
         horizon=horizon,
         token_load=token_load,
     )
+    warnings += answer.warnings
     if plot is not None:
         from afdplan.files.atomic import write_atomic
         from afdplan.plotting.picture import picture_bytes
@@ -148,7 +154,7 @@ def command(
                 document(
                     time_unit=model.time_unit,
                     inputs=inputs,
-                    warnings=answer.warnings,
+                    warnings=warnings,
                     answer=ratio_answer(answer),
                 )
             )
@@ -158,4 +164,4 @@ def command(
 
     from afdplan.report.ratio import render_ratio
 
-    Console(highlight=False).print(render_ratio(answer, model.time_unit))
+    Console(highlight=False).print(render_ratio(answer, model.time_unit, warnings))

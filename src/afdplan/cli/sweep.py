@@ -86,9 +86,7 @@ def command(
         _run(loaded, study, str(output), resume, _engine_of(engine, workers, address), as_json)
 
 
-def _engine_of(
-    name: str, workers: int | None, address: str | None
-) -> Callable[[Study], Engine]:
+def _engine_of(name: str, workers: int | None, address: str | None) -> Callable[[Study], Engine]:
     def start(study: Study) -> Engine:
         if name == "ray":
             from afdplan.studies.ray_engine import RayEngine
@@ -234,7 +232,13 @@ def _forecast(study: Study, cases: int, workers: int) -> Forecast:
 def _progress(tally: Tally) -> Iterator[Callable[[Tally], None]]:
     """Show a bar with rate, remaining time and failures on standard error."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
 
     console = Console(stderr=True, highlight=False)
     if not console.is_terminal:

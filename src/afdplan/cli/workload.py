@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
 from afdplan.cli.options import json_option, resolve_workload, workload_options
 
+if TYPE_CHECKING:
+    from afdplan.lengths.law import LengthLaw
+    from afdplan.workload.description import LawReport, WorkloadReport
+
 __all__ = ["command"]
+
+NARROWEST = 80
+"""Columns that the text is never squeezed below."""
 
 
 @click.command("workload")
@@ -50,15 +57,13 @@ def command(
 
     from afdplan.workload.description import describe_law, describe_workload
 
-    report: Any
-    warnings: tuple[str, ...] = ()
     inputs = dict(workload.inputs)
+    report: LawReport | WorkloadReport
     if workload.trace is not None:
         report = describe_workload(workload.trace, confidence)
-        warnings = report.warnings
         inputs["confidence"] = confidence
     else:
-        report = describe_law(workload.law)  # type: ignore[arg-type]
+        report = describe_law(workload.law)
     if plot is not None:
         _draw(plot, report, workload.law)
         inputs["plot"] = plot
@@ -68,7 +73,7 @@ def command(
 
         answer = workload_answer(report)
         click.echo(
-            to_json(document(time_unit="s", inputs=inputs, warnings=warnings, answer=answer))
+            to_json(document(time_unit="s", inputs=inputs, warnings=report.warnings, answer=answer))
         )
         return
 
@@ -76,12 +81,14 @@ def command(
 
     from afdplan.report.workload import render_workload
 
-    console = Console(file=sys.stdout, highlight=False)
+    console = Console(file=sys.stdout, highlight=False, markup=False, emoji=False)
+    # Tables cut off in a narrow window would hide digits: let the window wrap the lines instead.
+    console.width = max(console.width, NARROWEST)
     can_draw = console.encoding.lower().startswith("utf")
     console.print(render_workload(report, can_draw))
 
 
-def _draw(path: str, report: Any, law: Any) -> None:
+def _draw(path: str, report: LawReport | WorkloadReport, law: LengthLaw) -> None:
     from afdplan.files.atomic import write_atomic
     from afdplan.plotting.picture import check_picture_name, picture_bytes
     from afdplan.plotting.workload import draw_workload

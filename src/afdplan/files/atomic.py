@@ -42,6 +42,8 @@ def write_atomic(path: str | Path, content: bytes) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
+        if target.exists():
+            temporary.chmod(target.stat().st_mode & 0o777)
         temporary.replace(target)
     except (OSError, ValueError) as error:
         if isinstance(error, InvalidInputError):

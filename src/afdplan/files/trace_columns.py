@@ -1,145 +1,222 @@
-"""Are the values of a trace's columns lengths, failures, sessions - and which row is not?"""
+"""Which column of a file means what, by a known format's names or by the user's?"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-import numpy as np
-import numpy.typing as npt
+import difflib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from afdplan.errors import TraceError
-from afdplan.files.trace_table import Table, shown
-from afdplan.model.trace import MAXIMUM_TOKENS
+from afdplan.files.trace_formats import DECODES, FORMATS, PROMPTS, UNITS
 
-if TYPE_CHECKING:
-    import polars as pl
-
-__all__ = ["check_lengths", "failed_rows", "session_numbers", "token_counts"]
-
-FloatArray = npt.NDArray[np.float64]
-BoolArray = npt.NDArray[np.bool_]
-IntArray = npt.NDArray[np.int64]
-
-FINE = ("", "none", "null", "false", "0", "[]", "{}", "ok", "success", "succeeded", "successful",
-        "completed", "finished", "done", "unset", "status_code_ok", "status_code_unset", "1",
-        "200")  # fmt: skip
+__all__ = ["Columns", "find_columns", "parse_columns"]
 
 
-def token_counts(table: Table, column: str, values: pl.Series) -> tuple[FloatArray, BoolArray]:
-    """Return the numbers of a column, and where it is empty.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Columns:
+    """Which column of a file means what; "" where there is none.
+
+    Attributes
+    ----------
+    format
+        Name of the format.
+    prompt, decode, arrival, session, parent
+        Column names as the file spells them.
+    failed, added_to_prompt, cached
+        Several such names.
+    unit
+        Unit of arrivals; empty if it must be found out.
+    is_unit_given
+        Whether the user named the unit.
+    """
+
+    format: str
+    prompt: str
+    decode: str
+    arrival: str = ""
+    session: str = ""
+    parent: str = ""
+    failed: tuple[str, ...] = ()
+    added_to_prompt: tuple[str, ...] = ()
+    cached: tuple[str, ...] = ()
+    unit: str = ""
+    is_unit_given: bool = False
+
+    @property
+    def needed(self) -> tuple[str, ...]:
+        """Names of all columns whose values matter."""
+        single = (self.prompt, self.decode, self.arrival, self.session, self.parent)
+        return tuple(dict.fromkeys(n for n in (*single, *self.failed, *self.added_to_prompt) if n))
+
+
+def parse_columns(columns: str | Mapping[str, str] | None) -> dict[str, str]:
+    """Return the meaning -> column name of ``prompt=ctx,decode=out,arrival=ts,unit=ms``.
 
     Raises
     ------
     TraceError
-        If a value is text.
+        If a part is no ``name=column``, a name is unknown or twice there, or no unit is meant.
+
+    Examples
+    --------
+    >>> parse_columns("prompt=ctx, decode=out, unit=ms")
+    {'prompt': 'ctx', 'decode': 'out', 'unit': 'ms'}
     """
-    import polars as pl
-
-    empty = values.is_null()
-    if values.dtype == pl.String:
-        numbers = values.cast(pl.Float64, strict=False)
-        if numbers.null_count() > empty.sum():
-            stripped = values.str.strip_chars()
-            empty = empty | (stripped == "")
-            numbers = stripped.cast(pl.Float64, strict=False)
-    elif values.dtype.is_numeric() or values.dtype == pl.Null:
-        numbers = values.cast(pl.Float64)
+    known = ("prompt", "decode", "arrival", "session", "unit")
+    if columns is None:
+        return {}
+    if isinstance(columns, str):
+        pairs = [part.partition("=") for part in columns.split(",") if part.strip()]
+        if not pairs or not all(mark for _, mark, _ in pairs):
+            raise TraceError(
+                "columns must look like prompt=NAME,decode=NAME[,arrival=NAME][,session=NAME]"
+                f"[,unit={'|'.join(UNITS)}], got {columns!r}"
+            )
+        items = [(key.strip(), value.strip()) for key, _, value in pairs]
     else:
-        raise TraceError(
-            f"{table.name}, column {shown(column)}: a length must be a whole number of tokens, "
-            f"the column holds {values.dtype}; name another with --columns"
-        )
-    text = numbers.is_null() & ~empty
-    if text.any():
-        row = int(text.arg_max() or 0)
-        raise TraceError(
-            f"{table.place(row, column)}: a length must be a whole number of tokens, "
-            f"got {shown(values[row])}; mend or delete the row, or name another column with "
-            "--columns"
-        )
-    return numbers.fill_null(0.0).to_numpy(), empty.fill_null(value=True).to_numpy()
+        items = [(str(key), str(value)) for key, value in columns.items()]
+    meant: dict[str, str] = {}
+    for key, value in items:
+        if key not in known:
+            raise TraceError(f"columns must use the names {', '.join(known)}, got {key!r}")
+        if key in meant or not value:
+            raise TraceError(f"columns must give {key} exactly one name, got {columns!r}")
+        meant[key] = value
+    if meant.get("unit", "s") not in UNITS:
+        raise TraceError(f"columns unit must be one of {', '.join(UNITS)}, got {meant['unit']!r}")
+    return meant
 
 
-def check_lengths(
-    table: Table, column: str, numbers: FloatArray, rows: IntArray, empty: BoolArray
-) -> IntArray:
-    """Return `numbers` as integers, or raise naming the first row that is no length.
+def find_columns(
+    name: str, columns: Sequence[str], forced: str | None, given: Mapping[str, str]
+) -> Columns:
+    """Return which of `columns` mean what, by the formats' names or the user's.
 
     Parameters
     ----------
-    table, column
-        For the message.
-    numbers, empty
-        Values and where there are none, shape (n,).
-    rows
-        0-based row in the file of each, shape (n,).
+    name
+        The file, for messages.
+    columns
+        Column names as the file spells them, nested ones dotted.
+    forced
+        Name of a format, or None to find it.
+    given
+        What the user said, from `parse_columns`.
+
+    Raises
+    ------
+    TraceError
+        If no format fits, a named column is not there, or a needed one is there twice.
     """
-    good = (numbers >= 0) & (numbers <= MAXIMUM_TOKENS) & (numbers == np.floor(numbers)) & ~empty
-    if good.all():
-        return numbers.astype(np.int64)
-    at = int(np.argmin(good))
-    value = "nothing" if empty[at] else f"{numbers[at]:.15g}"
-    if numbers[at] > MAXIMUM_TOKENS:
-        mend = "check whether these are tokens"
-    elif np.isfinite(numbers[at]) and numbers[at] != np.floor(numbers[at]):
-        mend = "check whether the column is the right one"
+    names = [known.name for known in FORMATS]
+    if forced is not None and forced not in names:
+        near = difflib.get_close_matches(forced.lower(), names, 3, 0.4)
+        hint = f"; nearest: {', '.join(near)}" if near else ""
+        raise TraceError(f"format must be one of {', '.join(names)}, got {forced!r}{hint}")
+    index: dict[str, list[str]] = {}
+    for column in columns:
+        index.setdefault(_normal(column), []).append(column)
+    own = {key: _named(name, columns, key, value) for key, value in given.items() if key != "unit"}
+    for known in FORMATS:
+        if forced is not None and known.name != forced:
+            continue
+        prompt = own.get("prompt") or _pick(known.prompt, index)
+        decode = own.get("decode") or _pick(known.decode, index)
+        # The user's own names leave nothing to recognise a format by.
+        is_custom = "prompt" in own or "decode" in own
+        if is_custom and forced is None and known.name != "generic":
+            continue
+        if not prompt or not decode or not all(_pick((need,), index) for need in known.needs):
+            continue
+        found = Columns(
+            format="columns" if is_custom and forced is None else known.name,
+            prompt=prompt,
+            decode=decode,
+            arrival=own.get("arrival") or _pick(known.arrival, index),
+            session=own.get("session") or _pick(known.session, index),
+            parent="" if "session" in own else _pick(known.parent, index),
+            failed=tuple(c for c in (_pick((f,), index) for f in known.failed) if c),
+            added_to_prompt=tuple(
+                c for c in (_pick((a,), index) for a in known.added_to_prompt) if c
+            ),
+            cached=tuple(c for c in (_pick((a,), index) for a in known.cached) if c),
+            unit=given.get("unit") or ("" if "arrival" in own else known.unit),
+            is_unit_given="unit" in given,
+        )
+        for column in found.needed:
+            if columns.count(column) > 1:
+                raise TraceError(
+                    f"{name}: column {column!r} is there {columns.count(column)} times; "
+                    "rename or delete one"
+                )
+        return found
+    raise TraceError(_nothing_fits(name, columns, forced))
+
+
+def _normal(column: str) -> str:
+    """Return the name in lower case with letters, digits and the dots of nesting only."""
+    return re.sub(r"[^\w.]|_", "", column.lower()).strip(".")
+
+
+def _pick(wanted: Sequence[str], index: Mapping[str, list[str]]) -> str:
+    """Return the column with the first name of `wanted`, at the top or else nested least."""
+    for name in wanted:
+        if name in index:
+            return index[name][0]
+        # Short words such as "time" mean anything deep inside a record.
+        nested = [key for key in index if len(name) >= 5 and key.endswith("." + name)]
+        if nested:
+            return index[min(nested, key=lambda key: (key.count("."), key))][0]
+    return ""
+
+
+def _named(name: str, columns: Sequence[str], key: str, wanted: str) -> str:
+    """Return the column that the user calls `wanted`."""
+    if wanted in columns:
+        return wanted
+    alike = [column for column in columns if _normal(column) == _normal(wanted)]
+    if len(alike) == 1:
+        return alike[0]
+    near = difflib.get_close_matches(wanted, columns, 1, 0.5)
+    hint = f"did you mean {key}={near[0]}? " if near and near[0].isprintable() else ""
+    raise TraceError(f"{name}: has no column {wanted!r}; {hint}it has {_listed(columns)}")
+
+
+def _listed(columns: Sequence[str]) -> str:
+    shown = [repr(column) if len(column) <= 40 else repr(column[:37] + "...") for column in columns]
+    more = f" and {len(shown) - 12} more" if len(shown) > 12 else ""
+    return ", ".join(shown[:12]) + more
+
+
+def _nothing_fits(name: str, columns: Sequence[str], forced: str | None) -> str:
+    """Return the message for columns that mean nothing, with the nearest names."""
+    index: dict[str, list[str]] = {}
+    for column in columns:
+        index.setdefault(_normal(column), []).append(column)
+    if forced is not None:
+        known = next(known for known in FORMATS if known.name == forced)
+        wanted = " and ".join([known.prompt[0], known.decode[0], *known.needs])
+        why = f"format {forced} needs columns {wanted} (case and punctuation do not matter)"
     else:
-        mend = "mend or delete the row"
-    raise TraceError(
-        f"{table.place(int(rows[at]), column)}: a length must be a whole number of tokens from 0 "
-        f"to {MAXIMUM_TOKENS}, got {value}; {mend}"
+        lost = [
+            role
+            for role, aliases in (("prompt", PROMPTS), ("decode", DECODES))
+            if not _pick(aliases, index)
+        ]
+        why = f"no column is known to hold {' or '.join(lost)} lengths"
+    parts = []
+    for role, aliases in (("prompt", PROMPTS), ("decode", DECODES)):
+        column = _pick(aliases, index)
+        if not column:
+            near = difflib.get_close_matches(
+                aliases[0], [key for key in index if len(key) > 2], 1, 0.6
+            ) or [k for k in index for a in difflib.get_close_matches(k, aliases, 1, 0.75) if a]
+            column = index[near[0]][0] if near else "NAME"
+        if not column.isprintable() or len(column) > 40:
+            column = "NAME"
+        parts.append(f"{role}={column}")
+    return (
+        f"{name}: {why}; the columns are {_listed(columns)}; "
+        f"say which with --columns {','.join(parts)}"
     )
-
-
-def failed_rows(name: str, values: pl.Series) -> BoolArray:
-    """Return where the column `name` says that the request failed."""
-    import polars as pl
-
-    means_success = name.lower().rpartition(".")[2] in {"success", "is_success", "ok"}
-    if values.dtype == pl.Boolean:
-        flags = values.fill_null(value=means_success)
-        return (~flags if means_success else flags).to_numpy()
-    if values.dtype == pl.Null or values.dtype.is_nested():
-        return np.zeros(len(values), dtype=np.bool_)
-    text = values.cast(pl.String).fill_null("").str.strip_chars().str.to_lowercase()
-    if means_success:
-        return text.is_in(["false", "0", "no"]).to_numpy()
-    return (~text.is_in(FINE)).to_numpy()
-
-
-def session_numbers(values: pl.Series, parents: pl.Series | None) -> tuple[IntArray | None, str]:
-    """Return integers that tell sessions apart, and what was noticed.
-
-    A request without an id is a session of its own. With `parents` (the id of the request
-    before, in the same conversation) each request gets the id of the first of its chain.
-    None if no two requests share a session: then the ids say nothing.
-    """
-    import polars as pl
-
-    ids = values.cast(pl.String)
-    if parents is not None:
-        ids = _roots(ids, parents.cast(pl.String))
-    codes = ids.rank("dense").cast(pl.Int64)
-    numbers = codes.fill_null(0).to_numpy().copy()
-    lonely = ids.is_null().to_numpy()
-    numbers[lonely] = numbers.max() + 1 + np.arange(int(lonely.sum()))
-    _, first, inverse = np.unique(numbers, return_index=True, return_inverse=True)
-    if first.size == numbers.size and numbers.size > 1:
-        return None, "sessions are left out: no two requests share one"
-    order = np.empty(first.size, dtype=np.int64)
-    order[np.argsort(first)] = np.arange(first.size)
-    return order[inverse], ""
-
-
-def _roots(ids: pl.Series, parents: pl.Series) -> pl.Series:
-    """Return the id of the first request of each one's chain, by pointer doubling."""
-    known, where = np.unique(ids.fill_null("").to_numpy().astype(str), return_index=True)
-    above = parents.fill_null("-1").to_numpy().astype(str)[where]
-    at = np.minimum(np.searchsorted(known, above), known.size - 1)
-    parent = np.where(known[at] == above, at, np.arange(known.size))
-    for _ in range(int(known.size).bit_length() + 1):
-        parent = parent[parent]
-    import polars as pl
-
-    own = np.searchsorted(known, ids.fill_null("").to_numpy().astype(str))
-    return pl.Series(known[parent][own].astype(object), dtype=pl.String)

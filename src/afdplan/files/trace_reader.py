@@ -9,12 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from afdplan.errors import TraceError
-from afdplan.files.trace_columns import check_lengths, failed_rows, session_numbers, token_counts
-from afdplan.files.trace_formats import Columns, find_columns, parse_columns
+from afdplan.files.trace_columns import Columns, find_columns, parse_columns
 from afdplan.files.trace_json import json_table
 from afdplan.files.trace_source import TraceSource, open_source
 from afdplan.files.trace_table import Table, csv_table, parquet_table, shown
 from afdplan.files.trace_times import Arrivals, arrival_seconds
+from afdplan.files.trace_values import check_lengths, failed_rows, session_numbers, token_counts
 from afdplan.model.trace import Trace
 
 __all__ = ["read_trace"]
@@ -23,10 +23,10 @@ __all__ = ["read_trace"]
 def read_trace(
     path: str | Path,
     *,
-    format: str | None = None,  # noqa: A002 - the word of the command line
+    format: str | None = None,
     columns: str | Mapping[str, str] | None = None,
 ) -> Trace:
-    """Return the requests of a trace file in the order of their arrival.
+    r"""Return the requests of a trace file in the order of their arrival.
 
     Parameters
     ----------
@@ -58,7 +58,7 @@ def read_trace(
     --------
     >>> import pathlib, tempfile
     >>> file = pathlib.Path(tempfile.mkdtemp()) / "trace.csv"
-    >>> _ = file.write_text("time_ms,ctx,output_tokens\\n0,100,7\\n1500,20,0\\n2500,30,9\\n")
+    >>> _ = file.write_text("time_ms,ctx,output_tokens\n0,100,7\n1500,20,0\n2500,30,9\n")
     >>> trace = read_trace(file, columns="prompt=ctx")
     >>> trace.prompt_tokens, trace.arrival_times, trace.dropped_requests
     (array([100,  30]), array([0. , 2.5]), 1)
@@ -133,7 +133,7 @@ def _notes(columns: Columns) -> list[str]:
         notes.append("cached prompt tokens were added to the prompt lengths")
     if columns.cached:
         notes.append(
-            f"prompts include cached prefixes (column {shown(columns.cached[0])}): right for the "
-            "KV cache that attention reads, but prefill computed less"
+            f"prompts include cached prefixes (column {shown(columns.cached[0], 80)}): right for "
+            "the KV cache that attention reads, but prefill computed less"
         )
     return notes

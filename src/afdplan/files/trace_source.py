@@ -71,6 +71,8 @@ def open_source(path: str | Path) -> Iterator[TraceSource]:
         If there is no such file, it may not be read, is empty, cut short, or no text.
     """
     name = "standard input" if str(path) == "-" else str(path)
+    if not name.isprintable():
+        name = repr(name)
     with tempfile.TemporaryDirectory(prefix="afdplan-") as folder:
         try:
             plain = _plain_file(path, name, Path(folder))
@@ -86,7 +88,7 @@ def open_source(path: str | Path) -> Iterator[TraceSource]:
         except ValueError as error:  # a NUL byte in the path
             if isinstance(error, TraceError):
                 raise
-            raise TraceError(f"{name!r}: is no file name ({error})") from None
+            raise TraceError(f"{name}: is no file name ({error})") from None
         yield TraceSource(path=plain, name=name, kind=_kind(head, name), head=head)
 
 
@@ -118,11 +120,15 @@ def _uncompressed(file: Path, name: str, target: Path) -> Path:
     with file.open("rb") as handle:
         magic = handle.read(4)
     failures: tuple[type[Exception], ...]
+    opener: Any
     if magic[:2] == b"\x1f\x8b":
         method, opener = "gzip", gzip.open
         failures = (EOFError, zlib.error, gzip.BadGzipFile)
     elif magic == b"\x28\xb5\x2f\xfd":
-        from backports import zstd
+        if sys.version_info >= (3, 14):
+            from compression import zstd
+        else:
+            from backports import zstd
 
         method, opener = "zstd", zstd.open
         failures = (EOFError, zstd.ZstdError)
@@ -130,7 +136,6 @@ def _uncompressed(file: Path, name: str, target: Path) -> Path:
         return file
     size = file.stat().st_size
     written = 0
-    packed: Any
     try:
         with opener(file, "rb") as packed, target.open("wb") as out:
             while block := packed.read(1 << 20):

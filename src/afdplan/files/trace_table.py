@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from afdplan.errors import TraceError
 from afdplan.files.trace_source import TraceSource
 
@@ -129,22 +131,34 @@ def csv_table(source: TraceSource) -> Table:
 
     def read(names: Sequence[str]) -> list[pl.Series]:
         positions = [header.index(name) for name in names]
-        with one_line(source.name, "is no readable CSV; check its quotes"):
-            frame = pl.scan_csv(
-                source.path,
-                separator=delimiter,
-                skip_lines=skip,
-                infer_schema=False,
-                encoding="utf8-lossy",
-                null_values=NULLS,
-                glob=False,
-                with_column_names=lambda found: [f"c{at}" for at in range(len(found))],
-            ).select(pl.col(f"c{at}").alias(str(k)) for k, at in enumerate(positions))
-            columns = frame.collect(engine="streaming").get_columns()
-        suspicious = any(column.null_count() for column in columns)
-        if suspicious or not _counts_agree(source, skip, len(header), delimiter):
-            columns = _without_blank_rows(source, skip, header, delimiter, columns)
-        return columns
+        frame = pl.scan_csv(
+            source.path,
+            separator=delimiter,
+            skip_lines=skip,
+            infer_schema=False,
+            encoding="utf8-lossy",
+            null_values=NULLS,
+            glob=False,
+            with_column_names=lambda found: [f"c{at}" for at in range(len(found))],
+        ).select(pl.col(f"c{at}").alias(str(k)) for k, at in enumerate(positions))
+        try:
+            with one_line(source.name, "is no readable CSV; check its quotes"):
+                columns = frame.collect(engine="streaming").get_columns()
+        except TraceError:
+            _filled_rows(source, skip, header, delimiter)  # names the row, if it is a ragged one
+            raise
+        # A short row leaves a gap, a long one upsets the count of delimiters, and so does a
+        # delimiter in quotes: only such files are parsed a second time to be sure.
+        gaps = any(column.null_count() for column in columns)
+        is_even = _every_line_agrees if gaps else _counts_agree
+        if is_even(source, skip, len(header), delimiter):
+            return columns
+        filled = pl.Series(_filled_rows(source, skip, header, delimiter), dtype=pl.Boolean)
+        if filled.all():
+            return columns
+        if len(filled) != len(columns[0]):
+            raise TraceError(f"{source.name}: has blank lines within quotes; delete them")
+        return [column.filter(filled) for column in columns]
 
     def line(row: int) -> int | None:
         filled = (at for at, cells in _data_rows(source, skip, delimiter) if not _is_blank(cells))
@@ -192,21 +206,38 @@ def _is_number(text: str) -> bool:
 
 
 def _counts_agree(source: TraceSource, skip: int, width: int, delimiter: str) -> bool:
-    """Return whether delimiters and lines are in the header's proportion, without quotes."""
+    """Return whether delimiters and lines are in the header's proportion."""
     mark = delimiter.encode()
     marks = lines = 0
-    last = b""
+    for block in _blocks(source, skip):
+        marks += block.count(mark)
+        lines += block.count(b"\n") + (not block.endswith(b"\n"))
+    return marks == lines * (width - 1)
+
+
+def _every_line_agrees(source: TraceSource, skip: int, width: int, delimiter: str) -> bool:
+    """Return whether each line has the header's delimiters and no quotes."""
+    for block in _blocks(source, skip):
+        if b'"' in block:
+            return False
+        codes = np.frombuffer(block, dtype=np.uint8)
+        marks = np.flatnonzero(codes == ord(delimiter))
+        ends = np.flatnonzero(codes == ord("\n"))
+        if not block.endswith(b"\n"):
+            ends = np.append(ends, codes.size)
+        counts = np.diff(np.searchsorted(marks, ends), prepend=0)
+        if (counts != width - 1).any():
+            return False
+    return True
+
+
+def _blocks(source: TraceSource, skip: int) -> Iterator[bytes]:
+    """Yield the file below its first `skip` lines in blocks of whole lines."""
     with source.path.open("rb") as handle:
         for _ in range(skip):
             handle.readline()
         while block := handle.read(BLOCK):
-            if b'"' in block:
-                return False
-            marks += block.count(mark)
-            lines += block.count(b"\n")
-            last = block[-1:]
-    lines += last != b"\n"
-    return marks == lines * (width - 1)
+            yield block + handle.readline()
 
 
 def _data_rows(source: TraceSource, skip: int, delimiter: str) -> Iterator[tuple[int, list[str]]]:
@@ -226,30 +257,17 @@ def _data_rows(source: TraceSource, skip: int, delimiter: str) -> Iterator[tuple
             raise TraceError(f"{source.name}, line {skip + before + 1}: {error}") from None
 
 
-def _without_blank_rows(
-    source: TraceSource, skip: int, header: list[str], delimiter: str, columns: list[pl.Series]
-) -> list[pl.Series]:
-    """Return `columns` without blank lines; raise at the first ragged row."""
-    import polars as pl
-
+def _filled_rows(source: TraceSource, skip: int, header: list[str], delimiter: str) -> list[bool]:
+    """Return which rows are no blank lines; raise at the first with too few or many fields."""
     filled: list[bool] = []
-    row = 0
     for line, fields in _data_rows(source, skip, delimiter):
         filled.append(not _is_blank(fields))
-        if not filled[-1]:
-            continue
-        row += 1
-        if len(fields) != len(header):
+        if filled[-1] and len(fields) != len(header):
             raise TraceError(
-                f"{source.name}, row {row} (line {line}): every row must have the header's "
+                f"{source.name}, row {sum(filled)} (line {line}): every row must have the header's "
                 f"{len(header)} fields, got {len(fields)}; mend or delete the row"
             )
-    if all(filled) or not columns:
-        return columns
-    if len(filled) != len(columns[0]):
-        raise TraceError(f"{source.name}: blank lines and quotes do not fit; delete blank lines")
-    mask = pl.Series(filled)
-    return [column.filter(mask) for column in columns]
+    return filled
 
 
 def _is_blank(fields: list[str]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -9,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from afdplan.errors import TraceError
-from afdplan.files.trace_formats import Columns
+from afdplan.files.trace_columns import Columns
 from afdplan.files.trace_table import Table, shown
 
 if TYPE_CHECKING:
@@ -23,6 +24,20 @@ PER_SECOND = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}
 WORDS = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
 EPOCHS = {"s": (1e9, 1e10), "ms": (1e12, 1e13), "us": (1e15, 1e16), "ns": (1e18, 1e19)}
 """Where calendar times of 2001 to 2286 lie, by unit since 1970."""
+LONGEST_SPAN = 1e9
+"""Seconds (32 years) that no trace spans: larger numbers are in another unit."""
+UNIT_WORDS = {
+    "s": "s", "sec": "s", "secs": "s", "seconds": "s",
+    "ms": "ms", "msec": "ms", "millis": "ms", "milliseconds": "ms",
+    "us": "us", "usec": "us", "micros": "us", "microseconds": "us",
+    "ns": "ns", "nsec": "ns", "nano": "ns", "nanos": "ns", "nanoseconds": "ns",
+}  # fmt: skip
+NAMED_UNIT = re.compile(
+    rf"(?:[^a-z]|(?<=time)(?!s)|(?<=unix)|(?<=stamp)(?!s))({'|'.join(UNIT_WORDS)})[^a-z]*$"
+)
+"""A unit at the end of a column's name: ``time_ms``, ``Time (ms)``, ``startTimeUnixNano``."""
+ZONE_OFFSET = r"([+-]\d\d:?\d\d)$"
+ZONE = re.compile(r"\s*(Z|UTC|[+-]\d\d:?\d\d)$")
 MEND = "convert the column to one unit"
 
 
@@ -116,11 +131,16 @@ def _from_iso(
     """Return seconds of ``2023-11-16 18:17:03.9799600[+00:00|Z]``, any number of digits."""
     import polars as pl
 
+    found = ZONE.search(values[0])
+    suffix = found.group() if found else ""
+    seconds = _seconds(values.str.strip_suffix(suffix) if suffix else values)
+    if seconds is not None and (not suffix or values.str.ends_with(suffix).all()):
+        return seconds  # all in one zone, as nearly always: its offset does not matter
     rest = values.str.slice(19)
     stamps = values.str.slice(0, 19).str.replace("T", " ", literal=True)
     zulu = rest.str.ends_with("Z") | rest.str.ends_with("UTC")
     rest = rest.str.strip_suffix("Z").str.strip_suffix("UTC").str.strip_chars()
-    offset = rest.str.contains(r"[+-]\d\d:?\d\d$")
+    offset = rest.str.contains(ZONE_OFFSET)
     zoned = zulu | offset
     if zoned.any() and not zoned.all():
         odd = int((~zoned if zoned[0] else zoned).arg_max() or 0)
@@ -128,25 +148,37 @@ def _from_iso(
             f"{table.place(int(rows[odd]), columns.arrival)}: all arrivals must name a time zone "
             f"or none, got {shown(values[odd])} after {shown(values[0])}; {MEND}"
         )
-    seconds = stamps.str.to_datetime("%Y-%m-%d %H:%M:%S", time_unit="ms", strict=False)
-    whole = seconds.to_physical().cast(pl.Float64) / 1000
-    if offset.any():
-        zone = rest.str.extract(r"([+-]\d\d:?\d\d)$").str.replace(":", "").cast(pl.Int64)
-        zone = zone.fill_null(0)
-        minutes = zone.abs() // 100 * 60 + zone.abs() % 100
-        whole = whole - minutes * zone.sign() * 60
-        rest = rest.str.replace(r"[+-]\d\d:?\d\d$", "").str.strip_chars()
-    part = ("0" + rest.str.replace(",", ".", literal=True)).cast(pl.Float64, strict=False)
-    wrong = whole.is_null() | part.is_null() | (part >= 1)
-    if wrong.any():
-        odd = int(wrong.arg_max() or 0)
+    zone = rest.str.extract(ZONE_OFFSET).str.replace(":", "").cast(pl.Int64).fill_null(0)
+    minutes = zone.sign() * (zone.abs() // 100 * 60 + zone.abs() % 100)
+    local = stamps + rest.str.replace(ZONE_OFFSET, "").str.strip_chars()
+    seconds = _seconds(local, minutes)
+    if seconds is None:
+        odd = next(row for row in range(len(local)) if _seconds(local[row : row + 1]) is None)
         raise TraceError(
             f"{table.place(int(rows[odd]), columns.arrival)}: an arrival must be a number or "
             f"a time such as 2024-05-12 09:30:00.123, got {shown(values[odd])}; mend it, or name "
             "another column with --columns arrival=NAME"
         )
-    result: FloatArray = (whole - whole.min()).to_numpy() + part.to_numpy()
-    return result - result.min()
+    return seconds
+
+
+def _seconds(local: pl.Series, minutes: pl.Series | None = None) -> FloatArray | None:
+    """Return seconds after the first of times without zones, None if one is no time."""
+    import polars as pl
+
+    stamps = local.str.slice(0, 19).str.replace("T", " ", literal=True)
+    ticks = stamps.str.to_datetime("%Y-%m-%d %H:%M:%S", time_unit="ms", strict=False)
+    whole = ticks.to_physical()
+    fraction = local.str.slice(19).str.replace(",", ".", literal=True)
+    part = ("0" + fraction).cast(pl.Float64, strict=False)
+    if whole.null_count() or part.null_count() or bool((part >= 1).any()):
+        return None
+    if minutes is not None:
+        whole = whole - minutes * 60_000
+    ticks_after = whole.to_numpy()
+    after: FloatArray = (ticks_after - ticks_after.min()) / 1000 + part.to_numpy()
+    after -= after.min()
+    return after
 
 
 def _from_numbers(
@@ -164,7 +196,7 @@ def _from_numbers(
             f"{table.place(int(rows[odd]), columns.arrival)}: an arrival must be finite, "
             f"got {real[odd]:g}; mend or delete the row"
         )
-    if _is_row_index(columns, real):
+    if _is_row_index(columns, real, rows):
         note = (
             f"column {shown(columns.arrival)} only counts the rows: arrivals are unknown, the "
             "order of the file is kept (--columns unit=s takes them as seconds)"
@@ -175,29 +207,23 @@ def _from_numbers(
     return Arrivals(seconds=seconds, unit=WORDS[unit], notes=notes)
 
 
-def _is_row_index(columns: Columns, numbers: FloatArray) -> bool:
-    """Return whether arrivals are 0, 1, 2, ... or 1, 2, 3, ... in the order of the file."""
+def _is_row_index(columns: Columns, numbers: FloatArray, rows: npt.NDArray[np.int64]) -> bool:
+    """Return whether arrivals are 0, 1, 2, ... or 1, 2, 3, ... by row, dropped ones counted."""
     if columns.is_unit_given or columns.unit not in {"", "s"} or numbers.size < 2:
         return False
-    first = numbers[0]
-    return bool(first in (0.0, 1.0) and (np.diff(numbers) == 1).all())
+    first = numbers[0] - rows[0]
+    return bool(first in (0.0, 1.0) and (numbers - rows == first).all())
 
 
 def _unit(
     table: Table, columns: Columns, numbers: FloatArray, rows: npt.NDArray[np.int64]
 ) -> tuple[str, tuple[str, ...]]:
     """Return the unit and how it was decided, when that was no matter of course."""
-    name = columns.arrival.lower()
     if columns.is_unit_given and columns.unit != "iso":
         return columns.unit, ()
-    for unit, endings in (
-        ("ns", ("_ns", "nano", "nanos", "nanoseconds", "(ns)", "timens")),
-        ("us", ("_us", "micros", "microseconds", "(us)")),
-        ("ms", ("_ms", "millis", "milliseconds", "(ms)", "timestampms")),
-        ("s", ("_s", "_sec", "_secs", "_seconds", "(s)")),
-    ):
-        if name.endswith(endings):
-            return unit, ()
+    named = NAMED_UNIT.search(columns.arrival.lower())
+    if named:
+        return UNIT_WORDS[named.group(1)], ()
     if columns.unit not in {"", "s"}:
         return columns.unit, ()
     return _by_size(table, columns, numbers, rows)
@@ -214,6 +240,12 @@ def _by_size(
         if kinds[0]:
             unit = tuple(EPOCHS)[kinds[0] - 1]
             return unit, (f"arrivals taken as {WORDS[unit]} since 1970, by their size",)
+        span = float(numbers.max() - numbers.min())
+        if span > LONGEST_SPAN:
+            raise TraceError(
+                f"{table.name}, column {shown(columns.arrival)}: arrivals span {span:.15g}, too "
+                "much for seconds and no calendar time; say the unit with --columns unit=ms|us|ns"
+            )
         if columns.unit:
             return "s", ()
         return "s", (

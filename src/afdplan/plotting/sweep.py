@@ -121,7 +121,9 @@ def draw_sweep(summary: StudySummary) -> Figure:
             "values"
         )
     figure = Figure(figsize=(7.5, 1.0 + 2.2 * len(choices)), layout="constrained")
-    for axes, data in zip(figure.subplots(len(choices), 1, squeeze=False)[:, 0], choices, strict=True):
+    for axes, data in zip(
+        figure.subplots(len(choices), 1, squeeze=False)[:, 0], choices, strict=True
+    ):
         _draw_choice(axes, data, is_first=data is choices[0])
     figure.suptitle(f"{summary.name}: what a fixed choice costs", x=0.01, ha="left", fontsize=11)
     return figure

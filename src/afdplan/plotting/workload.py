@@ -175,30 +175,30 @@ def _draw_load(axes: Axes, report: WorkloadReport | LawReport, data: LoadLawData
     width = float(data.edges[1] - data.edges[0])
     axes.stairs(data.probabilities / width * 1000, data.edges, fill=True, color=LOAD_COLOUR)
     load, std = report.token_load, report.token_load_std
-    axes.axvline(load.value, color=MEAN_COLOUR, label=f"mean {load.value:,.0f}")
+    axes.axvline(load.value, color=MEAN_COLOUR, label=f"mean {_count(load.value)}")
     axes.axvspan(
         load.low,
         load.high,
         color=MEAN_COLOUR,
         alpha=0.2,
         linewidth=0,
-        label=None if load.low == load.high else f"its {load.confidence:.0%} interval",
+        label=None if load.low == load.high else f"its {100 * load.confidence:.0f} % interval",
     )
     height = float(data.probabilities.max()) / width * 1000
     axes.errorbar(
-        load.value, height * 1.06, xerr=std, color="black", capsize=4, label=f"std {std:,.0f}"
+        load.value, height * 1.06, xerr=std, color="black", capsize=4, label=f"std {_count(std)}"
     )
     shortcut = report.geometric
     axes.axvline(
         shortcut.mean_token_load,
         color=SHORTCUT_COLOUR,
         linestyle="--",
-        label=f"geometric shortcut {shortcut.mean_token_load:,.0f}"
-        f" ({shortcut.mean_error_fraction:+.0%})",
+        label=f"geometric shortcut {_count(shortcut.mean_token_load)}"
+        f" ({100 * shortcut.mean_error_fraction:+.0f} %)",
     )
     axes.set_xlim(left=float(data.edges[0]) - width)
     axes.set_ylim(0, height * 1.15)
-    beyond = f" ({data.beyond:.1%} of the time beyond the right end)" if data.beyond else ""
+    beyond = f" ({100 * data.beyond:.1f} % of the time beyond the right end)" if data.beyond else ""
     axes.set_title(f"Tokens that one occupied slot holds{beyond}", fontsize=11)
     axes.set_xlabel("KV tokens of a slot")
     axes.set_ylabel("probability per 1,000 tokens")
@@ -214,7 +214,7 @@ def _draw_drift(axes: Axes, report: WorkloadReport, data: DriftData) -> None:
         return
     middle = (data.start + data.end) / 2
     axes.axhspan(load.low, load.high, color=MEAN_COLOUR, alpha=0.15, linewidth=0)
-    axes.axhline(load.value, color=MEAN_COLOUR, label=f"whole trace, {load.confidence:.0%}")
+    axes.axhline(load.value, color=MEAN_COLOUR, label=f"whole trace, {100 * load.confidence:.0f} %")
     axes.errorbar(
         middle,
         data.value,
@@ -223,7 +223,7 @@ def _draw_drift(axes: Axes, report: WorkloadReport, data: DriftData) -> None:
         fmt="o",
         markersize=4,
         color=LOAD_COLOUR,
-        label=f"window, {load.confidence:.0%}",
+        label=f"window, {100 * load.confidence:.0f} %",
     )
     axes.set_xlabel(
         "request number"
@@ -245,6 +245,7 @@ def _draw_joint(axes: Axes, report: WorkloadReport, data: JointData) -> None:
         shown.T,
         norm=LogNorm(vmin=1, vmax=max(float(data.counts.max()), 2.0)),
         cmap="viridis",
+        rasterized=True,
     )
     axes.figure.colorbar(mesh, ax=axes, label="requests")
     axes.set_xscale("log")
@@ -263,3 +264,7 @@ def _finish(axes: Axes) -> None:
     axes.legend(frameon=False, fontsize=9)
     axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
+
+
+def _count(value: float) -> str:
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"

@@ -8,6 +8,8 @@ from afdplan.model.latency import TimeUnit
 from afdplan.report.quantities import rate, share, time
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.console import RenderableType
     from rich.table import Table
 
@@ -15,7 +17,6 @@ if TYPE_CHECKING:
 
 __all__ = ["ratio_answer", "render_ratio"]
 
-CURVE_ROWS = 15
 BAR_WIDTH = 18
 _RESOURCES = {
     "attention": "the slowest attention worker",
@@ -58,7 +59,9 @@ def ratio_answer(answer: RatioRecommendation) -> dict[str, Any]:
     }
 
 
-def render_ratio(answer: RatioRecommendation, unit: TimeUnit) -> RenderableType:
+def render_ratio(
+    answer: RatioRecommendation, unit: TimeUnit, warnings: Sequence[str]
+) -> RenderableType:
     """Return the answer for a terminal: the sentence, the reasons, the curve, the warnings.
 
     Parameters
@@ -67,15 +70,16 @@ def render_ratio(answer: RatioRecommendation, unit: TimeUnit) -> RenderableType:
         What `recommend_ratio` returned.
     unit
         Time unit of the latency model.
+    warnings
+        One sentence each.
     """
     from rich.console import Group
-    from rich.padding import Padding
+    from rich.markup import escape
 
     parts: list[RenderableType] = [_headline(answer), "", _facts(answer, unit), ""]
     parts.append(_curve(answer, unit))
-    for warning in answer.warnings:
-        parts.append("")
-        parts.append(Padding(f"[yellow]warning:[/] {warning}", (0, 0, 0, 0)))
+    for warning in warnings:
+        parts += ["", f"[yellow]warning:[/] {escape(warning)}"]
     return Group(*parts)
 
 
@@ -186,15 +190,13 @@ def _curve(answer: RatioRecommendation, unit: TimeUnit) -> Table:
 
 
 def _shown(answer: RatioRecommendation) -> list[RatioPoint]:
-    """Choose a dozen points of the curve: the best, its neighbours, then ever further ones."""
+    """Choose about fifteen points: the best, its neighbours, the near-equal ones, both ends."""
     workers = [p.attention_workers for p in answer.curve]
-    at = workers.index(answer.optimal_attention_workers)
-    chosen = {0, len(workers) - 1}
-    step = 0
-    while len(chosen) < min(CURVE_ROWS, len(workers)):
-        # Offsets 0, 1, 2, 3, then growing by half.
-        chosen |= {index for index in (at - step, at + step) if 0 <= index < len(workers)}
-        step = step + 1 if step < 3 else step + max(step // 2, 1)
-        if at - step < 0 and at + step >= len(workers):
-            break
-    return [answer.curve[index] for index in sorted(chosen)]
+    best, last = answer.optimal_attention_workers, workers[-1]
+    low, high = answer.near_equal
+    wanted = {float(w) for w in (1, low, best - 1, best, best + 1, high, last)}
+    for start, end in ((1, low), (low, best), (best, high), (high, last)):
+        # Two more in each stretch, evenly spaced on a logarithmic scale.
+        wanted |= {start * (end / start) ** (k / 3) for k in (1, 2)}
+    nearest = {min(workers, key=lambda have: abs(have - want)) for want in wanted}
+    return [point for point in answer.curve if point.attention_workers in nearest]

@@ -187,7 +187,9 @@ def _windows(series: WindowSeries) -> list[RenderableType]:
         f"device time than adaptive; at worst {share(fixed.worst_regret)} below the best "
         f"(window {fixed.worst_window})",
     )
-    others = [c for c in answer.fixed if 0 < abs(c.attention_workers - fixed.attention_workers) <= 2]
+    others = [
+        c for c in answer.fixed if 0 < abs(c.attention_workers - fixed.attention_workers) <= 2
+    ]
     table.add_row(
         "Its neighbours",
         ", ".join(f"{c.attention_workers}: {share(c.total_regret)}" for c in others) or "none",
@@ -206,7 +208,9 @@ def _sparkline(values: Sequence[int]) -> str:
     """Return the adaptive workers over time as one line of blocks, at most 72 wide."""
     blocks, width = "▁▂▃▄▅▆▇█", 72
     step = max(1, -(-len(values) // width))
-    means = [sum(values[i : i + step]) / len(values[i : i + step]) for i in range(0, len(values), step)]
+    means = [
+        sum(values[i : i + step]) / len(values[i : i + step]) for i in range(0, len(values), step)
+    ]
     low, high = min(means), max(means)
     scale = (len(blocks) - 1) / (high - low) if high > low else 0
     line = "".join(blocks[round((mean - low) * scale)] for mean in means)

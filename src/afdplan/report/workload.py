@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from afdplan.workload.description import LawReport, WorkloadReport
+from afdplan.workload.warnings import rounded_count
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,7 +21,7 @@ __all__ = ["render_workload", "workload_answer"]
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
 _PLAIN_BLOCKS = "_.-=+*%#"
-_SHOWN_QUANTILES = (5, 25, 50, 75, 95, 99)
+_SHOWN_QUANTILES = (5, 50, 95, 99)
 
 
 def workload_answer(report: WorkloadReport | LawReport) -> dict[str, Any]:
@@ -98,6 +99,7 @@ def render_workload(report: WorkloadReport | LawReport, unicode: bool = True) ->
     if isinstance(report, WorkloadReport):
         parts.append(Text(report.source, style="bold"))
         parts.append(Text(_headline(report), style="dim"))
+        parts += [Text(f"note: {note}", style="dim") for note in report.notes]
     else:
         parts.append(Text(report.name, style="bold"))
         parts.append(Text("a law, known without error", style="dim"))
@@ -118,12 +120,9 @@ def render_workload(report: WorkloadReport | LawReport, unicode: bool = True) ->
             facts.add_row("Sessions", _sessions(report))
     parts += ["", facts]
     if isinstance(report, WorkloadReport):
-        for note in report.notes:
-            parts.append(Text(f"note: {note}", style="dim"))
-        if report.warnings:
-            parts.append("")
-        for warning in report.warnings:
-            parts.append(_hanging("warning: ", warning))
+        parts += [Text(f"note: {note}", style="dim") for note in report.notes]
+    if report.warnings:
+        parts += ["", *(_hanging("warning: ", warning) for warning in report.warnings)]
     return Group(*parts)
 
 
@@ -166,11 +165,12 @@ def _grid() -> Table:
 
 def _hanging(head: str, text: str) -> RenderableType:
     from rich.table import Table
+    from rich.text import Text
 
     grid = Table.grid()
     grid.add_column(style="yellow", no_wrap=True)
     grid.add_column()
-    grid.add_row(head, text)
+    grid.add_row(head, Text(text))
     return grid
 
 
@@ -179,14 +179,20 @@ def _count(value: float) -> str:
     return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
 
 
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
+
+
 def _interval(report: WorkloadReport | LawReport) -> str:
     load = report.token_load
     if load.confidence == 1.0:
         return "exact"
+    if load.low == load.high:
+        return "all requests alike"
     half = load.relative_half_width
     return (
         f"{_count(load.low)} to {_count(load.high)} with {100 * load.confidence:.4g} % confidence "
-        f"(+/- {half:.1%})"
+        f"(+/- {100 * half:.1f} %)"
     )
 
 
@@ -196,25 +202,28 @@ def _headline(report: WorkloadReport) -> str:
         words.append(f"{report.dropped_requests:,} dropped (failed or without output)")
     if report.arrivals is not None and not report.arrivals.is_evenly_spaced:
         words.append(f"over {_duration(report.arrivals.duration)}")
+    if report.time_unit_in_file:
+        words.append(f"arrivals read as {report.time_unit_in_file}")
     return ", ".join(words)
 
 
 def _length_table(report: WorkloadReport | LawReport, unicode: bool) -> Table:
     from rich import box
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False, show_edge=False)
-    table.add_column("tokens", style="cyan")
+    table.add_column("tokens", style="cyan", no_wrap=True)
     for name in ("mean", *(f"p{q}" for q in _SHOWN_QUANTILES), "max"):
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("shape (log)", no_wrap=True)
+    table.add_column("shape (log)")  # the one that gives way in a narrow terminal
     for name, summary in (("prompt", report.prompt), ("output", report.decode)):
         table.add_row(
             name,
             _count(summary.mean),
             *(f"{summary.quantiles[q]:,}" for q in _SHOWN_QUANTILES),
             f"{summary.maximum:,}",
-            spark(summary.shape, unicode),
+            Text(spark(summary.shape, unicode), no_wrap=True, overflow="crop"),
         )
     return table
 
@@ -237,15 +246,16 @@ def _split_table(report: WorkloadReport | LawReport, unicode: bool) -> Table:
         share = value / total if total else 0.0
         sign = "" if value >= 0 else "-"
         bar = ("█" if unicode else "#") * min(round(abs(share) * 20), 40)
-        table.add_row(name, f"{sign}{_count(abs(value))}", f"{share:.1%}", sign + bar)
+        table.add_row(name, f"{sign}{_count(abs(value))}", f"{100 * share:.1f} %", sign + bar)
     return table
 
 
 def _geometric(report: WorkloadReport | LawReport) -> str:
     found = report.geometric
     return (
-        f"would say mean {_count(found.mean_token_load)} ({found.mean_error_fraction:+.1%}), "
-        f"std {_count(found.std_token_load)} (variance {found.variance_error_fraction:+.1%}); "
+        f"would say mean {_count(found.mean_token_load)} "
+        f"({100 * found.mean_error_fraction:+.1f} %), std {_count(found.std_token_load)} "
+        f"(variance {100 * found.variance_error_fraction:+.1f} %); "
         f"outputs vary by {found.variation:.2f} of their mean, geometric ones by "
         f"{found.geometric_variation:.2f}"
     )
@@ -260,7 +270,7 @@ def _precision(report: WorkloadReport) -> str:
     return (
         f"worth {precision.effective_requests:,.0f} independent requests (standard error "
         f"{precision.widening:.1f} times theirs); +/- 1 % takes about "
-        f"{precision.requests_for_one_percent:,} requests like these"
+        f"{rounded_count(precision.requests_for_one_percent)} requests like these"
     )
 
 
@@ -275,8 +285,8 @@ def _drift(drift: Drift, unicode: bool) -> str:
         else f"{sum(w.requests for w in drift.windows) / len(values):,.0f} requests"
     )
     return (
-        f"{spark(values, unicode)}  {_count(min(values))} to {_count(max(values))} over "
-        f"{len(values)} windows of about {unit}; std beyond noise {_count(drift.std)} "
+        f"{spark(values, unicode, floor=None)}  {_count(min(values))} to {_count(max(values))} "
+        f"over {len(values)} windows of about {unit}; std beyond noise {_count(drift.std)} "
         f"(chance of such differences {chance})"
     )
 
@@ -284,7 +294,7 @@ def _drift(drift: Drift, unicode: bool) -> str:
 def _largest(report: WorkloadReport) -> str:
     found = report.largest
     return (
-        f"{found.load_fraction:.2%} of the total load: number {found.request:,}, prompt "
+        f"{100 * found.load_fraction:.2f} % of the total load: number {found.request:,}, prompt "
         f"{found.prompt_tokens:,}, output {found.decode_tokens:,}"
     )
 
@@ -298,7 +308,7 @@ def _arrivals(arrivals: Arrivals) -> str:
     )
     if arrivals.dispersion:
         counts = ", ".join(
-            f"{d.index:.3g} in {_duration(d.window_seconds)}" for d in arrivals.dispersion
+            f"{_short(d.index)} in {_duration(d.window_seconds)}" for d in arrivals.dispersion
         )
         text += f"; variance over mean of counts {counts} (Poisson 1)"
     return text

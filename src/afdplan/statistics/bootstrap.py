@@ -13,7 +13,7 @@ from afdplan.model.checks import check_count, check_number
 from afdplan.model.estimate import Estimate
 from afdplan.statistics.student import student_quantile
 
-__all__ = ["RatioBootstrap", "block_counts", "bootstrap_ratio", "sum_by_cluster"]
+__all__ = ["RatioBootstrap", "block_counts", "block_error", "bootstrap_ratio", "sum_by_cluster"]
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -143,27 +143,17 @@ def bootstrap_ratio(
     check_count("replicates", replicates, 100)
     check_count("seed", seed, 0)
     ratio = math.fsum(above) / math.fsum(below)
-    if above.size < 2:
-        raise InsufficientDataError(
-            "an interval needs at least 2 entries, got 1: add data, or take the value as given",
-            estimate=ratio,
-        )
     total = float(below.sum())
     residual = above - ratio * below
     independent = _standard_error(residual, total)
-    unit_residual, unit_below, unit_name = residual, below, "entries"
-    if clusters is not None:
-        sums = sum_by_cluster(clusters, residual, below)
-        if sums[0].size > 1:
-            (unit_residual, unit_below), unit_name = sums, "clusters"
+    unit_residual, unit_below, unit_name = _units(residual, below, clusters)
     units = unit_residual.size
     z, d, error = unit_residual, unit_below, -1.0
     for count in block_counts(units):
-        edges = np.arange(count) * units // count
-        block_z = np.add.reduceat(unit_residual, edges)
-        block_error = _standard_error(block_z, total)
-        if block_error > error:
-            z, d, error = block_z, np.add.reduceat(unit_below, edges), block_error
+        blocks = _in_blocks(unit_residual, count)
+        found = _standard_error(blocks, total)
+        if found > error:
+            z, d, error = blocks, _in_blocks(unit_below, count), found
     low, high = _reaches(z, d, confidence, seed, replicates)
     positive = bool((above >= 0).all())
     bottom = ratio - high * error
@@ -182,6 +172,33 @@ def bootstrap_ratio(
         units=units,
         blocks=z.size,
     )
+
+
+def block_error(
+    numerator: npt.ArrayLike,
+    denominator: npt.ArrayLike,
+    blocks: int,
+    clusters: npt.ArrayLike | None = None,
+) -> float:
+    """Return the standard error of the ratio from a given number of blocks, or all units if fewer.
+
+    Raises
+    ------
+    InvalidInputError
+        If an argument is out of its domain.
+    InsufficientDataError
+        If there are fewer than two entries.
+
+    Examples
+    --------
+    >>> round(block_error([1.0, 1.0, 3.0, 3.0], np.ones(4), blocks=2), 12)
+    1.0
+    """
+    above, below = _checked(numerator, denominator)
+    check_count("blocks", blocks, 2)
+    residual = above - math.fsum(above) / math.fsum(below) * below
+    units, _, _ = _units(residual, below, clusters)
+    return _standard_error(_in_blocks(units, min(blocks, units.size)), float(below.sum()))
 
 
 def block_counts(units: int) -> list[int]:
@@ -210,7 +227,25 @@ def sum_by_cluster(clusters: npt.ArrayLike, *values: FloatArray) -> tuple[FloatA
     rank = np.empty(first.size, dtype=np.int64)
     rank[np.argsort(first)] = np.arange(first.size)
     place = rank[inverse]
-    return tuple(np.bincount(place, weights=v, minlength=first.size) for v in values)
+    sums = (np.bincount(place, weights=v, minlength=first.size) for v in values)
+    return tuple(s.astype(np.float64) for s in sums)
+
+
+def _units(
+    residual: FloatArray, below: FloatArray, clusters: npt.ArrayLike | None
+) -> tuple[FloatArray, FloatArray, str]:
+    """Return residuals and denominators by cluster, if there are two clusters at least."""
+    if clusters is not None:
+        sums = sum_by_cluster(clusters, residual, below)
+        if sums[0].size > 1:
+            return sums[0], sums[1], "clusters"
+    return residual, below, "entries"
+
+
+def _in_blocks(values: FloatArray, blocks: int) -> FloatArray:
+    """Return sums over consecutive blocks whose sizes differ by one at most."""
+    sums: FloatArray = np.add.reduceat(values, np.arange(blocks) * values.size // blocks)
+    return sums
 
 
 def _standard_error(residuals: FloatArray, total: float) -> float:
@@ -253,4 +288,9 @@ def _checked(numerator: npt.ArrayLike, denominator: npt.ArrayLike) -> tuple[Floa
         )
     if not (np.isfinite(above).all() and np.isfinite(below).all() and (below > 0).all()):
         raise InvalidInputError("numerators must be finite and denominators finite and > 0")
+    if above.size < 2:
+        raise InsufficientDataError(
+            "an interval needs at least 2 entries, got 1: add data, or take the value as given",
+            estimate=float(above[0] / below[0]),
+        )
     return above, below

@@ -94,7 +94,7 @@ class Range:
         """
         low, high = self.low, self.high + (1 if self.is_integer else 0)
         if self.scale == "log":
-            drawn = low * (high / low) ** uniform
+            drawn = low * math.exp(math.log(high / low) * uniform)
         else:
             drawn = low + (high - low) * uniform
         if not self.is_integer:

@@ -65,9 +65,7 @@ def load_study(path: str | Path) -> Study:
         latencies=latencies.models,
         latency_fingerprints=latencies.fingerprints,
         time_unit=latencies.time_unit,
-        digest=_digest(
-            document, [s.fingerprint for s in sources.values()], latencies.fingerprints
-        ),
+        digest=_digest(document, [s.fingerprint for s in sources.values()], latencies.fingerprints),
         warnings=notes,
     )
     return study
@@ -91,7 +89,9 @@ def _axes(
         _Section("fixed", {name: [value] for name, value in document.fixed.items()}),
         _Section("grid", document.grid),
         _Section("zip", document.zip),
-        _Section("sample", {} if draws is None else {n: _ends(s) for n, s in draws.sources.items()}),
+        _Section(
+            "sample", {} if draws is None else {n: _ends(s) for n, s in draws.sources.items()}
+        ),
     ]
     seen: dict[str, str] = {}
     checked: dict[str, dict[str, list[Any]]] = {}
@@ -122,7 +122,9 @@ def _axes(
         if len(set(sizes.values())) > 1:
             told = ", ".join(f"{name} {size}" for name, size in sizes.items())
             raise InvalidInputError(f"{where}: lists in [zip] must have one length, got {told}")
-        rows = [dict(zip(together, row, strict=True)) for row in zip(*together.values(), strict=True)]
+        rows = [
+            dict(zip(together, row, strict=True)) for row in zip(*together.values(), strict=True)
+        ]
         axes.append(RowAxis(rows))
     if draws is not None:
         lists = checked["sample"]
@@ -134,7 +136,7 @@ def _axes(
             )
         )
         for name, source in draws.sources.items():
-            if isinstance(source, Range) and variables[name].data == "count" != source.is_integer:
+            if isinstance(source, Range) and variables[name].data == "count":
                 _check_whole(name, source, where)
     return {name: values[0] for name, values in checked.get("fixed", {}).items()}, axes
 

@@ -75,7 +75,7 @@ class SerialEngine:
         """Remember a chunk."""
         self._waiting.append(chunk)
 
-    def collect(self, timeout: float) -> list[Outcome]:  # noqa: ARG002 - always ready
+    def collect(self, timeout: float) -> list[Outcome]:
         """Compute the oldest chunk."""
         chunk = self._waiting.pop(0)
         return [Outcome(chunk=chunk, rows=self._runner.rows(chunk))]

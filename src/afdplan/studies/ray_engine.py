@@ -87,7 +87,7 @@ def compute_on_ray(
         from afdplan.studies.case_runner import CaseRunner
 
         _WORKER.clear()
-        _WORKER[digest] = CaseRunner(pickle.loads(ray.get(packed[0])))  # noqa: S301 - our own
+        _WORKER[digest] = CaseRunner(pickle.loads(ray.get(packed[0])))
     start = time.perf_counter()
     rows = _WORKER[digest].rows(chunk)
     return rows, time.perf_counter() - start
@@ -216,7 +216,7 @@ def _in_time(connect: Callable[[], Any], address: str | None, release: threading
     def attempt() -> None:
         try:
             connect()
-        except BaseException as error:  # noqa: BLE001 - handed to the caller
+        except BaseException as error:
             failure.append(error)
         answered.set()
         release.wait()

@@ -84,14 +84,14 @@ def read_sources(
         if key in sources or not {"workload", "trace"} & set(values):
             continue
         source = _source(document, values, where)
-        if rule is not None and source.trace is not None:
-            windows = cut(source.trace, rule)
+        trace = source.trace
+        if rule is not None and trace is not None:
+            windows = cut(trace, rule)
             source = dataclasses.replace(source, windows={w.number: w for w in windows})
             kept = sum(window.last - window.first for window in windows)
-            if kept < source.trace.requests:
+            if kept < trace.requests:
                 notes.append(
-                    f"{source.trace.source}: {source.trace.requests - kept:,} of "
-                    f"{source.trace.requests:,} requests are in windows of fewer than "
+                    f"{trace.source}: {trace.requests - kept:,} of {trace.requests:,} requests are in windows of fewer than "
                     f"{rule.minimum_requests} requests, which are left out"
                 )
         sources[key] = source

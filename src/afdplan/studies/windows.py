@@ -119,7 +119,7 @@ def cut(trace: Trace, rule: WindowRule) -> tuple[TraceWindow, ...]:
         places = np.searchsorted(times, edges, side="left")
         places[-1] = times.size
     else:
-        assert rule.requests is not None  # noqa: S101 - one of both, see parse_windows
+        assert rule.requests is not None
         windows = -(-trace.requests // rule.requests)
         _check_windows(trace, windows)
         places = np.minimum(np.arange(windows + 1) * rule.requests, trace.requests)

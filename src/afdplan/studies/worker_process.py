@@ -15,17 +15,17 @@ if TYPE_CHECKING:
 
 __all__ = ["THREAD_LIMITS", "compute_chunk", "start_worker"]
 
-THREAD_LIMITS = {
-    name: "1"
-    for name in (
+THREAD_LIMITS = dict.fromkeys(
+    (
         "OMP_NUM_THREADS",
         "OPENBLAS_NUM_THREADS",
         "MKL_NUM_THREADS",
         "NUMBA_NUM_THREADS",
         "POLARS_MAX_THREADS",
         "VECLIB_MAXIMUM_THREADS",
-    )
-}
+    ),
+    "1",
+)
 """One thread per worker: the workers are the parallelism."""
 
 _runner: CaseRunner | None = None
@@ -48,7 +48,7 @@ def start_worker(packed_study: bytes, life: Connection) -> None:
     threading.Thread(target=_end_with_parent, args=(life,), daemon=True).start()
     from afdplan.studies.case_runner import CaseRunner
 
-    study: Any = pickle.loads(packed_study)  # noqa: S301 - from our own parent
+    study: Any = pickle.loads(packed_study)
     _runner = CaseRunner(study)
 
 

@@ -20,6 +20,8 @@ FloatArray = npt.NDArray[np.float64]
 GAUSSIAN_REACH = 9.0
 GAUSSIAN_POINTS = 64
 TIME_POINTS = 1 << 14
+NEGLIGIBLE_SPREAD = 1e-12
+"""Times that vary by less than this share count as constant."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -140,11 +142,10 @@ def constant_time(layers: AttentionLayers, kv_tokens: float, batch_size: int) ->
 
 def _through_curve(load: WorkerLoad, layers: AttentionLayers, batch_size: int) -> TimeLaw:
     curve = layers.curve
-    if load.probabilities.size == 1:
-        return constant_time(layers, load.lowest, batch_size)
+    ends = layers.time(np.maximum(load.support[[0, -1]], 0.0), batch_size)
+    if ends[1] - ends[0] <= NEGLIGIBLE_SPREAD * ends[1]:
+        return constant_time(layers, load.mean, batch_size)
     if isinstance(curve, LinearCurve):
-        if curve.slope == 0:
-            return constant_time(layers, 0.0, batch_size)
         return TimeLaw(
             lowest=layers.time(load.lowest, batch_size),
             spacing=curve.slope * load.spacing,
@@ -152,8 +153,6 @@ def _through_curve(load: WorkerLoad, layers: AttentionLayers, batch_size: int) -
         )
     times = layers.time(np.maximum(load.support, 0.0), batch_size)
     reach = float(times[-1] - times[0])
-    if reach <= 0:
-        return constant_time(layers, load.lowest, batch_size)
     return spread(times, load.probabilities, reach / (TIME_POINTS - 1))
 
 

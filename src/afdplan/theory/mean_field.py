@@ -143,7 +143,8 @@ class MeanField:
         intercept = value - slope * start
         if slope <= 0 or intercept < 0:
             return None
-        return math.sqrt(ffn_weight * intercept / (slope * self.batch_size))
+        ratio = math.sqrt(ffn_weight * intercept / slope / self.batch_size)
+        return ratio if math.isfinite(ratio) else None
 
     def _shared_times(self, ratio: float) -> tuple[float, float, float]:
         tokens = ratio * self.batch_size
@@ -207,10 +208,11 @@ class MeanField:
 
 def _load_at(curve: Curve, time: float) -> float | None:
     """Return the largest load at which `curve` takes `time`, its first line extended below 0."""
-    starts, values, slopes = curve.segments()
-    for start, value, slope in zip(starts[::-1], values[::-1], slopes[::-1], strict=True):
+    pieces = zip(*(part.tolist() for part in curve.segments()), strict=True)
+    for start, value, slope in reversed(list(pieces)):
         if slope > 0 and (time >= value or start == 0):
-            return float(start + (time - value) / slope)
+            load = start + (time - value) / slope
+            return load if math.isfinite(load) else None
         if slope == 0 and time >= value:
             return None
     return 0.0
@@ -224,7 +226,8 @@ def _crossing(upper: Curve, lower: Curve) -> float | None:
         slope = _slope(upper, left) - _slope(lower, left)
         gap = upper(left) - lower(left)
         if slope > 0 and (gap <= 0 or left == 0):
-            return left - gap / slope
+            load = left - gap / slope
+            return load if math.isfinite(load) else None
         if slope <= 0 and gap <= 0:
             return None
     return 0.0

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from afdplan.lengths.law import EmpiricalLengths, IndependentLengths
+from afdplan.errors import UnsupportedError
+from afdplan.lengths.law import EmpiricalLengths, IndependentLengths, LengthLaw
 from afdplan.model.estimate import Estimate
 from afdplan.model.trace import Trace
 from afdplan.workload.arrivals import Arrivals, describe_arrivals
@@ -23,8 +24,8 @@ from afdplan.workload.split import (
 
 __all__ = ["LawReport", "Precision", "WorkloadReport", "describe_law", "describe_workload"]
 
-DISTRUSTED_EQUAL_FRACTION = 0.9
-"""Above this share of equal times, windows of time say little and requests are counted."""
+FEWEST_DISTINCT_TIMES = 100
+"""With fewer, times cut no sensible windows, and requests are counted instead."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +55,13 @@ class LawReport:
     prompt: LengthSummary
     decode: LengthSummary
     geometric: GeometricShortcut
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What to know before trusting the numbers, one sentence each with its advice."""
+        from afdplan.workload.warnings import law_warnings
+
+        return law_warnings(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,6 +120,8 @@ class WorkloadReport:
         The request with the most token-steps.
     arrivals, sessions
         None if the trace tells none.
+    time_unit_in_file
+        Unit in which the file gave arrivals; empty if it gave none.
     notes
         What the reader of the file noticed.
     """
@@ -133,6 +143,7 @@ class WorkloadReport:
     largest: LargestRequest
     arrivals: Arrivals | None
     sessions: Sessions | None
+    time_unit_in_file: str
     notes: tuple[str, ...]
 
     @property
@@ -175,7 +186,7 @@ def describe_workload(trace: Trace, confidence: float = 0.95, seed: int = 0) -> 
         arrivals is not None
         and arrivals.duration > 0
         and not arrivals.is_evenly_spaced
-        and arrivals.equal_fraction < DISTRUSTED_EQUAL_FRACTION
+        and (1 - arrivals.equal_fraction) * trace.requests >= FEWEST_DISTINCT_TIMES
     )
     return WorkloadReport(
         source=trace.source,
@@ -202,12 +213,18 @@ def describe_workload(trace: Trace, confidence: float = 0.95, seed: int = 0) -> 
         largest=largest_request(trace),
         arrivals=arrivals,
         sessions=describe_sessions(trace),
+        time_unit_in_file=trace.time_unit_in_file,
         notes=trace.notes,
     )
 
 
-def describe_law(law: IndependentLengths) -> LawReport:
+def describe_law(law: LengthLaw) -> LawReport:
     """Return what independent laws of prompt and decode length say.
+
+    Raises
+    ------
+    UnsupportedError
+        If the law is that of a trace, whose order tells more: `describe_workload`.
 
     Examples
     --------
@@ -215,6 +232,8 @@ def describe_law(law: IndependentLengths) -> LawReport:
     >>> round(describe_law(law).token_load.value, 6)
     599.0
     """
+    if not isinstance(law, IndependentLengths):
+        raise UnsupportedError("describe_law takes laws, got a trace: use describe_workload")
     load = law.token_load()
     return LawReport(
         name=law.name,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 
@@ -10,8 +11,8 @@ import numpy.typing as npt
 
 from afdplan.model.estimate import Estimate
 from afdplan.model.trace import Trace
-from afdplan.statistics.bootstrap import RatioBootstrap
-from afdplan.workload.interval import bootstrap_token_load
+from afdplan.statistics.bootstrap import block_error
+from afdplan.workload.interval import request_loads, token_load_estimate
 
 __all__ = ["Drift", "LoadWindow", "describe_drift"]
 
@@ -19,6 +20,7 @@ MOST_WINDOWS = 12
 FEWEST_WINDOWS = 3
 FEWEST_REQUESTS = 40
 """Requests that a window needs for an interval of its own."""
+WINDOW_BLOCKS = 4
 SIGNIFICANCE = 0.01
 
 
@@ -75,10 +77,12 @@ class Drift:
 def describe_drift(trace: Trace, overall: Estimate, by_time: bool, seed: int = 0) -> Drift:
     """Return the mean token load by windows, and how much of their spread is no noise.
 
-    With W windows of mean load x_w and standard error s_w,
+    With W windows of mean load x_w and standard error s_w, each from four blocks of its own,
 
         std^2 = max(0, Var(x) - mean(s^2)),       Var(x) with W - 1,
-        probability = P(chi^2_{W-1} >= (W - 1) Var(x) / mean(s^2))
+        probability = P(F_{W-1, 3W} >= Var(x) / mean(s^2))
+
+    which is an analysis of variance between and within windows.
 
     Parameters
     ----------
@@ -94,22 +98,25 @@ def describe_drift(trace: Trace, overall: Estimate, by_time: bool, seed: int = 0
     Notes
     -----
     At most 12 windows, at least 40 requests each: a window of time with fewer is joined with
-    the next. Sessions that cross an edge count in both windows, and s_w sees dependence within
-    a window only.
+    the next. Four blocks per window: dependence that reaches beyond a quarter of a window counts
+    as drift. Sessions that cross an edge count in both windows.
     """
     edges = _edges(trace, by_time)
     windows: list[LoadWindow] = []
     errors: list[float] = []
-    for index, (first, last) in enumerate(zip(edges[:-1], edges[1:], strict=True)):
-        found = _window_load(trace, first, last, overall.confidence, seed + index)
+    for index, (first, last) in enumerate(itertools.pairwise(edges)):
+        window = _part(trace, first, last)
+        load = token_load_estimate(window, overall.confidence, seed + index, replicates=500)
         start, end = float(first), float(last)
         if by_time and trace.arrival_times is not None:
             start = float(trace.arrival_times[first])
             end = float(trace.arrival_times[min(last, trace.requests - 1)])
-        windows.append(
-            LoadWindow(start=start, end=end, requests=last - first, token_load=found.estimate)
+        windows.append(LoadWindow(start=start, end=end, requests=last - first, token_load=load))
+        errors.append(
+            block_error(
+                request_loads(window), window.decode_tokens, WINDOW_BLOCKS, window.session_ids
+            )
         )
-        errors.append(found.standard_error)
     std, probability = _beyond_noise(
         np.array([w.token_load.value for w in windows]), np.array(errors)
     )
@@ -140,18 +147,14 @@ def _edges(trace: Trace, by_time: bool) -> list[int]:
     return [*edges, trace.requests] if len(edges) >= FEWEST_WINDOWS else [0]
 
 
-def _window_load(
-    trace: Trace, first: int, last: int, confidence: float, seed: int
-) -> RatioBootstrap:
+def _part(trace: Trace, first: int, last: int) -> Trace:
     part = slice(first, last)
-    sessions = None if trace.session_ids is None else trace.session_ids[part]
-    window = Trace(
+    return Trace(
         prompt_tokens=trace.prompt_tokens[part],
         decode_tokens=trace.decode_tokens[part],
-        session_ids=sessions,
+        session_ids=None if trace.session_ids is None else trace.session_ids[part],
         source=trace.source,
     )
-    return bootstrap_token_load(window, confidence, seed, replicates=500)
 
 
 def _beyond_noise(
@@ -165,8 +168,8 @@ def _beyond_noise(
         # Windows without spread inside: any difference is real, rounding apart.
         real = variance > (1e-9 * float(means.mean())) ** 2
         return (math.sqrt(variance), 0.0) if real else (0.0, 1.0)
-    from scipy.special import chdtrc
+    from scipy.special import fdtrc
 
-    degrees = means.size - 1
-    probability = float(chdtrc(degrees, degrees * variance / noise))
+    degrees = means.size - 1, means.size * (WINDOW_BLOCKS - 1)
+    probability = float(fdtrc(*degrees, variance / noise))
     return math.sqrt(max(variance - noise, 0.0)), probability

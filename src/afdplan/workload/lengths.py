@@ -116,8 +116,10 @@ def _ranks(values: npt.ArrayLike) -> FloatArray:
     return ranks
 
 
-def _shape(values: FloatArray, weights: FloatArray, low: float, high: float) -> tuple[float, ...]:
+def _shape(
+    values: npt.ArrayLike, weights: npt.ArrayLike, low: float, high: float
+) -> tuple[float, ...]:
     edges = np.unique(np.floor(np.geomspace(max(low, 1.0), max(high, 1.0) + 1, 17))) - 0.5
-    counts, _ = np.histogram(values, bins=edges, weights=weights)
+    counts, _ = np.histogram(np.asarray(values), bins=edges, weights=np.asarray(weights))
     density = counts / np.diff(np.log(edges))
     return tuple((density / density.max()).tolist()) if density.max() > 0 else ()

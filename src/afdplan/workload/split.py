@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from afdplan.lengths.law import EmpiricalLengths, IndependentLengths, LengthLaw
+from afdplan.lengths.law import EmpiricalLengths, LengthLaw
 from afdplan.lengths.token_load import TokenLoad
 
 __all__ = ["GeometricShortcut", "TokenLoadSplit", "geometric_shortcut", "split_token_load"]
@@ -69,6 +69,7 @@ def split_token_load(law: LengthLaw) -> TokenLoadSplit:
 
     Examples
     --------
+    >>> from afdplan.lengths.law import IndependentLengths
     >>> split = split_token_load(IndependentLengths(prompt="100", decode="geometric:500"))
     >>> round(split.growth, 6), split.dependence
     (499.0, 0.0)
@@ -95,6 +96,7 @@ def geometric_shortcut(law: LengthLaw, load: TokenLoad) -> GeometricShortcut:
 
     Examples
     --------
+    >>> from afdplan.lengths.law import IndependentLengths
     >>> law = IndependentLengths(prompt="100", decode="500")
     >>> shortcut = geometric_shortcut(law, law.token_load())
     >>> round(shortcut.mean_error_fraction, 3)  # 599 instead of 349.5

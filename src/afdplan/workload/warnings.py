@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from afdplan.workload.arrivals import Arrivals
-    from afdplan.workload.description import WorkloadReport
+    from afdplan.workload.description import LawReport, WorkloadReport
 
-__all__ = ["workload_warnings"]
+__all__ = ["law_warnings", "rounded_count", "workload_warnings"]
 
 LARGE_LOAD_FRACTION = 0.01
 WANTED_HALF_WIDTH = 0.01
@@ -21,14 +21,18 @@ HISTORY_FRACTION = 0.5
 
 def workload_warnings(report: WorkloadReport) -> tuple[str, ...]:
     """Return the warnings of a report, each with its evidence and what to do about it."""
-    return tuple(
-        [
-            *_about_precision(report),
-            *_about_drift(report),
-            *_about_lengths(report),
-            *_about_arrivals(report.arrivals),
-        ]
+    return (
+        *_about_precision(report),
+        *_about_drift(report),
+        *_about_prefixes(report),
+        *_about_constant_outputs(report),
+        *_about_arrivals(report.arrivals),
     )
+
+
+def law_warnings(report: LawReport) -> tuple[str, ...]:
+    """Return the warnings of laws of the mini-language."""
+    return tuple(_about_constant_outputs(report))
 
 
 def _about_precision(report: WorkloadReport) -> Iterator[str]:
@@ -36,9 +40,9 @@ def _about_precision(report: WorkloadReport) -> Iterator[str]:
     if largest.load_fraction > LARGE_LOAD_FRACTION:
         yield (
             f"request {largest.request:,} (prompt {largest.prompt_tokens:,}, output "
-            f"{largest.decode_tokens:,}) alone carries {largest.load_fraction:.1%} of the total "
-            f"load; without it the mean token load is {largest.token_load_without:,.0f}, not "
-            f"{load.value:,.0f}: check that it is real, and cap lengths as your service does."
+            f"{largest.decode_tokens:,}) alone carries {100 * largest.load_fraction:.1f} % of the "
+            f"total load; without it the mean token load is {largest.token_load_without:,.0f}, "
+            f"not {load.value:,.0f}: check that it is real, and cap lengths as your service does."
         )
     units = (
         "sessions" if report.sessions and precision.units == report.sessions.count else ("requests")
@@ -51,10 +55,10 @@ def _about_precision(report: WorkloadReport) -> Iterator[str]:
     if load.high - load.low > 2 * WANTED_HALF_WIDTH * load.value:
         half = (load.high - load.low) / 2 / load.value
         yield (
-            f"{report.requests:,} requests give the mean token load to +/- {half:.1%} only, since "
-            f"they tell no more than {precision.effective_requests:,.0f} independent ones; "
-            f"+/- 1 % would take about {_rounded(precision.requests_for_one_percent)} such "
-            "requests: use a longer trace, or plan for the whole interval."
+            f"{report.requests:,} requests give the mean token load to +/- {100 * half:.1f} % "
+            f"only, since they tell no more than {precision.effective_requests:,.0f} independent "
+            f"ones; +/- 1 % would take about {rounded_count(precision.requests_for_one_percent)} "
+            "such requests: use a longer trace, or plan for the whole interval."
         )
 
 
@@ -70,21 +74,24 @@ def _about_drift(report: WorkloadReport) -> Iterator[str]:
         )
 
 
-def _about_lengths(report: WorkloadReport) -> Iterator[str]:
+def _about_prefixes(report: WorkloadReport) -> Iterator[str]:
     noted = [note for note in report.notes if "cache" in note.lower()]
     sessions = report.sessions
     if noted or (sessions is not None and sessions.history_fraction > HISTORY_FRACTION):
         evidence = (
             noted[0].rstrip(".")
             if noted or sessions is None
-            else f"in {sessions.history_fraction:.0%} of follow-up requests the prompt repeats the "
-            "session so far"
+            else f"in {100 * sessions.history_fraction:.0f} % of follow-up requests the prompt "
+            "repeats the session so far"
         )
         yield (
             f"prompts include cached prefixes ({evidence}): right for decode, whose attention "
             "reads the whole context, but do not take prompt tokens for prefill work, and if "
             "slots share prefixes in memory, fewer tokens are stored than read."
         )
+
+
+def _about_constant_outputs(report: WorkloadReport | LawReport) -> Iterator[str]:
     if report.decode.minimum == report.decode.maximum > 1:
         yield (
             f"every output has {report.decode.maximum:,} tokens: slots that start together stay "
@@ -108,13 +115,19 @@ def _about_arrivals(arrivals: Arrivals | None) -> Iterator[str]:
         )
     elif arrivals.duration == 0 or arrivals.equal_fraction > MANY_EQUAL_FRACTION:
         yield (
-            f"{arrivals.equal_fraction:.0%} of requests arrive at the very time of the one before: "
-            "the clock of the file is coarse or requests were sent in batches, so bursts shorter "
-            "than its step are unknown."
+            f"{100 * arrivals.equal_fraction:.0f} % of requests arrive at the very time of the "
+            "one before: the clock of the file is coarse or requests were sent in batches, so "
+            "bursts shorter than its step are unknown."
         )
 
 
-def _rounded(count: int) -> str:
-    """Return a count to two digits, as befits an extrapolation."""
+def rounded_count(count: int) -> str:
+    """Return a count to two digits, as befits an extrapolation.
+
+    Examples
+    --------
+    >>> rounded_count(202_684)
+    '200,000'
+    """
     scale = 10 ** max(len(str(count)) - 2, 0)
     return f"{round(count / scale) * scale:,}"

@@ -1,0 +1,1 @@
+"""Measurements of speed, each runnable with ``python -m benchmarks.<name>``."""

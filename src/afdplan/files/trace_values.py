@@ -1,0 +1,155 @@
+"""Are the values of a trace's columns lengths, failures, sessions - and which row is not?"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from afdplan.errors import TraceError
+from afdplan.files.trace_table import Table, shown
+from afdplan.model.trace import MAXIMUM_TOKENS
+
+if TYPE_CHECKING:
+    import polars as pl
+
+__all__ = ["check_lengths", "failed_rows", "session_numbers", "token_counts"]
+
+FloatArray = npt.NDArray[np.float64]
+BoolArray = npt.NDArray[np.bool_]
+IntArray = npt.NDArray[np.int64]
+
+NO_ERROR = ("", "none", "null", "nan", "false", "0", "0.0", "[]", "{}", "no")
+BAD_STATUS = (
+    "error", "errored", "failed", "failure", "fail", "timeout", "timedout", "cancelled",
+    "canceled", "aborted", "rejected", "exception", "status_code_error",
+)  # fmt: skip
+OPENTELEMETRY_ERROR = 2
+
+
+def token_counts(table: Table, column: str, values: pl.Series) -> tuple[FloatArray, BoolArray]:
+    """Return the numbers of a column, and where it is empty.
+
+    Raises
+    ------
+    TraceError
+        If a value is text.
+    """
+    import polars as pl
+
+    empty = values.is_null()
+    if values.dtype == pl.String:
+        numbers = values.cast(pl.Float64, strict=False)
+        if numbers.null_count() > empty.sum():
+            stripped = values.str.strip_chars()
+            empty = empty | (stripped == "")
+            numbers = stripped.cast(pl.Float64, strict=False)
+    elif values.dtype.is_numeric() or values.dtype == pl.Null:
+        numbers = values.cast(pl.Float64)
+    else:
+        raise TraceError(
+            f"{table.name}, column {shown(column)}: a length must be a whole number of tokens, "
+            f"the column holds {values.dtype}; name another with --columns"
+        )
+    text = numbers.is_null() & ~empty
+    if text.any():
+        row = int(text.arg_max() or 0)
+        raise TraceError(
+            f"{table.place(row, column)}: a length must be a whole number of tokens, "
+            f"got {shown(values[row])}; mend or delete the row, or name another column with "
+            "--columns"
+        )
+    return numbers.fill_null(0.0).to_numpy(), empty.fill_null(value=True).to_numpy()
+
+
+def check_lengths(
+    table: Table, column: str, numbers: FloatArray, rows: IntArray, empty: BoolArray
+) -> IntArray:
+    """Return `numbers` as integers, or raise naming the first row that is no length.
+
+    Parameters
+    ----------
+    table, column
+        For the message.
+    numbers, empty
+        Values and where there are none, shape (n,).
+    rows
+        0-based row in the file of each, shape (n,).
+    """
+    good = (numbers >= 0) & (numbers <= MAXIMUM_TOKENS) & (numbers == np.floor(numbers)) & ~empty
+    if good.all():
+        return numbers.astype(np.int64)
+    at = int(np.argmin(good))
+    value = "nothing" if empty[at] else f"{numbers[at]:.15g}"
+    if numbers[at] > MAXIMUM_TOKENS:
+        mend = "check whether these are tokens"
+    elif np.isfinite(numbers[at]) and numbers[at] != np.floor(numbers[at]):
+        mend = "check whether the column is the right one"
+    else:
+        mend = "mend or delete the row"
+    raise TraceError(
+        f"{table.place(int(rows[at]), column)}: a length must be a whole number of tokens from 0 "
+        f"to {MAXIMUM_TOKENS}, got {value}; {mend}"
+    )
+
+
+def failed_rows(name: str, values: pl.Series) -> BoolArray:
+    """Return where the column `name` says that the request failed.
+
+    A column of errors says so by any text; one of success by "false"; one of a status by a
+    word that means failure, an HTTP code of 400 and more, or OpenTelemetry's code 2.
+    """
+    import polars as pl
+
+    if values.dtype == pl.Null or values.dtype.is_nested():
+        return np.zeros(len(values), dtype=np.bool_)
+    text = values.cast(pl.String).fill_null("").str.strip_chars().str.to_lowercase()
+    last = re.sub(r"[^a-z]", "", name.lower().rpartition(".")[2])
+    if last == "success":
+        failed = text.is_in(["false", "0", "no"])
+    elif last in {"status", "statuscode", "code"}:
+        codes = text.cast(pl.Float64, strict=False).fill_null(0)
+        failed = text.is_in(BAD_STATUS) | (codes >= 400) | (codes == OPENTELEMETRY_ERROR)
+    else:
+        failed = ~text.is_in(NO_ERROR)
+    return failed.to_numpy()
+
+
+def session_numbers(values: pl.Series, parents: pl.Series | None) -> tuple[IntArray | None, str]:
+    """Return integers that tell sessions apart, and what was noticed.
+
+    A request without an id is a session of its own. With `parents` (the id of the request
+    before, in the same conversation) each request gets the id of the first of its chain.
+    None if no two requests share a session: then the ids say nothing.
+    """
+    import polars as pl
+
+    ids = values.cast(pl.String)
+    if parents is not None:
+        ids = _roots(ids, parents.cast(pl.String))
+    codes = ids.rank("dense").cast(pl.Int64)
+    numbers = codes.fill_null(0).to_numpy().copy()
+    lonely = ids.is_null().to_numpy()
+    numbers[lonely] = numbers.max() + 1 + np.arange(int(lonely.sum()))
+    _, first, inverse = np.unique(numbers, return_index=True, return_inverse=True)
+    if first.size == numbers.size and numbers.size > 1:
+        return None, "sessions are left out: no two requests share one"
+    order = np.empty(first.size, dtype=np.int64)
+    order[np.argsort(first)] = np.arange(first.size)
+    return order[inverse], ""
+
+
+def _roots(ids: pl.Series, parents: pl.Series) -> pl.Series:
+    """Return the id of the first request of each one's chain, by pointer doubling."""
+    known, where = np.unique(ids.fill_null("").to_numpy().astype(str), return_index=True)
+    above = parents.fill_null("-1").to_numpy().astype(str)[where]
+    at = np.minimum(np.searchsorted(known, above), known.size - 1)
+    parent = np.where(known[at] == above, at, np.arange(known.size))
+    for _ in range(int(known.size).bit_length() + 1):
+        parent = parent[parent]
+    import polars as pl
+
+    own = np.searchsorted(known, ids.fill_null("").to_numpy().astype(str))
+    return pl.Series(known[parent][own].astype(object), dtype=pl.String)

@@ -1,0 +1,172 @@
+from __future__ import annotations
+
+import gzip
+
+import pytest
+
+from afdplan.files.example_trace import example_trace_path
+from tests.cli.invoke import invoke
+
+NAME = "deepseek-v3-ascend-910c"
+LAWS = ("--prompt", "geometric:100", "--decode", "geometric:500")
+BASE = (*LAWS, "--latency", NAME, "--batch-size", 256)
+
+HEAD = {"schema_version", "afdplan_version", "time_unit", "inputs", "warnings"}
+ANSWER = {
+    "optimal_ratio",
+    "optimal_attention_workers",
+    "bottleneck",
+    "attention_bound_ratio",
+    "communication_bound_ratio",
+    "interior_ratio",
+    "mean_token_load",
+    "curve",
+}
+POINT = {
+    "attention_workers",
+    "cycle_time",
+    "step_time",
+    "objective",
+    "throughput_per_instance",
+    "regret",
+    "attention_idle_fraction",
+    "ffn_idle_fraction",
+}
+
+
+def test_json_holds_the_contract():
+    document = invoke("ratio", *BASE, "--json").document
+    assert set(document) >= HEAD | ANSWER
+    assert document["time_unit"] == "abstract"
+    assert document["optimal_attention_workers"] == 7
+    assert document["inputs"]["overlap"] == "pipelined"
+    assert document["inputs"]["microbatches"] == 2
+    assert document["inputs"]["method"] == "exact"
+    assert [p["attention_workers"] for p in document["curve"]] == list(range(1, 65))
+    assert set(document["curve"][0]) == POINT
+    point = document["curve"][6]
+    tokens = 7 * 2 * 256 / point["step_time"]
+    assert point["throughput_per_instance"] == pytest.approx(tokens / 8)
+    assert point["step_time"] == pytest.approx(2 * point["cycle_time"])
+
+
+def test_requests_per_worker_is_m_times_the_batch():
+    one = invoke("ratio", *BASE, "--microbatches", 3, "--json").document
+    same = (*LAWS, "--latency", NAME, "--requests-per-worker", 768, "--microbatches", 3)
+    other = invoke("ratio", *same, "--json").document
+    assert one["curve"] == other["curve"]
+
+
+def test_ffn_weight_enters_the_objective_only():
+    plain = invoke("ratio", *BASE, "--json").document
+    dear = invoke("ratio", *BASE, "--ffn-weight", 3, "--json").document
+    assert dear["optimal_ratio"] > plain["optimal_ratio"]
+    for one, other in zip(plain["curve"], dear["curve"], strict=True):
+        assert one["throughput_per_instance"] == other["throughput_per_instance"]
+        count = one["attention_workers"]
+        assert other["objective"] == pytest.approx(one["objective"] * (count + 1) / (count + 3))
+
+
+def test_a_trace_gives_an_interval_and_its_order_changes_nothing_else(tmp_path):
+    path = tmp_path / "trace.csv"
+    rows = gzip.decompress(example_trace_path().read_bytes()).decode().splitlines()
+    path.write_text("\n".join([rows[0], *rows[1:3001]]))
+    command = ("--latency", NAME, "--batch-size", 64, "--json")
+    document = invoke("ratio", "--trace", path, *command).document
+    uncertainty = document["uncertainty"]
+    assert uncertainty["token_load"]["low"] < document["mean_token_load"]
+    assert uncertainty["low"] <= document["optimal_attention_workers"] <= uncertainty["high"]
+    assert document["inputs"]["requests"] == 3000
+
+
+def test_text_says_the_answer_first_and_fits_the_terminal():
+    text = invoke("ratio", *BASE).out
+    assert text.splitlines()[0] == (
+        "7 attention workers to 1 FFN worker (attention binds; 7 to 8 within 1 %)"
+    )
+    assert max(map(len, text.splitlines())) <= 80
+    for words in ("Throughput", "Cycle time", "Idle", "Barrier", "Real optimum", "best"):
+        assert words in text
+
+
+@pytest.mark.parametrize("suffix", ["png", "svg"])
+def test_plot_is_written_whole(tmp_path, suffix):
+    target = tmp_path / f"curve.{suffix}"
+    assert invoke("ratio", *BASE, "--plot", target).code == 0
+    start = target.read_bytes()[:8]
+    assert start.startswith(b"\x89PNG" if suffix == "png" else b"<?xml")
+    assert [p.name for p in tmp_path.iterdir()] == [target.name]
+
+
+def test_one_request_has_an_answer_without_interval(tmp_path):
+    path = tmp_path / "one.csv"
+    path.write_text("prompt,decode\n100,3000\n")
+    document = invoke(
+        "ratio", "--trace", path, "--latency", NAME, "--batch-size", 8, "--json"
+    ).document
+    assert document["uncertainty"] is None
+    assert any("interval" in warning for warning in document["warnings"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        ((*LAWS, "--latency", NAME), 2, "--batch-size"),
+        ((*BASE, "--requests-per-worker", 512), 2, "one of --batch-size"),
+        ((*LAWS, "--latency", NAME, "--requests-per-worker", 7), 2, "multiple"),
+        ((*LAWS, "--latency", NAME, "--batch-size", 0), 2, "--batch-size"),
+        ((*LAWS, "--latency", NAME, "--batch-size", "many"), 2, "--batch-size"),
+        (("--latency", NAME, "--batch-size", 8), 2, "--trace"),
+        (("--prompt", "100", "--latency", NAME, "--batch-size", 8), 2, "--decode"),
+        ((*BASE, "--trace", "x.csv"), 2, "not both"),
+        ((*BASE, "--columns", "prompt=a"), 2, "--trace"),
+        ((*LAWS, "--batch-size", 8), 2, "--latency"),
+        ((*BASE, "--microbatches", 0), 1, "microbatches"),
+        ((*BASE, "--microbatches", 9), 1, "microbatches"),
+        ((*BASE, "--ffn-workers", 0), 1, "ffn_workers"),
+        ((*BASE, "--ffn-weight", "nan"), 1, "ffn_weight"),
+        ((*BASE, "--ffn-weight", -1), 1, "ffn_weight"),
+        ((*BASE, "--max-attention-workers", 0), 1, "max_attention_workers"),
+        ((*BASE, "--max-attention-workers", 10**12), 1, "max_attention_workers"),
+        ((*BASE, "--horizon", 100), 1, "mean-field"),
+        ((*BASE, "--phase", "aligned"), 1, "aligned"),
+        ((*BASE, "--plot", "curve.bmp"), 1, ".png or .svg"),
+        ((*BASE, "--plot", "missing/folder/curve.png"), 1, "missing"),
+        (("--prompt", "zipf:3", "--decode", "5", *BASE[4:]), 1, "known laws"),
+        ((*LAWS, "--latency", "deepseek-v3-ascend", "--batch-size", 8), 1, NAME),
+        ((*LAWS, "--latency", "missing.toml", "--batch-size", 8), 1, "missing.toml"),
+        (("--trace", "missing.csv", *BASE[4:]), 1, "missing.csv"),
+        (("--trace", ".", *BASE[4:]), 1, "directory"),
+    ],
+)
+def test_bad_input_is_one_line(arguments, code, words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    outcome = invoke("ratio", *arguments)
+    assert outcome.code == code
+    assert words in outcome.error_line
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('schema_version = 1\nname = "x"\ntime_unit = "s"\nspeed = 3\n', "speed"),
+        ("not toml at all [", "toml"),
+        ("", "empty"),
+    ],
+)
+def test_bad_latency_files_are_one_line(tmp_path, text, words):
+    path = tmp_path / "model.toml"
+    path.write_text(text)
+    outcome = invoke("ratio", *LAWS, "--latency", path, "--batch-size", 8)
+    assert outcome.code == 1
+    assert words in outcome.error_line.lower()
+
+
+def test_unknown_command_and_help():
+    assert invoke("ration").code == 2
+    text = invoke("--help").out
+    assert "workload" in text
+    assert "ratio" in text
+    assert invoke("--version").out.startswith("afdplan, version")
+    assert invoke().code == 0

@@ -1,0 +1,126 @@
+"""Laws that hold for every workload and every latency model."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from afdplan.lengths.law import EmpiricalLengths
+from afdplan.model.latency import LatencyModel
+from afdplan.model.trace import Trace
+from afdplan.theory.cycle import CycleModel
+from afdplan.theory.mean_field import MeanField
+from afdplan.theory.problem import RatioProblem
+from afdplan.theory.recommend import recommend_ratio
+
+requests = st.lists(st.tuples(st.integers(0, 5000), st.integers(1, 900)), min_size=1, max_size=30)
+models = st.builds(
+    lambda a, b, c, d, e, f, layers: LatencyModel.linear(
+        attention=(a, b), ffn=(c, d), transfer=(e, f), layers=layers
+    ),
+    st.floats(0, 0.01),
+    st.floats(0.1, 200),
+    st.floats(0, 0.5),
+    st.floats(0.1, 200),
+    st.floats(0, 0.2),
+    st.floats(0, 100),
+    st.sampled_from([1, 10]),
+)
+quick = settings(max_examples=15, deadline=None)
+
+
+def law_of(rows):
+    prompt, decode = np.array(rows).T
+    return EmpiricalLengths(Trace(prompt_tokens=prompt, decode_tokens=decode))
+
+
+def answer_of(rows, model, **options):
+    options = {"batch_size": 32, "max_attention_workers": 12} | options
+    return recommend_ratio(law_of(rows), model, **options)
+
+
+@quick
+@given(rows=requests, model=models, factor=st.floats(1e-6, 1e6))
+def test_scaling_all_times_scales_the_answer(rows, model, factor):
+    one, other = answer_of(rows, model), answer_of(rows, model.scaled(factor))
+    assert [p.objective * factor for p in other.curve] == pytest.approx(
+        [p.objective for p in one.curve], rel=1e-8
+    )
+    assert other.best.step_time == pytest.approx(factor * other.best.step_time / factor)
+    assert one.curve[other.optimal_attention_workers - 1].regret <= 1e-8
+
+
+@quick
+@given(rows=requests, model=models, order=st.randoms(use_true_random=False))
+def test_permuting_the_trace_changes_no_digit(rows, model, order):
+    shuffled = list(rows)
+    order.shuffle(shuffled)
+    assert answer_of(rows, model).curve == answer_of(shuffled, model).curve
+    assert law_of(rows).token_load() == law_of(shuffled).token_load()
+
+
+@quick
+@given(rows=requests, model=models, method=st.sampled_from(["exact", "gaussian", "mean-field"]),
+       overlap=st.sampled_from(["ideal", "pipelined"]), weight=st.floats(0.1, 10))  # fmt: skip
+def test_recommended_is_never_worse_than_any_other(rows, model, method, overlap, weight):
+    answer = answer_of(rows, model, method=method, overlap=overlap, ffn_weight=weight)
+    assert all(point.regret >= 0 for point in answer.curve)
+    assert answer.best.regret == 0
+    assert answer.best.objective == max(point.objective for point in answer.curve)
+    low, high = answer.near_equal
+    assert low <= answer.optimal_attention_workers <= high
+
+
+@quick
+@given(rows=requests, model=models)
+def test_one_microbatch_is_never_faster_than_two_at_equal_batch(rows, model):
+    law, workers = law_of(rows), np.arange(1.0, 20.0)
+    one, two = (
+        CycleModel(problem, problem.slot_loads()).evaluate(workers).cycle
+        for problem in (
+            RatioProblem(law=law, latency=model, batch_size=16, microbatches=m) for m in (1, 2)
+        )
+    )
+    assert (two <= one * (1 + 1e-6)).all()
+
+
+@quick
+@given(rows=requests, model=models)
+def test_randomness_never_helps(rows, model):
+    law, workers = law_of(rows), np.arange(1.0, 20.0)
+    means = {}
+    for method in ("mean-field", "gaussian", "exact"):
+        problem = RatioProblem(law=law, latency=model, batch_size=16, method=method)
+        means[method] = CycleModel(problem, problem.slot_loads()).evaluate(workers).mean
+    assert (means["mean-field"] <= means["gaussian"] * (1 + 1e-6)).all()
+    assert (means["mean-field"] <= means["exact"] * (1 + 1e-6)).all()
+
+
+def attention_bound(law):
+    model = LatencyModel.linear(attention=(0.002, 10.0), ffn=(0.05, 5.0))
+    return MeanField(
+        latency=model,
+        mean_token_loads=(law.token_load().mean,),
+        batch_size=64,
+        microbatches=1,
+        overlap="ideal",
+    ).attention_bound_ratio()
+
+
+@quick
+@given(rows=requests, at=st.integers(0, 29), more=st.integers(1, 3000))
+def test_longer_prompts_never_lower_the_attention_bound_ratio(rows, at, more):
+    longer = list(rows)
+    at %= len(longer)
+    longer[at] = (longer[at][0] + more, longer[at][1])
+    assert attention_bound(law_of(longer)) >= attention_bound(law_of(rows)) * (1 - 1e-12)
+
+
+def test_longer_outputs_can_lower_the_attention_bound_ratio():
+    # A longer output of a request with a short prompt is seen more often in the slots: it
+    # displaces the long prompts by more than its own growth adds.
+    before = law_of([(5000, 10), (0, 10)])
+    after = law_of([(5000, 10), (0, 200)])
+    assert attention_bound(after) < attention_bound(before)

@@ -1,0 +1,289 @@
+"""Each known format, by a small faithful sample, is recognised by content and read right."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import sys
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from afdplan.files.trace_formats import FORMATS
+from afdplan.files.trace_reader import read_trace
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+
+def lines(*records: dict[str, Any]) -> str:
+    return "".join(json.dumps(record) + "\n" for record in records)
+
+
+MOONCAKE = (
+    {"timestamp": 27482, "input_length": 6955, "output_length": 52, "hash_ids": [46, 47]},
+    {"timestamp": 30535, "input_length": 6472, "output_length": 26, "hash_ids": [46]},
+)
+CHAT = {"created": 1700000000, "usage": {"prompt_tokens": 10, "completion_tokens": 5}}
+LATER = {"created": 1700000007, "usage": {"prompt_tokens": 11, "completion_tokens": 6}}
+SPAN = [
+    {"key": "gen_ai.usage.input_tokens", "value": {"intValue": "5"}},
+    {"key": "gen_ai.usage.output_tokens", "value": {"intValue": "7"}},
+]
+EXPORT = {
+    "resourceSpans": [
+        {
+            "scopeSpans": [
+                {
+                    "spans": [
+                        {"name": "tool", "startTimeUnixNano": "1", "attributes": []},
+                        {"startTimeUnixNano": "1715472000000000000", "attributes": SPAN},
+                        {"startTimeUnixNano": "1715472000100000000", "attributes": SPAN},
+                    ]
+                }
+            ]
+        }
+    ]
+}
+BENCH = {"request_rate": float("inf"), "input_lens": [1, 2, 3], "output_lens": [4, 5, 0]}
+
+# name: (text, format, prompts, decodes, arrivals, unit, dropped)
+SAMPLES: dict[str, tuple[str, str, list[int], list[int], list[float] | None, str, int]] = {
+    "azure 2023, seven digits": (
+        "TIMESTAMP,ContextTokens,GeneratedTokens\n"
+        "2023-11-16 18:17:03.9799600,4808,10\n2023-11-16 18:17:04.0319605,3180,8\n",
+        "azure", [4808, 3180], [10, 8], [0.0, 0.0520005], "ISO 8601", 0,
+    ),
+    "azure 2024, zone": (
+        "TIMESTAMP,ContextTokens,GeneratedTokens\n"
+        "2024-05-10 00:00:00.009930+00:00,2162,5\n2024-05-10 00:00:01+00:00,2399,6\n",
+        "azure", [2162, 2399], [5, 6], [0.0, 0.99007], "ISO 8601", 0,
+    ),
+    "burstgpt, a failure": (
+        "Timestamp,Model,Request tokens,Response tokens,Total tokens,Log Type\n"
+        "5,ChatGPT,472,18,490,Conversation log\n45,ChatGPT,1087,0,230,Conversation log\n"
+        "118,GPT-4,417,276,693,API log\n",
+        "burstgpt", [472, 417], [18, 276], [0.0, 113.0], "seconds", 1,
+    ),
+    "mooncake, ms": (
+        lines(*MOONCAKE), "mooncake", [6955, 6472], [52, 26], [0.0, 3.053], "milliseconds", 0,
+    ),
+    "aiperf, no times": (
+        lines(*({k: v for k, v in m.items() if k != "timestamp"} for m in MOONCAKE)),
+        "mooncake", [6955, 6472], [52, 26], None, "", 0,
+    ),
+    "bailian, s": (
+        lines(
+            {"chat_id": 159, "parent_chat_id": -1, "timestamp": 61.114, "input_length": 521,
+             "output_length": 132, "type": "text", "turn": 1, "hash_ids": [1, 2]},
+            {"chat_id": 160, "parent_chat_id": 159, "timestamp": 62.5, "input_length": 700,
+             "output_length": 13, "type": "text", "turn": 2, "hash_ids": [1, 2]},
+        ),
+        "bailian", [521, 700], [132, 13], [0.0, 1.386], "seconds", 0,
+    ),
+    "vidur": (
+        "arrived_at,num_prefill_tokens,num_decode_tokens\n0.5,374,44\n4.75,396,109\n",
+        "vidur", [374, 396], [44, 109], [0.0, 4.25], "seconds", 0,
+    ),
+    "vidur, row index": (
+        "arrived_at,num_prefill_tokens,num_decode_tokens\n0,374,44\n1,396,0\n2,1,2\n",
+        "vidur", [374, 1], [44, 2], None, "", 1,
+    ),
+    "splitwise": (
+        "request_id,request_type,application_id,arrival_timestamp,batch_size,prompt_size,"
+        "token_size\n0,2,0,0.25,1,374,44\n1,2,0,1.5,1,396,109\n",
+        "splitwise", [374, 396], [44, 109], [0.0, 1.25], "seconds", 0,
+    ),
+    "llmservingsim, ns": (
+        lines(
+            {"input_toks": 128, "output_toks": 512, "arrival_time_ns": 1000, "input_tok_ids": [1]},
+            {"input_toks": 64, "output_toks": 32, "arrival_time_ns": 250_001_000},
+        ),
+        "llmservingsim", [128, 64], [512, 32], [0.0, 0.25], "nanoseconds", 0,
+    ),
+    "vllm bench, indented": (
+        json.dumps({**BENCH, "errors": ["", "boom", ""], "itls": [[], [], []]}, indent=2),
+        "bench", [1], [4], None, "", 2,
+    ),
+    "sglang bench, two runs": (
+        lines({**BENCH, "errors": ["", "", "x"]}, {"input_lens": [9], "output_lens": [8]}),
+        "bench", [1, 2, 9], [4, 5, 8], None, "", 1,
+    ),
+    "openai log": (
+        lines(CHAT, {"created": 1700000001, "usage": None, "error": "boom"}, LATER),
+        "openai", [10, 11], [5, 6], [0.0, 7.0], "seconds", 1,
+    ),
+    "openai batch output": (
+        lines(*({"response": {"status_code": 200, "body": body}} for body in (CHAT, LATER))),
+        "openai", [10, 11], [5, 6], [0.0, 7.0], "seconds", 0,
+    ),
+    "anthropic, cached tokens added": (
+        lines(
+            {"timestamp": "2024-05-12T00:00:00Z", "usage": {
+                "input_tokens": 5, "cache_read_input_tokens": 100,
+                "cache_creation_input_tokens": 10, "output_tokens": 7}},
+        ),
+        "anthropic", [115], [7], [0.0], "ISO 8601", 0,
+    ),
+    "litellm": (
+        lines(
+            {"prompt_tokens": 10, "completion_tokens": 5, "status": "success",
+             "startTime": "2024-05-12T00:00:00.100Z"},
+            {"prompt_tokens": 12, "completion_tokens": 7, "status": "failure",
+             "startTime": "2024-05-12T00:00:01.100Z"},
+            {"prompt_tokens": 11, "completion_tokens": 6, "status": "success",
+             "startTime": "2024-05-12T00:00:02.100Z"},
+        ),
+        "litellm", [10, 11], [5, 6], [0.0, 2.0], "ISO 8601", 1,
+    ),
+    "opentelemetry, flat": (
+        lines({"start_time": "2024-05-12T00:00:00+02:00", "attributes": {
+            "gen_ai.usage.input_tokens": 5, "gen_ai.usage.output_tokens": 7}}),
+        "opentelemetry", [5], [7], [0.0], "ISO 8601", 0,
+    ),
+    "opentelemetry, nested": (
+        lines({"attributes": {"gen_ai": {"usage": {"input_tokens": 5, "output_tokens": 7}}}}),
+        "opentelemetry", [5], [7], None, "", 0,
+    ),
+    "opentelemetry, exported": (
+        json.dumps(EXPORT), "opentelemetry", [5, 5], [7, 7], [0.0, 0.1], "nanoseconds", 0,
+    ),
+    "generic, semicolons, BOM, CRLF, unit in name": (
+        "\ufeffTime (ms);Prompt Length;Output-Tokens;Benützer\r\n0;10;20;ü\r\n100;11;21;ß\r\n",
+        "generic", [10, 11], [20, 21], [0.0, 0.1], "milliseconds", 0,
+    ),
+    "generic, tabs and comments": (
+        "# made by hand\n\nisl\tosl\n3\t4\n\n5\t6\n", "generic", [3, 5], [4, 6], None, "", 0,
+    ),
+    "generic, epoch ms": (
+        "ts,prompt_tokens,output_tokens\n1700000000000,1,2\n1700000001500,3,4\n",
+        "generic", [1, 3], [2, 4], [0.0, 1.5], "milliseconds", 0,
+    ),
+    "generic, one list of objects": (
+        json.dumps({"requests": [{"isl": 3, "osl": 4}, {"isl": 5, "osl": None}]}),
+        "generic", [3], [4], None, "", 1,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_every_format_is_recognised_by_its_content(name, tmp_path):
+    text, form, prompts, decodes, arrivals, unit, dropped = SAMPLES[name]
+    # Misleading names: only the content counts.
+    for ending, data in (
+        (".xlsx", text.encode()),
+        (".txt", gzip.compress(text.encode())),
+        ("", zstd.compress(text.encode())),
+    ):
+        file = tmp_path / f"trace[1]{ending}"
+        file.write_bytes(data)
+        trace = read_trace(file)
+        assert trace.format == form
+        assert trace.prompt_tokens.tolist() == prompts
+        assert trace.decode_tokens.tolist() == decodes
+        assert trace.time_unit_in_file == unit
+        assert trace.dropped_requests == dropped
+        if arrivals is None:
+            assert trace.arrival_times is None
+        else:
+            np.testing.assert_allclose(trace.arrival_times, arrivals, rtol=0, atol=1e-9)
+
+
+def test_no_format_is_without_a_sample():
+    assert {sample[1] for sample in SAMPLES.values()} == {known.name for known in FORMATS}
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_a_format_named_by_the_user_reads_the_same(name, tmp_path):
+    text, form, prompts, *_ = SAMPLES[name]
+    file = tmp_path / "trace"
+    file.write_text(text)
+    assert read_trace(file, format=form).prompt_tokens.tolist() == prompts
+
+
+def test_parquet_with_nested_fields_and_dates(tmp_path):
+    frame = pl.DataFrame(
+        {
+            "created": pl.Series(["2024-01-01T00:00:02", "2024-01-01T00:00:00"]).str.to_datetime(),
+            "usage": [
+                {"prompt_tokens": 1, "completion_tokens": 2},
+                {"prompt_tokens": 3, "completion_tokens": 4},
+            ],
+        }
+    )
+    frame.write_parquet(tmp_path / "trace.csv")
+    trace = read_trace(tmp_path / "trace.csv")
+    assert trace.prompt_tokens.tolist() == [3, 1]
+    assert trace.arrival_times.tolist() == [0.0, 2.0]
+    assert any("sorted" in note for note in trace.notes)
+
+
+def test_columns_name_what_no_table_of_aliases_knows(tmp_path):
+    file = tmp_path / "trace.csv"
+    file.write_text("Größe,b,when,who\n5,1,0,x\n6,2,500,y\n7,3,900,x\n")
+    trace = read_trace(file, columns="prompt=Größe,decode=b,arrival=when,session=who,unit=ms")
+    assert trace.arrival_times.tolist() == [0.0, 0.5, 0.9]
+    assert trace.session_ids.tolist() == [0, 1, 0]
+    same = read_trace(file, columns={"prompt": "GRÖSSE".lower().replace("ss", "ß"), "decode": "B"})
+    assert same.prompt_tokens.tolist() == [5, 6, 7]
+
+
+def test_cached_prefixes_and_chains_of_chats_are_told(tmp_path):
+    file = tmp_path / "trace"
+    text = SAMPLES["bailian, s"][0] + lines(
+        {"chat_id": 161, "parent_chat_id": 160, "timestamp": 70, "input_length": 9,
+         "output_length": 1},
+        {"chat_id": 170, "parent_chat_id": -1, "timestamp": 71, "input_length": 9,
+         "output_length": 1},
+    )  # fmt: skip
+    file.write_text(text)
+    trace = read_trace(file)
+    assert trace.session_ids.tolist() == [0, 0, 0, 1]
+    assert any("cached prefixes" in note for note in trace.notes)
+
+
+def test_sessions_that_nobody_shares_are_left_out(tmp_path):
+    file = tmp_path / "trace"
+    file.write_text("isl,osl,session_id\n1,2,a\n3,4,b\n")
+    assert read_trace(file).session_ids is None
+
+
+def test_nanoseconds_since_1970_lose_no_digit(tmp_path):
+    file = tmp_path / "trace"
+    file.write_text("time_ns,isl,osl\n1715472000100000001,1,2\n1715472000100000003,3,4\n")
+    assert read_trace(file).arrival_times.tolist() == [0.0, 2e-9]
+
+
+def test_zones_may_differ_if_all_are_named(tmp_path):
+    file = tmp_path / "trace"
+    file.write_text("time,isl,osl\n2024-01-01T01:00:00+01:00,1,2\n2024-01-01T00:30:00.5Z,3,4\n")
+    assert read_trace(file).arrival_times.tolist() == [0.0, 1800.5]
+
+
+def test_equal_arrivals_keep_the_order_of_the_file(tmp_path):
+    file = tmp_path / "trace"
+    file.write_text("arrival,isl,osl\n5,1,1\n0,2,1\n5,3,1\n0,4,1\n")
+    assert read_trace(file).prompt_tokens.tolist() == [2, 4, 1, 3]
+
+
+def test_a_row_index_is_taken_as_time_when_the_user_says_so(tmp_path):
+    file = tmp_path / "trace"
+    file.write_text(SAMPLES["vidur, row index"][0])
+    assert read_trace(file, columns="unit=s").arrival_times.tolist() == [0.0, 2.0]
+
+
+def test_a_pipe_is_read(tmp_path):
+    import os
+    import threading
+
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    text = SAMPLES["vidur"][0]
+    writer = threading.Thread(target=pipe.write_text, args=(text,))
+    writer.start()
+    assert read_trace(pipe).requests == 2
+    writer.join()

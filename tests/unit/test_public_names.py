@@ -1,0 +1,28 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+import afdplan
+
+
+def test_public_names_are_exactly_all():
+    assert set(afdplan.__all__) == set(afdplan._HOMES)
+    assert sorted(afdplan.__all__) == afdplan.__all__
+    for name in afdplan.__all__:
+        value = getattr(afdplan, name)
+        assert value.__doc__
+        assert value.__module__ == f"afdplan.{afdplan._HOMES[name]}"
+        assert name in dir(afdplan)
+    with pytest.raises(AttributeError, match="nothing"):
+        _ = afdplan.nothing
+
+
+@pytest.mark.parametrize("code", ["import afdplan", "import afdplan.cli.group"])
+def test_import_stays_light(code):
+    heavy = "{'numpy', 'numba', 'scipy', 'polars', 'matplotlib', 'rich', 'msgspec'}"
+    script = f"{code}; import sys; print(sorted({heavy} & set(sys.modules)))"
+    out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "[]"

@@ -1,0 +1,173 @@
+"""The closed-form optimum against a dense search, and the paper's rule as a special case."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from afdplan.model.curve import LinearCurve, RooflineCurve, TabulatedCurve
+from afdplan.model.latency import AttentionLayers, LatencyModel, Transfer
+from afdplan.theory.mean_field import MeanField
+
+LOWEST, HIGHEST = 0.05, 200.0
+GRID = np.geomspace(LOWEST, HIGHEST, 4000)
+
+
+def random_curve(generator, scale):
+    kind = generator.integers(3)
+    slope = float(generator.uniform(0, 0.3) * (generator.random() > 0.15))
+    if kind == 0:
+        return LinearCurve(slope=slope, intercept=scale * generator.random())
+    if kind == 1:
+        return RooflineCurve(
+            floor=scale * generator.random(),
+            slope=slope,
+            intercept=scale * generator.uniform(-0.5, 1),
+        )
+    loads = np.cumsum(generator.uniform(1, 2000, 4))
+    return TabulatedCurve(loads=loads, times=scale * np.cumsum(generator.uniform(0, 1, 4)))
+
+
+def random_field(seed):
+    generator = np.random.default_rng(seed)
+    kinds = tuple(
+        AttentionLayers(
+            curve=random_curve(generator, 200.0),
+            layers=int(generator.integers(1, 4)),
+            time_per_request=float(generator.uniform(0, 0.5)),
+        )
+        for _ in range(generator.integers(1, 3))
+    )
+    transfers = [
+        Transfer(
+            curve=random_curve(generator, 60.0),
+            load=str(generator.choice(["worker", "aggregate"])),
+        )
+        for _ in range(2)
+    ]
+    latency = LatencyModel(
+        name="random",
+        time_unit="abstract",
+        attention=kinds,
+        ffn=random_curve(generator, 150.0),
+        send=transfers[0],
+        receive=transfers[1],
+        step_overhead=float(generator.choice([0.0, 80.0])),
+        drain=bool(generator.random() < 0.3) and sum(k.layers for k in kinds) > 1,
+    )
+    return MeanField(
+        latency=latency,
+        mean_token_loads=tuple(generator.uniform(10, 1000, len(kinds)).tolist()),
+        batch_size=int(generator.integers(1, 300)),
+        microbatches=int(generator.integers(1, 5)),
+        overlap=str(generator.choice(["ideal", "pipelined"])),
+    ), float(generator.uniform(0.2, 6))
+
+
+@pytest.mark.parametrize("block", range(20))
+def test_optimum_equals_a_dense_search_over_random_models(block):
+    for seed in range(block * 100, block * 100 + 100):
+        field, weight = random_field(seed)
+        best = field.optimal_ratio(ffn_weight=weight, lowest=LOWEST, highest=HIGHEST)
+        assert LOWEST <= best <= HIGHEST
+        found = field.objective(best, weight)
+        # A coarse pass over the whole range, then a fine one around its best.
+        coarse = [field.objective(r, weight) for r in GRID[::20]]
+        center = GRID[::20][int(np.argmax(coarse))]
+        around = np.linspace(max(center / 1.05, LOWEST), min(center * 1.05, HIGHEST), 60)
+        dense = max(*coarse, *(field.objective(float(r), weight) for r in around))
+        assert found >= dense * (1 - 1e-12), seed
+        assert found <= dense * (1 + 1e-3), seed
+
+
+def paper_field(**changes):
+    values = {
+        "attention": (0.00165, 50.0),
+        "ffn": (0.083, 100.0),
+        "transfer": (0.022, 20.0),
+        "batch": 256,
+        "load": 599.0,
+    } | changes
+    latency = LatencyModel.linear(
+        attention=values["attention"], ffn=values["ffn"], transfer=values["transfer"]
+    )
+    return MeanField(
+        latency=latency,
+        mean_token_loads=(values["load"],),
+        batch_size=values["batch"],
+        microbatches=1,
+        overlap="ideal",
+    )
+
+
+@pytest.mark.parametrize("seed", range(300))
+def test_paper_rule_is_the_special_case_of_lines_and_ideal_overlap(seed):
+    generator = np.random.default_rng(seed)
+    field = paper_field(
+        attention=(generator.uniform(0, 0.01), generator.uniform(0, 200)),
+        ffn=(generator.uniform(0.01, 0.3), generator.uniform(0, 300)),
+        transfer=(generator.uniform(0, 1), generator.uniform(0, 300)),
+        batch=int(generator.integers(1, 600)),
+        load=generator.uniform(1, 5000),
+    )
+    weight = float(generator.uniform(0.3, 4))
+    rule = max(
+        field.attention_bound_ratio(),
+        field.communication_bound_ratio(),
+        field.interior_ratio(weight),
+    )
+    best = field.optimal_ratio(ffn_weight=weight, lowest=1e-3, highest=1e4)
+    assert best == pytest.approx(min(max(rule, 1e-3), 1e4), rel=1e-9)
+
+
+def test_paper_rule_loses_half_where_transfers_grow_with_the_ratio():
+    latency = LatencyModel(
+        name="aggregate",
+        time_unit="abstract",
+        attention=(AttentionLayers(curve=LinearCurve(slope=0.0, intercept=300.0)),),
+        ffn=LinearCurve(slope=0.01, intercept=1.0),
+        send=Transfer(curve=LinearCurve(slope=0.2, intercept=0.0), load="aggregate"),
+        receive=Transfer(curve=LinearCurve(slope=0.2, intercept=0.0), load="aggregate"),
+    )
+    field = MeanField(
+        latency=latency, mean_token_loads=(1.0,), batch_size=100, microbatches=1, overlap="ideal"
+    )
+    best = field.optimal_ratio(ffn_weight=1.0, lowest=0.1, highest=1000.0)
+    rule = field.attention_bound_ratio()  # the FFN alone would allow 299
+    assert best == pytest.approx(15.0)  # 0.2 * 100 r = 300
+    assert field.objective(rule, 1.0) < 0.5 * field.objective(best, 1.0)
+
+
+def test_ratios_that_do_not_exist_are_none():
+    flat = paper_field(ffn=(0.0, 100.0))
+    assert flat.attention_bound_ratio() is None
+    assert flat.interior_ratio(1.0) is None
+    table = MeanField(
+        latency=LatencyModel(
+            name="floor",
+            time_unit="abstract",
+            attention=(AttentionLayers(curve=LinearCurve(slope=0.0, intercept=20.0)),),
+            ffn=RooflineCurve(floor=10.0, slope=0.1, intercept=0.0),
+            send=Transfer(curve=LinearCurve(slope=0.0, intercept=5.0)),
+            receive=Transfer(curve=LinearCurve(slope=0.0, intercept=15.0)),
+        ),
+        mean_token_loads=(1.0,),
+        batch_size=10,
+        microbatches=1,
+        overlap="ideal",
+    )
+    assert table.attention_bound_ratio() == pytest.approx(20.0)  # 0.1 * 10 r = 20
+    assert table.communication_bound_ratio() == pytest.approx(15.0)
+
+
+def test_pipelined_round_trip_can_bind():
+    field = MeanField(
+        latency=LatencyModel.linear(
+            attention=(0.0, 100.0), ffn=(0.0, 100.0), transfer=(0.0, 100.0), layers=3
+        ),
+        mean_token_loads=(1.0,),
+        batch_size=1,
+        microbatches=2,
+        overlap="pipelined",
+    )
+    assert field.step_time(1.0) == pytest.approx(3 * 400)
