@@ -64,7 +64,7 @@ class StudyDocument:
 
 
 def read_study_file(path: str | Path) -> StudyDocument:
-    """Return the sections of a study file, or of the manifest of results (to run it again).
+    r"""Return the sections of a study file, or of the manifest of results (to run it again).
 
     Raises
     ------
@@ -75,7 +75,7 @@ def read_study_file(path: str | Path) -> StudyDocument:
     --------
     >>> import pathlib, tempfile
     >>> file = pathlib.Path(tempfile.mkdtemp()) / "study.toml"
-    >>> _ = file.write_text('compute = "ratio"\\n[grid]\\nbatch_size = [64, 128]\\n')
+    >>> _ = file.write_text('compute = "ratio"\n[grid]\nbatch_size = [64, 128]\n')
     >>> read_study_file(file).grid
     {'batch_size': [64, 128]}
     """

@@ -150,8 +150,8 @@ def render_summary(summary: StudySummary) -> RenderableType:
 
     missing = summary.cases - summary.done - summary.refused - summary.failed
     counts = [f"{summary.done:,} of {summary.cases:,} cases done"]
-    counts += [f"{n:,} {name}" for n, name in (
-        (summary.refused, "refused"), (summary.failed, "failed"), (missing, "missing")) if n]  # fmt: skip
+    rest = ((summary.refused, "refused"), (summary.failed, "failed"), (missing, "missing"))
+    counts += [f"{count:,} {name}" for count, name in rest if count]
     parts: list[RenderableType] = [f"[bold]{summary.name}[/]: {', '.join(counts)}"]
     for status, reason, count in summary.reasons[:5]:
         parts.append(f"  {count:,} {status}: {reason}")

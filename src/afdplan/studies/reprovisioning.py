@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -156,6 +157,6 @@ def compare_fixed(windows: Sequence[WindowCurve]) -> Reprovisioning:
         regrets=tuple(float(r) for r in regrets[:, chosen]),
         best_fixed=fixed[chosen],
         fixed=fixed,
-        changes=sum(a != b for a, b in zip(adaptive, adaptive[1:], strict=False)),
+        changes=sum(a != b for a, b in pairwise(adaptive)),
         at_limit=len(common) > 1 and chosen == len(common) - 1,
     )

@@ -91,8 +91,8 @@ def read_sources(
             kept = sum(window.last - window.first for window in windows)
             if kept < trace.requests:
                 notes.append(
-                    f"{trace.source}: {trace.requests - kept:,} of {trace.requests:,} requests are in windows of fewer than "
-                    f"{rule.minimum_requests} requests, which are left out"
+                    f"{trace.source}: {trace.requests - kept:,} of {trace.requests:,} requests "
+                    f"are in windows of fewer than {rule.minimum_requests} requests, which are left out"
                 )
         sources[key] = source
     return sources, tuple(notes)
