@@ -35,8 +35,8 @@ def duration(seconds: float) -> str:
 
     Examples
     --------
-    >>> [duration(s) for s in (0.4, 83, 5000, 200_000)]
-    ['1 s', '83 s', '1.4 h', '2.3 days']
+    >>> [duration(s) for s in (0.4, 83, 6000, 200_000)]
+    ['1 s', '83 s', '1.7 h', '2.3 days']
     """
     if seconds < 1:
         return "1 s"

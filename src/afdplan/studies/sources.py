@@ -92,7 +92,7 @@ def read_sources(
             if kept < trace.requests:
                 notes.append(
                     f"{trace.source}: {trace.requests - kept:,} of {trace.requests:,} requests "
-                    f"are in windows of fewer than {rule.minimum_requests} requests, which are left out"
+                    f"are in windows of fewer than {rule.minimum_requests}, which are left out"
                 )
         sources[key] = source
     return sources, tuple(notes)
