@@ -14,6 +14,7 @@ __all__ = ["COMMANDS", "cli"]
 COMMANDS = {
     "workload": "What do my requests look like to an AFD bundle?",
     "ratio": "How many attention workers per FFN worker, and what bottleneck?",
+    "simulate": "What would such a bundle really do, step by step?",
     "sweep": "What do thousands of cases say, from one declared file?",
 }
 

@@ -1,0 +1,456 @@
+"""What would such a bundle really do, step by step?"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from afdplan.cli.options import (
+    Workload,
+    batch_options,
+    json_option,
+    latency_option,
+    resolve_batch_size,
+    resolve_workload,
+    workload_options,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from afdplan.model.latency import LatencyModel
+    from afdplan.simulation.result import SimulationResult
+    from afdplan.simulation.scenario import Scenario
+
+__all__ = ["command"]
+
+EXAMPLES = """\b
+Examples:
+  afdplan simulate --prompt geometric:100 --decode geometric:500 \\
+      --latency deepseek-v3-ascend-910c --batch-size 256 --attention-workers 1,2,4,8,16
+  afdplan simulate --trace requests.csv --latency model.toml --batch-size 64 \\
+      --attention-workers 8 --arrivals trace --kv-capacity 400000 --memory preempt
+  afdplan simulate ... --attention-workers 4 --timeline pipeline.json   (ui.perfetto.dev)
+"""
+
+
+def _counts(_: click.Context, __: click.Parameter, text: str) -> list[int]:
+    try:
+        counts = [int(part) for part in text.split(",")]
+    except ValueError:
+        raise click.BadParameter(f"expected integers such as 8 or 1,2,4,8, got {text!r}") from None
+    if any(count < 1 for count in counts):
+        raise click.BadParameter(f"a bundle has at least 1 attention worker, got {text!r}")
+    return counts
+
+
+def _fraction(_: click.Context, __: click.Parameter, text: str | None) -> float | None:
+    if text is None:
+        return None
+    try:
+        number = float(text.rstrip("% ")) / (100 if text.rstrip().endswith("%") else 1)
+    except ValueError:
+        raise click.BadParameter(f"expected a share such as 0.5% or 0.005, got {text!r}") from None
+    if not 0 < number < 1:
+        raise click.BadParameter(f"expected a share between 0 and 100 %, got {text!r}")
+    return number
+
+
+def _simulation_options(function: Any) -> Any:
+    options = [
+        click.option(
+            "--attention-workers",
+            metavar="A[,A...]",
+            callback=_counts,
+            required=True,
+            help="A of one bundle; a list sweeps.",
+        ),
+        click.option(
+            "--requests",
+            type=int,
+            metavar="N",
+            default=10_000,
+            show_default=True,
+            help="Finished requests to wait for, per attention worker.",
+        ),
+        click.option("--seed", type=int, default=0, show_default=True, help="Of all that is random."),
+        click.option(
+            "--start",
+            type=click.Choice(["stationary", "fresh"]),
+            help="Slots as an observer finds them (default), or all requests begin at time zero.",
+        ),
+        click.option(
+            "--window",
+            type=click.Choice(["steady", "all", "first-80"]),
+            default="steady",
+            show_default=True,
+            help="Leave the warm-up out, keep all, or the first 80 % of completions.",
+        ),
+        click.option(
+            "--order",
+            type=click.Choice(["random", "trace"]),
+            help="Draw requests of a trace independently (default when saturated), or replay them.",
+        ),
+        click.option(
+            "--arrivals",
+            type=click.Choice(["saturated", "trace", "poisson", "gamma"]),
+            default="saturated",
+            show_default=True,
+            help="When requests come; gamma gaps need --arrival-cv.",
+        ),
+        click.option(
+            "--rate", type=float, metavar="X", help="Mean arrivals per time unit; scales a trace's."
+        ),
+        click.option(
+            "--arrival-cv", type=float, default=1.0, metavar="CV", help="Of the gaps of gamma."
+        ),
+        click.option(
+            "--policy",
+            type=click.Choice(["round-robin", "least-requests", "least-tokens", "longest-prompt"]),
+            default="round-robin",
+            show_default=True,
+            help="Which free slot an admitted request gets.",
+        ),
+        click.option(
+            "--kv-capacity", type=int, metavar="TOKENS", help="KV memory of one attention worker."
+        ),
+        click.option(
+            "--memory",
+            type=click.Choice(["reserve", "preempt"]),
+            default="reserve",
+            show_default=True,
+            help="Admit when the largest size fits, or the present one (and preempt).",
+        ),
+        click.option(
+            "--ffn-tokens",
+            type=click.Choice(["padded", "active"]),
+            default="padded",
+            show_default=True,
+            help="Whether FFN and transfers work on empty slots too.",
+        ),
+        click.option(
+            "--variation",
+            metavar="CVS",
+            help="Scatter of service times: attention=0.1,send=0,ffn=0.1,receive=0.",
+        ),
+        click.option(
+            "--expert-imbalance",
+            metavar="X[,CV]",
+            help="Mean factor (>= 1) on the FFN time, and how it scatters beyond 1.",
+        ),
+        click.option(
+            "--replications", type=int, metavar="R", help="Independent runs; by default as needed."
+        ),
+        click.option(
+            "--precision",
+            metavar="SHARE",
+            callback=_fraction,
+            help="Run until the throughput's interval is this narrow (half-width), e.g. 0.5%.",
+        ),
+        click.option(
+            "--confidence", type=float, default=0.95, show_default=True, help="Of all intervals."
+        ),
+        click.option("--timeline", metavar="FILE", help="Pipeline as .json (Perfetto), .svg, .png."),
+        click.option("--per-request", metavar="FILE", help="Row per request: .csv or .parquet."),
+        click.option("--per-step", metavar="FILE", help="Row per step: .csv or .parquet."),
+    ]
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+@click.command("simulate", epilog=EXAMPLES)
+@workload_options
+@latency_option
+@batch_options
+@_simulation_options
+@json_option
+def command(
+    trace: str | None,
+    trace_format: str | None,
+    columns: str | None,
+    prompt: str | None,
+    decode: str | None,
+    latency: str,
+    batch_size: int | None,
+    requests_per_worker: int | None,
+    microbatches: int,
+    overlap: Any,
+    ffn_workers: int,
+    attention_workers: list[int],
+    as_json: bool,
+    timeline: str | None,
+    per_request: str | None,
+    per_step: str | None,
+    **options: Any,
+) -> None:
+    """Play a bundle step by step: throughput, cycle and step times, idle time, waiting.
+
+    Random lengths, slots that are refilled, KV caches that grow, a barrier that waits for the
+    slowest worker. Every mean comes with an interval.
+    """
+    size = resolve_batch_size(batch_size, requests_per_worker, microbatches, overlap)
+    logs = (("--timeline", timeline), ("--per-request", per_request), ("--per-step", per_step))
+    for name, path in logs:
+        if path is not None and len(attention_workers) > 1:
+            raise click.UsageError(f"{name} shows one bundle: give one --attention-workers")
+    if timeline is not None and not timeline.lower().endswith((".json", ".svg", ".png")):
+        raise click.UsageError(f"--timeline must end in .json, .svg or .png, got {timeline!r}")
+    from afdplan.files.latency_file import load_latency
+
+    model = load_latency(latency)
+    workload = resolve_workload(trace, trace_format, columns, prompt, decode)
+
+    def scenario_of(count: int) -> Scenario:
+        from afdplan.model.bundle import Bundle
+
+        bundle = Bundle(
+            attention_workers=count,
+            ffn_workers=ffn_workers,
+            batch_size=size,
+            microbatches=microbatches,
+        )
+        return _scenario(bundle, model, workload, overlap, options)
+
+    scenarios = [scenario_of(count) for count in attention_workers]
+    results: list[SimulationResult] = []
+    with _tables(per_request, per_step) as (on_requests, on_steps), _progress() as report:
+        from afdplan.simulation.run import simulate
+
+        for k, scenario in enumerate(scenarios):
+            results.append(
+                simulate(
+                    scenario,
+                    progress=lambda done, k=k: report((k + done) / len(scenarios)),  # type: ignore[misc]
+                    on_requests=on_requests,
+                    on_steps=on_steps,
+                )
+            )
+    if timeline is not None:
+        _write_timeline(timeline, scenarios[0])
+    if as_json:
+        click.echo(_document(results, model, workload, attention_workers, options))
+    elif len(results) == 1:
+        click.echo(str(results[0]))
+    else:
+        _print_table(results)
+
+
+def _scenario(
+    bundle: Any, model: LatencyModel, workload: Workload, overlap: Any, options: dict[str, Any]
+) -> Scenario:
+    """Return the scenario that the options describe."""
+    from afdplan.simulation.scenario import Arrivals, Scenario, Variation
+
+    arrivals = None
+    if options["arrivals"] != "saturated":
+        arrivals = Arrivals(
+            process=options["arrivals"], rate=options["rate"], cv=options["arrival_cv"]
+        )
+    elif options["rate"] is not None:
+        raise click.UsageError("--rate needs --arrivals trace, poisson or gamma")
+    order = options["order"] or ("trace" if arrivals else "random")
+    if options["order"] == "trace" and workload.trace is None:
+        raise click.UsageError("--order trace needs a --trace to replay")
+    replay = order == "trace" and workload.trace is not None
+    factors = _numbers("--variation", options["variation"], ("attention", "send", "ffn", "receive"))
+    if options["expert_imbalance"] is not None:
+        mean, _, cv = options["expert_imbalance"].partition(",")
+        factors |= {"expert_imbalance": _number("--expert-imbalance", mean)}
+        factors |= {"expert_imbalance_cv": _number("--expert-imbalance", cv or "0")}
+    start = options["start"] or ("fresh" if arrivals else "stationary")
+    return Scenario(
+        bundle=bundle,
+        latency=model,
+        lengths=workload.trace if replay and workload.trace is not None else workload.law,
+        requests_per_worker=options["requests"],
+        seed=options["seed"],
+        overlap=overlap,
+        start=start,
+        window=options["window"],
+        arrivals=arrivals,
+        placement=options["policy"],
+        kv_capacity=options["kv_capacity"],
+        memory=options["memory"],
+        ffn_tokens=options["ffn_tokens"],
+        variation=Variation(**factors),
+        replications=options["replications"],
+        precision=options["precision"],
+        confidence=options["confidence"],
+    )
+
+
+def _number(name: str, text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise click.UsageError(f"{name} expects numbers, got {text!r}") from None
+
+
+def _numbers(name: str, text: str | None, known: tuple[str, ...]) -> dict[str, float]:
+    numbers: dict[str, float] = {}
+    for part in text.split(",") if text else ():
+        key, equals, value = part.partition("=")
+        if not equals or key.strip() not in known:
+            raise click.UsageError(f"{name} expects {'=..,'.join(known)}=.., got {part!r}")
+        numbers[key.strip()] = _number(name, value)
+    return numbers
+
+
+@contextlib.contextmanager
+def _tables(per_request: str | None, per_step: str | None) -> Iterator[tuple[Any, Any]]:
+    """Yield the sinks of both logs; their files appear when all went well."""
+    from afdplan.files.results_table import TableWriter
+    from afdplan.simulation.logs import REQUEST_COLUMNS, STEP_COLUMNS
+
+    with contextlib.ExitStack() as stack:
+        sinks: list[Any] = [None, None]
+        if per_request is not None:
+            times = {"arrival_time", "start_time", "end_time"}
+            sinks[0] = stack.enter_context(
+                TableWriter(
+                    per_request,
+                    REQUEST_COLUMNS,
+                    whole_columns=[name for name in REQUEST_COLUMNS if name not in times],
+                    missing_columns=["start_time"],
+                )
+            ).write
+        if per_step is not None:
+            whole = ("step", "microbatch", "active_requests", "queued_requests")
+            sinks[1] = stack.enter_context(
+                TableWriter(per_step, STEP_COLUMNS, whole_columns=whole)
+            ).write
+        yield sinks[0], sinks[1]
+
+
+@contextlib.contextmanager
+def _progress() -> Iterator[Callable[[float], None]]:
+    """Yield a function that moves a bar on standard error (on terminals only)."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda _: None
+        return
+    with Progress(
+        TextColumn("simulating"), BarColumn(), TimeRemainingColumn(), console=console, transient=True
+    ) as bar:
+        task = bar.add_task("", total=1.0)
+        yield lambda done: bar.update(task, completed=done)
+
+
+def _write_timeline(path: str, scenario: Scenario) -> None:
+    from afdplan.files.atomic import write_atomic
+    from afdplan.simulation.timeline import record_timeline
+
+    timeline = record_timeline(scenario)
+    if path.lower().endswith(".json"):
+        from afdplan.files.results_timeline import chrome_trace
+
+        spans = (
+            (
+                span.stage,
+                f"worker {span.worker + 1}",
+                f"microbatch {span.microbatch + 1}",
+                span.start,
+                span.end,
+                {"step": span.step, "layer": span.layer},
+            )
+            for span in timeline.spans
+        )
+        seconds = scenario.latency.time_unit == "s"
+        write_atomic(path, chrome_trace(spans, microseconds=1e6 if seconds else 1.0))
+        return
+    from afdplan.plotting.picture import check_picture_name, picture_bytes
+    from afdplan.plotting.timeline import draw_timeline, timeline_data
+
+    figure = draw_timeline(timeline_data(timeline))
+    write_atomic(path, picture_bytes(figure, check_picture_name(path)))
+
+
+def _document(
+    results: list[SimulationResult],
+    model: LatencyModel,
+    workload: Workload,
+    attention_workers: list[int],
+    options: dict[str, Any],
+) -> str:
+    from afdplan.report.document import document, to_json
+
+    scenario = results[0].scenario
+    inputs = {
+        **workload.inputs,
+        "latency": {"name": model.name, "source": model.source, "layers": model.layers},
+        "attention_workers": attention_workers
+        if len(attention_workers) > 1
+        else attention_workers[0],
+        "ffn_workers": scenario.bundle.ffn_workers,
+        "batch_size": scenario.bundle.batch_size,
+        "microbatches": scenario.microbatches,
+        "overlap": scenario.overlap,
+        **options,
+        "start": scenario.start,
+    }
+    answers = [result.answer() for result in results]
+    warnings = [
+        f"A = {result.scenario.bundle.attention_workers}: {text}" if len(results) > 1 else text
+        for result in results
+        for text in result.warnings
+    ]
+    return to_json(
+        document(
+            time_unit=model.time_unit,
+            inputs=inputs,
+            warnings=warnings,
+            answer=answers[0] if len(answers) == 1 else {"curve": answers},
+        )
+    )
+
+
+def _print_table(results: list[SimulationResult]) -> None:
+    """Print one row per number of attention workers."""
+    from rich.console import Console
+    from rich.table import Table
+
+    scenario = results[0].scenario
+    unit = "s" if scenario.latency.time_unit == "s" else "unit"
+    best = max(results, key=lambda result: result.throughput_per_instance.value)
+    table = Table(
+        title=f"{scenario.bundle.ffn_workers} FFN, {scenario.microbatches} x "
+        f"{scenario.bundle.batch_size} slots per attention worker, {scenario.overlap}, "
+        f"{results[0].scenario.confidence:.0%} intervals".replace("%", " %"),
+        title_justify="left",
+    )
+    for name in (
+        "attention\nworkers",
+        f"tokens/{unit}\nper instance",
+        f"cycle\n[{unit}]",
+        f"step p99\n[{unit}]",
+        f"time/token\np99 [{unit}]",
+        "attention\nidle",
+        "FFN\nidle",
+    ):
+        table.add_column(name, justify="right")
+    for result in results:
+        x = result.throughput_per_instance
+        half = (x.high - x.low) / 2
+        row = (
+            str(result.scenario.bundle.attention_workers),
+            f"{x.value:.5g} ± {half:.2g}",
+            f"{result.cycle_time.value:.5g}",
+            f"{result.step_time.p99:.5g}",
+            f"{result.request_time_per_output_token.p99:.5g}",
+            f"{result.attention_idle_fraction.value:.1%}".replace("%", " %"),
+            f"{result.ffn_idle_fraction.value:.1%}".replace("%", " %"),
+        )
+        table.add_row(*row, style="bold" if result is best else None)
+    console = Console(highlight=False)
+    console.print(table)
+    console.print(f"Bold: the most tokens per {unit} and instance of those simulated.")
+    for result in results:
+        for text in result.warnings:
+            console.print(f"Warning (A = {result.scenario.bundle.attention_workers}): {text}")

@@ -1,0 +1,848 @@
+"""What does the bundle do next? The compiled recursion; `reference.py` says the same plainly.
+
+No event heap: stages serve microbatches in one fixed cyclic order, so each start is a maximum of
+known times (a max-plus recursion). Loads move by arithmetic, one addition per worker, microbatch
+and step; requests are touched when they enter and when they leave.
+
+Names: `t` constants and offsets, `n` integers, `x` floats, `r` requests, `v` arrivals and
+factors, `g` log; index `u` is a microbatch, `i` a worker, `c = u A + i` their cell, `q` a kind of
+load (0 the whole context, else a window). One file, since the cache of compiled code does not
+notice edits elsewhere.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from afdplan.simulation import state as ix
+from afdplan.simulation.compile import compiled, inlined
+
+__all__ = ["advance"]
+
+# Typed: a literal would have every function compiled once more.
+ZERO = np.int64(0)
+
+
+@inlined
+def _count(t: Any, n: Any, x: Any, histogram: Any, value: Any) -> None:
+    """Add a value to a histogram: its exponent and ten leading bits name the bin."""
+    x[ix.SCRATCH] = value
+    b = (x.view(np.int64)[ix.SCRATCH] >> ix.BIN_SHIFT) - t.bin_base
+    n[t.histograms + histogram * ix.BINS + min(max(b, 0), ix.BINS - 1)] += 1
+
+
+@inlined
+def _curve(t: Any, n: Any, x: Any, curve: Any, load: Any) -> Any:
+    """Return the time of a piecewise-linear curve at a load."""
+    k = n[t.curve_first + curve]
+    end = n[t.curve_first + curve + 1]
+    while k + 1 < end and x[t.curve_starts + k + 1] <= load:
+        k += 1
+    return x[t.curve_values + k] + x[t.curve_slopes + k] * (load - x[t.curve_starts + k])
+
+
+@inlined
+def _bucket(t: Any, q: Any, u: Any, due: Any, now: Any) -> Any:
+    """Return the bucket of an event: near ones have one per step, far ones one per window."""
+    b = due & (ix.WHEEL - 1)
+    if due // ix.WHEEL != now // ix.WHEEL:
+        b = ix.WHEEL + (due // ix.WHEEL & (ix.WHEEL - 1))
+    return t.last + (q * t.microbatches + u) * 2 * ix.WHEEL + b
+
+
+@inlined
+def _schedule(t: Any, n: Any, q: Any, u: Any, slot: Any, due: Any, now: Any) -> None:
+    """Append a slot's event to its bucket: events of a step stay in order of placement."""
+    base = q * t.slots
+    n[t.due + base + slot] = due
+    b = _bucket(t, q, u, due, now)
+    tail = n[b]
+    n[b] = slot
+    following = t.following + base
+    preceding = t.preceding + base
+    if tail < 0:
+        n[following + slot] = slot
+        n[preceding + slot] = slot
+    else:
+        head = n[following + tail]
+        n[following + tail] = slot
+        n[preceding + slot] = tail
+        n[following + slot] = head
+        n[preceding + head] = slot
+
+
+@compiled
+def _unschedule(t: Any, n: Any, q: Any, u: Any, slot: Any, now: Any) -> None:
+    """Take a slot's event out of the calendar."""
+    base = q * t.slots
+    b = _bucket(t, q, u, n[t.due + base + slot], now)
+    before = n[t.preceding + base + slot]
+    after = n[t.following + base + slot]
+    if after == slot:
+        n[b] = -1
+        return
+    n[t.following + base + before] = after
+    n[t.preceding + base + after] = before
+    if n[b] == slot:
+        n[b] = before
+
+
+@compiled
+def _cascade(t: Any, n: Any, q: Any, u: Any, now: Any) -> None:
+    """Spread the events of the window that begins now over its steps."""
+    b = t.last + (q * t.microbatches + u) * 2 * ix.WHEEL
+    b += ix.WHEEL + (now // ix.WHEEL & (ix.WHEEL - 1))
+    tail = n[b]
+    if tail < 0:
+        return
+    n[b] = -1
+    base = q * t.slots
+    slot = n[t.following + base + tail]
+    while True:
+        after = n[t.following + base + slot]
+        _schedule(t, n, q, u, slot, n[t.due + base + slot], now)
+        if slot == tail:
+            return
+        slot = after
+
+
+@inlined
+def _leave(t: Any, n: Any, u: Any, c: Any, slot: Any, done: Any) -> None:
+    """Take a request that is in its slot's step number `done` off the loads of its worker."""
+    load = n[t.prompt + slot] + t.numerator * (done - 1)
+    n[t.loads + c] -= load
+    n[t.growing + c] -= 1
+    for w in range(t.queues - 1):
+        at = (1 + w) * t.cells + c
+        window = n[t.windows + w]
+        if load >= window:
+            n[t.loads + at] -= window
+        else:
+            n[t.loads + at] -= load
+            n[t.growing + at] -= 1
+    if t.capacity >= 0:
+        i = c % t.attention_workers
+        n[t.reserved + i] -= n[t.prompt + slot] + t.numerator * (n[t.steps + slot] - 1)
+    n[t.following + slot] = n[t.free_first + c]
+    n[t.free_first + c] = slot
+    n[t.active + c] -= 1
+    n[t.present + u] -= 1
+    n[ix.ACTIVE] -= 1
+
+
+@inlined
+def _place(t: Any, n: Any, x: Any, u: Any, i: Any, k: Any, now: Any, clock: Any) -> None:
+    """Put the chosen request number k into a free slot."""
+    c = u * t.attention_workers + i
+    slot = n[t.free_first + c]
+    n[t.free_first + c] = n[t.following + slot]
+    row = t.chosen + 6 * k
+    times = t.chosen_times + 2 * k
+    prompt = n[row + ix.PROMPT]
+    steps = n[row + ix.STEPS]
+    n[t.prompt + slot] = prompt
+    n[t.steps + slot] = steps
+    n[t.output + slot] = n[row + ix.OUTPUT]
+    n[t.tokens + slot] = n[row + ix.TOKENS]
+    x[t.begun + slot] = x[times]
+    if x[times] == ix.NOT_BEGUN:
+        x[t.begun + slot] = clock
+        n[ix.STARTED] += 1
+        if t.open:
+            x[ix.WAIT] += clock - x[times + 1]
+            n[ix.WAITED] += 1
+            _count(t, n, x, ix.WAITS, clock - x[times + 1])
+    if t.tracked:
+        n[t.preemptions + slot] = n[row + ix.PREEMPTIONS]
+        x[t.arrival + slot] = x[times + 1]
+        n[t.since + slot] = now
+        n[t.order + slot] = n[ix.PLACED]
+        n[t.reserved + i] += prompt + t.numerator * (steps - 1)
+    n[ix.PLACED] += 1
+    n[ix.ACTIVE] += 1
+    n[t.active + c] += 1
+    n[t.present + u] += 1
+    n[t.loads + c] += prompt
+    n[t.growing + c] += 1
+    _schedule(t, n, ZERO, u, slot, now + steps - 1, now)
+    for w in range(t.queues - 1):
+        at = (1 + w) * t.cells + c
+        window = n[t.windows + w]
+        if prompt >= window:
+            n[t.loads + at] += window
+        else:
+            n[t.loads + at] += prompt
+            n[t.growing + at] += 1
+            full = (window - prompt + t.numerator - 1) // t.numerator
+            if full <= steps - 1:
+                _schedule(t, n, 1 + w, u, slot, now + full - 1, now)
+
+
+@inlined
+def _fits(t: Any, n: Any, i: Any, k: Any) -> Any:
+    """Say whether worker i has KV memory for the chosen request number k."""
+    if t.capacity < 0:
+        return True
+    row = t.chosen + 6 * k
+    held = n[row + ix.PROMPT]
+    if t.preempt:
+        for v in range(t.microbatches):
+            held += n[t.loads + v * t.attention_workers + i]
+    else:
+        held += n[t.reserved + i] + t.numerator * (n[row + ix.STEPS] - 1)
+    return held <= t.capacity
+
+
+@inlined
+def _choose(t: Any, n: Any, u: Any, k: Any) -> Any:
+    """Return the worker that the policy gives a request to, -1 if none can take it.
+
+    A new policy is a branch here and in the twin, and a name in `Placement`.
+    """
+    workers = t.attention_workers
+    cell = u * workers
+    if t.policy == ix.ROUND_ROBIN:
+        i = n[ix.NEXT_WORKER]
+        for _ in range(workers):
+            after = i + 1 if i + 1 < workers else 0
+            if n[t.free_first + cell + i] >= 0 and _fits(t, n, i, k):
+                n[ix.NEXT_WORKER] = after
+                return i
+            i = after
+        return -1
+    value = t.active if t.policy == ix.LEAST_REQUESTS else t.loads
+    best = -1
+    for i in range(workers):
+        if (
+            n[t.free_first + cell + i] >= 0
+            and (best < 0 or n[value + cell + i] < n[value + cell + best])
+            and _fits(t, n, i, k)
+        ):
+            best = i
+    return best
+
+
+@inlined
+def _take(t: Any, n: Any, x: Any, r: Any, v: Any, k: Any) -> Any:
+    """Take the next waiting request out of its queue as number k; says whether there was one."""
+    row = t.chosen + 6 * k
+    times = t.chosen_times + 2 * k
+    if n[ix.RETURNED] > 0:
+        at = n[ix.RETURNED_HEAD]
+        for column in range(5):
+            n[row + column] = n[t.returned + 5 * at + column]
+        x[times] = x[t.returned_times + 2 * at]
+        x[times + 1] = x[t.returned_times + 2 * at + 1]
+        n[ix.RETURNED_HEAD] = at + 1 if at + 1 < t.rows else 0
+        n[ix.RETURNED] -= 1
+        return True
+    at = n[ix.HEAD]
+    if at >= n[ix.ARRIVED]:
+        return False
+    n[ix.HEAD] += 1
+    decode = r[3 * at + 1]
+    unfit = r[3 * at + 2]
+    n[ix.ENTERED] += 1 + unfit
+    n[ix.REJECTED] += unfit
+    n[row + ix.PROMPT] = r[3 * at] * t.denominator
+    n[row + ix.STEPS] = decode
+    if t.numerator != 1:
+        n[row + ix.STEPS] = (decode * t.denominator + t.numerator - 1) // t.numerator
+    n[row + ix.OUTPUT] = decode * t.denominator
+    n[row + ix.TOKENS] = decode
+    n[row + ix.PREEMPTIONS] = 0
+    x[times] = ix.NOT_BEGUN
+    x[times + 1] = v[t.arrival_at + at] if t.open else 0.0
+    return True
+
+
+@compiled
+def _give_back(t: Any, n: Any, x: Any, k: Any) -> None:
+    """Put the chosen request number k before all that wait."""
+    at = n[ix.RETURNED_HEAD] - 1
+    if at < 0:
+        at = t.rows - 1
+    n[ix.RETURNED_HEAD] = at
+    n[ix.RETURNED] += 1
+    for column in range(5):
+        n[t.returned + 5 * at + column] = n[t.chosen + 6 * k + column]
+    x[t.returned_times + 2 * at] = x[t.chosen_times + 2 * k]
+    x[t.returned_times + 2 * at + 1] = x[t.chosen_times + 2 * k + 1]
+
+
+@compiled
+def _rank_by_prompt(t: Any, n: Any, count: Any) -> None:
+    """Rank the chosen requests by falling prompt; of equals, first come first (merge sort)."""
+    to = t.ranking + t.attention_workers * t.batch_size
+    for j in range(count):
+        n[t.ranking + j] = j
+    width = 1
+    while width < count:
+        for low in range(0, count, 2 * width):
+            middle = min(low + width, count)
+            high = min(low + 2 * width, count)
+            a, b = low, middle
+            for j in range(low, high):
+                left = a < middle
+                if left and b < high:
+                    one = n[t.chosen + 6 * n[t.ranking + a] + ix.PROMPT]
+                    left = one >= n[t.chosen + 6 * n[t.ranking + b] + ix.PROMPT]
+                if left:
+                    n[to + j] = n[t.ranking + a]
+                    a += 1
+                else:
+                    n[to + j] = n[t.ranking + b]
+                    b += 1
+        for j in range(count):
+            n[t.ranking + j] = n[to + j]
+        width *= 2
+
+
+@compiled
+def _admit(t: Any, n: Any, x: Any, r: Any, v: Any, u: Any, now: Any, clock: Any) -> None:
+    """Fill free slots of a microbatch, first come first served; then set its stage times."""
+    if t.open:
+        queued = n[ix.ARRIVED] - n[ix.HEAD] + n[ix.RETURNED]
+        x[ix.QUEUE_AREA] += queued * (clock - x[ix.QUEUE_TIME])
+        x[ix.QUEUE_TIME] = clock
+        while n[ix.ARRIVED] < n[ix.AVAILABLE] and v[t.arrival_at + n[ix.ARRIVED]] <= clock:
+            x[ix.QUEUE_AREA] += clock - v[t.arrival_at + n[ix.ARRIVED]]
+            n[ix.ARRIVED] += 1
+    else:
+        n[ix.ARRIVED] = n[ix.AVAILABLE]
+    free = t.attention_workers * t.batch_size - n[t.present + u]
+    if t.policy == ix.LONGEST_PROMPT:
+        taken = 0
+        while taken < free and _take(t, n, x, r, v, taken):
+            taken += 1
+        _rank_by_prompt(t, n, taken)
+        for j in range(taken):
+            k = n[t.ranking + j]
+            i = _choose(t, n, u, k)
+            n[t.chosen + 6 * k + ix.IS_PLACED] = i >= 0
+            if i >= 0:
+                _place(t, n, x, u, i, k, now, clock)
+        for k in range(taken - 1, -1, -1):
+            if n[t.chosen + 6 * k + ix.IS_PLACED] == 0:
+                _give_back(t, n, x, k)
+    else:
+        while free > 0 and _take(t, n, x, r, v, ZERO):
+            i = _choose(t, n, u, ZERO)
+            if i < 0:
+                _give_back(t, n, x, ZERO)
+                break
+            _place(t, n, x, u, i, ZERO, now, clock)
+            free -= 1
+
+    # How long each stage of the microbatch's next step takes.
+    first = u * t.attention_workers
+    workers = t.attention_workers
+    active = n[t.active + first : t.active + first + workers]
+    denominator = float(t.denominator)
+    for k in range(t.kinds):
+        at = t.loads + n[t.load_of_kind + k] * t.cells + first
+        loads = n[at : at + workers]
+        at = t.attention_time + k * t.cells + first
+        times = x[at : at + workers]
+        per_request = x[t.time_per_request + k]
+        at = n[t.curve_first + k]
+        if n[t.curve_first + k + 1] == at + 1:
+            value = x[t.curve_values + at]
+            slope = x[t.curve_slopes + at]
+            for i in range(workers):
+                times[i] = (value + slope * (loads[i] / denominator)) + per_request * active[i]
+        else:
+            for i in range(workers):
+                time = _curve(t, n, x, k, loads[i] / denominator)
+                times[i] = time + per_request * active[i]
+    if t.padded and x[t.ffn_time + u] > 0.0:
+        return  # stage times of padded slots never change
+    total = t.attention_workers * t.batch_size
+    if not t.padded:
+        total = n[t.present + u]
+    shared = total / t.ffn_workers
+    x[t.ffn_time + u] = _curve(t, n, x, t.kinds, shared)
+    for c in range(first, first + t.attention_workers):
+        own = float(t.batch_size if t.padded else n[t.active + c])
+        x[t.send_time + c] = _curve(t, n, x, t.kinds + 1, shared if t.send_aggregate else own)
+        x[t.receive_time + c] = _curve(
+            t, n, x, t.kinds + 2, shared if t.receive_aggregate else own
+        )
+
+
+@compiled
+def _log_stage(
+    t: Any, n: Any, g: Any, stage: int, i: int, u: int, layer: int, start: Any, end: Any
+) -> None:
+    if n[ix.STAGE_ROWS] < t.stage_room:
+        row = ix.LOG_COLUMNS * (t.request_room + t.step_room + n[ix.STAGE_ROWS])
+        n[ix.STAGE_ROWS] += 1
+        g[row], g[row + 1], g[row + 2] = stage, i, u
+        g[row + 3], g[row + 4], g[row + 5], g[row + 6] = n[ix.STEP], layer, start, end
+
+
+@compiled
+def _overlap_ideally(t: Any, n: Any, x: Any, v: Any, g: Any, layer: Any) -> None:
+    """Play one layer of the paper's cycle: the slowest of all stages, in perfect overlap."""
+    times = t.attention_time + n[t.kind_of_layer + layer] * t.cells
+    slowest = 0.0
+    total = 0.0
+    communication = 0.0
+    for i in range(t.attention_workers):
+        a = x[times + i]
+        if t.vary_attention:
+            a *= v[t.attention_at + n[ix.AT_ATTENTION] + i]
+        x[t.sent + i] = a
+        total += a
+        slowest = max(slowest, a)
+        c = x[t.send_time + i]
+        if t.vary_send:
+            c *= v[t.send_at + n[ix.AT_SEND] + i]
+        communication = max(communication, c)
+        c = x[t.receive_time + i]
+        if t.vary_receive:
+            c *= v[t.receive_at + n[ix.AT_RECEIVE] + i]
+        communication = max(communication, c)
+    work = x[t.ffn_time]
+    if t.vary_ffn:
+        work *= v[t.ffn_at + n[ix.AT_FFN]]
+    cycle = max(slowest, communication, work)
+    overhead = t.overhead if layer == 0 else 0.0
+    start = x[ix.CLOCK] + overhead
+    end = start + cycle
+    other = max(work, slowest)
+    for i in range(t.attention_workers):
+        a = x[t.sent + i]
+        x[t.busy + i] += a
+        idle = t.idle + i
+        workers = t.attention_workers
+        x[idle + ix.IDLE_OVERHEAD * workers] += overhead
+        x[idle + ix.IDLE_BARRIER * workers] += slowest - a
+        x[idle + ix.IDLE_OTHER_SIDE * workers] += other - slowest
+        x[idle + ix.IDLE_TRANSFER * workers] += cycle - other
+        x[t.attention_free + i] = end
+        x[t.ready + i] = end
+        _log_stage(t, n, g, ix.ATTENTION, i, ZERO, layer, start, start + a)
+    _log_stage(t, n, g, ix.SEND, ZERO, ZERO, layer, start, start + communication)
+    _log_stage(t, n, g, ix.FFN, ZERO, ZERO, layer, start, start + work)
+    x[ix.CLOCK] = end
+    x[t.back] = end
+    x[ix.FFN_BUSY] += work
+    x[t.ffn_idle + ix.IDLE_OVERHEAD] += overhead
+    at = work
+    until = total / t.attention_workers
+    if until > at:
+        x[t.ffn_idle + ix.IDLE_OTHER_SIDE] += until - at
+        at = until
+    if slowest > at:
+        x[t.ffn_idle + ix.IDLE_BARRIER] += slowest - at
+        at = slowest
+    if cycle > at:
+        x[t.ffn_idle + ix.IDLE_TRANSFER] += cycle - at
+    x[ix.FFN_FREE] = end
+
+
+@compiled
+def _pipeline(t: Any, n: Any, x: Any, v: Any, g: Any, u: Any, layer: Any) -> None:
+    """Play one layer of one microbatch: attention, transfer out, FFN, transfer back."""
+    workers = t.attention_workers
+    cell = u * workers
+    at_time = t.attention_time + n[t.kind_of_layer + layer] * t.cells + cell
+    # Views of one length: an index known to be in range costs nothing to check.
+    attention_time = x[at_time : at_time + workers]
+    attention_free = x[t.attention_free : t.attention_free + workers]
+    send_time = x[t.send_time + cell : t.send_time + cell + workers]
+    send_free = x[t.send_free : t.send_free + workers]
+    sent = x[t.sent + cell : t.sent + cell + workers]
+    ready = x[t.ready + cell : t.ready + cell + workers]
+    busy = x[t.busy : t.busy + workers]
+    idle_transfer = x[t.idle : t.idle + workers]
+    idle_barrier = x[t.idle + workers : t.idle + 2 * workers]
+    idle_other_side = x[t.idle + 2 * workers : t.idle + 3 * workers]
+    idle_overhead = x[t.idle + 3 * workers : t.idle + 4 * workers]
+    first = layer == 0 and u == 0
+    gate = x[ix.GATE] if first else 0.0
+    overhead = t.overhead if first else 0.0
+    vary_attention = t.vary_attention
+    vary_send = t.vary_send
+    aggregate = t.send_aggregate
+    log = t.stage_room > 0
+    barrier = x[t.barrier + u]
+    ffn_time = x[t.ffn_end + u] - x[t.delivered + u]
+    last_end = 0.0
+    total_end = 0.0
+    arrived = 0.0
+    for i in range(workers):
+        # Split the worker's wait: what the slowest worker cost, then the FFN, then the links.
+        free = attention_free[i]
+        back = max(free, ready[i])
+        gap = back - free
+        late = min(gap, barrier - sent[i])
+        served = min(gap - late, ffn_time)
+        opened = max(back, gate)
+        start = opened + overhead
+        idle_barrier[i] += late
+        idle_other_side[i] += served + (opened - back)
+        idle_transfer[i] += gap - late - served
+        idle_overhead[i] += start - opened
+        time = attention_time[i]
+        if vary_attention:
+            time *= v[t.attention_at + n[ix.AT_ATTENTION] + i]
+        end = start + time
+        attention_free[i] = end
+        busy[i] += time
+        last_end = max(last_end, end)
+        total_end += end
+        if log:
+            _log_stage(t, n, g, ix.ATTENTION, i, u, layer, start, end)
+        if not aggregate:
+            time = send_time[i]
+            if vary_send:
+                time *= v[t.send_at + n[ix.AT_SEND] + i]
+            start = max(end, send_free[i])
+            end = start + time
+            send_free[i] = end
+            arrived = max(arrived, end)
+            if log:
+                _log_stage(t, n, g, ix.SEND, i, u, layer, start, end)
+        sent[i] = end
+    x[t.barrier + u] = arrived
+    if aggregate:
+        time = send_time[0]
+        if vary_send:
+            time *= v[t.send_at + n[ix.AT_SEND]]
+        start = max(last_end, x[ix.SEND_FREE])
+        arrived = start + time
+        x[ix.SEND_FREE] = arrived
+        x[t.barrier + u] = last_end
+        _log_stage(t, n, g, ix.SEND, ZERO, u, layer, start, arrived)
+    x[t.delivered + u] = arrived
+
+    time = x[t.ffn_time + u]
+    if t.vary_ffn:
+        time *= v[t.ffn_at + n[ix.AT_FFN]]
+    free = x[ix.FFN_FREE]
+    start = max(free, arrived)
+    gap = start - free
+    late = min(gap, max(last_end - total_end / workers, 0.0))
+    sending = min(gap - late, arrived - last_end)
+    x[t.ffn_idle + ix.IDLE_BARRIER] += late
+    x[t.ffn_idle + ix.IDLE_TRANSFER] += sending
+    x[t.ffn_idle + ix.IDLE_OTHER_SIDE] += gap - late - sending
+    ffn_end = start + time
+    x[ix.FFN_FREE] = ffn_end
+    x[ix.FFN_BUSY] += time
+    x[t.ffn_end + u] = ffn_end
+    if log:
+        _log_stage(t, n, g, ix.FFN, ZERO, u, layer, start, ffn_end)
+
+    if t.receive_aggregate:
+        time = x[t.receive_time + cell]
+        if t.vary_receive:
+            time *= v[t.receive_at + n[ix.AT_RECEIVE]]
+        start = max(ffn_end, x[ix.RECEIVE_FREE])
+        end = start + time
+        x[ix.RECEIVE_FREE] = end
+        for i in range(workers):
+            ready[i] = end
+        x[t.back + u] = end
+        if log:
+            _log_stage(t, n, g, ix.RECEIVE, ZERO, u, layer, start, end)
+        return
+    receive_time = x[t.receive_time + cell : t.receive_time + cell + workers]
+    receive_free = x[t.receive_free : t.receive_free + workers]
+    vary_receive = t.vary_receive
+    latest = 0.0
+    for i in range(workers):
+        time = receive_time[i]
+        if vary_receive:
+            time *= v[t.receive_at + n[ix.AT_RECEIVE] + i]
+        start = max(ffn_end, receive_free[i])
+        end = start + time
+        receive_free[i] = end
+        ready[i] = end
+        latest = max(latest, end)
+        if log:
+            _log_stage(t, n, g, ix.RECEIVE, i, u, layer, start, end)
+    x[t.back + u] = latest
+
+
+@inlined
+def _finish(t: Any, n: Any, x: Any, g: Any, u: Any, slot: Any, clock: Any) -> None:
+    """Let a request leave that has generated its last token."""
+    c = slot // t.batch_size
+    steps = n[t.steps + slot]
+    n[ix.UNITS] -= t.numerator * steps - n[t.output + slot]
+    _leave(t, n, u, c, slot, steps)
+    n[ix.COMPLETED] += 1
+    tokens = n[t.tokens + slot]
+    if x[t.begun + slot] != ix.FOUND_IN_SLOT:
+        per_token = (clock - x[t.begun + slot]) / tokens
+        x[ix.TIME_PER_TOKEN] += per_token
+        n[ix.TIMED] += 1
+        _count(t, n, x, ix.TOKEN_TIMES, per_token)
+    if t.log_requests:
+        row = ix.LOG_COLUMNS * n[ix.REQUEST_ROWS]
+        n[ix.REQUEST_ROWS] += 1
+        whole = (tokens * t.denominator + t.numerator - 1) // t.numerator
+        g[row] = (n[t.prompt + slot] + t.numerator * (steps - whole)) // t.denominator
+        g[row + 1], g[row + 2], g[row + 3] = tokens, x[t.arrival + slot], x[t.begun + slot]
+        g[row + 4], g[row + 5], g[row + 6] = clock, c - u * t.attention_workers, u
+        g[row + 7] = n[t.preemptions + slot]
+
+
+@compiled
+def _end_step(t: Any, n: Any, x: Any, r: Any, v: Any, g: Any, u: Any) -> None:
+    """End a microbatch's step: requests leave, loads grow, requests enter."""
+    first = u * t.attention_workers
+    end = first + t.attention_workers
+    clock = x[t.back + u]
+    active = n[t.present + u]
+    x[ix.CLOCK] = clock
+    step_time = clock - x[t.step_end + u]
+    x[t.step_end + u] = clock
+    x[ix.STEP_TIME] += step_time
+    _count(t, n, x, ix.STEP_TIMES, step_time)
+    if t.log_steps:
+        row = ix.LOG_COLUMNS * (t.request_room + n[ix.STEP_ROWS])
+        n[ix.STEP_ROWS] += 1
+        g[row], g[row + 1], g[row + 2], g[row + 3] = n[ix.STEP], u, clock, step_time
+        total = 0
+        heaviest = 0
+        for c in range(first, end):
+            total += n[t.loads + c]
+            heaviest = max(heaviest, n[t.loads + c])
+        g[row + 4] = active
+        g[row + 5], g[row + 6] = total / t.denominator, heaviest / t.denominator
+        g[row + 7] = 0.0
+        if t.open:
+            g[row + 7] = n[ix.ARRIVED] - n[ix.HEAD] + n[ix.RETURNED]
+    n[ix.ACTIVE_SUM] += active
+    n[ix.UNITS] += t.numerator * active
+    x[ix.ACTIVE_AREA] += active * step_time
+
+    now = n[ix.STEP] + 1
+    bucket = n[ix.STEP] & (ix.WHEEL - 1)
+    b = t.last + u * 2 * ix.WHEEL + bucket
+    tail = n[b]
+    if tail >= 0:
+        n[b] = -1
+        slot = n[t.following + tail]
+        while True:
+            after = n[t.following + slot]
+            _finish(t, n, x, g, u, slot, clock)
+            if slot == tail:
+                break
+            slot = after
+    workers = t.attention_workers
+    numerator = t.numerator
+    for q in range(t.queues):
+        at = q * t.cells + first
+        loads = n[t.loads + at : t.loads + at + workers]
+        growing = n[t.growing + at : t.growing + at + workers]
+        for i in range(workers):
+            loads[i] += numerator * growing[i]
+    for w in range(t.queues - 1):
+        # Contexts that have grown beyond a window stop there.
+        b = t.last + ((1 + w) * t.microbatches + u) * 2 * ix.WHEEL + bucket
+        tail = n[b]
+        if tail < 0:
+            continue
+        n[b] = -1
+        slot = tail
+        while True:
+            slot = n[t.following + (1 + w) * t.slots + slot]
+            c = (1 + w) * t.cells + slot // t.batch_size
+            grown = n[t.prompt + slot] + t.numerator * (now - n[t.since + slot])
+            n[t.loads + c] -= grown - n[t.windows + w]
+            n[t.growing + c] -= 1
+            if slot == tail:
+                break
+    if t.preempt:
+        _make_room(t, n, x, u, now)
+    if now & (ix.WHEEL - 1) == 0:
+        for q in range(t.queues):
+            _cascade(t, n, q, u, now)
+    _admit(t, n, x, r, v, u, now, clock)
+
+
+@compiled
+def _make_room(t: Any, n: Any, x: Any, u: Any, now: Any) -> None:
+    """Take the youngest requests of this microbatch out while a worker's KV memory overflows."""
+    for i in range(t.attention_workers):
+        c = u * t.attention_workers + i
+        while n[t.active + c] > 0:
+            held = 0
+            for k in range(t.microbatches):
+                held += n[t.loads + k * t.attention_workers + i]
+            if held <= t.capacity:
+                break
+            victim = ZERO - 1
+            for slot in range(c * t.batch_size, (c + 1) * t.batch_size):
+                if n[t.due + slot] >= now and (
+                    victim < 0 or n[t.order + slot] > n[t.order + victim]
+                ):
+                    victim = slot
+            # The calendar still stands at the step that has just ended.
+            _unschedule(t, n, ZERO, u, victim, now - 1)
+            done = now - n[t.since + victim]
+            prompt = n[t.prompt + victim]
+            for w in range(t.queues - 1):
+                full = (n[t.windows + w] - prompt + t.numerator - 1) // t.numerator
+                if done < full <= n[t.steps + victim] - 1:
+                    _unschedule(t, n, 1 + w, u, victim, now - 1)
+            grown = t.numerator * done
+            n[t.chosen + ix.PROMPT] = prompt + grown
+            n[t.chosen + ix.STEPS] = n[t.steps + victim] - done
+            n[t.chosen + ix.OUTPUT] = n[t.output + victim] - grown
+            n[t.chosen + ix.TOKENS] = n[t.tokens + victim]
+            n[t.chosen + ix.PREEMPTIONS] = n[t.preemptions + victim] + 1
+            x[t.chosen_times] = x[t.begun + victim]
+            x[t.chosen_times + 1] = x[t.arrival + victim]
+            _leave(t, n, u, c, victim, done + 1)
+            n[t.due + victim] = -1
+            n[ix.PREEMPTED] += 1
+            n[ix.RECOMPUTED] += prompt + grown
+            _give_back(t, n, x, ZERO)
+
+
+@compiled
+def _wake(t: Any, n: Any, x: Any, r: Any, v: Any) -> None:
+    """Let an empty bundle sleep until the next arrival; all microbatches then admit."""
+    clock = x[ix.CLOCK]
+    wake = max(clock, v[t.arrival_at + n[ix.HEAD]])
+    x[ix.ASLEEP] += wake - clock
+    for i in range(t.attention_workers):
+        idle = t.idle + i
+        x[idle + ix.IDLE_OTHER_SIDE * t.attention_workers] += clock - x[t.attention_free + i]
+        x[idle + ix.IDLE_EMPTY * t.attention_workers] += wake - clock
+        x[t.attention_free + i] = wake
+    x[t.ffn_idle + ix.IDLE_OTHER_SIDE] += clock - x[ix.FFN_FREE]
+    x[t.ffn_idle + ix.IDLE_EMPTY] += wake - clock
+    x[ix.FFN_FREE] = wake
+    x[ix.CLOCK] = wake
+    x[ix.GATE] = wake
+    for u in range(t.microbatches):
+        x[t.step_end + u] = wake
+    for c in range(t.cells):
+        x[t.ready + c] = wake
+    for u in range(t.microbatches):
+        _admit(t, n, x, r, v, u, n[ix.STEP], wake)
+
+
+@compiled
+def _begin(t: Any, n: Any, x: Any, r: Any, v: Any) -> Any:
+    """Let requests into a bundle that holds none; returns a status, `STOPPED` if all is well."""
+    if not t.open:
+        if n[ix.AVAILABLE] - n[ix.HEAD] < t.slots:
+            return ix.NEED_REQUESTS
+        for u in range(t.microbatches):
+            _admit(t, n, x, r, v, u, ZERO, 0.0)
+        return ix.STOPPED
+    if n[ix.HEAD] == n[ix.AVAILABLE]:
+        return ix.FINISHED if n[ix.EXHAUSTED] else ix.NEED_REQUESTS
+    wake = max(x[ix.CLOCK], v[t.arrival_at + n[ix.HEAD]])
+    if v[t.arrival_at + n[ix.AVAILABLE] - 1] <= wake and n[ix.EXHAUSTED] == 0:
+        return ix.NEED_REQUESTS
+    _wake(t, n, x, r, v)
+    return ix.STOPPED
+
+
+@compiled
+def _blocks_suffice(t: Any, n: Any, x: Any, v: Any, u: Any) -> Any:
+    """Say whether all requests are at hand that may enter when the microbatch ends its step."""
+    if not t.open:
+        return n[ix.AVAILABLE] - n[ix.HEAD] >= t.attention_workers * t.batch_size
+    if n[ix.EXHAUSTED]:
+        return True
+    if n[ix.AVAILABLE] == 0:
+        return False
+    return v[t.arrival_at + n[ix.AVAILABLE] - 1] > x[t.back + u]
+
+
+@compiled
+def _sample_memory(t: Any, n: Any, x: Any) -> None:
+    """Note how many KV tokens each worker holds."""
+    workers = t.attention_workers
+    denominator = float(t.denominator)
+    total = 0
+    most = n[ix.KV_MAX]
+    for i in range(workers):
+        held = 0
+        for u in range(t.microbatches):
+            held += n[t.loads + u * workers + i]
+        total += held
+        most = max(most, held)
+        _count(t, n, x, ix.KV_TOKENS, held / denominator)
+    n[ix.KV_SUM] += total
+    n[ix.KV_MAX] = most
+    n[ix.KV_SAMPLES] += workers
+
+
+@compiled
+def advance(
+    t: Any, n: Any, x: Any, r: Any, v: Any, g: Any, stop_step: Any, stop_completed: Any
+) -> Any:
+    """Play whole steps until one of the stops is reached or a block is used up.
+
+    Parameters
+    ----------
+    t, n, x, r, v, g
+        Constants, integers, floats, requests, factors and log of a `State`.
+    stop_step, stop_completed
+        Return `STOPPED` after that many steps, or finished requests, in total.
+
+    Returns
+    -------
+    int
+        Why it returned: see `state.py`. Nothing is half done; calling again goes on.
+    """
+    workers = t.attention_workers
+    send_draws = 1 if t.send_aggregate and not t.ideal else workers
+    receive_draws = 1 if t.receive_aggregate and not t.ideal else workers
+    while True:
+        if n[ix.POSITION] == 0 and n[ix.PENDING] == 0:
+            if n[ix.ACTIVE] == 0:
+                said = _begin(t, n, x, r, v)
+                if said != ix.STOPPED:
+                    return said
+            if n[ix.STEP] >= stop_step or n[ix.COMPLETED] >= stop_completed:
+                return ix.STOPPED
+        u = n[ix.POSITION] % t.microbatches
+        layer = n[ix.POSITION] // t.microbatches
+        if n[ix.PENDING] == 0:
+            if (
+                (t.vary_attention and n[ix.AT_ATTENTION] + workers > n[ix.ATTENTION_FACTORS])
+                or (t.vary_send and n[ix.AT_SEND] + send_draws > n[ix.SEND_FACTORS])
+                or (t.vary_ffn and n[ix.AT_FFN] + 1 > n[ix.FFN_FACTORS])
+                or (t.vary_receive and n[ix.AT_RECEIVE] + receive_draws > n[ix.RECEIVE_FACTORS])
+            ):
+                return ix.NEED_FACTORS
+            if t.ideal:
+                _overlap_ideally(t, n, x, v, g, layer)
+            else:
+                _pipeline(t, n, x, v, g, u, layer)
+            n[ix.AT_ATTENTION] += workers
+            n[ix.AT_SEND] += send_draws
+            n[ix.AT_FFN] += 1
+            n[ix.AT_RECEIVE] += receive_draws
+            n[ix.ROUNDS] += 1
+            n[ix.PENDING] = 1
+        if layer == t.layers - 1:
+            if not _blocks_suffice(t, n, x, v, u):
+                return ix.NEED_REQUESTS
+            if (
+                t.log_requests and n[ix.REQUEST_ROWS] + workers * t.batch_size > t.request_room
+            ) or (t.log_steps and n[ix.STEP_ROWS] >= t.step_room):
+                return ix.LOG_FULL
+            _end_step(t, n, x, r, v, g, u)
+        n[ix.PENDING] = 0
+        n[ix.POSITION] += 1
+        if n[ix.POSITION] == t.layers * t.microbatches:
+            n[ix.POSITION] = 0
+            n[ix.STEP] += 1
+            if t.drain:
+                x[ix.GATE] = x[ix.CLOCK]
+            _sample_memory(t, n, x)

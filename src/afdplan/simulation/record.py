@@ -1,0 +1,142 @@
+"""What happened in one part of a run, in sums that can be added?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from afdplan.simulation import state as ix
+from afdplan.simulation.engine import Engine
+
+__all__ = ["CAUSES", "Histogram", "Part", "Recorder"]
+
+CAUSES = ("transfer", "barrier", "other side", "step overhead", "empty bundle")
+"""Where idle time goes, in the order of the kernel."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Histogram:
+    """Counts in bins 0.1 % wide: 1024 bins per octave.
+
+    Attributes
+    ----------
+    bins
+        Which bins hold something, increasing.
+    counts
+        How many, same shape.
+    bin_base
+        Number that the kernel took off each bin.
+    """
+
+    bins: npt.NDArray[np.int64]
+    counts: npt.NDArray[np.int64]
+    bin_base: int
+
+    def __add__(self, other: Histogram) -> Histogram:
+        """Return the counts of both."""
+        bins, where = np.unique(np.concatenate([self.bins, other.bins]), return_inverse=True)
+        counts = np.zeros(bins.size, dtype=np.int64)
+        np.add.at(counts, where, np.concatenate([self.counts, other.counts]))
+        return Histogram(bins=bins, counts=counts, bin_base=self.bin_base)
+
+    def quantile(self, probability: float) -> float:
+        """Return the smallest value with at least `probability` at or below, within 0.05 %."""
+        if not self.counts.size:
+            return 0.0
+        below = np.cumsum(self.counts)
+        k = int(np.searchsorted(below, probability * below[-1] * (1 - 1e-12)))
+        number = int(self.bins[min(k, self.bins.size - 1)])
+        if number == 0:
+            return 0.0
+        edges = (np.array([number, number + 1]) + self.bin_base) << ix.BIN_SHIFT
+        low, high = edges.view(np.float64)
+        return float((low + high) / 2)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Part:
+    """Sums over one part of a run.
+
+    Attributes
+    ----------
+    integers, floats
+        Totals of the kernel (indices in `state.py`), gained in this part.
+    busy
+        Attention time of all workers.
+    idle, ffn_idle
+        Idle time by cause, all workers and FFN, shape (5,).
+    histograms
+        Step times, times per output token, waits, KV tokens per worker.
+    """
+
+    integers: npt.NDArray[np.int64]
+    floats: npt.NDArray[np.float64]
+    busy: float
+    idle: npt.NDArray[np.float64]
+    ffn_idle: npt.NDArray[np.float64]
+    histograms: tuple[Histogram, ...]
+
+    def __add__(self, other: Part) -> Part:
+        """Return the sums over both parts."""
+        return Part(
+            integers=self.integers + other.integers,
+            floats=self.floats + other.floats,
+            busy=self.busy + other.busy,
+            idle=self.idle + other.idle,
+            ffn_idle=self.ffn_idle + other.ffn_idle,
+            histograms=tuple(
+                a + b for a, b in zip(self.histograms, other.histograms, strict=True)
+            ),
+        )
+
+
+class Recorder:
+    """Cuts a run into parts: what the totals have gained since the last cut."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self._last = self._totals()
+
+    def cut(self) -> Part:
+        """Return the part of the run since the last cut."""
+        state = self.engine.state
+        counts = state.whole("histograms")
+        histograms = []
+        for k in range(ix.HISTOGRAMS):
+            bins = np.flatnonzero(counts[k])
+            histograms.append(
+                Histogram(
+                    bins=bins, counts=counts[k, bins], bin_base=int(self.engine.tables.bin_base)
+                )
+            )
+            counts[k, bins] = 0
+        now, before = self._totals(), self._last
+        self._last = now
+        return Part(
+            integers=now[0] - before[0],
+            floats=now[1] - before[1],
+            busy=float(now[2] - before[2]),
+            idle=now[3] - before[3],
+            ffn_idle=now[4] - before[4],
+            histograms=tuple(histograms),
+        )
+
+    def _totals(
+        self,
+    ) -> tuple[
+        npt.NDArray[np.int64],
+        npt.NDArray[np.float64],
+        float,
+        npt.NDArray[np.float64],
+        npt.NDArray[np.float64],
+    ]:
+        state = self.engine.state
+        return (
+            state.integers[: ix.INTEGER_TOTALS].copy(),
+            state.floats[: ix.FLOAT_TOTALS].copy(),
+            float(state.real("busy").sum()),
+            state.real("idle").sum(axis=1),
+            state.real("ffn_idle").copy(),
+        )

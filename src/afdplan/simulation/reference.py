@@ -1,0 +1,438 @@
+"""What does the bundle do, said plainly? The readable twin of `kernel.py`.
+
+No compilation, no blocks, no calendar: every request is an object, every step looks at every
+slot. It does the same additions in the same order as the kernel, so that the two are equal bit
+for bit, and is used in tests only. Read this file to know what is simulated.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+from afdplan.model.curve import Curve
+from afdplan.simulation.scenario import Scenario
+
+__all__ = ["Reference", "Request"]
+
+
+@dataclass(slots=True, eq=False)
+class Request:
+    """A request: `held` tokens now, `steps` to go, `missing` tokens to generate."""
+
+    prompt: int
+    tokens: int
+    held: Fraction
+    steps: int
+    missing: Fraction
+    arrival: float = 0.0
+    begun: float | None = None
+    found_in_slot: bool = False
+    order: int = 0
+    preemptions: int = 0
+
+
+def curve_time(curve: Curve, load: float) -> float:
+    """Return the time at a load, piece by piece."""
+    starts, values, slopes = curve.segments()
+    k = max(j for j in range(len(starts)) if starts[j] <= load)
+    return float(values[k] + slopes[k] * (load - starts[k]))
+
+
+@dataclass
+class Reference:
+    """A bundle that plays itself step by step.
+
+    Parameters
+    ----------
+    scenario
+        What to play.
+    requests
+        (prompt, decode, arrival) in order; refused ones too.
+    factors
+        For each stage (attention, send, ffn, receive) an iterator of factors, None if it is steady.
+    initial
+        Requests found in slots at time zero.
+    """
+
+    scenario: Scenario
+    requests: Iterator[tuple[int, int, float]]
+    factors: dict[str, Iterator[float] | None]
+    initial: list[Request] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        scenario = self.scenario
+        self.workers = range(scenario.bundle.attention_workers)
+        self.microbatches = range(scenario.microbatches)
+        self.tokens_per_step = Fraction(scenario.latency.tokens_per_step).limit_denominator(1000)
+        self.slots: list[list[list[Request]]] = [
+            [[] for _ in self.workers] for _ in self.microbatches
+        ]
+        self.waiting: deque[Request] = deque(self.initial)
+        self.arrivals_over = False
+        self.upcoming: Request | None = None
+        self.next_worker = self.placed = self.step = 0
+        self.entered = self.rejected = self.started = self.completed = self.preempted = 0
+        self.recomputed = self.tokens = Fraction(0)
+        self.active_sum = 0
+        self.kv_sum = self.kv_max = Fraction(0)
+        self.clock = self.gate = self.asleep = self.step_time = self.active_area = 0.0
+        self.wait = self.time_per_token = self.queue_area = self.queue_time = 0.0
+        zero = [0.0 for _ in self.workers]
+        self.attention_free, self.send_free = list(zero), list(zero)
+        self.receive_free, self.busy = list(zero), list(zero)
+        self.ffn_free = self.ffn_busy = 0.0
+        causes = ("transfer", "barrier", "other side", "overhead", "empty")
+        self.idle = {cause: list(zero) for cause in causes}
+        self.ffn_idle = dict.fromkeys(causes, 0.0)
+        self.sent = [list(zero) for _ in self.microbatches]
+        self.ready = [list(zero) for _ in self.microbatches]
+        self.barrier, self.delivered, self.ffn_end, self.step_end = (
+            [0.0 for _ in self.microbatches] for _ in range(4)
+        )
+        self.finished_log: list[tuple[float, ...]] = []
+        self.step_log: list[tuple[float, ...]] = []
+
+    def play(self, steps: int, completions: int) -> None:
+        """Play whole steps until so many steps or finished requests are reached."""
+        latency = self.scenario.latency
+        kinds = [kind for kind in latency.attention for _ in range(kind.layers)]
+        while True:
+            if not any(request for cells in self.slots for cell in cells for request in cell):
+                if self.scenario.arrivals is not None:
+                    if not self.sleep():
+                        return
+                else:
+                    for u in self.microbatches:
+                        self.admit(u, 0.0)
+            if self.step >= steps or self.completed >= completions:
+                return
+            for layer, kind in enumerate(kinds):
+                for u in self.microbatches:
+                    attention = [
+                        self.varied(
+                            "attention",
+                            curve_time(kind.curve, self.load(u, i, kind.context_window))
+                            + kind.time_per_request * len(self.slots[u][i]),
+                        )
+                        for i in self.workers
+                    ]
+                    if self.scenario.overlap == "ideal":
+                        self.overlap_ideally(attention, layer == 0)
+                    else:
+                        self.pipeline(u, attention, layer == 0 and u == 0)
+                    if layer == len(kinds) - 1:
+                        self.end_step(u)
+            self.step += 1
+            if latency.drain:
+                self.gate = self.clock
+            for i in self.workers:
+                held = sum((self.held(u, i) for u in self.microbatches), Fraction(0))
+                self.kv_sum += held
+                self.kv_max = max(self.kv_max, held)
+
+    # Stages.
+
+    def varied(self, stage: str, time: float) -> float:
+        """Return a time, times the next factor of its stage."""
+        factors = self.factors[stage]
+        return time if factors is None else time * next(factors)
+
+    def held(self, u: int, i: int) -> Fraction:
+        """Return the KV tokens of a worker's microbatch."""
+        return sum((request.held for request in self.slots[u][i]), Fraction(0))
+
+    def load(self, u: int, i: int, window: int | None) -> float:
+        """Return the tokens that one layer reads."""
+        seen = (
+            request.held if window is None else min(request.held, Fraction(window))
+            for request in self.slots[u][i]
+        )
+        return float(sum(seen, Fraction(0)))
+
+    def work(self, u: int) -> tuple[float, list[float], list[float]]:
+        """Return the times of FFN, and of each worker's transfers out and back."""
+        latency, bundle = self.scenario.latency, self.scenario.bundle
+        own = [float(len(self.slots[u][i])) for i in self.workers]
+        if self.scenario.ffn_tokens == "padded":
+            own = [float(bundle.batch_size) for _ in self.workers]
+        shared = sum(own) / bundle.ffn_workers
+        out, back = (
+            [curve_time(way.curve, shared if way.load == "aggregate" else n) for n in own]
+            for way in (latency.send, latency.receive)
+        )
+        return curve_time(latency.ffn, shared), out, back
+
+    def pipeline(self, u: int, attention: list[float], first: bool) -> None:
+        """Play one layer of one microbatch: attention, transfer out, FFN, transfer back."""
+        latency = self.scenario.latency
+        ffn, out, back = self.work(u)
+        gate = self.gate if first else 0.0
+        overhead = latency.step_overhead if first else 0.0
+        aggregate = latency.send.load == "aggregate"
+        ends = []
+        for i in self.workers:
+            # Split the worker's wait: what the slowest worker cost, then the FFN, then the links.
+            free = self.attention_free[i]
+            returned = max(free, self.ready[u][i])
+            gap = returned - free
+            late = min(gap, self.barrier[u] - self.sent[u][i])
+            served = min(gap - late, self.ffn_end[u] - self.delivered[u])
+            opened = max(returned, gate)
+            start = opened + overhead
+            self.idle["barrier"][i] += late
+            self.idle["other side"][i] += served + (opened - returned)
+            self.idle["transfer"][i] += gap - late - served
+            self.idle["overhead"][i] += start - opened
+            ends.append(start + attention[i])
+            self.busy[i] += attention[i]
+            self.attention_free[i] = self.sent[u][i] = ends[i]
+            if not aggregate:
+                self.send_free[i] = max(ends[i], self.send_free[i]) + self.varied("send", out[i])
+                self.sent[u][i] = self.send_free[i]
+        if aggregate:
+            self.barrier[u] = max(ends)
+            self.send_free[0] = max(max(ends), self.send_free[0]) + self.varied("send", out[0])
+            self.delivered[u] = self.send_free[0]
+        else:
+            self.barrier[u] = self.delivered[u] = max(self.sent[u])
+
+        ffn = self.varied("ffn", ffn)
+        total = 0.0
+        for end in ends:
+            total += end
+        start = max(self.ffn_free, self.delivered[u])
+        gap = start - self.ffn_free
+        late = min(gap, max(max(ends) - total / len(ends), 0.0))
+        sending = min(gap - late, self.delivered[u] - max(ends))
+        self.ffn_idle["barrier"] += late
+        self.ffn_idle["transfer"] += sending
+        self.ffn_idle["other side"] += gap - late - sending
+        self.ffn_free = self.ffn_end[u] = start + ffn
+        self.ffn_busy += ffn
+
+        if latency.receive.load == "aggregate":
+            begin = max(self.ffn_free, self.receive_free[0])
+            self.receive_free[0] = begin + self.varied("receive", back[0])
+            self.ready[u] = [self.receive_free[0] for _ in self.workers]
+        else:
+            for i in self.workers:
+                begin = max(self.ffn_free, self.receive_free[i])
+                self.receive_free[i] = begin + self.varied("receive", back[i])
+            self.ready[u] = list(self.receive_free)
+
+    def overlap_ideally(self, attention: list[float], first: bool) -> None:
+        """Play one layer of the paper's cycle: the slowest of all stages, in perfect overlap."""
+        ffn, out, back = self.work(0)
+        overhead = self.scenario.latency.step_overhead if first else 0.0
+        transfer = max(
+            max(self.varied("send", time) for time in out),
+            max(self.varied("receive", time) for time in back),
+        )
+        ffn = self.varied("ffn", ffn)
+        slowest = max(attention)
+        cycle = max(slowest, transfer, ffn)
+        self.clock = self.clock + overhead + cycle
+        total = 0.0
+        for i, time in enumerate(attention):
+            total += time
+            self.busy[i] += time
+            self.idle["overhead"][i] += overhead
+            self.idle["barrier"][i] += slowest - time
+            self.idle["other side"][i] += max(ffn, slowest) - slowest
+            self.idle["transfer"][i] += cycle - max(ffn, slowest)
+            self.attention_free[i] = self.ready[0][i] = self.clock
+        self.ffn_busy += ffn
+        self.ffn_idle["overhead"] += overhead
+        at = ffn
+        marks = (("other side", total / len(attention)), ("barrier", slowest), ("transfer", cycle))
+        for cause, mark in marks:
+            if mark > at:
+                self.ffn_idle[cause] += mark - at
+                at = mark
+        self.ffn_free = self.clock
+
+    def sleep(self) -> bool:
+        """Let the empty bundle sleep until the next arrival; says whether there is one."""
+        self.arrive(-1.0)
+        if self.upcoming is None:
+            return False
+        clock, wake = self.clock, max(self.clock, self.upcoming.arrival)
+        self.asleep += wake - clock
+        for i in self.workers:
+            self.idle["other side"][i] += clock - self.attention_free[i]
+            self.idle["empty"][i] += wake - clock
+            self.attention_free[i] = wake
+        self.ffn_idle["other side"] += clock - self.ffn_free
+        self.ffn_idle["empty"] += wake - clock
+        self.ffn_free = self.clock = self.gate = wake
+        self.step_end = [wake for _ in self.microbatches]
+        self.ready = [[wake for _ in self.workers] for _ in self.microbatches]
+        for u in self.microbatches:
+            self.admit(u, wake)
+        return True
+
+    # Requests.
+
+    def end_step(self, u: int) -> None:
+        """End a microbatch's step: requests leave, loads grow, requests enter."""
+        clock = max(self.ready[u])
+        step_time = clock - self.step_end[u]
+        self.clock = self.step_end[u] = clock
+        self.step_time += step_time
+        active = sum(len(cell) for cell in self.slots[u])
+        loads = [self.held(u, i) for i in self.workers]
+        total, heaviest = float(sum(loads, Fraction(0))), float(max(loads))
+        row = (self.step, u, clock, step_time, active, total, heaviest)
+        self.step_log.append((*row, len(self.waiting) if self.scenario.arrivals else 0))
+        self.active_sum += active
+        self.active_area += active * step_time
+        finished = []
+        for i in self.workers:
+            for request in self.slots[u][i]:
+                self.tokens += min(self.tokens_per_step, request.missing)
+                request.held += self.tokens_per_step
+                request.missing -= self.tokens_per_step
+                request.steps -= 1
+                if request.steps == 0:
+                    finished.append((request.order, i, request))
+            self.slots[u][i] = [request for request in self.slots[u][i] if request.steps > 0]
+        for _, i, request in sorted(finished, key=lambda entry: entry[0]):
+            self.completed += 1
+            begun = -2.0 if request.begun is None else request.begun
+            if not request.found_in_slot:
+                self.time_per_token += (clock - begun) / request.tokens
+            times = (request.arrival, begun, clock)
+            row = (request.prompt, request.tokens, *times, i, u, request.preemptions)
+            self.finished_log.append(row)
+        if self.scenario.memory == "preempt":
+            self.make_room(u)
+        self.admit(u, clock)
+
+    def make_room(self, u: int) -> None:
+        """Take the youngest requests of this microbatch out while KV memory overflows."""
+        limit = self.scenario.kv_capacity or 0
+        for i in self.workers:
+            cell = self.slots[u][i]
+            while cell and sum(self.held(v, i) for v in self.microbatches) > limit:
+                victim = max(cell, key=lambda request: request.order)
+                cell.remove(victim)
+                victim.preemptions += 1
+                self.preempted += 1
+                self.recomputed += victim.held
+                self.waiting.appendleft(victim)
+
+    def arrive(self, clock: float) -> None:
+        """Let requests arrive until the clock; one that no worker can ever hold is refused."""
+        limit = self.scenario.kv_capacity
+        refused = 0
+        while self.upcoming is None or self.upcoming.arrival <= clock:
+            if self.upcoming is not None:
+                self.queue_area += clock - self.upcoming.arrival
+                self.waiting.append(self.upcoming)
+                self.upcoming = None
+            entry = next(self.requests, None)
+            if entry is None:
+                return
+            prompt, decode, arrival = entry
+            steps = math.ceil(decode / self.tokens_per_step)
+            largest = prompt + self.tokens_per_step * (steps - 1)
+            if limit is not None and largest > limit:
+                refused += 1
+                continue
+            held, missing = Fraction(prompt), Fraction(decode)
+            self.upcoming = Request(prompt, decode, held, steps, missing, arrival)
+            # Counted when the request after them leaves the queue.
+            self.upcoming.order = -refused
+            refused = 0
+
+    def admit(self, u: int, clock: float) -> None:
+        """Fill free slots of a microbatch, first come first served."""
+        is_open = self.scenario.arrivals is not None
+        size = self.scenario.bundle.batch_size
+        free = sum(size - len(cell) for cell in self.slots[u])
+        if is_open:
+            self.queue_area += len(self.waiting) * (clock - self.queue_time)
+            self.queue_time = clock
+            self.arrive(clock)
+        else:
+            self.fill_queue(free)
+        if self.scenario.placement == "longest-prompt":
+            taken = [self.leave_queue() for _ in range(min(free, len(self.waiting)))]
+            placed = set()
+            for request in sorted(taken, key=lambda request: -request.held):
+                i = self.choose(u, request)
+                if i is not None:
+                    self.place(u, i, request, clock)
+                    placed.add(id(request))
+            self.waiting.extendleft(r for r in reversed(taken) if id(r) not in placed)
+            return
+        while free > 0 and self.waiting:
+            request = self.leave_queue()
+            i = self.choose(u, request)
+            if i is None:
+                self.waiting.appendleft(request)
+                return
+            self.place(u, i, request, clock)
+            free -= 1
+
+    def fill_queue(self, count: int) -> None:
+        """Let as many requests arrive as there are free slots (saturated)."""
+        while len(self.waiting) < count:
+            self.upcoming = None
+            self.arrive(-1.0)
+            if self.upcoming is None:
+                return
+            self.waiting.append(self.upcoming)
+            self.upcoming = None
+
+    def leave_queue(self) -> Request:
+        """Return the first waiting request; it counts as entered when it first leaves."""
+        request = self.waiting.popleft()
+        if request.begun is None and not request.found_in_slot and request.order <= 0:
+            self.entered += 1 - request.order
+            self.rejected -= request.order
+            request.order = 1
+        return request
+
+    def choose(self, u: int, request: Request) -> int | None:
+        """Return the worker that the policy gives a request to, None if none can take it."""
+        size = self.scenario.bundle.batch_size
+        workers = list(self.workers)
+        policy = self.scenario.placement
+        if policy == "round-robin":
+            workers = workers[self.next_worker :] + workers[: self.next_worker]
+        able = [i for i in workers if len(self.slots[u][i]) < size and self.fits(i, request)]
+        if not able:
+            return None
+        if policy == "least-requests":
+            return min(able, key=lambda i: len(self.slots[u][i]))
+        if policy in ("least-tokens", "longest-prompt"):
+            return min(able, key=lambda i: self.held(u, i))
+        self.next_worker = (able[0] + 1) % len(workers)
+        return able[0]
+
+    def fits(self, i: int, request: Request) -> bool:
+        """Say whether a worker has KV memory for a request."""
+        limit = self.scenario.kv_capacity
+        if limit is None:
+            return True
+        present = [r for u in self.microbatches for r in self.slots[u][i]]
+        if self.scenario.memory == "preempt":
+            return sum(r.held for r in present) + request.held <= limit
+        grow = self.tokens_per_step
+        return sum(r.held + grow * (r.steps - 1) for r in [*present, request]) <= limit
+
+    def place(self, u: int, i: int, request: Request, clock: float) -> None:
+        """Put a request into a free slot."""
+        if request.begun is None and not request.found_in_slot:
+            request.begun = clock
+            self.started += 1
+            if self.scenario.arrivals is not None:
+                self.wait += clock - request.arrival
+        self.placed += 1
+        request.order = self.placed
+        self.slots[u][i].append(request)

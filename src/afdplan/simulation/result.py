@@ -1,0 +1,239 @@
+"""What did the simulated bundle do, and how sure is it?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from afdplan.model.estimate import Estimate
+from afdplan.simulation.scenario import Scenario
+
+__all__ = ["Distribution", "SimulationResult"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Distribution:
+    """A quantity that scatters: its mean with an interval, and percentiles (within 0.05 %)."""
+
+    mean: Estimate
+    p50: float
+    p95: float
+    p99: float
+
+    def values(self) -> dict[str, float]:
+        """Return mean and percentiles as plain numbers."""
+        return {"mean": self.mean.value, "p50": self.p50, "p95": self.p95, "p99": self.p99}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SimulationResult:
+    """What a simulated bundle did. Print it for people; `answer` is for machines.
+
+    Attributes
+    ----------
+    scenario
+        What was simulated.
+    throughput_per_instance
+        Tokens per time and worker, ``tokens / time / (A + F)`` [tokens/time].
+    cycle_time
+        Per layer and microbatch, (step time - step overhead) / (L m) [time].
+    step_time
+        Of a microbatch, from one output token to the next [time].
+    request_time_per_output_token
+        (end - start of service) / tokens, over finished requests [time].
+    attention_idle_fraction, ffn_idle_fraction
+        Share of the time, all attention workers and the FFN.
+    attention_idle_causes, ffn_idle_causes
+        The same share split by cause; "other side" is waiting for FFN or attention.
+    slot_occupancy
+        Share of slots that held a request, over time.
+    kv_tokens_per_worker
+        All microbatches of one attention worker, sampled once per step [tokens].
+    maximum_kv_tokens_per_worker
+        The largest seen [tokens].
+    waiting_time, queue_length
+        From arrival to start of service [time]; requests waiting, over time; None if saturated.
+    requests_completed, tokens_generated, steps
+        In the window, of the first replication.
+    requests_entered, requests_in_slots, requests_queued, requests_rejected
+        At the end of the first replication: entered = completed + in slots + preempted and
+        queued + rejected (the whole run, warm-up included).
+    preemptions, recomputed_tokens
+        In the window, all replications.
+    replications
+        Independent runs behind the intervals; 1 means batch means.
+    warmup_fraction
+        Share of the run left out at its beginning.
+    interval_method
+        Where the intervals come from.
+    is_reliable
+        Whether the run was long enough for its intervals.
+    warnings
+        One sentence each.
+    """
+
+    scenario: Scenario
+    throughput_per_instance: Estimate
+    cycle_time: Estimate
+    step_time: Distribution
+    request_time_per_output_token: Distribution
+    attention_idle_fraction: Estimate
+    ffn_idle_fraction: Estimate
+    attention_idle_causes: Mapping[str, float]
+    ffn_idle_causes: Mapping[str, float]
+    slot_occupancy: Estimate
+    kv_tokens_per_worker: Distribution
+    maximum_kv_tokens_per_worker: float
+    waiting_time: Distribution | None
+    queue_length: Estimate | None
+    requests_completed: int
+    tokens_generated: int
+    steps: int
+    requests_entered: int
+    requests_in_slots: int
+    requests_queued: int
+    requests_rejected: int
+    preemptions: int
+    recomputed_tokens: float
+    replications: int
+    warmup_fraction: float
+    interval_method: str
+    is_reliable: bool
+    warnings: tuple[str, ...] = field(default=())
+
+    def answer(self) -> dict[str, Any]:
+        """Return the names that `afdplan simulate --json` promises, and more."""
+
+        def interval(estimate: Estimate) -> dict[str, float]:
+            return {"value": estimate.value, "low": estimate.low, "high": estimate.high}
+
+        bundle = self.scenario.bundle
+        named = {
+            "step_time": self.step_time.mean,
+            "request_time_per_output_token": self.request_time_per_output_token.mean,
+            "attention_idle_fraction": self.attention_idle_fraction,
+            "ffn_idle_fraction": self.ffn_idle_fraction,
+            "slot_occupancy": self.slot_occupancy,
+            "kv_tokens_per_worker": self.kv_tokens_per_worker.mean,
+        }
+        waiting: dict[str, Any] = {}
+        if self.waiting_time is not None and self.queue_length is not None:
+            waiting = {
+                "waiting_time": self.waiting_time.values(),
+                "queue_length": interval(self.queue_length),
+            }
+            named["waiting_time"] = self.waiting_time.mean
+        return {
+            "attention_workers": bundle.attention_workers,
+            "ffn_workers": bundle.ffn_workers,
+            "throughput_per_instance": interval(self.throughput_per_instance),
+            "cycle_time": interval(self.cycle_time),
+            "step_time": self.step_time.values(),
+            "request_time_per_output_token": self.request_time_per_output_token.values(),
+            "attention_idle_fraction": self.attention_idle_fraction.value,
+            "ffn_idle_fraction": self.ffn_idle_fraction.value,
+            "attention_idle_causes": dict(self.attention_idle_causes),
+            "ffn_idle_causes": dict(self.ffn_idle_causes),
+            "slot_occupancy": self.slot_occupancy.value,
+            "kv_tokens_per_worker": self.kv_tokens_per_worker.values()
+            | {"maximum": self.maximum_kv_tokens_per_worker},
+            **waiting,
+            "requests_completed": self.requests_completed,
+            "tokens_generated": self.tokens_generated,
+            "steps": self.steps,
+            "requests_entered": self.requests_entered,
+            "requests_in_slots": self.requests_in_slots,
+            "requests_queued": self.requests_queued,
+            "requests_rejected": self.requests_rejected,
+            "preemptions": self.preemptions,
+            "recomputed_tokens": self.recomputed_tokens,
+            "replications": self.replications,
+            "warmup_fraction": self.warmup_fraction,
+            "confidence": self.scenario.confidence,
+            "interval_method": self.interval_method,
+            "intervals": {name: interval(estimate) for name, estimate in named.items()},
+        }
+
+    def __str__(self) -> str:
+        bundle = self.scenario.bundle
+        unit = "s" if self.scenario.latency.time_unit == "s" else "time units"
+        share = self.scenario.confidence
+
+        def line(name: str, text: str) -> str:
+            return f"  {name:<34}{text}"
+
+        def spread(estimate: Estimate) -> str:
+            return f"{estimate.value:.5g} ({estimate.low:.5g} to {estimate.high:.5g})"
+
+        def scatter(value: Distribution, of: str) -> str:
+            return (
+                f"mean {value.mean.value:.4g}, p50 {value.p50:.4g}, p95 {value.p95:.4g}, "
+                f"p99 {value.p99:.4g} {of}"
+            )
+
+        def causes(parts: Mapping[str, float]) -> str:
+            shown = [f"{name} {part:.1%}" for name, part in parts.items() if part >= 0.0005]
+            return ", ".join(shown).replace("%", " %") or "none"
+
+        microbatches = self.scenario.microbatches
+        lines = [
+            f"{bundle.attention_workers}A-{bundle.ffn_workers}F, {microbatches} "
+            f"microbatch{'es' if microbatches > 1 else ''} of {bundle.batch_size} slots per "
+            f"attention worker, {self.scenario.overlap}"
+            + (", open arrivals" if self.scenario.arrivals else ", saturated"),
+            line(
+                "throughput per instance",
+                f"{spread(self.throughput_per_instance)} tokens per "
+                + ("s" if unit == "s" else "time unit"),
+            ),
+            line("cycle time (layer, microbatch)", f"{spread(self.cycle_time)} {unit}"),
+            line("step time", scatter(self.step_time, unit)),
+            line("time per output token (request)", scatter(self.request_time_per_output_token, unit)),
+            line(
+                "attention idle",
+                f"{self.attention_idle_fraction.value:.1%} ".replace("%", " %")
+                + f"({causes(self.attention_idle_causes)})",
+            ),
+            line(
+                "FFN idle",
+                f"{self.ffn_idle_fraction.value:.1%} ".replace("%", " %")
+                + f"({causes(self.ffn_idle_causes)})",
+            ),
+            line("slots occupied", f"{self.slot_occupancy.value:.1%}".replace("%", " %")),
+            line(
+                "KV tokens per attention worker",
+                f"mean {self.kv_tokens_per_worker.mean.value:.4g}, "
+                f"p99 {self.kv_tokens_per_worker.p99:.4g}, "
+                f"maximum {self.maximum_kv_tokens_per_worker:.4g} tokens",
+            ),
+        ]
+        if self.waiting_time is not None and self.queue_length is not None:
+            lines.append(line("waiting time", scatter(self.waiting_time, unit)))
+            lines.append(line("queue length", f"{spread(self.queue_length)} requests"))
+        if self.scenario.kv_capacity is not None:
+            lines.append(
+                line(
+                    "memory",
+                    f"{self.preemptions} preemptions, {self.recomputed_tokens:.0f} tokens "
+                    f"computed again, {self.requests_rejected} requests refused",
+                )
+            )
+        lines.append(
+            line(
+                "played",
+                f"{self.requests_completed} requests, {self.tokens_generated} tokens, "
+                f"{self.steps} steps"
+                + (f", in each of {self.replications} runs" if self.replications > 1 else ""),
+            )
+        )
+        lines.append(
+            f"  Intervals: {share:.0%} by {self.interval_method}; ".replace("%", " %")
+            + (
+                f"first {self.warmup_fraction:.0%} left out as warm-up.".replace("%", " %")
+                if self.warmup_fraction
+                else f"window {self.scenario.window}."
+            )
+        )
+        lines += [f"  Warning: {warning}" for warning in self.warnings]
+        return "\n".join(lines)

@@ -1,0 +1,332 @@
+"""What does a scenario give: parts of runs, put together into estimates with intervals?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import reduce
+from operator import add
+
+import numpy as np
+import numpy.typing as npt
+
+from afdplan.errors import InsufficientDataError, InvalidInputError
+from afdplan.model.estimate import Estimate
+from afdplan.simulation import state as ix
+from afdplan.simulation.engine import Engine, Sink
+from afdplan.simulation.record import CAUSES, Part, Recorder
+from afdplan.simulation.result import Distribution, SimulationResult
+from afdplan.simulation.scenario import Scenario
+from afdplan.simulation.tables import token_fraction
+from afdplan.statistics.batch_means import BATCHES, batch_means, steps_for_batch_means
+from afdplan.statistics.replications import ratio_estimate
+from afdplan.statistics.warmup import warmup_length
+
+__all__ = ["simulate"]
+
+FloatArray = npt.NDArray[np.float64]
+PARTS = 100
+REPLICATIONS = 10
+MAXIMUM_REPLICATIONS = 2000
+Progress = Callable[[float], None]
+
+
+def simulate(
+    scenario: Scenario,
+    *,
+    progress: Progress | None = None,
+    on_requests: Sink | None = None,
+    on_steps: Sink | None = None,
+) -> SimulationResult:
+    """Return what the scenario's bundle does, with intervals.
+
+    Parameters
+    ----------
+    scenario
+        What to simulate.
+    progress
+        Called with the share done, 0 to 1, between parts of the run.
+    on_requests, on_steps
+        Called with blocks of log rows of the first replication (columns in `logs.py`).
+
+    Raises
+    ------
+    InsufficientDataError
+        If `replications` is 1 and the run is shorter than batch means need, or nothing finished;
+        `estimate` carries the result.
+
+    Notes
+    -----
+    Cost: about ``requests * a + steps * A * m * L * b`` per replication; docs/simulation.md
+    has both constants. Replications see the same requests whatever the design (common random
+    numbers), so differences between designs are surer than either.
+
+    Examples
+    --------
+    >>> from afdplan.lengths.law import IndependentLengths
+    >>> from afdplan.model.bundle import Bundle
+    >>> from afdplan.model.latency import LatencyModel
+    >>> result = simulate(Scenario(
+    ...     bundle=Bundle(attention_workers=2, batch_size=4, microbatches=1),
+    ...     latency=LatencyModel.linear(attention=(0.0, 50), ffn=(0.0, 30), transfer=(0.0, 10)),
+    ...     lengths=IndependentLengths(prompt="100", decode="geometric:5"),
+    ...     requests_per_worker=2000))
+    >>> round(result.cycle_time.value, 6)  # 50 + 10 + 30 + 10: nothing overlaps
+    100.0
+    """
+    runs: list[_Run] = []
+    wanted = scenario.replications
+    runs.append(_Run(scenario, 0, on_requests, on_steps))
+    share = 1.0 if wanted in (None, 1) else 1.0 / (wanted or 1)
+    runs[0].play(scenario.target_completions, progress, 0.0, share)
+    single = wanted == 1 or (wanted is None and _is_long_enough(scenario, runs[0].parts))
+    if not single:
+        count = wanted or REPLICATIONS
+        for k in range(1, count):
+            runs.append(_Run(scenario, k))
+            runs[-1].play(scenario.target_completions, progress, k / count, 1 / count)
+    result = _summary(scenario, runs)
+    if scenario.precision is None:
+        return result
+    target = scenario.target_completions
+    while result.throughput_per_instance.relative_half_width > scenario.precision:
+        if single and scenario.window == "steady" and not runs[0].engine.is_finished:
+            # A longer run: half again as long, or what the square-root law asks for.
+            target = int(target * _growth(result, scenario.precision))
+            runs[0].play(target, progress, 0.0, 1.0)
+        elif wanted is None or len(runs) < wanted:
+            single = False
+            if len(runs) >= MAXIMUM_REPLICATIONS:
+                raise InsufficientDataError(
+                    f"precision {scenario.precision:g} was not reached in {len(runs)} "
+                    "replications: ask for less, or for more requests per run",
+                    result,
+                )
+            more = min(
+                int(len(runs) * _growth(result, scenario.precision)) + 1, MAXIMUM_REPLICATIONS
+            )
+            first = len(runs)
+            for k in range(first, more):
+                runs.append(_Run(scenario, k))
+                runs[-1].play(
+                    scenario.target_completions,
+                    progress,
+                    (k - first) / (more - first),
+                    1 / (more - first),
+                )
+        else:
+            raise InsufficientDataError(
+                f"precision {scenario.precision:g} was not reached in {wanted} replications: "
+                "leave their number open",
+                result,
+            )
+        result = _summary(scenario, runs)
+    return result
+
+
+def _growth(result: SimulationResult, precision: float) -> float:
+    wanted = (result.throughput_per_instance.relative_half_width / precision) ** 2
+    return float(min(max(1.1 * wanted, 1.3), 4.0))
+
+
+class _Run:
+    """One replication, cut into about a hundred parts."""
+
+    def __init__(
+        self,
+        scenario: Scenario,
+        replication: int,
+        on_requests: Sink | None = None,
+        on_steps: Sink | None = None,
+    ) -> None:
+        self.engine = Engine(scenario, replication, on_requests=on_requests, on_steps=on_steps)
+        self.recorder = Recorder(self.engine)
+        self.parts: list[Part] = []
+        self.per_part = max(scenario.target_completions / PARTS, 1.0)
+
+    def play(self, target: int, progress: Progress | None, begin: float, share: float) -> None:
+        """Play until `target` requests are done."""
+        done = int(self.engine.state.integers[ix.COMPLETED])
+        while done < target and not self.engine.is_finished:
+            if len(self.parts) >= 2 * PARTS:
+                self.parts = [a + b for a, b in zip(self.parts[::2], self.parts[1::2], strict=True)]
+                self.per_part *= 2
+            upto = min(target, round((len(self.parts) + 1) * self.per_part))
+            self.engine.run(stop_completed=max(upto, done + 1))
+            done = int(self.engine.state.integers[ix.COMPLETED])
+            self.parts.append(self.recorder.cut())
+            if progress is not None:
+                progress(begin + share * min(done / target, 1.0))
+        self.engine.empty_logs()
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """The parts of one run that count."""
+
+    parts: list[Part]
+    dropped: int
+
+
+def _is_long_enough(scenario: Scenario, parts: list[Part]) -> bool:
+    """Say whether batch means of one run may be trusted."""
+    law = scenario.law
+    if law.is_constant and scenario.arrivals is None and law.mean_decode_tokens > 1:
+        return False  # equal requests never mix: one run does not see the other phases
+    if scenario.window != "steady" and scenario.start == "fresh" and scenario.arrivals is None:
+        return False  # a transient: only other transients tell how it scatters
+    tokens = float(token_fraction(scenario.latency.tokens_per_step))
+    needed = steps_for_batch_means(
+        law.mean_decode_tokens / tokens, law.mean_squared_decode_tokens / tokens**2
+    )
+    steps = sum(int(part.integers[ix.STEP]) for part in parts)
+    return steps >= needed and len(parts) >= BATCHES
+
+
+def _keep(scenario: Scenario, runs: list[_Run]) -> tuple[list[_Kept], tuple[str, ...]]:
+    """Return the window of every run."""
+    if scenario.window == "all":
+        return [_Kept(run.parts, 0) for run in runs], ()
+    if scenario.window == "first-80":
+        return [_Kept(run.parts[: max(round(0.8 * len(run.parts)), 1)], 0) for run in runs], ()
+    if scenario.start == "stationary":
+        return [_Kept(run.parts, 0) for run in runs], ()
+    length = min(len(run.parts) for run in runs)
+    series = np.mean([[_state_of(part) for part in run.parts[:length]] for run in runs], axis=0)
+    cut = warmup_length(series)
+    warnings: tuple[str, ...] = ()
+    if cut >= length // 2 and length >= 4:
+        warnings = (
+            "the warm-up takes half of the run or more: ask for more requests, or start stationary",
+        )
+    return [_Kept(run.parts[cut:], cut) for run in runs], warnings
+
+
+def _state_of(part: Part) -> float:
+    """Return requests in the system and KV tokens per time: what a warm-up changes."""
+    time = part.floats[ix.CLOCK] or 1.0
+    samples = part.integers[ix.KV_SAMPLES] or 1
+    requests = (part.floats[ix.ACTIVE_AREA] + part.floats[ix.QUEUE_AREA]) / time
+    return float(requests + part.integers[ix.KV_SUM] / samples)
+
+
+def _summary(scenario: Scenario, runs: list[_Run]) -> SimulationResult:
+    """Return the result of all runs."""
+    if any(not run.parts for run in runs):
+        raise InvalidInputError(
+            "no request arrived that a worker can hold: check the trace and kv_capacity"
+        )
+    kept, warnings = _keep(scenario, runs)
+    single = len(runs) == 1
+    reliable = not single or _is_long_enough(scenario, kept[0].parts)
+    if single:
+        parts = kept[0].parts
+    else:
+        parts = [reduce(add, window.parts) for window in kept]
+    total = reduce(add, parts)
+    t = runs[0].engine.tables
+    bundle = scenario.bundle
+    workers = bundle.attention_workers
+    instances = workers + bundle.ffn_workers
+    slots = workers * bundle.batch_size * scenario.microbatches
+    rounds = t.layers * t.microbatches
+
+    def integer(index: int) -> FloatArray:
+        return np.array([part.integers[index] for part in parts], dtype=np.float64)
+
+    def real(index: int) -> FloatArray:
+        return np.array([part.floats[index] for part in parts])
+
+    def estimate(top: FloatArray, bottom: FloatArray) -> Estimate:
+        if not single:
+            return ratio_estimate(top, bottom, confidence=scenario.confidence)
+        if len(parts) < 2:
+            value = float(top.sum() / (bottom.sum() or 1.0))
+            return Estimate(
+                value=value, low=-np.inf, high=np.inf, confidence=scenario.confidence, method="none"
+            )
+        batches = min(BATCHES, len(parts))
+        return batch_means(top, bottom, confidence=scenario.confidence, batches=batches)
+
+    def moved(value: Estimate, factor: float, offset: float = 0.0) -> Estimate:
+        low, high = sorted((offset + factor * value.low, offset + factor * value.high))
+        return Estimate(
+            value=offset + factor * value.value,
+            low=low,
+            high=high,
+            confidence=value.confidence,
+            method=value.method,
+        )
+
+    def scatter(top: FloatArray, bottom: FloatArray, histogram: int) -> Distribution:
+        counts = total.histograms[histogram]
+        return Distribution(
+            mean=estimate(top, bottom),
+            p50=counts.quantile(0.50),
+            p95=counts.quantile(0.95),
+            p99=counts.quantile(0.99),
+        )
+
+    time, steps = real(ix.CLOCK), integer(ix.STEP)
+    step = scatter(real(ix.STEP_TIME), steps * t.microbatches, ix.STEP_TIMES)
+    horizon = float(total.floats[ix.CLOCK])
+    busy = np.array([part.busy for part in parts])
+    first = reduce(add, kept[0].parts)
+    n = runs[0].engine.state.integers
+    open_ = scenario.arrivals is not None
+    result = SimulationResult(
+        scenario=scenario,
+        throughput_per_instance=estimate(
+            integer(ix.UNITS) / t.denominator / instances, time
+        ),
+        cycle_time=moved(step.mean, 1 / rounds, -t.overhead / rounds),
+        step_time=step,
+        request_time_per_output_token=scatter(
+            real(ix.TIME_PER_TOKEN), integer(ix.TIMED), ix.TOKEN_TIMES
+        ),
+        attention_idle_fraction=moved(estimate(busy, time * workers), -1.0, 1.0),
+        ffn_idle_fraction=moved(estimate(real(ix.FFN_BUSY), time), -1.0, 1.0),
+        attention_idle_causes=_shares(total.idle, horizon * workers, total.busy),
+        ffn_idle_causes=_shares(total.ffn_idle, horizon, float(total.floats[ix.FFN_BUSY])),
+        slot_occupancy=estimate(real(ix.ACTIVE_AREA), time * slots),
+        kv_tokens_per_worker=scatter(
+            integer(ix.KV_SUM) / t.denominator, integer(ix.KV_SAMPLES), ix.KV_TOKENS
+        ),
+        maximum_kv_tokens_per_worker=max(
+            float(run.engine.state.integers[ix.KV_MAX]) / t.denominator for run in runs
+        ),
+        waiting_time=scatter(real(ix.WAIT), integer(ix.WAITED), ix.WAITS) if open_ else None,
+        queue_length=estimate(real(ix.QUEUE_AREA), time) if open_ else None,
+        requests_completed=int(first.integers[ix.COMPLETED]),
+        tokens_generated=int(first.integers[ix.UNITS]) // int(t.denominator),
+        steps=int(first.integers[ix.STEP]),
+        requests_entered=int(n[ix.ENTERED]),
+        requests_in_slots=int(n[ix.ACTIVE]),
+        requests_queued=int(n[ix.ARRIVED] - n[ix.HEAD]) if open_ else 0,
+        requests_rejected=int(n[ix.REJECTED]),
+        preemptions=int(total.integers[ix.PREEMPTED]),
+        recomputed_tokens=float(total.integers[ix.RECOMPUTED]) / t.denominator,
+        replications=len(runs),
+        warmup_fraction=kept[0].dropped / len(runs[0].parts),
+        interval_method="batch means" if single else "replications",
+        is_reliable=reliable,
+        warnings=warnings,
+    )
+    if not reliable:
+        raise InsufficientDataError(
+            "the run is too short for intervals by batch means (they need 50 E[D^2]/E[D] steps): "
+            "ask for more requests per worker, or leave the number of replications open",
+            result,
+        )
+    return result
+
+
+def _shares(idle: FloatArray, horizon: float, busy: float) -> dict[str, float]:
+    """Return idle time by cause as shares of the horizon; they add up to 1 - busy / horizon."""
+    known = float(idle.sum())
+    total = max(horizon - busy, 0.0)
+    # A wait is booked when it ends: what is open at the window's ends is spread evenly.
+    scale = total / known if known > 0 else 0.0
+    return {
+        cause: float(part) * scale / horizon for cause, part in zip(CAUSES, idle, strict=True)
+    }

@@ -1,0 +1,246 @@
+"""Where do requests, arrivals and service-time factors come from?
+
+One seed gives an independent stream to every cause, so that two designs see the same requests
+and adding a stream moves no other. Draws come in blocks; how long the blocks are changes nothing.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+
+from afdplan.lengths.discrete import DiscreteLaw
+from afdplan.lengths.law import EmpiricalLengths, LengthLaw
+from afdplan.model.trace import Trace
+from afdplan.simulation.scenario import Arrivals, Scenario
+from afdplan.simulation.state import FOUND_IN_SLOT
+from afdplan.simulation.tables import token_fraction
+
+__all__ = ["RequestSource", "VariationSource", "initial_requests", "stream"]
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+STREAMS = (
+    "prompt lengths",
+    "decode lengths",
+    "arrivals",
+    "start",
+    "attention times",
+    "send times",
+    "ffn times",
+    "receive times",
+    "expert imbalance",
+)
+
+
+def stream(seed: int, replication: int, cause: str) -> np.random.Generator:
+    """Return the random stream of one cause in one replication."""
+    key = (replication, STREAMS.index(cause))
+    return np.random.Generator(np.random.PCG64DXSM(np.random.SeedSequence(seed, spawn_key=key)))
+
+
+class _Alias:
+    """Draws from a discrete law in constant time (Walker's alias method)."""
+
+    def __init__(self, law: DiscreteLaw) -> None:
+        size = law.probabilities.size
+        scaled = law.probabilities / law.probabilities.sum() * size
+        alias = np.arange(size)
+        small = [int(i) for i in np.flatnonzero(scaled < 1)]
+        large = [int(i) for i in np.flatnonzero(scaled >= 1)]
+        keep = scaled.copy()
+        while small and large:
+            low, high = small.pop(), large[-1]
+            alias[low] = high
+            keep[high] -= 1.0 - keep[low]
+            if keep[high] < 1.0:
+                small.append(large.pop())
+        keep[small + large] = 1.0
+        self.keep = keep
+        # One table of both outcomes: one look-up per draw.
+        self.outcomes = np.stack([alias, np.arange(size)], axis=1).ravel() + law.lowest
+        self.size = size
+        self.lowest = law.lowest
+
+    def draw(self, generator: np.random.Generator, count: int) -> IntArray:
+        """Return `count` independent lengths [tokens]."""
+        if self.size == 1:
+            return np.full(count, self.lowest, dtype=np.int64)
+        position = generator.random(count)
+        position *= self.size
+        column = position.astype(np.int64)
+        position -= column
+        column += column
+        column += position < self.keep[column >> 1]
+        return self.outcomes[column]
+
+
+class RequestSource:
+    """Yields the requests of a scenario in order, in blocks of any size."""
+
+    def __init__(self, scenario: Scenario, replication: int) -> None:
+        self.capacity = scenario.kv_capacity
+        self.tokens = token_fraction(scenario.latency.tokens_per_step)
+        self.lengths: LengthLaw | Trace = scenario.lengths
+        self.arrivals: Arrivals | None = scenario.arrivals
+        self.position = 0
+        self.clock = 0.0
+        self.unfit = 0
+        self._prompts = stream(scenario.seed, replication, "prompt lengths")
+        self._decodes = stream(scenario.seed, replication, "decode lengths")
+        self._gaps = stream(scenario.seed, replication, "arrivals")
+        self._laws: tuple[_Alias, _Alias] | None = None
+        if not isinstance(self.lengths, Trace | EmpiricalLengths):
+            self._laws = _Alias(self.lengths.prompt), _Alias(self.lengths.decode)
+
+    @property
+    def is_exhausted(self) -> bool:
+        """Whether the trace's own arrivals have all been played."""
+        return (
+            isinstance(self.lengths, Trace)
+            and self.arrivals is not None
+            and self.arrivals.process == "trace"
+            and self.position >= self.lengths.requests
+        )
+
+    def draw(self, count: int) -> tuple[IntArray, FloatArray]:
+        """Return about `count` requests: rows (prompt, decode, unfit before it), and arrivals."""
+        if self.is_exhausted:
+            return np.empty((0, 3), dtype=np.int64), np.empty(0)
+        prompt, decode = self._draw_lengths(count)
+        arrival = self._draw_arrivals(prompt.size)
+        self.position += prompt.size
+        rows = np.empty((prompt.size, 3), dtype=np.int64)
+        rows[:, 0] = prompt
+        rows[:, 1] = decode
+        rows[:, 2] = 0
+        if self.capacity is None:
+            return rows, arrival
+        # Requests that no worker can ever hold are refused as they come.
+        top, unit = self.tokens.numerator, self.tokens.denominator
+        steps = (decode * unit + top - 1) // top
+        fits = prompt * unit + top * (steps - 1) <= self.capacity * unit
+        before = np.cumsum(~fits) + self.unfit
+        rows = rows[fits]
+        kept = before[fits]
+        rows[:, 2] = np.diff(kept, prepend=0)
+        self.unfit = int(before[-1]) - (int(kept[-1]) if kept.size else 0)
+        return rows, arrival[fits] if arrival.size else arrival
+
+    def _draw_lengths(self, count: int) -> tuple[IntArray, IntArray]:
+        if self._laws is not None:
+            prompt, decode = self._laws
+            return prompt.draw(self._prompts, count), decode.draw(self._decodes, count)
+        if isinstance(self.lengths, EmpiricalLengths):
+            index = self._prompts.integers(self.lengths.decode_tokens.size, size=count)
+        elif isinstance(self.lengths, Trace):
+            if self.arrivals is not None and self.arrivals.process == "trace":
+                count = min(count, self.lengths.requests - self.position)
+            index = (self.position + np.arange(count)) % self.lengths.requests
+        else:  # pragma: no cover - laws are handled above
+            raise TypeError
+        return self.lengths.prompt_tokens[index], self.lengths.decode_tokens[index]
+
+    def _draw_arrivals(self, count: int) -> FloatArray:
+        if self.arrivals is None:
+            return np.empty(0)
+        if self.arrivals.process == "trace" and isinstance(self.lengths, Trace):
+            times = self.lengths.arrival_times
+            duration = self.lengths.duration
+            if times is None or not duration:  # the scenario has refused this
+                return np.empty(0)
+            block = times[self.position : self.position + count] - times[0]
+            if self.arrivals.rate is None:
+                return block.copy()
+            recorded = (self.lengths.requests - 1) / duration
+            return np.asarray(block * (recorded / self.arrivals.rate))
+        rate = self.arrivals.rate or 1.0
+        if self.arrivals.process == "poisson":
+            gaps = self._gaps.standard_exponential(count)
+        else:
+            shape = 1.0 / self.arrivals.cv**2
+            gaps = self._gaps.standard_gamma(shape, count) / shape
+        # One running sum over all blocks: where a block ends must not matter.
+        times = np.add.accumulate(np.concatenate([[self.clock], gaps / rate]))[1:]
+        self.clock = float(times[-1])
+        return times
+
+
+class VariationSource:
+    """Yields factors of mean 1 on the times of one stage."""
+
+    def __init__(self, scenario: Scenario, replication: int, stage: str) -> None:
+        variation = scenario.variation
+        self.cv: float = getattr(variation, stage)
+        self.is_ffn = stage == "ffn"
+        self.imbalance = variation.expert_imbalance
+        self.imbalance_cv = variation.expert_imbalance_cv
+        self._factors = stream(scenario.seed, replication, f"{stage} times")
+        self._imbalances = stream(scenario.seed, replication, "expert imbalance")
+
+    def draw(self, count: int) -> FloatArray:
+        """Return `count` factors."""
+        factors = _gamma(self._factors, self.cv, count)
+        if self.is_ffn and self.imbalance > 1:
+            beyond = _gamma(self._imbalances, self.imbalance_cv, count)
+            factors = factors * (1.0 + (self.imbalance - 1.0) * beyond)
+        return factors
+
+
+def _gamma(generator: np.random.Generator, cv: float, count: int) -> FloatArray:
+    if cv == 0:
+        return np.ones(count)
+    shape = 1.0 / cv**2
+    return np.asarray(generator.standard_gamma(shape, count) / shape)
+
+
+def initial_requests(scenario: Scenario, replication: int) -> tuple[IntArray, FloatArray]:
+    """Return the requests in slots at time zero of a stationary start.
+
+    With k tokens per step a request lives ``n = ceil(D / k)`` steps and is found with a chance
+    proportional to n, at a uniform step: a draw proportional to D is kept with chance n / D.
+
+    Returns
+    -------
+    tuple
+        Rows (prompt, steps, output, tokens, preemptions) as `State.returned`, and (begun, arrival).
+    """
+    slots = (
+        scenario.bundle.attention_workers * scenario.bundle.batch_size * scenario.microbatches
+    )
+    generator = stream(scenario.seed, replication, "start")
+    tokens = token_fraction(scenario.latency.tokens_per_step)
+    top, unit = tokens.numerator, tokens.denominator
+    law = scenario.law
+    rows: list[IntArray] = []
+    missing = slots
+    while missing > 0:
+        count = min(math.ceil(missing * top / unit) + 16, 1_000_000)
+        found = law.sample_stationary(generator, count)
+        steps = (found.decode_tokens * unit + top - 1) // top
+        keep = generator.random(count) * found.decode_tokens < steps
+        age = found.age if top == unit else np.minimum(
+            np.floor(generator.random(count) * steps).astype(np.int64), steps - 1
+        )
+        prompt = found.prompt_tokens * unit + top * age
+        if scenario.kv_capacity is not None:
+            keep &= prompt + top * (steps - age - 1) <= scenario.kv_capacity * unit
+            if not keep.any() and len(rows) == 0 and count >= 16:
+                break
+        block = np.stack(
+            [
+                prompt,
+                steps - age,
+                found.decode_tokens * unit - top * age,
+                found.decode_tokens,
+                np.zeros(count, dtype=np.int64),
+            ],
+            axis=1,
+        )[keep][:missing]
+        rows.append(block)
+        missing -= block.shape[0]
+    requests = np.concatenate(rows) if rows else np.empty((0, 5), dtype=np.int64)
+    times = np.stack([np.full(len(requests), FOUND_IN_SLOT), np.zeros(len(requests))], axis=1)
+    return requests, times

@@ -1,0 +1,232 @@
+"""What do the kernel and its driver share: constants of a design, running state, inputs?
+
+The kernel sees one record of constants and two flat arrays, of integers and of floats; the
+record says where in them each named part begins. (Tuples of many arrays would cost a minute of
+compilation and most of the speed.)
+
+Loads are kept in integer *units* of ``1 / denominator`` token, where ``tokens_per_step`` is the
+fraction ``numerator / denominator``: sums never drift. After an edit of an index below, touch
+`kernel.py` as well, since the cache of compiled code watches that file only.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["State", "Tables"]
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+
+# Integer totals.
+STEP, POSITION, PENDING, HEAD, ARRIVED, AVAILABLE, EXHAUSTED, ORDER = range(8)
+PLACED, STARTED, COMPLETED, UNITS, ENTERED, REJECTED, PREEMPTED, RECOMPUTED = range(8, 16)
+ACTIVE, ACTIVE_SUM, KV_SUM, KV_MAX, KV_SAMPLES, TIMED, WAITED, ROUNDS = range(16, 24)
+RETURNED, RETURNED_HEAD, NEXT_WORKER = range(24, 27)
+# Positions in the blocks of factors, their sizes, and rows in the logs, with their room.
+AT_ATTENTION, AT_SEND, AT_FFN, AT_RECEIVE, REQUEST_ROWS, STEP_ROWS, STAGE_ROWS = range(27, 34)
+ATTENTION_FACTORS, SEND_FACTORS, FFN_FACTORS, RECEIVE_FACTORS = range(34, 38)
+INTEGER_TOTALS = 38
+# Float totals.
+CLOCK, QUEUE_AREA, QUEUE_TIME, WAIT, TIME_PER_TOKEN, ACTIVE_AREA, GATE, STEP_TIME = range(8)
+FFN_FREE, SEND_FREE, RECEIVE_FREE, FFN_BUSY, ASLEEP, SCRATCH = range(8, 14)
+FLOAT_TOTALS = 14
+# Where idle time goes.
+IDLE_TRANSFER, IDLE_BARRIER, IDLE_OTHER_SIDE, IDLE_OVERHEAD, IDLE_EMPTY = range(5)
+CAUSES = 5
+# A waiting request: prompt, steps, output, tokens, preemptions (and whether it was placed).
+PROMPT, STEPS, OUTPUT, TOKENS, PREEMPTIONS, IS_PLACED = range(6)
+# What the kernel says when it returns.
+STOPPED, NEED_REQUESTS, NEED_FACTORS, LOG_FULL, FINISHED = range(5)
+# Histograms: 1024 bins per octave, 64 octaves.
+STEP_TIMES, TOKEN_TIMES, WAITS, KV_TOKENS = range(4)
+HISTOGRAMS = 4
+BINS = 65_536
+BIN_SHIFT = 42
+# When a request began to be served: a time, or one of these.
+NOT_BEGUN = -1.0
+FOUND_IN_SLOT = -2.0
+WHEEL = 4096
+"""Buckets of one level of the calendar; two levels span 16.8 million steps."""
+ROUND_ROBIN, LEAST_REQUESTS, LEAST_TOKENS, LONGEST_PROMPT = range(4)
+ATTENTION, SEND, FFN, RECEIVE = range(4)
+LOG_COLUMNS = 8
+
+
+class Tables(NamedTuple):
+    """Constants of one design, as the kernel wants them."""
+
+    attention_workers: int
+    microbatches: int
+    batch_size: int
+    layers: int
+    ideal: bool
+    drain: bool
+    overhead: float
+    numerator: int
+    denominator: int
+    kind_of_layer: IntArray  # (layers,)
+    load_of_kind: IntArray  # (kinds,): 0 the whole context, q >= 1 window q - 1
+    time_per_request: FloatArray  # (kinds,)
+    windows: IntArray  # (windows,) in units
+    curve_first: IntArray  # (kinds + 4,): where the pieces of a curve begin
+    curve_starts: FloatArray
+    curve_values: FloatArray
+    curve_slopes: FloatArray
+    send_aggregate: bool
+    receive_aggregate: bool
+    padded: bool
+    ffn_workers: int
+    policy: int
+    capacity: int  # units; -1 without a limit
+    preempt: bool
+    open: bool
+    vary_attention: bool
+    vary_send: bool
+    vary_ffn: bool
+    vary_receive: bool
+    log_requests: bool
+    log_steps: bool
+    log_stages: bool
+    bin_base: int  # histogram bin of the shortest time told apart
+
+
+class State:
+    """All that changes while a bundle runs.
+
+    Attributes
+    ----------
+    constants
+        A numpy record: every number of `Tables`, and the offset of every part.
+    integers, floats
+        Flat arrays: the totals first (see the indices above), then the parts.
+    requests
+        Block of requests to come: prompt, decode, unfit before it, shape (3 n,).
+    factors
+        Blocks of arrivals and of factors on service times, one after the other.
+    log
+        Rows of the logs: requests, steps, stages.
+    """
+
+    def __init__(self, tables: Tables) -> None:
+        self.tables = tables
+        cells = tables.microbatches * tables.attention_workers
+        slots = cells * tables.batch_size
+        together = tables.attention_workers * tables.batch_size
+        queues = 1 + tables.windows.size
+        rows = 2 * slots + 2
+        workers, microbatches = (tables.attention_workers,), (tables.microbatches,)
+        cell = (tables.microbatches, tables.attention_workers)
+        self._integer_parts: dict[str, tuple[int, ...]] = {
+            "kind_of_layer": tables.kind_of_layer.shape,
+            "load_of_kind": tables.load_of_kind.shape,
+            "windows": tables.windows.shape,
+            "curve_first": tables.curve_first.shape,
+            "loads": (queues, *cell),  # tokens held, in units: all, then within each window
+            "growing": (queues, *cell),  # requests whose load still grows
+            "active": cell,
+            "present": microbatches,  # active requests of a microbatch
+            "free_first": cell,  # first free slot, -1 if none
+            "reserved": workers,  # units promised to admitted requests
+            "prompt": (slots,),  # units at placement
+            "steps": (slots,),  # from placement to the end
+            "output": (slots,),  # units to generate from placement on
+            "tokens": (slots,),  # of the whole output
+            "since": (slots,),  # first step
+            "order": (slots,),  # of placement
+            "preemptions": (slots,),
+            "due": (queues, slots),  # step of the calendar's event
+            "following": (queues, slots),  # circular lists
+            "preceding": (queues, slots),
+            "last": (queues, tables.microbatches, 2 * WHEEL),  # of a bucket, -1 if empty
+            "returned": (rows, 5),
+            "chosen": (together, 6),
+            "ranking": (2, together),
+            "histograms": (HISTOGRAMS, BINS),
+        }
+        self._float_parts: dict[str, tuple[int, ...]] = {
+            "time_per_request": tables.time_per_request.shape,
+            "curve_starts": tables.curve_starts.shape,
+            "curve_values": tables.curve_values.shape,
+            "curve_slopes": tables.curve_slopes.shape,
+            "attention_time": (tables.load_of_kind.size, *cell),
+            "send_time": cell,
+            "receive_time": cell,
+            "ffn_time": microbatches,
+            "attention_free": workers,
+            "send_free": workers,
+            "receive_free": workers,
+            "sent": cell,  # when the worker's own part had left
+            "barrier": microbatches,  # when the last worker's part had
+            "delivered": microbatches,  # when the FFN had all of it
+            "ffn_end": microbatches,
+            "ready": cell,  # when the result is back
+            "back": microbatches,  # when the result is back at the last worker
+            "step_end": microbatches,
+            "busy": workers,
+            "idle": (CAUSES, tables.attention_workers),
+            "ffn_idle": (CAUSES,),
+            "begun": (slots,),
+            "arrival": (slots,),
+            "returned_times": (rows, 2),
+            "chosen_times": (together, 2),
+        }
+        numbers = {
+            name: value
+            for name, value in tables._asdict().items()
+            if not isinstance(value, np.ndarray)
+        }
+        numbers |= {"cells": cells, "slots": slots, "queues": queues, "rows": rows}
+        numbers |= {"kinds": tables.load_of_kind.size, "request_room": 0, "step_room": 0}
+        tracked = tables.capacity >= 0 or queues > 1 or tables.log_requests
+        numbers |= {"tracked": tracked, "stage_room": 0, "arrival_at": 0}
+        numbers |= dict.fromkeys(("attention_at", "send_at", "ffn_at", "receive_at"), 0)
+        self._offsets: dict[str, int] = {}
+        sizes = []
+        for parts, first in (
+            (self._integer_parts, INTEGER_TOTALS),
+            (self._float_parts, FLOAT_TOTALS),
+        ):
+            at = first
+            for name, shape in parts.items():
+                self._offsets[name] = at
+                at += int(np.prod(shape))
+            sizes.append(at)
+        fields = [
+            (name, np.float64 if isinstance(value, float) else np.int64)
+            for name, value in numbers.items()
+        ] + [(name, np.int64) for name in self._offsets]
+        record = np.zeros(1, dtype=np.dtype(fields))
+        for name, value in (numbers | self._offsets).items():
+            record[name] = value
+        self.constants: Any = record[0]
+        self.integers: IntArray = np.zeros(sizes[0], dtype=np.int64)
+        self.floats: FloatArray = np.zeros(sizes[1])
+        self.requests: IntArray = np.empty(0, dtype=np.int64)
+        self.factors: FloatArray = np.empty(0)
+        self.log: FloatArray = np.empty(0)
+        for name in ("kind_of_layer", "load_of_kind", "windows", "curve_first"):
+            self.whole(name)[:] = getattr(tables, name)
+        for name in ("time_per_request", "curve_starts", "curve_values", "curve_slopes"):
+            self.real(name)[:] = getattr(tables, name)
+        free = np.arange(1, slots + 1)
+        free[tables.batch_size - 1 :: tables.batch_size] = -1
+        self.whole("following")[0] = free
+        self.whole("free_first")[:] = np.arange(0, slots, tables.batch_size).reshape(cell)
+        self.whole("due")[:] = -1
+        self.whole("last")[:] = -1
+
+    def whole(self, part: str) -> IntArray:
+        """Return a part of the integers as an array of its shape (a view)."""
+        shape = self._integer_parts[part]
+        at = self._offsets[part]
+        return self.integers[at : at + int(np.prod(shape))].reshape(shape)
+
+    def real(self, part: str) -> FloatArray:
+        """Return a part of the floats as an array of its shape (a view)."""
+        shape = self._float_parts[part]
+        at = self._offsets[part]
+        return self.floats[at : at + int(np.prod(shape))].reshape(shape)

@@ -1,0 +1,123 @@
+"""How does a scenario become the constants that the kernel runs on?"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import get_args
+
+import numpy as np
+
+from afdplan.errors import InvalidInputError
+from afdplan.simulation.scenario import Placement, Scenario
+from afdplan.simulation.state import BIN_SHIFT, Tables
+
+__all__ = ["build_tables", "token_fraction"]
+
+DENOMINATOR_LIMIT = 1000
+MAXIMUM_SLOTS = 50_000_000
+MAXIMUM_UNITS = 2**62
+
+
+def token_fraction(tokens_per_step: float) -> Fraction:
+    """Return tokens per step as a fraction with a denominator of at most 1000.
+
+    Examples
+    --------
+    >>> token_fraction(1.9)
+    Fraction(19, 10)
+    """
+    return Fraction(tokens_per_step).limit_denominator(DENOMINATOR_LIMIT)
+
+
+def build_tables(
+    scenario: Scenario,
+    *,
+    log_requests: bool = False,
+    log_steps: bool = False,
+    log_stages: bool = False,
+) -> Tables:
+    """Return the constants of a scenario.
+
+    Parameters
+    ----------
+    scenario
+        What to simulate.
+    log_requests, log_steps, log_stages
+        Whether the kernel writes a row per finished request, per step, per stage.
+
+    Raises
+    ------
+    InvalidInputError
+        If the slots do not fit in memory.
+    """
+    bundle, latency, variation = scenario.bundle, scenario.latency, scenario.variation
+    slots = bundle.attention_workers * bundle.batch_size * scenario.microbatches
+    if slots > MAXIMUM_SLOTS:
+        raise InvalidInputError(
+            f"the bundle must have at most {MAXIMUM_SLOTS} slots (A m B), got {slots}: simulate "
+            "one of several replicated bundles"
+        )
+    tokens = token_fraction(latency.tokens_per_step)
+    windows = sorted({kind.context_window for kind in latency.attention if kind.context_window})
+    curves = [kind.curve for kind in latency.attention]
+    curves += [latency.ffn, latency.send.curve, latency.receive.curve]
+    pieces = [curve.segments() for curve in curves]
+    first = np.concatenate([[0], np.cumsum([p.starts.size for p in pieces])])
+    base = _shortest_time(scenario)
+    unit = tokens.denominator
+    return Tables(
+        attention_workers=bundle.attention_workers,
+        microbatches=scenario.microbatches,
+        batch_size=bundle.batch_size,
+        layers=latency.layers,
+        ideal=scenario.overlap == "ideal",
+        drain=latency.drain,
+        overhead=latency.step_overhead,
+        numerator=tokens.numerator,
+        denominator=unit,
+        kind_of_layer=np.repeat(
+            np.arange(len(latency.attention), dtype=np.int64),
+            [kind.layers for kind in latency.attention],
+        ),
+        load_of_kind=np.array(
+            [
+                1 + windows.index(kind.context_window) if kind.context_window else 0
+                for kind in latency.attention
+            ],
+            dtype=np.int64,
+        ),
+        time_per_request=np.array([kind.time_per_request for kind in latency.attention]),
+        windows=np.array(windows, dtype=np.int64) * unit,
+        curve_first=first.astype(np.int64),
+        curve_starts=np.concatenate([p.starts for p in pieces]),
+        curve_values=np.concatenate([p.values for p in pieces]),
+        curve_slopes=np.concatenate([p.slopes for p in pieces]),
+        send_aggregate=latency.send.load == "aggregate",
+        receive_aggregate=latency.receive.load == "aggregate",
+        padded=scenario.ffn_tokens == "padded",
+        ffn_workers=bundle.ffn_workers,
+        policy=get_args(Placement).index(scenario.placement),
+        capacity=-1
+        if scenario.kv_capacity is None
+        else min(scenario.kv_capacity * unit, MAXIMUM_UNITS),
+        preempt=scenario.memory == "preempt" and scenario.kv_capacity is not None,
+        open=scenario.arrivals is not None,
+        vary_attention=variation.attention > 0,
+        vary_send=variation.send > 0,
+        vary_ffn=variation.ffn > 0 or variation.expert_imbalance > 1,
+        vary_receive=variation.receive > 0,
+        log_requests=log_requests,
+        log_steps=log_steps,
+        log_stages=log_stages,
+        bin_base=int(np.float64(base).view(np.int64)) >> BIN_SHIFT,
+    )
+
+
+def _shortest_time(scenario: Scenario) -> float:
+    """Return a power of two far below any step time, and below one token."""
+    latency = scenario.latency
+    stages = [kind.curve(0.0) for kind in latency.attention]
+    stages += [latency.ffn(1.0), latency.step_overhead]
+    stages += [kind.curve(1e4) for kind in latency.attention]
+    shortest = min((time for time in stages if time > 0), default=1.0)
+    return float(2.0 ** (np.floor(np.log2(min(shortest, 1.0))) - 16))

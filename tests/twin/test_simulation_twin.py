@@ -1,0 +1,237 @@
+"""Does the compiled kernel equal its readable twin, bit for bit, whatever the options?"""
+
+import itertools
+import os
+import random
+import struct
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from afdplan.lengths.law import EmpiricalLengths, IndependentLengths
+from afdplan.model.bundle import Bundle
+from afdplan.model.curve import LinearCurve, RooflineCurve, TabulatedCurve
+from afdplan.model.latency import AttentionLayers, LatencyModel, Transfer
+from afdplan.model.trace import Trace
+from afdplan.simulation import state as ix
+from afdplan.simulation.engine import Engine
+from afdplan.simulation.reference import Reference, Request
+from afdplan.simulation.scenario import Arrivals, Scenario, Variation
+from afdplan.simulation.sources import RequestSource, VariationSource, initial_requests
+
+SCENARIOS = int(os.environ.get("AFDPLAN_TWIN_SCENARIOS", "700"))
+
+
+def random_curve(r):
+    slope = r.choice([0.0, 0.1, 0.37, 1.3])
+    kind = r.randrange(3)
+    if kind == 0:
+        return LinearCurve(slope=slope, intercept=r.choice([0.5, 3.0, 10.0]))
+    if kind == 1:
+        return RooflineCurve(floor=r.choice([2.0, 9.0]), slope=slope, intercept=-1.0)
+    return TabulatedCurve(loads=[3, 8, 30], times=[1.0, 1.0 + 5 * slope, 2.0 + 40 * slope])
+
+
+def random_scenario(seed):
+    """Draw every option independently: pairs of options meet many times in a few hundred."""
+    r = random.Random(seed)
+    kinds = []
+    for _ in range(r.choice([1, 1, 2, 3])):
+        kinds.append(
+            AttentionLayers(
+                curve=random_curve(r),
+                layers=r.choice([1, 1, 2, 3]),
+                time_per_request=r.choice([0.0, 0.3]),
+                context_window=r.choice([None, None, 2, 5, 11]),
+            )
+        )
+    layers = sum(kind.layers for kind in kinds)
+    latency = LatencyModel(
+        name="random",
+        time_unit="abstract",
+        attention=tuple(kinds),
+        ffn=random_curve(r),
+        send=Transfer(curve=random_curve(r), load=r.choice(["worker", "aggregate"])),
+        receive=Transfer(curve=random_curve(r), load=r.choice(["worker", "aggregate"])),
+        step_overhead=r.choice([0.0, 2.5]),
+        tokens_per_step=r.choice([1.0, 1.0, 1.9, 2.0, 2.75]),
+        drain=layers > 1 and r.random() < 0.4,
+    )
+    bundle = Bundle(
+        attention_workers=r.choice([1, 2, 3, 4]),
+        ffn_workers=r.choice([1, 1, 2, 3]),
+        batch_size=r.choice([1, 2, 3, 5]),
+        microbatches=r.choice([1, 2, 2, 3, 4]),
+    )
+    decode = r.choice(["1", "geometric:3", "geometric:9", "uniform:1..12", "7"])
+    law = IndependentLengths(prompt=r.choice(["uniform:0..9", "geometric:4", "3"]), decode=decode)
+    generator = np.random.default_rng(seed)
+    prompts, decodes = law.sample(generator, 60)
+    trace = Trace(
+        prompt_tokens=prompts,
+        decode_tokens=decodes,
+        arrival_times=np.cumsum(generator.exponential(20.0, 60).round(1)),
+    )
+    lengths = r.choice([law, law, trace, EmpiricalLengths(trace)])
+    arrivals = None
+    if r.random() < 0.5:
+        rate = r.choice([0.01, 0.05, 0.3])
+        arrivals = r.choice(
+            [
+                Arrivals(process="poisson", rate=rate),
+                Arrivals(process="gamma", rate=rate, cv=r.choice([0.5, 2.0])),
+                Arrivals(process="trace", rate=rate),
+            ]
+        )
+        if arrivals.process == "trace":
+            lengths = trace
+    capacity = r.choice([None, None, 14, 25, 60])
+    return Scenario(
+        bundle=bundle,
+        latency=latency,
+        lengths=lengths,
+        seed=seed,
+        overlap=r.choice(["pipelined", "pipelined", "pipelined", "ideal"]),
+        start="fresh" if arrivals else r.choice(["fresh", "stationary"]),
+        arrivals=arrivals,
+        placement=r.choice(["round-robin", "least-requests", "least-tokens", "longest-prompt"]),
+        kv_capacity=capacity,
+        memory=r.choice(["reserve", "preempt"]) if capacity else "reserve",
+        ffn_tokens=r.choice(["padded", "active"]),
+        variation=Variation(
+            attention=r.choice([0.0, 0.0, 0.4]),
+            send=r.choice([0.0, 0.0, 0.5]),
+            ffn=r.choice([0.0, 0.0, 1.0]),
+            receive=r.choice([0.0, 0.0, 0.2]),
+            expert_imbalance=r.choice([1.0, 1.0, 1.3]),
+            expert_imbalance_cv=r.choice([0.0, 0.5]),
+        ),
+    )
+
+
+def twin_of(scenario):
+    capacity = scenario.kv_capacity
+    object.__setattr__(scenario, "kv_capacity", None)
+    source = RequestSource(scenario, 0)
+
+    def requests():
+        while not source.is_exhausted:
+            rows, arrival = source.draw(400)
+            times = arrival if arrival.size else np.zeros(len(rows))
+            for row, time in zip(rows.tolist(), times.tolist(), strict=True):
+                yield row[0], row[1], time
+
+    def factors(stage):
+        variation = VariationSource(scenario, 0, stage)
+        while True:
+            yield from variation.draw(1000).tolist()
+
+    object.__setattr__(scenario, "kv_capacity", capacity)
+    v = scenario.variation
+    varied = {
+        "attention": v.attention,
+        "send": v.send,
+        "ffn": v.ffn or v.expert_imbalance > 1,
+        "receive": v.receive,
+    }
+    initial = []
+    if scenario.start == "stationary":
+        unit = Fraction(scenario.latency.tokens_per_step).limit_denominator(1000).denominator
+        top = Fraction(scenario.latency.tokens_per_step).limit_denominator(1000)
+        for held, steps, missing, tokens, _ in initial_requests(scenario, 0)[0].tolist():
+            whole = -(-tokens // top)
+            initial.append(
+                Request(
+                    prompt=int(Fraction(held, unit) + top * (steps - whole)),
+                    tokens=tokens,
+                    held=Fraction(held, unit),
+                    steps=steps,
+                    missing=Fraction(missing, unit),
+                    found_in_slot=True,
+                )
+            )
+    return Reference(
+        scenario,
+        requests(),
+        {stage: factors(stage) if on else None for stage, on in varied.items()},
+        initial,
+    )
+
+
+def bins(values, base):
+    counts = {}
+    for value in values:
+        b = (struct.unpack("<q", struct.pack("<d", value))[0] >> ix.BIN_SHIFT) - base
+        b = min(max(b, 0), ix.BINS - 1)
+        counts[b] = counts.get(b, 0) + 1
+    return counts
+
+
+def differences(scenario, steps, block=16):
+    """Return the names of all quantities in which the kernel and its twin differ."""
+    finished, ended = [], []
+    engine = Engine(scenario, block=block, on_requests=finished.append, on_steps=ended.append)
+    # Stop in the middle and go on: nothing may depend on it.
+    engine.run(stop_step=steps // 3)
+    engine.run(stop_step=steps)
+    engine.empty_logs()
+    twin = twin_of(scenario)
+    twin.play(steps, 10**9)
+    n, x, s = engine.state.integers, engine.state.floats, engine.state
+    unit = int(engine.tables.denominator)
+    table = lambda rows: [tuple(row) for row in np.concatenate(rows).tolist()] if rows else []
+    causes = ("transfer", "barrier", "other side", "overhead", "empty")
+    histogram = lambda k: {
+        int(b): int(s.whole("histograms")[k, b]) for b in np.flatnonzero(s.whole("histograms")[k])
+    }
+    base = engine.tables.bin_base
+    tpot = [(row[4] - row[3]) / row[1] for row in twin.finished_log if row[3] != -2.0]
+    queued = len(twin.waiting)
+    pairs = {
+        "step": (n[ix.STEP], twin.step),
+        "clock": (x[ix.CLOCK], twin.clock),
+        "completed": (n[ix.COMPLETED], twin.completed),
+        "entered": (n[ix.ENTERED], twin.entered),
+        "rejected": (n[ix.REJECTED], twin.rejected),
+        "started": (n[ix.STARTED], twin.started),
+        "placed": (n[ix.PLACED], twin.placed),
+        "preempted": (n[ix.PREEMPTED], twin.preempted),
+        "recomputed": (n[ix.RECOMPUTED], twin.recomputed * unit),
+        "tokens": (n[ix.UNITS], twin.tokens * unit),
+        "active sum": (n[ix.ACTIVE_SUM], twin.active_sum),
+        "kv sum": (n[ix.KV_SUM], twin.kv_sum * unit),
+        "kv max": (n[ix.KV_MAX], twin.kv_max * unit),
+        "queue area": (x[ix.QUEUE_AREA], twin.queue_area),
+        "wait": (x[ix.WAIT], twin.wait),
+        "time per token": (x[ix.TIME_PER_TOKEN], twin.time_per_token),
+        "active area": (x[ix.ACTIVE_AREA], twin.active_area),
+        "step time": (x[ix.STEP_TIME], twin.step_time),
+        "asleep": (x[ix.ASLEEP], twin.asleep),
+        "ffn busy": (x[ix.FFN_BUSY], twin.ffn_busy),
+        "ffn free": (x[ix.FFN_FREE], twin.ffn_free),
+        "busy": (s.real("busy").tolist(), twin.busy),
+        "idle": (s.real("idle").tolist(), [twin.idle[c] for c in causes]),
+        "ffn idle": (s.real("ffn_idle").tolist(), [twin.ffn_idle[c] for c in causes]),
+        "attention free": (s.real("attention_free").tolist(), twin.attention_free),
+        "ready": (s.real("ready").tolist(), twin.ready),
+        "loads": (
+            s.whole("loads")[0].tolist(),
+            [[twin.held(u, i) * unit for i in twin.workers] for u in twin.microbatches],
+        ),
+        "finished requests": (table(finished), twin.finished_log),
+        "ended steps": (table(ended), twin.step_log),
+        "step histogram": (histogram(ix.STEP_TIMES), bins([r[3] for r in twin.step_log], base)),
+        "tpot histogram": (histogram(ix.TOKEN_TIMES), bins(tpot, base)),
+    }
+    if scenario.arrivals:
+        pairs["queued"] = (n[ix.ARRIVED] - n[ix.HEAD] + n[ix.RETURNED], queued)
+    return [name for name, (mine, other) in pairs.items() if mine != other], engine, twin
+
+
+@pytest.mark.parametrize("lane", range(4))
+def test_kernel_equals_reference_on_random_scenarios(lane):
+    for seed in range(lane, SCENARIOS, 4):
+        scenario = random_scenario(seed)
+        wrong, _, _ = differences(scenario, steps=30)
+        assert not wrong, (seed, wrong, scenario)
