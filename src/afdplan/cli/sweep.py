@@ -126,12 +126,13 @@ def _run(
     from afdplan.report.sweep import cost_line, tally_line
     from afdplan.studies.run import run_study
 
-    results, done, tally = _results(study, path, output, resume)
+    # First, so that a cluster that does not answer leaves no folder behind.
+    engine = start(study)
     try:
-        left = study.cases - len(done)
-        if left:
-            engine = start(study)
-            try:
+        results, done, tally = _results(study, path, output, resume)
+        try:
+            left = study.cases - len(done)
+            if left:
                 cost = _forecast(study, left, engine.workers)
                 click.echo(cost_line(cost, engine.workers), err=True)
                 with _progress(tally) as report:
@@ -144,17 +145,17 @@ def _run(
                         seconds_per_case=cost.seconds_per_case,
                         report=report,
                     )
-            except KeyboardInterrupt:
-                click.echo(
-                    f"afdplan: interrupted; {tally.finished:,} of {tally.cases:,} cases are kept: "
-                    "continue with --resume",
-                    err=True,
-                )
-                click.get_current_context().exit(130)
-            finally:
-                engine.close()
+        except KeyboardInterrupt:
+            click.echo(
+                f"afdplan: interrupted; {tally.finished:,} of {tally.cases:,} cases are kept: "
+                "continue with --resume",
+                err=True,
+            )
+            click.get_current_context().exit(130)
+        finally:
+            results.close()
     finally:
-        results.close()
+        engine.close()
     if as_json:
         answer = {
             "cases": tally.cases,

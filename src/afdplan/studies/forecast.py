@@ -37,7 +37,7 @@ class Forecast:
 
 
 def forecast(study: Study, cases: int, workers: int, clock: Callable[[], float]) -> Forecast:
-    """Return the cost of `cases` of a study, from trying up to three that lie far apart.
+    """Return the cost of `cases` of a study, from trying two to four that lie far apart.
 
     Parameters
     ----------
@@ -47,22 +47,24 @@ def forecast(study: Study, cases: int, workers: int, clock: Callable[[], float])
         Returns seconds, for example `time.perf_counter`.
     """
     runner = CaseRunner(study)
-    places = sorted({study.cases // 2, study.cases // 6, 5 * study.cases // 6})
-    start = clock()
-    row = runner.row(places[0])
-    first = clock() - start
-    times = [first]
-    if first < LONG_SECONDS:
-        # The first one paid for imports and compilation.
-        times = []
-        for place in places:
-            start = clock()
-            row = runner.row(place)
-            times.append(clock() - start)
+    places = list(dict.fromkeys((study.cases // 2, study.cases // 6, 5 * study.cases // 6)))
+
+    rows = []
+
+    def seconds_of(place: int) -> float:
+        start = clock()
+        rows.append(runner.row(place))
+        return clock() - start
+
+    # The first one pays for imports and compilation, and is left out.
+    seconds_of(places[0])
+    times = [seconds_of(places[-1])]
+    if times[0] < LONG_SECONDS:
+        times += [seconds_of(place) for place in places[:-1]]
     seconds = sum(times) / len(times)
     size = 0
     for column in study.columns:
-        value = row[column.name]
+        value = rows[-1][column.name]
         if value is None:
             continue
         if column.data in ("counts", "numbers"):

@@ -7,7 +7,7 @@ from typing import Any
 from afdplan.errors import InvalidInputError, UnsupportedError
 from afdplan.model.bundle import Bundle
 from afdplan.simulation.run import simulate
-from afdplan.simulation.scenario import Arrivals, Scenario, Variation
+from afdplan.simulation.scenario import Arrivals, Scenario, Start, Variation
 from afdplan.studies.kinds import CaseInputs, ComputeKind
 from afdplan.studies.parameters import BUNDLE, Column, Parameter, batch_size
 from afdplan.studies.ratio_cases import check_batch
@@ -86,7 +86,7 @@ def case_scenario(case: CaseInputs) -> Scenario:
             rate=values["arrival_rate"],
             cv=1.0 if values["arrival_cv"] is None else values["arrival_cv"],
         )
-    start = values["start"] or ("stationary" if arrivals is None else "fresh")
+    start: Start = values["start"] or ("stationary" if arrivals is None else "fresh")
     return Scenario(
         bundle=Bundle(
             attention_workers=values["attention_workers"],

@@ -26,9 +26,7 @@ def test_the_best_fixed_choice_is_that_of_brute_force():
         answer = compare_fixed(windows)
         # Device time, window by window, without arrays.
         adaptive = sum(w.output_tokens / max(w.objective.values()) for w in windows)
-        costs = {
-            a: sum(w.output_tokens / w.objective[a] for w in windows) for a in range(1, 10)
-        }
+        costs = {a: sum(w.output_tokens / w.objective[a] for w in windows) for a in range(1, 10)}
         best = min(costs, key=costs.get)
         assert answer.best_fixed.attention_workers == best
         assert answer.best_fixed.total_regret == pytest.approx(costs[best] / adaptive - 1)
