@@ -76,9 +76,7 @@ def _simulation_options(function: Any) -> Any:
             show_default=True,
             help="Finished requests to wait for, per attention worker.",
         ),
-        click.option(
-            "--seed", type=int, default=0, show_default=True, help="Of all that is random."
-        ),
+        click.option("--seed", type=int, default=0, show_default=True, help="Of all that is random."),
         click.option(
             "--start",
             type=click.Choice(["stationary", "fresh"]),
@@ -155,9 +153,7 @@ def _simulation_options(function: Any) -> Any:
         click.option(
             "--confidence", type=float, default=0.95, show_default=True, help="Of all intervals."
         ),
-        click.option(
-            "--timeline", metavar="FILE", help="Pipeline as .json (Perfetto), .svg, .png."
-        ),
+        click.option("--timeline", metavar="FILE", help="Pipeline as .json (Perfetto), .svg, .png."),
         click.option("--per-request", metavar="FILE", help="Row per request: .csv or .parquet."),
         click.option("--per-step", metavar="FILE", help="Row per step: .csv or .parquet."),
     ]
@@ -341,11 +337,7 @@ def _progress() -> Iterator[Callable[[float], None]]:
         yield lambda _: None
         return
     with Progress(
-        TextColumn("simulating"),
-        BarColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
+        TextColumn("simulating"), BarColumn(), TimeRemainingColumn(), console=console, transient=True
     ) as bar:
         task = bar.add_task("", total=1.0)
         yield lambda done: bar.update(task, completed=done)

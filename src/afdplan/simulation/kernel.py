@@ -367,7 +367,9 @@ def _admit(t: Any, n: Any, x: Any, r: Any, v: Any, u: Any, now: Any, clock: Any)
     for c in range(first, first + t.attention_workers):
         own = float(t.batch_size if t.padded else n[t.active + c])
         x[t.send_time + c] = _curve(t, n, x, t.kinds + 1, shared if t.send_aggregate else own)
-        x[t.receive_time + c] = _curve(t, n, x, t.kinds + 2, shared if t.receive_aggregate else own)
+        x[t.receive_time + c] = _curve(
+            t, n, x, t.kinds + 2, shared if t.receive_aggregate else own
+        )
 
 
 @compiled

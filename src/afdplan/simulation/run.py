@@ -276,7 +276,9 @@ def _summary(scenario: Scenario, runs: list[_Run]) -> SimulationResult:
     open_ = scenario.arrivals is not None
     result = SimulationResult(
         scenario=scenario,
-        throughput_per_instance=estimate(integer(ix.UNITS) / t.denominator / instances, time),
+        throughput_per_instance=estimate(
+            integer(ix.UNITS) / t.denominator / instances, time
+        ),
         cycle_time=moved(step.mean, 1 / rounds, -t.overhead / rounds),
         step_time=step,
         request_time_per_output_token=scatter(
@@ -325,4 +327,6 @@ def _shares(idle: FloatArray, horizon: float, busy: float) -> dict[str, float]:
     total = max(horizon - busy, 0.0)
     # A wait is booked when it ends: what is open at the window's ends is spread evenly.
     scale = total / known if known > 0 else 0.0
-    return {cause: float(part) * scale / horizon for cause, part in zip(CAUSES, idle, strict=True)}
+    return {
+        cause: float(part) * scale / horizon for cause, part in zip(CAUSES, idle, strict=True)
+    }

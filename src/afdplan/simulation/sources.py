@@ -207,7 +207,9 @@ def initial_requests(scenario: Scenario, replication: int) -> tuple[IntArray, Fl
     tuple
         Rows (prompt, steps, output, tokens, preemptions) as `State.returned`, and (begun, arrival).
     """
-    slots = scenario.bundle.attention_workers * scenario.bundle.batch_size * scenario.microbatches
+    slots = (
+        scenario.bundle.attention_workers * scenario.bundle.batch_size * scenario.microbatches
+    )
     generator = stream(scenario.seed, replication, "start")
     tokens = token_fraction(scenario.latency.tokens_per_step)
     top, unit = tokens.numerator, tokens.denominator
@@ -219,10 +221,8 @@ def initial_requests(scenario: Scenario, replication: int) -> tuple[IntArray, Fl
         found = law.sample_stationary(generator, count)
         steps = (found.decode_tokens * unit + top - 1) // top
         keep = generator.random(count) * found.decode_tokens < steps
-        age = (
-            found.age
-            if top == unit
-            else np.minimum(np.floor(generator.random(count) * steps).astype(np.int64), steps - 1)
+        age = found.age if top == unit else np.minimum(
+            np.floor(generator.random(count) * steps).astype(np.int64), steps - 1
         )
         prompt = found.prompt_tokens * unit + top * age
         if scenario.kv_capacity is not None:
