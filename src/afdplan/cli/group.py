@@ -15,6 +15,9 @@ COMMANDS = {
     "workload": "What do my requests look like to an AFD bundle?",
     "ratio": "How many attention workers per FFN worker, and what bottleneck?",
     "simulate": "What would such a bundle really do, step by step?",
+    "plan": "What to deploy under TPOT, memory and devices, and is a split worth it?",
+    "deploy": "The files that start a plan on a serving system.",
+    "check": "Does the plan still stand, with today's requests?",
     "sweep": "What do thousands of cases say, from one declared file?",
 }
 

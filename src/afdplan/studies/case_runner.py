@@ -133,6 +133,7 @@ class CaseRunner:
             trace=workload.trace,
             token_load=workload.token_load,
             latency=latency,
+            placement=self.study.placements.get(latency_key(case.values)),
             seed=case.seed,
         )
 

@@ -63,6 +63,7 @@ def load_study(path: str | Path) -> Study:
         axes=tuple(sorted(axes, key=_slowness)),
         sources=sources,
         latencies=latencies.models,
+        placements=latencies.placements,
         latency_fingerprints=latencies.fingerprints,
         time_unit=latencies.time_unit,
         digest=_digest(document, [s.fingerprint for s in sources.values()], latencies.fingerprints),

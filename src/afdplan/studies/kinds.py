@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from afdplan.calibration.placement import Placement
 from afdplan.errors import InvalidInputError
 from afdplan.lengths.law import LengthLaw
 from afdplan.model.estimate import Estimate
@@ -41,6 +42,8 @@ class CaseInputs:
         Returns the mean token load with its interval; None without a trace.
     latency
         Times of the stages.
+    placement
+        Model on hardware behind the times; None if they were measured.
     seed
         For everything random: the study's `seed`, or a number that follows from the case.
     """
@@ -50,6 +53,7 @@ class CaseInputs:
     trace: Trace | None
     token_load: Callable[[], Estimate | None]
     latency: LatencyModel
+    placement: Placement | None
     seed: int
 
 

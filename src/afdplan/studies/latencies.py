@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
+import inspect
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from afdplan.calibration.catalogue import find_hardware, find_model
+from afdplan.calibration.derived import latency_of
+from afdplan.calibration.placement import Placement, place
 from afdplan.errors import AfdplanError, InvalidInputError, TimeUnitError
 from afdplan.files.latency_file import built_in_latency_names, latency_document, load_latency
-from afdplan.files.study_file import StudyDocument
+from afdplan.files.study_file import StudyDocument, nearest
 from afdplan.model.latency import LatencyModel, TimeUnit
 from afdplan.studies.study import latency_key
 
@@ -26,6 +29,8 @@ class Latencies:
     ----------
     models
         A text in place of a model says why this combination has none.
+    placements
+        Model on hardware, where the times are derived.
     fingerprints
         Digests of the contents.
     time_unit
@@ -33,6 +38,7 @@ class Latencies:
     """
 
     models: Mapping[str, LatencyModel | str]
+    placements: Mapping[str, Placement]
     fingerprints: Mapping[str, str]
     time_unit: TimeUnit
 
@@ -62,10 +68,15 @@ def read_latencies(
         If some models are in seconds and others in abstract time.
     """
     models: dict[str, LatencyModel | str] = {}
-    for name in names:
-        models[latency_key({"latency": name})] = _named(document, name, where)
-    for values in derived:
-        models[latency_key(values)] = _derived(document, values, where)
+    placements: dict[str, Placement] = {}
+    found = {latency_key({"latency": name}): _named(document, name, where) for name in names}
+    found |= {latency_key(values): _placement(document, values, where) for values in derived}
+    for key, one in found.items():
+        if isinstance(one, Placement):
+            placements[key] = one
+            models[key] = latency_of(one)
+        else:
+            models[key] = one
     units = {model.time_unit for model in models.values() if isinstance(model, LatencyModel)}
     if len(units) > 1:
         raise TimeUnitError(
@@ -77,12 +88,13 @@ def read_latencies(
         raise InvalidInputError(f"{where}: no combination of model and hardware works: {reason}")
     return Latencies(
         models=models,
+        placements=placements,
         fingerprints={key: _fingerprint(model) for key, model in models.items()},
         time_unit=units.pop(),
     )
 
 
-def _named(document: StudyDocument, name: str, where: str) -> LatencyModel | str:
+def _named(document: StudyDocument, name: str, where: str) -> LatencyModel | Placement | str:
     table = document.latencies.get(name)
     if table is None:
         return _file(document, name, where)
@@ -93,7 +105,7 @@ def _named(document: StudyDocument, name: str, where: str) -> LatencyModel | str
         return _file(document, str(table["file"]), place)
     if not {"model", "hardware"} <= set(table):
         raise InvalidInputError(f"{place}: give file, or model and hardware")
-    return _derived(document, table, place)
+    return _placement(document, table, place)
 
 
 def _file(document: StudyDocument, name: str, where: str) -> LatencyModel:
@@ -106,11 +118,8 @@ def _file(document: StudyDocument, name: str, where: str) -> LatencyModel:
         raise type(error)(f"{where}: {error}") from None
 
 
-def _derived(document: StudyDocument, table: Mapping[str, Any], where: str) -> LatencyModel | str:
-    if importlib.util.find_spec("afdplan.calibration.derived") is None:
-        raise InvalidInputError(f"{where}: model and hardware need afdplan.calibration.derived")
-    from afdplan.calibration.catalogue import find_hardware, find_model
-    from afdplan.calibration.derived import derive_latency
+def _placement(document: StudyDocument, table: Mapping[str, Any], where: str) -> Placement | str:
+    """Return a model on hardware; a text says why they do not work together."""
 
     def local(name: Any) -> str:
         path = document.folder / str(name)
@@ -124,12 +133,14 @@ def _derived(document: StudyDocument, table: Mapping[str, Any], where: str) -> L
         ffn_hardware = None if other is None else find_hardware(local(other))
     except InvalidInputError as error:
         raise type(error)(f"{where}: {error}") from None
+    known = list(inspect.signature(place).parameters)[2:]
+    for key in options:
+        if key not in known or key in ("ffn_hardware", "efficiencies"):
+            raise InvalidInputError(f"{where}: unknown key {key}; {nearest(key, known)}")
     try:
-        return derive_latency(model, hardware, ffn_hardware=ffn_hardware, **options)
+        return place(model, hardware, ffn_hardware=ffn_hardware, **options)
     except AfdplanError as error:
         return " ".join(str(error).split())
-    except TypeError as error:
-        raise InvalidInputError(f"{where}: {error}") from None
 
 
 def _fingerprint(model: LatencyModel | str) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from afdplan.calibration.placement import Placement
 from afdplan.model.latency import LatencyModel, TimeUnit
 from afdplan.model.trace import Trace
 from afdplan.studies.axes import Axis, combine
@@ -117,6 +118,10 @@ class Study:
         Workloads by `source_key`; laws that vary freely are made when needed.
     latencies
         Latency models by `latency_key`; a text says why there is none.
+    placements
+        Model on hardware, where the latency model is derived.
+    latency_fingerprints
+        Digests of the latency models.
     time_unit
         Of all times.
     digest
@@ -131,6 +136,7 @@ class Study:
     axes: tuple[Axis, ...]
     sources: Mapping[str, Source]
     latencies: Mapping[str, LatencyModel | str]
+    placements: Mapping[str, Placement]
     latency_fingerprints: Mapping[str, str]
     time_unit: TimeUnit
     digest: str
