@@ -234,7 +234,7 @@ def _best(summary: StudySummary) -> list[RenderableType]:
     if has_span:
         table.add_column("within\n1 %", justify="right", vertical="bottom")
     for row in summary.best[:TABLE_ROWS]:
-        cells = [_cell(row[name]) for name in names]
+        cells = [_cell(name, row[name]) for name in names]
         if has_span:
             cells.append(f"{row['near_equal_low']}-{row['near_equal_high']}")
         table.add_row(*cells)
@@ -264,9 +264,11 @@ def _regrets(summary: StudySummary) -> Table:
     return table
 
 
-def _cell(value: Any) -> str:
+def _cell(name: str, value: Any) -> str:
     if value is None:
         return ""
+    if name.startswith("gain_"):
+        return share(value)
     if isinstance(value, float):
         return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
     if isinstance(value, int) and not isinstance(value, bool):

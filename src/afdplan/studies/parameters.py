@@ -11,7 +11,7 @@ from afdplan.model.checks import check_choice, check_count, check_number
 
 __all__ = [
     "BUNDLE",
-    "ENVIRONMENT",
+    "CHOICES",
     "LATENCY",
     "WORKLOAD",
     "Column",
@@ -110,13 +110,19 @@ BUNDLE = (
     Parameter(name="ffn_workers", default=1),
 )
 
-ENVIRONMENT = (
-    *(parameter.name for parameter in (*WORKLOAD, *LATENCY)),
-    "window",
-    "seed",
-    "draw",
+CHOICES = (
+    "batch_size",
+    "requests_per_worker",
+    "largest_batch_size",
+    "microbatches",
+    "attention_workers",
+    "ffn_workers",
+    "attention_devices",
+    "ffn_devices",
+    "placement",
+    "memory",
 )
-"""Variables that describe the world; the others are the operator's choice."""
+"""Variables that an operator chooses; the others are the world, its limits, and the method."""
 
 
 def batch_size(values: Mapping[str, Any]) -> int:

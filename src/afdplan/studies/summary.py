@@ -11,7 +11,7 @@ from afdplan.files.results_dataset import ResultsDataset
 from afdplan.files.study_file import nearest
 from afdplan.studies.case_runner import DONE, FAILED, REFUSED
 from afdplan.studies.kinds import compute_kind
-from afdplan.studies.parameters import ENVIRONMENT
+from afdplan.studies.parameters import CHOICES
 from afdplan.studies.reprovisioning import Reprovisioning, WindowCurve, compare_fixed
 
 if TYPE_CHECKING:
@@ -112,8 +112,8 @@ def summarize(results: ResultsDataset, by: Sequence[str] | None = None) -> Study
     results
         Complete or not.
     by
-        Columns that define a group; by default the varied variables of the world (workload,
-        window, latency model), so that the others are choices.
+        Columns that define a group; by default all varied variables but those that an operator
+        chooses (batch size, microbatches, workers, placement).
 
     Raises
     ------
@@ -182,7 +182,7 @@ def _varied(rows: pl.LazyFrame, names: list[str]) -> list[str]:
 
 def _groups(varied: list[str], by: Sequence[str] | None, known: list[str]) -> list[str]:
     if by is None:
-        return [name for name in varied if name in ENVIRONMENT]
+        return [name for name in varied if name not in CHOICES]
     for name in by:
         if name not in known:
             raise InvalidInputError(f"--by must name inputs, got {name!r}; {nearest(name, known)}")
