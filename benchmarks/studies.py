@@ -66,7 +66,8 @@ if __name__ == "__main__":
     own = time.process_time() - own
     engine.close()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    print(tally.finished, end - start, first[0][0] - start, engine.computing, own, results.size, peak)
+    print(tally.finished, end - start, first[0][0] - start, engine.computing, own, results.size,
+        peak)
 """
 
 

@@ -26,7 +26,7 @@ def rows(folder):
 
 
 def test_json_keeps_the_contract(finished):
-    study, folder, outcome = finished
+    _, folder, outcome = finished
     assert outcome.code == 0, outcome
     document = outcome.document
     assert set(document) >= HEAD

@@ -23,7 +23,9 @@ def test_the_first_study_has_the_cases_that_the_text_counts(tmp_path):
 
 def test_named_definitions(tmp_path):
     write_trace(tmp_path, "chat.csv")
-    measured = STUDIES[1].replace('file = "measured.toml"', 'model = "deepseek-v3"\nhardware = "h20"')
+    measured = STUDIES[1].replace(
+        'file = "measured.toml"', 'model = "deepseek-v3"\nhardware = "h20"'
+    )
     study = load_study(write(tmp_path, 'compute = "ratio"\n[fixed]\nbatch_size = 64\n' + measured))
     assert study.cases == 4
 

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
     from afdplan.files.results_dataset import ResultsDataset
     from afdplan.studies.engine import Engine
-    from afdplan.studies.forecast import Forecast
     from afdplan.studies.run import Tally
     from afdplan.studies.study import Study
 
@@ -100,10 +99,15 @@ def _engine_of(name: str, workers: int | None, address: str | None) -> Callable[
 
 
 def _dry_run(study: Study, path: str, workers: int | None, as_json: bool) -> None:
-    from afdplan.studies.local_engine import available_cores
+    from afdplan.studies.forecast import forecast
+    from afdplan.studies.local_engine import LocalEngine, available_cores
 
     count = workers or available_cores()
-    cost = _forecast(study, study.cases, count)
+    engine = LocalEngine(study, 1)
+    try:
+        cost = forecast(study, engine, study.cases, count)
+    finally:
+        engine.close()
     if as_json:
         answer = {"cases": study.cases, "workers": count, "forecast": cost}
         _print_json(study.time_unit, _inputs(study, path), study.warnings, answer)
@@ -124,6 +128,7 @@ def _run(
     as_json: bool,
 ) -> None:
     from afdplan.report.sweep import cost_line, tally_line
+    from afdplan.studies.forecast import forecast
     from afdplan.studies.run import run_study
 
     # First, so that a cluster that does not answer leaves no folder behind.
@@ -133,8 +138,8 @@ def _run(
         try:
             left = study.cases - len(done)
             if left:
-                cost = _forecast(study, left, engine.workers)
-                click.echo(cost_line(cost, engine.workers), err=True)
+                cost = forecast(study, engine, left, engine.workers)
+                click.echo(cost_line(left, cost, engine.workers), err=True)
                 with _progress(tally) as report:
                     tally = run_study(
                         study,
@@ -142,7 +147,7 @@ def _run(
                         results,
                         done=done,
                         tally=tally,
-                        seconds_per_case=cost.seconds_per_case,
+                        seconds_per_case=None if cost is None else cost.seconds_per_case,
                         report=report,
                     )
         except KeyboardInterrupt:
@@ -219,14 +224,6 @@ def _facts(path: str) -> dict[str, Any]:
             **{name: version(name) for name in ("numpy", "scipy", "numba", "polars")},
         },
     }
-
-
-def _forecast(study: Study, cases: int, workers: int) -> Forecast:
-    import time
-
-    from afdplan.studies.forecast import forecast
-
-    return forecast(study, cases, workers, time.perf_counter)
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from afdplan.report.quantities import share
+from afdplan.report.quantities import share, time
 from afdplan.studies.forecast import Forecast
 from afdplan.studies.run import Tally
 from afdplan.studies.study import Study
@@ -27,6 +27,17 @@ __all__ = [
 
 TABLE_ROWS = 15
 TEXT_WIDTH = 28
+UNKNOWN = "cost unknown, a worker died on a case tried"
+_SHORT = {
+    "microbatches": "micro-\nbatches",
+    "bottleneck": "binds",
+    "optimal_attention_workers": "best\nA",
+    "planned_attention_workers": "best\nA",
+    "planned_ffn_workers": "best\nF",
+    "planned_batch_size": "best\nbatch",
+    "planned_bundles": "bundles",
+    "gain_over_colocated": "gain over\ncolocated",
+}
 _RATES = ("objective", "throughput_per_instance", "tokens_per_second_per_device")
 
 
@@ -61,12 +72,12 @@ def size_text(size: float) -> str:
     return f"{max(size / 1e3, 1):.0f} kB"
 
 
-def cost_line(cost: Forecast, workers: int) -> str:
-    """Return one line on what a run will take."""
-    return (
-        f"{cost.cases:,} cases on {_workers(workers)}: about {duration(cost.seconds)}, "
-        f"about {size_text(cost.size)}"
-    )
+def cost_line(cases: int, cost: Forecast | None, workers: int) -> str:
+    """Return one line on what a run will take; `cost` is None if trying killed a worker."""
+    taken = UNKNOWN
+    if cost is not None:
+        taken = f"about {duration(cost.seconds)}, about {size_text(cost.size)}"
+    return f"{cases:,} cases on {_workers(workers)}: {taken}"
 
 
 def _workers(count: int) -> str:
@@ -101,9 +112,10 @@ def tally_line(tally: Tally, folder: str, size: int, warnings: Sequence[str]) ->
     return "\n".join(lines)
 
 
-def render_forecast(study: Study, cost: Forecast, workers: int) -> RenderableType:
+def render_forecast(study: Study, cost: Forecast | None, workers: int) -> RenderableType:
     """Return what a dry run tells."""
     from rich.console import Group
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table.grid(padding=(0, 2))
@@ -112,11 +124,14 @@ def render_forecast(study: Study, cost: Forecast, workers: int) -> RenderableTyp
     sizes = " x ".join(f"{'+'.join(a.names)} {a.size:,}" for a in study.axes) or "one case"
     table.add_row("Computes", f"{study.compute}, time in {_unit(study.time_unit)}")
     table.add_row("Cases", f"{study.cases:,} = {sizes}")
-    table.add_row("Per case", f"{cost.seconds_per_case * 1e3:.3g} ms on one core")
-    table.add_row("Time", f"about {duration(cost.seconds)} on {_workers(workers)}")
-    table.add_row("Results", f"about {size_text(cost.size)}")
-    parts: list[RenderableType] = [f"[bold]{study.name}[/]: checked, nothing run", table]
-    parts += [f"[yellow]warning:[/] {warning}" for warning in study.warnings]
+    if cost is None:
+        table.add_row("Time", UNKNOWN)
+    else:
+        table.add_row("Per case", f"{time(cost.seconds_per_case, 's')} on one core")
+        table.add_row("Time", f"about {duration(cost.seconds)} on {_workers(workers)}")
+        table.add_row("Results", f"about {size_text(cost.size)}")
+    parts: list[RenderableType] = [f"[bold]{escape(study.name)}[/]: checked, nothing run", table]
+    parts += [f"[yellow]warning:[/] {escape(warning)}" for warning in study.warnings]
     return Group(*parts)
 
 
@@ -147,14 +162,15 @@ def summary_answer(summary: StudySummary) -> dict[str, Any]:
 def render_summary(summary: StudySummary) -> RenderableType:
     """Return the results for a terminal: counts, windows, best per group, regrets, warnings."""
     from rich.console import Group
+    from rich.markup import escape
 
     missing = summary.cases - summary.done - summary.refused - summary.failed
     counts = [f"{summary.done:,} of {summary.cases:,} cases done"]
     rest = ((summary.refused, "refused"), (summary.failed, "failed"), (missing, "missing"))
     counts += [f"{count:,} {name}" for count, name in rest if count]
-    parts: list[RenderableType] = [f"[bold]{summary.name}[/]: {', '.join(counts)}"]
+    parts: list[RenderableType] = [f"[bold]{escape(summary.name)}[/]: {', '.join(counts)}"]
     for status, reason, count in summary.reasons[:5]:
-        parts.append(f"  {count:,} {status}: {reason}")
+        parts.append(f"  {count:,} {status}: {escape(reason)}")
     for one in summary.series:
         parts += ["", *_windows(one)]
     # A study of windows and nothing else is told by its series.
@@ -163,15 +179,16 @@ def render_summary(summary: StudySummary) -> RenderableType:
     if summary.regrets:
         parts += ["", "What it costs to fix one choice, the others chosen best:", _regrets(summary)]
     for warning in summary.warnings:
-        parts += ["", f"[yellow]warning:[/] {warning}"]
+        parts += ["", f"[yellow]warning:[/] {escape(warning)}"]
     return Group(*parts)
 
 
 def _windows(series: WindowSeries) -> list[RenderableType]:
+    from rich.markup import escape
     from rich.table import Table
 
     answer, fixed = series.answer, series.answer.best_fixed
-    setting = ", ".join(f"{name} {value}" for name, value in series.setting.items())
+    setting = ", ".join(f"{name} {escape(str(value))}" for name, value in series.setting.items())
     low, high = min(answer.adaptive), max(answer.adaptive)
     table = Table.grid(padding=(0, 2))
     table.add_column(no_wrap=True)
@@ -218,23 +235,26 @@ def _sparkline(values: Sequence[int]) -> str:
 
 
 def _best(summary: StudySummary) -> list[RenderableType]:
+    from rich.markup import escape
     from rich.table import Table
 
-    table = Table(box=None, padding=(0, 1), header_style="dim")
+    table = Table(box=None, padding=(0, 1, 0, 0), header_style="dim")
     hidden = ("case", "near_equal_low", "near_equal_high")
     names = [name for name in summary.best[0] if name not in hidden]
     has_span = "near_equal_low" in summary.best[0]
     for name in names:
         numeric = not isinstance(summary.best[0][name], str)
         # One word per line: narrow columns leave room for the names of traces and models.
-        title = name.replace("_", "\n")
+        title = _SHORT.get(name, name.replace("_", "\n"))
         if name in _RATES:
-            title += "\ntokens/s" if summary.time_unit == "s" else "\ntokens/time"
-        table.add_column(title, justify="right" if numeric else "left", vertical="bottom")
+            title += "\ntok/s" if summary.time_unit == "s" else "\ntok/time"
+        table.add_column(
+            title, justify="right" if numeric else "left", overflow="fold", vertical="bottom"
+        )
     if has_span:
         table.add_column("within\n1 %", justify="right", vertical="bottom")
     for row in summary.best[:TABLE_ROWS]:
-        cells = [_cell(name, row[name]) for name in names]
+        cells = [escape(_cell(name, row[name])) for name in names]
         if has_span:
             cells.append(f"{row['near_equal_low']}-{row['near_equal_high']}")
         table.add_row(*cells)
@@ -247,6 +267,7 @@ def _best(summary: StudySummary) -> list[RenderableType]:
 
 
 def _regrets(summary: StudySummary) -> Table:
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table(box=None, padding=(0, 1), header_style="dim")
@@ -255,7 +276,7 @@ def _regrets(summary: StudySummary) -> Table:
         table.add_column(name, justify="right")
     for regret in summary.regrets:
         table.add_row(
-            f"{regret.variable} = {regret.value}",
+            f"{regret.variable} = {escape(_cell(regret.variable, regret.value))}",
             share(regret.mean),
             share(regret.worst),
             f"{regret.groups:,}",

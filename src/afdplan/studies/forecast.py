@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
-from afdplan.studies.case_runner import CaseRunner
+from afdplan.studies.engine import Engine, Outcome
 from afdplan.studies.study import Study
 
 __all__ = ["Forecast", "forecast"]
 
 LONG_SECONDS = 1.0
+POLL_SECONDS = 0.5
 _BYTES = {"count": 3, "number": 8, "flag": 1, "text": 6}
 
 
@@ -36,35 +36,37 @@ class Forecast:
     size: int
 
 
-def forecast(study: Study, cases: int, workers: int, clock: Callable[[], float]) -> Forecast:
+def forecast(study: Study, engine: Engine, cases: int, workers: int) -> Forecast | None:
     """Return the cost of `cases` of a study, from trying two to four that lie far apart.
+
+    They are tried by a worker, one after the other: a case that kills kills no more than that.
 
     Parameters
     ----------
-    study, cases, workers
+    study, engine
+        The study and who computes it.
+    cases, workers
         How many of the study's cases remain, and how many workers share them.
-    clock
-        Returns seconds, for example `time.perf_counter`.
+
+    Returns
+    -------
+    Forecast or None
+        None if a worker died.
     """
-    runner = CaseRunner(study)
     places = list(dict.fromkeys((study.cases // 2, study.cases // 6, 5 * study.cases // 6)))
-
-    rows = []
-
-    def seconds_of(place: int) -> float:
-        start = clock()
-        rows.append(runner.row(place))
-        return clock() - start
-
     # The first one pays for imports and compilation, and is left out.
-    seconds_of(places[0])
-    times = [seconds_of(places[-1])]
-    if times[0] < LONG_SECONDS:
-        times += [seconds_of(place) for place in places[:-1]]
-    seconds = sum(times) / len(times)
+    first = _try(engine, places[0])
+    tried = [] if first is None else [_try(engine, places[-1])]
+    if tried and tried[0] is not None and tried[0].seconds < LONG_SECONDS:
+        tried += [_try(engine, place) for place in places[:-1]]
+    outcomes = [outcome for outcome in tried if outcome is not None]
+    if not outcomes or len(outcomes) < len(tried):
+        return None
+    seconds = sum(outcome.seconds for outcome in outcomes) / len(outcomes)
+    row = (outcomes[0].rows or [{}])[0]
     size = 0
     for column in study.columns:
-        value = rows[-1][column.name]
+        value = row.get(column.name)
         if value is None:
             continue
         if column.data in ("counts", "numbers"):
@@ -77,3 +79,11 @@ def forecast(study: Study, cases: int, workers: int, clock: Callable[[], float])
         seconds=seconds * cases / workers,
         size=size * cases + 20_000,
     )
+
+
+def _try(engine: Engine, place: int) -> Outcome | None:
+    """Return what became of one case; None if it killed its worker."""
+    engine.submit((place,))
+    while not (outcomes := engine.collect(POLL_SECONDS)):
+        pass
+    return outcomes[0] if outcomes[0].rows is not None else None

@@ -85,7 +85,7 @@ def test_model_times_hardware(tmp_path):
 
 WRONG = {
     "bach_size": (HEAD + LAWS + "bach_size = 3\n", "did you mean batch_size"),
-    "unknown section": (HEAD + LAWS + "batch_size = 3\n[gird]\n", "did you mean grid"),
+    "unknown section": (HEAD + LAWS + "batch_size = 3\n[gridd]\n", "did you mean grid"),
     "empty grid": (HEAD + LAWS + "[grid]\nbatch_size = []\n", "must not be empty"),
     "a value, not a list": (HEAD + LAWS + "[grid]\nbatch_size = 3\n", "must be a list"),
     "a list in fixed": (HEAD + LAWS + "batch_size = [3]\n", "belong in [grid]"),

@@ -183,7 +183,7 @@ def test_addresses_that_are_none(address):
 
 
 def test_an_address_where_nobody_listens():
-    with pytest.raises(InvalidInputError, match="no Ray cluster answers at 127.0.0.1:9"):
+    with pytest.raises(InvalidInputError, match=r"no Ray cluster answers at 127\.0\.0\.1:9"):
         check_address("127.0.0.1:9")
 
 

@@ -159,7 +159,8 @@ class Instant(SerialEngine):
 study = load_study(sys.argv[1])
 results = new_results(study, sys.argv[2], {})
 run_study(study, Instant(study), results)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, results.scan().select("case").collect().height)
+height = results.scan().select("case").collect().height
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, height)
 """
 
 

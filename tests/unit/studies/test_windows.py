@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -24,7 +26,7 @@ def test_windows_of_a_duration_hold_every_request_once():
     windows = cut(trace, WindowRule(duration=12.5, minimum_requests=2))
     edges = [(w.first, w.last) for w in windows]
     assert edges[0][0] == 0
-    for (_, last), (first, _) in zip(edges, edges[1:], strict=False):
+    for (_, last), (first, _) in pairwise(edges):
         assert last == first
     for window in windows:
         inside = times[window.first : window.last]
