@@ -41,8 +41,9 @@ batch_size = 16
 attention_workers = [2, 4, 6, 8, 10]
 seed = [{", ".join(map(str, range(1, 101)))}]
 """
+FEW = SIMULATE.replace(", ".join(map(str, range(1, 101))), "1, 2, 3, 4")
 ONE_RUN = """
-import resource, sys, time
+import multiprocessing, resource, sys, time
 from afdplan.studies.definition import load_study
 from afdplan.studies.local_engine import LocalEngine
 from afdplan.studies.run import new_results, run_study
@@ -65,9 +66,12 @@ if __name__ == "__main__":
     end = time.perf_counter()
     own = time.process_time() - own
     engine.close()
+    while multiprocessing.active_children():
+        time.sleep(0.01)
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     print(tally.finished, end - start, first[0][0] - start, engine.computing, own, results.size,
-        peak)
+        peak, used.ru_utime + used.ru_stime)
 """
 
 
@@ -78,7 +82,7 @@ def write(folder: Path, text: str) -> Path:
 
 
 def run_once(script: Path, study: Path, workers: int) -> list[float]:
-    """Return cases, wall, start-up, worker seconds, own CPU seconds, bytes and peak memory."""
+    """Return cases, wall, start-up, worker wall, parent CPU, bytes, peak memory and worker CPU."""
     with tempfile.TemporaryDirectory() as folder:
         done = subprocess.run(
             [sys.executable, str(script), str(study), f"{folder}/r", str(workers)],
@@ -87,29 +91,37 @@ def run_once(script: Path, study: Path, workers: int) -> list[float]:
     return [float(word) for word in done.stdout.split()]
 
 
-def speed(script: Path, name: str, text: str, pairs: int) -> None:
-    """Print the speed-up of two workers over one, in interleaved pairs."""
-    study = write(script.parent, text)
-    speedups, overheads = [], []
+def speed(script: Path, name: str, text: str, few: str, pairs: int) -> None:
+    """Print the speed-up of two workers over one, in interleaved pairs.
+
+    On a machine that others use too, wall times say little. CPU times say what two free cores
+    would give: one worker has a core for itself, two share both cores with the parent.
+    """
+    walls, cpus, overheads = [], [], []
     for _ in range(pairs):
-        runs = {workers: run_once(script, study, workers) for workers in (1, 2)}
-        rates = {}
-        for workers, (cases, wall, start, computing, own, size, peak) in runs.items():
+        rates, used = {}, {}
+        for workers in (1, 2):
+            idle = run_once(script, write(script.parent, few), workers)
+            run = run_once(script, write(script.parent, text), workers)
+            cases, wall, start, computing, own, size, peak, children = run
             # From the first rows on: starting Python and its libraries is not a matter of cases.
             rates[workers] = cases / (wall - start)
+            used[workers] = ((children - idle[7]) / cases, max(own - idle[4], 0.0) / cases)
             print(
                 f"{name}, {workers} worker(s): {cases:.0f} cases in {wall:.1f} s (first rows after "
-                f"{start:.1f} s), {1e3 * computing / cases:.2f} ms of worker time and "
-                f"{1e3 * own / cases:.3f} ms of parent CPU per case, {size / cases:.0f} bytes per "
+                f"{start:.1f} s); CPU per case: {1e3 * used[workers][0]:.2f} ms of workers, "
+                f"{1e3 * used[workers][1]:.3f} ms of the parent; {size / cases:.0f} bytes per "
                 f"case, parent's peak {peak / 1024:.0f} MB",
                 flush=True,
             )
             if workers == 1:
                 overheads.append(1e3 * (wall - start - computing) / cases)
-        speedups.append(rates[2] / rates[1])
+        walls.append(rates[2] / rates[1])
+        cpus.append(2 * used[1][0] / sum(used[2]))
     print(
-        f"{name}: speed-up {', '.join(f'{s:.2f}' for s in speedups)} "
-        f"(median {statistics.median(speedups):.2f}); wall time not computing, one worker: "
+        f"{name}: speed-up by wall time {', '.join(f'{s:.2f}' for s in walls)} (median "
+        f"{statistics.median(walls):.2f}), by CPU time {', '.join(f'{s:.2f}' for s in cpus)} "
+        f"(median {statistics.median(cpus):.2f}); wall time not computing, one worker: "
         f"{', '.join(f'{o:.2f}' for o in overheads)} ms per case",
         flush=True,
     )
@@ -119,7 +131,7 @@ def memory(script: Path) -> None:
     """Print peak memory for a hundred times as many cases."""
     for cases in (300, 3_000, 15_000):
         study = write(script.parent, RATIO.format(cases=cases))
-        peak = run_once(script, study, 2)[-1]
+        peak = run_once(script, study, 2)[6]
         print(f"memory: {cases:,} cases, parent's peak {peak / 1024:.0f} MB", flush=True)
 
 
@@ -157,8 +169,10 @@ def main() -> None:
         script = folder / "one_run.py"
         script.write_text(ONE_RUN)
         pairs = int(sys.argv[1]) if len(sys.argv) > 1 else 3
-        speed(script, "10,000 ratio cases", RATIO.format(cases=10_000), pairs)
-        speed(script, "500 simulations", SIMULATE, max(1, pairs // 2))
+        speed(
+            script, "10,000 ratio cases", RATIO.format(cases=10_000), RATIO.format(cases=20), pairs
+        )
+        speed(script, "500 simulations", SIMULATE, FEW, max(1, pairs // 2))
         memory(script)
         kills(folder)
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
