@@ -235,3 +235,72 @@ def test_kernel_equals_reference_on_random_scenarios(lane):
         scenario = random_scenario(seed)
         wrong, _, _ = differences(scenario, steps=30)
         assert not wrong, (seed, wrong, scenario)
+
+
+def long_scenario(**changes):
+    """Return one slot row whose requests outlive both levels of the calendar's first window."""
+    return Scenario(
+        bundle=Bundle(attention_workers=2, batch_size=2, microbatches=1),
+        latency=LatencyModel(
+            name="long",
+            time_unit="abstract",
+            attention=(
+                AttentionLayers(curve=LinearCurve(slope=0.01, intercept=1.0), context_window=6000),
+            ),
+            ffn=LinearCurve(slope=0.1, intercept=1.0),
+            send=Transfer(curve=LinearCurve(slope=0.0, intercept=1.0)),
+            receive=Transfer(curve=LinearCurve(slope=0.0, intercept=1.0)),
+        ),
+        lengths=IndependentLengths(prompt="uniform:0..3000", decode="uniform:1..9000"),
+        start="fresh",
+        **changes,
+    )
+
+
+@pytest.mark.parametrize("memory", ["reserve", "preempt"])
+def test_requests_longer_than_the_calendar(memory):
+    scenario = long_scenario(kv_capacity=14_000, memory=memory)
+    wrong, engine, _ = differences(scenario, steps=14_000)
+    assert not wrong
+    assert engine.state.integers[ix.COMPLETED] > 4
+
+
+def one_step_longer(self, u, i, request, clock):
+    request.steps += 1
+    PLACE(self, u, i, request, clock)
+
+
+def one_token_heavier(self, u, i, request, clock):
+    request.held += 1
+    PLACE(self, u, i, request, clock)
+
+
+def last_come_first_served(self):
+    self.waiting.rotate(1)
+    return LEAVE(self)
+
+
+def window_off_by_one(self, u, i, window):
+    return LOAD(self, u, i, window and window + 1)
+
+
+PLACE, LEAVE, LOAD = Reference.place, Reference.leave_queue, Reference.load
+
+
+@pytest.mark.parametrize(
+    ("method", "fault"),
+    [
+        ("place", one_step_longer),
+        ("place", one_token_heavier),
+        ("leave_queue", last_come_first_served),
+        ("load", window_off_by_one),
+    ],
+)
+def test_a_planted_fault_is_caught(monkeypatch, method, fault):
+    caught = 0
+    monkeypatch.setattr(Reference, method, fault)
+    for seed in range(24):
+        scenario = random_scenario(seed)
+        wrong, _, _ = differences(scenario, steps=12)
+        caught += bool(wrong)
+    assert caught >= 3

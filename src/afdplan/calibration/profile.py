@@ -53,7 +53,7 @@ class ProfilePlan:
 
     requests: tuple[int, ...] = (1, 4, 16)
     contexts: tuple[int, ...] = (128, 512, 1024, 2048)
-    tokens: tuple[int, ...] = (1, 4, 16, 64, 128, 256)
+    tokens: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64, 96, 128, 192, 256, 384)
     ffn_devices: int = 1
     routing: Routing = "balanced"
     repeats: int = 9
@@ -162,6 +162,11 @@ def load_torch() -> Any:
         raise UnsupportedError(
             "afdplan profile needs torch: pip install 'afdplan[profile]'"
         ) from None
+    if not hasattr(torch.nn.functional, "grouped_mm"):
+        raise UnsupportedError(
+            f"afdplan profile needs torch >= 2.10, got {torch.__version__}: "
+            "pip install -U 'afdplan[profile]'"
+        )
     return torch
 
 
@@ -203,6 +208,8 @@ def profile(
     device = _device(torch, plan.device)
     torch.set_num_threads(plan.threads or max(1, (os.cpu_count() or 2) // 2))
     dtype = plan.dtype or ("bfloat16" if device == "cuda" else "float32")
+    if device == "cuda" and dtype != "bfloat16":
+        raise UnsupportedError(f"grouped products on CUDA are in bfloat16, got {dtype}")
     kernels = build_kernels(architecture, device, dtype, plan.seed, plan.ffn_devices)
     timer = Timer(torch, device, plan.repeats, plan.warmups)
     warnings: list[str] = []

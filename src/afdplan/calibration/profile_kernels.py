@@ -52,7 +52,7 @@ class Kernels:
     seed: int
     experts_held: int
     choices: dict[str, Any] = field(default_factory=dict)
-    _experts: tuple[Any, Any, Any] | None = None
+    _kept: dict[str, Any] = field(default_factory=dict)
 
     def _random(self, *shape: int) -> Any:
         """Return small random weights; the same seed gives the same ones."""
@@ -61,6 +61,12 @@ class Kernels:
             *shape, generator=generator, device=self.device, dtype=self.torch.float32
         )
         return (values * 0.02).to(self.dtype)
+
+    def _weight(self, name: str, *shape: int) -> Any:
+        """Return the random weights called `name`, made once."""
+        if name not in self._kept:
+            self._kept[name] = self._random(*shape)
+        return self._kept[name]
 
     def bytes_needed(self, stage: str, load: int) -> float:
         """Return the memory that one point takes, roughly [bytes]."""
@@ -97,10 +103,10 @@ class Kernels:
         group, size = a.query_heads // a.kv_heads, a.head_size
         state = self._random(requests, hidden)
         query_rank = a.query_rank
-        low = self._random(hidden, query_rank) if query_rank else None
-        query = self._random(query_rank or hidden, a.query_heads * size)
-        keys_values = self._random(hidden, 2 * a.kv_heads * size)
-        out = self._random(a.query_heads * size, hidden)
+        low = self._weight("low", hidden, query_rank) if query_rank else None
+        query = self._weight("query", query_rank or hidden, a.query_heads * size)
+        keys_values = self._weight("keys_values", hidden, 2 * a.kv_heads * size)
+        out = self._weight("out", a.query_heads * size, hidden)
         cache = self._random(2, requests, a.kv_heads, context, size)
 
         def run() -> Any:
@@ -119,12 +125,12 @@ class Kernels:
         torch, hidden, heads = self.torch, self.architecture.hidden_size, a.query_heads
         key = a.plain_key_size + a.rotary_key_size
         state = self._random(requests, hidden)
-        low = self._random(hidden, a.query_rank) if a.query_rank else None
-        query = self._random(a.query_rank or hidden, heads * key)
-        latent = self._random(hidden, a.cached_values)
-        absorb_key = self._random(heads, a.plain_key_size, a.kv_rank)
-        absorb_value = self._random(heads, a.kv_rank, a.value_size)
-        out = self._random(heads * a.value_size, hidden)
+        low = self._weight("low", hidden, a.query_rank) if a.query_rank else None
+        query = self._weight("query", a.query_rank or hidden, heads * key)
+        latent = self._weight("latent", hidden, a.cached_values)
+        absorb_key = self._weight("absorb_key", heads, a.plain_key_size, a.kv_rank)
+        absorb_value = self._weight("absorb_value", heads, a.kv_rank, a.value_size)
+        out = self._weight("out", heads * a.value_size, hidden)
         cache = self._random(requests, 1, context, a.cached_values)
         scale = key**-0.5
 
@@ -146,42 +152,40 @@ class Kernels:
         """Return one layer of routed experts on `tokens` tokens, router included."""
         torch, architecture = self.torch, self.architecture
         state = self._random(tokens, architecture.hidden_size)
-        if self._experts is None:
-            held, width = self.experts_held, architecture.expert_size
-            self._experts = (
-                self._random(architecture.hidden_size, architecture.experts),
-                self._random(held, architecture.hidden_size, 2 * width),
-                self._random(held, width, architecture.hidden_size),
-            )
-        router, gate_up, down = self._experts
+        hidden, width, held = architecture.hidden_size, architecture.expert_size, self.experts_held
+        router = self._weight("router", hidden, architecture.experts)
+        gate_up = self._weight("gate_up", held, hidden, 2 * width)
+        down = self._weight("down", held, width, hidden)
         chosen = self._routes(tokens, routing)
+
+        # How many rows are ours is known here, so that nothing waits for the device while timed.
+        local = int((chosen < held).sum())
+        numbers = torch.arange(held, device=self.device)
+        product = torch.nn.functional.grouped_mm
 
         def run() -> Any:
             weights = torch.softmax((state @ router).float(), dim=-1).gather(1, chosen)
-            order = torch.argsort(chosen.reshape(-1))
-            sorted_experts = chosen.reshape(-1)[order]
-            rows = order // architecture.experts_per_token
-            ends = torch.searchsorted(
-                sorted_experts, torch.arange(self.experts_held, device=self.device), right=True
-            ).tolist()
             result = torch.zeros_like(state)
-            start = 0
-            for expert, end in enumerate(ends):
-                if end > start:
-                    mine = rows[start:end]
-                    gate, up = (state[mine] @ gate_up[expert]).chunk(2, dim=-1)
-                    outputs = (torch.nn.functional.silu(gate) * up) @ down[expert]
-                    share = weights.reshape(-1)[order[start:end]].unsqueeze(1)
-                    result.index_add_(0, mine, (outputs * share).to(result.dtype))
-                start = end
+            experts, order = chosen.reshape(-1).sort()
+            mine = order[:local]
+            if local:
+                ends = torch.searchsorted(experts, numbers, right=True).to(torch.int32)
+                rows = mine // architecture.experts_per_token
+                gate, up = product(state[rows], gate_up, offs=ends).chunk(2, dim=-1)
+                outputs = product(torch.nn.functional.silu(gate) * up, down, offs=ends)
+                share = weights.reshape(-1)[mine].unsqueeze(1)
+                result.index_add_(0, rows, (outputs * share).to(result.dtype))
             return result
 
-        self.choices["expert_kernel"] = "one pair of products per touched expert, sorted tokens"
+        self.choices["expert_kernel"] = "torch grouped_mm over the touched experts, sorted rows"
+        self.choices["ffn_device"] = "the one with the most rows of the worker's devices"
         self.choices["skew"] = f"skewed routing: popularity 1 / rank^{SKEW_EXPONENT:g}"
         return run
 
     def _routes(self, tokens: int, routing: str) -> Any:
         """Return k different experts for every token, alike or by popularity 1 / rank.
+
+        Experts are numbered from those of the busiest device on: it holds the first ones.
 
         The k largest of log-popularity plus Gumbel noise are a draw without replacement. The
         most popular experts are strewn over all devices, as a placement by load would do.
@@ -194,14 +198,18 @@ class Kernels:
         if routing == "skewed":
             ranks = 1 + torch.randperm(count, generator=generator)
             scores = scores - SKEW_EXPONENT * torch.log(ranks.float())
-        return scores.topk(architecture.experts_per_token, dim=1).indices.to(self.device)
+        chosen = scores.topk(architecture.experts_per_token, dim=1).indices
+        # An FFN worker is as slow as its busiest device: this device plays that one.
+        rows = torch.bincount(chosen.reshape(-1) // self.experts_held)
+        offset = int(rows.argmax()) * self.experts_held
+        return ((chosen - offset) % count).to(self.device)
 
     def dense(self, tokens: int) -> Callable[[], Any]:
         """Return one dense feed-forward network on `tokens` tokens."""
         torch, architecture = self.torch, self.architecture
         state = self._random(tokens, architecture.hidden_size)
-        gate_up = self._random(architecture.hidden_size, 2 * architecture.dense_size)
-        down = self._random(architecture.dense_size, architecture.hidden_size)
+        gate_up = self._weight("gate_up", architecture.hidden_size, 2 * architecture.dense_size)
+        down = self._weight("down", architecture.dense_size, architecture.hidden_size)
 
         def run() -> Any:
             gate, up = (state @ gate_up).chunk(2, dim=-1)

@@ -23,6 +23,9 @@ from afdplan.model.trace import Trace
 
 __all__ = ["EmpiricalLengths", "IndependentLengths", "LengthLaw", "StationaryRequests"]
 
+FINEST_POINTS = 1 << 20
+"""Independent laws with more possible loads than this are binned."""
+
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
@@ -214,16 +217,32 @@ class IndependentLengths:
         )
 
     def slot_load(self, window: int | None = None) -> SlotLoad:
-        """Return the whole stationary law of a slot's load: prompt law * age law."""
-        pmf = _convolve(self.prompt.probabilities, self._age())
-        if window is None:
-            return SlotLoad(
-                lowest=float(self.prompt.lowest),
+        """Return the whole stationary law of a slot's load: prompt law * age law.
+
+        Notes
+        -----
+        Every integer is kept up to 1,048,576 loads. Beyond, both laws are binned first, to about
+        that many points: the mean stays exact, the variance grows by at most ``spacing^2 / 2``.
+        """
+        age = self._age()
+        if window is not None:
+            return _windowed(self.prompt.lowest, _convolve(self.prompt.probabilities, age), window)
+        factor = -(-(self.prompt.probabilities.size + age.size) // FINEST_POINTS)
+        prompts, ages = (
+            SlotLoad(
+                lowest=0.0,
                 spacing=1.0,
-                probabilities=pmf,
-                moments=self.token_load(),
-            )
-        return _windowed(self.prompt.lowest, pmf, window)
+                probabilities=law,
+                moments=TokenLoad(mean=0.0, variance=0.0),
+            ).binned(factor)
+            for law in (self.prompt.probabilities, age)
+        )
+        return SlotLoad(
+            lowest=float(self.prompt.lowest),
+            spacing=prompts.spacing,
+            probabilities=_convolve(prompts.probabilities, ages.probabilities),
+            moments=self.token_load(),
+        )
 
     def survival(self) -> tuple[FloatArray, FloatArray]:
         """Return ``P(D > i)`` and ``E[P 1{D > i}]`` for i = 0 .. max D - 1."""

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
 
+    from afdplan.model.latency import LatencyModel
     from afdplan.theory.ratio import RatioPoint, RatioRecommendation
 
 __all__ = ["ratio_answer", "render_ratio"]
@@ -54,13 +55,14 @@ def ratio_answer(answer: RatioRecommendation) -> dict[str, Any]:
             "p99": p99,
         },
         "uncertainty": answer.uncertainty,
+        "latency_uncertainty": answer.latency_uncertainty,
         "replication": answer.replication,
         "curve": answer.curve,
     }
 
 
 def render_ratio(
-    answer: RatioRecommendation, unit: TimeUnit, warnings: Sequence[str]
+    answer: RatioRecommendation, latency: LatencyModel, warnings: Sequence[str]
 ) -> RenderableType:
     """Return the answer for a terminal: the sentence, the reasons, the curve, the warnings.
 
@@ -68,16 +70,20 @@ def render_ratio(
     ----------
     answer
         What `recommend_ratio` returned.
-    unit
-        Time unit of the latency model.
+    latency
+        The latency model behind it: its time unit and its assumptions are told.
     warnings
         One sentence each.
     """
     from rich.console import Group
     from rich.markup import escape
 
+    unit = latency.time_unit
     parts: list[RenderableType] = [_headline(answer), "", _facts(answer, unit), ""]
     parts.append(_curve(answer, unit))
+    if latency.assumptions:
+        parts += ["", f"[bold]Assumed, not measured[/] ({escape(latency.name)})"]
+        parts += [f"- {escape(assumption)}" for assumption in latency.assumptions]
     for warning in warnings:
         parts += ["", f"[yellow]warning:[/] {escape(warning)}"]
     return Group(*parts)
@@ -113,7 +119,14 @@ def _facts(answer: RatioRecommendation, unit: TimeUnit) -> Table:
         f"microbatch{'' if bundle.microbatches == 1 else 'es'}, "
         f"{bundle.requests_per_attention_worker:,} requests per worker",
     )
-    table.add_row("Throughput", f"{rate(best.throughput_per_instance, unit)} per instance")
+    per_cost = ""
+    if answer.ffn_weight != 1:
+        per_cost = (
+            f"; {rate(best.objective, unit)} per cost, an FFN worker counting "
+            f"{answer.ffn_weight:.3g} attention workers"
+        )
+    per_instance = rate(best.throughput_per_instance, unit)
+    table.add_row("Throughput", f"{per_instance} per instance{per_cost}")
     table.add_row(
         "Cycle time",
         f"{time(best.cycle_time, unit)} per layer and microbatch; step "
@@ -135,6 +148,14 @@ def _facts(answer: RatioRecommendation, unit: TimeUnit) -> Table:
     )
     table.add_row("Binding", f"{_RESOURCES[answer.bottleneck]} needs longest at that optimum")
     table.add_row("Token load", _load(answer))
+    if answer.latency_uncertainty is not None:
+        errors = answer.latency_uncertainty
+        table.add_row(
+            "Latency model",
+            f"its standard errors put the best workers at {errors.low:,} to {errors.high:,} "
+            f"({errors.confidence:.0%} of {errors.draws} draws); the recommended number loses "
+            f"{share(errors.mean_regret)} on average".replace("% of", " % of"),
+        )
     if answer.replication is not None:
         parts = answer.replication
         table.add_row(
@@ -168,7 +189,8 @@ def _curve(answer: RatioRecommendation, unit: TimeUnit) -> Table:
 
     table = Table(box=None, padding=(0, 1), header_style="dim")
     per_time = "tok/time" if unit == "abstract" else "tok/s"
-    for name, width in (("A", 6), ("cycle", 9), (f"{per_time}/inst", 13)):
+    per = "inst" if answer.ffn_weight == 1 else "cost"
+    for name, width in (("A", 6), ("cycle", 9), (f"{per_time}/{per}", 13)):
         table.add_column(name, justify="right", no_wrap=True, min_width=width)
     table.add_column("", width=BAR_WIDTH)
     for name in ("regret", "idle A", "idle F"):
@@ -179,7 +201,7 @@ def _curve(answer: RatioRecommendation, unit: TimeUnit) -> Table:
         table.add_row(
             f"{point.attention_workers:,}",
             time(point.cycle_time, unit),
-            f"{point.throughput_per_instance:,.4g}",
+            f"{point.objective:,.4g}",
             Bar(top, 0, point.objective, width=BAR_WIDTH, color="green" if is_best else "default"),
             "best" if is_best else share(point.regret),
             share(point.attention_idle_fraction),

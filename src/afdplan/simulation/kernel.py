@@ -300,7 +300,7 @@ def _rank_by_prompt(t: Any, n: Any, count: Any) -> None:
         width *= 2
 
 
-@compiled
+@inlined
 def _admit(t: Any, n: Any, x: Any, r: Any, v: Any, u: Any, now: Any, clock: Any) -> None:
     """Fill free slots of a microbatch, first come first served; then set its stage times."""
     if t.open:
@@ -351,8 +351,12 @@ def _admit(t: Any, n: Any, x: Any, r: Any, v: Any, u: Any, now: Any, clock: Any)
         if n[t.curve_first + k + 1] == at + 1:
             value = x[t.curve_values + at]
             slope = x[t.curve_slopes + at]
-            for i in range(workers):
-                times[i] = (value + slope * (loads[i] / denominator)) + per_request * active[i]
+            if denominator == 1.0:
+                for i in range(workers):
+                    times[i] = (value + slope * loads[i]) + per_request * active[i]
+            else:
+                for i in range(workers):
+                    times[i] = (value + slope * (loads[i] / denominator)) + per_request * active[i]
         else:
             for i in range(workers):
                 time = _curve(t, n, x, k, loads[i] / denominator)
@@ -444,7 +448,7 @@ def _overlap_ideally(t: Any, n: Any, x: Any, v: Any, g: Any, layer: Any) -> None
     x[ix.FFN_FREE] = end
 
 
-@compiled
+@inlined
 def _pipeline(t: Any, n: Any, x: Any, v: Any, g: Any, u: Any, layer: Any) -> None:
     """Play one layer of one microbatch: attention, transfer out, FFN, transfer back."""
     workers = t.attention_workers
@@ -593,7 +597,7 @@ def _finish(t: Any, n: Any, x: Any, g: Any, u: Any, slot: Any, clock: Any) -> No
         g[row + 7] = n[t.preemptions + slot]
 
 
-@compiled
+@inlined
 def _end_step(t: Any, n: Any, x: Any, r: Any, v: Any, g: Any, u: Any) -> None:
     """End a microbatch's step: requests leave, loads grow, requests enter."""
     first = u * t.attention_workers
@@ -750,7 +754,7 @@ def _begin(t: Any, n: Any, x: Any, r: Any, v: Any) -> Any:
     return ix.STOPPED
 
 
-@compiled
+@inlined
 def _blocks_suffice(t: Any, n: Any, x: Any, v: Any, u: Any) -> Any:
     """Say whether all requests are at hand that may enter when the microbatch ends its step."""
     if not t.open:
@@ -762,20 +766,26 @@ def _blocks_suffice(t: Any, n: Any, x: Any, v: Any, u: Any) -> Any:
     return v[t.arrival_at + n[ix.AVAILABLE] - 1] > x[t.back + u]
 
 
-@compiled
+@inlined
 def _sample_memory(t: Any, n: Any, x: Any) -> None:
     """Note how many KV tokens each worker holds."""
     workers = t.attention_workers
     denominator = float(t.denominator)
+    bits = x.view(np.int64)
+    counts = n[t.histograms + ix.KV_TOKENS * ix.BINS : t.histograms + (ix.KV_TOKENS + 1) * ix.BINS]
+    loads = n[t.loads : t.loads + t.cells]
+    bin_base = t.bin_base
     total = 0
     most = n[ix.KV_MAX]
     for i in range(workers):
-        held = 0
-        for u in range(t.microbatches):
-            held += n[t.loads + u * workers + i]
+        held = loads[i]
+        for c in range(workers + i, loads.size, workers):
+            held += loads[c]
         total += held
         most = max(most, held)
-        _count(t, n, x, ix.KV_TOKENS, held / denominator)
+        x[ix.SCRATCH] = held / denominator
+        b = (bits[ix.SCRATCH] >> ix.BIN_SHIFT) - bin_base
+        counts[min(max(b, 0), ix.BINS - 1)] += 1
     n[ix.KV_SUM] += total
     n[ix.KV_MAX] = most
     n[ix.KV_SAMPLES] += workers
@@ -803,15 +813,15 @@ def advance(
     send_draws = 1 if t.send_aggregate and not t.ideal else workers
     receive_draws = 1 if t.receive_aggregate and not t.ideal else workers
     while True:
-        if n[ix.POSITION] == 0 and n[ix.PENDING] == 0:
+        if n[ix.POSITION] == 0 and n[ix.LAYER] == 0 and n[ix.PENDING] == 0:
             if n[ix.ACTIVE] == 0:
                 said = _begin(t, n, x, r, v)
                 if said != ix.STOPPED:
                     return said
             if n[ix.STEP] >= stop_step or n[ix.COMPLETED] >= stop_completed:
                 return ix.STOPPED
-        u = n[ix.POSITION] % t.microbatches
-        layer = n[ix.POSITION] // t.microbatches
+        u = n[ix.POSITION]
+        layer = n[ix.LAYER]
         if n[ix.PENDING] == 0:
             if (
                 (t.vary_attention and n[ix.AT_ATTENTION] + workers > n[ix.ATTENTION_FACTORS])
@@ -840,8 +850,12 @@ def advance(
             _end_step(t, n, x, r, v, g, u)
         n[ix.PENDING] = 0
         n[ix.POSITION] += 1
-        if n[ix.POSITION] == t.layers * t.microbatches:
-            n[ix.POSITION] = 0
+        if n[ix.POSITION] < t.microbatches:
+            continue
+        n[ix.POSITION] = 0
+        n[ix.LAYER] += 1
+        if n[ix.LAYER] == t.layers:
+            n[ix.LAYER] = 0
             n[ix.STEP] += 1
             if t.drain:
                 x[ix.GATE] = x[ix.CLOCK]

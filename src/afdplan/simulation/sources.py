@@ -11,9 +11,9 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from afdplan.lengths.discrete import DiscreteLaw
-from afdplan.lengths.law import EmpiricalLengths, LengthLaw
+from afdplan.lengths.law import IndependentLengths
 from afdplan.model.trace import Trace
+from afdplan.simulation.alias import AliasTable
 from afdplan.simulation.scenario import Arrivals, Scenario
 from afdplan.simulation.state import FOUND_IN_SLOT
 from afdplan.simulation.tables import token_fraction
@@ -41,49 +41,13 @@ def stream(seed: int, replication: int, cause: str) -> np.random.Generator:
     return np.random.Generator(np.random.PCG64DXSM(np.random.SeedSequence(seed, spawn_key=key)))
 
 
-class _Alias:
-    """Draws from a discrete law in constant time (Walker's alias method)."""
-
-    def __init__(self, law: DiscreteLaw) -> None:
-        size = law.probabilities.size
-        scaled = law.probabilities / law.probabilities.sum() * size
-        alias = np.arange(size)
-        small = [int(i) for i in np.flatnonzero(scaled < 1)]
-        large = [int(i) for i in np.flatnonzero(scaled >= 1)]
-        keep = scaled.copy()
-        while small and large:
-            low, high = small.pop(), large[-1]
-            alias[low] = high
-            keep[high] -= 1.0 - keep[low]
-            if keep[high] < 1.0:
-                small.append(large.pop())
-        keep[small + large] = 1.0
-        self.keep = keep
-        # One table of both outcomes: one look-up per draw.
-        self.outcomes = np.stack([alias, np.arange(size)], axis=1).ravel() + law.lowest
-        self.size = size
-        self.lowest = law.lowest
-
-    def draw(self, generator: np.random.Generator, count: int) -> IntArray:
-        """Return `count` independent lengths [tokens]."""
-        if self.size == 1:
-            return np.full(count, self.lowest, dtype=np.int64)
-        position = generator.random(count)
-        position *= self.size
-        column = position.astype(np.int64)
-        position -= column
-        column += column
-        column += position < self.keep[column >> 1]
-        return self.outcomes[column]
-
-
 class RequestSource:
     """Yields the requests of a scenario in order, in blocks of any size."""
 
     def __init__(self, scenario: Scenario, replication: int) -> None:
         self.capacity = scenario.kv_capacity
         self.tokens = token_fraction(scenario.latency.tokens_per_step)
-        self.lengths: LengthLaw | Trace = scenario.lengths
+        self.lengths = scenario.lengths
         self.arrivals: Arrivals | None = scenario.arrivals
         self.position = 0
         self.clock = 0.0
@@ -91,9 +55,9 @@ class RequestSource:
         self._prompts = stream(scenario.seed, replication, "prompt lengths")
         self._decodes = stream(scenario.seed, replication, "decode lengths")
         self._gaps = stream(scenario.seed, replication, "arrivals")
-        self._laws: tuple[_Alias, _Alias] | None = None
-        if not isinstance(self.lengths, Trace | EmpiricalLengths):
-            self._laws = _Alias(self.lengths.prompt), _Alias(self.lengths.decode)
+        self._laws: tuple[AliasTable, AliasTable] | None = None
+        if isinstance(self.lengths, IndependentLengths):
+            self._laws = AliasTable(self.lengths.prompt), AliasTable(self.lengths.decode)
 
     @property
     def is_exhausted(self) -> bool:
@@ -109,15 +73,12 @@ class RequestSource:
         """Return about `count` requests: rows (prompt, decode, unfit before it), and arrivals."""
         if self.is_exhausted:
             return np.empty((0, 3), dtype=np.int64), np.empty(0)
-        prompt, decode = self._draw_lengths(count)
-        arrival = self._draw_arrivals(prompt.size)
-        self.position += prompt.size
-        rows = np.empty((prompt.size, 3), dtype=np.int64)
-        rows[:, 0] = prompt
-        rows[:, 1] = decode
-        rows[:, 2] = 0
+        rows = self._draw_lengths(count)
+        arrival = self._draw_arrivals(len(rows))
+        self.position += len(rows)
         if self.capacity is None:
             return rows, arrival
+        prompt, decode = rows[:, 0], rows[:, 1]
         # Requests that no worker can ever hold are refused as they come.
         top, unit = self.tokens.numerator, self.tokens.denominator
         steps = (decode * unit + top - 1) // top
@@ -129,19 +90,23 @@ class RequestSource:
         self.unfit = int(before[-1]) - (int(kept[-1]) if kept.size else 0)
         return rows, arrival[fits] if arrival.size else arrival
 
-    def _draw_lengths(self, count: int) -> tuple[IntArray, IntArray]:
+    def _draw_lengths(self, count: int) -> IntArray:
         if self._laws is not None:
+            rows = np.zeros((count, 3), dtype=np.int64)
             prompt, decode = self._laws
-            return prompt.draw(self._prompts, count), decode.draw(self._decodes, count)
-        if isinstance(self.lengths, EmpiricalLengths):
-            index = self._prompts.integers(self.lengths.decode_tokens.size, size=count)
-        elif isinstance(self.lengths, Trace):
+            prompt.draw(self._prompts, rows, 0)
+            decode.draw(self._decodes, rows, 1)
+            return rows
+        if isinstance(self.lengths, Trace):
             if self.arrivals is not None and self.arrivals.process == "trace":
                 count = min(count, self.lengths.requests - self.position)
             index = (self.position + np.arange(count)) % self.lengths.requests
-        else:  # pragma: no cover - laws are handled above
-            raise TypeError
-        return self.lengths.prompt_tokens[index], self.lengths.decode_tokens[index]
+        else:
+            index = self._prompts.integers(self.lengths.decode_tokens.size, size=count)
+        rows = np.zeros((count, 3), dtype=np.int64)
+        rows[:, 0] = self.lengths.prompt_tokens[index]
+        rows[:, 1] = self.lengths.decode_tokens[index]
+        return rows
 
     def _draw_arrivals(self, count: int) -> FloatArray:
         if self.arrivals is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import gcd
 
 import numpy as np
@@ -11,15 +12,24 @@ from afdplan.lengths.token_load import SlotLoad
 from afdplan.model.checks import check_count
 from afdplan.model.estimate import Estimate
 from afdplan.model.latency import LatencyModel
+from afdplan.model.uncertainty import sample_latency
 from afdplan.theory.cycle import Bottleneck, CycleModel
 from afdplan.theory.mean_field import MeanField
 from afdplan.theory.problem import Method, Overlap, Phase, RatioProblem
-from afdplan.theory.ratio import RatioRecommendation, RatioUncertainty, Replication
+from afdplan.theory.ratio import (
+    LatencyUncertainty,
+    RatioRecommendation,
+    RatioUncertainty,
+    Replication,
+)
 from afdplan.theory.search import MAXIMUM_WORKERS, WorkerSearch
 from afdplan.theory.validity import latency_range_warnings, theory_warnings
 
 __all__ = ["recommend_ratio"]
 
+LATENCY_DRAWS = 40
+LATENCY_CANDIDATES = 40
+LATENCY_CONFIDENCE = 0.95
 STEP_PROBABILITIES = (0.5, 0.95, 0.99)
 
 
@@ -135,6 +145,7 @@ def recommend_ratio(
         optimal_ratio=ratio,
         optimal_attention_workers=best,
         bundle=problem.bundle(best),
+        ffn_weight=ffn_weight,
         bottleneck=_largest(resources),
         resource_times=resources,
         attention_bound_ratio=field.attention_bound_ratio(),
@@ -147,6 +158,7 @@ def recommend_ratio(
         step_time_quantiles=(float(median), float(p95), float(p99)),
         mean_field_ratio=field_ratio,
         uncertainty=_load_uncertainty(problem, search, token_load, limit),
+        latency_uncertainty=_latency_uncertainty(problem, slots, best, limit),
         replication=_replication(problem, slots, search),
         warnings=tuple(_warnings(problem, slots, best, limit)),
     )
@@ -199,6 +211,31 @@ def _load_uncertainty(
     )
 
 
+def _latency_uncertainty(
+    problem: RatioProblem, slots: tuple[SlotLoad, ...], best: int, limit: int
+) -> LatencyUncertainty | None:
+    """Solve again for models drawn from the covariance of the coefficients."""
+    if problem.latency.uncertainty is None:
+        return None
+    nearby = np.geomspace(max(best / 3, 1), min(3 * best + 2, limit), LATENCY_CANDIDATES)
+    workers = np.unique(np.append(np.rint(nearby), best))
+    bests, regrets = [], []
+    for latency in sample_latency(problem.latency, np.random.default_rng(0), LATENCY_DRAWS):
+        model = CycleModel(replace(problem, latency=latency), slots)
+        objective = model.objective(workers, model.evaluate(workers).mean, problem.ffn_weight)
+        bests.append(workers[objective.argmax()])
+        regrets.append(1 - float(objective[workers == best][0] / objective.max()))
+    tail = (1 - LATENCY_CONFIDENCE) / 2
+    low, high = np.quantile(bests, (tail, 1 - tail))
+    return LatencyUncertainty(
+        low=int(np.floor(low)),
+        high=int(np.ceil(high)),
+        confidence=LATENCY_CONFIDENCE,
+        draws=LATENCY_DRAWS,
+        mean_regret=float(np.mean(regrets)),
+    )
+
+
 def _replication(
     problem: RatioProblem, slots: tuple[SlotLoad, ...], search: WorkerSearch
 ) -> Replication | None:
@@ -207,18 +244,7 @@ def _replication(
     bundles = gcd(best, problem.ffn_workers)
     if bundles == 1:
         return None
-    smaller = RatioProblem(
-        law=problem.law,
-        latency=problem.latency,
-        batch_size=problem.batch_size,
-        ffn_workers=problem.ffn_workers // bundles,
-        microbatches=problem.microbatches,
-        overlap=problem.overlap,
-        method=problem.method,
-        phase=problem.phase,
-        ffn_weight=problem.ffn_weight,
-        horizon=problem.horizon,
-    )
+    smaller = replace(problem, ffn_workers=problem.ffn_workers // bundles)
     alone = WorkerSearch(CycleModel(smaller, slots), best // bundles)
     return Replication(
         bundles=bundles,

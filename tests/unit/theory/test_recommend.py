@@ -10,6 +10,7 @@ from afdplan.lengths.law import IndependentLengths
 from afdplan.model.curve import LinearCurve
 from afdplan.model.estimate import Estimate
 from afdplan.model.latency import AttentionLayers, LatencyModel, Validity
+from afdplan.model.uncertainty import Uncertainty
 from afdplan.theory.cycle import CycleModel
 from afdplan.theory.problem import RatioProblem
 from afdplan.theory.recommend import recommend_ratio
@@ -159,6 +160,23 @@ def test_uncertain_load_moves_the_answer_and_nothing_else_does():
     assert answer.uncertainty.low < answer.uncertainty.high
     low = recommend_ratio(geometric(100, 401), PAPER, batch_size=256)
     assert answer.uncertainty.low == pytest.approx(low.optimal_attention_workers, abs=1)
+
+
+def test_standard_errors_of_the_latency_model_move_the_answer():
+    sure = replace(
+        PAPER, uncertainty=Uncertainty(coefficients=("ffn.slope",), covariance=[[1e-12]])
+    )
+    unsure = replace(
+        PAPER, uncertainty=Uncertainty(coefficients=("ffn.slope",), covariance=[[0.02**2]])
+    )
+    exact, narrow, wide = (
+        recommend_ratio(geometric(), model, batch_size=256).latency_uncertainty
+        for model in (PAPER, sure, unsure)
+    )
+    assert exact is None
+    assert (narrow.low, narrow.high, narrow.mean_regret) == (7, 7, 0.0)
+    assert wide.low < 7 < wide.high
+    assert 0 < wide.mean_regret < 0.2
 
 
 def test_coupled_bundles_are_slower_than_replicated_ones():
