@@ -40,6 +40,7 @@ class _Workload:
             self.law = EmpiricalLengths(trace)
         else:
             self.law = IndependentLengths(prompt=source.prompt or "", decode=source.decode or "")
+        self.output_tokens = 0 if trace is None else int(trace.decode_tokens.sum())
         self._estimate: Estimate | None = None
 
     def token_load(self) -> Estimate | None:
@@ -110,16 +111,14 @@ class CaseRunner:
             "time_unit": self.study.time_unit,
             **source.names,
         }
-        trace, number = source.trace, case.values.get("window")
-        if trace is not None:
-            part = slice(None)
-            if number is not None:
-                window = source.windows[number]
-                part = slice(window.first, window.last)
-                facts["window_start"], facts["window_end"] = window.start, window.end
-            decode = trace.decode_tokens[part]
-            facts["trace_requests"] = int(decode.size)
-            facts["trace_output_tokens"] = int(decode.sum())
+        if source.trace is None:
+            return facts
+        if case.values.get("window") is not None:
+            window = source.windows[case.values["window"]]
+            facts["window_start"], facts["window_end"] = window.start, window.end
+        workload = self._workload(case)
+        facts["trace_requests"] = 0 if workload.trace is None else workload.trace.requests
+        facts["trace_output_tokens"] = workload.output_tokens
         return facts
 
     def _inputs(self, case: Case) -> CaseInputs:

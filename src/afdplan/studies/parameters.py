@@ -20,6 +20,7 @@ __all__ = [
     "batch_size",
 ]
 
+_LARGEST = 2**53  # every count below is exact in JSON and in columns of numbers
 DataType = Literal["count", "number", "text", "flag", "counts", "numbers"]
 
 
@@ -66,7 +67,10 @@ class Parameter:
         64
         """
         if self.data == "count":
-            return check_count(self.name, value, self.minimum, self.maximum)
+            count = check_count(self.name, value, self.minimum, self.maximum)
+            if count > _LARGEST:
+                raise InvalidInputError(f"{self.name} must be at most {_LARGEST}, got {count}")
+            return count
         if self.data == "number":
             number = check_number(self.name, value, self.minimum, self.strict)
             if self.maximum is not None and number > self.maximum:
