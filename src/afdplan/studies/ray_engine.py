@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import pickle
 import socket
 import threading
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["RayEngine", "check_address", "compute_on_ray"]
 
 CONNECT_SECONDS = 10.0
+JOIN_SECONDS = 30.0
 START_SECONDS = 60.0
 _WORKER: dict[str, Any] = {}
 
@@ -126,6 +128,8 @@ class RayEngine:
             check_count("workers", workers, 1, 100_000)
         if address is not None:
             check_address(address)
+        # Its own processes would tell their failures on our standard error, many lines each.
+        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
         import ray
 
         self._ray = ray
@@ -223,8 +227,14 @@ def _in_time(connect: Callable[[], Any], address: str | None, release: threading
 
     threading.Thread(target=attempt, daemon=True).start()
     where = "on this machine" if address is None else f"at {address}"
-    if not answered.wait(START_SECONDS):
-        raise InvalidInputError(f"no Ray cluster answers {where} within {START_SECONDS:g} s")
+    seconds = START_SECONDS if address is None else JOIN_SECONDS
+    if not answered.wait(seconds):
+        raise InvalidInputError(
+            f"no Ray cluster answers {where} within {seconds:g} s, though something listens: "
+            "check the address"
+            if address is not None
+            else f"Ray did not start {where} within {seconds:g} s"
+        )
     if failure:
         release.set()
         reason = " ".join(str(failure[0]).split())[:200]
