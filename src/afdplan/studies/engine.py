@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -78,7 +79,9 @@ class SerialEngine:
     def collect(self, timeout: float) -> list[Outcome]:
         """Compute the oldest chunk."""
         chunk = self._waiting.pop(0)
-        return [Outcome(chunk=chunk, rows=self._runner.rows(chunk))]
+        start = time.perf_counter()
+        rows = self._runner.rows(chunk)
+        return [Outcome(chunk=chunk, rows=rows, seconds=time.perf_counter() - start)]
 
     def close(self) -> None:
         """Forget what waits."""

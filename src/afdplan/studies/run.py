@@ -19,6 +19,8 @@ __all__ = ["Tally", "new_results", "resume_results", "run_study"]
 
 CHUNK_SECONDS = 0.3
 LARGEST_CHUNK = 256
+PART_SECONDS = 0.5
+PART_ROWS = 256
 _ATTEMPTS = 3
 _POLL_SECONDS = 0.5
 
@@ -137,9 +139,10 @@ def run_study(
     done: CaseSet | None = None,
     tally: Tally | None = None,
     seconds_per_case: float | None = None,
+    part_seconds: float = PART_SECONDS,
     report: Callable[[Tally], None] | None = None,
 ) -> Tally:
-    """Compute all missing cases and return the tally; rows are on disk as soon as chunks end.
+    """Compute all missing cases and return the tally; rows reach the disk half a second later.
 
     Parameters
     ----------
@@ -149,6 +152,8 @@ def run_study(
         From `resume_results`.
     seconds_per_case
         A first guess for the size of chunks; measured from then on.
+    part_seconds
+        How much work of every worker goes into one part [s]; a part costs about 5 ms.
     report
         Called whenever something has changed, and twice a second.
 
@@ -164,29 +169,55 @@ def run_study(
     """
     tally = tally or Tally(cases=study.cases)
     queue = _Queue(study, done or CaseSet(study.cases), tally, engine.workers, seconds_per_case)
-    while True:
-        while (chunk := queue.take()) is not None:
-            engine.submit(chunk)
-        if not queue.in_flight:
-            break
-        rows = queue.settle(engine.collect(_POLL_SECONDS))
-        _keep(results, rows, tally)
-        if report is not None:
-            report(tally)
+    keeper = _Keeper(results, tally, part_seconds * engine.workers)
+    try:
+        while True:
+            while (chunk := queue.take()) is not None:
+                engine.submit(chunk)
+            if not queue.in_flight:
+                break
+            outcomes = engine.collect(_POLL_SECONDS)
+            keeper.add(queue.settle(outcomes), sum(outcome.seconds for outcome in outcomes))
+            if not outcomes:
+                keeper.write()
+            if report is not None:
+                report(tally)
+    finally:
+        # Also when interrupted: what is finished is kept.
+        keeper.write()
     results.merge(2)
     return tally
 
 
-def _keep(results: ResultsDataset, rows: list[Row], tally: Tally) -> None:
-    try:
-        results.append(rows)
-        results.merge()
-    except InvalidInputError as error:
-        raise InvalidInputError(
-            f"{error}; {tally.finished:,} of {tally.cases:,} cases are kept: make room and "
-            "continue with --resume"
-        ) from None
-    tally.count([row["status"] for row in rows], [row["reason"] for row in rows])
+class _Keeper:
+    """Writes finished rows as soon as enough work has come together."""
+
+    def __init__(self, results: ResultsDataset, tally: Tally, worker_seconds: float) -> None:
+        self._results = results
+        self._tally = tally
+        self._worker_seconds = worker_seconds
+        self._rows: list[Row] = []
+        self._waited = 0.0
+
+    def add(self, rows: list[Row], seconds: float) -> None:
+        """Take rows that took so many seconds of workers; write when there are enough."""
+        self._rows += rows
+        self._waited += seconds
+        if self._waited >= self._worker_seconds or len(self._rows) >= PART_ROWS:
+            self.write()
+
+    def write(self) -> None:
+        """Write what has come together, and count it."""
+        rows, self._rows, self._waited = self._rows, [], 0.0
+        try:
+            self._results.append(rows)
+            self._results.merge()
+        except InvalidInputError as error:
+            raise InvalidInputError(
+                f"{error}; {self._tally.finished:,} of {self._tally.cases:,} cases are kept: make "
+                "room and continue with --resume"
+            ) from None
+        self._tally.count([row["status"] for row in rows], [row["reason"] for row in rows])
 
 
 class _Queue:

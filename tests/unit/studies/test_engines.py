@@ -62,7 +62,7 @@ def test_a_killed_worker_loses_and_doubles_nothing(study, rows, tmp_path):
             victims.append(children[0].pid)
             os.kill(children[0].pid, signal.SIGKILL)
 
-    found = table(study, LocalEngine(study, 2), tmp_path / "r", report=kill_one)
+    found = table(study, LocalEngine(study, 2), tmp_path / "r", report=kill_one, part_seconds=0)
     assert victims
     assert found.equals(rows)
 

