@@ -83,7 +83,7 @@ def ratio_columns(case: CaseInputs) -> dict[str, Any]:
         token_load=case.token_load() if wants_interval else None,
     )
     best, sure = answer.best, answer.uncertainty
-    median, p95, p99 = answer.step_time_quantiles
+    median, p95, p99 = answer.step_time_quantiles or (None, None, None)
     return {
         "optimal_attention_workers": answer.optimal_attention_workers,
         "optimal_attention_workers_low": None if sure is None else sure.low,
