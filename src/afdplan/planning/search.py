@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import product
 from typing import Any
 
@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from afdplan.lengths.law import LengthLaw
 from afdplan.planning.cache_memory import CacheMemory, CacheSpace, CacheSums
+from afdplan.planning.candidate import Candidate
 from afdplan.planning.design import Design, PlannedDesign, StepSummary
 from afdplan.planning.limits import TIE, Limits
 from afdplan.planning.objective import DeviceCost
@@ -38,35 +39,8 @@ FEW_PAIRS = 48
 """So few pairs are evaluated at once rather than bounded again."""
 FIRST_DEVICES = 64
 MOST_DEVICES = 2048
-"""Largest bundle considered without a budget."""
+"""Largest bundle considered."""
 STEP_PROBABILITIES = (0.5, 0.95, 0.99)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Candidate:
-    """A design that was evaluated exactly, in the order of preference."""
-
-    score: float
-    design: Design
-
-    def beats(self, other: _Candidate | None) -> bool:
-        """Return whether this one is to be preferred: score, then fewer devices, smaller batch."""
-        if other is None:
-            return True
-        if abs(self.score - other.score) > TIE * max(abs(self.score), abs(other.score)):
-            return self.score > other.score
-        return _rank(self.design) < _rank(other.design)
-
-
-def _rank(design: Design) -> tuple[int, ...]:
-    return (
-        design.devices,
-        design.batch_size,
-        design.microbatches,
-        design.attention_workers,
-        design.ffn_workers,
-        design.attention_devices,
-    )
 
 
 class DesignSearch:
@@ -117,7 +91,7 @@ class DesignSearch:
 
         Notes
         -----
-        Exact over the space. Without a budget, bundles of up to 2,048 devices are considered.
+        Exact over the space, with bundles of up to 2,048 devices.
         """
         space = space or self.space
         if limits.devices is not None:
@@ -221,7 +195,8 @@ class DesignSearch:
     def lattice(
         self, limits: Limits, space: SearchSpace, attention_devices: int, most_devices: int
     ) -> PairLattice:
-        """Return the legal pairs; built once."""
+        """Return the legal pairs of bundles up to 2,048 devices; built once."""
+        most_devices = min(most_devices, MOST_DEVICES)
         key = (
             attention_devices,
             most_devices,
@@ -242,11 +217,11 @@ class DesignSearch:
         limits: Limits,
         space: SearchSpace,
         most_devices: int,
-        incumbent: _Candidate | PlannedDesign | None = None,
-    ) -> _Candidate | None:
-        best: _Candidate | None = None
+        incumbent: Candidate | PlannedDesign | None = None,
+    ) -> Candidate | None:
+        best: Candidate | None = None
         if incumbent is not None:
-            best = _Candidate(score=incumbent.score, design=incumbent.design)
+            best = Candidate(score=incumbent.score, design=incumbent.design)
         lattices = {
             devices: self.lattice(limits, space, devices, most_devices)
             for devices in self.source.attention_devices
@@ -279,8 +254,8 @@ class DesignSearch:
         combination: Combination,
         lattice: PairLattice,
         limits: Limits,
-        best: _Candidate | None,
-    ) -> _Candidate | None:
+        best: Candidate | None,
+    ) -> Candidate | None:
         index = np.arange(lattice.attention.size)
         for is_tight in (False, True):
             if is_tight and index.size <= FEW_PAIRS:
@@ -307,7 +282,7 @@ class DesignSearch:
             exact, bundles = self._scores(combination, lattice, chunk, times.mean, limits)
             held = times.quantiles[:, 0] if chances else times.mean
             for at in np.flatnonzero(limits.holds(held, self.tokens_per_step) & (exact > 0)):
-                candidate = _Candidate(
+                candidate = Candidate(
                     score=float(exact[at]),
                     design=self._design(combination, lattice, int(chunk[at]), int(bundles[at])),
                 )
@@ -388,7 +363,7 @@ class DesignSearch:
             smallest[devices, m] = min(b, smallest.get((devices, m), b))
         best: PlannedDesign | None = None
         for (devices, m), b in smallest.items():
-            lattice = self.lattice(free, self.space, devices, min(free.devices or 1, MOST_DEVICES))
+            lattice = self.lattice(free, self.space, devices, free.devices or 1)
             # For every F the step grows with A: only the smallest legal A can be fastest.
             _, first = np.unique(lattice.ffn, return_index=True)
             if not first.size:
