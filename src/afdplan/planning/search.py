@@ -79,7 +79,12 @@ class DesignSearch:
         self._sums: dict[tuple[Any, ...], CacheSums] = {}
         self.tokens_per_step = self.models.tokens_per_step
 
-    def best(self, limits: Limits, space: SearchSpace | None = None) -> PlannedDesign | None:
+    def best(
+        self,
+        limits: Limits,
+        space: SearchSpace | None = None,
+        known: PlannedDesign | None = None,
+    ) -> PlannedDesign | None:
         """Return the best design under `limits`, or None if there is none.
 
         Parameters
@@ -87,7 +92,9 @@ class DesignSearch:
         limits
             All of them.
         space
-            Candidates, in place of those of the search; must share its batch sizes.
+            Candidates, in place of those of the search.
+        known
+            A design of the space that is known to meet `limits`: what it beats is not looked at.
 
         Notes
         -----
@@ -95,7 +102,8 @@ class DesignSearch:
         """
         space = space or self.space
         if limits.devices is not None:
-            found = self._best(limits, space, limits.devices)
+            start = None if known is None else self.describe(known.design, limits)
+            found = self._best(limits, space, limits.devices, start)
         else:
             found, most = None, FIRST_DEVICES
             while found is None and most <= MOST_DEVICES:
@@ -368,6 +376,10 @@ class DesignSearch:
             _, first = np.unique(lattice.ffn, return_index=True)
             if not first.size:
                 continue
+            if self.source.shares_ffn_times:
+                # More FFN workers are faster: a smaller F counts only if it allows a smaller A.
+                later = np.minimum.accumulate(lattice.attention[first][::-1])[::-1]
+                first = first[np.append(lattice.attention[first][:-1] < later[1:], True)]
             chances = () if limits.probability is None else (limits.probability,)
             times = self.models.evaluate(
                 (devices, m, b), lattice.attention[first], lattice.ffn[first], chances
