@@ -79,6 +79,17 @@ def test_a_trace_gives_an_interval_and_its_order_changes_nothing_else(tmp_path):
     assert document["inputs"]["requests"] == 3000
 
 
+def test_model_and_hardware_stand_in_for_a_latency_file():
+    command = ("--model", "deepseek-ai/DeepSeek-V3", "--hardware", "h200", "--batch-size", 64)
+    document = invoke("ratio", *LAWS, *command, "--json").document
+    assert document["time_unit"] == "s"
+    assert document["inputs"]["ffn_weight"] == 8  # eight devices of experts, one of attention
+    assert len(document["inputs"]["latency"]["assumptions"]) > 3
+    text = invoke("ratio", *LAWS, *command).out
+    assert "Assumed, not measured" in text
+    assert " ms" in text
+
+
 def test_text_says_the_answer_first_and_fits_the_terminal():
     text = invoke("ratio", *BASE).out
     assert text.splitlines()[0] == (
@@ -96,6 +107,32 @@ def test_plot_is_written_whole(tmp_path, suffix):
     start = target.read_bytes()[:8]
     assert start.startswith(b"\x89PNG" if suffix == "png" else b"<?xml")
     assert [p.name for p in tmp_path.iterdir()] == [target.name]
+
+
+def test_a_trace_that_cannot_be_trusted_is_said_so(tmp_path):
+    path = tmp_path / "outlier.csv"
+    path.write_text("prompt,decode\n" + "10,5\n" * 30 + "100000,5000\n7,0\n")
+    command = ("ratio", "--trace", path, "--latency", NAME, "--batch-size", 8)
+    warnings = invoke(*command, "--json").document["warnings"]
+    assert any("alone carries" in warning for warning in warnings)
+    text = invoke(*command).out
+    assert "31 requests" in text
+    assert "1 dropped" in text
+
+
+def test_mean_field_has_no_percentiles():
+    document = invoke("ratio", *BASE, "--method", "mean-field", "--json").document
+    assert set(document["step_time"]) == {"mean"}
+    assert "p99" not in invoke("ratio", *BASE, "--method", "mean-field").out
+
+
+def test_ideal_overlap_counts_one_microbatch():
+    ignored = ("--overlap", "ideal", "--microbatches", 9)
+    document = invoke("ratio", *BASE, *ignored, "--json").document
+    assert document["bundle"]["microbatches"] == 1
+    assert document["inputs"]["requests_per_attention_worker"] == 256
+    point = document["curve"][0]
+    assert point["step_time"] == pytest.approx(point["cycle_time"])
 
 
 def test_one_request_has_an_answer_without_interval(tmp_path):
@@ -121,6 +158,10 @@ def test_one_request_has_an_answer_without_interval(tmp_path):
         ((*BASE, "--trace", "x.csv"), 2, "not both"),
         ((*BASE, "--columns", "prompt=a"), 2, "--trace"),
         ((*LAWS, "--batch-size", 8), 2, "--latency"),
+        ((*LAWS, "--batch-size", 8, "--model", "deepseek-v3"), 2, "--hardware"),
+        ((*BASE, "--model", "deepseek-v3"), 2, "not --model"),
+        ((*LAWS, "--batch-size", 8, "--model", "gpt9", "--hardware", "h200"), 1, "gpt9"),
+        ((*LAWS, "--batch-size", 8, "--model", "deepseek-v3", "--hardware", "h999"), 1, "h999"),
         ((*BASE, "--microbatches", 0), 1, "microbatches"),
         ((*BASE, "--microbatches", 9), 1, "microbatches"),
         ((*BASE, "--ffn-workers", 0), 1, "ffn_workers"),

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from afdplan.calibration.architecture import ModelArchitecture
 from afdplan.calibration.catalogue import find_hardware, find_model
@@ -14,9 +15,65 @@ from afdplan.calibration.hardware import Hardware
 from afdplan.calibration.memory import EMBEDDING_BYTES, WorkerMemory
 from afdplan.calibration.placement import Placement, place
 from afdplan.calibration.precision import FORMATS
+from afdplan.errors import InvalidInputError
+from afdplan.model.checks import check_choice
 from afdplan.model.latency import LatencyModel
 
-__all__ = ["derive_latency", "derived_latency", "derived_memory", "latency_of"]
+__all__ = [
+    "DerivedModel",
+    "derive_latency",
+    "derived_latency",
+    "derived_memory",
+    "derived_model",
+    "latency_of",
+]
+
+Cost = Literal["devices", "price", "watts"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DerivedModel:
+    """A derived latency model with the memory and the cost of its workers.
+
+    Attributes
+    ----------
+    latency
+        Times of the stages [s].
+    memory
+        Weights and cache on each device.
+    placement
+        What both were derived from, every default resolved.
+    """
+
+    latency: LatencyModel
+    memory: WorkerMemory
+    placement: Placement
+
+    def ffn_weight(self, cost: Cost = "devices") -> float:
+        """Return w, the cost of one FFN worker over that of one attention worker.
+
+        Parameters
+        ----------
+        cost
+            What counts: ``devices``, ``price`` (an assumption of the hardware files) or
+            ``watts``.
+
+        Examples
+        --------
+        >>> derived_model("deepseek-v3", "h200").ffn_weight()
+        8.0
+        """
+        check_choice("cost", cost, get_args(Cost))
+        ratio = self.placement.ffn_devices / self.placement.attention_devices
+        if cost == "devices":
+            return ratio
+        name = "price_per_hour" if cost == "price" else "watts"
+        attention = float(getattr(self.placement.attention_hardware, name))
+        if not attention:
+            raise InvalidInputError(
+                f"{self.placement.attention_hardware.name} has {name} = 0: no cost to compare with"
+            )
+        return ratio * float(getattr(self.placement.ffn_hardware, name)) / attention
 
 
 def latency_of(placement: Placement) -> LatencyModel:
@@ -108,6 +165,26 @@ def derived_latency(
     'deepseek-ai/DeepSeek-V3 on H200 (derived)'
     """
     return latency_of(_find(model, hardware, ffn_hardware, options))
+
+
+def derived_model(
+    model: str | Path, hardware: str | Path, ffn_hardware: str | Path | None = None, **options: Any
+) -> DerivedModel:
+    """Return latency, memory and cost weights together; as `derived_latency`.
+
+    The weight matters: an FFN worker of 8 devices costs 8 attention workers of one device, and
+    the best ratio under a weight of 1 is another one.
+
+    Examples
+    --------
+    >>> derived = derived_model("qwen3-235b-a22b-fp8", "gb200", ffn_devices=4)
+    >>> derived.ffn_weight("watts"), derived.memory.ffn_fits
+    (4.0, True)
+    """
+    placement = _find(model, hardware, ffn_hardware, options)
+    return DerivedModel(
+        latency=latency_of(placement), memory=placement.memory(), placement=placement
+    )
 
 
 def derived_memory(

@@ -43,8 +43,8 @@ def distinct_experts(
 
     Examples
     --------
-    >>> round(distinct_experts(256, 8, 1), 9), round(distinct_experts(256, 8, 100), 1)
-    (8.0, 245.3)
+    >>> [round(float(distinct_experts(256, 8, n)), 1) for n in (0, 1, 100)]
+    [0.0, 8.0, 245.3]
     """
     share = experts_per_token / experts
     if share >= 1:
@@ -117,7 +117,8 @@ def feed_forward_curve(placement: Placement) -> TabulatedCurve:
     """Return the mean FFN time per layer against the requests of one FFN worker.
 
     A table on a logarithmic grid from 1 to 65,536, because the number of touched experts
-    saturates smoothly: no line or single knee describes it. Dense layers, if any, are averaged in.
+    saturates smoothly: no line or single knee describes it. Between its points the table is within
+    3 % of the formula. Dense layers, if any, are averaged in.
     """
     architecture = placement.architecture
     grid = np.unique(np.round(np.geomspace(1, LARGEST_LOAD, GRID_POINTS)))

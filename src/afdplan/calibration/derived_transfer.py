@@ -31,7 +31,7 @@ def copies_per_token(experts: int, experts_per_token: int, groups: float) -> flo
     Examples
     --------
     >>> copies_per_token(8, 2, 8), round(copies_per_token(256, 8, 32), 3)
-    (2.0, 7.173)
+    (2.0, 7.267)
     """
     if not experts or groups <= 1:
         return 1.0

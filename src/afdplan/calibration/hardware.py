@@ -9,9 +9,9 @@ from typing import Any
 from afdplan.errors import InvalidInputError
 from afdplan.model.checks import check_choice, check_count, check_number
 
-__all__ = ["ARITHMETICS", "Hardware", "Link", "hardware_from_table"]
+__all__ = ["MATRIX_FORMATS", "Hardware", "Link", "hardware_from_table"]
 
-ARITHMETICS = ("bf16", "fp8", "int8", "fp4")
+MATRIX_FORMATS = ("bf16", "fp8", "int8", "fp4")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,8 +95,9 @@ class Hardware:
             check_count(name, getattr(self, name), 1, 1_000_000)
         if "bf16" not in self.matrix_rates:
             raise InvalidInputError("matrix_rates must state bf16, the rate that all others need")
+        object.__setattr__(self, "matrix_rates", dict(self.matrix_rates))
         for arithmetic, rate in self.matrix_rates.items():
-            check_choice("matrix_rates", arithmetic, ARITHMETICS)
+            check_choice("matrix_rates", arithmetic, MATRIX_FORMATS)
             check_number(f"matrix_rates.{arithmetic}", rate, strict=True)
 
     def arithmetic(self, wanted: str) -> str:

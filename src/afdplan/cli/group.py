@@ -13,11 +13,22 @@ __all__ = ["COMMANDS", "cli"]
 # In the order in which people use them.
 COMMANDS = {
     "workload": "What do my requests look like to an AFD bundle?",
+    "calibrate": "How long do attention, FFN and transfer take here?",
     "ratio": "How many attention workers per FFN worker, and what bottleneck?",
     "simulate": "What would such a bundle really do, step by step?",
     "plan": "What to deploy under TPOT, memory and devices, and is a split worth it?",
     "deploy": "The files that start a plan on a serving system.",
     "check": "Does the plan still stand, with today's requests?",
+    "plan": "What to deploy under TPOT, memory and devices, and is a split worth it?",
+    "deploy": "The files that start a plan on a serving system.",
+    "check": "Does the plan still stand, with today's requests?",
+    "sweep": "What do thousands of cases say, from one declared file?",
+    "models": "Which models does afdplan know, and what are their sizes?",
+    "hardware": "Which devices does afdplan know, and how fast are they?",
+    "profile": "How long do the stages of a layer take on this machine?",
+    "models": "Which models does afdplan know, and what are their sizes?",
+    "hardware": "Which devices does afdplan know, and how fast are they?",
+    "profile": "How long do the stages of a layer take on this machine?",
 }
 
 

@@ -56,8 +56,8 @@ def _facts(short: str, device: Hardware) -> dict[str, Any]:
     }
 
 
-def _rate(device: Hardware, *arithmetics: str) -> str:
-    rate = max(device.matrix_rates.get(arithmetic, 0.0) for arithmetic in arithmetics)
+def _rate(device: Hardware, *formats: str) -> str:
+    rate = max(device.matrix_rates.get(arithmetic, 0.0) for arithmetic in formats)
     return "-" if not rate else f"{rate / 1e12:.0f}"
 
 

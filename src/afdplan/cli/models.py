@@ -34,7 +34,7 @@ def command(name: str | None, as_json: bool) -> None:
         _print_one(name, models[name])
 
 
-def _attention(model: ModelArchitecture) -> str:
+def _attention(model: ModelArchitecture, short: bool = False) -> str:
     """Return the attention in words."""
     from afdplan.calibration.architecture import LatentAttention
 
@@ -46,9 +46,9 @@ def _attention(model: ModelArchitecture) -> str:
         kind = "MFA" if getattr(attention, "query_rank", None) else "GQA"
         text = f"{kind} {attention.query_heads}/{heads}"
     if model.indexer is not None:
-        text += f" top {model.indexer.selected_tokens}"
+        text += f" {'k' if short else 'top '}{model.indexer.selected_tokens}"
     windows = [window for _, window in model.attention_windows if window is not None]
-    return text + "".join(f" window {window}" for window in windows)
+    return text + "".join(f" {'w' if short else 'window '}{window}" for window in windows)
 
 
 def _facts(short: str, model: ModelArchitecture) -> dict[str, Any]:
@@ -91,10 +91,10 @@ def _print_list(models: dict[str, ModelArchitecture]) -> None:
         padding=(0, 1, 0, 0),
     )
     table.add_column("name", no_wrap=True)
-    for column in ("total\n10^9", "active\n10^9", "layers\n"):
+    for column in ("total\n10^9", "act.\n10^9", "lay-\ners"):
         table.add_column(column, justify="right", no_wrap=True)
     table.add_column("attention\n", no_wrap=True)
-    for column in ("experts\n", "KV/token\nKiB", "format\n"):
+    for column in ("ex-\nperts", "KV\nKiB", "format\n"):
         table.add_column(column, justify="right", no_wrap=True)
     for short, model in models.items():
         facts = _facts(short, model)
@@ -103,7 +103,7 @@ def _print_list(models: dict[str, ModelArchitecture]) -> None:
             f"{model.total_parameters / 1e9:.1f}",
             f"{model.active_parameters / 1e9:.1f}",
             str(model.layers),
-            facts["attention"],
+            _attention(model, short=True),
             f"{model.experts_per_token}/{model.experts}" if model.experts else "dense",
             f"{facts['cache_bytes_per_token'] / 1024:.0f}",
             model.precision or "?",
@@ -111,8 +111,9 @@ def _print_list(models: dict[str, ModelArchitecture]) -> None:
     console = Console()
     console.print(table)
     console.print(
-        "total, active: parameters. KV/token: bf16, all layers. Hugging Face ids and paths of a "
-        "config.json work wherever a model is asked for.",
+        "total, act.: parameters, active ones. k: tokens that sparse attention selects, w: sliding "
+        "window of some layers. KV: per token in bf16, all layers. Hugging Face ids and paths of "
+        "a config.json work wherever a model is asked for.",
         style="dim",
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -10,20 +10,32 @@ import click
 
 if TYPE_CHECKING:
     from afdplan.lengths.law import LengthLaw
+    from afdplan.model.latency import LatencyModel
     from afdplan.model.trace import Trace
 
 __all__ = [
+    "Latency",
     "Workload",
     "batch_options",
     "json_option",
-    "latency_option",
+    "latency_options",
     "resolve_batch_size",
+    "resolve_latency",
     "resolve_workload",
     "workload_options",
 ]
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
+LATENCY_NAMES = (
+    "latency",
+    "model",
+    "hardware",
+    "ffn_hardware",
+    "weight_precision",
+    "attention_devices",
+    "ffn_devices",
+)
 _LAW = "100, fixed:100, geometric:500, uniform:512..1536, lognormal:mean=1200,cv=1.3"
 
 
@@ -45,14 +57,103 @@ def workload_options(command: Command) -> Command:
     return command
 
 
-def latency_option(command: Command) -> Command:
-    """Add --latency."""
-    return click.option(
-        "--latency",
-        metavar="NAME|FILE",
-        required=True,
-        help="Latency model: a built-in name (deepseek-v3-ascend-910c) or a TOML/JSON file.",
-    )(command)
+def latency_options(command: Command) -> Command:
+    """Add --latency, and --model with --hardware and their refinements."""
+    options = [
+        click.option(
+            "--latency",
+            metavar="NAME|FILE",
+            help="Latency model: a built-in name (deepseek-v3-ascend-910c) or a TOML/JSON file.",
+        ),
+        click.option(
+            "--model",
+            metavar="NAME|FILE",
+            help="Derive the latency model: a name of `afdplan models` or a config.json.",
+        ),
+        click.option(
+            "--hardware",
+            metavar="NAME|FILE",
+            help="Device of the attention workers: a name of `afdplan hardware` or a TOML file.",
+        ),
+        click.option("--ffn-hardware", metavar="NAME|FILE", help="Device of the FFN workers."),
+        click.option(
+            "--weight-precision", metavar="NAME", help="Of the weights, for example fp8 or bf16."
+        ),
+        click.option("--attention-devices", type=int, help="Devices per attention worker (TP)."),
+        click.option("--ffn-devices", type=int, help="Devices per FFN worker (TP/EP)."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Latency:
+    """What the latency options resolved to.
+
+    Attributes
+    ----------
+    model
+        Times of the stages.
+    ffn_weight
+        Cost of an FFN worker over an attention worker, by devices; 1 if the model says nothing.
+    inputs
+        What to print under `inputs`.
+    """
+
+    model: LatencyModel
+    ffn_weight: float
+    inputs: dict[str, Any]
+
+
+def resolve_latency(
+    options: MutableMapping[str, Any], *, batch_size: int, ffn_workers: int
+) -> Latency:
+    """Return the latency model that the options of `latency_options` name.
+
+    Parameters
+    ----------
+    options
+        Values by parameter name; those of `latency_options` are taken out.
+    batch_size, ffn_workers
+        B and F: a derived FFN worker holds its share of the experts.
+    """
+    choice = {name: options.pop(name) for name in LATENCY_NAMES}
+    given = {name: value for name, value in choice.items() if value is not None}
+    if "latency" in given:
+        others = sorted(given.keys() - {"latency"})
+        if others:
+            raise click.UsageError(
+                f"give --latency or --model, not --{others[0].replace('_', '-')}"
+            )
+        from afdplan.files.latency_file import load_latency
+
+        model = load_latency(given["latency"])
+        weight = 1.0
+    elif "model" in given and "hardware" in given:
+        from afdplan.calibration.derived import derived_model
+
+        name, device = given.pop("model"), given.pop("hardware")
+        if "weight_precision" in given:
+            given["precision"] = given.pop("weight_precision")
+        derived = derived_model(
+            name, device, batch_size=batch_size, ffn_workers=ffn_workers, **given
+        )
+        model, weight = derived.latency, derived.ffn_weight()
+    else:
+        raise click.UsageError(
+            "say how long the stages take: --latency NAME|FILE, or --model and --hardware"
+        )
+    inputs = {
+        **choice,
+        "latency": {
+            "name": model.name,
+            "source": model.source,
+            "layers": model.layers,
+            "assumptions": model.assumptions,
+        },
+    }
+    return Latency(model=model, ffn_weight=weight, inputs=inputs)
 
 
 def batch_options(command: Command) -> Command:

@@ -9,8 +9,9 @@ import click
 from afdplan.cli.options import (
     batch_options,
     json_option,
-    latency_option,
+    latency_options,
     resolve_batch_size,
+    resolve_latency,
     resolve_workload,
     workload_options,
 )
@@ -29,7 +30,7 @@ Examples:
 
 @click.command("ratio", epilog=EXAMPLES)
 @workload_options
-@latency_option
+@latency_options
 @batch_options
 @click.option(
     "--method",
@@ -41,10 +42,8 @@ Examples:
 @click.option(
     "--ffn-weight",
     type=float,
-    default=1.0,
-    show_default=True,
     metavar="W",
-    help="Cost of an FFN worker over that of an attention worker.",
+    help="Cost of an FFN worker over that of an attention worker; by default 1, or by devices.",
 )
 @click.option(
     "--max-attention-workers",
@@ -73,19 +72,19 @@ def command(
     columns: str | None,
     prompt: str | None,
     decode: str | None,
-    latency: str,
     batch_size: int | None,
     requests_per_worker: int | None,
     microbatches: int,
     overlap: Any,
     ffn_workers: int,
     method: Any,
-    ffn_weight: float,
+    ffn_weight: float | None,
     max_attention_workers: int | None,
     horizon: int | None,
     phase: Any,
     plot: str | None,
     as_json: bool,
+    **latency_choice: Any,
 ) -> None:
     """Find the number of attention workers per bundle that yields the most tokens per cost."""
     size = resolve_batch_size(batch_size, requests_per_worker, microbatches, overlap)
@@ -93,17 +92,19 @@ def command(
         from afdplan.plotting.picture import check_picture_name
 
         check_picture_name(plot)
-    from afdplan.files.latency_file import load_latency
-
-    model = load_latency(latency)
+    latency = resolve_latency(latency_choice, batch_size=size, ffn_workers=ffn_workers)
+    model = latency.model
     workload = resolve_workload(trace, trace_format, columns, prompt, decode)
     warnings: list[str] = []
     token_load = None
     if workload.trace is not None:
-        from afdplan.workload.interval import token_load_estimate
+        from afdplan.workload.description import describe_workload
+        from afdplan.workload.warnings import load_warnings
 
         try:
-            token_load = token_load_estimate(workload.trace)
+            described = describe_workload(workload.trace)
+            token_load = described.token_load
+            warnings += load_warnings(described)
         except InsufficientDataError as error:
             warnings.append(f"the token load has no interval: {error}")
 
@@ -118,7 +119,7 @@ def command(
         overlap=overlap,
         method=method,
         phase=phase,
-        ffn_weight=ffn_weight,
+        ffn_weight=latency.ffn_weight if ffn_weight is None else ffn_weight,
         max_attention_workers=max_attention_workers,
         horizon=horizon,
         token_load=token_load,
@@ -137,7 +138,7 @@ def command(
 
         inputs = {
             **workload.inputs,
-            "latency": {"name": model.name, "source": model.source, "layers": model.layers},
+            **latency.inputs,
             "batch_size": size,
             "requests_per_attention_worker": answer.bundle.requests_per_attention_worker,
             "microbatches": microbatches,
@@ -145,7 +146,7 @@ def command(
             "ffn_workers": ffn_workers,
             "method": method,
             "phase": phase,
-            "ffn_weight": ffn_weight,
+            "ffn_weight": latency.ffn_weight if ffn_weight is None else ffn_weight,
             "max_attention_workers": answer.curve[-1].attention_workers,
             "horizon": horizon,
         }
@@ -164,4 +165,4 @@ def command(
 
     from afdplan.report.ratio import render_ratio
 
-    Console(highlight=False).print(render_ratio(answer, model.time_unit, warnings))
+    Console(highlight=False).print(render_ratio(answer, model, warnings, workload.trace))

@@ -12,8 +12,9 @@ from afdplan.cli.options import (
     Workload,
     batch_options,
     json_option,
-    latency_option,
+    latency_options,
     resolve_batch_size,
+    resolve_latency,
     resolve_workload,
     workload_options,
 )
@@ -76,7 +77,9 @@ def _simulation_options(function: Any) -> Any:
             show_default=True,
             help="Finished requests to wait for, per attention worker.",
         ),
-        click.option("--seed", type=int, default=0, show_default=True, help="Of all that is random."),
+        click.option(
+            "--seed", type=int, default=0, show_default=True, help="Of all that is random."
+        ),
         click.option(
             "--start",
             type=click.Choice(["stationary", "fresh"]),
@@ -153,7 +156,9 @@ def _simulation_options(function: Any) -> Any:
         click.option(
             "--confidence", type=float, default=0.95, show_default=True, help="Of all intervals."
         ),
-        click.option("--timeline", metavar="FILE", help="Pipeline as .json (Perfetto), .svg, .png."),
+        click.option(
+            "--timeline", metavar="FILE", help="Pipeline as .json (Perfetto), .svg, .png."
+        ),
         click.option("--per-request", metavar="FILE", help="Row per request: .csv or .parquet."),
         click.option("--per-step", metavar="FILE", help="Row per step: .csv or .parquet."),
     ]
@@ -164,7 +169,7 @@ def _simulation_options(function: Any) -> Any:
 
 @click.command("simulate", epilog=EXAMPLES)
 @workload_options
-@latency_option
+@latency_options
 @batch_options
 @_simulation_options
 @json_option
@@ -174,7 +179,6 @@ def command(
     columns: str | None,
     prompt: str | None,
     decode: str | None,
-    latency: str,
     batch_size: int | None,
     requests_per_worker: int | None,
     microbatches: int,
@@ -199,9 +203,8 @@ def command(
             raise click.UsageError(f"{name} shows one bundle: give one --attention-workers")
     if timeline is not None and not timeline.lower().endswith((".json", ".svg", ".png")):
         raise click.UsageError(f"--timeline must end in .json, .svg or .png, got {timeline!r}")
-    from afdplan.files.latency_file import load_latency
-
-    model = load_latency(latency)
+    latency = resolve_latency(options, batch_size=size, ffn_workers=ffn_workers)
+    model = latency.model
     workload = resolve_workload(trace, trace_format, columns, prompt, decode)
 
     def scenario_of(count: int) -> Scenario:
@@ -232,7 +235,8 @@ def command(
     if timeline is not None:
         _write_timeline(timeline, scenarios[0])
     if as_json:
-        click.echo(_document(results, model, workload, attention_workers, options))
+        inputs = {**workload.inputs, **latency.inputs}
+        click.echo(_document(results, inputs, attention_workers, options))
     elif len(results) == 1:
         click.echo(str(results[0]))
     else:
@@ -261,7 +265,7 @@ def _scenario(
         mean, _, cv = options["expert_imbalance"].partition(",")
         factors |= {"expert_imbalance": _number("--expert-imbalance", mean)}
         factors |= {"expert_imbalance_cv": _number("--expert-imbalance", cv or "0")}
-    start = options["start"] or ("fresh" if arrivals else "stationary")
+    start: Any = options["start"] or ("fresh" if arrivals else "stationary")
     return Scenario(
         bundle=bundle,
         latency=model,
@@ -337,7 +341,11 @@ def _progress() -> Iterator[Callable[[float], None]]:
         yield lambda _: None
         return
     with Progress(
-        TextColumn("simulating"), BarColumn(), TimeRemainingColumn(), console=console, transient=True
+        TextColumn("simulating"),
+        BarColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
     ) as bar:
         task = bar.add_task("", total=1.0)
         yield lambda done: bar.update(task, completed=done)
@@ -374,8 +382,7 @@ def _write_timeline(path: str, scenario: Scenario) -> None:
 
 def _document(
     results: list[SimulationResult],
-    model: LatencyModel,
-    workload: Workload,
+    inputs: dict[str, Any],
     attention_workers: list[int],
     options: dict[str, Any],
 ) -> str:
@@ -383,8 +390,7 @@ def _document(
 
     scenario = results[0].scenario
     inputs = {
-        **workload.inputs,
-        "latency": {"name": model.name, "source": model.source, "layers": model.layers},
+        **inputs,
         "attention_workers": attention_workers
         if len(attention_workers) > 1
         else attention_workers[0],
@@ -403,7 +409,7 @@ def _document(
     ]
     return to_json(
         document(
-            time_unit=model.time_unit,
+            time_unit=scenario.latency.time_unit,
             inputs=inputs,
             warnings=warnings,
             answer=answers[0] if len(answers) == 1 else {"curve": answers},
@@ -426,15 +432,15 @@ def _print_table(results: list[SimulationResult]) -> None:
         title_justify="left",
     )
     for name in (
-        "attention\nworkers",
-        f"tokens/{unit}\nper instance",
+        "A",
+        f"tokens per {unit}\nand instance",
         f"cycle\n[{unit}]",
         f"step p99\n[{unit}]",
-        f"time/token\np99 [{unit}]",
+        f"token p99\n[{unit}]",
         "attention\nidle",
         "FFN\nidle",
     ):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     for result in results:
         x = result.throughput_per_instance
         half = (x.high - x.low) / 2

@@ -19,6 +19,9 @@ FloatArray = npt.NDArray[np.float64]
 TAIL_PROBABILITY = 1e-15
 """Where an unbounded law is cut: the chance of anything longer."""
 
+LOST_SQUARE = 1e-3
+"""Share of a lognormal's second moment that may lie beyond the longest request."""
+
 LAW_SYNTAX = "100, fixed:100, geometric:500, uniform:512..1536 or lognormal:mean=1200,cv=1.3"
 
 
@@ -110,12 +113,12 @@ def parse_law(text: str, minimum: int = 1, role: str = "length") -> DiscreteLaw:
     Returns
     -------
     DiscreteLaw
-        Cut where less than 1e-15 of probability remains.
+        Cut where less than 1e-15 of probability remains, and at 10,000,000 tokens.
 
     Raises
     ------
     InvalidInputError
-        If the text is no law, a parameter is out of its domain, or the law's tail reaches
+        If the text is no law, a parameter is out of its domain, or too much of the law lies
         beyond 10,000,000 tokens.
 
     Examples
@@ -167,6 +170,8 @@ def _integer(role: str, text: str, minimum: int) -> int:
 
 
 def _number(role: str, text: str) -> float:
+    if not re.fullmatch(r"\s*[+-]?[0-9.]+([eE][+-]?[0-9]+)?\s*|nan|[+-]?inf", text):
+        raise _bad(role, text, f"known laws are {LAW_SYNTAX}")
     try:
         value = float(text)
     except ValueError:
@@ -200,10 +205,11 @@ def _lognormal(role: str, mean_text: str, cv_text: str, minimum: int) -> Discret
         raise _bad(role, text, "the mean is >= 1 and cv > 0")
     sigma = math.sqrt(math.log1p(cv * cv))
     mu = math.log(mean) - sigma * sigma / 2
-    reach = mu + 8 * sigma
-    if reach > math.log(MAXIMUM_TOKENS):
+    reach = min(mu + 8 * sigma, math.log(MAXIMUM_TOKENS))
+    # Share of E[X^2] beyond the cut: the load's variance must not miss it.
+    if ndtr(-(reach - mu - 2 * sigma**2) / sigma) > LOST_SQUARE:
         raise _bad(role, text, f"its tail goes beyond {MAXIMUM_TOKENS} tokens; lower mean or cv")
-    highest = max(minimum, math.ceil(math.exp(reach)))
+    highest = max(minimum, math.floor(math.exp(reach)))
     edges = np.arange(minimum, highest + 1) + 0.5
     below = ndtr((np.log(edges) - mu) / sigma)
     above = ndtr(-(np.log(edges) - mu) / sigma)

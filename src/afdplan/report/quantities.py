@@ -52,6 +52,6 @@ def share(value: float) -> str:
     ('4.3 %', '0.01 %')
     """
     percent = 100 * value
-    if percent and abs(percent) < 0.1:
+    if 0.005 <= abs(percent) < 0.1:
         return f"{percent:.2f} %"
     return f"{percent:.1f} %"

@@ -87,9 +87,8 @@ class RoundLawTable:
         size = self.law.probabilities.size
         self._transform_size = 1 << (microbatches * (size - 1)).bit_length()
         self._sums = self._truncated_sums(np.array([size - 1]))[0]
-        # Below the first point nothing is left of the law, beyond the last one all of it.
-        self._first = int(np.searchsorted(self._cumulative, 1e-13))
-        self._last = int(np.searchsorted(self._cumulative, 1 - 1e-13))
+        self._first, self._last = _bulk(self._cumulative)
+        self._first_sum, self._last_sum = _bulk(self._sums)
         self._step = max(1, -(-(self._last - self._first + 1) // NODES))
         self._tabulate()
 
@@ -146,18 +145,21 @@ class RoundLawTable:
         """
         m, h = self.microbatches, self.law.spacing
         workers, longest_delay, floor, sum_delay = designs.T
-        size = self.law.probabilities.size
         offset = (longest_delay - sum_delay - (m - 1) * self.law.lowest) / h
         whole = np.floor(offset).astype(np.int64)
         part = (offset - whole)[:, None]
-        start = np.maximum(0, -whole - 1)
-        stop = np.maximum(size - 1, m * (size - 1) - whole)
+        # Before `start` the round is impossible or below its floor, after `stop` it is over.
+        at_floor = np.floor((floor - self.law.lowest - longest_delay) / h).astype(np.int64)
+        start = np.maximum(np.maximum(self._first, self._first_sum - whole) - 1, at_floor)
+        stop = np.maximum(np.maximum(self._last, self._last_sum - whole), start)
         index = start[:, None] + np.arange(int((stop - start).max()) + 1)
         below = self._joint(index, whole, stride)
         above = self._joint(index, whole + 1, stride)
         cumulative = np.stack([below, above], axis=2).reshape(len(designs), -1)
         with np.errstate(divide="ignore"):
-            cumulative = np.exp(workers[:, None] * np.log(cumulative))
+            np.log(cumulative, out=cumulative)
+        cumulative *= workers[:, None]
+        np.exp(cumulative, out=cumulative)
         begin = (self.law.lowest + longest_delay)[:, None] + h * index
         begins = np.stack([begin, begin + (1 - part) * h], axis=2).reshape(len(designs), -1)
         ends = np.stack([begin + (1 - part) * h, begin + h], axis=2).reshape(len(designs), -1)
@@ -175,7 +177,7 @@ class RoundLawTable:
         """Return P(largest <= point i, sum <= point i + offset) for `index` i, shape (n, i)."""
         m, size = self.microbatches, self.law.probabilities.size
         total = index + offset[:, None]
-        largest = self._cumulative[np.minimum(index, size - 1)] ** m
+        largest = self._cumulative[np.clip(index, 0, size - 1)] ** m
         joint = np.where(
             index >= self._last, self._sums[np.clip(total, 0, self._sums.size - 1)], largest
         )
@@ -185,7 +187,7 @@ class RoundLawTable:
         )
         if rows.size:
             joint[rows, columns] = self._interpolate(index[rows, columns], offset, rows, stride)
-        joint[total < 0] = 0.0
+        joint[(total < 0) | (index < 0)] = 0.0
         return joint
 
     def _interpolate(
@@ -232,3 +234,9 @@ class RoundLawTable:
         sums = sums[:, : self.microbatches * (pmf.size - 1) + 1]
         cumulative: FloatArray = np.minimum(np.cumsum(np.maximum(sums, 0.0), axis=1), 1.0)
         return cumulative
+
+
+def _bulk(cumulative: FloatArray) -> tuple[int, int]:
+    """Return the grid points between which all but 2e-13 of the probability lies."""
+    first, last = np.searchsorted(cumulative, (1e-13, 1 - 1e-13))
+    return int(first), min(int(last), cumulative.size - 1)

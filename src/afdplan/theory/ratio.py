@@ -8,7 +8,13 @@ from afdplan.model.bundle import Bundle
 from afdplan.model.estimate import Estimate
 from afdplan.theory.cycle import Bottleneck
 
-__all__ = ["RatioPoint", "RatioRecommendation", "RatioUncertainty", "Replication"]
+__all__ = [
+    "LatencyUncertainty",
+    "RatioPoint",
+    "RatioRecommendation",
+    "RatioUncertainty",
+    "Replication",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +70,29 @@ class RatioUncertainty:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LatencyUncertainty:
+    """How the standard errors of a calibrated latency model move the answer.
+
+    Attributes
+    ----------
+    low, high
+        Ends of the interval of the best integer A over models as likely as the fitted one.
+    confidence
+        Stated coverage.
+    draws
+        Models drawn from the covariance of the coefficients.
+    mean_regret
+        What the recommended A gives up on average over the draws.
+    """
+
+    low: int
+    high: int
+    confidence: float
+    draws: int
+    mean_regret: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Replication:
     """The same workers as several smaller bundles, each with its own barrier.
 
@@ -95,6 +124,8 @@ class RatioRecommendation:
         Integer A of the curve with the largest objective; of equals the smallest.
     bundle
         The recommended bundle.
+    ffn_weight
+        w, cost of an FFN worker over an attention worker.
     bottleneck
         The largest of `resource_times`.
     resource_times
@@ -111,13 +142,16 @@ class RatioRecommendation:
     barrier_cost
         Share of the throughput that the randomness of loads costs at the recommended A.
     step_time_quantiles
-        p50, p95, p99 of the step time at the recommended A [time].
+        p50, p95, p99 of the step time at the recommended A [time]; None for a mean field, which
+        knows no law.
     mean_field_ratio
         Real A/F that would be best if every worker always held its mean load.
     uncertainty
         None if the load is known exactly.
+    latency_uncertainty
+        None if the latency model states no standard errors.
     replication
-        None if the bundle cannot be divided.
+        The best division into smaller bundles, gain or loss; None for one FFN worker.
     warnings
         One sentence each.
     """
@@ -125,6 +159,7 @@ class RatioRecommendation:
     optimal_ratio: float
     optimal_attention_workers: int
     bundle: Bundle
+    ffn_weight: float
     bottleneck: Bottleneck
     resource_times: dict[Bottleneck, float]
     attention_bound_ratio: float | None
@@ -134,9 +169,10 @@ class RatioRecommendation:
     curve: tuple[RatioPoint, ...]
     near_equal: tuple[int, int]
     barrier_cost: float
-    step_time_quantiles: tuple[float, float, float]
+    step_time_quantiles: tuple[float, float, float] | None
     mean_field_ratio: float
     uncertainty: RatioUncertainty | None
+    latency_uncertainty: LatencyUncertainty | None
     replication: Replication | None
     warnings: tuple[str, ...]
 

@@ -58,7 +58,17 @@ def test_binning_keeps_the_mean_and_bounds_the_variance():
     for factor in (2, 7, 64):
         binned = slot.binned(factor)
         assert binned.probabilities @ binned.support == pytest.approx(slot.moments.mean, rel=1e-12)
-        assert 0 < binned.binning_variance <= factor**2 / 4
+        spread = slot.binning_variance + (factor * slot.spacing) ** 2 / 4
+        assert 0 < binned.binning_variance <= spread
+
+
+def test_huge_independent_laws_are_binned_with_the_same_mean():
+    law = IndependentLengths(prompt="uniform:0..3000000", decode="uniform:1..2000000")
+    slot = law.slot_load()
+    assert slot.spacing > 1
+    assert slot.probabilities.size < 1.1 * 2**20
+    assert slot.probabilities @ slot.support == pytest.approx(law.token_load().mean, rel=1e-9)
+    assert slot.binning_variance <= slot.spacing**2 / 2 + 1e-6 * slot.moments.variance
 
 
 def test_million_token_requests_stay_small():

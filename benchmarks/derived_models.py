@@ -1,0 +1,305 @@
+"""How far are derived times from published measurements? Rewrites the tables of the docs.
+
+Run `python -m benchmarks.derived_models`. Rows from aiconfigurator are rewritten only where
+aiconfigurator-core is installed.
+"""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import dataclass
+from pathlib import Path
+
+from afdplan.calibration.catalogue import find_hardware, find_model
+from afdplan.calibration.derived import derived_latency, latency_of
+from afdplan.calibration.derived_feed_forward import expert_layer_time
+from afdplan.calibration.placement import place
+from afdplan.errors import AfdplanError
+from afdplan.lengths.law import IndependentLengths
+from afdplan.theory.recommend import recommend_ratio
+
+DOCUMENT = Path(__file__).parents[1] / "docs" / "derived-models.md"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One derived number beside a published one."""
+
+    group: str
+    what: str
+    published: float
+    derived: float
+    unit: str
+
+    @property
+    def error(self) -> float:
+        return self.derived / self.published - 1
+
+
+# Step-3 report (arXiv:2507.19427), Table 9: microseconds per attention layer with projections,
+# 4 GPUs, 256 requests in all, at 8,192 and 32,768 tokens of context.
+STEP3_TABLE_9 = {
+    ("step-3", "h800-sxm"): (281, 791),
+    ("deepseek-v3", "h800-sxm"): (372, 1125),
+    ("qwen3-235b-a22b", "h800-sxm"): (382, 1391),
+    ("step-3", "h20"): (438, 1452),
+    ("deepseek-v3", "h20"): (1252, 4817),
+    ("qwen3-235b-a22b", "h20"): (812, 3042),
+    ("step-3", "a800-80g"): (531, 1484),
+    ("qwen3-235b-a22b", "a800-80g"): (791, 3010),
+}
+REQUESTS_PER_GPU = 64
+
+# FastAFD blog (Hao AI Lab, 2026-07), Figs. 2-6 and 12: Qwen3-235B-A22B-FP8 on GB200 NVL72.
+FASTAFD_MOE_US = {2: 202, 4: 120, 8: 72, 16: 50, 32: 41, 64: 38, 128: 38}
+FASTAFD_MFU = {8: 0.016, 128: 0.25, 1024: 0.68, 4096: 0.83}
+FASTAFD_DISPATCH_US = {2: 18.6, 4: 20.4, 8: 21.7, 16: 23.1, 32: 23.7, 64: 25.1}
+FASTAFD_COMBINE_US = {2: 18.0, 4: 21.6, 8: 24.1, 16: 25.5, 32: 26.9, 64: 27.9}
+FASTAFD_STEP_MS = {3: 32.826, 7: 33.4, 11: 38.0, 15: 44.66, 17: 48.7}
+
+
+def attention_slopes() -> list[Row]:
+    """Growth of a layer's time from 8K to 32K of context."""
+    rows = []
+    for (model, device), (short, long) in STEP3_TABLE_9.items():
+        kind = _attention(model, device)
+        grown = REQUESTS_PER_GPU * (32_768 - 8_192)
+        rows.append(
+            Row("slope", f"{model}, {device}", long - short, kind.curve.slope * grown * 1e6, "us")
+        )
+    return rows
+
+
+def attention_layers() -> list[Row]:
+    """Time of a whole attention layer."""
+    rows = []
+    for (model, device), times in STEP3_TABLE_9.items():
+        kind = _attention(model, device)
+        for context, published in zip((8_192, 32_768), times, strict=True):
+            derived = kind.time(REQUESTS_PER_GPU * context, REQUESTS_PER_GPU) * 1e6
+            what = f"{model}, {device}, {context // 1024}K"
+            rows.append(Row("layer", what, published, derived, "us"))
+    return rows
+
+
+def _attention(model: str, device: str):
+    latency = derived_latency(
+        model, device, precision="bf16", ffn_devices=64, batch_size=REQUESTS_PER_GPU
+    )
+    return latency.attention[0]
+
+
+def experts() -> list[Row]:
+    """Expert layers of FastAFD; "1024 tokens per GPU" is read as rows, see the document."""
+    model, device = find_model("qwen3-235b-a22b-fp8"), find_hardware("gb200")
+    rows = []
+    for devices, published in FASTAFD_MOE_US.items():
+        placement = place(model, device, ffn_devices=devices)
+        derived = float(expert_layer_time(placement, 128.0 * devices)) * 1e6
+        rows.append(Row("experts", f"MoE GEMM, EP{devices}, 1024 rows", published, derived, "us"))
+    placement = place(model, device, ffn_devices=8)
+    for tokens, published in FASTAFD_MFU.items():
+        count = 16.0 * tokens  # 16 experts per device; k = devices, so rows equal tokens
+        seconds = float(expert_layer_time(placement, count))
+        operations = 2 * count * model.expert_parameters
+        derived = operations / seconds / device.matrix_rate("fp8")
+        rows.append(
+            Row(
+                "experts",
+                f"share of fp8 peak, EP8, {tokens} rows per expert",
+                published,
+                derived,
+                "",
+            )
+        )
+    return rows
+
+
+def transfers() -> list[Row]:
+    """DeepEP on NVLink, and the tensors of StepMesh on 400 Gb/s RoCE."""
+    rows = []
+    for name, table in (("dispatch", FASTAFD_DISPATCH_US), ("combine", FASTAFD_COMBINE_US)):
+        for devices, published in table.items():
+            latency = derived_latency("qwen3-235b-a22b-fp8", "gb200", ffn_devices=devices)
+            way = latency.send if name == "dispatch" else latency.receive
+            derived = way.time(128, 128.0 * devices) * 1e6
+            what = f"DeepEP {name}, EP{devices}, 128 tokens per rank"
+            rows.append(Row("transfers", what, published, derived, "us"))
+    mesh = derived_latency("step-3", "h800-sxm", precision="fp8", ffn_devices=8, link="scale-out")
+    # 896 KiB are 128 hidden states in fp8 per GPU, 1.75 MiB the same in bf16.
+    for what, way, published in (
+        ("StepMesh A to F, 896 KB per GPU", mesh.send, 18),
+        ("StepMesh F to A, 1.75 MB per GPU", mesh.receive, 37),
+    ):
+        rows.append(Row("transfers", what, published, way.time(128, 1024.0) * 1e6, "us"))
+    return rows
+
+
+def deployments() -> list[Row]:
+    """Whole stages of two deployments, exactly as published."""
+    # xDeepServe (arXiv:2508.02520), sections 5 and 7: DeepSeek-R1 INT8 with one draft token,
+    # 288 expert dies serve three domains of 160 attention dies in turn, so one microbatch is of
+    # 160 dies with 48 requests each; 2K + 2K tokens, 3K of context on average.
+    placement = place(
+        find_model("deepseek-r1"),
+        find_hardware("ascend-910c"),
+        precision="int8",
+        ffn_devices=288,
+        speculative_tokens=1,
+        batch_size=48,
+    )
+    latency = latency_of(placement)
+    tokens = 160.0 * 48
+    rows = [
+        Row(
+            "deployments",
+            "xDeepServe attention, 48 requests of 3K",
+            700,
+            latency.attention[0].time(48 * 3072, 48) * 1e6,
+            "us",
+        ),
+        Row(
+            "deployments",
+            "xDeepServe experts, 288 dies",
+            120,
+            float(expert_layer_time(placement, tokens)) * 1e6,
+            "us",
+        ),
+        Row("deployments", "xDeepServe A2E", 172, latency.send.time(48, tokens) * 1e6, "us"),
+        Row("deployments", "xDeepServe E2A", 193, latency.receive.time(48, tokens) * 1e6, "us"),
+    ]
+    return rows + fastafd_sweep()
+
+
+def fastafd_sweep() -> list[Row]:
+    """Step times of FastAFD's ratio sweep: constant context of 8K, 48 requests per microbatch.
+
+    An attention worker is one GPU, the FFN worker a tray of four.
+    """
+    latency = derived_latency("qwen3-235b-a22b-fp8", "gb200", ffn_devices=4, batch_size=48)
+    law = IndependentLengths(prompt="fixed:8192", decode="fixed:1")
+    curve = recommend_ratio(law, latency, batch_size=48, max_attention_workers=68).curve
+    steps = {point.attention_workers: point.step_time for point in curve}
+    return [
+        Row("deployments", f"FastAFD step at {a}:1, 8K", published, steps[4 * a] * 1e3, "ms")
+        for a, published in FASTAFD_STEP_MS.items()
+    ]
+
+
+def operator_tables() -> list[Row]:
+    """Derived against the tables of aiconfigurator; raises where it is not installed."""
+    from afdplan.calibration.measured_tables import measured_latency
+
+    cases = [
+        ("qwen3-235b-a22b", "h100-sxm", "vllm", 8, "bf16"),
+        ("qwen3-235b-a22b", "h200", "vllm", 8, "bf16"),
+        ("qwen3-235b-a22b", "h200", "sglang", 8, "bf16"),
+        ("qwen3-235b-a22b", "b200", "vllm", 8, "bf16"),
+        ("qwen3-235b-a22b", "gb200", "vllm", 4, "bf16"),
+        ("qwen3-30b-a3b", "h200", "vllm", 1, "bf16"),
+        ("minimax-m2", "h200", "vllm", 4, "fp8"),
+        ("mixtral-8x22b", "h100-sxm", "vllm", 4, "bf16"),
+        ("mixtral-8x22b", "h200", "vllm", 4, "bf16"),
+        ("deepseek-v3", "h200", "vllm", 8, "fp8"),
+        ("deepseek-v3", "b200", "vllm", 8, "fp8"),
+    ]
+    rows = []
+    for model, device, backend, devices, precision in cases:
+        options = {"precision": precision, "ffn_devices": devices}
+        try:
+            measured = measured_latency(model, device, backend, **options).latency
+        except AfdplanError as error:
+            print(f"left out: {model}, {device}, {backend}: {error}")
+            continue
+        derived = derived_latency(model, device, **options)
+        label = f"{model}, {device}, {backend}"
+        rows.append(
+            Row(
+                "table slope",
+                label,
+                measured.attention[0].curve.slope * 1e9,
+                derived.attention[0].curve.slope * 1e9,
+                "ns/token",
+            )
+        )
+        rows += [
+            Row(
+                "table experts",
+                f"{label}, EP{devices}, {tokens} tokens",
+                measured.ffn(tokens) * 1e6,
+                # Shared experts and dense layers are not in the table: compare routed layers.
+                _routed(model, device, tokens, options),
+                "us",
+            )
+            for tokens in (16, 128, 1024)
+        ]
+    return rows
+
+
+def _routed(model: str, device: str, tokens: int, options: dict) -> float:
+    from dataclasses import replace
+
+    placement = place(find_model(model), find_hardware(device), **options)
+    routed = replace(placement.architecture, shared_size=0)
+    return float(expert_layer_time(replace(placement, architecture=routed), float(tokens))) * 1e6
+
+
+def _short(value: float) -> str:
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def table(rows: list[Row]) -> str:
+    """Markdown of one group of rows, its median error below."""
+    lines = ["| what | published | derived | error |", "|---|---:|---:|---:|"]
+    for row in rows:
+        unit = f" {row.unit}" if row.unit else ""
+        lines.append(
+            f"| {row.what} | {_short(row.published)}{unit} | {_short(row.derived)}{unit} "
+            f"| {row.error:+.0%} |".replace("%", " %")
+        )
+    middle = statistics.median(abs(row.error) for row in rows)
+    worst = max(rows, key=lambda row: abs(row.error))
+    lines.append("")
+    lines.append(
+        f"Median absolute error {middle:.0%}; largest {worst.error:+.0%} ({worst.what}).".replace(
+            "%", " %"
+        )
+    )
+    return "\n".join(lines)
+
+
+SECTIONS = {
+    "attention-slopes": attention_slopes,
+    "attention-layers": attention_layers,
+    "experts": experts,
+    "transfers": transfers,
+    "deployments": deployments,
+}
+
+
+def replace_section(text: str, name: str, body: str) -> str:
+    """Return `text` with what stands between the markers of `name` replaced."""
+    begin, end = f"<!-- begin {name} -->", f"<!-- end {name} -->"
+    head, rest = text.split(begin)
+    return f"{head}{begin}\n{body}\n{end}{rest.split(end)[1]}"
+
+
+def main() -> None:
+    text = DOCUMENT.read_text(encoding="utf-8")
+    for name, rows in SECTIONS.items():
+        text = replace_section(text, name, table(rows()))
+    try:
+        rows = operator_tables()
+    except AfdplanError as error:
+        print(error)
+        rows = []
+    if rows:
+        slopes = [row for row in rows if row.group == "table slope"]
+        loads = [row for row in rows if row.group == "table experts"]
+        text = replace_section(text, "operator-tables", table(slopes) + "\n\n" + table(loads))
+    DOCUMENT.write_text(text, encoding="utf-8")
+    print(f"written: {DOCUMENT}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,392 @@
+"""How long do attention, FFN and transfer take here?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from afdplan.cli.options import json_option
+from afdplan.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from afdplan.model.latency import LatencyModel
+    from afdplan.model.measurement import Measurements
+    from afdplan.model.sweep import RatioSweep
+
+__all__ = ["command"]
+
+EXAMPLES = """\b
+Examples:
+  afdplan calibrate stages.csv --layers 61 -o model.toml --plot residuals.png
+  afdplan calibrate stages.csv --form ffn=roofline --window ffn=64..4096
+  afdplan calibrate sweep.csv --sweep --batch-size 48 --layers 94 --context 8192 -o model.toml
+  afdplan calibrate steps.jsonl --attention-workers 28 --ffn-workers 4 --layers 94 -o model.toml
+  afdplan calibrate attention.json.gz --role attention --load 393216 --to-table stages.csv
+  afdplan calibrate metrics.prom --to-trace lengths.csv
+"""
+_FORMS = ("auto", "linear", "per-request", "roofline", "table")
+
+
+@click.command("calibrate", epilog=EXAMPLES)
+@click.argument("data", nargs=-1, required=True, metavar="DATA...")
+@click.option("-o", "--output", metavar="FILE", help="Write the latency model (TOML, or .json).")
+@click.option("--name", help="Name of the model; by default that of the first file.")
+@click.option("--format", "format_name", metavar="NAME", help="Force a format of DATA.")
+@click.option("--time-unit", metavar="UNIT", help="Of a table's times: s, ms, us, ns, abstract.")
+@click.option(
+    "--form", "forms", multiple=True, metavar="[STAGE=]FORM", help=f"{', '.join(_FORMS)}."
+)
+@click.option(
+    "--window", "windows", multiple=True, metavar="[STAGE=]LOW..HIGH", help="Loads to fit [tokens]."
+)
+@click.option("--layers", type=int, default=1, show_default=True, help="Layers per step.")
+@click.option("--step-overhead", type=float, default=0.0, help="Time per step outside the layers.")
+@click.option("--tokens-per-step", type=float, default=1.0, help="Above 1 with MTP.")
+@click.option(
+    "--transfer-load",
+    type=click.Choice(["worker", "aggregate"]),
+    default="worker",
+    show_default=True,
+    help="Whose tokens the loads of transfers count: one attention worker's or all of a bundle.",
+)
+@click.option("--prior", metavar="NAME|FILE", help="Model that lends what was not measured.")
+@click.option("--sweep", is_flag=True, help="DATA are step times or throughputs over ratios.")
+@click.option("--batch-size", type=float, metavar="B", help="Sweep: per worker and microbatch.")
+@click.option("--microbatches", type=int, help="In flight; by default 2, in a profiler trace 1.")
+@click.option(
+    "--context", type=float, metavar="N", help="Sweep, step logs: mean KV tokens per request."
+)
+@click.option(
+    "--attention-workers", type=float, multiple=True, metavar="A", help="Step logs: one per file."
+)
+@click.option(
+    "--ffn-workers", type=float, multiple=True, metavar="F", help="F; step logs: one per file."
+)
+@click.option(
+    "--maximum", type=click.Choice(["hard", "soft"]), default="hard", help="How limits meet."
+)
+@click.option("--noise", type=float, default=0.01, help="Sweep: relative error of a step time.")
+@click.option(
+    "--transfer-time", type=float, help="Sweep: there and back, per layer [s]; fitted by default."
+)
+@click.option(
+    "--role", type=click.Choice(["attention", "ffn"]), help="Profiler trace: whose it is."
+)
+@click.option("--load", type=float, help="Profiler trace, StepMesh: load of a microbatch [tokens].")
+@click.option("--requests", type=float, help="Profiler trace: requests of a microbatch.")
+@click.option("--peers", type=int, default=1, help="Profiler trace: transfers per microbatch.")
+@click.option("--plot", metavar="FILE", help="Draw fit and residuals to a .png or .svg file.")
+@click.option("--to-table", metavar="FILE", help="Write what was read as a table, fit nothing.")
+@click.option(
+    "--to-trace", metavar="FILE", help="Write a Prometheus snapshot's lengths as a trace."
+)
+@json_option
+def command(data: tuple[str, ...], **options: Any) -> None:
+    """Fit a latency model to measurements, serving logs or a sweep over ratios.
+
+    DATA is a table with columns stage, load, latency and maybe requests (CSV, JSON lines,
+    Parquet), a log of FastAFD, SGLang or StepMesh, a torch profiler trace of the vLLM AFD plugin,
+    or with --sweep a table of ratios with step times or throughputs.
+    """
+    from afdplan.model.checks import check_count, check_number
+
+    check_count("layers", options["layers"], 1, 10_000)
+    if options["microbatches"] is not None:
+        check_count("microbatches", options["microbatches"], 1, 8)
+    check_count("peers", options["peers"])
+    for name in ("batch_size", "context", "load", "requests", "noise"):
+        if options[name] is not None:
+            check_number(name, options[name], strict=True)
+    for name in ("step_overhead", "transfer_time"):
+        if options[name] is not None:
+            check_number(name, options[name])
+    if options["plot"]:
+        from afdplan.plotting.picture import check_picture_name
+
+        check_picture_name(options["plot"])
+    if options["to_trace"]:
+        _write_trace(data, options["to_trace"])
+        return
+    prior = None
+    if options["prior"]:
+        from afdplan.files.latency_file import load_latency
+
+        prior = load_latency(options["prior"])
+    points = None
+    if options["sweep"]:
+        points = _read_sweep(data, options)
+    else:
+        parts = _read_parts(data, options)
+        if options["to_table"]:
+            _write_table(parts, options["to_table"])
+            return
+        if all(s.stage == "step" for part in parts for s in part.stages):
+            points = _step_points(parts, options)
+    name = options["name"] or Path(data[0]).name.split(".")[0]
+    from rich.console import Console
+
+    with Console(stderr=True).status("fitting"):
+        result = (
+            _fit_stages(parts, name, prior, options)
+            if points is None
+            else _fit_points(points, name, prior, options)
+        )
+    _deliver(result, data, options)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Result:
+    """A calibrated model, and how to tell and draw it."""
+
+    model: LatencyModel
+    warnings: list[str]
+    answer: dict[str, Any]
+    text: Any
+    figure: Any
+
+
+def _read_parts(data: Sequence[str], options: dict[str, Any]) -> list[Measurements]:
+    from rich.console import Console
+
+    from afdplan.files.measurement_file import read_measurements
+
+    parts = []
+    console = Console(stderr=True)
+    for path in data:
+        with console.status(f"reading {Path(path).name}"):
+            parts.append(
+                read_measurements(
+                    path,
+                    format_name=options["format_name"],
+                    time_unit=options["time_unit"],
+                    role=options["role"],
+                    load=options["load"],
+                    requests=options["requests"],
+                    microbatches=options["microbatches"],
+                    peers=options["peers"],
+                )
+            )
+    return parts
+
+
+def _read_sweep(data: Sequence[str], options: dict[str, Any]) -> RatioSweep:
+    from afdplan.calibration.gather import join_sweeps
+    from afdplan.files.latency_table import read_ratio_sweep
+
+    workers = options["ffn_workers"]
+    return join_sweeps(
+        [
+            read_ratio_sweep(
+                path,
+                time_unit=options["time_unit"],
+                ffn_workers=workers[0] if workers else 1.0,
+                batch_size=options["batch_size"],
+                microbatches=options["microbatches"] or 2,
+                context=options["context"],
+                tokens_per_step=options["tokens_per_step"],
+            )
+            for path in data
+        ]
+    )
+
+
+def _step_points(parts: list[Measurements], options: dict[str, Any]) -> RatioSweep:
+    """Return the step times of logs as points of a sweep; each log needs its A and F."""
+    from afdplan.calibration.gather import join_sweeps, step_sweep
+
+    attention, ffn = options["attention_workers"], options["ffn_workers"] or (1.0,)
+    if len(attention) != len(parts) or len(ffn) not in (1, len(parts)):
+        raise click.UsageError(
+            "a log of whole steps does not say its bundle: give --attention-workers (and "
+            f"--ffn-workers) once per file, {len(parts)} times"
+        )
+    if len(ffn) == 1:
+        ffn = ffn * len(parts)
+    return join_sweeps(
+        [
+            step_sweep(
+                part,
+                attention_workers=a,
+                ffn_workers=f,
+                microbatches=options["microbatches"] or 2,
+                context=options["context"],
+            )
+            for part, a, f in zip(parts, attention, ffn, strict=True)
+        ]
+    )
+
+
+def _fit_points(
+    points: RatioSweep, name: str, prior: LatencyModel | None, options: dict[str, Any]
+) -> _Result:
+    from afdplan.calibration.sweep import fit_sweep
+    from afdplan.calibration.sweep_model import sweep_latency_model
+    from afdplan.report.calibrate import render_sweep, sweep_answer
+
+    fit = fit_sweep(
+        points,
+        layers=options["layers"],
+        step_overhead=options["step_overhead"],
+        maximum=options["maximum"],
+        transfer_time=options["transfer_time"],
+        noise=options["noise"],
+        prior=prior,
+    )
+    model = sweep_latency_model(fit, name=name, tokens_per_step=options["tokens_per_step"])
+    warnings = list(fit.warnings)
+
+    def figure() -> Any:
+        from afdplan.plotting.calibrate import draw_sweep_fit
+
+        return draw_sweep_fit(fit)
+
+    return _Result(
+        model=model,
+        warnings=warnings,
+        answer=sweep_answer(fit, model),
+        text=render_sweep(fit, model, warnings, points.notes),
+        figure=figure,
+    )
+
+
+def _fit_stages(
+    parts: list[Measurements], name: str, prior: LatencyModel | None, options: dict[str, Any]
+) -> _Result:
+    from afdplan.calibration.assemble import assemble
+    from afdplan.calibration.gather import gather, suspect_units
+    from afdplan.calibration.stage import fit_stage
+    from afdplan.report.calibrate import fit_answer, fit_warnings, render_fits
+
+    together = gather(parts)
+    stages = [samples for samples in together.stages if samples.stage != "step"]
+    forms = _by_stage("form", options["forms"], [s.stage for s in stages])
+    windows = _by_stage("window", options["windows"], [s.stage for s in stages])
+    for form in forms.values():
+        if form not in _FORMS:
+            raise click.UsageError(f"--form must be one of {', '.join(_FORMS)}, got {form!r}")
+    fits = [
+        fit_stage(
+            samples,
+            form=forms.get(samples.stage, "auto"),  # type: ignore[arg-type]  # checked above
+            window=_window(windows[samples.stage]) if samples.stage in windows else None,
+        )
+        for samples in stages
+    ]
+    model = assemble(
+        fits,
+        name=name,
+        time_unit=together.time_unit,
+        source=together.source,
+        layers=options["layers"],
+        transfer_load=options["transfer_load"],
+        step_overhead=options["step_overhead"],
+        tokens_per_step=options["tokens_per_step"],
+        prior=prior,
+    )
+    warnings = suspect_units(together, options["layers"]) + fit_warnings(fits)
+    notes = list(together.notes)
+    if len(stages) < len(together.stages):
+        notes.append("Whole steps among the stages are not used.")
+
+    def figure() -> Any:
+        from afdplan.plotting.calibrate import draw_stage_fits
+
+        return draw_stage_fits(fits, model.time_unit)
+
+    return _Result(
+        model=model,
+        warnings=warnings,
+        answer=fit_answer(fits, model),
+        text=render_fits(fits, model, warnings, notes),
+        figure=figure,
+    )
+
+
+def _by_stage(option: str, given: Sequence[str], stages: Sequence[str]) -> dict[str, str]:
+    """Return the value of each stage from ``VALUE`` (all stages) and ``STAGE=VALUE``."""
+    chosen: dict[str, str] = {}
+    for text in sorted(given, key=lambda text: "=" in text):
+        stage, equals, value = text.partition("=")
+        if not equals:
+            chosen.update(dict.fromkeys(stages, stage))
+        elif stage in stages:
+            chosen[stage] = value
+        else:
+            raise click.UsageError(
+                f"--{option} {text}: the data hold {', '.join(stages)}, not {stage}"
+            )
+    return chosen
+
+
+def _window(text: str) -> tuple[float, float]:
+    low, dots, high = text.partition("..")
+    try:
+        bounds = float(low), float(high)
+    except ValueError:
+        bounds = (1.0, 0.0)
+    if not dots or not 0 <= bounds[0] <= bounds[1]:
+        raise click.UsageError(f"--window must be LOW..HIGH with 0 <= LOW <= HIGH, got {text!r}")
+    return bounds
+
+
+def _write_table(parts: list[Measurements], path: str) -> None:
+    from afdplan.calibration.gather import gather
+    from afdplan.files.latency_table import write_latency_table
+
+    together = gather(parts)
+    write_latency_table(together, path)
+    for samples in together.stages:
+        click.echo(f"{samples.stage}: {samples.count} times", err=True)
+    for note in together.notes:
+        click.echo(f"note: {note}", err=True)
+
+
+def _write_trace(data: Sequence[str], path: str) -> None:
+    from afdplan.files.atomic import write_atomic
+    from afdplan.files.logs_prometheus import read_prometheus_lengths
+
+    if len(data) > 1:
+        raise click.UsageError("--to-trace takes one Prometheus snapshot")
+    trace = read_prometheus_lengths(data[0])
+    rows = [f"{p},{d}" for p, d in zip(trace.prompt_tokens, trace.decode_tokens, strict=True)]
+    write_atomic(path, ("\n".join(["prompt_tokens,decode_tokens", *rows]) + "\n").encode())
+    for note in trace.notes:
+        click.echo(f"note: {note}", err=True)
+
+
+def _deliver(result: _Result, data: Sequence[str], options: dict[str, Any]) -> None:
+    """Write and print what was asked for; files first, so that a failure prints no success."""
+    from afdplan.files.latency_file import save_latency
+
+    if options["output"]:
+        if Path(options["output"]).suffix.lower() not in (".toml", ".json", ""):
+            raise InvalidInputError(
+                f"a latency model must end in .toml or .json, got {options['output']!r}"
+            )
+        save_latency(result.model, options["output"])
+    if options["plot"]:
+        from afdplan.files.atomic import write_atomic
+        from afdplan.plotting.picture import check_picture_name, picture_bytes
+
+        kind = check_picture_name(options["plot"])
+        write_atomic(options["plot"], picture_bytes(result.figure(), kind))
+    if options["as_json"]:
+        from afdplan.report.document import document, to_json
+
+        inputs = {"data": list(data), **{k: v for k, v in options.items() if k != "as_json"}}
+        unit = result.model.time_unit
+        click.echo(
+            to_json(
+                document(
+                    time_unit=unit, inputs=inputs, warnings=result.warnings, answer=result.answer
+                )
+            )
+        )
+        return
+    from rich.console import Console
+
+    Console(highlight=False).print(result.text)

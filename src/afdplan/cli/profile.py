@@ -1,0 +1,178 @@
+"""How long do attention, experts and copies take on the device at hand?"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from afdplan.calibration.profile import ProfilePlan, ProfileResult
+
+__all__ = ["command"]
+
+
+def _counts(
+    ctx: click.Context, param: click.Parameter, value: str | None
+) -> tuple[int, ...] | None:
+    """Return a list of counts like `1,4,16` as a tuple."""
+    if value is None:
+        return None
+    try:
+        return tuple(int(part) for part in value.split(","))
+    except ValueError:
+        raise click.BadParameter(
+            f"must be counts with commas between them, like 1,4,16, got {value!r}", ctx, param
+        ) from None
+
+
+@click.command()
+@click.option(
+    "--model",
+    "model",
+    help="Shipped name, Hugging Face id or config.json; a small one of our own unless given.",
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="CSV table for `afdplan calibrate`; its environment is written beside it.",
+)
+@click.option(
+    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True
+)
+@click.option(
+    "--dtype",
+    type=click.Choice(["float32", "bfloat16", "float16"]),
+    default=None,
+    help="Of weights and cache; float32 on a CPU, bfloat16 on CUDA unless given.",
+)
+@click.option("--requests", callback=_counts, help="Requests per microbatch.")
+@click.option("--contexts", callback=_counts, help="KV tokens per request.")
+@click.option("--tokens", callback=_counts, help="Tokens of one FFN worker.")
+@click.option(
+    "--ffn-devices",
+    type=int,
+    default=1,
+    show_default=True,
+    help="Devices of the FFN worker; this one holds its share of the experts.",
+)
+@click.option(
+    "--routing",
+    type=click.Choice(["balanced", "skewed"]),
+    default="balanced",
+    show_default=True,
+    help="Which FFN times go into the table.",
+)
+@click.option("--repeats", type=int, default=9, show_default=True)
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--threads", type=int, default=0, help="CPU threads; half of the cores unless given.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def command(
+    model: str | None,
+    output: Path | None,
+    device: str,
+    dtype: str | None,
+    requests: tuple[int, ...] | None,
+    contexts: tuple[int, ...] | None,
+    tokens: tuple[int, ...] | None,
+    ffn_devices: int,
+    routing: str,
+    repeats: int,
+    seed: int,
+    threads: int,
+    as_json: bool,
+) -> None:
+    """Measure one layer of a model on this machine, for `afdplan calibrate`.
+
+    Needs torch: pip install 'afdplan[profile]'.
+    """
+    from afdplan.calibration.catalogue import find_model
+    from afdplan.calibration.profile import ProfilePlan, load_torch, profile, small_model
+    from afdplan.files.profile_table import environment_path, write_profile
+    from afdplan.report.document import document, to_json
+
+    load_torch()
+    architecture = small_model() if model is None else find_model(model)
+    loads = {"requests": requests, "contexts": contexts, "tokens": tokens}
+    given: dict[str, Any] = {name: value for name, value in loads.items() if value is not None}
+    plan = ProfilePlan(
+        device=device,
+        dtype=dtype or "",
+        ffn_devices=ffn_devices,
+        routing="skewed" if routing == "skewed" else "balanced",
+        repeats=repeats,
+        seed=seed,
+        threads=threads,
+        **given,
+    )
+    result = _with_progress(profile, architecture, plan)
+    if output is not None:
+        beside = [dataclasses.asdict(point) for point in result.other_routing]
+        write_profile(output, result.table, {**result.environment, "other_routing": beside})
+    if as_json:
+        inputs = {"model": architecture.name, **dataclasses.asdict(plan)}
+        answer = {
+            "measurements": [dataclasses.asdict(point) for point in result.table],
+            "other_routing": [dataclasses.asdict(point) for point in result.other_routing],
+            "environment": result.environment,
+            "output": None if output is None else str(output),
+        }
+        click.echo(
+            to_json(
+                document(
+                    time_unit="s", inputs=inputs, warnings=list(result.warnings), answer=answer
+                )
+            )
+        )
+        return
+    _print(result)
+    if output is not None:
+        click.echo(f"written: {output} and {environment_path(output)}")
+        click.echo(f"next:    afdplan calibrate {output} -o model.toml")
+
+
+def _with_progress(run: Any, architecture: Any, plan: ProfilePlan) -> ProfileResult:
+    """Run with a progress bar on standard error."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("measuring", total=None)
+
+        def show(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+
+        result: ProfileResult = run(architecture, plan, show)
+    return result
+
+
+def _print(result: ProfileResult) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    facts = result.environment
+    table = Table(
+        title=f"{facts['model']} on {facts['device_name']} ({facts['device']}, {facts['dtype']})",
+        title_justify="left",
+        box=SIMPLE_HEAD,
+    )
+    table.add_column("stage")
+    for column in ("load (tokens)", "requests", "median (us)", "spread (us)"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for point in (*result.table, *result.other_routing):
+        stage = f"{point.stage} {point.routing}".strip()
+        table.add_row(
+            stage,
+            f"{point.load:,}",
+            str(point.requests),
+            f"{point.latency * 1e6:,.1f}",
+            f"{point.spread * 1e6:,.1f}",
+        )
+    console = Console()
+    console.print(table)
+    for line in result.warnings:
+        console.print(f"warning: {line}", style="yellow")

@@ -1,0 +1,118 @@
+"""Which kind of measurements does a file hold, and what do they say?"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from afdplan.errors import LatencyModelError
+from afdplan.files.latency_table import read_latency_table
+from afdplan.files.log_source import log_head
+from afdplan.files.logs_fastafd import FASTAFD_SCHEMA, read_fastafd_steps
+from afdplan.files.logs_sglang import read_sglang_log, read_sglang_step_times
+from afdplan.files.logs_stepmesh import read_stepmesh_traces
+from afdplan.files.logs_torch_trace import TraceRole, read_torch_trace
+from afdplan.model.measurement import Measurements
+
+__all__ = ["MEASUREMENT_FORMATS", "read_measurements", "recognise_measurements"]
+
+MEASUREMENT_FORMATS = {
+    "table": "columns stage, load, latency and maybe requests (CSV, JSON lines, Parquet)",
+    "fastafd": "FastAFD decode-step metrics",
+    "stepmesh": "StepMesh records of eight timestamps",
+    "sglang-log": "SGLang decode log lines",
+    "sglang-steps": "SGLang step_time_dict",
+    "torch-trace": "torch profiler Chrome trace of one rank",
+    "prometheus": "vLLM Prometheus snapshot (lengths only)",
+}
+_EIGHT_NUMBERS = re.compile(rb"^\s*\[\s*(\d+\s*,\s*){7}\d+\s*\]")
+
+
+def recognise_measurements(path: str | Path) -> str:
+    """Return the name of the format that a file's content shows, one of `MEASUREMENT_FORMATS`.
+
+    Parameters
+    ----------
+    path
+        The file, maybe gzip.
+
+    Raises
+    ------
+    LatencyModelError
+        If it cannot be read.
+    """
+    head = log_head(Path(path))
+    first = head.lstrip(b"\xef\xbb\xbf \t\r\n")[:1]
+    if FASTAFD_SCHEMA.encode() in head:
+        return "fastafd"
+    if b"Decode batch" in head:
+        return "sglang-log"
+    if re.search(rb"^(# (HELP|TYPE) )?vllm[:_]", head, re.MULTILINE):
+        return "prometheus"
+    if _EIGHT_NUMBERS.match(head) or (first == b"{" and b'"timestamps' in head):
+        return "stepmesh"
+    chrome = b'"traceEvents"' in head or b'"deviceProperties"' in head or b'"schemaVersion"' in head
+    if (first == b"{" and chrome) or (first == b"[" and b'"ph"' in head):
+        return "torch-trace"
+    if b'"step_time_dict"' in head or re.match(rb'\{\s*"\d+"\s*:\s*\[', head.lstrip()):
+        return "sglang-steps"
+    return "table"
+
+
+def read_measurements(
+    path: str | Path,
+    *,
+    format_name: str | None = None,
+    time_unit: str | None = None,
+    role: TraceRole | None = None,
+    load: float | None = None,
+    requests: float | None = None,
+    microbatches: int | None = None,
+    peers: int = 1,
+) -> Measurements:
+    """Return the stage times of a file of any known format but Prometheus.
+
+    Parameters
+    ----------
+    path
+        The file.
+    format_name
+        One of `MEASUREMENT_FORMATS`; None recognises it by content.
+    time_unit
+        For tables, see `read_latency_table`.
+    role, load, requests, microbatches, peers
+        For profiler traces, see `read_torch_trace`; `load` also serves StepMesh records.
+
+    Raises
+    ------
+    LatencyModelError
+        If the file breaks its format or an option that it needs is missing.
+    """
+    name = format_name or recognise_measurements(path)
+    if name == "prometheus":
+        raise LatencyModelError(
+            f"{path} is a Prometheus snapshot: it holds lengths of requests, no stage times; "
+            "write them as a trace with --to-trace"
+        )
+    readers: dict[str, Callable[[], Measurements]] = {
+        "table": lambda: read_latency_table(path, time_unit),
+        "fastafd": lambda: read_fastafd_steps(path),
+        "stepmesh": lambda: read_stepmesh_traces(path, load),
+        "sglang-log": lambda: read_sglang_log(path),
+        "sglang-steps": lambda: read_sglang_step_times(path),
+    }
+    if name in readers:
+        return readers[name]()
+    if name != "torch-trace":
+        raise LatencyModelError(
+            f"format must be one of {', '.join(MEASUREMENT_FORMATS)}, got {name!r}"
+        )
+    if role is None or load is None:
+        raise LatencyModelError(
+            f"{path} is a profiler trace, which does not say whose it is nor at which load: give "
+            "--role attention|ffn and --load TOKENS (KV tokens of a microbatch for attention)"
+        )
+    return read_torch_trace(
+        path, role, load=load, requests=requests, microbatches=microbatches, peers=peers
+    )

@@ -1,0 +1,59 @@
+import json
+import subprocess
+import sys
+
+import pytest
+from click.testing import CliRunner
+
+from afdplan.cli.hardware import command as hardware
+from afdplan.cli.models import command as models
+from afdplan.errors import InvalidInputError
+
+
+@pytest.mark.parametrize(("command", "key"), [(models, "models"), (hardware, "hardware")])
+def test_lists_in_json(command, key):
+    result = CliRunner().invoke(command, ["--json"])
+    assert result.exit_code == 0
+    document = json.loads(result.stdout)
+    assert document["schema_version"] == 1
+    assert document["time_unit"] == "s"
+    assert len(document[key]) >= 8
+    assert all(entry["name"] for entry in document[key])
+
+
+@pytest.mark.parametrize("command", [models, hardware])
+def test_lists_for_people_fit_into_80_columns(command, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    result = CliRunner().invoke(command, [])
+    assert result.exit_code == 0
+    assert "…" not in result.stdout
+    assert max(len(line) for line in result.stdout.splitlines()) <= 80
+
+
+def test_one_model_and_one_device():
+    shown = CliRunner().invoke(models, ["deepseek-ai/deepseek-V3.2"]).stdout
+    assert "671.9 B" in shown
+    assert "top 2048" in shown
+    shown = CliRunner().invoke(hardware, ["910c"]).stdout
+    assert "die" in shown
+    assert "assumption" in shown
+
+
+def test_unknown_names_give_the_nearest():
+    result = CliRunner().invoke(models, ["deepseek-v4"])
+    assert isinstance(result.exception, InvalidInputError)
+    assert "nearest" in str(result.exception)
+
+
+def test_profile_without_torch_names_the_mend():
+    script = (
+        "import sys; sys.modules['torch'] = None\n"
+        "from afdplan.cli.profile import command\n"
+        "from afdplan.errors import AfdplanError\n"
+        "try:\n    command([], standalone_mode=False)\n"
+        "except AfdplanError as error:\n    print(error)\n"
+    )
+    out = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    ).stdout
+    assert out == "afdplan profile needs torch: pip install 'afdplan[profile]'\n"

@@ -1,0 +1,52 @@
+import json
+import statistics
+
+import pytest
+
+from benchmarks.derived_models import (
+    DOCUMENT,
+    SECTIONS,
+    STEP3_TABLE_9,
+    attention_layers,
+    attention_slopes,
+    experts,
+    table,
+)
+from tests.shared import shared
+
+
+def median_error(rows):
+    return statistics.median(abs(row.error) for row in rows)
+
+
+def test_attention_slopes_of_step3_table_9_within_30_percent_in_the_median():
+    rows = attention_slopes()
+    assert len(rows) == 8
+    assert median_error(rows) <= 0.10
+    assert max(abs(row.error) for row in rows) <= 0.30
+
+
+def test_attention_layers_of_step3_table_9():
+    assert median_error(attention_layers()) <= 0.15
+
+
+def test_experts_of_fastafd_figures_2_to_6():
+    assert median_error(experts()) <= 0.30
+
+
+@pytest.mark.parametrize("name", SECTIONS)
+def test_the_document_states_what_the_code_gives(name):
+    text = DOCUMENT.read_text(encoding="utf-8")
+    section = text.split(f"<!-- begin {name} -->")[1].split(f"<!-- end {name} -->")[0]
+    assert section.strip() == table(SECTIONS[name]()).strip()
+
+
+def test_the_published_numbers_are_copied_right():
+    data = json.loads(shared("measurements/published.json").read_text())
+    (entry,) = (e for e in data["experiments"] if e["id"] == "step3-attention-layer")
+    short, long = entry["series"]
+    names = {"step-3": "MFA", "deepseek-v3": "MLA_DSv3", "qwen3-235b-a22b": "GQA_Qwen3"}
+    devices = {"h800-sxm": "H800", "h20": "H20", "a800-80g": "A800"}
+    for (model, device), times in STEP3_TABLE_9.items():
+        name, key = names[model], devices[device]
+        assert times == (short[key][name], long[key][name])

@@ -1,0 +1,239 @@
+import dataclasses
+import itertools
+import math
+
+import numpy as np
+import pytest
+
+from afdplan.calibration.catalogue import find_hardware, find_model
+from afdplan.calibration.derived import derived_latency, derived_memory, derived_model
+from afdplan.calibration.derived_attention import roofline_line, token_time
+from afdplan.calibration.derived_feed_forward import (
+    distinct_experts,
+    expert_layer_time,
+    feed_forward_curve,
+)
+from afdplan.calibration.derived_transfer import copies_per_token
+from afdplan.calibration.efficiency import EFFICIENCY_SOURCES, Efficiencies
+from afdplan.calibration.placement import place
+from afdplan.calibration.precision import Precision
+from afdplan.errors import InvalidInputError, UnsupportedError
+
+PERFECT = Efficiencies(
+    attention_memory=1,
+    attention_matrix=1,
+    weight_memory=1,
+    expert_memory=1,
+    matrix=1,
+    link=1,
+    kernel_latency=0,
+    transfer_latency=0,
+    scheduling_time=0,
+)
+
+
+@pytest.mark.parametrize(("experts", "chosen", "tokens"), [(4, 2, 3), (5, 1, 4), (4, 3, 2)])
+def test_distinct_experts_equals_full_enumeration(experts, chosen, tokens):
+    draws = list(itertools.combinations(range(experts), chosen))
+    mean = np.mean([len(set().union(*t)) for t in itertools.product(draws, repeat=tokens)])
+    assert distinct_experts(experts, chosen, tokens) == pytest.approx(mean, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("experts", "chosen", "groups"), [(6, 2, 3), (8, 3, 4), (8, 2, 2), (6, 6, 3)]
+)
+def test_copies_per_token_equals_full_enumeration(experts, chosen, groups):
+    size = experts // groups
+    visits = [len({e // size for e in c}) for c in itertools.combinations(range(experts), chosen)]
+    assert copies_per_token(experts, chosen, groups) == pytest.approx(np.mean(visits), rel=1e-12)
+
+
+@pytest.mark.parametrize("floor", [1.0, 7.0])
+@pytest.mark.parametrize("slope", [0.001, 0.02, 0.5])
+def test_the_projection_line_is_the_best_for_its_range(floor, slope):
+    x = np.linspace(0, 512, 4001)
+    roofline = np.maximum(floor, slope * x)
+    line = roofline_line(floor, slope, None)
+    worst = np.max(np.abs(line.intercept + line.slope * x - roofline))
+    assert worst == pytest.approx(line.error, rel=1e-2, abs=1e-12)
+    for shift in (-0.01, 0.01):
+        moved = np.max(np.abs(line.intercept + shift + line.slope * x - roofline))
+        assert moved >= worst - 1e-9
+
+
+@pytest.mark.parametrize("batch", [1, 50, 51, 400])
+def test_the_projection_line_is_exact_at_a_given_batch(batch):
+    line = roofline_line(5.0, 0.1, batch)
+    assert line.intercept + line.slope * batch == pytest.approx(max(5.0, 0.1 * batch))
+
+
+def test_attention_by_hand_with_perfect_hardware():
+    # Qwen3-235B on H200, bf16: 2048 bytes per token and layer over 4.8 TB/s.
+    kind = derived_latency(
+        "qwen3-235b-a22b", "h200", efficiencies=PERFECT, ffn_devices=8, batch_size=1
+    ).attention[0]
+    assert kind.curve.slope == pytest.approx(2048 / 4.8e12)
+    assert kind.curve.intercept == pytest.approx(71_303_168 * 2 / 4.8e12)
+    # DeepSeek-V3 on H20: 278,528 operations per token over 148 TFLOPS.
+    kind = derived_latency(
+        "deepseek-v3", "h20", efficiencies=PERFECT, ffn_devices=16, batch_size=1
+    ).attention[0]
+    assert kind.curve.slope == pytest.approx(278_528 / 148e12)
+
+
+def test_query_rows_are_padded_to_the_tile():
+    # 16 query heads share a KV head; a tile has 64 rows: four times the operations, on H20.
+    placement = place(find_model("qwen3-235b-a22b"), find_hardware("h20"), efficiencies=PERFECT)
+    assert token_time(placement) == pytest.approx(4 * 32_768 / 148e12)
+    assert token_time(placement, queries=4) == pytest.approx(4 * 32_768 / 148e12)
+
+
+def test_experts_by_hand_with_perfect_hardware():
+    model, device = find_model("qwen3-235b-a22b-fp8"), find_hardware("h200")
+    placement = place(model, device, ffn_devices=8, efficiencies=PERFECT)
+    one = 3 * 4096 * 1536
+    row = 4096 * (1 + 2) + 1536 * (4 * 2 + 2 * 1)
+    # One token touches 8 of 128 experts, one per device on average.
+    assert expert_layer_time(placement, 1.0) == pytest.approx((one + row) / 4.8e12)
+    many = 65_536.0
+    assert expert_layer_time(placement, many) == pytest.approx(2 * one * many / 1979e12)
+
+
+def test_spreading_experts_over_workers_conserves_work():
+    model, device = find_model("deepseek-v3"), find_hardware("h200")
+    # Two workers of 8 with n tokens each hold what one worker of 16 with 2 n tokens holds.
+    two = place(model, device, ffn_devices=8, ffn_workers=2)
+    one = place(model, device, ffn_devices=16)
+    for tokens in (1.0, 10.0, 1000.0):
+        assert expert_layer_time(two, tokens) == pytest.approx(expert_layer_time(one, 2 * tokens))
+    assert two.memory().ffn_weight_bytes == one.memory().ffn_weight_bytes
+
+
+@pytest.mark.parametrize("model", ["qwen3-30b-a3b", "gpt-oss-120b", "mixtral-8x22b"])
+def test_the_ffn_table_repeats_the_formula_between_its_points(model):
+    placement = place(find_model(model), find_hardware("h100"))
+    loads = np.geomspace(1, 60_000, 2000)
+    table = feed_forward_curve(placement)(loads)
+    assert np.max(np.abs(table / expert_layer_time(placement, loads) - 1)) < 0.03
+
+
+def test_dense_layers_are_averaged_in():
+    model, device = find_model("deepseek-v3"), find_hardware("h200")
+    placement = place(model, device, ffn_devices=8, efficiencies=PERFECT)
+    dense = 3 * 7168 * 18432 / 4.8e12
+    mean = (3 * dense + 58 * expert_layer_time(placement, 64.0)) / 61
+    assert feed_forward_curve(placement)(64.0) == pytest.approx(mean, rel=2e-3)
+
+
+def test_windows_sparse_layers_and_drafts():
+    gpt = derived_latency("gpt-oss-120b", "h200")
+    assert {(kind.layers, kind.context_window) for kind in gpt.attention} == {(18, None), (18, 128)}
+    dense, sparse = derived_latency("deepseek-v3", "h200"), derived_latency("deepseek-v3.2", "h200")
+    assert sparse.attention[0].curve.slope < dense.attention[0].curve.slope / 5
+    saturated = dense.attention[0].curve.slope * 2048
+    assert sparse.attention[0].time_per_request > saturated
+    drafting = derived_latency("deepseek-v3", "h200", speculative_tokens=1, acceptance=0.9)
+    assert drafting.layers == 62
+    assert drafting.tokens_per_step == pytest.approx(1.9)
+    assert drafting.ffn(1000) > dense.ffn(1000)
+    with pytest.raises(UnsupportedError, match="no multi-token prediction"):
+        derived_latency("kimi-k2", "h200", speculative_tokens=1)
+
+
+def test_tensor_parallel_attention():
+    one = derived_latency("qwen3-235b-a22b", "h200", batch_size=64)
+    four = derived_latency("qwen3-235b-a22b", "h200", batch_size=64, attention_devices=4)
+    assert four.attention[0].curve.slope == pytest.approx(one.attention[0].curve.slope / 4)
+    # MLA replicates its latent: bytes stay, only arithmetic is split.
+    latent = derived_latency("deepseek-v3", "h200", attention_devices=8)
+    assert latent.attention[0].curve.slope == pytest.approx(1152 / (4.8e12 * 0.9))
+
+
+def test_different_devices_on_both_sides():
+    mixed = derived_latency("deepseek-v3", "h20", "h200", ffn_devices=8)
+    same = derived_latency("deepseek-v3", "h200", ffn_devices=8)
+    assert mixed.ffn == same.ffn
+    assert mixed.attention != same.attention
+    assert "H20 and H200" in mixed.name
+
+
+def test_scale_out_sends_one_copy_per_node():
+    options = {"ffn_devices": 8, "efficiencies": PERFECT}
+    out = derived_latency("deepseek-v3", "h200", link="scale-out", **options)
+    assert out.send.curve.slope == pytest.approx(7168 / (8 * 50e9))
+    up = derived_latency("deepseek-v3", "h200", link="scale-up", **options)
+    copies = copies_per_token(256, 8, 8)
+    assert up.send.curve.slope == pytest.approx(copies * 7168 / (8 * 450e9))
+    assert up.receive.curve.slope == pytest.approx(2 * up.send.curve.slope)
+
+
+def test_cost_weights():
+    derived = derived_model("deepseek-v3", "h20", "h200", ffn_devices=8, attention_devices=2)
+    assert derived.ffn_weight() == 4.0
+    assert derived.ffn_weight("watts") == pytest.approx(4 * 700 / 400)
+    price = [find_hardware(name).price_per_hour for name in ("h200", "h20")]
+    assert derived.ffn_weight("price") == pytest.approx(4 * price[0] / price[1])
+    assert derived.latency == derived_latency(
+        "deepseek-v3", "h20", "h200", ffn_devices=8, attention_devices=2
+    )
+    with pytest.raises(InvalidInputError, match="cost"):
+        derived.ffn_weight("tears")
+
+
+def test_memory_of_both_sides():
+    memory = derived_memory("deepseek-v3", "h200")
+    # 58 layers x 32 experts x 44 MB, shared and dense ones: of 671 GB, an eighth and a bit.
+    assert memory.ffn_devices == 8
+    assert 671e9 / 8 * 0.97 < memory.ffn_weight_bytes < 671e9 / 8 * 1.05
+    assert memory.cache_bytes_per_token == 61 * 576 * 2
+    assert memory.request_cache_bytes(1000) == 61 * 576 * 2 * 1000
+    gpt = derived_memory("gpt-oss-120b", "h200")
+    assert gpt.request_cache_bytes(10_000) == 18 * 2048 * (10_000 + 128)
+    fp8 = derived_memory("deepseek-v3", "h200", cache_precision="fp8")
+    assert fp8.cache_bytes_per_token == memory.cache_bytes_per_token / 2
+    total = memory.attention_weight_bytes + 8 * memory.ffn_weight_bytes
+    assert total == pytest.approx(671e9, rel=0.06)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"precision": "fp7"}, "precision must be one of"),
+        ({"cache_precision": "fp7"}, "precision cache"),
+        ({"attention_devices": 0}, "attention_devices"),
+        ({"attention_devices": 16}, "attention_devices"),
+        ({"ffn_devices": 0}, "ffn_devices"),
+        ({"ffn_devices": 1}, "too few"),
+        ({"ffn_workers": 0}, "ffn_workers"),
+        ({"link": "carrier"}, "link"),
+        ({"speculative_tokens": -1}, "speculative_tokens"),
+        ({"acceptance": 1.5}, "acceptance"),
+        ({"acceptance": math.nan}, "acceptance"),
+        ({"batch_size": 0}, "batch_size"),
+    ],
+)
+def test_bad_options_are_named(options, message):
+    with pytest.raises(InvalidInputError, match=message):
+        derived_latency("deepseek-v3", "h200", **options)
+
+
+@pytest.mark.parametrize("name", ["attention_memory", "link", "matrix"])
+@pytest.mark.parametrize("value", [0.0, -1.0, 1.01, math.nan])
+def test_efficiencies_are_shares(name, value):
+    with pytest.raises(InvalidInputError, match=name):
+        Efficiencies(**{name: value})
+
+
+def test_every_efficiency_has_a_source_and_every_model_says_what_it_assumed():
+    assert set(EFFICIENCY_SOURCES) == {field.name for field in dataclasses.fields(Efficiencies)}
+    model = derived_latency("deepseek-ai/DeepSeek-V3", "h200")
+    text = " ".join(model.assumptions)
+    for word in ("fp8", "KV cache", "8 devices", "link latencies", "balanced", "dense layers"):
+        assert word in text
+    assert model.source.startswith("derived")
+    explicit = derived_latency(
+        "deepseek-v3", "h200", precision=Precision.named("fp8"), batch_size=8
+    )
+    assert "KV cache" not in " ".join(explicit.assumptions)
+    a100 = derived_latency("qwen3-235b-a22b-fp8", "a100")
+    assert "no fp8 matrix rate" in " ".join(a100.assumptions)

@@ -1,0 +1,118 @@
+"""A sweep gives back planted coefficients, and says what it cannot know."""
+
+import numpy as np
+import pytest
+
+from afdplan.calibration.gather import join_sweeps
+from afdplan.calibration.sweep import fit_sweep
+from afdplan.calibration.sweep_model import sweep_latency_model
+from afdplan.errors import InsufficientDataError, LatencyModelError
+from afdplan.model.latency import LatencyModel
+from afdplan.model.sweep import RatioSweep
+
+LAYERS, BATCH = 60, 64
+
+
+def planted(workers, attention=200e-6, ffn=(3e-7, 40e-6), trip=0.0, m=2, mean_tokens=4096.0):
+    workers = np.asarray(workers, dtype=float)
+    f = ffn[1] + ffn[0] * workers * BATCH
+    a = attention * np.ones_like(workers)
+    step = LAYERS * np.maximum(np.maximum(m * a, m * f), a + f + trip)
+    return RatioSweep(
+        attention_workers=workers,
+        ffn_workers=1,
+        batch_size=BATCH,
+        microbatches=m,
+        mean_tokens=mean_tokens,
+        step_times=step,
+    )
+
+
+def test_planted_coefficients_are_recovered():
+    fit = fit_sweep(planted([2, 4, 6, 10, 14, 18]), layers=LAYERS)
+    assert fit.attention_time.low <= 200e-6 <= fit.attention_time.high
+    assert fit.ffn_slope.low <= 3e-7 <= fit.ffn_slope.high
+    assert fit.ffn_slope.value == pytest.approx(3e-7, rel=0.05)
+    assert all(fit.identified[name] for name in ("attention", "ffn_time", "ffn_slope"))
+    assert not fit.warnings
+
+
+def test_a_planted_trip_is_found():
+    fit = fit_sweep(planted([2, 4, 6, 7, 8, 9, 10, 12, 16], trip=60e-6), layers=LAYERS, noise=0.002)
+    assert fit.transfer_time == pytest.approx(60e-6, rel=0.2)
+
+
+def test_an_ffn_never_exposed_is_only_bounded():
+    fit = fit_sweep(planted([1, 2, 3, 4]), layers=LAYERS)
+    assert fit.identified["attention"]
+    assert not fit.identified["ffn_time"]
+    assert any("FFN is never the limit" in warning for warning in fit.warnings)
+    truth = 40e-6 + 3e-7 * 4 * BATCH
+    assert truth <= fit.ffn_time.high <= 1.05 * 200e-6
+    model = sweep_latency_model(fit, name="bounded")
+    assert model.ffn(4.0 * BATCH) >= truth
+    assert any("largest that the sweep allows" in said for said in model.assumptions)
+    assert not any(name.startswith("ffn") for name in model.uncertainty.coefficients)
+
+
+def test_attention_never_exposed_is_only_bounded():
+    fit = fit_sweep(planted([14, 18, 22], attention=50e-6), layers=LAYERS)
+    assert not fit.identified["attention"]
+    assert any("attention is never the limit" in warning for warning in fit.warnings)
+    assert fit.attention_time.high >= 50e-6
+
+
+def test_a_prior_fills_what_the_sweep_cannot_see():
+    prior = LatencyModel.linear(
+        attention=(200e-6 / (BATCH * 4096), 0.0), ffn=(3e-7, 40e-6), layers=LAYERS, time_unit="s"
+    )
+    blind = fit_sweep(planted([1, 2, 3]), layers=LAYERS)
+    told = fit_sweep(planted([1, 2, 3]), layers=LAYERS, prior=prior)
+    assert told.ffn_slope.value == pytest.approx(3e-7, rel=0.35)
+    assert told.ffn_slope.high - told.ffn_slope.low < blind.ffn_slope.high - blind.ffn_slope.low
+
+
+def test_contexts_tell_the_slope_of_attention():
+    def at(context):
+        return planted([1, 2], attention=50e-6 + 1e-9 * BATCH * context, mean_tokens=context)
+
+    both = join_sweeps([at(1000.0), at(4000.0), at(8000.0)])
+    model = sweep_latency_model(fit_sweep(both, layers=LAYERS), name="contexts")
+    assert model.attention[0].curve.slope == pytest.approx(1e-9, rel=0.1)
+    assert model.attention[0].curve.intercept == pytest.approx(50e-6, rel=0.3)
+
+
+def test_faster_at_higher_ratio_is_said_to_fit_no_model():
+    # vLLM AFD plugin recipe, DeepSeek-V3.2 16K: 3:1 takes 95.32 ms, 4:1 takes 86.52 ms.
+    odd = RatioSweep(
+        attention_workers=[3, 4],
+        ffn_workers=1,
+        batch_size=14,
+        microbatches=2,
+        mean_tokens=16896,
+        step_times=[0.09532, 0.08652],
+    )
+    fit = fit_sweep(odd, layers=61)
+    assert "no attention plateau and FFN line" in fit.warnings[0]
+    assert fit.noise > 0.03
+
+
+def test_same_sweep_same_answer():
+    one, two = (fit_sweep(planted([2, 6, 10]), layers=LAYERS) for _ in range(2))
+    assert one.attention_time == two.attention_time
+
+
+def test_bad_sweeps_cost_one_line():
+    with pytest.raises(InsufficientDataError, match="2 or more points, got 1"):
+        fit_sweep(planted([3]))
+    with pytest.raises(InsufficientDataError, match="step_overhead must be below"):
+        fit_sweep(planted([3, 4]), step_overhead=100.0)
+    with pytest.raises(LatencyModelError, match=r"step_times .* got 0 in row 2"):
+        RatioSweep(
+            attention_workers=[1, 2],
+            ffn_workers=1,
+            batch_size=1,
+            microbatches=1,
+            mean_tokens=1,
+            step_times=[1.0, 0.0],
+        )

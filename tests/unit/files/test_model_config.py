@@ -1,0 +1,49 @@
+import json
+
+import pytest
+
+from afdplan.errors import InvalidInputError
+from afdplan.files.model_config import read_model_config
+
+
+def write(tmp_path, content):
+    path = tmp_path / "config.json"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+def test_reads_a_file_and_a_folder(tmp_path):
+    path = write(tmp_path, json.dumps({"model_type": "llama"}))
+    assert read_model_config(path) == {"model_type": "llama"}
+    assert read_model_config(tmp_path) == {"model_type": "llama"}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"\x93NUMPY\x01\x00\xff\xfe", "UTF-8"),
+        ("{" * 10, "must be JSON"),
+        ("[1, 2]", "one JSON object"),
+        ("[" * 200_000, "nested too deeply"),
+        ('{"a":' * 200_000, "nested too deeply"),
+        ('{"hidden_size": NaN}', "finite"),
+        ('{"hidden_size": -Infinity}', "finite"),
+        ('{"a": 1, "a": 2}', "twice"),
+        ('{"a": ' + "9" * 5000 + "}", "digits"),
+        ("", "must be JSON"),
+    ],
+)
+def test_hostile_content_is_refused_in_one_line(tmp_path, content, message):
+    path = write(tmp_path, content)
+    with pytest.raises(InvalidInputError, match=message) as caught:
+        read_model_config(path)
+    assert "\n" not in str(caught.value)
+    assert str(path) in str(caught.value)
+
+
+def test_missing_and_oversized_files_are_refused(tmp_path, monkeypatch):
+    with pytest.raises(InvalidInputError, match="no such file"):
+        read_model_config(tmp_path / "absent.json")
+    monkeypatch.setattr("afdplan.files.model_config.LARGEST_CONFIG", 3)
+    with pytest.raises(InvalidInputError, match="at most 3 bytes"):
+        read_model_config(write(tmp_path, "{   }"))
