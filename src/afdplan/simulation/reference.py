@@ -193,9 +193,10 @@ class Reference:
             if not aggregate:
                 self.send_free[i] = max(ends[i], self.send_free[i]) + self.varied("send", out[i])
                 self.sent[u][i] = self.send_free[i]
+        last = max(ends)
         if aggregate:
-            self.barrier[u] = max(ends)
-            self.send_free[0] = max(max(ends), self.send_free[0]) + self.varied("send", out[0])
+            self.barrier[u] = last
+            self.send_free[0] = max(last, self.send_free[0]) + self.varied("send", out[0])
             self.delivered[u] = self.send_free[0]
         else:
             self.barrier[u] = self.delivered[u] = max(self.sent[u])
@@ -206,8 +207,8 @@ class Reference:
             total += end
         start = max(self.ffn_free, self.delivered[u])
         gap = start - self.ffn_free
-        late = min(gap, max(max(ends) - total / len(ends), 0.0))
-        sending = min(gap - late, self.delivered[u] - max(ends))
+        late = min(gap, max(last - total / len(ends), 0.0))
+        sending = min(gap - late, self.delivered[u] - last)
         self.ffn_idle["barrier"] += late
         self.ffn_idle["transfer"] += sending
         self.ffn_idle["other side"] += gap - late - sending
@@ -228,10 +229,9 @@ class Reference:
         """Play one layer of the paper's cycle: the slowest of all stages, in perfect overlap."""
         ffn, out, back = self.work(0)
         overhead = self.scenario.latency.step_overhead if first else 0.0
-        transfer = max(
-            max(self.varied("send", time) for time in out),
-            max(self.varied("receive", time) for time in back),
-        )
+        times = [self.varied("send", time) for time in out]
+        times += [self.varied("receive", time) for time in back]
+        transfer = max(times)
         ffn = self.varied("ffn", ffn)
         slowest = max(attention)
         cycle = max(slowest, transfer, ffn)
@@ -306,8 +306,9 @@ class Reference:
             if not request.found_in_slot:
                 self.time_per_token += (clock - begun) / request.tokens
             times = (request.arrival, begun, clock)
-            row = (request.prompt, request.tokens, *times, i, u, request.preemptions)
-            self.finished_log.append(row)
+            self.finished_log.append(
+                (request.prompt, request.tokens, *times, i, u, request.preemptions)
+            )
         if self.scenario.memory == "preempt":
             self.make_room(u)
         self.admit(u, clock)
