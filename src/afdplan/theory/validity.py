@@ -13,7 +13,7 @@ from afdplan.model.latency import LatencyModel
 __all__ = ["frozen_load_error", "latency_range_warnings", "theory_warnings"]
 
 # Worst relative error of E[tau] seen against simulation, by the rounds a request lives,
-# L E[D] / tokens_per_step. From the project's design notes; `docs/validity.md` shows ours.
+# L E[D] / tokens_per_step. From the project's design notes; `docs/theory/validity.md` shows ours.
 _ROUNDS = (1.0, 5.0, 30.0, 100.0, 200.0, 400.0)
 _ERRORS = (0.29, 0.10, 0.026, 0.011, 0.009, 0.005)
 
