@@ -106,9 +106,7 @@ def barrier() -> Figure:
         ("gaussian", "--", BLUE),
         ("mean-field", ":", GREY),
     ):
-        model = cycle_model(
-            skewed, latency=latency, batch_size=64, overlap="ideal", method=method
-        )
+        model = cycle_model(skewed, latency=latency, batch_size=64, overlap="ideal", method=method)
         means.plot(counts, model.evaluate(counts).cycle, style, color=color, label=method)
     means.set(xlabel="attention workers A", ylabel="E[slowest attention]", ylim=0)
     means.set_title("What the barrier costs, bundled trace, B = 64", loc="left", fontsize=10)

@@ -50,7 +50,9 @@ def test_python_blocks_run(page, tmp_path, monkeypatch):
             test = doctest.DocTestParser().get_doctest(body, space, page.name, str(page), 0)
             runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
             report = []
-            assert runner.run(test, out=report.append).failed == 0, "".join(report)
+            assert runner.run(test, out=report.append, clear_globs=False).failed == 0, "".join(
+                report
+            )
             space.update(test.globs)
         else:
             exec(compile(body, str(page), "exec"), space)
