@@ -461,6 +461,26 @@ def _overlap_ideally(t: Any, n: Any, x: Any, v: Any, g: Any, layer: Any) -> None
 
 
 @inlined
+def _stand_still(t: Any, x: Any, overhead: Any) -> None:
+    """Pause everything but the first microbatch, which pauses by starting later."""
+    workers = t.attention_workers
+    for cell in range(workers, t.cells):
+        x[U(t.ready + cell)] += overhead
+        x[U(t.sent + cell)] += overhead
+    for u in range(1, t.microbatches):
+        x[U(t.barrier + u)] += overhead
+        x[U(t.delivered + u)] += overhead
+        x[U(t.ffn_end + u)] += overhead
+    for i in range(workers):
+        x[U(t.send_free + i)] += overhead
+        x[U(t.receive_free + i)] += overhead
+    x[ix.SEND_FREE] += overhead
+    x[ix.RECEIVE_FREE] += overhead
+    x[ix.FFN_FREE] += overhead
+    x[U(t.ffn_idle + ix.IDLE_OVERHEAD)] += overhead
+
+
+@inlined
 def _pipeline(t: Any, n: Any, x: Any, v: Any, g: Any, u: Any, layer: Any) -> None:
     """Play one layer of one microbatch: attention, transfer out, FFN, transfer back."""
     workers = t.attention_workers
@@ -485,6 +505,8 @@ def _pipeline(t: Any, n: Any, x: Any, v: Any, g: Any, u: Any, layer: Any) -> Non
     vary_send = t.vary_send
     aggregate = t.send_aggregate
     log = t.stage_room > 0
+    if overhead > 0.0:
+        _stand_still(t, x, overhead)
     barrier = x[U(t.barrier + u)]
     ffn_time = x[U(t.ffn_end + u)] - x[U(t.delivered + u)]
     last_end = 0.0

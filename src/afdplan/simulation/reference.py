@@ -173,6 +173,8 @@ class Reference:
         gate = self.gate if first else 0.0
         overhead = latency.step_overhead if first else 0.0
         aggregate = latency.send.load == "aggregate"
+        if overhead:
+            self.stand_still(overhead)
         ends = []
         for i in self.workers:
             # Split the worker's wait: what the slowest worker cost, then the FFN, then the links.
@@ -224,6 +226,23 @@ class Reference:
                 begin = max(self.ffn_free, self.receive_free[i])
                 self.receive_free[i] = begin + self.varied("receive", back[i])
             self.ready[u] = list(self.receive_free)
+
+    def stand_still(self, overhead: float) -> None:
+        """Pause everything but the first microbatch, which pauses by starting later.
+
+        Sampling and scheduling stop the whole bundle once per step: a step takes
+        `step_overhead` longer, whatever binds.
+        """
+        for u in range(1, self.scenario.microbatches):
+            self.ready[u] = [time + overhead for time in self.ready[u]]
+            self.sent[u] = [time + overhead for time in self.sent[u]]
+            self.barrier[u] += overhead
+            self.delivered[u] += overhead
+            self.ffn_end[u] += overhead
+        self.send_free = [time + overhead for time in self.send_free]
+        self.receive_free = [time + overhead for time in self.receive_free]
+        self.ffn_free += overhead
+        self.ffn_idle["overhead"] += overhead
 
     def overlap_ideally(self, attention: list[float], first: bool) -> None:
         """Play one layer of the paper's cycle: the slowest of all stages, in perfect overlap."""
