@@ -7,6 +7,7 @@ the same requests, and keeps the best. Regret is judged by the same simulations.
 from __future__ import annotations
 
 import argparse
+import math
 import time
 from dataclasses import replace
 
@@ -66,15 +67,16 @@ def main() -> None:
                     requests_per_worker=1000,
                     precision=0.02 if quick else 0.005,
                 )
-            ).throughput_per_instance.value
+            ).throughput_per_instance
             for count in sorted({*range(1, limit + 1, 4 if quick else 1), chosen})
         }
         sweep = time.process_time() - start
-        best = max(found, key=lambda count: found[count])
-        regret = 1 - found[chosen] / found[best]
+        best = max(found, key=lambda count: found[count].value)
+        regret = 1 - found[chosen].value / found[best].value
+        noise = math.hypot(found[chosen].relative_half_width, found[best].relative_half_width)
         print(
             f"| {name} | {chosen}, {1e3 * ours:,.0f} ms | {best}, {sweep:,.1f} s "
-            f"| {sweep / ours:,.0f} | {regret:.2%} |",
+            f"| {sweep / ours:,.0f} | {regret:.2%} +/- {noise:.2%} |",
             flush=True,
         )
 
