@@ -149,17 +149,17 @@ def optimum() -> Figure:
     figure, (axes,) = plain_axes(height=4.2)
     counts = np.arange(1.0, 33.0)
     lines = (
-        ("mean field, ideal overlap (the paper)", GREY, "--", "ideal", "mean-field"),
-        ("exact barrier, ideal overlap", GREEN, "-.", "ideal", "exact"),
-        ("pipelined, two microbatches", RED, "-", "pipelined", "exact"),
+        ("mean field, ideal overlap (the paper)", GREY, "--", "ideal", "mean-field", (0, 7)),
+        ("exact barrier, ideal overlap", GREEN, "-.", "ideal", "exact", (10, 3)),
+        ("pipelined, two microbatches", RED, "-", "pipelined", "exact", (0, -16)),
     )
-    for name, color, style, overlap, method in lines:
+    for name, color, style, overlap, method, offset in lines:
         model = cycle_model(BASELINE, overlap=overlap, method=method)
         value = model.objective(counts, model.evaluate(counts).mean, 1.0)
         axes.plot(counts, value, style, color=color, label=name)
         best = int(value.argmax())
         axes.plot(counts[best], value[best], "o", color=color, markersize=7)
-        axes.annotate(f"{best + 1}", (counts[best], value[best]), (0, 7),
+        axes.annotate(f"{best + 1}", (counts[best], value[best]), offset,
                       textcoords="offset points", ha="center", color=color, fontsize=9)  # fmt: skip
     add_simulated(axes, (1, 2, 4, 6, 7, 8, 10, 12, 16, 20, 24, 32), "throughput_per_instance")
     axes.set(xlabel="attention workers A for one FFN worker", ylim=0)
@@ -277,9 +277,8 @@ def _error(decode: str, microbatches: int) -> tuple[float, float]:
         attention=(150 / load, 20.0), ffn=(120 / (workers * batch), 50.0), transfer=(0.0, 15.0)
     )
     bundle = Bundle(attention_workers=workers, batch_size=batch, microbatches=microbatches)
-    requests = max(int(40_000 / law.mean_decode_tokens), 1500)
     scenario = Scenario(
-        bundle=bundle, latency=latency, lengths=law, requests_per_worker=requests, replications=4
+        bundle=bundle, latency=latency, lengths=law, requests_per_worker=20_000, precision=0.003
     )
     found = simulate(scenario).cycle_time.value
     model = cycle_model(law, latency=latency, batch_size=batch, microbatches=microbatches)
