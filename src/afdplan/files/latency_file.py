@@ -30,7 +30,14 @@ from afdplan.model.latency import (
 )
 from afdplan.model.uncertainty import Uncertainty
 
-__all__ = ["LATENCY_SCHEMA_VERSION", "built_in_latency_names", "load_latency", "save_latency"]
+__all__ = [
+    "LATENCY_SCHEMA_VERSION",
+    "built_in_latency_names",
+    "latency_document",
+    "latency_from_document",
+    "load_latency",
+    "save_latency",
+]
 
 _BUILT_IN = Path(__file__).parent.parent / "data" / "latency"
 
@@ -146,7 +153,7 @@ def load_latency(name_or_path: str | Path) -> LatencyModel:
             )
     document = read_document(path, text)
     try:
-        return _model(document, path.stem)
+        return latency_from_document(document, path.stem)
     except LatencyModelError as error:
         raise LatencyModelError(f"{text}: {error}") from None
 
@@ -229,8 +236,8 @@ def _check_stage(where: str, table: Any) -> None:
             raise LatencyModelError(f"{key} in [{where}] must be a finite number, got {value}")
 
 
-def _model(document: dict[str, Any], default_name: str) -> LatencyModel:
-    """Return the model of a parsed file."""
+def latency_from_document(document: dict[str, Any], default_name: str) -> LatencyModel:
+    """Return the model of a parsed file, the inverse of `latency_document`."""
     known = tuple(_File.__struct_fields__)
     _check_keys("", document, known, ())
     version = document.get("schema_version")
