@@ -27,7 +27,7 @@ def asked_for():
     for extra, lines in lists.items():
         if extra not in FOR_DEVELOPERS:
             for line in lines:
-                package, version = re.match(r"([\w.-]+)([>=]=[\d.]+)", line).groups()
+                package, version = re.match(r"([\w.-]+)(?:\[\w+\])?([>=]=[\d.]+)", line).groups()
                 yield package, version, extra
 
 

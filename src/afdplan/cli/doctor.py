@@ -69,6 +69,7 @@ REQUIREMENTS = (
         needed_for="measured operator tables",
         extra="aiconfigurator",
     ),
+    Requirement(package="ray", version=">=2.40", needed_for="sweep on a cluster", extra="ray"),
 )
 """All packages, as `pyproject.toml` asks for them."""
 
