@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+BUILD_DOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
-.PHONY: demo test lint format bench clean
+.PHONY: demo test lint format docs bench clean
 demo: $(READY)
 	$(BIN)/python examples/demo.py
 
@@ -14,11 +15,15 @@ test: $(READY)
 	$(BIN)/codespell src tests docs examples benchmarks README.md CHANGELOG.md CONTRIBUTING.md
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BUILD_DOCS)
 	$(BIN)/python -m pytest -n 2
 
 format: $(READY)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+docs: $(READY)
+	$(BUILD_DOCS)
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks

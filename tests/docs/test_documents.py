@@ -17,6 +17,8 @@ from pathlib import Path
 
 import pytest
 
+import afdplan
+
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([ROOT / "README.md", *ROOT.glob("docs/**/*.md")])
 FENCE = re.compile(r"^```(\w+)(?: requires=(\w+))?\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -50,7 +52,9 @@ def test_python_blocks_run(page, tmp_path, monkeypatch):
             test = doctest.DocTestParser().get_doctest(body, space, page.name, str(page), 0)
             runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
             report = []
-            assert runner.run(test, out=report.append).failed == 0, "".join(report)
+            assert runner.run(test, out=report.append, clear_globs=False).failed == 0, "".join(
+                report
+            )
             space.update(test.globs)
         else:
             exec(compile(body, str(page), "exec"), space)
@@ -87,3 +91,24 @@ def test_links_between_files_lead_somewhere(page):
     for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text()):
         if not target.startswith(("http://", "https://", "mailto:")):
             assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_the_reference_has_every_public_name():
+    listed = re.findall(r"^::: afdplan\.([\w.]+)", (ROOT / "docs/reference.md").read_text(), re.M)
+    homes = {f"{home}.{name}" for name, home in afdplan._HOMES.items() if home != "errors"}
+    assert homes <= set(listed)
+    assert "errors" in listed
+
+
+def test_every_page_is_in_the_navigation():
+    navigation = (ROOT / "mkdocs.yml").read_text()
+    for page in ROOT.glob("docs/**/*.md"):
+        assert str(page.relative_to(ROOT / "docs")) in navigation
+
+
+def test_pictures_are_small_and_drawn_by_the_script():
+    script = (ROOT / "docs" / "figures.py").read_text()
+    for page in (ROOT / "docs" / "theory").glob("*.md"):
+        for name in re.findall(r"\(../figures/([\w-]+)\.svg\)", page.read_text()):
+            assert f'"{name}":' in script
+            assert (ROOT / "docs" / "figures" / f"{name}.svg").stat().st_size < 100_000

@@ -23,6 +23,7 @@ COMMANDS = {
     "models": "Which models does afdplan know, and what are their sizes?",
     "hardware": "Which devices does afdplan know, and how fast are they?",
     "profile": "How long do the stages of a layer take on this machine?",
+    "doctor": "What is installed here, and what is missing for which command?",
 }
 
 

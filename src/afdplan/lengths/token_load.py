@@ -29,7 +29,7 @@ class TokenLoad:
     References
     ----------
     arXiv:2601.21351, Eq. 4-6 (independent prompt, geometric output); the renewal-reward form
-    for any joint law is derived in docs/theory.md.
+    for any joint law is derived in docs/theory/token-load.md.
 
     Examples
     --------

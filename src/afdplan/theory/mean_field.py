@@ -43,7 +43,7 @@ class MeanField:
 
     References
     ----------
-    arXiv:2601.21351, Eq. 8-12 (regimes and r*); docs/theory.md derives the general envelope.
+    arXiv:2601.21351, Eq. 8-12 (regimes and r*); the general envelope: docs/theory/optimum.md.
 
     Examples
     --------

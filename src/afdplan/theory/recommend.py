@@ -98,7 +98,7 @@ def recommend_ratio(
 
     References
     ----------
-    arXiv:2601.21351; docs/theory.md.
+    arXiv:2601.21351; docs/theory/index.md.
 
     Examples
     --------

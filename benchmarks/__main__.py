@@ -1,0 +1,60 @@
+"""Run the benchmarks one after another: python -m benchmarks [NAME ...] [--quick]."""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import time
+
+from benchmarks.machine import describe_machine, load_warning
+
+# Name: (question, whether `make bench` runs it, whether it knows --quick).
+BENCHMARKS = {
+    "ratio": ("How long does a ratio take?", True, False),
+    "sweep": ("What does `ratio` save against a sweep with the simulator?", True, True),
+    "simulator": ("How fast is the simulator against SimPy, a heap and NumPy?", True, True),
+    "trace_reading": ("How many rows per second are read?", True, False),
+    "placement": ("Does placing requests by load recover the barrier?", False, False),
+    "derived_models": ("How far are derived times from published ones?", False, False),
+}
+
+
+def main() -> int:
+    """Run what was named, or all that `make bench` runs; print the machine first."""
+    listing = "\n".join(
+        f"  {name:15} {question}{'' if default else ' (only when named)'}"
+        for name, (question, default, _) in BENCHMARKS.items()
+    )
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description=__doc__,
+        epilog=f"benchmarks:\n{listing}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("names", nargs="*", choices=[*BENCHMARKS, []], metavar="NAME")
+    parser.add_argument("--quick", action="store_true", help="a tenth of the work, where known")
+    options = parser.parse_args()
+    names = options.names or [name for name, (_, default, _) in BENCHMARKS.items() if default]
+    print(describe_machine())
+    failed = []
+    for name in names:
+        question, _, knows_quick = BENCHMARKS[name]
+        print(f"\n== {name}: {question}", flush=True)
+        if warning := load_warning():
+            print(f"warning: {warning}", flush=True)
+        command = [sys.executable, "-m", f"benchmarks.{name}"]
+        start = time.perf_counter()
+        code = subprocess.run(
+            command + ["--quick"] * (options.quick and knows_quick), check=False
+        ).returncode
+        print(f"-- {name}: {time.perf_counter() - start:.0f} s", flush=True)
+        if code:
+            failed.append(name)
+    if failed:
+        print(f"failed: {', '.join(failed)}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
