@@ -221,10 +221,9 @@ def _page(
     drift = None
     if workload.trace is not None and token_load is not None:
         from afdplan.plotting.workload_figures import drift_figure
-        from afdplan.workload.drift import describe_drift
+        from afdplan.workload.description import describe_workload
 
-        found = describe_drift(workload.trace, token_load, workload.trace.arrival_times is not None)
-        drift = drift_figure(found, token_load.value, token_load.low, token_load.high)
+        drift = drift_figure(describe_workload(workload.trace).drift, token_load)
     return ratio_page(
         answer,
         problem,

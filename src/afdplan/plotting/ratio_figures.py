@@ -14,6 +14,7 @@ from afdplan.theory.problem import Method
 __all__ = [
     "BATCH_SIZE",
     "MICROBATCHES",
+    "NAMES",
     "bottleneck_figure",
     "case_key",
     "curve_figure",
@@ -27,6 +28,12 @@ LETTERS: dict[Bottleneck, str] = {
     "communication": "C",
     "ffn": "F",
     "latency": "L",
+}
+NAMES: dict[Bottleneck, str] = {
+    "attention": "attention",
+    "communication": "communication",
+    "ffn": "FFN",
+    "latency": "latency",
 }
 BINDING: dict[Bottleneck, str] = {
     "attention": "A attention: the slowest worker",
@@ -148,9 +155,11 @@ def _curve(case: RatioCase, bands: Sequence[CurveBand], method: Method, unit: Ti
         )
     )
     per = "s" if unit == "s" else "time unit"
+    highest = [case.best.objective, *(max(band.high) for band in bands)]
+    top = 1.15 * max(*highest, *(max(line) for line in case.other_methods.values()), 0.0)
     return Chart(
         x=Axis(label=WORKERS_LABEL, head="A ="),
-        y=Axis(label=f"tokens per {per} and cost", from_zero=True),
+        y=Axis(label=f"tokens per {per} and cost", limits=(0.0, top)),
         layers=layers,
         height=360,
     )
@@ -190,8 +199,8 @@ def _map(rows: Sequence[RatioCase], unit: TimeUnit) -> Chart:
         for count, name, times in zip(
             case.map_workers, case.binding, case.resource_times, strict=True
         ):
-            parts = ", ".join(f"{part} {_time(value, unit)}" for part, value in times.items())
-            words = f"A = {count}, B = {case.batch_size}: {name} binds\n{parts}"
+            parts = ", ".join(f"{NAMES[part]} {_time(value, unit)}" for part, value in times.items())
+            words = f"A = {count}, B = {case.batch_size}: {NAMES[name]} binds\n{parts}"
             mine = cells.setdefault(name, [])
             mine.append((str(count), str(case.batch_size), words))
             if count == nearest:
@@ -230,7 +239,7 @@ def _map(rows: Sequence[RatioCase], unit: TimeUnit) -> Chart:
             scale="category",
             limits=tuple(str(count) for count in rows[0].map_workers),
         ),
-        y=Axis(label="B", scale="category", limits=tuple(str(size) for size in sizes)),
+        y=Axis(label="batch size B", scale="category", limits=tuple(str(size) for size in sizes)),
         layers=layers,
         height=90 + 34 * len(sizes),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from afdplan.lengths.law import EmpiricalLengths, LengthLaw
+from afdplan.model.estimate import Estimate
 from afdplan.plotting.figure import Axis, Chart, Figure, Layer
 from afdplan.plotting.workload import drift_data, joint_data, load_law_data
 from afdplan.workload.drift import Drift
@@ -114,22 +115,24 @@ def split_figure(split: TokenLoadSplit) -> Figure:
     )
 
 
-def drift_figure(drift: Drift, mean: float, low: float, high: float) -> Figure | None:
+def drift_figure(drift: Drift, load: Estimate) -> Figure | None:
     """Return the mean token load by windows of the trace; None if there are none.
 
     Parameters
     ----------
     drift
         The windows.
-    mean, low, high
-        Of the whole trace [tokens].
+    load
+        Mean token load of the whole trace [tokens].
     """
     if not drift.windows:
         return None
     data = drift_data(drift)
     middle = (data.start + data.end) / 2
     ends = np.array([data.start[0], data.end[-1]])
-    unit = "request number" if data.unit == "requests" else f"time since the first arrival [{data.unit}]"
+    unit = "request number"
+    if data.unit != "requests":
+        unit = f"time since the first arrival [{data.unit}]"
     words = [
         f"{value:,.0f} tokens ({lower:,.0f} to {upper:,.0f}), {window.requests:,} requests"
         for value, lower, upper, window in zip(
@@ -149,10 +152,14 @@ def drift_figure(drift: Drift, mean: float, low: float, high: float) -> Figure |
                         kind="band",
                         name="whole trace, interval",
                         role="best",
-                        columns={"x": ends, "low": [low, low], "high": [high, high]},
+                        columns={
+                            "x": ends,
+                            "low": [load.low, load.low],
+                            "high": [load.high, load.high],
+                        },
                     ),
                     Layer(
-                        kind="rule_y", name="whole trace, mean", role="best", columns={"y": [mean]}
+                        kind="rule_y", name="whole trace, mean", role="best", columns={"y": [load.value]}
                     ),
                     Layer(
                         kind="interval",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from afdplan.plotting.ratio_figures import (
     BATCH_SIZE,
     MICROBATCHES,
+    NAMES,
     bottleneck_figure,
     case_key,
     curve_figure,
@@ -139,7 +140,7 @@ def _case_sentence(case: RatioCase, problem: RatioProblem, unit: TimeUnit) -> st
         f"{_workers(case.best.attention_workers, 'attention')} "
         f"with {_workers(problem.ffn_workers, 'FFN')} ({near} within 1 %), "
         f"{rate(case.best.objective, unit)} per cost, step {time(case.best.step_time, unit)}; "
-        f"{case.bottleneck} binds."
+        f"{NAMES[case.bottleneck]} binds."
     )
 
 
@@ -203,9 +204,9 @@ def _resources(answer: RatioRecommendation, unit: TimeUnit) -> str:
     times = sorted(answer.resource_times.items(), key=lambda item: -item[1])
     return (
         "At the optimum, per layer and microbatch: "
-        + ", ".join(f"{name} {time(value, unit)}" for name, value in times)
-        + f". {answer.bottleneck.capitalize()} binds."
-    ).replace("Ffn", "FFN")
+        + ", ".join(f"{NAMES[name]} {time(value, unit)}" for name, value in times)
+        + f"; {BINDS[answer.bottleneck]}."
+    )
 
 
 def _idle(answer: RatioRecommendation) -> str:
@@ -253,8 +254,8 @@ def _model_assumptions(problem: RatioProblem) -> tuple[str, ...]:
         "mean-field": "every attention worker always holds its mean load: no barrier is counted",
     }[problem.method]
     return (
-        f"{overlap}.".capitalize(),
-        f"{barrier}.".capitalize(),
+        f"{overlap[0].upper()}{overlap[1:]}.",
+        f"{barrier[0].upper()}{barrier[1:]}.",
         "Slots are always occupied: a finished request is replaced at once.",
         "Requests are drawn independently of one another; drift and bursts are not in the ratio.",
     )
@@ -300,7 +301,7 @@ def _case_table(cases: Sequence[RatioCase], unit: TimeUnit) -> Table:
                 f"{case.near_equal[0]:,} to {case.near_equal[1]:,}",
                 rate(case.best.objective, unit),
                 time(case.best.step_time, unit),
-                case.bottleneck,
+                NAMES[case.bottleneck],
             )
             for case in cases
         ],

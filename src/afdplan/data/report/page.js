@@ -73,7 +73,7 @@
       ];
       case "rule_x": return [
         Plot.ruleX(rows, { x: "x", stroke, strokeWidth: 1.6, ...dash }),
-        ..."text" in layer.columns ? [Plot.text(rows, { x: "x", text: "text", frameAnchor: "top", dy: 4, dx: 5, textAnchor: "start", ...label })] : [],
+        ..."text" in layer.columns ? [Plot.text(rows, { x: "x", text: "text", frameAnchor: "top", dy: -14, ...label })] : [],
       ];
       case "rule_y": return [Plot.ruleY(rows, { y: "y", stroke, strokeWidth: 1.6, ...dash })];
       case "range": return [Plot.rect(rows, { x1: "low", x2: "high", fill: tint(layer.role, "14%") })];
@@ -109,6 +109,7 @@
       scale.type = "band";
       scale.domain = axis.limits;
       scale.label = axis.label || null;
+      if (!isX) { scale.labelAnchor = "top"; scale.labelArrow = "none"; }
       const step = Math.ceil(axis.limits.length / (width / (isX ? 30 : 1)));
       if (isX && step > 1) scale.ticks = axis.limits.filter((_, k) => k % step === 0);
       if (isX) scale.padding = 0.08;
@@ -117,6 +118,7 @@
       scale.zero = axis.zero;
       scale.grid = !isX;
       if (axis.limits) scale.domain = axis.limits;
+      if (axis.limits && axis.limits[0] === -axis.limits[1]) scale.tickFormat = (d) => `${Math.abs(d)}`;
       scale.ticks = isX ? Math.max(3, Math.floor(width / 80)) : 5;
       if (axis.scale === "log") scale.tickFormat = (d) => (Number.isInteger(Math.log10(d)) || d.toPrecision(1)[0] === "2" || d.toPrecision(1)[0] === "5" ? d3.format(d < 1 ? ".1~g" : ",~g")(d) : "");
     }
