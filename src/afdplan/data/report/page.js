@@ -72,7 +72,8 @@
         Plot.text(rows, { x: "x", y: "y", text: "text", dy: -16, ...label }),
       ];
       case "rule_x": return [
-        Plot.ruleX(rows, { x: "x", stroke, strokeWidth: 1.6, ...dash }),
+        Plot.ruleX(rows, { x: "x", stroke: "var(--paper)", strokeWidth: 4.5 }),
+        Plot.ruleX(rows, { x: "x", stroke, strokeWidth: 1.8, ...dash }),
         ..."text" in layer.columns ? [Plot.text(rows, { x: "x", text: "text", frameAnchor: "top", dy: -14, ...label })] : [],
       ];
       case "rule_y": return [Plot.ruleY(rows, { y: "y", stroke, strokeWidth: 1.6, ...dash })];
