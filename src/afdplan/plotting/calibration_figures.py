@@ -49,8 +49,10 @@ def stage_figures(fits: Sequence[StageFit], time_unit: str) -> tuple[Figure, ...
                 loads, panel.times[shown], panel.residuals[shown], strict=True
             )
         ]
-        few = "" if shown.size == panel.loads.size else (
-            f" {shown.size} of {panel.loads.size:,} measurements are shown, evenly by load."
+        few = (
+            ""
+            if shown.size == panel.loads.size
+            else (f" {shown.size} of {panel.loads.size:,} measurements are shown, evenly by load.")
         )
         figures.append(
             Figure(

@@ -193,13 +193,13 @@ def _map(rows: Sequence[RatioCase], unit: TimeUnit) -> Chart:
     cells: dict[Bottleneck, list[tuple[str, str, str]]] = {}
     best: list[tuple[str, str, str]] = []
     for case in rows:
-        nearest = min(
-            case.map_workers, key=lambda count: abs(count - case.best.attention_workers)
-        )
+        nearest = min(case.map_workers, key=lambda count: abs(count - case.best.attention_workers))
         for count, name, times in zip(
             case.map_workers, case.binding, case.resource_times, strict=True
         ):
-            parts = ", ".join(f"{NAMES[part]} {_time(value, unit)}" for part, value in times.items())
+            parts = ", ".join(
+                f"{NAMES[part]} {_time(value, unit)}" for part, value in times.items()
+            )
             words = f"A = {count}, B = {case.batch_size}: {NAMES[name]} binds\n{parts}"
             mine = cells.setdefault(name, [])
             mine.append((str(count), str(case.batch_size), words))

@@ -159,7 +159,10 @@ def drift_figure(drift: Drift, load: Estimate) -> Figure | None:
                         },
                     ),
                     Layer(
-                        kind="rule_y", name="whole trace, mean", role="best", columns={"y": [load.value]}
+                        kind="rule_y",
+                        name="whole trace, mean",
+                        role="best",
+                        columns={"y": [load.value]},
                     ),
                     Layer(
                         kind="interval",

@@ -142,6 +142,7 @@ def render_page(page: Page) -> bytes:
         loader=PackageLoader("afdplan", "data/report"),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=_together,
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -162,6 +163,11 @@ def render_page(page: Page) -> bytes:
         document=_inside_script(to_json(page.document)),
     )
     return text.encode()
+
+
+def _together(value: Any) -> Any:
+    """Return plain text whose numbers keep their per cent sign on the same line."""
+    return value.replace(" %", "\u00a0%") if type(value) is str else value
 
 
 def _inside_script(text: str) -> str:

@@ -68,9 +68,7 @@ def fit_page(
             Section(
                 title="How long does each stage take?", tables=(_coefficient_table(fits, unit),)
             ),
-            Section(
-                title="Do the curves fit?", figures=figures, tables=(_quality_table(fits),)
-            ),
+            Section(title="Do the curves fit?", figures=figures, tables=(_quality_table(fits),)),
             Section(title="Does one measurement decide?", words=influences)
             if influences
             else Section(
@@ -178,7 +176,15 @@ def _coefficient_table(fits: Sequence[StageFit], unit: TimeUnit) -> Table:
 def _quality_table(fits: Sequence[StageFit]) -> Table:
     return Table(
         caption="How well they fit, in numbers",
-        headers=("stage", "measured", "R2", "noise", "median error", "largest error", "other forms"),
+        headers=(
+            "stage",
+            "measured",
+            "R2",
+            "noise",
+            "median error",
+            "largest error",
+            "other forms",
+        ),
         rows=[
             (
                 _name(fit.stage),

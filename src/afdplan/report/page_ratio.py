@@ -92,8 +92,12 @@ def ratio_page(
                 ),
                 tables=(_curve_table(answer, unit), _case_table(cases, unit)),
             ),
-            Section(title="What binds?", words=(_resources(answer, unit),),
-                    figures=(bottleneck_figure(cases, unit),), tables=(_map_table(cases),)),
+            Section(
+                title="What binds?",
+                words=(_resources(answer, unit),),
+                figures=(bottleneck_figure(cases, unit),),
+                tables=(_map_table(cases),),
+            ),
             Section(
                 title="Where does the time go?",
                 words=(_idle(answer),),
@@ -269,8 +273,15 @@ def _curve_table(answer: RatioRecommendation, unit: TimeUnit) -> Table:
     shown = set(shown_workers([point.attention_workers for point in answer.curve], keep))
     return Table(
         caption="The curve in numbers",
-        headers=("A", "cycle time", "step time", "per cost", "below the best",
-                 "attention idle", "FFN idle"),
+        headers=(
+            "A",
+            "cycle time",
+            "step time",
+            "per cost",
+            "below the best",
+            "attention idle",
+            "FFN idle",
+        ),
         rows=[
             (
                 f"{point.attention_workers:,}"
@@ -291,8 +302,15 @@ def _curve_table(answer: RatioRecommendation, unit: TimeUnit) -> Table:
 def _case_table(cases: Sequence[RatioCase], unit: TimeUnit) -> Table:
     return Table(
         caption="The best number of workers for other batches",
-        headers=("B, m", "slots per worker", "best A", "within 1 %", "per cost", "step time",
-                 "binds"),
+        headers=(
+            "B, m",
+            "slots per worker",
+            "best A",
+            "within 1 %",
+            "per cost",
+            "step time",
+            "binds",
+        ),
         rows=[
             (
                 f"{case.batch_size:,}, {case.microbatches}",

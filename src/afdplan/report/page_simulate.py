@@ -166,8 +166,15 @@ def _theory_words(
 def _result_table(results: Sequence[SimulationResult], unit: TimeUnit) -> Table:
     return Table(
         caption="The bundles in numbers",
-        headers=("A", "tokens per instance", "interval", "cycle time", "step p99",
-                 "attention idle", "FFN idle"),
+        headers=(
+            "A",
+            "tokens per instance",
+            "interval",
+            "cycle time",
+            "step p99",
+            "attention idle",
+            "FFN idle",
+        ),
         rows=[
             (
                 f"{result.scenario.bundle.attention_workers:,}",

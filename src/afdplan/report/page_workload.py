@@ -17,6 +17,7 @@ from afdplan.workload.description import LawReport, WorkloadReport
 
 if TYPE_CHECKING:
     from afdplan.lengths.law import LengthLaw
+    from afdplan.plotting.figure import Figure
 
 __all__ = ["workload_page"]
 
@@ -74,14 +75,16 @@ def workload_page(
             )
         )
     lengths = _length_table(report)
-    joint = ()
+    joint: tuple[Figure, ...] = ()
     if trace is not None and isinstance(law, EmpiricalLengths):
         joint = (joint_figure(law, trace.rank_correlation),)
     sections.append(Section(title="How long are requests?", figures=joint, tables=(lengths,)))
     notes = () if trace is None else trace.notes
     return Page(
         title="afdplan workload",
-        subject=report.name if trace is None else f"{trace.source}, {trace.requests:,} requests",
+        subject=report.name
+        if isinstance(report, LawReport)
+        else f"{report.source}, {report.requests:,} requests",
         answer=_sentence(report),
         facts=_facts(report),
         sections=tuple(sections),

@@ -121,7 +121,7 @@
       if (axis.limits) scale.domain = axis.limits;
       if (axis.limits && axis.limits[0] === -axis.limits[1]) scale.tickFormat = (d) => `${Math.abs(d)}`;
       scale.ticks = isX ? Math.max(3, Math.floor(width / 80)) : 5;
-      if (axis.scale === "log") scale.tickFormat = (d) => (Number.isInteger(Math.log10(d)) || d.toPrecision(1)[0] === "2" || d.toPrecision(1)[0] === "5" ? d3.format(d < 1 ? ".1~g" : ",~g")(d) : "");
+      if (axis.scale === "log") scale.tickFormat = (d) => (Number.isInteger(Math.log10(d)) || d.toPrecision(1)[0] === "2" || d.toPrecision(1)[0] === "5" ? d3.format(d < 1 ? ".1~g" : ",")(d) : "");
     }
     return scale;
   };
@@ -152,6 +152,10 @@
       marks: [...marks],
     });
     plot.setAttribute("role", "img");
+    // Groups have no role that could carry the names Plot gives them; the picture has its own.
+    const unname = () => plot.querySelectorAll("g[aria-label]").forEach((g) => g.removeAttribute("aria-label"));
+    unname();
+    plot.addEventListener("input", unname);
     place.replaceChildren(plot);
     state.plot = plot;
     state.stops = stops.all;
