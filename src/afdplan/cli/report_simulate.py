@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 __all__ = ["simulated_page"]
 
 
-def simulated_page(results: list[SimulationResult], workload: Workload, told: dict[str, Any]) -> Page:
+def simulated_page(
+    results: list[SimulationResult], workload: Workload, told: dict[str, Any]
+) -> Page:
     """Compute what the page shows around the results: a timeline, drift, the theory's curve."""
     from afdplan.report.page_simulate import simulation_page
     from afdplan.simulation.timeline import record_timeline

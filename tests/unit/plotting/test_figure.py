@@ -11,8 +11,12 @@ def chart(*layers):
 
 
 def test_a_figure_becomes_plain_json_with_nan_as_null():
-    line = Layer(kind="line", columns={"x": np.arange(2), "y": [0.1234567, np.nan]}, words=["a", "b"])
-    figure = Figure(identifier="f", title="t", caption="c", choices=("B",), charts={"1": chart(line)})
+    line = Layer(
+        kind="line", columns={"x": np.arange(2), "y": [0.1234567, np.nan]}, words=["a", "b"]
+    )
+    figure = Figure(
+        identifier="f", title="t", caption="c", choices=("B",), charts={"1": chart(line)}
+    )
     told = json.loads(json.dumps(figure_document(figure), allow_nan=False))
     assert told["choices"] == ["B"]
     assert told["charts"]["1"]["layers"][0]["columns"] == {"x": [0, 1], "y": [0.123457, None]}
