@@ -225,3 +225,12 @@ def test_without_scripts_answer_and_tables_remain(visit, browser, pages):
     assert page.locator("noscript").count() == 1
     assert page.locator("table").count() >= 4
     context.close()
+
+
+def test_on_a_phone_words_stand_below_the_chart_that_is_touched(visit):
+    page = visit("ratio", viewport=PHONE, has_touch=True)
+    page.locator("#curve .plot svg").tap(position={"x": 150, "y": 150})
+    reading = page.locator("#curve .reading", has_text="exact barrier")
+    reading.wait_for()
+    assert "per time unit and cost" in reading.inner_text()
+    assert page.told == []

@@ -138,8 +138,12 @@
     const marks = layers.flatMap(({ layer, rows }) => marksOf(layer, rows, chart));
     const stops = stopsOf(layers, chart);
     const tip = { x: "x", y: "y", title: "text", fontSize: 13, lineWidth: 24, fill: "var(--paper)", stroke: "var(--soft)", maxRadius: Infinity };
-    if (stops.rects.length) marks.push(Plot.tip(stops.rects, Plot.pointer(tip)));
-    if (stops.byX.length) marks.push(Plot.tip(stops.byX, Plot.pointerX(tip)));
+    // A phone has no room for a tip over the chart: there a ring marks the spot, words stand below.
+    const narrow = width < 560;
+    const ring = { x: "x", y: "y", r: 8, stroke: "var(--focus)", strokeWidth: 2.5, maxRadius: Infinity };
+    for (const [found, pointer] of [[stops.rects, Plot.pointer], [stops.byX, Plot.pointerX]]) {
+      if (found.length) marks.push(narrow ? Plot.dot(found, pointer(ring)) : Plot.tip(found, pointer(tip)));
+    }
     const longest = chart.y.scale === "category" ? Math.max(...chart.y.limits.map((name) => String(name).length)) : 0;
     const plot = Plot.plot({
       width, height: chart.height,
@@ -156,6 +160,9 @@
     const unname = () => plot.querySelectorAll("g[aria-label]").forEach((g) => g.removeAttribute("aria-label"));
     unname();
     plot.addEventListener("input", unname);
+    const reading = node.querySelector(".reading");
+    reading.classList.toggle("narrow", narrow);
+    if (narrow) plot.addEventListener("input", () => { if (plot.value) reading.textContent = plot.value.text; });
     place.replaceChildren(plot);
     state.plot = plot;
     state.stops = stops.all;
