@@ -126,12 +126,12 @@
     return scale;
   };
 
-  const draw = (figure, state) => {
+  const draw = (figure, state, printed = 0) => {
     const key = figure.choices.map((name) => chosen[name]).join("|");
     const chart = figure.charts[key];
     const node = document.getElementById(figure.id);
     const place = node.querySelector(".plot");
-    const width = Math.max(280, Math.floor(place.clientWidth));
+    const width = printed || Math.max(280, Math.floor(place.clientWidth));
     const layers = chart.layers
       .filter((layer) => state.shown[layer.name] ?? layer.shown)
       .map((layer) => ({ layer, rows: rowsOf(layer) }));
@@ -147,7 +147,7 @@
     const longest = chart.y.scale === "category" ? Math.max(...chart.y.limits.map((name) => String(name).length)) : 0;
     const plot = Plot.plot({
       width, height: chart.height,
-      marginLeft: longest ? Math.min(16 + 7.2 * longest, 0.46 * width) : 56,
+      marginLeft: longest ? Math.min(16 + 7.2 * longest, 0.56 * width) : 56,
       marginRight: 18, marginTop: 32, marginBottom: 42,
       style: { fontSize: "13px" },
       x: scaleOf(chart.x, width - 80, true), y: scaleOf(chart.y, width, false),
@@ -244,6 +244,9 @@
     }
   };
   fit();
+  // Paper has a width of its own, and nobody points at it.
+  addEventListener("beforeprint", () => { for (const { figure, state } of all) { state.width = 0; draw(figure, state, 700); } });
+  addEventListener("afterprint", fit);
   new ResizeObserver(() => requestAnimationFrame(fit)).observe(document.body);
 
   const save = document.getElementById("save");
