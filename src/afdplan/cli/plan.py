@@ -14,6 +14,7 @@ from afdplan.cli.plan_options import (
     resolve_space,
 )
 from afdplan.cli.quantity import parse_duration, parse_rate
+from afdplan.cli.report import command_line, report_option, write_report
 
 if TYPE_CHECKING:
     from afdplan.lengths.law import LengthLaw
@@ -38,6 +39,7 @@ Examples:
 @limit_options
 @click.option("--verify", is_flag=True, help="Replay the plan and its neighbours in the simulator.")
 @click.option("--plot", metavar="FILE", help="Draw the Pareto front to a .png or .svg file.")
+@report_option
 @json_option
 def command(
     trace: str | None,
@@ -47,6 +49,7 @@ def command(
     decode: str | None,
     verify: bool,
     plot: str | None,
+    report: str | None,
     as_json: bool,
     **options: Any,
 ) -> None:
@@ -95,7 +98,7 @@ def command(
         from afdplan.plotting.plan import draw_plan
 
         write_atomic(plot, picture_bytes(draw_plan(plan), check_picture_name(plot)))
-    if as_json:
+    if as_json or report is not None:
         from afdplan.report.document import document, to_json
         from afdplan.report.plan import plan_answer
 
@@ -132,8 +135,27 @@ def command(
         # What `afdplan check` compares later requests with; it also proves that the file reads.
         written = plan_from_document(answer)
         answer["check"] = {"regret": check_plan(written, workload.law).regret}
-        click.echo(to_json(answer))
-        return
+        if report is not None:
+            from afdplan.report.page_plan import plan_page
+
+            drift = None
+            if workload.trace is not None and token_load is not None:
+                from afdplan.plotting.workload_figures import drift_figure
+                from afdplan.workload.description import describe_workload
+
+                drift = drift_figure(describe_workload(workload.trace).drift, token_load)
+            page = plan_page(
+                plan,
+                workload.law,
+                subject=f"{workload.law.name}; {source.name}",
+                document=answer,
+                command_line=command_line(),
+                drift=drift,
+            )
+            write_report(report, page)
+        if as_json:
+            click.echo(to_json(answer))
+            return
     from rich.console import Console
 
     from afdplan.report.plan import render_plan
