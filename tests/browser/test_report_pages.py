@@ -34,6 +34,7 @@ COMMANDS = {
     "workload": ("workload", "TRACE"),
     "ratio": ("ratio", "--trace", "TRACE", *LATENCY, "--batch-size", "16"),
     "simulate": ("simulate", *LAW, *LATENCY, "--batch-size", "16", "--attention-workers", "2,4"),
+    "plan": ("plan", *LAW, *LATENCY, "--kv-tokens", "1e5", "--devices", "8"),
     "calibrate": ("calibrate", "STAGES", "--time-unit", "s"),
 }
 PAGES = list(COMMANDS)

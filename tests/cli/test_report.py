@@ -25,11 +25,12 @@ def commands(measurements):
         "workload": ("workload", *LAW),
         "ratio": ("ratio", *LAW, *LATENCY, "--batch-size", "32"),
         "simulate": ("simulate", *LAW, *LATENCY, "--batch-size", "32", "--attention-workers", "4"),
+        "plan": ("plan", *LAW, *LATENCY, "--kv-tokens", "1e5", "--devices", "8"),
         "calibrate": ("calibrate", measurements, "--time-unit", "s"),
     }
 
 
-@pytest.mark.parametrize("name", ["workload", "ratio", "simulate", "calibrate"])
+@pytest.mark.parametrize("name", ["workload", "ratio", "simulate", "plan", "calibrate"])
 def test_the_page_holds_the_json_answer_and_its_command(name, measurements, tmp_path):
     path = tmp_path / "out.html"
     arguments = commands(measurements)[name]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from afdplan.cli.options import json_option, resolve_workload, workload_options
+from afdplan.cli.options import Workload, json_option, resolve_workload, workload_options
 from afdplan.cli.plan_options import (
     latency_options,
     limit_options,
@@ -14,13 +14,15 @@ from afdplan.cli.plan_options import (
     resolve_space,
 )
 from afdplan.cli.quantity import parse_duration, parse_rate
-from afdplan.cli.report import command_line, report_option, write_report
+from afdplan.cli.report import command_line, report_option, tracked, write_report
 
 if TYPE_CHECKING:
     from afdplan.lengths.law import LengthLaw
+    from afdplan.model.latency import LatencyModel
     from afdplan.planning.plan import Plan
     from afdplan.planning.source import LatencySource
     from afdplan.planning.verify import Verification
+    from afdplan.report.page import Page
 
 __all__ = ["command"]
 
@@ -136,22 +138,7 @@ def command(
         written = plan_from_document(answer)
         answer["check"] = {"regret": check_plan(written, workload.law).regret}
         if report is not None:
-            from afdplan.report.page_plan import plan_page
-
-            drift = None
-            if workload.trace is not None and token_load is not None:
-                from afdplan.plotting.workload_figures import drift_figure
-                from afdplan.workload.description import describe_workload
-
-                drift = drift_figure(describe_workload(workload.trace).drift, token_load)
-            page = plan_page(
-                plan,
-                workload.law,
-                subject=f"{workload.law.name}; {source.name}",
-                document=answer,
-                command_line=command_line(),
-                drift=drift,
-            )
+            page = _page(plan, workload, source, answer)
             write_report(report, page)
         if as_json:
             click.echo(to_json(answer))
@@ -176,3 +163,41 @@ def _verify(plan: Plan, law: LengthLaw, source: LatencySource) -> tuple[Verifica
         return verify_plan(
             plan, law, source, progress=lambda share: bar.update(task, completed=share)
         )
+
+
+def _page(plan: Plan, workload: Workload, source: LatencySource, told: dict[str, Any]) -> Page:
+    """Compute what the page shows around the plan: drift, and bottlenecks near the design."""
+    from afdplan.plotting.ratio_grid import grid_size, ratio_grid
+    from afdplan.report.page_plan import plan_page
+    from afdplan.theory.problem import RatioProblem
+
+    drift = None
+    if workload.trace is not None and workload.trace.requests > 1:
+        from afdplan.plotting.workload_figures import drift_figure
+        from afdplan.workload.description import describe_workload
+
+        described = describe_workload(workload.trace)
+        drift = drift_figure(described.drift, described.token_load)
+    design = plan.recommended.design
+    problem = RatioProblem(
+        law=workload.law,
+        latency=plan.latency,
+        batch_size=design.batch_size,
+        ffn_workers=design.ffn_workers,
+        microbatches=design.microbatches,
+    )
+
+    def latency_of(batch_size: int) -> LatencyModel:
+        return source.latency(design.attention_devices, design.ffn_workers, batch_size)
+
+    limit = max(4 * design.attention_workers, 16)
+    grid = ratio_grid(problem, limit=limit, latency_of=latency_of)
+    return plan_page(
+        plan,
+        workload.law,
+        subject=f"{workload.law.name}; {source.name}",
+        document=told,
+        command_line=command_line(),
+        cases=list(tracked(grid, grid_size(problem), "other batches")),
+        drift=drift,
+    )

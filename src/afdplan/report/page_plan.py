@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from afdplan.plotting.plan_figures import front_figure, idle_figure, plan_sensitivity_figure
+from afdplan.plotting.ratio_figures import MICROBATCHES, bottleneck_figure
 from afdplan.plotting.workload_figures import load_figure
-from afdplan.report.page import Fact, Page, Section, Table
+from afdplan.report.page import Choice, Fact, Page, Section, Table
+from afdplan.report.page_ratio import map_table
 from afdplan.report.quantities import rate, share, time
 
 if TYPE_CHECKING:
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from afdplan.planning.design import PlannedDesign
     from afdplan.planning.plan import Plan
     from afdplan.plotting.figure import Figure
+    from afdplan.plotting.ratio_grid import RatioCase
 
 __all__ = ["plan_page"]
 
@@ -27,6 +30,7 @@ def plan_page(
     subject: str,
     document: Mapping[str, Any],
     command_line: str,
+    cases: Sequence[RatioCase] = (),
     drift: Figure | None = None,
 ) -> Page:
     """Return the page of a plan.
@@ -41,6 +45,8 @@ def plan_page(
         The JSON document of the command.
     command_line
         What reproduces the page.
+    cases
+        What `ratio_grid` found around the recommended bundle, for the map of bottlenecks.
     drift
         How the load moves over the trace, if there is one.
     """
@@ -50,10 +56,9 @@ def plan_page(
     return Page(
         title="afdplan plan",
         subject=subject,
-        answer=f"Deploy {plan.recommended.design}: "
-        f"{rate(plan.recommended.tokens_per_second, unit)} on "
-        f"{plan.recommended.design.devices:,} devices.",
+        answer=_sentence(plan, unit),
         facts=_facts(plan, unit),
+        choices=_choices(cases, plan.recommended.design.microbatches),
         sections=(
             Section(title="Is a split worth it?", words=tuple(plan.verdict.reasons)),
             Section(
@@ -64,6 +69,8 @@ def plan_page(
             Section(
                 title="What binds?",
                 words=binding or ("No limit binds: relaxing none helps.",),
+                figures=(bottleneck_figure(cases, unit),) if cases else (),
+                tables=(map_table(cases),) if cases else (),
             ),
             Section(title="Where does the time go?", figures=(idle_figure(plan),)),
             Section(
@@ -81,6 +88,25 @@ def plan_page(
         document=document,
         command_line=command_line,
     )
+
+
+def _choices(cases: Sequence[RatioCase], chosen: int) -> tuple[Choice, ...]:
+    counts = sorted({case.microbatches for case in cases})
+    if not counts:
+        return ()
+    return (Choice(name=MICROBATCHES, values=tuple(map(str, counts)), chosen=str(chosen)),)
+
+
+def _sentence(plan: Plan, unit: TimeUnit) -> str:
+    best = plan.recommended
+    found = (
+        f"{best.design} gives {rate(best.tokens_per_second, unit)} on "
+        f"{best.design.devices:,} devices"
+    )
+    first = plan.verdict.reasons[0]
+    if plan.verdict.split == "no":
+        return f"{first[0].upper()}{first[1:]}; the best split, {found}."
+    return f"Deploy {found}."
 
 
 def _facts(plan: Plan, unit: TimeUnit) -> tuple[Fact, ...]:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from afdplan.theory.problem import RatioProblem
     from afdplan.theory.ratio import RatioRecommendation
 
-__all__ = ["ratio_page"]
+__all__ = ["map_table", "ratio_page"]
 
 BINDS = {
     "attention": "the slowest attention worker sets the pace",
@@ -96,7 +96,7 @@ def ratio_page(
                 title="What binds?",
                 words=(_resources(answer, unit),),
                 figures=(bottleneck_figure(cases, unit),),
-                tables=(_map_table(cases),),
+                tables=(map_table(cases),),
             ),
             Section(
                 title="Where does the time go?",
@@ -326,7 +326,8 @@ def _case_table(cases: Sequence[RatioCase], unit: TimeUnit) -> Table:
     )
 
 
-def _map_table(cases: Sequence[RatioCase]) -> Table:
+def map_table(cases: Sequence[RatioCase]) -> Table:
+    """Return the map of bottlenecks as letters, for those who read rather than look."""
     return Table(
         caption="The map in letters: A attention, C communication, F FFN, L latency",
         headers=("B, m", *(f"A = {count}" for count in cases[0].map_workers)),
