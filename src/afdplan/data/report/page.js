@@ -145,9 +145,13 @@
       if (found.length) marks.push(narrow ? Plot.dot(found, pointer(ring)) : Plot.tip(found, pointer(tip)));
     }
     const longest = chart.y.scale === "category" ? Math.max(...chart.y.limits.map((name) => String(name).length)) : 0;
+    const marginLeft = longest ? Math.min(16 + 7.2 * longest, 0.5 * width) : 56;
+    if (longest) {  // long names take a second line where there is no room
+      const axis = { label: chart.y.label || null, labelAnchor: "top", labelArrow: "none" };
+      marks.unshift(Plot.axisY({ ...axis, fontSize: narrow ? 12 : 13, lineHeight: 1, lineWidth: (marginLeft - 14) / 12 }));
+    }
     const plot = Plot.plot({
-      width, height: chart.height,
-      marginLeft: longest ? Math.min(16 + 7.2 * longest, 0.56 * width) : 56,
+      width, height: chart.height, marginLeft,
       marginRight: 18, marginTop: 32, marginBottom: 42,
       style: { fontSize: "13px" },
       x: scaleOf(chart.x, width - 80, true), y: scaleOf(chart.y, width, false),
