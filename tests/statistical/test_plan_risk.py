@@ -80,9 +80,7 @@ def test_p99_of_the_step_on_real_traces(name):
     problem = RatioProblem(law=law, latency=latency, batch_size=batch)
     times = CycleModel(problem, problem.slot_loads()).evaluate(np.array([8.0]), (0.99,))
     result = simulate(
-        Scenario(
-            bundle=problem.bundle(8), latency=latency, lengths=law, requests_per_worker=6000
-        )
+        Scenario(bundle=problem.bundle(8), latency=latency, lengths=law, requests_per_worker=6000)
     )
     assert times.mean[0] == pytest.approx(result.step_time.mean.value, rel=0.01)
     assert times.quantiles[0, 0] == pytest.approx(result.step_time.p99, rel=0.02)

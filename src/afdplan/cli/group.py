@@ -19,6 +19,7 @@ COMMANDS = {
     "plan": "What to deploy under TPOT, memory and devices, and is a split worth it?",
     "deploy": "The files that start a plan on a serving system.",
     "check": "Does the plan still stand, with today's requests?",
+    "sweep": "What do thousands of cases say, from one declared file?",
     "models": "Which models does afdplan know, and what are their sizes?",
     "hardware": "Which devices does afdplan know, and how fast are they?",
     "profile": "How long do the stages of a layer take on this machine?",

@@ -196,21 +196,32 @@ def resolve_source(options: dict[str, Any]) -> tuple[LatencySource, DeviceCost]:
             )
     from afdplan.calibration.catalogue import find_hardware, find_model
     from afdplan.calibration.placement import place
+    from afdplan.errors import InvalidInputError
     from afdplan.planning.derived_source import DerivedSource
 
     hardware = find_hardware(options["hardware"])
     ffn = None if options["ffn_hardware"] is None else find_hardware(options["ffn_hardware"])
-    placement = place(
-        find_model(options["model"]),
-        hardware,
-        ffn_hardware=ffn,
-        precision=options["precision"],
-        cache_precision=options["kv_precision"],
-        link=options["link"],
-        speculative_tokens=options["speculative_tokens"],
-        acceptance=options["acceptance"],
-        attention_devices=min(devices or (1,)),
-    )
+    architecture = find_model(options["model"])
+    refusals: list[InvalidInputError] = []
+    for tensor_parallel in devices or (1, 2, 4, 8):
+        try:
+            placement = place(
+                architecture,
+                hardware,
+                ffn_hardware=ffn,
+                precision=options["precision"],
+                cache_precision=options["kv_precision"],
+                link=options["link"],
+                speculative_tokens=options["speculative_tokens"],
+                acceptance=options["acceptance"],
+                attention_devices=tensor_parallel,
+            )
+            break
+        except InvalidInputError as error:
+            # One device may be too small for the attention weights, or eight too many.
+            refusals.append(error)
+    else:
+        raise refusals[0]
     return DerivedSource(placement, devices), _cost(options, hardware, ffn or hardware)
 
 

@@ -138,7 +138,8 @@ def pareto_front(
     low = fastest.step_time.statistic(limits.statistic) / best.tokens_per_step
     here = best.step_time.statistic(limits.statistic) / best.tokens_per_step
     for time in np.geomspace(low * (1 + 1e-6), max(2 * here, low * 1.01), FRONT_POINTS):
-        plan = search.best(replace(limits, time_per_output_token=float(time)))
+        known = best if time >= here else None
+        plan = search.best(replace(limits, time_per_output_token=float(time)), known=known)
         if plan is not None:
             points.setdefault(str(plan.design), plan)
     ordered = sorted(

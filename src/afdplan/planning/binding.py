@@ -69,25 +69,31 @@ def shadow_prices(
         more = max(0.2 * tpot, min(0.01, tpot))
         shown = f"{more * 1e3:.3g} ms more TPOT"
         relaxed = replace(limits, time_per_output_token=tpot + more)
-        trials.append(("time per output token", shown, search.best(relaxed)))
+        trials.append(("time per output token", shown, search.best(relaxed, known=best)))
     if search.memory(best.design.attention_devices) is not None:
-        trials.append(("KV memory", "10 % more KV memory", search.with_memory(1.1).best(limits)))
+        trials.append(
+            ("KV memory", "10 % more KV memory", search.with_memory(1.1).best(limits, known=best))
+        )
         if limits.overflow_probability < 0.1:
             relaxed = replace(limits, overflow_probability=10 * limits.overflow_probability)
             shown = f"ten times the overflow probability ({relaxed.overflow_probability:g})"
-            trials.append(("overflow probability", shown, search.best(relaxed)))
+            trials.append(("overflow probability", shown, search.best(relaxed, known=best)))
     if limits.devices is not None:
         more_devices = max(limits.devices // 8, limits.node_devices)
         relaxed = replace(limits, devices=limits.devices + more_devices)
         goal = "" if limits.requests_per_second is not None else " (gain per device)"
-        trials.append(("devices", f"{more_devices} more devices{goal}", search.best(relaxed)))
+        trials.append(
+            ("devices", f"{more_devices} more devices{goal}", search.best(relaxed, known=best))
+        )
     if limits.node_devices > 1:
         relaxed = replace(limits, node_devices=1)
-        trials.append(("whole nodes", "sharing nodes between both sides", search.best(relaxed)))
+        trials.append(
+            ("whole nodes", "sharing nodes between both sides", search.best(relaxed, known=best))
+        )
     if space.target.kind != "any":
         free = replace(space, target=replace(TARGETS["any"], microbatches=space.microbatches))
         shown = f"any pair, not only those of {space.target.name}"
-        trials.append(("legal pairs", shown, search.best(limits, free)))
+        trials.append(("legal pairs", shown, search.best(limits, free, known=best)))
     prices = [
         ShadowPrice(
             limit=limit,

@@ -111,21 +111,19 @@ class ColocatedSearch:
     def widths(self, limits: Limits) -> list[Colocated]:
         """Return the best deployment of every width that has one, narrow first."""
         most = limits.devices or 1024
-        found = []
+        best: dict[int, Colocated] = {}
         for devices in self._search.source.attention_devices:
             for ranks in self._parts.widths(devices, most):
-                best = self._best(devices, ranks, limits)
-                if best is not None:
-                    found.append(best)
-        widest: dict[int, Colocated] = {}
-        for plan in found:
-            width = plan.ranks * plan.devices_per_rank
-            if width not in widest or plan.score > widest[width].score:
-                widest[width] = plan
-        return [widest[width] for width in sorted(widest)]
+                width = ranks * devices
+                plan = self._best(devices, ranks, limits, best.get(width))
+                if plan is not None:
+                    best[width] = plan
+        return [best[width] for width in sorted(best)]
 
-    def _best(self, devices: int, ranks: int, limits: Limits) -> Colocated | None:
-        """Return the best batch size and overlap of one width, exactly."""
+    def _best(
+        self, devices: int, ranks: int, limits: Limits, best: Colocated | None
+    ) -> Colocated | None:
+        """Return the best batch size and overlap of one width, exactly, or `best` if better."""
         sizes = np.array(self._search.space.batch_sizes)
         memory = self._memory(devices, ranks)
         side = self._parts.latency(devices, ranks, 1)
@@ -156,7 +154,6 @@ class ColocatedSearch:
                 score, _ = self._score(devices, ranks, m * int(b), least, limits)
                 candidates.append((score, int(b), m, least))
         candidates.sort(reverse=True)
-        best: Colocated | None = None
         tokens = self._search.tokens_per_step
         for bound, b, m, least in candidates:
             if bound <= 0 or (best is not None and bound <= best.score * (1 + TIE)):

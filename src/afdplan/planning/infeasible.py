@@ -85,6 +85,8 @@ def _devices(
     if plan is None or plan.design.devices <= limits.devices:
         return None
     need = plan.design.devices
+    # The most that so many devices give, not the least that meets the limits.
+    plan = search.best(replace(limits, devices=need)) or plan
     return (
         need / limits.devices - 1,
         f"{limits.devices} devices would have to be {need}",
@@ -126,6 +128,13 @@ def _memory(search: DesignSearch, limits: Limits) -> tuple[float, str, PlannedDe
 
 def _basics(search: DesignSearch, limits: Limits) -> str:
     """Say what no relaxation mends: too few devices for one worker of each side."""
+    wanted = search.space.ffn_workers
+    if wanted is not None and not set(wanted) & set(search.source.ffn_workers(max(wanted))):
+        offered = ", ".join(map(str, search.source.ffn_workers(1024)[:16]))
+        return (
+            f"ffn_workers {', '.join(map(str, wanted))} neither hold the weights nor share the "
+            f"experts evenly; possible are {offered or 'none'}"
+        )
     if limits.devices is not None:
         smallest = min(search.source.attention_devices)
         numbers = search.source.ffn_workers(100_000)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -32,9 +33,12 @@ class RatioBlocks:
     def over(cls, lattices: Iterable[PairLattice]) -> RatioBlocks:
         """Return the blocks that cover every pair of all lattices."""
         held = [lattice for lattice in lattices if lattice.attention.size]
+        low = min((lattice.ratios[0] for lattice in held), default=1.0)
+        high = max((lattice.ratios[1] for lattice in held), default=1.0)
+        # Powers of two, so that a few more devices need no new bounds.
         return cls(
-            min((lattice.ratios[0] for lattice in held), default=1.0),
-            max((lattice.ratios[1] for lattice in held), default=1.0),
+            2.0 ** math.floor(math.log2(low)),
+            2.0 ** math.ceil(math.log2(high)),
             tuple(sorted({int(f) for lattice in held for f in lattice.ffn_numbers})),
         )
 

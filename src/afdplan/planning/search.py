@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import product
 from typing import Any
 
@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from afdplan.lengths.law import LengthLaw
 from afdplan.planning.cache_memory import CacheMemory, CacheSpace, CacheSums
+from afdplan.planning.candidate import Candidate
 from afdplan.planning.design import Design, PlannedDesign, StepSummary
 from afdplan.planning.limits import TIE, Limits
 from afdplan.planning.objective import DeviceCost
@@ -38,35 +39,8 @@ FEW_PAIRS = 48
 """So few pairs are evaluated at once rather than bounded again."""
 FIRST_DEVICES = 64
 MOST_DEVICES = 2048
-"""Largest bundle considered without a budget."""
+"""Largest bundle considered."""
 STEP_PROBABILITIES = (0.5, 0.95, 0.99)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Candidate:
-    """A design that was evaluated exactly, in the order of preference."""
-
-    score: float
-    design: Design
-
-    def beats(self, other: _Candidate | None) -> bool:
-        """Return whether this one is to be preferred: score, then fewer devices, smaller batch."""
-        if other is None:
-            return True
-        if abs(self.score - other.score) > TIE * max(abs(self.score), abs(other.score)):
-            return self.score > other.score
-        return _rank(self.design) < _rank(other.design)
-
-
-def _rank(design: Design) -> tuple[int, ...]:
-    return (
-        design.devices,
-        design.batch_size,
-        design.microbatches,
-        design.attention_workers,
-        design.ffn_workers,
-        design.attention_devices,
-    )
 
 
 class DesignSearch:
@@ -105,7 +79,12 @@ class DesignSearch:
         self._sums: dict[tuple[Any, ...], CacheSums] = {}
         self.tokens_per_step = self.models.tokens_per_step
 
-    def best(self, limits: Limits, space: SearchSpace | None = None) -> PlannedDesign | None:
+    def best(
+        self,
+        limits: Limits,
+        space: SearchSpace | None = None,
+        known: PlannedDesign | None = None,
+    ) -> PlannedDesign | None:
         """Return the best design under `limits`, or None if there is none.
 
         Parameters
@@ -113,15 +92,18 @@ class DesignSearch:
         limits
             All of them.
         space
-            Candidates, in place of those of the search; must share its batch sizes.
+            Candidates, in place of those of the search.
+        known
+            A design of the space that is known to meet `limits`: what it beats is not looked at.
 
         Notes
         -----
-        Exact over the space. Without a budget, bundles of up to 2,048 devices are considered.
+        Exact over the space, with bundles of up to 2,048 devices.
         """
         space = space or self.space
         if limits.devices is not None:
-            found = self._best(limits, space, limits.devices)
+            start = None if known is None else self.describe(known.design, limits)
+            found = self._best(limits, space, limits.devices, start)
         else:
             found, most = None, FIRST_DEVICES
             while found is None and most <= MOST_DEVICES:
@@ -221,7 +203,8 @@ class DesignSearch:
     def lattice(
         self, limits: Limits, space: SearchSpace, attention_devices: int, most_devices: int
     ) -> PairLattice:
-        """Return the legal pairs; built once."""
+        """Return the legal pairs of bundles up to 2,048 devices; built once."""
+        most_devices = min(most_devices, MOST_DEVICES)
         key = (
             attention_devices,
             most_devices,
@@ -242,11 +225,11 @@ class DesignSearch:
         limits: Limits,
         space: SearchSpace,
         most_devices: int,
-        incumbent: _Candidate | PlannedDesign | None = None,
-    ) -> _Candidate | None:
-        best: _Candidate | None = None
+        incumbent: Candidate | PlannedDesign | None = None,
+    ) -> Candidate | None:
+        best: Candidate | None = None
         if incumbent is not None:
-            best = _Candidate(score=incumbent.score, design=incumbent.design)
+            best = Candidate(score=incumbent.score, design=incumbent.design)
         lattices = {
             devices: self.lattice(limits, space, devices, most_devices)
             for devices in self.source.attention_devices
@@ -279,8 +262,8 @@ class DesignSearch:
         combination: Combination,
         lattice: PairLattice,
         limits: Limits,
-        best: _Candidate | None,
-    ) -> _Candidate | None:
+        best: Candidate | None,
+    ) -> Candidate | None:
         index = np.arange(lattice.attention.size)
         for is_tight in (False, True):
             if is_tight and index.size <= FEW_PAIRS:
@@ -307,7 +290,7 @@ class DesignSearch:
             exact, bundles = self._scores(combination, lattice, chunk, times.mean, limits)
             held = times.quantiles[:, 0] if chances else times.mean
             for at in np.flatnonzero(limits.holds(held, self.tokens_per_step) & (exact > 0)):
-                candidate = _Candidate(
+                candidate = Candidate(
                     score=float(exact[at]),
                     design=self._design(combination, lattice, int(chunk[at]), int(bundles[at])),
                 )
@@ -388,11 +371,15 @@ class DesignSearch:
             smallest[devices, m] = min(b, smallest.get((devices, m), b))
         best: PlannedDesign | None = None
         for (devices, m), b in smallest.items():
-            lattice = self.lattice(free, self.space, devices, min(free.devices or 1, MOST_DEVICES))
+            lattice = self.lattice(free, self.space, devices, free.devices or 1)
             # For every F the step grows with A: only the smallest legal A can be fastest.
             _, first = np.unique(lattice.ffn, return_index=True)
             if not first.size:
                 continue
+            if self.source.shares_ffn_times:
+                # More FFN workers are faster: a smaller F counts only if it allows a smaller A.
+                later = np.minimum.accumulate(lattice.attention[first][::-1])[::-1]
+                first = first[np.append(lattice.attention[first][:-1] < later[1:], True)]
             chances = () if limits.probability is None else (limits.probability,)
             times = self.models.evaluate(
                 (devices, m, b), lattice.attention[first], lattice.ffn[first], chances

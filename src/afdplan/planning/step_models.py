@@ -32,7 +32,7 @@ Combination = tuple[int, int, int]
 
 SLACK = 1 - 2e-5
 """Interpolation error of the law that a bound must survive."""
-BARRIER_POINTS = 12
+BARRIER_POINTS = 8
 
 
 class StepModels:
