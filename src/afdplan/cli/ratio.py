@@ -196,7 +196,7 @@ def command(
 
     from afdplan.report.ratio import render_ratio
 
-    Console(highlight=False).print(render_ratio(answer, model, warnings))
+    Console(highlight=False).print(render_ratio(answer, model, warnings, workload.trace))
 
 
 def _page(

@@ -150,8 +150,11 @@ def _case_sentence(case: RatioCase, problem: RatioProblem, unit: TimeUnit) -> st
 
 def _facts(answer: RatioRecommendation, unit: TimeUnit) -> tuple[Fact, ...]:
     best, bundle = answer.best, answer.bundle
-    _, _, p99 = answer.step_time_quantiles
-    abstract = "in the model's abstract time" if unit == "abstract" else ""
+    remarks = []
+    if answer.step_time_quantiles is not None:
+        remarks.append(f"p99 {time(answer.step_time_quantiles[2], unit)}")
+    if unit == "abstract":
+        remarks.append("in the model's abstract time")
     return (
         Fact(
             name="Throughput",
@@ -161,7 +164,7 @@ def _facts(answer: RatioRecommendation, unit: TimeUnit) -> tuple[Fact, ...]:
         Fact(
             name="Output step",
             value=time(best.step_time, unit),
-            remark=f"p99 {time(p99, unit)}" + (f", {abstract}" if abstract else ""),
+            remark=", ".join(remarks),
         ),
         Fact(
             name="Idle",
