@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from afdplan.cli.options import json_option
+from afdplan.cli.report import command_line, report_option, write_report
 from afdplan.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from afdplan.model.latency import LatencyModel
     from afdplan.model.measurement import Measurements
     from afdplan.model.sweep import RatioSweep
+    from afdplan.report.page import Page
 
 __all__ = ["command"]
 
@@ -84,6 +86,7 @@ _FORMS = ("auto", "linear", "per-request", "roofline", "table")
 @click.option(
     "--to-trace", metavar="FILE", help="Write a Prometheus snapshot's lengths as a trace."
 )
+@report_option
 @json_option
 def command(data: tuple[str, ...], **options: Any) -> None:
     """Fit a latency model to measurements, serving logs or a sweep over ratios.
@@ -140,13 +143,14 @@ def command(data: tuple[str, ...], **options: Any) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Result:
-    """A calibrated model, and how to tell and draw it."""
+    """A calibrated model, and how to tell and draw it; `page` takes document and command."""
 
     model: LatencyModel
     warnings: list[str]
     answer: dict[str, Any]
     text: Any
     figure: Any
+    page: Callable[..., Page]
 
 
 def _read_parts(data: Sequence[str], options: dict[str, Any]) -> list[Measurements]:
@@ -244,12 +248,18 @@ def _fit_points(
 
         return draw_sweep_fit(fit)
 
+    def page(**around: Any) -> Page:
+        from afdplan.report.page_calibrate import sweep_page
+
+        return sweep_page(fit, model, **around)
+
     return _Result(
         model=model,
         warnings=warnings,
         answer=sweep_answer(fit, model),
         text=render_sweep(fit, model, warnings, points.notes),
         figure=figure,
+        page=page,
     )
 
 
@@ -297,12 +307,18 @@ def _fit_stages(
 
         return draw_stage_fits(fits, model.time_unit)
 
+    def page(**around: Any) -> Page:
+        from afdplan.report.page_calibrate import fit_page
+
+        return fit_page(fits, model, **around)
+
     return _Result(
         model=model,
         warnings=warnings,
         answer=fit_answer(fits, model),
         text=render_fits(fits, model, warnings, notes),
         figure=figure,
+        page=page,
     )
 
 
@@ -374,19 +390,22 @@ def _deliver(result: _Result, data: Sequence[str], options: dict[str, Any]) -> N
 
         kind = check_picture_name(options["plot"])
         write_atomic(options["plot"], picture_bytes(result.figure(), kind))
-    if options["as_json"]:
+    if options["as_json"] or options["report"]:
         from afdplan.report.document import document, to_json
 
         inputs = {"data": list(data), **{k: v for k, v in options.items() if k != "as_json"}}
-        unit = result.model.time_unit
-        click.echo(
-            to_json(
-                document(
-                    time_unit=unit, inputs=inputs, warnings=result.warnings, answer=result.answer
-                )
-            )
+        told = document(
+            time_unit=result.model.time_unit,
+            inputs=inputs,
+            warnings=result.warnings,
+            answer=result.answer,
         )
-        return
+        if options["report"]:
+            page = result.page(document=told, command_line=command_line())
+            write_report(options["report"], page)
+        if options["as_json"]:
+            click.echo(to_json(told))
+            return
     from rich.console import Console
 
     Console(highlight=False).print(result.text)

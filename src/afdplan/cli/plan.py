@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from afdplan.cli.options import json_option, resolve_workload, workload_options
+from afdplan.cli.options import Workload, json_option, resolve_workload, workload_options
 from afdplan.cli.plan_options import (
     latency_options,
     limit_options,
@@ -14,12 +14,15 @@ from afdplan.cli.plan_options import (
     resolve_space,
 )
 from afdplan.cli.quantity import parse_duration, parse_rate
+from afdplan.cli.report import command_line, report_option, tracked, write_report
 
 if TYPE_CHECKING:
     from afdplan.lengths.law import LengthLaw
+    from afdplan.model.latency import LatencyModel
     from afdplan.planning.plan import Plan
     from afdplan.planning.source import LatencySource
     from afdplan.planning.verify import Verification
+    from afdplan.report.page import Page
 
 __all__ = ["command"]
 
@@ -38,6 +41,7 @@ Examples:
 @limit_options
 @click.option("--verify", is_flag=True, help="Replay the plan and its neighbours in the simulator.")
 @click.option("--plot", metavar="FILE", help="Draw the Pareto front to a .png or .svg file.")
+@report_option
 @json_option
 def command(
     trace: str | None,
@@ -47,6 +51,7 @@ def command(
     decode: str | None,
     verify: bool,
     plot: str | None,
+    report: str | None,
     as_json: bool,
     **options: Any,
 ) -> None:
@@ -95,7 +100,7 @@ def command(
         from afdplan.plotting.plan import draw_plan
 
         write_atomic(plot, picture_bytes(draw_plan(plan), check_picture_name(plot)))
-    if as_json:
+    if as_json or report is not None:
         from afdplan.report.document import document, to_json
         from afdplan.report.plan import plan_answer
 
@@ -132,8 +137,12 @@ def command(
         # What `afdplan check` compares later requests with; it also proves that the file reads.
         written = plan_from_document(answer)
         answer["check"] = {"regret": check_plan(written, workload.law).regret}
-        click.echo(to_json(answer))
-        return
+        if report is not None:
+            page = _page(plan, workload, source, answer)
+            write_report(report, page)
+        if as_json:
+            click.echo(to_json(answer))
+            return
     from rich.console import Console
 
     from afdplan.report.plan import render_plan
@@ -154,3 +163,41 @@ def _verify(plan: Plan, law: LengthLaw, source: LatencySource) -> tuple[Verifica
         return verify_plan(
             plan, law, source, progress=lambda share: bar.update(task, completed=share)
         )
+
+
+def _page(plan: Plan, workload: Workload, source: LatencySource, told: dict[str, Any]) -> Page:
+    """Compute what the page shows around the plan: drift, and bottlenecks near the design."""
+    from afdplan.plotting.ratio_grid import grid_size, ratio_grid
+    from afdplan.report.page_plan import plan_page
+    from afdplan.theory.problem import RatioProblem
+
+    drift = None
+    if workload.trace is not None and workload.trace.requests > 1:
+        from afdplan.plotting.workload_figures import drift_figure
+        from afdplan.workload.description import describe_workload
+
+        described = describe_workload(workload.trace)
+        drift = drift_figure(described.drift, described.token_load)
+    design = plan.recommended.design
+    problem = RatioProblem(
+        law=workload.law,
+        latency=plan.latency,
+        batch_size=design.batch_size,
+        ffn_workers=design.ffn_workers,
+        microbatches=design.microbatches,
+    )
+
+    def latency_of(batch_size: int) -> LatencyModel:
+        return source.latency(design.attention_devices, design.ffn_workers, batch_size)
+
+    limit = max(4 * design.attention_workers, 16)
+    grid = ratio_grid(problem, limit=limit, latency_of=latency_of)
+    return plan_page(
+        plan,
+        workload.law,
+        subject=f"{workload.law.name}; {source.name}",
+        document=told,
+        command_line=command_line(),
+        cases=list(tracked(grid, grid_size(problem), "other batches")),
+        drift=drift,
+    )

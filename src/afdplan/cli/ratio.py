@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from afdplan.cli.options import (
+    Workload,
     batch_options,
     json_option,
     latency_options,
@@ -15,7 +17,15 @@ from afdplan.cli.options import (
     resolve_workload,
     workload_options,
 )
+from afdplan.cli.report import command_line, report_option, tracked, write_report
 from afdplan.errors import InsufficientDataError
+
+if TYPE_CHECKING:
+    from afdplan.model.estimate import Estimate
+    from afdplan.model.latency import LatencyModel
+    from afdplan.report.page import Page
+    from afdplan.theory.problem import RatioProblem
+    from afdplan.theory.ratio import RatioRecommendation
 
 __all__ = ["command"]
 
@@ -65,6 +75,7 @@ Examples:
     help="Ages of requests that are all alike: random, or one age as in fixed-length benchmarks.",
 )
 @click.option("--plot", metavar="FILE", help="Draw the curve to a .png or .svg file.")
+@report_option
 @json_option
 def command(
     trace: str | None,
@@ -83,6 +94,7 @@ def command(
     horizon: int | None,
     phase: Any,
     plot: str | None,
+    report: str | None,
     as_json: bool,
     **latency_choice: Any,
 ) -> None:
@@ -92,7 +104,7 @@ def command(
         from afdplan.plotting.picture import check_picture_name
 
         check_picture_name(plot)
-    latency = resolve_latency(latency_choice, batch_size=size, ffn_workers=ffn_workers)
+    latency = resolve_latency(dict(latency_choice), batch_size=size, ffn_workers=ffn_workers)
     model = latency.model
     workload = resolve_workload(trace, trace_format, columns, prompt, decode)
     warnings: list[str] = []
@@ -108,6 +120,7 @@ def command(
         except InsufficientDataError as error:
             warnings.append(f"the token load has no interval: {error}")
 
+    from afdplan.theory.problem import RatioProblem
     from afdplan.theory.recommend import recommend_ratio
 
     answer = recommend_ratio(
@@ -132,7 +145,7 @@ def command(
 
         kind = check_picture_name(plot)
         write_atomic(plot, picture_bytes(draw_ratio(answer, model.time_unit), kind))
-    if as_json:
+    if as_json or report is not None:
         from afdplan.report.document import document, to_json
         from afdplan.report.ratio import ratio_answer
 
@@ -150,19 +163,78 @@ def command(
             "max_attention_workers": answer.curve[-1].attention_workers,
             "horizon": horizon,
         }
-        click.echo(
-            to_json(
-                document(
-                    time_unit=model.time_unit,
-                    inputs=inputs,
-                    warnings=warnings,
-                    answer=ratio_answer(answer),
-                )
-            )
+        told = document(
+            time_unit=model.time_unit,
+            inputs=inputs,
+            warnings=warnings,
+            answer=ratio_answer(answer),
         )
-        return
+        if report is not None:
+            problem = RatioProblem(
+                law=workload.law,
+                latency=model,
+                batch_size=size,
+                ffn_workers=ffn_workers,
+                microbatches=microbatches,
+                overlap=overlap,
+                method=method,
+                phase=phase,
+                ffn_weight=inputs["ffn_weight"],
+                horizon=horizon,
+            )
+
+            def latency_of(batch_size: int) -> LatencyModel:
+                choice = dict(latency_choice)
+                return resolve_latency(choice, batch_size=batch_size, ffn_workers=ffn_workers).model
+
+            page = _page(answer, problem, workload, told, token_load, latency_of)
+            write_report(report, page)
+        if as_json:
+            click.echo(to_json(told))
+            return
     from rich.console import Console
 
     from afdplan.report.ratio import render_ratio
 
     Console(highlight=False).print(render_ratio(answer, model, warnings, workload.trace))
+
+
+def _page(
+    answer: RatioRecommendation,
+    problem: RatioProblem,
+    workload: Workload,
+    told: dict[str, Any],
+    token_load: Estimate | None,
+    latency_of: Callable[[int], LatencyModel],
+) -> Page:
+    """Compute what the page shows around the answer."""
+    from afdplan.plotting.ratio_grid import grid_size, ratio_grid
+    from afdplan.plotting.ratio_sensitivity import curve_bands, ratio_sensitivity
+    from afdplan.report.page_ratio import ratio_page
+
+    limit = answer.curve[-1].attention_workers
+    grid = ratio_grid(problem, limit=limit, latency_of=latency_of)
+    cases = list(tracked(grid, grid_size(problem), "other batches"))
+    asked = next(
+        case
+        for case in cases
+        if (case.batch_size, case.microbatches) == (problem.batch_size, problem.microbatches)
+    )
+    workers = tuple(point.attention_workers for point in asked.points)
+    drift = None
+    if workload.trace is not None and token_load is not None:
+        from afdplan.plotting.workload_figures import drift_figure
+        from afdplan.workload.description import describe_workload
+
+        drift = drift_figure(describe_workload(workload.trace).drift, token_load)
+    return ratio_page(
+        answer,
+        problem,
+        cases,
+        bands=curve_bands(problem, workers, token_load),
+        sensitivities=ratio_sensitivity(problem, answer.optimal_attention_workers, limit),
+        subject=f"{workload.law.name}; {problem.latency.name}",
+        document=told,
+        command_line=command_line(),
+        drift=drift,
+    )

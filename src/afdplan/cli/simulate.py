@@ -18,6 +18,7 @@ from afdplan.cli.options import (
     resolve_workload,
     workload_options,
 )
+from afdplan.cli.report import report_option, write_report
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -172,6 +173,7 @@ def _simulation_options(function: Any) -> Any:
 @latency_options
 @batch_options
 @_simulation_options
+@report_option
 @json_option
 def command(
     trace: str | None,
@@ -189,6 +191,7 @@ def command(
     timeline: str | None,
     per_request: str | None,
     per_step: str | None,
+    report: str | None,
     **options: Any,
 ) -> None:
     """Play a bundle step by step: throughput, cycle and step times, idle time, waiting.
@@ -220,23 +223,30 @@ def command(
 
     scenarios = [scenario_of(count) for count in attention_workers]
     results: list[SimulationResult] = []
-    with _tables(per_request, per_step) as (on_requests, on_steps), _progress() as report:
+    with _tables(per_request, per_step) as (on_requests, on_steps), _progress() as show:
         from afdplan.simulation.run import simulate
 
         for k, scenario in enumerate(scenarios):
             results.append(
                 simulate(
                     scenario,
-                    progress=lambda done, k=k: report((k + done) / len(scenarios)),  # type: ignore[misc]
+                    progress=lambda done, k=k: show((k + done) / len(scenarios)),  # type: ignore[misc]
                     on_requests=on_requests,
                     on_steps=on_steps,
                 )
             )
     if timeline is not None:
         _write_timeline(timeline, scenarios[0])
+    inputs = {**workload.inputs, **latency.inputs}
+    if report is not None:
+        from afdplan.cli.report_simulate import simulated_page
+
+        told = _document(results, inputs, attention_workers, options)
+        write_report(report, simulated_page(results, workload, told))
     if as_json:
-        inputs = {**workload.inputs, **latency.inputs}
-        click.echo(_document(results, inputs, attention_workers, options))
+        from afdplan.report.document import to_json
+
+        click.echo(to_json(_document(results, inputs, attention_workers, options)))
     elif len(results) == 1:
         click.echo(str(results[0]))
     else:
@@ -385,8 +395,8 @@ def _document(
     inputs: dict[str, Any],
     attention_workers: list[int],
     options: dict[str, Any],
-) -> str:
-    from afdplan.report.document import document, to_json
+) -> dict[str, Any]:
+    from afdplan.report.document import document
 
     scenario = results[0].scenario
     inputs = {
@@ -407,13 +417,11 @@ def _document(
         for result in results
         for text in result.warnings
     ]
-    return to_json(
-        document(
-            time_unit=scenario.latency.time_unit,
-            inputs=inputs,
-            warnings=warnings,
-            answer=answers[0] if len(answers) == 1 else {"curve": answers},
-        )
+    return document(
+        time_unit=scenario.latency.time_unit,
+        inputs=inputs,
+        warnings=warnings,
+        answer=answers[0] if len(answers) == 1 else {"curve": answers},
     )
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from afdplan.cli.options import json_option, resolve_workload, workload_options
+from afdplan.cli.report import command_line, report_option, write_report
 
 if TYPE_CHECKING:
     from afdplan.lengths.law import LengthLaw
@@ -30,6 +31,7 @@ NARROWEST = 80
     help="Coverage of the intervals.",
 )
 @click.option("--plot", metavar="FILE", help="Draw the workload to a .png or .svg file.")
+@report_option
 @json_option
 def command(
     trace_file: str | None,
@@ -40,6 +42,7 @@ def command(
     decode: str | None,
     confidence: float,
     plot: str | None,
+    report: str | None,
     as_json: bool,
 ) -> None:
     """Say what the requests of TRACE look like to an AFD bundle.
@@ -58,24 +61,31 @@ def command(
     from afdplan.workload.description import describe_law, describe_workload
 
     inputs = dict(workload.inputs)
-    report: LawReport | WorkloadReport
+    described: LawReport | WorkloadReport
     if workload.trace is not None:
-        report = describe_workload(workload.trace, confidence)
+        described = describe_workload(workload.trace, confidence)
         inputs["confidence"] = confidence
     else:
-        report = describe_law(workload.law)
+        described = describe_law(workload.law)
     if plot is not None:
-        _draw(plot, report, workload.law)
+        _draw(plot, described, workload.law)
         inputs["plot"] = plot
-    if as_json:
+    if as_json or report is not None:
         from afdplan.report.document import document, to_json
         from afdplan.report.workload import workload_answer
 
-        answer = workload_answer(report)
-        click.echo(
-            to_json(document(time_unit="s", inputs=inputs, warnings=report.warnings, answer=answer))
-        )
-        return
+        answer = workload_answer(described)
+        told = document(time_unit="s", inputs=inputs, warnings=described.warnings, answer=answer)
+        if report is not None:
+            from afdplan.report.page_workload import workload_page
+
+            page = workload_page(
+                described, workload.law, document=told, command_line=command_line()
+            )
+            write_report(report, page)
+        if as_json:
+            click.echo(to_json(told))
+            return
 
     from rich.console import Console
 
@@ -85,7 +95,7 @@ def command(
     # Tables cut off in a narrow window would hide digits: let the window wrap the lines instead.
     console.width = max(console.width, NARROWEST)
     can_draw = console.encoding.lower().startswith("utf")
-    console.print(render_workload(report, can_draw))
+    console.print(render_workload(described, can_draw))
 
 
 def _draw(path: str, report: LawReport | WorkloadReport, law: LengthLaw) -> None:

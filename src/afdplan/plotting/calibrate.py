@@ -16,7 +16,13 @@ from afdplan.model.sweep import RatioSweep
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["ResidualPanel", "draw_stage_fits", "draw_sweep_fit", "residual_panels"]
+__all__ = [
+    "ResidualPanel",
+    "draw_stage_fits",
+    "draw_sweep_fit",
+    "ratio_grid_of",
+    "residual_panels",
+]
 
 FloatArray = npt.NDArray[np.float64]
 _COLORS = {"attention": "#0072B2", "ffn": "#D55E00"}
@@ -145,7 +151,7 @@ def draw_sweep_fit(fit: SweepFit) -> Figure:
     figure = Figure(figsize=(6.2, 5.6), layout="constrained")
     top, bottom = figure.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": [3, 1.4]})
     ratio = fit.sweep.attention_workers / fit.sweep.ffn_workers
-    grid = _ratio_grid(fit.sweep)
+    grid = ratio_grid_of(fit.sweep)
     fitted = fit.predict(grid)
     middle, low, high = (
         1e3 * np.array([getattr(estimate, name) for estimate in fitted])
@@ -171,7 +177,7 @@ def draw_sweep_fit(fit: SweepFit) -> Figure:
     return figure
 
 
-def _ratio_grid(sweep: RatioSweep) -> RatioSweep:
+def ratio_grid_of(sweep: RatioSweep) -> RatioSweep:
     """Return many ratios of a sweep whose points differ in nothing else, else its own points."""
     same = all(
         np.ptp(getattr(sweep, name)) == 0

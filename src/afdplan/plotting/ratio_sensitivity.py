@@ -1,0 +1,184 @@
+"""Which input moves the recommended ratio, and by how much?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from afdplan.model.estimate import Estimate
+from afdplan.model.latency import LatencyModel
+from afdplan.model.uncertainty import coefficients_of, sample_latency
+from afdplan.theory.cycle import CycleModel
+from afdplan.theory.problem import RatioProblem
+from afdplan.theory.search import WorkerSearch
+
+__all__ = ["CurveBand", "RatioSensitivity", "curve_bands", "ratio_sensitivity"]
+
+CHANGE = 0.2
+LATENCY_DRAWS = 40
+GROUPS = {
+    "attention": "attention time",
+    "ffn": "FFN time",
+    "send": "transfer time, both ways",
+    "receive": "transfer time, both ways",
+    "step_overhead": "step overhead",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RatioSensitivity:
+    """What 20 % less and 20 % more of one input do.
+
+    Attributes
+    ----------
+    input
+        Which, for people.
+    objective_change
+        Relative change of the throughput of the recommended bundle, (less, more).
+    best
+        Best A with less and with more of it.
+    regret
+        What the recommended A then gives up, (less, more).
+    """
+
+    input: str
+    objective_change: tuple[float, float]
+    best: tuple[int, int]
+    regret: tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CurveBand:
+    """Where the curve may lie because one input is not known exactly.
+
+    Attributes
+    ----------
+    cause
+        Which input.
+    low, high
+        Ends of the objective at each A [tokens/time per cost].
+    """
+
+    cause: str
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+
+
+def ratio_sensitivity(
+    problem: RatioProblem, recommended: int, limit: int
+) -> tuple[RatioSensitivity, ...]:
+    """Return one entry per input, that which moves the throughput most first.
+
+    Parameters
+    ----------
+    problem
+        What was asked.
+    recommended
+        The recommended A.
+    limit
+        Largest A considered.
+    """
+    slots = problem.slot_loads()
+    base = WorkerSearch(CycleModel(problem, slots), recommended).objective(recommended)
+    searches = {
+        "token load of a slot": tuple(
+            WorkerSearch(CycleModel(problem, problem.slot_loads(1 + sign * CHANGE)), limit)
+            for sign in (-1, 1)
+        )
+    }
+    if problem.horizon is not None:
+        searches.clear()  # the mean load over a horizon is no property of the stationary slots
+    for name, models in _changed_latencies(problem.latency).items():
+        searches[name] = tuple(
+            WorkerSearch(CycleModel(replace(problem, latency=model), slots), limit)
+            for model in models
+        )
+    found = [
+        RatioSensitivity(
+            input=name,
+            objective_change=(
+                pair[0].objective(recommended) / base - 1,
+                pair[1].objective(recommended) / base - 1,
+            ),
+            best=(pair[0].best(), pair[1].best()),
+            regret=(_regret(pair[0], recommended), _regret(pair[1], recommended)),
+        )
+        for name, pair in searches.items()
+    ]
+    return tuple(sorted(found, key=lambda entry: -max(map(abs, entry.objective_change))))
+
+
+def _regret(search: WorkerSearch, recommended: int) -> float:
+    return max(1 - search.objective(recommended) / search.objective(search.best()), 0.0)
+
+
+def _changed_latencies(latency: LatencyModel) -> dict[str, tuple[LatencyModel, LatencyModel]]:
+    """Return models with one stage faster and slower; stages that take no time are left out."""
+    coefficients = {
+        name: value
+        for name, value in coefficients_of(latency).items()
+        if not name.startswith("transfer.")
+    }
+    groups: dict[str, dict[str, float]] = {}
+    for name, value in coefficients.items():
+        groups.setdefault(GROUPS[name.split(".")[0]], {})[name] = value
+
+    def scaled(values: dict[str, float], factor: float) -> LatencyModel:
+        return latency.with_coefficients({name: value * factor for name, value in values.items()})
+
+    return {
+        group: (scaled(values, 1 - CHANGE), scaled(values, 1 + CHANGE))
+        for group, values in groups.items()
+        if any(values.values())
+    }
+
+
+def curve_bands(
+    problem: RatioProblem, workers: tuple[int, ...], token_load: Estimate | None
+) -> tuple[CurveBand, ...]:
+    """Return the bands of the curve: one for the token load, one for the latency model.
+
+    Parameters
+    ----------
+    problem
+        What was asked.
+    workers
+        A where the curve is shown.
+    token_load
+        Mean token load with its interval, if it is not exact.
+    """
+    numbers = np.array(workers, dtype=np.float64)
+    bands = []
+
+    def objective(model: CycleModel) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+        return model.objective(numbers, model.evaluate(numbers).mean, problem.ffn_weight)
+
+    if token_load is not None and token_load.confidence < 1 and problem.horizon is None:
+        ends = np.array(
+            [
+                objective(CycleModel(problem, problem.slot_loads(end / token_load.value)))
+                for end in (token_load.low, token_load.high)
+            ]
+        )
+        bands.append(_band("token load's interval", ends))
+    if problem.latency.uncertainty is not None:
+        slots = problem.slot_loads()
+        draws = np.array(
+            [
+                objective(CycleModel(replace(problem, latency=latency), slots))
+                for latency in sample_latency(
+                    problem.latency, np.random.default_rng(0), LATENCY_DRAWS
+                )
+            ]
+        )
+        bands.append(_band("latency model's errors", np.quantile(draws, (0.025, 0.975), axis=0)))
+    return tuple(bands)
+
+
+def _band(cause: str, lines: np.ndarray[tuple[int, int], np.dtype[np.float64]]) -> CurveBand:
+    return CurveBand(
+        cause=cause,
+        low=tuple(lines.min(axis=0).tolist()),
+        high=tuple(lines.max(axis=0).tolist()),
+    )

@@ -1,0 +1,190 @@
+"""How does an answer become one HTML file that needs nothing else?"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import resources
+from typing import Any
+
+import afdplan
+from afdplan.plotting.figure import Figure, figure_document
+from afdplan.report.document import to_json
+
+__all__ = ["Choice", "Fact", "Page", "Section", "Table", "render_page"]
+
+SCRIPTS = ("vendor/d3.min.js", "vendor/plot.umd.min.js", "page.js")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fact:
+    """A number worth seeing at once: its name, its value with a unit, and a remark."""
+
+    name: str
+    value: str
+    remark: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """Something that the reader can vary; every value was computed beforehand.
+
+    Attributes
+    ----------
+    name
+        What is chosen, as figures name it.
+    values
+        Labels.
+    chosen
+        The label of what was asked for.
+    """
+
+    name: str
+    values: tuple[str, ...]
+    chosen: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """Rows of text under headers; the first column names the row.
+
+    Attributes
+    ----------
+    caption
+        What the rows are.
+    headers
+        One per column.
+    rows
+        Cells.
+    is_open
+        Whether it is read without asking for it.
+    """
+
+    caption: str
+    headers: tuple[str, ...]
+    rows: Sequence[Sequence[str]]
+    is_open: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Section:
+    """A question and its answer: words first, then figures and tables.
+
+    Attributes
+    ----------
+    title
+        The question, short.
+    words
+        Paragraphs.
+    figures, tables
+        What shows it.
+    """
+
+    title: str
+    words: tuple[str, ...] = ()
+    figures: tuple[Figure, ...] = ()
+    tables: tuple[Table, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Page:
+    """All that a report page says, in the order of reading.
+
+    Attributes
+    ----------
+    title
+        Of the browser's tab.
+    subject
+        What was examined, a short line above the answer.
+    answer
+        The answer in one sentence.
+    facts
+        The numbers behind it.
+    choices
+        What the reader can vary, for all figures at once.
+    choice_answers
+        The answer for each combination of choices, keys as in `Figure.charts`.
+    sections
+        Questions and answers.
+    warnings, assumptions
+        One sentence each.
+    document
+        The JSON document of the command; its inputs are shown.
+    command_line
+        What reproduces the page.
+    """
+
+    title: str
+    subject: str
+    answer: str
+    facts: tuple[Fact, ...] = ()
+    choices: tuple[Choice, ...] = ()
+    choice_answers: Mapping[str, str] = field(default_factory=dict)
+    sections: tuple[Section, ...] = ()
+    warnings: tuple[str, ...] = ()
+    assumptions: tuple[str, ...] = ()
+    document: Mapping[str, Any] = field(default_factory=dict)
+    command_line: str = ""
+
+
+def render_page(page: Page) -> bytes:
+    """Return the page as one HTML file: styles, charts and numbers inside, nothing to fetch.
+
+    Notes
+    -----
+    The same page gives the same bytes. Whatever comes from files is escaped, and a policy in the
+    page forbids it every request.
+    """
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("afdplan", "data/report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=_together,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    folder = resources.files("afdplan") / "data" / "report"
+    figures = [figure_document(f) for section in page.sections for f in section.figures]
+    drawn = {
+        "choices": {choice.name: choice.chosen for choice in page.choices},
+        "answers": dict(page.choice_answers),
+        "figures": figures,
+    }
+    text = environment.get_template("page.html").render(
+        page=page,
+        version=afdplan.__version__,
+        inputs=_input_rows(page.document.get("inputs", {})),
+        style=(folder / "page.css").read_text(encoding="utf-8"),
+        scripts=[(folder / name).read_text(encoding="utf-8") for name in SCRIPTS],
+        drawn=_inside_script(json.dumps(drawn, allow_nan=False, ensure_ascii=False)),
+        document=_inside_script(to_json(page.document)),
+    )
+    return text.encode()
+
+
+def _together(value: Any) -> Any:
+    """Return plain text whose numbers keep their per cent sign on the same line."""
+    return value.replace(" %", "\u00a0%") if type(value) is str else value
+
+
+def _inside_script(text: str) -> str:
+    """Return JSON that cannot end the script element that holds it."""
+    return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+
+
+def _input_rows(inputs: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """Return names and values of all inputs that were given, nested ones with dots."""
+    rows: list[tuple[str, str]] = []
+    for name, value in inputs.items():
+        if isinstance(value, Mapping):
+            rows += _input_rows(value, f"{prefix}{name}.")
+        elif value is None or value in ((), [], ""):
+            continue
+        elif isinstance(value, list | tuple):
+            rows.append((prefix + name, ", ".join(str(part) for part in value)))
+        else:
+            rows.append((prefix + name, str(value)))
+    return rows
