@@ -120,6 +120,8 @@ def resolve_latency(
     """
     choice = {name: options.pop(name) for name in LATENCY_NAMES}
     given = {name: value for name, value in choice.items() if value is not None}
+    if given.get("latency") == "":
+        raise click.UsageError("--latency is empty: give a built-in name or a file")
     if "latency" in given:
         others = sorted(given.keys() - {"latency"})
         if others:

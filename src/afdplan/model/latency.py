@@ -27,6 +27,8 @@ __all__ = [
 TimeUnit = Literal["s", "abstract"]
 TransferLoad = Literal["worker", "aggregate"]
 FloatArray = npt.NDArray[np.float64]
+PROBE_TOKENS = 1e9
+SHORTEST_TIME = 1e-100
 _CURVES = (LinearCurve, RooflineCurve, TabulatedCurve)
 
 
@@ -228,6 +230,20 @@ class LatencyModel:
         object.__setattr__(self, "assumptions", tuple(self.assumptions))
         if self.uncertainty is not None:
             check_coefficients(self, self.uncertainty.coefficients)
+        self._check_takes_time()
+
+    def _check_takes_time(self) -> None:
+        """Raise unless a step at a very large load takes a time that a number can hold."""
+        with np.errstate(over="ignore"):
+            times = [kind.time(PROBE_TOKENS, 1) for kind in self.attention]
+            curves = (self.ffn, self.send.curve, self.receive.curve)
+            times += [curve(PROBE_TOKENS) for curve in curves]
+        total = sum(times) + self.step_overhead
+        if not SHORTEST_TIME < total < 1 / SHORTEST_TIME:
+            raise LatencyModelError(
+                f"the stages of a layer must take more than no time and less than 1e100 at "
+                f"{PROBE_TOKENS:g} tokens, got {total:g}: check the coefficients"
+            )
 
     @property
     def layers(self) -> int:

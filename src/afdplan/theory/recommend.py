@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import numpy as np
 
-from afdplan.errors import LatencyModelError
 from afdplan.lengths.law import LengthLaw
 from afdplan.lengths.token_load import SlotLoad
 from afdplan.model.checks import check_count
@@ -30,7 +29,6 @@ __all__ = ["recommend_ratio"]
 LATENCY_DRAWS = 40
 LATENCY_CANDIDATES = 40
 LATENCY_CONFIDENCE = 0.95
-SHORTEST_STEP = 1e-100
 MOST_REPLICATIONS = 12
 STEP_PROBABILITIES = (0.5, 0.95, 0.99)
 
@@ -132,7 +130,6 @@ def recommend_ratio(
         microbatches=problem.counted_microbatches,
         overlap=overlap,
     )
-    _check_step_times(field, problem)
     model = CycleModel(problem, slots)
     limit = _worker_limit(max_attention_workers, field, problem)
     field_ratio = field.optimal_ratio(
@@ -147,7 +144,11 @@ def recommend_ratio(
         step = model.evaluate(np.array([float(best)]), STEP_PROBABILITIES)
         median, p95, p99 = map(float, step.quantiles[0])
         quantiles = (median, p95, p99)
-    barrier_free = field.objective(best / ffn_workers, ffn_weight)
+    # Slots of one age are never unequal: what they lose against their mean is no barrier.
+    barrier_cost = 0.0
+    if phase == "random":
+        barrier_free = field.objective(best / ffn_workers, ffn_weight)
+        barrier_cost = max(1 - search.objective(best) / barrier_free, 0.0)
     return RatioRecommendation(
         optimal_ratio=ratio,
         optimal_attention_workers=best,
@@ -161,7 +162,7 @@ def recommend_ratio(
         mean_token_load=_over_layers(latency, model.mean_token_loads),
         curve=search.curve(),
         near_equal=search.near_equal(),
-        barrier_cost=max(1 - search.objective(best) / barrier_free, 0.0),
+        barrier_cost=barrier_cost,
         step_time_quantiles=quantiles,
         mean_field_ratio=field_ratio,
         uncertainty=_load_uncertainty(problem, search, token_load, limit),
@@ -169,17 +170,6 @@ def recommend_ratio(
         replication=_replication(problem, slots, search),
         warnings=tuple(_warnings(problem, slots, best, limit)),
     )
-
-
-def _check_step_times(field: MeanField, problem: RatioProblem) -> None:
-    """Refuse a latency model whose steps take no time, or more than a number can hold."""
-    for workers in (1, MAXIMUM_WORKERS):
-        step = field.step_time(workers / problem.ffn_workers)
-        if not SHORTEST_STEP < step < 1 / SHORTEST_STEP:
-            raise LatencyModelError(
-                f"the step time must be above 0 and finite, got {step:g} at {workers:,} attention "
-                f"workers: check the coefficients of the latency model {problem.latency.name!r}"
-            )
 
 
 def _worker_limit(
