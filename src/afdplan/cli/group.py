@@ -16,6 +16,7 @@ COMMANDS = {
     "calibrate": "How long do attention, FFN and transfer take here?",
     "ratio": "How many attention workers per FFN worker, and what bottleneck?",
     "simulate": "What would such a bundle really do, step by step?",
+    "validate": "Why should I believe you? Theory beside simulation, paper, measurements.",
     "models": "Which models does afdplan know, and what are their sizes?",
     "hardware": "Which devices does afdplan know, and how fast are they?",
     "profile": "How long do the stages of a layer take on this machine?",

@@ -73,9 +73,7 @@ class Cell:
     @property
     def rounds(self) -> float:
         """``L E[D] / tokens_per_step``, rounds in the life of a request."""
-        return (
-            self.latency.layers * self.law.mean_decode_tokens / self.latency.tokens_per_step
-        )
+        return self.latency.layers * self.law.mean_decode_tokens / self.latency.tokens_per_step
 
     @property
     def is_declared(self) -> bool:

@@ -69,9 +69,7 @@ def short_cells(*, full: bool = False) -> list[Cell]:
     ):
         for regime in ("balanced", "attention", "latency") if full else ("balanced",):
             for m in (1, 2, 3, 4) if full else (2 + k % 2,):
-                cells.append(
-                    _cell("short", law, regime, 8, 16, m, decode, layers, full=full)
-                )
+                cells.append(_cell("short", law, regime, 8, 16, m, decode, layers, full=full))
     return cells
 
 
@@ -88,9 +86,7 @@ def _cell(
     full: bool,
 ) -> Cell:
     law = shaped_law(law_name, _PROMPT, decode)
-    bundle = Bundle(
-        attention_workers=workers, batch_size=batch_size, microbatches=microbatches
-    )
+    bundle = Bundle(attention_workers=workers, batch_size=batch_size, microbatches=microbatches)
     return Cell(
         name=f"{law_name}, {regime}-bound, A={workers} B={batch_size} m={microbatches} "
         f"D={decode} L={layers}",
@@ -134,7 +130,12 @@ def feature_cells() -> list[Cell]:
             bundle,
         ),
         ("half of the layers read 512 tokens", few, replace(layered, attention=windowed), bundle),
-        ("1.9 tokens per step", law, replace(plain, tokens_per_step=1.9), bundle),
+        (
+            "1.9 tokens per step",
+            shaped_law("geometric", _PROMPT, 400),
+            replace(plain, tokens_per_step=1.9),
+            bundle,
+        ),
         ("overhead of a step", few, replace(layered, step_overhead=500.0), bundle),
         ("4 FFN workers, transfers aggregate", law, replace(shared, send=aggregate), coupled),
         ("FFN as a table", law, replace(plain, ffn=table), bundle),

@@ -79,7 +79,10 @@ def observe(scenario: Scenario) -> Observation:
         attention_idle_fraction=result.attention_idle_fraction,
         ffn_idle_fraction=result.ffn_idle_fraction,
         step_time_p99=Estimate(
-            value=p99, low=p99 - half, high=p99 + half, confidence=scenario.confidence,
+            value=p99,
+            low=p99 - half,
+            high=p99 + half,
+            confidence=scenario.confidence,
             method="blocks of steps",
         ),
         steps=result.steps,
