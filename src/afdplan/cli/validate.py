@@ -60,7 +60,7 @@ def command(
     from afdplan.validation.laboratory import Laboratory
     from afdplan.validation.run import PARTS, validate
 
-    parts = PARTS if part == "all" else (part,)
+    parts = PARTS if part == "all" else tuple(name for name in PARTS if name == part)
     if traces is not None and "simulation" not in parts:
         raise click.UsageError(f"--traces belongs to the part simulation, not to {part}")
     given = None

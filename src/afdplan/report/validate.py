@@ -443,16 +443,13 @@ def _published_tables(systems: Sequence[PublishedSystem]) -> Iterable[TextTable]
         )
     yield TextTable(
         title="Where the measurements come from",
-        columns=("system", "source", "calibrated on", "regret", "note"),
-        left=5,
-        rows=[
-            (
-                system.title,
-                f"{system.source}, {system.url}",
-                system.calibration,
-                "-" if system.regret is None else _percent(system.regret),
-                system.note,
-            )
-            for system in systems
-        ],
+        columns=("system", ""),
+        left=2,
+        rows=[(system.title, _provenance(system)) for system in systems],
     )
+
+
+def _provenance(system: PublishedSystem) -> str:
+    calibrated = f"calibrated on {system.calibration}" if system.points else "not calibrated"
+    regret = "" if system.regret is None else f"; regret {_percent(system.regret)}"
+    return f"{system.setup}; {system.source}, {system.url}; {calibrated}{regret}; {system.note}"

@@ -84,22 +84,22 @@ def cell_checks(cells: Sequence[CellResult]) -> list[BandCheck]:
     middle = median(abs(cell.error) for cell in declared) if declared else math.nan
     checks = [
         _check(
-            "E[tau] in the declared validity, from the simulation's interval",
+            "E[tau], distance from the simulated interval",
             CYCLE_TIME,
             ((cell.distance, cell.name) for cell in declared),
         ),
         _check(
-            "E[tau] in the declared validity, median of |error|",
+            "E[tau], median |error|",
             MEDIAN,
             [(middle, f"{len(declared)} cells")] if declared else [],
         ),
         _check(
-            "p99 of the step time in the declared validity, from the simulation's interval",
+            "p99 of the step time, distance from the simulated interval",
             P99,
             ((cell.p99_distance, cell.name) for cell in declared),
         ),
         _check(
-            "E[tau] below the validity, over the tabulated error",
+            "E[tau] below the validity, share of the tabulated error",
             1.0,
             ((cell.distance / cell.allowed, cell.name) for cell in short),
         ),
@@ -110,7 +110,7 @@ def cell_checks(cells: Sequence[CellResult]) -> list[BandCheck]:
 def regret_check(results: Sequence[RatioResult]) -> list[BandCheck]:
     """Return the band of the recommended ratio's regret."""
     check = _check(
-        "regret of the recommended ratio, beyond the half-width of its interval",
+        "regret of the recommended ratio, lower end",
         REGRET,
         (
             (max(pick.regret - pick.regret_half_width, 0.0), result.name)
@@ -125,7 +125,7 @@ def published_checks(systems: Sequence[PublishedSystem]) -> list[BandCheck]:
     """Return the bands on measured systems."""
     checks = [
         _check(
-            "step time of measured designs that were not calibrated on",
+            "step time of measured designs not calibrated on",
             MEASURED,
             (
                 (abs(point.error), f"{system.title}, {point.ratio}")

@@ -6,6 +6,8 @@ from dataclasses import replace
 from itertools import product
 from math import ceil
 
+import numpy as np
+
 from afdplan.lengths.law import IndependentLengths, LengthLaw
 from afdplan.model.bundle import Bundle
 from afdplan.model.curve import RooflineCurve, TabulatedCurve
@@ -17,7 +19,7 @@ from afdplan.validation.regimes import REGIMES, Regime, latency_for
 __all__ = ["feature_cells", "grid_cells", "short_cells", "steps_for"]
 
 _PROMPT = 1000
-_DEFAULT_PRECISION = 0.004
+_DEFAULT_PRECISION = 0.005
 _FULL_PRECISION = 0.002
 _LIFETIMES = 60
 """Steps of a run over E[D^2]/E[D]: what batch means need (50), and some."""
@@ -48,7 +50,7 @@ def grid_cells(*, full: bool = False) -> list[Cell]:
     counts = (1, 2, 3, 4)
     k = 0
     for law, regime in product(LAWS, REGIMES):
-        for repeat in range(6 if full else 1):
+        for repeat in range(3 if full else 1):
             for m in counts if full else (counts[(k * 3 + k // 5) % 4],):
                 workers, batch = sizes[(5 * k + 7 * repeat) % len(sizes)]
                 lives = _LIVES + _LONG_LIVES if full else _LIVES
@@ -115,7 +117,8 @@ def feature_cells() -> list[Cell]:
     shared = latency_for("balanced", law, coupled)
     aggregate = Transfer(curve=RooflineCurve(floor=5.0, slope=0.08), load="aggregate")
     table = TabulatedCurve(
-        loads=[0.0, 256.0, 512.0, 1024.0, 2048.0], times=[60.0, 62.0, 100.0, 190.0, 380.0]
+        loads=np.array([0.0, 256.0, 512.0, 1024.0, 2048.0]),
+        times=np.array([60.0, 62.0, 100.0, 190.0, 380.0]),
     )
     three = replace(bundle, microbatches=3)
     rows: list[tuple[str, LengthLaw, LatencyModel, Bundle]] = [

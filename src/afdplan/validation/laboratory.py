@@ -202,12 +202,11 @@ def _read(name: str) -> dict[str, Observation]:
         for line in lines[:-1] if lines and not _is_whole(lines[-1]) else lines:
             entry = json.loads(line)
             values = entry["observation"]
-            known[str(entry["scenario"])] = Observation(
-                **{
-                    key: Estimate(**value) if isinstance(value, dict) else value
-                    for key, value in values.items()
-                }
-            )
+            parts: dict[str, Any] = {
+                name: Estimate(**value) if isinstance(value, dict) else value
+                for name, value in values.items()
+            }
+            known[str(entry["scenario"])] = Observation(**parts)
     except (OSError, UnicodeDecodeError, ValueError, KeyError, TypeError):
         raise InvalidInputError(
             f"--resume {name} must be a file that an earlier `afdplan validate --resume` wrote: "

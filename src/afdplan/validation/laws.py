@@ -40,8 +40,8 @@ def shaped_law(name: str, mean_prompt: int, mean_decode: int) -> LengthLaw:
 
     Notes
     -----
-    Heavy-tailed, correlated and bimodal shapes are 20,000 requests drawn with a fixed seed: an empirical law is
-    as good as any other, and exact by itself.
+    Heavy-tailed, correlated and bimodal shapes are 20,000 requests drawn with a fixed seed: an
+    empirical law is as good as any other, and exact by itself.
 
     Examples
     --------

@@ -53,7 +53,7 @@ class PublishedSystem:
 
     Attributes
     ----------
-    title, source, url
+    title, setup, source, url
         What and where.
     calibration
         What the model was given.
@@ -67,6 +67,7 @@ class PublishedSystem:
     """
 
     title: str
+    setup: str
     source: str
     url: str
     calibration: str
@@ -122,6 +123,7 @@ def _sweep(facts: dict[str, Any]) -> PublishedSystem:
     picked = int(np.argmax(share / predicted))
     return PublishedSystem(
         title=facts["title"],
+        setup=facts["setup"],
         source=facts["source"],
         url=facts["url"],
         calibration="step times at ratios "
@@ -170,6 +172,7 @@ def _breakdown(facts: dict[str, Any]) -> PublishedSystem:
     rate = requests * facts["tokens_per_step"] / step / dies
     return PublishedSystem(
         title=facts["title"],
+        setup=facts["setup"],
         source=facts["source"],
         url=facts["url"],
         calibration="published times of attention, experts and transfers of one layer",
@@ -191,9 +194,10 @@ def _impossible(facts: dict[str, Any]) -> PublishedSystem:
     """Name what the model cannot reproduce, and why."""
     return PublishedSystem(
         title=facts["title"],
+        setup=facts["setup"],
         source=facts["source"],
         url=facts["url"],
-        calibration="none",
+        calibration="",
         points=(),
         regret=None,
         note=f"not reproducible: {facts['reason']}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, Literal, get_args
 
 from afdplan.lengths.law import LengthLaw
@@ -37,7 +38,8 @@ def latency_for(
         ``attention`` (the FFN needs 60 % of the mean attention time), ``balanced`` (as long as
         the mean attention, where the barrier decides from round to round), ``ffn`` (125 %),
         ``communication`` (each direction 150 %) or ``latency`` (one trip is longer than all
-        other work of a round).
+        other work of a round; with four microbatches, where a trip of four stages cannot be
+        longer than four of one of them, all are equal).
     law
         Whose mean token load makes attention take 100 time units.
     bundle
@@ -47,10 +49,13 @@ def latency_for(
     """
     check_choice("regime", regime, REGIMES)
     a, m = _ATTENTION, bundle.microbatches
-    load = bundle.batch_size * law.token_load().mean
-    ffn = {"attention": 0.6, "balanced": 1.0, "ffn": 1.25, "communication": 0.5, "latency": 0.9}
+    load = bundle.batch_size * _mean_load(law)
+    ffn = {"attention": 0.6, "balanced": 1.0, "ffn": 1.25, "communication": 0.5, "latency": 1.0}
     f = ffn[regime] * a
-    transfer = {"communication": 1.5 * a, "latency": max(m * a * 1.1 - a - f, 0.2 * a) / 2}
+    transfer = {
+        "communication": 1.5 * a,
+        "latency": min(max(1.1 * m * a - a - f, 0.2 * a), 2 * a) / 2,
+    }
     c = transfer.get(regime, 0.05 * a)
     return LatencyModel.linear(
         attention=(_LOAD_SHARE * a / load, (1 - _LOAD_SHARE) * a),
@@ -60,3 +65,9 @@ def latency_for(
         name=f"{regime}-bound",
         **others,
     )
+
+
+@lru_cache(maxsize=64)
+def _mean_load(law: LengthLaw) -> float:
+    """Return theta; many cells share a law, and a sample's exactly rounded sums take a while."""
+    return law.token_load().mean

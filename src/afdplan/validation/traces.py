@@ -117,7 +117,7 @@ def trace_cells(traces: dict[str, Trace], *, full: bool) -> list[list[Cell]]:
                     latency=latency_for(regime, law, bundle, layers=layers),
                     bundle=bundle,
                     steps=steps_for(law),
-                    precision=0.002 if full else 0.004,
+                    precision=0.002 if full else 0.005,
                 )
             )
         cells.append(rows)
