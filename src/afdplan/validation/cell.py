@@ -7,7 +7,8 @@ from typing import Literal
 
 import numpy as np
 
-from afdplan.lengths.law import EmpiricalLengths, LengthLaw
+from afdplan.lengths.law import LengthLaw
+from afdplan.lengths.token_load import SlotLoad
 from afdplan.model.bundle import Bundle
 from afdplan.model.latency import LatencyModel
 from afdplan.model.trace import Trace
@@ -26,6 +27,7 @@ __all__ = ["METHODS", "Cell", "CellGroup", "CellResult", "compare"]
 
 METHODS: tuple[Method, ...] = ("mean-field", "gaussian", "exact")
 CellGroup = Literal["grid", "feature", "short", "trace"]
+Slots = tuple[SlotLoad, ...]
 
 ROUNDS_SLACK = 0.98
 """Sampled laws miss their round mean by a per cent or two: 199 rounds count as 200."""
@@ -106,9 +108,21 @@ class Cell:
         """Return the same bundle fed with `trace` in its order."""
         return replace(self, name=f"{self.name}, replayed", replay=trace, precision=None)
 
-    def theory(self, method: Method, probabilities: tuple[float, ...] = ()) -> StepTimes:
-        """Return what `method` says of this bundle."""
-        problem = RatioProblem(
+    def theory(
+        self, method: Method, probabilities: tuple[float, ...] = (), slots: Slots | None = None
+    ) -> StepTimes:
+        """Return what `method` says of this bundle; all methods share the law of its `slots`."""
+        problem = self._problem(method)
+        workers = np.array([float(self.bundle.attention_workers)])
+        model = CycleModel(problem, problem.slot_loads() if slots is None else slots)
+        return model.evaluate(workers, probabilities)
+
+    def slots(self) -> Slots:
+        """Return the law of a slot's load, as each kind of attention layers sees it."""
+        return self._problem("exact").slot_loads()
+
+    def _problem(self, method: Method) -> RatioProblem:
+        return RatioProblem(
             law=self.law,
             latency=self.latency,
             batch_size=self.bundle.batch_size,
@@ -118,13 +132,6 @@ class Cell:
             method=method,
             phase=self.phase if method == "exact" else "random",
         )
-        workers = np.array([float(self.bundle.attention_workers)])
-        return CycleModel(problem, problem.slot_loads()).evaluate(workers, probabilities)
-
-    @property
-    def is_resampled_trace(self) -> bool:
-        """Whether the requests are those of a trace file."""
-        return self.group == "trace" and isinstance(self.law, EmpiricalLengths)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,7 +203,8 @@ def compare(cell: Cell, observation: Observation, declared_error: float) -> Cell
     declared_error
         Limit in the declared validity.
     """
-    steps = {method: cell.theory(method, (0.99,)) for method in METHODS}
+    slots = cell.slots()
+    steps = {method: cell.theory(method, (0.99,), slots) for method in METHODS}
     tau = observation.cycle_time
     exact = float(steps["exact"].cycle[0])
     p99 = float(steps["exact"].quantiles[0, 0])
