@@ -51,7 +51,7 @@ def grid_cells(*, full: bool = False) -> list[Cell]:
     k = 0
     for law, regime in product(LAWS, REGIMES):
         for repeat in range(3 if full else 1):
-            for m in counts if full else (counts[(k * 3 + k // 5) % 4],):
+            for m in counts if full else (counts[(k % 5 + k // 5) % 4],):
                 workers, batch = sizes[(5 * k + 7 * repeat) % len(sizes)]
                 lives = _LIVES + _LONG_LIVES if full else _LIVES
                 decode, layers = lives[k % len(lives)]

@@ -24,7 +24,7 @@ __all__ = ["Laboratory", "Observation", "fingerprint", "observe"]
 
 Progress = Callable[[int, int], None]
 _BLOCKS = 10
-"""Blocks of steps whose percentiles give the interval of a percentile."""
+"""Blocks of steps that tell how sure a percentile is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +36,8 @@ class Observation:
     cycle_time, throughput_per_instance, attention_idle_fraction, ffn_idle_fraction
         As the simulation gives them, with intervals.
     step_time_p99
-        99th percentile of the step time; interval from percentiles of ten blocks of the run.
+        99th percentile of the step time; interval from the share of steps beyond it in
+        ten blocks of the run.
     steps, replications
         How long was played.
     mean_token_load
@@ -68,10 +69,14 @@ def observe(scenario: Scenario) -> Observation:
             raise
         result = error.estimate
     steps = np.concatenate(times)
-    blocks = np.array([np.quantile(block, 0.99) for block in np.array_split(steps, _BLOCKS)])
     p99 = result.step_time.p99
-    spread = float(blocks.std(ddof=1)) / np.sqrt(_BLOCKS * result.replications)
+    # Steps depend on each other: how sure the share beyond the percentile is follows from its
+    # spread over blocks of the run, and the percentiles at both ends of that share's interval
+    # are those of the percentile.
+    beyond = np.array([(block > p99).mean() for block in np.array_split(steps, _BLOCKS)])
+    spread = float(beyond.std(ddof=1)) / np.sqrt(_BLOCKS * result.replications)
     half = student_quantile(scenario.confidence, _BLOCKS - 1) * spread
+    low, high = np.quantile(steps, (max(0.99 - half, 0.0), min(0.99 + half, 1.0)))
     slots = scenario.bundle.batch_size * scenario.microbatches
     return Observation(
         cycle_time=result.cycle_time,
@@ -80,10 +85,10 @@ def observe(scenario: Scenario) -> Observation:
         ffn_idle_fraction=result.ffn_idle_fraction,
         step_time_p99=Estimate(
             value=p99,
-            low=p99 - half,
-            high=p99 + half,
+            low=min(float(low), p99),
+            high=max(float(high), p99),
             confidence=scenario.confidence,
-            method="blocks of steps",
+            method="share beyond, over blocks of steps",
         ),
         steps=result.steps,
         replications=result.replications,

@@ -126,17 +126,17 @@ def trace_cells(traces: dict[str, Trace], *, full: bool) -> list[list[Cell]]:
 
 def trace_cases(traces: dict[str, Trace], *, full: bool) -> list[RatioCase]:
     """Return a question for `afdplan ratio` on every trace (the first one only by default)."""
-    bundle = Bundle(attention_workers=8, batch_size=32)
+    bundle = Bundle(attention_workers=8, batch_size=128)
     cases = []
     for name, trace in list(traces.items())[: None if full else 1]:
         law = EmpiricalLengths(trace)
         layers = max(1, -(-_ENOUGH_ROUNDS // max(int(law.mean_decode_tokens), 1)))
         cases.append(
             RatioCase(
-                name=f"{name}, balanced at A=8, B=32 m=2",
+                name=f"{name}, balanced at A=8, B=128 m=2",
                 law=law,
                 latency=latency_for("balanced", law, bundle, layers=layers),
-                batch_size=32,
+                batch_size=128,
             )
         )
     return cases

@@ -44,7 +44,7 @@ def test_memory_is_read_again_and_half_a_line_is_dropped(tmp_path):
 def test_a_file_of_something_else_is_refused_and_kept(tmp_path, text):
     path = tmp_path / "memory.jsonl"
     path.write_text(text)
-    with pytest.raises(InvalidInputError, match="--resume .* give another name"):
+    with pytest.raises(InvalidInputError, match=r"--resume .* give another name"):
         Laboratory(memory=str(path))
     assert path.read_text() == text
 
