@@ -35,9 +35,9 @@ SHOWN_CELLS = 12
 """Cells in the terminal; the page has all."""
 _READING = """\
 Theory and simulation share no code but the description of the bundle. Errors are signed, theory
-over simulation minus 1: positive means that the theory says slower than it is. Cells whose
-attention time is 100 by construction use made-up latencies that make one resource bind; the
-command draws the requests independently from the named law or trace. An error counts from the end
+over simulation minus 1: positive means that the theory says slower than it is. Latency models of
+laws and traces are made up, so that the named resource binds at the named size; requests are
+independent draws from the named law or trace. For the bands an error counts from the end
 of the simulation's 95 % interval, and runs go on until that interval is narrow (0.5 %, or 0.2 %
 with `--full`)."""
 

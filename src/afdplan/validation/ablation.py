@@ -11,7 +11,7 @@ from afdplan.validation.baseline import geometric_lengths
 from afdplan.validation.laboratory import Observation
 from afdplan.validation.regret import RatioCase, recommended
 
-__all__ = ["TABLE", "Ablation", "ablation_cases", "ablations"]
+__all__ = ["TABLE", "Ablation", "AblationCase", "ablation_cases", "ablations"]
 
 TABLE = (
     # batch size, mean prompt, mean output, published r*
@@ -51,7 +51,27 @@ class Ablation:
     regret_of_pipelined: float
 
 
-def ablation_cases(latency: LatencyModel) -> list[tuple[RatioCase, list[int]]]:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class AblationCase:
+    """One row of `TABLE` before it is simulated.
+
+    Attributes
+    ----------
+    case
+        The question.
+    pipelined, rule
+        Best integers of the pipelined theory and of the paper's rule.
+    workers
+        Numbers of attention workers to simulate.
+    """
+
+    case: RatioCase
+    pipelined: int
+    rule: int
+    workers: tuple[int, ...]
+
+
+def ablation_cases(latency: LatencyModel) -> list[AblationCase]:
     """Return the rows of `TABLE`, each with the numbers of workers to simulate."""
     rows = []
     for batch_size, prompt, decode, _ in TABLE:
@@ -64,25 +84,26 @@ def ablation_cases(latency: LatencyModel) -> list[tuple[RatioCase, list[int]]]:
         picks = recommended(case)
         pipelined, rule = picks["exact"][0], picks["paper's rule"][0]
         around = {pipelined - 2, pipelined - 1, pipelined, pipelined + 1, rule}
-        rows.append((case, sorted(a for a in around if a >= 1)))
+        workers = tuple(sorted(a for a in around if a >= 1))
+        rows.append(AblationCase(case=case, pipelined=pipelined, rule=rule, workers=workers))
     return rows
 
 
 def ablations(
     latency: LatencyModel,
-    rows: list[tuple[RatioCase, list[int]]],
+    rows: Sequence[AblationCase],
     observed: Sequence[Observation],
 ) -> list[Ablation]:
     """Return what was observed of `rows`, whose observations stand one after the other."""
     ablations = []
     at = 0
-    for (batch_size, prompt, decode, _), (case, workers) in zip(TABLE, rows, strict=True):
+    for (batch_size, prompt, decode, _), row in zip(TABLE, rows, strict=True):
+        workers = row.workers
         values = {
             a: seen.throughput_per_instance.value
             for a, seen in zip(workers, observed[at : at + len(workers)], strict=True)
         }
         at += len(workers)
-        picks = recommended(case)
         top = max(values.values())
         ablations.append(
             Ablation(
@@ -90,12 +111,16 @@ def ablations(
                 mean_prompt=prompt,
                 mean_decode=decode,
                 rule=recommend_ratio(
-                    case.law, latency, batch_size=batch_size, overlap="ideal", method="mean-field"
+                    row.case.law,
+                    latency,
+                    batch_size=batch_size,
+                    overlap="ideal",
+                    method="mean-field",
                 ).optimal_ratio,
-                pipelined=picks["exact"][0],
+                pipelined=row.pipelined,
                 simulated=max(values, key=lambda a: values[a]),
-                regret_of_rule=1 - values[picks["paper's rule"][0]] / top,
-                regret_of_pipelined=1 - values[picks["exact"][0]] / top,
+                regret_of_rule=1 - values[row.rule] / top,
+                regret_of_pipelined=1 - values[row.pipelined] / top,
             )
         )
     return ablations

@@ -78,9 +78,9 @@ def reproduce_paper(laboratory: Laboratory, *, full: bool = False) -> PaperResul
     ]
     rows = ablation_cases(latency)
     extra = [
-        paper_scenario(latency, case.law, a, batch_size=case.batch_size, full=full)
-        for case, workers in rows
-        for a in workers
+        paper_scenario(latency, row.case.law, a, batch_size=row.case.batch_size, full=full)
+        for row in rows
+        for a in row.workers
     ]
     observed = laboratory.observe([*scenarios, *extra])
     n = len(RATIOS)
