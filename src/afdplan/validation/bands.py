@@ -48,6 +48,9 @@ class BandCheck:
         Largest value and where.
     broken
         Names of all cases outside, worst first.
+    undecided
+        Cases whose simulation's interval is wider than the limit: they would not show a breach
+        of its size.
     """
 
     band: str
@@ -56,6 +59,7 @@ class BandCheck:
     worst: float
     worst_case: str
     broken: tuple[str, ...]
+    undecided: int = 0
 
     @property
     def holds(self) -> bool:
@@ -63,7 +67,12 @@ class BandCheck:
         return not self.broken
 
 
-def _check(band: str, limit: float, values: Iterable[tuple[float, str]]) -> BandCheck | None:
+def _check(
+    band: str,
+    limit: float,
+    values: Iterable[tuple[float, str]],
+    half_widths: Iterable[float] = (),
+) -> BandCheck | None:
     rows = sorted(values, key=lambda row: -row[0])
     if not rows:
         return None
@@ -74,6 +83,7 @@ def _check(band: str, limit: float, values: Iterable[tuple[float, str]]) -> Band
         worst=rows[0][0],
         worst_case=rows[0][1],
         broken=tuple(name for value, name in rows if not value <= limit),
+        undecided=sum(width > limit for width in half_widths),
     )
 
 
@@ -87,6 +97,7 @@ def cell_checks(cells: Sequence[CellResult]) -> list[BandCheck]:
             "E[tau], distance from the simulated interval",
             CYCLE_TIME,
             ((cell.distance, cell.name) for cell in declared),
+            (cell.half_width for cell in declared),
         ),
         _check(
             "E[tau], median |error|",
@@ -97,6 +108,7 @@ def cell_checks(cells: Sequence[CellResult]) -> list[BandCheck]:
             "p99 of the step time, distance from the simulated interval",
             P99,
             ((cell.p99_distance, cell.name) for cell in declared),
+            (cell.simulated.step_time_p99.relative_half_width for cell in declared),
         ),
         _check(
             "E[tau] below the validity, share of the tabulated error",
@@ -117,6 +129,7 @@ def regret_check(results: Sequence[RatioResult]) -> list[BandCheck]:
             for result in results
             for pick in (result.of(RECOMMENDED),)
         ),
+        (result.of(RECOMMENDED).regret_half_width for result in results),
     )
     return [] if check is None else [check]
 
