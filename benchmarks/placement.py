@@ -27,7 +27,9 @@ SKIPPED = ("claude_code_agentic.csv", "lmcache_miniswe.csv")
 
 def balanced(law: EmpiricalLengths, workers: int, batch: int, microbatches: int) -> LatencyModel:
     """Return times in which attention at its mean load takes as long as the FFN."""
-    load = batch * (law.mean_prompt_tokens + law.mean_squared_decode_tokens / 2 / law.mean_decode_tokens)
+    load = batch * (
+        law.mean_prompt_tokens + law.mean_squared_decode_tokens / 2 / law.mean_decode_tokens
+    )
     return LatencyModel.linear(
         attention=(250.0 / load, 50.0), ffn=(200.0 / (workers * batch), 100.0), transfer=(0.0, 20.0)
     )
@@ -57,16 +59,15 @@ def row(name: str, scenario: Scenario) -> str:
         latency=replace(latency, ffn=replace(latency.ffn, slope=latency.ffn.slope * workers)),
         requests_per_worker=4 * scenario.requests_per_worker,
     )
-    instances = (workers + 1) / 2
     if scenario.arrivals is None:
         free, _ = throughputs(alone, "round-robin")
         free = free * 2 / (workers + 1) * workers
         lost = free.mean() - base.mean()
-    del instances
     for policy in POLICIES[1:]:
         mine, wait = throughputs(scenario, policy)
         gain = ratio_estimate(mine, base)
-        text = f"{100 * (gain.value - 1):+.1f} ({100 * (gain.low - 1):+.1f} to {100 * (gain.high - 1):+.1f})"
+        low, value, high = (100 * (g - 1) for g in (gain.low, gain.value, gain.high))
+        text = f"{value:+.1f} ({low:+.1f} to {high:+.1f})"
         if scenario.arrivals is None:
             text += f", {100 * (mine.mean() - base.mean()) / lost:.0f} %"
         else:

@@ -109,6 +109,32 @@ def test_plot_is_written_whole(tmp_path, suffix):
     assert [p.name for p in tmp_path.iterdir()] == [target.name]
 
 
+def test_a_trace_that_cannot_be_trusted_is_said_so(tmp_path):
+    path = tmp_path / "outlier.csv"
+    path.write_text("prompt,decode\n" + "10,5\n" * 30 + "100000,5000\n7,0\n")
+    command = ("ratio", "--trace", path, "--latency", NAME, "--batch-size", 8)
+    warnings = invoke(*command, "--json").document["warnings"]
+    assert any("alone carries" in warning for warning in warnings)
+    text = invoke(*command).out
+    assert "31 requests" in text
+    assert "1 dropped" in text
+
+
+def test_mean_field_has_no_percentiles():
+    document = invoke("ratio", *BASE, "--method", "mean-field", "--json").document
+    assert set(document["step_time"]) == {"mean"}
+    assert "p99" not in invoke("ratio", *BASE, "--method", "mean-field").out
+
+
+def test_ideal_overlap_counts_one_microbatch():
+    ignored = ("--overlap", "ideal", "--microbatches", 9)
+    document = invoke("ratio", *BASE, *ignored, "--json").document
+    assert document["bundle"]["microbatches"] == 1
+    assert document["inputs"]["requests_per_attention_worker"] == 256
+    point = document["curve"][0]
+    assert point["step_time"] == pytest.approx(point["cycle_time"])
+
+
 def test_one_request_has_an_answer_without_interval(tmp_path):
     path = tmp_path / "one.csv"
     path.write_text("prompt,decode\n100,3000\n")

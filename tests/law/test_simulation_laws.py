@@ -154,7 +154,9 @@ def test_littles_law_ties_queue_and_waits(name):
     assert x[ix.ACTIVE_AREA] != pytest.approx(done * 1.01 + present, rel=1e-6)
 
 
-@pytest.mark.parametrize("policy", ["round-robin", "least-requests", "least-tokens", "longest-prompt"])
+@pytest.mark.parametrize(
+    "policy", ["round-robin", "least-requests", "least-tokens", "longest-prompt"]
+)
 @pytest.mark.parametrize("memory", ["reserve", "preempt"])
 def test_a_free_slot_and_an_admissible_request_never_coexist(policy, memory):
     case = scenario(
@@ -195,7 +197,9 @@ def cycle(m, a, f, c_out, c_back):
 
 
 @pytest.mark.parametrize("microbatches", [1, 2, 3, 4])
-@pytest.mark.parametrize("times", [(50, 30, 10), (20, 90, 5), (30, 30, 30), (10, 10, 70), (40, 10, 1)])
+@pytest.mark.parametrize(
+    "times", [(50, 30, 10), (20, 90, 5), (30, 30, 30), (10, 10, 70), (40, 10, 1)]
+)
 def test_constant_loads_give_the_closed_form_of_the_pipeline(microbatches, times):
     a, f, c = times
     for decode, slope in (("1", 0.25), ("geometric:6", 0.0)):
@@ -255,9 +259,7 @@ def test_stationary_start_has_no_drift_and_a_fresh_one_has():
     for start in ("stationary", "fresh"):
         early, late = [], []
         for k in range(12):
-            case = scenario(
-                decode="lognormal:mean=40,cv=1.2", batch_size=64, start=start, seed=k
-            )
+            case = scenario(decode="lognormal:mean=40,cv=1.2", batch_size=64, start=start, seed=k)
             engine = Engine(case)
             engine.run(stop_step=1)
             early.append(engine.state.whole("loads")[0].sum())
@@ -309,7 +311,11 @@ def test_a_run_too_short_for_batch_means_is_refused_with_its_estimate():
 
 def test_memory_grows_neither_with_requests_nor_with_the_longest_one():
     sizes = []
-    for decode, steps in (("uniform:1..20", 500), ("uniform:1..2000000", 500), ("uniform:1..20", 20000)):
+    for decode, steps in (
+        ("uniform:1..20", 500),
+        ("uniform:1..2000000", 500),
+        ("uniform:1..20", 20000),
+    ):
         engine = Engine(scenario(decode=decode))
         engine.run(stop_step=steps)
         s = engine.state

@@ -1,6 +1,5 @@
 """Does the compiled kernel equal its readable twin, bit for bit, whatever the options?"""
 
-import itertools
 import os
 import random
 import struct
@@ -20,7 +19,7 @@ from afdplan.simulation.reference import Reference, Request
 from afdplan.simulation.scenario import Arrivals, Scenario, Variation
 from afdplan.simulation.sources import RequestSource, VariationSource, initial_requests
 
-SCENARIOS = int(os.environ.get("AFDPLAN_TWIN_SCENARIOS", "700"))
+SCENARIOS = int(os.environ.get("AFDPLAN_TWIN_SCENARIOS", "240"))
 
 
 def random_curve(r):
@@ -180,11 +179,16 @@ def differences(scenario, steps, block=16):
     twin.play(steps, 10**9)
     n, x, s = engine.state.integers, engine.state.floats, engine.state
     unit = int(engine.tables.denominator)
-    table = lambda rows: [tuple(row) for row in np.concatenate(rows).tolist()] if rows else []
+
+    def table(rows):
+        return [tuple(row) for row in np.concatenate(rows).tolist()] if rows else []
+
     causes = ("transfer", "barrier", "other side", "overhead", "empty")
-    histogram = lambda k: {
-        int(b): int(s.whole("histograms")[k, b]) for b in np.flatnonzero(s.whole("histograms")[k])
-    }
+
+    def histogram(k):
+        counts = s.whole("histograms")[k]
+        return {int(b): int(counts[b]) for b in np.flatnonzero(counts)}
+
     base = engine.tables.bin_base
     tpot = [(row[4] - row[3]) / row[1] for row in twin.finished_log if row[3] != -2.0]
     queued = len(twin.waiting)

@@ -20,7 +20,7 @@ from afdplan.model.latency import (
     TransferLoad,
     Validity,
 )
-from afdplan.model.uncertainty import Uncertainty
+from afdplan.model.uncertainty import Uncertainty, coefficients_of
 
 __all__ = ["assemble"]
 
@@ -33,7 +33,6 @@ def assemble(
     source: str,
     layers: int = 1,
     transfer_load: TransferLoad = "worker",
-    transfer_fraction: float = 1.0,
     step_overhead: float = 0.0,
     tokens_per_step: float = 1.0,
     prior: LatencyModel | None = None,
@@ -49,10 +48,7 @@ def assemble(
     layers
         Number of layers that the fitted times describe once each.
     transfer_load
-        Whose tokens the loads of the transfer stages count.
-    transfer_fraction
-        Share of a fitted ``transfer`` time that is one direction: 1 if it was timed one way, 1/2
-        if there and back.
+        Whose tokens the loads of the transfer stages count; times are one way.
     step_overhead, tokens_per_step
         As in `LatencyModel`.
     prior
@@ -87,7 +83,7 @@ def assemble(
     else:
         kinds = prior.attention if prior else ()
     ffn = found["ffn"].curve if "ffn" in found else prior.ffn if prior else LinearCurve(slope=0.0)
-    links, linked = _links(found, transfer_load, transfer_fraction, prior, assumptions)
+    links, linked = _links(found, transfer_load, prior, assumptions)
     model = LatencyModel(
         name=name,
         time_unit=time_unit,
@@ -101,13 +97,12 @@ def assemble(
         source=source,
         assumptions=tuple(assumptions),
     )
-    return replace(model, uncertainty=_uncertainty(found, linked, transfer_fraction))
+    return replace(model, uncertainty=_uncertainty(found, linked, prior, model))
 
 
 def _links(
     found: dict[str, StageFit],
     load: TransferLoad,
-    fraction: float,
     prior: LatencyModel | None,
     assumptions: list[str],
 ) -> tuple[list[Transfer], list[str]]:
@@ -118,7 +113,6 @@ def _links(
         )
     if "transfer" in found:
         curve = found["transfer"].curve
-        curve = curve.scaled(fraction) if fraction != 1.0 else curve
         assumptions.append("Both directions of the link take the same time.")
         return [Transfer(curve=curve, load=load)] * 2, ["transfer"]
     links: list[Transfer] = []
@@ -151,8 +145,12 @@ def _validity(found: dict[str, StageFit]) -> Validity:
 
 
 def _uncertainty(
-    found: dict[str, StageFit], linked: list[str], fraction: float
+    found: dict[str, StageFit],
+    linked: list[str],
+    prior: LatencyModel | None,
+    model: LatencyModel,
 ) -> Uncertainty | None:
+    """Return the covariance of all fitted stages and of what the prior lent, block by block."""
     names: list[str] = []
     blocks = []
     for stage in ("attention", "ffn", *linked):
@@ -162,7 +160,18 @@ def _uncertainty(
         ):
             continue
         names += [f"{stage}.{name}" for name in fit.coefficients]
-        blocks.append(fit.covariance * (fraction**2 if stage == "transfer" else 1.0))
+        blocks.append(fit.covariance)
+    if prior is not None and prior.uncertainty is not None:
+        measured = {*found, *linked} | ({"send", "receive"} if "transfer" in found else set())
+        measured |= {"transfer"} if linked else set()
+        known = coefficients_of(model)
+        lent = [
+            k
+            for k, name in enumerate(prior.uncertainty.coefficients)
+            if name in known and name.split(".")[0] not in measured and name != "step_overhead"
+        ]
+        names += [prior.uncertainty.coefficients[k] for k in lent]
+        blocks.append(prior.uncertainty.covariance[np.ix_(lent, lent)])
     if not names:
         return None
     return Uncertainty(coefficients=tuple(names), covariance=block_diag(*blocks))

@@ -19,6 +19,7 @@ from afdplan.model.measurement import StageSamples
 __all__ = ["Influence", "StageFit", "fit_stage"]
 
 FloatArray = npt.NDArray[np.float64]
+_CHOICE_ROWS = 20_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,8 +150,9 @@ def fit_stage(
     scores: dict[str, float] = {}
     if form == "auto":
         choices = _possible_forms(samples)
-        folds = _folds(samples.loads)
-        errors = {choice: _validate(choice, samples, folds) for choice in choices}
+        some = _thinned(samples)
+        folds = _folds(some.loads)
+        errors = {choice: _validate(choice, some, folds) for choice in choices}
         scores = {choice: float(error.mean()) for choice, error in errors.items()}
         form = _simplest(errors)
         if samples.stage == "attention" and samples.requests is not None:
@@ -211,6 +213,16 @@ def _possible_forms(samples: StageSamples) -> list[Form]:
     if different >= 5:
         forms += ["roofline", "table"]
     return forms
+
+
+def _thinned(samples: StageSamples) -> StageSamples:
+    """Return at most 20,000 measurements, evenly over the sorted loads: enough to choose a form."""
+    if samples.count <= _CHOICE_ROWS:
+        return samples
+    order = np.argsort(samples.loads, kind="stable")
+    keep = np.zeros(samples.count, dtype=bool)
+    keep[order[np.linspace(0, samples.count - 1, _CHOICE_ROWS).astype(int)]] = True
+    return samples.where(keep)
 
 
 def _folds(loads: FloatArray) -> npt.NDArray[np.int64]:

@@ -56,9 +56,7 @@ _FORMS = ("auto", "linear", "per-request", "roofline", "table")
 @click.option("--prior", metavar="NAME|FILE", help="Model that lends what was not measured.")
 @click.option("--sweep", is_flag=True, help="DATA are step times or throughputs over ratios.")
 @click.option("--batch-size", type=float, metavar="B", help="Sweep: per worker and microbatch.")
-@click.option(
-    "--microbatches", type=int, help="In flight; by default 2, in a profiler trace as found."
-)
+@click.option("--microbatches", type=int, help="In flight; by default 2, in a profiler trace 1.")
 @click.option(
     "--context", type=float, metavar="N", help="Sweep, step logs: mean KV tokens per request."
 )
@@ -129,11 +127,14 @@ def command(data: tuple[str, ...], **options: Any) -> None:
         if all(s.stage == "step" for part in parts for s in part.stages):
             points = _step_points(parts, options)
     name = options["name"] or Path(data[0]).name.split(".")[0]
-    result = (
-        _fit_stages(parts, name, prior, options)
-        if points is None
-        else _fit_points(points, name, prior, options)
-    )
+    from rich.console import Console
+
+    with Console(stderr=True).status("fitting"):
+        result = (
+            _fit_stages(parts, name, prior, options)
+            if points is None
+            else _fit_points(points, name, prior, options)
+        )
     _deliver(result, data, options)
 
 
@@ -287,6 +288,9 @@ def _fit_stages(
         prior=prior,
     )
     warnings = suspect_units(together, options["layers"]) + fit_warnings(fits)
+    notes = list(together.notes)
+    if len(stages) < len(together.stages):
+        notes.append("Whole steps among the stages are not used.")
 
     def figure() -> Any:
         from afdplan.plotting.calibrate import draw_stage_fits
@@ -297,7 +301,7 @@ def _fit_stages(
         model=model,
         warnings=warnings,
         answer=fit_answer(fits, model),
-        text=render_fits(fits, model, warnings, together.notes),
+        text=render_fits(fits, model, warnings, notes),
         figure=figure,
     )
 

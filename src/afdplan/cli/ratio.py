@@ -98,10 +98,13 @@ def command(
     warnings: list[str] = []
     token_load = None
     if workload.trace is not None:
-        from afdplan.workload.interval import token_load_estimate
+        from afdplan.workload.description import describe_workload
+        from afdplan.workload.warnings import load_warnings
 
         try:
-            token_load = token_load_estimate(workload.trace)
+            described = describe_workload(workload.trace)
+            token_load = described.token_load
+            warnings += load_warnings(described)
         except InsufficientDataError as error:
             warnings.append(f"the token load has no interval: {error}")
 
@@ -162,4 +165,4 @@ def command(
 
     from afdplan.report.ratio import render_ratio
 
-    Console(highlight=False).print(render_ratio(answer, model, warnings))
+    Console(highlight=False).print(render_ratio(answer, model, warnings, workload.trace))

@@ -265,7 +265,7 @@ def _scenario(
         mean, _, cv = options["expert_imbalance"].partition(",")
         factors |= {"expert_imbalance": _number("--expert-imbalance", mean)}
         factors |= {"expert_imbalance_cv": _number("--expert-imbalance", cv or "0")}
-    start = options["start"] or ("fresh" if arrivals else "stationary")
+    start: Any = options["start"] or ("fresh" if arrivals else "stationary")
     return Scenario(
         bundle=bundle,
         latency=model,
@@ -432,15 +432,15 @@ def _print_table(results: list[SimulationResult]) -> None:
         title_justify="left",
     )
     for name in (
-        "attention\nworkers",
-        f"tokens/{unit}\nper instance",
+        "A",
+        f"tokens per {unit}\nand instance",
         f"cycle\n[{unit}]",
         f"step p99\n[{unit}]",
-        f"time/token\np99 [{unit}]",
+        f"token p99\n[{unit}]",
         "attention\nidle",
         "FFN\nidle",
     ):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     for result in results:
         x = result.throughput_per_instance
         half = (x.high - x.low) / 2

@@ -18,6 +18,7 @@ import msgspec
 from afdplan.errors import LatencyModelError
 from afdplan.files.atomic import write_atomic
 from afdplan.files.document import read_document
+from afdplan.files.latency_document import LATENCY_SCHEMA_VERSION, latency_document
 from afdplan.model.curve import Curve, LinearCurve, RooflineCurve, TabulatedCurve
 from afdplan.model.latency import (
     AttentionLayers,
@@ -29,9 +30,15 @@ from afdplan.model.latency import (
 )
 from afdplan.model.uncertainty import Uncertainty
 
-__all__ = ["LATENCY_SCHEMA_VERSION", "built_in_latency_names", "load_latency", "save_latency"]
+__all__ = [
+    "LATENCY_SCHEMA_VERSION",
+    "built_in_latency_names",
+    "latency_document",
+    "latency_from_document",
+    "load_latency",
+    "save_latency",
+]
 
-LATENCY_SCHEMA_VERSION = 1
 _BUILT_IN = Path(__file__).parent.parent / "data" / "latency"
 
 # A list of numbers as the writer spreads it: one number per line.
@@ -146,7 +153,7 @@ def load_latency(name_or_path: str | Path) -> LatencyModel:
             )
     document = read_document(path, text)
     try:
-        return _model(document, path.stem)
+        return latency_from_document(document, path.stem)
     except LatencyModelError as error:
         raise LatencyModelError(f"{text}: {error}") from None
 
@@ -185,62 +192,6 @@ def _on_one_line(found: re.Match[str]) -> str:
     """Return a list of numbers on one line: a covariance is read row by row."""
     numbers = found.group(1).split()
     return "[" + " ".join(numbers).removesuffix(",") + "]"
-
-
-def latency_document(model: LatencyModel) -> dict[str, Any]:
-    """Return `model` as the plain document that a latency file holds."""
-    document: dict[str, Any] = {
-        "schema_version": LATENCY_SCHEMA_VERSION,
-        "name": model.name,
-        "source": model.source,
-        "time_unit": model.time_unit,
-        "layers": model.layers,
-        "step_overhead": model.step_overhead,
-        "tokens_per_step": model.tokens_per_step,
-        "drain": model.drain,
-        "assumptions": list(model.assumptions),
-    }
-    kinds = []
-    for kind in model.attention:
-        stage = _curve_document(kind.curve) | {"time_per_request": kind.time_per_request}
-        if kind.context_window is not None:
-            stage["context_window"] = kind.context_window
-        if len(model.attention) > 1:
-            stage["layers"] = kind.layers
-        kinds.append(stage)
-    document["attention"] = kinds if len(kinds) > 1 else kinds[0]
-    document["ffn"] = _curve_document(model.ffn)
-    links = {"send": model.send, "receive": model.receive}
-    if model.send == model.receive:
-        links = {"transfer": model.send}
-    for name, link in links.items():
-        document[name] = _curve_document(link.curve) | {"load": link.load}
-    bounds = {
-        name: list(value)
-        for name in ("attention_tokens", "ffn_tokens", "batch_size")
-        if (value := getattr(model.validity, name)) is not None
-    }
-    if bounds:
-        document["validity"] = bounds
-    if model.uncertainty is not None:
-        document["uncertainty"] = {
-            "coefficients": list(model.uncertainty.coefficients),
-            "covariance": model.uncertainty.covariance.tolist(),
-        }
-    return document
-
-
-def _curve_document(curve: Curve) -> dict[str, Any]:
-    if isinstance(curve, TabulatedCurve):
-        return {"kind": "table", "loads": curve.loads.tolist(), "times": curve.times.tolist()}
-    if isinstance(curve, RooflineCurve):
-        return {
-            "kind": "roofline",
-            "floor": curve.floor,
-            "slope": curve.slope,
-            "intercept": curve.intercept,
-        }
-    return {"kind": "linear", "slope": curve.slope, "intercept": curve.intercept}
 
 
 def _looks_like_path(text: str) -> bool:
@@ -285,8 +236,8 @@ def _check_stage(where: str, table: Any) -> None:
             raise LatencyModelError(f"{key} in [{where}] must be a finite number, got {value}")
 
 
-def _model(document: dict[str, Any], default_name: str) -> LatencyModel:
-    """Return the model of a parsed file."""
+def latency_from_document(document: dict[str, Any], default_name: str) -> LatencyModel:
+    """Return the model of a parsed file, the inverse of `latency_document`."""
     known = tuple(_File.__struct_fields__)
     _check_keys("", document, known, ())
     version = document.get("schema_version")

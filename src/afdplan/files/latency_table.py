@@ -151,7 +151,7 @@ def write_latency_table(measurements: Measurements, path: str | Path) -> None:
         requests = samples.requests if samples.requests is not None else [""] * samples.count
         for load, asked, time in zip(samples.loads, requests, samples.times, strict=True):
             shown = asked if isinstance(asked, str) else f"{asked:g}"
-            lines.append(f"{samples.stage},{load:.12g},{shown},{time:.12g}")
+            lines.append(f"{samples.stage},{load:.12g},{shown},{float(time)!r}")
     write_atomic(path, ("\n".join(lines) + "\n").encode())
 
 

@@ -59,7 +59,7 @@ def read_fastafd_steps(path: str | Path) -> Measurements:
             raise LatencyModelError(f"{path}: line {broken[0]} is no step record: {broken[1]}")
         try:
             record = decoder.decode(line)
-        except (msgspec.DecodeError, RecursionError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             broken = (at, str(error)[:120] or "nested too deeply")
             continue
         if record.schema != FASTAFD_SCHEMA:

@@ -55,18 +55,18 @@ def read_prometheus_lengths(path: str | Path, requests: int = 20_000) -> Trace:
         for name, histogram in _HISTOGRAMS.items():
             if not metric.startswith(histogram):
                 continue
+            labels = dict(_LABEL.findall(found.group(2) or ""))
             try:
                 value = float(found.group(3))
+                edge = float(labels.get("le", "nan"))
             except ValueError:
                 value = math.nan
             if not math.isfinite(value) or value < 0:
                 raise TraceError(
                     f"{path}: {metric} in line {at} must be a finite number >= 0, "
-                    f"got {found.group(3)[:30]!r}"
+                    f"got {found.group(3)[:30]!r} (labels {str(found.group(2))[:60]!r})"
                 )
-            labels = dict(_LABEL.findall(found.group(2) or ""))
-            if metric == f"{histogram}_bucket" and "le" in labels:
-                edge = float(labels["le"].replace("+Inf", "inf"))
+            if metric == f"{histogram}_bucket" and edge > 0:
                 buckets[name][edge] = buckets[name].get(edge, 0.0) + value
             elif metric == f"{histogram}_sum":
                 sums[name] += value

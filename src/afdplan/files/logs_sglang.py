@@ -117,7 +117,7 @@ def read_sglang_step_times(path: str | Path) -> Measurements:
         raise LatencyModelError(f"{path} must be at most 64 MB to be an SGLang server info")
     try:
         document = msgspec.json.decode(content)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise LatencyModelError(
             f"{path} is no JSON: {str(error)[:120] or 'nested too deeply'}"
         ) from None

@@ -53,7 +53,7 @@ def read_stepmesh_traces(path: str | Path, tokens: float | None = None) -> Measu
             raise LatencyModelError(f"{path}: line {broken[0]} is no record: {broken[1]}")
         try:
             row = msgspec.json.decode(line)
-        except (msgspec.DecodeError, RecursionError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             broken = (at, str(error)[:120] or "nested too deeply")
             continue
         times, load = _record(path, at, row, tokens)

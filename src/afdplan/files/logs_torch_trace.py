@@ -151,7 +151,8 @@ def read_torch_trace(
     requests
         Requests of the microbatch; for FFN the load is taken.
     microbatches
-        m in flight; None counts the sends that are out at once (1 if kernels name no direction).
+        m in flight; needed for attention if there are several. None takes 1, and refuses a trace
+        in which attention works while its microbatch is away.
     peers
         Transfers per microbatch and direction (F for attention; A / F for FFN) if the kernels of
         several peers are not fused.
@@ -164,6 +165,7 @@ def read_torch_trace(
     path = Path(path)
     kinds = {"send": (array(_FLOATS), array(_FLOATS)), "receive": (array(_FLOATS), array(_FLOATS))}
     either = (array(_FLOATS), array(_FLOATS))
+    busy = array(_FLOATS)
     steps: dict[int, float] = {}
     devices: set[Any] = set()
     for event in trace_events(path):
@@ -176,8 +178,11 @@ def read_torch_trace(
         if step:
             steps.setdefault(int(step.group(1)), float(begin))
             continue
+        if str(event.get("cat", "kernel")).lower() not in ("kernel", "npu"):
+            continue
         direction = _direction(event, role)
-        if not direction or str(event.get("cat", "kernel")).lower() not in ("kernel", "npu"):
+        if not direction:
+            busy.append(float(begin))
             continue
         arguments = event.get("args")
         if isinstance(arguments, dict) and "device" in arguments:
@@ -192,9 +197,12 @@ def read_torch_trace(
         )
     sends, receives, notes = _told_apart(path, role, kinds, either, microbatches or 1, peers)
     if microbatches is None:
-        microbatches = _in_flight(sends, receives, peers) if role == "attention" else 1
-        if role == "attention":
-            notes.append(f"{microbatches} microbatches were found in flight.")
+        if role == "attention" and _overlaps(sends, receives, np.array(busy), peers):
+            raise LatencyModelError(
+                f"{path}: attention works while a microbatch is away, so several are in flight: "
+                "give --microbatches"
+            )
+        microbatches = 1
     times = _compute_times(sends, receives, role, microbatches, peers)
     if times.size == 0:
         raise LatencyModelError(
@@ -268,13 +276,14 @@ def _told_apart(
     return spans[turn == first], spans[turn != first], notes
 
 
-def _in_flight(sends: Spans, receives: Spans, peers: int) -> int:
-    """Return how many microbatches are out, typically, when attention sends one more."""
-    if not len(sends) or not len(receives):
-        return 1
-    starts, ends = sends[::peers, 0], np.sort(receives[:, 1])[peers - 1 :: peers]
-    out = np.arange(1, starts.size + 1) - np.searchsorted(ends, starts, side="right")
-    return int(np.clip(np.median(out), 1, 8))
+def _overlaps(sends: Spans, receives: Spans, busy: npt.NDArray[np.float64], peers: int) -> bool:
+    """Return whether attention computes or sends between its send and the reply to it."""
+    count = min(len(sends), len(receives)) // peers
+    sent = sends[: count * peers, 1].reshape(count, peers).max(axis=1)
+    back = np.sort(receives[:, 1])[: count * peers].reshape(count, peers).max(axis=1)
+    work = np.sort(np.concatenate([busy, sends[::peers, 0]]))
+    between = np.searchsorted(work, back, side="left") - np.searchsorted(work, sent, side="left")
+    return bool(count) and float(np.mean(between > 0)) > 0.2
 
 
 def _compute_times(

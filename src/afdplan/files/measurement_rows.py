@@ -75,7 +75,7 @@ def _json_lines(path: Path) -> tuple[Columns, Iterator[tuple[int, dict[str, Any]
                 continue
             try:
                 row = msgspec.json.decode(line)
-            except (msgspec.DecodeError, RecursionError) as error:
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
                 problem = "nested too deeply" if isinstance(error, RecursionError) else str(error)
                 raise LatencyModelError(
                     f"{path}: line {at} is no JSON ({problem}): was the file cut?"
@@ -165,18 +165,23 @@ def find_column(
     hits = [(name, unit) for name, (plain, unit) in found if plain in accepted]
     hits = hits or [(n, None) for n in names if "_".join(re.findall(r"\w+", n.lower())) in accepted]
     if len(hits) > 1:
-        both = " and ".join(name for name, _ in hits)
+        both = " and ".join(_shown(name) for name, _ in hits)
         raise LatencyModelError(f"{path}: columns {both} both give {wanted}: keep one")
     if hits:
         return hits[0]
     if needed:
         near = difflib.get_close_matches(wanted, names, n=1, cutoff=0.5)
-        hint = f"; is it {near[0]!r}?" if near else ""
+        hint = f"; is it {_shown(near[0])!r}?" if near else ""
         raise LatencyModelError(
             f"{path}: no column {wanted} (or {', '.join(accepted[1:6])}) among "
-            f"{', '.join(names[:12]) or 'no columns'}{hint}"
+            f"{', '.join(map(_shown, names[:12])) or 'no columns'}{hint}"
         )
     return None, None
+
+
+def _shown(name: str) -> str:
+    """Return a column name that is fit to be shown: short and printable."""
+    return name[:40] if name.isprintable() else ascii(name[:40])
 
 
 def number(path: Path, row: int, column: str, value: Any) -> float:

@@ -40,9 +40,7 @@ def chrome_trace(
         if (process, track) not in tracks:
             tid = tracks[process, track] = len(tracks) + 1
             label = {"name": track}
-            events.append(
-                {"ph": "M", "name": "thread_name", "pid": pid, "tid": tid, "args": label}
-            )
+            events.append({"ph": "M", "name": "thread_name", "pid": pid, "tid": tid, "args": label})
         body.append(
             {
                 "ph": "X",

@@ -170,6 +170,8 @@ def _integer(role: str, text: str, minimum: int) -> int:
 
 
 def _number(role: str, text: str) -> float:
+    if not re.fullmatch(r"\s*[+-]?[0-9.]+([eE][+-]?[0-9]+)?\s*|nan|[+-]?inf", text):
+        raise _bad(role, text, f"known laws are {LAW_SYNTAX}")
     try:
         value = float(text)
     except ValueError:

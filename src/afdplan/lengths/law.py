@@ -12,7 +12,7 @@ A slot that cannot read more than `window` tokens holds ``min(y, window)``.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -226,7 +226,7 @@ class IndependentLengths:
         """
         age = self._age()
         if window is not None:
-            return _windowed(self.prompt.lowest, _convolve(self.prompt.probabilities, age), window)
+            return self._windowed(age, window)
         factor = -(-(self.prompt.probabilities.size + age.size) // FINEST_POINTS)
         prompts, ages = (
             SlotLoad(
@@ -237,12 +237,23 @@ class IndependentLengths:
             ).binned(factor)
             for law in (self.prompt.probabilities, age)
         )
+        pmf = _convolve(prompts.probabilities, ages.probabilities)
         return SlotLoad(
             lowest=float(self.prompt.lowest),
             spacing=prompts.spacing,
-            probabilities=_convolve(prompts.probabilities, ages.probabilities),
+            probabilities=pmf / pmf.sum(),
             moments=self.token_load(),
         )
+
+    def _windowed(self, age: FloatArray, window: int) -> SlotLoad:
+        """Return the law of min(load, window); what lies beyond the window is never computed."""
+        kept = window - self.prompt.lowest
+        pmf = np.zeros(0)
+        if kept > 0:
+            pmf = _convolve(self.prompt.probabilities[:kept], age[:kept])[:kept]
+        if pmf.size == max(kept, 0):
+            pmf = np.append(pmf, max(1.0 - float(pmf.sum()), 0.0))
+        return _with_moments(min(self.prompt.lowest, window), pmf / pmf.sum())
 
     def survival(self) -> tuple[FloatArray, FloatArray]:
         """Return ``P(D > i)`` and ``E[P 1{D > i}]`` for i = 0 .. max D - 1."""
@@ -285,25 +296,25 @@ def _convolve(left: FloatArray, right: FloatArray) -> FloatArray:
     size = left.size + right.size - 1
     fast = 1 << (size - 1).bit_length()
     total = np.fft.irfft(np.fft.rfft(left, fast) * np.fft.rfft(right, fast), fast)[:size]
-    total = np.maximum(total, 0.0)
-    result: FloatArray = total / total.sum()
-    return result
+    nonnegative: FloatArray = np.maximum(total, 0.0)
+    return nonnegative
 
 
 def _windowed(lowest: int, pmf: FloatArray, window: int) -> SlotLoad:
     """Return the law of min(load, window)."""
     kept = max(min(window - lowest, pmf.size), 0)
     pmf = np.append(pmf[:kept], pmf[kept:].sum()) if kept < pmf.size else pmf
-    lowest = min(lowest, window)
+    return _with_moments(min(lowest, window), pmf)
+
+
+def _with_moments(lowest: int, pmf: FloatArray) -> SlotLoad:
     law = SlotLoad(
         lowest=float(lowest),
         spacing=1.0,
         probabilities=pmf,
         moments=TokenLoad(mean=0.0, variance=0.0),
     )
-    return SlotLoad(
-        lowest=law.lowest, spacing=1.0, probabilities=law.probabilities, moments=_moments(law)
-    )
+    return replace(law, moments=_moments(law))
 
 
 def _moments(law: SlotLoad) -> TokenLoad:

@@ -125,6 +125,8 @@ class SlotLoad:
 
     def stretched(self, factor: float) -> SlotLoad:
         """Return the law of `factor` (> 0) times the load: the same shape, another mean."""
+        if factor == 1:
+            return self
         return SlotLoad(
             lowest=self.lowest * factor,
             spacing=self.spacing * factor,

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from afdplan.model.latency import LatencyModel
+    from afdplan.model.trace import Trace
     from afdplan.theory.ratio import RatioPoint, RatioRecommendation
 
 __all__ = ["ratio_answer", "render_ratio"]
@@ -31,10 +32,13 @@ def ratio_answer(answer: RatioRecommendation) -> dict[str, Any]:
     """Return the names that ``afdplan ratio --json`` promises; times in the model's unit.
 
     `attention_bound_ratio`, `communication_bound_ratio` and `interior_ratio` are null where the
-    FFN's line never meets the other one, `uncertainty` where the load is known exactly and
-    `replication` where the bundle cannot be divided.
+    FFN's line never meets the other one, and negative where the FFN alone is slower at any load;
+    `uncertainty` is null where the load is known exactly, `replication` with one FFN worker. The
+    mean field has no law: its `step_time` has no percentiles.
     """
-    median, p95, p99 = answer.step_time_quantiles
+    step_time = {"mean": answer.best.step_time}
+    if answer.step_time_quantiles is not None:
+        step_time |= dict(zip(("p50", "p95", "p99"), answer.step_time_quantiles, strict=True))
     return {
         "optimal_ratio": answer.optimal_ratio,
         "optimal_attention_workers": answer.optimal_attention_workers,
@@ -48,12 +52,7 @@ def ratio_answer(answer: RatioRecommendation) -> dict[str, Any]:
         "barrier_cost": answer.barrier_cost,
         "resource_times": answer.resource_times,
         "bundle": answer.bundle,
-        "step_time": {
-            "mean": answer.best.step_time,
-            "p50": median,
-            "p95": p95,
-            "p99": p99,
-        },
+        "step_time": step_time,
         "uncertainty": answer.uncertainty,
         "latency_uncertainty": answer.latency_uncertainty,
         "replication": answer.replication,
@@ -62,7 +61,10 @@ def ratio_answer(answer: RatioRecommendation) -> dict[str, Any]:
 
 
 def render_ratio(
-    answer: RatioRecommendation, latency: LatencyModel, warnings: Sequence[str]
+    answer: RatioRecommendation,
+    latency: LatencyModel,
+    warnings: Sequence[str],
+    trace: Trace | None = None,
 ) -> RenderableType:
     """Return the answer for a terminal: the sentence, the reasons, the curve, the warnings.
 
@@ -74,12 +76,14 @@ def render_ratio(
         The latency model behind it: its time unit and its assumptions are told.
     warnings
         One sentence each.
+    trace
+        The trace behind it, if any: what was read and dropped is told.
     """
     from rich.console import Group
     from rich.markup import escape
 
     unit = latency.time_unit
-    parts: list[RenderableType] = [_headline(answer), "", _facts(answer, unit), ""]
+    parts: list[RenderableType] = [_headline(answer), "", _facts(answer, unit, trace), ""]
     parts.append(_curve(answer, unit))
     if latency.assumptions:
         parts += ["", f"[bold]Assumed, not measured[/] ({escape(latency.name)})"]
@@ -104,15 +108,22 @@ def _headline(answer: RatioRecommendation) -> str:
     )
 
 
-def _facts(answer: RatioRecommendation, unit: TimeUnit) -> Table:
+def _facts(answer: RatioRecommendation, unit: TimeUnit, trace: Trace | None) -> Table:
     from rich.table import Table
 
     best, bundle = answer.best, answer.bundle
-    _, _, p99 = answer.step_time_quantiles
     table = Table.grid(padding=(0, 2))
     table.add_column(no_wrap=True)
     table.add_column()
+    tail = ""
+    if answer.step_time_quantiles is not None:
+        tail = f", p99 {time(answer.step_time_quantiles[2], unit)}"
     abstract = ", in the model's abstract time" if unit == "abstract" else ""
+    if trace is not None:
+        words = [f"{trace.requests:,} requests, format {trace.format}"]
+        if trace.dropped_requests:
+            words.append(f"{trace.dropped_requests:,} dropped (failed or without output)")
+        table.add_row("Trace", ", ".join([*words, *trace.notes]))
     table.add_row(
         "Batch",
         f"{bundle.batch_size:,} requests per worker and microbatch, {bundle.microbatches} "
@@ -130,7 +141,7 @@ def _facts(answer: RatioRecommendation, unit: TimeUnit) -> Table:
     table.add_row(
         "Cycle time",
         f"{time(best.cycle_time, unit)} per layer and microbatch; step "
-        f"{time(best.step_time, unit)}, p99 {time(p99, unit)}{abstract}",
+        f"{time(best.step_time, unit)}{tail}{abstract}",
     )
     table.add_row(
         "Idle",
@@ -158,10 +169,11 @@ def _facts(answer: RatioRecommendation, unit: TimeUnit) -> Table:
         )
     if answer.replication is not None:
         parts = answer.replication
+        more = "more" if parts.gain >= 0 else "less"
         table.add_row(
             "Replicated",
             f"{parts.bundles} bundles of {parts.attention_workers}:{parts.ffn_workers}, each with "
-            f"its own barrier, give {share(parts.gain)} more",
+            f"its own barrier, give {share(abs(parts.gain))} {more}",
         )
     return table
 
@@ -176,8 +188,11 @@ def _load(answer: RatioRecommendation) -> str:
         if uncertainty.low == uncertainty.high
         else f"{uncertainty.low:,} to {uncertainty.high:,}"
     )
+    read = ""
+    if abs(load.value - answer.mean_token_load) > 1e-6 * load.value:
+        read = f", of which layers read {answer.mean_token_load:,.1f} on average"
     return (
-        f"{load.value:,.1f} tokens per slot ({load.low:,.1f} to {load.high:,.1f}, "
+        f"{load.value:,.1f} tokens per slot{read} ({load.low:,.1f} to {load.high:,.1f}, "
         f"{load.confidence:.0%} confidence): best workers {span}; the recommended number loses "
         f"at most {share(uncertainty.largest_regret)} there"
     ).replace("% confidence", " % confidence")

@@ -44,27 +44,28 @@ class AliasTable:
                 small.append(large.pop())
         for column in small + large:
             keep[column] = 1.0
-        self.keep = np.array(keep)
-        # The other length of a column, then its own: one look-up per draw.
-        self.lengths = np.stack([other, np.arange(size)], axis=1).ravel() + law.lowest
+        # Share and other length of a column side by side: one look-up per draw.
+        self.columns = np.stack([keep, other + law.lowest], axis=1).ravel()
+        self.lowest = law.lowest
 
     def draw(
         self, generator: np.random.Generator, rows: npt.NDArray[np.int64], column: int
     ) -> None:
         """Fill a column of `rows` with independent lengths [tokens]."""
-        if self.keep.size == 1:
-            rows[:, column] = self.lengths[1]
+        if self.columns.size == 2:
+            rows[:, column] = self.lowest
             return
         for first in range(0, len(rows), BLOCK):
             part = rows[first : first + BLOCK]
-            _look_up(generator.random(len(part)), self.keep, self.lengths, part, column)
+            _look_up(generator.random(len(part)), self.columns, self.lowest, part, column)
 
 
 @compiled
-def _look_up(uniform: Any, keep: Any, lengths: Any, rows: Any, column: Any) -> None:
+def _look_up(uniform: Any, columns: Any, lowest: Any, rows: Any, place: Any) -> None:
     """Turn uniform numbers into lengths: the integer part of n u names a column of the table."""
-    size = keep.size
+    size = columns.size // 2
     for k in range(uniform.size):
         position = uniform[k] * size
         j = int(position)
-        rows[k, column] = lengths[2 * j + (position - j < keep[j])]
+        own = position - j < columns[2 * j]
+        rows[k, place] = j + lowest if own else int(columns[2 * j + 1])

@@ -13,7 +13,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 # Strict floating point, so that a kernel can equal its twin bit for bit; the interpreter lock is
 # released; a division by zero gives infinity. Kernels allocate nothing, so that counting
 # references (_nrt), most of the cost of small functions, can be left out.
-OPTIONS = {
+OPTIONS: dict[str, Any] = {
     "cache": True,
     "nogil": True,
     "error_model": "numpy",

@@ -18,6 +18,7 @@ __all__ = ["Engine"]
 FloatArray = npt.NDArray[np.float64]
 Sink = Callable[[FloatArray], None]
 UNLIMITED = 2**62
+STEPS_PER_CALL = 10_000_000
 STAGES = (
     ("attention", "vary_attention", ix.AT_ATTENTION, ix.ATTENTION_FACTORS),
     ("send", "vary_send", ix.AT_SEND, ix.SEND_FACTORS),
@@ -54,7 +55,7 @@ class Engine:
         scenario: Scenario,
         replication: int = 0,
         *,
-        block: int = 16_384,
+        block: int = 4096,
         on_requests: Sink | None = None,
         on_steps: Sink | None = None,
         stage_rows: int = 0,
@@ -95,6 +96,9 @@ class Engine:
         from afdplan.simulation.kernel import advance
 
         s = self.state
+        # Short calls: an interrupt is heard between them.
+        cells = s.constants["cells"] * self.tables.layers
+        most = max(STEPS_PER_CALL // int(cells), 1)
         while not self.is_finished:
             said = advance(
                 s.constants,
@@ -103,11 +107,13 @@ class Engine:
                 s.requests,
                 s.factors,
                 s.log,
-                stop_step,
+                min(stop_step, int(s.integers[ix.STEP]) + most),
                 stop_completed,
             )
             if said == ix.STOPPED:
-                return
+                n = s.integers
+                if n[ix.STEP] >= stop_step or n[ix.COMPLETED] >= stop_completed:
+                    return
             if said == ix.FINISHED:
                 self.is_finished = True
             elif said == ix.NEED_REQUESTS:

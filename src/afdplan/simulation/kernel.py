@@ -22,7 +22,9 @@ from afdplan.simulation.compile import compiled, inlined
 __all__ = ["advance"]
 
 # Typed: a literal would have every function compiled once more.
-ZERO = np.int64(0)
+ZERO: Any = np.int64(0)
+# Unsigned: an index that cannot be negative needs no check for counting from the end.
+U: Any = np.uint64
 
 
 @inlined
@@ -30,17 +32,17 @@ def _count(t: Any, n: Any, x: Any, histogram: Any, value: Any) -> None:
     """Add a value to a histogram: its exponent and ten leading bits name the bin."""
     x[ix.SCRATCH] = value
     b = (x.view(np.int64)[ix.SCRATCH] >> ix.BIN_SHIFT) - t.bin_base
-    n[t.histograms + histogram * ix.BINS + min(max(b, 0), ix.BINS - 1)] += 1
+    n[U(t.histograms + histogram * ix.BINS + min(max(b, 0), ix.BINS - 1))] += 1
 
 
 @inlined
 def _curve(t: Any, n: Any, x: Any, curve: Any, load: Any) -> Any:
     """Return the time of a piecewise-linear curve at a load."""
-    k = n[t.curve_first + curve]
-    end = n[t.curve_first + curve + 1]
-    while k + 1 < end and x[t.curve_starts + k + 1] <= load:
+    k = n[U(t.curve_first + curve)]
+    end = n[U(t.curve_first + curve + 1)]
+    while k + 1 < end and x[U(t.curve_starts + k + 1)] <= load:
         k += 1
-    return x[t.curve_values + k] + x[t.curve_slopes + k] * (load - x[t.curve_starts + k])
+    return x[U(t.curve_values + k)] + x[U(t.curve_slopes + k)] * (load - x[U(t.curve_starts + k)])
 
 
 @inlined
@@ -56,37 +58,37 @@ def _bucket(t: Any, q: Any, u: Any, due: Any, now: Any) -> Any:
 def _schedule(t: Any, n: Any, q: Any, u: Any, slot: Any, due: Any, now: Any) -> None:
     """Append a slot's event to its bucket: events of a step stay in order of placement."""
     base = q * t.slots
-    n[t.due + base + slot] = due
+    n[U(t.due + base + slot)] = due
     b = _bucket(t, q, u, due, now)
-    tail = n[b]
-    n[b] = slot
+    tail = n[U(b)]
+    n[U(b)] = slot
     following = t.following + base
-    preceding = t.preceding + base
+    head = slot
     if tail < 0:
-        n[following + slot] = slot
-        n[preceding + slot] = slot
+        tail = slot
     else:
-        head = n[following + tail]
-        n[following + tail] = slot
-        n[preceding + slot] = tail
-        n[following + slot] = head
-        n[preceding + head] = slot
+        head = n[U(following + tail)]
+    n[U(following + tail)] = slot
+    n[U(following + slot)] = head
+    if t.preempt:  # who may leave early needs both directions
+        n[U(t.preceding + base + slot)] = tail
+        n[U(t.preceding + base + head)] = slot
 
 
 @compiled
 def _unschedule(t: Any, n: Any, q: Any, u: Any, slot: Any, now: Any) -> None:
     """Take a slot's event out of the calendar."""
     base = q * t.slots
-    b = _bucket(t, q, u, n[t.due + base + slot], now)
-    before = n[t.preceding + base + slot]
-    after = n[t.following + base + slot]
+    b = _bucket(t, q, u, n[U(t.due + base + slot)], now)
+    before = n[U(t.preceding + base + slot)]
+    after = n[U(t.following + base + slot)]
     if after == slot:
-        n[b] = -1
+        n[U(b)] = -1
         return
-    n[t.following + base + before] = after
-    n[t.preceding + base + after] = before
-    if n[b] == slot:
-        n[b] = before
+    n[U(t.following + base + before)] = after
+    n[U(t.preceding + base + after)] = before
+    if n[U(b)] == slot:
+        n[U(b)] = before
 
 
 @compiled
@@ -94,15 +96,15 @@ def _cascade(t: Any, n: Any, q: Any, u: Any, now: Any) -> None:
     """Spread the events of the window that begins now over its steps."""
     b = t.last + (q * t.microbatches + u) * 2 * ix.WHEEL
     b += ix.WHEEL + (now // ix.WHEEL & (ix.WHEEL - 1))
-    tail = n[b]
+    tail = n[U(b)]
     if tail < 0:
         return
-    n[b] = -1
+    n[U(b)] = -1
     base = q * t.slots
-    slot = n[t.following + base + tail]
+    slot = n[U(t.following + base + tail)]
     while True:
-        after = n[t.following + base + slot]
-        _schedule(t, n, q, u, slot, n[t.due + base + slot], now)
+        after = n[U(t.following + base + slot)]
+        _schedule(t, n, q, u, slot, n[U(t.due + base + slot)], now)
         if slot == tail:
             return
         slot = after
@@ -111,24 +113,26 @@ def _cascade(t: Any, n: Any, q: Any, u: Any, now: Any) -> None:
 @inlined
 def _leave(t: Any, n: Any, u: Any, c: Any, slot: Any, done: Any) -> None:
     """Take a request that is in its slot's step number `done` off the loads of its worker."""
-    load = n[t.prompt + slot] + t.numerator * (done - 1)
-    n[t.loads + c] -= load
-    n[t.growing + c] -= 1
+    load = n[U(t.prompt + 4 * slot)] + t.numerator * (done - 1)
+    n[U(t.loads + c)] -= load
+    n[U(t.growing + c)] -= 1
     for w in range(t.queues - 1):
         at = (1 + w) * t.cells + c
-        window = n[t.windows + w]
+        window = n[U(t.windows + w)]
         if load >= window:
-            n[t.loads + at] -= window
+            n[U(t.loads + at)] -= window
         else:
-            n[t.loads + at] -= load
-            n[t.growing + at] -= 1
+            n[U(t.loads + at)] -= load
+            n[U(t.growing + at)] -= 1
     if t.capacity >= 0:
         i = c % t.attention_workers
-        n[t.reserved + i] -= n[t.prompt + slot] + t.numerator * (n[t.steps + slot] - 1)
-    n[t.following + slot] = n[t.free_first + c]
-    n[t.free_first + c] = slot
-    n[t.active + c] -= 1
-    n[t.present + u] -= 1
+        n[U(t.reserved + i)] -= n[U(t.prompt + 4 * slot)] + t.numerator * (
+            n[U(t.steps + 4 * slot)] - 1
+        )
+    n[U(t.following + slot)] = n[U(t.free_first + c)]
+    n[U(t.free_first + c)] = slot
+    n[U(t.active + c)] -= 1
+    n[U(t.present + u)] -= 1
     n[ix.ACTIVE] -= 1
 
 
@@ -136,45 +140,45 @@ def _leave(t: Any, n: Any, u: Any, c: Any, slot: Any, done: Any) -> None:
 def _place(t: Any, n: Any, x: Any, u: Any, i: Any, k: Any, now: Any, clock: Any) -> None:
     """Put the chosen request number k into a free slot."""
     c = u * t.attention_workers + i
-    slot = n[t.free_first + c]
-    n[t.free_first + c] = n[t.following + slot]
+    slot = n[U(t.free_first + c)]
+    n[U(t.free_first + c)] = n[U(t.following + slot)]
     row = t.chosen + 6 * k
     times = t.chosen_times + 2 * k
-    prompt = n[row + ix.PROMPT]
-    steps = n[row + ix.STEPS]
-    n[t.prompt + slot] = prompt
-    n[t.steps + slot] = steps
-    n[t.output + slot] = n[row + ix.OUTPUT]
-    n[t.tokens + slot] = n[row + ix.TOKENS]
-    x[t.begun + slot] = x[times]
-    if x[times] == ix.NOT_BEGUN:
-        x[t.begun + slot] = clock
+    prompt = n[U(row + ix.PROMPT)]
+    steps = n[U(row + ix.STEPS)]
+    n[U(t.prompt + 4 * slot)] = prompt
+    n[U(t.steps + 4 * slot)] = steps
+    n[U(t.output + 4 * slot)] = n[U(row + ix.OUTPUT)]
+    n[U(t.tokens + 4 * slot)] = n[U(row + ix.TOKENS)]
+    x[U(t.begun + slot)] = x[U(times)]
+    if x[U(times)] == ix.NOT_BEGUN:
+        x[U(t.begun + slot)] = clock
         n[ix.STARTED] += 1
         if t.open:
-            x[ix.WAIT] += clock - x[times + 1]
+            x[ix.WAIT] += clock - x[U(times + 1)]
             n[ix.WAITED] += 1
-            _count(t, n, x, ix.WAITS, clock - x[times + 1])
+            _count(t, n, x, ix.WAITS, clock - x[U(times + 1)])
     if t.tracked:
-        n[t.preemptions + slot] = n[row + ix.PREEMPTIONS]
-        x[t.arrival + slot] = x[times + 1]
-        n[t.since + slot] = now
-        n[t.order + slot] = n[ix.PLACED]
-        n[t.reserved + i] += prompt + t.numerator * (steps - 1)
+        n[U(t.preemptions + slot)] = n[U(row + ix.PREEMPTIONS)]
+        x[U(t.arrival + slot)] = x[U(times + 1)]
+        n[U(t.since + slot)] = now
+        n[U(t.order + slot)] = n[ix.PLACED]
+        n[U(t.reserved + i)] += prompt + t.numerator * (steps - 1)
     n[ix.PLACED] += 1
     n[ix.ACTIVE] += 1
-    n[t.active + c] += 1
-    n[t.present + u] += 1
-    n[t.loads + c] += prompt
-    n[t.growing + c] += 1
+    n[U(t.active + c)] += 1
+    n[U(t.present + u)] += 1
+    n[U(t.loads + c)] += prompt
+    n[U(t.growing + c)] += 1
     _schedule(t, n, ZERO, u, slot, now + steps - 1, now)
     for w in range(t.queues - 1):
         at = (1 + w) * t.cells + c
-        window = n[t.windows + w]
+        window = n[U(t.windows + w)]
         if prompt >= window:
-            n[t.loads + at] += window
+            n[U(t.loads + at)] += window
         else:
-            n[t.loads + at] += prompt
-            n[t.growing + at] += 1
+            n[U(t.loads + at)] += prompt
+            n[U(t.growing + at)] += 1
             full = (window - prompt + t.numerator - 1) // t.numerator
             if full <= steps - 1:
                 _schedule(t, n, 1 + w, u, slot, now + full - 1, now)
@@ -186,12 +190,12 @@ def _fits(t: Any, n: Any, i: Any, k: Any) -> Any:
     if t.capacity < 0:
         return True
     row = t.chosen + 6 * k
-    held = n[row + ix.PROMPT]
+    held = n[U(row + ix.PROMPT)]
     if t.preempt:
         for v in range(t.microbatches):
-            held += n[t.loads + v * t.attention_workers + i]
+            held += n[U(t.loads + v * t.attention_workers + i)]
     else:
-        held += n[t.reserved + i] + t.numerator * (n[row + ix.STEPS] - 1)
+        held += n[U(t.reserved + i)] + t.numerator * (n[U(row + ix.STEPS)] - 1)
     return held <= t.capacity
 
 
@@ -207,7 +211,7 @@ def _choose(t: Any, n: Any, u: Any, k: Any) -> Any:
         i = n[ix.NEXT_WORKER]
         for _ in range(workers):
             after = i + 1 if i + 1 < workers else 0
-            if n[t.free_first + cell + i] >= 0 and _fits(t, n, i, k):
+            if n[U(t.free_first + cell + i)] >= 0 and _fits(t, n, i, k):
                 n[ix.NEXT_WORKER] = after
                 return i
             i = after
@@ -216,8 +220,8 @@ def _choose(t: Any, n: Any, u: Any, k: Any) -> Any:
     best = -1
     for i in range(workers):
         if (
-            n[t.free_first + cell + i] >= 0
-            and (best < 0 or n[value + cell + i] < n[value + cell + best])
+            n[U(t.free_first + cell + i)] >= 0
+            and (best < 0 or n[U(value + cell + i)] < n[U(value + cell + best)])
             and _fits(t, n, i, k)
         ):
             best = i
@@ -232,9 +236,9 @@ def _take(t: Any, n: Any, x: Any, r: Any, v: Any, k: Any) -> Any:
     if n[ix.RETURNED] > 0:
         at = n[ix.RETURNED_HEAD]
         for column in range(5):
-            n[row + column] = n[t.returned + 5 * at + column]
-        x[times] = x[t.returned_times + 2 * at]
-        x[times + 1] = x[t.returned_times + 2 * at + 1]
+            n[U(row + column)] = n[U(t.returned + 5 * at + column)]
+        x[U(times)] = x[U(t.returned_times + 2 * at)]
+        x[U(times + 1)] = x[U(t.returned_times + 2 * at + 1)]
         n[ix.RETURNED_HEAD] = at + 1 if at + 1 < t.rows else 0
         n[ix.RETURNED] -= 1
         return True
@@ -242,19 +246,19 @@ def _take(t: Any, n: Any, x: Any, r: Any, v: Any, k: Any) -> Any:
     if at >= n[ix.ARRIVED]:
         return False
     n[ix.HEAD] += 1
-    decode = r[3 * at + 1]
-    unfit = r[3 * at + 2]
+    decode = r[U(3 * at + 1)]
+    unfit = r[U(3 * at + 2)]
     n[ix.ENTERED] += 1 + unfit
     n[ix.REJECTED] += unfit
-    n[row + ix.PROMPT] = r[3 * at] * t.denominator
-    n[row + ix.STEPS] = decode
+    n[U(row + ix.PROMPT)] = r[U(3 * at)] * t.denominator
+    n[U(row + ix.STEPS)] = decode
     if t.numerator != 1:
-        n[row + ix.STEPS] = (decode * t.denominator + t.numerator - 1) // t.numerator
-    n[row + ix.OUTPUT] = decode * t.denominator
-    n[row + ix.TOKENS] = decode
-    n[row + ix.PREEMPTIONS] = 0
-    x[times] = ix.NOT_BEGUN
-    x[times + 1] = v[t.arrival_at + at] if t.open else 0.0
+        n[U(row + ix.STEPS)] = (decode * t.denominator + t.numerator - 1) // t.numerator
+    n[U(row + ix.OUTPUT)] = decode * t.denominator
+    n[U(row + ix.TOKENS)] = decode
+    n[U(row + ix.PREEMPTIONS)] = 0
+    x[U(times)] = ix.NOT_BEGUN
+    x[U(times + 1)] = v[U(t.arrival_at + at)] if t.open else 0.0
     return True
 
 
@@ -267,9 +271,9 @@ def _give_back(t: Any, n: Any, x: Any, k: Any) -> None:
     n[ix.RETURNED_HEAD] = at
     n[ix.RETURNED] += 1
     for column in range(5):
-        n[t.returned + 5 * at + column] = n[t.chosen + 6 * k + column]
-    x[t.returned_times + 2 * at] = x[t.chosen_times + 2 * k]
-    x[t.returned_times + 2 * at + 1] = x[t.chosen_times + 2 * k + 1]
+        n[U(t.returned + 5 * at + column)] = n[U(t.chosen + 6 * k + column)]
+    x[U(t.returned_times + 2 * at)] = x[U(t.chosen_times + 2 * k)]
+    x[U(t.returned_times + 2 * at + 1)] = x[U(t.chosen_times + 2 * k + 1)]
 
 
 @compiled
@@ -277,7 +281,7 @@ def _rank_by_prompt(t: Any, n: Any, count: Any) -> None:
     """Rank the chosen requests by falling prompt; of equals, first come first (merge sort)."""
     to = t.ranking + t.attention_workers * t.batch_size
     for j in range(count):
-        n[t.ranking + j] = j
+        n[U(t.ranking + j)] = j
     width = 1
     while width < count:
         for low in range(0, count, 2 * width):
@@ -287,17 +291,37 @@ def _rank_by_prompt(t: Any, n: Any, count: Any) -> None:
             for j in range(low, high):
                 left = a < middle
                 if left and b < high:
-                    one = n[t.chosen + 6 * n[t.ranking + a] + ix.PROMPT]
-                    left = one >= n[t.chosen + 6 * n[t.ranking + b] + ix.PROMPT]
+                    one = n[U(t.chosen + 6 * n[U(t.ranking + a)] + ix.PROMPT)]
+                    left = one >= n[U(t.chosen + 6 * n[U(t.ranking + b)] + ix.PROMPT)]
                 if left:
-                    n[to + j] = n[t.ranking + a]
+                    n[U(to + j)] = n[U(t.ranking + a)]
                     a += 1
                 else:
-                    n[to + j] = n[t.ranking + b]
+                    n[U(to + j)] = n[U(t.ranking + b)]
                     b += 1
         for j in range(count):
-            n[t.ranking + j] = n[to + j]
+            n[U(t.ranking + j)] = n[U(to + j)]
         width *= 2
+
+
+@compiled
+def _admit_by_prompt(
+    t: Any, n: Any, x: Any, r: Any, v: Any, u: Any, free: Any, now: Any, clock: Any
+) -> None:
+    """Let in as many as there are free slots, the longest prompt to the lightest worker first."""
+    taken = 0
+    while taken < free and _take(t, n, x, r, v, taken):
+        taken += 1
+    _rank_by_prompt(t, n, taken)
+    for j in range(taken):
+        k = n[U(t.ranking + j)]
+        i = _choose(t, n, u, k)
+        n[U(t.chosen + 6 * k + ix.IS_PLACED)] = i >= 0
+        if i >= 0:
+            _place(t, n, x, u, i, k, now, clock)
+    for k in range(taken - 1, -1, -1):
+        if n[U(t.chosen + 6 * k + ix.IS_PLACED)] == 0:
+            _give_back(t, n, x, k)
 
 
 @inlined
@@ -307,26 +331,14 @@ def _admit(t: Any, n: Any, x: Any, r: Any, v: Any, u: Any, now: Any, clock: Any)
         queued = n[ix.ARRIVED] - n[ix.HEAD] + n[ix.RETURNED]
         x[ix.QUEUE_AREA] += queued * (clock - x[ix.QUEUE_TIME])
         x[ix.QUEUE_TIME] = clock
-        while n[ix.ARRIVED] < n[ix.AVAILABLE] and v[t.arrival_at + n[ix.ARRIVED]] <= clock:
-            x[ix.QUEUE_AREA] += clock - v[t.arrival_at + n[ix.ARRIVED]]
+        while n[ix.ARRIVED] < n[ix.AVAILABLE] and v[U(t.arrival_at + n[ix.ARRIVED])] <= clock:
+            x[ix.QUEUE_AREA] += clock - v[U(t.arrival_at + n[ix.ARRIVED])]
             n[ix.ARRIVED] += 1
     else:
         n[ix.ARRIVED] = n[ix.AVAILABLE]
-    free = t.attention_workers * t.batch_size - n[t.present + u]
+    free = t.attention_workers * t.batch_size - n[U(t.present + u)]
     if t.policy == ix.LONGEST_PROMPT:
-        taken = 0
-        while taken < free and _take(t, n, x, r, v, taken):
-            taken += 1
-        _rank_by_prompt(t, n, taken)
-        for j in range(taken):
-            k = n[t.ranking + j]
-            i = _choose(t, n, u, k)
-            n[t.chosen + 6 * k + ix.IS_PLACED] = i >= 0
-            if i >= 0:
-                _place(t, n, x, u, i, k, now, clock)
-        for k in range(taken - 1, -1, -1):
-            if n[t.chosen + 6 * k + ix.IS_PLACED] == 0:
-                _give_back(t, n, x, k)
+        _admit_by_prompt(t, n, x, r, v, u, free, now, clock)
     else:
         while free > 0 and _take(t, n, x, r, v, ZERO):
             i = _choose(t, n, u, ZERO)
@@ -342,15 +354,15 @@ def _admit(t: Any, n: Any, x: Any, r: Any, v: Any, u: Any, now: Any, clock: Any)
     active = n[t.active + first : t.active + first + workers]
     denominator = float(t.denominator)
     for k in range(t.kinds):
-        at = t.loads + n[t.load_of_kind + k] * t.cells + first
+        at = t.loads + n[U(t.load_of_kind + k)] * t.cells + first
         loads = n[at : at + workers]
         at = t.attention_time + k * t.cells + first
         times = x[at : at + workers]
-        per_request = x[t.time_per_request + k]
-        at = n[t.curve_first + k]
-        if n[t.curve_first + k + 1] == at + 1:
-            value = x[t.curve_values + at]
-            slope = x[t.curve_slopes + at]
+        per_request = x[U(t.time_per_request + k)]
+        at = n[U(t.curve_first + k)]
+        if n[U(t.curve_first + k + 1)] == at + 1:
+            value = x[U(t.curve_values + at)]
+            slope = x[U(t.curve_slopes + at)]
             if denominator == 1.0:
                 for i in range(workers):
                     times[i] = (value + slope * loads[i]) + per_request * active[i]
@@ -361,24 +373,24 @@ def _admit(t: Any, n: Any, x: Any, r: Any, v: Any, u: Any, now: Any, clock: Any)
             for i in range(workers):
                 time = _curve(t, n, x, k, loads[i] / denominator)
                 times[i] = time + per_request * active[i]
-    if t.padded and x[t.ffn_time + u] > 0.0:
+    if t.padded and x[U(t.ffn_time + u)] > 0.0:
         return  # stage times of padded slots never change
     total = t.attention_workers * t.batch_size
     if not t.padded:
-        total = n[t.present + u]
+        total = n[U(t.present + u)]
     shared = total / t.ffn_workers
-    x[t.ffn_time + u] = _curve(t, n, x, t.kinds, shared)
+    x[U(t.ffn_time + u)] = _curve(t, n, x, t.kinds, shared)
     for c in range(first, first + t.attention_workers):
-        own = float(t.batch_size if t.padded else n[t.active + c])
-        x[t.send_time + c] = _curve(t, n, x, t.kinds + 1, shared if t.send_aggregate else own)
-        x[t.receive_time + c] = _curve(
+        own = float(t.batch_size if t.padded else n[U(t.active + c)])
+        x[U(t.send_time + c)] = _curve(t, n, x, t.kinds + 1, shared if t.send_aggregate else own)
+        x[U(t.receive_time + c)] = _curve(
             t, n, x, t.kinds + 2, shared if t.receive_aggregate else own
         )
 
 
 @compiled
 def _log_stage(
-    t: Any, n: Any, g: Any, stage: int, i: int, u: int, layer: int, start: Any, end: Any
+    t: Any, n: Any, g: Any, stage: Any, i: Any, u: Any, layer: Any, start: Any, end: Any
 ) -> None:
     if n[ix.STAGE_ROWS] < t.stage_room:
         row = ix.LOG_COLUMNS * (t.request_room + t.step_room + n[ix.STAGE_ROWS])
@@ -390,62 +402,82 @@ def _log_stage(
 @compiled
 def _overlap_ideally(t: Any, n: Any, x: Any, v: Any, g: Any, layer: Any) -> None:
     """Play one layer of the paper's cycle: the slowest of all stages, in perfect overlap."""
-    times = t.attention_time + n[t.kind_of_layer + layer] * t.cells
+    times = t.attention_time + n[U(t.kind_of_layer + layer)] * t.cells
     slowest = 0.0
     total = 0.0
     communication = 0.0
     for i in range(t.attention_workers):
-        a = x[times + i]
+        a = x[U(times + i)]
         if t.vary_attention:
-            a *= v[t.attention_at + n[ix.AT_ATTENTION] + i]
-        x[t.sent + i] = a
+            a *= v[U(t.attention_at + n[ix.AT_ATTENTION] + i)]
+        x[U(t.sent + i)] = a
         total += a
         slowest = max(slowest, a)
-        c = x[t.send_time + i]
+        c = x[U(t.send_time + i)]
         if t.vary_send:
-            c *= v[t.send_at + n[ix.AT_SEND] + i]
+            c *= v[U(t.send_at + n[ix.AT_SEND] + i)]
         communication = max(communication, c)
-        c = x[t.receive_time + i]
+        c = x[U(t.receive_time + i)]
         if t.vary_receive:
-            c *= v[t.receive_at + n[ix.AT_RECEIVE] + i]
+            c *= v[U(t.receive_at + n[ix.AT_RECEIVE] + i)]
         communication = max(communication, c)
-    work = x[t.ffn_time]
+    work = x[U(t.ffn_time)]
     if t.vary_ffn:
-        work *= v[t.ffn_at + n[ix.AT_FFN]]
+        work *= v[U(t.ffn_at + n[ix.AT_FFN])]
     cycle = max(slowest, communication, work)
     overhead = t.overhead if layer == 0 else 0.0
     start = x[ix.CLOCK] + overhead
     end = start + cycle
     other = max(work, slowest)
     for i in range(t.attention_workers):
-        a = x[t.sent + i]
-        x[t.busy + i] += a
+        a = x[U(t.sent + i)]
+        x[U(t.busy + i)] += a
         idle = t.idle + i
         workers = t.attention_workers
-        x[idle + ix.IDLE_OVERHEAD * workers] += overhead
-        x[idle + ix.IDLE_BARRIER * workers] += slowest - a
-        x[idle + ix.IDLE_OTHER_SIDE * workers] += other - slowest
-        x[idle + ix.IDLE_TRANSFER * workers] += cycle - other
-        x[t.attention_free + i] = end
-        x[t.ready + i] = end
+        x[U(idle + ix.IDLE_OVERHEAD * workers)] += overhead
+        x[U(idle + ix.IDLE_BARRIER * workers)] += slowest - a
+        x[U(idle + ix.IDLE_OTHER_SIDE * workers)] += other - slowest
+        x[U(idle + ix.IDLE_TRANSFER * workers)] += cycle - other
+        x[U(t.attention_free + i)] = end
+        x[U(t.ready + i)] = end
         _log_stage(t, n, g, ix.ATTENTION, i, ZERO, layer, start, start + a)
     _log_stage(t, n, g, ix.SEND, ZERO, ZERO, layer, start, start + communication)
     _log_stage(t, n, g, ix.FFN, ZERO, ZERO, layer, start, start + work)
     x[ix.CLOCK] = end
-    x[t.back] = end
+    x[U(t.back)] = end
     x[ix.FFN_BUSY] += work
-    x[t.ffn_idle + ix.IDLE_OVERHEAD] += overhead
+    x[U(t.ffn_idle + ix.IDLE_OVERHEAD)] += overhead
     at = work
     until = total / t.attention_workers
     if until > at:
-        x[t.ffn_idle + ix.IDLE_OTHER_SIDE] += until - at
+        x[U(t.ffn_idle + ix.IDLE_OTHER_SIDE)] += until - at
         at = until
     if slowest > at:
-        x[t.ffn_idle + ix.IDLE_BARRIER] += slowest - at
+        x[U(t.ffn_idle + ix.IDLE_BARRIER)] += slowest - at
         at = slowest
     if cycle > at:
-        x[t.ffn_idle + ix.IDLE_TRANSFER] += cycle - at
+        x[U(t.ffn_idle + ix.IDLE_TRANSFER)] += cycle - at
     x[ix.FFN_FREE] = end
+
+
+@inlined
+def _stand_still(t: Any, x: Any, overhead: Any) -> None:
+    """Pause everything but the first microbatch, which pauses by starting later."""
+    workers = t.attention_workers
+    for cell in range(workers, t.cells):
+        x[U(t.ready + cell)] += overhead
+        x[U(t.sent + cell)] += overhead
+    for u in range(1, t.microbatches):
+        x[U(t.barrier + u)] += overhead
+        x[U(t.delivered + u)] += overhead
+        x[U(t.ffn_end + u)] += overhead
+    for i in range(workers):
+        x[U(t.send_free + i)] += overhead
+        x[U(t.receive_free + i)] += overhead
+    x[ix.SEND_FREE] += overhead
+    x[ix.RECEIVE_FREE] += overhead
+    x[ix.FFN_FREE] += overhead
+    x[U(t.ffn_idle + ix.IDLE_OVERHEAD)] += overhead
 
 
 @inlined
@@ -453,7 +485,7 @@ def _pipeline(t: Any, n: Any, x: Any, v: Any, g: Any, u: Any, layer: Any) -> Non
     """Play one layer of one microbatch: attention, transfer out, FFN, transfer back."""
     workers = t.attention_workers
     cell = u * workers
-    at_time = t.attention_time + n[t.kind_of_layer + layer] * t.cells + cell
+    at_time = t.attention_time + n[U(t.kind_of_layer + layer)] * t.cells + cell
     # Views of one length: an index known to be in range costs nothing to check.
     attention_time = x[at_time : at_time + workers]
     attention_free = x[t.attention_free : t.attention_free + workers]
@@ -473,8 +505,10 @@ def _pipeline(t: Any, n: Any, x: Any, v: Any, g: Any, u: Any, layer: Any) -> Non
     vary_send = t.vary_send
     aggregate = t.send_aggregate
     log = t.stage_room > 0
-    barrier = x[t.barrier + u]
-    ffn_time = x[t.ffn_end + u] - x[t.delivered + u]
+    if overhead > 0.0:
+        _stand_still(t, x, overhead)
+    barrier = x[U(t.barrier + u)]
+    ffn_time = x[U(t.ffn_end + u)] - x[U(t.delivered + u)]
     last_end = 0.0
     total_end = 0.0
     arrived = 0.0
@@ -493,7 +527,7 @@ def _pipeline(t: Any, n: Any, x: Any, v: Any, g: Any, u: Any, layer: Any) -> Non
         idle_overhead[i] += start - opened
         time = attention_time[i]
         if vary_attention:
-            time *= v[t.attention_at + n[ix.AT_ATTENTION] + i]
+            time *= v[U(t.attention_at + n[ix.AT_ATTENTION] + i)]
         end = start + time
         attention_free[i] = end
         busy[i] += time
@@ -504,7 +538,7 @@ def _pipeline(t: Any, n: Any, x: Any, v: Any, g: Any, u: Any, layer: Any) -> Non
         if not aggregate:
             time = send_time[i]
             if vary_send:
-                time *= v[t.send_at + n[ix.AT_SEND] + i]
+                time *= v[U(t.send_at + n[ix.AT_SEND] + i)]
             start = max(end, send_free[i])
             end = start + time
             send_free[i] = end
@@ -512,46 +546,46 @@ def _pipeline(t: Any, n: Any, x: Any, v: Any, g: Any, u: Any, layer: Any) -> Non
             if log:
                 _log_stage(t, n, g, ix.SEND, i, u, layer, start, end)
         sent[i] = end
-    x[t.barrier + u] = arrived
+    x[U(t.barrier + u)] = arrived
     if aggregate:
         time = send_time[0]
         if vary_send:
-            time *= v[t.send_at + n[ix.AT_SEND]]
+            time *= v[U(t.send_at + n[ix.AT_SEND])]
         start = max(last_end, x[ix.SEND_FREE])
         arrived = start + time
         x[ix.SEND_FREE] = arrived
-        x[t.barrier + u] = last_end
+        x[U(t.barrier + u)] = last_end
         _log_stage(t, n, g, ix.SEND, ZERO, u, layer, start, arrived)
-    x[t.delivered + u] = arrived
+    x[U(t.delivered + u)] = arrived
 
-    time = x[t.ffn_time + u]
+    time = x[U(t.ffn_time + u)]
     if t.vary_ffn:
-        time *= v[t.ffn_at + n[ix.AT_FFN]]
+        time *= v[U(t.ffn_at + n[ix.AT_FFN])]
     free = x[ix.FFN_FREE]
     start = max(free, arrived)
     gap = start - free
     late = min(gap, max(last_end - total_end / workers, 0.0))
     sending = min(gap - late, arrived - last_end)
-    x[t.ffn_idle + ix.IDLE_BARRIER] += late
-    x[t.ffn_idle + ix.IDLE_TRANSFER] += sending
-    x[t.ffn_idle + ix.IDLE_OTHER_SIDE] += gap - late - sending
+    x[U(t.ffn_idle + ix.IDLE_BARRIER)] += late
+    x[U(t.ffn_idle + ix.IDLE_TRANSFER)] += sending
+    x[U(t.ffn_idle + ix.IDLE_OTHER_SIDE)] += gap - late - sending
     ffn_end = start + time
     x[ix.FFN_FREE] = ffn_end
     x[ix.FFN_BUSY] += time
-    x[t.ffn_end + u] = ffn_end
+    x[U(t.ffn_end + u)] = ffn_end
     if log:
         _log_stage(t, n, g, ix.FFN, ZERO, u, layer, start, ffn_end)
 
     if t.receive_aggregate:
-        time = x[t.receive_time + cell]
+        time = x[U(t.receive_time + cell)]
         if t.vary_receive:
-            time *= v[t.receive_at + n[ix.AT_RECEIVE]]
+            time *= v[U(t.receive_at + n[ix.AT_RECEIVE])]
         start = max(ffn_end, x[ix.RECEIVE_FREE])
         end = start + time
         x[ix.RECEIVE_FREE] = end
         for i in range(workers):
             ready[i] = end
-        x[t.back + u] = end
+        x[U(t.back + u)] = end
         if log:
             _log_stage(t, n, g, ix.RECEIVE, ZERO, u, layer, start, end)
         return
@@ -562,7 +596,7 @@ def _pipeline(t: Any, n: Any, x: Any, v: Any, g: Any, u: Any, layer: Any) -> Non
     for i in range(workers):
         time = receive_time[i]
         if vary_receive:
-            time *= v[t.receive_at + n[ix.AT_RECEIVE] + i]
+            time *= v[U(t.receive_at + n[ix.AT_RECEIVE] + i)]
         start = max(ffn_end, receive_free[i])
         end = start + time
         receive_free[i] = end
@@ -570,20 +604,20 @@ def _pipeline(t: Any, n: Any, x: Any, v: Any, g: Any, u: Any, layer: Any) -> Non
         latest = max(latest, end)
         if log:
             _log_stage(t, n, g, ix.RECEIVE, i, u, layer, start, end)
-    x[t.back + u] = latest
+    x[U(t.back + u)] = latest
 
 
 @inlined
 def _finish(t: Any, n: Any, x: Any, g: Any, u: Any, slot: Any, clock: Any) -> None:
     """Let a request leave that has generated its last token."""
     c = slot // t.batch_size
-    steps = n[t.steps + slot]
-    n[ix.UNITS] -= t.numerator * steps - n[t.output + slot]
+    steps = n[U(t.steps + 4 * slot)]
+    n[ix.UNITS] -= t.numerator * steps - n[U(t.output + 4 * slot)]
     _leave(t, n, u, c, slot, steps)
     n[ix.COMPLETED] += 1
-    tokens = n[t.tokens + slot]
-    if x[t.begun + slot] != ix.FOUND_IN_SLOT:
-        per_token = (clock - x[t.begun + slot]) / tokens
+    tokens = n[U(t.tokens + 4 * slot)]
+    if x[U(t.begun + slot)] != ix.FOUND_IN_SLOT:
+        per_token = (clock - x[U(t.begun + slot)]) / tokens
         x[ix.TIME_PER_TOKEN] += per_token
         n[ix.TIMED] += 1
         _count(t, n, x, ix.TOKEN_TIMES, per_token)
@@ -591,10 +625,10 @@ def _finish(t: Any, n: Any, x: Any, g: Any, u: Any, slot: Any, clock: Any) -> No
         row = ix.LOG_COLUMNS * n[ix.REQUEST_ROWS]
         n[ix.REQUEST_ROWS] += 1
         whole = (tokens * t.denominator + t.numerator - 1) // t.numerator
-        g[row] = (n[t.prompt + slot] + t.numerator * (steps - whole)) // t.denominator
-        g[row + 1], g[row + 2], g[row + 3] = tokens, x[t.arrival + slot], x[t.begun + slot]
+        g[row] = (n[U(t.prompt + 4 * slot)] + t.numerator * (steps - whole)) // t.denominator
+        g[row + 1], g[row + 2], g[row + 3] = tokens, x[U(t.arrival + slot)], x[U(t.begun + slot)]
         g[row + 4], g[row + 5], g[row + 6] = clock, c - u * t.attention_workers, u
-        g[row + 7] = n[t.preemptions + slot]
+        g[row + 7] = n[U(t.preemptions + slot)]
 
 
 @inlined
@@ -602,11 +636,11 @@ def _end_step(t: Any, n: Any, x: Any, r: Any, v: Any, g: Any, u: Any) -> None:
     """End a microbatch's step: requests leave, loads grow, requests enter."""
     first = u * t.attention_workers
     end = first + t.attention_workers
-    clock = x[t.back + u]
-    active = n[t.present + u]
+    clock = x[U(t.back + u)]
+    active = n[U(t.present + u)]
     x[ix.CLOCK] = clock
-    step_time = clock - x[t.step_end + u]
-    x[t.step_end + u] = clock
+    step_time = clock - x[U(t.step_end + u)]
+    x[U(t.step_end + u)] = clock
     x[ix.STEP_TIME] += step_time
     _count(t, n, x, ix.STEP_TIMES, step_time)
     if t.log_steps:
@@ -616,8 +650,8 @@ def _end_step(t: Any, n: Any, x: Any, r: Any, v: Any, g: Any, u: Any) -> None:
         total = 0
         heaviest = 0
         for c in range(first, end):
-            total += n[t.loads + c]
-            heaviest = max(heaviest, n[t.loads + c])
+            total += n[U(t.loads + c)]
+            heaviest = max(heaviest, n[U(t.loads + c)])
         g[row + 4] = active
         g[row + 5], g[row + 6] = total / t.denominator, heaviest / t.denominator
         g[row + 7] = 0.0
@@ -630,12 +664,12 @@ def _end_step(t: Any, n: Any, x: Any, r: Any, v: Any, g: Any, u: Any) -> None:
     now = n[ix.STEP] + 1
     bucket = n[ix.STEP] & (ix.WHEEL - 1)
     b = t.last + u * 2 * ix.WHEEL + bucket
-    tail = n[b]
+    tail = n[U(b)]
     if tail >= 0:
-        n[b] = -1
-        slot = n[t.following + tail]
+        n[U(b)] = -1
+        slot = n[U(t.following + tail)]
         while True:
-            after = n[t.following + slot]
+            after = n[U(t.following + slot)]
             _finish(t, n, x, g, u, slot, clock)
             if slot == tail:
                 break
@@ -651,17 +685,17 @@ def _end_step(t: Any, n: Any, x: Any, r: Any, v: Any, g: Any, u: Any) -> None:
     for w in range(t.queues - 1):
         # Contexts that have grown beyond a window stop there.
         b = t.last + ((1 + w) * t.microbatches + u) * 2 * ix.WHEEL + bucket
-        tail = n[b]
+        tail = n[U(b)]
         if tail < 0:
             continue
-        n[b] = -1
+        n[U(b)] = -1
         slot = tail
         while True:
-            slot = n[t.following + (1 + w) * t.slots + slot]
+            slot = n[U(t.following + (1 + w) * t.slots + slot)]
             c = (1 + w) * t.cells + slot // t.batch_size
-            grown = n[t.prompt + slot] + t.numerator * (now - n[t.since + slot])
-            n[t.loads + c] -= grown - n[t.windows + w]
-            n[t.growing + c] -= 1
+            grown = n[U(t.prompt + 4 * slot)] + t.numerator * (now - n[U(t.since + slot)])
+            n[U(t.loads + c)] -= grown - n[U(t.windows + w)]
+            n[U(t.growing + c)] -= 1
             if slot == tail:
                 break
     if t.preempt:
@@ -677,63 +711,69 @@ def _make_room(t: Any, n: Any, x: Any, u: Any, now: Any) -> None:
     """Take the youngest requests of this microbatch out while a worker's KV memory overflows."""
     for i in range(t.attention_workers):
         c = u * t.attention_workers + i
-        while n[t.active + c] > 0:
+        while n[U(t.active + c)] > 0:
             held = 0
             for k in range(t.microbatches):
-                held += n[t.loads + k * t.attention_workers + i]
+                held += n[U(t.loads + k * t.attention_workers + i)]
             if held <= t.capacity:
                 break
             victim = ZERO - 1
             for slot in range(c * t.batch_size, (c + 1) * t.batch_size):
-                if n[t.due + slot] >= now and (
-                    victim < 0 or n[t.order + slot] > n[t.order + victim]
+                if n[U(t.due + slot)] >= now and (
+                    victim < 0 or n[U(t.order + slot)] > n[U(t.order + victim)]
                 ):
                     victim = slot
             # The calendar still stands at the step that has just ended.
             _unschedule(t, n, ZERO, u, victim, now - 1)
-            done = now - n[t.since + victim]
-            prompt = n[t.prompt + victim]
+            done = now - n[U(t.since + victim)]
+            prompt = n[U(t.prompt + 4 * victim)]
             for w in range(t.queues - 1):
-                full = (n[t.windows + w] - prompt + t.numerator - 1) // t.numerator
-                if done < full <= n[t.steps + victim] - 1:
+                full = (n[U(t.windows + w)] - prompt + t.numerator - 1) // t.numerator
+                if done < full <= n[U(t.steps + 4 * victim)] - 1:
                     _unschedule(t, n, 1 + w, u, victim, now - 1)
             grown = t.numerator * done
-            n[t.chosen + ix.PROMPT] = prompt + grown
-            n[t.chosen + ix.STEPS] = n[t.steps + victim] - done
-            n[t.chosen + ix.OUTPUT] = n[t.output + victim] - grown
-            n[t.chosen + ix.TOKENS] = n[t.tokens + victim]
-            n[t.chosen + ix.PREEMPTIONS] = n[t.preemptions + victim] + 1
-            x[t.chosen_times] = x[t.begun + victim]
-            x[t.chosen_times + 1] = x[t.arrival + victim]
+            n[U(t.chosen + ix.PROMPT)] = prompt + grown
+            n[U(t.chosen + ix.STEPS)] = n[U(t.steps + 4 * victim)] - done
+            n[U(t.chosen + ix.OUTPUT)] = n[U(t.output + 4 * victim)] - grown
+            n[U(t.chosen + ix.TOKENS)] = n[U(t.tokens + 4 * victim)]
+            n[U(t.chosen + ix.PREEMPTIONS)] = n[U(t.preemptions + victim)] + 1
+            x[U(t.chosen_times)] = x[U(t.begun + victim)]
+            x[U(t.chosen_times + 1)] = x[U(t.arrival + victim)]
             _leave(t, n, u, c, victim, done + 1)
-            n[t.due + victim] = -1
+            n[U(t.due + victim)] = -1
             n[ix.PREEMPTED] += 1
             n[ix.RECOMPUTED] += prompt + grown
             _give_back(t, n, x, ZERO)
 
 
 @compiled
+def _admit_to_empty(t: Any, n: Any, x: Any, r: Any, v: Any, u: Any, now: Any, clock: Any) -> None:
+    """Do as `_admit`, in a function of its own: rare calls need no second copy of it."""
+    _admit(t, n, x, r, v, u, now, clock)
+
+
+@compiled
 def _wake(t: Any, n: Any, x: Any, r: Any, v: Any) -> None:
     """Let an empty bundle sleep until the next arrival; all microbatches then admit."""
     clock = x[ix.CLOCK]
-    wake = max(clock, v[t.arrival_at + n[ix.HEAD]])
+    wake = max(clock, v[U(t.arrival_at + n[ix.HEAD])])
     x[ix.ASLEEP] += wake - clock
     for i in range(t.attention_workers):
         idle = t.idle + i
-        x[idle + ix.IDLE_OTHER_SIDE * t.attention_workers] += clock - x[t.attention_free + i]
-        x[idle + ix.IDLE_EMPTY * t.attention_workers] += wake - clock
-        x[t.attention_free + i] = wake
-    x[t.ffn_idle + ix.IDLE_OTHER_SIDE] += clock - x[ix.FFN_FREE]
-    x[t.ffn_idle + ix.IDLE_EMPTY] += wake - clock
+        x[U(idle + ix.IDLE_OTHER_SIDE * t.attention_workers)] += clock - x[U(t.attention_free + i)]
+        x[U(idle + ix.IDLE_EMPTY * t.attention_workers)] += wake - clock
+        x[U(t.attention_free + i)] = wake
+    x[U(t.ffn_idle + ix.IDLE_OTHER_SIDE)] += clock - x[ix.FFN_FREE]
+    x[U(t.ffn_idle + ix.IDLE_EMPTY)] += wake - clock
     x[ix.FFN_FREE] = wake
     x[ix.CLOCK] = wake
     x[ix.GATE] = wake
     for u in range(t.microbatches):
-        x[t.step_end + u] = wake
+        x[U(t.step_end + u)] = wake
     for c in range(t.cells):
-        x[t.ready + c] = wake
+        x[U(t.ready + c)] = wake
     for u in range(t.microbatches):
-        _admit(t, n, x, r, v, u, n[ix.STEP], wake)
+        _admit_to_empty(t, n, x, r, v, u, n[ix.STEP], wake)
 
 
 @compiled
@@ -743,12 +783,12 @@ def _begin(t: Any, n: Any, x: Any, r: Any, v: Any) -> Any:
         if n[ix.AVAILABLE] - n[ix.HEAD] < t.slots:
             return ix.NEED_REQUESTS
         for u in range(t.microbatches):
-            _admit(t, n, x, r, v, u, ZERO, 0.0)
+            _admit_to_empty(t, n, x, r, v, u, ZERO, 0.0)
         return ix.STOPPED
     if n[ix.HEAD] == n[ix.AVAILABLE]:
         return ix.FINISHED if n[ix.EXHAUSTED] else ix.NEED_REQUESTS
-    wake = max(x[ix.CLOCK], v[t.arrival_at + n[ix.HEAD]])
-    if v[t.arrival_at + n[ix.AVAILABLE] - 1] <= wake and n[ix.EXHAUSTED] == 0:
+    wake = max(x[ix.CLOCK], v[U(t.arrival_at + n[ix.HEAD])])
+    if v[U(t.arrival_at + n[ix.AVAILABLE] - 1)] <= wake and n[ix.EXHAUSTED] == 0:
         return ix.NEED_REQUESTS
     _wake(t, n, x, r, v)
     return ix.STOPPED
@@ -763,7 +803,7 @@ def _blocks_suffice(t: Any, n: Any, x: Any, v: Any, u: Any) -> Any:
         return True
     if n[ix.AVAILABLE] == 0:
         return False
-    return v[t.arrival_at + n[ix.AVAILABLE] - 1] > x[t.back + u]
+    return v[U(t.arrival_at + n[ix.AVAILABLE] - 1)] > x[U(t.back + u)]
 
 
 @inlined

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["REQUEST_COLUMNS", "STAGE_COLUMNS", "STAGES", "STEP_COLUMNS"]
+__all__ = ["REQUEST_COLUMNS", "STAGES", "STAGE_COLUMNS", "STEP_COLUMNS"]
 
 REQUEST_COLUMNS = (
     "prompt_tokens",

@@ -86,9 +86,7 @@ class Part:
             busy=self.busy + other.busy,
             idle=self.idle + other.idle,
             ffn_idle=self.ffn_idle + other.ffn_idle,
-            histograms=tuple(
-                a + b for a, b in zip(self.histograms, other.histograms, strict=True)
-            ),
+            histograms=tuple(a + b for a, b in zip(self.histograms, other.histograms, strict=True)),
         )
 
 

@@ -173,6 +173,8 @@ class Reference:
         gate = self.gate if first else 0.0
         overhead = latency.step_overhead if first else 0.0
         aggregate = latency.send.load == "aggregate"
+        if overhead:
+            self.stand_still(overhead)
         ends = []
         for i in self.workers:
             # Split the worker's wait: what the slowest worker cost, then the FFN, then the links.
@@ -193,9 +195,10 @@ class Reference:
             if not aggregate:
                 self.send_free[i] = max(ends[i], self.send_free[i]) + self.varied("send", out[i])
                 self.sent[u][i] = self.send_free[i]
+        last = max(ends)
         if aggregate:
-            self.barrier[u] = max(ends)
-            self.send_free[0] = max(max(ends), self.send_free[0]) + self.varied("send", out[0])
+            self.barrier[u] = last
+            self.send_free[0] = max(last, self.send_free[0]) + self.varied("send", out[0])
             self.delivered[u] = self.send_free[0]
         else:
             self.barrier[u] = self.delivered[u] = max(self.sent[u])
@@ -206,8 +209,8 @@ class Reference:
             total += end
         start = max(self.ffn_free, self.delivered[u])
         gap = start - self.ffn_free
-        late = min(gap, max(max(ends) - total / len(ends), 0.0))
-        sending = min(gap - late, self.delivered[u] - max(ends))
+        late = min(gap, max(last - total / len(ends), 0.0))
+        sending = min(gap - late, self.delivered[u] - last)
         self.ffn_idle["barrier"] += late
         self.ffn_idle["transfer"] += sending
         self.ffn_idle["other side"] += gap - late - sending
@@ -224,14 +227,30 @@ class Reference:
                 self.receive_free[i] = begin + self.varied("receive", back[i])
             self.ready[u] = list(self.receive_free)
 
+    def stand_still(self, overhead: float) -> None:
+        """Pause everything but the first microbatch, which pauses by starting later.
+
+        Sampling and scheduling stop the whole bundle once per step: a step takes
+        `step_overhead` longer, whatever binds.
+        """
+        for u in range(1, self.scenario.microbatches):
+            self.ready[u] = [time + overhead for time in self.ready[u]]
+            self.sent[u] = [time + overhead for time in self.sent[u]]
+            self.barrier[u] += overhead
+            self.delivered[u] += overhead
+            self.ffn_end[u] += overhead
+        self.send_free = [time + overhead for time in self.send_free]
+        self.receive_free = [time + overhead for time in self.receive_free]
+        self.ffn_free += overhead
+        self.ffn_idle["overhead"] += overhead
+
     def overlap_ideally(self, attention: list[float], first: bool) -> None:
         """Play one layer of the paper's cycle: the slowest of all stages, in perfect overlap."""
         ffn, out, back = self.work(0)
         overhead = self.scenario.latency.step_overhead if first else 0.0
-        transfer = max(
-            max(self.varied("send", time) for time in out),
-            max(self.varied("receive", time) for time in back),
-        )
+        times = [self.varied("send", time) for time in out]
+        times += [self.varied("receive", time) for time in back]
+        transfer = max(times)
         ffn = self.varied("ffn", ffn)
         slowest = max(attention)
         cycle = max(slowest, transfer, ffn)
@@ -306,8 +325,9 @@ class Reference:
             if not request.found_in_slot:
                 self.time_per_token += (clock - begun) / request.tokens
             times = (request.arrival, begun, clock)
-            row = (request.prompt, request.tokens, *times, i, u, request.preemptions)
-            self.finished_log.append(row)
+            self.finished_log.append(
+                (request.prompt, request.tokens, *times, i, u, request.preemptions)
+            )
         if self.scenario.memory == "preempt":
             self.make_room(u)
         self.admit(u, clock)

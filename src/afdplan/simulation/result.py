@@ -189,7 +189,9 @@ class SimulationResult:
             ),
             line("cycle time (layer, microbatch)", f"{spread(self.cycle_time)} {unit}"),
             line("step time", scatter(self.step_time, unit)),
-            line("time per output token (request)", scatter(self.request_time_per_output_token, unit)),
+            line(
+                "time per output token (request)", scatter(self.request_time_per_output_token, unit)
+            ),
             line(
                 "attention idle",
                 f"{self.attention_idle_fraction.value:.1%} ".replace("%", " %")

@@ -80,6 +80,7 @@ def simulate(
     share = 1.0 if wanted in (None, 1) else 1.0 / (wanted or 1)
     runs[0].play(scenario.target_completions, progress, 0.0, share)
     single = wanted == 1 or (wanted is None and _is_long_enough(scenario, runs[0].parts))
+    single = single or _is_deterministic(scenario)
     if not single:
         count = wanted or REPLICATIONS
         for k in range(1, count):
@@ -183,6 +184,15 @@ def _is_long_enough(scenario: Scenario, parts: list[Part]) -> bool:
     return steps >= needed and len(parts) >= BATCHES
 
 
+def _is_deterministic(scenario: Scenario) -> bool:
+    """Say whether replications would all be the same: recorded arrivals, nothing random."""
+    variation = scenario.variation
+    scatter = variation.attention + variation.send + variation.ffn + variation.receive
+    scatter += variation.expert_imbalance_cv
+    recorded = scenario.arrivals is not None and scenario.arrivals.process == "trace"
+    return recorded and scatter == 0
+
+
 def _keep(scenario: Scenario, runs: list[_Run]) -> tuple[list[_Kept], tuple[str, ...]]:
     """Return the window of every run."""
     if scenario.window == "all":
@@ -212,17 +222,21 @@ def _state_of(part: Part) -> float:
 
 def _summary(scenario: Scenario, runs: list[_Run]) -> SimulationResult:
     """Return the result of all runs."""
-    if any(not run.parts for run in runs):
+    if any(not run.engine.state.integers[ix.COMPLETED] for run in runs):
         raise InvalidInputError(
-            "no request arrived that a worker can hold: check the trace and kv_capacity"
+            "requests_per_worker must leave time for one request to finish, none did: check the "
+            "trace's arrivals and kv_capacity"
         )
     kept, warnings = _keep(scenario, runs)
     single = len(runs) == 1
     reliable = not single or _is_long_enough(scenario, kept[0].parts)
-    if single:
-        parts = kept[0].parts
-    else:
-        parts = [reduce(add, window.parts) for window in kept]
+    parts = kept[0].parts if single else [reduce(add, window.parts) for window in kept]
+    if single and not reliable and _is_deterministic(scenario):
+        reliable = True
+        warnings += (
+            "recorded arrivals are played once: intervals by batch means of a short run are "
+            "too narrow",
+        )
     total = reduce(add, parts)
     t = runs[0].engine.tables
     bundle = scenario.bundle
@@ -276,9 +290,7 @@ def _summary(scenario: Scenario, runs: list[_Run]) -> SimulationResult:
     open_ = scenario.arrivals is not None
     result = SimulationResult(
         scenario=scenario,
-        throughput_per_instance=estimate(
-            integer(ix.UNITS) / t.denominator / instances, time
-        ),
+        throughput_per_instance=estimate(integer(ix.UNITS) / t.denominator / instances, time),
         cycle_time=moved(step.mean, 1 / rounds, -t.overhead / rounds),
         step_time=step,
         request_time_per_output_token=scatter(
@@ -327,6 +339,4 @@ def _shares(idle: FloatArray, horizon: float, busy: float) -> dict[str, float]:
     total = max(horizon - busy, 0.0)
     # A wait is booked when it ends: what is open at the window's ends is spread evenly.
     scale = total / known if known > 0 else 0.0
-    return {
-        cause: float(part) * scale / horizon for cause, part in zip(CAUSES, idle, strict=True)
-    }
+    return {cause: float(part) * scale / horizon for cause, part in zip(CAUSES, idle, strict=True)}

@@ -206,9 +206,7 @@ class Scenario:
                     f"precision must be a fraction below 1 (0.005 is 0.5 %), got {self.precision:g}"
                 )
         if not 0 < check_number("confidence", self.confidence) < 1:
-            raise InvalidInputError(
-                f"confidence must be between 0 and 1, got {self.confidence:g}"
-            )
+            raise InvalidInputError(f"confidence must be between 0 and 1, got {self.confidence:g}")
         self._check_arrivals()
 
     def _check_arrivals(self) -> None:

@@ -11,6 +11,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
+from afdplan.errors import InvalidInputError
 from afdplan.lengths.law import IndependentLengths
 from afdplan.model.trace import Trace
 from afdplan.simulation.alias import AliasTable
@@ -56,8 +57,34 @@ class RequestSource:
         self._decodes = stream(scenario.seed, replication, "decode lengths")
         self._gaps = stream(scenario.seed, replication, "arrivals")
         self._laws: tuple[AliasTable, AliasTable] | None = None
-        if isinstance(self.lengths, IndependentLengths):
+        self._pool: IntArray = np.empty((0, 3), dtype=np.int64)
+        self.is_replay = isinstance(self.lengths, Trace)
+        if isinstance(self.lengths, Trace) and replication and not self._plays_arrivals:
+            # Each replication replays the trace from a place of its own.
+            self.position = int(self._prompts.integers(self.lengths.requests))
+        if not isinstance(self.lengths, IndependentLengths):
+            known = self.lengths.prompt_tokens, self.lengths.decode_tokens
+            self._pool = np.stack([*known, np.zeros_like(known[0])], axis=1)
+            self._refuse_if_none_fits(*known)
+        else:
+            shortest = self.lengths.prompt.lowest, self.lengths.decode.lowest
+            self._refuse_if_none_fits(*(np.array([length]) for length in shortest))
             self._laws = AliasTable(self.lengths.prompt), AliasTable(self.lengths.decode)
+
+    @property
+    def _plays_arrivals(self) -> bool:
+        return self.arrivals is not None and self.arrivals.process == "trace"
+
+    def _refuse_if_none_fits(self, prompt: IntArray, decode: IntArray) -> None:
+        if self.capacity is None:
+            return
+        top, unit = self.tokens.numerator, self.tokens.denominator
+        largest = prompt * unit + top * ((decode * unit + top - 1) // top - 1)
+        if not (largest <= self.capacity * unit).any():
+            raise InvalidInputError(
+                f"kv_capacity must hold at least the smallest request, {largest.min() / unit:g} "
+                f"tokens at its end, got {self.capacity}"
+            )
 
     @property
     def is_exhausted(self) -> bool:
@@ -97,16 +124,15 @@ class RequestSource:
             prompt.draw(self._prompts, rows, 0)
             decode.draw(self._decodes, rows, 1)
             return rows
-        if isinstance(self.lengths, Trace):
+        pool = self._pool
+        if self.is_replay:
             if self.arrivals is not None and self.arrivals.process == "trace":
-                count = min(count, self.lengths.requests - self.position)
-            index = (self.position + np.arange(count)) % self.lengths.requests
+                count = min(count, len(pool) - self.position)
+            index = (self.position + np.arange(count)) % len(pool)
         else:
-            index = self._prompts.integers(self.lengths.decode_tokens.size, size=count)
-        rows = np.zeros((count, 3), dtype=np.int64)
-        rows[:, 0] = self.lengths.prompt_tokens[index]
-        rows[:, 1] = self.lengths.decode_tokens[index]
-        return rows
+            index = self._prompts.integers(len(pool), size=count)
+        chosen: IntArray = pool[index]
+        return chosen
 
     def _draw_arrivals(self, count: int) -> FloatArray:
         if self.arrivals is None:
@@ -116,11 +142,12 @@ class RequestSource:
             duration = self.lengths.duration
             if times is None or not duration:  # the scenario has refused this
                 return np.empty(0)
-            block = times[self.position : self.position + count] - times[0]
+            block: FloatArray = times[self.position : self.position + count] - times[0]
             if self.arrivals.rate is None:
                 return block.copy()
             recorded = (self.lengths.requests - 1) / duration
-            return np.asarray(block * (recorded / self.arrivals.rate))
+            scaled: FloatArray = block * (recorded / self.arrivals.rate)
+            return scaled
         rate = self.arrivals.rate or 1.0
         if self.arrivals.process == "poisson":
             gaps = self._gaps.standard_exponential(count)
@@ -128,9 +155,9 @@ class RequestSource:
             shape = 1.0 / self.arrivals.cv**2
             gaps = self._gaps.standard_gamma(shape, count) / shape
         # One running sum over all blocks: where a block ends must not matter.
-        times = np.add.accumulate(np.concatenate([[self.clock], gaps / rate]))[1:]
-        self.clock = float(times[-1])
-        return times
+        clock: FloatArray = np.add.accumulate(np.concatenate([[self.clock], gaps / rate]))[1:]
+        self.clock = float(clock[-1])
+        return clock
 
 
 class VariationSource:
@@ -172,9 +199,7 @@ def initial_requests(scenario: Scenario, replication: int) -> tuple[IntArray, Fl
     tuple
         Rows (prompt, steps, output, tokens, preemptions) as `State.returned`, and (begun, arrival).
     """
-    slots = (
-        scenario.bundle.attention_workers * scenario.bundle.batch_size * scenario.microbatches
-    )
+    slots = scenario.bundle.attention_workers * scenario.bundle.batch_size * scenario.microbatches
     generator = stream(scenario.seed, replication, "start")
     tokens = token_fraction(scenario.latency.tokens_per_step)
     top, unit = tokens.numerator, tokens.denominator
@@ -186,8 +211,10 @@ def initial_requests(scenario: Scenario, replication: int) -> tuple[IntArray, Fl
         found = law.sample_stationary(generator, count)
         steps = (found.decode_tokens * unit + top - 1) // top
         keep = generator.random(count) * found.decode_tokens < steps
-        age = found.age if top == unit else np.minimum(
-            np.floor(generator.random(count) * steps).astype(np.int64), steps - 1
+        age = (
+            found.age
+            if top == unit
+            else np.minimum(np.floor(generator.random(count) * steps).astype(np.int64), steps - 1)
         )
         prompt = found.prompt_tokens * unit + top * age
         if scenario.kv_capacity is not None:

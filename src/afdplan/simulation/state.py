@@ -131,10 +131,9 @@ class State:
             "present": microbatches,  # active requests of a microbatch
             "free_first": cell,  # first free slot, -1 if none
             "reserved": workers,  # units promised to admitted requests
-            "prompt": (slots,),  # units at placement
-            "steps": (slots,),  # from placement to the end
-            "output": (slots,),  # units to generate from placement on
-            "tokens": (slots,),  # of the whole output
+            # Side by side, as they are used: prompt at placement [units], steps from placement
+            # to the end, output from placement on [units], tokens of the whole output.
+            "requests": (slots, 4),
             "since": (slots,),  # first step
             "order": (slots,),  # of placement
             "preemptions": (slots,),
@@ -199,6 +198,10 @@ class State:
             (name, np.float64 if isinstance(value, float) else np.int64)
             for name, value in numbers.items()
         ] + [(name, np.int64) for name in self._offsets]
+        self._columns = {"prompt": 0, "steps": 1, "output": 2, "tokens": 3}
+        for name, column in self._columns.items():
+            self._offsets[name] = self._offsets["requests"] + column
+        fields += [(name, np.int64) for name in self._columns]
         record = np.zeros(1, dtype=np.dtype(fields))
         for name, value in (numbers | self._offsets).items():
             record[name] = value
@@ -221,6 +224,8 @@ class State:
 
     def whole(self, part: str) -> IntArray:
         """Return a part of the integers as an array of its shape (a view)."""
+        if part in self._columns:
+            return self.whole("requests")[:, self._columns[part]]
         shape = self._integer_parts[part]
         at = self._offsets[part]
         return self.integers[at : at + int(np.prod(shape))].reshape(shape)

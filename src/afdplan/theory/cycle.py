@@ -16,7 +16,7 @@ from afdplan.theory.constant import aligned_loads, constant_round
 from afdplan.theory.pipeline import RoundLawTable
 from afdplan.theory.problem import Overlap, RatioProblem
 
-__all__ = ["Bottleneck", "CycleModel", "StepTimes"]
+__all__ = ["Bottleneck", "CycleModel", "StageTimes", "StepTimes", "stage_times"]
 
 FloatArray = npt.NDArray[np.float64]
 Bottleneck = Literal["attention", "communication", "ffn", "latency"]
@@ -233,10 +233,20 @@ class CycleModel:
         Layers of several kinds are taken as moving together: a quantile of the step is the sum
         of the layers' quantiles.
         """
-        stages = self._stages(attention_workers)
+        return self.evaluate_stages(stage_times(self.problem, attention_workers), probabilities)
+
+    def evaluate_stages(
+        self, stages: StageTimes, probabilities: tuple[float, ...] = ()
+    ) -> StepTimes:
+        """Return the step times for FFN and transfer times that the caller knows, shape (n,).
+
+        The law of the attention time depends neither on A nor on the FFN side: a planner that
+        compares many FFN workers, or FFN models, pays for it once.
+        """
         latency, m = self.problem.latency, self.problem.counted_microbatches
-        total = np.full(attention_workers.shape, latency.step_overhead)
-        quantiles = np.full((attention_workers.size, len(probabilities)), latency.step_overhead)
+        shape = stages.attention_workers.shape
+        total = np.full(shape, latency.step_overhead)
+        quantiles = np.full((*shape, len(probabilities)), latency.step_overhead)
         for index, (kind, cycle) in enumerate(zip(latency.attention, self._cycles, strict=True), 1):
             # The very last layer ends when the pipeline is empty, not when its period is over.
             drained = int(latency.drain and index == len(self._cycles))
@@ -274,7 +284,7 @@ class CycleModel:
         ``attention`` is the slowest worker, ``communication`` the slower direction, ``ffn`` the
         FFN, and ``latency`` the round trip of one microbatch shared by the m in flight.
         """
-        stages = self._stages(np.array([float(attention_workers)]))
+        stages = stage_times(self.problem, np.array([float(attention_workers)]))
         totals: dict[Bottleneck, float] = {}
         latency = self.problem.latency
         for kind, cycle in zip(latency.attention, self._cycles, strict=True):
@@ -283,17 +293,19 @@ class CycleModel:
                 totals[name] = totals.get(name, 0.0) + share * float(times[0])
         return totals
 
-    def _stages(self, attention_workers: FloatArray) -> StageTimes:
-        latency, batch_size = self.problem.latency, self.problem.batch_size
-        tokens = attention_workers * (batch_size / self.problem.ffn_workers)
-        own = np.full_like(tokens, batch_size)
-        out, back = (
-            transfer.curve(own if transfer.load == "worker" else tokens)
-            for transfer in (latency.send, latency.receive)
-        )
-        return StageTimes(
-            attention_workers=attention_workers, ffn=latency.ffn(tokens), out=out, back=back
-        )
+
+def stage_times(problem: RatioProblem, attention_workers: FloatArray) -> StageTimes:
+    """Return the FFN and transfer times of bundles with `attention_workers` A, shape (n,)."""
+    latency, batch_size = problem.latency, problem.batch_size
+    tokens = attention_workers * (batch_size / problem.ffn_workers)
+    own = np.full_like(tokens, batch_size)
+    out, back = (
+        transfer.curve(own if transfer.load == "worker" else tokens)
+        for transfer in (latency.send, latency.receive)
+    )
+    return StageTimes(
+        attention_workers=attention_workers, ffn=latency.ffn(tokens), out=out, back=back
+    )
 
 
 def _layer_cycle(

@@ -98,7 +98,7 @@ class RatioProblem:
             attention_workers=attention_workers,
             ffn_workers=self.ffn_workers,
             batch_size=self.batch_size,
-            microbatches=self.microbatches,
+            microbatches=self.counted_microbatches,
         )
 
     @property
@@ -115,14 +115,19 @@ class RatioProblem:
             Scales every load, to ask what if the mean load were another.
         """
         windows = [kind.context_window for kind in self.latency.attention]
-        loads = {window: self.law.slot_load(window) for window in set(windows)}
-        return tuple(
-            loads[window] if factor == 1 else loads[window].stretched(factor) for window in windows
-        )
+        # The window cuts the scaled load: min(factor y, w) = factor min(y, w / factor).
+        loads = {
+            window: self.law.slot_load(
+                None if window is None else max(round(window / factor), 1)
+            ).stretched(factor)
+            for window in set(windows)
+        }
+        return tuple(loads[window] for window in windows)
 
     def mean_token_loads(self, slots: tuple[SlotLoad, ...]) -> tuple[float, ...]:
         """Return theta of each kind of layers: stationary, or over the horizon [tokens]."""
         if self.horizon is None:
             return tuple(slot.moments.mean for slot in slots)
-        load = horizon_mean_load(self.law, self.horizon, self.batch_size)
+        slots_per_worker = self.counted_microbatches * self.batch_size
+        load = horizon_mean_load(self.law, self.horizon, slots_per_worker)
         return (load,) * len(slots)

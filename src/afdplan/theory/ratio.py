@@ -142,7 +142,8 @@ class RatioRecommendation:
     barrier_cost
         Share of the throughput that the randomness of loads costs at the recommended A.
     step_time_quantiles
-        p50, p95, p99 of the step time at the recommended A [time].
+        p50, p95, p99 of the step time at the recommended A [time]; None for a mean field, which
+        knows no law.
     mean_field_ratio
         Real A/F that would be best if every worker always held its mean load.
     uncertainty
@@ -150,7 +151,7 @@ class RatioRecommendation:
     latency_uncertainty
         None if the latency model states no standard errors.
     replication
-        None if the bundle cannot be divided.
+        The best division into smaller bundles, gain or loss; None for one FFN worker.
     warnings
         One sentence each.
     """
@@ -168,7 +169,7 @@ class RatioRecommendation:
     curve: tuple[RatioPoint, ...]
     near_equal: tuple[int, int]
     barrier_cost: float
-    step_time_quantiles: tuple[float, float, float]
+    step_time_quantiles: tuple[float, float, float] | None
     mean_field_ratio: float
     uncertainty: RatioUncertainty | None
     latency_uncertainty: LatencyUncertainty | None

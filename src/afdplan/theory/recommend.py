@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from math import gcd
 
 import numpy as np
 
+from afdplan.errors import LatencyModelError
 from afdplan.lengths.law import LengthLaw
 from afdplan.lengths.token_load import SlotLoad
 from afdplan.model.checks import check_count
@@ -30,6 +30,8 @@ __all__ = ["recommend_ratio"]
 LATENCY_DRAWS = 40
 LATENCY_CANDIDATES = 40
 LATENCY_CONFIDENCE = 0.95
+SHORTEST_STEP = 1e-100
+MOST_REPLICATIONS = 12
 STEP_PROBABILITIES = (0.5, 0.95, 0.99)
 
 
@@ -123,14 +125,15 @@ def recommend_ratio(
         horizon=horizon,
     )
     slots = problem.slot_loads()
-    model = CycleModel(problem, slots)
     field = MeanField(
         latency=latency,
-        mean_token_loads=model.mean_token_loads,
+        mean_token_loads=problem.mean_token_loads(slots),
         batch_size=batch_size,
         microbatches=problem.counted_microbatches,
         overlap=overlap,
     )
+    _check_step_times(field, problem)
+    model = CycleModel(problem, slots)
     limit = _worker_limit(max_attention_workers, field, problem)
     field_ratio = field.optimal_ratio(
         ffn_weight=ffn_weight, lowest=1 / ffn_workers, highest=limit / ffn_workers
@@ -139,7 +142,11 @@ def recommend_ratio(
     best = search.best()
     ratio = field_ratio if method == "mean-field" else search.real_best() / ffn_workers
     resources = model.resources(ratio * ffn_workers)
-    median, p95, p99 = model.evaluate(np.array([float(best)]), STEP_PROBABILITIES).quantiles[0]
+    quantiles = None
+    if method != "mean-field":  # a mean field has no law
+        step = model.evaluate(np.array([float(best)]), STEP_PROBABILITIES)
+        median, p95, p99 = map(float, step.quantiles[0])
+        quantiles = (median, p95, p99)
     barrier_free = field.objective(best / ffn_workers, ffn_weight)
     return RatioRecommendation(
         optimal_ratio=ratio,
@@ -155,13 +162,24 @@ def recommend_ratio(
         curve=search.curve(),
         near_equal=search.near_equal(),
         barrier_cost=max(1 - search.objective(best) / barrier_free, 0.0),
-        step_time_quantiles=(float(median), float(p95), float(p99)),
+        step_time_quantiles=quantiles,
         mean_field_ratio=field_ratio,
         uncertainty=_load_uncertainty(problem, search, token_load, limit),
         latency_uncertainty=_latency_uncertainty(problem, slots, best, limit),
         replication=_replication(problem, slots, search),
         warnings=tuple(_warnings(problem, slots, best, limit)),
     )
+
+
+def _check_step_times(field: MeanField, problem: RatioProblem) -> None:
+    """Refuse a latency model whose steps take no time, or more than a number can hold."""
+    for workers in (1, MAXIMUM_WORKERS):
+        step = field.step_time(workers / problem.ffn_workers)
+        if not SHORTEST_STEP < step < 1 / SHORTEST_STEP:
+            raise LatencyModelError(
+                f"the step time must be above 0 and finite, got {step:g} at {workers:,} attention "
+                f"workers: check the coefficients of the latency model {problem.latency.name!r}"
+            )
 
 
 def _worker_limit(
@@ -239,19 +257,24 @@ def _latency_uncertainty(
 def _replication(
     problem: RatioProblem, slots: tuple[SlotLoad, ...], search: WorkerSearch
 ) -> Replication | None:
-    """Compare the recommended bundle with the same workers in as many bundles as divide both."""
-    best = search.best()
-    bundles = gcd(best, problem.ffn_workers)
-    if bundles == 1:
-        return None
-    smaller = replace(problem, ffn_workers=problem.ffn_workers // bundles)
-    alone = WorkerSearch(CycleModel(smaller, slots), best // bundles)
-    return Replication(
-        bundles=bundles,
-        attention_workers=best // bundles,
-        ffn_workers=smaller.ffn_workers,
-        gain=alone.objective(best // bundles) / search.objective(best) - 1,
-    )
+    """Compare the recommended bundle with about as many workers in several smaller bundles."""
+    best, found = search.best(), None
+    divisors = [k for k in range(2, problem.ffn_workers + 1) if problem.ffn_workers % k == 0]
+    for bundles in divisors[-MOST_REPLICATIONS:]:
+        smaller = replace(problem, ffn_workers=problem.ffn_workers // bundles)
+        workers = np.unique(np.maximum([best // bundles, -(-best // bundles)], 1)).astype(float)
+        model = CycleModel(smaller, slots)
+        objectives = model.objective(workers, model.evaluate(workers).mean, problem.ffn_weight)
+        at = int(objectives.argmax())
+        gain = float(objectives[at]) / search.objective(best) - 1
+        if found is None or gain > found.gain:
+            found = Replication(
+                bundles=bundles,
+                attention_workers=int(workers[at]),
+                ffn_workers=smaller.ffn_workers,
+                gain=gain,
+            )
+    return found
 
 
 def _warnings(
@@ -270,11 +293,17 @@ def _warnings(
         slots,
         batch_size=problem.batch_size,
         ffn_tokens=problem.bundle(best).ffn_tokens,
+        aligned=problem.phase == "aligned",
     )
-    if best == limit > 1:
+    if best == limit == MAXIMUM_WORKERS:
+        warnings.append(
+            f"throughput still rises at {limit:,} attention workers, the most that are considered: "
+            "the FFN is never the limit; check its curve, or give more batch or fewer FFN workers"
+        )
+    elif best == limit > 1:
         warnings.append(
             f"the best number of attention workers is the largest considered, {limit}: "
-            "raise --max-attention-workers"
+            "allow more of them"
         )
     if best == 1:
         warnings.append(
@@ -284,6 +313,6 @@ def _warnings(
     if problem.law.is_constant and problem.law.mean_decode_tokens > 1 and problem.phase == "random":
         warnings.append(
             "all requests are alike: ages are taken as random and independent, an average over "
-            "many runs; a benchmark that starts its requests together is --phase aligned"
+            "many runs; a benchmark that starts its requests together has the phase aligned"
         )
     return warnings

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import bisect
 from dataclasses import replace
 
 import numpy as np
@@ -73,17 +72,30 @@ class WorkerSearch:
 
     def near_equal(self) -> tuple[int, int]:
         """Return the smallest and largest A around the best whose regret stays below 1 %."""
-        curve = self.curve()
-        at = bisect.bisect_left([p.attention_workers for p in curve], self.best())
-        low = high = at
-        while low > 0 and curve[low - 1].regret < NEAR_EQUAL:
-            low -= 1
-        while high < len(curve) - 1 and curve[high + 1].regret < NEAR_EQUAL:
-            high += 1
-        return curve[low].attention_workers, curve[high].attention_workers
+        workers = sorted(self._points)
+        at = workers.index(self.best())
+        enough = (1 - NEAR_EQUAL) * self.objective(workers[at])
+        below, above = workers[:at][::-1], workers[at + 1 :]
+        return self._edge(workers[at], below, enough), self._edge(workers[at], above, enough)
+
+    def _edge(self, best: int, others: list[int], enough: float) -> int:
+        """Return the last A on the way through `others` that still gives `enough`."""
+        inside, outside = best, None
+        for other in others:
+            if self.objective(other) <= enough:
+                outside = other
+                break
+            inside = other
+        while outside is not None and abs(outside - inside) > 1:  # a coarse grid: halve the gap
+            middle = (outside + inside) // 2
+            if self.objective(middle) > enough:
+                inside = middle
+            else:
+                outside = middle
+        return inside
 
     def real_best(self) -> float:
-        """Return the real A >= 1 with the largest objective, to 1e-4, near the best integer."""
+        """Return the real A >= 1 with the largest objective, within 1 of the best integer."""
         workers = sorted(self._points)
         center, radius = float(self.best()), 1.0
         for _ in range(4):

@@ -5,7 +5,8 @@ A slot starts a fresh request at step 0. With ``u_j`` the chance that a request 
 
     E[load at step k] = sum_{j=0}^{k} u_j l(k - j),    l(i) = E[(P + i) 1{D > i}]
 
-The paper averages it over the ``K = N E[D] / B`` steps that N requests per worker last.
+The paper averages it over the ``K = N E[D] / S`` steps that N requests last on the S slots of a
+worker (S = m B; the paper counts one microbatch).
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ def renewal_chances(decode_pmf: FloatArray, steps: int) -> FloatArray:
     return chances
 
 
-def horizon_mean_load(law: LengthLaw, requests_per_worker: int, batch_size: int) -> float:
+def horizon_mean_load(law: LengthLaw, requests_per_worker: int, slots: int) -> float:
     """Return theta_N, the mean load of a slot from a fresh start over the paper's horizon.
 
     Parameters
@@ -70,8 +71,8 @@ def horizon_mean_load(law: LengthLaw, requests_per_worker: int, batch_size: int)
         Joint law of lengths.
     requests_per_worker
         N, requests that one attention worker completes, >= 1.
-    batch_size
-        B, slots of the worker, >= 1.
+    slots
+        Request slots of the worker, m B (the paper's B), >= 1.
 
     Returns
     -------
@@ -92,7 +93,7 @@ def horizon_mean_load(law: LengthLaw, requests_per_worker: int, batch_size: int)
     check_count("horizon", requests_per_worker)
     alive, prompts = law.survival()
     decode_pmf = np.concatenate([[0.0], alive - np.append(alive[1:], 0.0)])
-    steps = max(round(requests_per_worker * law.mean_decode_tokens / batch_size), 1)
+    steps = max(round(requests_per_worker * law.mean_decode_tokens / slots), 1)
     chances = renewal_chances(decode_pmf, min(steps, LONGEST))
     if chances.size == LONGEST < steps:
         raise UnsupportedError(

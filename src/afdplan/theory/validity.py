@@ -12,8 +12,8 @@ from afdplan.model.latency import LatencyModel
 
 __all__ = ["frozen_load_error", "latency_range_warnings", "theory_warnings"]
 
-# Worst relative error of E[tau] seen against simulation, by the rounds a request lives,
-# L E[D] / tokens_per_step. From the project's design notes; `docs/validity.md` shows ours.
+# Worst relative error of E[tau] that a prototype saw against simulation, by the rounds a request
+# lives, L E[D] / tokens_per_step; `afdplan validate simulation` judges it against our simulator.
 _ROUNDS = (1.0, 5.0, 30.0, 100.0, 200.0, 400.0)
 _ERRORS = (0.29, 0.10, 0.026, 0.011, 0.009, 0.005)
 
@@ -57,7 +57,7 @@ def theory_warnings(
     """
     warnings = []
     rounds = latency.layers * law.mean_decode_tokens / latency.tokens_per_step
-    if rounds < DECLARED_ROUNDS:
+    if rounds < DECLARED_ROUNDS * (1 - 1e-9):
         warnings.append(
             f"requests live only {rounds:.3g} rounds (layers x output tokens): the cycle time "
             f"may be wrong by up to {frozen_load_error(rounds):.1%}; declared validity starts at "
@@ -82,19 +82,20 @@ def latency_range_warnings(
     *,
     batch_size: int,
     ffn_tokens: float,
+    aligned: bool = False,
 ) -> list[str]:
     """Return one sentence for each range of the latency model that the design leaves.
 
-    The attention load counts as its mean plus and minus three standard deviations.
+    The attention load counts as its mean plus and minus three standard deviations; of aligned
+    slots it goes from the first age to the last.
     """
     warnings = []
-    spans = [
-        (
-            batch_size * slot.moments.mean - 3 * math.sqrt(batch_size) * slot.moments.std,
-            batch_size * slot.moments.mean + 3 * math.sqrt(batch_size) * slot.moments.std,
-        )
-        for slot in slots
-    ]
+    spans = []
+    for slot in slots:
+        mean = batch_size * slot.moments.mean
+        reach = 3 * math.sqrt(batch_size) * slot.moments.std
+        ends = (batch_size * slot.lowest, batch_size * slot.highest)
+        spans.append(ends if aligned else (mean - reach, mean + reach))
     visited = {
         "attention_tokens": (
             max(min(low for low, _ in spans), 0.0),

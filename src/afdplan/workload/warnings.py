@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from afdplan.workload.arrivals import Arrivals
     from afdplan.workload.description import LawReport, WorkloadReport
 
-__all__ = ["law_warnings", "rounded_count", "workload_warnings"]
+__all__ = ["law_warnings", "load_warnings", "rounded_count", "workload_warnings"]
 
 LARGE_LOAD_FRACTION = 0.01
 WANTED_HALF_WIDTH = 0.01
@@ -28,6 +28,11 @@ def workload_warnings(report: WorkloadReport) -> tuple[str, ...]:
         *_about_constant_outputs(report),
         *_about_arrivals(report.arrivals),
     )
+
+
+def load_warnings(report: WorkloadReport) -> tuple[str, ...]:
+    """Return those warnings that bear on the token load itself."""
+    return (*_about_precision(report), *_about_drift(report), *_about_prefixes(report))
 
 
 def law_warnings(report: LawReport) -> tuple[str, ...]:

@@ -155,3 +155,16 @@ def test_missing_stages_are_lent_or_refused():
     model = assemble([ffn], time_unit="abstract", prior=prior, **arguments)
     assert model.attention == prior.attention
     assert any("attention were lent" in said for said in model.assumptions)
+
+
+def test_what_a_prior_lends_keeps_its_uncertainty():
+    attention = fit_stage(samples("attention", LOADS, noisy(5e-5 + 1e-7 * LOADS)), "linear")
+    ffn = fit_stage(samples("ffn", LOADS, noisy(5e-5 + 1e-7 * LOADS)), "linear")
+    wire = fit_stage(samples("transfer", LOADS, noisy(2e-5 + 1e-8 * LOADS)), "linear")
+    common = {"name": "m", "time_unit": "s", "source": "test"}
+    prior = assemble([attention, ffn, wire], **common)
+    model = assemble([ffn], prior=prior, **common)
+    assert set(model.uncertainty.coefficients) == set(prior.uncertainty.coefficients)
+    assert model.uncertainty.standard_errors == pytest.approx(prior.uncertainty.standard_errors)
+    other = assemble([ffn, wire], prior=prior, **common)
+    assert other.uncertainty.coefficients.count("transfer.slope") == 1

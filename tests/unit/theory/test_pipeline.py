@@ -25,9 +25,9 @@ def enumerate_round(law, m, count, floor, longest_delay, sum_delay):
     return np.array(sorted(found)), np.array([found[v] for v in sorted(found)])
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
-    shape=st.sampled_from([(1, 3), (2, 1), (2, 2), (2, 3), (3, 1), (3, 2), (4, 1), (4, 2)]),
+    shape=st.sampled_from([(1, 3), (2, 1), (2, 2), (2, 3), (3, 1), (3, 2), (4, 1)]),
     weights=st.lists(st.integers(0, 9), min_size=1, max_size=4).filter(lambda w: w[0] and w[-1]),
     lowest=st.floats(0, 20),
     spacing=st.floats(0.01, 5),

@@ -5,12 +5,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from afdplan.errors import InvalidInputError, UnsupportedError
+from afdplan.errors import InvalidInputError, LatencyModelError, UnsupportedError
 from afdplan.lengths.law import IndependentLengths
 from afdplan.model.curve import LinearCurve
 from afdplan.model.estimate import Estimate
 from afdplan.model.latency import AttentionLayers, LatencyModel, Validity
 from afdplan.model.uncertainty import Uncertainty
+from afdplan.theory.attention_time import exact_time
+from afdplan.theory.barrier import barrier_mean
 from afdplan.theory.cycle import CycleModel
 from afdplan.theory.problem import RatioProblem
 from afdplan.theory.recommend import recommend_ratio
@@ -184,7 +186,7 @@ def test_coupled_bundles_are_slower_than_replicated_ones():
         geometric(), PAPER, batch_size=256, ffn_workers=4, max_attention_workers=28
     )
     assert answer.optimal_attention_workers == 28
-    assert answer.replication.bundles == 4
+    assert (answer.replication.bundles, answer.replication.ffn_workers) == (4, 1)
     assert answer.replication.attention_workers == 7
     assert 0.01 < answer.replication.gain < 0.05
     alone = recommend_ratio(geometric(), PAPER, batch_size=256, max_attention_workers=7)
@@ -241,6 +243,110 @@ def test_stated_error_falls_with_the_rounds_a_request_lives():
 def test_bad_numbers_are_named(changes, words):
     with pytest.raises(InvalidInputError, match=words):
         recommend_ratio(geometric(), PAPER, **({"batch_size": 8} | changes))
+
+
+def test_numbers_beside_the_curve_follow_from_it():
+    # Each of these is a number people read; each is recomputed here from its definition.
+    load = Estimate(value=599.0, low=450.0, high=750.0, confidence=0.95, method="given")
+    answer = recommend_ratio(geometric(), PAPER, batch_size=256, token_load=load)
+    best = answer.optimal_attention_workers
+    field = recommend_ratio(geometric(), PAPER, batch_size=256, method="mean-field")
+    flat = field.curve[best - 1].objective
+    assert answer.barrier_cost == pytest.approx(1 - answer.best.objective / flat, rel=1e-9)
+    assert answer.mean_field_ratio == pytest.approx(field.optimal_ratio)
+    assert field.step_time_quantiles is None
+    problem = RatioProblem(law=geometric(), latency=PAPER, batch_size=256)
+    slots = problem.slot_loads()
+    step = CycleModel(problem, slots).evaluate(np.array([float(best)]), (0.5, 0.95, 0.99))
+    assert answer.step_time_quantiles == pytest.approx(tuple(step.quantiles[0]))
+    # The worst regret over the two ends of the interval.
+    regrets = []
+    for end in (load.low, load.high):
+        model = CycleModel(problem, problem.slot_loads(end / load.value))
+        workers = np.arange(1.0, 65.0)
+        values = model.objective(workers, model.evaluate(workers).mean, 1.0)
+        regrets.append(1 - values[best - 1] / values.max())
+    assert answer.uncertainty.largest_regret == pytest.approx(max(regrets), rel=1e-6)
+    # Resources at the real optimum: barriers over A workers, and over m A microbatch parts.
+    real = answer.optimal_ratio
+    times = exact_time(slots[0], PAPER.attention[0], 256)
+    f, c = 0.083 * 256 * real + 100, 0.022 * 256 + 20
+    longest = barrier_mean(times, np.array([2 * real]), np.zeros(1))[0]
+    assert answer.resource_times["latency"] == pytest.approx((longest + f + 2 * c) / 2, rel=1e-9)
+    assert answer.resource_times["ffn"] == pytest.approx(f)
+    assert answer.resource_times["communication"] == pytest.approx(c)
+    assert answer.resource_times["attention"] > times.mean
+
+
+def test_near_equal_holds_exactly_what_loses_less_than_one_percent():
+    answer = recommend_ratio(geometric(), PAPER, batch_size=256, ffn_workers=8)
+    assert answer.curve[-1].attention_workers > 256  # a coarse grid
+    problem = RatioProblem(law=geometric(), latency=PAPER, batch_size=256, ffn_workers=8)
+    model = CycleModel(problem, problem.slot_loads())
+    workers = np.arange(1.0, 100.0)
+    values = model.objective(workers, model.evaluate(workers).mean, 1.0)
+    inside = workers[values > 0.99 * answer.best.objective]
+    assert answer.near_equal == (inside[0], inside[-1])
+
+
+def test_windowed_layers_do_not_feel_a_longer_context():
+    kind = AttentionLayers(curve=LinearCurve(slope=0.01, intercept=1.0), context_window=128)
+    windowed = replace(PAPER, attention=(kind,))
+    law = IndependentLengths(prompt="uniform:500..30000", decode="geometric:300")
+    load = Estimate(value=15_549.0, low=14_000.0, high=17_000.0, confidence=0.95, method="given")
+    answer = recommend_ratio(law, windowed, batch_size=64, token_load=load)
+    assert answer.mean_token_load == 128
+    assert answer.uncertainty.low == answer.uncertainty.high == answer.optimal_attention_workers
+    assert answer.uncertainty.largest_regret == 0
+
+
+def test_horizon_counts_the_slots_of_all_microbatches():
+    loads = {
+        m: recommend_ratio(
+            geometric(),
+            PAPER,
+            batch_size=256 // m,
+            microbatches=m,
+            method="mean-field",
+            horizon=1000,
+        ).mean_token_load
+        for m in (1, 2)
+    }
+    assert loads[1] == pytest.approx(loads[2], rel=1e-3)
+
+
+def test_aligned_ages_leave_a_narrow_validity():
+    law = IndependentLengths(prompt="100", decode="500")
+    narrow = replace(PAPER, validity=Validity(attention_tokens=(76_800, 102_400)))
+    wide = replace(PAPER, validity=Validity(attention_tokens=(25_000, 154_000)))
+    options = {"batch_size": 256, "phase": "aligned"}
+    assert any("extrapolated" in w for w in recommend_ratio(law, narrow, **options).warnings)
+    assert recommend_ratio(law, wide, **options).warnings == ()
+    # Independent slots spread by three standard deviations on either side, no more.
+    load = geometric().token_load()
+    reach = 3 * 16 * load.std
+    around = (256 * load.mean - 1.01 * reach, 256 * load.mean + 1.01 * reach)
+    inside = (256 * load.mean - 0.99 * reach, 256 * load.mean + 1.01 * reach)
+    for bounds, leaves in ((around, False), (inside, True)):
+        model = replace(PAPER, validity=Validity(attention_tokens=bounds))
+        found = recommend_ratio(geometric(), model, batch_size=256).warnings
+        assert bool(found) is leaves
+
+
+@pytest.mark.parametrize(
+    ("attention", "ffn"),
+    [((0.0, 0.0), (0.0, 0.0)), ((1e300, 0.0), (1e305, 0.0)), ((1e-320, 0.0), (1e-315, 0.0))],
+)
+def test_steps_that_take_no_time_or_too_much_are_refused(attention, ffn):
+    model = LatencyModel.linear(attention=attention, ffn=ffn)
+    with pytest.raises(LatencyModelError, match="step time"):
+        recommend_ratio(geometric(), model, batch_size=64)
+
+
+def test_an_ffn_that_never_limits_is_said_so():
+    model = LatencyModel.linear(attention=(0.001, 5.0), ffn=(0.0, 3.0))
+    answer = recommend_ratio(geometric(), model, batch_size=8, method="mean-field")
+    assert any("still rises" in warning for warning in answer.warnings)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,257 @@
+"""How fast is the simulator, and against what? Run: python -m benchmarks.simulator [--quick].
+
+Same cycle everywhere: A workers, B slots each, requests of geometric prompt (mean 100) and output
+(mean 500), published coefficients. Times are processor seconds of one core, best of a few.
+"""
+
+from __future__ import annotations
+
+import argparse
+import heapq
+import resource
+import time
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from afdplan.lengths.law import IndependentLengths
+from afdplan.model.bundle import Bundle
+from afdplan.model.latency import LatencyModel
+from afdplan.simulation import state as ix
+from afdplan.simulation.engine import Engine
+from afdplan.simulation.scenario import Arrivals, Scenario
+
+WORKERS, BATCH, PROMPT, DECODE = 8, 256, 100, 500
+ALPHA, BETA, FFN, TRANSFER = 0.00165, 50.0, 0.083 * WORKERS * BATCH + 100, 0.022 * BATCH + 20
+
+
+def ours(
+    workers: int = WORKERS,
+    batch: int = BATCH,
+    decode: str = f"geometric:{DECODE}",
+    layers: int = 1,
+    requests: int = 2_000_000,
+    **options: object,
+) -> tuple[float, float, float]:
+    """Return requests per second, steps per request, nanoseconds per request."""
+    scenario = Scenario(
+        bundle=Bundle(attention_workers=workers, batch_size=batch),
+        latency=LatencyModel.linear(
+            attention=(ALPHA, BETA), ffn=(0.083, 100), transfer=(0.022, 20), layers=layers
+        ),
+        lengths=IndependentLengths(prompt=f"geometric:{PROMPT}", decode=decode),
+        **options,  # type: ignore[arg-type]
+    )
+    engine = Engine(scenario)
+    engine.run(stop_completed=requests // 20)
+    best, n = 0.0, engine.state.integers
+    first = int(n[ix.STEP]), int(n[ix.COMPLETED])
+    for part in range(1, 6):
+        done, began = int(n[ix.COMPLETED]), time.process_time()
+        engine.run(stop_completed=first[1] + requests * part // 5)
+        best = max(best, (int(n[ix.COMPLETED]) - done) / (time.process_time() - began))
+    per_request = (int(n[ix.STEP]) - first[0]) / (int(n[ix.COMPLETED]) - first[1])
+    return best, per_request, 1e9 / best
+
+
+def draws(seed: int) -> Iterator[tuple[int, int]]:
+    """Yield requests one by one, drawn in blocks."""
+    generator = np.random.default_rng(seed)
+    while True:
+        yield from zip(
+            generator.geometric(1 / PROMPT, 4096).tolist(),
+            generator.geometric(1 / DECODE, 4096).tolist(),
+            strict=True,
+        )
+
+
+def simpy_model(requests: int) -> int:
+    """The pipelined cycle as processes and resources; finished slots from a calendar."""
+    import simpy
+
+    environment = simpy.Environment()
+    attention = [simpy.Resource(environment) for _ in range(WORKERS)]
+    ffn = simpy.Resource(environment)
+    source, finished = draws(1), [0]
+    stop = environment.event()
+
+    def part(j: int, load: float):
+        with attention[j].request() as turn:
+            yield turn
+            yield environment.timeout(ALPHA * load + BETA)
+        yield environment.timeout(TRANSFER)
+
+    def microbatch():
+        loads = [0] * WORKERS
+        due: list[dict[int, list[int]]] = [{} for _ in range(WORKERS)]
+
+        def admit(j: int, step: int) -> None:
+            prompt, decode = next(source)
+            loads[j] += prompt
+            due[j].setdefault(step + decode - 1, []).append(prompt + decode)
+
+        for j in range(WORKERS):
+            for _ in range(BATCH):
+                admit(j, 0)
+        step = 0
+        while True:
+            yield environment.all_of(
+                [environment.process(part(j, loads[j])) for j in range(WORKERS)]
+            )
+            with ffn.request() as turn:
+                yield turn
+                yield environment.timeout(FFN)
+            yield environment.timeout(TRANSFER)
+            for j in range(WORKERS):
+                loads[j] += BATCH
+                for held in due[j].pop(step, ()):
+                    loads[j] -= held
+                    finished[0] += 1
+                    admit(j, step + 1)
+            step += 1
+            if finished[0] >= requests and not stop.triggered:
+                stop.succeed()
+
+    for _ in range(2):
+        environment.process(microbatch())
+    environment.run(until=stop)
+    return finished[0]
+
+
+def heap_per_slot(requests: int) -> int:
+    """An event heap of slot ends and the unpipelined cycle."""
+    source, finished, clock, step = draws(2), 0, 0.0, 0
+    loads, heap = [0] * WORKERS, []
+    for j in range(WORKERS):
+        for _ in range(BATCH):
+            prompt, decode = next(source)
+            loads[j] += prompt
+            heapq.heappush(heap, (decode - 1, j, prompt + decode))
+    while finished < requests:
+        clock += max(ALPHA * max(loads) + BETA, FFN, TRANSFER)
+        for j in range(WORKERS):
+            loads[j] += BATCH
+        while heap[0][0] == step:
+            _, j, held = heapq.heappop(heap)
+            prompt, decode = next(source)
+            loads[j] += prompt - held
+            heapq.heappush(heap, (step + decode, j, prompt + decode))
+            finished += 1
+        step += 1
+    return finished
+
+
+def numpy_per_slot_and_step(requests: int) -> int:
+    """Arrays of all slots, touched at every step; the unpipelined cycle."""
+    generator = np.random.default_rng(3)
+    held = generator.geometric(1 / PROMPT, (WORKERS, BATCH))
+    left = generator.geometric(1 / DECODE, (WORKERS, BATCH))
+    finished, clock = 0, 0.0
+    while finished < requests:
+        clock += max(ALPHA * held.sum(axis=1).max() + BETA, FFN, TRANSFER)
+        held += 1
+        left -= 1
+        ended = left == 0
+        count = int(np.count_nonzero(ended))
+        if count:
+            held[ended] = generator.geometric(1 / PROMPT, count)
+            left[ended] = generator.geometric(1 / DECODE, count)
+            finished += count
+    return finished
+
+
+def numpy_renewal(requests: int) -> int:
+    """All renewals of a slot at once, loads by second differences; the unpipelined cycle."""
+    generator = np.random.default_rng(4)
+    per_slot = requests // (WORKERS * BATCH) + 1
+    shape = (WORKERS, BATCH, per_slot)
+    decode = generator.geometric(1 / DECODE, shape)
+    prompt = generator.geometric(1 / PROMPT, shape)
+    ends = np.cumsum(decode, axis=2)
+    steps = int(ends[:, :, -1].min())
+    starts = ends - decode
+    tau = np.zeros(steps)
+    for j in range(WORKERS):
+        first, last = starts[j].ravel(), ends[j].ravel()
+        keep = first < steps
+        first, last = first[keep], np.minimum(last[keep], steps)
+        base = (prompt[j].ravel()[keep] - first).astype(np.float64)
+        value = np.bincount(first, base, steps + 1) - np.bincount(last, base, steps + 1)
+        loads = np.cumsum(value)[:steps] + BATCH * np.arange(steps)
+        np.maximum(tau, ALPHA * loads + BETA, out=tau)
+    np.maximum(tau, max(FFN, TRANSFER), out=tau)
+    np.cumsum(tau)
+    return int(np.count_nonzero(ends <= steps))
+
+
+def rate(function: Callable[[int], int], requests: int) -> float:
+    best = 0.0
+    for _ in range(3):
+        began = time.process_time()
+        done = function(requests)
+        best = max(best, done / (time.process_time() - began))
+    return best
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--quick", action="store_true")
+    quick = parser.parse_args().quick
+    scale = 10 if quick else 1
+    fast, _, _ = ours(requests=6_000_000 // scale)
+    print("| simulator | requests/s on one core | ours is faster by |\n|---|---|---|")
+    print(f"| afdplan, m = 2 pipelined, percentiles on | {fast:,.0f} | |")
+    for name, function, count in (
+        ("NumPy renewal, unpipelined", numpy_renewal, 400_000),
+        ("NumPy per slot and step, unpipelined", numpy_per_slot_and_step, 30_000),
+        ("heap per slot, unpipelined", heap_per_slot, 20_000),
+        ("SimPy, m = 2 pipelined", simpy_model, 15_000),
+    ):
+        found = rate(function, count // (1 if count > 100_000 else scale) + 1000)
+        print(f"| {name} | {found:,.0f} | {fast / found:,.1f} |", flush=True)
+
+    print("\n| mean output | layers | ns per request | A m L steps per request |")
+    print("|---|---|---|---|")
+    rows = []
+    for decode, layers, count in (
+        (50, 1, 4_000_000), (150, 1, 4_000_000), (500, 1, 4_000_000), (1500, 1, 1_000_000),
+        (5000, 1, 400_000), (500, 4, 1_000_000), (500, 16, 400_000), (500, 61, 200_000),
+    ):  # fmt: skip
+        _, steps, cost = ours(decode=f"geometric:{decode}", layers=layers, requests=count // scale)
+        cells = steps * WORKERS * 2
+        rows.append((1.0, cells, cells * layers, cost))
+        print(f"| {decode} | {layers} | {cost:.0f} | {cells * layers:.2f} |", flush=True)
+    table = np.array(rows)
+    weight = 1 / table[:, 3]
+    fit, *_ = np.linalg.lstsq(table[:, :3] * weight[:, None], np.ones(len(rows)), rcond=None)
+    print(
+        f"\ncost = {fit[0]:.0f} ns * requests + {fit[1]:.1f} ns * steps * A * m "
+        f"+ {fit[2]:.1f} ns * steps * A * m * L"
+    )
+    open_rate, _, _ = ours(
+        requests=1_000_000 // scale,
+        start="fresh",
+        arrivals=Arrivals(process="poisson", rate=0.010),
+        kv_capacity=400_000,
+        memory="preempt",
+        placement="least-tokens",
+    )
+    print(f"\nOpen, KV capacity with preemption, least-tokens: {open_rate:,.0f} requests/s")
+    if not quick:
+        engine = Engine(
+            Scenario(
+                bundle=Bundle(attention_workers=1000, batch_size=256),
+                latency=LatencyModel.linear(attention=(ALPHA, BETA), ffn=(0.0001, 100)),
+                lengths=IndependentLengths(prompt="geometric:100", decode="uniform:1..1000000"),
+                start="fresh",
+            )
+        )
+        engine.run(stop_completed=20_000)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        print(
+            f"1,000 workers of 2 x 256 slots, outputs up to 1,000,000 tokens: peak {peak:.2f} GiB"
+        )
+
+
+if __name__ == "__main__":
+    main()

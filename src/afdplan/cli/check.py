@@ -1,0 +1,161 @@
+"""Does the plan still stand, with today's requests?"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from afdplan.cli.options import json_option
+
+if TYPE_CHECKING:
+    from afdplan.planning.check import PlanCheck, Standing
+
+__all__ = ["command"]
+
+REPLAN_EXIT_CODE = 4
+
+EXAMPLES = """\b
+Examples:
+  afdplan check plan.json --trace yesterday.csv
+  curl -s http://attention:8000/metrics > metrics.txt
+  afdplan check plan.json --metrics metrics.txt --state check.json || mail -s replan me
+"""
+
+
+@click.command("check", epilog=EXAMPLES)
+@click.argument("plan_file", metavar="PLAN.json")
+@click.option("--trace", metavar="FILE", help="New request trace; its format is detected.")
+@click.option("--format", "trace_format", metavar="NAME", help="Force a trace format.")
+@click.option("--columns", metavar="MAP", help="Columns: prompt=NAME,decode=NAME,arrival=NAME.")
+@click.option("--metrics", metavar="FILE", help="Prometheus text snapshot of vLLM's /metrics.")
+@click.option(
+    "--state",
+    metavar="FILE",
+    help="Remember the standing between checks: two in a row beyond the bounds mean replan.",
+)
+@json_option
+def command(
+    plan_file: str,
+    trace: str | None,
+    trace_format: str | None,
+    columns: str | None,
+    metrics: str | None,
+    state: str | None,
+    as_json: bool,
+) -> None:
+    """Say whether a running plan still stands; exit code 0 if it does, 4 if not."""
+    if (trace is None) == (metrics is None):
+        raise click.UsageError("say what runs now: --trace FILE or --metrics FILE")
+    if trace is None and (trace_format is not None or columns is not None):
+        raise click.UsageError("--format and --columns describe a trace: give --trace too")
+    from afdplan.files.plan_file import read_plan
+    from afdplan.planning.check import check_plan
+
+    plan = read_plan(plan_file)
+    token_load = measured = None
+    law: Any
+    if trace is not None:
+        from afdplan.files.trace_reader import read_trace
+        from afdplan.lengths.law import EmpiricalLengths
+        from afdplan.workload.interval import token_load_estimate
+
+        requests = read_trace(trace, format=trace_format, columns=columns)
+        law = EmpiricalLengths(requests)
+        if requests.requests > 1:
+            token_load = token_load_estimate(requests)
+    else:
+        from afdplan.files.prometheus import read_metrics
+        from afdplan.planning.observed import observed_lengths
+
+        snapshot = read_metrics(str(metrics))
+        law = observed_lengths(snapshot)
+        if snapshot.step_time is not None and plan.latency.time_unit == "s":
+            measured = snapshot.step_time.mean
+    previous = None if state is None else _previous(state)
+    result = check_plan(
+        plan, law, token_load=token_load, measured_step_time=measured, previous=previous
+    )
+    if state is not None:
+        from afdplan.files.atomic import write_atomic
+
+        write_atomic(state, json.dumps({"standing": result.standing}).encode() + b"\n")
+    if as_json:
+        from afdplan.report.document import document, to_json
+
+        inputs = {"plan": plan_file, "trace": trace, "metrics": metrics, "state": state}
+        click.echo(
+            to_json(
+                document(
+                    time_unit=plan.latency.time_unit,
+                    inputs=inputs,
+                    warnings=(),
+                    answer=_answer(result),
+                )
+            )
+        )
+    else:
+        _show(result, plan.latency.time_unit)
+    if result.standing == "replan":
+        raise click.exceptions.Exit(REPLAN_EXIT_CODE)
+
+
+def _previous(path: str) -> Standing:
+    """Return the standing that a state file remembers; a new file begins with ``stands``."""
+    from pathlib import Path
+
+    from afdplan.errors import InvalidInputError
+    from afdplan.files.document import read_document
+
+    if not Path(path).exists():
+        return "stands"
+    found = read_document(Path(path), path, "a state of afdplan check", InvalidInputError)
+    standing = found.get("standing")
+    if standing not in ("stands", "watch", "replan"):
+        raise InvalidInputError(
+            f"{path}: standing must be stands, watch or replan, got {standing!r:.40}; remove the "
+            "file to start again"
+        )
+    return standing  # type: ignore[no-any-return]
+
+
+def _answer(result: PlanCheck) -> dict[str, Any]:
+    return {
+        "standing": result.standing,
+        "reasons": list(result.reasons),
+        "mean_token_load": result.mean_token_load,
+        "planned_token_load": result.planned_token_load,
+        "regret": result.regret,
+        "best_attention_workers": result.best_attention_workers,
+        "step_time": result.step_time,
+        "measured_step_time": result.measured_step_time,
+        "time_per_output_token": result.time_per_output_token,
+        "memory_overflow_probability": result.memory_overflow_probability,
+    }
+
+
+def _show(result: PlanCheck, unit: Any) -> None:
+    from rich.console import Console
+    from rich.text import Text
+
+    from afdplan.report.quantities import time
+
+    words = {
+        "stands": ("The plan stands", "green"),
+        "watch": ("Watch: beyond the bounds for the first time", "yellow"),
+        "replan": ("Plan again", "red"),
+    }
+    text, style = words[result.standing]
+    console = Console(highlight=False)
+    console.print(Text(text, style=f"bold {style}"))
+    for reason in result.reasons:
+        console.print(f"  {reason}")
+    step = f"step time {time(result.step_time, unit)} by the model"
+    if result.measured_step_time is not None:
+        step += f", {time(result.measured_step_time, unit)} measured"
+    console.print(
+        f"  mean token load {result.mean_token_load:,.0f} (planned "
+        f"{result.planned_token_load:,.0f}); {step}; KV overflow probability "
+        f"{result.memory_overflow_probability:.2g}"
+    )

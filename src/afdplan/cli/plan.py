@@ -1,0 +1,156 @@
+"""Given devices, a TPOT limit and memory: what should be deployed, and is a split worth it?"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from afdplan.cli.options import json_option, resolve_workload, workload_options
+from afdplan.cli.plan_options import (
+    latency_options,
+    limit_options,
+    resolve_source,
+    resolve_space,
+)
+from afdplan.cli.quantity import parse_duration, parse_rate
+
+if TYPE_CHECKING:
+    from afdplan.lengths.law import LengthLaw
+    from afdplan.planning.plan import Plan
+    from afdplan.planning.source import LatencySource
+    from afdplan.planning.verify import Verification
+
+__all__ = ["command"]
+
+EXAMPLES = """\b
+Examples:
+  afdplan plan --model deepseek-v3 --hardware h200 --trace requests.csv \\
+      --tpot 50ms --devices 64
+  afdplan plan --latency model.toml --kv-tokens 1.5e6 --trace requests.csv \\
+      --tpot 50ms --rate 20/s --json > plan.json
+"""
+
+
+@click.command("plan", epilog=EXAMPLES)
+@workload_options
+@latency_options
+@limit_options
+@click.option("--verify", is_flag=True, help="Replay the plan and its neighbours in the simulator.")
+@click.option("--plot", metavar="FILE", help="Draw the Pareto front to a .png or .svg file.")
+@json_option
+def command(
+    trace: str | None,
+    trace_format: str | None,
+    columns: str | None,
+    prompt: str | None,
+    decode: str | None,
+    verify: bool,
+    plot: str | None,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Find the deployment with the most tokens/s per device, euro or watt under real limits."""
+    tpot = None if options["tpot"] is None else parse_duration("--tpot", options["tpot"])
+    goal = None if options["rate"] is None else parse_rate("--rate", options["rate"])
+    if options["devices"] is None and goal is None:
+        raise click.UsageError("say what there is or what is wanted: --devices N, --rate R or both")
+    if plot is not None:
+        from afdplan.plotting.picture import check_picture_name
+
+        check_picture_name(plot)
+    from afdplan.planning.limits import Limits
+
+    limits = Limits(
+        devices=options["devices"],
+        requests_per_second=goal,
+        time_per_output_token=tpot,
+        statistic=options["tpot_statistic"],
+        overflow_probability=options["overflow"],
+        node_devices=options["node_devices"],
+    )
+    space = resolve_space(options)
+    source, cost = resolve_source(options)
+    workload = resolve_workload(trace, trace_format, columns, prompt, decode)
+    token_load = None
+    if workload.trace is not None and workload.trace.requests > 1:
+        from afdplan.workload.interval import token_load_estimate
+
+        token_load = token_load_estimate(workload.trace)
+    from afdplan.planning.plan import make_plan
+
+    plan = make_plan(
+        workload.law,
+        source,
+        limits,
+        space=space,
+        cost=cost,
+        trace=workload.trace,
+        token_load=token_load,
+    )
+    verified = _verify(plan, workload.law, source) if verify else ()
+    if plot is not None:
+        from afdplan.files.atomic import write_atomic
+        from afdplan.plotting.picture import picture_bytes
+        from afdplan.plotting.plan import draw_plan
+
+        write_atomic(plot, picture_bytes(draw_plan(plan), check_picture_name(plot)))
+    if as_json:
+        from afdplan.report.document import document, to_json
+        from afdplan.report.plan import plan_answer
+
+        inputs = {
+            **workload.inputs,
+            "latency": {"name": source.name, "layers": plan.latency.layers},
+            "model": options["model"],
+            "hardware": options["hardware"],
+            "ffn_hardware": options["ffn_hardware"],
+            "kv_tokens": options["kv_tokens"],
+            "devices": limits.devices,
+            "rate": limits.requests_per_second,
+            "tpot": tpot,
+            "tpot_statistic": limits.statistic,
+            "overflow": limits.overflow_probability,
+            "node_devices": limits.node_devices,
+            "target": space.target.name,
+            "per": cost.per,
+            "attention_cost": cost.attention,
+            "ffn_cost": cost.ffn,
+            "microbatches": list(space.microbatches),
+            "largest_batch_size": max(space.batch_sizes),
+            "max_attention_workers": space.max_attention_workers,
+        }
+        answer = document(
+            time_unit=source.time_unit,
+            inputs=inputs,
+            warnings=plan.warnings,
+            answer=plan_answer(plan, workload.law, verified),
+        )
+        from afdplan.files.plan_file import plan_from_document
+        from afdplan.planning.check import check_plan
+
+        # What `afdplan check` compares later requests with; it also proves that the file reads.
+        written = plan_from_document(answer)
+        answer["check"] = {"regret": check_plan(written, workload.law).regret}
+        click.echo(to_json(answer))
+        return
+    from rich.console import Console
+
+    from afdplan.report.plan import render_plan
+
+    Console(highlight=False).print(render_plan(plan, verified))
+
+
+def _verify(plan: Plan, law: LengthLaw, source: LatencySource) -> tuple[Verification, ...]:
+    """Simulate with a progress bar on standard error."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from afdplan.planning.verify import verify_plan
+
+    columns = (TextColumn("simulating"), BarColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("simulate", total=1.0)
+        return verify_plan(
+            plan, law, source, progress=lambda share: bar.update(task, completed=share)
+        )

@@ -1,0 +1,65 @@
+"""How is a time, a rate or a list of numbers read from the command line?"""
+
+from __future__ import annotations
+
+import math
+import re
+
+import click
+
+__all__ = ["parse_duration", "parse_numbers", "parse_rate"]
+
+_NUMBER = r"(\d+(?:\.\d*)?(?:[eE][+-]?\d+)?|\.\d+)"
+_SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "": 1.0}
+_PER = {"s": 1.0, "sec": 1.0, "second": 1.0, "min": 60.0, "minute": 60.0, "h": 3600.0, "": 1.0}
+
+
+def parse_duration(option: str, text: str) -> float:
+    """Return the seconds of ``50ms``, ``0.05s`` or ``0.05``.
+
+    Examples
+    --------
+    >>> parse_duration("--tpot", "50ms"), parse_duration("--tpot", "0.05")
+    (0.05, 0.05)
+    """
+    match = re.fullmatch(_NUMBER + r"\s*(us|ms|s|)", text.strip())
+    value = float(match[1]) * _SECONDS[match[2]] if match else 0.0
+    if not match or not 0 < value < math.inf:
+        raise click.UsageError(f"{option} must be a time > 0 such as 50ms or 0.05s, got {text!r}")
+    return value
+
+
+def parse_rate(option: str, text: str) -> float:
+    """Return the requests per second of ``20/s``, ``1200/min`` or ``20``.
+
+    Examples
+    --------
+    >>> parse_rate("--rate", "20/s"), parse_rate("--rate", "1200/min")
+    (20.0, 20.0)
+    """
+    match = re.fullmatch(_NUMBER + r"\s*(?:/\s*(s|sec|second|min|minute|h))?", text.strip())
+    value = float(match[1]) / _PER[match[2] or ""] if match else 0.0
+    if not match or not 0 < value < math.inf:
+        raise click.UsageError(f"{option} must be a rate > 0 such as 20/s, got {text!r}")
+    return value
+
+
+def parse_numbers(option: str, text: str, minimum: int = 1) -> tuple[int, ...]:
+    """Return the integers of ``1,2,8`` or ``1..8`` or a mix of both, ascending.
+
+    Examples
+    --------
+    >>> parse_numbers("--batch-sizes", "8, 1..3")
+    (1, 2, 3, 8)
+    """
+    found: set[int] = set()
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*(\d{1,7})\s*(?:\.\.\s*(\d{1,7})\s*)?", part)
+        low = int(match[1]) if match else -1
+        high = int(match[2] or low) if match else -1
+        if low < minimum or high < low or high - low > 100_000:
+            raise click.UsageError(
+                f"{option} must be integers >= {minimum} such as 1,2,8 or 1..8, got {text!r}"
+            )
+        found.update(range(low, high + 1))
+    return tuple(sorted(found))

@@ -1,0 +1,239 @@
+"""What does a plan file promise, and was it edited by hand into something impossible?"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from afdplan.errors import InvalidInputError, LatencyModelError
+from afdplan.files.document import read_document
+from afdplan.files.latency_file import latency_from_document
+from afdplan.model.bundle import Bundle
+from afdplan.model.checks import check_choice, check_count, check_number
+from afdplan.model.latency import LatencyModel
+
+__all__ = ["PLAN_SCHEMA_VERSION", "PlanFile", "plan_from_document", "read_plan"]
+
+PLAN_SCHEMA_VERSION = 1
+CLOSE = 1e-6
+"""Relative difference that rounding in JSON may leave."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanFile:
+    """The part of `plan --json` that `deploy` and `check` rely on.
+
+    Attributes
+    ----------
+    bundles, bundle, attention_devices, ffn_devices
+        The recommended design; devices are those of one worker.
+    latency
+        Stage times of the design.
+    step_time_mean, step_time_p99
+        Promised [s].
+    tokens_per_second
+        Promised, of all bundles.
+    mean_prompt_tokens, mean_decode_tokens, mean_token_load
+        Of the workload that was planned for [tokens].
+    time_per_output_token, statistic
+        The limit [s], None without, and the statistic held against it.
+    overflow_probability
+        The limit on the chance of a KV overflow.
+    cache_capacity, cache_kinds
+        Room for KV cache on one attention device and what one token takes of it, as pairs of
+        (amount, window); None without a limit.
+    planned_regret
+        Regret of the recommended A under the planned workload itself: what a budget or a limit
+        costs, not a change of the requests.
+    model, target
+        What is served and on which system; empty if the plan does not say.
+    afdplan_version
+        That wrote the file.
+    """
+
+    bundles: int
+    bundle: Bundle
+    attention_devices: int
+    ffn_devices: int
+    latency: LatencyModel
+    step_time_mean: float
+    step_time_p99: float
+    tokens_per_second: float
+    mean_prompt_tokens: float
+    mean_decode_tokens: float
+    mean_token_load: float
+    time_per_output_token: float | None
+    statistic: str
+    overflow_probability: float
+    cache_capacity: float | None
+    cache_kinds: tuple[tuple[float, int | None], ...]
+    planned_regret: float
+    model: str
+    target: str
+    afdplan_version: str
+
+    @property
+    def devices(self) -> int:
+        """Devices of all bundles."""
+        return self.bundles * (
+            self.bundle.attention_workers * self.attention_devices
+            + self.bundle.ffn_workers * self.ffn_devices
+        )
+
+
+def read_plan(path: str | Path) -> PlanFile:
+    """Return the plan in a JSON file that `afdplan plan --json` wrote.
+
+    Raises
+    ------
+    InvalidInputError
+        If the file is missing, no plan, of another schema, or its numbers contradict each other.
+    """
+    shown = str(path)
+    document = read_document(Path(path), shown, "a plan", InvalidInputError)
+    try:
+        return plan_from_document(document)
+    except InvalidInputError as error:
+        raise InvalidInputError(f"{shown}: {error}") from None
+
+
+def plan_from_document(document: dict[str, Any]) -> PlanFile:
+    """Return the plan of a parsed document, checked against itself."""
+    version = document.get("schema_version")
+    if version != PLAN_SCHEMA_VERSION or isinstance(version, bool):
+        raise InvalidInputError(
+            f"schema_version must be {PLAN_SCHEMA_VERSION}, got {version!r:.40}; write the plan "
+            "again with afdplan plan --json"
+        )
+    best = _table(document, "recommended")
+    bundle = Bundle(
+        attention_workers=_need(best, "recommended", "attention_workers"),
+        ffn_workers=_need(best, "recommended", "ffn_workers"),
+        batch_size=_need(best, "recommended", "batch_size"),
+        microbatches=_need(best, "recommended", "microbatches"),
+    )
+    counts = {
+        name: check_count(f"recommended.{name}", _need(best, "recommended", name), 1, 1_000_000)
+        for name in ("bundles", "attention_devices_per_worker", "ffn_devices_per_worker")
+    }
+    step = _table(best, "step_time", "recommended.")
+    numbers = {
+        "mean": check_number("step_time.mean", _need(step, "step_time", "mean"), strict=True),
+        "p99": check_number("step_time.p99", _need(step, "step_time", "p99"), strict=True),
+        "tokens": check_number(
+            "tokens_per_second", _need(best, "recommended", "tokens_per_second"), strict=True
+        ),
+    }
+    try:
+        latency = latency_from_document(_table(document, "latency_model"), "plan")
+    except LatencyModelError as error:
+        raise InvalidInputError(f"latency_model: {error}") from None
+    workload, inputs = _table(document, "workload"), _table(document, "inputs")
+    capacity, kinds = _space(_table(document, "memory").get("space"))
+    limit = inputs.get("tpot")
+    plan = PlanFile(
+        bundles=counts["bundles"],
+        bundle=bundle,
+        attention_devices=counts["attention_devices_per_worker"],
+        ffn_devices=counts["ffn_devices_per_worker"],
+        latency=latency,
+        step_time_mean=numbers["mean"],
+        step_time_p99=numbers["p99"],
+        tokens_per_second=numbers["tokens"],
+        mean_prompt_tokens=check_number(
+            "workload.mean_prompt_tokens", _need(workload, "workload", "mean_prompt_tokens")
+        ),
+        mean_decode_tokens=check_number(
+            "workload.mean_decode_tokens", _need(workload, "workload", "mean_decode_tokens"), 1.0
+        ),
+        mean_token_load=check_number(
+            "workload.token_load.mean",
+            _need(_table(workload, "token_load", "workload."), "token_load", "mean"),
+        ),
+        time_per_output_token=None
+        if limit is None
+        else check_number("inputs.tpot", limit, strict=True),
+        statistic=check_choice(
+            "inputs.tpot_statistic",
+            inputs.get("tpot_statistic", "mean"),
+            ("mean", "p50", "p95", "p99"),
+        ),
+        overflow_probability=check_number("inputs.overflow", inputs.get("overflow", 1e-3)),
+        cache_capacity=capacity,
+        cache_kinds=kinds,
+        planned_regret=_planned_regret(document),
+        model=_text(inputs, "model"),
+        target=_text(inputs, "target"),
+        afdplan_version=_text(document, "afdplan_version"),
+    )
+    _check_against_itself(plan, best)
+    return plan
+
+
+def _check_against_itself(plan: PlanFile, best: dict[str, Any]) -> None:
+    """Raise if a derived number does not follow from the others: the file was edited."""
+    slots = plan.bundles * plan.bundle.attention_workers
+    slots *= plan.bundle.requests_per_attention_worker
+    tokens = slots * plan.latency.tokens_per_step / plan.step_time_mean
+    expected = {
+        "devices": float(plan.devices),
+        "requests_per_attention_worker": float(plan.bundle.requests_per_attention_worker),
+        "tokens_per_second": tokens,
+        "tokens_per_second_per_device": tokens / plan.devices,
+    }
+    for name, value in expected.items():
+        found = check_number(f"recommended.{name}", _need(best, "recommended", name))
+        if not math.isclose(found, value, rel_tol=CLOSE):
+            raise InvalidInputError(
+                f"recommended.{name} must be {value:.8g} by the other numbers of the plan, got "
+                f"{found:.8g}: it was edited; plan again instead"
+            )
+
+
+def _planned_regret(document: dict[str, Any]) -> float:
+    if "check" not in document:
+        return 0.0
+    return check_number("check.regret", _table(document, "check").get("regret"))
+
+
+def _space(value: Any) -> tuple[float | None, tuple[tuple[float, int | None], ...]]:
+    if value is None:
+        return None, ()
+    if not isinstance(value, dict) or not isinstance(value.get("kinds"), list):
+        raise InvalidInputError("memory.space must be null or an object with capacity and kinds")
+    kinds = []
+    for kind in value["kinds"]:
+        if not isinstance(kind, dict):
+            raise InvalidInputError("memory.space.kinds must be objects")
+        window = kind.get("window")
+        if window is not None:
+            window = check_count("memory.space.kinds.window", window)
+        kinds.append((check_number("memory.space.kinds.per_token", kind.get("per_token")), window))
+    if not any(amount > 0 for amount, _ in kinds):
+        raise InvalidInputError("memory.space.kinds must hold one with per_token > 0")
+    return check_number("memory.space.capacity", value.get("capacity"), strict=True), tuple(kinds)
+
+
+def _table(document: dict[str, Any], name: str, where: str = "") -> dict[str, Any]:
+    value = document.get(name)
+    if not isinstance(value, dict):
+        found = "nothing" if value is None else type(value).__name__
+        raise InvalidInputError(
+            f"{where}{name} must be an object, got {found}: not a plan of afdplan plan --json"
+        )
+    return value
+
+
+def _need(table: dict[str, Any], where: str, name: str) -> Any:
+    if name not in table:
+        raise InvalidInputError(f"{where}.{name} is missing")
+    return table[name]
+
+
+def _text(table: dict[str, Any], name: str) -> str:
+    value = table.get(name)
+    if value is not None and not isinstance(value, str):
+        raise InvalidInputError(f"{name} must be text or null, got {value!r:.40}")
+    return value or ""

@@ -1,0 +1,1 @@
+"""What to deploy, under which limits, and whether to split at all."""

@@ -1,0 +1,152 @@
+"""Which other designs matter, and what would each cost?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from afdplan.planning.design import Design, PlannedDesign
+from afdplan.planning.limits import Limits
+from afdplan.planning.search import DesignSearch
+from afdplan.planning.space import SearchSpace
+
+__all__ = ["Alternative", "alternatives", "pareto_front"]
+
+FRONT_POINTS = 6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alternative:
+    """Another design, and what it loses.
+
+    Attributes
+    ----------
+    change
+        How it differs, for people.
+    plan
+        What it gives.
+    regret
+        Share of the recommended score that it loses; negative if it gains by breaking a limit.
+    breaks
+        The limit that it breaks; empty if none.
+    """
+
+    change: str
+    plan: PlannedDesign
+    regret: float
+    breaks: str
+
+
+def alternatives(
+    search: DesignSearch, best: PlannedDesign, limits: Limits
+) -> tuple[Alternative, ...]:
+    """Return the next legal ratios, other microbatches, other batch sizes and other F.
+
+    Parameters
+    ----------
+    search
+        That found `best` under `limits`.
+    best
+        The recommended design.
+    limits
+        All of them.
+    """
+    space, design = search.space, best.design
+    found: list[Alternative] = []
+    for step, word in ((-1, "fewer"), (1, "more")):
+        pair = _next_pair(search, space, design, limits, step)
+        if pair is not None:
+            gap = abs(pair.attention_workers - design.attention_workers)
+            noun = "worker" if gap == 1 else "workers"
+            found.append(_against(search, best, f"{gap} {word} attention {noun}", pair, limits))
+    searches: list[tuple[str, SearchSpace]] = []
+    for m in (design.microbatches - 1, design.microbatches + 1):
+        if m in (1, 2, 3, 4) and (space.target.name == "any" or m in space.target.microbatches):
+            noun = "microbatch" if m == 1 else "microbatches"
+            searches.append((f"{m} {noun}", replace(space, microbatches=(m,))))
+    at = space.batch_sizes.index(design.batch_size)
+    for other in (at - 1, at + 1):
+        if 0 <= other < len(space.batch_sizes):
+            b = space.batch_sizes[other]
+            searches.append((f"batch size {b}", replace(space, batch_sizes=(b,))))
+    numbers = search.source.ffn_workers(limits.devices or 8 * design.ffn_workers)
+    if space.ffn_workers is None and design.ffn_workers in numbers:
+        at = numbers.index(design.ffn_workers)
+        for other in (at - 1, at + 1):
+            if 0 <= other < len(numbers):
+                f = numbers[other]
+                noun = "FFN worker" if f == 1 else "FFN workers"
+                searches.append((f"{f} {noun} per bundle", replace(space, ffn_workers=(f,))))
+    for change, narrowed in searches:
+        plan = search.best(limits, narrowed)
+        if plan is not None:
+            found.append(
+                Alternative(change=change, plan=plan, regret=1 - plan.score / best.score, breaks="")
+            )
+    return tuple(found)
+
+
+def _next_pair(
+    search: DesignSearch, space: SearchSpace, design: Design, limits: Limits, step: int
+) -> Design | None:
+    """Return the design with the next legal A on one side, refilled to the limits."""
+    most = limits.devices or 4 * design.bundle_devices
+    lattice = search.lattice(
+        limits, replace(space, ffn_workers=(design.ffn_workers,)), design.attention_devices, most
+    )
+    a = np.unique(lattice.attention)
+    a = a[a < design.attention_workers] if step < 0 else a[a > design.attention_workers]
+    if not a.size:
+        return None
+    workers = int(a[-1] if step < 0 else a[0])
+    at = int(np.flatnonzero(lattice.attention == workers)[0])
+    bundles = int(lattice.most_bundles[at]) or design.bundles
+    other = replace(design, attention_workers=workers, bundles=bundles)
+    if limits.requests_per_second is not None:
+        one = search.describe(replace(other, bundles=1), limits).requests_per_second
+        unit = int(lattice.unit[at])
+        groups = int(np.ceil(limits.requests_per_second * (1 - 1e-9) / (one * unit)))
+        other = replace(other, bundles=max(groups, 1) * unit)
+    return other
+
+
+def _against(
+    search: DesignSearch, best: PlannedDesign, change: str, design: Design, limits: Limits
+) -> Alternative:
+    plan = search.describe(design, limits)
+    breaks = ""
+    limit = limits.time_per_output_token
+    step = plan.step_time.statistic(limits.statistic) / plan.tokens_per_step
+    if limit is not None and step > limit * (1 + 1e-9):
+        breaks = "time per output token"
+    elif limits.devices is not None and design.devices > limits.devices:
+        breaks = "devices"
+    return Alternative(change=change, plan=plan, regret=1 - plan.score / best.score, breaks=breaks)
+
+
+def pareto_front(
+    search: DesignSearch, best: PlannedDesign, fastest: PlannedDesign, limits: Limits
+) -> tuple[PlannedDesign, ...]:
+    """Return the best score against time per output token, fastest first.
+
+    Every point is the exact optimum under its own limit on the time per output token, at even
+    ratios from the fastest design to twice the time of the recommended one; dominated points are
+    left out.
+    """
+    points = {str(best.design): best}
+    low = fastest.step_time.statistic(limits.statistic) / best.tokens_per_step
+    here = best.step_time.statistic(limits.statistic) / best.tokens_per_step
+    for time in np.geomspace(low * (1 + 1e-6), max(2 * here, low * 1.01), FRONT_POINTS):
+        known = best if time >= here else None
+        plan = search.best(replace(limits, time_per_output_token=float(time)), known=known)
+        if plan is not None:
+            points.setdefault(str(plan.design), plan)
+    ordered = sorted(
+        points.values(), key=lambda p: (p.step_time.statistic(limits.statistic), -p.score)
+    )
+    front: list[PlannedDesign] = []
+    for plan in ordered:
+        if not front or plan.score > front[-1].score * (1 + 1e-9):
+            front.append(plan)
+    return tuple(front)

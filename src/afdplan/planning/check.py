@@ -1,0 +1,233 @@
+"""Does a plan still stand, with today's requests and step times?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from afdplan.calibration.memory import CacheKind
+from afdplan.files.plan_file import PlanFile
+from afdplan.lengths.law import LengthLaw
+from afdplan.model.estimate import Estimate
+from afdplan.planning.cache_memory import CacheMemory, CacheSpace, CacheSums
+from afdplan.planning.legal import TARGETS
+from afdplan.theory.cycle import CycleModel
+from afdplan.theory.problem import RatioProblem
+
+__all__ = ["PlanCheck", "Standing", "check_plan"]
+
+Standing = Literal["stands", "watch", "replan"]
+
+LEAVE, RETURN = 0.03, 0.015
+"""Regret beyond which a plan falls, and below which it stands again."""
+TIME_LEAVE, TIME_RETURN = 0.02, 0.0
+"""Excess over the limit on time per output token, likewise."""
+STEP_LEAVE, STEP_RETURN = 0.10, 0.07
+"""Distance of the measured step time from the model's, likewise."""
+OVERFLOW_LEAVE = 2.0
+"""Overflow probability over its limit beyond which a plan falls."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanCheck:
+    """What today's requests mean for a plan.
+
+    Attributes
+    ----------
+    standing
+        ``stands``; ``watch``, the first time beyond a bound when a state is kept; ``replan``.
+    mean_token_load
+        theta of the new requests [tokens].
+    planned_token_load
+        theta that was planned for [tokens].
+    regret
+        Share of throughput per device that keeping A loses under the new requests, beyond what
+        it lost under the planned ones; with an interval of theta, the least over its ends.
+    best_attention_workers
+        A that would now be best; same F, batch size and microbatches.
+    step_time
+        Mean step time under the new requests [s].
+    measured_step_time
+        Of the running server [s]; None if unknown.
+    time_per_output_token
+        The limited statistic under the new requests [s].
+    memory_overflow_probability
+        Per attention worker and step under the new requests.
+    reasons
+        One sentence each, the gravest first.
+    """
+
+    standing: Standing
+    mean_token_load: float
+    planned_token_load: float
+    regret: float
+    best_attention_workers: int
+    step_time: float
+    measured_step_time: float | None
+    time_per_output_token: float
+    memory_overflow_probability: float
+    reasons: tuple[str, ...]
+
+
+def check_plan(
+    plan: PlanFile,
+    law: LengthLaw,
+    *,
+    token_load: Estimate | None = None,
+    measured_step_time: float | None = None,
+    previous: Standing | None = None,
+) -> PlanCheck:
+    """Return whether a plan still stands, with hysteresis.
+
+    Parameters
+    ----------
+    plan
+        What runs.
+    law
+        Lengths of the new requests.
+    token_load
+        Their mean load with its interval: a plan falls only if it would fall at both ends.
+    measured_step_time
+        Mean time between output tokens of the running server [s].
+    previous
+        Standing at the last check. With it, one check beyond a bound means ``watch`` and two in
+        a row ``replan``; a fallen plan stands again only well inside the bounds. Without it,
+        one check decides.
+
+    Notes
+    -----
+    Bounds: regret 3 % (stands again below 1.5 %), time per output token 2 % over its limit,
+    overflow probability twice its limit, measured step 10 % off the model's (7 %).
+    """
+    factors = [1.0]
+    if token_load is not None and token_load.confidence < 1 and token_load.value > 0:
+        factors += [token_load.low / token_load.value, token_load.high / token_load.value]
+    cases = [_under(plan, law, factor) for factor in factors]
+    regret, best, mean, held = cases[0]
+    regret = max(regret - plan.planned_regret, 0.0)
+    least_regret = max(min(case[0] for case in cases) - plan.planned_regret, 0.0)
+    least_held = min(case[3] for case in cases)
+    overflow = _overflow(plan, law)
+    limit = plan.time_per_output_token
+    excess = -1.0 if limit is None else least_held / limit - 1
+    tokens = plan.latency.tokens_per_step
+    off = 0.0
+    if measured_step_time is not None:
+        # A server reports time per token: a step brings `tokens_per_step` of them.
+        off = measured_step_time * tokens / mean - 1
+    too_full = overflow / plan.overflow_probability if plan.overflow_probability else 0.0
+    reasons = []
+    if excess > TIME_LEAVE and limit is not None:
+        reasons.append(
+            f"time per output token ({plan.statistic}) is {held * 1e3:.4g} ms, beyond the limit "
+            f"of {limit * 1e3:.4g} ms"
+        )
+    if too_full > OVERFLOW_LEAVE:
+        reasons.append(
+            f"KV memory overflows with probability {overflow:.2g} per worker and step, the plan "
+            f"allows {plan.overflow_probability:g}: lower the batch size"
+        )
+    if least_regret > LEAVE:
+        reasons.append(
+            f"{best} attention workers would now be better than {plan.bundle.attention_workers}: "
+            f"{least_regret:.1%} are lost".replace("%", " %")
+        )
+    if abs(off) > STEP_LEAVE:
+        reasons.append(
+            f"measured steps are {abs(off):.0%} {'slower' if off > 0 else 'faster'} than the "
+            "model says: calibrate again (or the slots are not full)".replace("%", " %")
+        )
+    inside = (
+        least_regret <= RETURN
+        and excess <= TIME_RETURN
+        and too_full <= 1.0
+        and abs(off) <= STEP_RETURN
+    )
+    standing = _standing(beyond=bool(reasons), inside=inside, previous=previous)
+    if standing == "replan" and not reasons:
+        reasons.append("it fell before and is not well inside the bounds again")
+    if not reasons:
+        change = law.token_load().mean / plan.mean_token_load - 1 if plan.mean_token_load else 0.0
+        reasons.append(
+            f"the mean token load changed by {change:+.1%}; keeping "
+            f"{plan.bundle.attention_workers} attention workers loses {regret:.1%}".replace(
+                "%", " %"
+            )
+        )
+    return PlanCheck(
+        standing=standing,
+        mean_token_load=law.token_load().mean,
+        planned_token_load=plan.mean_token_load,
+        regret=least_regret,
+        best_attention_workers=best,
+        step_time=mean,
+        measured_step_time=None if measured_step_time is None else measured_step_time * tokens,
+        time_per_output_token=held,
+        memory_overflow_probability=overflow,
+        reasons=tuple(reasons),
+    )
+
+
+def _standing(*, beyond: bool, inside: bool, previous: Standing | None) -> Standing:
+    if previous is None:
+        return "replan" if beyond else "stands"
+    if beyond:
+        return "watch" if previous == "stands" else "replan"
+    if previous == "replan" and not inside:
+        return "replan"
+    return "stands"
+
+
+def _under(plan: PlanFile, law: LengthLaw, factor: float) -> tuple[float, int, float, float]:
+    """Return (regret, best A, mean step, limited time per token), all loads times `factor`."""
+    bundle = plan.bundle
+    rule = TARGETS.get(plan.target, TARGETS["any"])
+    most = max(4 * bundle.attention_workers, 16)
+    workers = np.unique(
+        np.append(
+            np.round(np.geomspace(1, most, 160)), np.arange(1, 2 * bundle.attention_workers + 1)
+        )
+    ).astype(np.int64)
+    if workers.size > 512:
+        workers = workers[:: workers.size // 256]
+    workers = np.union1d(workers, [bundle.attention_workers])
+    legal = rule.allows(workers, bundle.ffn_workers, plan.attention_devices, plan.ffn_devices)
+    workers = workers[legal | (workers == bundle.attention_workers)]
+    problem = RatioProblem(
+        law=law,
+        latency=plan.latency,
+        batch_size=bundle.batch_size,
+        ffn_workers=bundle.ffn_workers,
+        microbatches=bundle.microbatches,
+    )
+    chances = () if plan.statistic == "mean" else (int(plan.statistic[1:]) / 100,)
+    times = CycleModel(problem, problem.slot_loads(factor)).evaluate(
+        workers.astype(np.float64), chances
+    )
+    devices = workers * plan.attention_devices + bundle.ffn_workers * plan.ffn_devices
+    objective = workers / times.mean / devices
+    held = times.quantiles[:, 0] if chances else times.mean
+    if plan.time_per_output_token is not None:
+        # Another A counts only if it meets the limit, or comes as near as today's.
+        at = int(np.flatnonzero(workers == bundle.attention_workers)[0])
+        bound = max(plan.time_per_output_token * plan.latency.tokens_per_step, float(held[at]))
+        objective = np.where(held <= bound * (1 + 1e-9), objective, 0.0)
+    at = int(np.flatnonzero(workers == bundle.attention_workers)[0])
+    best = int(np.argmax(objective))
+    return (
+        float(1 - objective[at] / objective[best]),
+        int(workers[best]),
+        float(times.mean[at]),
+        float(held[at]) / plan.latency.tokens_per_step,
+    )
+
+
+def _overflow(plan: PlanFile, law: LengthLaw) -> float:
+    if plan.cache_capacity is None:
+        return 0.0
+    kinds = tuple(CacheKind(amount, window) for amount, window in plan.cache_kinds)
+    space = CacheSpace(capacity=plan.cache_capacity, kinds=kinds)
+    memory = CacheMemory(CacheSums(law, kinds), space)
+    return memory.overflow_probability(plan.bundle.requests_per_attention_worker)

@@ -1,0 +1,253 @@
+"""What would the same devices do without a split?
+
+Every rank runs attention of its own requests, then its share of the experts: data-parallel
+attention, expert parallelism over W ranks, with a barrier over all W in every layer. With a_j the
+attention time of rank j, f the experts, c = c_out + c_back dispatch and combine,
+
+    one batch:           round = max_j a_j + f + c
+    two-batch overlap:   round = max( max_j sum_u a_ju + 2 f,  max_ju a_ju + f + c,  2 c_stage )
+
+(a device computes both halves in turn, transfers of one half hide behind the other's compute).
+The law of the round comes from the same table as a bundle's. Loads are frozen during a round and
+ranks are taken to wait once per round: both flatter the baseline slightly.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from afdplan.model.latency import LatencyModel
+from afdplan.planning.cache_memory import CacheMemory
+from afdplan.planning.design import StepSummary
+from afdplan.planning.limits import TIE, Limits
+from afdplan.planning.search import STEP_PROBABILITIES, DesignSearch
+from afdplan.planning.step_models import SLACK, convex_floor
+from afdplan.theory.attention_time import exact_time
+from afdplan.theory.pipeline import RoundLawTable
+
+__all__ = ["Colocated", "ColocatedSearch"]
+
+FloatArray = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Colocated:
+    """The best un-split deployment of one expert-parallel width.
+
+    Attributes
+    ----------
+    replicas
+        Independent groups.
+    ranks
+        W, ranks of a group: data-parallel attention, experts over all.
+    devices_per_rank
+        Tensor-parallel devices of a rank.
+    batch_size
+        Requests of a rank and microbatch.
+    two_batch_overlap
+        Whether two microbatches hide each other's transfers.
+    step_time
+        Of one output step [s].
+    tokens_per_second
+        Of all groups.
+    score
+        As that of a design: tokens per second and unit of cost.
+    memory_overflow_probability
+        Chance, per rank and step, that the KV cache does not fit beside both kinds of weights.
+    """
+
+    replicas: int
+    ranks: int
+    devices_per_rank: int
+    batch_size: int
+    two_batch_overlap: bool
+    step_time: StepSummary
+    tokens_per_second: float
+    score: float
+    memory_overflow_probability: float
+
+    @property
+    def devices(self) -> int:
+        """Devices in use."""
+        return self.replicas * self.ranks * self.devices_per_rank
+
+    @property
+    def requests_per_rank(self) -> int:
+        """Request slots of a rank."""
+        return self.batch_size * (2 if self.two_batch_overlap else 1)
+
+    @property
+    def tokens_per_second_per_device(self) -> float:
+        """Per device in use."""
+        return self.tokens_per_second / self.devices
+
+    def __str__(self) -> str:
+        replicas = f"{self.replicas} x " if self.replicas > 1 else ""
+        tensor = f" of TP {self.devices_per_rank}" if self.devices_per_rank > 1 else ""
+        overlap = "two-batch overlap" if self.two_batch_overlap else "one batch at a time"
+        ranks = f"{replicas}{self.ranks} ranks{tensor}"
+        return f"{ranks}, {self.requests_per_rank} requests each, {overlap}"
+
+
+class ColocatedSearch:
+    """The best colocated deployment, width by width, under the limits of a design search.
+
+    Parameters
+    ----------
+    search
+        Whose workload, source, batch sizes and cost are used.
+    """
+
+    def __init__(self, search: DesignSearch) -> None:
+        self._search = search
+        self._parts = search.source.colocated
+        self._memories: dict[tuple[int, int], CacheMemory | None] = {}
+        self._attention: dict[tuple[int, int], LatencyModel] = {}
+        self._tables: dict[tuple[int, int, int], list[tuple[int, RoundLawTable]]] = {}
+
+    def widths(self, limits: Limits) -> list[Colocated]:
+        """Return the best deployment of every width that has one, narrow first."""
+        most = limits.devices or 1024
+        best: dict[int, Colocated] = {}
+        for devices in self._search.source.attention_devices:
+            for ranks in self._parts.widths(devices, most):
+                width = ranks * devices
+                plan = self._best(devices, ranks, limits, best.get(width))
+                if plan is not None:
+                    best[width] = plan
+        return [best[width] for width in sorted(best)]
+
+    def _best(
+        self, devices: int, ranks: int, limits: Limits, best: Colocated | None
+    ) -> Colocated | None:
+        """Return the best batch size and overlap of one width, exactly, or `best` if better."""
+        sizes = np.array(self._search.space.batch_sizes)
+        memory = self._memory(devices, ranks)
+        side = self._parts.latency(devices, ranks, 1)
+        candidates = []
+        for overlap in (False, True):
+            m = 2 if overlap else 1
+            fitting = sizes.size
+            if memory is not None:
+                counts = [int(m * b) for b in sizes]
+                largest = memory.largest_fitting(counts, limits.overflow_probability)
+                fitting = sum(count <= largest for count in counts)
+            for b in sizes[:fitting]:
+                f, out, back = self._shared_times(side, devices, int(b))
+                model = self._attention_model(devices, ranks, int(b))
+                a = sum(
+                    kind.layers
+                    * (
+                        convex_floor(kind.curve, b * self._search.models.mean_load(kind))
+                        + kind.time_per_request * b
+                    )
+                    for kind in model.attention
+                )
+                layers = model.layers
+                compute = m * a + layers * (m * f)
+                trip = a + layers * (f + out + back)
+                links = layers * m * max(out, back) if overlap else 0.0
+                least = SLACK * (model.step_overhead + max(compute, trip, links))
+                score, _ = self._score(devices, ranks, m * int(b), least, limits)
+                candidates.append((score, int(b), m, least))
+        candidates.sort(reverse=True)
+        tokens = self._search.tokens_per_step
+        for bound, b, m, least in candidates:
+            if bound <= 0 or (best is not None and bound <= best.score * (1 + TIE)):
+                break
+            if limits.probability is None and not limits.holds(least, tokens):
+                continue
+            plan = self._evaluate(devices, ranks, b, m, side, limits)
+            if not limits.holds(plan.step_time.statistic(limits.statistic), tokens):
+                continue
+            if plan.score > 0 and (best is None or plan.score > best.score):
+                best = plan
+        return best
+
+    def _evaluate(
+        self, devices: int, ranks: int, b: int, m: int, side: LatencyModel, limits: Limits
+    ) -> Colocated:
+        f, out, back = self._shared_times(side, devices, b)
+        model = self._attention_model(devices, ranks, b)
+        key = (devices, b, m)
+        if key not in self._tables:
+            self._tables[key] = [
+                (
+                    kind.layers,
+                    RoundLawTable(exact_time(self._search.models.slot_of(kind), kind, b), m),
+                )
+                for kind in model.attention
+            ]
+        shift = 0.0 if m == 1 else 2 * f
+        delay = f + out + back if m == 1 else max(out + back - f, 0.0)
+        floor = 0.0 if m == 1 else max(2 * max(out, back) - shift, 0.0)
+        step = np.full(1 + len(STEP_PROBABILITIES), model.step_overhead)
+        for layers, table in self._tables[key]:
+            law = table.evaluate(
+                np.array([float(ranks)]),
+                longest_delay=np.array([delay]),
+                floor=np.array([floor]),
+                probabilities=STEP_PROBABILITIES,
+            )
+            step += layers * (shift + np.append(law.mean, law.quantiles[0]))
+        mean, p50, p95, p99 = (float(t) for t in step)
+        score, replicas = self._score(devices, ranks, m * b, mean, limits)
+        tokens = replicas * ranks * m * b * self._search.tokens_per_step / mean
+        memory = self._memory(devices, ranks)
+        return Colocated(
+            replicas=replicas,
+            ranks=ranks,
+            devices_per_rank=devices,
+            batch_size=b,
+            two_batch_overlap=m == 2,
+            step_time=StepSummary(mean=mean, p50=p50, p95=p95, p99=p99),
+            tokens_per_second=tokens,
+            score=score,
+            memory_overflow_probability=memory.overflow_probability(m * b) if memory else 0.0,
+        )
+
+    def _score(
+        self, devices: int, ranks: int, requests: int, step: float, limits: Limits
+    ) -> tuple[float, int]:
+        """Return the score and the groups, as `DesignSearch` counts them; 0 if none will do."""
+        search = self._search
+        group = ranks * devices
+        tokens = ranks * requests * search.tokens_per_step / step
+        price = search.cost.attention * group
+        unit = limits.node_devices // int(np.gcd(group, limits.node_devices))
+        if limits.requests_per_second is not None:
+            goal = limits.requests_per_second * search.law.mean_decode_tokens
+            replicas = max(int(np.ceil(goal * (1 - TIE) / (tokens * unit))), 1) * unit
+            if limits.devices is not None and replicas * group > limits.devices:
+                return 0.0, 0
+            return goal / (replicas * price), replicas
+        replicas = (limits.devices or 0) // (group * unit) * unit
+        idle = (limits.devices or 0) - replicas * group
+        return replicas * tokens / (replicas * price + search.cost.attention * idle), replicas
+
+    def _shared_times(
+        self, side: LatencyModel, devices: int, batch_size: int
+    ) -> tuple[float, float, float]:
+        load = self._parts.ffn_tokens(devices, batch_size)
+        return (
+            float(side.ffn(load)),
+            side.send.time(batch_size, load),
+            side.receive.time(batch_size, load),
+        )
+
+    def _attention_model(self, devices: int, ranks: int, batch_size: int) -> LatencyModel:
+        key = (devices, batch_size)
+        if key not in self._attention:
+            self._attention[key] = self._parts.latency(devices, ranks, batch_size)
+        return self._attention[key]
+
+    def _memory(self, devices: int, ranks: int) -> CacheMemory | None:
+        if (devices, ranks) not in self._memories:
+            space = self._parts.cache(devices, ranks)
+            self._memories[devices, ranks] = (
+                None if space is None else self._search.memory_of(space)
+            )
+        return self._memories[devices, ranks]

@@ -1,0 +1,175 @@
+"""What does a model on given hardware take, for every split of its devices?"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cached_property
+
+from afdplan.calibration.derived import latency_of
+from afdplan.calibration.placement import Placement
+from afdplan.errors import InfeasibleError, InvalidInputError
+from afdplan.model.latency import LatencyModel, TimeUnit
+from afdplan.planning.cache_memory import CacheSpace
+
+__all__ = ["DerivedSource"]
+
+TENSOR_PARALLEL = (1, 2, 4, 8)
+
+
+class DerivedSource:
+    """Stage times from sizes and hardware, with the experts spread over the F workers of a bundle.
+
+    An FFN worker is one device: F devices that share the experts are what a bundle couples.
+
+    Parameters
+    ----------
+    placement
+        Model, hardware, formats; its numbers of devices and its batch size are replaced.
+    attention_devices
+        Choices for the tensor-parallel devices of an attention worker; unless given, 1, 2, 4
+        and 8 as far as heads and a node allow.
+
+    Raises
+    ------
+    InfeasibleError
+        If no choice leaves memory for the KV cache.
+    """
+
+    def __init__(
+        self, placement: Placement, attention_devices: tuple[int, ...] | None = None
+    ) -> None:
+        self.placement = replace(
+            placement,
+            ffn_devices=1,
+            ffn_workers=1,
+            attention_devices=1,
+            # The search decides this, not the placement.
+            assumptions=tuple(
+                line for line in placement.assumptions if not line.startswith("an FFN worker has")
+            ),
+        )
+        self.time_unit: TimeUnit = "s"
+        self.ffn_devices = 1
+        # Transfers are limited by the FFN side's links: true while it has no more devices.
+        self.least_device_ratio = 1.0
+        self.shares_ffn_times = not placement.architecture.experts
+        self._spaces: dict[int, CacheSpace] = {}
+        node = placement.attention_hardware.devices_per_node
+        shortest = 0.0
+        for devices in attention_devices or [d for d in TENSOR_PARALLEL if d <= node]:
+            try:
+                memory = replace(self.placement, attention_devices=devices).memory()
+            except InvalidInputError:
+                if attention_devices is not None:
+                    raise
+                continue
+            space = CacheSpace.of(memory)
+            if space is None:
+                need = memory.attention_weight_bytes + memory.reserve_bytes
+                shortest = need - memory.attention_memory_bytes
+                continue
+            self._spaces[devices] = space
+        if not self._spaces:
+            raise InfeasibleError(
+                "no memory is left for the KV cache after weights and reserve: "
+                f"{shortest / 1e9:.1f} GB per attention device are missing; give other hardware, "
+                "another precision or more devices per attention worker"
+            )
+        self.attention_devices = tuple(self._spaces)
+        self.colocated = _DerivedColocated(self.placement)
+
+    @property
+    def name(self) -> str:
+        """Model on hardware."""
+        return self.latency(self.attention_devices[0], self._examples[0], 1).name
+
+    @property
+    def assumptions(self) -> tuple[str, ...]:
+        """What the derived latency assumes, but not what the search decides."""
+        model = self.latency(self.attention_devices[0], self._examples[0], 1)
+        lines = dict.fromkeys((*self.placement.assumptions, *model.assumptions))
+        moot = ("experts are", "transfers are limited")
+        kept = [line for line in lines if not line.startswith(moot)]
+        if self.placement.architecture.experts:
+            kept.append("every FFN device of a bundle holds equally many routed experts, balanced")
+        kept.append(
+            "bundles have at least as many attention as FFN devices, so that the links of the "
+            "FFN side limit transfers"
+        )
+        kept.append(
+            "a tenth of the memory is reserved; rounding of the cache to pages is not counted"
+        )
+        return tuple(kept)
+
+    @cached_property
+    def _examples(self) -> tuple[int, ...]:
+        return self.ffn_workers(100_000) or (1,)
+
+    def ffn_workers(self, most: int) -> tuple[int, ...]:
+        """Return the F that hold the weights and divide the experts; any for a dense model."""
+        experts = self.placement.architecture.experts
+        numbers = range(1, min(most, experts or 64) + 1)
+        even = [f for f in numbers if not experts or experts % f == 0]
+        return tuple(f for f in even if replace(self.placement, ffn_workers=f).memory().ffn_fits)
+
+    def latency(self, attention_devices: int, ffn_workers: int, batch_size: int) -> LatencyModel:
+        """Return the derived model of a design, its projections exact at the batch size."""
+        return latency_of(
+            replace(
+                self.placement,
+                attention_devices=attention_devices,
+                ffn_workers=ffn_workers,
+                batch_size=batch_size,
+            )
+        )
+
+    def cache(self, attention_devices: int) -> CacheSpace | None:
+        """Return what attention weights and reserve leave."""
+        return self._spaces[attention_devices]
+
+
+class _DerivedColocated:
+    """Ranks that hold attention weights and their share of the experts."""
+
+    def __init__(self, placement: Placement) -> None:
+        self._placement = replace(placement, ffn_hardware=placement.attention_hardware)
+
+    def widths(self, attention_devices: int, most_devices: int) -> tuple[int, ...]:
+        """Return powers of two of ranks that hold the weights and share the experts evenly."""
+        experts = self._placement.architecture.experts
+        found, width = [], 1
+        while width * attention_devices <= most_devices:
+            even = not experts or experts % (width * attention_devices) == 0
+            if even and self.cache(attention_devices, width) is not None:
+                found.append(width)
+            width *= 2
+        return tuple(found)
+
+    def latency(self, attention_devices: int, ranks: int, batch_size: int) -> LatencyModel:
+        """Return stage times with the experts over all ranks."""
+        return latency_of(self._place(attention_devices, ranks, batch_size))
+
+    def ffn_tokens(self, attention_devices: int, batch_size: int) -> float:
+        """Return the B tokens of a rank: each rank is an FFN worker too."""
+        return float(batch_size)
+
+    def cache(self, attention_devices: int, ranks: int) -> CacheSpace | None:
+        """Return what both kinds of weights leave."""
+        memory = self._place(attention_devices, ranks, None).memory()
+        return CacheSpace.of(
+            replace(
+                memory,
+                attention_weight_bytes=memory.attention_weight_bytes + memory.ffn_weight_bytes,
+            )
+        )
+
+    def _place(self, attention_devices: int, ranks: int, batch_size: int | None) -> Placement:
+        inside = ranks * attention_devices <= self._placement.attention_hardware.scale_up_devices
+        return replace(
+            self._placement,
+            attention_devices=attention_devices,
+            ffn_devices=attention_devices,
+            ffn_workers=ranks,
+            link="scale-up" if inside else "scale-out",
+            batch_size=batch_size,
+        )

@@ -1,0 +1,161 @@
+"""What is deployed, and what does it give?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from afdplan.model.bundle import Bundle
+from afdplan.model.checks import check_count
+
+__all__ = ["Design", "PlannedDesign", "StepSummary"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Design:
+    """Replicated bundles of attention and FFN workers.
+
+    Attributes
+    ----------
+    bundles
+        Independent bundles, each with its own barrier, >= 1.
+    attention_workers, ffn_workers
+        A and F of one bundle, >= 1.
+    batch_size
+        B, request slots per attention worker and microbatch, >= 1.
+    microbatches
+        m in flight, 1 to 8.
+    attention_devices, ffn_devices
+        Devices of one worker of each side, >= 1.
+
+    Examples
+    --------
+    >>> design = Design(bundles=2, attention_workers=7, ffn_workers=1, batch_size=48)
+    >>> str(design), design.devices, design.slots
+    ('2 x (7 attention : 1 FFN), batch 48 x 2 microbatches', 16, 1344)
+    """
+
+    bundles: int
+    attention_workers: int
+    ffn_workers: int
+    batch_size: int
+    microbatches: int = 2
+    attention_devices: int = 1
+    ffn_devices: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("bundles", "attention_devices", "ffn_devices"):
+            object.__setattr__(self, name, check_count(name, getattr(self, name), 1, 1_000_000))
+        bundle = self.bundle
+        for name in ("attention_workers", "ffn_workers", "batch_size", "microbatches"):
+            object.__setattr__(self, name, getattr(bundle, name))
+
+    @property
+    def bundle(self) -> Bundle:
+        """One of the bundles."""
+        return Bundle(
+            attention_workers=self.attention_workers,
+            ffn_workers=self.ffn_workers,
+            batch_size=self.batch_size,
+            microbatches=self.microbatches,
+        )
+
+    @property
+    def requests_per_attention_worker(self) -> int:
+        """S = m B, what serving systems call max-num-seqs [requests]."""
+        return self.microbatches * self.batch_size
+
+    @property
+    def slots(self) -> int:
+        """Request slots of all bundles [requests]."""
+        return self.bundles * self.attention_workers * self.requests_per_attention_worker
+
+    @property
+    def bundle_devices(self) -> int:
+        """Devices of one bundle."""
+        return self.attention_workers * self.attention_devices + self.ffn_workers * self.ffn_devices
+
+    @property
+    def devices(self) -> int:
+        """Devices of all bundles."""
+        return self.bundles * self.bundle_devices
+
+    def __str__(self) -> str:
+        bundles = f"{self.bundles} x " if self.bundles > 1 else ""
+        pair = f"({self.attention_workers} attention : {self.ffn_workers} FFN)"
+        size = f"batch {self.batch_size} x {self.microbatches} microbatches"
+        if self.microbatches == 1:
+            size = f"batch {self.batch_size}, 1 microbatch"
+        tensor = "" if self.attention_devices == 1 else f", attention TP {self.attention_devices}"
+        return f"{bundles}{pair}, {size}{tensor}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepSummary:
+    """The law of the step time in numbers [s].
+
+    Attributes
+    ----------
+    mean, p50, p95, p99
+        Mean and percentiles over steps in the long run.
+    """
+
+    mean: float
+    p50: float
+    p95: float
+    p99: float
+
+    def statistic(self, name: str) -> float:
+        """Return one of them by name."""
+        value: float = getattr(self, name)
+        return value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedDesign:
+    """A design with what it gives.
+
+    Attributes
+    ----------
+    design
+        What is deployed.
+    step_time
+        Of one output step of a bundle [s].
+    tokens_per_step
+        Mean tokens that a request gains per step.
+    tokens_per_second
+        Of all bundles.
+    requests_per_second
+        Requests that all bundles finish per second with all slots busy.
+    cost
+        Of the devices in use, in the unit of the objective.
+    score
+        What the search maximises: tokens per second and unit of cost.
+    memory_overflow_probability
+        Chance, per attention worker and step, that the KV cache does not fit.
+    memory_mean_fraction
+        Mean share of the KV memory in use; 0 if the memory is not limited.
+    attention_idle_fraction, ffn_idle_fraction
+        Share of a step in which a worker of that side computes nothing.
+    """
+
+    design: Design
+    step_time: StepSummary
+    tokens_per_step: float
+    tokens_per_second: float
+    requests_per_second: float
+    cost: float
+    score: float
+    memory_overflow_probability: float
+    memory_mean_fraction: float
+    attention_idle_fraction: float
+    ffn_idle_fraction: float
+
+    @property
+    def tokens_per_second_per_device(self) -> float:
+        """Per device in use."""
+        return self.tokens_per_second / self.design.devices
+
+    @property
+    def time_per_output_token(self) -> float:
+        """Mean step time over the tokens of a step [s]."""
+        return self.step_time.mean / self.tokens_per_step

@@ -1,0 +1,149 @@
+"""Which limits conflict, by how much, and what is the nearest plan that is possible?"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from afdplan.errors import InfeasibleError
+from afdplan.planning.design import PlannedDesign
+from afdplan.planning.limits import Limits
+from afdplan.planning.search import DesignSearch
+
+__all__ = ["explain_infeasible"]
+
+
+def explain_infeasible(search: DesignSearch, limits: Limits) -> InfeasibleError:
+    """Return the error that says what conflicts and what the nearest feasible plan is.
+
+    Each limit is dropped alone; where that makes a plan possible, the value that it would have
+    to take is computed exactly.
+    """
+    ways: list[tuple[float, str, PlannedDesign | None]] = []
+    for way in (_time(search, limits), _devices(search, limits), _rate(search, limits)):
+        if way is not None:
+            ways.append(way)
+    memory = _memory(search, limits)
+    if memory is not None:
+        ways.append(memory)
+    if limits.node_devices > 1:
+        plan = search.best(replace(limits, node_devices=1))
+        if plan is not None:
+            ways.append((1.0, f"nodes of {limits.node_devices} devices would be shared", plan))
+    if not ways:
+        return InfeasibleError(
+            "no plan meets the limits, and relaxing one alone does not help: "
+            f"{_basics(search, limits)}"
+        )
+    ways.sort(key=lambda way: way[0])
+    nearest = ways[0][2]
+    shown = "; or ".join(text for _, text, _ in ways)
+    message = f"no plan meets all limits: {shown}"
+    if nearest is not None:
+        step = nearest.step_time.mean / nearest.tokens_per_step
+        message += (
+            f". Nearest feasible plan: {nearest.design} on {nearest.design.devices} devices, "
+            f"{step * 1e3:.4g} ms per token, {nearest.tokens_per_second:,.0f} tokens/s"
+        )
+    return InfeasibleError(message)
+
+
+def _time(search: DesignSearch, limits: Limits) -> tuple[float, str, PlannedDesign | None] | None:
+    limit = limits.time_per_output_token
+    if limit is None:
+        return None
+    free = replace(limits, time_per_output_token=None)
+    if search.best(free) is None:
+        return None
+    fastest = search.fastest(limits)
+    if fastest is None:
+        return None
+    least = fastest.step_time.statistic(limits.statistic) / fastest.tokens_per_step
+    if limits.requests_per_second is not None:
+        # Bisect for the least time at which the rate is still reached.
+        low, high = max(least, limit), 64 * max(least, limit)
+        for _ in range(12):
+            middle = (low * high) ** 0.5
+            plan = search.best(replace(limits, time_per_output_token=middle))
+            low, high = (low, middle) if plan is not None else (middle, high)
+        least = high
+    plan = search.best(replace(limits, time_per_output_token=least * (1 + 1e-6)))
+    text = (
+        f"time per output token ({limits.statistic}) of {limit * 1e3:.4g} ms would have to be "
+        f"{least * 1e3:.4g} ms, {least / limit - 1:.0%} more".replace("%", " %")
+    )
+    return least / limit - 1, text, plan
+
+
+def _devices(
+    search: DesignSearch, limits: Limits
+) -> tuple[float, str, PlannedDesign | None] | None:
+    if limits.devices is None:
+        return None
+    # The fewest devices that give anything (or the rate) under all other limits.
+    rate = limits.requests_per_second or 1e-12
+    plan = search.best(replace(limits, devices=None, requests_per_second=rate))
+    if plan is None or plan.design.devices <= limits.devices:
+        return None
+    need = plan.design.devices
+    # The most that so many devices give, not the least that meets the limits.
+    plan = search.best(replace(limits, devices=need)) or plan
+    return (
+        need / limits.devices - 1,
+        f"{limits.devices} devices would have to be {need}",
+        plan,
+    )
+
+
+def _rate(search: DesignSearch, limits: Limits) -> tuple[float, str, PlannedDesign | None] | None:
+    if limits.requests_per_second is None or limits.devices is None:
+        return None
+    plan = search.best(replace(limits, requests_per_second=None))
+    if plan is None:
+        return None
+    most = plan.requests_per_second
+    text = f"{limits.requests_per_second:g} requests/s would have to be {most:.4g} at most"
+    return limits.requests_per_second / most - 1, text, plan
+
+
+def _memory(search: DesignSearch, limits: Limits) -> tuple[float, str, PlannedDesign | None] | None:
+    if search.best(replace(limits, overflow_probability=1.0)) is None:
+        return None
+    smallest = min(search.space.batch_sizes) * min(search.space.microbatches)
+    chances = []
+    for devices in search.source.attention_devices:
+        memory = search.memory(devices)
+        if memory is not None:
+            chances.append((memory.overflow_probability(smallest), memory.mean_fraction(smallest)))
+    if not chances:
+        return None
+    chance, share = min(chances)
+    plan = search.best(replace(limits, overflow_probability=min(chance * (1 + 1e-9), 1.0)))
+    text = (
+        f"KV memory: {smallest} requests per attention worker already use {share:.0%} of it on "
+        f"average and overflow with probability {chance:.2g}, more than "
+        f"{limits.overflow_probability:g}"
+    ).replace("%", " %")
+    return max(share - 1, 0.0), text, plan
+
+
+def _basics(search: DesignSearch, limits: Limits) -> str:
+    """Say what no relaxation mends: too few devices for one worker of each side."""
+    wanted = search.space.ffn_workers
+    if wanted is not None and not set(wanted) & set(search.source.ffn_workers(max(wanted))):
+        offered = ", ".join(map(str, search.source.ffn_workers(1024)[:16]))
+        return (
+            f"ffn_workers {', '.join(map(str, wanted))} neither hold the weights nor share the "
+            f"experts evenly; possible are {offered or 'none'}"
+        )
+    if limits.devices is not None:
+        smallest = min(search.source.attention_devices)
+        numbers = search.source.ffn_workers(100_000)
+        if not numbers:
+            return "the FFN weights do not fit on any number of FFN workers; other hardware"
+        need = smallest + numbers[0] * search.source.ffn_devices
+        if limits.devices < need:
+            return (
+                f"{limits.devices} devices are fewer than the {need} that one attention worker "
+                f"and {numbers[0]} FFN workers with the weights need"
+            )
+    return "give more devices, a longer time per output token and more memory together"

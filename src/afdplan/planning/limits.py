@@ -1,0 +1,85 @@
+"""Which limits must a plan respect?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from afdplan.errors import InvalidInputError
+from afdplan.model.checks import check_choice, check_count, check_number
+
+__all__ = ["TIE", "Limits", "Statistic"]
+
+TIE = 1e-9
+"""Relative difference that counts as none."""
+
+Statistic = Literal["mean", "p50", "p95", "p99"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What a plan may use and must reach.
+
+    Attributes
+    ----------
+    devices
+        Most devices, of both sides together; None has no budget.
+    requests_per_second
+        Least rate of requests that must be finished; None asks for the most that is possible.
+    time_per_output_token
+        Most time per output token [s]; None has no limit.
+    statistic
+        Of the step-time law that is held against it: ``mean``, ``p50``, ``p95`` or ``p99``.
+    overflow_probability
+        Most chance, per attention worker and step, that the KV cache does not fit.
+    node_devices
+        Devices of a node; the attention devices of all bundles together and likewise the FFN
+        devices must fill whole nodes. 1 means that nodes may be shared.
+
+    Raises
+    ------
+    InvalidInputError
+        If a limit is out of its domain, or neither devices nor a rate is given.
+    """
+
+    devices: int | None = None
+    requests_per_second: float | None = None
+    time_per_output_token: float | None = None
+    statistic: Statistic = "mean"
+    overflow_probability: float = 1e-3
+    node_devices: int = 1
+
+    def __post_init__(self) -> None:
+        if self.devices is None and self.requests_per_second is None:
+            raise InvalidInputError(
+                "a plan needs a budget or a goal: give devices, a rate in requests/s, or both"
+            )
+        if self.devices is not None:
+            check_count("devices", self.devices, 1, 100_000)
+        if self.requests_per_second is not None:
+            check_number("requests_per_second", self.requests_per_second, strict=True)
+        if self.time_per_output_token is not None:
+            check_number("time_per_output_token", self.time_per_output_token, strict=True)
+        check_choice("statistic", self.statistic, get_args(Statistic))
+        if check_number("overflow_probability", self.overflow_probability) > 1:
+            raise InvalidInputError(
+                f"overflow_probability must be <= 1, got {self.overflow_probability:g}"
+            )
+        check_count("node_devices", self.node_devices, 1, 100_000)
+
+    @property
+    def probability(self) -> float | None:
+        """The percentile as a probability; None for the mean."""
+        return None if self.statistic == "mean" else int(self.statistic[1:]) / 100
+
+    def holds(
+        self, step_time: npt.NDArray[np.float64] | float, tokens_per_step: float
+    ) -> npt.NDArray[np.bool_]:
+        """Return whether step times (of the limited statistic) respect the limit, elementwise."""
+        if self.time_per_output_token is None:
+            return np.ones(np.shape(step_time), dtype=bool)
+        limit = self.time_per_output_token * tokens_per_step
+        return np.asarray(step_time <= limit * (1 + TIE))

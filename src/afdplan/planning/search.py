@@ -1,0 +1,395 @@
+"""Which design is best under the limits, exactly?
+
+Branch and bound in three stages, each with a bound that no design can beat: a bound per (devices
+per attention worker, m, B) over all ratios A/F; a bound per pair from mean loads; a bound per
+pair with the barrier of the attention side. Only pairs that survive are evaluated exactly, best
+bound first, until no bound left beats the best design found.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from dataclasses import replace
+from itertools import product
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from afdplan.lengths.law import LengthLaw
+from afdplan.planning.cache_memory import CacheMemory, CacheSpace, CacheSums
+from afdplan.planning.candidate import Candidate
+from afdplan.planning.design import Design, PlannedDesign, StepSummary
+from afdplan.planning.limits import TIE, Limits
+from afdplan.planning.objective import DeviceCost
+from afdplan.planning.ratio_bounds import RatioBlocks, RatioBounds
+from afdplan.planning.source import LatencySource
+from afdplan.planning.space import PairLattice, SearchSpace
+from afdplan.planning.step_models import Combination, StepModels
+
+__all__ = ["DesignSearch"]
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+
+CHUNK = 16
+KEPT_PAIRS = 4096
+FEW_PAIRS = 48
+"""So few pairs are evaluated at once rather than bounded again."""
+FIRST_DEVICES = 64
+MOST_DEVICES = 2048
+"""Largest bundle considered."""
+STEP_PROBABILITIES = (0.5, 0.95, 0.99)
+
+
+class DesignSearch:
+    """The search over one workload, source and space; limits may change between calls.
+
+    The score is tokens per second and unit of cost. With a budget, idle devices of the budget
+    are paid for too (at the cheaper side's cost), so that the score grows with the total; with a
+    rate, only the rate that is asked for counts, so that the score falls with the cost.
+
+    Parameters
+    ----------
+    law
+        Joint law of prompt and decode lengths.
+    source
+        Stage times and memory.
+    space
+        Candidates.
+    cost
+        Of a device of each side.
+    """
+
+    def __init__(
+        self, law: LengthLaw, source: LatencySource, space: SearchSpace, cost: DeviceCost
+    ) -> None:
+        self.law = law
+        self.source = source
+        self.space = space
+        self.cost = cost
+        self.models = StepModels(law, source)
+        self.evaluated = 0
+        self._memories: dict[int, CacheMemory | None] = {}
+        self._ratio_bounds = RatioBounds(self.models, cost, source.ffn_devices)
+        self._rough: dict[tuple[Combination, PairLattice, str], tuple[FloatArray, FloatArray]] = {}
+        self._lattices: dict[tuple[Any, ...], PairLattice] = {}
+        self._memory_factor = 1.0
+        self._sums: dict[tuple[Any, ...], CacheSums] = {}
+        self.tokens_per_step = self.models.tokens_per_step
+
+    def best(
+        self,
+        limits: Limits,
+        space: SearchSpace | None = None,
+        known: PlannedDesign | None = None,
+    ) -> PlannedDesign | None:
+        """Return the best design under `limits`, or None if there is none.
+
+        Parameters
+        ----------
+        limits
+            All of them.
+        space
+            Candidates, in place of those of the search.
+        known
+            A design of the space that is known to meet `limits`: what it beats is not looked at.
+
+        Notes
+        -----
+        Exact over the space, with bundles of up to 2,048 devices.
+        """
+        space = space or self.space
+        if limits.devices is not None:
+            start = None if known is None else self.describe(known.design, limits)
+            found = self._best(limits, space, limits.devices, start)
+        else:
+            found, most = None, FIRST_DEVICES
+            while found is None and most <= MOST_DEVICES:
+                found, most = self._best(limits, space, most), 4 * most
+            if found is not None and self.cost.per == "device":
+                # No larger bundle than all devices of this plan can need fewer devices.
+                wider = min(found.design.devices, MOST_DEVICES)
+                found = self._best(limits, space, wider, found) or found
+            elif found is not None:
+                cheapest = min(self.cost.attention, self.cost.ffn)
+                wider = min(int(self.cost_of(found.design, limits) / cheapest), MOST_DEVICES)
+                found = self._best(limits, space, wider, found) or found
+        return None if found is None else self.describe(found.design, limits)
+
+    def describe(self, design: Design, limits: Limits) -> PlannedDesign:
+        """Return everything about one design; nothing is held against the limits."""
+        pair = np.array([design.attention_workers]), np.array([design.ffn_workers])
+        combination = (design.attention_devices, design.microbatches, design.batch_size)
+        times = self.models.evaluate(combination, *pair, STEP_PROBABILITIES)
+        median, p95, p99 = (float(t) for t in times.quantiles[0])
+        mean = float(times.mean[0])
+        tokens = design.slots * self.tokens_per_step / mean
+        memory = self.memory(design.attention_devices)
+        requests = design.requests_per_attention_worker
+        cost = self.cost.of(
+            design.bundles * design.attention_workers * design.attention_devices,
+            design.bundles * design.ffn_workers * design.ffn_devices,
+        )
+        counted = tokens
+        if limits.requests_per_second is not None:
+            counted = limits.requests_per_second * self.law.mean_decode_tokens
+        return PlannedDesign(
+            design=design,
+            step_time=StepSummary(mean=mean, p50=median, p95=p95, p99=p99),
+            tokens_per_step=self.tokens_per_step,
+            tokens_per_second=tokens,
+            requests_per_second=tokens / self.law.mean_decode_tokens,
+            cost=cost,
+            score=counted / self.cost_of(design, limits),
+            memory_overflow_probability=memory.overflow_probability(requests) if memory else 0.0,
+            memory_mean_fraction=memory.mean_fraction(requests) if memory else 0.0,
+            attention_idle_fraction=float(times.attention_idle_fraction[0]),
+            ffn_idle_fraction=float(times.ffn_idle_fraction[0]),
+        )
+
+    def memory(self, attention_devices: int) -> CacheMemory | None:
+        """Return the KV memory of a worker with so many devices; None without a limit."""
+        if attention_devices not in self._memories:
+            space = self.source.cache(attention_devices)
+            self._memories[attention_devices] = (
+                None if space is None else self.memory_of(space.scaled(self._memory_factor))
+            )
+        return self._memories[attention_devices]
+
+    def memory_of(self, space: CacheSpace) -> CacheMemory:
+        """Return the KV memory of a space; laws are shared between spaces of like kinds."""
+        first = space.kinds[0].bytes_per_token
+        key = tuple((round(k.bytes_per_token / first, 9), k.window) for k in space.kinds)
+        if key not in self._sums:
+            self._sums[key] = CacheSums(self.law, space.kinds)
+        return CacheMemory(self._sums[key], space)
+
+    def with_memory(self, factor: float) -> DesignSearch:
+        """Return the search with `factor` times the KV memory; all laws stay shared."""
+        other = copy.copy(self)
+        other._memory_factor = factor
+        other._memories = {}
+        return other
+
+    def cost_of(self, design: Design, limits: Limits) -> float:
+        """Return the cost that the score counts, idle devices of a budget included."""
+        used = self.cost.of(
+            design.bundles * design.attention_workers * design.attention_devices,
+            design.bundles * design.ffn_workers * design.ffn_devices,
+        )
+        if limits.devices is None or limits.requests_per_second is not None:
+            return used
+        return used + self.cost.idle * (limits.devices - design.devices)
+
+    def combinations(self, limits: Limits, space: SearchSpace | None = None) -> list[Combination]:
+        """Return every (devices per attention worker, m, B) whose requests fit the memory."""
+        space = space or self.space
+        found = []
+        for devices in self.source.attention_devices:
+            memory = self.memory(devices)
+            most: float = math.inf
+            if memory is not None:
+                sizes = {m * b for m, b in product(space.microbatches, space.batch_sizes)}
+                most = memory.largest_fitting(sorted(sizes), limits.overflow_probability)
+            found += [
+                (devices, m, b)
+                for m, b in product(space.microbatches, space.batch_sizes)
+                if m * b <= most
+            ]
+        return found
+
+    def lattice(
+        self, limits: Limits, space: SearchSpace, attention_devices: int, most_devices: int
+    ) -> PairLattice:
+        """Return the legal pairs of bundles up to 2,048 devices; built once."""
+        most_devices = min(most_devices, MOST_DEVICES)
+        key = (
+            attention_devices,
+            most_devices,
+            limits.devices,
+            limits.node_devices,
+            space.target.name,
+            space.max_attention_workers,
+            space.ffn_workers,
+        )
+        if key not in self._lattices:
+            self._lattices[key] = PairLattice.build(
+                self.source, space, limits, self.cost, attention_devices, most_devices
+            )
+        return self._lattices[key]
+
+    def _best(
+        self,
+        limits: Limits,
+        space: SearchSpace,
+        most_devices: int,
+        incumbent: Candidate | PlannedDesign | None = None,
+    ) -> Candidate | None:
+        best: Candidate | None = None
+        if incumbent is not None:
+            best = Candidate(score=incumbent.score, design=incumbent.design)
+        lattices = {
+            devices: self.lattice(limits, space, devices, most_devices)
+            for devices in self.source.attention_devices
+        }
+        # Blocks that cover more ratios bound fewer as well: those of the whole space are known.
+        whole = lattices
+        if space.target == self.space.target:
+            whole = {
+                devices: self.lattice(limits, self.space, devices, most_devices)
+                for devices in self.source.attention_devices
+            }
+        blocks = RatioBlocks.over([*whole.values(), *lattices.values()])
+        combinations = [
+            c for c in self.combinations(limits, space) if lattices[c[0]].attention.size
+        ]
+        if not combinations:
+            return best
+        bounds = self._ratio_bounds.scores(combinations, blocks, limits)
+        ranked = sorted(
+            zip(bounds.tolist(), combinations, strict=True), key=lambda i: (-i[0], i[1])
+        )
+        for bound, combination in ranked:
+            if bound <= 0 or (best is not None and bound < best.score * (1 - TIE)):
+                break
+            best = self._best_pair(combination, lattices[combination[0]], limits, best)
+        return best
+
+    def _best_pair(
+        self,
+        combination: Combination,
+        lattice: PairLattice,
+        limits: Limits,
+        best: Candidate | None,
+    ) -> Candidate | None:
+        index = np.arange(lattice.attention.size)
+        for is_tight in (False, True):
+            if is_tight and index.size <= FEW_PAIRS:
+                break
+            mean, statistic = self._bounds(combination, lattice, index, limits, is_tight)
+            score, _ = self._scores(combination, lattice, index, mean, limits)
+            kept = limits.holds(statistic, self.tokens_per_step) & (score > 0)
+            if best is not None:
+                kept &= score >= best.score * (1 - TIE)
+            index, score = index[kept], score[kept]
+            if not index.size:
+                return best
+        order = np.lexsort((lattice.bundle_devices[index], -score))
+        index, score = index[order], score[order]
+        chances = () if limits.probability is None else (limits.probability,)
+        for start in range(0, index.size, CHUNK):
+            if best is not None and score[start] < best.score * (1 - TIE):
+                break
+            chunk = index[start : start + CHUNK]
+            times = self.models.evaluate(
+                combination, lattice.attention[chunk], lattice.ffn[chunk], chances
+            )
+            self.evaluated += chunk.size
+            exact, bundles = self._scores(combination, lattice, chunk, times.mean, limits)
+            held = times.quantiles[:, 0] if chances else times.mean
+            for at in np.flatnonzero(limits.holds(held, self.tokens_per_step) & (exact > 0)):
+                candidate = Candidate(
+                    score=float(exact[at]),
+                    design=self._design(combination, lattice, int(chunk[at]), int(bundles[at])),
+                )
+                if candidate.beats(best):
+                    best = candidate
+        return best
+
+    def _bounds(
+        self,
+        combination: Combination,
+        lattice: PairLattice,
+        index: IntArray,
+        limits: Limits,
+        is_tight: bool,
+    ) -> tuple[FloatArray, FloatArray]:
+        """Return lower bounds of mean and limited statistic; those of small lattices are kept."""
+        key = (combination, lattice, limits.statistic)
+        if not is_tight and key in self._rough:
+            return self._rough[key]
+        stages = self.models.stages(lattice.attention[index], lattice.ffn[index], combination[2])
+        bound = self.models.tight_bounds if is_tight else self.models.rough_bounds
+        found = bound(combination, stages, limits)
+        if not is_tight and index.size <= KEPT_PAIRS:
+            self._rough[key] = found
+        return found
+
+    def _scores(
+        self,
+        combination: Combination,
+        lattice: PairLattice,
+        index: IntArray,
+        step_time: FloatArray,
+        limits: Limits,
+    ) -> tuple[FloatArray, IntArray]:
+        """Return the score of each pair, 0 where no number of bundles will do, and the bundles."""
+        _, microbatches, batch_size = combination
+        slots = microbatches * batch_size * lattice.attention[index]
+        tokens = slots * self.tokens_per_step / step_time
+        unit, cost = lattice.unit[index], lattice.bundle_cost[index]
+        if limits.requests_per_second is not None:
+            goal = limits.requests_per_second * self.law.mean_decode_tokens
+            groups = np.ceil(goal * (1 - TIE) / (tokens * unit))
+            bundles = (np.maximum(groups, 1.0) * unit).astype(np.int64)
+            score = goal / (bundles * cost)
+            if limits.devices is not None:
+                score = np.where(bundles <= lattice.most_bundles[index], score, 0.0)
+            return score, bundles
+        bundles = lattice.most_bundles[index]
+        assert limits.devices is not None
+        idle = limits.devices - bundles * lattice.bundle_devices[index]
+        score = bundles * tokens / (bundles * cost + self.cost.idle * idle)
+        return score, bundles
+
+    def _design(
+        self, combination: Combination, lattice: PairLattice, index: int, bundles: int
+    ) -> Design:
+        devices, microbatches, batch_size = combination
+        return Design(
+            bundles=bundles,
+            attention_workers=int(lattice.attention[index]),
+            ffn_workers=int(lattice.ffn[index]),
+            batch_size=batch_size,
+            microbatches=microbatches,
+            attention_devices=devices,
+            ffn_devices=lattice.ffn_devices,
+        )
+
+    def fastest(self, limits: Limits) -> PlannedDesign | None:
+        """Return the design with the least limited statistic, whatever its throughput."""
+        free = replace(
+            limits,
+            devices=limits.devices or 4 * FIRST_DEVICES,
+            time_per_output_token=None,
+            requests_per_second=None,
+        )
+        smallest: dict[tuple[int, int], int] = {}
+        for devices, m, b in self.combinations(free):
+            smallest[devices, m] = min(b, smallest.get((devices, m), b))
+        best: PlannedDesign | None = None
+        for (devices, m), b in smallest.items():
+            lattice = self.lattice(free, self.space, devices, free.devices or 1)
+            # For every F the step grows with A: only the smallest legal A can be fastest.
+            _, first = np.unique(lattice.ffn, return_index=True)
+            if not first.size:
+                continue
+            if self.source.shares_ffn_times:
+                # More FFN workers are faster: a smaller F counts only if it allows a smaller A.
+                later = np.minimum.accumulate(lattice.attention[first][::-1])[::-1]
+                first = first[np.append(lattice.attention[first][:-1] < later[1:], True)]
+            chances = () if limits.probability is None else (limits.probability,)
+            times = self.models.evaluate(
+                (devices, m, b), lattice.attention[first], lattice.ffn[first], chances
+            )
+            held = times.quantiles[:, 0] if chances else times.mean
+            at = int(first[int(np.argmin(held))])
+            bundles = int(lattice.most_bundles[at])
+            found = self.describe(self._design((devices, m, b), lattice, at, bundles), free)
+            if best is None or found.step_time.statistic(limits.statistic) < (
+                best.step_time.statistic(limits.statistic)
+            ):
+                best = found
+        return best

@@ -1,0 +1,244 @@
+"""How much does the plan depend on what nobody knows exactly?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from afdplan.errors import LatencyModelError
+from afdplan.lengths.law import EmpiricalLengths, LengthLaw
+from afdplan.model.estimate import Estimate
+from afdplan.model.latency import LatencyModel
+from afdplan.model.trace import Trace
+from afdplan.model.uncertainty import coefficients_of
+from afdplan.planning.cache_memory import CacheMemory, CacheSums
+from afdplan.planning.design import Design, PlannedDesign
+from afdplan.planning.limits import Limits
+from afdplan.planning.search import DesignSearch
+from afdplan.theory.cycle import CycleModel, StepTimes, stage_times
+from afdplan.theory.problem import RatioProblem
+
+__all__ = ["DriftWindow", "Sensitivity", "drift_windows", "sensitivities"]
+
+CHANGE = 0.10
+WINDOWS = 4
+FEWEST_REQUESTS = 200
+"""Requests that a window of the trace needs."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sensitivity:
+    """The recommended design if one input were another.
+
+    Attributes
+    ----------
+    input
+        Which one, for people.
+    change
+        Relative change of the input.
+    throughput_change
+        Relative change of the design's tokens per second.
+    time_per_output_token
+        The limited statistic under the change [s].
+    meets_limit
+        Whether the limit on the time per output token still holds.
+    best_attention_workers
+        A that would then be best, same F, batch size and microbatches.
+    regret
+        Share of throughput per cost that keeping A would lose.
+    """
+
+    input: str
+    change: float
+    throughput_change: float
+    time_per_output_token: float
+    meets_limit: bool
+    best_attention_workers: int
+    regret: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DriftWindow:
+    """The recommended design under the requests of one stretch of the trace.
+
+    Attributes
+    ----------
+    part
+        Which one, for people.
+    mean_token_load
+        theta of these requests [tokens].
+    time_per_output_token
+        The limited statistic [s].
+    meets_limit
+        Whether the limit still holds.
+    memory_overflow_probability
+        Per attention worker and step.
+    """
+
+    part: str
+    mean_token_load: float
+    time_per_output_token: float
+    meets_limit: bool
+    memory_overflow_probability: float
+
+
+def sensitivities(
+    search: DesignSearch, best: PlannedDesign, limits: Limits, token_load: Estimate | None
+) -> tuple[Sensitivity, ...]:
+    """Return what ten percent more of each input does, and both ends of the load's interval.
+
+    Parameters
+    ----------
+    search
+        That found `best`.
+    best
+        The recommended design.
+    limits
+        Whose time per output token is watched.
+    token_load
+        Mean token load with its interval, if known.
+    """
+    design = best.design
+    latency = search.source.latency(design.attention_devices, design.ffn_workers, design.batch_size)
+    trials: list[tuple[str, float, LatencyModel, float]] = [
+        ("mean token load", CHANGE, latency, 1 + CHANGE),
+        ("mean token load", -CHANGE, latency, 1 - CHANGE),
+    ]
+    if token_load is not None and token_load.confidence < 1:
+        for end, name in ((token_load.low, "low"), (token_load.high, "high")):
+            factor = end / token_load.value
+            shown = f"mean token load, {name} end of its interval"
+            trials.append((shown, factor - 1, latency, factor))
+    trials += [(name, CHANGE, model, 1.0) for name, model in _slower(latency)]
+    return tuple(
+        _sensitivity(search, best, limits, name, change, model, factor)
+        for name, change, model, factor in trials
+    )
+
+
+def _slower(latency: LatencyModel) -> Iterator[tuple[str, LatencyModel]]:
+    """Yield the model with each coefficient a tenth larger; the points of a table together."""
+    groups: dict[str, dict[str, float]] = {}
+    both = latency.send == latency.receive
+    for name, value in coefficients_of(latency).items():
+        if value == 0 or (both and name.startswith(("send.", "receive."))):
+            continue
+        head, _, _ = name.partition(".times.")
+        groups.setdefault(head, {})[name] = value * (1 + CHANGE)
+    for head, values in groups.items():
+        try:
+            yield head.replace("_", " "), latency.with_coefficients(values)
+        except LatencyModelError:
+            continue  # a falling intercept can break the rule of a roofline
+
+
+def _sensitivity(
+    search: DesignSearch,
+    best: PlannedDesign,
+    limits: Limits,
+    name: str,
+    change: float,
+    latency: LatencyModel,
+    factor: float,
+) -> Sensitivity:
+    design = best.design
+    times, workers = _around(search, design, latency, factor, limits)
+    cost = search.cost.attention * design.attention_devices * workers
+    cost = cost + search.cost.ffn * design.ffn_devices * design.ffn_workers
+    objective = workers / times.mean / cost
+    at = int(np.searchsorted(workers, design.attention_workers))
+    held = times.mean[at]
+    if limits.probability is not None:
+        held = times.quantiles[at, 0]
+    held = float(held) / best.tokens_per_step
+    limit = limits.time_per_output_token
+    return Sensitivity(
+        input=name,
+        change=change,
+        throughput_change=best.step_time.mean / float(times.mean[at]) - 1,
+        time_per_output_token=held,
+        meets_limit=limit is None or held <= limit * (1 + 1e-9),
+        best_attention_workers=int(workers[int(np.argmax(objective))]),
+        regret=float(1 - objective[at] / objective.max()),
+    )
+
+
+def _around(
+    search: DesignSearch, design: Design, latency: LatencyModel, factor: float, limits: Limits
+) -> tuple[StepTimes, npt.NDArray[np.int64]]:
+    """Return the step times of legal A from half to twice the design's, and these A."""
+    low = max(design.attention_workers // 2, 1)
+    some = np.round(np.linspace(low, 2 * design.attention_workers, 16))
+    workers = np.unique(np.append(some, design.attention_workers)).astype(np.int64)
+    legal = search.space.target.allows(
+        workers, design.ffn_workers, design.attention_devices, design.ffn_devices
+    )
+    workers = workers[legal | (workers == design.attention_workers)]
+    chances = () if limits.probability is None else (limits.probability,)
+    problem = _problem(search.law, latency, design)
+    key = (design.attention_devices, design.microbatches, design.batch_size)
+    known = search.models.model(key)
+    if factor == 1 and latency.attention == known.problem.latency.attention:
+        # Only the shared stages changed: the law of the attention side is known.
+        stages = stage_times(problem, workers.astype(np.float64))
+        times = known.evaluate_stages(stages, chances)
+        extra = latency.step_overhead - known.problem.latency.step_overhead
+        return replace(times, mean=times.mean + extra, quantiles=times.quantiles + extra), workers
+    model = CycleModel(problem, problem.slot_loads(factor))
+    return model.evaluate(workers.astype(np.float64), chances), workers
+
+
+def _problem(law: LengthLaw, latency: LatencyModel, design: Design) -> RatioProblem:
+    return RatioProblem(
+        law=law,
+        latency=latency,
+        batch_size=design.batch_size,
+        ffn_workers=design.ffn_workers,
+        microbatches=design.microbatches,
+    )
+
+
+def drift_windows(
+    search: DesignSearch, best: PlannedDesign, limits: Limits, trace: Trace | None
+) -> tuple[DriftWindow, ...]:
+    """Return the recommended design under each quarter of the trace, in its order.
+
+    Empty without a trace, or if it is too short to be cut.
+    """
+    if trace is None or trace.requests < WINDOWS * FEWEST_REQUESTS:
+        return ()
+    design = best.design
+    latency = search.source.latency(design.attention_devices, design.ffn_workers, design.batch_size)
+    space = search.source.cache(design.attention_devices)
+    edges = np.linspace(0, trace.requests, WINDOWS + 1).astype(int)
+    found = []
+    for k in range(WINDOWS):
+        part = slice(int(edges[k]), int(edges[k + 1]))
+        law = EmpiricalLengths(
+            Trace(prompt_tokens=trace.prompt_tokens[part], decode_tokens=trace.decode_tokens[part])
+        )
+        problem = _problem(law, latency, design)
+        chances = () if limits.probability is None else (limits.probability,)
+        times = CycleModel(problem, problem.slot_loads()).evaluate(
+            np.array([float(design.attention_workers)]), chances
+        )
+        held = float(times.quantiles[0, 0] if chances else times.mean[0]) / best.tokens_per_step
+        limit = limits.time_per_output_token
+        overflow = 0.0
+        if space is not None:
+            overflow = CacheMemory(CacheSums(law, space.kinds), space).overflow_probability(
+                design.requests_per_attention_worker
+            )
+        found.append(
+            DriftWindow(
+                part=f"quarter {k + 1} of the trace",
+                mean_token_load=law.token_load().mean,
+                time_per_output_token=held,
+                meets_limit=limit is None or held <= limit * (1 + 1e-9),
+                memory_overflow_probability=overflow,
+            )
+        )
+    return tuple(found)

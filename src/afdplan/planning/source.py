@@ -1,0 +1,171 @@
+"""Where do stage times and memory of a candidate design come from?"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from afdplan.model.latency import LatencyModel, TimeUnit
+from afdplan.planning.cache_memory import CacheSpace
+
+__all__ = ["ColocatedParts", "LatencySource", "MeasuredSource"]
+
+
+class ColocatedParts(Protocol):
+    """The same model on devices that run attention and FFN in turn."""
+
+    def widths(self, attention_devices: int, most_devices: int) -> tuple[int, ...]:
+        """Return the numbers of ranks over which experts can be spread."""
+
+    def latency(self, attention_devices: int, ranks: int, batch_size: int) -> LatencyModel:
+        """Return the stage times of a rank."""
+
+    def ffn_tokens(self, attention_devices: int, batch_size: int) -> float:
+        """Return the load of the FFN curve when every rank has B tokens."""
+
+    def cache(self, attention_devices: int, ranks: int) -> CacheSpace | None:
+        """Return the room for KV cache of a rank; None if the memory is not limited."""
+
+
+class LatencySource(Protocol):
+    """Stage times and memory as functions of the design.
+
+    The attention side depends on (attention_devices, batch_size) only, the FFN side on
+    ffn_workers only; the search relies on it.
+    """
+
+    @property
+    def name(self) -> str:
+        """What is modelled, for people."""
+
+    @property
+    def time_unit(self) -> TimeUnit:
+        """Unit of all times."""
+
+    @property
+    def attention_devices(self) -> tuple[int, ...]:
+        """Choices for the devices of one attention worker."""
+
+    @property
+    def ffn_devices(self) -> int:
+        """Devices of one FFN worker."""
+
+    @property
+    def least_device_ratio(self) -> float:
+        """Least attention devices per FFN device for which the times hold."""
+
+    @property
+    def shares_ffn_times(self) -> bool:
+        """Whether the FFN side is the same for every number of FFN workers."""
+
+    @property
+    def assumptions(self) -> tuple[str, ...]:
+        """What was assumed, one sentence each."""
+
+    @property
+    def colocated(self) -> ColocatedParts:
+        """The un-split deployment."""
+
+    def ffn_workers(self, most: int) -> tuple[int, ...]:
+        """Return the numbers F <= `most` of FFN workers that hold the weights, ascending."""
+
+    def latency(self, attention_devices: int, ffn_workers: int, batch_size: int) -> LatencyModel:
+        """Return the stage times of a design."""
+
+    def cache(self, attention_devices: int) -> CacheSpace | None:
+        """Return the room for KV cache of an attention worker; None if memory is not limited."""
+
+
+class MeasuredSource:
+    """One latency model, as measured or given, for every design.
+
+    Parameters
+    ----------
+    latency_model
+        Stage times of one attention and one FFN worker.
+    attention_devices, ffn_devices
+        Devices of one worker when the times were taken.
+    kv_tokens
+        KV tokens that fit on one attention worker; None leaves memory unlimited.
+    colocated_kv_tokens
+        The same on a worker that holds the FFN weights too; `kv_tokens` unless given.
+    """
+
+    def __init__(
+        self,
+        latency_model: LatencyModel,
+        *,
+        attention_devices: int = 1,
+        ffn_devices: int = 1,
+        kv_tokens: float | None = None,
+        colocated_kv_tokens: float | None = None,
+    ) -> None:
+        self._model = latency_model
+        self.name = latency_model.name
+        self.time_unit = latency_model.time_unit
+        self.attention_devices = (attention_devices,)
+        self.ffn_devices = ffn_devices
+        self.shares_ffn_times = True
+        self.least_device_ratio = 0.0
+        self._space = None if kv_tokens is None else CacheSpace.tokens(kv_tokens)
+        together = self._space
+        if colocated_kv_tokens is not None:
+            together = CacheSpace.tokens(colocated_kv_tokens)
+        self.colocated = _MeasuredColocated(latency_model, ffn_devices, together)
+        lines = list(latency_model.assumptions)
+        if kv_tokens is None:
+            lines.append("KV memory is not limited: nobody said how many tokens fit")
+        elif colocated_kv_tokens is None:
+            lines.append(
+                "colocated workers have as much room for KV cache, though they hold the FFN "
+                "weights too: this flatters the baseline"
+            )
+        lines.append(
+            "the latency model holds for every number of FFN workers and for colocated ranks: it "
+            "says nothing of what a wider spread of the experts would save"
+        )
+        self.assumptions = tuple(lines)
+
+    def ffn_workers(self, most: int) -> tuple[int, ...]:
+        """Return 1 .. `most`."""
+        return tuple(range(1, most + 1))
+
+    def latency(self, attention_devices: int, ffn_workers: int, batch_size: int) -> LatencyModel:
+        """Return the one model."""
+        return self._model
+
+    def cache(self, attention_devices: int) -> CacheSpace | None:
+        """Return the stated room."""
+        return self._space
+
+
+class _MeasuredColocated:
+    """The devices of one FFN worker run the attention of ``d_F / d_A`` ranks in turn."""
+
+    def __init__(self, model: LatencyModel, ffn_devices: int, space: CacheSpace | None) -> None:
+        self._model = model
+        self._ffn_devices = ffn_devices
+        self._space = space
+
+    def widths(self, attention_devices: int, most_devices: int) -> tuple[int, ...]:
+        """Return whole multiples of one FFN worker's devices, doubling."""
+        found, width = [], 1
+        while width * attention_devices <= most_devices:
+            if width * attention_devices % self._ffn_devices == 0:
+                found.append(width)
+            width *= 2
+        group = self._ffn_devices // attention_devices
+        if not found and group and group * attention_devices <= most_devices:
+            found.append(group)
+        return tuple(found)
+
+    def latency(self, attention_devices: int, ranks: int, batch_size: int) -> LatencyModel:
+        """Return the one model."""
+        return self._model
+
+    def ffn_tokens(self, attention_devices: int, batch_size: int) -> float:
+        """Return the tokens of all ranks on the devices of one FFN worker."""
+        return batch_size * self._ffn_devices / attention_devices
+
+    def cache(self, attention_devices: int, ranks: int) -> CacheSpace | None:
+        """Return the stated room."""
+        return self._space

@@ -1,0 +1,171 @@
+"""Which designs are candidates?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from afdplan.errors import InvalidInputError
+from afdplan.model.checks import check_count
+from afdplan.planning.legal import TARGETS, TargetRule
+from afdplan.planning.limits import Limits
+from afdplan.planning.objective import DeviceCost
+from afdplan.planning.source import LatencySource
+
+__all__ = ["PairLattice", "SearchSpace", "graph_batch_sizes"]
+
+IntArray = npt.NDArray[np.int64]
+FloatArray = npt.NDArray[np.float64]
+
+
+def graph_batch_sizes(largest: int) -> tuple[int, ...]:
+    """Return batch sizes up to `largest`, as dense as serving systems capture graphs for.
+
+    1, 2, 4, then every 8 to 256, every 16 to 512, every 64 to 2048, every 256 beyond; and
+    `largest` itself.
+
+    Examples
+    --------
+    >>> graph_batch_sizes(30)
+    (1, 2, 4, 8, 16, 24, 30)
+    """
+    steps = ((8, 256, 8), (272, 512, 16), (576, 2048, 64), (2304, max(largest, 2304), 256))
+    sizes = [1, 2, 4, *(size for low, high, step in steps for size in range(low, high + 1, step))]
+    return (*(size for size in sizes if size < largest), largest)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchSpace:
+    """What the search may choose from.
+
+    Attributes
+    ----------
+    batch_sizes
+        B, ascending [requests].
+    microbatches
+        m; those that the target cannot run are left out.
+    target
+        Rule on the pair (A, F) and on m.
+    max_attention_workers
+        Most A of one bundle; None leaves it to the budget.
+    ffn_workers
+        F of one bundle; None tries all that the source offers.
+    """
+
+    batch_sizes: tuple[int, ...] = field(default_factory=lambda: graph_batch_sizes(1024))
+    microbatches: tuple[int, ...] = (1, 2, 3)
+    target: TargetRule = TARGETS["any"]
+    max_attention_workers: int | None = None
+    ffn_workers: tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        for name, most in (("batch_sizes", 1_000_000), ("microbatches", 8)):
+            values = getattr(self, name)
+            if not values:
+                raise InvalidInputError(f"{name} must hold at least one number, got none")
+            for value in values:
+                check_count(name, value, 1, most)
+            object.__setattr__(self, name, tuple(sorted(set(values))))
+        kept = tuple(m for m in self.microbatches if m in self.target.microbatches)
+        if self.target.name != "any":
+            if not kept:
+                raise InvalidInputError(
+                    f"{self.target.name} runs {' or '.join(map(str, self.target.microbatches))} "
+                    f"microbatches, got {', '.join(map(str, self.microbatches))}"
+                )
+            object.__setattr__(self, "microbatches", kept)
+        if self.max_attention_workers is not None:
+            check_count("max_attention_workers", self.max_attention_workers)
+        for value in self.ffn_workers or ():
+            check_count("ffn_workers", value)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class PairLattice:
+    """All legal pairs for one choice of devices per attention worker, as arrays of shape (n,).
+
+    Attributes
+    ----------
+    attention, ffn
+        A and F of one bundle.
+    ffn_numbers
+        The different F, ascending.
+    ratios
+        Least and largest A / F.
+    attention_devices, ffn_devices
+        Devices of a worker of each side.
+    bundle_devices, bundle_cost
+        Of one bundle.
+    unit
+        Bundles come in multiples of this number, so that nodes are filled.
+    most_bundles
+        That the budget allows, a multiple of `unit`; 0 without a budget.
+    """
+
+    attention: IntArray
+    ffn: IntArray
+    ffn_numbers: IntArray
+    ratios: tuple[float, float]
+    attention_devices: int
+    ffn_devices: int
+    bundle_devices: IntArray
+    bundle_cost: FloatArray
+    unit: IntArray
+    most_bundles: IntArray
+
+    @classmethod
+    def build(
+        cls,
+        source: LatencySource,
+        space: SearchSpace,
+        limits: Limits,
+        cost: DeviceCost,
+        attention_devices: int,
+        most_devices: int,
+    ) -> PairLattice:
+        """Return all pairs whose bundle (or group of bundles) has at most `most_devices`."""
+        ffn_devices = source.ffn_devices
+        most_ffn = (most_devices - attention_devices) // ffn_devices
+        numbers = source.ffn_workers(most_ffn) if most_ffn > 0 else ()
+        if space.ffn_workers is not None:
+            numbers = tuple(f for f in numbers if f in space.ffn_workers)
+        attention, ffn = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+        for number in numbers:
+            most = (most_devices - number * ffn_devices) // attention_devices
+            if space.max_attention_workers is not None:
+                most = min(most, space.max_attention_workers)
+            a = np.arange(1, most + 1, dtype=np.int64)
+            a = a[space.target.allows(a, number, attention_devices, ffn_devices)]
+            a = a[a * attention_devices >= source.least_device_ratio * number * ffn_devices]
+            attention.append(a)
+            ffn.append(np.full(a.size, number))
+        a, f = np.concatenate(attention), np.concatenate(ffn)
+        size = a * attention_devices + f * ffn_devices
+        node = limits.node_devices
+        unit = np.lcm(
+            node // np.gcd(a * attention_devices, node), node // np.gcd(f * ffn_devices, node)
+        )
+        fits = size * unit <= most_devices
+        if source.shares_ffn_times and space.ffn_workers is None:
+            # With equal times, g bundles of (A/g, F/g) beat one of (A, F): a smaller barrier.
+            fits &= np.gcd(a, f) == 1
+        a, f, size, unit = a[fits], f[fits], size[fits], unit[fits]
+        most_bundles = np.zeros_like(a)
+        if limits.devices is not None:
+            most_bundles = limits.devices // (size * unit) * unit
+        return cls(
+            attention=a,
+            ffn=f,
+            ffn_numbers=np.unique(f),
+            ratios=(float((a / f).min()), float((a / f).max())) if a.size else (1.0, 1.0),
+            attention_devices=attention_devices,
+            ffn_devices=ffn_devices,
+            bundle_devices=size,
+            bundle_cost=np.asarray(
+                cost.attention * a * attention_devices + cost.ffn * f * ffn_devices
+            ),
+            unit=unit,
+            most_bundles=most_bundles,
+        )

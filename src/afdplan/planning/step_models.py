@@ -1,0 +1,201 @@
+"""How long is a step of every candidate, exactly and at least?
+
+A lower bound of the step time costs a hundredth of its law. With ``S(A)`` the step in which only
+attention counts (its own barrier over A workers, f = c = 0) and L layers,
+
+    step(A, f, c) >= overhead + max( S(A), L m f, L m c_stage, S(A) / m + L (f + c) )
+
+because E[max(X, Y)] >= max(E X, E Y) and the largest of m attentions is at least their mean; the
+same holds for quantiles. S grows with A, so its value at a smaller A is a bound too.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from afdplan.lengths.law import LengthLaw
+from afdplan.lengths.token_load import SlotLoad
+from afdplan.model.curve import Curve
+from afdplan.model.latency import AttentionLayers, LatencyModel
+from afdplan.planning.limits import Limits
+from afdplan.planning.source import LatencySource
+from afdplan.theory.cycle import CycleModel, StageTimes, StepTimes
+from afdplan.theory.problem import RatioProblem
+
+__all__ = ["Combination", "StepModels"]
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+Combination = tuple[int, int, int]
+"""(devices per attention worker, microbatches m, batch size B)."""
+
+SLACK = 1 - 2e-5
+"""Interpolation error of the law that a bound must survive."""
+BARRIER_POINTS = 8
+
+
+class StepModels:
+    """Step times of all candidates of one workload and one source; laws are computed once.
+
+    Parameters
+    ----------
+    law
+        Joint law of prompt and decode lengths.
+    source
+        Stage times.
+    """
+
+    def __init__(self, law: LengthLaw, source: LatencySource) -> None:
+        self.law = law
+        self.source = source
+        self._slots: dict[int | None, SlotLoad] = {}
+        self._models: dict[Combination, CycleModel] = {}
+        self._barriers: dict[tuple[Combination, int, str], tuple[FloatArray, FloatArray]] = {}
+        self._ffn_sides: dict[int, LatencyModel] = {}
+        numbers = source.ffn_workers(100_000)
+        self._any_ffn = numbers[0] if numbers else 1
+        self._attention_sides: dict[tuple[int, int], LatencyModel] = {}
+        first = self.attention_side(source.attention_devices[0], 1)
+        self.tokens_per_step = first.tokens_per_step
+
+    def stages(
+        self, attention: IntArray | FloatArray, ffn: IntArray, batch_size: int
+    ) -> StageTimes:
+        """Return the FFN and transfer times of pairs (A, F), shape (n,)."""
+        load = attention * (batch_size / ffn)
+        own = np.full(load.size, float(batch_size))
+        times = np.empty((3, load.size))
+        for f in (self._any_ffn,) if self.source.shares_ffn_times else np.unique(ffn):
+            model = self._ffn_side(int(f))
+            at = slice(None) if self.source.shares_ffn_times else ffn == f
+            times[0, at] = model.ffn(load[at])
+            for row, link in ((1, model.send), (2, model.receive)):
+                times[row, at] = link.curve(own[at] if link.load == "worker" else load[at])
+        return StageTimes(
+            attention_workers=attention.astype(np.float64),
+            ffn=times[0],
+            out=times[1],
+            back=times[2],
+        )
+
+    def model(self, combination: Combination) -> CycleModel:
+        """Return the law of the attention side; computed once."""
+        if combination not in self._models:
+            devices, microbatches, batch_size = combination
+            latency = self.attention_side(devices, batch_size)
+            problem = RatioProblem(
+                law=self.law, latency=latency, batch_size=batch_size, microbatches=microbatches
+            )
+            slots = tuple(self.slot_of(kind) for kind in latency.attention)
+            self._models[combination] = CycleModel(problem, slots)
+        return self._models[combination]
+
+    def evaluate(
+        self,
+        combination: Combination,
+        attention: IntArray,
+        ffn: IntArray,
+        probabilities: tuple[float, ...] = (),
+    ) -> StepTimes:
+        """Return the exact step times of pairs (A, F), shape (n,)."""
+        stages = self.stages(attention, ffn, combination[2])
+        return self.model(combination).evaluate_stages(stages, probabilities)
+
+    def rough_bounds(
+        self, combination: Combination, stages: StageTimes, limits: Limits
+    ) -> tuple[FloatArray, FloatArray]:
+        """Return lower bounds of the mean and of the limited statistic, without any law."""
+        devices, microbatches, batch_size = combination
+        latency = self.attention_side(devices, batch_size)
+        mean = lowest = 0.0
+        for kind in latency.attention:
+            slot = self.slot_of(kind)
+            extra = kind.time_per_request * batch_size
+            mean += kind.layers * (convex_floor(kind.curve, batch_size * slot.moments.mean) + extra)
+            least = max(batch_size * slot.lowest, 0.0)
+            lowest += kind.layers * float(kind.time(least, batch_size))
+        expected = self._combine(combination, stages, np.float64(microbatches * mean))
+        if limits.probability is None:
+            return expected, expected
+        return expected, self._combine(combination, stages, np.float64(microbatches * lowest))
+
+    def tight_bounds(
+        self, combination: Combination, stages: StageTimes, limits: Limits
+    ) -> tuple[FloatArray, FloatArray]:
+        """Return lower bounds of the mean and of the limited statistic, barrier included."""
+        most = int(stages.attention_workers.max())
+        key = (combination, most, limits.statistic)
+        if key not in self._barriers:
+            grid = np.unique(np.round(np.geomspace(1, most, BARRIER_POINTS)))
+            nothing = np.zeros_like(grid)
+            alone = StageTimes(attention_workers=grid, ffn=nothing, out=nothing, back=nothing)
+            chances = () if limits.probability is None else (limits.probability,)
+            times = self.model(combination).evaluate_stages(alone, chances)
+            statistic = times.quantiles[:, 0] if chances else times.mean
+            overhead = self.model(combination).problem.latency.step_overhead
+            self._barriers[key] = grid, np.stack([times.mean, statistic]) - overhead
+        grid, barrier = self._barriers[key]
+        at = np.searchsorted(grid, stages.attention_workers, side="right") - 1
+        mean, statistic = (self._combine(combination, stages, row[at]) for row in barrier)
+        return mean, statistic
+
+    def _combine(
+        self, combination: Combination, stages: StageTimes, attention: FloatArray | np.float64
+    ) -> FloatArray:
+        devices, m, batch_size = combination
+        latency = self.attention_side(devices, batch_size)
+        layers = latency.layers
+        busiest = np.maximum(stages.ffn, np.maximum(stages.out, stages.back))
+        trip = attention / m + layers * (stages.ffn + stages.out + stages.back)
+        longest = np.maximum(np.maximum(attention, layers * m * busiest), trip)
+        bound: FloatArray = SLACK * (latency.step_overhead + longest)
+        return bound
+
+    def attention_side(self, attention_devices: int, batch_size: int) -> LatencyModel:
+        """Return a latency model whose attention side is right for these two."""
+        key = (attention_devices, batch_size)
+        if key not in self._attention_sides:
+            self._attention_sides[key] = self.source.latency(
+                attention_devices, self._any_ffn, batch_size
+            )
+        return self._attention_sides[key]
+
+    def _ffn_side(self, ffn_workers: int) -> LatencyModel:
+        if ffn_workers not in self._ffn_sides:
+            first = self.source.attention_devices[0]
+            self._ffn_sides[ffn_workers] = self.source.latency(first, ffn_workers, 1)
+        return self._ffn_sides[ffn_workers]
+
+    def slot_of(self, kind: AttentionLayers) -> SlotLoad:
+        """Return the law of a slot's load as these layers see it; computed once per window."""
+        if kind.context_window not in self._slots:
+            self._slots[kind.context_window] = self.law.slot_load(kind.context_window)
+        return self._slots[kind.context_window]
+
+    def mean_load(self, kind: AttentionLayers) -> float:
+        """Return theta as these layers see it [tokens]."""
+        return self.slot_of(kind).moments.mean
+
+
+def convex_floor(curve: Curve, load: float) -> float:
+    """Return a convex function below `curve` at `load`: a lower bound of E[t(T)] for E[T] = load.
+
+    Examples
+    --------
+    >>> from afdplan.model.curve import TabulatedCurve
+    >>> convex_floor(TabulatedCurve(loads=[0, 10, 20], times=[0.0, 8.0, 10.0]), 10.0)
+    2.0
+    """
+    starts, values, slopes = curve.segments()
+    last = float(slopes[-1])
+    if np.all(np.diff(slopes) >= 0):
+        return float(curve(load))
+    # A line of slope s, at most the last one, stays below the curve if it does at every knot.
+    candidates = np.unique(np.minimum(slopes, last))
+    chords = (values[None, :] - values[:, None])[np.triu_indices(starts.size, 1)]
+    widths = (starts[None, :] - starts[:, None])[np.triu_indices(starts.size, 1)]
+    chord_slopes = np.divide(chords, widths, out=np.zeros_like(chords), where=widths > 0)
+    candidates = np.append(candidates, chord_slopes[chord_slopes <= last])
+    intercepts = (values[None, :] - candidates[:, None] * starts[None, :]).min(axis=1)
+    return float(max((intercepts + candidates * load).max(), values[0]))

@@ -1,0 +1,128 @@
+"""Is a split worth it here, and which known regime is this?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from afdplan.lengths.law import LengthLaw
+from afdplan.model.latency import LatencyModel
+from afdplan.planning.colocated import Colocated
+from afdplan.planning.derived_source import DerivedSource
+from afdplan.planning.design import PlannedDesign
+from afdplan.planning.limits import Limits
+from afdplan.planning.source import LatencySource
+
+__all__ = ["Verdict", "judge"]
+
+CLEAR = 0.05
+"""Relative gain below which a model of this kind cannot tell both apart."""
+SHORT_CONTEXT = 1024
+FINE_GRAINED = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """Split or not.
+
+    Attributes
+    ----------
+    split
+        ``yes``, ``no`` or ``even`` (within what the model can tell).
+    gain
+        Relative gain of the score over the best colocated deployment; None if there is none.
+    narrow_gain
+        The same over the narrowest feasible width: what a comparison with a narrow baseline
+        would claim.
+    reasons
+        One sentence each.
+    """
+
+    split: str
+    gain: float | None
+    narrow_gain: float | None
+    reasons: tuple[str, ...]
+
+
+def judge(
+    law: LengthLaw,
+    source: LatencySource,
+    best: PlannedDesign,
+    colocated: tuple[Colocated, ...],
+    limits: Limits,
+    latency: LatencyModel,
+) -> Verdict:
+    """Return whether to split, with the regimes in which splitting is known not to pay.
+
+    Parameters
+    ----------
+    law
+        Joint law of prompt and decode lengths.
+    source
+        Tells dense models from experts, and which link joins both sides.
+    best
+        The recommended bundle design.
+    colocated
+        The best deployment of every width.
+    limits
+        For which both were found.
+    latency
+        Stage times of `best`.
+    """
+    regimes = _regimes(law, source, best, latency)
+    if not colocated:
+        return Verdict(
+            split="yes",
+            gain=None,
+            narrow_gain=None,
+            reasons=("no un-split deployment meets the same limits on these devices", *regimes),
+        )
+    baseline = max(colocated, key=lambda plan: plan.score)
+    gain = best.score / baseline.score - 1
+    narrow = best.score / colocated[0].score - 1
+    shown = f"{abs(gain):.1%}".replace("%", " %")
+    if gain < -CLEAR:
+        split = "no"
+        reasons = [f"do not split: the best un-split deployment is {shown} cheaper per token"]
+    elif gain < CLEAR:
+        split = "even"
+        word = "better" if gain >= 0 else "worse"
+        reasons = [
+            f"splitting is {shown} {word} than the best un-split deployment, less than a model "
+            "of this kind can tell: do not split unless a measurement says otherwise"
+        ]
+    else:
+        split = "yes"
+        reasons = [f"split: {shown} more than the best un-split deployment"]
+    if len(colocated) > 1 and narrow - gain > CLEAR:
+        width = colocated[0].ranks * colocated[0].devices_per_rank
+        reasons.append(
+            f"against a narrow baseline of {width} devices the split would seem "
+            f"{narrow:.0%} better: compare with the wide one".replace("%", " %")
+        )
+    return Verdict(split=split, gain=gain, narrow_gain=narrow, reasons=(*reasons, *regimes))
+
+
+def _regimes(
+    law: LengthLaw, source: LatencySource, best: PlannedDesign, latency: LatencyModel
+) -> list[str]:
+    """Name the regimes in which splitting is known to gain little."""
+    found = []
+    if isinstance(source, DerivedSource):
+        architecture = source.placement.architecture
+        if not architecture.experts:
+            found.append(
+                "dense model: every FFN worker reads all weights for every batch, there are no "
+                "experts to fill; splitting seldom pays"
+            )
+        elif source.placement.link == "scale-out" and architecture.experts >= FINE_GRAINED:
+            found.append(
+                f"{architecture.experts} fine-grained experts over a scale-out network (RDMA): "
+                "every token is copied to several nodes; transfers often eat the gain"
+            )
+    theta = law.token_load().mean
+    if theta < SHORT_CONTEXT:
+        found.append(
+            f"short contexts ({theta:,.0f} tokens per slot): attention is light, so few "
+            "attention workers feed an FFN worker and little is gained"
+        )
+    return found

@@ -1,0 +1,1 @@
+"""Studies: one declared file, thousands of cases, any engine, results that survive."""

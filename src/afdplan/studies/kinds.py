@@ -1,0 +1,125 @@
+"""What can be computed for a case, from which variables, and which answers come back?"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from afdplan.calibration.placement import Placement
+from afdplan.errors import InvalidInputError
+from afdplan.lengths.law import LengthLaw
+from afdplan.model.estimate import Estimate
+from afdplan.model.latency import LatencyModel
+from afdplan.model.trace import Trace
+from afdplan.studies.parameters import LATENCY, WORKLOAD, Column, Parameter
+
+__all__ = ["CaseInputs", "ComputeKind", "compute_kind", "compute_kinds"]
+
+# Kind -> the module that a kind needs and the module that tells how to compute it.
+_MODULES = {
+    "ratio": ("afdplan.theory.recommend", "afdplan.studies.ratio_cases"),
+    "simulate": ("afdplan.simulation.run", "afdplan.studies.simulation_cases"),
+    "plan": ("afdplan.planning.plan", "afdplan.studies.plan_cases"),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CaseInputs:
+    """What a case resolves to.
+
+    Attributes
+    ----------
+    values
+        Every variable of the kind, defaults included; None for what is left out.
+    law
+        Joint law of the lengths.
+    trace
+        The requests behind the law; None for a law of the mini-language.
+    token_load
+        Returns the mean token load with its interval; None without a trace.
+    latency
+        Times of the stages.
+    placement
+        Model on hardware behind the times; None if they were measured.
+    seed
+        For everything random: the study's `seed`, or a number that follows from the case.
+    """
+
+    values: Mapping[str, Any]
+    law: LengthLaw
+    trace: Trace | None
+    token_load: Callable[[], Estimate | None]
+    latency: LatencyModel
+    placement: Placement | None
+    seed: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComputeKind:
+    """A kind of answer.
+
+    Attributes
+    ----------
+    name
+        As in study files.
+    parameters
+        Its variables, besides those of workload and latency.
+    answers
+        Columns that `compute` fills.
+    measure
+        The answer that is best when largest.
+    shown
+        Answers that summaries show.
+    compute
+        Case to answers by column name; raises an `AfdplanError` if the inputs are wrong.
+    check
+        Raises if the variables that a study sets have no meaning together.
+    """
+
+    name: str
+    parameters: tuple[Parameter, ...]
+    answers: tuple[Column, ...]
+    measure: str
+    shown: tuple[str, ...]
+    compute: Callable[[CaseInputs], dict[str, Any]]
+    check: Callable[[frozenset[str]], None]
+
+    @property
+    def variables(self) -> dict[str, Parameter]:
+        """Every variable that a study of this kind may set, by name."""
+        return {p.name: p for p in (*WORKLOAD, *LATENCY, *self.parameters)}
+
+
+def compute_kinds() -> list[str]:
+    """Return the names of the kinds that this installation can compute."""
+    return [name for name, modules in _MODULES.items() if all(map(_exists, modules))]
+
+
+def compute_kind(name: str) -> ComputeKind:
+    """Return a kind by its name.
+
+    Raises
+    ------
+    InvalidInputError
+        If there is none of that name.
+
+    Examples
+    --------
+    >>> compute_kind("ratio").measure
+    'objective'
+    """
+    known = compute_kinds()
+    if name not in known:
+        raise InvalidInputError(f"compute must be one of {', '.join(known)}, got {name!r:.40}")
+    kind: ComputeKind = importlib.import_module(_MODULES[name][1]).KIND
+    return kind
+
+
+def _exists(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:
+        return False

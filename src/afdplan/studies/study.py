@@ -1,0 +1,204 @@
+"""What is a study once it is checked and its files are read, and what is its case number i?"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from afdplan.calibration.placement import Placement
+from afdplan.model.latency import LatencyModel, TimeUnit
+from afdplan.model.trace import Trace
+from afdplan.studies.axes import Axis, combine
+from afdplan.studies.kinds import ComputeKind, compute_kind
+from afdplan.studies.parameters import Column
+from afdplan.studies.windows import TraceWindow
+
+__all__ = ["Case", "Source", "Study", "latency_key", "source_key"]
+
+_COMMON = (
+    Column(name="case", data="count"),
+    Column(name="case_hash", data="text"),
+    Column(name="compute", data="text"),
+    Column(name="afdplan_version", data="text"),
+    Column(name="status", data="text"),
+    Column(name="reason", data="text"),
+    Column(name="time_unit", data="text"),
+    Column(name="draw", data="count"),
+)
+_WINDOW = (
+    Column(name="window", data="count"),
+    Column(name="window_start", data="number"),
+    Column(name="window_end", data="number"),
+    Column(name="trace_requests", data="count"),
+    Column(name="trace_output_tokens", data="count"),
+)
+
+
+def source_key(values: Mapping[str, Any]) -> str:
+    """Return the name under which a study keeps the workload of a case."""
+    if values.get("workload") is not None:
+        return f"workload {values['workload']}"
+    if values.get("trace") is not None:
+        return f"trace {values['trace']}"
+    return f"laws {values.get('prompt')} {values.get('decode')}"
+
+
+def latency_key(values: Mapping[str, Any]) -> str:
+    """Return the name under which a study keeps the latency model of a case."""
+    if values.get("latency") is not None:
+        return f"latency {values['latency']}"
+    names = (values.get(name) for name in ("model", "hardware", "ffn_hardware"))
+    return f"derived {json.dumps(list(names))}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Source:
+    """Where the requests of some cases come from: a trace, or two laws.
+
+    Attributes
+    ----------
+    trace
+        Requests, or None.
+    prompt, decode
+        Laws in the mini-language, or None.
+    names
+        What the results show: columns `trace`, `prompt`, `decode`.
+    fingerprint
+        Digest of the content, whatever the file is called.
+    windows
+        The windows of the trace by number; empty if it is not cut.
+    """
+
+    trace: Trace | None = None
+    prompt: str | None = None
+    decode: str | None = None
+    names: Mapping[str, str]
+    fingerprint: str
+    windows: Mapping[int, TraceWindow] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """One case: its place in the study, its values, and its identity.
+
+    Attributes
+    ----------
+    index
+        0 to cases - 1.
+    values
+        Every variable of the kind, with defaults; `window` and `draw` where there are any.
+    case_hash
+        Digest of what is computed from which contents; the same in every study and order.
+    seed
+        Of everything random.
+    """
+
+    index: int
+    values: Mapping[str, Any]
+    case_hash: str
+    seed: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Study:
+    """A checked study with all that its cases need; small enough to send to workers.
+
+    Attributes
+    ----------
+    name, compute
+        From the file.
+    fixed
+        Variables with one value, defaults included.
+    axes
+        Independent directions; the last varies fastest.
+    sources
+        Workloads by `source_key`; laws that vary freely are made when needed.
+    latencies
+        Latency models by `latency_key`; a text says why there is none.
+    placements
+        Model on hardware, where the latency model is derived.
+    latency_fingerprints
+        Digests of the latency models.
+    time_unit
+        Of all times.
+    digest
+        Of everything that decides the rows.
+    warnings
+        One sentence each.
+    """
+
+    name: str
+    compute: str
+    fixed: Mapping[str, Any]
+    axes: tuple[Axis, ...]
+    sources: Mapping[str, Source]
+    latencies: Mapping[str, LatencyModel | str]
+    placements: Mapping[str, Placement]
+    latency_fingerprints: Mapping[str, str]
+    time_unit: TimeUnit
+    digest: str
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def cases(self) -> int:
+        """Number of cases."""
+        total = 1
+        for axis in self.axes:
+            total *= axis.size
+        return total
+
+    @property
+    def kind(self) -> ComputeKind:
+        """What is computed."""
+        return compute_kind(self.compute)
+
+    @property
+    def varied(self) -> list[str]:
+        """Variables that differ between cases, the slowest first."""
+        return [name for axis in self.axes if axis.size > 1 for name in axis.names]
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """The columns of the results, the same for every study of this kind."""
+        kind = self.kind
+        inputs = (parameter.column for parameter in kind.variables.values())
+        return (*_COMMON, *_WINDOW, *inputs, *kind.answers)
+
+    def case(self, index: int) -> Case:
+        """Return case `index`; its hash and seed depend on its contents alone."""
+        values = {**self.fixed, **combine(self.axes, index)}
+        source = self.source(values)
+        content: dict[str, Any] = {
+            name: value
+            for name, value in values.items()
+            if value is not None
+            and name not in ("workload", "trace", "latency", "model", "hardware", "ffn_hardware")
+        }
+        content["compute"] = self.compute
+        content["requests"] = source.fingerprint
+        if values.get("window") is not None:
+            window = source.windows[values["window"]]
+            content["window"] = [window.first, window.last]
+        content["times"] = self.latency_fingerprints[latency_key(values)]
+        text = json.dumps(content, sort_keys=True)
+        digest = hashlib.sha256(text.encode()).hexdigest()[:32]
+        seed = values.get("seed")
+        return Case(
+            index=index,
+            values=values,
+            case_hash=digest,
+            seed=int(digest[:15], 16) if seed is None else seed,
+        )
+
+    def source(self, values: Mapping[str, Any]) -> Source:
+        """Return the workload of a case."""
+        found = self.sources.get(source_key(values))
+        if found is not None:
+            return found
+        prompt, decode = values["prompt"], values["decode"]
+        return Source(
+            prompt=prompt, decode=decode, names={}, fingerprint=f"prompt {prompt}, decode {decode}"
+        )

@@ -1,0 +1,160 @@
+"""The command calibrate, from the outside."""
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from afdplan.cli.calibrate import command
+from afdplan.errors import AfdplanError
+from afdplan.files.latency_file import load_latency
+from afdplan.files.latency_table import read_latency_table
+
+SAMPLES = Path(__file__).parents[1] / "samples"
+ROWS = (
+    "stage,load,requests,latency_us\n"
+    + "".join(
+        f"attention,{tokens},{requests},{50 + tokens / 1000 + requests + (tokens + requests) % 3}\n"
+        for tokens in (10_000, 30_000, 100_000, 300_000)
+        for requests in (8, 16, 32, 64)
+    )
+    + "".join(
+        f"ffn,{n},,{max(120, 60 + 0.2 * n) * (1 + 0.01 * (k % 3 - 1)):.3f}\n"
+        for k, n in enumerate((4, 8, 16, 32, 64, 128, 256, 400, 512, 700, 1024, 1500, 2048, 4096))
+    )
+)
+
+
+@pytest.fixture
+def run():
+    def _run(*arguments):
+        return CliRunner().invoke(command, [str(a) for a in arguments])
+
+    return _run
+
+
+@pytest.fixture
+def table(tmp_path):
+    path = tmp_path / "stages.csv"
+    path.write_text(ROWS)
+    return path
+
+
+def test_a_table_becomes_a_model_a_picture_and_a_document(run, table, tmp_path):
+    model, picture = tmp_path / "m.toml", tmp_path / "r.png"
+    result = run(table, "--layers", 61, "-o", model, "--plot", picture, "--json")
+    assert result.exit_code == 0, result.exception
+    answer = json.loads(result.stdout)
+    assert answer["time_unit"] == "s"
+    assert answer["stages"]["attention"]["form"] == "per-request"
+    assert answer["stages"]["ffn"]["form"] == "roofline"
+    assert answer["inputs"]["layers"] == 61
+    slope = answer["stages"]["attention"]["coefficients"]["slope"]
+    assert slope["low"] <= 1e-9 <= slope["high"]
+    read = load_latency(model)
+    assert read.layers == 61
+    assert read.ffn.floor == pytest.approx(120e-6, rel=0.02)
+    assert read.uncertainty is not None
+    assert picture.read_bytes()[:4] == b"\x89PNG"
+
+
+def test_text_for_people(run, table):
+    result = run(table, "--form", "linear", "--form", "ffn=table", "--window", "ffn=64..4096")
+    assert result.exit_code == 0, result.exception
+    assert "95 % interval" in result.stdout
+    assert "at 64 tokens" in result.stdout
+    assert "assumed: Times of send were not measured" in result.stdout
+
+
+def test_a_sweep(run, tmp_path):
+    sweep = tmp_path / "sweep.csv"
+    sweep.write_text("attention_workers,step_time_ms\n3,32.826\n11,38.0\n17,48.7\n")
+    arguments = [sweep, "--sweep", "--batch-size", 48, "--layers", 94, "--context", 8192]
+    text = run(*arguments, "--plot", tmp_path / "s.svg")
+    assert text.exit_code == 0, text.exception
+    assert "mostly hidden" in text.stdout
+    answer = json.loads(run(*arguments, "--json").stdout)
+    assert answer["identified"]["ffn_slope"] is True
+    assert answer["points"][0]["fitted_step_time"]["value"] == pytest.approx(0.0328, rel=0.01)
+    assert answer["model"]["layers"] == 94
+    missing = run(sweep, "--sweep", "--layers", 94, "--context", 8192)
+    assert isinstance(missing.exception, AfdplanError)
+    assert "--batch-size" in str(missing.exception)
+
+
+def test_logs(run, tmp_path):
+    steps = run(SAMPLES / "fastafd_steps.jsonl", "--attention-workers", 12, "--ffn-workers", 4,
+                "--layers", 94, "--json")  # fmt: skip
+    assert steps.exit_code == 0, steps.exception
+    answer = json.loads(steps.stdout)
+    # Planted: 20 us + 0.4 ns per KV token of a worker's microbatch.
+    expected = 20e-6 + 4e-10 * answer["attention_tokens"]
+    assert answer["attention_time"]["value"] == pytest.approx(expected, rel=0.01)
+    assert answer["identified"]["ffn_time"] is False
+    usage = run(SAMPLES / "fastafd_steps.jsonl")
+    assert usage.exit_code == 2
+    assert "--attention-workers" in usage.output
+    out = tmp_path / "attention.csv"
+    trace = run(SAMPLES / "torch_attention.json.gz", "--role", "attention", "--load", 393216,
+                "--requests", 48, "--to-table", out)  # fmt: skip
+    assert trace.exit_code == 0, trace.exception
+    assert read_latency_table(out).stage("attention").count == 11
+    lengths = tmp_path / "lengths.csv"
+    assert run(SAMPLES / "vllm_metrics.prom", "--to-trace", lengths).exit_code == 0
+    assert lengths.read_text().startswith("prompt_tokens,decode_tokens\n")
+
+
+def test_stages_of_several_files_and_a_prior(run, table, tmp_path):
+    prior = tmp_path / "prior.toml"
+    assert run(table, "-o", prior).exit_code == 0
+    result = run(SAMPLES / "stepmesh_traces.jsonl", "--prior", prior, "--json")
+    answer = json.loads(result.stdout)
+    assert answer["stages"]["ffn"]["coefficients"]["slope"]["value"] == pytest.approx(
+        83e-9, rel=0.1
+    )
+    assert "Times of attention were lent by stages." in answer["model"]["assumptions"]
+    both = run(table, SAMPLES / "stepmesh_traces.jsonl", "--json")
+    assert json.loads(both.stdout)["stages"]["ffn"]["measurements"] == 14 + 24
+
+
+def test_suspected_units_are_said(run, tmp_path):
+    path = tmp_path / "slip.csv"
+    path.write_text(ROWS.replace("latency_us", "latency_s"))
+    warnings = json.loads(run(path, "--json").stdout)["warnings"]
+    assert any("suspiciously long" in warning for warning in warnings)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--form", "cubic"], "--form must be one of"),
+        (["--form", "gpu=linear"], "the data hold attention, ffn, not gpu"),
+        (["--window", "ffn=9"], "--window must be LOW..HIGH"),
+        (["--window", "ffn=9..3"], "--window must be LOW..HIGH"),
+    ],
+)
+def test_usage(run, table, arguments, message):
+    result = run(table, *arguments)
+    assert result.exit_code == 2
+    assert message in result.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--layers", "0"], "layers must be an integer >= 1"),
+        (["--noise", "0"], "noise must be a finite number > 0"),
+        (["--noise", "nan", "--sweep"], "noise must be a finite number"),
+        (["--plot", "x.gif"], "must end in .png or .svg"),
+        (["-o", "model.yaml"], "must end in .toml or .json"),
+        (["--prior", "deepseek"], "no latency model named 'deepseek'"),
+        (["--time-unit", "h"], "time unit must be one of s, ms, us, ns"),
+    ],
+)
+def test_expected_failures(run, table, arguments, message):
+    result = run(table, *arguments)
+    assert isinstance(result.exception, AfdplanError)
+    assert message in str(result.exception)
+    assert "\n" not in str(result.exception)
+    assert sorted(p.name for p in table.parent.iterdir()) == ["stages.csv"]

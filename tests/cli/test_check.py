@@ -1,0 +1,100 @@
+"""Does `afdplan check` tell a plan that stands from one that does not?"""
+
+import numpy as np
+import pytest
+
+from tests.cli.invoke import invoke
+from tests.plans import written_plan
+
+
+@pytest.fixture(scope="module")
+def plan(tmp_path_factory):
+    return written_plan(tmp_path_factory.mktemp("plan"), "--tpot", "20ms")
+
+
+def trace(path, mean_prompt, seed=1, requests=4000):
+    rng = np.random.default_rng(seed)
+    prompt, decode = rng.geometric(1 / mean_prompt, requests), rng.geometric(1 / 300, requests)
+    rows = "".join(f"{p},{d}\n" for p, d in zip(prompt, decode, strict=True))
+    path.write_text("prompt_tokens,output_tokens\n" + rows)
+    return path
+
+
+def metrics(path, scale=1.0, step=None):
+    lines = []
+    for name, mean in (("prompt", 1000 * scale), ("generation", 300)):
+        edges = np.array([10, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 20000])
+        cumulative = np.round(10_000 * (1 - np.exp(-edges / mean))).astype(int)
+        full = f"vllm:request_{name}_tokens"
+        lines += [
+            f'{full}_bucket{{engine="0",le="{edge}.0"}} {count}'
+            for edge, count in zip(edges, cumulative, strict=True)
+        ]
+        lines += [f'{full}_bucket{{engine="0",le="+Inf"}} 10000', f"{full}_sum {10_000 * mean}"]
+    if step is not None:
+        full = "vllm:inter_token_latency_seconds"
+        lines += [f'{full}_bucket{{le="1.0"}} 100', f'{full}_bucket{{le="+Inf"}} 100']
+        lines += [f"{full}_sum {100 * step}"]
+    path.write_text("# HELP x\n" + "\n".join(lines) + "\n")
+    return path
+
+
+def test_same_requests_stand(plan, tmp_path):
+    outcome = invoke("check", plan, "--trace", trace(tmp_path / "new.csv", 1000), "--json")
+    assert outcome.code == 0
+    assert outcome.document["standing"] == "stands"
+
+
+def test_other_requests_do_not(plan, tmp_path):
+    outcome = invoke("check", plan, "--trace", trace(tmp_path / "new.csv", 20_000), "--json")
+    assert outcome.code == 4
+    assert outcome.document["standing"] == "replan"
+    assert outcome.document["reasons"]
+
+
+def test_metrics_give_the_same_load(plan, tmp_path):
+    outcome = invoke("check", plan, "--metrics", metrics(tmp_path / "m.txt"), "--json")
+    assert outcome.code == 0, outcome
+    # Geometric prompt and output: 1000 + 300 - 1, histograms round the tails.
+    assert outcome.document["mean_token_load"] == pytest.approx(1299, rel=0.05)
+
+
+def test_slow_steps_are_told(plan, tmp_path):
+    outcome = invoke("check", plan, "--metrics", metrics(tmp_path / "m.txt", step=0.5))
+    assert outcome.code == 4
+    assert "slower than the model says" in " ".join(outcome.out.split())
+
+
+def test_hysteresis_needs_two_in_a_row(plan, tmp_path):
+    state = tmp_path / "state.json"
+    good, bad = trace(tmp_path / "good.csv", 1000), trace(tmp_path / "bad.csv", 20_000)
+    codes = [
+        invoke("check", plan, "--trace", t, "--state", state).code
+        for t in (good, bad, good, bad, bad, bad, good)
+    ]
+    assert codes == [0, 0, 0, 0, 4, 4, 0]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "is empty"),
+        ("   \n\n", "is empty"),
+        ("<!DOCTYPE html><html></html>", "is HTML"),
+        ("\0\1", "binary"),
+        ("hello world again and again\n", "not a Prometheus sample"),
+        ("vllm:num_requests_running 3\n", "no histogram"),
+        ('vllm:request_prompt_tokens_bucket{le="1"} 5\n', "no histogram"),
+    ],
+)
+def test_bad_metrics_are_refused(plan, tmp_path, content, message):
+    path = tmp_path / "metrics.txt"
+    path.write_text(content)
+    outcome = invoke("check", plan, "--metrics", path)
+    assert outcome.code == 1
+    assert message in outcome.error_line
+
+
+def test_usage(plan):
+    assert invoke("check", plan).code == 2
+    assert invoke("check", "nowhere.json", "--trace", "x.csv").code == 1

@@ -1,0 +1,106 @@
+"""Does `afdplan plan` keep its contract, and refuse in one line?"""
+
+import pytest
+
+from tests.cli.invoke import invoke
+from tests.plans import SMALL, edited, written_plan
+
+
+@pytest.fixture(scope="module")
+def plan(tmp_path_factory):
+    return written_plan(tmp_path_factory.mktemp("plan"))
+
+
+def test_contract(tmp_path):
+    outcome = invoke("plan", *SMALL, "--json")
+    document = outcome.document
+    assert outcome.err == ""
+    assert {"schema_version", "afdplan_version", "time_unit", "inputs", "warnings"} <= set(document)
+    best = document["recommended"]
+    assert best["requests_per_attention_worker"] == best["batch_size"] * best["microbatches"]
+    assert best["devices"] <= 8
+    assert best["step_time"]["mean"] <= 0.05
+    assert best["tokens_per_second_per_device"] * best["devices"] == pytest.approx(
+        best["tokens_per_second"]
+    )
+    assert 0 <= best["memory_overflow_probability"] <= 1e-3
+    for name in ("alternatives", "binding", "assumptions"):
+        assert isinstance(document[name], list)
+    assert document["colocated"]["tokens_per_second_per_device"] > 0
+
+
+def test_text_says_what_matters():
+    out = invoke("plan", *SMALL).out
+    for word in ("Deploy", "Split?", "What binds", "Alternatives", "Without a split", "Assumed"):
+        assert word in out
+
+
+def test_plot(tmp_path):
+    picture = tmp_path / "front.png"
+    assert invoke("plan", *SMALL, "--plot", picture, "--json").code == 0
+    assert picture.read_bytes()[:4] == b"\x89PNG"
+
+
+def test_verify_reports_agreement():
+    answer = invoke("plan", *SMALL, "--batch-sizes", "8", "--verify", "--json").document
+    assert answer["verification"][0]["name"] == "recommended"
+    assert abs(answer["verification"][0]["mean_error"]) < 0.02
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "message"),
+    [
+        (("--tpot", "0.01ms"), 3, "no plan meets"),
+        (("--devices", 1), 3, "no plan meets"),
+        (("--tpot", "fast"), 2, "--tpot must be a time"),
+        (("--tpot", "0ms"), 2, "--tpot must be a time"),
+        (("--rate", "-3/s"), 2, "--rate must be a rate"),
+        (("--devices", 0), 1, "devices must be an integer >= 1"),
+        (("--target", "triton"), 1, "target must be one of"),
+        (("--microbatches", "3"), 1, "vllm-afd-plugin runs 1 or 2 microbatches"),
+        (("--batch-sizes", "8,,"), 2, "--batch-sizes must be integers"),
+        (("--hardware", "h1000"), 1, "hardware must be a shipped name"),
+        (("--latency", "deepseek-v3-ascend-910c"), 2, "give --latency, or --model"),
+        (("--plot", "x.pdf"), 1, "picture's name must end"),
+        (("--attention-cost", 3), 2, "--per currency or watt"),
+        (("--overflow", 2), 1, "overflow_probability must be <= 1"),
+    ],
+)
+def test_refusals_are_one_line(options, code, message):
+    outcome = invoke("plan", *SMALL, *options)
+    assert outcome.code == code, outcome
+    assert message in outcome.error_line
+
+
+def test_abstract_time_refuses_seconds():
+    outcome = invoke(
+        *("plan", "--latency", "deepseek-v3-ascend-910c", "--prompt", 100, "--decode", 10),
+        *("--devices", 8, "--tpot", "50ms"),
+    )
+    assert outcome.code == 1
+    assert "limits in seconds" in outcome.error_line
+
+
+@pytest.mark.parametrize(
+    ("keys", "value", "message"),
+    [
+        (("recommended", "attention_workers"), 9999, "devices must be"),
+        (("recommended", "batch_size"), 7, "must be"),
+        (("recommended", "batch_size"), "8; rm -rf /", "batch_size must be an integer"),
+        (("recommended",), [], "recommended must be an object"),
+        (("schema_version",), 7, "schema_version must be 1"),
+        (("latency_model", "ffn"), {"kind": "magic"}, "latency_model"),
+        (("recommended", "step_time", "mean"), -1, "step_time.mean"),
+        (("inputs", "model"), 5, "model must be text"),
+    ],
+)
+def test_plans_edited_by_hand_are_refused(plan, tmp_path, keys, value, message):
+    bad = edited(plan, *keys, value=value)
+    target = tmp_path / "out"
+    for outcome in (
+        invoke("deploy", bad, "--target", "vllm-afd-plugin", "-o", target),
+        invoke("check", bad, "--trace", bad),
+    ):
+        assert outcome.code == 1
+        assert message in outcome.error_line
+    assert not target.exists()

@@ -1,0 +1,88 @@
+"""However a file is damaged, a reader answers or says why in one line; it never breaks."""
+
+import gzip
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from afdplan.errors import AfdplanError
+from afdplan.files.latency_file import load_latency
+from afdplan.files.latency_table import read_ratio_sweep
+from afdplan.files.logs_prometheus import read_prometheus_lengths
+from afdplan.files.measurement_file import read_measurements
+
+SAMPLES = Path(__file__).parents[1] / "samples"
+MODEL = Path(__file__).parents[2] / "src/afdplan/data/latency/deepseek-v3-ascend-910c.toml"
+TABLE = b"stage,load,requests,latency_us\nattention,1000,4,50\nffn,64,,120.5\nffn,128,,1e3\n"
+SWEEP = b"ratio,batch,context,tok_s_per_gpu\n3,48,8192,2193\n7,48,8192,2518\n"
+
+
+def damaged(content):
+    """Cut the content, or replace, drop or double a piece of it."""
+    pieces = st.sampled_from(
+        [b"", b"\0", b"{", b"]", b'"', b"nan", b"-1", b"1e999", b"\xff", b",", b"[" * 3000, b"\n"]
+    )
+    at = st.integers(0, len(content))
+
+    def apply(arguments):
+        begin, end, piece = arguments
+        begin, end = min(begin, end), min(max(begin, end), begin + 40)
+        return content[:begin] + piece + content[end:]
+
+    return st.one_of(
+        at.map(lambda k: content[:k]), st.tuples(at, at, pieces).map(apply), st.binary(max_size=60)
+    )
+
+
+def answers_or_explains(read, content):
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "data"
+        path.write_bytes(content)
+        try:
+            read(path)
+        except AfdplanError as error:
+            message = str(error)
+        else:
+            return
+    assert "\n" not in message
+    assert len(message) < 600
+
+
+def measurements(path):
+    return read_measurements(path, role="attention", load=1000.0)
+
+
+CASES = {
+    "table": (measurements, TABLE),
+    "sweep": (read_ratio_sweep, SWEEP),
+    "model": (load_latency, MODEL.read_bytes()),
+    "prometheus": (read_prometheus_lengths, (SAMPLES / "vllm_metrics.prom").read_bytes()),
+    **{
+        name: (measurements, (SAMPLES / name).read_bytes()[:2500])
+        for name in (
+            "fastafd_steps.jsonl",
+            "sglang_decode.log",
+            "sglang_server_info.json",
+            "stepmesh_traces.jsonl",
+            "torch_attention.json.gz",
+            "torch_ffn.json",
+        )
+    },
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_damage_is_explained(case, data):
+    read, content = CASES[case]
+    answers_or_explains(read, data.draw(damaged(content)))
+
+
+@settings(max_examples=40, deadline=None)
+@given(damaged(gzip.decompress((SAMPLES / "torch_attention.json.gz").read_bytes())[:3000]))
+def test_damage_inside_gzip_is_explained(content):
+    answers_or_explains(measurements, gzip.compress(content))

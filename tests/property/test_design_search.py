@@ -1,0 +1,209 @@
+"""Does the search find what trying every design finds?"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import product
+
+import numpy as np
+import pytest
+
+from afdplan.lengths.law import EmpiricalLengths, IndependentLengths
+from afdplan.model.curve import LinearCurve, RooflineCurve, TabulatedCurve
+from afdplan.model.latency import AttentionLayers, LatencyModel, Transfer
+from afdplan.model.trace import Trace
+from afdplan.planning.cache_memory import CacheMemory, CacheSums
+from afdplan.planning.design import Design
+from afdplan.planning.legal import TARGETS
+from afdplan.planning.limits import Limits
+from afdplan.planning.objective import DeviceCost
+from afdplan.planning.search import DesignSearch
+from afdplan.planning.source import MeasuredSource
+from afdplan.planning.space import SearchSpace
+from afdplan.theory.cycle import CycleModel
+from afdplan.theory.problem import RatioProblem
+
+
+def random_problem(seed: int):
+    rng = np.random.default_rng(seed)
+    if seed % 2:
+        law = IndependentLengths(prompt="geometric:200", decode="geometric:300")
+    else:
+        heavy = np.ceil(rng.pareto(1.8, 400) * 300).astype(int)
+        law = EmpiricalLengths(
+            Trace(prompt_tokens=np.minimum(heavy, 20_000), decode_tokens=rng.integers(1, 900, 400))
+        )
+    load = law.token_load().mean
+    curves = (
+        LinearCurve(slope=rng.uniform(2e-8, 2e-7), intercept=rng.uniform(0, 1e-4)),
+        TabulatedCurve(loads=[0, 1e4, 1e6], times=[2e-5, 2e-4, 3e-3]),
+    )
+    latency = LatencyModel(
+        name="random",
+        time_unit="s",
+        attention=(AttentionLayers(curve=curves[seed % 3 == 0], layers=int(rng.integers(2, 60))),),
+        ffn=RooflineCurve(floor=rng.uniform(2e-5, 3e-4), slope=rng.uniform(1e-7, 2e-6)),
+        send=Transfer(
+            curve=LinearCurve(slope=rng.uniform(0, 2e-7), intercept=rng.uniform(0, 5e-5)),
+            load="aggregate" if seed % 5 < 2 else "worker",
+        ),
+        receive=Transfer(curve=LinearCurve(slope=rng.uniform(0, 2e-7), intercept=1e-5)),
+        step_overhead=rng.uniform(0, 3e-3),
+    )
+    source = MeasuredSource(
+        latency,
+        attention_devices=int(rng.integers(1, 3)),
+        ffn_devices=int(rng.integers(1, 3)),
+        kv_tokens=load * rng.uniform(20, 400),
+    )
+    space = SearchSpace(
+        batch_sizes=(1, 8, 24, 100),
+        microbatches=(1, 2, 3),
+        target=TARGETS[("any", "vllm-afd-plugin", "fastafd")[seed % 3]],
+        max_attention_workers=None if seed % 2 else 7,
+    )
+    cost = DeviceCost(per="currency", attention=1.0, ffn=rng.uniform(0.5, 3), unit="USD/h")
+    return law, latency, source, space, DeviceCost() if seed % 4 else cost
+
+
+def every_pair(law, latency, source, space, devices):
+    """Return (a, f, b, m, mean, p99, overflow) of every pair and size, with the theory alone."""
+    d_a, d_f = source.attention_devices[0], source.ffn_devices
+    space_a = source.cache(d_a)
+    memory = CacheMemory(CacheSums(law, space_a.kinds), space_a)
+    rows = []
+    for b, m in product(space.batch_sizes, space.microbatches):
+        overflow = memory.overflow_probability(m * b)
+        for f in range(1, (devices - d_a) // d_f + 1):
+            problem = RatioProblem(
+                law=law, latency=latency, batch_size=b, microbatches=m, ffn_workers=f
+            )
+            workers = np.arange(1, (devices - f * d_f) // d_a + 1)
+            times = CycleModel(problem, problem.slot_loads()).evaluate(
+                workers.astype(float), (0.99,)
+            )
+            rows += [
+                (int(a), f, b, m, mean, p99, overflow)
+                for a, mean, p99 in zip(workers, times.mean, times.quantiles[:, 0], strict=True)
+            ]
+    return rows
+
+
+def brute_force(rows, law, source, space, cost, limits):
+    """Return score and design of the best of every combination."""
+    d_a, d_f = source.attention_devices[0], source.ffn_devices
+    best = (0.0, None)
+    node = limits.node_devices
+    for a, f, b, m, mean, p99, overflow in rows:
+        held = mean if limits.statistic == "mean" else p99
+        if overflow > limits.overflow_probability or held > (
+            limits.time_per_output_token or np.inf
+        ):
+            continue
+        if not space.target.allows(a, f, d_a, d_f) or a > (space.max_attention_workers or np.inf):
+            continue
+        for k in range(1, limits.devices // (a * d_a + f * d_f) + 1):
+            if k * a * d_a % node or k * f * d_f % node:
+                continue
+            tokens = k * a * m * b / mean
+            used = k * (a * d_a + f * d_f)
+            price = cost.of(k * a * d_a, k * f * d_f)
+            if limits.requests_per_second is None:
+                score = tokens / (price + cost.idle * (limits.devices - used))
+            else:
+                goal = limits.requests_per_second * law.mean_decode_tokens
+                if tokens < goal * (1 - 1e-9):
+                    continue
+                score = goal / price
+            if score > best[0]:
+                best = (score, (k, a, f, b, m))
+    return best
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_search_equals_brute_force(seed):
+    law, latency, source, space, cost = random_problem(seed)
+    rng = np.random.default_rng(1000 + seed)
+    limits = Limits(devices=9, node_devices=1 if seed % 3 else 2)
+    search = DesignSearch(law, source, space, cost)
+    loose = search.best(limits)
+    assert loose is not None
+    rows = every_pair(law, latency, source, space, limits.devices)
+    for tight in (
+        limits,
+        replace(limits, time_per_output_token=loose.step_time.mean * rng.uniform(0.4, 1.0)),
+        replace(
+            limits,
+            time_per_output_token=loose.step_time.p99 * rng.uniform(0.4, 1.0),
+            statistic="p99",
+        ),
+        replace(limits, requests_per_second=loose.requests_per_second * rng.uniform(0.1, 0.9)),
+    ):
+        found = search.best(tight)
+        score, design = brute_force(rows, law, source, space, cost, tight)
+        assert (found is None) == (design is None), (found, design)
+        if found is not None:
+            assert found.score == pytest.approx(score, rel=1e-6), (found.design, design)
+
+
+@pytest.mark.parametrize("seed", range(12, 16))
+def test_tightening_a_limit_never_helps(seed):
+    law, _, source, space, cost = random_problem(seed)
+    search = DesignSearch(law, source, space, cost)
+    limits = Limits(devices=20)
+    best = search.best(limits)
+    previous = best.score
+    for share in (1.0, 0.8, 0.6, 0.4):
+        tight = replace(limits, time_per_output_token=best.step_time.mean * share)
+        found = search.best(tight)
+        score = 0.0 if found is None else found.score
+        assert score <= previous * (1 + 1e-9)
+        previous = score
+    for probability in (1e-2, 1e-4, 1e-8):
+        found = search.best(replace(limits, overflow_probability=probability))
+        assert (0.0 if found is None else found.score) <= best.score * (1 + 1e-9) or (
+            probability > limits.overflow_probability
+        )
+    fewer = search.best(Limits(devices=10))
+    assert (fewer.tokens_per_second if fewer else 0.0) <= best.tokens_per_second * (1 + 1e-9)
+
+
+@pytest.mark.parametrize("seed", range(16, 20))
+def test_no_feasible_neighbour_is_better(seed):
+    law, _, source, space, cost = random_problem(seed)
+    search = DesignSearch(law, source, space, cost)
+    limits = Limits(devices=40, time_per_output_token=0.03, statistic="p95")
+    best = search.best(limits)
+    if best is None:
+        return
+    d = best.design
+    for da, df, db in product((-1, 0, 1), repeat=3):
+        sizes = space.batch_sizes
+        at = sizes.index(d.batch_size) + db
+        a, f = d.attention_workers + da, d.ffn_workers + df
+        if not (0 <= at < len(sizes) and a >= 1 and f >= 1):
+            continue
+        if space.max_attention_workers and a > space.max_attention_workers:
+            continue
+        if not space.target.allows(a, f, d.attention_devices, d.ffn_devices):
+            continue
+        size = a * d.attention_devices + f * d.ffn_devices
+        if size > limits.devices:
+            continue
+        other = search.describe(
+            Design(
+                bundles=limits.devices // size,
+                attention_workers=a,
+                ffn_workers=f,
+                batch_size=sizes[at],
+                microbatches=d.microbatches,
+                attention_devices=d.attention_devices,
+                ffn_devices=d.ffn_devices,
+            ),
+            limits,
+        )
+        feasible = (
+            other.step_time.p95 <= limits.time_per_output_token
+            and other.memory_overflow_probability <= limits.overflow_probability
+        )
+        assert not feasible or other.score <= best.score * (1 + 1e-9)

@@ -1,0 +1,48 @@
+"""Is the overflow probability that of the exact sum?"""
+
+from itertools import pairwise, product
+
+import numpy as np
+import pytest
+
+from afdplan.calibration.memory import CacheKind
+from afdplan.lengths.law import EmpiricalLengths, IndependentLengths
+from afdplan.model.trace import Trace
+from afdplan.planning.cache_memory import CacheMemory, CacheSpace, CacheSums
+
+
+def memory_of(law, space):
+    return CacheMemory(CacheSums(law, space.kinds), space)
+
+
+def test_overflow_equals_enumeration():
+    law = EmpiricalLengths(Trace(prompt_tokens=[2, 9, 30], decode_tokens=[3, 1, 2]))
+    loads = [2, 3, 4, 9, 30, 31]  # one per decode step, all equally likely
+    for capacity in (8, 20, 47.5, 61, 92):
+        over = [sum(c) > capacity for c in product(loads, repeat=3)]
+        found = memory_of(law, CacheSpace.tokens(capacity)).overflow_probability(3)
+        assert found == pytest.approx(np.mean(over), abs=1e-12)
+
+
+def test_windowed_layers_take_less():
+    law = EmpiricalLengths(Trace(prompt_tokens=[2, 9, 30], decode_tokens=[3, 1, 2]))
+    kinds = (CacheKind(10.0, None), CacheKind(30.0, 4))
+    loads = [2, 3, 4, 9, 30, 31]
+    sizes = [10 * y + 30 * min(y, 4) for y in loads]
+    for capacity in (300.0, 505.0, 777.0):
+        over = [sum(c) > capacity for c in product(sizes, repeat=2)]
+        space = CacheSpace(capacity=capacity, kinds=kinds)
+        assert memory_of(law, space).overflow_probability(2) == pytest.approx(
+            np.mean(over), abs=1e-9
+        )
+
+
+def test_more_slots_overflow_more():
+    law = IndependentLengths(prompt="geometric:300", decode="uniform:1..600")
+    memory = memory_of(law, CacheSpace.tokens(50_000.0))
+    chances = [memory.overflow_probability(s) for s in range(20, 160, 20)]
+    assert all(b >= a - 1e-13 for a, b in pairwise(chances))
+    most = memory.most_requests(1e-3)
+    assert memory.overflow_probability(most) <= 1e-3 < memory.overflow_probability(most + 1)
+    assert memory.largest_fitting([1, most, most + 1, 10 * most], 1e-3) == most
+    assert memory.largest_fitting([10 * most], 1e-3) == 0

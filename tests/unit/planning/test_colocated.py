@@ -1,0 +1,67 @@
+"""Does the un-split baseline follow from its own round?"""
+
+import numpy as np
+import pytest
+
+from afdplan.lengths.law import IndependentLengths
+from afdplan.model.latency import LatencyModel
+from afdplan.planning.colocated import ColocatedSearch
+from afdplan.planning.limits import Limits
+from afdplan.planning.objective import DeviceCost
+from afdplan.planning.search import DesignSearch
+from afdplan.planning.source import MeasuredSource
+from afdplan.planning.space import SearchSpace
+
+LATENCY = LatencyModel.linear(
+    attention=(2e-8, 2e-5), ffn=(3e-7, 9e-5), transfer=(4e-7, 3e-5), layers=40, time_unit="s"
+)
+LAW = IndependentLengths(prompt="geometric:400", decode="geometric:300")
+
+
+def search(sizes):
+    space = SearchSpace(batch_sizes=sizes)
+    return DesignSearch(LAW, MeasuredSource(LATENCY), space, DeviceCost())
+
+
+def simulated_round(ranks, b, overlap, rng, rounds=4000):
+    """Draw loads of all ranks and take the definition of the round, no law involved."""
+    m = 2 if overlap else 1
+    ages = LAW.sample_stationary(rng, rounds * ranks * m * b)
+    loads = (ages.prompt_tokens + ages.age).reshape(rounds, ranks, m, b).sum(axis=3)
+    a = 2e-8 * loads + 2e-5
+    f, c = 3e-7 * b + 9e-5, 4e-7 * b + 3e-5
+    if not overlap:
+        return a[:, :, 0].max(axis=1) + f + 2 * c
+    total = a.sum(axis=2).max(axis=1) + 2 * f
+    return np.maximum(np.maximum(total, a.max(axis=(1, 2)) + f + 2 * c), 2 * c)
+
+
+@pytest.mark.parametrize("overlap", [False, True])
+@pytest.mark.parametrize("ranks", [1, 8])
+def test_step_equals_monte_carlo(ranks, overlap):
+    colocated = ColocatedSearch(search((16,)))
+    side = LATENCY
+    m = 2 if overlap else 1
+    plan = colocated._evaluate(1, ranks, 16, m, side, Limits(devices=8))
+    rounds = simulated_round(ranks, 16, overlap, np.random.default_rng(5))
+    error = 5 * rounds.std() / np.sqrt(rounds.size)
+    assert plan.step_time.mean / 40 == pytest.approx(rounds.mean(), abs=error)
+    assert plan.step_time.p99 / 40 == pytest.approx(np.quantile(rounds, 0.99), rel=0.02)
+
+
+def test_best_of_each_width_is_the_best_of_all_batches():
+    sizes = (1, 4, 16, 64, 128)
+    limits = Limits(devices=8, time_per_output_token=0.015)
+    colocated = ColocatedSearch(search(sizes))
+    for best in colocated.widths(limits):
+        for b in sizes:
+            for m in (1, 2):
+                other = colocated._evaluate(1, best.ranks, b, m, LATENCY, limits)
+                if other.step_time.mean <= limits.time_per_output_token:
+                    assert other.score <= best.score * (1 + 1e-9)
+        assert best.step_time.mean <= limits.time_per_output_token
+
+
+def test_wider_barrier_costs_when_experts_do_not_gain():
+    scores = [plan.score for plan in ColocatedSearch(search((16, 64))).widths(Limits(devices=64))]
+    assert scores == sorted(scores, reverse=True)

@@ -1,0 +1,171 @@
+"""Does the plan say what binds, what conflicts, and whether to split?"""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from afdplan.calibration.catalogue import find_hardware, find_model
+from afdplan.calibration.placement import place
+from afdplan.errors import InfeasibleError, InvalidInputError, TimeUnitError
+from afdplan.files.latency_file import load_latency
+from afdplan.lengths.law import EmpiricalLengths, IndependentLengths
+from afdplan.model.latency import LatencyModel
+from afdplan.model.trace import Trace
+from afdplan.planning.derived_source import DerivedSource
+from afdplan.planning.legal import target_rule
+from afdplan.planning.limits import Limits
+from afdplan.planning.objective import DeviceCost
+from afdplan.planning.plan import make_plan
+from afdplan.planning.source import MeasuredSource
+from afdplan.planning.space import SearchSpace
+from afdplan.planning.waiting import _waits
+from afdplan.report.plan import render_plan
+
+LATENCY = LatencyModel.linear(
+    attention=(1e-9, 2e-5), ffn=(2e-7, 1e-4), transfer=(1e-8, 1e-5), layers=60, time_unit="s"
+)
+LAW = IndependentLengths(prompt="geometric:1000", decode="geometric:300")
+SPACE = SearchSpace(batch_sizes=(1, 16, 64, 128))
+
+
+def plan(limits, **options):
+    source = MeasuredSource(LATENCY, kv_tokens=options.pop("kv_tokens", 4e5))
+    return make_plan(LAW, source, limits, space=options.pop("space", SPACE), **options)
+
+
+def test_binding_limit_and_its_price():
+    tight = plan(Limits(devices=16, time_per_output_token=0.02))
+    binding = {price.limit: price for price in tight.binding}
+    assert binding["time per output token"].binds
+    relaxed = plan(Limits(devices=16, time_per_output_token=0.03))
+    gain = relaxed.recommended.score / tight.recommended.score - 1
+    assert binding["time per output token"].gain == pytest.approx(gain)
+
+
+def test_front_rises_and_holds_the_recommendation():
+    answer = plan(Limits(devices=16, time_per_output_token=0.03))
+    times = [p.step_time.mean for p in answer.front]
+    scores = [p.score for p in answer.front]
+    assert times == sorted(times)
+    assert scores == sorted(scores)
+    assert answer.recommended.design in [p.design for p in answer.front]
+
+
+def test_alternatives_are_never_better_within_the_limits():
+    answer = plan(Limits(devices=16, time_per_output_token=0.03))
+    assert answer.alternatives
+    assert all(a.regret >= -1e-9 or a.breaks for a in answer.alternatives)
+
+
+def test_rate_needs_the_fewest_devices():
+    small = SearchSpace(batch_sizes=(8, 64), microbatches=(2,))
+    free = plan(Limits(devices=20), space=small)
+    goal = free.recommended.requests_per_second * 0.4
+    answer = plan(Limits(requests_per_second=goal), space=small)
+    assert answer.recommended.requests_per_second >= goal * (1 - 1e-9)
+    devices = answer.recommended.design.devices
+    with pytest.raises(InfeasibleError, match=f"would have to be {devices}"):
+        plan(Limits(requests_per_second=goal, devices=devices - 1), space=small)
+
+
+def test_mixed_prices_move_the_ratio():
+    dear_ffn = plan(Limits(devices=24), cost=DeviceCost(per="currency", ffn=8.0, unit="USD/h"))
+    dear_attention = plan(
+        Limits(devices=24), cost=DeviceCost(per="currency", attention=8.0, unit="USD/h")
+    )
+    ratios = [
+        p.recommended.design.bundle.attention_to_ffn_ratio for p in (dear_ffn, dear_attention)
+    ]
+    assert ratios[0] > ratios[1]
+
+
+def test_impossible_tpot_names_the_least():
+    with pytest.raises(InfeasibleError, match=r"would have to be .* ms, .* % more.*Nearest"):
+        plan(Limits(devices=16, time_per_output_token=1e-4))
+
+
+def test_one_device_is_too_few():
+    with pytest.raises(InfeasibleError, match="1 devices would have to be 2"):
+        plan(Limits(devices=1))
+
+
+def test_no_memory_for_one_request():
+    with pytest.raises(InfeasibleError, match="KV memory"):
+        plan(Limits(devices=16), kv_tokens=300.0)
+
+
+def test_weights_leave_no_memory():
+    placement = place(find_model("qwen3-30b-a3b"), find_hardware("h100"))
+    tiny = replace(placement.attention_hardware, memory_size=0.4e9)
+    with pytest.raises(InfeasibleError, match="no memory is left for the KV cache"):
+        DerivedSource(replace(placement, attention_hardware=tiny))
+
+
+def test_abstract_time_and_seconds_do_not_mix():
+    source = MeasuredSource(load_latency("deepseek-v3-ascend-910c"))
+    with pytest.raises(TimeUnitError, match="unit"):
+        make_plan(LAW, source, Limits(devices=8, time_per_output_token=0.05), space=SPACE)
+    assert make_plan(LAW, source, Limits(devices=8), space=SPACE).warnings
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {},
+        {"devices": 0},
+        {"devices": 4, "time_per_output_token": 0.0},
+        {"devices": 4, "overflow_probability": 1.5},
+        {"devices": 4, "statistic": "p98"},
+        {"requests_per_second": float("nan")},
+    ],
+)
+def test_limits_are_checked(bad):
+    with pytest.raises(InvalidInputError):
+        Limits(**bad)
+
+
+def test_whole_nodes_and_legal_pairs_are_kept():
+    space = SearchSpace(
+        batch_sizes=(8, 32, 64), microbatches=(1, 2), target=target_rule("vllm-afd-plugin")
+    )
+    design = plan(Limits(devices=48, node_devices=8), space=space).recommended.design
+    assert design.attention_workers % design.ffn_workers == 0
+    assert design.bundles * design.attention_workers % 8 == 0
+    assert design.bundles * design.ffn_workers % 8 == 0
+
+
+def test_derived_plan_compares_with_wide_baselines():
+    source = DerivedSource(
+        place(find_model("qwen3-30b-a3b"), find_hardware("h100")), attention_devices=(1,)
+    )
+    answer = make_plan(LAW, source, Limits(devices=16, time_per_output_token=0.05), space=SPACE)
+    widths = [c.ranks for c in answer.colocated]
+    assert len(widths) > 1
+    assert answer.verdict.gain == pytest.approx(
+        answer.recommended.score / max(c.score for c in answer.colocated) - 1
+    )
+    assert any("short contexts" in r or "split" in r for r in answer.verdict.reasons)
+    assert render_plan(answer)
+
+
+def test_waiting_is_that_of_a_queue():
+    # Two slots, four requests at once, ten seconds each: two wait ten seconds.
+    assert _waits([0.0] * 4, [10.0] * 4, 2) == [0.0, 0.0, 10.0, 10.0]
+
+
+def test_spare_capacity_and_drift_need_a_trace():
+    rng = np.random.default_rng(1)
+    trace = Trace(
+        prompt_tokens=rng.integers(100, 2000, 1200),
+        decode_tokens=rng.integers(1, 600, 1200),
+        arrival_times=np.sort(rng.uniform(0, 600, 1200)),
+    )
+    source = MeasuredSource(LATENCY, kv_tokens=4e5)
+    answer = make_plan(
+        EmpiricalLengths(trace), source, Limits(devices=16), space=SPACE, trace=trace
+    )
+    assert answer.spare.arrival_rate == pytest.approx(2.0, rel=0.05)
+    assert answer.spare.waiting_p99 is not None
+    assert len(answer.drift) == 4
+    assert {s.input for s in answer.sensitivity} >= {"mean token load", "ffn.slope"}
