@@ -9,6 +9,7 @@ The tree::
     │   └── TimeUnitError        seconds were asked of an abstract time, or both were mixed
     ├── UnsupportedError         two valid options that have no meaning together
     ├── InsufficientDataError    a statistic would be untrustworthy; carries the estimate
+    ├── ValidationError          a band that is declared does not hold
     └── InfeasibleError          no plan satisfies the limits (exit code 3)
 
 Anything else that escapes is a bug and keeps its traceback.
@@ -27,6 +28,7 @@ __all__ = [
     "TimeUnitError",
     "TraceError",
     "UnsupportedError",
+    "ValidationError",
 ]
 
 
@@ -66,6 +68,10 @@ class InsufficientDataError(AfdplanError):
     def __init__(self, message: str, estimate: Any = None) -> None:
         super().__init__(message)
         self.estimate = estimate
+
+
+class ValidationError(AfdplanError):
+    """A band that is declared does not hold; the message names the worst case."""
 
 
 class InfeasibleError(AfdplanError):

@@ -20,6 +20,7 @@ COMMANDS = {
     "deploy": "The files that start a plan on a serving system.",
     "check": "Does the plan still stand, with today's requests?",
     "sweep": "What do thousands of cases say, from one declared file?",
+    "validate": "Why should I believe you? Theory beside simulation, paper, measurements.",
     "models": "Which models does afdplan know, and what are their sizes?",
     "hardware": "Which devices does afdplan know, and how fast are they?",
     "profile": "How long do the stages of a layer take on this machine?",

@@ -29,11 +29,16 @@ FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
 GRID_POINTS = 1024
-"""Grid points of one worker's time."""
+"""Grid points of one worker's time, where that resolves its bulk."""
+BULK_POINTS = 256
+"""Grid points wanted between the 1 % and 99 % quantiles: heavy tails need a finer grid."""
+LARGEST_TRANSFORM = 16_384
+"""The finer grid times m is no larger than this: bounds time and memory."""
 NODES = 96
 """Truncation points at which the joint law is computed at first."""
 BLOCK = 64
 """Designs evaluated together: bounds the memory."""
+MAXIMUM_NODES = 1024
 NODE_TOLERANCE = 2e-6
 """Relative error of the mean round at which no more truncation points are added."""
 
@@ -67,9 +72,10 @@ class RoundLawTable:
     Notes
     -----
     The worker's law is put on at most 1,024 grid points (mean kept, standard deviation wrong by
-    less than 1e-4 for light tails). The joint law is computed at about 96 truncation points with
+    less than 1e-4), on more if its tail is so long that fewer than 256 of them would lie between
+    its 1 % and 99 % quantiles (at most 16,384 / m). The joint law is computed at about 96 truncation points with
     cubic interpolation between; their number doubles until the mean round moves by less than
-    2e-6, up to every grid point, where nothing is interpolated.
+    2e-6, up to every grid point, where nothing is interpolated (or 1,024 on a finer grid).
 
     Examples
     --------
@@ -82,7 +88,7 @@ class RoundLawTable:
 
     def __init__(self, law: TimeLaw, microbatches: int) -> None:
         self.microbatches = microbatches
-        self.law = law.coarsened(GRID_POINTS)
+        self.law = law.coarsened(_points(law, microbatches))
         self._cumulative = self.law.cumulative
         size = self.law.probabilities.size
         self._transform_size = 1 << (microbatches * (size - 1)).bit_length()
@@ -120,7 +126,7 @@ class RoundLawTable:
             sum_delay = np.zeros_like(floor)
         designs = np.stack([attention_workers, longest_delay, floor, sum_delay], axis=1)
         sample = designs[np.unique(np.linspace(0, len(designs) - 1, 8).astype(int))]
-        while self._step > 1:
+        while self._nodes.size < MAXIMUM_NODES and self._step > 1:
             fine, rough = (self._evaluate(sample, stride, ())[0] for stride in (1, 2))
             if np.all(np.abs(fine - rough) <= NODE_TOLERANCE * np.abs(fine)):
                 break
@@ -234,6 +240,14 @@ class RoundLawTable:
         sums = sums[:, : self.microbatches * (pmf.size - 1) + 1]
         cumulative: FloatArray = np.minimum(np.cumsum(np.maximum(sums, 0.0), axis=1), 1.0)
         return cumulative
+
+
+def _points(law: TimeLaw, microbatches: int) -> int:
+    """Return how many grid points resolve the bulk of `law`."""
+    first, last = _bulk(law.cumulative)
+    low, high = np.searchsorted(law.cumulative, (0.01, 0.99))
+    wanted = BULK_POINTS * (last - first + 1) / max(int(high - low), 1)
+    return int(min(max(wanted, GRID_POINTS), max(LARGEST_TRANSFORM // microbatches, GRID_POINTS)))
 
 
 def _bulk(cumulative: FloatArray) -> tuple[int, int]:

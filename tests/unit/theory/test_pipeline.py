@@ -147,3 +147,29 @@ def test_ratios_do_not_disturb_each_other():
             floor=3 * ffn[at : at + 1],
         ).mean
         assert one[0] == pytest.approx(many[at], rel=1e-12)
+
+
+def test_a_heavy_tail_does_not_coarsen_the_bulk():
+    # Pareto prompts: the largest of 20,000 is 1,000 times the median. On 1,024 even points the
+    # 99th percentile of a round was wrong by 8 %.
+    generator = np.random.default_rng(0)
+    prompts = np.minimum(np.rint(200 * (generator.pareto(1.3, 20_000) + 1)), 5e5)
+    pmf = np.bincount(prompts.astype(int)) / prompts.size
+    law = TimeLaw(lowest=0.0, spacing=1.0, probabilities=pmf)
+    workers, trip = 8, 500.0
+    answer = RoundLawTable(law, 2).evaluate(
+        np.array([float(workers)]),
+        longest_delay=np.array([trip]),
+        floor=np.zeros(1),
+        probabilities=(0.5, 0.99),
+    )
+    draws = generator.choice(prompts, (50_000, workers, 2))
+    rounds = np.maximum(draws.sum(axis=2).max(axis=1), draws.max(axis=(1, 2)) + trip)
+    half = 5 * rounds.std() / np.sqrt(rounds.size)
+    assert abs(answer.mean[0] - rounds.mean()) < half
+    for at, share in enumerate((0.5, 0.99)):
+        # Quantiles of the draws whose ranks lie five standard errors away.
+        error = 5 * np.sqrt(share * (1 - share) / rounds.size)
+        low, high = np.quantile(rounds, (share - error, share + error))
+        spacing = 0.002 * rounds.mean()
+        assert low - spacing <= answer.quantiles[0, at] <= high + spacing

@@ -1,0 +1,139 @@
+"""Why should I believe you? Theory beside simulation, publications and measurements."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from afdplan.cli.options import json_option
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["command"]
+
+EXAMPLES = """\b
+Examples:
+  afdplan validate
+  afdplan validate simulation --traces my-traces/
+  afdplan validate all --full --resume validation.jsonl --traces my-traces/
+"""
+
+
+@click.command("validate", epilog=EXAMPLES)
+@click.argument(
+    "part",
+    type=click.Choice(["paper", "simulation", "published", "all"]),
+    default="all",
+)
+@click.option("--traces", metavar="DIR", help="Folder of request traces to try the theory on.")
+@click.option("--full", is_flag=True, help="Everything, not the selection of a minute.")
+@click.option(
+    "--resume",
+    metavar="FILE",
+    help="Keep finished simulations here; a later run goes on where this one ended.",
+)
+@click.option("--jobs", type=click.IntRange(1, 256), help="Processes; by default one per core.")
+@click.option("--markdown", metavar="FILE", help="Write the tables to a Markdown file as well.")
+@json_option
+def command(
+    part: str,
+    traces: str | None,
+    full: bool,
+    resume: str | None,
+    jobs: int | None,
+    markdown: str | None,
+    as_json: bool,
+) -> None:
+    """Hold the theory against the paper, against simulation and against measured systems.
+
+    Exit code 1 if a declared band does not hold.
+    """
+    from afdplan.report.validate import (
+        markdown_page,
+        render_validation,
+        validation_answer,
+        verdict,
+        verdict_error,
+    )
+    from afdplan.validation.laboratory import Laboratory
+    from afdplan.validation.run import PARTS, validate
+
+    parts = PARTS if part == "all" else tuple(name for name in PARTS if name == part)
+    if traces is not None and "simulation" not in parts:
+        raise click.UsageError(f"--traces belongs to the part simulation, not to {part}")
+    given = None
+    if traces is not None:
+        from afdplan.validation.traces import read_traces
+
+        given = read_traces(traces)
+    with (
+        _progress() as progress,
+        Laboratory(jobs=jobs or _cores(), memory=resume, progress=progress) as laboratory,
+    ):
+        result = validate(parts, laboratory, traces=given, full=full)
+    if markdown is not None:
+        from afdplan.files.atomic import write_atomic
+
+        write_atomic(markdown, markdown_page(result).encode())
+    if as_json:
+        from afdplan.report.document import document, to_json
+
+        inputs = {"part": part, "traces": traces, "full": full, "resume": resume}
+        click.echo(
+            to_json(
+                document(
+                    time_unit="abstract",
+                    inputs=inputs,
+                    warnings=[verdict(check) for check in result.broken],
+                    answer=validation_answer(result),
+                )
+            )
+        )
+    else:
+        from rich.console import Console
+
+        Console(highlight=False).print(render_validation(result))
+    if result.broken:
+        raise verdict_error(result)
+
+
+def _cores() -> int:
+    import os
+
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _progress() -> Any:
+    """Return a context that shows how many simulations are done, on standard error."""
+    from contextlib import contextmanager
+
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    @contextmanager
+    def show() -> Iterator[Any]:
+        bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=Console(stderr=True),
+            transient=True,
+        )
+        with bar:
+            task = bar.add_task("simulations", total=None)
+            seen = [0, 0]  # finished and wanted by earlier batches
+
+            def report(done: int, wanted: int) -> None:
+                if done == 0:
+                    seen[0] += seen[1]
+                seen[1] = wanted
+                bar.update(task, completed=seen[0] + done, total=seen[0] + wanted)
+
+            yield report
+
+    return show()

@@ -1,0 +1,1 @@
+"""Theory beside simulation, publications and measurements: why should anybody believe it?"""

@@ -1,0 +1,156 @@
+"""What is declared, and does it hold?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from afdplan.validation.cell import CellResult
+from afdplan.validation.published import PublishedSystem
+from afdplan.validation.regret import RECOMMENDED, RatioResult
+
+__all__ = [
+    "CYCLE_TIME",
+    "MEASURED",
+    "MEASURED_REGRET",
+    "MEDIAN",
+    "P99",
+    "REGRET",
+    "BandCheck",
+    "cell_checks",
+    "published_checks",
+    "regret_check",
+]
+
+CYCLE_TIME = 0.01
+MEDIAN = 0.005
+P99 = 0.02
+REGRET = 0.005
+MEASURED = 0.03
+MEASURED_REGRET = 0.01
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BandCheck:
+    """One declared band and what was seen.
+
+    Attributes
+    ----------
+    band
+        What is declared, in words.
+    limit
+        Its limit; of bands whose limit differs by cell, 1 (and `worst` is a share of it).
+    cases
+        How many were held against it.
+    worst, worst_case
+        Largest value and where.
+    broken
+        Names of all cases outside, worst first.
+    undecided
+        Cases whose simulation's interval is wider than the limit: they would not show a breach
+        of its size.
+    """
+
+    band: str
+    limit: float
+    cases: int
+    worst: float
+    worst_case: str
+    broken: tuple[str, ...]
+    undecided: int = 0
+
+    @property
+    def holds(self) -> bool:
+        """Whether no case lies outside."""
+        return not self.broken
+
+
+def _check(
+    band: str,
+    limit: float,
+    values: Iterable[tuple[float, str]],
+    half_widths: Iterable[float] = (),
+) -> BandCheck | None:
+    rows = sorted(values, key=lambda row: -row[0])
+    if not rows:
+        return None
+    return BandCheck(
+        band=band,
+        limit=limit,
+        cases=len(rows),
+        worst=rows[0][0],
+        worst_case=rows[0][1],
+        broken=tuple(name for value, name in rows if not value <= limit),
+        undecided=sum(width > limit for width in half_widths),
+    )
+
+
+def cell_checks(cells: Sequence[CellResult]) -> list[BandCheck]:
+    """Return the bands of cycle time and percentiles over all cells."""
+    declared = [cell for cell in cells if cell.is_declared]
+    short = [cell for cell in cells if not cell.is_declared]
+    middle = median(abs(cell.error) for cell in declared) if declared else math.nan
+    checks = [
+        _check(
+            "E[tau], distance from the simulated interval",
+            CYCLE_TIME,
+            ((cell.distance, cell.name) for cell in declared),
+            (cell.half_width for cell in declared),
+        ),
+        _check(
+            "E[tau], median |error|",
+            MEDIAN,
+            [(middle, f"{len(declared)} cells")] if declared else [],
+        ),
+        _check(
+            "p99 of the step time, distance from the simulated interval",
+            P99,
+            ((cell.p99_distance, cell.name) for cell in declared),
+            (cell.simulated.step_time_p99.relative_half_width for cell in declared),
+        ),
+        _check(
+            "E[tau] below the validity, share of the tabulated error",
+            1.0,
+            ((cell.distance / cell.allowed, cell.name) for cell in short),
+        ),
+    ]
+    return [check for check in checks if check is not None]
+
+
+def regret_check(results: Sequence[RatioResult]) -> list[BandCheck]:
+    """Return the band of the recommended ratio's regret."""
+    check = _check(
+        "regret of the recommended ratio, lower end",
+        REGRET,
+        (
+            (max(pick.regret - pick.regret_half_width, 0.0), result.name)
+            for result in results
+            for pick in (result.of(RECOMMENDED),)
+        ),
+        (result.of(RECOMMENDED).regret_half_width for result in results),
+    )
+    return [] if check is None else [check]
+
+
+def published_checks(systems: Sequence[PublishedSystem]) -> list[BandCheck]:
+    """Return the bands on measured systems."""
+    checks = [
+        _check(
+            "step time of measured designs not calibrated on",
+            MEASURED,
+            (
+                (abs(point.error), f"{system.title}, {point.ratio}")
+                for system in systems
+                for point in system.points
+                if not point.is_calibration
+            ),
+        ),
+        _check(
+            "regret among the measured ratios",
+            MEASURED_REGRET,
+            ((system.regret, system.title) for system in systems if system.regret is not None),
+        ),
+    ]
+    return [check for check in checks if check is not None]

@@ -1,0 +1,132 @@
+"""Why should anybody believe the theory: everything that is held against it, and the verdict."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from afdplan.model.trace import Trace
+from afdplan.validation.bands import (
+    CYCLE_TIME,
+    BandCheck,
+    cell_checks,
+    published_checks,
+    regret_check,
+)
+from afdplan.validation.cell import CellResult, compare
+from afdplan.validation.grid import feature_cells, grid_cells, short_cells
+from afdplan.validation.laboratory import Laboratory
+from afdplan.validation.paper import PaperResult, reproduce_paper
+from afdplan.validation.published import PublishedSystem, published_systems
+from afdplan.validation.regret import RatioResult, judge, ratio_cases
+from afdplan.validation.traces import TraceResult, judge_traces, trace_cases
+
+__all__ = ["PARTS", "Part", "Validation", "validate"]
+
+Part = Literal["paper", "simulation", "published"]
+PARTS: tuple[Part, ...] = ("paper", "simulation", "published")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Validation:
+    """All comparisons that were asked for.
+
+    Attributes
+    ----------
+    parts
+        Which of `PARTS`.
+    full
+        Whether everything was played, or the selection of a minute.
+    paper, published
+        None or empty if not asked for.
+    cells
+        Theory beside simulation, laws.
+    traces
+        The same for the traces of a folder.
+    ratios
+        Recommendations of all methods, judged by simulation.
+    checks
+        Every declared band, in order.
+    """
+
+    parts: tuple[Part, ...]
+    full: bool
+    paper: PaperResult | None = None
+    cells: tuple[CellResult, ...] = ()
+    traces: tuple[TraceResult, ...] = ()
+    ratios: tuple[RatioResult, ...] = ()
+    published: tuple[PublishedSystem, ...] = ()
+    checks: tuple[BandCheck, ...] = ()
+
+    @property
+    def all_cells(self) -> tuple[CellResult, ...]:
+        """Cells of laws and traces."""
+        return self.cells + tuple(cell for trace in self.traces for cell in trace.cells)
+
+    @property
+    def broken(self) -> tuple[BandCheck, ...]:
+        """The bands that do not hold."""
+        return tuple(check for check in self.checks if not check.holds)
+
+    @property
+    def covered_fraction(self) -> float:
+        """Share of the cells whose stated band holds; 1 without cells."""
+        cells = self.all_cells
+        return sum(cell.distance <= cell.allowed for cell in cells) / len(cells) if cells else 1.0
+
+
+def validate(
+    parts: tuple[Part, ...],
+    laboratory: Laboratory,
+    *,
+    traces: dict[str, Trace] | None = None,
+    full: bool = False,
+) -> Validation:
+    """Return theory beside the paper, simulations and measurements.
+
+    Parameters
+    ----------
+    parts
+        What to look at, of `PARTS`.
+    laboratory
+        Where simulations are played.
+    traces
+        Traces by name, for the part ``simulation``.
+    full
+        Every law, regime and size instead of a selection.
+
+    Notes
+    -----
+    The verdict of traces uses independent draws from their requests; a replay in their order
+    stands beside it and is held to no band, for its difference is drift.
+    """
+    paper = reproduce_paper(laboratory, full=full) if "paper" in parts else None
+    cells: list[CellResult] = []
+    trace_results: list[TraceResult] = []
+    ratios: list[RatioResult] = []
+    checks: list[BandCheck] = []
+    if "simulation" in parts:
+        given = traces or {}
+        chosen = [*grid_cells(full=full), *feature_cells(), *short_cells(full=full)]
+        observed = laboratory.observe([cell.scenario() for cell in chosen])
+        cells = [
+            compare(cell, seen, CYCLE_TIME) for cell, seen in zip(chosen, observed, strict=True)
+        ]
+        trace_results = judge_traces(given, laboratory, declared_error=CYCLE_TIME, full=full)
+        cases = ratio_cases(full=full) + trace_cases(given, full=full)
+        ratios = judge(cases, laboratory)
+        every = [*cells, *(cell for trace in trace_results for cell in trace.cells)]
+        checks += cell_checks(every)
+        checks += regret_check(ratios)
+    published = published_systems() if "published" in parts else []
+    checks += published_checks(published)
+    return Validation(
+        parts=parts,
+        full=full,
+        paper=paper,
+        cells=tuple(cells),
+        traces=tuple(trace_results),
+        ratios=tuple(ratios),
+        published=tuple(published),
+        checks=tuple(checks),
+    )

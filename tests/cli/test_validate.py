@@ -1,0 +1,52 @@
+import pytest
+
+import afdplan.validation.bands
+import afdplan.validation.published
+import afdplan.validation.run
+from tests.cli.invoke import invoke
+
+
+def test_published_systems_hold():
+    outcome = invoke("validate", "published")
+    assert outcome.code == 0, outcome.err
+    assert "All 2 declared bands hold" in outcome.out
+    assert "7:1" in outcome.out
+
+
+def test_json_and_markdown(tmp_path):
+    page = tmp_path / "page.md"
+    outcome = invoke("validate", "published", "--json", "--markdown", page)
+    assert outcome.code == 0
+    answer = outcome.document
+    assert answer["holds"] is True
+    assert {band["holds"] for band in answer["bands"]} == {True}
+    assert answer["published"][0]["points"][1]["ratio"] == "7:1"
+    assert page.read_text().startswith("# Validation")
+
+
+def test_a_broken_band_exits_with_1_and_names_the_worst_case(monkeypatch):
+    systems = afdplan.validation.published.published_systems()
+    monkeypatch.setattr(afdplan.validation.bands, "MEASURED", 0.001)
+    monkeypatch.setattr(afdplan.validation.run, "published_systems", lambda: systems)
+    outcome = invoke("validate", "published")
+    assert outcome.code == 1
+    assert "BROKEN" in outcome.out
+    (line,) = outcome.err.strip().splitlines()
+    assert line.startswith("afdplan: step time of measured designs")
+    assert "7:1" in line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "part"),
+    [
+        (("everything",), 2, "Invalid value"),
+        (("published", "--traces", "."), 2, "belongs to the part simulation"),
+        (("simulation", "--traces", "nowhere"), 1, "must be a folder"),
+        (("published", "--resume", __file__), 1, "--resume"),
+    ],
+)
+def test_bad_input_is_one_line(arguments, code, part):
+    outcome = invoke("validate", *arguments)
+    assert outcome.code == code
+    assert part in outcome.err
+    assert "Traceback" not in outcome.err
