@@ -12,7 +12,7 @@ from afdplan.model.curve import LinearCurve, RooflineCurve, TabulatedCurve
 from afdplan.model.latency import AttentionLayers, LatencyModel, Transfer, Validity
 from afdplan.model.uncertainty import Uncertainty, coefficients_of
 
-numbers = st.floats(min_value=0, max_value=1e300)
+numbers = st.floats(min_value=0, max_value=1e60)
 text = st.text(st.characters(exclude_categories=("Cs",)), max_size=20)
 
 
@@ -23,7 +23,7 @@ def curves(draw):
         return LinearCurve(slope=draw(numbers), intercept=draw(numbers))
     if kind == "roofline":
         return RooflineCurve(
-            floor=draw(numbers), slope=draw(numbers), intercept=draw(st.floats(-1e300, 1e300))
+            floor=draw(numbers), slope=draw(numbers), intercept=draw(st.floats(-1e60, 1e60))
         )
     loads = sorted(draw(st.sets(numbers, min_size=1, max_size=6)))
     times = sorted(draw(st.lists(numbers, min_size=len(loads), max_size=len(loads))))
@@ -54,7 +54,7 @@ def models(draw):
         ffn=draw(curves()),
         send=send,
         receive=draw(st.just(send) | links),
-        step_overhead=draw(numbers),
+        step_overhead=1e-3 + draw(numbers),  # a step takes some time
         tokens_per_step=draw(st.floats(1, 10)),
         drain=draw(st.booleans()),
         validity=Validity(

@@ -73,9 +73,10 @@ class RoundLawTable:
     -----
     The worker's law is put on at most 1,024 grid points (mean kept, standard deviation wrong by
     less than 1e-4), on more if its tail is so long that fewer than 256 of them would lie between
-    its 1 % and 99 % quantiles (at most 16,384 / m). The joint law is computed at about 96 truncation points with
-    cubic interpolation between; their number doubles until the mean round moves by less than
-    2e-6, up to every grid point, where nothing is interpolated (or 1,024 on a finer grid).
+    its 1 % and 99 % quantiles (at most 16,384 / m). The joint law is computed at about 96
+    truncation points with cubic interpolation between; their number doubles until the mean round
+    moves by less than 2e-6, up to every grid point, where nothing is interpolated (or 1,024 on a
+    finer grid).
 
     Examples
     --------
