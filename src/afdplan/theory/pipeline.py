@@ -97,7 +97,8 @@ class RoundLawTable:
         self._first, self._last = _bulk(self._cumulative)
         self._first_sum, self._last_sum = _bulk(self._sums)
         self._step = max(1, -(-(self._last - self._first + 1) // NODES))
-        self._tabulate()
+        # (nodes, joint law at them), made when a design first needs it: many are bound elsewhere.
+        self._tabulated: tuple[IntArray, FloatArray] | None = None
 
     def evaluate(
         self,
@@ -127,12 +128,14 @@ class RoundLawTable:
             sum_delay = np.zeros_like(floor)
         designs = np.stack([attention_workers, longest_delay, floor, sum_delay], axis=1)
         sample = designs[np.unique(np.linspace(0, len(designs) - 1, 8).astype(int))]
-        while self._nodes.size < MAXIMUM_NODES and self._step > 1:
+        while self._step > 1:
             fine, rough = (self._evaluate(sample, stride, ())[0] for stride in (1, 2))
             if np.all(np.abs(fine - rough) <= NODE_TOLERANCE * np.abs(fine)):
                 break
+            if self._table()[0].size >= MAXIMUM_NODES:
+                break
             self._step = -(-self._step // 2)
-            self._tabulate()
+            self._tabulated = None
         blocks = [
             self._evaluate(designs[at : at + BLOCK], 1, probabilities)
             for at in range(0, len(designs), BLOCK)
@@ -200,7 +203,8 @@ class RoundLawTable:
     def _interpolate(
         self, index: IntArray, offset: IntArray, rows: IntArray, stride: int
     ) -> FloatArray:
-        nodes, table = self._nodes[::stride], self._table[::stride]
+        nodes, table = self._table()
+        nodes, table = nodes[::stride], table[::stride]
         step = self._step * stride
         diagonal_index = nodes[:, None] + offset
         inside = np.clip(diagonal_index, 0, self._sums.size - 1)
@@ -219,7 +223,13 @@ class RoundLawTable:
             value += weight * diagonal[cell + shift, rows]
         return np.clip(value, 0.0, 1.0)
 
-    def _tabulate(self) -> None:
+    def _table(self) -> tuple[IntArray, FloatArray]:
+        """Return the truncation points and, for each, the law of the sum."""
+        if self._tabulated is None:
+            self._tabulated = self._tabulate()
+        return self._tabulated
+
+    def _tabulate(self) -> tuple[IntArray, FloatArray]:
         # Two nodes more on either side, so that cubic interpolation finds its four neighbours
         # at either stride.
         count = -(-(self._last - self._first) // self._step)
@@ -227,7 +237,7 @@ class RoundLawTable:
         clipped = np.clip(nodes, 0, self.law.probabilities.size - 1)
         table = self._truncated_sums(clipped)
         table[nodes < 0] = 0.0
-        self._nodes, self._table = nodes, table
+        return nodes, table
 
     def _truncated_sums(self, limits: IntArray) -> FloatArray:
         """Return ``P(sum_u a_u <= m a_0 + k h, all a_u <= a_0 + limit h)``, shape (limits, k)."""
