@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 BUILD_DOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
-.PHONY: demo test lint format docs bench clean
+.PHONY: demo test format docs bench bounds clean
 demo: $(READY)
 	$(BIN)/python examples/demo.py
 
@@ -27,6 +27,10 @@ docs: $(READY)
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks
+
+# The compiled kernel with every index checked, against its readable twin.
+bounds: $(READY)
+	NUMBA_BOUNDSCHECK=1 NUMBA_CACHE_DIR=$$(mktemp -d) $(BIN)/python -m pytest tests/twin
 
 clean:
 	rm -rf $(VENV)
