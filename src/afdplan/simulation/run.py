@@ -83,9 +83,11 @@ def simulate(
     single = single or _is_deterministic(scenario)
     if not single:
         count = wanted or REPLICATIONS
+        runs[0].compact(scenario)
         for k in range(1, count):
             runs.append(_Run(scenario, k))
             runs[-1].play(scenario.target_completions, progress, k / count, 1 / count)
+            runs[-1].close(scenario)
     result = _summary(scenario, runs)
     if scenario.precision is None:
         return result
@@ -97,6 +99,7 @@ def simulate(
             runs[0].play(target, progress, 0.0, 1.0)
         elif wanted is None or len(runs) < wanted:
             single = False
+            runs[0].compact(scenario)
             if len(runs) >= MAXIMUM_REPLICATIONS:
                 raise InsufficientDataError(
                     f"precision {scenario.precision:g} was not reached in {len(runs)} "
@@ -115,6 +118,7 @@ def simulate(
                     (k - first) / (more - first),
                     1 / (more - first),
                 )
+                runs[-1].close(scenario)
         else:
             raise InsufficientDataError(
                 f"precision {scenario.precision:g} was not reached in {wanted} replications: "
@@ -144,6 +148,8 @@ class _Run:
         self.recorder = Recorder(self.engine)
         self.parts: list[Part] = []
         self.per_part = max(scenario.target_completions / PARTS, 1.0)
+        self.completed = 0
+        self.largest_load = 0.0
 
     def play(self, target: int, progress: Progress | None, begin: float, share: float) -> None:
         """Play until `target` requests are done."""
@@ -159,6 +165,19 @@ class _Run:
             if progress is not None:
                 progress(begin + share * min(done / target, 1.0))
         self.engine.empty_logs()
+        self.completed = done
+        self.largest_load = float(self.engine.state.integers[ix.KV_MAX])
+
+    def compact(self, scenario: Scenario) -> None:
+        """Add up the parts where replications need only their sum: histograms are large."""
+        whole = scenario.window == "all"
+        if whole or (scenario.window == "steady" and scenario.start == "stationary"):
+            self.parts = [reduce(add, self.parts)]
+
+    def close(self, scenario: Scenario) -> None:
+        """Let go of the slots and calendars of a replication that is over."""
+        self.compact(scenario)
+        del self.engine, self.recorder
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +241,7 @@ def _state_of(part: Part) -> float:
 
 def _summary(scenario: Scenario, runs: list[_Run]) -> SimulationResult:
     """Return the result of all runs."""
-    if any(not run.engine.state.integers[ix.COMPLETED] for run in runs):
+    if any(not run.completed for run in runs):
         raise InvalidInputError(
             "requests_per_worker must leave time for one request to finish, none did: check the "
             "trace's arrivals and kv_capacity"
@@ -304,9 +323,7 @@ def _summary(scenario: Scenario, runs: list[_Run]) -> SimulationResult:
         kv_tokens_per_worker=scatter(
             integer(ix.KV_SUM) / t.denominator, integer(ix.KV_SAMPLES), ix.KV_TOKENS
         ),
-        maximum_kv_tokens_per_worker=max(
-            float(run.engine.state.integers[ix.KV_MAX]) / t.denominator for run in runs
-        ),
+        maximum_kv_tokens_per_worker=max(run.largest_load / t.denominator for run in runs),
         waiting_time=scatter(real(ix.WAIT), integer(ix.WAITED), ix.WAITS) if open_ else None,
         queue_length=estimate(real(ix.QUEUE_AREA), time) if open_ else None,
         requests_completed=int(first.integers[ix.COMPLETED]),
