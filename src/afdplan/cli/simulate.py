@@ -238,19 +238,23 @@ def command(
     if timeline is not None:
         _write_timeline(timeline, scenarios[0])
     inputs = {**workload.inputs, **latency.inputs}
+    from afdplan.report.simulate import render_simulations, simulation_document
+
     if report is not None:
         from afdplan.cli.report_simulate import simulated_page
 
-        told = _document(results, inputs, attention_workers, options)
+        told = simulation_document(results, inputs, attention_workers, options)
         write_report(report, simulated_page(results, workload, told))
     if as_json:
         from afdplan.report.document import to_json
 
-        click.echo(to_json(_document(results, inputs, attention_workers, options)))
+        click.echo(to_json(simulation_document(results, inputs, attention_workers, options)))
     elif len(results) == 1:
         click.echo(str(results[0]))
     else:
-        _print_table(results)
+        from rich.console import Console
+
+        Console(highlight=False).print(render_simulations(results))
 
 
 def _scenario(
@@ -388,83 +392,3 @@ def _write_timeline(path: str, scenario: Scenario) -> None:
 
     figure = draw_timeline(timeline_data(timeline))
     write_atomic(path, picture_bytes(figure, check_picture_name(path)))
-
-
-def _document(
-    results: list[SimulationResult],
-    inputs: dict[str, Any],
-    attention_workers: list[int],
-    options: dict[str, Any],
-) -> dict[str, Any]:
-    from afdplan.report.document import document
-
-    scenario = results[0].scenario
-    inputs = {
-        **inputs,
-        "attention_workers": attention_workers
-        if len(attention_workers) > 1
-        else attention_workers[0],
-        "ffn_workers": scenario.bundle.ffn_workers,
-        "batch_size": scenario.bundle.batch_size,
-        "microbatches": scenario.microbatches,
-        "overlap": scenario.overlap,
-        **options,
-        "start": scenario.start,
-    }
-    answers = [result.answer() for result in results]
-    warnings = [
-        f"A = {result.scenario.bundle.attention_workers}: {text}" if len(results) > 1 else text
-        for result in results
-        for text in result.warnings
-    ]
-    return document(
-        time_unit=scenario.latency.time_unit,
-        inputs=inputs,
-        warnings=warnings,
-        answer=answers[0] if len(answers) == 1 else {"curve": answers},
-    )
-
-
-def _print_table(results: list[SimulationResult]) -> None:
-    """Print one row per number of attention workers."""
-    from rich.console import Console
-    from rich.table import Table
-
-    scenario = results[0].scenario
-    unit = "s" if scenario.latency.time_unit == "s" else "unit"
-    best = max(results, key=lambda result: result.throughput_per_instance.value)
-    table = Table(
-        title=f"{scenario.bundle.ffn_workers} FFN, {scenario.microbatches} x "
-        f"{scenario.bundle.batch_size} slots per attention worker, {scenario.overlap}, "
-        f"{results[0].scenario.confidence:.0%} intervals".replace("%", " %"),
-        title_justify="left",
-    )
-    for name in (
-        "A",
-        f"tokens per {unit}\nand instance",
-        f"cycle\n[{unit}]",
-        f"step p99\n[{unit}]",
-        f"token p99\n[{unit}]",
-        "attention\nidle",
-        "FFN\nidle",
-    ):
-        table.add_column(name, justify="right", no_wrap=True)
-    for result in results:
-        x = result.throughput_per_instance
-        half = (x.high - x.low) / 2
-        row = (
-            str(result.scenario.bundle.attention_workers),
-            f"{x.value:.5g} ± {half:.2g}",
-            f"{result.cycle_time.value:.5g}",
-            f"{result.step_time.p99:.5g}",
-            f"{result.request_time_per_output_token.p99:.5g}",
-            f"{result.attention_idle_fraction.value:.1%}".replace("%", " %"),
-            f"{result.ffn_idle_fraction.value:.1%}".replace("%", " %"),
-        )
-        table.add_row(*row, style="bold" if result is best else None)
-    console = Console(highlight=False)
-    console.print(table)
-    console.print(f"Bold: the most tokens per {unit} and instance of those simulated.")
-    for result in results:
-        for text in result.warnings:
-            console.print(f"Warning (A = {result.scenario.bundle.attention_workers}): {text}")
