@@ -1,0 +1,178 @@
+"""How much shorter is a round than with frozen loads, since not every change is followed?
+
+The frozen round law takes the slowest resource of every round: a worker, or the FFN or link that
+no round can beat. The schedule is a longest path through the stages, and such a path can leave
+one worker for another only through the FFN. Where two workers tie at a round of t that detour
+costs
+
+    s(t) = (1 - 1/m) t - (f + c_out + c_back)
+
+(nothing where this is negative: m <= 2 in balance), and to the FFN and back once as much. So a
+change of the slowest is followed only if it lasts, and the mean round is shorter by
+
+    gain = p s e_1 h(z) / L,    z = (s / L) e_1^3 / e_2^2,    h(z) = (1 + 6.34 z^(3/4))^(-4/9)
+
+with p the density of ties, e_1 and e_2 mean size and mean square of what the difference of the
+two moves by per step, L the rounds of a step. h is universal: 1 where every tie is followed by a
+lasting change (rare large jumps), 0.44 z^(-1/3) where the difference diffuses.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from afdplan.lengths.load_motion import LoadMotion
+from afdplan.theory.attention_time import TimeLaw
+
+__all__ = ["WorkerMotion", "followed_share", "moving_load_gain", "worker_motion"]
+
+FloatArray = npt.NDArray[np.float64]
+GRID_POINTS = 256
+DIFFUSIVE = 6.34
+"""``0.44^(-9/4)``: h(z) z^(1/3) -> 0.44 was computed from the reduced problem of two resources."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerMotion:
+    """What one worker's round moves by, from one step to the next.
+
+    Attributes
+    ----------
+    mean_jumps, mean_growth
+        Mean total size of its jumps, and of its growth between them, per step [time].
+    mean_square
+        Mean square of its change about the common growth, per step [time^2].
+    """
+
+    mean_jumps: float
+    mean_growth: float
+    mean_square: float
+
+
+def worker_motion(
+    motion: LoadMotion, slots: int, seconds_per_token: float, tokens_per_step: float
+) -> WorkerMotion:
+    """Return the motion of one worker's round.
+
+    Parameters
+    ----------
+    motion
+        Of one slot.
+    slots
+        All slots of a worker, m B.
+    seconds_per_token
+        Slope of the attention time [time/token]; of a curve, std of time over std of load.
+    tokens_per_step
+        Output tokens of a request per step.
+    """
+    rate = min(motion.renewal_rate * tokens_per_step, 1.0)
+    drift = rate * motion.mean_jump
+    return WorkerMotion(
+        mean_jumps=slots * rate * motion.mean_absolute_jump * seconds_per_token,
+        mean_growth=slots * abs(drift) * seconds_per_token,
+        mean_square=slots
+        * max(rate * motion.mean_square_jump - drift**2, 0.0)
+        * seconds_per_token**2,
+    )
+
+
+def followed_share(scale: npt.ArrayLike) -> FloatArray:
+    """Return h(z): the cost of ties over the detours that following each of them would take.
+
+    Parameters
+    ----------
+    scale
+        ``z = (s / L) e_1^3 / e_2^2 >= 0``, any shape.
+
+    Notes
+    -----
+    Two resources, the difference of their rounds a compound Poisson process, s paid per change:
+    the long-run gain was computed by dynamic programming for z from 0.0005 to 150 at rates of 0.02
+    to 2 jumps per step; this form is within 7 % of it (docs/theory/moving-loads.md).
+
+    Examples
+    --------
+    >>> followed_share([0.0, 1.0, 1000.0]).round(3)
+    array([1.   , 0.412, 0.044])
+    """
+    z = np.asarray(scale, dtype=np.float64)
+    share: FloatArray = (1 + DIFFUSIVE * z**0.75) ** (-4 / 9)
+    return share
+
+
+def moving_load_gain(
+    sums: TimeLaw,
+    motion: WorkerMotion,
+    *,
+    attention_workers: FloatArray,
+    microbatches: int,
+    layers: int,
+    floor: FloatArray,
+    trip: FloatArray,
+) -> FloatArray:
+    """Return how much shorter the mean round is than with frozen loads, shape (n,) [time].
+
+    Parameters
+    ----------
+    sums
+        Law of one worker's round, ``sum_u a_u``.
+    motion
+        How that moves per step.
+    attention_workers
+        A > 0, shape (n,).
+    microbatches, layers
+        m, and L, the rounds of a step.
+    floor
+        Least time of a round, ``m max(f, c_stage)``, shape (n,) [time].
+    trip
+        ``f + c_out + c_back``, shape (n,) [time].
+
+    Notes
+    -----
+    Ties of two workers above the floor have the density
+    ``A (A - 1) / 2 Integral g^2 G^(A-2)``, those of the slowest with the floor ``A g G^(A-1)``; g
+    and G are density and cdf of one worker's round. Left out: ties of three, and the fourth term
+    of the round (the trip of one microbatch), where nothing is lost.
+    """
+    none = np.zeros_like(floor)
+    if microbatches < 2 or sums.probabilities.size < 3 or motion.mean_square <= 0:
+        return none
+    law = sums.coarsened(GRID_POINTS)
+    times, spacing = law.support, law.spacing
+    density = law.probabilities / spacing
+    cumulative = law.cumulative - law.probabilities / 2
+    keep = 1 - 1 / microbatches
+    with np.errstate(divide="ignore"):
+        log_cumulative = np.log(np.maximum(cumulative, 0.0))
+
+    def cost(detour: FloatArray, jumps: float, growth: float, square: float) -> FloatArray:
+        """Return what the ties of one kind cost per step, over their density."""
+        detour = np.maximum(detour, 0.0)
+        # Few jumps add their sizes, many their squares.
+        size = 1 / math.sqrt((jumps + growth) ** -2 + math.pi / (2 * square))
+        scale = detour / layers * (size**3 / square**2)
+        moved: FloatArray = detour * size * followed_share(scale)
+        return moved
+
+    workers = attention_workers[:, None]
+    pairs = np.maximum(workers * (workers - 1) / 2, 0.0)
+    with np.errstate(invalid="ignore"):
+        tied = pairs * np.exp(np.where(workers > 1, workers - 2, 0.0) * log_cumulative)
+    tied = np.where((times > floor[:, None]) & (cumulative > 0), tied, 0.0)
+    by_pair = cost(keep * times - trip[:, None], 2 * motion.mean_jumps, 0.0, 2 * motion.mean_square)
+    among_workers = (tied * by_pair * density**2).sum(axis=1) * spacing
+    at_floor = np.interp(floor, times, density, left=0.0, right=0.0)
+    below = np.exp(
+        (attention_workers - 1)
+        * np.log(np.maximum(np.interp(floor, times, cumulative, left=0.0, right=1.0), 1e-300))
+    )
+    by_floor = cost(
+        (keep * floor - trip) / 2, motion.mean_jumps, motion.mean_growth, motion.mean_square
+    )
+    with_floor = attention_workers * at_floor * below * by_floor
+    gain: FloatArray = (among_workers + with_floor) / layers
+    return gain
