@@ -66,7 +66,7 @@ def check_address(address: str, seconds: float = CONNECT_SECONDS) -> None:
 def compute_on_ray(
     digest: str, version: str, packed: list[Any], chunk: tuple[int, ...]
 ) -> tuple[Any, float]:
-    """Return the rows of some cases and the seconds they took; runs on the cluster.
+    """Return the packed rows of some cases and their seconds; runs on the cluster.
 
     Parameters
     ----------
@@ -91,7 +91,7 @@ def compute_on_ray(
         _WORKER.clear()
         _WORKER[digest] = CaseRunner(pickle.loads(ray.get(packed[0])))
     start = time.perf_counter()
-    rows = _WORKER[digest].rows(chunk)
+    rows = _WORKER[digest].packed_rows(chunk)
     return rows, time.perf_counter() - start
 
 

@@ -80,7 +80,7 @@ class DeadlyEngine(SerialEngine):
     def collect(self, timeout):
         chunk = self._waiting.pop(0)
         if not set(chunk) & self.deadly:
-            return [Outcome(chunk=chunk, rows=self._runner.rows(chunk), seconds=1e-9)]
+            return [Outcome(chunk=chunk, rows=self._runner.packed_rows(chunk), seconds=1e-9)]
         lost = [chunk, *self._waiting]
         self._waiting.clear()
         self.deaths += 1
