@@ -241,6 +241,8 @@ def _progress(tally: Tally) -> Iterator[Callable[[Tally], None]]:
         TimeRemainingColumn,
     )
 
+    from afdplan.report.sweep import rate, trouble
+
     console = Console(stderr=True, highlight=False)
     if not console.is_terminal:
         yield lambda _: None
@@ -258,13 +260,11 @@ def _progress(tally: Tally) -> Iterator[Callable[[Tally], None]]:
         )
 
         def report(now: Tally) -> None:
-            from afdplan.report.sweep import trouble
-
             speed = progress.tasks[0].speed
             progress.update(
                 task,
                 completed=now.finished,
-                rate="" if speed is None else f"{speed:,.3g} cases/s",
+                rate="" if speed is None else rate(speed),
                 trouble=trouble(now),
             )
 

@@ -11,14 +11,13 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from afdplan.errors import InvalidInputError
-from afdplan.files.atomic import staged, write_atomic
+from afdplan.files.atomic import write_atomic
+from afdplan.files.results_parts import Part, broken, ending_in, part_range, read_part, write_part
 from afdplan.files.results_rows import rows_schema
 
 if TYPE_CHECKING:
@@ -28,24 +27,9 @@ __all__ = ["LARGEST_ROWS", "RESULTS_SCHEMA_VERSION", "ResultsDataset", "read_man
 
 RESULTS_SCHEMA_VERSION = 1
 _MANIFEST = "manifest.json"
-_PART = re.compile(r"part-(\d{8})-(\d{8})\.parquet")
-_SYSTEM_ERROR = re.compile(r"\(os error (\d+)\)")
 LARGEST_ROWS = 8_192
 """A part has at most this many rows (a larger table that is appended stays one part)."""
 _FAN = 16
-_ROW_GROUP = 2048  # rows that a writer holds before they reach the file
-
-
-class _Part(NamedTuple):
-    """Which parts of the first writing it holds, and how many rows."""
-
-    first: int
-    last: int
-    rows: int
-
-    @property
-    def name(self) -> str:
-        return f"part-{self.first:08d}-{self.last:08d}.parquet"
 
 
 def read_manifest(folder: str | Path) -> dict[str, Any]:
@@ -108,7 +92,7 @@ class ResultsDataset:
         self.manifest = dict(manifest)
         self._lock: Any = None
         # The newest parts, which are still merged; read from the folder before the first writing.
-        self._tail: list[_Part] | None = None
+        self._tail: list[Part] | None = None
         self._next = 1
 
     @classmethod
@@ -179,9 +163,9 @@ class ResultsDataset:
         """Return the parts that count, oldest first: those that no merged part replaces."""
         found = []
         for path in self.folder.iterdir():
-            match = _PART.fullmatch(path.name)
-            if match:
-                found.append((int(match[1]), -int(match[2]), path))
+            numbers = part_range(path)
+            if numbers is not None:
+                found.append((numbers[0], -numbers[1], path))
         kept, covered = [], 0
         for _, last, path in sorted(found):
             if -last > covered:
@@ -194,7 +178,7 @@ class ResultsDataset:
         kept = set(self.parts())
         for path in self.folder.iterdir():
             left_behind = path.name.endswith(".tmp") and path.name.startswith((".part-", ".manif"))
-            if left_behind or (_PART.fullmatch(path.name) and path not in kept):
+            if left_behind or (part_range(path) and path not in kept):
                 path.unlink(missing_ok=True)
         self._tail = None
 
@@ -217,12 +201,12 @@ class ResultsDataset:
         if sum(part.rows for part in tail) + frame.height > LARGEST_ROWS:
             self._merge(len(tail))
             tail.clear()  # large enough
-        part = _Part(self._next, self._next, frame.height)
-        self._write(part, frame.lazy())
+        part = Part(self._next, self._next, frame.height)
+        write_part(self.folder / part.name, frame.lazy())
         self._next += 1
         tail.append(part)
         span = 1
-        while (few := _ending_in(tail, span)) >= _FAN:
+        while (few := ending_in(tail, span)) >= _FAN:
             self._merge(few)
             span *= _FAN
 
@@ -236,10 +220,10 @@ class ResultsDataset:
 
         removed = 0
         for path in self.parts():
-            found = int((self._read(path, ["status"])["status"] == status).sum())
+            found = int((read_part(path, ["status"])["status"] == status).sum())
             if found:
                 rest = pl.scan_parquet(path, glob=False).filter(pl.col("status") != status)
-                self._write(_Part(*_range(path), 0), rest, [path])
+                write_part(path, rest, [path])
                 removed += found
         self._tail = None
         return removed
@@ -247,7 +231,7 @@ class ResultsDataset:
     def progress(self) -> Iterator[pl.DataFrame]:
         """Yield `case` and `status` of every row, part by part."""
         for path in self.parts():
-            yield self._read(path, ["case", "status"])
+            yield read_part(path, ["case", "status"])
 
     def scan(self) -> pl.LazyFrame:
         """Return all rows as a lazy table, in no particular order.
@@ -273,20 +257,21 @@ class ResultsDataset:
         try:
             found = dict(pl.scan_parquet(path, glob=False).collect_schema())
         except (OSError, pl.exceptions.PolarsError) as error:
-            raise _broken(path, error) from None
+            raise broken(path, error) from None
         if found != schema:
             raise InvalidInputError(
                 f"{path} has other columns than the manifest says: it is no part of these results; "
                 "remove it"
             )
 
-    def _newest(self) -> list[_Part]:
+    def _newest(self) -> list[Part]:
         """Return the parts that are still merged: the newest, of `LARGEST_ROWS` rows together."""
         if self._tail is None:
-            parts, rows = self.parts(), 0
-            self._tail, self._next = [], _range(parts[-1])[1] + 1 if parts else 1
-            for path in reversed(parts):
-                part = _Part(*_range(path), self._read(path, ["case"]).height)
+            self._tail, self._next, rows = [], 1, 0
+            for path in reversed(self.parts()):
+                first, last = part_range(path) or (0, 0)
+                part = Part(first, last, read_part(path, ["case"]).height)
+                self._next = max(self._next, last + 1)
                 rows += part.rows
                 if rows > LARGEST_ROWS:
                     break
@@ -301,38 +286,13 @@ class ResultsDataset:
         old = tail[len(tail) - count :]
         if len(old) < 2:
             return
-        merged = _Part(old[0].first, old[-1].last, sum(part.rows for part in old))
+        merged = Part(old[0].first, old[-1].last, sum(part.rows for part in old))
         paths = [self.folder / part.name for part in old]
         # Row by row through a reader and a writer, never all at once.
-        self._write(merged, pl.scan_parquet(paths, glob=False), paths)
+        write_part(self.folder / merged.name, pl.scan_parquet(paths, glob=False), paths)
         tail[len(tail) - count :] = [merged]
         for path in paths:
             path.unlink(missing_ok=True)
-
-    def _read(self, path: Path, columns: list[str]) -> pl.DataFrame:
-        import polars as pl
-
-        try:
-            return pl.read_parquet(path, columns=columns, glob=False)
-        except (OSError, pl.exceptions.PolarsError) as error:
-            raise _broken(path, error) from None
-
-    def _write(self, part: _Part, rows: pl.LazyFrame, sources: Sequence[Path] = ()) -> None:
-        """Write a part from a table or from the parts in `sources`."""
-        import polars as pl
-
-        path = self.folder / part.name
-        try:
-            with staged(path) as temporary:
-                rows.sink_parquet(temporary, compression="zstd", row_group_size=_ROW_GROUP)
-        except pl.exceptions.PolarsError as error:
-            number = _SYSTEM_ERROR.search(str(error))
-            if number is not None:
-                reason = os.strerror(int(number[1])).lower()
-                raise InvalidInputError(f"cannot write {path}: {reason}") from None
-            for source in sources:
-                self._read(source, list(self.manifest["columns"]))
-            raise
 
     @property
     def size(self) -> int:
@@ -342,21 +302,3 @@ class ResultsDataset:
             with contextlib.suppress(OSError):
                 total += path.stat().st_size
         return total
-
-
-def _ending_in(tail: Sequence[_Part], span: int) -> int:
-    """Return how many of the last parts hold at most `span` parts of the first writing."""
-    large = (k for k, part in enumerate(reversed(tail)) if part.last - part.first >= span)
-    return next(large, len(tail))
-
-
-def _range(path: Path) -> tuple[int, int]:
-    match = _PART.fullmatch(path.name)
-    return (int(match[1]), int(match[2])) if match else (0, 0)
-
-
-def _broken(path: Path, error: Exception) -> InvalidInputError:
-    reason = " ".join(str(error).split())[:120]
-    return InvalidInputError(
-        f"cannot read {path}: {reason}; remove that file and run again with --resume"
-    )
