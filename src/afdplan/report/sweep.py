@@ -117,7 +117,7 @@ def tally_line(tally: Tally, folder: str, size: int, warnings: Sequence[str]) ->
     if tally.refused:
         reason = tally.reasons.get("refused")
         lines.append(
-            f"{tally.refused:,} refused, their inputs are wrong"
+            f"{tally.refused:,} refused, their inputs have no answer"
             + (f"; the first: {reason}" if reason else " (column reason)")
         )
     if tally.deaths:
