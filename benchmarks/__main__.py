@@ -20,8 +20,9 @@ BENCHMARKS = {
         True,
     ),
     "simulator": ("How fast is the simulator against SimPy, a heap and NumPy?", True, True),
-    "trace_reading": ("How many rows per second are read?", True, False),
-    "placement": ("Does placing requests by load recover the barrier?", False, False),
+    "trace_reading": ("How many rows per second are read?", True, True),
+    "placement": ("Does placing requests by load recover the barrier?", False, True),
+    "studies": ("How fast, lean and unkillable are studies?", False, True),
     "derived_models": ("How far are derived times from published ones?", False, False),
 }
 
