@@ -38,7 +38,7 @@ OVERFLOW = 0.01
 MICROBATCHES = (2, 3, 4)  # what its search tries
 BATCH_SIZES = (*range(8, 129, 8), *range(144, 257, 16), *range(288, 513, 32))
 LARGEST_LOAD = 16_384
-RATIO_REQUESTS = 64  # per attention worker, two microbatches
+RATIO_REQUESTS = (64, 128, 256)  # per attention worker, two microbatches
 RATIO_NODES = range(1, 8)
 
 
@@ -79,13 +79,13 @@ class Question:
 
 
 def questions() -> dict[str, Question]:
-    """Return the bundled trace, and long contexts of which no single request dominates."""
+    """Return the bundled trace, and long prompts of bounded spread."""
     trace = read_trace(example_trace_path())
     means = round(trace.prompt_tokens.mean()), round(trace.decode_tokens.mean())
-    long = IndependentLengths(prompt="lognormal:mean=12000,cv=1.3", decode="geometric:350")
+    long = IndependentLengths(prompt="uniform:2000..22000", decode="geometric:350")
     return {
         "bundled trace": Question(EmpiricalLengths(trace), means),
-        "long contexts": Question(long, (12_000, 350)),
+        "long prompts": Question(long, (12_000, 350)),
     }
 
 
@@ -187,19 +187,19 @@ def compare_plans(name: str, asked: Question, gpus: int, repeats: int, runs: int
     print(f"{name}: of afdplan's {took:.1f} s, {took - alone:.1f} s read its times", flush=True)
 
 
-def compare_ratios(name: str, asked: Question, repeats: int, runs: int) -> None:
+def compare_ratios(name: str, asked: Question, requests: int, repeats: int, runs: int) -> None:
     """Print which A each recommends for one FFN node, and the regret of it in simulation."""
     task = peer_task(MODEL, SYSTEM, BACKEND, total_gpus=16, isl=1024, osl=2, tpot=1e9, ttft=1e9)
     source = PeerTimes(task, 1, asked.contexts, LARGEST_LOAD)
-    batch = RATIO_REQUESTS // 2
-    latency, reading = seconds(lambda: source.latency(1, 1, batch), 1)
+    batch = requests // 2
+    latency = source.latency(1, 1, batch)
 
     def its_rates(lengths: tuple[int, int]) -> dict[int, float]:
         rows = [
             source.run(
                 nodes=(nodes, 1),
                 attention_devices=1,
-                requests=RATIO_REQUESTS,
+                requests=requests,
                 lengths=lengths,
                 microbatches=2,
             ).get_result_dict()
@@ -227,7 +227,6 @@ def compare_ratios(name: str, asked: Question, repeats: int, runs: int) -> None:
         ("afdplan, whole nodes", max(whole, key=whole.get), curve, took),
         ("afdplan, any A", max(curve, key=curve.get), curve, took),
     ]
-    print(f"{name}: its times were read in {reading:.2f} s")
     delivered = {
         count: judge(
             asked.law,
@@ -248,7 +247,8 @@ def compare_ratios(name: str, asked: Question, repeats: int, runs: int) -> None:
     for who, count, rates, took in recommended:
         found = delivered[count]
         print(
-            f"| {name} | {who} | {count} | {1e3 * took:,.0f} ms | {rates[count]:,.0f} "
+            f"| {name}, S = {requests} | {who} | {count} | {1e3 * took:,.0f} ms "
+            f"| {rates[count]:,.0f} "
             f"| {found.per_device:,.0f} +/- {found.noise:.1%} "
             f"| {rates[count] / found.per_device - 1:+.1%} | {1 - found.per_device / best:.1%} |",
             flush=True,
@@ -267,12 +267,11 @@ def main() -> None:
     gpus, repeats, runs = (24, 1, 4) if quick else (40, 3, 8)
     asked = dict(list(questions().items())[: 1 if quick else None])
     its_search(asked["bundled trace"].mean_lengths, 16)  # loads its tables
-    print(
-        "| one FFN node | who | A | time | promised tokens/s/GPU | simulated | promise | regret |"
-    )
+    print("| one FFN node | who | A | time | promised tokens/s/GPU | simulated | error | regret |")
     print("|---|---|---|---|---|---|---|---|")
     for name, question in asked.items():
-        compare_ratios(name, question, repeats, runs)
+        for requests in RATIO_REQUESTS:
+            compare_ratios(name, question, requests, repeats, runs)
     print(f"\n| at most {gpus} GPUs | who | design | time | promised tokens/s/GPU, TPOT ", end="")
     print("| simulated | error | KV p99 of room |\n|---|---|---|---|---|---|---|---|")
     for name, question in asked.items():

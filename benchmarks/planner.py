@@ -192,7 +192,7 @@ def compare(name: str, case: Case, *, quick: bool) -> list[str]:
 HEADS = (
     "| small space | designs | search | brute force | brute / search | regret, simulated |",
     "| simulated again, longer | answer | TPOT | limit | KV tokens, p99 of room |",
-    "| 64 devices, every B | designs | search | whole plan | per design | brute force | brute / search |",
+    "| 64 devices, every B | designs | search | plan | one design | brute force | brute / search |",
 )
 
 
