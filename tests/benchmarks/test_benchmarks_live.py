@@ -3,7 +3,6 @@
 import importlib
 import itertools
 import pkgutil
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -128,12 +127,15 @@ def test_missing_or_other_peer_is_named(monkeypatch, installed):
 @pytest.mark.skipif(missing_peer() is not None, reason="aiconfigurator is not installed")
 @pytest.mark.filterwarnings("ignore")
 def test_times_repeat_those_of_its_session():
-    options = SimpleNamespace(total_gpus=24, isl=1024, osl=2, tpot=1e9, ttft=1e9)
     task = peer_task(
         aiconfigurator_search.MODEL,
         aiconfigurator_search.SYSTEM,
         aiconfigurator_search.BACKEND,
-        **vars(options),
+        total_gpus=24,
+        isl=1024,
+        osl=2,
+        tpot=1e9,
+        ttft=1e9,
     )
     source = PeerTimes(task, 1, (512, 1024, 2048, 4096), 4096)
     summary = source.run(
