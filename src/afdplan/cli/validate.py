@@ -54,9 +54,8 @@ def command(
         markdown_page,
         render_validation,
         validation_answer,
-        verdict,
-        verdict_error,
     )
+    from afdplan.report.verdict import verdict, verdict_error
     from afdplan.validation.laboratory import Laboratory
     from afdplan.validation.run import PARTS, validate
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from afdplan.model.latency import TimeUnit
 
-__all__ = ["rate", "share", "time"]
+__all__ = ["percent", "rate", "share", "signed", "time"]
 
 
 def time(value: float, unit: TimeUnit) -> str:
@@ -55,3 +55,25 @@ def share(value: float) -> str:
     if 0.005 <= abs(percent) < 0.1:
         return f"{percent:.2f} %"
     return f"{percent:.1f} %"
+
+
+def percent(value: float, digits: int = 2) -> str:
+    """Return a fraction in percent with a fixed number of digits, for columns.
+
+    Examples
+    --------
+    >>> percent(0.00341), percent(0.01, 1)
+    ('0.34 %', '1.0 %')
+    """
+    return f"{100 * value:.{digits}f} %"
+
+
+def signed(value: float, digits: int = 2) -> str:
+    """Return a relative error in percent, with its sign.
+
+    Examples
+    --------
+    >>> signed(0.00341), signed(-0.5, 0)
+    ('+0.34 %', '-50 %')
+    """
+    return f"{100 * value:+.{digits}f} %"
