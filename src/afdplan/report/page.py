@@ -14,6 +14,8 @@ from afdplan.report.document import to_json
 
 __all__ = ["Choice", "Fact", "Page", "Section", "Table", "render_page"]
 
+WORDY = 24
+"""Letters from which a cell is a sentence."""
 SCRIPTS = ("vendor/d3.min.js", "vendor/plot.umd.min.js", "page.js")
 
 
@@ -59,12 +61,23 @@ class Table:
         Cells.
     is_open
         Whether it is read without asking for it.
+    left
+        Columns of words: aligned left, the others right.
+    note
+        What must be known to read it; may be empty.
     """
 
     caption: str
     headers: tuple[str, ...]
     rows: Sequence[Sequence[str]]
     is_open: bool = False
+    left: int = 1
+    note: str = ""
+
+    @property
+    def is_wordy(self) -> bool:
+        """Whether its cells are sentences: a phone then shows rows as blocks, not as columns."""
+        return any(len(cell) > WORDY for row in self.rows for cell in row[1 : self.left])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
