@@ -59,6 +59,9 @@ def band_figure(checks: Sequence[BandCheck], sentences: Sequence[str]) -> Figure
 
 def order_figure(traces: Sequence[TraceResult]) -> Figure:
     """Return the error of E[tau] on each trace, resampled and replayed in its order."""
+    slow = [100 * _against(trace, trace.replay_cycle_time.high) for trace in traces]
+    fast = [100 * _against(trace, trace.replay_cycle_time.low) for trace in traces]
+    pad = 0.03 * (max(fast) - min(slow))
     layers = [
         Layer(
             kind="range",
@@ -73,8 +76,8 @@ def order_figure(traces: Sequence[TraceResult]) -> Figure:
             role="neutral",
             columns={
                 "y": [trace.file for trace in traces],
-                "low": [100 * _against(trace, trace.replay_cycle_time.high) for trace in traces],
-                "high": [100 * _against(trace, trace.replay_cycle_time.low) for trace in traces],
+                "low": slow,
+                "high": fast,
             },
         ),
         Layer(
@@ -124,7 +127,7 @@ def order_figure(traces: Sequence[TraceResult]) -> Figure:
         "for it.",
         charts={
             "": Chart(
-                x=Axis(label="error of E[tau] [%]"),
+                x=Axis(label="error of E[tau] [%]", includes=(min(slow) - pad, max(fast) + pad)),
                 y=Axis(label="", scale="category", limits=tuple(trace.file for trace in traces)),
                 layers=layers,
                 height=90 + 30 * len(traces),

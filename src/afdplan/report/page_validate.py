@@ -205,9 +205,20 @@ def _simulation(cells: Sequence[CellResult], result: Validation) -> Section:
         tables.append(to_page(trace_table(result.traces)))
     return Section(
         title="How far is theory from simulation?",
-        words=("Theory and simulation share no code but the description of the bundle.",),
+        words=(_agreement(declared),) if declared else (),
         figures=tuple(figures),
         tables=tuple(tables),
+    )
+
+
+def _agreement(declared: Sequence[CellResult]) -> str:
+    inside = sum(cell.is_inside for cell in declared)
+    exact = median(abs(cell.error) for cell in declared)
+    mean_field = median(abs(cell.errors["mean-field"]) for cell in declared)
+    return (
+        f"In {inside} of {len(declared)} bundles of the declared validity the exact method lies "
+        f"inside the simulation's interval; its error is {percent(exact)} in the median, "
+        f"that of the mean field, which knows no barrier, {percent(mean_field)}."
     )
 
 
