@@ -23,7 +23,7 @@ GROUPS: dict[CellGroup, str] = {
 }
 SHOWN_LIMITS = 2.5
 """Declared limits up to which a wide interval is drawn."""
-NARROWEST = 0.2
+NARROWEST = 0.3
 """Share of the axis that a group takes at least: room for its name."""
 FLOOR = 1e-4
 """Errors below it are drawn at it where the axis is logarithmic."""

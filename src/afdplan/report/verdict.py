@@ -33,7 +33,8 @@ def headline(result: Validation) -> str:
     cells, count = result.all_cells, len(result.checks)
     looked = f", over {len(cells)} bundles simulated" if cells else ""
     if result.broken:
-        return f"{len(result.broken)} of {count} declared bands do not hold{looked}"
+        does = "does" if len(result.broken) == 1 else "do"
+        return f"{len(result.broken)} of {count} declared bands {does} not hold{looked}"
     return f"All {count} declared bands hold{looked}"
 
 

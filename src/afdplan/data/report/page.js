@@ -65,7 +65,10 @@
     switch (layer.kind) {
       case "line": return [Plot.line(rows, { x: "x", y: "y", stroke, strokeWidth: 2, ...dash })];
       case "band": return [Plot.areaY(rows, { x: "x", y1: "low", y2: "high", fill: stroke, fillOpacity: 0.2 })];
-      case "interval": return [Plot.link(rows, { x: "x", y1: "low", y2: "high", stroke, strokeWidth: 2, marker: rows.length > 40 ? "none" : "tick" })];
+      case "interval": {  // many of them must not hide the dots
+        const look = rows.length > 60 ? { strokeWidth: 1, strokeOpacity: 0.4 } : { strokeWidth: 2, marker: rows.length > 40 ? "none" : "tick" };
+        return [Plot.link(rows, { x: "x", y1: "low", y2: "high", stroke, ...look })];
+      }
       case "span": return [Plot.link(rows, { y: "y", x1: "low", x2: "high", stroke, strokeWidth: 2, marker: "tick" })];
       case "dot": return [Plot.dot(rows, { x: "x", y: "y", stroke, fill: rows.length > 60 ? stroke : "var(--paper)", fillOpacity: 0.6, strokeWidth: 1.6, r: rows.length > 60 ? 2 : 3.5, symbol: SYMBOLS[layer.role] ?? "circle" })];
       case "point": return [
