@@ -135,6 +135,22 @@ def test_nothing_is_wider_than_the_screen(name, viewport, visit):
     assert all(abs(width) <= 1 for width in widths)
 
 
+@pytest.mark.parametrize("width", [320, 390, 720, 1280])
+@pytest.mark.parametrize("name", PAGES)
+def test_no_name_leaves_its_chart(name, width, visit):
+    page = visit(name, viewport={"width": width, "height": 900})
+    outside = page.evaluate(
+        """() => [...document.querySelectorAll(".plot svg")].flatMap((svg) => {
+          const box = svg.getBoundingClientRect();
+          return [...svg.querySelectorAll("text")].filter((text) => {
+            const own = text.getBoundingClientRect();
+            return own.width && (own.left < box.left - 1 || own.right > box.right + 1);
+          }).map((text) => text.textContent);
+        })"""
+    )
+    assert outside == []
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("name", PAGES)
 def test_no_accessibility_rule_is_broken(name, scheme, visit):

@@ -32,7 +32,7 @@ def test_a_broken_band_exits_with_1_and_names_the_worst_case(monkeypatch, tmp_pa
     outcome = invoke("validate", "published", "--report", report)
     assert outcome.code == 1
     assert "BROKEN" in outcome.out
-    wrote, line = outcome.err.strip().splitlines()
+    wrote, line = outcome.err.splitlines()
     assert wrote.startswith("afdplan: wrote ")
     assert line.startswith("afdplan: step time of measured designs")
     assert "7:1" in line

@@ -122,13 +122,15 @@ def _progress() -> Any:
 
     @contextmanager
     def show() -> Iterator[Any]:
+        console = Console(stderr=True)
         bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
-            console=Console(stderr=True),
+            console=console,
             transient=True,
+            disable=not console.is_terminal,  # elsewhere it would leave an empty line
         )
         with bar:
             task = bar.add_task("simulations", total=None)

@@ -156,10 +156,16 @@
     }
     marks.push(Plot.ruleX(chart.x.includes, { stroke: "none" }), Plot.ruleY(chart.y.includes, { stroke: "none" }));
     const longest = chart.y.scale === "category" ? Math.max(...chart.y.limits.map((name) => String(name).length)) : 0;
-    const marginLeft = longest ? Math.min(16 + 7.2 * longest, 0.5 * width) : 56;
-    if (longest) {  // long names take a second line where there is no room
+    const wanted = 16 + 7.2 * longest;
+    const marginLeft = longest ? Math.min(wanted, 0.5 * width) : 56;
+    if (longest) {  // long names take a second line where there is no room, long words lose their middle
       const axis = { label: chart.y.label || null, labelAnchor: "top", labelArrow: "none" };
-      marks.unshift(Plot.axisY({ ...axis, fontSize: narrow ? 12 : 13, lineHeight: 1, lineWidth: (marginLeft - 14) / 12 }));
+      const fontSize = narrow ? 12 : 13;
+      const em = marginLeft < wanted ? 1.1 * fontSize : 12;
+      const lineWidth = (marginLeft - 14) / em;
+      const word = Math.max(...chart.y.limits.flatMap((name) => String(name).split(" ")).map((part) => part.length));
+      const textOverflow = 0.6 * word > lineWidth ? "ellipsis-middle" : undefined;
+      marks.unshift(Plot.axisY({ ...axis, fontSize, lineHeight: 1, lineWidth, textOverflow }));
     }
     const plot = Plot.plot({
       width, height: chart.height, marginLeft,
