@@ -88,7 +88,8 @@ def command(
         answer=validation_answer(result),
     )
     if report is not None:
-        from afdplan.report.page_validate import validation_page, validation_subject
+        from afdplan.report.page_validate import validation_page
+        from afdplan.report.validation_words import validation_subject
 
         subject = validation_subject(result, traces)
         write_report(

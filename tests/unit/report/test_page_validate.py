@@ -6,9 +6,10 @@ import pytest
 
 from afdplan.report.document import document
 from afdplan.report.page import render_page
-from afdplan.report.page_validate import validation_page, validation_subject
+from afdplan.report.page_validate import validation_page
 from afdplan.report.tables import TextTable, to_page
 from afdplan.report.validate import markdown_page, validation_answer
+from afdplan.report.validation_words import undecided, validation_subject
 from afdplan.report.verdict import headline, verdict
 from afdplan.validation.run import Validation
 from tests.validations import cell, paper, validation
@@ -64,9 +65,15 @@ def test_a_broken_band_is_the_answer_and_a_warning():
 def test_undecided_cases_are_counted_in_words():
     (words,) = section(page(validation(12)), WHOLE[0]).words
     assert "12 of 17 cases are undecided" in words
-    sure = Validation(parts=("published",), full=False, published=validation().published)
-    sure = replace(sure, checks=validation().checks[-2:])
-    assert section(page(sure), WHOLE[0]).words[0].startswith("No case is undecided")
+    assert undecided(validation().checks[:2])[0].startswith("No case is undecided")
+
+
+def test_without_simulations_nothing_is_said_of_their_intervals():
+    checks = validation().checks[-2:]
+    alone = Validation(
+        parts=("published",), full=False, published=validation().published, checks=checks
+    )
+    assert section(page(alone), WHOLE[0]).words == ()
 
 
 @pytest.mark.parametrize(
@@ -111,7 +118,7 @@ def test_tables_are_those_of_the_markdown_page():
 
 def test_short_traces_are_told():
     words = section(page(validation()), WHOLE[4]).words
-    assert "1 of 2 traces are within +2.00 % to +2.00 %" in words[0]
+    assert "1 of 2, the theory is +2.00 % to +2.00 % from a replay" in words[0]
     assert words[1].startswith("1 of 2 traces are too short")
 
 
