@@ -75,6 +75,13 @@ def test_open_arrivals_and_memory():
     assert "waiting time" in text
 
 
+def test_precision_of_the_percentile_is_reached_and_told():
+    found = answer("--attention-workers", "2", "--p99-precision", "0.5%")
+    p99 = found["intervals"]["step_time_p99"]
+    assert p99["low"] <= found["step_time"]["p99"] == p99["value"] <= p99["high"]
+    assert (p99["high"] - p99["low"]) / 2 <= 0.005 * p99["value"]
+
+
 def test_precision_is_reached():
     found = answer("--attention-workers", "2", "--precision", "0.5%")
     x = found["throughput_per_instance"]

@@ -155,6 +155,12 @@ def _simulation_options(function: Any) -> Any:
             help="Run until the throughput's interval is this narrow (half-width), e.g. 0.5%.",
         ),
         click.option(
+            "--p99-precision",
+            metavar="SHARE",
+            callback=_fraction,
+            help="The same for the 99th percentile of the step time.",
+        ),
+        click.option(
             "--confidence", type=float, default=0.95, show_default=True, help="Of all intervals."
         ),
         click.option(
@@ -297,6 +303,7 @@ def _scenario(
         variation=Variation(**factors),
         replications=options["replications"],
         precision=options["precision"],
+        p99_precision=options["p99_precision"],
         confidence=options["confidence"],
     )
 

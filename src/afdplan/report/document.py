@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 import afdplan
+from afdplan.model.estimate import Estimate
 from afdplan.model.latency import TimeUnit
 
 __all__ = ["SCHEMA_VERSION", "document", "to_json"]
@@ -48,11 +50,23 @@ def document(
 
 
 def to_json(value: Any, indent: int = 2) -> str:
-    """Return `value` as indented JSON; dataclasses become objects, NaN is refused."""
+    """Return `value` as indented JSON; dataclasses become objects, NaN is refused.
+
+    The end of an interval that reaches to infinity becomes null.
+    """
     return json.dumps(value, indent=indent, allow_nan=False, default=_plain, ensure_ascii=False)
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, Estimate):
+        ends = {"low": value.low, "high": value.high}
+        known = {name: end if math.isfinite(end) else None for name, end in ends.items()}
+        return {
+            "value": value.value,
+            **known,
+            "confidence": value.confidence,
+            "method": value.method,
+        }
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
     if isinstance(value, np.ndarray):

@@ -123,12 +123,12 @@ def _facts(best: SimulationResult, unit: TimeUnit) -> tuple[Fact, ...]:
         Fact(
             name="Output step",
             value=time(step.mean.value, unit),
-            remark=f"p99 {time(step.p99, unit)}",
+            remark=f"p99 {time(step.p99.value, unit)}",
         ),
         Fact(
             name="Time per output token",
             value=time(request.mean.value, unit),
-            remark=f"of a request; p99 {time(request.p99, unit)}",
+            remark=f"of a request; p99 {time(request.p99.value, unit)}",
         ),
         Fact(
             name="KV tokens per worker",
@@ -182,7 +182,7 @@ def _result_table(results: Sequence[SimulationResult], unit: TimeUnit) -> Table:
                 f"{result.throughput_per_instance.low:,.5g} to "
                 f"{result.throughput_per_instance.high:,.5g}",
                 time(result.cycle_time.value, unit),
-                time(result.step_time.p99, unit),
+                time(result.step_time.p99.value, unit),
                 share(result.attention_idle_fraction.value),
                 share(result.ffn_idle_fraction.value),
             )
@@ -219,8 +219,8 @@ def _time_table(results: Sequence[SimulationResult], unit: TimeUnit) -> Table:
         for name, found in kinds:
             if found is None:
                 continue
-            values = (found.mean.value, found.p50, found.p95, found.p99)
-            rows.append((f"A = {count}: {name}", *(time(value, unit) for value in values)))
+            values = (time(value, unit) for value in found.values().values())
+            rows.append((f"A = {count}: {name}", *values))
     return Table(
         caption="Times" + (" in the model's abstract unit" if unit == "abstract" else ""),
         headers=("time of", "mean", "p50", "p95", "p99"),

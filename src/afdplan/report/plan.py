@@ -95,7 +95,7 @@ def _verification(case: Verification) -> dict[str, Any]:
         "predicted": {"mean": case.predicted_mean, "p99": case.predicted_p99},
         "simulated": {
             "mean": {"value": simulated.value, "low": simulated.low, "high": simulated.high},
-            "p99": case.simulated_p99,
+            "p99": case.simulated_p99.value,
         },
         "mean_error": case.mean_error,
         "p99_error": case.p99_error,

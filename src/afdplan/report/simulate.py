@@ -80,8 +80,8 @@ def render_simulations(results: list[SimulationResult]) -> RenderableType:
             str(result.scenario.bundle.attention_workers),
             f"{x.value:.5g} ± {half:.2g}",
             f"{result.cycle_time.value:.5g}",
-            f"{result.step_time.p99:.5g}",
-            f"{result.request_time_per_output_token.p99:.5g}",
+            f"{result.step_time.p99.value:.5g}",
+            f"{result.request_time_per_output_token.p99.value:.5g}",
             f"{result.attention_idle_fraction.value:.1%}".replace("%", " %"),
             f"{result.ffn_idle_fraction.value:.1%}".replace("%", " %"),
         )

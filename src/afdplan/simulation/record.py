@@ -45,14 +45,25 @@ class Histogram:
         """Return the smallest value with at least `probability` at or below, within 0.05 %."""
         if not self.counts.size:
             return 0.0
-        below = np.cumsum(self.counts)
-        k = int(np.searchsorted(below, probability * below[-1] * (1 - 1e-12)))
-        number = int(self.bins[min(k, self.bins.size - 1)])
+        number = int(self.bins[self._position(probability)])
         if number == 0:
             return 0.0
         edges = (np.array([number, number + 1]) + self.bin_base) << ix.BIN_SHIFT
         low, high = edges.view(np.float64)
         return float((low + high) / 2)
+
+    def bin_of(self, probability: float) -> int:
+        """Return the bin in which that quantile lies, -1 if nothing was counted."""
+        return int(self.bins[self._position(probability)]) if self.counts.size else -1
+
+    def count_above(self, number: int) -> int:
+        """Return how many values lie in higher bins than `number`."""
+        return int(self.counts[np.searchsorted(self.bins, number, side="right") :].sum())
+
+    def _position(self, probability: float) -> int:
+        below = np.cumsum(self.counts)
+        k = int(np.searchsorted(below, probability * below[-1] * (1 - 1e-12)))
+        return min(k, self.bins.size - 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

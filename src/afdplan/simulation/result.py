@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import isfinite
 from typing import Any
 
 from afdplan.model.estimate import Estimate
@@ -14,16 +15,25 @@ __all__ = ["Distribution", "SimulationResult"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Distribution:
-    """A quantity that scatters: its mean with an interval, and percentiles (within 0.05 %)."""
+    """A quantity that scatters: its mean and percentiles, each with an interval.
+
+    Percentiles are read off a histogram (within 0.05 %); the upper end of their interval is
+    infinite where the run is too short to tell.
+    """
 
     mean: Estimate
-    p50: float
-    p95: float
-    p99: float
+    p50: Estimate
+    p95: Estimate
+    p99: Estimate
 
     def values(self) -> dict[str, float]:
         """Return mean and percentiles as plain numbers."""
-        return {"mean": self.mean.value, "p50": self.p50, "p95": self.p95, "p99": self.p99}
+        return {
+            "mean": self.mean.value,
+            "p50": self.p50.value,
+            "p95": self.p95.value,
+            "p99": self.p99.value,
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,13 +115,17 @@ class SimulationResult:
     def answer(self) -> dict[str, Any]:
         """Return the names that `afdplan simulate --json` promises, and more."""
 
-        def interval(estimate: Estimate) -> dict[str, float]:
-            return {"value": estimate.value, "low": estimate.low, "high": estimate.high}
+        def interval(estimate: Estimate) -> dict[str, float | None]:
+            ends = {"low": estimate.low, "high": estimate.high}
+            known = {name: end if isfinite(end) else None for name, end in ends.items()}
+            return {"value": estimate.value, **known}
 
         bundle = self.scenario.bundle
         named = {
             "step_time": self.step_time.mean,
+            "step_time_p99": self.step_time.p99,
             "request_time_per_output_token": self.request_time_per_output_token.mean,
+            "request_time_per_output_token_p99": self.request_time_per_output_token.p99,
             "attention_idle_fraction": self.attention_idle_fraction,
             "ffn_idle_fraction": self.ffn_idle_fraction,
             "slot_occupancy": self.slot_occupancy,
@@ -167,10 +181,8 @@ class SimulationResult:
             return f"{estimate.value:.5g} ({estimate.low:.5g} to {estimate.high:.5g})"
 
         def scatter(value: Distribution, of: str) -> str:
-            return (
-                f"mean {value.mean.value:.4g}, p50 {value.p50:.4g}, p95 {value.p95:.4g}, "
-                f"p99 {value.p99:.4g} {of}"
-            )
+            numbers = (f"{name} {number:.4g}" for name, number in value.values().items())
+            return f"{', '.join(numbers)} {of}"
 
         def causes(parts: Mapping[str, float]) -> str:
             shown = [f"{name} {part:.1%}" for name, part in parts.items() if part >= 0.0005]
@@ -206,7 +218,7 @@ class SimulationResult:
             line(
                 "KV tokens per attention worker",
                 f"mean {self.kv_tokens_per_worker.mean.value:.4g}, "
-                f"p99 {self.kv_tokens_per_worker.p99:.4g}, "
+                f"p99 {self.kv_tokens_per_worker.p99.value:.4g}, "
                 f"maximum {self.maximum_kv_tokens_per_worker:.4g} tokens",
             ),
         ]

@@ -14,11 +14,12 @@ from afdplan.errors import InsufficientDataError, InvalidInputError
 from afdplan.model.estimate import Estimate
 from afdplan.simulation import state as ix
 from afdplan.simulation.engine import Engine, Sink
-from afdplan.simulation.record import CAUSES, Part, Recorder
+from afdplan.simulation.record import CAUSES, Histogram, Part, Recorder
 from afdplan.simulation.result import Distribution, SimulationResult
 from afdplan.simulation.scenario import Scenario
 from afdplan.simulation.tables import token_fraction
-from afdplan.statistics.batch_means import BATCHES, batch_means, steps_for_batch_means
+from afdplan.statistics.batch_means import BATCHES, batch_means, group, steps_for_batch_means
+from afdplan.statistics.percentile import percentile_estimate
 from afdplan.statistics.replications import ratio_estimate
 from afdplan.statistics.warmup import warmup_length
 
@@ -28,6 +29,8 @@ FloatArray = npt.NDArray[np.float64]
 PARTS = 100
 REPLICATIONS = 10
 MAXIMUM_REPLICATIONS = 2000
+MAXIMUM_EXTENSION = 10_000
+"""Times the requests asked for, after which a precision counts as out of reach."""
 Progress = Callable[[float], None]
 
 
@@ -89,26 +92,22 @@ def simulate(
             runs[-1].play(scenario.target_completions, progress, k / count, 1 / count)
             runs[-1].close(scenario)
     result = _summary(scenario, runs)
-    if scenario.precision is None:
-        return result
     target = scenario.target_completions
-    while result.throughput_per_instance.relative_half_width > scenario.precision:
+    while (growth := _growth(result)) > 1:
         if single and scenario.window == "steady" and not runs[0].engine.is_finished:
             # A longer run: half again as long, or what the square-root law asks for.
-            target = int(target * _growth(result, scenario.precision))
+            if target > MAXIMUM_EXTENSION * scenario.target_completions:
+                raise _unreached(result, f"{target:,} requests", "ask for more requests per worker")
+            target = int(target * growth)
             runs[0].play(target, progress, 0.0, 1.0)
         elif wanted is None or len(runs) < wanted:
             single = False
             runs[0].compact(scenario)
             if len(runs) >= MAXIMUM_REPLICATIONS:
-                raise InsufficientDataError(
-                    f"precision {scenario.precision:g} was not reached in {len(runs)} "
-                    "replications: ask for less, or for more requests per run",
-                    result,
+                raise _unreached(
+                    result, f"{len(runs)} replications", "ask for more requests per worker"
                 )
-            more = min(
-                int(len(runs) * _growth(result, scenario.precision)) + 1, MAXIMUM_REPLICATIONS
-            )
+            more = min(int(len(runs) * growth) + 1, MAXIMUM_REPLICATIONS)
             first = len(runs)
             for k in range(first, more):
                 runs.append(_Run(scenario, k))
@@ -120,18 +119,31 @@ def simulate(
                 )
                 runs[-1].close(scenario)
         else:
-            raise InsufficientDataError(
-                f"precision {scenario.precision:g} was not reached in {wanted} replications: "
-                "leave their number open",
-                result,
-            )
+            raise _unreached(result, f"{wanted} replications", "leave their number open")
         result = _summary(scenario, runs)
     return result
 
 
-def _growth(result: SimulationResult, precision: float) -> float:
-    wanted = (result.throughput_per_instance.relative_half_width / precision) ** 2
-    return float(min(max(1.1 * wanted, 1.3), 4.0))
+def _growth(result: SimulationResult) -> float:
+    """Return how many times as long a run the wanted precisions ask for, 1 if they are met."""
+    scenario = result.scenario
+    wanted = (
+        (result.throughput_per_instance, scenario.precision),
+        (result.step_time.p99, scenario.p99_precision),
+    )
+    shortfall = max(
+        (e.relative_half_width / width for e, width in wanted if width is not None), default=0.0
+    )
+    return float(min(max(1.1 * shortfall**2, 1.3), 4.0)) if shortfall > 1 else 1.0
+
+
+def _unreached(result: SimulationResult, reached: str, mend: str) -> InsufficientDataError:
+    scenario = result.scenario
+    wanted = (("precision", scenario.precision), ("p99_precision", scenario.p99_precision))
+    names = " and ".join(f"{name} {width:g}" for name, width in wanted if width is not None)
+    return InsufficientDataError(
+        f"{names} was not reached in {reached}: ask for less precision, or {mend}", result
+    )
 
 
 class _Run:
@@ -292,12 +304,20 @@ def _summary(scenario: Scenario, runs: list[_Run]) -> SimulationResult:
         )
 
     def scatter(top: FloatArray, bottom: FloatArray, histogram: int) -> Distribution:
-        counts = total.histograms[histogram]
+        def percentile(probability: float) -> Estimate:
+            return _percentile(
+                probability,
+                total.histograms[histogram],
+                [part.histograms[histogram] for part in parts],
+                batches=min(BATCHES, len(parts)) if single else len(parts),
+                confidence=scenario.confidence,
+            )
+
         return Distribution(
             mean=estimate(top, bottom),
-            p50=counts.quantile(0.50),
-            p95=counts.quantile(0.95),
-            p99=counts.quantile(0.99),
+            p50=percentile(0.50),
+            p95=percentile(0.95),
+            p99=percentile(0.99),
         )
 
     time, steps = real(ix.CLOCK), integer(ix.STEP)
@@ -348,6 +368,31 @@ def _summary(scenario: Scenario, runs: list[_Run]) -> SimulationResult:
             result,
         )
     return result
+
+
+def _percentile(
+    probability: float,
+    total: Histogram,
+    parts: list[Histogram],
+    *,
+    batches: int,
+    confidence: float,
+) -> Estimate:
+    """Return a percentile of all parts, its interval from the share beyond it in batches."""
+    if batches < 2:
+        value = total.quantile(probability)
+        return Estimate(value=value, low=-np.inf, high=np.inf, confidence=confidence, method="none")
+    edge = total.bin_of(probability)
+    counts = [[part.count_above(edge), part.counts.sum()] for part in parts]
+    beyond, totals = group(counts, batches).T
+    return percentile_estimate(
+        probability,
+        total.quantile,
+        beyond,
+        totals,
+        confidence=confidence,
+        method="share beyond",
+    )
 
 
 def _shares(idle: FloatArray, horizon: float, busy: float) -> dict[str, float]:

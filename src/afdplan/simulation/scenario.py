@@ -142,6 +142,8 @@ class Scenario:
         Independent runs; None takes one when it is long enough for batch means, else ten.
     precision
         Relative half-width of the throughput's interval to reach; the run is extended for it.
+    p99_precision
+        The same for the 99th percentile of the step time.
     confidence
         Coverage of all intervals, in (0, 1).
 
@@ -176,6 +178,7 @@ class Scenario:
     variation: Variation = field(default_factory=Variation)
     replications: int | None = None
     precision: float | None = None
+    p99_precision: float | None = None
     confidence: float = 0.95
 
     def __post_init__(self) -> None:
@@ -199,11 +202,11 @@ class Scenario:
             check_count("kv_capacity", self.kv_capacity)
         if self.replications is not None:
             check_count("replications", self.replications, 1, 100_000)
-        if self.precision is not None:
-            check_number("precision", self.precision, strict=True)
-            if self.precision >= 1:
+        for name in ("precision", "p99_precision"):
+            wanted = getattr(self, name)
+            if wanted is not None and check_number(name, wanted, strict=True) >= 1:
                 raise InvalidInputError(
-                    f"precision must be a fraction below 1 (0.005 is 0.5 %), got {self.precision:g}"
+                    f"{name} must be a fraction below 1 (0.005 is 0.5 %), got {wanted:g}"
                 )
         if not 0 < check_number("confidence", self.confidence) < 1:
             raise InvalidInputError(f"confidence must be between 0 and 1, got {self.confidence:g}")

@@ -41,6 +41,7 @@ PARAMETERS = (
     Parameter(name="expert_imbalance", data="number", default=1.0, minimum=1),
     Parameter(name="replications", maximum=100_000),
     Parameter(name="precision", data="number", minimum=0, strict=True),
+    Parameter(name="p99_precision", data="number", minimum=0, strict=True),
 )
 _INTERVALS = (
     "throughput_per_instance",
@@ -113,6 +114,7 @@ def case_scenario(case: CaseInputs) -> Scenario:
         ),
         replications=values["replications"],
         precision=values["precision"],
+        p99_precision=values["p99_precision"],
     )
 
 

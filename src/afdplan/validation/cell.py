@@ -51,7 +51,8 @@ class Cell:
     steps
         Output steps to simulate at least.
     precision
-        Relative half-width of the interval to reach.
+        Relative half-width of the throughput's interval to reach; that of the step time's 99th
+        percentile gets twice as wide, as its band is.
     replications
         Independent runs; None leaves it to the simulator.
     replay
@@ -101,6 +102,7 @@ class Cell:
             window=self.window,
             seed=seed,
             precision=self.precision,
+            p99_precision=None if self.precision is None else 2 * self.precision,
             replications=self.replications,
         )
 

@@ -11,9 +11,6 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 import afdplan
 from afdplan.errors import InsufficientDataError, InvalidInputError
 from afdplan.lengths.law import IndependentLengths
@@ -23,8 +20,6 @@ from afdplan.simulation.scenario import Scenario
 __all__ = ["Laboratory", "Observation", "fingerprint", "observe"]
 
 Progress = Callable[[int, int], None]
-_BLOCKS = 10
-"""Blocks of steps that tell how sure a percentile is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,8 +31,7 @@ class Observation:
     cycle_time, throughput_per_instance, attention_idle_fraction, ffn_idle_fraction
         As the simulation gives them, with intervals.
     step_time_p99
-        99th percentile of the step time; interval from the share of steps beyond it in
-        ten blocks of the run.
+        99th percentile of the step time.
     steps, replications
         How long was played.
     mean_token_load
@@ -57,39 +51,22 @@ class Observation:
 def observe(scenario: Scenario) -> Observation:
     """Return what a simulation of `scenario` shows."""
     from afdplan.simulation.run import simulate
-    from afdplan.statistics.student import student_quantile
 
-    times: list[npt.NDArray[np.float64]] = []
     try:
-        result = simulate(scenario, on_steps=lambda rows: times.append(rows[:, 3].copy()))
+        result = simulate(scenario)
     except InsufficientDataError as error:
         # One replication of a fixed number was asked for, or the precision was out of reach: the
         # intervals say how sure the answer is.
         if error.estimate is None:
             raise
         result = error.estimate
-    steps = np.concatenate(times)
-    p99 = result.step_time.p99
-    # Steps depend on each other: how sure the share beyond the percentile is follows from its
-    # spread over blocks of the run, and the percentiles at both ends of that share's interval
-    # are those of the percentile.
-    beyond = np.array([(block > p99).mean() for block in np.array_split(steps, _BLOCKS)])
-    spread = float(beyond.std(ddof=1)) / np.sqrt(_BLOCKS * result.replications)
-    half = student_quantile(scenario.confidence, _BLOCKS - 1) * spread
-    low, high = np.quantile(steps, (max(0.99 - half, 0.0), min(0.99 + half, 1.0)))
     slots = scenario.bundle.batch_size * scenario.microbatches
     return Observation(
         cycle_time=result.cycle_time,
         throughput_per_instance=result.throughput_per_instance,
         attention_idle_fraction=result.attention_idle_fraction,
         ffn_idle_fraction=result.ffn_idle_fraction,
-        step_time_p99=Estimate(
-            value=p99,
-            low=min(float(low), p99),
-            high=max(float(high), p99),
-            confidence=scenario.confidence,
-            method="share beyond, over blocks of steps",
-        ),
+        step_time_p99=result.step_time.p99,
         steps=result.steps,
         replications=result.replications,
         mean_token_load=result.kv_tokens_per_worker.mean.value / slots,

@@ -8,13 +8,14 @@ the same streams of requests (common random numbers).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from afdplan.lengths.law import IndependentLengths, LengthLaw
 from afdplan.model.bundle import Bundle
-from afdplan.model.latency import LatencyModel
+from afdplan.model.curve import RooflineCurve
+from afdplan.model.latency import LatencyModel, Transfer
 from afdplan.simulation.scenario import Scenario
 from afdplan.theory.cycle import CycleModel
 from afdplan.theory.problem import RatioProblem
@@ -24,7 +25,17 @@ from afdplan.validation.laboratory import Laboratory, Observation
 from afdplan.validation.laws import LAWS, shaped_law
 from afdplan.validation.regimes import latency_for
 
-__all__ = ["RECOMMENDED", "RatioCase", "RatioResult", "Recommendation", "judge", "ratio_cases"]
+__all__ = [
+    "BASELINES",
+    "RECOMMENDED",
+    "RatioCase",
+    "RatioResult",
+    "Recommendation",
+    "balanced_case",
+    "judge",
+    "ratio_cases",
+    "recommended",
+]
 
 RECOMMENDED = "exact"
 BASELINES = {
@@ -138,7 +149,10 @@ class RatioResult:
 
 
 def ratio_cases(*, full: bool = False) -> list[RatioCase]:
-    """Return cases over the laws: latencies balanced at 8 workers (also 3 and 24 if `full`)."""
+    """Return the paper's question, and one for each law and for transfers that grow with A.
+
+    Latencies are balanced at 8 workers; at 3 and 24 too, and with three microbatches, if `full`.
+    """
     cases = [
         RatioCase(
             name="the paper's baseline",
@@ -149,23 +163,45 @@ def ratio_cases(*, full: bool = False) -> list[RatioCase]:
             batch_size=256,
         )
     ]
-    for law_name in LAWS if full else ("heavy-tailed", "correlated"):
+    for law_name in LAWS:
         law = shaped_law(law_name, 1000, 200)
         for balanced_at in (3, 8, 24) if full else (8,):
             for m in (2, 3) if full else (2,):
-                bundle = Bundle(
-                    attention_workers=balanced_at, batch_size=_BATCH_SIZE, microbatches=m
-                )
-                cases.append(
-                    RatioCase(
-                        name=f"{law_name}, balanced at A={balanced_at}, B={_BATCH_SIZE} m={m}",
-                        law=law,
-                        latency=latency_for("balanced", law, bundle),
-                        batch_size=_BATCH_SIZE,
-                        microbatches=m,
-                    )
-                )
+                cases.append(balanced_case(law_name, law, balanced_at, m))
+    plain = balanced_case("geometric", shaped_law("geometric", 1000, 200), 8, 2)
+    # One way takes as long as the mean attention with some seven workers.
+    shared = Transfer(curve=RooflineCurve(floor=10.0, slope=0.12), load="aggregate")
+    latency = replace(plain.latency, send=shared, receive=shared)
+    cases.append(replace(plain, name="transfers that grow with A, B=128 m=2", latency=latency))
     return cases
+
+
+def balanced_case(
+    name: str, law: LengthLaw, balanced_at: int, microbatches: int, *, layers: int = 1
+) -> RatioCase:
+    """Return the question for a latency model that is balanced at so many workers.
+
+    Parameters
+    ----------
+    name
+        Of the requests, for people.
+    law
+        Of the requests.
+    balanced_at
+        A at which mean attention and FFN take the same time.
+    microbatches, layers
+        Of the bundle and the latency model.
+    """
+    bundle = Bundle(
+        attention_workers=balanced_at, batch_size=_BATCH_SIZE, microbatches=microbatches
+    )
+    return RatioCase(
+        name=f"{name}, balanced at A={balanced_at}, B={_BATCH_SIZE} m={microbatches}",
+        law=law,
+        latency=latency_for("balanced", law, bundle, layers=layers),
+        batch_size=_BATCH_SIZE,
+        microbatches=microbatches,
+    )
 
 
 def recommended(case: RatioCase) -> dict[str, tuple[int, float]]:

@@ -113,7 +113,7 @@ def validate(
             compare(cell, seen, CYCLE_TIME) for cell, seen in zip(chosen, observed, strict=True)
         ]
         trace_results = judge_traces(given, laboratory, declared_error=CYCLE_TIME, full=full)
-        cases = ratio_cases(full=full) + trace_cases(given, full=full)
+        cases = ratio_cases(full=full) + trace_cases(given)
         ratios = judge(cases, laboratory)
         every = [*cells, *(cell for trace in trace_results for cell in trace.cells)]
         checks += cell_checks(every)

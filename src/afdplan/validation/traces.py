@@ -8,7 +8,7 @@ from pathlib import Path
 
 from afdplan.errors import InvalidInputError, TraceError
 from afdplan.files.trace_reader import read_trace
-from afdplan.lengths.law import EmpiricalLengths
+from afdplan.lengths.law import EmpiricalLengths, LengthLaw
 from afdplan.model.bundle import Bundle
 from afdplan.model.estimate import Estimate
 from afdplan.model.trace import Trace
@@ -16,7 +16,7 @@ from afdplan.validation.cell import Cell, CellResult, compare
 from afdplan.validation.grid import steps_for
 from afdplan.validation.laboratory import Laboratory
 from afdplan.validation.regimes import Regime, latency_for
-from afdplan.validation.regret import RatioCase
+from afdplan.validation.regret import RatioCase, balanced_case
 
 __all__ = ["TraceResult", "judge_traces", "read_traces", "trace_cases"]
 
@@ -103,9 +103,8 @@ def trace_cells(traces: dict[str, Trace], *, full: bool) -> list[list[Cell]]:
     cells = []
     for k, (name, trace) in enumerate(traces.items()):
         law = EmpiricalLengths(trace)
-        # As many layers as the declared validity asks for: short outputs need them.
-        layers = max(1, -(-_ENOUGH_ROUNDS // max(int(law.mean_decode_tokens), 1)))
-        sizes = _SIZES if full else (_SIZES[k % 2],)
+        layers = _layers(law)
+        sizes = _SIZES if full else (_SIZES[k % len(_SIZES)],)
         rows = []
         for regime, workers, batch_size, m in sizes:
             bundle = Bundle(attention_workers=workers, batch_size=batch_size, microbatches=m)
@@ -124,22 +123,15 @@ def trace_cells(traces: dict[str, Trace], *, full: bool) -> list[list[Cell]]:
     return cells
 
 
-def trace_cases(traces: dict[str, Trace], *, full: bool) -> list[RatioCase]:
-    """Return a question for `afdplan ratio` on every trace (the first one only by default)."""
-    bundle = Bundle(attention_workers=8, batch_size=128)
-    cases = []
-    for name, trace in list(traces.items())[: None if full else 1]:
-        law = EmpiricalLengths(trace)
-        layers = max(1, -(-_ENOUGH_ROUNDS // max(int(law.mean_decode_tokens), 1)))
-        cases.append(
-            RatioCase(
-                name=f"{name}, balanced at A=8, B=128 m=2",
-                law=law,
-                latency=latency_for("balanced", law, bundle, layers=layers),
-                batch_size=128,
-            )
-        )
-    return cases
+def trace_cases(traces: dict[str, Trace]) -> list[RatioCase]:
+    """Return a question for `afdplan ratio` on every trace."""
+    laws = {name: EmpiricalLengths(trace) for name, trace in traces.items()}
+    return [balanced_case(name, law, 8, 2, layers=_layers(law)) for name, law in laws.items()]
+
+
+def _layers(law: LengthLaw) -> int:
+    """Return as many layers as the declared validity asks for: short outputs need them."""
+    return max(1, -(-_ENOUGH_ROUNDS // max(int(law.mean_decode_tokens), 1)))
 
 
 def judge_traces(
