@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -149,7 +150,7 @@ def _frame(row: _Row, limit: float, half_widths: Sequence[float], reach: float) 
             role="neutral",
             columns={"x": row.places, "y": [0.0] * len(row.places)},
             words=[
-                f"{_bundle(cell)}\nsimulated to +- {100 * width:.2f} %"
+                f"{_bundle(cell)}\n{_sure(width)}"
                 for cell, width in zip(row.cells, half_widths, strict=True)
             ],
         ),
@@ -164,6 +165,12 @@ def _frame(row: _Row, limit: float, half_widths: Sequence[float], reach: float) 
             },
         ),
     ]
+
+
+def _sure(width: float) -> str:
+    if math.isinf(width):
+        return "simulated, but its interval has no upper end"
+    return f"simulated to +- {100 * width:.2f} %"
 
 
 def _bundle(cell: CellResult) -> str:
@@ -220,8 +227,7 @@ def short_figure(cells: Sequence[CellResult]) -> Figure:
             words=[
                 "",
                 *(
-                    f"{100 * cell.allowed:.1f} %, for {_bundle(cell)}\n"
-                    f"simulated to +- {100 * cell.half_width:.2f} %"
+                    f"{100 * cell.allowed:.1f} %, for {_bundle(cell)}\n{_sure(cell.half_width)}"
                     for cell in short
                 ),
                 "",

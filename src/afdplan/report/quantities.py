@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
 from afdplan.model.latency import TimeUnit
 
-__all__ = ["percent", "rate", "share", "signed", "time"]
+__all__ = ["half_width", "percent", "rate", "share", "signed", "time"]
 
 
 def time(value: float, unit: TimeUnit) -> str:
@@ -77,3 +79,14 @@ def signed(value: float, digits: int = 2) -> str:
     ('+0.34 %', '-50 %')
     """
     return f"{100 * value:+.{digits}f} %"
+
+
+def half_width(value: float) -> str:
+    """Return half the width of an interval, as a fraction of its value; it may have no end.
+
+    Examples
+    --------
+    >>> half_width(0.0035), half_width(float("inf"))
+    ('+- 0.35 %', 'no upper end')
+    """
+    return f"+- {percent(value)}" if math.isfinite(value) else "no upper end"

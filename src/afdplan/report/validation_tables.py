@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from statistics import median
 from typing import TYPE_CHECKING
 
-from afdplan.report.quantities import percent, signed
+from afdplan.report.quantities import half_width, percent, signed
 from afdplan.report.tables import TextTable
 from afdplan.validation.cell import METHODS
 from afdplan.validation.regret import BASELINES
@@ -121,10 +121,10 @@ def _cell_table(title: str, cells: Sequence[CellResult], shown: int | None) -> T
                 cell.name,
                 f"{cell.rounds:.0f}",
                 *(signed(cell.errors[method]) for method in METHODS),
-                f"+- {percent(cell.half_width)}",
+                half_width(cell.half_width),
                 percent(cell.allowed, 1),
                 signed(cell.p99_error),
-                f"+- {percent(cell.simulated.step_time_p99.relative_half_width)}",
+                half_width(cell.simulated.step_time_p99.relative_half_width),
             )
             for cell in kept
         ],
@@ -153,7 +153,7 @@ def trace_table(traces: Sequence[TraceResult]) -> TextTable:
                 f"{trace.mean_token_load:,.0f}",
                 f"{trace.std_token_load:,.0f}",
                 *(signed(cell.errors[method]) for method in METHODS),
-                f"+- {percent(cell.half_width)}",
+                half_width(cell.half_width),
                 signed(cell.p99_error),
             )
             for trace in traces
@@ -176,7 +176,7 @@ def order_table(traces: Sequence[TraceResult]) -> TextTable:
                 f"{trace.requests:,}",
                 f"{trace.fills:.0f}",
                 signed(trace.replay_error),
-                f"+- {percent(trace.replay_cycle_time.relative_half_width)}",
+                half_width(trace.replay_cycle_time.relative_half_width),
             )
             for trace in traces
         ],

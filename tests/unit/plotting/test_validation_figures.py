@@ -1,5 +1,8 @@
 """The figures of the evidence hold the numbers of the evidence, and nothing else."""
 
+import math
+from dataclasses import replace
+
 import pytest
 
 from afdplan.plotting.cell_figures import (
@@ -105,6 +108,17 @@ def test_a_wide_interval_of_p99_is_cut_and_told_whole():
     assert layer(figure, "exact barrier").columns["y"] == [pytest.approx(0.2), pytest.approx(0.4)]
     assert layer(figure, "declared: 2 %").columns["high"] == [2.0, 2.0]
     assert "cut" not in percentile_figure([cell("narrow")]).caption
+
+
+def test_an_interval_without_an_upper_end_is_told_so_and_drawn_to_the_cut():
+    seen = cell("open", p99_width=0.01)
+    p99 = replace(seen.simulated.step_time_p99, high=math.inf)
+    figure = percentile_figure(
+        [replace(seen, simulated=replace(seen.simulated, step_time_p99=p99))]
+    )
+    assert layer(figure, "simulation's interval").columns["high"] == [pytest.approx(5.0)]
+    (words,) = of_kind(figure, "line").words
+    assert words.endswith("simulated, but its interval has no upper end")
 
 
 def test_an_error_beyond_the_cut_lets_its_interval_be_seen():
