@@ -134,7 +134,7 @@ def undecided(checks: Sequence[BandCheck]) -> tuple[str, ...]:
         "simulation's interval is wider than the limit."
         for check in checks
         if check.undecided
-    ) or ("No case is undecided: every simulation's interval is narrower than its limit.",)
+    ) or ("No case is undecided.",)
 
 
 def agreement(declared: Sequence[CellResult]) -> str:
