@@ -107,14 +107,14 @@ def test_mean_round_is_that_of_a_schedule_whose_loads_move(workers, batch, m, f,
     )
     model = CycleModel(problem, problem.slot_loads())
     step = model.evaluate(np.array([float(workers)]))
-    assert float(step.mean[0]) == pytest.approx(seen, rel=0.005)
+    assert float(step.mean[0]) == pytest.approx(seen, rel=0.007)
     table = RoundLawTable(model._cycles[0]._law, m)
     trip = np.array([f + 2 * transfer])
     frozen = table.evaluate(
         np.array([float(workers)]), longest_delay=trip, floor=np.array([m * f])
     ).mean[0]
-    # Power: without the gain the band of half a per cent would be left.
-    assert frozen > 1.008 * seen
+    # Power: without the gain the band of 0.7 % would be left.
+    assert frozen > 1.01 * seen
 
 
 def gain_of(times=1.0, **changes):
@@ -132,7 +132,7 @@ def gain_of(times=1.0, **changes):
         lowest=3.6 * times, spacing=0.8 * times / 399, probabilities=weights / weights.sum()
     )
     motion = WorkerMotion(
-        mean_jumps=0.01 * times, mean_growth=0.01 * times, mean_square=0.001 * times**2
+        jumps=0.05, mean_jumps=0.01 * times, mean_growth=0.01 * times, mean_square=0.001 * times**2
     )
     return moving_load_gain(sums, motion, **options)
 
