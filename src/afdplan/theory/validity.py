@@ -10,7 +10,7 @@ from afdplan.lengths.law import LengthLaw
 from afdplan.lengths.token_load import SlotLoad
 from afdplan.model.latency import LatencyModel
 
-__all__ = ["short_life_error", "latency_range_warnings", "theory_warnings"]
+__all__ = ["latency_range_warnings", "short_life_error", "theory_warnings"]
 
 # Worst relative error of E[tau] seen against simulation (docs/theory/validity.md), rounded up, by
 # the rounds a request lives, L E[D] / tokens_per_step; `afdplan validate simulation` judges it.
