@@ -101,9 +101,9 @@ def test_mean_step_is_that_of_a_schedule_of_two_kinds_of_layers(f, whole):
     )
     # The same requests, each round for itself: what is left is what a step of both kinds saves.
     gain = (frozen - seen) / seen
-    assert gain > 0.01  # power
+    assert gain > 0.007  # power
     assert (apart - float(model.evaluate(one).mean[0])) / layers / seen == pytest.approx(
-        gain, abs=0.005
+        gain, abs=0.004
     )
 
 
