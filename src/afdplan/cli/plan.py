@@ -185,13 +185,17 @@ def _page(plan: Plan, workload: Workload, source: LatencySource, told: dict[str,
         batch_size=design.batch_size,
         ffn_workers=design.ffn_workers,
         microbatches=design.microbatches,
+        ffn_weight=plan.cost.of(0, design.ffn_devices) / plan.cost.of(design.attention_devices, 0),
     )
 
     def latency_of(batch_size: int) -> LatencyModel:
         return source.latency(design.attention_devices, design.ffn_workers, batch_size)
 
-    limit = max(4 * design.attention_workers, 16)
-    grid = ratio_grid(problem, limit=limit, latency_of=latency_of)
+    grid = ratio_grid(
+        problem,
+        max_attention_workers=plan.space.max_attention_workers,
+        latency_of=latency_of,
+    )
     return plan_page(
         plan,
         workload.law,

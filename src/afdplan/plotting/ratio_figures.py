@@ -1,4 +1,4 @@
-"""What does a report page show of a ratio: curve, bottlenecks, time, sensitivity?"""
+"""What does a report page show of a ratio: curve, time, sensitivity?"""
 
 from __future__ import annotations
 
@@ -15,31 +15,20 @@ __all__ = [
     "BATCH_SIZE",
     "MICROBATCHES",
     "NAMES",
-    "bottleneck_figure",
+    "WORKERS_LABEL",
     "case_key",
     "curve_figure",
     "sensitivity_figure",
+    "short_time",
     "time_figure",
 ]
 
 BATCH_SIZE, MICROBATCHES = "batch size B", "microbatches m"
-LETTERS: dict[Bottleneck, str] = {
-    "attention": "A",
-    "communication": "C",
-    "ffn": "F",
-    "latency": "L",
-}
 NAMES: dict[Bottleneck, str] = {
     "attention": "attention",
     "communication": "communication",
     "ffn": "FFN",
     "latency": "latency",
-}
-BINDING: dict[Bottleneck, str] = {
-    "attention": "A attention: the slowest worker",
-    "communication": "C communication: the slower transfer",
-    "ffn": "F FFN",
-    "latency": "L latency: the round trip",
 }
 METHODS: dict[Method, str] = {
     "exact": "exact barrier",
@@ -165,87 +154,8 @@ def _curve(case: RatioCase, bands: Sequence[CurveBand], method: Method, unit: Ti
     )
 
 
-def bottleneck_figure(cases: Sequence[RatioCase], unit: TimeUnit) -> Figure:
-    """Return which resource binds over A and batch size, one map per number of microbatches.
-
-    Parameters
-    ----------
-    cases
-        One per batch size and number of microbatches.
-    unit
-        Of their times.
-    """
-    charts = {}
-    for microbatches in sorted({case.microbatches for case in cases}):
-        rows = [case for case in cases if case.microbatches == microbatches]
-        charts[str(microbatches)] = _map(rows, unit)
-    return Figure(
-        identifier="bottleneck",
-        title="Which resource binds over attention workers and batch size",
-        caption="Letters name what takes longest: A attention, C communication, F FFN, "
-        "L latency of the round trip. Framed: the best A of each batch size.",
-        choices=(MICROBATCHES,),
-        charts=charts,
-    )
-
-
-def _map(rows: Sequence[RatioCase], unit: TimeUnit) -> Chart:
-    cells: dict[Bottleneck, list[tuple[str, str, str]]] = {}
-    best: list[tuple[str, str, str]] = []
-    for case in rows:
-        nearest = min(case.map_workers, key=lambda count: abs(count - case.best.attention_workers))
-        for count, name, times in zip(
-            case.map_workers, case.binding, case.resource_times, strict=True
-        ):
-            parts = ", ".join(
-                f"{NAMES[part]} {_time(value, unit)}" for part, value in times.items()
-            )
-            words = f"A = {count}, B = {case.batch_size}: {NAMES[name]} binds\n{parts}"
-            mine = cells.setdefault(name, [])
-            mine.append((str(count), str(case.batch_size), words))
-            if count == nearest:
-                best.append((str(count), str(case.batch_size), LETTERS[name]))
-    layers = [
-        Layer(
-            kind="rect",
-            name=BINDING[name],
-            role=name,
-            columns={
-                "x": [cell[0] for cell in cells[name]],
-                "y": [cell[1] for cell in cells[name]],
-                "fill": ["tint"] * len(cells[name]),
-                "text": [LETTERS[name]] * len(cells[name]),
-            },
-            words=[cell[2] for cell in cells[name]],
-        )
-        for name in BINDING
-        if name in cells
-    ]
-    layers.append(
-        Layer(
-            kind="rect",
-            role="best",
-            columns={
-                "x": [cell[0] for cell in best],
-                "y": [cell[1] for cell in best],
-                "fill": ["frame"] * len(best),
-            },
-        )
-    )
-    sizes = sorted({case.batch_size for case in rows}, reverse=True)
-    return Chart(
-        x=Axis(
-            label=WORKERS_LABEL,
-            scale="category",
-            limits=tuple(str(count) for count in rows[0].map_workers),
-        ),
-        y=Axis(label="batch size B", scale="category", limits=tuple(str(size) for size in sizes)),
-        layers=layers,
-        height=90 + 34 * len(sizes),
-    )
-
-
-def _time(value: float, unit: TimeUnit) -> str:
+def short_time(value: float, unit: TimeUnit) -> str:
+    """Return a time of one layer for a tip [us or ms]; abstract times have no unit to tell."""
     if unit == "abstract":
         return f"{value:.4g}"
     return f"{1e6 * value:,.4g} us" if value < 1e-3 else f"{1e3 * value:,.4g} ms"

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from afdplan.plotting.bottleneck_map import bottleneck_figure, bottleneck_maps
 from afdplan.plotting.plan_figures import front_figure, idle_figure, plan_sensitivity_figure
-from afdplan.plotting.ratio_figures import MICROBATCHES, bottleneck_figure
+from afdplan.plotting.ratio_figures import MICROBATCHES
 from afdplan.plotting.workload_figures import load_figure
 from afdplan.report.page import Choice, Fact, Page, Section, Table
-from afdplan.report.page_ratio import map_table
+from afdplan.report.page_ratio import map_tables
 from afdplan.report.quantities import rate, share, time
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ def plan_page(
     """
     unit = plan.latency.time_unit
     binding = tuple(f"{price.limit}: {price}." for price in plan.binding if price.binds)
+    maps = bottleneck_maps(cases)
     load = load_figure(law, law.token_load().mean)
     return Page(
         title="afdplan plan",
@@ -69,8 +71,8 @@ def plan_page(
             Section(
                 title="What binds?",
                 words=binding or ("No limit binds: relaxing none helps.",),
-                figures=(bottleneck_figure(cases, unit),) if cases else (),
-                tables=(map_table(cases),) if cases else (),
+                figures=(bottleneck_figure(maps, unit),) if maps else (),
+                tables=map_tables(maps),
             ),
             Section(title="Where does the time go?", figures=(idle_figure(plan),)),
             Section(

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from afdplan.plotting.bottleneck_map import LETTERS, bottleneck_figure, bottleneck_maps
 from afdplan.plotting.ratio_figures import (
     BATCH_SIZE,
     MICROBATCHES,
     NAMES,
-    bottleneck_figure,
     case_key,
     curve_figure,
     sensitivity_figure,
@@ -21,13 +21,14 @@ from afdplan.report.quantities import rate, share, time
 
 if TYPE_CHECKING:
     from afdplan.model.latency import TimeUnit
+    from afdplan.plotting.bottleneck_map import BottleneckMap
     from afdplan.plotting.figure import Figure
     from afdplan.plotting.ratio_grid import RatioCase
     from afdplan.plotting.ratio_sensitivity import CurveBand, RatioSensitivity
     from afdplan.theory.problem import RatioProblem
     from afdplan.theory.ratio import RatioRecommendation
 
-__all__ = ["map_table", "ratio_page"]
+__all__ = ["map_tables", "ratio_page"]
 
 BINDS = {
     "attention": "the slowest attention worker sets the pace",
@@ -69,6 +70,7 @@ def ratio_page(
     unit = problem.latency.time_unit
     bundle = answer.bundle
     load = load_figure(problem.law, answer.mean_token_load)
+    maps = bottleneck_maps(cases)
     return Page(
         title=f"afdplan ratio: {bundle.attention_workers} to {bundle.ffn_workers}",
         subject=subject,
@@ -95,8 +97,8 @@ def ratio_page(
             Section(
                 title="What binds?",
                 words=(_resources(answer, unit),),
-                figures=(bottleneck_figure(cases, unit),),
-                tables=(map_table(cases),),
+                figures=(bottleneck_figure(maps, unit),),
+                tables=map_tables(maps),
             ),
             Section(
                 title="Where does the time go?",
@@ -329,18 +331,25 @@ def _case_table(cases: Sequence[RatioCase], unit: TimeUnit) -> Table:
     )
 
 
-def map_table(cases: Sequence[RatioCase]) -> Table:
-    """Return the map of bottlenecks as letters, for those who read rather than look."""
-    return Table(
-        caption="The map in letters: A attention, C communication, F FFN, L latency",
-        headers=("B, m", *(f"A = {count}" for count in cases[0].map_workers)),
-        rows=[
-            (
-                f"{case.batch_size:,}, {case.microbatches}",
-                *(name[0].upper() for name in case.binding),
-            )
-            for case in cases
-        ],
+def map_tables(maps: Sequence[BottleneckMap]) -> tuple[Table, ...]:
+    """Return the maps of bottlenecks as letters, for those who read rather than look."""
+    return tuple(
+        Table(
+            caption=f"The map in letters, m = {one.microbatches}: A attention, C communication, "
+            "F FFN, L latency; * is framed",
+            headers=("B", *(f"A = {count:,}" for count in one.workers)),
+            rows=[
+                (
+                    f"{row.batch_size:,}",
+                    *(
+                        LETTERS[name] + ("*" if count == row.best else "")
+                        for count, name in zip(one.workers, row.binding, strict=True)
+                    ),
+                )
+                for row in one.rows
+            ],
+        )
+        for one in maps
     )
 
 
