@@ -164,6 +164,20 @@ def test_batch_and_microbatches_are_chosen_by_keyboard(visit):
     assert page.told == []
 
 
+def test_every_sentence_speaks_of_the_batch_that_is_chosen(visit):
+    page = visit("ratio")
+    said = page.locator("p.told")
+    before = said.all_inner_texts()
+    assert len(before) == 2
+    assert all("B = 16, m = 2" in text for text in before)
+    page.locator("label", has=page.locator("input[name='batch size B'][value='128']")).click()
+    page.locator("label", has=page.locator("input[name='microbatches m'][value='1']")).click()
+    after = said.all_inner_texts()
+    assert all("B = 128, m = 1" in text for text in after)
+    best = page.locator(".chosen").inner_text().split(": ")[1].split()[0]
+    assert after[1].startswith(f"At A = {best}, ")
+
+
 def test_everything_is_reached_by_tab(visit):
     page = visit("ratio")
     reached = set()

@@ -17,6 +17,7 @@ __all__ = [
     "NAMES",
     "WORKERS_LABEL",
     "case_key",
+    "cost_formula",
     "curve_figure",
     "sensitivity_figure",
     "short_time",
@@ -44,6 +45,17 @@ def case_key(case: RatioCase) -> str:
     return f"{case.batch_size}|{case.microbatches}"
 
 
+def cost_formula(ffn_weight: float) -> str:
+    """Return the cost of a bundle as people write it.
+
+    Examples
+    --------
+    >>> cost_formula(1.0), cost_formula(8.0)
+    ('A + F', 'A + 8 F')
+    """
+    return "A + F" if ffn_weight == 1 else f"A + {ffn_weight:.4g} F"
+
+
 def _rate(value: float, unit: TimeUnit) -> str:
     return f"{value:,.4g} tokens per {'s' if unit == 's' else 'time unit'} and cost"
 
@@ -55,6 +67,7 @@ def curve_figure(
     *,
     method: Method,
     unit: TimeUnit,
+    cost: str,
 ) -> Figure:
     """Return tokens per time and cost over A, with intervals, methods and the best point.
 
@@ -68,11 +81,13 @@ def curve_figure(
         Intervals at the points of that case.
     method, unit
         What the cases were computed with.
+    cost
+        What the cost is, such as ``A + 8 F``.
     """
     charts = {}
     for case in cases:
         has_bands = (case.batch_size, case.microbatches) == asked
-        charts[case_key(case)] = _curve(case, bands if has_bands else (), method, unit)
+        charts[case_key(case)] = _curve(case, bands if has_bands else (), method, unit, cost)
     return Figure(
         identifier="curve",
         title="Throughput per cost over the number of attention workers",
@@ -83,7 +98,9 @@ def curve_figure(
     )
 
 
-def _curve(case: RatioCase, bands: Sequence[CurveBand], method: Method, unit: TimeUnit) -> Chart:
+def _curve(
+    case: RatioCase, bands: Sequence[CurveBand], method: Method, unit: TimeUnit, cost: str
+) -> Chart:
     workers = [point.attention_workers for point in case.points]
     low, high = case.near_equal
     layers = [
@@ -148,7 +165,7 @@ def _curve(case: RatioCase, bands: Sequence[CurveBand], method: Method, unit: Ti
     top = 1.15 * max(*highest, *(max(line) for line in case.other_methods.values()), 0.0)
     return Chart(
         x=Axis(label=WORKERS_LABEL, head="A ="),
-        y=Axis(label=f"tokens per {per} and cost", limits=(0.0, top)),
+        y=Axis(label=f"tokens per {per} and cost ({cost})", limits=(0.0, top)),
         layers=layers,
         height=360,
     )

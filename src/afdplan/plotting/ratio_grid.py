@@ -44,8 +44,10 @@ class RatioCase:
         The best of all numbers of workers, also those that are not shown.
     near_equal
         Smallest and largest A around it within 1 %.
+    optimal_ratio
+        Real A/F that is best.
     resource_times
-        Time of each resource at the real optimum, per layer and microbatch [time].
+        Time of each resource there, per layer and microbatch [time].
     bottleneck
         The largest of them.
     barrier_cost
@@ -60,6 +62,7 @@ class RatioCase:
     other_methods: dict[Method, tuple[float, ...]]
     best: RatioPoint
     near_equal: tuple[int, int]
+    optimal_ratio: float
     resource_times: dict[Bottleneck, float]
     bottleneck: Bottleneck
     barrier_cost: float
@@ -158,6 +161,7 @@ def _case(
         other_methods=_other_methods(problem, slots, np.array(shown, dtype=np.float64)),
         best=curve[best],
         near_equal=near,
+        optimal_ratio=solved.optimal_ratio,
         resource_times=solved.resource_times,
         bottleneck=solved.bottleneck,
         barrier_cost=solved.barrier_cost,

@@ -96,7 +96,14 @@ def _choices(cases: Sequence[RatioCase], chosen: int) -> tuple[Choice, ...]:
     counts = sorted({case.microbatches for case in cases})
     if not counts:
         return ()
-    return (Choice(name=MICROBATCHES, values=tuple(map(str, counts)), chosen=str(chosen)),)
+    return (
+        Choice(
+            name=MICROBATCHES,
+            values=tuple(map(str, counts)),
+            chosen=str(chosen),
+            mark="recommended",
+        ),
+    )
 
 
 def _sentence(plan: Plan, unit: TimeUnit) -> str:

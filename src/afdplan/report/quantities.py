@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from afdplan.model.latency import TimeUnit
 
-__all__ = ["rate", "share", "time"]
+__all__ = ["rate", "share", "stated_time", "time"]
 
 
 def time(value: float, unit: TimeUnit) -> str:
@@ -28,6 +28,17 @@ def time(value: float, unit: TimeUnit) -> str:
         if abs(value) >= scale:
             return f"{value / scale:.4g} {name}"
     return f"{value * 1e9:.4g} ns" if value else "0 s"
+
+
+def stated_time(value: float, unit: TimeUnit) -> str:
+    """Return a time that stands alone: abstract ones with the word that says so.
+
+    Examples
+    --------
+    >>> stated_time(0.01239, "s"), stated_time(316.2, "abstract")
+    ('12.39 ms', '316.2 time units')
+    """
+    return time(value, unit) + (" time units" if unit == "abstract" else "")
 
 
 def rate(value: float, unit: TimeUnit) -> str:

@@ -146,7 +146,7 @@ def test_bands_hold_the_curve_and_their_ends_are_recomputed():
 
 def test_figures_have_a_chart_for_every_choice(cases):
     bands = curve_bands(PROBLEM, tuple(p.attention_workers for p in cases[0].points), None)
-    curve = curve_figure(cases, (64, 2), bands, method="exact", unit="abstract")
+    curve = curve_figure(cases, (64, 2), bands, method="exact", unit="abstract", cost="A + F")
     assert set(curve.charts) == {case_key(case) for case in cases} == set(time_figure(cases).charts)
     maps = bottleneck_maps(cases)
     drawn = bottleneck_figure(maps, "abstract")

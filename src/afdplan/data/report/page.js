@@ -227,9 +227,11 @@
     return { figure, state, place };
   });
 
+  // The answer of the chooser, then every paragraph that speaks of what is chosen.
+  const told = [...document.querySelectorAll(".told")];
   const answer = () => {
-    const place = document.querySelector(".chosen");
-    if (place) place.textContent = drawn.answers[Object.values(chosen).join("|")] ?? "";
+    const key = Object.values(chosen).join("|");
+    told.forEach((place, k) => { place.textContent = drawn.words[k][key]; });
   };
   for (const input of document.querySelectorAll(".choices input")) {
     if (input.checked) chosen[input.name] = input.value;
