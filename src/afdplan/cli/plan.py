@@ -167,6 +167,7 @@ def _verify(plan: Plan, law: LengthLaw, source: LatencySource) -> tuple[Verifica
 
 def _page(plan: Plan, workload: Workload, source: LatencySource, told: dict[str, Any]) -> Page:
     """Compute what the page shows around the plan: drift, and bottlenecks near the design."""
+    from afdplan.plotting.played import play_bundles
     from afdplan.plotting.ratio_grid import grid_size, ratio_grid
     from afdplan.report.page_plan import plan_page
     from afdplan.theory.problem import RatioProblem
@@ -203,5 +204,6 @@ def _page(plan: Plan, workload: Workload, source: LatencySource, told: dict[str,
         document=told,
         command_line=command_line(),
         cases=list(tracked(grid, grid_size(problem), "other batches")),
+        played=play_bundles(problem, design.attention_workers),
         drift=drift,
     )

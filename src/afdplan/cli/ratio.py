@@ -211,6 +211,7 @@ def _page(
     most: int | None,
 ) -> Page:
     """Compute what the page shows around the answer, with at most `most` attention workers."""
+    from afdplan.plotting.played import play_bundles
     from afdplan.plotting.ratio_grid import grid_size, ratio_grid
     from afdplan.plotting.ratio_sensitivity import curve_bands, ratio_sensitivity
     from afdplan.report.page_ratio import ratio_page
@@ -223,6 +224,7 @@ def _page(
         if (case.batch_size, case.microbatches) == (problem.batch_size, problem.microbatches)
     )
     workers = tuple(point.attention_workers for point in asked.points)
+    best = answer.optimal_attention_workers
     drift = None
     if workload.trace is not None and token_load is not None:
         from afdplan.plotting.workload_figures import drift_figure
@@ -234,9 +236,10 @@ def _page(
         problem,
         cases,
         bands=curve_bands(problem, workers, token_load),
-        sensitivities=ratio_sensitivity(problem, answer.optimal_attention_workers, most),
+        sensitivities=ratio_sensitivity(problem, best, most),
         subject=f"{workload.law.name}; {problem.latency.name}",
         document=told,
         command_line=command_line(),
+        played=play_bundles(problem, best, (max(best // 2, 1), 2 * best)),
         drift=drift,
     )

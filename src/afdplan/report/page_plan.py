@@ -10,7 +10,7 @@ from afdplan.plotting.plan_figures import front_figure, idle_figure, plan_sensit
 from afdplan.plotting.ratio_figures import MICROBATCHES
 from afdplan.plotting.workload_figures import load_figure
 from afdplan.report.page import Choice, Fact, Page, Section, Table
-from afdplan.report.page_ratio import map_tables
+from afdplan.report.page_bundle import map_tables, played_sections
 from afdplan.report.quantities import rate, share, time
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from afdplan.planning.design import PlannedDesign
     from afdplan.planning.plan import Plan
     from afdplan.plotting.figure import Figure
+    from afdplan.plotting.played import PlayedBundle
     from afdplan.plotting.ratio_grid import RatioCase
 
 __all__ = ["plan_page"]
@@ -32,6 +33,7 @@ def plan_page(
     document: Mapping[str, Any],
     command_line: str,
     cases: Sequence[RatioCase] = (),
+    played: PlayedBundle | None = None,
     drift: Figure | None = None,
 ) -> Page:
     """Return the page of a plan.
@@ -48,6 +50,8 @@ def plan_page(
         What reproduces the page.
     cases
         What `ratio_grid` found around the recommended bundle, for the map of bottlenecks.
+    played
+        Short runs of a recommended bundle; None if they would take too long.
     drift
         How the load moves over the trace, if there is one.
     """
@@ -75,6 +79,11 @@ def plan_page(
                 tables=map_tables(maps),
             ),
             Section(title="Where does the time go?", figures=(idle_figure(plan),)),
+            *played_sections(
+                played,
+                plan.recommended.attention_idle_fraction,
+                plan.recommended.ffn_idle_fraction,
+            ),
             Section(
                 title="What does a slot hold?",
                 figures=(load,) if drift is None else (load, drift),

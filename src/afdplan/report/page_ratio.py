@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from afdplan.plotting.bottleneck_map import LETTERS, bottleneck_figure, bottleneck_maps
+from afdplan.plotting.bottleneck_map import bottleneck_figure, bottleneck_maps
 from afdplan.plotting.ratio_figures import (
     BATCH_SIZE,
     MICROBATCHES,
@@ -18,18 +18,19 @@ from afdplan.plotting.ratio_figures import (
 )
 from afdplan.plotting.workload_figures import load_figure
 from afdplan.report.page import CaseWords, Choice, Fact, Page, Section, Table
+from afdplan.report.page_bundle import map_tables, played_sections
 from afdplan.report.quantities import rate, share, stated_time, time
 
 if TYPE_CHECKING:
     from afdplan.model.latency import TimeUnit
-    from afdplan.plotting.bottleneck_map import BottleneckMap
     from afdplan.plotting.figure import Figure
+    from afdplan.plotting.played import PlayedBundle
     from afdplan.plotting.ratio_grid import RatioCase
     from afdplan.plotting.ratio_sensitivity import CurveBand, RatioSensitivity
     from afdplan.theory.problem import RatioProblem
     from afdplan.theory.ratio import RatioRecommendation
 
-__all__ = ["map_tables", "ratio_page"]
+__all__ = ["ratio_page"]
 
 BINDS = {
     "attention": "the slowest attention worker sets the pace",
@@ -49,6 +50,7 @@ def ratio_page(
     subject: str,
     document: Mapping[str, Any],
     command_line: str,
+    played: PlayedBundle | None = None,
     drift: Figure | None = None,
 ) -> Page:
     """Return the page of a recommended ratio.
@@ -65,6 +67,8 @@ def ratio_page(
         The JSON document of the command.
     command_line
         What reproduces the page.
+    played
+        Short runs of the recommended bundle; None if they would take too long.
     drift
         How the load moves over the trace, if there is one.
     """
@@ -113,6 +117,9 @@ def ratio_page(
                 title="Where does the time go?",
                 words=(told(_idle),),
                 figures=(time_figure(cases),),
+            ),
+            *played_sections(
+                played, answer.best.attention_idle_fraction, answer.best.ffn_idle_fraction
             ),
             Section(
                 title="What does a slot hold?",
@@ -349,28 +356,6 @@ def _case_table(cases: Sequence[RatioCase], unit: TimeUnit) -> Table:
             )
             for case in cases
         ],
-    )
-
-
-def map_tables(maps: Sequence[BottleneckMap]) -> tuple[Table, ...]:
-    """Return the maps of bottlenecks as letters, for those who read rather than look."""
-    return tuple(
-        Table(
-            caption=f"The map in letters, m = {one.microbatches}: A attention, C communication, "
-            "F FFN, L latency; * is framed",
-            headers=("B", *(f"A = {count:,}" for count in one.workers)),
-            rows=[
-                (
-                    f"{row.batch_size:,}",
-                    *(
-                        LETTERS[name] + ("*" if count == row.best else "")
-                        for count, name in zip(one.workers, row.binding, strict=True)
-                    ),
-                )
-                for row in one.rows
-            ],
-        )
-        for one in maps
     )
 
 
