@@ -167,8 +167,9 @@ def _verify(plan: Plan, law: LengthLaw, source: LatencySource) -> tuple[Verifica
 
 def _page(plan: Plan, workload: Workload, source: LatencySource, told: dict[str, Any]) -> Page:
     """Compute what the page shows around the plan: drift, and bottlenecks near the design."""
+    from afdplan.plotting.plan_grid import plan_grid, plan_grid_axes
     from afdplan.plotting.played import play_bundles
-    from afdplan.plotting.ratio_grid import grid_size, ratio_grid
+    from afdplan.plotting.ratio_grid import ratio_grid
     from afdplan.report.page_plan import plan_page
     from afdplan.theory.problem import RatioProblem
 
@@ -192,9 +193,12 @@ def _page(plan: Plan, workload: Workload, source: LatencySource, told: dict[str,
     def latency_of(batch_size: int) -> LatencyModel:
         return source.latency(design.attention_devices, design.ffn_workers, batch_size)
 
-    grid = ratio_grid(
+    sizes, counts = plan_grid_axes(plan)
+    number = len(sizes) * len(counts)
+    cases = ratio_grid(
         problem,
         max_attention_workers=plan.space.max_attention_workers,
+        microbatches=counts,
         latency_of=latency_of,
     )
     return plan_page(
@@ -203,7 +207,8 @@ def _page(plan: Plan, workload: Workload, source: LatencySource, told: dict[str,
         subject=f"{workload.law.name}; {source.name}",
         document=told,
         command_line=command_line(),
-        cases=list(tracked(grid, grid_size(problem), "other batches")),
+        cases=list(tracked(cases, number, "bottlenecks")),
+        grid=list(tracked(plan_grid(plan, workload.law, source), number, "other batches")),
         played=play_bundles(problem, design.attention_workers),
         drift=drift,
     )

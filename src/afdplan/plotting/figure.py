@@ -28,7 +28,8 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "rect": (),
 }
 """What each kind of layer needs. A rectangle takes x or x1 and x2, y or y1 and y2, and may take
-`role` (colour), `fill` (pattern), `value` (0 to 1, strength) and `text` of its own."""
+`role` (colour), `fill` (pattern), `value` (0 to 1, strength) and `text` of its own. A point may
+say at which `place` its text stands: above, below, left or right."""
 DIGITS = 6
 
 

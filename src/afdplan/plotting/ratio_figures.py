@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 from afdplan.model.latency import TimeUnit
 from afdplan.plotting.figure import Axis, Chart, Figure, Layer, Role
@@ -40,7 +41,14 @@ METHOD_ROLES: dict[Method, Role] = {"exact": "main", "gaussian": "third", "mean-
 WORKERS_LABEL = "attention workers A of one bundle"
 
 
-def case_key(case: RatioCase) -> str:
+class _Case(Protocol):
+    @property
+    def batch_size(self) -> int: ...
+    @property
+    def microbatches(self) -> int: ...
+
+
+def case_key(case: _Case) -> str:
     """Return the key of a case's charts."""
     return f"{case.batch_size}|{case.microbatches}"
 

@@ -115,6 +115,7 @@ def ratio_grid(
     problem: RatioProblem,
     *,
     max_attention_workers: int | None = None,
+    microbatches: Sequence[int] = (),
     latency_of: Callable[[int], LatencyModel] | None = None,
 ) -> Iterator[RatioCase]:
     """Yield one case per batch size and number of microbatches around those of the problem.
@@ -125,6 +126,8 @@ def ratio_grid(
         What was asked.
     max_attention_workers
         Largest A considered, >= 1; by default each case looks as far as its own optimum asks.
+    microbatches
+        Numbers m, in place of 1 to 4 and that of the problem.
     latency_of
         Latency model at a batch size, where it depends on it; else that of the problem.
     """
@@ -133,10 +136,8 @@ def ratio_grid(
         latency = problem.latency
         if latency_of is not None and batch_size != problem.batch_size:
             latency = latency_of(batch_size)
-        for microbatches in microbatches_around(problem.microbatches, problem.overlap):
-            case = replace(
-                problem, batch_size=batch_size, microbatches=microbatches, latency=latency
-            )
+        for count in microbatches or microbatches_around(problem.microbatches, problem.overlap):
+            case = replace(problem, batch_size=batch_size, microbatches=count, latency=latency)
             yield _case(case, slots, max_attention_workers)
 
 

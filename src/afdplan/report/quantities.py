@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from afdplan.model.latency import TimeUnit
 
-__all__ = ["rate", "share", "stated_time", "time"]
+__all__ = ["chance", "rate", "share", "stated_time", "time"]
 
 
 def time(value: float, unit: TimeUnit) -> str:
@@ -66,3 +66,14 @@ def share(value: float) -> str:
     if 0.005 <= abs(percent) < 0.1:
         return f"{percent:.2f} %"
     return f"{percent:.1f} %"
+
+
+def chance(value: float) -> str:
+    """Return a probability; what a sum of floating-point numbers cannot tell from zero is a bound.
+
+    Examples
+    --------
+    >>> chance(0.00123), chance(3e-15), chance(0.0)
+    ('0.0012', '< 1e-12', '< 1e-12')
+    """
+    return f"{value:.2g}" if value >= 1e-12 else "< 1e-12"

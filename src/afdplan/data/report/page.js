@@ -6,6 +6,7 @@
   const chosen = { ...drawn.choices };
   const DASHES = { ffn: "7 4", second: "7 4", communication: "2 3", third: "2 3", latency: "9 3 2 3", neutral: "4 4" };
   const SYMBOLS = { ffn: "square", second: "square", communication: "triangle", third: "triangle", latency: "diamond", best: "star" };
+  const PLACES = { above: { dy: -16 }, below: { dy: 18 }, left: { dx: -11, textAnchor: "end" }, right: { dx: 11, textAnchor: "start" } };
   const RECTS = "rect";
   const colour = (role) => `var(--${role})`;
   const tint = (role, share) => `color-mix(in srgb, ${colour(role)} ${share}, var(--paper))`;
@@ -69,7 +70,8 @@
       case "dot": return [Plot.dot(rows, { x: "x", y: "y", stroke, fill: rows.length > 60 ? stroke : "var(--paper)", fillOpacity: 0.6, strokeWidth: 1.6, r: rows.length > 60 ? 2 : 3.5, symbol: SYMBOLS[layer.role] ?? "circle" })];
       case "point": return [
         Plot.dot(rows, { x: "x", y: "y", fill: stroke, stroke: "var(--paper)", strokeWidth: 1.5, r: 7, symbol: SYMBOLS[layer.role] ?? "circle" }),
-        Plot.text(rows, { x: "x", y: "y", text: "text", dy: -16, ...label }),
+        ...Object.entries(PLACES).map(([place, offset]) =>
+          Plot.text(rows.filter((row) => (row.place ?? "above") === place), { x: "x", y: "y", text: "text", ...offset, ...label })),
       ];
       case "rule_x": return [
         Plot.ruleX(rows, { x: "x", stroke: "var(--paper)", strokeWidth: 4.5 }),
