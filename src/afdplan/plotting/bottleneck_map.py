@@ -114,7 +114,7 @@ def _columns(best: Sequence[int]) -> tuple[int, ...]:
     Examples
     --------
     >>> _columns([35])
-    (1, 2, 3, 4, 5, 7, 10, 14, 19, 26, 35, 51, 70)
+    (1, 2, 3, 4, 5, 7, 10, 14, 19, 26, 35, 50, 70)
     """
     last = max([16, *(2 * count for count in best)])
     coarse = np.rint(np.geomspace(1, last, COLUMNS)).astype(int).tolist()

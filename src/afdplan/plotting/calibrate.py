@@ -14,6 +14,7 @@ from afdplan.calibration.sweep import SweepFit
 from afdplan.model.sweep import RatioSweep
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 __all__ = [
@@ -133,9 +134,29 @@ def draw_stage_fits(fits: Sequence[StageFit], time_unit: str) -> Figure:
             )  # fmt: skip
         if panel.loads.min() > 0 and panel.loads.max() > 20 * panel.loads.min():
             top.set_xscale("log")
+            _tick_whole_numbers(top, panel.loads)
         for one in (top, bottom):
             one.spines[["top", "right"]].set_visible(False)
     return figure
+
+
+def _tick_whole_numbers(axes: Axes, loads: FloatArray) -> None:
+    """Label 1, 2 and 5 of each decade, only 1 where there are many decades; nothing between."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    decades = float(np.log10(loads.max() / loads.min()))
+    steps = (1.0, 2.0, 5.0) if decades < 1.5 else (1.0, 3.0) if decades < 2.5 else (1.0,)
+    axes.xaxis.set_major_locator(LogLocator(subs=steps, numticks=6))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda load, _: _short(load)))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+
+
+def _short(load: float) -> str:
+    """Return a load with k or M for thousands and millions."""
+    for scale, letter in ((1e6, "M"), (1e3, "k")):
+        if load >= scale:
+            return f"{load / scale:g}{letter}"
+    return f"{load:g}"
 
 
 def draw_sweep_fit(fit: SweepFit) -> Figure:

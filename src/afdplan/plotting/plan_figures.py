@@ -132,6 +132,7 @@ def _front_layers(
         [(x / width, y / height, text) for _, _, text, (x, y) in points],
         [(x / width, y / height) for x, y in others],
         [] if data.limit is None else [data.limit / width],
+        [(data.front_time[k] / width, data.front_rate[k] / height) for k in order],
         size=NARROW,
     )
     for (name, role, text, (x, y)), place in zip(points, places, strict=True):

@@ -1,6 +1,7 @@
 """The plan page's grid is what the planner would say, and its front hides no marker."""
 
 from dataclasses import replace
+from itertools import combinations
 
 import pytest
 
@@ -11,6 +12,7 @@ from afdplan.planning.plan import make_plan
 from afdplan.planning.source import MeasuredSource
 from afdplan.planning.space import SearchSpace
 from afdplan.plotting.label_places import label_places
+from afdplan.plotting.plan import draw_plan
 from afdplan.plotting.plan_figures import front_figure
 from afdplan.plotting.plan_grid import plan_grid, plan_grid_axes
 from afdplan.plotting.ratio_figures import case_key
@@ -89,3 +91,21 @@ def test_a_label_leaves_a_marker_close_above_its_point_in_sight():
     assert both == ("above", "left")
     free = label_places([(*plan, "recommended")], [(0.7, 0.9)], size=(290, 300))
     assert free == ("above",)
+
+
+def test_the_picture_of_a_plan_has_its_legend_off_the_limit_and_no_label_on_another(plan):
+    figure = draw_plan(plan)
+    figure.canvas.draw()
+    (axes,) = figure.axes
+    (legend,) = figure.legends
+    assert not legend.get_window_extent().overlaps(axes.get_window_extent())
+    boxes = [text.get_window_extent() for text in axes.texts]
+    assert len(boxes) >= 4
+    assert not any(one.overlaps(other) for one, other in combinations(boxes, 2))
+
+
+def test_a_label_keeps_off_the_line():
+    rising = [(0.1, 0.1), (0.5, 0.5), (0.9, 0.95)]
+    assert label_places([(0.5, 0.5, "8:1")], line=rising, size=(400, 300)) == ("above",)
+    steep = [(0.45, 0.1), (0.5, 0.5), (0.51, 0.9)]
+    assert label_places([(0.5, 0.5, "8:1")], line=steep, size=(400, 300)) == ("left",)
