@@ -8,6 +8,7 @@ import pytest
 from afdplan.calibration.stage import fit_stage
 from afdplan.model.measurement import StageSamples
 from afdplan.plotting.calibrate import draw_stage_fits, residual_panels
+from afdplan.plotting.calibration_figures import stage_figures
 
 
 def test_panels_hold_measurements_curve_and_errors():
@@ -47,3 +48,14 @@ def test_no_tick_label_lies_on_another(last):
         )
         assert len(boxes) >= 2
         assert all(one.x1 < other.x0 for one, other in pairwise(boxes))
+
+
+def test_the_page_shows_how_sure_each_curve_is():
+    loads = np.geomspace(10, 1000, 30)
+    times = (1e-5 + 1e-8 * loads) * (1 + 0.05 * np.random.default_rng(1).standard_normal(30))
+    fit = fit_stage(StageSamples(stage="ffn", loads=loads, times=times), "linear")
+    figure = stage_figures([fit], "s")[0]
+    layers = {layer.name: layer for layer in figure.charts[""].layers}
+    band, line = layers["95 % interval of the curve"].columns, layers["fitted"].columns
+    assert (np.asarray(band["low"]) < line["y"]).all()
+    assert (line["y"] < np.asarray(band["high"])).all()
