@@ -10,8 +10,9 @@ from afdplan.plotting.timeline import TimelineData
 from afdplan.simulation.result import SimulationResult
 from afdplan.theory.ratio import RatioPoint
 
-__all__ = ["causes_figure", "pipeline_figure", "throughput_figure"]
+__all__ = ["ATTENTION_WORKERS", "causes_figure", "pipeline_figure", "throughput_figure"]
 
+ATTENTION_WORKERS = "attention workers A"
 ROUNDS_SHOWN = 6
 FILLS = ("solid", "hatch", "cross", "dots")
 MICROBATCH_ROLES: tuple[Role, ...] = ("main", "second", "third", "latency")

@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+import math
+
+from afdplan.model.estimate import Estimate
 from afdplan.model.latency import TimeUnit
 
-__all__ = ["chance", "rate", "share", "stated_time", "time"]
+__all__ = [
+    "chance",
+    "half_width",
+    "interval",
+    "rate",
+    "share",
+    "signed_share",
+    "stated_time",
+    "time",
+]
 
 
 def time(value: float, unit: TimeUnit) -> str:
@@ -77,3 +89,58 @@ def chance(value: float) -> str:
     ('0.0012', '< 1e-12', '< 1e-12')
     """
     return f"{value:.2g}" if value >= 1e-12 else "< 1e-12"
+
+
+def signed_share(value: float) -> str:
+    """Return a difference in percent, its sign only where there is a digit to carry it.
+
+    Examples
+    --------
+    >>> signed_share(-0.0123), signed_share(-1e-9)
+    ('-1.23 %', 'less than 0.01 %')
+    """
+    return f"{100 * value:+.2f} %" if abs(value) >= 5e-5 else "less than 0.01 %"
+
+
+def half_width(estimate: Estimate) -> str:
+    """Return how far an estimate may be off, relative to it.
+
+    Examples
+    --------
+    >>> half_width(Estimate(value=10.0, low=9.9, high=10.1, confidence=0.95, method="m"))
+    '+/- 1.00 %'
+    >>> half_width(Estimate(value=10.0, low=10.0, high=10.0, confidence=0.95, method="m"))
+    'less than +/- 0.01 %'
+    """
+    share = estimate.relative_half_width
+    if not math.isfinite(share):
+        return "no interval"
+    return f"+/- {100 * share:.2f} %" if share >= 5e-5 else "less than +/- 0.01 %"
+
+
+def interval(estimate: Estimate) -> str:
+    """Return the ends of an interval; one too narrow to matter is told by its width.
+
+    Examples
+    --------
+    >>> interval(Estimate(value=3835.0, low=3829.0, high=3841.3, confidence=0.95, method="m"))
+    '3,829 to 3,841'
+    >>> interval(Estimate(value=3835.0, low=3835.0, high=3835.2, confidence=0.95, method="m"))
+    'within 0.01 %'
+    """
+    if estimate.relative_half_width < 5e-5:
+        return "within 0.01 %"
+    for digits in (4, 5, 6):
+        low, high = _digits(estimate.low, digits), _digits(estimate.high, digits)
+        if low != high:
+            break
+    return f"{low} to {high}"
+
+
+def _digits(value: float, digits: int) -> str:
+    """Return a number with a comma for thousands and without an exponent where it is large."""
+    if 1000 <= abs(value) < math.inf:
+        places = max(digits - len(str(int(abs(value)))), 0)
+        text = f"{value:,.{places}f}"
+        return text.rstrip("0").rstrip(".") if "." in text else text
+    return f"{value:.{digits}g}"
