@@ -8,6 +8,7 @@
   const SYMBOLS = { ffn: "square", second: "square", communication: "triangle", third: "triangle", latency: "diamond", best: "star" };
   const PLACES = { above: { dy: -16 }, below: { dy: 18 }, left: { dx: -11, textAnchor: "end" }, right: { dx: 11, textAnchor: "start" } };
   const RECTS = "rect";
+  const PRINTED = 0.7;  // paper is wide and short: lower charts leave fewer pages half empty
   const colour = (role) => `var(--${role})`;
   const tint = (role, share) => `color-mix(in srgb, ${colour(role)} ${share}, var(--paper))`;
   const make = (name, attributes = {}, parent = null) => {
@@ -153,7 +154,7 @@
       marks.unshift(Plot.axisY({ ...axis, fontSize: narrow ? 12 : 13, lineHeight: 1, lineWidth: (marginLeft - 14) / 12 }));
     }
     const plot = Plot.plot({
-      width, height: chart.height, marginLeft,
+      width, height: printed && chart.y.scale !== "category" ? Math.round(PRINTED * chart.height) : chart.height, marginLeft,
       marginRight: 18, marginTop: 32, marginBottom: 42,
       style: { fontSize: "13px" },
       x: scaleOf(chart.x, width - 80, true), y: scaleOf(chart.y, width, false),
@@ -244,18 +245,40 @@
     });
   }
   answer();
+  let printing = false;
   const fit = () => {
+    if (printing) return;
     for (const { figure, state, place } of all) {
       if (place.clientWidth === state.width) continue;
       state.width = place.clientWidth;
       draw(figure, state);
     }
   };
+  const scrolls = [...document.querySelectorAll(".sideways")];
+  const hint = () => {
+    for (const note of scrolls) {
+      const table = note.nextElementSibling;
+      note.hidden = table.scrollWidth <= table.clientWidth + 1;
+    }
+  };
+  const folds = [...document.querySelectorAll("details")];
+  for (const fold of folds) fold.addEventListener("toggle", hint);
   fit();
-  // Paper has a width of its own, and nobody points at it.
-  addEventListener("beforeprint", () => { for (const { figure, state } of all) { state.width = 0; draw(figure, state, 700); } });
-  addEventListener("afterprint", fit);
-  new ResizeObserver(() => requestAnimationFrame(fit)).observe(document.body);
+  hint();
+  // Paper has a width of its own, nobody points at it, and nobody opens what is folded.
+  let closed = [];
+  addEventListener("beforeprint", () => {
+    printing = true;
+    closed = folds.filter((fold) => !fold.open);
+    for (const fold of closed) fold.open = true;
+    for (const { figure, state } of all) { state.width = 0; draw(figure, state, 700); }
+  });
+  addEventListener("afterprint", () => {
+    printing = false;
+    for (const fold of closed) fold.open = false;
+    fit();
+  });
+  new ResizeObserver(() => requestAnimationFrame(() => { fit(); hint(); })).observe(document.body);
 
   const save = document.getElementById("save");
   save.hidden = false;
