@@ -46,4 +46,4 @@ def test_every_batch_and_number_of_microbatches_has_a_sentence(page):
     assert {f"{b}|{m}" for b in values[0] for m in values[1]} == set(answers)
     chosen = answers["|".join(drawn["choices"].values())]
     assert chosen.endswith("the recommended design.")
-    assert sum("gives up" in text or "no design" in text for text in answers.values()) >= 7
+    assert sum("gives up" in text or "no design" in text for text in answers.values()) == 3

@@ -198,6 +198,7 @@ def _page(plan: Plan, workload: Workload, source: LatencySource, told: dict[str,
     cases = ratio_grid(
         problem,
         max_attention_workers=plan.space.max_attention_workers,
+        batch_sizes=sizes,
         microbatches=counts,
         latency_of=latency_of,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -40,10 +41,16 @@ class PlanCase:
 
 
 def plan_grid_axes(plan: Plan) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Return the batch sizes and the microbatches of the grid around a plan."""
-    design = plan.recommended.design
-    microbatches = sorted({*plan.space.microbatches, design.microbatches})
-    return batch_sizes_around(design.batch_size), tuple(microbatches)
+    """Return the batch sizes and the microbatches of the grid: of those that were searched.
+
+    The batch sizes are the nearest ones to an eighth, a quarter ... eight times that of the plan.
+    """
+    design, searched = plan.recommended.design, plan.space.batch_sizes
+    sizes = {
+        min(searched, key=lambda size: abs(math.log(size / wanted)))
+        for wanted in batch_sizes_around(design.batch_size)
+    }
+    return tuple(sorted(sizes)), plan.space.microbatches
 
 
 def plan_grid(plan: Plan, law: LengthLaw, source: LatencySource) -> Iterator[PlanCase]:

@@ -115,6 +115,7 @@ def ratio_grid(
     problem: RatioProblem,
     *,
     max_attention_workers: int | None = None,
+    batch_sizes: Sequence[int] = (),
     microbatches: Sequence[int] = (),
     latency_of: Callable[[int], LatencyModel] | None = None,
 ) -> Iterator[RatioCase]:
@@ -126,13 +127,13 @@ def ratio_grid(
         What was asked.
     max_attention_workers
         Largest A considered, >= 1; by default each case looks as far as its own optimum asks.
-    microbatches
-        Numbers m, in place of 1 to 4 and that of the problem.
+    batch_sizes, microbatches
+        Values of B and m, in place of `batch_sizes_around` and `microbatches_around`.
     latency_of
         Latency model at a batch size, where it depends on it; else that of the problem.
     """
     slots = problem.slot_loads()  # a slot's law depends on the requests only
-    for batch_size in batch_sizes_around(problem.batch_size):
+    for batch_size in batch_sizes or batch_sizes_around(problem.batch_size):
         latency = problem.latency
         if latency_of is not None and batch_size != problem.batch_size:
             latency = latency_of(batch_size)

@@ -161,7 +161,7 @@ def _case_sentence(case: PlanCase, plan: Plan, unit: TimeUnit) -> str:
     )
     if best.design == plan.recommended.design:
         return text + ", the recommended design."
-    return f"{text}; gives up {share(max(1 - best.score / plan.recommended.score, 0.0))}."
+    return f"{text}; gives up {share(1 - best.score / plan.recommended.score)}."
 
 
 def _sentence(plan: Plan, unit: TimeUnit) -> str:
@@ -205,8 +205,8 @@ def _facts(plan: Plan, unit: TimeUnit) -> tuple[Fact, ...]:
         ),
         Fact(
             name="KV memory in use",
-            value=share(best.memory_mean_fraction),
-            remark=_overflow(best) if best.memory_mean_fraction > 0 else "memory is not limited",
+            value=share(best.memory_mean_fraction) if plan.cache else "not limited",
+            remark=_overflow(best) if plan.cache else "nobody said how much there is",
         ),
         Fact(
             name="Gain over no split",
@@ -288,7 +288,7 @@ def _case_table(plan: Plan, grid: Sequence[PlanCase], unit: TimeUnit) -> Table:
         if case.best is None:
             rows.append((name, f"none: {case.reason}", "-", "-", "-", "-"))
             continue
-        regret = max(1 - case.best.score / plan.recommended.score, 0.0)
+        regret = 1 - case.best.score / plan.recommended.score
         rows.append((*_row(name, case.best, plan, unit), share(regret)))
     return Table(
         caption="The best design for other batch sizes and microbatches",

@@ -38,6 +38,7 @@ def test_every_case_is_what_a_narrowed_plan_recommends(plan, cases):
     sizes, counts = plan_grid_axes(plan)
     assert len(cases) == len(sizes) * len(counts)
     assert {case.microbatches for case in cases} == {1, 2, 3}
+    assert set(sizes) <= set(SPACE.batch_sizes)  # what was never searched may be better
     found = 0
     for case in cases:
         narrow = replace(SPACE, batch_sizes=(case.batch_size,), microbatches=(case.microbatches,))
@@ -49,6 +50,12 @@ def test_every_case_is_what_a_narrowed_plan_recommends(plan, cases):
         assert case.best.design == other.recommended.design
         assert case.best.score <= plan.recommended.score * (1 + 1e-9)
     assert found >= 6
+
+
+def test_the_recommended_design_is_one_of_the_cases(plan, cases):
+    best = plan.recommended.design
+    (case,) = (c for c in cases if c.best is not None and c.best.design == best)
+    assert (case.batch_size, case.microbatches) == (best.batch_size, best.microbatches)
 
 
 def test_what_does_not_fit_says_why(cases):
