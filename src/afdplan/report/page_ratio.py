@@ -77,7 +77,8 @@ def ratio_page(
     load = load_figure(problem.law, answer.mean_token_load)
     maps = bottleneck_maps(cases)
     asked = f"{problem.batch_size}|{problem.microbatches}"
-    of = f", B = {problem.batch_size:,}, m = {problem.microbatches}"
+    asked_for = f"B = {problem.batch_size:,}, m = {problem.microbatches}"
+    of = f", {asked_for}"
 
     def told(sentence: Callable[[RatioCase], str]) -> CaseWords:
         return CaseWords(texts={case_key(case): sentence(case) for case in cases}, first=asked)
@@ -127,7 +128,7 @@ def ratio_page(
             ),
             Section(
                 title="How sure is it?",
-                words=_certainty(answer),
+                words=(f"For {asked_for}, as asked:", *_certainty(answer)),
                 figures=(sensitivity_figure(sensitivities),),
                 tables=(_sensitivity_table(sensitivities, of),),
             ),
