@@ -14,6 +14,8 @@ from afdplan.theory.problem import Method
 
 __all__ = [
     "BATCH_SIZE",
+    "METHODS",
+    "METHOD_ROLES",
     "MICROBATCHES",
     "NAMES",
     "WORKERS_LABEL",

@@ -16,8 +16,8 @@ from afdplan.plotting.timeline import timeline_data
 from afdplan.plotting.workload_figures import load_figure
 from afdplan.report.page import Choice, Fact, Page, Section, Table
 from afdplan.report.quantities import (
-    half_width,
     interval,
+    plus_minus,
     rate,
     share,
     signed_share,
@@ -135,7 +135,7 @@ def _facts(best: SimulationResult, unit: TimeUnit) -> tuple[Fact, ...]:
         Fact(
             name="Throughput",
             value=rate(best.throughput_per_instance.value, unit),
-            remark=f"per instance, {half_width(best.throughput_per_instance)}",
+            remark=f"per instance, {plus_minus(best.throughput_per_instance)}",
         ),
         Fact(
             name="Output step",

@@ -11,8 +11,11 @@ __all__ = [
     "chance",
     "half_width",
     "interval",
+    "percent",
+    "plus_minus",
     "rate",
     "share",
+    "signed",
     "signed_share",
     "stated_time",
     "time",
@@ -80,6 +83,39 @@ def share(value: float) -> str:
     return f"{percent:.1f} %"
 
 
+def percent(value: float, digits: int = 2) -> str:
+    """Return a fraction in percent with a fixed number of digits, for columns.
+
+    Examples
+    --------
+    >>> percent(0.00341), percent(0.01, 1)
+    ('0.34 %', '1.0 %')
+    """
+    return f"{100 * value:.{digits}f} %"
+
+
+def signed(value: float, digits: int = 2) -> str:
+    """Return a relative error in percent, with its sign.
+
+    Examples
+    --------
+    >>> signed(0.00341), signed(-0.5, 0)
+    ('+0.34 %', '-50 %')
+    """
+    return f"{100 * value:+.{digits}f} %"
+
+
+def half_width(value: float) -> str:
+    """Return half the width of an interval, as a fraction of its value; it may have no end.
+
+    Examples
+    --------
+    >>> half_width(0.0035), half_width(float("inf"))
+    ('+- 0.35 %', 'no upper end')
+    """
+    return f"+- {percent(value)}" if math.isfinite(value) else "no upper end"
+
+
 def chance(value: float) -> str:
     """Return a probability; what a sum of floating-point numbers cannot tell from zero is a bound.
 
@@ -102,14 +138,14 @@ def signed_share(value: float) -> str:
     return f"{100 * value:+.2f} %" if abs(value) >= 5e-5 else "less than 0.01 %"
 
 
-def half_width(estimate: Estimate) -> str:
+def plus_minus(estimate: Estimate) -> str:
     """Return how far an estimate may be off, relative to it.
 
     Examples
     --------
-    >>> half_width(Estimate(value=10.0, low=9.9, high=10.1, confidence=0.95, method="m"))
+    >>> plus_minus(Estimate(value=10.0, low=9.9, high=10.1, confidence=0.95, method="m"))
     '+/- 1.00 %'
-    >>> half_width(Estimate(value=10.0, low=10.0, high=10.0, confidence=0.95, method="m"))
+    >>> plus_minus(Estimate(value=10.0, low=10.0, high=10.0, confidence=0.95, method="m"))
     'less than +/- 0.01 %'
     """
     share = estimate.relative_half_width
