@@ -167,7 +167,9 @@ def _verify(plan: Plan, law: LengthLaw, source: LatencySource) -> tuple[Verifica
 
 def _page(plan: Plan, workload: Workload, source: LatencySource, told: dict[str, Any]) -> Page:
     """Compute what the page shows around the plan: drift, and bottlenecks near the design."""
-    from afdplan.plotting.ratio_grid import grid_size, ratio_grid
+    from afdplan.plotting.plan_grid import plan_grid, plan_grid_axes
+    from afdplan.plotting.played import play_bundles
+    from afdplan.plotting.ratio_grid import ratio_grid
     from afdplan.report.page_plan import plan_page
     from afdplan.theory.problem import RatioProblem
 
@@ -185,19 +187,29 @@ def _page(plan: Plan, workload: Workload, source: LatencySource, told: dict[str,
         batch_size=design.batch_size,
         ffn_workers=design.ffn_workers,
         microbatches=design.microbatches,
+        ffn_weight=plan.cost.of(0, design.ffn_devices) / plan.cost.of(design.attention_devices, 0),
     )
 
     def latency_of(batch_size: int) -> LatencyModel:
         return source.latency(design.attention_devices, design.ffn_workers, batch_size)
 
-    limit = max(4 * design.attention_workers, 16)
-    grid = ratio_grid(problem, limit=limit, latency_of=latency_of)
+    sizes, counts = plan_grid_axes(plan)
+    number = len(sizes) * len(counts)
+    cases = ratio_grid(
+        problem,
+        max_attention_workers=plan.space.max_attention_workers,
+        batch_sizes=sizes,
+        microbatches=counts,
+        latency_of=latency_of,
+    )
     return plan_page(
         plan,
         workload.law,
         subject=f"{workload.law.name}; {source.name}",
         document=told,
         command_line=command_line(),
-        cases=list(tracked(grid, grid_size(problem), "other batches")),
+        cases=list(tracked(cases, number, "bottlenecks")),
+        grid=list(tracked(plan_grid(plan, workload.law, source), number, "other batches")),
+        played=play_bundles(problem, design.attention_workers),
         drift=drift,
     )

@@ -187,7 +187,9 @@ def command(
                 choice = dict(latency_choice)
                 return resolve_latency(choice, batch_size=batch_size, ffn_workers=ffn_workers).model
 
-            page = _page(answer, problem, workload, told, token_load, latency_of)
+            page = _page(
+                answer, problem, workload, told, token_load, latency_of, max_attention_workers
+            )
             write_report(report, page)
         if as_json:
             click.echo(to_json(told))
@@ -206,14 +208,15 @@ def _page(
     told: dict[str, Any],
     token_load: Estimate | None,
     latency_of: Callable[[int], LatencyModel],
+    most: int | None,
 ) -> Page:
-    """Compute what the page shows around the answer."""
+    """Compute what the page shows around the answer, with at most `most` attention workers."""
+    from afdplan.plotting.played import play_bundles
     from afdplan.plotting.ratio_grid import grid_size, ratio_grid
     from afdplan.plotting.ratio_sensitivity import curve_bands, ratio_sensitivity
     from afdplan.report.page_ratio import ratio_page
 
-    limit = answer.curve[-1].attention_workers
-    grid = ratio_grid(problem, limit=limit, latency_of=latency_of)
+    grid = ratio_grid(problem, max_attention_workers=most, latency_of=latency_of)
     cases = list(tracked(grid, grid_size(problem), "other batches"))
     asked = next(
         case
@@ -221,6 +224,7 @@ def _page(
         if (case.batch_size, case.microbatches) == (problem.batch_size, problem.microbatches)
     )
     workers = tuple(point.attention_workers for point in asked.points)
+    best = answer.optimal_attention_workers
     drift = None
     if workload.trace is not None and token_load is not None:
         from afdplan.plotting.workload_figures import drift_figure
@@ -232,9 +236,10 @@ def _page(
         problem,
         cases,
         bands=curve_bands(problem, workers, token_load),
-        sensitivities=ratio_sensitivity(problem, answer.optimal_attention_workers, limit),
+        sensitivities=ratio_sensitivity(problem, best, most),
         subject=f"{workload.law.name}; {problem.latency.name}",
         document=told,
         command_line=command_line(),
+        played=play_bundles(problem, best, (max(best // 2, 1), 2 * best)),
         drift=drift,
     )

@@ -8,32 +8,10 @@ from math import isfinite
 from typing import Any
 
 from afdplan.model.estimate import Estimate
+from afdplan.simulation.distribution import Distribution
 from afdplan.simulation.scenario import Scenario
 
-__all__ = ["Distribution", "SimulationResult"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Distribution:
-    """A quantity that scatters: its mean and percentiles, each with an interval.
-
-    Percentiles are read off a histogram (within 0.05 %); the upper end of their interval is
-    infinite where the run is too short to tell.
-    """
-
-    mean: Estimate
-    p50: Estimate
-    p95: Estimate
-    p99: Estimate
-
-    def values(self) -> dict[str, float]:
-        """Return mean and percentiles as plain numbers."""
-        return {
-            "mean": self.mean.value,
-            "p50": self.p50.value,
-            "p95": self.p95.value,
-            "p99": self.p99.value,
-        }
+__all__ = ["SimulationResult"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

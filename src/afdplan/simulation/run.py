@@ -13,13 +13,13 @@ import numpy.typing as npt
 from afdplan.errors import InsufficientDataError, InvalidInputError
 from afdplan.model.estimate import Estimate
 from afdplan.simulation import state as ix
+from afdplan.simulation.distribution import Distribution, distribution_of
 from afdplan.simulation.engine import Engine, Sink
-from afdplan.simulation.record import CAUSES, Histogram, Part, Recorder
-from afdplan.simulation.result import Distribution, SimulationResult
+from afdplan.simulation.record import CAUSES, Part, Recorder
+from afdplan.simulation.result import SimulationResult
 from afdplan.simulation.scenario import Scenario
 from afdplan.simulation.tables import token_fraction
-from afdplan.statistics.batch_means import BATCHES, batch_means, group, steps_for_batch_means
-from afdplan.statistics.percentile import percentile_estimate
+from afdplan.statistics.batch_means import BATCHES, batch_means, steps_for_batch_means
 from afdplan.statistics.replications import ratio_estimate
 from afdplan.statistics.warmup import warmup_length
 
@@ -304,20 +304,12 @@ def _summary(scenario: Scenario, runs: list[_Run]) -> SimulationResult:
         )
 
     def scatter(top: FloatArray, bottom: FloatArray, histogram: int) -> Distribution:
-        def percentile(probability: float) -> Estimate:
-            return _percentile(
-                probability,
-                total.histograms[histogram],
-                [part.histograms[histogram] for part in parts],
-                batches=min(BATCHES, len(parts)) if single else len(parts),
-                confidence=scenario.confidence,
-            )
-
-        return Distribution(
-            mean=estimate(top, bottom),
-            p50=percentile(0.50),
-            p95=percentile(0.95),
-            p99=percentile(0.99),
+        return distribution_of(
+            estimate(top, bottom),
+            total.histograms[histogram],
+            [part.histograms[histogram] for part in parts],
+            batches=min(BATCHES, len(parts)) if single else len(parts),
+            confidence=scenario.confidence,
         )
 
     time, steps = real(ix.CLOCK), integer(ix.STEP)
@@ -368,31 +360,6 @@ def _summary(scenario: Scenario, runs: list[_Run]) -> SimulationResult:
             result,
         )
     return result
-
-
-def _percentile(
-    probability: float,
-    total: Histogram,
-    parts: list[Histogram],
-    *,
-    batches: int,
-    confidence: float,
-) -> Estimate:
-    """Return a percentile of all parts, its interval from the share beyond it in batches."""
-    if batches < 2:
-        value = total.quantile(probability)
-        return Estimate(value=value, low=-np.inf, high=np.inf, confidence=confidence, method="none")
-    edge = total.bin_of(probability)
-    counts = [[part.count_above(edge), part.counts.sum()] for part in parts]
-    beyond, totals = group(counts, batches).T
-    return percentile_estimate(
-        probability,
-        total.quantile,
-        beyond,
-        totals,
-        confidence=confidence,
-        method="share beyond",
-    )
 
 
 def _shares(idle: FloatArray, horizon: float, busy: float) -> dict[str, float]:
