@@ -117,14 +117,16 @@ def limit_options(command: Any) -> Any:
             help="Price or watts of an attention device (taken from the hardware otherwise).",
         ),
         click.option("--ffn-cost", type=float, metavar="C", help="Likewise of an FFN device."),
-        click.option("--batch-sizes", metavar="LIST", help="Batch sizes B to try: 8,16 or 1..64."),
+        click.option(
+            "--batch-sizes", metavar="LIST", help="Only these batch sizes B: 8,16 or 1..64."
+        ),
         click.option(
             "--max-batch-size",
             type=int,
             default=1024,
             show_default=True,
             metavar="B",
-            help="Largest B tried; a grid as dense as graphs are captured for.",
+            help="Largest B tried, with every one below.",
         ),
         click.option("--microbatches", metavar="LIST", help="m to try; by default 1,2,3."),
         click.option("--ffn-workers", metavar="LIST", help="F per bundle to try."),
@@ -154,6 +156,7 @@ def resolve_space(options: dict[str, Any]) -> SearchSpace:
     numbers = options["ffn_workers"]
     return SearchSpace(
         batch_sizes=sizes,
+        fills_gaps=options["batch_sizes"] is None,
         microbatches=microbatches,
         target=target,
         max_attention_workers=options["max_attention_workers"],

@@ -111,7 +111,7 @@ def _memory(search: DesignSearch, limits: Limits) -> tuple[float, str, PlannedDe
     smallest = min(search.space.batch_sizes) * min(search.space.microbatches)
     chances = []
     for devices in search.source.attention_devices:
-        memory = search.memory(devices)
+        memory = search.memories.of_worker(devices)
         if memory is not None:
             chances.append((memory.overflow_probability(smallest), memory.mean_fraction(smallest)))
     if not chances:

@@ -16,6 +16,7 @@ from afdplan.planning.colocated import Colocated, ColocatedSearch
 from afdplan.planning.design import PlannedDesign
 from afdplan.planning.infeasible import explain_infeasible
 from afdplan.planning.limits import Limits
+from afdplan.planning.next_batch import NextBatch, next_batch
 from afdplan.planning.objective import DeviceCost
 from afdplan.planning.search import DesignSearch
 from afdplan.planning.sensitivity import DriftWindow, Sensitivity, drift_windows, sensitivities
@@ -51,6 +52,8 @@ class Plan:
         Whether to split, in words and figures.
     binding
         What relaxing each limit would bring, the most precious first.
+    next_batch
+        What the next larger batch size would break or bring; None if none was considered.
     spare
         Spare capacity at the known rate of arrivals; None if unknown.
     sensitivity
@@ -75,6 +78,7 @@ class Plan:
     colocated: tuple[Colocated, ...]
     verdict: Verdict
     binding: tuple[ShadowPrice, ...]
+    next_batch: NextBatch | None
     spare: SpareCapacity | None
     sensitivity: tuple[Sensitivity, ...]
     drift: tuple[DriftWindow, ...]
@@ -191,6 +195,7 @@ def make_plan(
         colocated=colocated,
         verdict=judge(law, source, best, colocated, limits, latency),
         binding=shadow_prices(search, best, limits),
+        next_batch=next_batch(search, best, limits),
         spare=spare,
         sensitivity=sensitivities(search, best, limits, token_load),
         drift=drift_windows(search, best, limits, trace),

@@ -10,6 +10,7 @@ from afdplan.plotting.ratio_figures import MICROBATCHES, bottleneck_figure
 from afdplan.plotting.workload_figures import load_figure
 from afdplan.report.page import Choice, Fact, Page, Section, Table
 from afdplan.report.page_ratio import map_table
+from afdplan.report.plan import what_binds
 from afdplan.report.quantities import rate, share, time
 
 if TYPE_CHECKING:
@@ -51,7 +52,6 @@ def plan_page(
         How the load moves over the trace, if there is one.
     """
     unit = plan.latency.time_unit
-    binding = tuple(f"{price.limit}: {price}." for price in plan.binding if price.binds)
     load = load_figure(law, law.token_load().mean)
     return Page(
         title="afdplan plan",
@@ -68,7 +68,7 @@ def plan_page(
             ),
             Section(
                 title="What binds?",
-                words=binding or ("No limit binds: relaxing none helps.",),
+                words=tuple(f"{line[0].upper()}{line[1:]}." for line in what_binds(plan)),
                 figures=(bottleneck_figure(cases, unit),) if cases else (),
                 tables=(map_table(cases),) if cases else (),
             ),

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from afdplan.planning.verify import Verification
 
-__all__ = ["plan_answer", "render_plan"]
+__all__ = ["plan_answer", "render_plan", "what_binds"]
 
 
 def plan_answer(
@@ -50,6 +50,14 @@ def plan_answer(
             }
             for price in plan.binding
         ],
+        "next_batch_size": None
+        if plan.next_batch is None
+        else {
+            "batch_size": plan.next_batch.batch_size,
+            "forbidden_by": list(plan.next_batch.forbidden_by),
+            "gain": plan.next_batch.gain,
+            "reason": str(plan.next_batch),
+        },
         "memory": {
             "overflow_probability": plan.recommended.memory_overflow_probability,
             "mean_fraction": plan.recommended.memory_mean_fraction,
@@ -164,6 +172,17 @@ def _objective(plan: Plan, score: float) -> str:
     return f"{rate(score, plan.latency.time_unit)} per {unit}"
 
 
+def what_binds(plan: Plan) -> tuple[str, ...]:
+    """Return which limits bind and what relaxing them brings; else why no more is to be had."""
+    prices = tuple(f"{price.limit} ({price})" for price in plan.binding if price.binds)
+    following = plan.next_batch
+    if prices:
+        return prices
+    if following is None:
+        return ("no limit that was relaxed gains; no larger batch was considered",)
+    return (f"no limit alone, relaxed as far as was tried; {following}",)
+
+
 def render_plan(plan: Plan, verified: tuple[Verification, ...] = ()) -> Group:
     """Return the plan as the terminal shows it."""
     from rich.console import Group
@@ -176,9 +195,7 @@ def render_plan(plan: Plan, verified: tuple[Verification, ...] = ()) -> Group:
         _verdict(plan),
         Text(),
     ]
-    prices = [price for price in plan.binding if price.binds]
-    named = ", ".join(f"{price.limit} ({price})" for price in prices)
-    parts += [Text.assemble(("What binds  ", "bold"), named or "no limit: relaxing none helps")]
+    parts += [Text.assemble(("What binds  ", "bold"), "; ".join(what_binds(plan)))]
     parts += [Text(), _alternatives_table(plan), Text(), _front_table(plan)]
     if plan.colocated:
         parts += [Text(), _colocated_table(plan)]

@@ -1,5 +1,6 @@
 """Does the plan say what binds, what conflicts, and whether to split?"""
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -18,9 +19,9 @@ from afdplan.planning.limits import Limits
 from afdplan.planning.objective import DeviceCost
 from afdplan.planning.plan import make_plan
 from afdplan.planning.source import MeasuredSource
-from afdplan.planning.space import SearchSpace
+from afdplan.planning.space import SearchSpace, graph_batch_sizes
 from afdplan.planning.waiting import _waits
-from afdplan.report.plan import render_plan
+from afdplan.report.plan import render_plan, what_binds
 
 LATENCY = LatencyModel.linear(
     attention=(1e-9, 2e-5), ffn=(2e-7, 1e-4), transfer=(1e-8, 1e-5), layers=60, time_unit="s"
@@ -169,3 +170,32 @@ def test_spare_capacity_and_drift_need_a_trace():
     assert answer.spare.waiting_p99 is not None
     assert len(answer.drift) == 4
     assert {s.input for s in answer.sensitivity} >= {"mean token load", "ffn.slope"}
+
+
+def test_next_batch_names_the_limit_that_forbids_it():
+    answer = plan(Limits(devices=16), space=SearchSpace(max_attention_workers=4), kv_tokens=3.05e4)
+    assert answer.recommended.design.batch_size not in graph_batch_sizes(1024)
+    following = answer.next_batch
+    assert following.batch_size == answer.recommended.design.batch_size + 1
+    assert following.forbidden_by == ("KV memory",)
+    assert following.gain > 0
+    more = re.search(r"([\d.]+) % more memory", str(following))
+    wanted = plan(
+        Limits(devices=16),
+        space=SearchSpace(max_attention_workers=4),
+        kv_tokens=3.05e4 * (1 + float(more[1]) / 100 + 1e-4),
+    )
+    best, was = wanted.recommended.design, answer.recommended.design
+    assert best.requests_per_attention_worker > was.requests_per_attention_worker
+
+
+def test_nothing_is_said_to_bind_only_with_its_reason():
+    listed = SearchSpace(batch_sizes=(8, 9), max_attention_workers=4, microbatches=(2,))
+    loose = plan(Limits(devices=16), space=listed)
+    assert loose.recommended.design.batch_size == 9
+    assert "no larger batch" in what_binds(loose)[0]
+    coarse = replace(listed, batch_sizes=(8, 64))
+    tight = plan(Limits(devices=16), space=coarse, kv_tokens=4e4)
+    assert not any(price.binds for price in tight.binding)
+    assert "batch 64 would overflow the KV memory" in what_binds(tight)[0]
+    assert tight.next_batch.forbidden_by == ("KV memory",)
