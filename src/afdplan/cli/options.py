@@ -10,8 +10,10 @@ import click
 
 if TYPE_CHECKING:
     from afdplan.lengths.law import LengthLaw
+    from afdplan.model.estimate import Estimate
     from afdplan.model.latency import LatencyModel
     from afdplan.model.trace import Trace
+    from afdplan.workload.description import WorkloadReport
 
 __all__ = [
     "Latency",
@@ -209,13 +211,24 @@ class Workload:
         Joint law of prompt and decode lengths.
     trace
         The trace behind it; None for a law of the mini-language.
+    report
+        What was found in the trace; None for a law, or if the trace is too short to judge.
+    warnings
+        What to mistrust about the trace, one sentence each.
     inputs
         What to print under `inputs`.
     """
 
     law: LengthLaw
     trace: Trace | None
+    report: WorkloadReport | None
+    warnings: tuple[str, ...]
     inputs: dict[str, Any]
+
+    @property
+    def token_load(self) -> Estimate | None:
+        """The mean token load with its interval; None if there is none."""
+        return None if self.report is None else self.report.token_load
 
 
 def resolve_workload(
@@ -224,8 +237,17 @@ def resolve_workload(
     columns: str | None,
     prompt: str | None,
     decode: str | None,
+    confidence: float = 0.95,
 ) -> Workload:
-    """Return the workload that the options name; exactly one of trace and laws must be given."""
+    """Return the workload that the options name; exactly one of trace and laws must be given.
+
+    Parameters
+    ----------
+    trace, trace_format, columns, prompt, decode
+        Values of the options of `workload_options`.
+    confidence
+        Coverage of the interval of a trace's mean token load.
+    """
     from afdplan.lengths.law import EmpiricalLengths, IndependentLengths
 
     if trace is not None and (prompt is not None or decode is not None):
@@ -234,9 +256,12 @@ def resolve_workload(
         from afdplan.files.trace_reader import read_trace
 
         requests = read_trace(trace, format=trace_format, columns=columns)
+        report, warnings = _described(requests, confidence)
         return Workload(
             law=EmpiricalLengths(requests),
             trace=requests,
+            report=report,
+            warnings=warnings,
             inputs={
                 "trace": trace,
                 "format": requests.format,
@@ -252,7 +277,21 @@ def resolve_workload(
     if prompt is None or decode is None:
         raise click.UsageError("say what the requests are: --trace FILE, or --prompt and --decode")
     law = IndependentLengths(prompt=prompt, decode=decode)
-    return Workload(law=law, trace=None, inputs={"prompt": prompt, "decode": decode})
+    inputs = {"prompt": prompt, "decode": decode}
+    return Workload(law=law, trace=None, report=None, warnings=(), inputs=inputs)
+
+
+def _described(trace: Trace, confidence: float) -> tuple[WorkloadReport | None, tuple[str, ...]]:
+    """Return what was found in a trace, and the warnings that every command must pass on."""
+    from afdplan.errors import InsufficientDataError
+    from afdplan.workload.description import describe_workload
+    from afdplan.workload.warnings import load_warnings
+
+    try:
+        report = describe_workload(trace, confidence)
+    except InsufficientDataError as error:
+        return None, (f"the token load has no interval: {error}",)
+    return report, load_warnings(report)
 
 
 def resolve_batch_size(

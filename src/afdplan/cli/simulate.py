@@ -249,18 +249,17 @@ def command(
     if report is not None:
         from afdplan.cli.report_simulate import simulated_page
 
-        told = simulation_document(results, inputs, attention_workers, options)
+        told = simulation_document(results, inputs, attention_workers, options, workload.warnings)
         write_report(report, simulated_page(results, workload, told))
     if as_json:
         from afdplan.report.document import to_json
 
-        click.echo(to_json(simulation_document(results, inputs, attention_workers, options)))
-    elif len(results) == 1:
-        click.echo(str(results[0]))
+        told = simulation_document(results, inputs, attention_workers, options, workload.warnings)
+        click.echo(to_json(told))
     else:
         from rich.console import Console
 
-        Console(highlight=False).print(render_simulations(results))
+        Console(highlight=False).print(render_simulations(results, workload.warnings))
 
 
 def _scenario(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from afdplan.report.document import document
@@ -19,8 +20,12 @@ def simulation_document(
     inputs: dict[str, Any],
     attention_workers: list[int],
     options: dict[str, Any],
+    workload_warnings: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Return what ``afdplan simulate --json`` promises: one answer, or a curve of them."""
+    """Return what ``afdplan simulate --json`` promises: one answer, or a curve of them.
+
+    `workload_warnings` come first; they are about the requests, not about a bundle.
+    """
     scenario = results[0].scenario
     inputs = {
         **inputs,
@@ -43,17 +48,22 @@ def simulation_document(
     return document(
         time_unit=scenario.latency.time_unit,
         inputs=inputs,
-        warnings=warnings,
+        warnings=[*workload_warnings, *warnings],
         answer=answers[0] if len(answers) == 1 else {"curve": answers},
     )
 
 
-def render_simulations(results: list[SimulationResult]) -> RenderableType:
-    """Return one row per number of attention workers, and the warnings."""
+def render_simulations(
+    results: list[SimulationResult], workload_warnings: Sequence[str] = ()
+) -> RenderableType:
+    """Return one bundle in words or one row per number of attention workers, and the warnings."""
     from rich.console import Group
     from rich.markup import escape
     from rich.table import Table
 
+    about_requests = [escape(f"Warning: {text}") for text in workload_warnings]
+    if len(results) == 1:
+        return Group(escape(str(results[0])), *(f"  {line}" for line in about_requests))
     scenario = results[0].scenario
     unit = "s" if scenario.latency.time_unit == "s" else "unit"
     best = max(results, key=lambda result: result.throughput_per_instance.value)
@@ -86,7 +96,7 @@ def render_simulations(results: list[SimulationResult]) -> RenderableType:
             f"{result.ffn_idle_fraction.value:.1%}".replace("%", " %"),
         )
         table.add_row(*row, style="bold" if result is best else None)
-    lines = [f"Bold: the most tokens per {unit} and instance of those simulated."]
+    lines = [*about_requests, f"Bold: the most tokens per {unit} and instance of those simulated."]
     for result in results:
         workers = result.scenario.bundle.attention_workers
         lines += [escape(f"Warning (A = {workers}): {text}") for text in result.warnings]
