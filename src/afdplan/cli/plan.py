@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,7 +14,7 @@ from afdplan.cli.plan_options import (
     resolve_source,
     resolve_space,
 )
-from afdplan.cli.quantity import parse_duration, parse_rate
+from afdplan.cli.quantity import parse_duration, parse_numbers, parse_rate
 from afdplan.cli.report import command_line, report_option, tracked, write_report
 
 if TYPE_CHECKING:
@@ -77,11 +78,6 @@ def command(
     space = resolve_space(options)
     source, cost = resolve_source(options)
     workload = resolve_workload(trace, trace_format, columns, prompt, decode)
-    token_load = None
-    if workload.trace is not None and workload.trace.requests > 1:
-        from afdplan.workload.interval import token_load_estimate
-
-        token_load = token_load_estimate(workload.trace)
     from afdplan.planning.plan import make_plan
 
     plan = make_plan(
@@ -91,8 +87,9 @@ def command(
         space=space,
         cost=cost,
         trace=workload.trace,
-        token_load=token_load,
+        token_load=workload.token_load,
     )
+    plan = dataclasses.replace(plan, warnings=(*workload.warnings, *plan.warnings))
     verified = _verify(plan, workload.law, source) if verify else ()
     if plot is not None:
         from afdplan.files.atomic import write_atomic
@@ -110,6 +107,14 @@ def command(
             "model": options["model"],
             "hardware": options["hardware"],
             "ffn_hardware": options["ffn_hardware"],
+            "weight_precision": options["weight_precision"],
+            "kv_precision": options["kv_precision"],
+            "link": options["link"],
+            "speculative_tokens": options["speculative_tokens"],
+            "acceptance": options["acceptance"],
+            "attention_devices": None
+            if options["attention_devices"] is None
+            else list(parse_numbers("--attention-devices", options["attention_devices"])),
             "kv_tokens": options["kv_tokens"],
             "devices": limits.devices,
             "rate": limits.requests_per_second,
@@ -123,6 +128,8 @@ def command(
             "ffn_cost": cost.ffn,
             "microbatches": list(space.microbatches),
             "largest_batch_size": max(space.batch_sizes),
+            "batch_sizes": None if space.fills_gaps else list(space.batch_sizes),
+            "ffn_workers": None if space.ffn_workers is None else list(space.ffn_workers),
             "max_attention_workers": space.max_attention_workers,
         }
         answer = document(
@@ -132,11 +139,11 @@ def command(
             answer=plan_answer(plan, workload.law, verified),
         )
         from afdplan.files.plan_file import plan_from_document
-        from afdplan.planning.check import check_plan
+        from afdplan.planning.check import regret_of_keeping
 
         # What `afdplan check` compares later requests with; it also proves that the file reads.
         written = plan_from_document(answer)
-        answer["check"] = {"regret": check_plan(written, workload.law).regret}
+        answer["check"] = {"regret": regret_of_keeping(written, workload.law)}
         if report is not None:
             page = _page(plan, workload, source, answer)
             write_report(report, page)
@@ -172,12 +179,10 @@ def _page(plan: Plan, workload: Workload, source: LatencySource, told: dict[str,
     from afdplan.theory.problem import RatioProblem
 
     drift = None
-    if workload.trace is not None and workload.trace.requests > 1:
+    if workload.report is not None:
         from afdplan.plotting.workload_figures import drift_figure
-        from afdplan.workload.description import describe_workload
 
-        described = describe_workload(workload.trace)
-        drift = drift_figure(described.drift, described.token_load)
+        drift = drift_figure(workload.report.drift, workload.report.token_load)
     design = plan.recommended.design
     problem = RatioProblem(
         law=workload.law,

@@ -35,7 +35,7 @@ def latency_options(command: Any) -> Any:
         click.option("--model", metavar="NAME|PATH", help="Shipped model or config.json."),
         click.option("--hardware", metavar="NAME|FILE", help="Shipped device or TOML file."),
         click.option("--ffn-hardware", metavar="NAME|FILE", help="Device of the FFN workers."),
-        click.option("--precision", metavar="NAME", help="Format of the weights, e.g. fp8."),
+        click.option("--weight-precision", metavar="NAME", help="Format of the weights, e.g. fp8."),
         click.option("--kv-precision", metavar="NAME", help="Format of the KV cache, e.g. fp8."),
         click.option(
             "--link",
@@ -169,7 +169,14 @@ def resolve_source(options: dict[str, Any]) -> tuple[LatencySource, DeviceCost]:
     tensor = options["attention_devices"]
     devices = None if tensor is None else parse_numbers("--attention-devices", tensor)
     if options["latency"] is not None:
-        for name in ("model", "hardware", "ffn_hardware", "precision", "kv_precision", "link"):
+        for name in (
+            "model",
+            "hardware",
+            "ffn_hardware",
+            "weight_precision",
+            "kv_precision",
+            "link",
+        ):
             if options[name] is not None:
                 raise click.UsageError(
                     f"give --latency, or --model and --hardware; --{name.replace('_', '-')} "
@@ -197,35 +204,25 @@ def resolve_source(options: dict[str, Any]) -> tuple[LatencySource, DeviceCost]:
             raise click.UsageError(
                 f"--{name.replace('_', '-')} belongs to --latency; with --model it is derived"
             )
-    from afdplan.calibration.catalogue import find_hardware, find_model
-    from afdplan.calibration.placement import place
-    from afdplan.errors import InvalidInputError
-    from afdplan.planning.derived_source import DerivedSource
+    from afdplan.planning.derived_choice import DerivedChoice
 
-    hardware = find_hardware(options["hardware"])
-    ffn = None if options["ffn_hardware"] is None else find_hardware(options["ffn_hardware"])
-    architecture = find_model(options["model"])
-    refusals: list[InvalidInputError] = []
-    for tensor_parallel in devices or (1, 2, 4, 8):
-        try:
-            placement = place(
-                architecture,
-                hardware,
-                ffn_hardware=ffn,
-                precision=options["precision"],
-                cache_precision=options["kv_precision"],
-                link=options["link"],
-                speculative_tokens=options["speculative_tokens"],
-                acceptance=options["acceptance"],
-                attention_devices=tensor_parallel,
+    choice = DerivedChoice(
+        attention_devices=devices,
+        **{
+            name: options[name]
+            for name in (
+                "model",
+                "hardware",
+                "ffn_hardware",
+                "weight_precision",
+                "kv_precision",
+                "link",
+                "speculative_tokens",
+                "acceptance",
             )
-            break
-        except InvalidInputError as error:
-            # One device may be too small for the attention weights, or eight too many.
-            refusals.append(error)
-    else:
-        raise refusals[0]
-    return DerivedSource(placement, devices), _cost(options, hardware, ffn or hardware)
+        },
+    )
+    return choice.source(), _cost(options, *choice.devices())
 
 
 def _cost(options: dict[str, Any], attention: Any, ffn: Any) -> DeviceCost:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from afdplan.planning.verify import Verification
 
-__all__ = ["plan_answer", "render_plan", "what_binds"]
+__all__ = ["design_answer", "plan_answer", "render_plan", "what_binds"]
 
 
 def plan_answer(
@@ -28,9 +28,9 @@ def plan_answer(
     load = law.token_load()
     best = plan.best_colocated
     return {
-        "recommended": _design(plan.recommended),
+        "recommended": design_answer(plan.recommended),
         "alternatives": [_alternative(other) for other in plan.alternatives],
-        "pareto_front": [_design(point) for point in plan.front],
+        "pareto_front": [design_answer(point) for point in plan.front],
         "colocated": None
         if best is None
         else _colocated(best) | {"by_width": [_colocated(plan) for plan in plan.colocated]},
@@ -112,7 +112,8 @@ def _verification(case: Verification) -> dict[str, Any]:
     }
 
 
-def _design(planned: PlannedDesign) -> dict[str, Any]:
+def design_answer(planned: PlannedDesign) -> dict[str, Any]:
+    """Return a design and what it gives, by the names of ``recommended``."""
     design, step = planned.design, planned.step_time
     return {
         "bundles": design.bundles,
@@ -143,7 +144,7 @@ def _alternative(other: Alternative) -> dict[str, Any]:
         "change": other.change,
         "regret": other.regret,
         "breaks": other.breaks or None,
-        **_design(other.plan),
+        **design_answer(other.plan),
     }
 
 
