@@ -8,6 +8,7 @@ from math import isfinite
 from typing import Any
 
 from afdplan.model.estimate import Estimate
+from afdplan.simulation.offered_load import OfferedLoad
 from afdplan.simulation.scenario import Scenario
 
 __all__ = ["Distribution", "SimulationResult"]
@@ -64,6 +65,8 @@ class SimulationResult:
         The largest seen [tokens].
     waiting_time, queue_length
         From arrival to start of service [time]; requests waiting, over time; None if saturated.
+    offered_load
+        Arrivals beside what the bundle can finish; None if saturated.
     requests_completed, tokens_generated, steps
         In the window, of the first replication.
     requests_entered, requests_in_slots, requests_queued, requests_rejected
@@ -110,6 +113,7 @@ class SimulationResult:
     warmup_fraction: float
     interval_method: str
     is_reliable: bool
+    offered_load: OfferedLoad | None = None
     warnings: tuple[str, ...] = field(default=())
 
     def answer(self) -> dict[str, Any]:
@@ -166,6 +170,14 @@ class SimulationResult:
             "warmup_fraction": self.warmup_fraction,
             "confidence": self.scenario.confidence,
             "interval_method": self.interval_method,
+            "offered_load": None
+            if self.offered_load is None
+            else {
+                "arrival_rate": self.offered_load.arrival_rate,
+                "capacity": interval(self.offered_load.capacity),
+                "utilization": self.offered_load.utilization,
+                "is_stable": self.offered_load.is_stable,
+            },
             "intervals": {name: interval(estimate) for name, estimate in named.items()},
         }
 
@@ -178,6 +190,8 @@ class SimulationResult:
             return f"  {name:<34}{text}"
 
         def spread(estimate: Estimate) -> str:
+            if not isfinite(estimate.high - estimate.low):
+                return f"{estimate.value:.5g} (no interval)"
             return f"{estimate.value:.5g} ({estimate.low:.5g} to {estimate.high:.5g})"
 
         def scatter(value: Distribution, of: str) -> str:
@@ -225,6 +239,16 @@ class SimulationResult:
         if self.waiting_time is not None and self.queue_length is not None:
             lines.append(line("waiting time", scatter(self.waiting_time, unit)))
             lines.append(line("queue length", f"{spread(self.queue_length)} requests"))
+        if self.offered_load is not None:
+            load = self.offered_load
+            per = "s" if unit == "s" else "time unit"
+            lines.append(
+                line(
+                    "arrivals",
+                    f"{load.arrival_rate:.4g} requests per {per} of at most "
+                    f"{spread(load.capacity)}",
+                )
+            )
         if self.scenario.kv_capacity is not None:
             lines.append(
                 line(
