@@ -75,7 +75,7 @@ def latency_options(command: Command) -> Command:
         click.option(
             "--hardware",
             metavar="NAME|FILE",
-            help="Device of the attention workers: a name of `afdplan hardware` or a TOML file.",
+            help="Device of the attention workers: a name of `afdplan hardware` or a file.",
         ),
         click.option("--ffn-hardware", metavar="NAME|FILE", help="Device of the FFN workers."),
         click.option(

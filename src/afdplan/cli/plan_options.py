@@ -33,7 +33,7 @@ def latency_options(command: Any) -> Any:
             help="With --latency: the same on a worker that holds the FFN weights too.",
         ),
         click.option("--model", metavar="NAME|PATH", help="Shipped model or config.json."),
-        click.option("--hardware", metavar="NAME|FILE", help="Shipped device or TOML file."),
+        click.option("--hardware", metavar="NAME|FILE", help="Shipped device or its file."),
         click.option("--ffn-hardware", metavar="NAME|FILE", help="Device of the FFN workers."),
         click.option("--weight-precision", metavar="NAME", help="Format of the weights, e.g. fp8."),
         click.option("--kv-precision", metavar="NAME", help="Format of the KV cache, e.g. fp8."),
