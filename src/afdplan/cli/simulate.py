@@ -18,6 +18,7 @@ from afdplan.cli.options import (
     resolve_workload,
     workload_options,
 )
+from afdplan.cli.quantity import parse_model_rate
 from afdplan.cli.report import report_option, write_report
 
 if TYPE_CHECKING:
@@ -106,7 +107,9 @@ def _simulation_options(function: Any) -> Any:
             help="When requests come; gamma gaps need --arrival-cv.",
         ),
         click.option(
-            "--rate", type=float, metavar="X", help="Mean arrivals per time unit; scales a trace's."
+            "--rate",
+            metavar="R",
+            help="Mean arrivals, scales a trace's: 20/s, 900/min; per time unit if abstract: 0.01.",
         ),
         click.option(
             "--arrival-cv", type=float, default=1.0, metavar="CV", help="Of the gaps of gamma."
@@ -214,6 +217,8 @@ def command(
         raise click.UsageError(f"--timeline must end in .json, .svg or .png, got {timeline!r}")
     latency = resolve_latency(options, batch_size=size, ffn_workers=ffn_workers)
     model = latency.model
+    if options["rate"] is not None:
+        options["rate"] = parse_model_rate("--rate", options["rate"], model.time_unit)
     workload = resolve_workload(trace, trace_format, columns, prompt, decode)
 
     def scenario_of(count: int) -> Scenario:
