@@ -117,7 +117,7 @@ def _previous(path: str) -> Standing:
 
 
 def _answer(result: PlanCheck) -> dict[str, Any]:
-    from afdplan.report.plan import design_answer
+    from afdplan.report.plan_answer import design_answer
 
     again = result.replanned
     return {

@@ -128,7 +128,8 @@ def resolve_latency(
         others = sorted(given.keys() - {"latency"})
         if others:
             raise click.UsageError(
-                f"give --latency or --model, not --{others[0].replace('_', '-')}"
+                f"give --latency, or --model and --hardware; --{others[0].replace('_', '-')} "
+                "belongs to the latter"
             )
         from afdplan.files.latency_file import load_latency
 

@@ -99,7 +99,7 @@ def command(
         write_atomic(plot, picture_bytes(draw_plan(plan), check_picture_name(plot)))
     if as_json or report is not None:
         from afdplan.report.document import document, to_json
-        from afdplan.report.plan import plan_answer
+        from afdplan.report.plan_answer import plan_answer
 
         inputs = {
             **workload.inputs,

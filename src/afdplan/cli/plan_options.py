@@ -46,7 +46,10 @@ def latency_options(command: Any) -> Any:
             "--speculative-tokens", type=int, default=0, metavar="K", help="Draft tokens per step."
         ),
         click.option(
-            "--acceptance", type=float, default=0.85, metavar="P", help="Chance of each draft."
+            "--acceptance",
+            type=float,
+            metavar="P",
+            help="With --speculative-tokens: chance of each draft, by default 0.85.",
         ),
         click.option(
             "--attention-devices",
@@ -182,6 +185,11 @@ def resolve_source(options: dict[str, Any]) -> tuple[LatencySource, DeviceCost]:
                     f"give --latency, or --model and --hardware; --{name.replace('_', '-')} "
                     "belongs to the latter"
                 )
+        if options["speculative_tokens"] or options["acceptance"] is not None:
+            raise click.UsageError(
+                "--speculative-tokens and --acceptance belong to --model: a latency model states "
+                "its tokens_per_step"
+            )
         from afdplan.files.latency_file import load_latency
         from afdplan.planning.source import MeasuredSource
 
@@ -206,6 +214,10 @@ def resolve_source(options: dict[str, Any]) -> tuple[LatencySource, DeviceCost]:
             )
     from afdplan.planning.derived_choice import DerivedChoice
 
+    if options["acceptance"] is None:
+        options["acceptance"] = 0.85
+    elif not options["speculative_tokens"]:
+        raise click.UsageError("--acceptance is of draft tokens: give --speculative-tokens too")
     choice = DerivedChoice(
         attention_devices=devices,
         **{

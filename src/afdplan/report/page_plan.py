@@ -10,7 +10,7 @@ from afdplan.plotting.ratio_figures import MICROBATCHES, bottleneck_figure
 from afdplan.plotting.workload_figures import load_figure
 from afdplan.report.page import Choice, Fact, Page, Section, Table
 from afdplan.report.page_ratio import map_table
-from afdplan.report.plan import what_binds
+from afdplan.report.plan_words import headline, what_binds
 from afdplan.report.quantities import rate, share, time
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def plan_page(
     return Page(
         title="afdplan plan",
         subject=subject,
-        answer=_sentence(plan, unit),
+        answer=headline(plan),
         facts=_facts(plan, unit),
         choices=_choices(cases, plan.recommended.design.microbatches),
         sections=(
@@ -95,18 +95,6 @@ def _choices(cases: Sequence[RatioCase], chosen: int) -> tuple[Choice, ...]:
     if not counts:
         return ()
     return (Choice(name=MICROBATCHES, values=tuple(map(str, counts)), chosen=str(chosen)),)
-
-
-def _sentence(plan: Plan, unit: TimeUnit) -> str:
-    best = plan.recommended
-    found = (
-        f"{best.design} gives {rate(best.tokens_per_second, unit)} on "
-        f"{best.design.devices:,} devices"
-    )
-    first = plan.verdict.reasons[0]
-    if plan.verdict.split == "no":
-        return f"{first[0].upper()}{first[1:]}; the best split, {found}."
-    return f"Deploy {found}."
 
 
 def _facts(plan: Plan, unit: TimeUnit) -> tuple[Fact, ...]:

@@ -21,7 +21,8 @@ from afdplan.planning.plan import make_plan
 from afdplan.planning.source import MeasuredSource
 from afdplan.planning.space import SearchSpace, graph_batch_sizes
 from afdplan.planning.waiting import _waits
-from afdplan.report.plan import render_plan, what_binds
+from afdplan.report.plan import render_plan
+from afdplan.report.plan_words import what_binds
 
 LATENCY = LatencyModel.linear(
     attention=(1e-9, 2e-5), ffn=(2e-7, 1e-4), transfer=(1e-8, 1e-5), layers=60, time_unit="s"
