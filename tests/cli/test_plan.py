@@ -2,6 +2,7 @@
 
 import pytest
 
+from afdplan.errors import InfeasibleError
 from tests.cli.invoke import invoke
 from tests.plans import SMALL, edited, written_plan
 
@@ -128,3 +129,25 @@ def test_text_begins_with_the_answer_and_the_limits():
     assert out.startswith(first)
     assert "Limits 8 devices at most; p99 time per output token <= 50 ms; KV overflow" in out
     assert "pairs of vllm-afd-plugin" in out
+
+
+def test_json_of_no_plan_is_one_document():
+    outcome = invoke("plan", *SMALL, "--tpot", "0.01ms", "--json")
+    assert outcome.code == 3
+    document = outcome.document
+    assert document["recommended"] is None
+    assert document["infeasible"] in outcome.err
+    assert document["inputs"]["devices"] == 8
+    assert document["nearest"]["devices"] <= 8
+
+
+def test_json_where_no_memory_is_left_is_one_document_too(monkeypatch):
+    def refuse(options):
+        raise InfeasibleError("no memory is left for the KV cache")
+
+    monkeypatch.setattr("afdplan.cli.plan.resolve_source", refuse)
+    outcome = invoke("plan", *SMALL, "--json")
+    assert outcome.code == 3
+    assert outcome.document["infeasible"] == "no memory is left for the KV cache"
+    assert outcome.document["inputs"]["hardware"] == "h100"
+    assert outcome.document["nearest"] is None

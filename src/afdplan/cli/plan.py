@@ -14,14 +14,19 @@ from afdplan.cli.plan_options import (
     resolve_source,
     resolve_space,
 )
+from afdplan.cli.progress import progress
 from afdplan.cli.quantity import parse_duration, parse_numbers, parse_rate
 from afdplan.cli.report import command_line, report_option, tracked, write_report
+from afdplan.errors import InfeasibleError
 
 if TYPE_CHECKING:
     from afdplan.lengths.law import LengthLaw
-    from afdplan.model.latency import LatencyModel
+    from afdplan.model.latency import LatencyModel, TimeUnit
+    from afdplan.planning.limits import Limits
+    from afdplan.planning.objective import DeviceCost
     from afdplan.planning.plan import Plan
     from afdplan.planning.source import LatencySource
+    from afdplan.planning.space import SearchSpace
     from afdplan.planning.verify import Verification
     from afdplan.report.page import Page
 
@@ -76,19 +81,33 @@ def command(
         node_devices=options["node_devices"],
     )
     space = resolve_space(options)
-    source, cost = resolve_source(options)
     workload = resolve_workload(trace, trace_format, columns, prompt, decode)
+    try:
+        source, cost = resolve_source(options)
+    except InfeasibleError as error:
+        if as_json:
+            _tell_infeasible(error, workload.inputs | options, workload, "s")
+        raise
     from afdplan.planning.plan import make_plan
 
-    plan = make_plan(
-        workload.law,
-        source,
-        limits,
-        space=space,
-        cost=cost,
-        trace=workload.trace,
-        token_load=workload.token_load,
-    )
+    try:
+        with progress("planning") as show:
+            plan = make_plan(
+                workload.law,
+                source,
+                limits,
+                space=space,
+                cost=cost,
+                trace=workload.trace,
+                token_load=workload.token_load,
+                progress=show,
+            )
+    except InfeasibleError as error:
+        if as_json:
+            layers = source.latency(source.attention_devices[0], 1, 1).layers
+            inputs = _inputs(options, workload, source, limits, space, cost, layers=layers)
+            _tell_infeasible(error, inputs, workload, source.time_unit)
+        raise
     plan = dataclasses.replace(plan, warnings=(*workload.warnings, *plan.warnings))
     verified = _verify(plan, workload.law, source) if verify else ()
     if plot is not None:
@@ -101,40 +120,11 @@ def command(
         from afdplan.report.document import document, to_json
         from afdplan.report.plan_answer import plan_answer
 
-        inputs = {
-            **workload.inputs,
-            "latency": {"name": source.name, "layers": plan.latency.layers},
-            "model": options["model"],
-            "hardware": options["hardware"],
-            "ffn_hardware": options["ffn_hardware"],
-            "weight_precision": options["weight_precision"],
-            "kv_precision": options["kv_precision"],
-            "link": options["link"],
-            "speculative_tokens": options["speculative_tokens"],
-            "acceptance": options["acceptance"],
-            "attention_devices": None
-            if options["attention_devices"] is None
-            else list(parse_numbers("--attention-devices", options["attention_devices"])),
-            "kv_tokens": options["kv_tokens"],
-            "devices": limits.devices,
-            "rate": limits.requests_per_second,
-            "tpot": tpot,
-            "tpot_statistic": limits.statistic,
-            "overflow": limits.overflow_probability,
-            "node_devices": limits.node_devices,
-            "target": space.target.name,
-            "per": cost.per,
-            "attention_cost": cost.attention,
-            "ffn_cost": cost.ffn,
-            "microbatches": list(space.microbatches),
-            "largest_batch_size": max(space.batch_sizes),
-            "batch_sizes": None if space.fills_gaps else list(space.batch_sizes),
-            "ffn_workers": None if space.ffn_workers is None else list(space.ffn_workers),
-            "max_attention_workers": space.max_attention_workers,
-        }
         answer = document(
             time_unit=source.time_unit,
-            inputs=inputs,
+            inputs=_inputs(
+                options, workload, source, limits, space, cost, layers=plan.latency.layers
+            ),
             warnings=plan.warnings,
             answer=plan_answer(plan, workload.law, verified),
         )
@@ -157,19 +147,73 @@ def command(
     Console(highlight=False).print(render_plan(plan, verified))
 
 
-def _verify(plan: Plan, law: LengthLaw, source: LatencySource) -> tuple[Verification, ...]:
-    """Simulate with a progress bar on standard error."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+def _inputs(
+    options: dict[str, Any],
+    workload: Workload,
+    source: LatencySource,
+    limits: Limits,
+    space: SearchSpace,
+    cost: DeviceCost,
+    *,
+    layers: int,
+) -> dict[str, Any]:
+    """Return what was asked, with every default resolved; `check` plans again from it."""
+    return {
+        **workload.inputs,
+        "latency": {"name": source.name, "layers": layers},
+        "model": options["model"],
+        "hardware": options["hardware"],
+        "ffn_hardware": options["ffn_hardware"],
+        "weight_precision": options["weight_precision"],
+        "kv_precision": options["kv_precision"],
+        "link": options["link"],
+        "speculative_tokens": options["speculative_tokens"],
+        "acceptance": options["acceptance"],
+        "attention_devices": None
+        if options["attention_devices"] is None
+        else list(parse_numbers("--attention-devices", options["attention_devices"])),
+        "kv_tokens": options["kv_tokens"],
+        "devices": limits.devices,
+        "rate": limits.requests_per_second,
+        "tpot": limits.time_per_output_token,
+        "tpot_statistic": limits.statistic,
+        "overflow": limits.overflow_probability,
+        "node_devices": limits.node_devices,
+        "target": space.target.name,
+        "per": cost.per,
+        "attention_cost": cost.attention,
+        "ffn_cost": cost.ffn,
+        "microbatches": list(space.microbatches),
+        "largest_batch_size": max(space.batch_sizes),
+        "batch_sizes": None if space.fills_gaps else list(space.batch_sizes),
+        "ffn_workers": None if space.ffn_workers is None else list(space.ffn_workers),
+        "max_attention_workers": space.max_attention_workers,
+    }
 
+
+def _tell_infeasible(
+    error: InfeasibleError, inputs: dict[str, Any], workload: Workload, unit: TimeUnit
+) -> None:
+    """Print the one document of a plan that does not exist."""
+    from afdplan.report.document import document, to_json
+    from afdplan.report.plan_answer import design_answer
+
+    nearest = error.nearest
+    answer = {
+        "recommended": None,
+        "infeasible": str(error),
+        "nearest": None if nearest is None else design_answer(nearest),
+    }
+    told = document(time_unit=unit, inputs=inputs, warnings=workload.warnings, answer=answer)
+    click.echo(to_json(told))
+
+
+def _verify(plan: Plan, law: LengthLaw, source: LatencySource) -> tuple[Verification, ...]:
+    """Simulate, with a bar on a terminal."""
     from afdplan.planning.verify import verify_plan
 
-    columns = (TextColumn("simulating"), BarColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("simulate", total=1.0)
-        return verify_plan(
-            plan, law, source, progress=lambda share: bar.update(task, completed=share)
-        )
+    with progress("simulating") as show:
+        return verify_plan(plan, law, source, progress=show)
 
 
 def _page(plan: Plan, workload: Workload, source: LatencySource, told: dict[str, Any]) -> Page:

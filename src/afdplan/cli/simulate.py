@@ -18,12 +18,11 @@ from afdplan.cli.options import (
     resolve_workload,
     workload_options,
 )
+from afdplan.cli.progress import progress
 from afdplan.cli.quantity import parse_model_rate
 from afdplan.cli.report import report_option, write_report
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from afdplan.model.latency import LatencyModel
     from afdplan.simulation.result import SimulationResult
     from afdplan.simulation.scenario import Scenario
@@ -234,7 +233,7 @@ def command(
 
     scenarios = [scenario_of(count) for count in attention_workers]
     results: list[SimulationResult] = []
-    with _tables(per_request, per_step) as (on_requests, on_steps), _progress() as show:
+    with _tables(per_request, per_step) as (on_requests, on_steps), progress("simulating") as show:
         from afdplan.simulation.run import simulate
 
         for k, scenario in enumerate(scenarios):
@@ -353,27 +352,6 @@ def _tables(per_request: str | None, per_step: str | None) -> Iterator[tuple[Any
                 TableWriter(per_step, STEP_COLUMNS, whole_columns=whole)
             ).write
         yield sinks[0], sinks[1]
-
-
-@contextlib.contextmanager
-def _progress() -> Iterator[Callable[[float], None]]:
-    """Yield a function that moves a bar on standard error (on terminals only)."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield lambda _: None
-        return
-    with Progress(
-        TextColumn("simulating"),
-        BarColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-    ) as bar:
-        task = bar.add_task("", total=1.0)
-        yield lambda done: bar.update(task, completed=done)
 
 
 def _write_timeline(path: str, scenario: Scenario) -> None:

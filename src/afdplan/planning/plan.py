@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from afdplan.errors import TimeUnitError
@@ -104,6 +105,7 @@ def make_plan(
     cost: DeviceCost | None = None,
     trace: Trace | None = None,
     token_load: Estimate | None = None,
+    progress: Callable[[float], None] | None = None,
 ) -> Plan:
     """Return the best deployment under the limits, with everything that is needed to judge it.
 
@@ -123,6 +125,8 @@ def make_plan(
         The trace behind `law`, for arrivals and drift.
     token_load
         Mean token load with its interval.
+    progress
+        Called with the share done, 0 to 1.
 
     Raises
     ------
@@ -157,13 +161,16 @@ def make_plan(
         )
     space = space or SearchSpace()
     search = DesignSearch(law, source, space, cost or DeviceCost())
+    show = progress or (lambda _: None)
     best = search.best(limits)
     if best is None:
         raise explain_infeasible(search, limits)
     design = best.design
     latency = source.latency(design.attention_devices, design.ffn_workers, design.batch_size)
     fastest = search.fastest(limits) or best
+    show(0.1)
     colocated = tuple(ColocatedSearch(search).widths(limits))
+    show(0.3)
     slots = tuple(search.models.slot_of(kind) for kind in latency.attention)
     warnings = theory_warnings(
         law,
@@ -186,15 +193,21 @@ def make_plan(
             f"only {spare.spare_fraction:.0%} of the capacity is spare: queues grow fast near "
             "full use".replace("%", " %")
         )
+    others = alternatives(search, best, limits)
+    show(0.5)
+    front = pareto_front(search, best, fastest, limits)
+    show(0.7)
+    binding = shadow_prices(search, best, limits)
+    show(0.9)
     return Plan(
         recommended=best,
         latency=latency,
         cache=source.cache(design.attention_devices),
-        alternatives=alternatives(search, best, limits),
-        front=pareto_front(search, best, fastest, limits),
+        alternatives=others,
+        front=front,
         colocated=colocated,
         verdict=judge(law, source, best, colocated, limits, latency),
-        binding=shadow_prices(search, best, limits),
+        binding=binding,
         next_batch=next_batch(search, best, limits),
         spare=spare,
         sensitivity=sensitivities(search, best, limits, token_load),

@@ -67,7 +67,7 @@ def test_rate_needs_the_fewest_devices():
     answer = plan(Limits(requests_per_second=goal), space=small)
     assert answer.recommended.requests_per_second >= goal * (1 - 1e-9)
     devices = answer.recommended.design.devices
-    with pytest.raises(InfeasibleError, match=f"would have to be {devices}"):
+    with pytest.raises(InfeasibleError, match=f"{devices} devices would be needed"):
         plan(Limits(requests_per_second=goal, devices=devices - 1), space=small)
 
 
@@ -83,12 +83,21 @@ def test_mixed_prices_move_the_ratio():
 
 
 def test_impossible_tpot_names_the_least():
-    with pytest.raises(InfeasibleError, match=r"would have to be .* ms, .* % more.*Nearest"):
+    with pytest.raises(InfeasibleError, match=r"would have to be .* ms, \d+ times.*Near") as caught:
         plan(Limits(devices=16, time_per_output_token=1e-4))
+    assert str(caught.value.nearest.design) in str(caught.value)
+
+
+def test_progress_rises_to_nearly_the_end():
+    seen = []
+    plan(Limits(devices=8), progress=seen.append)
+    assert len(seen) >= 4
+    assert seen == sorted(seen)
+    assert 0 < seen[0] < seen[-1] < 1
 
 
 def test_one_device_is_too_few():
-    with pytest.raises(InfeasibleError, match="1 devices would have to be 2"):
+    with pytest.raises(InfeasibleError, match="2 devices would be needed, 1 may be used"):
         plan(Limits(devices=1))
 
 
