@@ -210,7 +210,7 @@ def _nothing_fits(name: str, columns: Sequence[str], forced: str | None) -> str:
             if not _pick(aliases, index)
         ]
         why = f"no column is known to hold {' or '.join(lost)} lengths"
-    parts = []
+    parts: list[str] = []
     for role, aliases in (("prompt", PROMPTS), ("decode", DECODES)):
         column = _pick(aliases, index)
         if not column:
