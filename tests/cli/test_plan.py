@@ -64,6 +64,8 @@ def test_verify_reports_agreement():
         (("--tpot", "fast"), 2, "--tpot must be a time"),
         (("--tpot", "50"), 2, "with its unit"),
         (("--rate", "20"), 2, "with its unit"),
+        (("--rate", "1e12/s"), 1, "no deployment is as large"),
+        (("--max-batch-size", 0), 1, "max_batch_size must be"),
         (("--acceptance", 0.9), 2, "give --speculative-tokens too"),
         (("--tpot", "0ms"), 2, "--tpot must be a time"),
         (("--rate", "-3/s"), 2, "--rate must be a rate"),

@@ -124,7 +124,8 @@ def test_timelines(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "code"),
     [
-        (["--attention-workers", "0"], 2),
+        (["--attention-workers", "0"], 1),
+        (["--attention-workers", "4,4"], 2),
         (["--attention-workers", "x"], 2),
         (["--attention-workers", "1,2", "--timeline", "t.json"], 2),
         (["--attention-workers", "1", "--timeline", "t.pdf"], 2),

@@ -298,11 +298,15 @@ def _described(trace: Trace, confidence: float) -> tuple[WorkloadReport | None, 
 def resolve_batch_size(
     batch_size: int | None, requests_per_worker: int | None, microbatches: int, overlap: str
 ) -> int:
-    """Return B, slots per attention worker and microbatch, from either way of saying it."""
+    """Return B, slots per attention worker and microbatch, from either way of saying it.
+
+    A value out of its domain is an expected failure (exit code 1), as everywhere; options that are
+    wrongly written or do not go together are usage (2).
+    """
+    from afdplan.model.checks import check_count
+
     if batch_size is not None and requests_per_worker is None:
-        if batch_size < 1:
-            raise click.UsageError(f"--batch-size must be an integer >= 1, got {batch_size}")
-        return batch_size
+        return check_count("batch_size", batch_size, 1, 1_000_000)
     if requests_per_worker is None or batch_size is not None:
         raise click.UsageError("give one of --batch-size B and --requests-per-worker S (= m B)")
     if overlap == "ideal":
@@ -310,9 +314,9 @@ def resolve_batch_size(
             "--requests-per-worker counts microbatches, which --overlap ideal ignores: "
             "give --batch-size"
         )
-    if not 1 <= microbatches <= 8:
-        raise click.UsageError(f"--microbatches must be an integer from 1 to 8, got {microbatches}")
-    if requests_per_worker < 1 or requests_per_worker % microbatches:
+    check_count("microbatches", microbatches, 1, 8)
+    check_count("requests_per_worker", requests_per_worker)
+    if requests_per_worker % microbatches:
         raise click.UsageError(
             f"--requests-per-worker must be a multiple of --microbatches {microbatches}, "
             f"got {requests_per_worker}"

@@ -142,13 +142,11 @@ def limit_options(command: Any) -> Any:
 
 def resolve_space(options: dict[str, Any]) -> SearchSpace:
     """Return the candidates that the options name."""
+    from afdplan.model.checks import check_count
     from afdplan.planning.legal import target_rule
     from afdplan.planning.space import SearchSpace, graph_batch_sizes
 
-    if options["max_batch_size"] < 1:
-        raise click.UsageError(
-            f"--max-batch-size must be an integer >= 1, got {options['max_batch_size']}"
-        )
+    check_count("max_batch_size", options["max_batch_size"], 1, 1_000_000)
     sizes = graph_batch_sizes(options["max_batch_size"])
     if options["batch_sizes"] is not None:
         sizes = parse_numbers("--batch-sizes", options["batch_sizes"])

@@ -44,8 +44,8 @@ def _counts(_: click.Context, __: click.Parameter, text: str) -> list[int]:
         counts = [int(part) for part in text.split(",")]
     except ValueError:
         raise click.BadParameter(f"expected integers such as 8 or 1,2,4,8, got {text!r}") from None
-    if any(count < 1 for count in counts):
-        raise click.BadParameter(f"a bundle has at least 1 attention worker, got {text!r}")
+    if len(set(counts)) < len(counts):
+        raise click.BadParameter(f"every number is simulated once, got {text!r}")
     return counts
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from afdplan.errors import InfeasibleError
 from afdplan.planning.design import PlannedDesign
+from afdplan.planning.fastest import fastest_design
 from afdplan.planning.limits import Limits
 from afdplan.planning.search import DesignSearch
 
@@ -59,7 +60,7 @@ def _time(search: DesignSearch, limits: Limits) -> tuple[float, str, PlannedDesi
     free = replace(limits, time_per_output_token=None)
     if search.best(free) is None:
         return None
-    fastest = search.fastest(limits)
+    fastest = fastest_design(search, limits)
     if fastest is None:
         return None
     least = fastest.step_time.statistic(limits.statistic) / fastest.tokens_per_step

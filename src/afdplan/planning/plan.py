@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from afdplan.errors import TimeUnitError
+from afdplan.errors import InvalidInputError, TimeUnitError
 from afdplan.lengths.law import LengthLaw
 from afdplan.model.estimate import Estimate
 from afdplan.model.latency import LatencyModel
@@ -15,6 +15,7 @@ from afdplan.planning.binding import ShadowPrice, shadow_prices
 from afdplan.planning.cache_memory import CacheSpace
 from afdplan.planning.colocated import Colocated, ColocatedSearch
 from afdplan.planning.design import PlannedDesign
+from afdplan.planning.fastest import fastest_design
 from afdplan.planning.infeasible import explain_infeasible
 from afdplan.planning.limits import Limits
 from afdplan.planning.next_batch import NextBatch, next_batch
@@ -28,6 +29,9 @@ from afdplan.planning.waiting import SpareCapacity, spare_capacity
 from afdplan.theory.validity import latency_range_warnings, theory_warnings
 
 __all__ = ["Plan", "make_plan"]
+
+MOST_TOKENS = 1e9
+"""Tokens per second beyond which no plan is sought."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -159,6 +163,14 @@ def make_plan(
             f"limits in seconds need a latency model in seconds, but the unit of "
             f"{source.name!r} is unknown: give a measured latency file or a model and hardware"
         )
+    if limits.requests_per_second is not None:
+        most = MOST_TOKENS / law.mean_decode_tokens
+        if limits.requests_per_second > most:
+            raise InvalidInputError(
+                f"requests_per_second must be at most {most:.3g} for outputs of "
+                f"{law.mean_decode_tokens:,.4g} tokens, got {limits.requests_per_second:.6g}: no "
+                "deployment is as large"
+            )
     space = space or SearchSpace()
     search = DesignSearch(law, source, space, cost or DeviceCost())
     show = progress or (lambda _: None)
@@ -167,7 +179,7 @@ def make_plan(
         raise explain_infeasible(search, limits)
     design = best.design
     latency = source.latency(design.attention_devices, design.ffn_workers, design.batch_size)
-    fastest = search.fastest(limits) or best
+    fastest = fastest_design(search, limits) or best
     show(0.1)
     colocated = tuple(ColocatedSearch(search).widths(limits))
     show(0.3)

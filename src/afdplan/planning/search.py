@@ -3,9 +3,8 @@
 Branch and bound in three stages, each with a bound that no design can beat: a bound per (devices
 per attention worker, m, B) over all ratios A/F; a bound per pair from mean loads; a bound per
 pair with the barrier of the attention side. Only pairs that survive are evaluated exactly, best
-bound first, until no bound left beats the best design found. Batch sizes between those of the
-list come last: steps only grow with B, so the bound of B, times the slots gained, is one for the
-whole gap above it.
+bound first, until none left beats the best design found. Batch sizes between those of the list
+come last: steps only grow with B, so its bound, times the slots gained, holds for the gap above.
 """
 
 from __future__ import annotations
@@ -114,7 +113,6 @@ class DesignSearch:
             start = None if known is None else self.describe(known.design, limits)
             found = self._best(limits, space, limits.devices, start)
             if found is None and space.fills_gaps and limits.requests_per_second is not None:
-                # A rate may be reached between two batch sizes only: where most is finished.
                 most = self.best(replace(limits, requests_per_second=None), space)
                 goal = limits.requests_per_second * (1 - TIE)
                 if most is not None and most.requests_per_second >= goal:
@@ -260,10 +258,7 @@ class DesignSearch:
         best: Candidate | None,
         below: Mapping[Combination, Combination] = MappingProxyType({}),
     ) -> Candidate | None:
-        """Return the best of some combinations, best bound first, or `best`.
-
-        `below` names a combination of a smaller batch size whose law is known.
-        """
+        """Return the best of some combinations, or `best`; `below` has smaller B of known law."""
         ranked = sorted(
             zip(bounds.tolist(), combinations, strict=True), key=lambda i: (-i[0], i[1])
         )
@@ -335,7 +330,7 @@ class DesignSearch:
             for at in np.flatnonzero(limits.holds(held, self.tokens_per_step) & (exact > 0)):
                 candidate = Candidate(
                     score=float(exact[at]),
-                    design=self._design(combination, lattice, int(chunk[at]), int(bundles[at])),
+                    design=self.design_of(combination, lattice, int(chunk[at]), int(bundles[at])),
                 )
                 if candidate.beats(best):
                     best = candidate
@@ -388,9 +383,10 @@ class DesignSearch:
         score = bundles * tokens / (bundles * cost + self.cost.idle * idle)
         return score, bundles
 
-    def _design(
+    def design_of(
         self, combination: Combination, lattice: PairLattice, index: int, bundles: int
     ) -> Design:
+        """Return the design of one pair of a lattice."""
         devices, microbatches, batch_size = combination
         return Design(
             bundles=bundles,
@@ -401,39 +397,3 @@ class DesignSearch:
             attention_devices=devices,
             ffn_devices=lattice.ffn_devices,
         )
-
-    def fastest(self, limits: Limits) -> PlannedDesign | None:
-        """Return the design with the least limited statistic, whatever its throughput."""
-        free = replace(
-            limits,
-            devices=limits.devices or 4 * FIRST_DEVICES,
-            time_per_output_token=None,
-            requests_per_second=None,
-        )
-        smallest: dict[tuple[int, int], int] = {}
-        for devices, m, b in self.combinations(free):
-            smallest[devices, m] = min(b, smallest.get((devices, m), b))
-        best: PlannedDesign | None = None
-        for (devices, m), b in smallest.items():
-            lattice = self.lattice(free, self.space, devices, free.devices or 1)
-            # For every F the step grows with A: only the smallest legal A can be fastest.
-            _, first = np.unique(lattice.ffn, return_index=True)
-            if not first.size:
-                continue
-            if self.source.shares_ffn_times:
-                # More FFN workers are faster: a smaller F counts only if it allows a smaller A.
-                later = np.minimum.accumulate(lattice.attention[first][::-1])[::-1]
-                first = first[np.append(lattice.attention[first][:-1] < later[1:], True)]
-            chances = () if limits.probability is None else (limits.probability,)
-            times = self.models.evaluate(
-                (devices, m, b), lattice.attention[first], lattice.ffn[first], chances
-            )
-            held = times.quantiles[:, 0] if chances else times.mean
-            at = int(first[int(np.argmin(held))])
-            bundles = int(lattice.most_bundles[at])
-            found = self.describe(self._design((devices, m, b), lattice, at, bundles), free)
-            if best is None or found.step_time.statistic(limits.statistic) < (
-                best.step_time.statistic(limits.statistic)
-            ):
-                best = found
-        return best
