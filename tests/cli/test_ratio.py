@@ -165,7 +165,7 @@ def test_one_request_has_an_answer_without_interval(tmp_path):
         ((*BASE, "--columns", "prompt=a"), 2, "--trace"),
         ((*LAWS, "--batch-size", 8), 2, "--latency"),
         ((*LAWS, "--batch-size", 8, "--model", "deepseek-v3"), 2, "--hardware"),
-        ((*BASE, "--model", "deepseek-v3"), 2, "not --model"),
+        ((*BASE, "--model", "deepseek-v3"), 2, "--model belongs to the latter"),
         ((*LAWS, "--batch-size", 8, "--model", "gpt9", "--hardware", "h200"), 1, "gpt9"),
         ((*LAWS, "--batch-size", 8, "--model", "deepseek-v3", "--hardware", "h999"), 1, "h999"),
         ((*BASE, "--microbatches", 0), 1, "microbatches"),
