@@ -18,7 +18,6 @@ from afdplan.cli.options import (
     workload_options,
 )
 from afdplan.cli.report import command_line, report_option, tracked, write_report
-from afdplan.errors import InsufficientDataError
 
 if TYPE_CHECKING:
     from afdplan.model.estimate import Estimate
@@ -107,19 +106,7 @@ def command(
     latency = resolve_latency(dict(latency_choice), batch_size=size, ffn_workers=ffn_workers)
     model = latency.model
     workload = resolve_workload(trace, trace_format, columns, prompt, decode)
-    warnings: list[str] = []
-    token_load = None
-    if workload.trace is not None:
-        from afdplan.workload.description import describe_workload
-        from afdplan.workload.warnings import load_warnings
-
-        try:
-            described = describe_workload(workload.trace)
-            token_load = described.token_load
-            warnings += load_warnings(described)
-        except InsufficientDataError as error:
-            warnings.append(f"the token load has no interval: {error}")
-
+    token_load = workload.token_load
     from afdplan.theory.problem import RatioProblem
     from afdplan.theory.recommend import recommend_ratio
 
@@ -137,7 +124,7 @@ def command(
         horizon=horizon,
         token_load=token_load,
     )
-    warnings += answer.warnings
+    warnings = [*workload.warnings, *answer.warnings]
     if plot is not None:
         from afdplan.files.atomic import write_atomic
         from afdplan.plotting.picture import picture_bytes
@@ -226,11 +213,10 @@ def _page(
     workers = tuple(point.attention_workers for point in asked.points)
     best = answer.optimal_attention_workers
     drift = None
-    if workload.trace is not None and token_load is not None:
+    if workload.report is not None:
         from afdplan.plotting.workload_figures import drift_figure
-        from afdplan.workload.description import describe_workload
 
-        drift = drift_figure(describe_workload(workload.trace).drift, token_load)
+        drift = drift_figure(workload.report.drift, workload.report.token_load)
     return ratio_page(
         answer,
         problem,

@@ -16,6 +16,7 @@ from afdplan.plotting.ratio_figures import BATCH_SIZE, MICROBATCHES, case_key
 from afdplan.plotting.workload_figures import load_figure
 from afdplan.report.page import Choice, Fact, Page, Section, Table
 from afdplan.report.page_bundle import map_tables, played_sections
+from afdplan.report.plan_words import headline, what_binds
 from afdplan.report.quantities import chance, rate, share, stated_time, time
 
 if TYPE_CHECKING:
@@ -65,14 +66,13 @@ def plan_page(
         How the load moves over the trace, if there is one.
     """
     unit = plan.latency.time_unit
-    binding = tuple(f"{price.limit}: {price}." for price in plan.binding if price.binds)
     framed = {(case.batch_size, case.microbatches): case.attention_workers for case in grid}
     maps = bottleneck_maps(cases, framed)
     load = load_figure(law, law.token_load().mean)
     return Page(
         title="afdplan plan",
         subject=subject,
-        answer=_sentence(plan, unit),
+        answer=headline(plan),
         facts=_facts(plan, unit),
         choices=_choices(plan, grid),
         choice_answers={case_key(case): _case_sentence(case, plan, unit) for case in grid},
@@ -92,7 +92,7 @@ def plan_page(
             ),
             Section(
                 title="What binds?",
-                words=binding or ("No limit binds: relaxing none helps.",),
+                words=tuple(f"{line[0].upper()}{line[1:]}." for line in what_binds(plan)),
                 figures=(bottleneck_figure(maps, unit, _framed(plan)),),
                 tables=map_tables(maps),
             ),
@@ -162,18 +162,6 @@ def _case_sentence(case: PlanCase, plan: Plan, unit: TimeUnit) -> str:
     if best.design == plan.recommended.design:
         return text + ", the recommended design."
     return f"{text}; gives up {share(1 - best.score / plan.recommended.score)}."
-
-
-def _sentence(plan: Plan, unit: TimeUnit) -> str:
-    best = plan.recommended
-    found = (
-        f"{best.design} gives {rate(best.tokens_per_second, unit)} on "
-        f"{best.design.devices:,} devices"
-    )
-    first = plan.verdict.reasons[0]
-    if plan.verdict.split == "no":
-        return f"{first[0].upper()}{first[1:]}; the best split, {found}."
-    return f"Deploy {found}."
 
 
 def _facts(plan: Plan, unit: TimeUnit) -> tuple[Fact, ...]:

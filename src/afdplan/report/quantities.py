@@ -9,6 +9,7 @@ from afdplan.model.latency import TimeUnit
 
 __all__ = [
     "chance",
+    "counted",
     "half_width",
     "interval",
     "percent",
@@ -67,6 +68,17 @@ def rate(value: float, unit: TimeUnit) -> str:
     if unit == "abstract":
         return f"{value:.4g} tokens/time"
     return f"{value:,.0f} tokens/s" if value >= 1000 else f"{value:.4g} tokens/s"
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number of things as text.
+
+    Examples
+    --------
+    >>> counted(1, "bundle"), counted(1200, "device")
+    ('1 bundle', '1,200 devices')
+    """
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def share(value: float) -> str:
