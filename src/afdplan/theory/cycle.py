@@ -99,7 +99,7 @@ class _PipelinedCycle:
             trip=trip,
         )
         # However loads move: no resource does its mean work any faster.
-        least = np.maximum(np.maximum(m * busiest, m * self.attention_mean), 0.0)
+        least = np.maximum(m * np.maximum(busiest, self.attention_mean), self.attention_mean + trip)
         return np.maximum(law.mean - gain, np.minimum(least, law.mean)), law.quantiles
 
     def last_round(
