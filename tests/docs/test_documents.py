@@ -3,7 +3,8 @@
 The blocks of a page run in order, in one folder of their own, which holds `requests.csv` (2,000
 requests of the bundled trace), `model.toml` (a measured latency model) and the link `src`.
 
-- ```` ```lang title="file" ```` is first written to that file.
+- ```` ```lang title="file" ```` is first written to that file; after ``<!-- requires: package -->``
+  a block is passed over where that package is absent.
 - `python`: one namespace per page; blocks with ``>>>`` are doctests.
 - `console`: ``$ afdplan`` runs; the lines that follow must be its output (``...``: any lines).
 - `sh`: lines that need what the page cannot have; commands and options must exist.
@@ -36,17 +37,21 @@ from afdplan.model.latency import LatencyModel
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([ROOT / "README.md", *ROOT.glob("docs/**/*.md"), *ROOT.glob("benchmarks/*.md")])
-FENCE = re.compile(r"^```(\w*)([^\n]*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+FENCE = re.compile(
+    r"(?:^<!-- requires: (\w+) -->\n)?^```(\w*)([^\n]*)\n(.*?)^```", re.MULTILINE | re.DOTALL
+)
 COMMAND = re.compile(r"(\$ )?(afdplan|make|pip|python3?|curl|[\w./-]+/python) ")
 
 
 def blocks(text):
     """Return (language, title, body) of the fenced blocks whose optional package is here."""
     found = []
-    for language, info, body in FENCE.findall(text):
-        options = dict(re.findall(r"(\w+)=\"?([\w.-]+)\"?", info))
-        if "requires" not in options or importlib.util.find_spec(options["requires"]):
-            found.append((language, options.get("title"), body))
+    for package, language, info, body in FENCE.findall(text):
+        # Anything but a title makes the site take the fence, and what follows, for text.
+        title = re.fullmatch(r"(?: title=\"([\w.-]+)\")?", info)
+        assert title, info
+        if not package or importlib.util.find_spec(package):
+            found.append((language, title[1], body))
     return found
 
 
