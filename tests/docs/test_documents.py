@@ -261,9 +261,34 @@ def test_every_page_is_in_the_navigation():
         assert str(page.relative_to(ROOT / "docs")) in navigation
 
 
-def test_pictures_are_small_and_drawn_by_the_script():
+THEORY = sorted(page for page in (ROOT / "docs" / "theory").glob("*.md") if page.name != "index.md")
+
+
+@pytest.mark.parametrize("page", THEORY, ids=lambda page: page.stem)
+def test_a_formula_has_question_file_picture_example_validity_and_a_row(page):
+    text = page.read_text(encoding="utf-8")
+    before = text.split("\n## ")[0]
+    assert "?" in before
+    files = re.findall(r"`((?:\w+/)+\w+\.py)`", before)
+    assert files
+    assert all((ROOT / "src" / "afdplan" / name).exists() for name in files), files
+    pictures = re.findall(r"!\[[^\]]{20,}\]\(../figures/([\w-]+)\.svg\)", text)
+    assert pictures
+    assert re.search(r"^```(python|console)$", text, re.MULTILINE) or page.stem == "pipeline"
+    assert "## Validity\n" in text or page.stem == "validity"
+    rows = re.findall(r"^\|.*$", (page.parent / "index.md").read_text(), re.MULTILINE)
+    row = next(row for row in rows if f"]({page.name}) |" in row)
+    assert len(row.split(" | ")) == 4
+    assert all((ROOT / "src" / "afdplan" / name).exists() for name in
+               re.findall(r"`((?:\w+/)+\w+\.py)`", row))  # fmt: skip
+
+
+def test_pictures_are_small_used_and_drawn_by_the_script():
     script = (ROOT / "docs" / "figures.py").read_text()
-    for page in (ROOT / "docs" / "theory").glob("*.md"):
-        for name in re.findall(r"\(../figures/([\w-]+)\.svg\)", page.read_text()):
-            assert f'"{name}":' in script
-            assert (ROOT / "docs" / "figures" / f"{name}.svg").stat().st_size < 100_000
+    drawn = set(re.findall(r'^    "([\w-]+)": ', script, re.MULTILINE))
+    shown = set()
+    for page in THEORY:
+        shown |= set(re.findall(r"\(../figures/([\w-]+)\.svg\)", page.read_text()))
+    assert shown == drawn
+    for name in shown:
+        assert (ROOT / "docs" / "figures" / f"{name}.svg").stat().st_size < 100_000
