@@ -13,9 +13,16 @@ from benchmarks.machine import describe_machine, load_warning
 BENCHMARKS = {
     "ratio": ("How long does a ratio take?", True, False),
     "sweep": ("What does `ratio` save against a sweep with the simulator?", True, True),
+    "planner": ("What does `plan` save against simulating every design?", True, True),
+    "aiconfigurator_search": (
+        "What do the AFD search of aiconfigurator and afdplan recommend and deliver?",
+        True,
+        True,
+    ),
     "simulator": ("How fast is the simulator against SimPy, a heap and NumPy?", True, True),
-    "trace_reading": ("How many rows per second are read?", True, False),
-    "placement": ("Does placing requests by load recover the barrier?", False, False),
+    "trace_reading": ("How many rows per second are read?", True, True),
+    "placement": ("Does placing requests by load recover the barrier?", False, True),
+    "studies": ("How fast, lean and unkillable are studies?", False, True),
     "derived_models": ("How far are derived times from published ones?", False, False),
 }
 
@@ -23,7 +30,7 @@ BENCHMARKS = {
 def main() -> int:
     """Run what was named, or all that `make bench` runs; print the machine first."""
     listing = "\n".join(
-        f"  {name:15} {question}{'' if default else ' (only when named)'}"
+        f"  {name:22} {question}{'' if default else ' (only when named)'}"
         for name, (question, default, _) in BENCHMARKS.items()
     )
     parser = argparse.ArgumentParser(

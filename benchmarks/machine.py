@@ -9,7 +9,7 @@ from pathlib import Path
 
 __all__ = ["describe_machine", "load_warning"]
 
-PACKAGES = ("numpy", "scipy", "numba", "polars", "simpy")
+PACKAGES = ("numpy", "scipy", "numba", "polars", "simpy", "aiconfigurator")
 
 
 def describe_machine() -> str:

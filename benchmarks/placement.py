@@ -1,7 +1,6 @@
 """Does giving the longest prompt to the lightest worker recover the cost of the barrier?
 
-Run: python -m benchmarks.placement [--traces FOLDER]. Saturated and open, on real traces, with
-intervals over replications that share their requests.
+Saturated and open, on real traces, with intervals over replications that share their requests.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from afdplan.files.example_trace import example_trace_path
 from afdplan.files.trace_reader import read_trace
 from afdplan.lengths.law import EmpiricalLengths
 from afdplan.model.bundle import Bundle
@@ -77,22 +77,28 @@ def row(name: str, scenario: Scenario) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--traces", type=Path, default=Path("../shared/traces"))
-    parser.add_argument("--requests", type=int, default=2000)
+    """Print the table that simulator.md records."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--traces", type=Path, default=Path("../shared/traces"), metavar="FOLDER")
+    parser.add_argument("--requests", type=int, default=2000, help="per worker")
+    parser.add_argument("--quick", action="store_true", help="the bundled trace, 200 requests")
     options = parser.parse_args()
+    paths = [path for path in sorted(options.traces.glob("*.csv")) if path.name not in SKIPPED]
+    requests = options.requests
+    if options.quick:
+        paths, requests = [Path(example_trace_path())], 200
+    if not paths:
+        parser.error(f"--traces: no *.csv in {options.traces}; name a folder with traces")
     print("| trace | least-requests | least-tokens | longest-prompt |\n|---|---|---|---|")
     for mode in ("saturated", "open at 90 % of saturation"):
-        for path in sorted(options.traces.glob("*.csv")):
-            if path.name in SKIPPED:
-                continue
+        for path in paths:
             law = EmpiricalLengths(read_trace(path))
             bundle = Bundle(attention_workers=8, batch_size=64)
             scenario = Scenario(
                 bundle=bundle,
                 latency=balanced(law, 8, 64, 2),
                 lengths=law,
-                requests_per_worker=options.requests,
+                requests_per_worker=requests,
             )
             if mode != "saturated":
                 rate = simulate(replace(scenario, replications=2)).throughput_per_instance.value

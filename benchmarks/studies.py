@@ -1,7 +1,8 @@
-"""How fast, how lean and how unkillable are studies? Run: python -m benchmarks.studies [PAIRS]"""
+"""How fast, how lean and how unkillable are studies?"""
 
 from __future__ import annotations
 
+import argparse
 import os
 import random
 import resource
@@ -14,6 +15,7 @@ import time
 from pathlib import Path
 
 LATENCY = "deepseek-v3-ascend-910c"
+SEEDS = ", ".join(map(str, range(1, 101)))
 RATIO = f"""
 compute = "ratio"
 [fixed]
@@ -39,11 +41,12 @@ replications = 2
 batch_size = 16
 [grid]
 attention_workers = [2, 4, 6, 8, 10]
-seed = [{", ".join(map(str, range(1, 101)))}]
+seed = [{SEEDS}]
 """
-FEW = SIMULATE.replace(", ".join(map(str, range(1, 101))), "1, 2, 3, 4")
+FEW = SIMULATE.replace(SEEDS, "1, 2, 3, 4")
 ONE_RUN = """
-import multiprocessing, resource, sys, time
+import multiprocessing, os, resource, sys, time
+os.environ["POLARS_MAX_THREADS"] = "1"  # as the command does
 from afdplan.studies.definition import load_study
 from afdplan.studies.local_engine import LocalEngine
 from afdplan.studies.run import new_results, run_study
@@ -127,15 +130,15 @@ def speed(script: Path, name: str, text: str, few: str, pairs: int) -> None:
     )
 
 
-def memory(script: Path) -> None:
-    """Print peak memory for a hundred times as many cases."""
-    for cases in (300, 3_000, 15_000):
+def memory(script: Path, counts: tuple[int, ...]) -> None:
+    """Print the parent's peak memory for more and more cases."""
+    for cases in counts:
         study = write(script.parent, RATIO.format(cases=cases))
         peak = run_once(script, study, 2)[6]
         print(f"memory: {cases:,} cases, parent's peak {peak / 1024:.0f} MB", flush=True)
 
 
-def kills(folder: Path, times: int = 20) -> None:
+def kills(folder: Path, times: int) -> None:
     """Kill -9 the command at random moments, resume, and compare with an undisturbed run."""
     import polars as pl
 
@@ -164,17 +167,23 @@ def kills(folder: Path, times: int = 20) -> None:
 
 
 def main() -> None:
+    """Print what studies.md records."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("pairs", nargs="?", type=int, default=3, help="runs of one and two workers")
+    parser.add_argument("--quick", action="store_true", help="a tenth of the cases, three kills")
+    options = parser.parse_args()
+    quick, pairs = options.quick, 1 if options.quick else options.pairs
+    cases = 1_000 if quick else 10_000
+    simulate = SIMULATE.replace(SEEDS, "1, 2, 3, 4, 5, 6, 7, 8, 9, 10") if quick else SIMULATE
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         script = folder / "one_run.py"
         script.write_text(ONE_RUN)
-        pairs = int(sys.argv[1]) if len(sys.argv) > 1 else 3
-        speed(
-            script, "10,000 ratio cases", RATIO.format(cases=10_000), RATIO.format(cases=20), pairs
-        )
-        speed(script, "500 simulations", SIMULATE, FEW, max(1, pairs // 2))
-        memory(script)
-        kills(folder)
+        ratio, few = RATIO.format(cases=cases), RATIO.format(cases=20)
+        speed(script, f"{cases:,} ratio cases", ratio, few, pairs)
+        speed(script, f"{50 if quick else 500} simulations", simulate, FEW, max(1, pairs // 2))
+        memory(script, (300, 1_000) if quick else (3_000, 15_000, 100_000))
+        kills(folder, 3 if quick else 20)
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     print(f"CPU time of all: {usage.ru_utime + usage.ru_stime:.0f} s")
 

@@ -87,9 +87,11 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=2_000_000)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--quick", action="store_true", help="a tenth of the rows")
     arguments = parser.parse_args()
+    rows = arguments.rows // (10 if arguments.quick else 1)
     with tempfile.TemporaryDirectory() as folder:
-        files = write_files(Path(folder), arguments.rows)
+        files = write_files(Path(folder), rows)
         results = {name: measure(path, arguments.repeats) for name, path in files.items()}
         sizes = {name: path.stat().st_size for name, path in files.items()}
     if arguments.json:

@@ -34,7 +34,7 @@ from afdplan.simulation.run import simulate
 from afdplan.simulation.scenario import Scenario
 from afdplan.simulation.timeline import record_timeline
 from afdplan.theory.transient import horizon_mean_load, renewal_chances
-from afdplan.theory.validity import frozen_load_error
+from afdplan.theory.validity import short_life_error
 from afdplan.theory.worker_load import convolve_slots
 
 FOLDER = Path(__file__).parent / "figures"
@@ -219,7 +219,7 @@ def validity() -> Figure:
     """Return the error of the cycle time against simulation over the rounds a request lives."""
     figure, (axes,) = plain_axes(height=3.8)
     rounds = np.geomspace(1, 1000, 60)
-    bound = 100 * np.array([frozen_load_error(one) for one in rounds])
+    bound = 100 * np.array([short_life_error(one) for one in rounds])
     axes.fill_between(rounds, -bound, bound, color="0.92", label="stated error")
     axes.axvline(200, color=GREY, linestyle=":")
     axes.annotate("declared: 1 %", (200, 20), (6, 0), textcoords="offset points", fontsize=9)

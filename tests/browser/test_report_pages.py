@@ -9,7 +9,13 @@ import shutil
 
 import pytest
 
+from afdplan.report.document import document
+from afdplan.report.page import render_page
+from afdplan.report.page_validate import validation_page
+from afdplan.report.validate import validation_answer
+from afdplan.report.verdict import verdict
 from tests.cli.invoke import invoke
+from tests.validations import validation
 
 sync_api = pytest.importorskip("playwright.sync_api")
 axe = pytest.importorskip("axe_playwright_python.sync_playwright")
@@ -36,8 +42,11 @@ COMMANDS = {
     "simulate": ("simulate", *LAW, *LATENCY, "--batch-size", "16", "--attention-workers", "2,4"),
     "plan": ("plan", *LAW, *LATENCY, "--kv-tokens", "1e5", "--devices", "8"),
     "calibrate": ("calibrate", "STAGES", "--time-unit", "s"),
+    "validate": ("validate", "published"),
 }
-PAGES = list(COMMANDS)
+EVIDENCE = {"evidence": validation(60), "broken": validation(400, broken=True)}
+"""The whole evidence takes minutes to simulate: these numbers are made up."""
+PAGES = [*COMMANDS, *EVIDENCE]
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +64,15 @@ def pages(tmp_path_factory):
         given = [places.get(argument, argument) for argument in arguments]
         done = invoke(*given, "--report", folder / f"{name}.html")
         assert done.code == 0, done.err
+    for name, result in EVIDENCE.items():
+        told = document(
+            time_unit="abstract",
+            inputs={},
+            warnings=[verdict(check) for check in result.broken],
+            answer=validation_answer(result),
+        )
+        page = validation_page(result, subject=name, document=told, command_line="afdplan validate")
+        (folder / f"{name}.html").write_bytes(render_page(page))
     return folder
 
 
@@ -115,6 +133,22 @@ def test_nothing_is_wider_than_the_screen(name, viewport, visit):
         "[...document.querySelectorAll('.plot')].map(p => p.clientWidth - p.firstChild.clientWidth)"
     )
     assert all(abs(width) <= 1 for width in widths)
+
+
+@pytest.mark.parametrize("width", [320, 390, 720, 1280])
+@pytest.mark.parametrize("name", PAGES)
+def test_no_name_leaves_its_chart(name, width, visit):
+    page = visit(name, viewport={"width": width, "height": 900})
+    outside = page.evaluate(
+        """() => [...document.querySelectorAll(".plot svg")].flatMap((svg) => {
+          const box = svg.getBoundingClientRect();
+          return [...svg.querySelectorAll("text")].filter((text) => {
+            const own = text.getBoundingClientRect();
+            return own.width && (own.left < box.left - 1 || own.right > box.right + 1);
+          }).map((text) => text.textContent);
+        })"""
+    )
+    assert outside == []
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -181,7 +215,15 @@ def test_everything_is_reached_by_tab(visit):
 
 @pytest.mark.parametrize(
     ("name", "figure"),
-    [("ratio", "curve"), ("ratio", "bottleneck"), ("simulate", "pipeline"), ("workload", "joint")],
+    [
+        ("ratio", "curve"),
+        ("ratio", "bottleneck"),
+        ("simulate", "pipeline"),
+        ("workload", "joint"),
+        ("evidence", "cycle-time"),
+        ("evidence", "regret"),
+        ("evidence", "order"),
+    ],
 )
 def test_arrow_keys_read_the_values_of_a_chart(name, figure, visit):
     page = visit(name)
@@ -207,6 +249,33 @@ def test_methods_are_switched_on_and_off(visit):
     assert page.locator("#curve .plot svg").inner_html() != drawn
     box.press("Space")
     assert page.locator("#curve .plot svg").inner_html() == drawn
+
+
+def test_a_cell_tells_its_name_whatever_is_switched_off(visit):
+    page = visit("evidence")
+    drawn = page.locator("#cycle-time .plot svg").inner_html()
+    for box in page.locator("#cycle-time .legend input").all():
+        if box.is_checked():
+            box.press("Space")
+    assert page.locator("#cycle-time .plot svg").inner_html() != drawn
+    page.locator("#cycle-time .plot").focus()
+    page.keyboard.press("ArrowRight")
+    reading = page.locator("#cycle-time .reading").inner_text()
+    assert reading.startswith("law ")
+    assert "requests live 300 rounds" in reading
+    assert "exact" not in reading
+    assert page.told == []
+
+
+def test_tables_of_sentences_are_blocks_on_a_phone(visit):
+    page = visit("evidence", viewport=PHONE)
+    wordy = page.locator("table.wordy").first
+    assert wordy.evaluate("t => t.scrollWidth <= t.parentElement.clientWidth")
+    cell = wordy.locator("td").first
+    told = cell.evaluate("c => getComputedStyle(c, '::before').content")
+    assert told == '"published: "'
+    page.set_viewport_size(DESKTOP)
+    assert cell.evaluate("c => getComputedStyle(c, '::before').content") == "none"
 
 
 @pytest.mark.parametrize("name", PAGES)

@@ -27,10 +27,11 @@ def commands(measurements):
         "simulate": ("simulate", *LAW, *LATENCY, "--batch-size", "32", "--attention-workers", "4"),
         "plan": ("plan", *LAW, *LATENCY, "--kv-tokens", "1e5", "--devices", "8"),
         "calibrate": ("calibrate", measurements, "--time-unit", "s"),
+        "validate": ("validate", "published"),
     }
 
 
-@pytest.mark.parametrize("name", ["workload", "ratio", "simulate", "plan", "calibrate"])
+@pytest.mark.parametrize("name", ["workload", "ratio", "simulate", "plan", "calibrate", "validate"])
 def test_the_page_holds_the_json_answer_and_its_command(name, measurements, tmp_path):
     path = tmp_path / "out.html"
     arguments = commands(measurements)[name]

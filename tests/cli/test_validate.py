@@ -24,16 +24,19 @@ def test_json_and_markdown(tmp_path):
     assert page.read_text().startswith("# Validation")
 
 
-def test_a_broken_band_exits_with_1_and_names_the_worst_case(monkeypatch):
+def test_a_broken_band_exits_with_1_and_names_the_worst_case(monkeypatch, tmp_path):
     systems = afdplan.validation.published.published_systems()
     monkeypatch.setattr(afdplan.validation.bands, "MEASURED", 0.001)
     monkeypatch.setattr(afdplan.validation.run, "published_systems", lambda: systems)
-    outcome = invoke("validate", "published")
+    report = tmp_path / "page.html"
+    outcome = invoke("validate", "published", "--report", report)
     assert outcome.code == 1
     assert "BROKEN" in outcome.out
-    (line,) = outcome.err.strip().splitlines()
+    wrote, line = outcome.err.splitlines()
+    assert wrote.startswith("afdplan: wrote ")
     assert line.startswith("afdplan: step time of measured designs")
     assert "7:1" in line
+    assert "<h1>1 of 2 declared bands does not hold.</h1>" in report.read_text()
 
 
 @pytest.mark.parametrize(

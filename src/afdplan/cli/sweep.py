@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -76,6 +77,8 @@ def command(
         raise click.UsageError(f"--workers must be an integer >= 1, got {workers}")
     if address is not None and engine != "ray":
         raise click.UsageError("--address belongs to --engine ray")
+    # The workers are the parallelism: threads of this process would cost memory and time of theirs.
+    os.environ.setdefault("POLARS_MAX_THREADS", "1")
     from afdplan.studies.definition import load_study
 
     loaded = load_study(study)
@@ -238,6 +241,8 @@ def _progress(tally: Tally) -> Iterator[Callable[[Tally], None]]:
         TimeRemainingColumn,
     )
 
+    from afdplan.report.sweep import rate, trouble
+
     console = Console(stderr=True, highlight=False)
     if not console.is_terminal:
         yield lambda _: None
@@ -255,13 +260,11 @@ def _progress(tally: Tally) -> Iterator[Callable[[Tally], None]]:
         )
 
         def report(now: Tally) -> None:
-            from afdplan.report.sweep import trouble
-
             speed = progress.tasks[0].speed
             progress.update(
                 task,
                 completed=now.finished,
-                rate="" if speed is None else f"{speed:,.3g} cases/s",
+                rate="" if speed is None else rate(speed),
                 trouble=trouble(now),
             )
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from afdplan.cli.options import json_option
+from afdplan.cli.report import command_line, report_option, write_report
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,6 +19,7 @@ Examples:
   afdplan validate
   afdplan validate simulation --traces my-traces/
   afdplan validate all --full --resume validation.jsonl --traces my-traces/
+  afdplan validate --report evidence.html
 """
 
 
@@ -36,6 +38,7 @@ Examples:
 )
 @click.option("--jobs", type=click.IntRange(1, 256), help="Processes; by default one per core.")
 @click.option("--markdown", metavar="FILE", help="Write the tables to a Markdown file as well.")
+@report_option
 @json_option
 def command(
     part: str,
@@ -44,19 +47,20 @@ def command(
     resume: str | None,
     jobs: int | None,
     markdown: str | None,
+    report: str | None,
     as_json: bool,
 ) -> None:
     """Hold the theory against the paper, against simulation and against measured systems.
 
     Exit code 1 if a declared band does not hold.
     """
+    from afdplan.report.document import document, to_json
     from afdplan.report.validate import (
         markdown_page,
         render_validation,
         validation_answer,
-        verdict,
-        verdict_error,
     )
+    from afdplan.report.verdict import verdict, verdict_error
     from afdplan.validation.laboratory import Laboratory
     from afdplan.validation.run import PARTS, validate
 
@@ -77,20 +81,23 @@ def command(
         from afdplan.files.atomic import write_atomic
 
         write_atomic(markdown, markdown_page(result).encode())
-    if as_json:
-        from afdplan.report.document import document, to_json
+    told = document(
+        time_unit="abstract",
+        inputs={"part": part, "traces": traces, "full": full, "resume": resume},
+        warnings=[verdict(check) for check in result.broken],
+        answer=validation_answer(result),
+    )
+    if report is not None:
+        from afdplan.report.page_validate import validation_page
+        from afdplan.report.validation_words import validation_subject
 
-        inputs = {"part": part, "traces": traces, "full": full, "resume": resume}
-        click.echo(
-            to_json(
-                document(
-                    time_unit="abstract",
-                    inputs=inputs,
-                    warnings=[verdict(check) for check in result.broken],
-                    answer=validation_answer(result),
-                )
-            )
+        subject = validation_subject(result, traces)
+        write_report(
+            report,
+            validation_page(result, subject=subject, document=told, command_line=command_line()),
         )
+    if as_json:
+        click.echo(to_json(told))
     else:
         from rich.console import Console
 
@@ -116,13 +123,15 @@ def _progress() -> Any:
 
     @contextmanager
     def show() -> Iterator[Any]:
+        console = Console(stderr=True)
         bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
-            console=Console(stderr=True),
+            console=console,
             transient=True,
+            disable=not console.is_terminal,  # elsewhere it would leave an empty line
         )
         with bar:
             task = bar.add_task("simulations", total=None)

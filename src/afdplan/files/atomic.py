@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+from collections.abc import Iterator
 from pathlib import Path
 
 from afdplan.errors import InvalidInputError
 
-__all__ = ["write_atomic"]
+__all__ = ["staged", "write_atomic"]
 
 
 def write_atomic(path: str | Path, content: bytes) -> None:
@@ -29,7 +30,6 @@ def write_atomic(path: str | Path, content: bytes) -> None:
         If the file cannot be written; then nothing of it is left behind.
     """
     shown = Path(path)
-    temporary: Path | None = None
     try:
         target = Path(os.path.realpath(shown))
         if target.is_dir():
@@ -37,20 +37,53 @@ def write_atomic(path: str | Path, content: bytes) -> None:
         if target.exists() and not target.is_file():
             target.write_bytes(content)
             return
+        with staged(shown) as temporary:
+            temporary.write_bytes(content)
+    except (OSError, ValueError) as error:
+        if isinstance(error, InvalidInputError):
+            raise
+        raise _failure(shown, error) from None
+
+
+@contextlib.contextmanager
+def staged(path: str | Path) -> Iterator[Path]:
+    """Give a temporary name beside `path`; the file written there becomes `path` at the end.
+
+    For writers that want a name and not the content. If they raise, nothing is left behind.
+
+    Raises
+    ------
+    InvalidInputError
+        If the file cannot be written.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "table"
+    >>> with staged(path) as temporary:
+    ...     _ = temporary.write_text("all of it")
+    >>> path.read_text()
+    'all of it'
+    """
+    shown = Path(path)
+    temporary: Path | None = None
+    try:
+        target = Path(os.path.realpath(shown))
         temporary = target.with_name(f".{target.name[:100]}.{secrets.token_hex(6)}.tmp")
-        with temporary.open("xb") as file:
-            file.write(content)
-            file.flush()
+        yield temporary
+        with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         if target.exists():
             temporary.chmod(target.stat().st_mode & 0o777)
         temporary.replace(target)
-    except (OSError, ValueError) as error:
-        if isinstance(error, InvalidInputError):
-            raise
-        reason = getattr(error, "strerror", None) or str(error)
-        raise InvalidInputError(f"cannot write {shown}: {reason.lower()}") from None
+    except OSError as error:
+        raise _failure(shown, error) from None
     finally:
         if temporary is not None:
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
+
+
+def _failure(shown: Path, error: Exception) -> InvalidInputError:
+    reason = getattr(error, "strerror", None) or str(error)
+    return InvalidInputError(f"cannot write {shown}: {reason.lower()}")

@@ -1,7 +1,9 @@
 """How do the rows of a study lie on disk, so that no kill, full disk or second run can spoil them?
 
 A folder with `manifest.json` and parts ``part-<first>-<last>.parquet``. A part is written whole or
-not at all. Small parts are merged into larger ones; a merged part names the range of parts that it
+not at all. Sixteen small parts are merged into a larger one, sixteen of those into a still larger
+one, and so on up to parts of `LARGEST_ROWS` rows, which are never touched again: few files, and
+never more rows in memory, however many there are. A merged part names the range of parts that it
 replaces, so that a kill between writing it and removing those leaves nothing doubled.
 """
 
@@ -9,23 +11,25 @@ from __future__ import annotations
 
 import contextlib
 import json
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from afdplan.errors import InvalidInputError
 from afdplan.files.atomic import write_atomic
+from afdplan.files.results_parts import Part, broken, ending_in, part_range, read_part, write_part
+from afdplan.files.results_rows import rows_schema
 
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["RESULTS_SCHEMA_VERSION", "ResultsDataset", "read_manifest"]
+__all__ = ["LARGEST_ROWS", "RESULTS_SCHEMA_VERSION", "ResultsDataset", "read_manifest"]
 
 RESULTS_SCHEMA_VERSION = 1
 _MANIFEST = "manifest.json"
-_PART = re.compile(r"part-(\d{8})-(\d{8})\.parquet")
-_SMALL_PARTS = 64
+LARGEST_ROWS = 8_192
+"""A part has at most this many rows (a larger table that is appended stays one part)."""
+_FAN = 16
 
 
 def read_manifest(folder: str | Path) -> dict[str, Any]:
@@ -76,7 +80,8 @@ class ResultsDataset:
     >>> import tempfile
     >>> manifest = {"columns": {"case": "count", "status": "text"}}
     >>> results = ResultsDataset.create(tempfile.mkdtemp(), manifest)
-    >>> results.append([{"case": 1, "status": "done"}])
+    >>> import polars as pl
+    >>> results.append(pl.DataFrame({"case": [1], "status": ["done"]}))
     >>> results.scan().collect().rows()
     [(1, 'done')]
     >>> results.close()
@@ -85,8 +90,10 @@ class ResultsDataset:
     def __init__(self, folder: str | Path, manifest: Mapping[str, Any]) -> None:
         self.folder = Path(folder)
         self.manifest = dict(manifest)
-        self._next = 1
         self._lock: Any = None
+        # The newest parts, which are still merged; read from the folder before the first writing.
+        self._tail: list[Part] | None = None
+        self._next = 1
 
     @classmethod
     def create(cls, folder: str | Path, manifest: Mapping[str, Any]) -> ResultsDataset:
@@ -156,9 +163,9 @@ class ResultsDataset:
         """Return the parts that count, oldest first: those that no merged part replaces."""
         found = []
         for path in self.folder.iterdir():
-            match = _PART.fullmatch(path.name)
-            if match:
-                found.append((int(match[1]), -int(match[2]), path))
+            numbers = part_range(path)
+            if numbers is not None:
+                found.append((numbers[0], -numbers[1], path))
         kept, covered = [], 0
         for _, last, path in sorted(found):
             if -last > covered:
@@ -171,38 +178,41 @@ class ResultsDataset:
         kept = set(self.parts())
         for path in self.folder.iterdir():
             left_behind = path.name.endswith(".tmp") and path.name.startswith((".part-", ".manif"))
-            if left_behind or (_PART.fullmatch(path.name) and path not in kept):
+            if left_behind or (part_range(path) and path not in kept):
                 path.unlink(missing_ok=True)
-        self._next = max((_range(path)[1] for path in kept), default=0) + 1
+        self._tail = None
 
-    def append(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Write rows as a new part, whole or not at all.
+    def append(self, frame: pl.DataFrame) -> None:
+        """Write rows as a new part, whole or not at all, and merge parts that have become many.
+
+        Parameters
+        ----------
+        frame
+            With the columns of the manifest; empty changes nothing.
 
         Raises
         ------
         InvalidInputError
             If the disk is full or the folder cannot be written; earlier rows are not touched.
         """
-        import polars as pl
-
-        if not rows:
+        if not frame.height:
             return
-        schema = _schema(self.manifest["columns"])
-        self._write(self._next, self._next, pl.DataFrame(list(rows), schema=schema, orient="row"))
+        tail = self._newest()
+        if sum(part.rows for part in tail) + frame.height > LARGEST_ROWS:
+            self._merge(len(tail))
+            tail.clear()  # large enough
+        part = Part(self._next, self._next, frame.height)
+        write_part(self.folder / part.name, frame.lazy())
         self._next += 1
+        tail.append(part)
+        span = 1
+        while (few := ending_in(tail, span)) >= _FAN:
+            self._merge(few)
+            span *= _FAN
 
-    def merge(self, smallest: int = _SMALL_PARTS) -> None:
-        """Merge the small parts into one if there are at least `smallest` of them."""
-        import polars as pl
-
-        small = [path for path in self.parts() if _range(path)[0] == _range(path)[1]]
-        if len(small) < max(smallest, 2):
-            return
-        frame = pl.concat([self._read(path) for path in small]).sort("case")
-        # Small parts are the newest: what lies between the first and the last is merged here.
-        self._write(_range(small[0])[0], _range(small[-1])[1], frame)
-        for path in small:
-            path.unlink(missing_ok=True)
+    def finish(self) -> None:
+        """Merge what is still in small parts."""
+        self._merge(len(self._newest()))
 
     def remove(self, status: str) -> int:
         """Remove the rows of a status and return how many; each part changes atomically."""
@@ -210,18 +220,18 @@ class ResultsDataset:
 
         removed = 0
         for path in self.parts():
-            frame = self._read(path)
-            kept = frame.filter(pl.col("status") != status)
-            if kept.height == frame.height:
-                continue
-            removed += frame.height - kept.height
-            self._write(*_range(path), kept)
+            found = int((read_part(path, ["status"])["status"] == status).sum())
+            if found:
+                rest = pl.scan_parquet(path, glob=False).filter(pl.col("status") != status)
+                write_part(path, rest, [path])
+                removed += found
+        self._tail = None
         return removed
 
     def progress(self) -> Iterator[pl.DataFrame]:
-        """Yield `case`, `case_hash` and `status` of every row, part by part."""
+        """Yield `case` and `status` of every row, part by part."""
         for path in self.parts():
-            yield self._read(path, ["case", "case_hash", "status"])
+            yield read_part(path, ["case", "status"])
 
     def scan(self) -> pl.LazyFrame:
         """Return all rows as a lazy table, in no particular order.
@@ -233,42 +243,56 @@ class ResultsDataset:
         """
         import polars as pl
 
-        schema = _schema(self.manifest["columns"])
+        schema = rows_schema(self.manifest["columns"])
         parts = self.parts()
         if not parts:
             return pl.DataFrame(schema=schema).lazy()
         for path in parts:
             self._check(path, schema)
-        return pl.scan_parquet(parts)
+        return pl.scan_parquet(parts, glob=False)
 
     def _check(self, path: Path, schema: Mapping[str, Any]) -> None:
         import polars as pl
 
         try:
-            found = pl.read_parquet_schema(path)
+            found = dict(pl.scan_parquet(path, glob=False).collect_schema())
         except (OSError, pl.exceptions.PolarsError) as error:
-            raise _broken(path, error) from None
+            raise broken(path, error) from None
         if found != schema:
             raise InvalidInputError(
                 f"{path} has other columns than the manifest says: it is no part of these results; "
                 "remove it"
             )
 
-    def _read(self, path: Path, columns: list[str] | None = None) -> pl.DataFrame:
+    def _newest(self) -> list[Part]:
+        """Return the parts that are still merged: the newest, of `LARGEST_ROWS` rows together."""
+        if self._tail is None:
+            self._tail, self._next, rows = [], 1, 0
+            for path in reversed(self.parts()):
+                first, last = part_range(path) or (0, 0)
+                part = Part(first, last, read_part(path, ["case"]).height)
+                self._next = max(self._next, last + 1)
+                rows += part.rows
+                if rows > LARGEST_ROWS:
+                    break
+                self._tail.insert(0, part)
+        return self._tail
+
+    def _merge(self, count: int) -> None:
+        """Replace the last `count` parts by one."""
         import polars as pl
 
-        try:
-            return pl.read_parquet(path, columns=columns, glob=False)
-        except (OSError, pl.exceptions.PolarsError) as error:
-            raise _broken(path, error) from None
-
-    def _write(self, first: int, last: int, frame: pl.DataFrame) -> None:
-        import io
-
-        buffer = io.BytesIO()
-        frame.write_parquet(buffer, compression="zstd")
-        name = f"part-{first:08d}-{last:08d}.parquet"
-        write_atomic(self.folder / name, buffer.getvalue())
+        tail = self._newest()
+        old = tail[len(tail) - count :]
+        if len(old) < 2:
+            return
+        merged = Part(old[0].first, old[-1].last, sum(part.rows for part in old))
+        paths = [self.folder / part.name for part in old]
+        # Row by row through a reader and a writer, never all at once.
+        write_part(self.folder / merged.name, pl.scan_parquet(paths, glob=False), paths)
+        tail[len(tail) - count :] = [merged]
+        for path in paths:
+            path.unlink(missing_ok=True)
 
     @property
     def size(self) -> int:
@@ -278,29 +302,3 @@ class ResultsDataset:
             with contextlib.suppress(OSError):
                 total += path.stat().st_size
         return total
-
-
-def _range(path: Path) -> tuple[int, int]:
-    match = _PART.fullmatch(path.name)
-    return (int(match[1]), int(match[2])) if match else (0, 0)
-
-
-def _broken(path: Path, error: Exception) -> InvalidInputError:
-    reason = " ".join(str(error).split())[:120]
-    return InvalidInputError(
-        f"cannot read {path}: {reason}; remove that file and run again with --resume"
-    )
-
-
-def _schema(columns: Mapping[str, str]) -> dict[str, Any]:
-    import polars as pl
-
-    types = {
-        "count": pl.Int64(),
-        "number": pl.Float64(),
-        "text": pl.String(),
-        "flag": pl.Boolean(),
-        "counts": pl.List(pl.Int64()),
-        "numbers": pl.List(pl.Float64()),
-    }
-    return {name: types[data] for name, data in columns.items()}

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from afdplan.errors import InvalidInputError
+from afdplan.lengths.load_motion import Atoms
 from afdplan.model.checks import frozen_array
 from afdplan.model.trace import MAXIMUM_TOKENS
 
@@ -85,6 +86,17 @@ class DiscreteLaw:
         """Return ``P(X > i)`` for i = 0 .. highest - 1, shape (highest,)."""
         tail = np.cumsum(self.probabilities[::-1])[::-1]
         return np.concatenate([np.ones(self.lowest), np.minimum(tail[1:], 1.0)])
+
+    def atoms(self, most: int) -> Atoms:
+        """Return the law on at most `most` points of about equal chance, its mean kept."""
+        kept = self.probabilities > 0
+        points, weights = self.support[kept], self.probabilities[kept]
+        if points.size > most:
+            share = np.minimum((np.cumsum(weights) - weights / 2) * most, most - 1)
+            starts = np.flatnonzero(np.diff(share.astype(np.int64), prepend=-1))
+            totals = np.add.reduceat(weights, starts)
+            points, weights = np.add.reduceat(points * weights, starts) / totals, totals
+        return Atoms(points=points, weights=weights / weights.sum())
 
     def sample(self, generator: np.random.Generator, size: int) -> npt.NDArray[np.int64]:
         """Return `size` independent lengths, by inversion of the cumulative law."""

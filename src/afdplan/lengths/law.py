@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from afdplan.lengths.discrete import DiscreteLaw, parse_law
+from afdplan.lengths.load_motion import Atoms, LoadMotion, load_motion
 from afdplan.lengths.token_load import SlotLoad, TokenLoad
 from afdplan.model.trace import Trace
 
@@ -25,6 +26,8 @@ __all__ = ["EmpiricalLengths", "IndependentLengths", "LengthLaw", "StationaryReq
 
 FINEST_POINTS = 1 << 20
 """Independent laws with more possible loads than this are binned."""
+MOTION_ATOMS = 128
+"""Points on which independent laws are put for the moments of their jumps (exact to 1 %)."""
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -118,7 +121,13 @@ class EmpiricalLengths:
         return TokenLoad(mean=centre + first, variance=max(second - first**2, 0.0))
 
     def slot_load(self, window: int | None = None) -> SlotLoad:
-        """Return the whole stationary law of a slot's load, every integer kept."""
+        """Return the whole stationary law of a slot's load, every integer kept.
+
+        Parameters
+        ----------
+        window
+            Most tokens that a layer reads of one request [tokens]; None reads all.
+        """
         lowest = int(self.prompt_tokens.min())
         starts = self.prompt_tokens - lowest
         ends = starts + self.decode_tokens
@@ -128,8 +137,17 @@ class EmpiricalLengths:
         pmf = weights / float(int(self.decode_tokens.sum()))
         if window is None:
             moments = self.token_load()
-            return SlotLoad(lowest=float(lowest), spacing=1.0, probabilities=pmf, moments=moments)
-        return _windowed(lowest, pmf, window)
+            slot = SlotLoad(lowest=float(lowest), spacing=1.0, probabilities=pmf, moments=moments)
+        else:
+            slot = _windowed(lowest, pmf, window)
+        return replace(slot, motion=self._motion(window))
+
+    def _motion(self, window: int | None) -> LoadMotion:
+        weights = np.full(self.decode_tokens.size, 1 / self.decode_tokens.size)
+        begins = self.prompt_tokens.astype(np.float64)
+        starts = Atoms(points=begins, weights=weights)
+        ends = Atoms(points=begins + self.decode_tokens, weights=weights)
+        return load_motion(starts.cut(window), ends.cut(window), 1 / self.mean_decode_tokens)
 
     def survival(self) -> tuple[FloatArray, FloatArray]:
         """Return ``P(D > i)`` and ``E[P 1{D > i}]`` for i = 0 .. max D - 1."""
@@ -225,8 +243,9 @@ class IndependentLengths:
         that many points: the mean stays exact, the variance grows by at most ``spacing^2 / 2``.
         """
         age = self._age()
+        motion = self._motion(window)
         if window is not None:
-            return self._windowed(age, window)
+            return replace(self._windowed(age, window), motion=motion)
         factor = -(-(self.prompt.probabilities.size + age.size) // FINEST_POINTS)
         prompts, ages = (
             SlotLoad(
@@ -243,7 +262,21 @@ class IndependentLengths:
             spacing=prompts.spacing,
             probabilities=pmf / pmf.sum(),
             moments=self.token_load(),
+            motion=motion,
         )
+
+    def _motion(self, window: int | None) -> LoadMotion:
+        starts, lives = self.prompt.atoms(MOTION_ATOMS), self.decode.atoms(MOTION_ATOMS)
+        ends = Atoms(
+            points=np.add.outer(starts.points, lives.points).ravel(),
+            weights=np.outer(starts.weights, lives.weights).ravel(),
+        )
+        mean = self.mean_decode_tokens
+        motion = load_motion(starts.cut(window), ends.cut(window), 1 / mean)
+        if window is None:  # atoms of a long tail lose some of its square
+            square = 2 * self.prompt.variance + self.decode.variance + mean**2
+            return replace(motion, mean_square_jump=square)
+        return motion
 
     def _windowed(self, age: FloatArray, window: int) -> SlotLoad:
         """Return the law of min(load, window); what lies beyond the window is never computed."""

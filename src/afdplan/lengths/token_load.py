@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from afdplan.lengths.load_motion import STILL, LoadMotion
 from afdplan.model.checks import frozen_array
 
 __all__ = ["SlotLoad", "TokenLoad"]
@@ -60,6 +61,8 @@ class SlotLoad:
         Chance of ``lowest + k spacing``, shape (n,); sums to 1.
     moments
         Exact mean and variance, before any binning.
+    motion
+        How the load moves from step to step.
 
     Notes
     -----
@@ -71,6 +74,7 @@ class SlotLoad:
     spacing: float
     probabilities: FloatArray
     moments: TokenLoad
+    motion: LoadMotion = STILL
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "probabilities", frozen_array(self.probabilities, np.float64))
@@ -121,6 +125,7 @@ class SlotLoad:
             spacing=self.spacing * factor,
             probabilities=coarse,
             moments=self.moments,
+            motion=self.motion,
         )
 
     def stretched(self, factor: float) -> SlotLoad:
@@ -134,4 +139,5 @@ class SlotLoad:
             moments=TokenLoad(
                 mean=self.moments.mean * factor, variance=self.moments.variance * factor**2
             ),
+            motion=self.motion.stretched(factor),
         )

@@ -15,20 +15,35 @@ Scale = Literal["linear", "log", "category"]
 Role = Literal[
     "attention", "ffn", "communication", "latency", "best", "main", "second", "third", "neutral"
 ]
-Kind = Literal["line", "band", "interval", "dot", "point", "rule_x", "rule_y", "range", "rect"]
+Kind = Literal[
+    "line",
+    "band",
+    "interval",
+    "span",
+    "dot",
+    "point",
+    "rule_x",
+    "rule_y",
+    "range",
+    "group",
+    "rect",
+]
 COLUMNS: dict[str, tuple[str, ...]] = {
     "line": ("x", "y"),
     "band": ("x", "low", "high"),
     "interval": ("x", "low", "high"),
+    "span": ("y", "low", "high"),
     "dot": ("x", "y"),
     "point": ("x", "y", "text"),
     "rule_x": ("x",),
     "rule_y": ("y",),
     "range": ("low", "high"),
+    "group": ("low", "high", "text"),
     "rect": (),
 }
-"""What each kind of layer needs. A rectangle takes x or x1 and x2, y or y1 and y2, and may take
-`role` (colour), `fill` (pattern), `value` (0 to 1, strength) and `text` of its own."""
+"""What each kind of layer needs. An interval stands, a span lies; a group is a stretch of the x
+axis with its name below. A rectangle takes x or x1 and x2, y or y1 and y2, and may take `role`
+(colour), `fill` (pattern), `value` (0 to 1, strength) and `text` of its own."""
 DIGITS = 6
 
 
@@ -44,17 +59,23 @@ class Axis:
         ``linear``, ``log`` or ``category``.
     from_zero
         Whether zero must be in sight.
+    includes
+        Values that must be in sight.
     limits
         Ends of the axis, or its categories in order; None takes those of the data.
     head
         What comes before a value when it is read out, such as ``A =``.
+    has_ticks
+        Whether its numbers mean something; no where it only sets data side by side.
     """
 
     label: str
     scale: Scale = "linear"
     from_zero: bool = False
+    includes: tuple[float, ...] = ()
     limits: tuple[Any, ...] | None = None
     head: str = ""
+    has_ticks: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -186,8 +207,10 @@ def _axis(axis: Axis) -> dict[str, Any]:
         "label": axis.label,
         "scale": axis.scale,
         "zero": axis.from_zero,
+        "includes": [rounded(value) for value in axis.includes],
         "limits": None if axis.limits is None else [rounded(limit) for limit in axis.limits],
         "head": axis.head,
+        "ticks": axis.has_ticks,
     }
 
 

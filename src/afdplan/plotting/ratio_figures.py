@@ -13,6 +13,8 @@ from afdplan.theory.problem import Method
 
 __all__ = [
     "BATCH_SIZE",
+    "METHODS",
+    "METHOD_ROLES",
     "MICROBATCHES",
     "NAMES",
     "bottleneck_figure",

@@ -49,12 +49,12 @@ def document(
     }
 
 
-def to_json(value: Any) -> str:
+def to_json(value: Any, indent: int = 2) -> str:
     """Return `value` as indented JSON; dataclasses become objects, NaN is refused.
 
     The end of an interval that reaches to infinity becomes null.
     """
-    return json.dumps(value, indent=2, allow_nan=False, default=_plain, ensure_ascii=False)
+    return json.dumps(value, indent=indent, allow_nan=False, default=_plain, ensure_ascii=False)
 
 
 def _plain(value: Any) -> Any:

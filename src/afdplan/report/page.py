@@ -14,6 +14,8 @@ from afdplan.report.document import to_json
 
 __all__ = ["Choice", "Fact", "Page", "Section", "Table", "render_page"]
 
+WORDY = 24
+"""Letters beyond which a cell holds words that need room."""
 SCRIPTS = ("vendor/d3.min.js", "vendor/plot.umd.min.js", "page.js")
 
 
@@ -59,12 +61,28 @@ class Table:
         Cells.
     is_open
         Whether it is read without asking for it.
+    left
+        Columns of words: aligned left, the others right.
+    note
+        What must be known to read it; may be empty.
     """
 
     caption: str
     headers: tuple[str, ...]
     rows: Sequence[Sequence[str]]
     is_open: bool = False
+    left: int = 1
+    note: str = ""
+
+    @property
+    def is_wordy(self) -> bool:
+        """Whether its cells are sentences: a phone then shows rows as blocks, not as columns."""
+        return any(len(cell) > WORDY for row in self.rows for cell in row[1 : self.left])
+
+    @property
+    def has_long_names(self) -> bool:
+        """Whether the names of its rows need room."""
+        return any(len(row[0]) > WORDY for row in self.rows)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -160,14 +178,17 @@ def render_page(page: Page) -> bytes:
         style=(folder / "page.css").read_text(encoding="utf-8"),
         scripts=[(folder / name).read_text(encoding="utf-8") for name in SCRIPTS],
         drawn=_inside_script(json.dumps(drawn, allow_nan=False, ensure_ascii=False)),
-        document=_inside_script(to_json(page.document)),
+        # Blanks at the start of lines would be a sixth of a page with hundreds of bundles.
+        document=_inside_script(to_json(page.document, indent=0)),
     )
     return text.encode()
 
 
 def _together(value: Any) -> Any:
-    """Return plain text whose numbers keep their per cent sign on the same line."""
-    return value.replace(" %", "\u00a0%") if type(value) is str else value
+    """Return plain text whose numbers keep their sign and their per cent on the same line."""
+    if type(value) is not str:
+        return value
+    return value.replace(" %", "\u00a0%").replace("+- ", "+-\u00a0")
 
 
 def _inside_script(text: str) -> str:

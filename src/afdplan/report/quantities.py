@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
 from afdplan.model.latency import TimeUnit
 
-__all__ = ["rate", "share", "time"]
+__all__ = ["half_width", "percent", "rate", "share", "signed", "time"]
 
 
 def time(value: float, unit: TimeUnit) -> str:
@@ -55,3 +57,36 @@ def share(value: float) -> str:
     if 0.005 <= abs(percent) < 0.1:
         return f"{percent:.2f} %"
     return f"{percent:.1f} %"
+
+
+def percent(value: float, digits: int = 2) -> str:
+    """Return a fraction in percent with a fixed number of digits, for columns.
+
+    Examples
+    --------
+    >>> percent(0.00341), percent(0.01, 1)
+    ('0.34 %', '1.0 %')
+    """
+    return f"{100 * value:.{digits}f} %"
+
+
+def signed(value: float, digits: int = 2) -> str:
+    """Return a relative error in percent, with its sign.
+
+    Examples
+    --------
+    >>> signed(0.00341), signed(-0.5, 0)
+    ('+0.34 %', '-50 %')
+    """
+    return f"{100 * value:+.{digits}f} %"
+
+
+def half_width(value: float) -> str:
+    """Return half the width of an interval, as a fraction of its value; it may have no end.
+
+    Examples
+    --------
+    >>> half_width(0.0035), half_width(float("inf"))
+    ('+- 0.35 %', 'no upper end')
+    """
+    return f"+- {percent(value)}" if math.isfinite(value) else "no upper end"

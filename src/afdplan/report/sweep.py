@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = [
     "cost_line",
     "duration",
+    "rate",
     "render_forecast",
     "render_summary",
     "summary_answer",
@@ -77,11 +78,25 @@ def cost_line(cases: int, cost: Forecast | None, workers: int) -> str:
     taken = UNKNOWN
     if cost is not None:
         taken = f"about {duration(cost.seconds)}, about {size_text(cost.size)}"
-    return f"{cases:,} cases on {_workers(workers)}: {taken}"
+    return f"{cases:,} case{'' if cases == 1 else 's'} on {_workers(workers)}: {taken}"
 
 
 def _workers(count: int) -> str:
     return f"{count:,} worker{'' if count == 1 else 's'}"
+
+
+def rate(speed: float) -> str:
+    """Return a speed in cases per second, or per minute or hour where a case takes longer.
+
+    Examples
+    --------
+    >>> [rate(s) for s in (1593.2, 12.34, 0.5, 0.01)]
+    ['1,593 cases/s', '12.3 cases/s', '30 cases/min', '36 cases/h']
+    """
+    units = ((1, "s"), (60, "min"), (3600, "h"))
+    seconds, name = next((unit for unit in units if speed * unit[0] >= 1), units[-1])
+    number = speed * seconds
+    return f"{number:,.0f} cases/{name}" if number >= 100 else f"{number:.3g} cases/{name}"
 
 
 def trouble(tally: Tally) -> str:
@@ -102,7 +117,7 @@ def tally_line(tally: Tally, folder: str, size: int, warnings: Sequence[str]) ->
     if tally.refused:
         reason = tally.reasons.get("refused")
         lines.append(
-            f"{tally.refused:,} refused, their inputs are wrong"
+            f"{tally.refused:,} refused, their inputs have no answer"
             + (f"; the first: {reason}" if reason else " (column reason)")
         )
     if tally.deaths:

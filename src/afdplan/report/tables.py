@@ -1,4 +1,4 @@
-"""How does one table become terminal output and Markdown?"""
+"""How does one table become terminal output, Markdown and part of a page?"""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from afdplan.report import page
+
 if TYPE_CHECKING:
     from rich.table import Table
 
-__all__ = ["TextTable", "to_markdown", "to_rich"]
+__all__ = ["TextTable", "to_markdown", "to_page", "to_rich"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +83,26 @@ def to_markdown(table: TextTable) -> str:
     if table.note:
         lines += [table.note, ""]
     return "\n".join(lines)
+
+
+def to_page(table: TextTable, *, is_open: bool = False) -> page.Table:
+    """Return the table for a report page.
+
+    Parameters
+    ----------
+    table
+        Cells as text.
+    is_open
+        Whether it is read without asking for it.
+    """
+    return page.Table(
+        caption=table.title,
+        headers=table.columns,
+        rows=table.rows,
+        is_open=is_open,
+        left=table.left,
+        note=table.note,
+    )
 
 
 def _plain(cell: str) -> str:

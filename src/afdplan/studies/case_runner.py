@@ -7,6 +7,7 @@ from typing import Any
 
 import afdplan
 from afdplan.errors import AfdplanError
+from afdplan.files.results_rows import encode_rows
 from afdplan.lengths.law import EmpiricalLengths, IndependentLengths, LengthLaw
 from afdplan.model.estimate import Estimate
 from afdplan.model.trace import Trace
@@ -69,17 +70,17 @@ class CaseRunner:
     def __init__(self, study: Study) -> None:
         self.study = study
         self._kind = study.kind
-        self._names = [column.name for column in study.columns]
+        self._columns = {column.name: column.data for column in study.columns}
         self._workloads: dict[tuple[str, int | None], _Workload] = {}
 
-    def rows(self, indices: Iterable[int]) -> list[Row]:
-        """Return the rows of some cases."""
-        return [self.row(index) for index in indices]
+    def packed_rows(self, indices: Iterable[int]) -> bytes:
+        """Return the rows of some cases as `encode_rows` packs them."""
+        return encode_rows([self.row(index) for index in indices], self._columns)
 
     def row(self, index: int) -> Row:
         """Return the row of one case; whatever goes wrong becomes its one-line reason."""
         case = self.study.case(index)
-        row: Row = dict.fromkeys(self._names)
+        row: Row = dict.fromkeys(self._columns)
         row.update(case.values)
         row.update(self._facts(case))
         try:
@@ -93,13 +94,13 @@ class CaseRunner:
             row.update(status=FAILED, reason=_one_line(f"{type(error).__name__}: {error}"))
         return row
 
-    def dead_row(self, index: int) -> Row:
-        """Return the row of a case that kills its worker."""
+    def packed_dead_row(self, index: int) -> bytes:
+        """Return the row of a case that kills its worker, packed."""
         case = self.study.case(index)
-        row: Row = dict.fromkeys(self._names)
+        row: Row = dict.fromkeys(self._columns)
         row.update(case.values)
         row.update(self._facts(case), status=FAILED, reason=DIED)
-        return row
+        return encode_rows([row], self._columns)
 
     def _facts(self, case: Case) -> Row:
         source = self.study.source(case.values)

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 __all__ = ["CaseSet"]
 
-_BLOCK = 1 << 16
+_BLOCK = 1 << 10
 
 
 class CaseSet:

@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from typing import Protocol
 
-from afdplan.studies.case_runner import CaseRunner, Row
+from afdplan.studies.case_runner import CaseRunner
 from afdplan.studies.study import Study
 
 __all__ = ["Engine", "Outcome", "SerialEngine"]
@@ -21,13 +21,14 @@ class Outcome:
     chunk
         The numbers of its cases.
     rows
-        Their rows; None if a worker died while the chunk was in flight.
+        Their rows as an Arrow stream (`decode_rows` reads it); None if a worker died while the
+        chunk was in flight.
     seconds
         How long a worker computed; only the size of later chunks depends on it.
     """
 
     chunk: tuple[int, ...]
-    rows: list[Row] | None
+    rows: bytes | None
     seconds: float = 0.0
 
 
@@ -80,7 +81,7 @@ class SerialEngine:
         """Compute the oldest chunk."""
         chunk = self._waiting.pop(0)
         start = time.perf_counter()
-        rows = self._runner.rows(chunk)
+        rows = self._runner.packed_rows(chunk)
         return [Outcome(chunk=chunk, rows=rows, seconds=time.perf_counter() - start)]
 
     def close(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from afdplan.files.results_rows import decode_rows
 from afdplan.studies.engine import Engine, Outcome
 from afdplan.studies.study import Study
 
@@ -63,7 +64,7 @@ def forecast(study: Study, engine: Engine, cases: int, workers: int) -> Forecast
     if not outcomes or len(outcomes) < len(tried):
         return None
     seconds = sum(outcome.seconds for outcome in outcomes) / len(outcomes)
-    row = (outcomes[0].rows or [{}])[0]
+    row = decode_rows([outcome.rows for outcome in outcomes if outcome.rows]).row(0, named=True)
     size = 0
     for column in study.columns:
         value = row.get(column.name)

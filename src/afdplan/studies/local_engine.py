@@ -14,7 +14,6 @@ from afdplan.studies.engine import Outcome
 from afdplan.studies.worker_process import THREAD_LIMITS, compute_chunk, start_worker
 
 if TYPE_CHECKING:
-    from afdplan.studies.case_runner import Row
     from afdplan.studies.study import Study
 
 __all__ = ["LocalEngine", "available_cores"]
@@ -49,7 +48,7 @@ class LocalEngine:
         count = available_cores() if workers is None else workers
         self.workers = check_count("workers", count, 1, 1024)
         self._packed = pickle.dumps(study, protocol=pickle.HIGHEST_PROTOCOL)
-        self._flights: dict[Future[tuple[list[Row], float]], tuple[int, ...]] = {}
+        self._flights: dict[Future[tuple[bytes, float]], tuple[int, ...]] = {}
         self._lost: list[tuple[int, ...]] = []
         self._start()
 

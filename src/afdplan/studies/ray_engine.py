@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import pickle
 import socket
+import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import afdplan
@@ -66,7 +68,7 @@ def check_address(address: str, seconds: float = CONNECT_SECONDS) -> None:
 def compute_on_ray(
     digest: str, version: str, packed: list[Any], chunk: tuple[int, ...]
 ) -> tuple[Any, float]:
-    """Return the rows of some cases and the seconds they took; runs on the cluster.
+    """Return the packed rows of some cases and their seconds; runs on the cluster.
 
     Parameters
     ----------
@@ -91,7 +93,7 @@ def compute_on_ray(
         _WORKER.clear()
         _WORKER[digest] = CaseRunner(pickle.loads(ray.get(packed[0])))
     start = time.perf_counter()
-    rows = _WORKER[digest].rows(chunk)
+    rows = _WORKER[digest].packed_rows(chunk)
     return rows, time.perf_counter() - start
 
 
@@ -144,7 +146,8 @@ class RayEngine:
             options = {"address": address, **options}
             del options["include_dashboard"]
         self._release = threading.Event()
-        _in_time(lambda: ray.init(**options), address, self._release)
+        with _quiet():
+            _in_time(lambda: ray.init(**options), address, self._release)
         cores = int(ray.cluster_resources().get("CPU", 1))
         self.workers = cores if workers is None else workers
         # A worker that dies is reported, not retried: the run finds out which case kills it.
@@ -206,6 +209,20 @@ class RayEngine:
         self._flights.clear()
         self._ray.shutdown()
         self._release.set()
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep what Ray's compiled part tells about every failed try away from standard error."""
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def _in_time(connect: Callable[[], Any], address: str | None, release: threading.Event) -> None:

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import afdplan
 from afdplan.errors import InvalidInputError
 from afdplan.files.results_dataset import ResultsDataset, read_manifest
-from afdplan.studies.case_runner import FAILED, REFUSED, CaseRunner, Row
+from afdplan.files.results_rows import decode_rows
+from afdplan.studies.case_runner import FAILED, REFUSED, CaseRunner
 from afdplan.studies.case_set import CaseSet
 from afdplan.studies.engine import Engine, Outcome
 from afdplan.studies.study import Study
 
+if TYPE_CHECKING:
+    import polars as pl
+
 __all__ = ["Tally", "new_results", "resume_results", "run_study"]
 
 CHUNK_SECONDS = 0.3
-LARGEST_CHUNK = 256
+LARGEST_CHUNK = 512
 PART_SECONDS = 0.5
-PART_ROWS = 256
+PART_ROWS = 2048
 _ATTEMPTS = 3
 _POLL_SECONDS = 0.5
 
@@ -48,13 +52,13 @@ class Tally:
     deaths: int = 0
     reasons: dict[str, str] = field(default_factory=dict)
 
-    def count(self, statuses: Sequence[str], reasons: Sequence[str | None] = ()) -> None:
-        """Count rows by their status."""
-        self.finished += len(statuses)
-        self.refused += sum(status == REFUSED for status in statuses)
-        self.failed += sum(status == FAILED for status in statuses)
-        for status, reason in zip(statuses, reasons, strict=False):
-            if reason is not None:
+    def count(self, rows: pl.DataFrame) -> None:
+        """Count rows by their status; the column `reason` may be left out."""
+        self.finished += rows.height
+        self.refused += int((rows["status"] == REFUSED).sum())
+        self.failed += int((rows["status"] == FAILED).sum())
+        if "reason" in rows.columns:
+            for status, reason in rows.select("status", "reason").drop_nulls().iter_rows():
                 self.reasons.setdefault(status, reason)
 
 
@@ -127,7 +131,7 @@ def resume_results(study: Study, folder: str) -> tuple[ResultsDataset, CaseSet, 
     done, tally = CaseSet(study.cases), Tally(cases=study.cases)
     for frame in results.progress():
         done.add(frame["case"].to_numpy())
-        tally.count(frame["status"].to_list())
+        tally.count(frame)
     return results, done, tally
 
 
@@ -177,7 +181,8 @@ def run_study(
             if not queue.in_flight:
                 break
             outcomes = engine.collect(_POLL_SECONDS)
-            keeper.add(queue.settle(outcomes), sum(outcome.seconds for outcome in outcomes))
+            for outcome in queue.settle(outcomes):
+                keeper.add(outcome)
             if not outcomes:
                 keeper.write()
             if report is not None:
@@ -185,7 +190,7 @@ def run_study(
     finally:
         # Also when interrupted: what is finished is kept.
         keeper.write()
-    results.merge(2)
+    results.finish()
     return tally
 
 
@@ -196,28 +201,34 @@ class _Keeper:
         self._results = results
         self._tally = tally
         self._worker_seconds = worker_seconds
-        self._rows: list[Row] = []
+        self._packed: list[bytes] = []
+        self._rows = 0
         self._waited = 0.0
 
-    def add(self, rows: list[Row], seconds: float) -> None:
-        """Take rows that took so many seconds of workers; write when there are enough."""
-        self._rows += rows
-        self._waited += seconds
-        if self._waited >= self._worker_seconds or len(self._rows) >= PART_ROWS:
+    def add(self, outcome: Outcome) -> None:
+        """Take the rows of a chunk; write when there are enough."""
+        if outcome.rows is None:
+            return
+        self._packed.append(outcome.rows)
+        self._rows += len(outcome.chunk)
+        self._waited += outcome.seconds
+        if self._waited >= self._worker_seconds or self._rows >= PART_ROWS:
             self.write()
 
     def write(self) -> None:
         """Write what has come together, and count it."""
-        rows, self._rows, self._waited = self._rows, [], 0.0
+        packed, self._packed, self._rows, self._waited = self._packed, [], 0, 0.0
+        if not packed:
+            return
+        rows = decode_rows(packed)
         try:
             self._results.append(rows)
-            self._results.merge()
         except InvalidInputError as error:
             raise InvalidInputError(
                 f"{error}; {self._tally.finished:,} of {self._tally.cases:,} cases are kept: make "
                 "room and continue with --resume"
             ) from None
-        self._tally.count([row["status"] for row in rows], [row["reason"] for row in rows])
+        self._tally.count(rows)
 
 
 class _Queue:
@@ -253,29 +264,29 @@ class _Queue:
         self.in_flight += 1
         return chunk
 
-    def settle(self, outcomes: list[Outcome]) -> list[Row]:
-        """Return the rows to keep; chunks of dead workers become suspects."""
+    def settle(self, outcomes: list[Outcome]) -> list[Outcome]:
+        """Return the outcomes with rows to keep; chunks of dead workers become suspects."""
         alone = self.in_flight == 1
-        rows: list[Row] = []
+        kept: list[Outcome] = []
         died = False
         for outcome in outcomes:
             self.in_flight -= 1
             if outcome.rows is not None:
-                rows += outcome.rows
+                kept.append(outcome)
                 if outcome.seconds:
                     self._measure(outcome.seconds / len(outcome.chunk))
                 continue
             died = True
-            rows += self._suspect(outcome.chunk, alone)
+            kept += self._suspect(outcome.chunk, alone)
         self._tally.deaths += died
-        return rows
+        return kept
 
-    def _suspect(self, chunk: tuple[int, ...], alone: bool) -> list[Row]:
+    def _suspect(self, chunk: tuple[int, ...], alone: bool) -> list[Outcome]:
         if alone and len(chunk) == 1:
             deaths = self._deaths.get(chunk[0], 0) + 1
             self._deaths[chunk[0]] = deaths
             if deaths >= _ATTEMPTS:
-                return [self._runner.dead_row(chunk[0])]
+                return [Outcome(chunk=chunk, rows=self._runner.packed_dead_row(chunk[0]))]
         half = (len(chunk) + 1) // 2 if alone else len(chunk)
         self._suspects += [part for part in (chunk[half:], chunk[:half]) if part]
         return []

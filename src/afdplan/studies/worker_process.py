@@ -11,7 +11,7 @@ from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from afdplan.studies.case_runner import CaseRunner, Row
+    from afdplan.studies.case_runner import CaseRunner
 
 __all__ = ["THREAD_LIMITS", "compute_chunk", "start_worker"]
 
@@ -52,12 +52,12 @@ def start_worker(packed_study: bytes, life: Connection) -> None:
     _runner = CaseRunner(study)
 
 
-def compute_chunk(chunk: tuple[int, ...]) -> tuple[list[Row], float]:
-    """Return the rows of some cases and the seconds they took."""
+def compute_chunk(chunk: tuple[int, ...]) -> tuple[bytes, float]:
+    """Return the rows of some cases, packed, and the seconds they took."""
     if _runner is None:
         raise RuntimeError("start_worker must run first")
     start = time.perf_counter()
-    rows = _runner.rows(chunk)
+    rows = _runner.packed_rows(chunk)
     return rows, time.perf_counter() - start
 
 

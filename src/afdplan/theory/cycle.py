@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from afdplan.lengths.load_motion import STILL
 from afdplan.lengths.token_load import SlotLoad
 from afdplan.model.latency import AttentionLayers
 from afdplan.theory.attention_time import TimeLaw, exact_time, gaussian_time
 from afdplan.theory.barrier import barrier_mean, barrier_quantile
 from afdplan.theory.constant import aligned_loads, constant_round
+from afdplan.theory.moving_load import WorkerMotion, moving_load_gain, worker_motion
 from afdplan.theory.pipeline import RoundLawTable
 from afdplan.theory.problem import Overlap, RatioProblem
 
@@ -49,25 +52,42 @@ class _LayerCycle(Protocol):
 
 
 class _PipelinedCycle:
-    """m microbatches in flight, random loads: `RoundLawTable`."""
+    """m microbatches in flight, random loads: `RoundLawTable`, less what moving loads gain."""
 
-    def __init__(self, law: TimeLaw, microbatches: int) -> None:
+    def __init__(
+        self, law: TimeLaw, microbatches: int, *, layers: int, motion: WorkerMotion
+    ) -> None:
         self.attention_mean = law.mean
         self._law = law
+        self._layers = layers
+        self._motion = motion
         self._table = RoundLawTable(law, microbatches)
+        self._sums = self._table.sum_law
 
     def round(
         self, stages: StageTimes, probabilities: tuple[float, ...]
     ) -> tuple[FloatArray, FloatArray]:
         m = self._table.microbatches
         busiest = np.maximum(stages.ffn, np.maximum(stages.out, stages.back))
+        trip = stages.ffn + stages.out + stages.back
         law = self._table.evaluate(
             stages.attention_workers,
-            longest_delay=stages.ffn + stages.out + stages.back,
+            longest_delay=trip,
             floor=m * busiest,
             probabilities=probabilities,
         )
-        return law.mean, law.quantiles
+        gain = moving_load_gain(
+            self._sums,
+            self._motion,
+            attention_workers=stages.attention_workers,
+            microbatches=m,
+            layers=self._layers,
+            floor=m * busiest,
+            trip=trip,
+        )
+        # However loads move: no resource does its mean work any faster.
+        least = np.maximum(np.maximum(m * busiest, m * self.attention_mean), 0.0)
+        return np.maximum(law.mean - gain, np.minimum(least, law.mean)), law.quantiles
 
     def last_round(
         self, stages: StageTimes, probabilities: tuple[float, ...]
@@ -320,4 +340,17 @@ def _layer_cycle(
         return _ConstantCycle(kind.time(batch_size * loads, batch_size), m, problem.overlap)
     time_law = exact_time if problem.method == "exact" else gaussian_time
     times = time_law(slot, kind, batch_size)
-    return _IdealCycle(times) if problem.overlap == "ideal" else _PipelinedCycle(times, m)
+    if problem.overlap == "ideal":
+        return _IdealCycle(times)
+    latency = problem.latency
+    # A pipeline that empties after each step starts every step on its own: nothing to gain.
+    motion = STILL if latency.drain else slot.motion
+    spread = math.sqrt(batch_size) * slot.moments.std
+    return _PipelinedCycle(
+        times,
+        m,
+        layers=latency.layers,
+        motion=worker_motion(
+            motion, m * batch_size, times.std / spread if spread else 0.0, latency.tokens_per_step
+        ),
+    )

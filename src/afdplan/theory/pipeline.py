@@ -100,6 +100,15 @@ class RoundLawTable:
         # (nodes, joint law at them), made when a design first needs it: many are bound elsewhere.
         self._tabulated: tuple[IntArray, FloatArray] | None = None
 
+    @property
+    def sum_law(self) -> TimeLaw:
+        """Law of one worker's ``sum_u a_u``, all m microbatches."""
+        return TimeLaw(
+            lowest=self.microbatches * self.law.lowest,
+            spacing=self.law.spacing,
+            probabilities=np.diff(self._sums, prepend=0.0),
+        )
+
     def evaluate(
         self,
         attention_workers: FloatArray,

@@ -38,3 +38,19 @@ def test_columns_of_different_lengths_are_refused():
 @pytest.mark.parametrize("value", [1e-12 / 3, 1 / 3, 2e5 / 3, -4e9 / 3])
 def test_rounding_keeps_six_digits(value):
     assert rounded(value) == pytest.approx(value, rel=5e-6)
+
+
+def test_an_axis_may_only_set_side_by_side_and_hold_values_in_sight():
+    group = Layer(kind="group", columns={"low": [0], "high": [2], "text": ["laws"]})
+    axis = Axis(label="", has_ticks=False, includes=(1 / 3,))
+    figure = Figure(
+        identifier="f",
+        title="t",
+        caption="c",
+        charts={"": Chart(x=axis, y=Axis(label="y"), layers=[group])},
+    )
+    told = figure_document(figure)["charts"][""]
+    assert (told["x"]["ticks"], told["x"]["includes"]) == (False, [0.333333])
+    assert (told["y"]["ticks"], told["y"]["includes"]) == (True, [])
+    with pytest.raises(ValueError, match="needs the column text"):
+        Layer(kind="group", columns={"low": [0], "high": [2]})

@@ -12,7 +12,7 @@ from afdplan.studies.case_runner import DIED
 from afdplan.studies.definition import load_study
 from afdplan.studies.engine import Outcome, SerialEngine
 from afdplan.studies.local_engine import LocalEngine
-from afdplan.studies.ray_engine import RayEngine, check_address
+from afdplan.studies.ray_engine import RayEngine, _quiet, check_address
 from afdplan.studies.run import new_results, resume_results, run_study
 from tests.unit.studies.declare import FAST, write
 
@@ -80,7 +80,7 @@ class DeadlyEngine(SerialEngine):
     def collect(self, timeout):
         chunk = self._waiting.pop(0)
         if not set(chunk) & self.deadly:
-            return [Outcome(chunk=chunk, rows=self._runner.rows(chunk), seconds=1e-9)]
+            return [Outcome(chunk=chunk, rows=self._runner.packed_rows(chunk), seconds=1e-9)]
         lost = [chunk, *self._waiting]
         self._waiting.clear()
         self.deaths += 1
@@ -200,3 +200,10 @@ def test_an_address_that_never_answers(monkeypatch):
 def test_bad_workers(study):
     with pytest.raises(InvalidInputError, match="workers must be an integer >= 1"):
         LocalEngine(study, 0)
+
+
+def test_what_ray_tells_about_every_try_is_not_shown(capfd):
+    with _quiet():
+        os.write(2, b"gcs_client.cc: Failed to get cluster ID\n")
+    os.write(2, b"afdplan: one line\n")
+    assert capfd.readouterr().err == "afdplan: one line\n"

@@ -14,7 +14,8 @@ LAWS = 'prompt = "geometric:50"\ndecode = "geometric:50"\n'
 
 def rows(folder, text):
     study = load_study(write(folder, text))
-    return study, CaseRunner(study).rows(range(study.cases))
+    runner = CaseRunner(study)
+    return study, [runner.row(index) for index in range(study.cases)]
 
 
 @pytest.mark.parametrize("name", compute_kinds())

@@ -24,7 +24,7 @@ decode = "geometric:20"
 method = "mean-field"
 max_attention_workers = 8
 [sample]
-cases = 1000
+cases = 4000
 batch_size = {{ low = 1, high = 64 }}
 microbatches = [1, 2]
 """
@@ -56,7 +56,9 @@ print(progress)
 
 
 def run_python(code, *arguments):
-    limits = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+    # POLARS_MAX_THREADS as the command sets it.
+    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "POLARS_MAX_THREADS")
+    limits = dict.fromkeys(names, "1")
     return subprocess.run(
         [sys.executable, "-c", textwrap.dedent(code), *map(str, arguments)],
         env={**os.environ, **limits},
@@ -85,7 +87,7 @@ def undisturbed(tmp_path_factory):
     run = sweep(study, "-o", folder / "r")
     out, err = run.communicate(timeout=60)
     assert run.returncode == 0, err
-    assert "1,000 of 1,000 cases done" in out
+    assert "4,000 of 4,000 cases done" in out
     return study, table(folder / "r")
 
 
@@ -147,6 +149,7 @@ def test_the_command_killed_or_interrupted(undisturbed, tmp_path, how):
 
 MEMORY = """
 import resource, sys
+from afdplan.files.results_rows import encode_rows
 from afdplan.studies.definition import load_study
 from afdplan.studies.engine import Outcome, SerialEngine
 from afdplan.studies.run import new_results, run_study
@@ -155,7 +158,8 @@ class Instant(SerialEngine):
     def collect(self, timeout):
         chunk = self._waiting.pop(0)
         self.row = self.row or self._runner.row(0)
-        return [Outcome(chunk=chunk, rows=[{**self.row, "case": i} for i in chunk], seconds=1e-6)]
+        rows = encode_rows([{**self.row, "case": i} for i in chunk], self._runner._columns)
+        return [Outcome(chunk=chunk, rows=rows, seconds=1e-6 * len(chunk))]
 study = load_study(sys.argv[1])
 results = new_results(study, sys.argv[2], {})
 run_study(study, Instant(study), results)
@@ -166,9 +170,9 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, height)
 
 def test_memory_does_not_grow_with_the_cases(tmp_path):
     peaks = []
-    for cases in (10_000, 30_000):
-        study = write(tmp_path, STUDY.replace("cases = 1000", f"cases = {cases}"), f"{cases}.toml")
+    for cases in (3_000, 100_000):
+        study = write(tmp_path, STUDY.replace("cases = 4000", f"cases = {cases}"), f"{cases}.toml")
         told = run_python(MEMORY, study, tmp_path / f"r{cases}").stdout.split()
         assert int(told[1]) == cases
         peaks.append(int(told[0]) / 1024)
-    assert peaks[1] < 1.15 * peaks[0] + 10, peaks  # MB
+    assert peaks[1] < peaks[0] + 10, peaks  # MB; merged without a limit it is 35 more

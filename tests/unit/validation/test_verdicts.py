@@ -8,12 +8,8 @@ import pytest
 from afdplan.errors import InvalidInputError, TraceError, ValidationError
 from afdplan.model.estimate import Estimate
 from afdplan.model.latency import LatencyModel
-from afdplan.report.validate import (
-    markdown_page,
-    render_validation,
-    validation_answer,
-    verdict_error,
-)
+from afdplan.report.validate import markdown_page, render_validation, validation_answer
+from afdplan.report.verdict import verdict_error
 from afdplan.validation import run
 from afdplan.validation.bands import CYCLE_TIME, cell_checks, regret_check
 from afdplan.validation.cell import Cell, compare

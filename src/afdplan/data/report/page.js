@@ -65,7 +65,11 @@
     switch (layer.kind) {
       case "line": return [Plot.line(rows, { x: "x", y: "y", stroke, strokeWidth: 2, ...dash })];
       case "band": return [Plot.areaY(rows, { x: "x", y1: "low", y2: "high", fill: stroke, fillOpacity: 0.2 })];
-      case "interval": return [Plot.link(rows, { x: "x", y1: "low", y2: "high", stroke, strokeWidth: 2, marker: "tick" })];
+      case "interval": {  // many of them must not hide the dots
+        const look = rows.length > 60 ? { strokeWidth: 1, strokeOpacity: 0.4 } : { strokeWidth: 2, marker: rows.length > 40 ? "none" : "tick" };
+        return [Plot.link(rows, { x: "x", y1: "low", y2: "high", stroke, ...look })];
+      }
+      case "span": return [Plot.link(rows, { y: "y", x1: "low", x2: "high", stroke, strokeWidth: 2, marker: "tick" })];
       case "dot": return [Plot.dot(rows, { x: "x", y: "y", stroke, fill: rows.length > 60 ? stroke : "var(--paper)", fillOpacity: 0.6, strokeWidth: 1.6, r: rows.length > 60 ? 2 : 3.5, symbol: SYMBOLS[layer.role] ?? "circle" })];
       case "point": return [
         Plot.dot(rows, { x: "x", y: "y", fill: stroke, stroke: "var(--paper)", strokeWidth: 1.5, r: 7, symbol: SYMBOLS[layer.role] ?? "circle" }),
@@ -78,18 +82,23 @@
       ];
       case "rule_y": return [Plot.ruleY(rows, { y: "y", stroke, strokeWidth: 1.6, ...dash })];
       case "range": return [Plot.rect(rows, { x1: "low", x2: "high", fill: tint(layer.role, "14%") })];
+      case "group": return [
+        Plot.ruleX(rows.slice(1), { x: "low", stroke: "var(--soft)" }),
+        Plot.text(rows, { x: (d) => (d.low + d.high) / 2, text: "text", frameAnchor: "bottom", dy: 14, fontSize: 12, fill: "var(--ink)" }),
+      ];
       default: return rectMarks(layer, rows, chart);
     }
   };
 
-  // What can be read out: for rectangles each one, else all layers together at every x.
+  // What can be read out: rectangles and dots beside names each for itself, else all layers
+  // together at every x.
   const stopsOf = (layers, chart) => {
     const head = (axis, value) => (axis.head ? `${axis.head} ${typeof value === "number" ? value.toLocaleString("en-US") : value}` : "");
     const rects = [], columns = new Map();
     for (const { layer, rows } of layers) {
       for (const row of rows) {
         if (!row.words) continue;
-        if (layer.kind === RECTS) {
+        if (layer.kind === RECTS || chart.y.scale === "category") {
           const middle = (a) => (a in row ? row[a] : chart[a].scale === "log" ? Math.sqrt(row[`${a}1`] * row[`${a}2`]) : (row[`${a}1`] + row[`${a}2`]) / 2);
           rects.push({ x: middle("x"), y: middle("y"), text: row.words });
         } else {
@@ -119,8 +128,9 @@
       scale.zero = axis.zero;
       scale.grid = !isX;
       if (axis.limits) scale.domain = axis.limits;
+      scale.label = axis.label || null;
       if (axis.limits && axis.limits[0] === -axis.limits[1]) scale.tickFormat = (d) => `${Math.abs(d)}`;
-      scale.ticks = isX ? Math.max(3, Math.floor(width / 80)) : 5;
+      scale.ticks = !axis.ticks ? [] : isX ? Math.max(3, Math.floor(width / 80)) : 5;
       if (axis.scale === "log") scale.tickFormat = (d) => (Number.isInteger(Math.log10(d)) || d.toPrecision(1)[0] === "2" || d.toPrecision(1)[0] === "5" ? d3.format(d < 1 ? ".1~g" : ",")(d) : "");
     }
     return scale;
@@ -144,11 +154,18 @@
     for (const [found, pointer] of [[stops.rects, Plot.pointer], [stops.byX, Plot.pointerX]]) {
       if (found.length) marks.push(narrow ? Plot.dot(found, pointer(ring)) : Plot.tip(found, pointer(tip)));
     }
+    marks.push(Plot.ruleX(chart.x.includes, { stroke: "none" }), Plot.ruleY(chart.y.includes, { stroke: "none" }));
     const longest = chart.y.scale === "category" ? Math.max(...chart.y.limits.map((name) => String(name).length)) : 0;
-    const marginLeft = longest ? Math.min(16 + 7.2 * longest, 0.5 * width) : 56;
-    if (longest) {  // long names take a second line where there is no room
+    const wanted = 16 + 7.2 * longest;
+    const marginLeft = longest ? Math.min(wanted, 0.5 * width) : 56;
+    if (longest) {  // long names take a second line where there is no room, long words lose their middle
       const axis = { label: chart.y.label || null, labelAnchor: "top", labelArrow: "none" };
-      marks.unshift(Plot.axisY({ ...axis, fontSize: narrow ? 12 : 13, lineHeight: 1, lineWidth: (marginLeft - 14) / 12 }));
+      const fontSize = narrow ? 12 : 13;
+      const em = marginLeft < wanted ? 1.1 * fontSize : 12;
+      const lineWidth = (marginLeft - 14) / em;
+      const word = Math.max(...chart.y.limits.flatMap((name) => String(name).split(" ")).map((part) => part.length));
+      const textOverflow = 0.6 * word > lineWidth ? "ellipsis-middle" : undefined;
+      marks.unshift(Plot.axisY({ ...axis, fontSize, lineHeight: 1, lineWidth, textOverflow }));
     }
     const plot = Plot.plot({
       width, height: chart.height, marginLeft,

@@ -1,0 +1,120 @@
+"""How is one part of a study's results named, read, and written whole or not at all?"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from afdplan.errors import InvalidInputError
+from afdplan.files.atomic import staged
+
+if TYPE_CHECKING:
+    import polars as pl
+
+__all__ = ["Part", "broken", "ending_in", "part_range", "read_part", "write_part"]
+
+_NAME = re.compile(r"part-(\d{8})-(\d{8})\.parquet")
+_SYSTEM_ERROR = re.compile(r"\(os error (\d+)\)")
+_ROW_GROUP = 2048  # rows that a writer holds before they reach the file
+
+
+class Part(NamedTuple):
+    """A part: the first and the last of the appended tables that it holds, and its rows.
+
+    Examples
+    --------
+    >>> Part(1, 16, 300).name
+    'part-00000001-00000016.parquet'
+    """
+
+    first: int
+    last: int
+    rows: int
+
+    @property
+    def name(self) -> str:
+        """The name of its file."""
+        return f"part-{self.first:08d}-{self.last:08d}.parquet"
+
+
+def part_range(path: Path) -> tuple[int, int] | None:
+    """Return the first and the last appended table that a file's name tells; None if it is no part.
+
+    Examples
+    --------
+    >>> part_range(Path("r/part-00000001-00000016.parquet")), part_range(Path("r/manifest.json"))
+    ((1, 16), None)
+    """
+    match = _NAME.fullmatch(path.name)
+    return (int(match[1]), int(match[2])) if match else None
+
+
+def ending_in(parts: Sequence[Part], span: int) -> int:
+    """Return how many of the last parts hold at most `span` appended tables each.
+
+    Examples
+    --------
+    >>> ending_in([Part(1, 16, 99), Part(17, 17, 5), Part(18, 18, 5)], 1)
+    2
+    """
+    large = (k for k, part in enumerate(reversed(parts)) if part.last - part.first >= span)
+    return next(large, len(parts))
+
+
+def read_part(path: Path, columns: list[str] | None = None) -> pl.DataFrame:
+    """Return some columns of a part, all by default.
+
+    Raises
+    ------
+    InvalidInputError
+        If it cannot be read.
+    """
+    import polars as pl
+
+    try:
+        return pl.read_parquet(path, columns=columns, glob=False)
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise broken(path, error) from None
+
+
+def write_part(path: Path, rows: pl.LazyFrame, sources: Sequence[Path] = ()) -> None:
+    """Write a part, row group by row group: rows that come from files are never all in memory.
+
+    Parameters
+    ----------
+    path
+        Where; exists only when all is written.
+    rows
+        What.
+    sources
+        The parts that `rows` reads, if any: one that is broken is named.
+
+    Raises
+    ------
+    InvalidInputError
+        If the disk is full, the file cannot be written, or a source cannot be read.
+    """
+    import polars as pl
+
+    try:
+        with staged(path) as temporary:
+            rows.sink_parquet(temporary, compression="zstd", row_group_size=_ROW_GROUP)
+    except pl.exceptions.PolarsError as error:
+        number = _SYSTEM_ERROR.search(str(error))
+        if number is not None:
+            reason = os.strerror(int(number[1])).lower()
+            raise InvalidInputError(f"cannot write {path}: {reason}") from None
+        for source in sources:
+            read_part(source)
+        raise
+
+
+def broken(path: Path, error: Exception) -> InvalidInputError:
+    """Return the error that names a part which cannot be read."""
+    reason = " ".join(str(error).split())[:120]
+    return InvalidInputError(
+        f"cannot read {path}: {reason}; remove that file and run again with --resume"
+    )

@@ -1,0 +1,164 @@
+"""What does the report page of `afdplan validate` say?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from afdplan.plotting.cell_figures import cycle_time_figure, percentile_figure, short_figure
+from afdplan.plotting.published_figures import baseline_figure, idle_figure, system_figure
+from afdplan.plotting.recommendation_figures import promise_figure, regret_figure
+from afdplan.plotting.validation_figures import band_figure, order_figure
+from afdplan.report.page import Page, Section
+from afdplan.report.published_tables import (
+    ablation_table,
+    curve_table,
+    fact_table,
+    source_table,
+    system_table,
+)
+from afdplan.report.tables import to_page
+from afdplan.report.validation_tables import (
+    band_table,
+    baseline_table,
+    cell_tables,
+    method_table,
+    order_table,
+    ratio_table,
+    trace_table,
+)
+from afdplan.report.validation_words import (
+    ASSUMPTIONS,
+    agreement,
+    cost_of_habit,
+    cost_of_order,
+    curve_agreement,
+    facts,
+    how_to_read,
+    undecided,
+)
+from afdplan.report.verdict import headline, verdict
+
+if TYPE_CHECKING:
+    from afdplan.plotting.figure import Figure
+    from afdplan.validation.cell import CellResult
+    from afdplan.validation.paper import PaperResult
+    from afdplan.validation.published import PublishedSystem
+    from afdplan.validation.regret import RatioResult
+    from afdplan.validation.run import Validation
+    from afdplan.validation.traces import TraceResult
+
+__all__ = ["validation_page"]
+
+
+def validation_page(
+    result: Validation, *, subject: str, document: Mapping[str, Any], command_line: str
+) -> Page:
+    """Return the page of the evidence; what was not asked for is left out.
+
+    Parameters
+    ----------
+    result
+        All comparisons that were made.
+    subject
+        What was examined, a short line.
+    document
+        The JSON document of the command.
+    command_line
+        What reproduces the page.
+    """
+    cells = result.all_cells
+    sections = [
+        *([_bands(result)] if result.checks else []),
+        *([_simulation(cells, result)] if cells else []),
+        *([_paper(result.paper)] if result.paper is not None else []),
+        *([_recommendations(result.ratios)] if result.ratios else []),
+        *([_order(result.traces)] if result.traces else []),
+        *([_systems(result.published)] if result.published else []),
+        Section(title="How is this read?", words=how_to_read()),
+    ]
+    return Page(
+        title="afdplan validate",
+        subject=subject,
+        answer=f"{headline(result)}.",
+        facts=tuple(facts(result)),
+        sections=tuple(sections),
+        warnings=tuple(document["warnings"]),
+        assumptions=ASSUMPTIONS,
+        document=document,
+        command_line=command_line,
+    )
+
+
+def _bands(result: Validation) -> Section:
+    checks = result.checks
+    is_simulated = bool(result.all_cells or result.ratios)
+    return Section(
+        title="Does what is declared hold?",
+        words=undecided(checks) if is_simulated else (),
+        figures=(band_figure(checks, [verdict(check) for check in checks]),),
+        tables=(to_page(band_table(checks), is_open=True),),
+    )
+
+
+def _simulation(cells: Sequence[CellResult], result: Validation) -> Section:
+    figures: list[Figure] = []
+    tables = []
+    declared = [cell for cell in cells if cell.is_declared]
+    if declared:
+        figures += [cycle_time_figure(cells), percentile_figure(cells)]
+        tables.append(to_page(method_table(cells), is_open=True))
+    if len(declared) < len(cells):
+        figures.append(short_figure(cells))
+    tables += [to_page(table) for table in cell_tables(result.cells)]
+    if result.traces:
+        tables.append(to_page(trace_table(result.traces)))
+    return Section(
+        title="How far is theory from simulation?",
+        words=(agreement(declared),) if declared else (),
+        figures=tuple(figures),
+        tables=tuple(tables),
+    )
+
+
+def _paper(paper: PaperResult) -> Section:
+    return Section(
+        title="What does the paper say, and what comes out here?",
+        words=(curve_agreement(paper.curve),),
+        figures=(baseline_figure(paper.curve), idle_figure(paper.curve)),
+        tables=(
+            to_page(fact_table(paper.facts), is_open=True),
+            to_page(curve_table(paper.curve)),
+            to_page(ablation_table(paper.ablations), is_open=True),
+        ),
+    )
+
+
+def _recommendations(ratios: Sequence[RatioResult]) -> Section:
+    return Section(
+        title="What does following each recommendation cost?",
+        words=(cost_of_habit(ratios),),
+        figures=(regret_figure(ratios), promise_figure(ratios)),
+        tables=(to_page(baseline_table(ratios), is_open=True), to_page(ratio_table(ratios))),
+    )
+
+
+def _order(traces: Sequence[TraceResult]) -> Section:
+    return Section(
+        title="What does the order of a trace cost?",
+        words=cost_of_order(traces),
+        figures=(order_figure(traces),),
+        tables=(to_page(order_table(traces)),),
+    )
+
+
+def _systems(systems: Sequence[PublishedSystem]) -> Section:
+    has_points = any(system.points for system in systems)
+    return Section(
+        title="Does it predict measured systems?",
+        figures=(system_figure(systems),) if has_points else (),
+        tables=(
+            *([to_page(system_table(systems), is_open=True)] if has_points else []),
+            to_page(source_table(systems), is_open=True),
+        ),
+    )

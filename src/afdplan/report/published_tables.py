@@ -1,0 +1,137 @@
+"""Which tables tell what the paper and measured systems say beside ours?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from afdplan.report.quantities import percent, signed
+from afdplan.report.tables import TextTable
+
+if TYPE_CHECKING:
+    from afdplan.model.estimate import Estimate
+    from afdplan.validation.ablation import Ablation
+    from afdplan.validation.baseline import CurvePoint
+    from afdplan.validation.paper import PaperFact
+    from afdplan.validation.published import PublishedSystem
+
+__all__ = ["ablation_table", "curve_table", "fact_table", "source_table", "system_table"]
+
+
+def fact_table(facts: Sequence[PaperFact]) -> TextTable:
+    """Return the paper's numbers beside ours, each with its verdict."""
+    return TextTable(
+        title="Numbers of arXiv:2601.21351",
+        columns=("what", "published", "ours", "verdict", "why"),
+        left=5,
+        rows=[(f.what, f.published, f.ours, f.verdict, f.why) for f in facts],
+        note="Published coefficients, time in cycles of unknown length.",
+    )
+
+
+def curve_table(curve: Sequence[CurvePoint]) -> TextTable:
+    """Return throughput and idle fractions over the ratio on the paper's baseline."""
+    return TextTable(
+        title="Throughput per instance over r on the paper's baseline [tokens per 1000 time units]",
+        columns=(
+            "r",
+            "mean field",
+            "Gaussian",
+            "exact",
+            "pipelined m=2",
+            "simulated, steady",
+            "pipelined error",
+            "simulated, fresh start",
+            "idle A",
+            "idle F",
+        ),
+        rows=[
+            (
+                f"{p.attention_workers}",
+                *(f"{1e3 * x:.1f}" for x in (p.mean_field, p.gaussian, p.exact, p.pipelined)),
+                _interval(p.stationary),
+                signed(p.pipelined / p.stationary.value - 1),
+                _interval(p.fresh),
+                percent(p.stationary_idle[0], 1),
+                percent(p.stationary_idle[1], 1),
+            )
+            for p in curve
+        ],
+        note="B=256, mean prompt 100, mean output 500, geometric. Mean field, Gaussian and exact "
+        "assume ideal overlap; idle fractions are those of the steady simulation. Fresh start, as "
+        "in the paper: 10,000 requests per worker, first 80 % of completions.",
+    )
+
+
+def ablation_table(ablations: Sequence[Ablation]) -> TextTable:
+    """Return what other batch sizes and lengths do to the paper's rule and to ours."""
+    return TextTable(
+        title="Batch size and workload on the paper's coefficients",
+        columns=(
+            "B",
+            "mean prompt",
+            "mean output",
+            "paper's rule r*",
+            "pipelined m=2",
+            "best simulated",
+            "regret of the rule",
+            "regret of pipelined",
+        ),
+        left=0,
+        rows=[
+            (
+                f"{a.batch_size}",
+                f"{a.mean_prompt}",
+                f"{a.mean_decode}",
+                f"{a.rule:.2f}",
+                f"{a.pipelined}",
+                f"{a.simulated}",
+                percent(a.regret_of_rule, 1),
+                percent(a.regret_of_pipelined, 1),
+            )
+            for a in ablations
+        ],
+    )
+
+
+def _interval(estimate: Estimate) -> str:
+    half = 1e3 * (estimate.high - estimate.low) / 2
+    return f"{1e3 * estimate.value:.1f} +- {half:.1f}"
+
+
+def system_table(systems: Sequence[PublishedSystem]) -> TextTable:
+    """Return measured step times beside the model's; no rows where none can be compared."""
+    return TextTable(
+        title="Measured systems",
+        columns=("system", "A:F", "point", "measured [ms]", "model [ms]", "error"),
+        left=3,
+        rows=[
+            (
+                system.title,
+                point.ratio,
+                "calibrated on" if point.is_calibration else "predicted",
+                f"{1e3 * point.measured:.2f}",
+                f"{1e3 * point.predicted:.2f}",
+                signed(point.error),
+            )
+            for system in systems
+            for point in system.points
+        ],
+        note="Step times.",
+    )
+
+
+def source_table(systems: Sequence[PublishedSystem]) -> TextTable:
+    """Return where measurements come from and what the model was given."""
+    return TextTable(
+        title="Where the measurements come from",
+        columns=("system", "source"),
+        left=2,
+        rows=[(system.title, _provenance(system)) for system in systems],
+    )
+
+
+def _provenance(system: PublishedSystem) -> str:
+    calibrated = f"calibrated on {system.calibration}" if system.points else "not calibrated"
+    regret = "" if system.regret is None else f"; regret {percent(system.regret)}"
+    return f"{system.setup}; {system.source}, {system.url}; {calibrated}{regret}; {system.note}"

@@ -1,0 +1,237 @@
+"""Which tables tell the evidence: bands, cells, traces, recommendations?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from statistics import median
+from typing import TYPE_CHECKING
+
+from afdplan.report.quantities import half_width, percent, signed
+from afdplan.report.tables import TextTable
+from afdplan.validation.cell import METHODS
+from afdplan.validation.regret import BASELINES
+
+if TYPE_CHECKING:
+    from afdplan.validation.bands import BandCheck
+    from afdplan.validation.cell import CellResult
+    from afdplan.validation.regret import RatioResult
+    from afdplan.validation.traces import TraceResult
+
+__all__ = [
+    "band_table",
+    "baseline_table",
+    "cell_tables",
+    "method_table",
+    "order_table",
+    "ratio_table",
+    "trace_table",
+]
+
+
+def band_table(checks: Sequence[BandCheck]) -> TextTable:
+    """Return each band, its limit and its worst case."""
+    return TextTable(
+        title="Declared bands",
+        columns=("band", "worst case", "verdict", "limit", "worst", "cases", "undecided"),
+        left=3,
+        rows=[
+            (
+                check.band,
+                check.worst_case,
+                "holds" if check.holds else f"BROKEN ({len(check.broken)})",
+                "1 of it" if check.limit == 1.0 else percent(check.limit, 1),
+                f"{check.worst:.2f} of it" if check.limit == 1.0 else percent(check.worst),
+                f"{check.cases}",
+                f"{check.undecided}",
+            )
+            for check in checks
+        ],
+        note="Declared validity: requests live L E[D] / tokens_per_step >= 200 rounds, m <= 4, "
+        "A <= 64; independent draws from the law or trace. Undecided: the simulated interval is "
+        "wider than the limit, so that a breach of its size would not show.",
+    )
+
+
+def method_table(cells: Sequence[CellResult]) -> TextTable:
+    """Return the error of each method over the cells of the declared validity."""
+    declared = [cell for cell in cells if cell.is_declared]
+    rows = []
+    for method in METHODS:
+        errors = [cell.errors[method] for cell in declared]
+        rows.append(
+            (
+                method,
+                percent(median(abs(e) for e in errors)),
+                signed(min(errors)),
+                signed(max(errors)),
+            )
+        )
+    inside = sum(cell.is_inside for cell in declared)
+    sure = sum(abs(cell.error) + cell.half_width <= cell.allowed for cell in declared)
+    return TextTable(
+        title="Error of E[tau] by method, in the declared validity",
+        columns=("method", "median |error|", "lowest", "highest"),
+        rows=rows,
+        note=f"theory / simulation - 1 over {len(declared)} cells. The exact method lies inside "
+        f"the simulation's 95 % interval in {inside} of them, and the whole interval inside the "
+        f"band of 1 % in {sure}.",
+    )
+
+
+def cell_tables(cells: Sequence[CellResult], shown: int | None = None) -> Iterable[TextTable]:
+    """Return the cells of laws, one table per group, the largest errors first.
+
+    Parameters
+    ----------
+    cells
+        Results; those of traces are left to `trace_table`.
+    shown
+        Rows of each table; None shows all.
+    """
+    titles = {
+        "grid": "Laws, regimes, sizes",
+        "feature": "What latency models and bundles may have",
+        "short": "Requests that live fewer rounds than declared",
+    }
+    for group, title in titles.items():
+        own = [cell for cell in cells if cell.group == group]
+        if own:
+            yield _cell_table(title, own, shown)
+
+
+def _cell_table(title: str, cells: Sequence[CellResult], shown: int | None) -> TextTable:
+    ordered = sorted(cells, key=lambda cell: -abs(cell.error))
+    kept = ordered if shown is None else ordered[:shown]
+    rest = len(ordered) - len(kept)
+    return TextTable(
+        title=title,
+        columns=(
+            "cell",
+            "rounds",
+            "mean field",
+            "Gaussian",
+            "exact",
+            "interval",
+            "stated",
+            "p99",
+            "p99 interval",
+        ),
+        rows=[
+            (
+                cell.name,
+                f"{cell.rounds:.0f}",
+                *(signed(cell.errors[method]) for method in METHODS),
+                half_width(cell.half_width),
+                percent(cell.allowed, 1),
+                signed(cell.p99_error),
+                half_width(cell.simulated.step_time_p99.relative_half_width),
+            )
+            for cell in kept
+        ],
+        note="Signed errors of E[tau] and of the step time's 99th percentile (exact), largest first"
+        + (f"; {rest} smaller ones are not shown (--markdown, --json)." if rest else "."),
+    )
+
+
+def trace_table(traces: Sequence[TraceResult]) -> TextTable:
+    """Return theory beside independent draws from the requests of each trace."""
+    return TextTable(
+        title="Traces, resampled",
+        columns=(
+            "trace and bundle",
+            "theta",
+            "nu",
+            "mean field",
+            "Gaussian",
+            "exact",
+            "interval",
+            "p99",
+        ),
+        rows=[
+            (
+                cell.name,
+                f"{trace.mean_token_load:,.0f}",
+                f"{trace.std_token_load:,.0f}",
+                *(signed(cell.errors[method]) for method in METHODS),
+                half_width(cell.half_width),
+                signed(cell.p99_error),
+            )
+            for trace in traces
+            for cell in trace.cells
+        ],
+        note="Independent draws from the requests of each trace; theta and nu in tokens.",
+    )
+
+
+def order_table(traces: Sequence[TraceResult]) -> TextTable:
+    """Return theory beside each trace replayed in its order."""
+    return TextTable(
+        title="Traces, replayed in their order: the cost of drift",
+        columns=("trace", "note", "requests", "fills of all slots", "exact", "interval"),
+        left=2,
+        rows=[
+            (
+                trace.file,
+                "too short to fill the slots 20 times: says little" if trace.is_too_short else "",
+                f"{trace.requests:,}",
+                f"{trace.fills:.0f}",
+                signed(trace.replay_error),
+                half_width(trace.replay_cycle_time.relative_half_width),
+            )
+            for trace in traces
+        ],
+        note="Theory / replay - 1 of E[tau]. No band: drift is no error of the formula but of "
+        "taking the whole trace for one law.",
+    )
+
+
+def baseline_table(ratios: Sequence[RatioResult]) -> TextTable:
+    """Return what following each method costs over all cases."""
+    rows = []
+    for method, meaning in BASELINES.items():
+        picks = [result.of(method) for result in ratios]
+        errors = [pick.promise_error for pick in picks]
+        rows.append(
+            (
+                method,
+                meaning,
+                percent(median(pick.regret for pick in picks), 1),
+                percent(max(pick.regret for pick in picks), 1),
+                signed(median(errors), 1),
+                signed(max(errors, key=abs), 1),
+            )
+        )
+    return TextTable(
+        title="Who recommends what, over all cases",
+        columns=(
+            "method",
+            "meaning",
+            "median regret",
+            "worst regret",
+            "median promise",
+            "worst promise",
+        ),
+        left=2,
+        rows=rows,
+        note="Regret: share of the best simulated throughput per instance given up by following "
+        "the recommendation. Promise: throughput expected over throughput simulated, minus 1.",
+    )
+
+
+def ratio_table(ratios: Sequence[RatioResult]) -> TextTable:
+    """Return what each method recommends, case by case."""
+    return TextTable(
+        title="Recommended attention workers (regret)",
+        columns=("case", "best simulated", *BASELINES),
+        rows=[
+            (
+                result.name,
+                f"{result.best_attention_workers}",
+                *(
+                    f"{pick.attention_workers} ({percent(pick.regret, 1)})"
+                    for pick in result.recommendations
+                ),
+            )
+            for result in ratios
+        ],
+    )

@@ -1,0 +1,195 @@
+"""Which sentences and numbers tell the evidence on its page?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from statistics import median
+from typing import TYPE_CHECKING
+
+from afdplan.report.page import Fact
+from afdplan.report.quantities import percent, signed
+from afdplan.report.verdict import READING
+from afdplan.theory.validity import DECLARED_MICROBATCHES, DECLARED_ROUNDS, DECLARED_WORKERS
+from afdplan.validation.regret import RECOMMENDED
+
+if TYPE_CHECKING:
+    from afdplan.validation.bands import BandCheck
+    from afdplan.validation.baseline import CurvePoint
+    from afdplan.validation.cell import CellResult
+    from afdplan.validation.regret import RatioResult
+    from afdplan.validation.run import Validation
+    from afdplan.validation.traces import TraceResult
+
+__all__ = [
+    "ASSUMPTIONS",
+    "agreement",
+    "cost_of_habit",
+    "cost_of_order",
+    "curve_agreement",
+    "facts",
+    "how_to_read",
+    "undecided",
+    "validation_subject",
+]
+
+PARTS = {
+    "paper": "the paper's numbers",
+    "simulation": "theory against simulation",
+    "published": "measured systems",
+}
+HABIT = "lockstep"
+"""What planners for one fixed context length do."""
+DEFINITIONS = (
+    "Regret is the share of the best simulated throughput per instance that is given up by "
+    "following a recommendation. A promise is the throughput that a method expects over what its "
+    "own recommendation delivers in simulation, minus 1.",
+    "A case is undecided if its simulation's interval is wider than the limit: a breach of that "
+    "size would not show in it. It counts as a case, and the table of bands says how many there "
+    "are.",
+    "Traces are resampled for the verdict: independent draws from their requests. A replay in "
+    "their order stands beside it and is held to no band, for its difference is drift and not an "
+    "error of the formula.",
+)
+ASSUMPTIONS = (
+    f"Declared validity: requests live at least {DECLARED_ROUNDS:.0f} rounds, at most "
+    f"{DECLARED_MICROBATCHES} microbatches, at most {DECLARED_WORKERS} attention workers. Below "
+    "it the theory states a larger error, and is held to that.",
+    "Latency models of laws and traces are made up, so that the named resource binds at the named "
+    "size; that of the paper is its own, in cycles of unknown length; those of measured systems "
+    "are calibrated on the points that are marked.",
+    "Every simulated bundle is saturated: a finished request is replaced at once.",
+)
+
+
+def validation_subject(result: Validation, folder: str | None) -> str:
+    """Return what was examined, a short line.
+
+    Parameters
+    ----------
+    result
+        All comparisons that were made.
+    folder
+        Where traces came from, if they were asked for.
+    """
+    what = ", ".join(PARTS[part] for part in result.parts)
+    size = "every law, regime and size" if result.full else "a selection"
+    traces = f", with the traces of {folder}" if folder is not None else ""
+    return f"{what[0].upper()}{what[1:]}: {size}{traces}"
+
+
+def how_to_read() -> tuple[str, ...]:
+    """Return what errors, regrets and verdicts mean."""
+    return (" ".join(READING.replace("`", "").split()), *DEFINITIONS)
+
+
+def facts(result: Validation) -> Iterable[Fact]:
+    """Return the numbers behind the answer, of what was looked at."""
+    declared = [cell for cell in result.all_cells if cell.is_declared]
+    if declared:
+        errors = [abs(cell.error) for cell in declared]
+        yield Fact(
+            name="Error of E[tau]",
+            value=percent(median(errors)),
+            remark=f"median of {len(declared)} bundles; largest {percent(max(errors))}",
+        )
+        tails = [abs(cell.p99_error) for cell in declared]
+        yield Fact(
+            name="Error of step p99",
+            value=percent(median(tails)),
+            remark=f"median; largest {percent(max(tails))}",
+        )
+    if result.ratios:
+        for method in (RECOMMENDED, HABIT):
+            picks = [case.of(method).regret for case in result.ratios]
+            yield Fact(
+                name=f"Regret of {method}",
+                value=percent(median(picks), 1),
+                remark=f"median of {len(picks)} cases; worst {percent(max(picks), 1)}",
+            )
+    if result.paper is not None:
+        verdicts = [fact.verdict for fact in result.paper.facts]
+        yield Fact(
+            name="The paper's numbers",
+            value=f"{verdicts.count('reproduced')} reproduced",
+            remark=f"{verdicts.count('not reproducible')} not reproducible, each says why",
+        )
+    predicted = [
+        point.error
+        for system in result.published
+        for point in system.points
+        if not point.is_calibration
+    ]
+    if predicted:
+        yield Fact(
+            name="Measured step times",
+            value=signed(max(predicted, key=abs)),
+            remark=f"worst of {len(predicted)} designs not calibrated on",
+        )
+
+
+def undecided(checks: Sequence[BandCheck]) -> tuple[str, ...]:
+    """Return a sentence on each band of simulations that some cases cannot break."""
+    return tuple(
+        f"{check.band}: {check.undecided} of {check.cases} cases are undecided, for their "
+        "simulation's interval is wider than the limit."
+        for check in checks
+        if check.undecided
+    ) or ("No case is undecided.",)
+
+
+def agreement(declared: Sequence[CellResult]) -> str:
+    """Return how well theory and simulation agree over the cells of the declared validity."""
+    inside = sum(cell.is_inside for cell in declared)
+    exact = median(abs(cell.error) for cell in declared)
+    mean_field = median(abs(cell.errors["mean-field"]) for cell in declared)
+    return (
+        f"In {inside} of {len(declared)} bundles of the declared validity the exact method lies "
+        f"inside the simulation's interval; its error is {percent(exact)} in the median, "
+        f"that of the mean field, which knows no barrier, {percent(mean_field)}."
+    )
+
+
+def curve_agreement(curve: Sequence[CurvePoint]) -> str:
+    """Return what the simulations of the paper's baseline say."""
+    best = max(curve, key=lambda point: point.stationary.value)
+    errors = {
+        point.attention_workers: point.pipelined / point.stationary.value - 1 for point in curve
+    }
+    worst = max(errors, key=lambda ratio: abs(errors[ratio]))
+    return (
+        "On the baseline of arXiv:2601.21351 the steady simulation is best at "
+        f"r = {best.attention_workers}; the pipelined theory is {signed(errors[worst])} from it "
+        f"at worst, at r = {worst}."
+    )
+
+
+def cost_of_habit(ratios: Sequence[RatioResult]) -> str:
+    """Return what following afdplan costs, and what following today's habit does."""
+    ours = [case.of(RECOMMENDED).regret for case in ratios]
+    habit = [case.of(HABIT).regret for case in ratios]
+    promise = max(case.of(HABIT).promise_error for case in ratios)
+    return (
+        f"Over {len(ratios)} cases, the {RECOMMENDED} method gives up {percent(median(ours), 1)} "
+        f"of the throughput in the median and {percent(max(ours), 1)} at worst. Taking every "
+        f"request at one fixed length ({HABIT}) gives up {percent(median(habit), 1)} and "
+        f"{percent(max(habit), 1)}, and promises up to {percent(promise, 0)} more than is "
+        "delivered."
+    )
+
+
+def cost_of_order(traces: Sequence[TraceResult]) -> tuple[str, ...]:
+    """Return what replaying traces in their order changes, and for how many it cannot be told."""
+    long = [trace.replay_error for trace in traces if not trace.is_too_short]
+    short = len(traces) - len(long)
+    words = []
+    if long:
+        words.append(
+            f"On the traces that are long enough, {len(long)} of {len(traces)}, the theory is "
+            f"{signed(min(long))} to {signed(max(long))} from a replay in their order."
+        )
+    if short:
+        words.append(
+            f"{short} of {len(traces)} traces are too short for their order to show: their "
+            "requests fill the slots of the bundle too rarely."
+        )
+    return tuple(words)

@@ -1,0 +1,202 @@
+"""How much shorter is a round than with frozen loads, since not every change is followed?
+
+The frozen round law takes the slowest resource of every round: a worker, or the FFN or link that
+no round can beat. The schedule is a longest path through the stages, and such a path can leave
+one worker for another only through the FFN. Where two workers tie at a round of t that detour
+costs
+
+    s(t) = (1 - 1/m) t - (f + c_out + c_back)
+
+(nothing where this is negative: m <= 2 in balance), and to the FFN and back once as much. So a
+change of the slowest is followed only if it lasts, and the mean round is shorter by
+
+    gain = p s e_1 h(z) / L,    z = (s / L) e_1^3 / e_2^2,    h(z) = (1 + 6.34 z^(3/4))^(-4/9)
+
+with p the density of ties, e_1 and e_2 mean size and mean square of what the difference of the
+two moves by per step, L the rounds of a step. h is universal: 1 where every tie is followed by a
+lasting change (rare large jumps), 0.44 z^(-1/3) where the difference diffuses.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from afdplan.lengths.load_motion import LoadMotion
+from afdplan.theory.attention_time import TimeLaw
+
+__all__ = ["WorkerMotion", "followed_share", "moving_load_gain", "worker_motion"]
+
+FloatArray = npt.NDArray[np.float64]
+GRID_POINTS = 256
+DIFFUSIVE = 6.34
+"""``0.44^(-9/4)``: h(z) z^(1/3) -> 0.44 was computed from the reduced problem of two resources."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerMotion:
+    """What one worker's round moves by, from one step to the next.
+
+    Attributes
+    ----------
+    jumps
+        Mean number of its jumps per step.
+    mean_jumps, mean_growth
+        Mean total size of its jumps, and of its growth between them, per step [time].
+    mean_square
+        Mean square of its change about the common growth, per step [time^2].
+    """
+
+    jumps: float
+    mean_jumps: float
+    mean_growth: float
+    mean_square: float
+
+
+def worker_motion(
+    motion: LoadMotion, slots: int, seconds_per_token: float, tokens_per_step: float
+) -> WorkerMotion:
+    """Return the motion of one worker's round.
+
+    Parameters
+    ----------
+    motion
+        Of one slot.
+    slots
+        All slots of a worker, m B.
+    seconds_per_token
+        Slope of the attention time [time/token]; of a curve, std of time over std of load.
+    tokens_per_step
+        Output tokens of a request per step.
+    """
+    rate = min(motion.renewal_rate * tokens_per_step, 1.0)
+    drift = rate * motion.mean_jump
+    return WorkerMotion(
+        jumps=slots * rate,
+        mean_jumps=slots * rate * motion.mean_absolute_jump * seconds_per_token,
+        mean_growth=slots * abs(drift) * seconds_per_token,
+        mean_square=slots
+        * max(rate * motion.mean_square_jump - drift**2, 0.0)
+        * seconds_per_token**2,
+    )
+
+
+def followed_share(scale: npt.ArrayLike) -> FloatArray:
+    """Return h(z): the cost of ties over the detours that following each of them would take.
+
+    Parameters
+    ----------
+    scale
+        ``z = (s / L) e_1^3 / e_2^2 >= 0``, any shape.
+
+    Notes
+    -----
+    Two resources, the difference of their rounds a compound Poisson process, s paid per change:
+    the long-run gain was computed by dynamic programming for z from 0.0005 to 150 at rates of 0.02
+    to 2 jumps per step; this form is within 7 % of it (docs/theory/moving-loads.md).
+
+    Examples
+    --------
+    >>> followed_share([0.0, 1.0, 1000.0]).round(3)
+    array([1.   , 0.412, 0.044])
+    """
+    z = np.asarray(scale, dtype=np.float64)
+    share: FloatArray = (1 + DIFFUSIVE * z**0.75) ** (-4 / 9)
+    return share
+
+
+def moving_load_gain(
+    sums: TimeLaw,
+    motion: WorkerMotion,
+    *,
+    attention_workers: FloatArray,
+    microbatches: int,
+    layers: int,
+    floor: FloatArray,
+    trip: FloatArray,
+) -> FloatArray:
+    """Return how much shorter the mean round is than with frozen loads, shape (n,) [time].
+
+    Parameters
+    ----------
+    sums
+        Law of one worker's round, ``sum_u a_u``.
+    motion
+        How that moves per step.
+    attention_workers
+        A > 0, shape (n,).
+    microbatches, layers
+        m, and L, the rounds of a step.
+    floor
+        Least time of a round, ``m max(f, c_stage)``, shape (n,) [time].
+    trip
+        ``f + c_out + c_back``, shape (n,) [time].
+
+    Notes
+    -----
+    Ties of two workers above the floor have the density
+    ``p = A (A - 1) / 2 Integral g^2 G^(A-2)``, those of the slowest with the floor
+    ``p = A g G^(A-1)``; g and G are density and cdf of one worker's round. A jump of mean size J
+    changes places with a chance of ``1 - exp(-p J)`` and not p J: gaps have a typical size. Left
+    out: ties of three, and the fourth term of the round (the trip of one microbatch), where
+    nothing is lost.
+    """
+    if microbatches < 2 or sums.probabilities.size < 3 or motion.mean_square <= 0:
+        return np.zeros_like(floor)
+    law = sums.coarsened(GRID_POINTS)
+    times, density = law.support, law.probabilities / law.spacing
+    cumulative = law.cumulative - law.probabilities / 2
+    kept = 1 - 1 / microbatches
+    workers, least, away = (x[:, None] for x in (attention_workers, floor, trip))
+
+    pairs = np.maximum(workers * (workers - 1) / 2, 0.0)
+    others = np.maximum(workers - 2, 0.0)
+    ties = pairs * cumulative**others * density**2 * law.spacing * (times > least)
+    among_workers = _cost(
+        ties,
+        kept * times - away,
+        jumps=2 * motion.jumps,
+        size=2 * motion.mean_jumps,
+        square=2 * motion.mean_square,
+        layers=layers,
+    )
+    at_floor = np.interp(least, times, density, left=0.0, right=0.0)
+    below = np.interp(least, times, cumulative, left=0.0, right=1.0)
+    with_floor = _cost(
+        workers * at_floor * below ** np.maximum(workers - 1, 0.0),
+        (kept * least - away) / 2,
+        jumps=motion.jumps,
+        size=motion.mean_jumps + motion.mean_growth,
+        square=motion.mean_square,
+        layers=layers,
+    )
+    gain: FloatArray = (among_workers + with_floor) / layers
+    return gain
+
+
+def _cost(
+    ties: FloatArray,
+    detour: FloatArray,
+    *,
+    jumps: float,
+    size: float,
+    square: float,
+    layers: int,
+) -> FloatArray:
+    """Return what the ties of one kind cost per step, shape (n,) [time].
+
+    `ties` is their density by place, `detour` what each costs, shape (n, k); `jumps`, `size` and
+    `square` are number, mean size and mean square of what the difference moves by per step.
+    """
+    detour = np.maximum(detour, 0.0)
+    # Few jumps add up their sizes, many their squares.
+    moved = 1 / math.sqrt(size**-2 + math.pi / (2 * square))
+    followed = followed_share(detour / layers * (moved**3 / square**2))
+    # A jump over more than the typical gap still changes places once.
+    crossed = ties.sum(axis=1) * moved / min(jumps, 1.0)
+    once = -np.expm1(-crossed) / np.maximum(crossed, 1e-300)
+    cost: FloatArray = (ties * detour * followed).sum(axis=1) * moved * once
+    return cost
