@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from drawings import loads, models, plans, steps
+from drawings import loads, models, plans, rounds, steps
 from drawings.canvas import (
     BASELINE,
     BLUE,
@@ -222,7 +222,7 @@ def validity() -> Figure:
     bound = 100 * np.array([short_life_error(one) for one in rounds])
     axes.fill_between(rounds, -bound, bound, color="0.92", label="stated error")
     axes.axvline(200, color=GREY, linestyle=":")
-    axes.annotate("declared: 1 %", (200, 20), (6, 0), textcoords="offset points", fontsize=9)
+    axes.annotate("declared: 1 %", (200, 8), (6, 0), textcoords="offset points", fontsize=9)
     for decode, marker, color in (
         ("geometric:{}", "o", BLUE),
         ("lognormal:mean={},cv=1", "^", GREEN),
@@ -269,6 +269,7 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "optimum": optimum,
     "transient": transient,
     "constant-lengths": constant_lengths,
+    "moving-loads": rounds.moving_loads,
     "validity": validity,
     "idle": steps.idle,
     "drain": steps.drain,
