@@ -23,6 +23,8 @@ __all__ = ["Bottleneck", "CycleModel", "StageTimes", "StepTimes", "stage_times"]
 
 FloatArray = npt.NDArray[np.float64]
 Bottleneck = Literal["attention", "communication", "ffn", "latency"]
+SUM_POINTS = 256
+"""On which the density of a worker's round is taken for ties, per level of its grid."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -62,7 +64,7 @@ class _PipelinedCycle:
         self._layers = layers
         self._motion = motion
         self._table = RoundLawTable(law, microbatches)
-        self._sums = self._table.sum_law
+        self._sums = self._table.sum_cumulative(SUM_POINTS)
 
     def round(
         self, stages: StageTimes, probabilities: tuple[float, ...]
@@ -77,7 +79,7 @@ class _PipelinedCycle:
             probabilities=probabilities,
         )
         gain = moving_load_gain(
-            self._sums,
+            *self._sums,
             self._motion,
             attention_workers=stages.attention_workers,
             microbatches=m,

@@ -26,12 +26,10 @@ import numpy as np
 import numpy.typing as npt
 
 from afdplan.lengths.load_motion import LoadMotion
-from afdplan.theory.attention_time import TimeLaw
 
 __all__ = ["WorkerMotion", "followed_share", "moving_load_gain", "worker_motion"]
 
 FloatArray = npt.NDArray[np.float64]
-GRID_POINTS = 256
 DIFFUSIVE = 6.34
 """``0.44^(-9/4)``: h(z) z^(1/3) -> 0.44 was computed from the reduced problem of two resources."""
 
@@ -105,7 +103,8 @@ def followed_share(scale: npt.ArrayLike) -> FloatArray:
 
 
 def moving_load_gain(
-    sums: TimeLaw,
+    times: FloatArray,
+    cumulative: FloatArray,
     motion: WorkerMotion,
     *,
     attention_workers: FloatArray,
@@ -118,8 +117,9 @@ def moving_load_gain(
 
     Parameters
     ----------
-    sums
-        Law of one worker's round, ``sum_u a_u``.
+    times, cumulative
+        One worker's round ``sum_u a_u`` [time]: increasing times and the chance that it is at
+        most as long; the density is taken as constant between them, shape (points,).
     motion
         How that moves per step.
     attention_workers
@@ -139,12 +139,11 @@ def moving_load_gain(
     of the round (the trip of one microbatch), where nothing is lost.
     """
     none = np.zeros_like(floor)
-    if microbatches < 2 or sums.probabilities.size < 3 or motion.mean_square <= 0:
+    if microbatches < 2 or times.size < 3 or motion.mean_square <= 0:
         return none
-    law = sums.coarsened(GRID_POINTS)
-    times, spacing = law.support, law.spacing
-    density = law.probabilities / spacing
-    cumulative = law.cumulative - law.probabilities / 2
+    widths = np.diff(times)
+    density = np.diff(cumulative) / widths
+    times, cumulative = (times[1:] + times[:-1]) / 2, (cumulative[1:] + cumulative[:-1]) / 2
     keep = 1 - 1 / microbatches
     with np.errstate(divide="ignore"):
         log_cumulative = np.log(np.maximum(cumulative, 0.0))
@@ -164,7 +163,7 @@ def moving_load_gain(
         tied = pairs * np.exp(np.where(workers > 1, workers - 2, 0.0) * log_cumulative)
     tied = np.where((times > floor[:, None]) & (cumulative > 0), tied, 0.0)
     by_pair = cost(keep * times - trip[:, None], 2 * motion.mean_jumps, 0.0, 2 * motion.mean_square)
-    among_workers = (tied * by_pair * density**2).sum(axis=1) * spacing
+    among_workers = (tied * by_pair * density**2) @ widths
     at_floor = np.interp(floor, times, density, left=0.0, right=0.0)
     below = np.exp(
         (attention_workers - 1)
