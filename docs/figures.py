@@ -7,14 +7,25 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from matplotlib.axes import Axes
+from drawings import loads, models, plans, steps
+from drawings.canvas import (
+    BASELINE,
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    PAPER,
+    RED,
+    add_simulated,
+    cycle_model,
+    plain_axes,
+)
 from matplotlib.figure import Figure
 
 from afdplan.files.atomic import write_atomic
 from afdplan.files.example_trace import example_trace_path
-from afdplan.files.latency_file import load_latency
 from afdplan.files.trace_reader import read_trace
-from afdplan.lengths.law import EmpiricalLengths, IndependentLengths, LengthLaw
+from afdplan.lengths.law import EmpiricalLengths, IndependentLengths
 from afdplan.model.bundle import Bundle
 from afdplan.model.latency import LatencyModel
 from afdplan.plotting.picture import picture_bytes
@@ -22,32 +33,11 @@ from afdplan.plotting.timeline import draw_timeline, timeline_data
 from afdplan.simulation.run import simulate
 from afdplan.simulation.scenario import Scenario
 from afdplan.simulation.timeline import record_timeline
-from afdplan.theory.cycle import CycleModel
-from afdplan.theory.problem import RatioProblem
 from afdplan.theory.transient import horizon_mean_load, renewal_chances
-from afdplan.theory.validity import frozen_load_error
+from afdplan.theory.validity import short_life_error
 from afdplan.theory.worker_load import convolve_slots
 
 FOLDER = Path(__file__).parent / "figures"
-BLUE, ORANGE, RED, GREEN, GREY = "#1f5fa8", "#c77700", "#b3261e", "#2e7d4f", "0.45"
-PAPER = load_latency("deepseek-v3-ascend-910c")
-BASELINE = IndependentLengths(prompt="geometric:100", decode="geometric:500")
-
-
-def plain_axes(panels: int = 1, width: float = 8.0, height: float = 3.4) -> tuple[Figure, list]:
-    """Return a figure with panels side by side."""
-    figure = Figure(figsize=(width, height), layout="constrained")
-    axes = np.atleast_1d(figure.subplots(1, panels)).tolist()
-    for one in axes:
-        one.spines[["top", "right"]].set_visible(False)
-    return figure, axes
-
-
-def cycle_model(law: LengthLaw, **options: object) -> CycleModel:
-    """Return the cycle of the published latency model at B = 256 unless told otherwise."""
-    chosen = {"latency": PAPER, "batch_size": 256} | options
-    problem = RatioProblem(law=law, **chosen)  # type: ignore[arg-type]
-    return CycleModel(problem, problem.slot_loads())
 
 
 def token_load() -> Figure:
@@ -168,21 +158,6 @@ def optimum() -> Figure:
     return figure
 
 
-def add_simulated(axes: Axes, workers: tuple[int, ...], quantity: str) -> None:
-    """Add simulated points of the paper's baseline with their 95 % intervals."""
-    found = []
-    for count in workers:
-        bundle = Bundle(attention_workers=count, batch_size=256)
-        scenario = Scenario(
-            bundle=bundle, latency=PAPER, lengths=BASELINE, requests_per_worker=20_000 // count
-        )
-        found.append(getattr(simulate(scenario), quantity))
-    values = np.array([one.value for one in found])
-    spread = [values - [one.low for one in found], [one.high for one in found] - values]
-    axes.errorbar(workers, values, spread, fmt="k.", capsize=3, markersize=5,
-                  label="simulated, 95 % interval")  # fmt: skip
-
-
 def transient() -> Figure:
     """Return the mean load of a slot after a fresh start, and its average over a horizon."""
     figure, (axes,) = plain_axes()
@@ -244,7 +219,7 @@ def validity() -> Figure:
     """Return the error of the cycle time against simulation over the rounds a request lives."""
     figure, (axes,) = plain_axes(height=3.8)
     rounds = np.geomspace(1, 1000, 60)
-    bound = 100 * np.array([frozen_load_error(one) for one in rounds])
+    bound = 100 * np.array([short_life_error(one) for one in rounds])
     axes.fill_between(rounds, -bound, bound, color="0.92", label="stated error")
     axes.axvline(200, color=GREY, linestyle=":")
     axes.annotate("declared: 1 %", (200, 20), (6, 0), textcoords="offset points", fontsize=9)
@@ -295,6 +270,19 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "transient": transient,
     "constant-lengths": constant_lengths,
     "validity": validity,
+    "idle": steps.idle,
+    "drain": steps.drain,
+    "tokens-per-step": steps.tokens_per_step,
+    "memory": loads.memory,
+    "interval": loads.interval,
+    "waiting": loads.waiting,
+    "colocated": plans.colocated,
+    "search": plans.search,
+    "prices": plans.prices,
+    "reprovisioning": plans.reprovisioning,
+    "experts": models.experts,
+    "stage-fit": models.stage_fit,
+    "sweep-fit": models.sweep_fit,
 }
 
 

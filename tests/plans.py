@@ -18,9 +18,11 @@ SMALL = (
 )
 
 
-def written_plan(folder: Path, *options: object) -> Path:
-    """Return the path of a plan that `afdplan plan --json` wrote."""
-    outcome = invoke("plan", *SMALL, *options, "--json")
+def written_plan(folder: Path, *options: object, drop: tuple[str, ...] = ()) -> Path:
+    """Return the path of a plan that `afdplan plan --json` wrote, without some options of SMALL."""
+    pairs = zip(SMALL[::2], SMALL[1::2], strict=True)
+    kept = [part for name, value in pairs if name not in drop for part in (name, value)]
+    outcome = invoke("plan", *kept, *options, "--json")
     assert outcome.code == 0, outcome
     path = folder / "plan.json"
     path.write_text(outcome.out, encoding="utf-8")

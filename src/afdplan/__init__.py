@@ -10,7 +10,7 @@ Examples
 >>> latency = afdplan.load_latency("deepseek-v3-ascend-910c")
 >>> answer = afdplan.recommend_ratio(requests, latency, batch_size=256)
 >>> print(answer)
-7 attention workers to 1 FFN (7 to 8 within 1 %), attention-bound, real optimum A/F = 7.205
+7 attention workers to 1 FFN (7 to 8 within 1 %), attention-bound, real optimum A/F = 7.196
 """
 
 from __future__ import annotations
@@ -19,13 +19,24 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from afdplan.calibration.derived import derived_model
     from afdplan.errors import AfdplanError
     from afdplan.files.latency_file import load_latency, save_latency
+    from afdplan.files.plan_file import read_plan
     from afdplan.files.trace_reader import read_trace
     from afdplan.lengths.law import EmpiricalLengths, IndependentLengths
+    from afdplan.model.bundle import Bundle
     from afdplan.model.estimate import Estimate
     from afdplan.model.latency import LatencyModel
     from afdplan.model.trace import Trace
+    from afdplan.planning.check import check_plan
+    from afdplan.planning.derived_source import DerivedSource
+    from afdplan.planning.limits import Limits
+    from afdplan.planning.plan import Plan, make_plan
+    from afdplan.planning.source import MeasuredSource
+    from afdplan.simulation.result import SimulationResult
+    from afdplan.simulation.run import simulate
+    from afdplan.simulation.scenario import Scenario
     from afdplan.theory.ratio import RatioRecommendation
     from afdplan.theory.recommend import recommend_ratio
     from afdplan.workload.description import describe_workload
@@ -35,33 +46,57 @@ __version__ = "0.1.0"
 
 __all__ = [
     "AfdplanError",
+    "Bundle",
+    "DerivedSource",
     "EmpiricalLengths",
     "Estimate",
     "IndependentLengths",
     "LatencyModel",
+    "Limits",
+    "MeasuredSource",
+    "Plan",
     "RatioRecommendation",
+    "Scenario",
+    "SimulationResult",
     "Trace",
+    "check_plan",
+    "derived_model",
     "describe_workload",
     "load_latency",
+    "make_plan",
+    "read_plan",
     "read_trace",
     "recommend_ratio",
     "save_latency",
+    "simulate",
     "token_load_estimate",
 ]
 
 _HOMES = {
     "AfdplanError": "errors",
+    "Bundle": "model.bundle",
+    "DerivedSource": "planning.derived_source",
     "EmpiricalLengths": "lengths.law",
     "Estimate": "model.estimate",
     "IndependentLengths": "lengths.law",
     "LatencyModel": "model.latency",
+    "Limits": "planning.limits",
+    "MeasuredSource": "planning.source",
+    "Plan": "planning.plan",
     "RatioRecommendation": "theory.ratio",
+    "Scenario": "simulation.scenario",
+    "SimulationResult": "simulation.result",
     "Trace": "model.trace",
+    "check_plan": "planning.check",
+    "derived_model": "calibration.derived",
     "describe_workload": "workload.description",
     "load_latency": "files.latency_file",
+    "make_plan": "planning.plan",
+    "read_plan": "files.plan_file",
     "read_trace": "files.trace_reader",
     "recommend_ratio": "theory.recommend",
     "save_latency": "files.latency_file",
+    "simulate": "simulation.run",
     "token_load_estimate": "workload.interval",
 }
 

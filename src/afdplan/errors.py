@@ -75,4 +75,14 @@ class ValidationError(AfdplanError):
 
 
 class InfeasibleError(AfdplanError):
-    """No plan satisfies the stated limits."""
+    """No plan satisfies the stated limits.
+
+    Attributes
+    ----------
+    nearest
+        The nearest feasible plan (a `PlannedDesign`); None if none is known.
+    """
+
+    def __init__(self, message: str, nearest: Any = None) -> None:
+        super().__init__(message)
+        self.nearest = nearest

@@ -198,6 +198,88 @@ def test_batch_and_microbatches_are_chosen_by_keyboard(visit):
     assert page.told == []
 
 
+def test_every_sentence_speaks_of_the_batch_that_is_chosen(visit):
+    page = visit("ratio")
+    said = page.locator("p.told")
+    before = said.all_inner_texts()
+    assert len(before) == 2
+    assert all("B = 16, m = 2" in text for text in before)
+    page.locator("label", has=page.locator("input[name='batch size B'][value='128']")).click()
+    page.locator("label", has=page.locator("input[name='microbatches m'][value='1']")).click()
+    after = said.all_inner_texts()
+    assert all("B = 128, m = 1" in text for text in after)
+    best = page.locator(".chosen").inner_text().split(": ")[1].split()[0]
+    assert after[1].startswith(f"At A = {best}, ")
+
+
+@pytest.mark.parametrize(
+    ("name", "choice", "value", "figure", "said"),
+    [
+        ("plan", "microbatches m", "1", "front", "m = 1: "),
+        ("simulate", "attention workers A", "2", "step-times", "A = 2: "),
+    ],
+)
+def test_a_choice_changes_its_figure_and_its_sentence(name, choice, value, figure, said, visit):
+    page = visit(name)
+    chart, answer = page.locator(f"#{figure} .plot svg"), page.locator(".chosen")
+    before = chart.inner_html()
+    assert said not in answer.inner_text()
+    page.locator("label", has=page.locator(f"input[name='{choice}'][value='{value}']")).click()
+    assert said in answer.inner_text()
+    assert chart.inner_html() != before
+    assert page.told == []
+
+
+@pytest.mark.parametrize("name", ["ratio", "plan"])
+def test_idle_time_by_cause_and_a_timeline_are_drawn(name, visit):
+    page = visit(name)
+    assert page.locator("#causes .plot svg rect").count() >= 4
+    assert page.locator("#pipeline .plot svg rect").count() >= 20
+    assert "simulated at A = " in page.locator("#pipeline figcaption").inner_text()
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_nothing_is_left_empty_under_a_chart_on_a_phone(name, visit):
+    page = visit(name, viewport=PHONE)
+    assert page.evaluate(
+        "[...document.querySelectorAll('.reading')].every(r => r.clientHeight === 0)"
+    )
+    gaps = page.evaluate(
+        "[...document.querySelectorAll('figure')].map(f => f.getBoundingClientRect().bottom"
+        " - f.querySelector('.plot svg').getBoundingClientRect().bottom)"
+    )
+    assert max(gaps) < 2
+
+
+def test_a_table_wider_than_a_phone_says_that_it_scrolls(visit):
+    page = visit("workload", viewport=PHONE)
+    hint = page.locator(".open-table .sideways")
+    assert hint.is_visible()
+    page.set_viewport_size(DESKTOP)
+    page.wait_for_timeout(200)
+    assert not hint.is_visible()
+    page.set_viewport_size(PHONE)
+    folded = page.locator("details:has(.sideways)").first
+    folded.locator("summary").click()
+    page.wait_for_timeout(200)
+    wide = folded.locator(".scroll").evaluate("s => s.scrollWidth > s.clientWidth + 1")
+    assert folded.locator(".sideways").is_visible() == wide
+
+
+def test_what_is_folded_is_printed_and_folded_again(visit):
+    page = visit("ratio")
+    opened = "document.querySelectorAll('details[open]').length"
+    heights = "document.querySelector('#curve .plot svg').clientHeight"
+    before = page.evaluate(heights)
+    page.locator("details summary").first.click()
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert page.evaluate(opened) == page.locator("details").count() > 1
+    assert page.evaluate(heights) < before
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert page.evaluate(opened) == 1
+    assert page.evaluate(heights) == before
+
+
 def test_everything_is_reached_by_tab(visit):
     page = visit("ratio")
     reached = set()

@@ -1,5 +1,7 @@
 """Does `afdplan check` tell a plan that stands from one that does not?"""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -98,3 +100,58 @@ def test_bad_metrics_are_refused(plan, tmp_path, content, message):
 def test_usage(plan):
     assert invoke("check", plan).code == 2
     assert invoke("check", "nowhere.json", "--trace", "x.csv").code == 1
+
+
+def test_a_better_plan_under_the_same_limits_is_found(tmp_path):
+    # Loads fall by half and A stays best at this batch size; a larger batch brings much more.
+    plan = written_plan(tmp_path, "--batch-sizes", "8,32,512", "--tpot", "100ms")
+    lighter = trace(tmp_path / "new.csv", 100)
+    loose = json.loads(plan.read_text())
+    loose["inputs"]["batch_sizes"] = None
+    tight = tmp_path / "tight.json"
+    tight.write_text(json.dumps(loose))
+    outcome = invoke("check", tight, "--trace", lighter, "--json")
+    answer = outcome.document
+    assert outcome.code == 4
+    assert answer["regret"] < 0.03
+    assert answer["replanned"]["gain"] > 0.03
+    assert answer["replanned"]["least_regret_of_keeping"] > 0.03
+    assert any("planned again under the same limits" in reason for reason in answer["reasons"])
+    again = written_plan(
+        tmp_path,
+        *("--max-batch-size", 512, "--tpot", "100ms", "--trace", lighter),
+        drop=("--batch-sizes", "--prompt", "--decode"),
+    )
+    best = json.loads(again.read_text())["recommended"]
+    for name in ("attention_workers", "ffn_workers", "batch_size", "microbatches"):
+        assert answer["replanned"][name] == best[name]
+
+
+def test_what_the_file_lacks_is_said(plan, tmp_path):
+    new = trace(tmp_path / "new.csv", 1000)
+    document = json.loads(plan.read_text())
+    for missing, words in (("link", "does not keep link"), ("devices", "was not made again")):
+        del document["inputs"][missing]
+        old = tmp_path / "old.json"
+        old.write_text(json.dumps(document))
+        outcome = invoke("check", old, "--trace", new, "--json")
+        assert any(words in warning for warning in outcome.document["warnings"]), missing
+
+
+def test_a_rate_that_is_no_longer_reached_is_told(plan, tmp_path):
+    document = json.loads(plan.read_text())
+    document["inputs"]["rate"] = 1.5 * document["recommended"]["requests_per_second"]
+    document["inputs"]["devices"] = None
+    busy = tmp_path / "busy.json"
+    busy.write_text(json.dumps(document))
+    outcome = invoke("check", busy, "--trace", trace(tmp_path / "new.csv", 1000), "--json")
+    assert outcome.code == 4
+    assert any("requests/s at most" in reason for reason in outcome.document["reasons"])
+
+
+def test_one_request_stands_only_with_a_warning(plan, tmp_path):
+    one = tmp_path / "one.csv"
+    one.write_text("prompt_tokens,output_tokens\n1000,300\n")
+    outcome = invoke("check", plan, "--trace", one, "--json")
+    assert any("no interval" in warning for warning in outcome.document["warnings"])
+    assert "Warning:" in invoke("check", plan, "--trace", one).out

@@ -8,6 +8,7 @@ from click.testing import CliRunner
 from afdplan.cli.hardware import command as hardware
 from afdplan.cli.models import command as models
 from afdplan.errors import InvalidInputError
+from tests.cli.invoke import invoke
 
 
 @pytest.mark.parametrize(("command", "key"), [(models, "models"), (hardware, "hardware")])
@@ -57,3 +58,27 @@ def test_profile_without_torch_names_the_mend():
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     ).stdout
     assert out == "afdplan profile needs torch: pip install 'afdplan[profile]'\n"
+
+
+def test_a_printed_device_can_be_saved_changed_and_used(tmp_path):
+    printed = CliRunner().invoke(hardware, ["h200", "--json"]).stdout
+    device = json.loads(printed)["hardware"][0]
+    assert device["power"] == 700
+    assert all(key.isidentifier() for key in device)
+    whole = tmp_path / "my-device.json"
+    whole.write_text(printed)
+    one = tmp_path / "facts.json"
+    one.write_text(json.dumps(device))
+    asked = ("ratio", "--model", "deepseek-v3", "--prompt", 100, "--decode", 50, "--batch-size", 8)
+    shipped = invoke(*asked, "--hardware", "h200", "--json").document
+    for path in (whole, one):
+        found = invoke(*asked, "--hardware", path, "--json").document
+        assert found["curve"] == shipped["curve"]
+    several = tmp_path / "all.json"
+    several.write_text(CliRunner().invoke(hardware, ["--json"]).stdout)
+    outcome = invoke(*asked, "--hardware", several)
+    assert outcome.code == 1
+    assert "must hold one device" in outcome.error_line
+    both = tmp_path / "both.json"
+    both.write_text(json.dumps(device | {"watts": 1}))
+    assert "give one of them" in invoke(*asked, "--hardware", both).error_line

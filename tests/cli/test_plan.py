@@ -2,6 +2,7 @@
 
 import pytest
 
+from afdplan.errors import InfeasibleError
 from tests.cli.invoke import invoke
 from tests.plans import SMALL, edited, written_plan
 
@@ -31,7 +32,15 @@ def test_contract(tmp_path):
 
 def test_text_says_what_matters():
     out = invoke("plan", *SMALL).out
-    for word in ("Deploy", "Split?", "What binds", "Alternatives", "Without a split", "Assumed"):
+    for word in (
+        "Limits",
+        "Design",
+        "Split?",
+        "What binds",
+        "Alternatives",
+        "Without a split",
+        "Assumed",
+    ):
         assert word in out
 
 
@@ -53,6 +62,11 @@ def test_verify_reports_agreement():
         (("--tpot", "0.01ms"), 3, "no plan meets"),
         (("--devices", 1), 3, "no plan meets"),
         (("--tpot", "fast"), 2, "--tpot must be a time"),
+        (("--tpot", "50"), 2, "with its unit"),
+        (("--rate", "20"), 2, "with its unit"),
+        (("--rate", "1e12/s"), 1, "no deployment is as large"),
+        (("--max-batch-size", 0), 1, "max_batch_size must be"),
+        (("--acceptance", 0.9), 2, "give --speculative-tokens too"),
         (("--tpot", "0ms"), 2, "--tpot must be a time"),
         (("--rate", "-3/s"), 2, "--rate must be a rate"),
         (("--devices", 0), 1, "devices must be an integer >= 1"),
@@ -104,3 +118,38 @@ def test_plans_edited_by_hand_are_refused(plan, tmp_path, keys, value, message):
         assert outcome.code == 1
         assert message in outcome.error_line
     assert not target.exists()
+
+
+def test_text_begins_with_the_answer_and_the_limits():
+    document = invoke("plan", *SMALL, "--json").document
+    out = " ".join(
+        invoke("plan", *SMALL, "--tpot-statistic", "p99", "--node-devices", 1).out.split()
+    )
+    reason = document["verdict"]["reasons"][0]
+    split = document["verdict"]["split"]
+    first = "Deploy" if split == "yes" else reason[0].upper() + reason[1:12]
+    assert out.startswith(first)
+    assert "Limits 8 devices at most; p99 time per output token <= 50 ms; KV overflow" in out
+    assert "pairs of vllm-afd-plugin" in out
+
+
+def test_json_of_no_plan_is_one_document():
+    outcome = invoke("plan", *SMALL, "--tpot", "0.01ms", "--json")
+    assert outcome.code == 3
+    document = outcome.document
+    assert document["recommended"] is None
+    assert document["infeasible"] in outcome.err
+    assert document["inputs"]["devices"] == 8
+    assert document["nearest"]["devices"] <= 8
+
+
+def test_json_where_no_memory_is_left_is_one_document_too(monkeypatch):
+    def refuse(options):
+        raise InfeasibleError("no memory is left for the KV cache")
+
+    monkeypatch.setattr("afdplan.cli.plan.resolve_source", refuse)
+    outcome = invoke("plan", *SMALL, "--json")
+    assert outcome.code == 3
+    assert outcome.document["infeasible"] == "no memory is left for the KV cache"
+    assert outcome.document["inputs"]["hardware"] == "h100"
+    assert outcome.document["nearest"] is None

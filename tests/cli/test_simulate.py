@@ -124,7 +124,8 @@ def test_timelines(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "code"),
     [
-        (["--attention-workers", "0"], 2),
+        (["--attention-workers", "0"], 1),
+        (["--attention-workers", "4,4"], 2),
         (["--attention-workers", "x"], 2),
         (["--attention-workers", "1,2", "--timeline", "t.json"], 2),
         (["--attention-workers", "1", "--timeline", "t.pdf"], 2),
@@ -171,3 +172,54 @@ def test_an_interrupt_ends_cleanly_and_leaves_no_file(tmp_path):
     assert time.monotonic() - began < 5
     assert b"Traceback" not in errors
     assert not list(tmp_path.iterdir())
+
+
+def test_overload_is_known_and_leaves_no_stationary_interval():
+    capacity = answer("--attention-workers", "2", *POISSON[:3], "0.001")["offered_load"]
+    assert capacity["is_stable"]
+    most = capacity["capacity"]["value"]
+    busy = answer("--attention-workers", "2")
+    finished = busy["throughput_per_instance"]["value"] * 3 / 10  # tokens of a request
+    assert most == pytest.approx(finished, rel=0.05)
+    over = answer("--attention-workers", "2", *POISSON[:3], str(2 * most))
+    assert not over["offered_load"]["is_stable"]
+    assert over["offered_load"]["utilization"] == pytest.approx(2, rel=0.01)
+    assert any("arrivals exceed what can be finished" in text for text in over["warnings"])
+    assert not any("warm-up" in text for text in over["warnings"])
+    assert over["queue_length"]["low"] is None
+    assert over["queue_length"]["high"] is None
+    stable = answer("--attention-workers", "2", *POISSON[:3], str(0.5 * most))
+    assert stable["queue_length"]["low"] is not None
+    assert not any("exceed" in text for text in stable["warnings"])
+
+
+def test_extreme_overload_is_refused_at_once():
+    result = run("--attention-workers", "2", *POISSON[:3], "1e9")
+    assert isinstance(result.exception, AfdplanError)
+    assert "lower the rate" in str(result.exception)
+    assert "\n" not in str(result.exception)
+
+
+def test_recorded_arrivals_above_capacity_are_played_with_a_warning(tmp_path):
+    path = tmp_path / "burst.csv"
+    rows = "".join(f"{k / 1000},20,10\n" for k in range(400))
+    path.write_text("arrival_time,prompt_tokens,output_tokens\n" + rows)
+    arguments = ["--trace", str(path), "--batch-size", "8", "--requests", "200"]
+    arguments += ["--latency", "deepseek-v3-ascend-910c", "--attention-workers", "2"]
+    arguments += ["--arrivals", "trace", "--rate", "1e6", "--json"]
+    result = CliRunner().invoke(command, arguments)
+    assert result.exit_code == 0, (result.output, result.exception)
+    warnings = json.loads(result.stdout)["warnings"]
+    assert any("arrivals exceed what can be finished" in text for text in warnings)
+
+
+def test_a_rate_is_in_the_models_time_unit_or_has_one_of_its_own():
+    found = answer("--attention-workers", "2", *POISSON[:3], "0.001")
+    assert found["inputs"]["rate"] == 0.001
+    assert run("--attention-workers", "2", *POISSON[:3], "20/s").exit_code == 2
+    seconds = ["--model", "qwen3-30b-a3b", "--hardware", "h100", "--prompt", "100"]
+    seconds += ["--decode", "20", "--batch-size", "8", "--attention-workers", "1"]
+    seconds += ["--requests", "50", "--arrivals", "poisson", "--json", "--rate"]
+    for text, rate in (("20", 20), ("600/min", 10)):
+        result = CliRunner().invoke(command, [*seconds, text])
+        assert json.loads(result.stdout)["inputs"]["rate"] == rate

@@ -13,6 +13,7 @@ import pytest
 
 from afdplan.errors import TraceError
 from afdplan.files.trace_reader import read_trace
+from tests.cli.invoke import invoke
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -184,3 +185,19 @@ def test_failed_rows_may_hold_anything_but_a_false_length(tmp_path):
     trace = read_trace(file)
     assert trace.prompt_tokens.tolist() == [1, 6]
     assert trace.dropped_requests == 3
+
+
+@pytest.mark.parametrize("columns", ["prompt=tokens,decode=tokens", "decode=prompt_tokens"])
+def test_one_column_is_not_both_lengths(tmp_path, columns):
+    path = tmp_path / "one.csv"
+    path.write_text("prompt_tokens,tokens\n10,20\n30,40\n")
+    outcome = invoke("workload", path, "--columns", columns)
+    assert outcome.code == 1
+    assert "must be two columns" in outcome.error_line
+
+
+def test_the_advice_for_one_column_is_not_refused_itself(tmp_path):
+    path = tmp_path / "one.csv"
+    path.write_text("prompt_tokens\n10\n30\n")
+    line = invoke("workload", path).error_line
+    assert line.endswith("--columns prompt=prompt_tokens,decode=NAME")

@@ -15,7 +15,7 @@ from tests.cli.invoke import invoke
 from tests.unit.studies.declare import write, write_trace
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "studies.md").read_text(encoding="utf-8")
-STUDIES = re.findall(r"```toml\n(.*?)```", DOCUMENT, flags=re.DOTALL)
+STUDIES = re.findall(r"```toml[^\n]*\n(.*?)```", DOCUMENT, flags=re.DOTALL)
 
 
 def test_the_first_study_has_the_cases_that_the_text_counts(tmp_path):
@@ -29,7 +29,7 @@ def test_named_definitions(tmp_path):
     measured = STUDIES[1].replace(
         'file = "measured.toml"', 'model = "deepseek-v3"\nhardware = "h20"'
     )
-    study = load_study(write(tmp_path, 'compute = "ratio"\n[fixed]\nbatch_size = 64\n' + measured))
+    study = load_study(write(tmp_path, measured))
     assert study.cases == 4
 
 

@@ -207,3 +207,27 @@ def test_no_feasible_neighbour_is_better(seed):
             and other.memory_overflow_probability <= limits.overflow_probability
         )
         assert not feasible or other.score <= best.score * (1 + 1e-9)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 4])
+def test_gaps_between_batch_sizes_are_searched_exactly(seed):
+    law, _, source, space, cost = random_problem(seed)
+    listed = replace(space, batch_sizes=(1, 8, 24), max_attention_workers=3)
+    every = replace(listed, batch_sizes=tuple(range(1, 25)))
+    search = DesignSearch(law, source, replace(listed, fills_gaps=True), cost)
+    reference = DesignSearch(law, source, every, cost)
+    loose = Limits(devices=7)
+    free = reference.best(loose)
+    coarse_is_worse = 0
+    for limits in (
+        loose,
+        replace(loose, time_per_output_token=free.step_time.mean * 0.7),
+        replace(loose, time_per_output_token=free.step_time.p99 * 0.8, statistic="p99"),
+        replace(loose, requests_per_second=free.requests_per_second * 0.4),
+        replace(loose, requests_per_second=free.requests_per_second * 0.999),
+    ):
+        found, best = search.best(limits), reference.best(limits)
+        assert found.score == pytest.approx(best.score, rel=1e-6), (found.design, best.design)
+        grid = DesignSearch(law, source, listed, cost).best(limits)
+        coarse_is_worse += grid is None or grid.score < best.score * (1 - 1e-3)
+    assert coarse_is_worse

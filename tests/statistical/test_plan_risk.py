@@ -56,7 +56,7 @@ def test_kv_percentiles_of_the_simulated_bundle(law):
             replications=2,
         )
     )
-    for share, tokens in ((0.05, result.kv_tokens_per_worker.p95),):
+    for share, tokens in ((0.05, result.kv_tokens_per_worker.p95.value),):
         space = CacheSpace.tokens(tokens)
         chance = CacheMemory(CacheSums(law, space.kinds), space).overflow_probability(16)
         assert chance == pytest.approx(share, rel=0.15)

@@ -123,7 +123,7 @@ def find_hardware(name: str | Path) -> Hardware:
     Parameters
     ----------
     name
-        A shipped name in any case, or the path of a TOML file.
+        A shipped name in any case, or the path of a TOML or JSON file.
 
     Raises
     ------
@@ -141,7 +141,7 @@ def find_hardware(name: str | Path) -> Hardware:
         return hardware_from_table(_shipped("hardware")[stem], stem)
     path = Path(name)
     if not _exists(path):
-        raise _refuse("hardware", "hardware", str(name), "the path of a TOML file")
+        raise _refuse("hardware", "hardware", str(name), "the path of a TOML or JSON file")
     return hardware_from_table(read_hardware_file(path), str(path))
 
 

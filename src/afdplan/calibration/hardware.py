@@ -114,7 +114,9 @@ _COUNTS = ("matrix_tile_rows", "scale_up_devices", "devices_per_node")
 _TEXTS = ("name", "unit")
 _LISTS = ("sources", "assumptions")
 _TABLES = ("matrix_rates", "scale_up", "scale_out")
-_OPTIONAL = ("currency", "aliases", *_LISTS)
+_TOLD = ("short_name", "price_is_assumption")
+"""What `afdplan hardware --json` prints beside the facts."""
+_OPTIONAL = ("currency", "aliases", *_TOLD, *_LISTS)
 _KEYS = (*_TEXTS, *_NUMBERS, *_COUNTS, *_TABLES, *_OPTIONAL)
 
 
@@ -125,7 +127,8 @@ def hardware_from_table(table: Mapping[str, Any], origin: str = "hardware file")
     ----------
     table
         Keys as the attributes of `Hardware`; links are tables with ``bandwidth``, ``latency``.
-        ``aliases`` is allowed and ignored here.
+        ``power`` is another name of ``watts``, as printed by ``afdplan hardware --json``;
+        ``aliases`` and what else that prints are allowed and ignored here.
     origin
         What to call the table in messages, usually its path.
 
@@ -134,6 +137,10 @@ def hardware_from_table(table: Mapping[str, Any], origin: str = "hardware file")
     InvalidInputError
         If a key is unknown (the known ones are listed), missing, or out of its domain.
     """
+    if "power" in table:
+        if "watts" in table:
+            raise InvalidInputError(f"{origin}: watts and power are the same: give one of them")
+        table = {"watts" if key == "power" else key: value for key, value in table.items()}
     unknown = [key for key in table if key not in _KEYS]
     if unknown:
         raise InvalidInputError(

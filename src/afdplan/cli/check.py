@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from afdplan.cli.options import json_option
+from afdplan.cli.options import json_option, resolve_workload
 
 if TYPE_CHECKING:
     from afdplan.planning.check import PlanCheck, Standing
@@ -50,6 +50,7 @@ def command(
         raise click.UsageError("say what runs now: --trace FILE or --metrics FILE")
     if trace is None and (trace_format is not None or columns is not None):
         raise click.UsageError("--format and --columns describe a trace: give --trace too")
+    warnings: tuple[str, ...] = ()
     from afdplan.files.plan_file import read_plan
     from afdplan.planning.check import check_plan
 
@@ -57,14 +58,8 @@ def command(
     token_load = measured = None
     law: Any
     if trace is not None:
-        from afdplan.files.trace_reader import read_trace
-        from afdplan.lengths.law import EmpiricalLengths
-        from afdplan.workload.interval import token_load_estimate
-
-        requests = read_trace(trace, format=trace_format, columns=columns)
-        law = EmpiricalLengths(requests)
-        if requests.requests > 1:
-            token_load = token_load_estimate(requests)
+        workload = resolve_workload(trace, trace_format, columns, None, None)
+        law, token_load, warnings = workload.law, workload.token_load, workload.warnings
     else:
         from afdplan.files.prometheus import read_metrics
         from afdplan.planning.observed import observed_lengths
@@ -77,6 +72,7 @@ def command(
     result = check_plan(
         plan, law, token_load=token_load, measured_step_time=measured, previous=previous
     )
+    warnings += result.notes
     if state is not None:
         from afdplan.files.atomic import write_atomic
 
@@ -90,13 +86,13 @@ def command(
                 document(
                     time_unit=plan.latency.time_unit,
                     inputs=inputs,
-                    warnings=(),
+                    warnings=warnings,
                     answer=_answer(result),
                 )
             )
         )
     else:
-        _show(result, plan.latency.time_unit)
+        _show(result, plan.latency.time_unit, warnings)
     if result.standing == "replan":
         raise click.exceptions.Exit(REPLAN_EXIT_CODE)
 
@@ -121,6 +117,9 @@ def _previous(path: str) -> Standing:
 
 
 def _answer(result: PlanCheck) -> dict[str, Any]:
+    from afdplan.report.plan_answer import design_answer
+
+    again = result.replanned
     return {
         "standing": result.standing,
         "reasons": list(result.reasons),
@@ -128,6 +127,13 @@ def _answer(result: PlanCheck) -> dict[str, Any]:
         "planned_token_load": result.planned_token_load,
         "regret": result.regret,
         "best_attention_workers": result.best_attention_workers,
+        "replanned": None
+        if again is None or again.best is None
+        else {
+            **design_answer(again.best),
+            "gain": again.gain,
+            "least_regret_of_keeping": result.replan_regret,
+        },
         "step_time": result.step_time,
         "measured_step_time": result.measured_step_time,
         "time_per_output_token": result.time_per_output_token,
@@ -135,7 +141,7 @@ def _answer(result: PlanCheck) -> dict[str, Any]:
     }
 
 
-def _show(result: PlanCheck, unit: Any) -> None:
+def _show(result: PlanCheck, unit: Any, warnings: tuple[str, ...]) -> None:
     from rich.console import Console
     from rich.text import Text
 
@@ -150,7 +156,7 @@ def _show(result: PlanCheck, unit: Any) -> None:
     console = Console(highlight=False)
     console.print(Text(text, style=f"bold {style}"))
     for reason in result.reasons:
-        console.print(f"  {reason}")
+        console.print(f"  {reason}", markup=False)
     step = f"step time {time(result.step_time, unit)} by the model"
     if result.measured_step_time is not None:
         step += f", {time(result.measured_step_time, unit)} measured"
@@ -159,3 +165,5 @@ def _show(result: PlanCheck, unit: Any) -> None:
         f"{result.planned_token_load:,.0f}); {step}; KV overflow probability "
         f"{result.memory_overflow_probability:.2g}"
     )
+    for warning in warnings:
+        console.print(f"  Warning: {warning}", style="yellow", markup=False)

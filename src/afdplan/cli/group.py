@@ -7,6 +7,7 @@ import importlib
 import click
 
 import afdplan
+from afdplan.cli.complete import with_completion
 
 __all__ = ["COMMANDS", "cli"]
 
@@ -41,7 +42,7 @@ class LazyGroup(click.Group):
             return None
         module = importlib.import_module(f"afdplan.cli.{cmd_name.replace('-', '_')}")
         command: click.Command = module.command
-        return command
+        return with_completion(cmd_name, command)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the list of commands without importing them."""

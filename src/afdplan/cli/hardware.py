@@ -18,7 +18,8 @@ __all__ = ["command"]
 def command(name: str | None, as_json: bool) -> None:
     """List the devices whose facts ship with afdplan, or show one.
 
-    NAME is a short name in any case, or the path of a TOML file with the same keys.
+    NAME is a short name in any case, or the path of a TOML or JSON file with the same keys, such
+    as what --json prints.
     """
     from afdplan.calibration.catalogue import find_hardware, shipped_hardware
     from afdplan.report.document import document, to_json
@@ -47,7 +48,7 @@ def _facts(short: str, device: Hardware) -> dict[str, Any]:
         "scale_out": {"bandwidth": device.scale_out.bandwidth, "latency": device.scale_out.latency},
         "scale_up_devices": device.scale_up_devices,
         "devices_per_node": device.devices_per_node,
-        "power\nW": device.watts,
+        "power": device.watts,
         "price_per_hour": device.price_per_hour,
         "price_is_assumption": True,
         "currency": device.currency,

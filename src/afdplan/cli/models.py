@@ -146,7 +146,7 @@ def _print_one(name: str, model: ModelArchitecture) -> None:
         )
     rows += [
         ("multi-token prediction", f"{model.prediction_layers} layers"),
-        ("checkpoint format", model.precision or "not recognised: give --precision"),
+        ("checkpoint format", model.precision or "not recognised: give --weight-precision"),
         ("source", model.source),
     ]
     for row in rows:

@@ -10,8 +10,10 @@ import click
 
 if TYPE_CHECKING:
     from afdplan.lengths.law import LengthLaw
+    from afdplan.model.estimate import Estimate
     from afdplan.model.latency import LatencyModel
     from afdplan.model.trace import Trace
+    from afdplan.workload.description import WorkloadReport
 
 __all__ = [
     "Latency",
@@ -73,7 +75,7 @@ def latency_options(command: Command) -> Command:
         click.option(
             "--hardware",
             metavar="NAME|FILE",
-            help="Device of the attention workers: a name of `afdplan hardware` or a TOML file.",
+            help="Device of the attention workers: a name of `afdplan hardware` or a file.",
         ),
         click.option("--ffn-hardware", metavar="NAME|FILE", help="Device of the FFN workers."),
         click.option(
@@ -126,7 +128,8 @@ def resolve_latency(
         others = sorted(given.keys() - {"latency"})
         if others:
             raise click.UsageError(
-                f"give --latency or --model, not --{others[0].replace('_', '-')}"
+                f"give --latency, or --model and --hardware; --{others[0].replace('_', '-')} "
+                "belongs to the latter"
             )
         from afdplan.files.latency_file import load_latency
 
@@ -209,13 +212,24 @@ class Workload:
         Joint law of prompt and decode lengths.
     trace
         The trace behind it; None for a law of the mini-language.
+    report
+        What was found in the trace; None for a law, or if the trace is too short to judge.
+    warnings
+        What to mistrust about the trace, one sentence each.
     inputs
         What to print under `inputs`.
     """
 
     law: LengthLaw
     trace: Trace | None
+    report: WorkloadReport | None
+    warnings: tuple[str, ...]
     inputs: dict[str, Any]
+
+    @property
+    def token_load(self) -> Estimate | None:
+        """The mean token load with its interval; None if there is none."""
+        return None if self.report is None else self.report.token_load
 
 
 def resolve_workload(
@@ -224,8 +238,17 @@ def resolve_workload(
     columns: str | None,
     prompt: str | None,
     decode: str | None,
+    confidence: float = 0.95,
 ) -> Workload:
-    """Return the workload that the options name; exactly one of trace and laws must be given."""
+    """Return the workload that the options name; exactly one of trace and laws must be given.
+
+    Parameters
+    ----------
+    trace, trace_format, columns, prompt, decode
+        Values of the options of `workload_options`.
+    confidence
+        Coverage of the interval of a trace's mean token load.
+    """
     from afdplan.lengths.law import EmpiricalLengths, IndependentLengths
 
     if trace is not None and (prompt is not None or decode is not None):
@@ -234,9 +257,12 @@ def resolve_workload(
         from afdplan.files.trace_reader import read_trace
 
         requests = read_trace(trace, format=trace_format, columns=columns)
+        report, warnings = _described(requests, confidence)
         return Workload(
             law=EmpiricalLengths(requests),
             trace=requests,
+            report=report,
+            warnings=warnings,
             inputs={
                 "trace": trace,
                 "format": requests.format,
@@ -252,17 +278,35 @@ def resolve_workload(
     if prompt is None or decode is None:
         raise click.UsageError("say what the requests are: --trace FILE, or --prompt and --decode")
     law = IndependentLengths(prompt=prompt, decode=decode)
-    return Workload(law=law, trace=None, inputs={"prompt": prompt, "decode": decode})
+    inputs = {"prompt": prompt, "decode": decode}
+    return Workload(law=law, trace=None, report=None, warnings=(), inputs=inputs)
+
+
+def _described(trace: Trace, confidence: float) -> tuple[WorkloadReport | None, tuple[str, ...]]:
+    """Return what was found in a trace, and the warnings that every command must pass on."""
+    from afdplan.errors import InsufficientDataError
+    from afdplan.workload.description import describe_workload
+    from afdplan.workload.warnings import load_warnings
+
+    try:
+        report = describe_workload(trace, confidence)
+    except InsufficientDataError as error:
+        return None, (f"the token load has no interval: {error}",)
+    return report, load_warnings(report)
 
 
 def resolve_batch_size(
     batch_size: int | None, requests_per_worker: int | None, microbatches: int, overlap: str
 ) -> int:
-    """Return B, slots per attention worker and microbatch, from either way of saying it."""
+    """Return B, slots per attention worker and microbatch, from either way of saying it.
+
+    A value out of its domain is an expected failure (exit code 1), as everywhere; options that are
+    wrongly written or do not go together are usage (2).
+    """
+    from afdplan.model.checks import check_count
+
     if batch_size is not None and requests_per_worker is None:
-        if batch_size < 1:
-            raise click.UsageError(f"--batch-size must be an integer >= 1, got {batch_size}")
-        return batch_size
+        return check_count("batch_size", batch_size, 1, 1_000_000)
     if requests_per_worker is None or batch_size is not None:
         raise click.UsageError("give one of --batch-size B and --requests-per-worker S (= m B)")
     if overlap == "ideal":
@@ -270,9 +314,9 @@ def resolve_batch_size(
             "--requests-per-worker counts microbatches, which --overlap ideal ignores: "
             "give --batch-size"
         )
-    if not 1 <= microbatches <= 8:
-        raise click.UsageError(f"--microbatches must be an integer from 1 to 8, got {microbatches}")
-    if requests_per_worker < 1 or requests_per_worker % microbatches:
+    check_count("microbatches", microbatches, 1, 8)
+    check_count("requests_per_worker", requests_per_worker)
+    if requests_per_worker % microbatches:
         raise click.UsageError(
             f"--requests-per-worker must be a multiple of --microbatches {microbatches}, "
             f"got {requests_per_worker}"

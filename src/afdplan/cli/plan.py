@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,14 +14,19 @@ from afdplan.cli.plan_options import (
     resolve_source,
     resolve_space,
 )
-from afdplan.cli.quantity import parse_duration, parse_rate
+from afdplan.cli.progress import progress
+from afdplan.cli.quantity import parse_duration, parse_numbers, parse_rate
 from afdplan.cli.report import command_line, report_option, tracked, write_report
+from afdplan.errors import InfeasibleError
 
 if TYPE_CHECKING:
     from afdplan.lengths.law import LengthLaw
-    from afdplan.model.latency import LatencyModel
+    from afdplan.model.latency import LatencyModel, TimeUnit
+    from afdplan.planning.limits import Limits
+    from afdplan.planning.objective import DeviceCost
     from afdplan.planning.plan import Plan
     from afdplan.planning.source import LatencySource
+    from afdplan.planning.space import SearchSpace
     from afdplan.planning.verify import Verification
     from afdplan.report.page import Page
 
@@ -75,24 +81,34 @@ def command(
         node_devices=options["node_devices"],
     )
     space = resolve_space(options)
-    source, cost = resolve_source(options)
     workload = resolve_workload(trace, trace_format, columns, prompt, decode)
-    token_load = None
-    if workload.trace is not None and workload.trace.requests > 1:
-        from afdplan.workload.interval import token_load_estimate
-
-        token_load = token_load_estimate(workload.trace)
+    try:
+        source, cost = resolve_source(options)
+    except InfeasibleError as error:
+        if as_json:
+            _tell_infeasible(error, workload.inputs | options, workload, "s")
+        raise
     from afdplan.planning.plan import make_plan
 
-    plan = make_plan(
-        workload.law,
-        source,
-        limits,
-        space=space,
-        cost=cost,
-        trace=workload.trace,
-        token_load=token_load,
-    )
+    try:
+        with progress("planning") as show:
+            plan = make_plan(
+                workload.law,
+                source,
+                limits,
+                space=space,
+                cost=cost,
+                trace=workload.trace,
+                token_load=workload.token_load,
+                progress=show,
+            )
+    except InfeasibleError as error:
+        if as_json:
+            layers = source.latency(source.attention_devices[0], 1, 1).layers
+            inputs = _inputs(options, workload, source, limits, space, cost, layers=layers)
+            _tell_infeasible(error, inputs, workload, source.time_unit)
+        raise
+    plan = dataclasses.replace(plan, warnings=(*workload.warnings, *plan.warnings))
     verified = _verify(plan, workload.law, source) if verify else ()
     if plot is not None:
         from afdplan.files.atomic import write_atomic
@@ -102,41 +118,22 @@ def command(
         write_atomic(plot, picture_bytes(draw_plan(plan), check_picture_name(plot)))
     if as_json or report is not None:
         from afdplan.report.document import document, to_json
-        from afdplan.report.plan import plan_answer
+        from afdplan.report.plan_answer import plan_answer
 
-        inputs = {
-            **workload.inputs,
-            "latency": {"name": source.name, "layers": plan.latency.layers},
-            "model": options["model"],
-            "hardware": options["hardware"],
-            "ffn_hardware": options["ffn_hardware"],
-            "kv_tokens": options["kv_tokens"],
-            "devices": limits.devices,
-            "rate": limits.requests_per_second,
-            "tpot": tpot,
-            "tpot_statistic": limits.statistic,
-            "overflow": limits.overflow_probability,
-            "node_devices": limits.node_devices,
-            "target": space.target.name,
-            "per": cost.per,
-            "attention_cost": cost.attention,
-            "ffn_cost": cost.ffn,
-            "microbatches": list(space.microbatches),
-            "largest_batch_size": max(space.batch_sizes),
-            "max_attention_workers": space.max_attention_workers,
-        }
         answer = document(
             time_unit=source.time_unit,
-            inputs=inputs,
+            inputs=_inputs(
+                options, workload, source, limits, space, cost, layers=plan.latency.layers
+            ),
             warnings=plan.warnings,
             answer=plan_answer(plan, workload.law, verified),
         )
         from afdplan.files.plan_file import plan_from_document
-        from afdplan.planning.check import check_plan
+        from afdplan.planning.check import regret_of_keeping
 
         # What `afdplan check` compares later requests with; it also proves that the file reads.
         written = plan_from_document(answer)
-        answer["check"] = {"regret": check_plan(written, workload.law).regret}
+        answer["check"] = {"regret": regret_of_keeping(written, workload.law)}
         if report is not None:
             page = _page(plan, workload, source, answer)
             write_report(report, page)
@@ -150,34 +147,88 @@ def command(
     Console(highlight=False).print(render_plan(plan, verified))
 
 
-def _verify(plan: Plan, law: LengthLaw, source: LatencySource) -> tuple[Verification, ...]:
-    """Simulate with a progress bar on standard error."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+def _inputs(
+    options: dict[str, Any],
+    workload: Workload,
+    source: LatencySource,
+    limits: Limits,
+    space: SearchSpace,
+    cost: DeviceCost,
+    *,
+    layers: int,
+) -> dict[str, Any]:
+    """Return what was asked, with every default resolved; `check` plans again from it."""
+    return {
+        **workload.inputs,
+        "latency": {"name": source.name, "layers": layers},
+        "model": options["model"],
+        "hardware": options["hardware"],
+        "ffn_hardware": options["ffn_hardware"],
+        "weight_precision": options["weight_precision"],
+        "kv_precision": options["kv_precision"],
+        "link": options["link"],
+        "speculative_tokens": options["speculative_tokens"],
+        "acceptance": options["acceptance"],
+        "attention_devices": None
+        if options["attention_devices"] is None
+        else list(parse_numbers("--attention-devices", options["attention_devices"])),
+        "kv_tokens": options["kv_tokens"],
+        "devices": limits.devices,
+        "rate": limits.requests_per_second,
+        "tpot": limits.time_per_output_token,
+        "tpot_statistic": limits.statistic,
+        "overflow": limits.overflow_probability,
+        "node_devices": limits.node_devices,
+        "target": space.target.name,
+        "per": cost.per,
+        "attention_cost": cost.attention,
+        "ffn_cost": cost.ffn,
+        "microbatches": list(space.microbatches),
+        "largest_batch_size": max(space.batch_sizes),
+        "batch_sizes": None if space.fills_gaps else list(space.batch_sizes),
+        "ffn_workers": None if space.ffn_workers is None else list(space.ffn_workers),
+        "max_attention_workers": space.max_attention_workers,
+    }
 
+
+def _tell_infeasible(
+    error: InfeasibleError, inputs: dict[str, Any], workload: Workload, unit: TimeUnit
+) -> None:
+    """Print the one document of a plan that does not exist."""
+    from afdplan.report.document import document, to_json
+    from afdplan.report.plan_answer import design_answer
+
+    nearest = error.nearest
+    answer = {
+        "recommended": None,
+        "infeasible": str(error),
+        "nearest": None if nearest is None else design_answer(nearest),
+    }
+    told = document(time_unit=unit, inputs=inputs, warnings=workload.warnings, answer=answer)
+    click.echo(to_json(told))
+
+
+def _verify(plan: Plan, law: LengthLaw, source: LatencySource) -> tuple[Verification, ...]:
+    """Simulate, with a bar on a terminal."""
     from afdplan.planning.verify import verify_plan
 
-    columns = (TextColumn("simulating"), BarColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("simulate", total=1.0)
-        return verify_plan(
-            plan, law, source, progress=lambda share: bar.update(task, completed=share)
-        )
+    with progress("simulating") as show:
+        return verify_plan(plan, law, source, progress=show)
 
 
 def _page(plan: Plan, workload: Workload, source: LatencySource, told: dict[str, Any]) -> Page:
     """Compute what the page shows around the plan: drift, and bottlenecks near the design."""
-    from afdplan.plotting.ratio_grid import grid_size, ratio_grid
+    from afdplan.plotting.plan_grid import plan_grid, plan_grid_axes
+    from afdplan.plotting.played import play_bundles
+    from afdplan.plotting.ratio_grid import ratio_grid
     from afdplan.report.page_plan import plan_page
     from afdplan.theory.problem import RatioProblem
 
     drift = None
-    if workload.trace is not None and workload.trace.requests > 1:
+    if workload.report is not None:
         from afdplan.plotting.workload_figures import drift_figure
-        from afdplan.workload.description import describe_workload
 
-        described = describe_workload(workload.trace)
-        drift = drift_figure(described.drift, described.token_load)
+        drift = drift_figure(workload.report.drift, workload.report.token_load)
     design = plan.recommended.design
     problem = RatioProblem(
         law=workload.law,
@@ -185,19 +236,29 @@ def _page(plan: Plan, workload: Workload, source: LatencySource, told: dict[str,
         batch_size=design.batch_size,
         ffn_workers=design.ffn_workers,
         microbatches=design.microbatches,
+        ffn_weight=plan.cost.of(0, design.ffn_devices) / plan.cost.of(design.attention_devices, 0),
     )
 
     def latency_of(batch_size: int) -> LatencyModel:
         return source.latency(design.attention_devices, design.ffn_workers, batch_size)
 
-    limit = max(4 * design.attention_workers, 16)
-    grid = ratio_grid(problem, limit=limit, latency_of=latency_of)
+    sizes, counts = plan_grid_axes(plan)
+    number = len(sizes) * len(counts)
+    cases = ratio_grid(
+        problem,
+        max_attention_workers=plan.space.max_attention_workers,
+        batch_sizes=sizes,
+        microbatches=counts,
+        latency_of=latency_of,
+    )
     return plan_page(
         plan,
         workload.law,
         subject=f"{workload.law.name}; {source.name}",
         document=told,
         command_line=command_line(),
-        cases=list(tracked(grid, grid_size(problem), "other batches")),
+        cases=list(tracked(cases, number, "bottlenecks")),
+        grid=list(tracked(plan_grid(plan, workload.law, source), number, "other batches")),
+        played=play_bundles(problem, design.attention_workers),
         drift=drift,
     )

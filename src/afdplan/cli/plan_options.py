@@ -33,9 +33,9 @@ def latency_options(command: Any) -> Any:
             help="With --latency: the same on a worker that holds the FFN weights too.",
         ),
         click.option("--model", metavar="NAME|PATH", help="Shipped model or config.json."),
-        click.option("--hardware", metavar="NAME|FILE", help="Shipped device or TOML file."),
+        click.option("--hardware", metavar="NAME|FILE", help="Shipped device or its file."),
         click.option("--ffn-hardware", metavar="NAME|FILE", help="Device of the FFN workers."),
-        click.option("--precision", metavar="NAME", help="Format of the weights, e.g. fp8."),
+        click.option("--weight-precision", metavar="NAME", help="Format of the weights, e.g. fp8."),
         click.option("--kv-precision", metavar="NAME", help="Format of the KV cache, e.g. fp8."),
         click.option(
             "--link",
@@ -46,7 +46,10 @@ def latency_options(command: Any) -> Any:
             "--speculative-tokens", type=int, default=0, metavar="K", help="Draft tokens per step."
         ),
         click.option(
-            "--acceptance", type=float, default=0.85, metavar="P", help="Chance of each draft."
+            "--acceptance",
+            type=float,
+            metavar="P",
+            help="With --speculative-tokens: chance of each draft, by default 0.85.",
         ),
         click.option(
             "--attention-devices",
@@ -117,14 +120,16 @@ def limit_options(command: Any) -> Any:
             help="Price or watts of an attention device (taken from the hardware otherwise).",
         ),
         click.option("--ffn-cost", type=float, metavar="C", help="Likewise of an FFN device."),
-        click.option("--batch-sizes", metavar="LIST", help="Batch sizes B to try: 8,16 or 1..64."),
+        click.option(
+            "--batch-sizes", metavar="LIST", help="Only these batch sizes B: 8,16 or 1..64."
+        ),
         click.option(
             "--max-batch-size",
             type=int,
             default=1024,
             show_default=True,
             metavar="B",
-            help="Largest B tried; a grid as dense as graphs are captured for.",
+            help="Largest B tried, with every one below.",
         ),
         click.option("--microbatches", metavar="LIST", help="m to try; by default 1,2,3."),
         click.option("--ffn-workers", metavar="LIST", help="F per bundle to try."),
@@ -137,13 +142,11 @@ def limit_options(command: Any) -> Any:
 
 def resolve_space(options: dict[str, Any]) -> SearchSpace:
     """Return the candidates that the options name."""
+    from afdplan.model.checks import check_count
     from afdplan.planning.legal import target_rule
     from afdplan.planning.space import SearchSpace, graph_batch_sizes
 
-    if options["max_batch_size"] < 1:
-        raise click.UsageError(
-            f"--max-batch-size must be an integer >= 1, got {options['max_batch_size']}"
-        )
+    check_count("max_batch_size", options["max_batch_size"], 1, 1_000_000)
     sizes = graph_batch_sizes(options["max_batch_size"])
     if options["batch_sizes"] is not None:
         sizes = parse_numbers("--batch-sizes", options["batch_sizes"])
@@ -154,6 +157,7 @@ def resolve_space(options: dict[str, Any]) -> SearchSpace:
     numbers = options["ffn_workers"]
     return SearchSpace(
         batch_sizes=sizes,
+        fills_gaps=options["batch_sizes"] is None,
         microbatches=microbatches,
         target=target,
         max_attention_workers=options["max_attention_workers"],
@@ -166,12 +170,24 @@ def resolve_source(options: dict[str, Any]) -> tuple[LatencySource, DeviceCost]:
     tensor = options["attention_devices"]
     devices = None if tensor is None else parse_numbers("--attention-devices", tensor)
     if options["latency"] is not None:
-        for name in ("model", "hardware", "ffn_hardware", "precision", "kv_precision", "link"):
+        for name in (
+            "model",
+            "hardware",
+            "ffn_hardware",
+            "weight_precision",
+            "kv_precision",
+            "link",
+        ):
             if options[name] is not None:
                 raise click.UsageError(
                     f"give --latency, or --model and --hardware; --{name.replace('_', '-')} "
                     "belongs to the latter"
                 )
+        if options["speculative_tokens"] or options["acceptance"] is not None:
+            raise click.UsageError(
+                "--speculative-tokens and --acceptance belong to --model: a latency model states "
+                "its tokens_per_step"
+            )
         from afdplan.files.latency_file import load_latency
         from afdplan.planning.source import MeasuredSource
 
@@ -194,35 +210,29 @@ def resolve_source(options: dict[str, Any]) -> tuple[LatencySource, DeviceCost]:
             raise click.UsageError(
                 f"--{name.replace('_', '-')} belongs to --latency; with --model it is derived"
             )
-    from afdplan.calibration.catalogue import find_hardware, find_model
-    from afdplan.calibration.placement import place
-    from afdplan.errors import InvalidInputError
-    from afdplan.planning.derived_source import DerivedSource
+    from afdplan.planning.derived_choice import DerivedChoice
 
-    hardware = find_hardware(options["hardware"])
-    ffn = None if options["ffn_hardware"] is None else find_hardware(options["ffn_hardware"])
-    architecture = find_model(options["model"])
-    refusals: list[InvalidInputError] = []
-    for tensor_parallel in devices or (1, 2, 4, 8):
-        try:
-            placement = place(
-                architecture,
-                hardware,
-                ffn_hardware=ffn,
-                precision=options["precision"],
-                cache_precision=options["kv_precision"],
-                link=options["link"],
-                speculative_tokens=options["speculative_tokens"],
-                acceptance=options["acceptance"],
-                attention_devices=tensor_parallel,
+    if options["acceptance"] is None:
+        options["acceptance"] = 0.85
+    elif not options["speculative_tokens"]:
+        raise click.UsageError("--acceptance is of draft tokens: give --speculative-tokens too")
+    choice = DerivedChoice(
+        attention_devices=devices,
+        **{
+            name: options[name]
+            for name in (
+                "model",
+                "hardware",
+                "ffn_hardware",
+                "weight_precision",
+                "kv_precision",
+                "link",
+                "speculative_tokens",
+                "acceptance",
             )
-            break
-        except InvalidInputError as error:
-            # One device may be too small for the attention weights, or eight too many.
-            refusals.append(error)
-    else:
-        raise refusals[0]
-    return DerivedSource(placement, devices), _cost(options, hardware, ffn or hardware)
+        },
+    )
+    return choice.source(), _cost(options, *choice.devices())
 
 
 def _cost(options: dict[str, Any], attention: Any, ffn: Any) -> DeviceCost:

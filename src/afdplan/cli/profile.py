@@ -41,7 +41,11 @@ def _counts(
     help="CSV table for `afdplan calibrate`; its environment is written beside it.",
 )
 @click.option(
-    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda"]),
+    default="auto",
+    show_default=True,
+    help="Where to measure; auto takes CUDA if it is there.",
 )
 @click.option(
     "--dtype",
@@ -66,8 +70,16 @@ def _counts(
     show_default=True,
     help="Which FFN times go into the table.",
 )
-@click.option("--repeats", type=int, default=9, show_default=True)
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option(
+    "--repeats",
+    type=int,
+    default=9,
+    show_default=True,
+    help="Timed runs per point, after a warm-up.",
+)
+@click.option(
+    "--seed", type=int, default=0, show_default=True, help="Of weights, inputs and routing."
+)
 @click.option("--threads", type=int, default=0, help="CPU threads; half of the cores unless given.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def command(

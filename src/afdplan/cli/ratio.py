@@ -18,7 +18,6 @@ from afdplan.cli.options import (
     workload_options,
 )
 from afdplan.cli.report import command_line, report_option, tracked, write_report
-from afdplan.errors import InsufficientDataError
 
 if TYPE_CHECKING:
     from afdplan.model.estimate import Estimate
@@ -107,19 +106,7 @@ def command(
     latency = resolve_latency(dict(latency_choice), batch_size=size, ffn_workers=ffn_workers)
     model = latency.model
     workload = resolve_workload(trace, trace_format, columns, prompt, decode)
-    warnings: list[str] = []
-    token_load = None
-    if workload.trace is not None:
-        from afdplan.workload.description import describe_workload
-        from afdplan.workload.warnings import load_warnings
-
-        try:
-            described = describe_workload(workload.trace)
-            token_load = described.token_load
-            warnings += load_warnings(described)
-        except InsufficientDataError as error:
-            warnings.append(f"the token load has no interval: {error}")
-
+    token_load = workload.token_load
     from afdplan.theory.problem import RatioProblem
     from afdplan.theory.recommend import recommend_ratio
 
@@ -137,7 +124,7 @@ def command(
         horizon=horizon,
         token_load=token_load,
     )
-    warnings += answer.warnings
+    warnings = [*workload.warnings, *answer.warnings]
     if plot is not None:
         from afdplan.files.atomic import write_atomic
         from afdplan.plotting.picture import picture_bytes
@@ -187,7 +174,9 @@ def command(
                 choice = dict(latency_choice)
                 return resolve_latency(choice, batch_size=batch_size, ffn_workers=ffn_workers).model
 
-            page = _page(answer, problem, workload, told, token_load, latency_of)
+            page = _page(
+                answer, problem, workload, told, token_load, latency_of, max_attention_workers
+            )
             write_report(report, page)
         if as_json:
             click.echo(to_json(told))
@@ -206,14 +195,15 @@ def _page(
     told: dict[str, Any],
     token_load: Estimate | None,
     latency_of: Callable[[int], LatencyModel],
+    most: int | None,
 ) -> Page:
-    """Compute what the page shows around the answer."""
+    """Compute what the page shows around the answer, with at most `most` attention workers."""
+    from afdplan.plotting.played import play_bundles
     from afdplan.plotting.ratio_grid import grid_size, ratio_grid
     from afdplan.plotting.ratio_sensitivity import curve_bands, ratio_sensitivity
     from afdplan.report.page_ratio import ratio_page
 
-    limit = answer.curve[-1].attention_workers
-    grid = ratio_grid(problem, limit=limit, latency_of=latency_of)
+    grid = ratio_grid(problem, max_attention_workers=most, latency_of=latency_of)
     cases = list(tracked(grid, grid_size(problem), "other batches"))
     asked = next(
         case
@@ -221,20 +211,21 @@ def _page(
         if (case.batch_size, case.microbatches) == (problem.batch_size, problem.microbatches)
     )
     workers = tuple(point.attention_workers for point in asked.points)
+    best = answer.optimal_attention_workers
     drift = None
-    if workload.trace is not None and token_load is not None:
+    if workload.report is not None:
         from afdplan.plotting.workload_figures import drift_figure
-        from afdplan.workload.description import describe_workload
 
-        drift = drift_figure(describe_workload(workload.trace).drift, token_load)
+        drift = drift_figure(workload.report.drift, workload.report.token_load)
     return ratio_page(
         answer,
         problem,
         cases,
         bands=curve_bands(problem, workers, token_load),
-        sensitivities=ratio_sensitivity(problem, answer.optimal_attention_workers, limit),
+        sensitivities=ratio_sensitivity(problem, best, most),
         subject=f"{workload.law.name}; {problem.latency.name}",
         document=told,
         command_line=command_line(),
+        played=play_bundles(problem, best, (max(best // 2, 1), 2 * best)),
         drift=drift,
     )

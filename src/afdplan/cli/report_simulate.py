@@ -25,12 +25,10 @@ def simulated_page(
 
     best = max(results, key=lambda result: result.throughput_per_instance.value)
     drift = None
-    if workload.trace is not None and workload.trace.requests > 1:
+    if workload.report is not None:
         from afdplan.plotting.workload_figures import drift_figure
-        from afdplan.workload.description import describe_workload
 
-        described = describe_workload(workload.trace)
-        drift = drift_figure(described.drift, described.token_load)
+        drift = drift_figure(workload.report.drift, workload.report.token_load)
     return simulation_page(
         results,
         record_timeline(best.scenario, steps=3),

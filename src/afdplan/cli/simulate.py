@@ -18,11 +18,11 @@ from afdplan.cli.options import (
     resolve_workload,
     workload_options,
 )
+from afdplan.cli.progress import progress
+from afdplan.cli.quantity import parse_model_rate
 from afdplan.cli.report import report_option, write_report
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from afdplan.model.latency import LatencyModel
     from afdplan.simulation.result import SimulationResult
     from afdplan.simulation.scenario import Scenario
@@ -44,8 +44,8 @@ def _counts(_: click.Context, __: click.Parameter, text: str) -> list[int]:
         counts = [int(part) for part in text.split(",")]
     except ValueError:
         raise click.BadParameter(f"expected integers such as 8 or 1,2,4,8, got {text!r}") from None
-    if any(count < 1 for count in counts):
-        raise click.BadParameter(f"a bundle has at least 1 attention worker, got {text!r}")
+    if len(set(counts)) < len(counts):
+        raise click.BadParameter(f"every number is simulated once, got {text!r}")
     return counts
 
 
@@ -106,7 +106,9 @@ def _simulation_options(function: Any) -> Any:
             help="When requests come; gamma gaps need --arrival-cv.",
         ),
         click.option(
-            "--rate", type=float, metavar="X", help="Mean arrivals per time unit; scales a trace's."
+            "--rate",
+            metavar="R",
+            help="Mean arrivals, scales a trace's: 20/s, 900/min; per time unit if abstract: 0.01.",
         ),
         click.option(
             "--arrival-cv", type=float, default=1.0, metavar="CV", help="Of the gaps of gamma."
@@ -214,6 +216,8 @@ def command(
         raise click.UsageError(f"--timeline must end in .json, .svg or .png, got {timeline!r}")
     latency = resolve_latency(options, batch_size=size, ffn_workers=ffn_workers)
     model = latency.model
+    if options["rate"] is not None:
+        options["rate"] = parse_model_rate("--rate", options["rate"], model.time_unit)
     workload = resolve_workload(trace, trace_format, columns, prompt, decode)
 
     def scenario_of(count: int) -> Scenario:
@@ -229,7 +233,7 @@ def command(
 
     scenarios = [scenario_of(count) for count in attention_workers]
     results: list[SimulationResult] = []
-    with _tables(per_request, per_step) as (on_requests, on_steps), _progress() as show:
+    with _tables(per_request, per_step) as (on_requests, on_steps), progress("simulating") as show:
         from afdplan.simulation.run import simulate
 
         for k, scenario in enumerate(scenarios):
@@ -249,18 +253,17 @@ def command(
     if report is not None:
         from afdplan.cli.report_simulate import simulated_page
 
-        told = simulation_document(results, inputs, attention_workers, options)
+        told = simulation_document(results, inputs, attention_workers, options, workload.warnings)
         write_report(report, simulated_page(results, workload, told))
     if as_json:
         from afdplan.report.document import to_json
 
-        click.echo(to_json(simulation_document(results, inputs, attention_workers, options)))
-    elif len(results) == 1:
-        click.echo(str(results[0]))
+        told = simulation_document(results, inputs, attention_workers, options, workload.warnings)
+        click.echo(to_json(told))
     else:
         from rich.console import Console
 
-        Console(highlight=False).print(render_simulations(results))
+        Console(highlight=False).print(render_simulations(results, workload.warnings))
 
 
 def _scenario(
@@ -349,27 +352,6 @@ def _tables(per_request: str | None, per_step: str | None) -> Iterator[tuple[Any
                 TableWriter(per_step, STEP_COLUMNS, whole_columns=whole)
             ).write
         yield sinks[0], sinks[1]
-
-
-@contextlib.contextmanager
-def _progress() -> Iterator[Callable[[float], None]]:
-    """Yield a function that moves a bar on standard error (on terminals only)."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield lambda _: None
-        return
-    with Progress(
-        TextColumn("simulating"),
-        BarColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-    ) as bar:
-        task = bar.add_task("", total=1.0)
-        yield lambda done: bar.update(task, completed=done)
 
 
 def _write_timeline(path: str, scenario: Scenario) -> None:

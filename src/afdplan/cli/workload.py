@@ -56,14 +56,17 @@ def command(
         from afdplan.plotting.picture import check_picture_name
 
         check_picture_name(plot)
-    workload = resolve_workload(trace_file or trace, trace_format, columns, prompt, decode)
+    workload = resolve_workload(
+        trace_file or trace, trace_format, columns, prompt, decode, confidence
+    )
 
     from afdplan.workload.description import describe_law, describe_workload
 
     inputs = dict(workload.inputs)
     described: LawReport | WorkloadReport
     if workload.trace is not None:
-        described = describe_workload(workload.trace, confidence)
+        # Without a report the trace is too short, and the description says so.
+        described = workload.report or describe_workload(workload.trace, confidence)
         inputs["confidence"] = confidence
     else:
         described = describe_law(workload.law)

@@ -73,6 +73,8 @@ def _parse(text: str, shown: str, what: str, error: type[InvalidInputError]) -> 
     first = text.lstrip()[0]
     # TOML may start with a [section]; JSON that starts with a list has no "=" outside strings.
     kind = "JSON" if first == "{" or (first == "[" and "=" not in text) else "TOML"
+    if Path(shown).suffix.lower() == ".json" and "=" not in text:
+        kind = "JSON"
     try:
         document = msgspec.json.decode(text) if kind == "JSON" else tomllib.loads(text)
     except RecursionError:

@@ -1,16 +1,14 @@
-"""What does this hardware TOML file hold?"""
+"""What does this hardware file hold?"""
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 from typing import Any
 
 from afdplan.errors import InvalidInputError
+from afdplan.files.document import read_document
 
 __all__ = ["read_hardware_file"]
-
-LARGEST_FILE = 2**20
 
 
 def read_hardware_file(path: str | Path) -> dict[str, Any]:
@@ -19,32 +17,22 @@ def read_hardware_file(path: str | Path) -> dict[str, Any]:
     Parameters
     ----------
     path
-        A TOML file.
+        A TOML or JSON file: the facts of one device, or what ``afdplan hardware NAME --json``
+        printed.
 
     Raises
     ------
     InvalidInputError
-        If the file is missing, larger than 1 MiB, not UTF-8, not TOML or too deeply nested.
+        If the file is missing, unreadable, neither TOML nor JSON, or holds several devices.
     """
-    path = Path(path)
-    try:
-        size = path.stat().st_size
-        if size > LARGEST_FILE:
-            raise InvalidInputError(
-                f"{path}: a hardware file has at most {LARGEST_FILE} bytes, got {size}"
-            )
-        text = path.read_bytes().decode("utf-8-sig")
-    except FileNotFoundError:
+    found = read_document(Path(path), str(path), "a hardware file", InvalidInputError)
+    devices = found.get("hardware")
+    if devices is None:
+        return found
+    if not isinstance(devices, list) or len(devices) != 1 or not isinstance(devices[0], dict):
+        count = len(devices) if isinstance(devices, list) else "no list"
         raise InvalidInputError(
-            f"{path}: no such file; `afdplan hardware` lists the names that ship with afdplan"
-        ) from None
-    except OSError as error:
-        raise InvalidInputError(f"{path}: cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise InvalidInputError(f"{path}: must be UTF-8 text, byte {error.start} is not") from None
-    try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise InvalidInputError(f"{path}: must be TOML: {error}") from None
-    except RecursionError:
-        raise InvalidInputError(f"{path}: TOML is nested too deeply for a hardware file") from None
+            f"{path}: hardware must hold one device, got {count}: save one with "
+            "`afdplan hardware NAME --json`"
+        )
+    return devices[0]

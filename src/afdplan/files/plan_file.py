@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from afdplan.errors import InvalidInputError, LatencyModelError
@@ -51,6 +53,8 @@ class PlanFile:
         What is served and on which system; empty if the plan does not say.
     afdplan_version
         That wrote the file.
+    inputs
+        What was asked, as written; unchecked beyond the names above.
     """
 
     bundles: int
@@ -73,6 +77,7 @@ class PlanFile:
     model: str
     target: str
     afdplan_version: str
+    inputs: Mapping[str, Any]
 
     @property
     def devices(self) -> int:
@@ -167,6 +172,7 @@ def plan_from_document(document: dict[str, Any]) -> PlanFile:
         model=_text(inputs, "model"),
         target=_text(inputs, "target"),
         afdplan_version=_text(document, "afdplan_version"),
+        inputs=MappingProxyType(dict(inputs)),
     )
     _check_against_itself(plan, best)
     return plan

@@ -127,6 +127,11 @@ def find_columns(
         is_custom = "prompt" in own or "decode" in own
         if is_custom and forced is None and known.name != "generic":
             continue
+        if own and prompt and prompt == decode:
+            raise TraceError(
+                f"{name}: prompt and decode must be two columns, got {prompt!r} for both; it has "
+                f"{_listed(columns)}"
+            )
         if not prompt or not decode or not all(_pick((need,), index) for need in known.needs):
             continue
         found = Columns(
@@ -205,7 +210,7 @@ def _nothing_fits(name: str, columns: Sequence[str], forced: str | None) -> str:
             if not _pick(aliases, index)
         ]
         why = f"no column is known to hold {' or '.join(lost)} lengths"
-    parts = []
+    parts: list[str] = []
     for role, aliases in (("prompt", PROMPTS), ("decode", DECODES)):
         column = _pick(aliases, index)
         if not column:
@@ -213,7 +218,8 @@ def _nothing_fits(name: str, columns: Sequence[str], forced: str | None) -> str:
                 aliases[0], [key for key in index if len(key) > 2], 1, 0.6
             ) or [k for k in index for a in difflib.get_close_matches(k, aliases, 1, 0.75) if a]
             column = index[near[0]][0] if near else "NAME"
-        if not column.isprintable() or len(column) > 40:
+        taken = any(part.endswith(f"={column}") for part in parts)
+        if taken or not column.isprintable() or len(column) > 40:
             column = "NAME"
         parts.append(f"{role}={column}")
     return (

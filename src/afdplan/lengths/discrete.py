@@ -158,15 +158,15 @@ def parse_law(text: str, minimum: int = 1, role: str = "length") -> DiscreteLaw:
     if not parameters:
         kind, parameters = "fixed", kind
     if kind == "fixed":
-        value = _integer(role, parameters, minimum)
+        value = _integer(role, parameters, minimum, text)
         return DiscreteLaw(lowest=value, probabilities=np.ones(1), name=f"fixed:{value}")
     if kind == "geometric":
-        return _geometric(role, parameters)
+        return _geometric(role, parameters, text)
     if kind == "uniform":
         low, dots, high = parameters.partition("..")
         if not dots:
             raise _bad(role, text, "uniform needs two ends, as in uniform:512..1536")
-        ends = _integer(role, low, minimum), _integer(role, high, minimum)
+        ends = _integer(role, low, minimum, text), _integer(role, high, minimum, text)
         if ends[0] > ends[1]:
             raise _bad(role, text, "the lower end comes first")
         count = ends[1] - ends[0] + 1
@@ -179,7 +179,7 @@ def parse_law(text: str, minimum: int = 1, role: str = "length") -> DiscreteLaw:
         match = re.fullmatch(r"\s*mean=([^,]+),\s*cv=([^,]+)", parameters)
         if not match:
             raise _bad(role, text, "lognormal needs mean and cv, as in lognormal:mean=1200,cv=1.3")
-        return _lognormal(role, match.group(1), match.group(2), minimum)
+        return _lognormal(role, match.group(1), match.group(2), minimum, text)
     raise _bad(role, text, f"known laws are {LAW_SYNTAX}")
 
 
@@ -188,29 +188,29 @@ def _bad(role: str, text: str, rule: str) -> InvalidInputError:
     return InvalidInputError(f"{role} law {shown!r} is not understood: {rule}")
 
 
-def _integer(role: str, text: str, minimum: int) -> int:
-    value = _number(role, text)
+def _integer(role: str, text: str, minimum: int, whole: str) -> int:
+    value = _number(role, text, whole)
     if value != math.floor(value) or not minimum <= value <= MAXIMUM_TOKENS:
-        raise _bad(role, text, f"a length is an integer from {minimum} to {MAXIMUM_TOKENS}")
+        raise _bad(role, whole, f"a length is an integer from {minimum} to {MAXIMUM_TOKENS}")
     return int(value)
 
 
-def _number(role: str, text: str) -> float:
+def _number(role: str, text: str, whole: str) -> float:
     if not re.fullmatch(r"\s*[+-]?[0-9.]+([eE][+-]?[0-9]+)?\s*|nan|[+-]?inf", text):
-        raise _bad(role, text, f"known laws are {LAW_SYNTAX}")
+        raise _bad(role, whole, f"known laws are {LAW_SYNTAX}")
     try:
         value = float(text)
     except ValueError:
-        raise _bad(role, text, f"known laws are {LAW_SYNTAX}") from None
+        raise _bad(role, whole, f"known laws are {LAW_SYNTAX}") from None
     if not math.isfinite(value):
-        raise _bad(role, text, "lengths must be finite")
+        raise _bad(role, whole, "lengths must be finite")
     return value
 
 
-def _geometric(role: str, text: str) -> DiscreteLaw:
-    mean = _number(role, text)
+def _geometric(role: str, text: str, whole: str) -> DiscreteLaw:
+    mean = _number(role, text, whole)
     if not 1 <= mean <= MAXIMUM_TOKENS:
-        raise _bad(role, text, f"the mean of a geometric law is from 1 to {MAXIMUM_TOKENS}")
+        raise _bad(role, whole, f"the mean of a geometric law is from 1 to {MAXIMUM_TOKENS}")
     name = f"geometric:{mean:g}"
     if mean == 1:
         return DiscreteLaw(lowest=1, probabilities=np.ones(1), name=name)
@@ -222,10 +222,10 @@ def _geometric(role: str, text: str) -> DiscreteLaw:
     return DiscreteLaw(lowest=1, probabilities=probabilities / probabilities.sum(), name=name)
 
 
-def _lognormal(role: str, mean_text: str, cv_text: str, minimum: int) -> DiscreteLaw:
+def _lognormal(role: str, mean_text: str, cv_text: str, minimum: int, whole: str) -> DiscreteLaw:
     from scipy.special import ndtr
 
-    mean, cv = _number(role, mean_text), _number(role, cv_text)
+    mean, cv = _number(role, mean_text, whole), _number(role, cv_text, whole)
     text = f"lognormal:mean={mean:g},cv={cv:g}"
     if mean < 1 or cv <= 0:
         raise _bad(role, text, "the mean is >= 1 and cv > 0")

@@ -73,12 +73,12 @@ class EmpiricalLengths:
 
     @property
     def mean_prompt_tokens(self) -> float:
-        """E[P] [tokens]."""
+        """Mean prompt length, E[P], in tokens."""
         return int(self.prompt_tokens.sum()) / self.prompt_tokens.size
 
     @property
     def mean_decode_tokens(self) -> float:
-        """E[D] [tokens]."""
+        """Mean output length, E[D], in tokens."""
         return int(self.decode_tokens.sum()) / self.decode_tokens.size
 
     @property
@@ -88,7 +88,7 @@ class EmpiricalLengths:
 
     @property
     def mean_squared_decode_tokens(self) -> float:
-        """E[D^2] [tokens^2]."""
+        """Mean squared output length, E[D^2], in tokens^2."""
         return math.fsum(self.decode_tokens.astype(np.float64) ** 2) / self.decode_tokens.size
 
     def token_load(self, window: int | None = None) -> TokenLoad:
@@ -205,17 +205,17 @@ class IndependentLengths:
 
     @property
     def mean_prompt_tokens(self) -> float:
-        """E[P] [tokens]."""
+        """Mean prompt length, E[P], in tokens."""
         return self.prompt.mean
 
     @property
     def mean_decode_tokens(self) -> float:
-        """E[D] [tokens]."""
+        """Mean output length, E[D], in tokens."""
         return self.decode.mean
 
     @property
     def mean_squared_decode_tokens(self) -> float:
-        """E[D^2] [tokens^2]."""
+        """Mean squared output length, E[D^2], in tokens^2."""
         return self.decode.moment(2)
 
     @property

@@ -65,11 +65,10 @@ def alternatives(
         if m in (1, 2, 3, 4) and (space.target.name == "any" or m in space.target.microbatches):
             noun = "microbatch" if m == 1 else "microbatches"
             searches.append((f"{m} {noun}", replace(space, microbatches=(m,))))
-    at = space.batch_sizes.index(design.batch_size)
-    for other in (at - 1, at + 1):
-        if 0 <= other < len(space.batch_sizes):
-            b = space.batch_sizes[other]
-            searches.append((f"batch size {b}", replace(space, batch_sizes=(b,))))
+    smaller = [b for b in space.batch_sizes if b < design.batch_size][-1:]
+    larger = [b for b in space.batch_sizes if b > design.batch_size][:1]
+    for b in smaller + larger:
+        searches.append((f"batch size {b}", replace(space, batch_sizes=(b,))))
     numbers = search.source.ffn_workers(limits.devices or 8 * design.ffn_workers)
     if space.ffn_workers is None and design.ffn_workers in numbers:
         at = numbers.index(design.ffn_workers)

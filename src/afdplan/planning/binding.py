@@ -51,7 +51,7 @@ def shadow_prices(
 ) -> tuple[ShadowPrice, ...]:
     """Return what relaxing each limit in turn brings, the most precious first.
 
-    Each price is exact: the search runs again under the relaxed limit.
+    The search runs again under each relaxed limit, over the same candidates.
 
     Parameters
     ----------
@@ -70,7 +70,7 @@ def shadow_prices(
         shown = f"{more * 1e3:.3g} ms more TPOT"
         relaxed = replace(limits, time_per_output_token=tpot + more)
         trials.append(("time per output token", shown, search.best(relaxed, known=best)))
-    if search.memory(best.design.attention_devices) is not None:
+    if search.memories.of_worker(best.design.attention_devices) is not None:
         trials.append(
             ("KV memory", "10 % more KV memory", search.with_memory(1.1).best(limits, known=best))
         )

@@ -8,15 +8,17 @@ from typing import Literal
 import numpy as np
 
 from afdplan.calibration.memory import CacheKind
+from afdplan.errors import AfdplanError
 from afdplan.files.plan_file import PlanFile
 from afdplan.lengths.law import LengthLaw
 from afdplan.model.estimate import Estimate
 from afdplan.planning.cache_memory import CacheMemory, CacheSpace, CacheSums
 from afdplan.planning.legal import TARGETS
+from afdplan.planning.replan import Replan, replan
 from afdplan.theory.cycle import CycleModel
 from afdplan.theory.problem import RatioProblem
 
-__all__ = ["PlanCheck", "Standing", "check_plan"]
+__all__ = ["PlanCheck", "Standing", "check_plan", "regret_of_keeping"]
 
 Standing = Literal["stands", "watch", "replan"]
 
@@ -47,6 +49,13 @@ class PlanCheck:
         it lost under the planned ones; with an interval of theta, the least over its ends.
     best_attention_workers
         A that would now be best; same F, batch size and microbatches.
+    replanned
+        What planning again under the stored limits finds; None if the file does not keep them.
+    replan_regret
+        Share of the score that keeping the design loses against it; with an interval of theta,
+        the least over its ends. None likewise.
+    notes
+        What the plan file lacks for planning again, one sentence each.
     step_time
         Mean step time under the new requests [s].
     measured_step_time
@@ -64,6 +73,9 @@ class PlanCheck:
     planned_token_load: float
     regret: float
     best_attention_workers: int
+    replanned: Replan | None
+    replan_regret: float | None
+    notes: tuple[str, ...]
     step_time: float
     measured_step_time: float | None
     time_per_output_token: float
@@ -98,7 +110,8 @@ def check_plan(
 
     Notes
     -----
-    Bounds: regret 3 % (stands again below 1.5 %), time per output token 2 % over its limit,
+    Bounds: regret of A, and of the whole design against one planned again under the stored limits,
+    3 % (stands again below 1.5 %), time per output token 2 % over its limit,
     overflow probability twice its limit, measured step 10 % off the model's (7 %).
     """
     factors = [1.0]
@@ -109,6 +122,7 @@ def check_plan(
     regret = max(regret - plan.planned_regret, 0.0)
     least_regret = max(min(case[0] for case in cases) - plan.planned_regret, 0.0)
     least_held = min(case[3] for case in cases)
+    again, least_again, notes = _again(plan, law, factors)
     overflow = _overflow(plan, law)
     limit = plan.time_per_output_token
     excess = -1.0 if limit is None else least_held / limit - 1
@@ -134,13 +148,26 @@ def check_plan(
             f"{best} attention workers would now be better than {plan.bundle.attention_workers}: "
             f"{least_regret:.1%} are lost".replace("%", " %")
         )
+    if again is not None and again.best is None:
+        reasons.append("no design meets the limits of the plan under these requests")
+    if again is not None and not again.is_rate_reached:
+        reasons.append(
+            f"it finishes {again.kept.requests_per_second:,.4g} requests/s at most, "
+            f"{plan.inputs['rate']:,.4g} were asked for"
+        )
+    if again is not None and again.best is not None and least_again > LEAVE:
+        reasons.append(
+            f"planned again under the same limits, {again.best.design} on "
+            f"{again.best.design.devices:,} devices would give {again.gain:.1%} more "
+            f"{_score_name(plan)}".replace("%", " %")
+        )
     if abs(off) > STEP_LEAVE:
         reasons.append(
             f"measured steps are {abs(off):.0%} {'slower' if off > 0 else 'faster'} than the "
             "model says: calibrate again (or the slots are not full)".replace("%", " %")
         )
     inside = (
-        least_regret <= RETURN
+        max(least_regret, least_again) <= RETURN
         and excess <= TIME_RETURN
         and too_full <= 1.0
         and abs(off) <= STEP_RETURN
@@ -150,24 +177,53 @@ def check_plan(
         reasons.append("it fell before and is not well inside the bounds again")
     if not reasons:
         change = law.token_load().mean / plan.mean_token_load - 1 if plan.mean_token_load else 0.0
-        reasons.append(
-            f"the mean token load changed by {change:+.1%}; keeping "
-            f"{plan.bundle.attention_workers} attention workers loses {regret:.1%}".replace(
-                "%", " %"
-            )
-        )
+        words = f"the mean token load changed by {change:+.1%}; keeping "
+        if again is None:
+            words += f"{plan.bundle.attention_workers} attention workers loses {regret:.1%}"
+        else:
+            words += f"the design loses {again.regret:.1%} against planning again"
+        reasons.append(words.replace("%", " %"))
     return PlanCheck(
         standing=standing,
         mean_token_load=law.token_load().mean,
         planned_token_load=plan.mean_token_load,
         regret=least_regret,
         best_attention_workers=best,
+        replanned=again,
+        replan_regret=None if again is None else least_again,
+        notes=notes,
         step_time=mean,
         measured_step_time=None if measured_step_time is None else measured_step_time * tokens,
         time_per_output_token=held,
         memory_overflow_probability=overflow,
         reasons=tuple(reasons),
     )
+
+
+def regret_of_keeping(plan: PlanFile, law: LengthLaw) -> float:
+    """Return the share of throughput per device that keeping A loses under `law`."""
+    return _under(plan, law, 1.0)[0]
+
+
+def _again(
+    plan: PlanFile, law: LengthLaw, factors: list[float]
+) -> tuple[Replan | None, float, tuple[str, ...]]:
+    """Return the plan made again, the least regret over the ends of theta, and what is missing."""
+    try:
+        again = replan(plan, law)
+    except AfdplanError as error:
+        note = f"the plan was not made again, other A are all that was compared: {error}"
+        return None, 0.0, (note,)
+    least = again.regret
+    for factor in factors[1:]:
+        if least > RETURN:
+            least = min(least, replan(plan, law, load_factor=factor).regret)
+    return again, least, again.notes
+
+
+def _score_name(plan: PlanFile) -> str:
+    per = {"currency": "tokens per unit of money", "watt": "tokens per joule"}
+    return per.get(str(plan.inputs.get("per")), "tokens/s per device")
 
 
 def _standing(*, beyond: bool, inside: bool, previous: Standing | None) -> Standing:

@@ -14,7 +14,9 @@ ranks are taken to wait once per round: both flatter the baseline slightly.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +33,8 @@ from afdplan.theory.pipeline import RoundLawTable
 __all__ = ["Colocated", "ColocatedSearch"]
 
 FloatArray = npt.NDArray[np.float64]
+Bounds = dict[tuple[int, int], tuple[float, float]]
+"""By (B, m): the most score and the least step time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,70 +110,112 @@ class ColocatedSearch:
         self._parts = search.source.colocated
         self._memories: dict[tuple[int, int], CacheMemory | None] = {}
         self._attention: dict[tuple[int, int], LatencyModel] = {}
+        self._sides: dict[tuple[int, int], LatencyModel] = {}
         self._tables: dict[tuple[int, int, int], list[tuple[int, RoundLawTable]]] = {}
 
     def widths(self, limits: Limits) -> list[Colocated]:
-        """Return the best deployment of every width that has one, narrow first."""
+        """Return the best deployment of every width that has one, narrow first.
+
+        Batch sizes between those of the list are considered where they could make the best
+        width of all.
+        """
         most = limits.devices or 1024
         best: dict[int, Colocated] = {}
-        for devices in self._search.source.attention_devices:
-            for ranks in self._parts.widths(devices, most):
-                width = ranks * devices
-                plan = self._best(devices, ranks, limits, best.get(width))
-                if plan is not None:
-                    best[width] = plan
+        groups = [
+            (devices, ranks)
+            for devices in self._search.source.attention_devices
+            for ranks in self._parts.widths(devices, most)
+        ]
+        bounds = {group: self._bounds(*group, limits) for group in groups}
+        for devices, ranks in groups:
+            width = ranks * devices
+            plan = self._best(devices, ranks, bounds[devices, ranks], limits, best.get(width))
+            if plan is not None:
+                best[width] = plan
+        baseline = max(best.values(), key=lambda plan: plan.score, default=None)
+        for devices, ranks in groups if baseline is not None else ():
+            between = self._between(devices, ranks, bounds[devices, ranks], limits, baseline)
+            plan = self._best(devices, ranks, between, limits, baseline)
+            if plan is not None and plan is not baseline:
+                best[ranks * devices] = baseline = plan
         return [best[width] for width in sorted(best)]
 
+    def _bounds(self, devices: int, ranks: int, limits: Limits) -> Bounds:
+        """Return bounds of every (B, m) of the list that fits the memory."""
+        most = self._most_requests(devices, ranks, limits)
+        return {
+            (b, m): self._bound(devices, ranks, b, m, limits)
+            for m, b in product((1, 2), self._search.space.batch_sizes)
+            if m * b <= most
+        }
+
+    def _between(
+        self, devices: int, ranks: int, bounds: Bounds, limits: Limits, best: Colocated | None
+    ) -> Bounds:
+        """Return bounds of what lies between sizes of the list and could beat `best`."""
+        space = self._search.space
+        if best is None or not space.fills_gaps:
+            return {}
+        most = self._most_requests(devices, ranks, limits)
+        # Steps only grow with B: a step of B with the slots of the gap above bounds the gap.
+        price = self._search.cost.attention * ranks * devices
+        per_request = ranks * self._search.tokens_per_step / price
+        return {
+            (size, m): self._bound(devices, ranks, size, m, limits)
+            for (b, m), (_, least) in bounds.items()
+            for size in space.gap_above(b)
+            if m * size <= most and per_request * m * size / least > best.score
+        }
+
+    def _bound(
+        self, devices: int, ranks: int, b: int, m: int, limits: Limits
+    ) -> tuple[float, float]:
+        """Return the most score and the least step time that this size can have."""
+        side = self._side(devices, ranks)
+        f, out, back = self._shared_times(side, devices, b)
+        model = self._attention_model(devices, ranks, b)
+        a = sum(
+            kind.layers
+            * (
+                convex_floor(kind.curve, b * self._search.models.mean_load(kind))
+                + kind.time_per_request * b
+            )
+            for kind in model.attention
+        )
+        layers = model.layers
+        compute = m * a + layers * (m * f)
+        trip = a + layers * (f + out + back)
+        links = layers * m * max(out, back) if m == 2 else 0.0
+        least = SLACK * (model.step_overhead + max(compute, trip, links))
+        return self._score(devices, ranks, m * b, least, limits)[0], least
+
     def _best(
-        self, devices: int, ranks: int, limits: Limits, best: Colocated | None
+        self, devices: int, ranks: int, bounds: Bounds, limits: Limits, best: Colocated | None
     ) -> Colocated | None:
-        """Return the best batch size and overlap of one width, exactly, or `best` if better."""
-        sizes = np.array(self._search.space.batch_sizes)
-        memory = self._memory(devices, ranks)
-        side = self._parts.latency(devices, ranks, 1)
-        candidates = []
-        for overlap in (False, True):
-            m = 2 if overlap else 1
-            fitting = sizes.size
-            if memory is not None:
-                counts = [int(m * b) for b in sizes]
-                largest = memory.largest_fitting(counts, limits.overflow_probability)
-                fitting = sum(count <= largest for count in counts)
-            for b in sizes[:fitting]:
-                f, out, back = self._shared_times(side, devices, int(b))
-                model = self._attention_model(devices, ranks, int(b))
-                a = sum(
-                    kind.layers
-                    * (
-                        convex_floor(kind.curve, b * self._search.models.mean_load(kind))
-                        + kind.time_per_request * b
-                    )
-                    for kind in model.attention
-                )
-                layers = model.layers
-                compute = m * a + layers * (m * f)
-                trip = a + layers * (f + out + back)
-                links = layers * m * max(out, back) if overlap else 0.0
-                least = SLACK * (model.step_overhead + max(compute, trip, links))
-                score, _ = self._score(devices, ranks, m * int(b), least, limits)
-                candidates.append((score, int(b), m, least))
-        candidates.sort(reverse=True)
+        """Return the best of some (B, m), best bound first, or `best`."""
         tokens = self._search.tokens_per_step
-        for bound, b, m, least in candidates:
+        ranked = sorted(((bound, b, m, least) for (b, m), (bound, least) in bounds.items()))
+        for bound, b, m, least in reversed(ranked):
             if bound <= 0 or (best is not None and bound <= best.score * (1 + TIE)):
                 break
             if limits.probability is None and not limits.holds(least, tokens):
                 continue
-            plan = self._evaluate(devices, ranks, b, m, side, limits)
+            plan = self._evaluate(devices, ranks, b, m, limits)
             if not limits.holds(plan.step_time.statistic(limits.statistic), tokens):
                 continue
             if plan.score > 0 and (best is None or plan.score > best.score):
                 best = plan
         return best
 
-    def _evaluate(
-        self, devices: int, ranks: int, b: int, m: int, side: LatencyModel, limits: Limits
-    ) -> Colocated:
+    def _most_requests(self, devices: int, ranks: int, limits: Limits) -> float:
+        memory = self._memory(devices, ranks)
+        if memory is None:
+            return math.inf
+        largest = 2 * max(self._search.space.batch_sizes)
+        return memory.largest_fitting(range(1, largest + 1), limits.overflow_probability)
+
+    def _evaluate(self, devices: int, ranks: int, b: int, m: int, limits: Limits) -> Colocated:
+        side = self._side(devices, ranks)
         f, out, back = self._shared_times(side, devices, b)
         model = self._attention_model(devices, ranks, b)
         key = (devices, b, m)
@@ -238,6 +284,12 @@ class ColocatedSearch:
             side.receive.time(batch_size, load),
         )
 
+    def _side(self, devices: int, ranks: int) -> LatencyModel:
+        """Return a latency model whose FFN and transfers are right for these ranks."""
+        if (devices, ranks) not in self._sides:
+            self._sides[devices, ranks] = self._parts.latency(devices, ranks, 1)
+        return self._sides[devices, ranks]
+
     def _attention_model(self, devices: int, ranks: int, batch_size: int) -> LatencyModel:
         key = (devices, batch_size)
         if key not in self._attention:
@@ -248,6 +300,6 @@ class ColocatedSearch:
         if (devices, ranks) not in self._memories:
             space = self._parts.cache(devices, ranks)
             self._memories[devices, ranks] = (
-                None if space is None else self._search.memory_of(space)
+                None if space is None else self._search.memories.of_space(space)
             )
         return self._memories[devices, ranks]

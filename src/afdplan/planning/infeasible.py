@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from afdplan.errors import InfeasibleError
 from afdplan.planning.design import PlannedDesign
+from afdplan.planning.fastest import fastest_design
 from afdplan.planning.limits import Limits
 from afdplan.planning.search import DesignSearch
 
@@ -44,7 +45,12 @@ def explain_infeasible(search: DesignSearch, limits: Limits) -> InfeasibleError:
             f". Nearest feasible plan: {nearest.design} on {nearest.design.devices} devices, "
             f"{step * 1e3:.4g} ms per token, {nearest.tokens_per_second:,.0f} tokens/s"
         )
-    return InfeasibleError(message)
+    return InfeasibleError(message, nearest)
+
+
+def _more(factor: float) -> str:
+    """Return how much more a factor is, in words that stay short."""
+    return f"{factor:,.0f} times" if factor >= 10 else f"{factor - 1:.0%} more".replace("%", " %")
 
 
 def _time(search: DesignSearch, limits: Limits) -> tuple[float, str, PlannedDesign | None] | None:
@@ -54,7 +60,7 @@ def _time(search: DesignSearch, limits: Limits) -> tuple[float, str, PlannedDesi
     free = replace(limits, time_per_output_token=None)
     if search.best(free) is None:
         return None
-    fastest = search.fastest(limits)
+    fastest = fastest_design(search, limits)
     if fastest is None:
         return None
     least = fastest.step_time.statistic(limits.statistic) / fastest.tokens_per_step
@@ -69,7 +75,7 @@ def _time(search: DesignSearch, limits: Limits) -> tuple[float, str, PlannedDesi
     plan = search.best(replace(limits, time_per_output_token=least * (1 + 1e-6)))
     text = (
         f"time per output token ({limits.statistic}) of {limit * 1e3:.4g} ms would have to be "
-        f"{least * 1e3:.4g} ms, {least / limit - 1:.0%} more".replace("%", " %")
+        f"{least * 1e3:.4g} ms, {_more(least / limit)}"
     )
     return least / limit - 1, text, plan
 
@@ -89,7 +95,7 @@ def _devices(
     plan = search.best(replace(limits, devices=need)) or plan
     return (
         need / limits.devices - 1,
-        f"{limits.devices} devices would have to be {need}",
+        f"{need:,} devices would be needed, {limits.devices:,} may be used",
         plan,
     )
 
@@ -101,7 +107,7 @@ def _rate(search: DesignSearch, limits: Limits) -> tuple[float, str, PlannedDesi
     if plan is None:
         return None
     most = plan.requests_per_second
-    text = f"{limits.requests_per_second:g} requests/s would have to be {most:.4g} at most"
+    text = f"{limits.requests_per_second:,.6g} requests/s would have to be {most:,.4g} at most"
     return limits.requests_per_second / most - 1, text, plan
 
 
@@ -111,7 +117,7 @@ def _memory(search: DesignSearch, limits: Limits) -> tuple[float, str, PlannedDe
     smallest = min(search.space.batch_sizes) * min(search.space.microbatches)
     chances = []
     for devices in search.source.attention_devices:
-        memory = search.memory(devices)
+        memory = search.memories.of_worker(devices)
         if memory is not None:
             chances.append((memory.overflow_probability(smallest), memory.mean_fraction(smallest)))
     if not chances:

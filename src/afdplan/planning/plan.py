@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from afdplan.errors import TimeUnitError
+from afdplan.errors import InvalidInputError, TimeUnitError
 from afdplan.lengths.law import LengthLaw
 from afdplan.model.estimate import Estimate
 from afdplan.model.latency import LatencyModel
@@ -14,8 +15,10 @@ from afdplan.planning.binding import ShadowPrice, shadow_prices
 from afdplan.planning.cache_memory import CacheSpace
 from afdplan.planning.colocated import Colocated, ColocatedSearch
 from afdplan.planning.design import PlannedDesign
+from afdplan.planning.fastest import fastest_design
 from afdplan.planning.infeasible import explain_infeasible
 from afdplan.planning.limits import Limits
+from afdplan.planning.next_batch import NextBatch, next_batch
 from afdplan.planning.objective import DeviceCost
 from afdplan.planning.search import DesignSearch
 from afdplan.planning.sensitivity import DriftWindow, Sensitivity, drift_windows, sensitivities
@@ -26,6 +29,9 @@ from afdplan.planning.waiting import SpareCapacity, spare_capacity
 from afdplan.theory.validity import latency_range_warnings, theory_warnings
 
 __all__ = ["Plan", "make_plan"]
+
+MOST_TOKENS = 1e9
+"""Tokens per second beyond which no plan is sought."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -51,6 +57,8 @@ class Plan:
         Whether to split, in words and figures.
     binding
         What relaxing each limit would bring, the most precious first.
+    next_batch
+        What the next larger batch size would break or bring; None if none was considered.
     spare
         Spare capacity at the known rate of arrivals; None if unknown.
     sensitivity
@@ -75,6 +83,7 @@ class Plan:
     colocated: tuple[Colocated, ...]
     verdict: Verdict
     binding: tuple[ShadowPrice, ...]
+    next_batch: NextBatch | None
     spare: SpareCapacity | None
     sensitivity: tuple[Sensitivity, ...]
     drift: tuple[DriftWindow, ...]
@@ -100,6 +109,7 @@ def make_plan(
     cost: DeviceCost | None = None,
     trace: Trace | None = None,
     token_load: Estimate | None = None,
+    progress: Callable[[float], None] | None = None,
 ) -> Plan:
     """Return the best deployment under the limits, with everything that is needed to judge it.
 
@@ -119,6 +129,8 @@ def make_plan(
         The trace behind `law`, for arrivals and drift.
     token_load
         Mean token load with its interval.
+    progress
+        Called with the share done, 0 to 1.
 
     Raises
     ------
@@ -151,15 +163,26 @@ def make_plan(
             f"limits in seconds need a latency model in seconds, but the unit of "
             f"{source.name!r} is unknown: give a measured latency file or a model and hardware"
         )
+    if limits.requests_per_second is not None:
+        most = MOST_TOKENS / law.mean_decode_tokens
+        if limits.requests_per_second > most:
+            raise InvalidInputError(
+                f"requests_per_second must be at most {most:.3g} for outputs of "
+                f"{law.mean_decode_tokens:,.4g} tokens, got {limits.requests_per_second:.6g}: no "
+                "deployment is as large"
+            )
     space = space or SearchSpace()
     search = DesignSearch(law, source, space, cost or DeviceCost())
+    show = progress or (lambda _: None)
     best = search.best(limits)
     if best is None:
         raise explain_infeasible(search, limits)
     design = best.design
     latency = source.latency(design.attention_devices, design.ffn_workers, design.batch_size)
-    fastest = search.fastest(limits) or best
+    fastest = fastest_design(search, limits) or best
+    show(0.1)
     colocated = tuple(ColocatedSearch(search).widths(limits))
+    show(0.3)
     slots = tuple(search.models.slot_of(kind) for kind in latency.attention)
     warnings = theory_warnings(
         law,
@@ -182,15 +205,22 @@ def make_plan(
             f"only {spare.spare_fraction:.0%} of the capacity is spare: queues grow fast near "
             "full use".replace("%", " %")
         )
+    others = alternatives(search, best, limits)
+    show(0.5)
+    front = pareto_front(search, best, fastest, limits)
+    show(0.7)
+    binding = shadow_prices(search, best, limits)
+    show(0.9)
     return Plan(
         recommended=best,
         latency=latency,
         cache=source.cache(design.attention_devices),
-        alternatives=alternatives(search, best, limits),
-        front=pareto_front(search, best, fastest, limits),
+        alternatives=others,
+        front=front,
         colocated=colocated,
         verdict=judge(law, source, best, colocated, limits, latency),
-        binding=shadow_prices(search, best, limits),
+        binding=binding,
+        next_batch=next_batch(search, best, limits),
         spare=spare,
         sensitivity=sensitivities(search, best, limits, token_load),
         drift=drift_windows(search, best, limits, trace),

@@ -3,22 +3,23 @@
 Branch and bound in three stages, each with a bound that no design can beat: a bound per (devices
 per attention worker, m, B) over all ratios A/F; a bound per pair from mean loads; a bound per
 pair with the barrier of the attention side. Only pairs that survive are evaluated exactly, best
-bound first, until no bound left beats the best design found.
+bound first, until none left beats the best design found. Batch sizes between those of the list
+come last: steps only grow with B, so its bound, times the slots gained, holds for the gap above.
 """
 
 from __future__ import annotations
 
 import copy
-import math
+from collections.abc import Mapping
 from dataclasses import replace
 from itertools import product
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from afdplan.lengths.law import LengthLaw
-from afdplan.planning.cache_memory import CacheMemory, CacheSpace, CacheSums
 from afdplan.planning.candidate import Candidate
 from afdplan.planning.design import Design, PlannedDesign, StepSummary
 from afdplan.planning.limits import TIE, Limits
@@ -27,6 +28,7 @@ from afdplan.planning.ratio_bounds import RatioBlocks, RatioBounds
 from afdplan.planning.source import LatencySource
 from afdplan.planning.space import PairLattice, SearchSpace
 from afdplan.planning.step_models import Combination, StepModels
+from afdplan.planning.worker_memories import WorkerMemories
 
 __all__ = ["DesignSearch"]
 
@@ -60,23 +62,29 @@ class DesignSearch:
         Candidates.
     cost
         Of a device of each side.
+    load_factor
+        Scales the load of every slot (> 0), to ask what another mean load would do.
     """
 
     def __init__(
-        self, law: LengthLaw, source: LatencySource, space: SearchSpace, cost: DeviceCost
+        self,
+        law: LengthLaw,
+        source: LatencySource,
+        space: SearchSpace,
+        cost: DeviceCost,
+        *,
+        load_factor: float = 1.0,
     ) -> None:
         self.law = law
         self.source = source
         self.space = space
         self.cost = cost
-        self.models = StepModels(law, source)
+        self.models = StepModels(law, source, load_factor)
+        self.memories = WorkerMemories(law, source, load_factor=load_factor)
         self.evaluated = 0
-        self._memories: dict[int, CacheMemory | None] = {}
         self._ratio_bounds = RatioBounds(self.models, cost, source.ffn_devices)
         self._rough: dict[tuple[Combination, PairLattice, str], tuple[FloatArray, FloatArray]] = {}
         self._lattices: dict[tuple[Any, ...], PairLattice] = {}
-        self._memory_factor = 1.0
-        self._sums: dict[tuple[Any, ...], CacheSums] = {}
         self.tokens_per_step = self.models.tokens_per_step
 
     def best(
@@ -104,10 +112,16 @@ class DesignSearch:
         if limits.devices is not None:
             start = None if known is None else self.describe(known.design, limits)
             found = self._best(limits, space, limits.devices, start)
+            if found is None and space.fills_gaps and limits.requests_per_second is not None:
+                most = self.best(replace(limits, requests_per_second=None), space)
+                goal = limits.requests_per_second * (1 - TIE)
+                if most is not None and most.requests_per_second >= goal:
+                    start = self.describe(most.design, limits)
+                    found = self._best(limits, space, limits.devices, start)
         else:
-            found, most = None, FIRST_DEVICES
-            while found is None and most <= MOST_DEVICES:
-                found, most = self._best(limits, space, most), 4 * most
+            found, size = None, FIRST_DEVICES
+            while found is None and size <= MOST_DEVICES:
+                found, size = self._best(limits, space, size), 4 * size
             if found is not None and self.cost.per == "device":
                 # No larger bundle than all devices of this plan can need fewer devices.
                 wider = min(found.design.devices, MOST_DEVICES)
@@ -126,7 +140,7 @@ class DesignSearch:
         median, p95, p99 = (float(t) for t in times.quantiles[0])
         mean = float(times.mean[0])
         tokens = design.slots * self.tokens_per_step / mean
-        memory = self.memory(design.attention_devices)
+        memory = self.memories.of_worker(design.attention_devices)
         requests = design.requests_per_attention_worker
         cost = self.cost.of(
             design.bundles * design.attention_workers * design.attention_devices,
@@ -149,28 +163,10 @@ class DesignSearch:
             ffn_idle_fraction=float(times.ffn_idle_fraction[0]),
         )
 
-    def memory(self, attention_devices: int) -> CacheMemory | None:
-        """Return the KV memory of a worker with so many devices; None without a limit."""
-        if attention_devices not in self._memories:
-            space = self.source.cache(attention_devices)
-            self._memories[attention_devices] = (
-                None if space is None else self.memory_of(space.scaled(self._memory_factor))
-            )
-        return self._memories[attention_devices]
-
-    def memory_of(self, space: CacheSpace) -> CacheMemory:
-        """Return the KV memory of a space; laws are shared between spaces of like kinds."""
-        first = space.kinds[0].bytes_per_token
-        key = tuple((round(k.bytes_per_token / first, 9), k.window) for k in space.kinds)
-        if key not in self._sums:
-            self._sums[key] = CacheSums(self.law, space.kinds)
-        return CacheMemory(self._sums[key], space)
-
     def with_memory(self, factor: float) -> DesignSearch:
         """Return the search with `factor` times the KV memory; all laws stay shared."""
         other = copy.copy(self)
-        other._memory_factor = factor
-        other._memories = {}
+        other.memories = self.memories.scaled(factor)
         return other
 
     def cost_of(self, design: Design, limits: Limits) -> float:
@@ -188,11 +184,8 @@ class DesignSearch:
         space = space or self.space
         found = []
         for devices in self.source.attention_devices:
-            memory = self.memory(devices)
-            most: float = math.inf
-            if memory is not None:
-                sizes = {m * b for m, b in product(space.microbatches, space.batch_sizes)}
-                most = memory.largest_fitting(sorted(sizes), limits.overflow_probability)
+            largest = max(space.microbatches) * max(space.batch_sizes)
+            most = self.memories.most_requests(devices, largest, limits)
             found += [
                 (devices, m, b)
                 for m, b in product(space.microbatches, space.batch_sizes)
@@ -248,14 +241,56 @@ class DesignSearch:
         if not combinations:
             return best
         bounds = self._ratio_bounds.scores(combinations, blocks, limits)
+        best = self._best_of(combinations, bounds, lattices, limits, best)
+        between = self._between(combinations, bounds, limits, space, best)
+        if between:
+            combinations = list(between)
+            bounds = self._ratio_bounds.scores(combinations, blocks, limits)
+            best = self._best_of(combinations, bounds, lattices, limits, best, between)
+        return best
+
+    def _best_of(
+        self,
+        combinations: list[Combination],
+        bounds: FloatArray,
+        lattices: dict[int, PairLattice],
+        limits: Limits,
+        best: Candidate | None,
+        below: Mapping[Combination, Combination] = MappingProxyType({}),
+    ) -> Candidate | None:
+        """Return the best of some combinations, or `best`; `below` has smaller B of known law."""
         ranked = sorted(
             zip(bounds.tolist(), combinations, strict=True), key=lambda i: (-i[0], i[1])
         )
         for bound, combination in ranked:
             if bound <= 0 or (best is not None and bound < best.score * (1 - TIE)):
                 break
-            best = self._best_pair(combination, lattices[combination[0]], limits, best)
+            lattice = lattices[combination[0]]
+            best = self._best_pair(combination, lattice, limits, best, below.get(combination))
         return best
+
+    def _between(
+        self,
+        combinations: list[Combination],
+        bounds: FloatArray,
+        limits: Limits,
+        space: SearchSpace,
+        best: Candidate | None,
+    ) -> dict[Combination, Combination]:
+        """Return what lies between batch sizes of the list and could beat `best`.
+
+        Each combination comes with the one of the list below it.
+        """
+        found: dict[Combination, Combination] = {}
+        if best is None or not space.fills_gaps:
+            return found
+        largest = max(space.microbatches) * max(space.batch_sizes)
+        for (devices, m, b), bound in zip(combinations, bounds.tolist(), strict=True):
+            gap = space.gap_above(b)
+            if gap and bound * (gap[-1] / b) >= best.score * (1 - TIE):
+                most = self.memories.most_requests(devices, largest, limits)
+                found |= {(devices, m, size): (devices, m, b) for size in gap if m * size <= most}
+        return found
 
     def _best_pair(
         self,
@@ -263,12 +298,15 @@ class DesignSearch:
         lattice: PairLattice,
         limits: Limits,
         best: Candidate | None,
+        below: Combination | None = None,
     ) -> Candidate | None:
         index = np.arange(lattice.attention.size)
-        for is_tight in (False, True):
-            if is_tight and index.size <= FEW_PAIRS:
+        # From cheap to dear: mean loads; the barrier of a smaller batch size; its own barrier.
+        barriers = (None, combination) if below is None else (None, below, combination)
+        for barrier in barriers:
+            if barrier == combination and index.size <= FEW_PAIRS:
                 break
-            mean, statistic = self._bounds(combination, lattice, index, limits, is_tight)
+            mean, statistic = self._bounds(combination, lattice, index, limits, barrier)
             score, _ = self._scores(combination, lattice, index, mean, limits)
             kept = limits.holds(statistic, self.tokens_per_step) & (score > 0)
             if best is not None:
@@ -292,7 +330,7 @@ class DesignSearch:
             for at in np.flatnonzero(limits.holds(held, self.tokens_per_step) & (exact > 0)):
                 candidate = Candidate(
                     score=float(exact[at]),
-                    design=self._design(combination, lattice, int(chunk[at]), int(bundles[at])),
+                    design=self.design_of(combination, lattice, int(chunk[at]), int(bundles[at])),
                 )
                 if candidate.beats(best):
                     best = candidate
@@ -304,16 +342,17 @@ class DesignSearch:
         lattice: PairLattice,
         index: IntArray,
         limits: Limits,
-        is_tight: bool,
+        barrier: Combination | None,
     ) -> tuple[FloatArray, FloatArray]:
         """Return lower bounds of mean and limited statistic; those of small lattices are kept."""
         key = (combination, lattice, limits.statistic)
-        if not is_tight and key in self._rough:
+        if barrier is None and index.size == lattice.attention.size and key in self._rough:
             return self._rough[key]
         stages = self.models.stages(lattice.attention[index], lattice.ffn[index], combination[2])
-        bound = self.models.tight_bounds if is_tight else self.models.rough_bounds
-        found = bound(combination, stages, limits)
-        if not is_tight and index.size <= KEPT_PAIRS:
+        if barrier is not None:
+            return self.models.tight_bounds(combination, stages, limits, barrier)
+        found = self.models.rough_bounds(combination, stages, limits)
+        if index.size <= KEPT_PAIRS:
             self._rough[key] = found
         return found
 
@@ -344,9 +383,10 @@ class DesignSearch:
         score = bundles * tokens / (bundles * cost + self.cost.idle * idle)
         return score, bundles
 
-    def _design(
+    def design_of(
         self, combination: Combination, lattice: PairLattice, index: int, bundles: int
     ) -> Design:
+        """Return the design of one pair of a lattice."""
         devices, microbatches, batch_size = combination
         return Design(
             bundles=bundles,
@@ -357,39 +397,3 @@ class DesignSearch:
             attention_devices=devices,
             ffn_devices=lattice.ffn_devices,
         )
-
-    def fastest(self, limits: Limits) -> PlannedDesign | None:
-        """Return the design with the least limited statistic, whatever its throughput."""
-        free = replace(
-            limits,
-            devices=limits.devices or 4 * FIRST_DEVICES,
-            time_per_output_token=None,
-            requests_per_second=None,
-        )
-        smallest: dict[tuple[int, int], int] = {}
-        for devices, m, b in self.combinations(free):
-            smallest[devices, m] = min(b, smallest.get((devices, m), b))
-        best: PlannedDesign | None = None
-        for (devices, m), b in smallest.items():
-            lattice = self.lattice(free, self.space, devices, free.devices or 1)
-            # For every F the step grows with A: only the smallest legal A can be fastest.
-            _, first = np.unique(lattice.ffn, return_index=True)
-            if not first.size:
-                continue
-            if self.source.shares_ffn_times:
-                # More FFN workers are faster: a smaller F counts only if it allows a smaller A.
-                later = np.minimum.accumulate(lattice.attention[first][::-1])[::-1]
-                first = first[np.append(lattice.attention[first][:-1] < later[1:], True)]
-            chances = () if limits.probability is None else (limits.probability,)
-            times = self.models.evaluate(
-                (devices, m, b), lattice.attention[first], lattice.ffn[first], chances
-            )
-            held = times.quantiles[:, 0] if chances else times.mean
-            at = int(first[int(np.argmin(held))])
-            bundles = int(lattice.most_bundles[at])
-            found = self.describe(self._design((devices, m, b), lattice, at, bundles), free)
-            if best is None or found.step_time.statistic(limits.statistic) < (
-                best.step_time.statistic(limits.statistic)
-            ):
-                best = found
-        return best

@@ -86,6 +86,8 @@ class MeasuredSource:
         Devices of one worker when the times were taken.
     kv_tokens
         KV tokens that fit on one attention worker; None leaves memory unlimited.
+    cache
+        The room on one attention worker in place of `kv_tokens`.
     colocated_kv_tokens
         The same on a worker that holds the FFN weights too; `kv_tokens` unless given.
     """
@@ -97,6 +99,7 @@ class MeasuredSource:
         attention_devices: int = 1,
         ffn_devices: int = 1,
         kv_tokens: float | None = None,
+        cache: CacheSpace | None = None,
         colocated_kv_tokens: float | None = None,
     ) -> None:
         self._model = latency_model
@@ -106,13 +109,13 @@ class MeasuredSource:
         self.ffn_devices = ffn_devices
         self.shares_ffn_times = True
         self.least_device_ratio = 0.0
-        self._space = None if kv_tokens is None else CacheSpace.tokens(kv_tokens)
+        self._space = cache if kv_tokens is None else CacheSpace.tokens(kv_tokens)
         together = self._space
         if colocated_kv_tokens is not None:
             together = CacheSpace.tokens(colocated_kv_tokens)
         self.colocated = _MeasuredColocated(latency_model, ffn_devices, together)
         lines = list(latency_model.assumptions)
-        if kv_tokens is None:
+        if self._space is None:
             lines.append("KV memory is not limited: nobody said how many tokens fit")
         elif colocated_kv_tokens is None:
             lines.append(

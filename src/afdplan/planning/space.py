@@ -16,6 +16,9 @@ from afdplan.planning.source import LatencySource
 
 __all__ = ["PairLattice", "SearchSpace", "graph_batch_sizes"]
 
+LARGEST_BATCH = 1024
+"""Largest batch size of the default list."""
+
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
 
@@ -44,6 +47,9 @@ class SearchSpace:
     ----------
     batch_sizes
         B, ascending [requests].
+    fills_gaps
+        Whether every batch size between two of the list is a candidate too. None fills those
+        of the default list and keeps to a list that is given.
     microbatches
         m; those that the target cannot run are left out.
     target
@@ -54,7 +60,8 @@ class SearchSpace:
         F of one bundle; None tries all that the source offers.
     """
 
-    batch_sizes: tuple[int, ...] = field(default_factory=lambda: graph_batch_sizes(1024))
+    batch_sizes: tuple[int, ...] = field(default_factory=lambda: graph_batch_sizes(LARGEST_BATCH))
+    fills_gaps: bool | None = None
     microbatches: tuple[int, ...] = (1, 2, 3)
     target: TargetRule = TARGETS["any"]
     max_attention_workers: int | None = None
@@ -68,6 +75,9 @@ class SearchSpace:
             for value in values:
                 check_count(name, value, 1, most)
             object.__setattr__(self, name, tuple(sorted(set(values))))
+        if self.fills_gaps is None:
+            filled = self.batch_sizes == graph_batch_sizes(LARGEST_BATCH)
+            object.__setattr__(self, "fills_gaps", filled)
         kept = tuple(m for m in self.microbatches if m in self.target.microbatches)
         if self.target.name != "any":
             if not kept:
@@ -80,6 +90,33 @@ class SearchSpace:
             check_count("max_attention_workers", self.max_attention_workers)
         for value in self.ffn_workers or ():
             check_count("ffn_workers", value)
+
+    def gap_above(self, batch_size: int) -> range:
+        """Return the candidates between a batch size of the list and the next one.
+
+        Examples
+        --------
+        >>> SearchSpace().gap_above(24)
+        range(25, 32)
+        >>> list(SearchSpace(batch_sizes=(8, 16)).gap_above(8))
+        []
+        """
+        larger = self.batch_sizes[self.batch_sizes.index(batch_size) + 1 :]
+        if not self.fills_gaps or not larger:
+            return range(0)
+        return range(batch_size + 1, larger[0])
+
+    def next_batch_size(self, batch_size: int) -> int | None:
+        """Return the next larger candidate; None at the end.
+
+        Examples
+        --------
+        >>> SearchSpace().next_batch_size(26), SearchSpace(batch_sizes=(8, 16)).next_batch_size(8)
+        (27, 16)
+        """
+        if self.fills_gaps:
+            return batch_size + 1 if batch_size < self.batch_sizes[-1] else None
+        return next((size for size in self.batch_sizes if size > batch_size), None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from afdplan.lengths.law import LengthLaw
 from afdplan.lengths.token_load import SlotLoad
-from afdplan.model.curve import Curve
+from afdplan.model.curve import Curve, LinearCurve
 from afdplan.model.latency import AttentionLayers, LatencyModel
 from afdplan.planning.limits import Limits
 from afdplan.planning.source import LatencySource
@@ -44,11 +44,14 @@ class StepModels:
         Joint law of prompt and decode lengths.
     source
         Stage times.
+    load_factor
+        Scales the load of every slot (> 0).
     """
 
-    def __init__(self, law: LengthLaw, source: LatencySource) -> None:
+    def __init__(self, law: LengthLaw, source: LatencySource, load_factor: float = 1.0) -> None:
         self.law = law
         self.source = source
+        self._load_factor = load_factor
         self._slots: dict[int | None, SlotLoad] = {}
         self._models: dict[Combination, CycleModel] = {}
         self._barriers: dict[tuple[Combination, int, str], tuple[FloatArray, FloatArray]] = {}
@@ -107,38 +110,82 @@ class StepModels:
     ) -> tuple[FloatArray, FloatArray]:
         """Return lower bounds of the mean and of the limited statistic, without any law."""
         devices, microbatches, batch_size = combination
-        latency = self.attention_side(devices, batch_size)
-        mean = lowest = 0.0
-        for kind in latency.attention:
-            slot = self.slot_of(kind)
-            extra = kind.time_per_request * batch_size
-            mean += kind.layers * (convex_floor(kind.curve, batch_size * slot.moments.mean) + extra)
-            least = max(batch_size * slot.lowest, 0.0)
-            lowest += kind.layers * float(kind.time(least, batch_size))
+        mean = self._mean_attention(combination)
         expected = self._combine(combination, stages, np.float64(microbatches * mean))
         if limits.probability is None:
             return expected, expected
+        lowest = sum(
+            kind.layers
+            * float(kind.time(max(batch_size * self.slot_of(kind).lowest, 0.0), batch_size))
+            for kind in self.attention_side(devices, batch_size).attention
+        )
         return expected, self._combine(combination, stages, np.float64(microbatches * lowest))
 
+    def _mean_attention(self, combination: Combination) -> float:
+        """Return the least mean time of attention in a step; for linear curves it is the mean."""
+        devices, _, batch_size = combination
+        return sum(
+            kind.layers
+            * (
+                convex_floor(kind.curve, batch_size * self.mean_load(kind))
+                + kind.time_per_request * batch_size
+            )
+            for kind in self.attention_side(devices, batch_size).attention
+        )
+
     def tight_bounds(
-        self, combination: Combination, stages: StageTimes, limits: Limits
+        self,
+        combination: Combination,
+        stages: StageTimes,
+        limits: Limits,
+        barrier_of: Combination | None = None,
     ) -> tuple[FloatArray, FloatArray]:
-        """Return lower bounds of the mean and of the limited statistic, barrier included."""
+        """Return lower bounds of the mean and of the limited statistic, barrier included.
+
+        Parameters
+        ----------
+        combination
+            Devices, m and B.
+        stages
+            Of the pairs (A, F).
+        limits
+            Which statistic.
+        barrier_of
+            The same with a smaller B, whose law is known. More slots never shorten attention;
+            and since E max_j (T_j + Y_j) >= E max_j T_j + E Y for independent Y, its mean grows by
+            at least what the mean load does, if time is linear in the load.
+        """
+        known = barrier_of or combination
         most = int(stages.attention_workers.max())
-        key = (combination, most, limits.statistic)
+        key = (known, most, limits.statistic)
         if key not in self._barriers:
             grid = np.unique(np.round(np.geomspace(1, most, BARRIER_POINTS)))
             nothing = np.zeros_like(grid)
             alone = StageTimes(attention_workers=grid, ffn=nothing, out=nothing, back=nothing)
             chances = () if limits.probability is None else (limits.probability,)
-            times = self.model(combination).evaluate_stages(alone, chances)
+            times = self.model(known).evaluate_stages(alone, chances)
             statistic = times.quantiles[:, 0] if chances else times.mean
-            overhead = self.model(combination).problem.latency.step_overhead
+            overhead = self.model(known).problem.latency.step_overhead
             self._barriers[key] = grid, np.stack([times.mean, statistic]) - overhead
         grid, barrier = self._barriers[key]
         at = np.searchsorted(grid, stages.attention_workers, side="right") - 1
-        mean, statistic = (self._combine(combination, stages, row[at]) for row in barrier)
-        return mean, statistic
+        alone_mean, alone_statistic = barrier
+        if known != combination:
+            alone_mean = alone_mean + self._added_attention(known, combination)
+            alone_statistic = alone_mean if limits.probability is None else alone_statistic
+        mean = self._combine(combination, stages, alone_mean[at])
+        if limits.probability is None:
+            return mean, mean
+        return mean, self._combine(combination, stages, alone_statistic[at])
+
+    def _added_attention(self, smaller: Combination, larger: Combination) -> float:
+        """Return by how much more slots lengthen the mean of attention, at least."""
+        sides = [self.attention_side(devices, b).attention for devices, _, b in (smaller, larger)]
+        for small, large in zip(*sides, strict=True):
+            if not isinstance(small.curve, LinearCurve) or small.curve != large.curve:
+                return 0.0
+        added = self._mean_attention(larger) - self._mean_attention(smaller)
+        return max(larger[1] * added, 0.0)
 
     def _combine(
         self, combination: Combination, stages: StageTimes, attention: FloatArray | np.float64
@@ -170,7 +217,10 @@ class StepModels:
     def slot_of(self, kind: AttentionLayers) -> SlotLoad:
         """Return the law of a slot's load as these layers see it; computed once per window."""
         if kind.context_window not in self._slots:
-            self._slots[kind.context_window] = self.law.slot_load(kind.context_window)
+            window, factor = kind.context_window, self._load_factor
+            # The window cuts the scaled load: min(k y, w) = k min(y, w / k).
+            cut = None if window is None else max(round(window / factor), 1)
+            self._slots[window] = self.law.slot_load(cut).stretched(factor)
         return self._slots[kind.context_window]
 
     def mean_load(self, kind: AttentionLayers) -> float:

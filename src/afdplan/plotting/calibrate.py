@@ -10,10 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from afdplan.calibration.stage import StageFit
+from afdplan.calibration.stage_interval import curve_half_widths
 from afdplan.calibration.sweep import SweepFit
 from afdplan.model.sweep import RatioSweep
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 __all__ = [
@@ -42,6 +44,8 @@ class ResidualPanel:
         errors [%], shape (n,).
     curve_loads, curve_times
         The fitted curve, at the median requests if it has a time per request.
+    curve_low, curve_high
+        Its 95 % interval; equal to the curve where the fit is exact.
     band
         Twice the robust deviation of the relative error [%].
     """
@@ -53,6 +57,8 @@ class ResidualPanel:
     residuals: FloatArray
     curve_loads: FloatArray
     curve_times: FloatArray
+    curve_low: FloatArray
+    curve_high: FloatArray
     band: float
 
 
@@ -69,12 +75,13 @@ def residual_panels(fits: Sequence[StageFit]) -> list[ResidualPanel]:
         loads = fit.samples.loads
         low, high = float(loads.min()), float(loads.max())
         grid = np.geomspace(low, high, 200) if low > 0 else np.linspace(low, high, 200)
-        times, measured = fit.curve(grid), fit.samples.times
+        times, measured, middle = fit.curve(grid), fit.samples.times, 0.0
         if fit.samples.requests is not None and fit.time_per_request > 0:
             # A curve has one abscissa: bring all measurements to the median requests.
             middle = float(np.median(fit.samples.requests))
             times = times + fit.time_per_request * middle
             measured = measured - fit.time_per_request * (fit.samples.requests - middle)
+        half = curve_half_widths(fit, grid, middle)
         panels.append(
             ResidualPanel(
                 stage=fit.stage,
@@ -84,6 +91,8 @@ def residual_panels(fits: Sequence[StageFit]) -> list[ResidualPanel]:
                 residuals=100 * fit.residuals,
                 curve_loads=grid,
                 curve_times=times,
+                curve_low=np.maximum(times - half, 0.0),
+                curve_high=times + half,
                 band=200 * fit.noise,
             )
         )
@@ -112,6 +121,8 @@ def draw_stage_fits(fits: Sequence[StageFit], time_unit: str) -> Figure:
         color = _COLORS.get(panel.stage, _OTHER)
         top, bottom = axes[0, column], axes[1, column]
         top.plot(panel.loads, scale * panel.times, "o", ms=3.5, alpha=0.6, color=color)
+        ends = scale * panel.curve_low, scale * panel.curve_high
+        top.fill_between(panel.curve_loads, *ends, color="0.75", alpha=0.7, lw=0)
         top.plot(panel.curve_loads, scale * panel.curve_times, color="black", lw=1.3)
         top.set_title(f"{panel.stage}: {panel.form}")
         top.set_ylabel(f"time [{unit}]")
@@ -133,9 +144,29 @@ def draw_stage_fits(fits: Sequence[StageFit], time_unit: str) -> Figure:
             )  # fmt: skip
         if panel.loads.min() > 0 and panel.loads.max() > 20 * panel.loads.min():
             top.set_xscale("log")
+            _tick_whole_numbers(top, panel.loads)
         for one in (top, bottom):
             one.spines[["top", "right"]].set_visible(False)
     return figure
+
+
+def _tick_whole_numbers(axes: Axes, loads: FloatArray) -> None:
+    """Label 1, 2 and 5 of each decade, only 1 where there are many decades; nothing between."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    decades = float(np.log10(loads.max() / loads.min()))
+    steps = (1.0, 2.0, 5.0) if decades < 1.5 else (1.0, 3.0) if decades < 2.5 else (1.0,)
+    axes.xaxis.set_major_locator(LogLocator(subs=steps, numticks=6))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda load, _: _short(load)))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+
+
+def _short(load: float) -> str:
+    """Return a load with k or M for thousands and millions."""
+    for scale, letter in ((1e6, "M"), (1e3, "k")):
+        if load >= scale:
+            return f"{load / scale:g}{letter}"
+    return f"{load:g}"
 
 
 def draw_sweep_fit(fit: SweepFit) -> Figure:

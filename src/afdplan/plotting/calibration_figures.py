@@ -58,12 +58,22 @@ def stage_figures(fits: Sequence[StageFit], time_unit: str) -> tuple[Figure, ...
             Figure(
                 identifier=f"fit-{panel.stage}".replace("_", "-"),
                 title=f"{name}: {panel.form}",
-                caption="The fitted curve over what was measured." + few,
+                caption="The fitted curve with its 95 % interval, over what was measured." + few,
                 charts={
                     "": Chart(
                         x=axis,
                         y=Axis(label=f"time [{unit}]", from_zero=True),
                         layers=[
+                            Layer(
+                                kind="band",
+                                name="95 % interval of the curve",
+                                role="best",
+                                columns={
+                                    "x": panel.curve_loads,
+                                    "low": scale * panel.curve_low,
+                                    "high": scale * panel.curve_high,
+                                },
+                            ),
                             Layer(
                                 kind="dot",
                                 name="measured",

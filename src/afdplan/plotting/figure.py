@@ -43,7 +43,8 @@ COLUMNS: dict[str, tuple[str, ...]] = {
 }
 """What each kind of layer needs. An interval stands, a span lies; a group is a stretch of the x
 axis with its name below. A rectangle takes x or x1 and x2, y or y1 and y2, and may take `role`
-(colour), `fill` (pattern), `value` (0 to 1, strength) and `text` of its own."""
+(colour), `fill` (pattern), `value` (0 to 1, strength) and `text` of its own. A point may say at
+which `place` its text stands: above, below, left or right."""
 DIGITS = 6
 
 

@@ -2,20 +2,90 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
+
+from afdplan.planning.design import PlannedDesign
 from afdplan.planning.plan import Plan
 from afdplan.plotting.figure import Axis, Chart, Figure, Layer, Role
-from afdplan.plotting.plan import plan_front_data
+from afdplan.plotting.label_places import label_places
+from afdplan.plotting.plan import PlanFrontData, plan_front_data
+from afdplan.plotting.plan_grid import PlanCase
+from afdplan.plotting.ratio_figures import BATCH_SIZE, MICROBATCHES, case_key
 
-__all__ = ["front_figure", "idle_figure", "plan_sensitivity_figure"]
+__all__ = ["front_figure", "idle_figure", "plan_sensitivity_figure", "token_time"]
+
+NARROW = (290.0, 300.0)
+"""Width and height of the chart on a phone [pixels]: labels that are clear there are everywhere."""
 
 
-def front_figure(plan: Plan) -> Figure:
-    """Return throughput per device over time per output token: front, baseline, limit."""
+def front_figure(plan: Plan, cases: Sequence[PlanCase]) -> Figure:
+    """Return throughput per device over time per output token: front, baselines, limit.
+
+    Parameters
+    ----------
+    plan
+        The front, the un-split deployments and the recommended design.
+    cases
+        Designs at other batch sizes and microbatches: each is marked where it is chosen.
+    """
     data = plan_front_data(plan)
     seconds = plan.latency.time_unit == "s"
-    unit = " ms" if seconds else ""
-    per = f"tokens per {'s' if seconds else 'time unit'} and device"
-    time, best_rate = data.recommended
+    held = {
+        case_key(case): (
+            token_time(case.best, plan) * (1e3 if seconds else 1.0),
+            case.best.tokens_per_second_per_device,
+        )
+        for case in cases
+        if case.best is not None and case.best.design != plan.recommended.design
+    }
+    shown = (data.recommended, *held.values())
+    highest = max([*data.front_rate, *data.colocated_rate, *(rate for _, rate in shown)])
+    longest = max([*data.front_time, *data.colocated_time, *(time for time, _ in shown)])
+    longest = max(longest, data.limit or 0.0)
+    charts = {
+        case_key(case): Chart(
+            x=Axis(
+                label=f"time per output token, {plan.limits.statistic}"
+                + (" [ms]" if seconds else " [time units]"),
+                limits=(0.0, 1.05 * longest),
+            ),
+            y=Axis(label=_per(plan), limits=(0.0, 1.15 * highest)),
+            layers=_front_layers(
+                plan, data, held.get(case_key(case)), 1.05 * longest, 1.15 * highest
+            ),
+            height=380,
+        )
+        for case in cases
+    }
+    return Figure(
+        identifier="front",
+        title="Throughput per device in use over time per output token",
+        caption="Up is cheaper, left is faster; every point of the line is an exact optimum.",
+        choices=(BATCH_SIZE, MICROBATCHES),
+        charts=charts,
+    )
+
+
+def token_time(planned: PlannedDesign, plan: Plan) -> float:
+    """Return what a plan's limit is held against: a statistic of the time per output token."""
+    return planned.step_time.statistic(plan.limits.statistic) / planned.tokens_per_step
+
+
+def _per(plan: Plan) -> str:
+    return f"tokens per {'s' if plan.latency.time_unit == 's' else 'time unit'} and device"
+
+
+def _front_layers(
+    plan: Plan,
+    data: PlanFrontData,
+    chosen: tuple[float, float] | None,
+    width: float,
+    height: float,
+) -> list[Layer]:
+    unit = " ms" if plan.latency.time_unit == "s" else " time units"
+    per = _per(plan)
     order = data.front_time.argsort(kind="stable")
     layers = [
         Layer(
@@ -29,7 +99,19 @@ def front_figure(plan: Plan) -> Figure:
             ],
         )
     ]
+    if data.limit is not None:
+        layers.append(
+            Layer(kind="rule_x", name="limit", role="neutral", columns={"x": [data.limit]})
+        )
+    points: list[tuple[str, Role, str, tuple[float, float]]] = []
+    if chosen is not None:
+        points.append(("chosen B and m", "third", "chosen", chosen))
+    points.append(("recommended", "best", "recommended", data.recommended))
+    others = list(zip(data.front_time, data.front_rate, strict=True))
     if data.colocated_widths:
+        widths = np.array(data.colocated_widths)
+        best = int(np.flatnonzero([c is plan.best_colocated for c in plan.colocated])[0])
+        others += list(zip(data.colocated_time, data.colocated_rate, strict=True))
         layers.append(
             Layer(
                 kind="dot",
@@ -39,44 +121,31 @@ def front_figure(plan: Plan) -> Figure:
                 words=[
                     f"EP{width}, {rate:,.4g} {per} at {held:.4g}{unit}"
                     for width, rate, held in zip(
-                        data.colocated_widths,
-                        data.colocated_rate,
-                        data.colocated_time,
-                        strict=True,
+                        widths, data.colocated_rate, data.colocated_time, strict=True
                     )
                 ],
             )
         )
-    if data.limit is not None:
+        baseline = (float(data.colocated_time[best]), float(data.colocated_rate[best]))
+        points.insert(0, ("best not split", "second", f"EP{widths[best]}", baseline))
+    places = label_places(
+        [(x / width, y / height, text) for _, _, text, (x, y) in points],
+        [(x / width, y / height) for x, y in others],
+        [] if data.limit is None else [data.limit / width],
+        [(data.front_time[k] / width, data.front_rate[k] / height) for k in order],
+        size=NARROW,
+    )
+    for (name, role, text, (x, y)), place in zip(points, places, strict=True):
         layers.append(
-            Layer(kind="rule_x", name="limit", role="neutral", columns={"x": [data.limit]})
-        )
-    layers.append(
-        Layer(
-            kind="point",
-            name="recommended",
-            role="best",
-            columns={"x": [time], "y": [best_rate], "text": ["recommended"]},
-        )
-    )
-    highest = max([best_rate, *data.front_rate, *data.colocated_rate])
-    return Figure(
-        identifier="front",
-        title="Throughput per device in use over time per output token",
-        caption="Up is cheaper, left is faster; every point of the line is an exact optimum.",
-        charts={
-            "": Chart(
-                x=Axis(
-                    label=f"time per output token, {plan.limits.statistic}"
-                    + (" [ms]" if seconds else ""),
-                    from_zero=True,
-                ),
-                y=Axis(label=per, limits=(0.0, 1.15 * highest)),
-                layers=layers,
-                height=360,
+            Layer(
+                kind="point",
+                name=name,
+                role=role,
+                columns={"x": [x], "y": [y], "text": [text], "place": [place]},
+                words=[f"{text}, {y:,.4g} {per} at {x:.4g}{unit}"],
             )
-        },
-    )
+        )
+    return layers
 
 
 def idle_figure(plan: Plan) -> Figure:

@@ -1,8 +1,9 @@
-"""What does a report page show of a ratio: curve, bottlenecks, time, sensitivity?"""
+"""What does a report page show of a ratio: curve, time, sensitivity?"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 from afdplan.model.latency import TimeUnit
 from afdplan.plotting.figure import Axis, Chart, Figure, Layer, Role
@@ -17,31 +18,21 @@ __all__ = [
     "METHOD_ROLES",
     "MICROBATCHES",
     "NAMES",
-    "bottleneck_figure",
+    "WORKERS_LABEL",
     "case_key",
+    "cost_formula",
     "curve_figure",
     "sensitivity_figure",
+    "short_time",
     "time_figure",
 ]
 
 BATCH_SIZE, MICROBATCHES = "batch size B", "microbatches m"
-LETTERS: dict[Bottleneck, str] = {
-    "attention": "A",
-    "communication": "C",
-    "ffn": "F",
-    "latency": "L",
-}
 NAMES: dict[Bottleneck, str] = {
     "attention": "attention",
     "communication": "communication",
     "ffn": "FFN",
     "latency": "latency",
-}
-BINDING: dict[Bottleneck, str] = {
-    "attention": "A attention: the slowest worker",
-    "communication": "C communication: the slower transfer",
-    "ffn": "F FFN",
-    "latency": "L latency: the round trip",
 }
 METHODS: dict[Method, str] = {
     "exact": "exact barrier",
@@ -52,9 +43,27 @@ METHOD_ROLES: dict[Method, Role] = {"exact": "main", "gaussian": "third", "mean-
 WORKERS_LABEL = "attention workers A of one bundle"
 
 
-def case_key(case: RatioCase) -> str:
+class _Case(Protocol):
+    @property
+    def batch_size(self) -> int: ...
+    @property
+    def microbatches(self) -> int: ...
+
+
+def case_key(case: _Case) -> str:
     """Return the key of a case's charts."""
     return f"{case.batch_size}|{case.microbatches}"
+
+
+def cost_formula(ffn_weight: float) -> str:
+    """Return the cost of a bundle as people write it.
+
+    Examples
+    --------
+    >>> cost_formula(1.0), cost_formula(8.0)
+    ('A + F', 'A + 8 F')
+    """
+    return "A + F" if ffn_weight == 1 else f"A + {ffn_weight:.4g} F"
 
 
 def _rate(value: float, unit: TimeUnit) -> str:
@@ -68,6 +77,7 @@ def curve_figure(
     *,
     method: Method,
     unit: TimeUnit,
+    cost: str,
 ) -> Figure:
     """Return tokens per time and cost over A, with intervals, methods and the best point.
 
@@ -81,11 +91,13 @@ def curve_figure(
         Intervals at the points of that case.
     method, unit
         What the cases were computed with.
+    cost
+        What the cost is, such as ``A + 8 F``.
     """
     charts = {}
     for case in cases:
         has_bands = (case.batch_size, case.microbatches) == asked
-        charts[case_key(case)] = _curve(case, bands if has_bands else (), method, unit)
+        charts[case_key(case)] = _curve(case, bands if has_bands else (), method, unit, cost)
     return Figure(
         identifier="curve",
         title="Throughput per cost over the number of attention workers",
@@ -96,7 +108,9 @@ def curve_figure(
     )
 
 
-def _curve(case: RatioCase, bands: Sequence[CurveBand], method: Method, unit: TimeUnit) -> Chart:
+def _curve(
+    case: RatioCase, bands: Sequence[CurveBand], method: Method, unit: TimeUnit, cost: str
+) -> Chart:
     workers = [point.attention_workers for point in case.points]
     low, high = case.near_equal
     layers = [
@@ -161,93 +175,14 @@ def _curve(case: RatioCase, bands: Sequence[CurveBand], method: Method, unit: Ti
     top = 1.15 * max(*highest, *(max(line) for line in case.other_methods.values()), 0.0)
     return Chart(
         x=Axis(label=WORKERS_LABEL, head="A ="),
-        y=Axis(label=f"tokens per {per} and cost", limits=(0.0, top)),
+        y=Axis(label=f"tokens per {per} and cost ({cost})", limits=(0.0, top)),
         layers=layers,
         height=360,
     )
 
 
-def bottleneck_figure(cases: Sequence[RatioCase], unit: TimeUnit) -> Figure:
-    """Return which resource binds over A and batch size, one map per number of microbatches.
-
-    Parameters
-    ----------
-    cases
-        One per batch size and number of microbatches.
-    unit
-        Of their times.
-    """
-    charts = {}
-    for microbatches in sorted({case.microbatches for case in cases}):
-        rows = [case for case in cases if case.microbatches == microbatches]
-        charts[str(microbatches)] = _map(rows, unit)
-    return Figure(
-        identifier="bottleneck",
-        title="Which resource binds over attention workers and batch size",
-        caption="Letters name what takes longest: A attention, C communication, F FFN, "
-        "L latency of the round trip. Framed: the best A of each batch size.",
-        choices=(MICROBATCHES,),
-        charts=charts,
-    )
-
-
-def _map(rows: Sequence[RatioCase], unit: TimeUnit) -> Chart:
-    cells: dict[Bottleneck, list[tuple[str, str, str]]] = {}
-    best: list[tuple[str, str, str]] = []
-    for case in rows:
-        nearest = min(case.map_workers, key=lambda count: abs(count - case.best.attention_workers))
-        for count, name, times in zip(
-            case.map_workers, case.binding, case.resource_times, strict=True
-        ):
-            parts = ", ".join(
-                f"{NAMES[part]} {_time(value, unit)}" for part, value in times.items()
-            )
-            words = f"A = {count}, B = {case.batch_size}: {NAMES[name]} binds\n{parts}"
-            mine = cells.setdefault(name, [])
-            mine.append((str(count), str(case.batch_size), words))
-            if count == nearest:
-                best.append((str(count), str(case.batch_size), LETTERS[name]))
-    layers = [
-        Layer(
-            kind="rect",
-            name=BINDING[name],
-            role=name,
-            columns={
-                "x": [cell[0] for cell in cells[name]],
-                "y": [cell[1] for cell in cells[name]],
-                "fill": ["tint"] * len(cells[name]),
-                "text": [LETTERS[name]] * len(cells[name]),
-            },
-            words=[cell[2] for cell in cells[name]],
-        )
-        for name in BINDING
-        if name in cells
-    ]
-    layers.append(
-        Layer(
-            kind="rect",
-            role="best",
-            columns={
-                "x": [cell[0] for cell in best],
-                "y": [cell[1] for cell in best],
-                "fill": ["frame"] * len(best),
-            },
-        )
-    )
-    sizes = sorted({case.batch_size for case in rows}, reverse=True)
-    return Chart(
-        x=Axis(
-            label=WORKERS_LABEL,
-            scale="category",
-            limits=tuple(str(count) for count in rows[0].map_workers),
-        ),
-        y=Axis(label="batch size B", scale="category", limits=tuple(str(size) for size in sizes)),
-        layers=layers,
-        height=90 + 34 * len(sizes),
-    )
-
-
-def _time(value: float, unit: TimeUnit) -> str:
+def short_time(value: float, unit: TimeUnit) -> str:
+    """Return a time of one layer for a tip [us or ms]; abstract times have no unit to tell."""
     if unit == "abstract":
         return f"{value:.4g}"
     return f"{1e6 * value:,.4g} us" if value < 1e-3 else f"{1e3 * value:,.4g} ms"

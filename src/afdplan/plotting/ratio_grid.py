@@ -12,7 +12,7 @@ from afdplan.model.latency import LatencyModel
 from afdplan.theory.cycle import Bottleneck, CycleModel
 from afdplan.theory.problem import Method, RatioProblem
 from afdplan.theory.ratio import RatioPoint
-from afdplan.theory.search import WorkerSearch
+from afdplan.theory.solve import solve_ratio
 
 __all__ = [
     "RatioCase",
@@ -28,7 +28,7 @@ BATCH_FACTORS = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 LARGEST_BATCH = 65_536
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class RatioCase:
     """The answer for one batch size and number of microbatches.
 
@@ -44,14 +44,16 @@ class RatioCase:
         The best of all numbers of workers, also those that are not shown.
     near_equal
         Smallest and largest A around it within 1 %.
-    binding
-        The resource that needs longest at each A of `map_workers`.
+    optimal_ratio
+        Real A/F that is best.
     resource_times
         Time of each resource there, per layer and microbatch [time].
-    map_workers
-        Numbers of attention workers of the bottleneck map.
     bottleneck
-        The resource that needs longest at the best A.
+        The largest of them.
+    barrier_cost
+        Share of the throughput that waiting for the slowest worker costs.
+    model
+        What tells the times of any other number of workers.
     """
 
     batch_size: int
@@ -60,10 +62,11 @@ class RatioCase:
     other_methods: dict[Method, tuple[float, ...]]
     best: RatioPoint
     near_equal: tuple[int, int]
-    binding: tuple[Bottleneck, ...]
-    resource_times: tuple[dict[Bottleneck, float], ...]
-    map_workers: tuple[int, ...]
+    optimal_ratio: float
+    resource_times: dict[Bottleneck, float]
     bottleneck: Bottleneck
+    barrier_cost: float
+    model: CycleModel
 
 
 def batch_sizes_around(batch_size: int) -> tuple[int, ...]:
@@ -111,7 +114,9 @@ def shown_workers(workers: Sequence[int], keep: Sequence[int]) -> tuple[int, ...
 def ratio_grid(
     problem: RatioProblem,
     *,
-    limit: int,
+    max_attention_workers: int | None = None,
+    batch_sizes: Sequence[int] = (),
+    microbatches: Sequence[int] = (),
     latency_of: Callable[[int], LatencyModel] | None = None,
 ) -> Iterator[RatioCase]:
     """Yield one case per batch size and number of microbatches around those of the problem.
@@ -120,22 +125,21 @@ def ratio_grid(
     ----------
     problem
         What was asked.
-    limit
-        Largest A considered, >= 1.
+    max_attention_workers
+        Largest A considered, >= 1; by default each case looks as far as its own optimum asks.
+    batch_sizes, microbatches
+        Values of B and m, in place of `batch_sizes_around` and `microbatches_around`.
     latency_of
         Latency model at a batch size, where it depends on it; else that of the problem.
     """
-    columns = np.unique(np.rint(np.geomspace(1, limit, 18))).astype(int).tolist()
     slots = problem.slot_loads()  # a slot's law depends on the requests only
-    for batch_size in batch_sizes_around(problem.batch_size):
+    for batch_size in batch_sizes or batch_sizes_around(problem.batch_size):
         latency = problem.latency
         if latency_of is not None and batch_size != problem.batch_size:
             latency = latency_of(batch_size)
-        for microbatches in microbatches_around(problem.microbatches, problem.overlap):
-            case = replace(
-                problem, batch_size=batch_size, microbatches=microbatches, latency=latency
-            )
-            yield _case(case, slots, limit, tuple(columns))
+        for count in microbatches or microbatches_around(problem.microbatches, problem.overlap):
+            case = replace(problem, batch_size=batch_size, microbatches=count, latency=latency)
+            yield _case(case, slots, max_attention_workers)
 
 
 def grid_size(problem: RatioProblem) -> int:
@@ -145,16 +149,13 @@ def grid_size(problem: RatioProblem) -> int:
 
 
 def _case(
-    problem: RatioProblem, slots: tuple[SlotLoad, ...], limit: int, columns: tuple[int, ...]
+    problem: RatioProblem, slots: tuple[SlotLoad, ...], max_attention_workers: int | None
 ) -> RatioCase:
-    model = CycleModel(problem, slots)
-    search = WorkerSearch(model, limit)
-    best = search.best()
-    near = search.near_equal()
-    curve = {point.attention_workers: point for point in search.curve()}
+    solved = solve_ratio(problem, slots, max_attention_workers)
+    best, near = solved.best, solved.search.near_equal()
+    curve = {point.attention_workers: point for point in solved.search.curve()}
     last = max(4 * best, 16)
     shown = shown_workers([a for a in curve if a <= last], [best, *near])
-    resources = tuple(model.resources(count) for count in columns)
     return RatioCase(
         batch_size=problem.batch_size,
         microbatches=problem.microbatches,
@@ -162,16 +163,12 @@ def _case(
         other_methods=_other_methods(problem, slots, np.array(shown, dtype=np.float64)),
         best=curve[best],
         near_equal=near,
-        binding=tuple(_longest(times) for times in resources),
-        resource_times=resources,
-        map_workers=columns,
-        bottleneck=_longest(model.resources(best)),
+        optimal_ratio=solved.optimal_ratio,
+        resource_times=solved.resource_times,
+        bottleneck=solved.bottleneck,
+        barrier_cost=solved.barrier_cost,
+        model=solved.model,
     )
-
-
-def _longest(times: dict[Bottleneck, float]) -> Bottleneck:
-    longest = max(times.values())
-    return next(name for name, time in times.items() if time >= longest * (1 - 1e-9))
 
 
 def _other_methods(

@@ -6,12 +6,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from afdplan.lengths.token_load import SlotLoad
 from afdplan.model.estimate import Estimate
 from afdplan.model.latency import LatencyModel
 from afdplan.model.uncertainty import coefficients_of, sample_latency
 from afdplan.theory.cycle import CycleModel
 from afdplan.theory.problem import RatioProblem
 from afdplan.theory.search import WorkerSearch
+from afdplan.theory.solve import worker_limit
 
 __all__ = ["CurveBand", "RatioSensitivity", "curve_bands", "ratio_sensitivity"]
 
@@ -66,7 +68,7 @@ class CurveBand:
 
 
 def ratio_sensitivity(
-    problem: RatioProblem, recommended: int, limit: int
+    problem: RatioProblem, recommended: int, max_attention_workers: int | None = None
 ) -> tuple[RatioSensitivity, ...]:
     """Return one entry per input, that which moves the throughput most first.
 
@@ -76,14 +78,14 @@ def ratio_sensitivity(
         What was asked.
     recommended
         The recommended A.
-    limit
-        Largest A considered.
+    max_attention_workers
+        Largest A considered; by default each change looks as far as its own optimum asks.
     """
     slots = problem.slot_loads()
     base = WorkerSearch(CycleModel(problem, slots), recommended).objective(recommended)
     searches = {
         "token load of a slot": tuple(
-            WorkerSearch(CycleModel(problem, problem.slot_loads(1 + sign * CHANGE)), limit)
+            _search(problem, problem.slot_loads(1 + sign * CHANGE), max_attention_workers)
             for sign in (-1, 1)
         )
     }
@@ -91,7 +93,7 @@ def ratio_sensitivity(
         searches.clear()  # the mean load over a horizon is no property of the stationary slots
     for name, models in _changed_latencies(problem.latency).items():
         searches[name] = tuple(
-            WorkerSearch(CycleModel(replace(problem, latency=model), slots), limit)
+            _search(replace(problem, latency=model), slots, max_attention_workers)
             for model in models
         )
     found = [
@@ -107,6 +109,13 @@ def ratio_sensitivity(
         for name, pair in searches.items()
     ]
     return tuple(sorted(found, key=lambda entry: -max(map(abs, entry.objective_change))))
+
+
+def _search(
+    problem: RatioProblem, slots: tuple[SlotLoad, ...], max_attention_workers: int | None
+) -> WorkerSearch:
+    limit = worker_limit(problem, slots, max_attention_workers)
+    return WorkerSearch(CycleModel(problem, slots), limit)
 
 
 def _regret(search: WorkerSearch, recommended: int) -> float:

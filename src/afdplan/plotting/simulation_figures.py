@@ -10,8 +10,9 @@ from afdplan.plotting.timeline import TimelineData
 from afdplan.simulation.result import SimulationResult
 from afdplan.theory.ratio import RatioPoint
 
-__all__ = ["causes_figure", "pipeline_figure", "throughput_figure"]
+__all__ = ["ATTENTION_WORKERS", "causes_figure", "pipeline_figure", "throughput_figure"]
 
+ATTENTION_WORKERS = "attention workers A"
 ROUNDS_SHOWN = 6
 FILLS = ("solid", "hatch", "cross", "dots")
 MICROBATCH_ROLES: tuple[Role, ...] = ("main", "second", "third", "latency")
@@ -110,7 +111,9 @@ def throughput_figure(
     )
 
 
-def causes_figure(results: Sequence[SimulationResult]) -> Figure:
+def causes_figure(
+    results: Sequence[SimulationResult], title: str = "Where the time goes"
+) -> Figure:
     """Return busy and idle shares of both sides of each bundle, idle time by its cause."""
     rows: list[tuple[str, float, Mapping[str, float]]] = []
     for result in results:
@@ -159,7 +162,7 @@ def causes_figure(results: Sequence[SimulationResult]) -> Figure:
         reached = ends
     return Figure(
         identifier="causes",
-        title="Where the time goes",
+        title=title,
         caption="Work, then waiting by its cause: barrier is the slowest attention worker, other "
         "side is the FFN or attention.",
         charts={
@@ -173,7 +176,7 @@ def causes_figure(results: Sequence[SimulationResult]) -> Figure:
     )
 
 
-def pipeline_figure(data: TimelineData) -> Figure:
+def pipeline_figure(data: TimelineData, title: str = "The pipeline, stage by stage") -> Figure:
     """Return who works on which microbatch during a few rounds.
 
     Parameters
@@ -213,7 +216,7 @@ def pipeline_figure(data: TimelineData) -> Figure:
     )
     return Figure(
         identifier="pipeline",
-        title="The pipeline, stage by stage",
+        title=title,
         caption="Each bar is one stage at work on one microbatch; gaps are idle time." + hidden,
         charts={
             "": Chart(

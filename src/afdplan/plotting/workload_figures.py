@@ -78,9 +78,14 @@ def split_figure(split: TokenLoadSplit) -> Figure:
         "output so far": split.growth,
         "long outputs' prompts": split.dependence,
     }
-    names = (*parts, "mean token load")
+    # A bar does not show which way it goes: its name carries the sign.
+    names = (
+        *(f"{name} {value:+,.0f}" for name, value in parts.items()),
+        f"mean token load {split.total:,.0f}",
+    )
     ends = np.cumsum(list(parts.values()))
     starts = np.concatenate(([0.0], ends[:-1]))
+    told = (*parts, "mean token load")
     values = [*parts.values(), split.total]
     return Figure(
         identifier="split",
@@ -104,7 +109,7 @@ def split_figure(split: TokenLoadSplit) -> Figure:
                         words=[
                             f"{name}: {value:+,.1f} tokens, "
                             f"{100 * value / split.total if split.total else 0:.1f} %"
-                            for name, value in zip(names, values, strict=True)
+                            for name, value in zip(told, values, strict=True)
                         ],
                     ),
                     Layer(kind="rule_x", role="neutral", columns={"x": [0]}),

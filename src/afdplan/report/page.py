@@ -12,7 +12,7 @@ import afdplan
 from afdplan.plotting.figure import Figure, figure_document
 from afdplan.report.document import to_json
 
-__all__ = ["Choice", "Fact", "Page", "Section", "Table", "render_page"]
+__all__ = ["CaseWords", "Choice", "Fact", "Page", "Section", "Table", "render_page"]
 
 WORDY = 24
 """Letters beyond which a cell holds words that need room."""
@@ -39,12 +39,31 @@ class Choice:
     values
         Labels.
     chosen
-        The label of what was asked for.
+        The label that is chosen at first.
+    mark
+        What is said of that label, such as ``asked``.
     """
 
     name: str
     values: tuple[str, ...]
     chosen: str
+    mark: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CaseWords:
+    """A paragraph that is another for each combination of choices.
+
+    Attributes
+    ----------
+    texts
+        By the labels of all choices of the page, joined by ``|``.
+    first
+        The key of what is read before anything is chosen.
+    """
+
+    texts: Mapping[str, str]
+    first: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,13 +113,13 @@ class Section:
     title
         The question, short.
     words
-        Paragraphs.
+        Paragraphs; those of kind `CaseWords` follow the reader's choices.
     figures, tables
         What shows it.
     """
 
     title: str
-    words: tuple[str, ...] = ()
+    words: tuple[str | CaseWords, ...] = ()
     figures: tuple[Figure, ...] = ()
     tables: tuple[Table, ...] = ()
 
@@ -122,7 +141,7 @@ class Page:
     choices
         What the reader can vary, for all figures at once.
     choice_answers
-        The answer for each combination of choices, keys as in `Figure.charts`.
+        The answer for each combination of choices, keys as in `CaseWords.texts`.
     sections
         Questions and answers.
     warnings, assumptions
@@ -168,7 +187,13 @@ def render_page(page: Page) -> bytes:
     figures = [figure_document(f) for section in page.sections for f in section.figures]
     drawn = {
         "choices": {choice.name: choice.chosen for choice in page.choices},
-        "answers": dict(page.choice_answers),
+        "words": [_spaced(page.choice_answers)] * bool(page.choices)
+        + [
+            _spaced(words.texts)
+            for section in page.sections
+            for words in section.words
+            if isinstance(words, CaseWords)
+        ],
         "figures": figures,
     }
     text = environment.get_template("page.html").render(
@@ -189,6 +214,10 @@ def _together(value: Any) -> Any:
     if type(value) is not str:
         return value
     return value.replace(" %", "\u00a0%").replace("+- ", "+-\u00a0")
+
+
+def _spaced(texts: Mapping[str, str]) -> dict[str, str]:
+    return {key: _together(text) for key, text in texts.items()}
 
 
 def _inside_script(text: str) -> str:

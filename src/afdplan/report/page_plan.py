@@ -5,12 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from afdplan.plotting.plan_figures import front_figure, idle_figure, plan_sensitivity_figure
-from afdplan.plotting.ratio_figures import MICROBATCHES, bottleneck_figure
+from afdplan.plotting.bottleneck_map import bottleneck_figure, bottleneck_maps
+from afdplan.plotting.plan_figures import (
+    front_figure,
+    idle_figure,
+    plan_sensitivity_figure,
+    token_time,
+)
+from afdplan.plotting.ratio_figures import BATCH_SIZE, MICROBATCHES, case_key
 from afdplan.plotting.workload_figures import load_figure
 from afdplan.report.page import Choice, Fact, Page, Section, Table
-from afdplan.report.page_ratio import map_table
-from afdplan.report.quantities import rate, share, time
+from afdplan.report.page_bundle import map_tables, played_sections
+from afdplan.report.plan_words import headline, what_binds
+from afdplan.report.quantities import chance, rate, share, stated_time, time
 
 if TYPE_CHECKING:
     from afdplan.lengths.law import LengthLaw
@@ -18,6 +25,8 @@ if TYPE_CHECKING:
     from afdplan.planning.design import PlannedDesign
     from afdplan.planning.plan import Plan
     from afdplan.plotting.figure import Figure
+    from afdplan.plotting.plan_grid import PlanCase
+    from afdplan.plotting.played import PlayedBundle
     from afdplan.plotting.ratio_grid import RatioCase
 
 __all__ = ["plan_page"]
@@ -30,7 +39,9 @@ def plan_page(
     subject: str,
     document: Mapping[str, Any],
     command_line: str,
-    cases: Sequence[RatioCase] = (),
+    cases: Sequence[RatioCase],
+    grid: Sequence[PlanCase],
+    played: PlayedBundle | None = None,
     drift: Figure | None = None,
 ) -> Page:
     """Return the page of a plan.
@@ -47,32 +58,50 @@ def plan_page(
         What reproduces the page.
     cases
         What `ratio_grid` found around the recommended bundle, for the map of bottlenecks.
+    grid
+        What `plan_grid` found at the same batch sizes and microbatches.
+    played
+        Short runs of a recommended bundle; None if they would take too long.
     drift
         How the load moves over the trace, if there is one.
     """
     unit = plan.latency.time_unit
-    binding = tuple(f"{price.limit}: {price}." for price in plan.binding if price.binds)
+    framed = {(case.batch_size, case.microbatches): case.attention_workers for case in grid}
+    maps = bottleneck_maps(cases, framed)
     load = load_figure(law, law.token_load().mean)
     return Page(
         title="afdplan plan",
         subject=subject,
-        answer=_sentence(plan, unit),
+        answer=headline(plan),
         facts=_facts(plan, unit),
-        choices=_choices(cases, plan.recommended.design.microbatches),
+        choices=_choices(plan, grid),
+        choice_answers={case_key(case): _case_sentence(case, plan, unit) for case in grid},
         sections=(
-            Section(title="Is a split worth it?", words=tuple(plan.verdict.reasons)),
+            Section(
+                title="Is a split worth it?",
+                words=tuple(f"{text[0].upper()}{text[1:]}." for text in plan.verdict.reasons),
+            ),
             Section(
                 title="What else could be deployed?",
-                figures=(front_figure(plan),),
-                tables=(_alternative_table(plan, unit), _front_table(plan, unit)),
+                figures=(front_figure(plan, grid),),
+                tables=(
+                    _alternative_table(plan, unit),
+                    _front_table(plan, unit),
+                    _case_table(plan, grid, unit),
+                ),
             ),
             Section(
                 title="What binds?",
-                words=binding or ("No limit binds: relaxing none helps.",),
-                figures=(bottleneck_figure(cases, unit),) if cases else (),
-                tables=(map_table(cases),) if cases else (),
+                words=tuple(f"{line[0].upper()}{line[1:]}." for line in what_binds(plan)),
+                figures=(bottleneck_figure(maps, unit, _framed(plan)),),
+                tables=map_tables(maps),
             ),
             Section(title="Where does the time go?", figures=(idle_figure(plan),)),
+            *played_sections(
+                played,
+                plan.recommended.attention_idle_fraction,
+                plan.recommended.ffn_idle_fraction,
+            ),
             Section(
                 title="What does a slot hold?",
                 figures=(load,) if drift is None else (load, drift),
@@ -80,7 +109,10 @@ def plan_page(
             Section(
                 title="How sure is it?",
                 figures=(plan_sensitivity_figure(plan),),
-                tables=(_sensitivity_table(plan, unit),),
+                tables=(
+                    _sensitivity_table(plan, unit),
+                    *((_quarter_table(plan, unit),) if plan.drift else ()),
+                ),
             ),
         ),
         warnings=plan.warnings,
@@ -90,28 +122,51 @@ def plan_page(
     )
 
 
-def _choices(cases: Sequence[RatioCase], chosen: int) -> tuple[Choice, ...]:
-    counts = sorted({case.microbatches for case in cases})
-    if not counts:
-        return ()
-    return (Choice(name=MICROBATCHES, values=tuple(map(str, counts)), chosen=str(chosen)),)
-
-
-def _sentence(plan: Plan, unit: TimeUnit) -> str:
-    best = plan.recommended
-    found = (
-        f"{best.design} gives {rate(best.tokens_per_second, unit)} on "
-        f"{best.design.devices:,} devices"
+def _choices(plan: Plan, grid: Sequence[PlanCase]) -> tuple[Choice, ...]:
+    design = plan.recommended.design
+    sizes = sorted({case.batch_size for case in grid})
+    counts = sorted({case.microbatches for case in grid})
+    return (
+        Choice(
+            name=BATCH_SIZE,
+            values=tuple(map(str, sizes)),
+            chosen=str(design.batch_size),
+            mark="planned",
+        ),
+        Choice(
+            name=MICROBATCHES,
+            values=tuple(map(str, counts)),
+            chosen=str(design.microbatches),
+            mark="planned",
+        ),
     )
-    first = plan.verdict.reasons[0]
-    if plan.verdict.split == "no":
-        return f"{first[0].upper()}{first[1:]}; the best split, {found}."
-    return f"Deploy {found}."
+
+
+def _framed(plan: Plan) -> str:
+    count = plan.recommended.design.ffn_workers
+    return (
+        f"the best A within the limits for {count:,} FFN worker{'' if count == 1 else 's'}, where "
+        "there is one"
+    )
+
+
+def _case_sentence(case: PlanCase, plan: Plan, unit: TimeUnit) -> str:
+    head = f"B = {case.batch_size:,}, m = {case.microbatches}: "
+    best = case.best
+    if best is None:
+        return head + f"no design; {case.reason}."
+    text = (
+        f"{head}{best.design} gives {rate(best.tokens_per_second_per_device, unit)} per device at "
+        f"{stated_time(token_time(best, plan), unit)} per output token ({plan.limits.statistic})"
+    )
+    if best.design == plan.recommended.design:
+        return text + ", the recommended design."
+    return f"{text}; gives up {share(1 - best.score / plan.recommended.score)}."
 
 
 def _facts(plan: Plan, unit: TimeUnit) -> tuple[Fact, ...]:
     best = plan.recommended
-    held = best.step_time.statistic(plan.limits.statistic) / best.tokens_per_step
+    held = token_time(best, plan)
     limit = plan.limits.time_per_output_token
     gain = plan.verdict.gain
     return (
@@ -122,13 +177,13 @@ def _facts(plan: Plan, unit: TimeUnit) -> tuple[Fact, ...]:
         ),
         Fact(
             name="Time per output token",
-            value=time(held, unit),
+            value=stated_time(held, unit),
             remark=f"{plan.limits.statistic}"
             + ("" if limit is None else f", limit {time(limit, unit)}"),
         ),
         Fact(
             name="Output step",
-            value=time(best.step_time.mean, unit),
+            value=stated_time(best.step_time.mean, unit),
             remark=f"p99 {time(best.step_time.p99, unit)}",
         ),
         Fact(
@@ -138,8 +193,8 @@ def _facts(plan: Plan, unit: TimeUnit) -> tuple[Fact, ...]:
         ),
         Fact(
             name="KV memory in use",
-            value=share(best.memory_mean_fraction),
-            remark=f"overflows in {best.memory_overflow_probability:.2g} of steps, per worker",
+            value=share(best.memory_mean_fraction) if plan.cache else "not limited",
+            remark=_overflow(best) if plan.cache else "nobody said how much there is",
         ),
         Fact(
             name="Gain over no split",
@@ -149,14 +204,19 @@ def _facts(plan: Plan, unit: TimeUnit) -> tuple[Fact, ...]:
     )
 
 
+def _overflow(planned: PlannedDesign) -> str:
+    probability = chance(planned.memory_overflow_probability).replace("-", "\u2011")  # no break
+    return f"overflow probability {probability} per worker and step"
+
+
 def _row(name: str, planned: PlannedDesign, plan: Plan, unit: TimeUnit) -> tuple[str, ...]:
-    held = planned.step_time.statistic(plan.limits.statistic) / planned.tokens_per_step
+    held = token_time(planned, plan)
     return (
         name,
         str(planned.design),
         rate(planned.tokens_per_second_per_device, unit),
         time(held, unit),
-        f"{planned.memory_overflow_probability:.2g}",
+        chance(planned.memory_overflow_probability) if planned.memory_mean_fraction > 0 else "-",
     )
 
 
@@ -206,4 +266,40 @@ def _sensitivity_table(plan: Plan, unit: TimeUnit) -> Table:
             )
             for entry in plan.sensitivity
         ],
+    )
+
+
+def _case_table(plan: Plan, grid: Sequence[PlanCase], unit: TimeUnit) -> Table:
+    rows: list[tuple[str, ...]] = []
+    for case in grid:
+        name = f"{case.batch_size:,}, {case.microbatches}"
+        if case.best is None:
+            rows.append((name, f"none: {case.reason}", "-", "-", "-", "-"))
+            continue
+        regret = 1 - case.best.score / plan.recommended.score
+        rows.append((*_row(name, case.best, plan, unit), share(regret)))
+    return Table(
+        caption="The best design for other batch sizes and microbatches",
+        headers=("B, m", "design", "per device", "time per token", "overflow", "given up"),
+        rows=rows,
+    )
+
+
+def _quarter_table(plan: Plan, unit: TimeUnit) -> Table:
+    return Table(
+        caption="The recommended design under each part of the trace",
+        headers=("part", "mean token load", "time per token", "limit", "overflow"),
+        rows=[
+            (
+                window.part,
+                f"{window.mean_token_load:,.0f} tokens",
+                time(window.time_per_output_token, unit),
+                "met" if window.meets_limit else "broken",
+                chance(window.memory_overflow_probability)
+                if plan.recommended.memory_mean_fraction > 0
+                else "-",
+            )
+            for window in plan.drift
+        ],
+        is_open=True,
     )

@@ -2,32 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from afdplan.plotting.bottleneck_map import bottleneck_figure, bottleneck_maps
 from afdplan.plotting.ratio_figures import (
     BATCH_SIZE,
     MICROBATCHES,
     NAMES,
-    bottleneck_figure,
     case_key,
+    cost_formula,
     curve_figure,
     sensitivity_figure,
     time_figure,
 )
 from afdplan.plotting.workload_figures import load_figure
-from afdplan.report.page import Choice, Fact, Page, Section, Table
-from afdplan.report.quantities import rate, share, time
+from afdplan.report.page import CaseWords, Choice, Fact, Page, Section, Table
+from afdplan.report.page_bundle import map_tables, played_sections
+from afdplan.report.quantities import rate, share, stated_time, time
 
 if TYPE_CHECKING:
     from afdplan.model.latency import TimeUnit
     from afdplan.plotting.figure import Figure
+    from afdplan.plotting.played import PlayedBundle
     from afdplan.plotting.ratio_grid import RatioCase
     from afdplan.plotting.ratio_sensitivity import CurveBand, RatioSensitivity
     from afdplan.theory.problem import RatioProblem
     from afdplan.theory.ratio import RatioRecommendation
 
-__all__ = ["map_table", "ratio_page"]
+__all__ = ["ratio_page"]
 
 BINDS = {
     "attention": "the slowest attention worker sets the pace",
@@ -47,6 +50,7 @@ def ratio_page(
     subject: str,
     document: Mapping[str, Any],
     command_line: str,
+    played: PlayedBundle | None = None,
     drift: Figure | None = None,
 ) -> Page:
     """Return the page of a recommended ratio.
@@ -63,12 +67,22 @@ def ratio_page(
         The JSON document of the command.
     command_line
         What reproduces the page.
+    played
+        Short runs of the recommended bundle; None if they would take too long.
     drift
         How the load moves over the trace, if there is one.
     """
     unit = problem.latency.time_unit
     bundle = answer.bundle
     load = load_figure(problem.law, answer.mean_token_load)
+    maps = bottleneck_maps(cases)
+    asked = f"{problem.batch_size}|{problem.microbatches}"
+    asked_for = f"B = {problem.batch_size:,}, m = {problem.microbatches}"
+    of = f", {asked_for}"
+
+    def told(sentence: Callable[[RatioCase], str]) -> CaseWords:
+        return CaseWords(texts={case_key(case): sentence(case) for case in cases}, first=asked)
+
     return Page(
         title=f"afdplan ratio: {bundle.attention_workers} to {bundle.ffn_workers}",
         subject=subject,
@@ -81,6 +95,7 @@ def ratio_page(
         sections=(
             Section(
                 title="What do other numbers of workers give?",
+                words=(_cost_words(problem.ffn_weight),),
                 figures=(
                     curve_figure(
                         cases,
@@ -88,20 +103,24 @@ def ratio_page(
                         bands,
                         method=problem.method,
                         unit=unit,
+                        cost=cost_formula(problem.ffn_weight),
                     ),
                 ),
-                tables=(_curve_table(answer, unit), _case_table(cases, unit)),
+                tables=(_curve_table(answer, unit, of), _case_table(cases, unit)),
             ),
             Section(
                 title="What binds?",
-                words=(_resources(answer, unit),),
-                figures=(bottleneck_figure(cases, unit),),
-                tables=(map_table(cases),),
+                words=(told(lambda case: _resources(case, unit)),),
+                figures=(bottleneck_figure(maps, unit),),
+                tables=map_tables(maps),
             ),
             Section(
                 title="Where does the time go?",
-                words=(_idle(answer),),
+                words=(told(_idle),),
                 figures=(time_figure(cases),),
+            ),
+            *played_sections(
+                played, answer.best.attention_idle_fraction, answer.best.ffn_idle_fraction
             ),
             Section(
                 title="What does a slot hold?",
@@ -109,9 +128,9 @@ def ratio_page(
             ),
             Section(
                 title="How sure is it?",
-                words=_certainty(answer),
+                words=(f"For {asked_for}, as asked:", *_certainty(answer)),
                 figures=(sensitivity_figure(sensitivities),),
-                tables=(_sensitivity_table(sensitivities),),
+                tables=(_sensitivity_table(sensitivities, of),),
             ),
         ),
         warnings=tuple(document["warnings"]),
@@ -140,10 +159,10 @@ def _case_sentence(case: RatioCase, problem: RatioProblem, unit: TimeUnit) -> st
     low, high = case.near_equal
     near = f"{low:,}" if low == high else f"{low:,} to {high:,}"
     return (
-        f"B = {case.batch_size:,}, m = {case.microbatches}: "
-        f"{_workers(case.best.attention_workers, 'attention')} "
+        f"{_case(case)}: {_workers(case.best.attention_workers, 'attention')} "
         f"with {_workers(problem.ffn_workers, 'FFN')} ({near} within 1 %), "
-        f"{rate(case.best.objective, unit)} per cost, step {time(case.best.step_time, unit)}; "
+        f"{rate(case.best.objective, unit)} per unit of cost ({cost_formula(problem.ffn_weight)}), "
+        f"step {stated_time(case.best.step_time, unit)}; "
         f"{NAMES[case.bottleneck]} binds."
     )
 
@@ -153,8 +172,6 @@ def _facts(answer: RatioRecommendation, unit: TimeUnit) -> tuple[Fact, ...]:
     remarks = []
     if answer.step_time_quantiles is not None:
         remarks.append(f"p99 {time(answer.step_time_quantiles[2], unit)}")
-    if unit == "abstract":
-        remarks.append("in the model's abstract time")
     return (
         Fact(
             name="Throughput",
@@ -163,7 +180,7 @@ def _facts(answer: RatioRecommendation, unit: TimeUnit) -> tuple[Fact, ...]:
         ),
         Fact(
             name="Output step",
-            value=time(best.step_time, unit),
+            value=stated_time(best.step_time, unit),
             remark=", ".join(remarks),
         ),
         Fact(
@@ -198,31 +215,45 @@ def _choices(cases: Sequence[RatioCase], problem: RatioProblem) -> tuple[Choice,
             name=BATCH_SIZE,
             values=values({case.batch_size for case in cases}),
             chosen=str(problem.batch_size),
+            mark="asked",
         ),
         Choice(
             name=MICROBATCHES,
             values=values({case.microbatches for case in cases}),
             chosen=str(problem.microbatches),
+            mark="asked",
         ),
     )
 
 
-def _resources(answer: RatioRecommendation, unit: TimeUnit) -> str:
-    times = sorted(answer.resource_times.items(), key=lambda item: -item[1])
+def _case(case: RatioCase) -> str:
+    return f"B = {case.batch_size:,}, m = {case.microbatches}"
+
+
+def _resources(case: RatioCase, unit: TimeUnit) -> str:
+    times = sorted(case.resource_times.items(), key=lambda item: -item[1])
     return (
-        "At the optimum, per layer and microbatch: "
-        + ", ".join(f"{NAMES[name]} {time(value, unit)}" for name, value in times)
-        + f"; {BINDS[answer.bottleneck]}."
+        f"At the optimum for {_case(case)}, A/F = {case.optimal_ratio:.4g}, per layer and "
+        "microbatch: "
+        + ", ".join(f"{NAMES[name]} {stated_time(value, unit)}" for name, value in times)
+        + f"; {BINDS[case.bottleneck]}."
     )
 
 
-def _idle(answer: RatioRecommendation) -> str:
-    best = answer.best
+def _cost_words(ffn_weight: float) -> str:
+    formula = cost_formula(ffn_weight)
+    if ffn_weight == 1:
+        return f"Cost is {formula}, the number of workers: both kinds count alike."
+    return f"Cost is {formula}: an FFN worker counts as {ffn_weight:.4g} attention workers."
+
+
+def _idle(case: RatioCase) -> str:
+    best = case.best
     return (
-        f"At A = {best.attention_workers} the attention workers wait "
+        f"At A = {best.attention_workers:,}, {_case(case)}, the attention workers wait "
         f"{share(best.attention_idle_fraction)} of the time and the FFN "
         f"{share(best.ffn_idle_fraction)}. Waiting for the slowest of the attention workers costs "
-        f"{share(answer.barrier_cost)} of the throughput."
+        f"{share(case.barrier_cost)} of the throughput."
     )
 
 
@@ -268,19 +299,19 @@ def _model_assumptions(problem: RatioProblem) -> tuple[str, ...]:
     )
 
 
-def _curve_table(answer: RatioRecommendation, unit: TimeUnit) -> Table:
+def _curve_table(answer: RatioRecommendation, unit: TimeUnit, of: str) -> Table:
     from afdplan.plotting.ratio_grid import shown_workers
 
     low, high = answer.near_equal
     keep = [answer.optimal_attention_workers, low, high]
     shown = set(shown_workers([point.attention_workers for point in answer.curve], keep))
     return Table(
-        caption="The curve in numbers",
+        caption=f"The curve in numbers{of}",
         headers=(
             "A",
             "cycle time",
             "step time",
-            "per cost",
+            "per unit of cost",
             "below the best",
             "attention idle",
             "FFN idle",
@@ -310,7 +341,7 @@ def _case_table(cases: Sequence[RatioCase], unit: TimeUnit) -> Table:
             "slots per worker",
             "best A",
             "within 1 %",
-            "per cost",
+            "per unit of cost",
             "step time",
             "binds",
         ),
@@ -329,27 +360,12 @@ def _case_table(cases: Sequence[RatioCase], unit: TimeUnit) -> Table:
     )
 
 
-def map_table(cases: Sequence[RatioCase]) -> Table:
-    """Return the map of bottlenecks as letters, for those who read rather than look."""
-    return Table(
-        caption="The map in letters: A attention, C communication, F FFN, L latency",
-        headers=("B, m", *(f"A = {count}" for count in cases[0].map_workers)),
-        rows=[
-            (
-                f"{case.batch_size:,}, {case.microbatches}",
-                *(name[0].upper() for name in case.binding),
-            )
-            for case in cases
-        ],
-    )
-
-
-def _sensitivity_table(entries: Sequence[RatioSensitivity]) -> Table:
+def _sensitivity_table(entries: Sequence[RatioSensitivity], of: str) -> Table:
     def pair(low: str, high: str) -> str:
         return f"{low} / {high}"
 
     return Table(
-        caption="Sensitivity in numbers: 20 % less / 20 % more",
+        caption=f"Sensitivity in numbers{of}: 20 % less / 20 % more",
         headers=("input", "throughput", "best A", "given up by keeping A"),
         rows=[
             (

@@ -6,20 +6,31 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from afdplan.plotting.simulation_figures import (
+    ATTENTION_WORKERS,
     causes_figure,
     pipeline_figure,
     throughput_figure,
 )
+from afdplan.plotting.step_times import step_time_figure
 from afdplan.plotting.timeline import timeline_data
 from afdplan.plotting.workload_figures import load_figure
-from afdplan.report.page import Fact, Page, Section, Table
-from afdplan.report.quantities import rate, share, time
+from afdplan.report.page import Choice, Fact, Page, Section, Table
+from afdplan.report.quantities import (
+    interval,
+    plus_minus,
+    rate,
+    share,
+    signed_share,
+    stated_time,
+    time,
+)
 
 if TYPE_CHECKING:
     from afdplan.lengths.law import LengthLaw
     from afdplan.model.latency import TimeUnit
     from afdplan.plotting.figure import Figure
-    from afdplan.simulation.result import Distribution, SimulationResult
+    from afdplan.simulation.distribution import Distribution
+    from afdplan.simulation.result import SimulationResult
     from afdplan.simulation.scenario import Scenario
     from afdplan.simulation.timeline import Timeline
     from afdplan.theory.ratio import RatioPoint
@@ -68,6 +79,11 @@ def simulation_page(
         subject=subject,
         answer=_sentence(best, len(results), unit),
         facts=_facts(best, unit),
+        choices=_choices(results, best),
+        choice_answers={
+            str(result.scenario.bundle.attention_workers): _bundle_sentence(result, unit)
+            for result in results
+        },
         sections=(
             Section(
                 title="What does the bundle deliver?",
@@ -85,7 +101,9 @@ def simulation_page(
                 figures=(pipeline_figure(timeline_data(timeline)),),
             ),
             Section(
-                title="How long do steps and requests take?", tables=(_time_table(results, unit),)
+                title="How long do steps and requests take?",
+                figures=(step_time_figure(results, unit),),
+                tables=(_time_table(results, unit),),
             ),
             Section(
                 title="What does a slot hold?",
@@ -105,7 +123,7 @@ def _sentence(best: SimulationResult, count: int, unit: TimeUnit) -> str:
     of = "" if count == 1 else f", the best of {count} simulated"
     return (
         f"{bundle.attention_workers:,} attention and {bundle.ffn_workers:,} FFN workers deliver "
-        f"{rate(found.value, unit)} per instance ({found.low:.4g} to {found.high:.4g}){of}; "
+        f"{rate(found.value, unit)} per instance ({interval(found)}){of}; "
         f"attention waits {share(best.attention_idle_fraction.value)} of the time, the FFN "
         f"{share(best.ffn_idle_fraction.value)}."
     )
@@ -117,17 +135,16 @@ def _facts(best: SimulationResult, unit: TimeUnit) -> tuple[Fact, ...]:
         Fact(
             name="Throughput",
             value=rate(best.throughput_per_instance.value, unit),
-            remark=f"per instance, +/- "
-            f"{100 * best.throughput_per_instance.relative_half_width:.2f} %",
+            remark=f"per instance, {plus_minus(best.throughput_per_instance)}",
         ),
         Fact(
             name="Output step",
-            value=time(step.mean.value, unit),
+            value=stated_time(step.mean.value, unit),
             remark=f"p99 {time(step.p99.value, unit)}",
         ),
         Fact(
             name="Time per output token",
-            value=time(request.mean.value, unit),
+            value=stated_time(request.mean.value, unit),
             remark=f"of a request; p99 {time(request.p99.value, unit)}",
         ),
         Fact(
@@ -159,7 +176,32 @@ def _theory_words(
     worst, where = max(both, key=lambda pair: abs(pair[0]))
     return (
         f"The exact theory was computed without the simulator: the largest difference is "
-        f"{100 * worst:+.2f} % (simulated against theory), at A = {where}.",
+        f"{signed_share(worst)} (simulated against theory), at A = {where}.",
+    )
+
+
+def _choices(results: Sequence[SimulationResult], best: SimulationResult) -> tuple[Choice, ...]:
+    if len(results) == 1:
+        return ()
+    counts = (result.scenario.bundle.attention_workers for result in results)
+    return (
+        Choice(
+            name=ATTENTION_WORKERS,
+            values=tuple(str(count) for count in sorted(counts)),
+            chosen=str(best.scenario.bundle.attention_workers),
+            mark="best",
+        ),
+    )
+
+
+def _bundle_sentence(result: SimulationResult, unit: TimeUnit) -> str:
+    found, step = result.throughput_per_instance, result.step_time
+    return (
+        f"A = {result.scenario.bundle.attention_workers:,}: {rate(found.value, unit)} per instance "
+        f"({interval(found)}); an output step takes {stated_time(step.mean.value, unit)}, p99 "
+        f"{stated_time(step.p99.value, unit)}; attention waits "
+        f"{share(result.attention_idle_fraction.value)} of the time, the FFN "
+        f"{share(result.ffn_idle_fraction.value)}."
     )
 
 
@@ -179,8 +221,7 @@ def _result_table(results: Sequence[SimulationResult], unit: TimeUnit) -> Table:
             (
                 f"{result.scenario.bundle.attention_workers:,}",
                 rate(result.throughput_per_instance.value, unit),
-                f"{result.throughput_per_instance.low:,.5g} to "
-                f"{result.throughput_per_instance.high:,.5g}",
+                interval(result.throughput_per_instance),
                 time(result.cycle_time.value, unit),
                 time(result.step_time.p99.value, unit),
                 share(result.attention_idle_fraction.value),

@@ -59,7 +59,7 @@ def workload_page(
             title="Where does the load come from?",
             words=(
                 f"Prompts give {split.prompt:,.0f} tokens, outputs so far {split.growth:,.0f}, "
-                f"and that long outputs hold their prompts longer {split.dependence:+,.0f}.",
+                f"{_dependence(split.dependence)}.",
             ),
             figures=(split_figure(split),),
         ),
@@ -97,6 +97,14 @@ def workload_page(
         document=document,
         command_line=command_line,
     )
+
+
+def _dependence(tokens: float) -> str:
+    if tokens < 0:
+        return (
+            f"and that the slots with long outputs hold shorter prompts takes {-tokens:,.0f} away"
+        )
+    return f"and that the slots with long outputs hold longer prompts adds {tokens:,.0f}"
 
 
 def _sentence(report: WorkloadReport | LawReport) -> str:

@@ -1,16 +1,12 @@
-"""How is a plan told to people and to machines?"""
+"""How is a plan told to people?"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from afdplan.files.latency_file import latency_document
-from afdplan.lengths.law import LengthLaw
-from afdplan.planning.alternatives import Alternative
-from afdplan.planning.colocated import Colocated
-from afdplan.planning.design import PlannedDesign
 from afdplan.planning.plan import Plan
-from afdplan.report.quantities import rate, share, time
+from afdplan.report.plan_words import headline, limits_in_words, what_binds
+from afdplan.report.quantities import counted, rate, share, time
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -18,143 +14,7 @@ if TYPE_CHECKING:
 
     from afdplan.planning.verify import Verification
 
-__all__ = ["plan_answer", "render_plan"]
-
-
-def plan_answer(
-    plan: Plan, law: LengthLaw, verified: tuple[Verification, ...] = ()
-) -> dict[str, Any]:
-    """Return the names that `plan --json` promises, and what `deploy` and `check` need."""
-    load = law.token_load()
-    best = plan.best_colocated
-    return {
-        "recommended": _design(plan.recommended),
-        "alternatives": [_alternative(other) for other in plan.alternatives],
-        "pareto_front": [_design(point) for point in plan.front],
-        "colocated": None
-        if best is None
-        else _colocated(best) | {"by_width": [_colocated(plan) for plan in plan.colocated]},
-        "verdict": {
-            "split": plan.verdict.split,
-            "gain": plan.verdict.gain,
-            "gain_over_narrow_baseline": plan.verdict.narrow_gain,
-            "reasons": list(plan.verdict.reasons),
-        },
-        "binding": [
-            {
-                "limit": price.limit,
-                "binds": price.binds,
-                "relaxation": price.relaxation,
-                "gain": price.gain,
-                "design": price.design,
-            }
-            for price in plan.binding
-        ],
-        "memory": {
-            "overflow_probability": plan.recommended.memory_overflow_probability,
-            "mean_fraction": plan.recommended.memory_mean_fraction,
-            "headroom_fraction": 1 - plan.recommended.memory_mean_fraction,
-            "space": None
-            if plan.cache is None
-            else {
-                "capacity": plan.cache.capacity,
-                "kinds": [
-                    {"per_token": kind.bytes_per_token, "window": kind.window}
-                    for kind in plan.cache.kinds
-                ],
-            },
-        },
-        "spare_capacity": None
-        if plan.spare is None
-        else {
-            "arrival_rate": plan.spare.arrival_rate,
-            "capacity": plan.spare.capacity,
-            "spare_fraction": plan.spare.spare_fraction,
-            "waiting_mean": plan.spare.waiting_mean,
-            "waiting_p99": plan.spare.waiting_p99,
-        },
-        "sensitivity": list(plan.sensitivity),
-        "drift": list(plan.drift),
-        "assumptions": list(plan.assumptions),
-        "workload": {
-            "mean_prompt_tokens": law.mean_prompt_tokens,
-            "mean_decode_tokens": law.mean_decode_tokens,
-            "token_load": {"mean": load.mean, "std": load.std},
-        },
-        "latency_model": latency_document(plan.latency),
-        "verification": [_verification(case) for case in verified] or None,
-        "evaluated_designs": plan.evaluated_designs,
-    }
-
-
-def _verification(case: Verification) -> dict[str, Any]:
-    simulated = case.simulated_mean
-    return {
-        "name": case.name,
-        "design": str(case.design),
-        "predicted": {"mean": case.predicted_mean, "p99": case.predicted_p99},
-        "simulated": {
-            "mean": {"value": simulated.value, "low": simulated.low, "high": simulated.high},
-            "p99": case.simulated_p99.value,
-        },
-        "mean_error": case.mean_error,
-        "p99_error": case.p99_error,
-        "agrees": case.agrees,
-        "tokens_per_second_per_device": case.tokens_per_second_per_device,
-    }
-
-
-def _design(planned: PlannedDesign) -> dict[str, Any]:
-    design, step = planned.design, planned.step_time
-    return {
-        "bundles": design.bundles,
-        "attention_workers": design.attention_workers,
-        "ffn_workers": design.ffn_workers,
-        "batch_size": design.batch_size,
-        "microbatches": design.microbatches,
-        "requests_per_attention_worker": design.requests_per_attention_worker,
-        "attention_devices_per_worker": design.attention_devices,
-        "ffn_devices_per_worker": design.ffn_devices,
-        "devices": design.devices,
-        "tokens_per_second": planned.tokens_per_second,
-        "tokens_per_second_per_device": planned.tokens_per_second_per_device,
-        "requests_per_second": planned.requests_per_second,
-        "objective": planned.score,
-        "step_time": {"mean": step.mean, "p50": step.p50, "p95": step.p95, "p99": step.p99},
-        "tokens_per_step": planned.tokens_per_step,
-        "time_per_output_token": planned.time_per_output_token,
-        "memory_overflow_probability": planned.memory_overflow_probability,
-        "memory_mean_fraction": planned.memory_mean_fraction,
-        "attention_idle_fraction": planned.attention_idle_fraction,
-        "ffn_idle_fraction": planned.ffn_idle_fraction,
-    }
-
-
-def _alternative(other: Alternative) -> dict[str, Any]:
-    return {
-        "change": other.change,
-        "regret": other.regret,
-        "breaks": other.breaks or None,
-        **_design(other.plan),
-    }
-
-
-def _colocated(plan: Colocated) -> dict[str, Any]:
-    step = plan.step_time
-    return {
-        "replicas": plan.replicas,
-        "expert_parallel_width": plan.ranks * plan.devices_per_rank,
-        "ranks": plan.ranks,
-        "devices_per_rank": plan.devices_per_rank,
-        "requests_per_rank": plan.requests_per_rank,
-        "two_batch_overlap": plan.two_batch_overlap,
-        "devices": plan.devices,
-        "tokens_per_second": plan.tokens_per_second,
-        "tokens_per_second_per_device": plan.tokens_per_second_per_device,
-        "objective": plan.score,
-        "step_time": {"mean": step.mean, "p50": step.p50, "p95": step.p95, "p99": step.p99},
-        "memory_overflow_probability": plan.memory_overflow_probability,
-    }
+__all__ = ["render_plan"]
 
 
 def _objective(plan: Plan, score: float) -> str:
@@ -169,16 +29,18 @@ def render_plan(plan: Plan, verified: tuple[Verification, ...] = ()) -> Group:
     from rich.console import Group
     from rich.text import Text
 
+    style = {"yes": "green", "no": "red", "even": "yellow"}[plan.verdict.split]
     parts: list[Any] = [
-        Text.assemble(("Deploy  ", "bold"), (str(plan.recommended.design), "bold green")),
+        Text(headline(plan), style=f"bold {style}"),
+        Text(),
+        Text.assemble(("Limits  ", "bold"), "; ".join(limits_in_words(plan))),
+        Text.assemble(("Design  ", "bold"), str(plan.recommended.design)),
         _summary(plan),
         Text(),
         _verdict(plan),
         Text(),
     ]
-    prices = [price for price in plan.binding if price.binds]
-    named = ", ".join(f"{price.limit} ({price})" for price in prices)
-    parts += [Text.assemble(("What binds  ", "bold"), named or "no limit: relaxing none helps")]
+    parts += [Text.assemble(("What binds  ", "bold"), "; ".join(what_binds(plan)))]
     parts += [Text(), _alternatives_table(plan), Text(), _front_table(plan)]
     if plan.colocated:
         parts += [Text(), _colocated_table(plan)]
@@ -199,7 +61,7 @@ def _summary(plan: Plan) -> Table:
     best, unit = plan.recommended, plan.latency.time_unit
     step = best.step_time
     rows = [
-        ("devices", f"{best.design.devices} in {best.design.bundles} bundle(s)"),
+        ("devices", f"{best.design.devices:,} in {counted(best.design.bundles, 'bundle')}"),
         ("slots", f"{best.design.requests_per_attention_worker} requests per attention worker"),
         (
             "throughput",

@@ -4,9 +4,23 @@ from __future__ import annotations
 
 import math
 
+from afdplan.model.estimate import Estimate
 from afdplan.model.latency import TimeUnit
 
-__all__ = ["half_width", "percent", "rate", "share", "signed", "time"]
+__all__ = [
+    "chance",
+    "counted",
+    "half_width",
+    "interval",
+    "percent",
+    "plus_minus",
+    "rate",
+    "share",
+    "signed",
+    "signed_share",
+    "stated_time",
+    "time",
+]
 
 
 def time(value: float, unit: TimeUnit) -> str:
@@ -32,6 +46,17 @@ def time(value: float, unit: TimeUnit) -> str:
     return f"{value * 1e9:.4g} ns" if value else "0 s"
 
 
+def stated_time(value: float, unit: TimeUnit) -> str:
+    """Return a time that stands alone: abstract ones with the word that says so.
+
+    Examples
+    --------
+    >>> stated_time(0.01239, "s"), stated_time(316.2, "abstract")
+    ('12.39 ms', '316.2 time units')
+    """
+    return time(value, unit) + (" time units" if unit == "abstract" else "")
+
+
 def rate(value: float, unit: TimeUnit) -> str:
     """Return tokens per time as text.
 
@@ -43,6 +68,17 @@ def rate(value: float, unit: TimeUnit) -> str:
     if unit == "abstract":
         return f"{value:.4g} tokens/time"
     return f"{value:,.0f} tokens/s" if value >= 1000 else f"{value:.4g} tokens/s"
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number of things as text.
+
+    Examples
+    --------
+    >>> counted(1, "bundle"), counted(1200, "device")
+    ('1 bundle', '1,200 devices')
+    """
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def share(value: float) -> str:
@@ -90,3 +126,69 @@ def half_width(value: float) -> str:
     ('+- 0.35 %', 'no upper end')
     """
     return f"+- {percent(value)}" if math.isfinite(value) else "no upper end"
+
+
+def chance(value: float) -> str:
+    """Return a probability; what a sum of floating-point numbers cannot tell from zero is a bound.
+
+    Examples
+    --------
+    >>> chance(0.00123), chance(3e-15), chance(0.0)
+    ('0.0012', '< 1e-12', '< 1e-12')
+    """
+    return f"{value:.2g}" if value >= 1e-12 else "< 1e-12"
+
+
+def signed_share(value: float) -> str:
+    """Return a difference in percent, its sign only where there is a digit to carry it.
+
+    Examples
+    --------
+    >>> signed_share(-0.0123), signed_share(-1e-9)
+    ('-1.23 %', 'less than 0.01 %')
+    """
+    return f"{100 * value:+.2f} %" if abs(value) >= 5e-5 else "less than 0.01 %"
+
+
+def plus_minus(estimate: Estimate) -> str:
+    """Return how far an estimate may be off, relative to it.
+
+    Examples
+    --------
+    >>> plus_minus(Estimate(value=10.0, low=9.9, high=10.1, confidence=0.95, method="m"))
+    '+/- 1.00 %'
+    >>> plus_minus(Estimate(value=10.0, low=10.0, high=10.0, confidence=0.95, method="m"))
+    'less than +/- 0.01 %'
+    """
+    share = estimate.relative_half_width
+    if not math.isfinite(share):
+        return "no interval"
+    return f"+/- {100 * share:.2f} %" if share >= 5e-5 else "less than +/- 0.01 %"
+
+
+def interval(estimate: Estimate) -> str:
+    """Return the ends of an interval; one too narrow to matter is told by its width.
+
+    Examples
+    --------
+    >>> interval(Estimate(value=3835.0, low=3829.0, high=3841.3, confidence=0.95, method="m"))
+    '3,829 to 3,841'
+    >>> interval(Estimate(value=3835.0, low=3835.0, high=3835.2, confidence=0.95, method="m"))
+    'within 0.01 %'
+    """
+    if estimate.relative_half_width < 5e-5:
+        return "within 0.01 %"
+    for digits in (4, 5, 6):
+        low, high = _digits(estimate.low, digits), _digits(estimate.high, digits)
+        if low != high:
+            break
+    return f"{low} to {high}"
+
+
+def _digits(value: float, digits: int) -> str:
+    """Return a number with a comma for thousands and without an exponent where it is large."""
+    if 1000 <= abs(value) < math.inf:
+        places = max(digits - len(str(int(abs(value)))), 0)
+        text = f"{value:,.{places}f}"
+        return text.rstrip("0").rstrip(".") if "." in text else text
+    return f"{value:.{digits}g}"

@@ -55,7 +55,9 @@ def to_rich(table: TextTable) -> Table:
         pad_edge=False,
     )
     for k, column in enumerate(table.columns):
-        shown.add_column(escape(column), justify="left" if k < table.left else "right")
+        # Folded, never cut off: a digit or a word that is left out would mislead.
+        side = "left" if k < table.left else "right"
+        shown.add_column(escape(column), justify=side, overflow="fold")  # type: ignore[arg-type]
     for row in table.rows:
         shown.add_row(*(escape(cell) for cell in row))
     return shown

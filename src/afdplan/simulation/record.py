@@ -48,9 +48,13 @@ class Histogram:
         number = int(self.bins[self._position(probability)])
         if number == 0:
             return 0.0
-        edges = (np.array([number, number + 1]) + self.bin_base) << ix.BIN_SHIFT
-        low, high = edges.view(np.float64)
+        low, high = self.edges(np.array([number, number + 1]))
         return float((low + high) / 2)
+
+    def edges(self, numbers: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+        """Return the lower ends of bins by their numbers; that of bin 0 is 0."""
+        ends = ((numbers + self.bin_base) << ix.BIN_SHIFT).view(np.float64)
+        return np.where(numbers > 0, ends, 0.0)
 
     def bin_of(self, probability: float) -> int:
         """Return the bin in which that quantile lies, -1 if nothing was counted."""

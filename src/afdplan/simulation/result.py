@@ -8,37 +8,16 @@ from math import isfinite
 from typing import Any
 
 from afdplan.model.estimate import Estimate
+from afdplan.simulation.distribution import Distribution
+from afdplan.simulation.offered_load import OfferedLoad
 from afdplan.simulation.scenario import Scenario
 
-__all__ = ["Distribution", "SimulationResult"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Distribution:
-    """A quantity that scatters: its mean and percentiles, each with an interval.
-
-    Percentiles are read off a histogram (within 0.05 %); the upper end of their interval is
-    infinite where the run is too short to tell.
-    """
-
-    mean: Estimate
-    p50: Estimate
-    p95: Estimate
-    p99: Estimate
-
-    def values(self) -> dict[str, float]:
-        """Return mean and percentiles as plain numbers."""
-        return {
-            "mean": self.mean.value,
-            "p50": self.p50.value,
-            "p95": self.p95.value,
-            "p99": self.p99.value,
-        }
+__all__ = ["SimulationResult"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SimulationResult:
-    """What a simulated bundle did. Print it for people; `answer` is for machines.
+    """What a simulated bundle did. Printing it gives the main numbers; `answer` gives all.
 
     Attributes
     ----------
@@ -64,6 +43,8 @@ class SimulationResult:
         The largest seen [tokens].
     waiting_time, queue_length
         From arrival to start of service [time]; requests waiting, over time; None if saturated.
+    offered_load
+        Arrivals beside what the bundle can finish; None if saturated.
     requests_completed, tokens_generated, steps
         In the window, of the first replication.
     requests_entered, requests_in_slots, requests_queued, requests_rejected
@@ -110,6 +91,7 @@ class SimulationResult:
     warmup_fraction: float
     interval_method: str
     is_reliable: bool
+    offered_load: OfferedLoad | None = None
     warnings: tuple[str, ...] = field(default=())
 
     def answer(self) -> dict[str, Any]:
@@ -166,88 +148,32 @@ class SimulationResult:
             "warmup_fraction": self.warmup_fraction,
             "confidence": self.scenario.confidence,
             "interval_method": self.interval_method,
+            "offered_load": None
+            if self.offered_load is None
+            else {
+                "arrival_rate": self.offered_load.arrival_rate,
+                "capacity": interval(self.offered_load.capacity),
+                "utilization": self.offered_load.utilization,
+                "is_stable": self.offered_load.is_stable,
+            },
             "intervals": {name: interval(estimate) for name, estimate in named.items()},
         }
 
+    @property
+    def title(self) -> str:
+        """What was played, in one line."""
+        bundle, m = self.scenario.bundle, self.scenario.microbatches
+        return (
+            f"{bundle.attention_workers}A-{bundle.ffn_workers}F, {m} "
+            f"microbatch{'es' if m > 1 else ''} of {bundle.batch_size:,} slots per attention "
+            f"worker, {self.scenario.overlap}, "
+            + ("open arrivals" if self.scenario.arrivals else "saturated")
+        )
+
     def __str__(self) -> str:
-        bundle = self.scenario.bundle
-        unit = "s" if self.scenario.latency.time_unit == "s" else "time units"
-        share = self.scenario.confidence
-
-        def line(name: str, text: str) -> str:
-            return f"  {name:<34}{text}"
-
-        def spread(estimate: Estimate) -> str:
-            return f"{estimate.value:.5g} ({estimate.low:.5g} to {estimate.high:.5g})"
-
-        def scatter(value: Distribution, of: str) -> str:
-            numbers = (f"{name} {number:.4g}" for name, number in value.values().items())
-            return f"{', '.join(numbers)} {of}"
-
-        def causes(parts: Mapping[str, float]) -> str:
-            shown = [f"{name} {part:.1%}" for name, part in parts.items() if part >= 0.0005]
-            return ", ".join(shown).replace("%", " %") or "none"
-
-        microbatches = self.scenario.microbatches
-        lines = [
-            f"{bundle.attention_workers}A-{bundle.ffn_workers}F, {microbatches} "
-            f"microbatch{'es' if microbatches > 1 else ''} of {bundle.batch_size} slots per "
-            f"attention worker, {self.scenario.overlap}"
-            + (", open arrivals" if self.scenario.arrivals else ", saturated"),
-            line(
-                "throughput per instance",
-                f"{spread(self.throughput_per_instance)} tokens per "
-                + ("s" if unit == "s" else "time unit"),
-            ),
-            line("cycle time (layer, microbatch)", f"{spread(self.cycle_time)} {unit}"),
-            line("step time", scatter(self.step_time, unit)),
-            line(
-                "time per output token (request)", scatter(self.request_time_per_output_token, unit)
-            ),
-            line(
-                "attention idle",
-                f"{self.attention_idle_fraction.value:.1%} ".replace("%", " %")
-                + f"({causes(self.attention_idle_causes)})",
-            ),
-            line(
-                "FFN idle",
-                f"{self.ffn_idle_fraction.value:.1%} ".replace("%", " %")
-                + f"({causes(self.ffn_idle_causes)})",
-            ),
-            line("slots occupied", f"{self.slot_occupancy.value:.1%}".replace("%", " %")),
-            line(
-                "KV tokens per attention worker",
-                f"mean {self.kv_tokens_per_worker.mean.value:.4g}, "
-                f"p99 {self.kv_tokens_per_worker.p99.value:.4g}, "
-                f"maximum {self.maximum_kv_tokens_per_worker:.4g} tokens",
-            ),
-        ]
-        if self.waiting_time is not None and self.queue_length is not None:
-            lines.append(line("waiting time", scatter(self.waiting_time, unit)))
-            lines.append(line("queue length", f"{spread(self.queue_length)} requests"))
-        if self.scenario.kv_capacity is not None:
-            lines.append(
-                line(
-                    "memory",
-                    f"{self.preemptions} preemptions, {self.recomputed_tokens:.0f} tokens "
-                    f"computed again, {self.requests_rejected} requests refused",
-                )
-            )
-        lines.append(
-            line(
-                "played",
-                f"{self.requests_completed} requests, {self.tokens_generated} tokens, "
-                f"{self.steps} steps"
-                + (f", in each of {self.replications} runs" if self.replications > 1 else ""),
-            )
+        x = self.throughput_per_instance
+        unit = "s" if self.scenario.latency.time_unit == "s" else "time unit"
+        return (
+            f"{self.title}: {x.value:.5g} ({x.low:.5g} to {x.high:.5g}) tokens per {unit} and "
+            f"instance, step {self.step_time.mean.value:.4g} {unit}"
         )
-        lines.append(
-            f"  Intervals: {share:.0%} by {self.interval_method}; ".replace("%", " %")
-            + (
-                f"first {self.warmup_fraction:.0%} left out as warm-up.".replace("%", " %")
-                if self.warmup_fraction
-                else f"window {self.scenario.window}."
-            )
-        )
-        lines += [f"  Warning: {warning}" for warning in self.warnings]
-        return "\n".join(lines)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import reduce
 from operator import add
 
@@ -13,15 +12,15 @@ import numpy.typing as npt
 from afdplan.errors import InsufficientDataError, InvalidInputError
 from afdplan.model.estimate import Estimate
 from afdplan.simulation import state as ix
+from afdplan.simulation.distribution import Distribution, distribution_of
 from afdplan.simulation.engine import Engine, Sink
-from afdplan.simulation.record import CAUSES, Histogram, Part, Recorder
-from afdplan.simulation.result import Distribution, SimulationResult
+from afdplan.simulation.overload import judged, offered_load, refuse_extreme, saturated
+from afdplan.simulation.record import CAUSES, Part, Recorder
+from afdplan.simulation.result import SimulationResult
 from afdplan.simulation.scenario import Scenario
-from afdplan.simulation.tables import token_fraction
-from afdplan.statistics.batch_means import BATCHES, batch_means, group, steps_for_batch_means
-from afdplan.statistics.percentile import percentile_estimate
+from afdplan.simulation.window import is_deterministic, is_long_enough, keep
+from afdplan.statistics.batch_means import BATCHES, batch_means
 from afdplan.statistics.replications import ratio_estimate
-from afdplan.statistics.warmup import warmup_length
 
 __all__ = ["simulate"]
 
@@ -54,6 +53,8 @@ def simulate(
 
     Raises
     ------
+    UnsupportedError
+        If more than ten times as much arrives as the bundle can finish.
     InsufficientDataError
         If `replications` is 1 and the run is shorter than batch means need, or nothing finished;
         `estimate` carries the result.
@@ -77,13 +78,29 @@ def simulate(
     >>> round(result.cycle_time.value, 6)  # 50 + 10 + 30 + 10: nothing overlaps
     100.0
     """
+    load = None
+    if scenario.arrivals is not None:
+        # What a bundle can finish is known only from one that always has enough to do.
+        load = offered_load(scenario, simulate(saturated(scenario)))
+        refuse_extreme(scenario, load)
+    result = _played(scenario, progress, on_requests, on_steps)
+    return result if load is None else judged(result, load)
+
+
+def _played(
+    scenario: Scenario,
+    progress: Progress | None,
+    on_requests: Sink | None,
+    on_steps: Sink | None,
+) -> SimulationResult:
+    """Play runs until their intervals are as narrow as wanted."""
     runs: list[_Run] = []
     wanted = scenario.replications
     runs.append(_Run(scenario, 0, on_requests, on_steps))
     share = 1.0 if wanted in (None, 1) else 1.0 / (wanted or 1)
     runs[0].play(scenario.target_completions, progress, 0.0, share)
-    single = wanted == 1 or (wanted is None and _is_long_enough(scenario, runs[0].parts))
-    single = single or _is_deterministic(scenario)
+    single = wanted == 1 or (wanted is None and is_long_enough(scenario, runs[0].parts))
+    single = single or is_deterministic(scenario)
     if not single:
         count = wanted or REPLICATIONS
         runs[0].compact(scenario)
@@ -192,65 +209,6 @@ class _Run:
         del self.engine, self.recorder
 
 
-@dataclass(frozen=True, slots=True)
-class _Kept:
-    """The parts of one run that count."""
-
-    parts: list[Part]
-    dropped: int
-
-
-def _is_long_enough(scenario: Scenario, parts: list[Part]) -> bool:
-    """Say whether batch means of one run may be trusted."""
-    law = scenario.law
-    if law.is_constant and scenario.arrivals is None and law.mean_decode_tokens > 1:
-        return False  # equal requests never mix: one run does not see the other phases
-    if scenario.window != "steady" and scenario.start == "fresh" and scenario.arrivals is None:
-        return False  # a transient: only other transients tell how it scatters
-    tokens = float(token_fraction(scenario.latency.tokens_per_step))
-    needed = steps_for_batch_means(
-        law.mean_decode_tokens / tokens, law.mean_squared_decode_tokens / tokens**2
-    )
-    steps = sum(int(part.integers[ix.STEP]) for part in parts)
-    return steps >= needed and len(parts) >= BATCHES
-
-
-def _is_deterministic(scenario: Scenario) -> bool:
-    """Say whether replications would all be the same: recorded arrivals, nothing random."""
-    variation = scenario.variation
-    scatter = variation.attention + variation.send + variation.ffn + variation.receive
-    scatter += variation.expert_imbalance_cv
-    recorded = scenario.arrivals is not None and scenario.arrivals.process == "trace"
-    return recorded and scatter == 0
-
-
-def _keep(scenario: Scenario, runs: list[_Run]) -> tuple[list[_Kept], tuple[str, ...]]:
-    """Return the window of every run."""
-    if scenario.window == "all":
-        return [_Kept(run.parts, 0) for run in runs], ()
-    if scenario.window == "first-80":
-        return [_Kept(run.parts[: max(round(0.8 * len(run.parts)), 1)], 0) for run in runs], ()
-    if scenario.start == "stationary":
-        return [_Kept(run.parts, 0) for run in runs], ()
-    length = min(len(run.parts) for run in runs)
-    series = np.mean([[_state_of(part) for part in run.parts[:length]] for run in runs], axis=0)
-    cut = warmup_length(series)
-    warnings: tuple[str, ...] = ()
-    if cut >= length // 2 and length >= 4:
-        warnings = (
-            "the warm-up takes half of the run or more: ask for more requests, or start stationary",
-        )
-    return [_Kept(run.parts[cut:], cut) for run in runs], warnings
-
-
-def _state_of(part: Part) -> float:
-    """Return requests in the system and KV tokens per time: what a warm-up changes."""
-    time = part.floats[ix.CLOCK] or 1.0
-    samples = part.integers[ix.KV_SAMPLES] or 1
-    requests = (part.floats[ix.ACTIVE_AREA] + part.floats[ix.QUEUE_AREA]) / time
-    return float(requests + part.integers[ix.KV_SUM] / samples)
-
-
 def _summary(scenario: Scenario, runs: list[_Run]) -> SimulationResult:
     """Return the result of all runs."""
     if any(not run.completed for run in runs):
@@ -258,11 +216,11 @@ def _summary(scenario: Scenario, runs: list[_Run]) -> SimulationResult:
             "requests_per_worker must leave time for one request to finish, none did: check the "
             "trace's arrivals and kv_capacity"
         )
-    kept, warnings = _keep(scenario, runs)
+    kept, warnings = keep(scenario, [run.parts for run in runs])
     single = len(runs) == 1
-    reliable = not single or _is_long_enough(scenario, kept[0].parts)
+    reliable = not single or is_long_enough(scenario, kept[0].parts)
     parts = kept[0].parts if single else [reduce(add, window.parts) for window in kept]
-    if single and not reliable and _is_deterministic(scenario):
+    if single and not reliable and is_deterministic(scenario):
         reliable = True
         warnings += (
             "recorded arrivals are played once: intervals by batch means of a short run are "
@@ -304,20 +262,12 @@ def _summary(scenario: Scenario, runs: list[_Run]) -> SimulationResult:
         )
 
     def scatter(top: FloatArray, bottom: FloatArray, histogram: int) -> Distribution:
-        def percentile(probability: float) -> Estimate:
-            return _percentile(
-                probability,
-                total.histograms[histogram],
-                [part.histograms[histogram] for part in parts],
-                batches=min(BATCHES, len(parts)) if single else len(parts),
-                confidence=scenario.confidence,
-            )
-
-        return Distribution(
-            mean=estimate(top, bottom),
-            p50=percentile(0.50),
-            p95=percentile(0.95),
-            p99=percentile(0.99),
+        return distribution_of(
+            estimate(top, bottom),
+            total.histograms[histogram],
+            [part.histograms[histogram] for part in parts],
+            batches=min(BATCHES, len(parts)) if single else len(parts),
+            confidence=scenario.confidence,
         )
 
     time, steps = real(ix.CLOCK), integer(ix.STEP)
@@ -368,31 +318,6 @@ def _summary(scenario: Scenario, runs: list[_Run]) -> SimulationResult:
             result,
         )
     return result
-
-
-def _percentile(
-    probability: float,
-    total: Histogram,
-    parts: list[Histogram],
-    *,
-    batches: int,
-    confidence: float,
-) -> Estimate:
-    """Return a percentile of all parts, its interval from the share beyond it in batches."""
-    if batches < 2:
-        value = total.quantile(probability)
-        return Estimate(value=value, low=-np.inf, high=np.inf, confidence=confidence, method="none")
-    edge = total.bin_of(probability)
-    counts = [[part.count_above(edge), part.counts.sum()] for part in parts]
-    beyond, totals = group(counts, batches).T
-    return percentile_estimate(
-        probability,
-        total.quantile,
-        beyond,
-        totals,
-        confidence=confidence,
-        method="share beyond",
-    )
 
 
 def _shares(idle: FloatArray, horizon: float, busy: float) -> dict[str, float]:

@@ -143,6 +143,7 @@ def _space(case: CaseInputs) -> SearchSpace:
     ffn_workers = values["ffn_workers"]
     return SearchSpace(
         batch_sizes=graph_batch_sizes(values["largest_batch_size"]) if size is None else (size,),
+        fills_gaps=size is None,
         microbatches=(1, 2, 3) if microbatches is None else (microbatches,),
         target=TARGETS[values["target"]],
         max_attention_workers=values["max_attention_workers"],

@@ -15,9 +15,13 @@ from afdplan.model.latency import AttentionLayers
 from afdplan.theory.attention_time import TimeLaw, exact_time, gaussian_time
 from afdplan.theory.barrier import barrier_mean, barrier_quantile
 from afdplan.theory.constant import aligned_loads, constant_round
+from afdplan.theory.layer_kinds import kinds_gain
 from afdplan.theory.moving_load import WorkerMotion, moving_load_gain, worker_motion
 from afdplan.theory.pipeline import RoundLawTable
 from afdplan.theory.problem import Overlap, RatioProblem
+
+LEVELS = 200
+"""Quantiles of the slowest worker over which steps of several kinds of layers are averaged."""
 
 __all__ = ["Bottleneck", "CycleModel", "StageTimes", "StepTimes", "stage_times"]
 
@@ -38,7 +42,12 @@ class StageTimes:
 
 
 class _LayerCycle(Protocol):
-    """The round of one kind of layer under one combination of overlap and method."""
+    """The round of one kind of layer under one combination of overlap and method.
+
+    `slowest_round` gives quantiles of the slowest worker's round at these levels of probability,
+    shape (levels, n); `round_of_one_worker` the round of a worker that is slowest in another kind
+    of layers, whose loads are so correlated with these.
+    """
 
     attention_mean: float
 
@@ -49,6 +58,10 @@ class _LayerCycle(Protocol):
     def last_round(
         self, stages: StageTimes, probabilities: tuple[float, ...]
     ) -> tuple[FloatArray, FloatArray]: ...
+
+    def slowest_round(self, attention_workers: FloatArray, levels: FloatArray) -> FloatArray: ...
+
+    def round_of_one_worker(self, slowest: FloatArray, correlation: float) -> FloatArray: ...
 
     def resources(self, stages: StageTimes) -> dict[Bottleneck, FloatArray]: ...
 
@@ -88,7 +101,7 @@ class _PipelinedCycle:
             trip=trip,
         )
         # However loads move: no resource does its mean work any faster.
-        least = np.maximum(np.maximum(m * busiest, m * self.attention_mean), 0.0)
+        least = np.maximum(m * np.maximum(busiest, self.attention_mean), self.attention_mean + trip)
         return np.maximum(law.mean - gain, np.minimum(least, law.mean)), law.quantiles
 
     def last_round(
@@ -105,6 +118,15 @@ class _PipelinedCycle:
             probabilities=probabilities,
         )
         return law.mean, law.quantiles
+
+    def slowest_round(self, attention_workers: FloatArray, levels: FloatArray) -> FloatArray:
+        each = np.exp(np.log(levels)[:, None] / attention_workers)
+        times, cumulative = self._sums
+        return np.interp(each, cumulative, times)
+
+    def round_of_one_worker(self, slowest: FloatArray, correlation: float) -> FloatArray:
+        mean = self._table.microbatches * self.attention_mean
+        return mean + correlation * (slowest - mean)
 
     def resources(self, stages: StageTimes) -> dict[Bottleneck, FloatArray]:
         m = self._table.microbatches
@@ -140,6 +162,15 @@ class _IdealCycle:
         )
 
     last_round = round  # a perfect overlap has no pipeline to empty
+
+    def slowest_round(self, attention_workers: FloatArray, levels: FloatArray) -> FloatArray:
+        nothing = np.zeros_like(attention_workers)
+        return np.stack(
+            [barrier_quantile(self._law, attention_workers, nothing, p) for p in levels]
+        )
+
+    def round_of_one_worker(self, slowest: FloatArray, correlation: float) -> FloatArray:
+        return self.attention_mean + correlation * (slowest - self.attention_mean)
 
     def resources(self, stages: StageTimes) -> dict[Bottleneck, FloatArray]:
         nothing = np.zeros_like(stages.ffn)
@@ -179,6 +210,13 @@ class _ConstantCycle:
         slowest = np.maximum(f, np.maximum(stages.out, stages.back))
         rounds = np.maximum(m * a + f + c, a + f + c + (m - 1) * slowest)
         return _over_ages(rounds, probabilities)
+
+    def slowest_round(self, attention_workers: FloatArray, levels: FloatArray) -> FloatArray:
+        ages = np.quantile(self._attention[:, 0], levels, method="inverted_cdf")
+        return np.multiply.outer(self._microbatches * ages, np.ones_like(attention_workers))
+
+    def round_of_one_worker(self, slowest: FloatArray, correlation: float) -> FloatArray:
+        return slowest  # all workers are alike
 
     def resources(self, stages: StageTimes) -> dict[Bottleneck, FloatArray]:
         attention = np.full_like(stages.ffn, self.attention_mean)
@@ -238,6 +276,7 @@ class CycleModel:
     def __init__(self, problem: RatioProblem, slots: tuple[SlotLoad, ...]) -> None:
         self.problem = problem
         self.mean_token_loads = problem.mean_token_loads(slots)
+        self._correlations = problem.load_correlations()
         self._cycles = [
             _layer_cycle(problem, kind, slot, load)
             for kind, slot, load in zip(
@@ -278,6 +317,9 @@ class CycleModel:
             if drained:
                 mean, quantile = cycle.last_round(stages, probabilities)
                 total, quantiles = total + mean, quantiles + quantile
+        if len(self._cycles) > 1 and self.problem.overlap == "pipelined":
+            saved, each = self._kinds_gain(stages, probabilities)
+            total, quantiles = total - saved, quantiles - each
         attention_busy = m * sum(
             kind.layers * cycle.attention_mean
             for kind, cycle in zip(latency.attention, self._cycles, strict=True)
@@ -289,6 +331,30 @@ class CycleModel:
             attention_idle_fraction=np.maximum(1 - attention_busy / total, 0.0),
             ffn_idle_fraction=np.maximum(1 - m * latency.layers * stages.ffn / total, 0.0),
         )
+
+    def _kinds_gain(
+        self, stages: StageTimes, probabilities: tuple[float, ...]
+    ) -> tuple[FloatArray, FloatArray]:
+        """Return what a step of several kinds of layers saves: mean and at each probability."""
+        latency, m = self.problem.latency, self.problem.counted_microbatches
+        levels = np.append((np.arange(LEVELS) + 0.5) / LEVELS, probabilities)
+        floor = m * np.maximum(stages.ffn, np.maximum(stages.out, stages.back))
+        own = [cycle.slowest_round(stages.attention_workers, levels) for cycle in self._cycles]
+        saved = kinds_gain(
+            own,
+            [
+                cycle.round_of_one_worker(slowest, correlation)
+                for cycle, slowest, correlation in zip(
+                    self._cycles, own, self._correlations, strict=True
+                )
+            ],
+            [kind.layers for kind in latency.attention],
+            floor=floor,
+            trip=stages.ffn + stages.out + stages.back,
+            microbatches=m,
+            is_cyclic=not latency.drain,
+        )
+        return saved[:LEVELS].mean(axis=0), saved[LEVELS:].T
 
     def objective(
         self, attention_workers: FloatArray, step_time: FloatArray, ffn_weight: float
@@ -345,8 +411,9 @@ def _layer_cycle(
     if problem.overlap == "ideal":
         return _IdealCycle(times)
     latency = problem.latency
-    # A pipeline that empties after each step starts every step on its own: nothing to gain.
-    motion = STILL if latency.drain else slot.motion
+    # A pipeline that empties after each step starts every step on its own, and between kinds of
+    # layers the schedule changes anyway: nothing to gain.
+    motion = STILL if latency.drain or len(latency.attention) > 1 else slot.motion
     spread = math.sqrt(batch_size) * slot.moments.std
     return _PipelinedCycle(
         times,

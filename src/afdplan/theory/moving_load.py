@@ -40,12 +40,15 @@ class WorkerMotion:
 
     Attributes
     ----------
+    jumps
+        Mean number of its jumps per step.
     mean_jumps, mean_growth
         Mean total size of its jumps, and of its growth between them, per step [time].
     mean_square
         Mean square of its change about the common growth, per step [time^2].
     """
 
+    jumps: float
     mean_jumps: float
     mean_growth: float
     mean_square: float
@@ -70,6 +73,7 @@ def worker_motion(
     rate = min(motion.renewal_rate * tokens_per_step, 1.0)
     drift = rate * motion.mean_jump
     return WorkerMotion(
+        jumps=slots * rate,
         mean_jumps=slots * rate * motion.mean_absolute_jump * seconds_per_token,
         mean_growth=slots * abs(drift) * seconds_per_token,
         mean_square=slots
@@ -134,44 +138,65 @@ def moving_load_gain(
     Notes
     -----
     Ties of two workers above the floor have the density
-    ``A (A - 1) / 2 Integral g^2 G^(A-2)``, those of the slowest with the floor ``A g G^(A-1)``; g
-    and G are density and cdf of one worker's round. Left out: ties of three, and the fourth term
-    of the round (the trip of one microbatch), where nothing is lost.
+    ``p = A (A - 1) / 2 Integral g^2 G^(A-2)``, those of the slowest with the floor
+    ``p = A g G^(A-1)``; g and G are density and cdf of one worker's round. A jump of mean size J
+    changes places with a chance of ``1 - exp(-p J)`` and not p J: gaps have a typical size. Left
+    out: ties of three, and the fourth term of the round (the trip of one microbatch), where
+    nothing is lost.
     """
-    none = np.zeros_like(floor)
     if microbatches < 2 or times.size < 3 or motion.mean_square <= 0:
-        return none
+        return np.zeros_like(floor)
     widths = np.diff(times)
     density = np.diff(cumulative) / widths
     times, cumulative = (times[1:] + times[:-1]) / 2, (cumulative[1:] + cumulative[:-1]) / 2
-    keep = 1 - 1 / microbatches
-    with np.errstate(divide="ignore"):
-        log_cumulative = np.log(np.maximum(cumulative, 0.0))
+    kept = 1 - 1 / microbatches
+    workers, least, away = (x[:, None] for x in (attention_workers, floor, trip))
 
-    def cost(detour: FloatArray, jumps: float, growth: float, square: float) -> FloatArray:
-        """Return what the ties of one kind cost per step, over their density."""
-        detour = np.maximum(detour, 0.0)
-        # Few jumps add their sizes, many their squares.
-        size = 1 / math.sqrt((jumps + growth) ** -2 + math.pi / (2 * square))
-        scale = detour / layers * (size**3 / square**2)
-        moved: FloatArray = detour * size * followed_share(scale)
-        return moved
-
-    workers = attention_workers[:, None]
     pairs = np.maximum(workers * (workers - 1) / 2, 0.0)
-    with np.errstate(invalid="ignore"):
-        tied = pairs * np.exp(np.where(workers > 1, workers - 2, 0.0) * log_cumulative)
-    tied = np.where((times > floor[:, None]) & (cumulative > 0), tied, 0.0)
-    by_pair = cost(keep * times - trip[:, None], 2 * motion.mean_jumps, 0.0, 2 * motion.mean_square)
-    among_workers = (tied * by_pair * density**2) @ widths
-    at_floor = np.interp(floor, times, density, left=0.0, right=0.0)
-    below = np.exp(
-        (attention_workers - 1)
-        * np.log(np.maximum(np.interp(floor, times, cumulative, left=0.0, right=1.0), 1e-300))
+    others = np.maximum(workers - 2, 0.0)
+    ties = pairs * cumulative**others * density**2 * widths * (times > least)
+    among_workers = _cost(
+        ties,
+        kept * times - away,
+        jumps=2 * motion.jumps,
+        size=2 * motion.mean_jumps,
+        square=2 * motion.mean_square,
+        layers=layers,
     )
-    by_floor = cost(
-        (keep * floor - trip) / 2, motion.mean_jumps, motion.mean_growth, motion.mean_square
+    at_floor = np.interp(least, times, density, left=0.0, right=0.0)
+    below = np.interp(least, times, cumulative, left=0.0, right=1.0)
+    with_floor = _cost(
+        workers * at_floor * below ** np.maximum(workers - 1, 0.0),
+        (kept * least - away) / 2,
+        jumps=motion.jumps,
+        size=motion.mean_jumps + motion.mean_growth,
+        square=motion.mean_square,
+        layers=layers,
     )
-    with_floor = attention_workers * at_floor * below * by_floor
     gain: FloatArray = (among_workers + with_floor) / layers
     return gain
+
+
+def _cost(
+    ties: FloatArray,
+    detour: FloatArray,
+    *,
+    jumps: float,
+    size: float,
+    square: float,
+    layers: int,
+) -> FloatArray:
+    """Return what the ties of one kind cost per step, shape (n,) [time].
+
+    `ties` is their density by place, `detour` what each costs, shape (n, k); `jumps`, `size` and
+    `square` are number, mean size and mean square of what the difference moves by per step.
+    """
+    detour = np.maximum(detour, 0.0)
+    # Few jumps add up their sizes, many their squares.
+    moved = 1 / math.sqrt(size**-2 + math.pi / (2 * square))
+    followed = followed_share(detour / layers * (moved**3 / square**2))
+    # A jump over more than the typical gap still changes places once.
+    crossed = ties.sum(axis=1) * moved / min(jumps, 1.0)
+    once = -np.expm1(-crossed) / np.maximum(crossed, 1e-300)
+    cost: FloatArray = (ties * detour * followed).sum(axis=1) * moved * once
+    return cost

@@ -120,7 +120,9 @@ class RoundLawTable:
             # A grid point stands for the half cells on either side.
             times.append((index + 0.5) * level.spacing)
             cumulative.append(sums[index])
-        return self.microbatches * self._lowest + np.concatenate(times), np.concatenate(cumulative)
+        # One level may begin some 1e-7 below where the other ended.
+        rising = np.maximum.accumulate(np.concatenate(cumulative))
+        return self.microbatches * self._lowest + np.concatenate(times), rising
 
     def evaluate(
         self,

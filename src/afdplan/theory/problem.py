@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
 
 from afdplan.errors import UnsupportedError
 from afdplan.lengths.law import LengthLaw
@@ -15,6 +19,7 @@ from afdplan.theory.transient import horizon_mean_load
 
 __all__ = ["Method", "Overlap", "Phase", "RatioProblem"]
 
+FloatArray = npt.NDArray[np.float64]
 Overlap = Literal["ideal", "pipelined"]
 Method = Literal["mean-field", "gaussian", "exact"]
 Phase = Literal["random", "aligned"]
@@ -123,6 +128,29 @@ class RatioProblem:
             for window in set(windows)
         }
         return tuple(loads[window] for window in windows)
+
+    def load_correlations(self) -> tuple[float, ...]:
+        """Return how each kind's slot loads correlate with those of the widest window.
+
+        Corr(min(y, w_k), min(y, w)) over the stationary law of y; 1 for a single kind.
+        """
+        windows = [kind.context_window for kind in self.latency.attention]
+        if len(windows) == 1:
+            return (1.0,)
+        slot = self.law.slot_load()
+        seen = [slot.support if w is None else np.minimum(slot.support, w) for w in windows]
+        centred = [x - slot.probabilities @ x for x in seen]
+        widest = max(centred, key=lambda x: float(slot.probabilities @ x**2))
+
+        def covariance(left: FloatArray, right: FloatArray) -> float:
+            return float(slot.probabilities @ (left * right))
+
+        return tuple(
+            covariance(x, widest) / spread
+            if (spread := math.sqrt(covariance(x, x) * covariance(widest, widest)))
+            else 1.0
+            for x in centred
+        )
 
     def mean_token_loads(self, slots: tuple[SlotLoad, ...]) -> tuple[float, ...]:
         """Return theta of each kind of layers: stationary, or over the horizon [tokens]."""

@@ -8,12 +8,10 @@ import numpy as np
 
 from afdplan.lengths.law import LengthLaw
 from afdplan.lengths.token_load import SlotLoad
-from afdplan.model.checks import check_count
 from afdplan.model.estimate import Estimate
 from afdplan.model.latency import LatencyModel
 from afdplan.model.uncertainty import sample_latency
-from afdplan.theory.cycle import Bottleneck, CycleModel
-from afdplan.theory.mean_field import MeanField
+from afdplan.theory.cycle import CycleModel
 from afdplan.theory.problem import Method, Overlap, Phase, RatioProblem
 from afdplan.theory.ratio import (
     LatencyUncertainty,
@@ -22,6 +20,7 @@ from afdplan.theory.ratio import (
     Replication,
 )
 from afdplan.theory.search import MAXIMUM_WORKERS, WorkerSearch
+from afdplan.theory.solve import solve_ratio
 from afdplan.theory.validity import latency_range_warnings, theory_warnings
 
 __all__ = ["recommend_ratio"]
@@ -123,74 +122,35 @@ def recommend_ratio(
         horizon=horizon,
     )
     slots = problem.slot_loads()
-    field = MeanField(
-        latency=latency,
-        mean_token_loads=problem.mean_token_loads(slots),
-        batch_size=batch_size,
-        microbatches=problem.counted_microbatches,
-        overlap=overlap,
-    )
-    model = CycleModel(problem, slots)
-    limit = _worker_limit(max_attention_workers, field, problem)
-    field_ratio = field.optimal_ratio(
-        ffn_weight=ffn_weight, lowest=1 / ffn_workers, highest=limit / ffn_workers
-    )
-    search = WorkerSearch(model, limit)
-    best = search.best()
-    ratio = field_ratio if method == "mean-field" else search.real_best() / ffn_workers
-    resources = model.resources(ratio * ffn_workers)
+    solved = solve_ratio(problem, slots, max_attention_workers)
+    search, best, limit = solved.search, solved.best, solved.limit
     quantiles = None
     if method != "mean-field":  # a mean field has no law
-        step = model.evaluate(np.array([float(best)]), STEP_PROBABILITIES)
+        step = solved.model.evaluate(np.array([float(best)]), STEP_PROBABILITIES)
         median, p95, p99 = map(float, step.quantiles[0])
         quantiles = (median, p95, p99)
-    # Slots of one age are never unequal: what they lose against their mean is no barrier.
-    barrier_cost = 0.0
-    if phase == "random":
-        barrier_free = field.objective(best / ffn_workers, ffn_weight)
-        barrier_cost = max(1 - search.objective(best) / barrier_free, 0.0)
+    field = solved.mean_field
     return RatioRecommendation(
-        optimal_ratio=ratio,
+        optimal_ratio=solved.optimal_ratio,
         optimal_attention_workers=best,
         bundle=problem.bundle(best),
         ffn_weight=ffn_weight,
-        bottleneck=_largest(resources),
-        resource_times=resources,
+        bottleneck=solved.bottleneck,
+        resource_times=solved.resource_times,
         attention_bound_ratio=field.attention_bound_ratio(),
         communication_bound_ratio=field.communication_bound_ratio(),
         interior_ratio=field.interior_ratio(ffn_weight),
-        mean_token_load=_over_layers(latency, model.mean_token_loads),
+        mean_token_load=_over_layers(latency, solved.model.mean_token_loads),
         curve=search.curve(),
         near_equal=search.near_equal(),
-        barrier_cost=barrier_cost,
+        barrier_cost=solved.barrier_cost,
         step_time_quantiles=quantiles,
-        mean_field_ratio=field_ratio,
+        mean_field_ratio=solved.mean_field_ratio,
         uncertainty=_load_uncertainty(problem, search, token_load, limit),
         latency_uncertainty=_latency_uncertainty(problem, slots, best, limit),
         replication=_replication(problem, slots, search),
         warnings=tuple(_warnings(problem, slots, best, limit)),
     )
-
-
-def _worker_limit(
-    max_attention_workers: int | None, field: MeanField, problem: RatioProblem
-) -> int:
-    """Return the largest A to consider: as given, or enough to hold the optimum."""
-    if max_attention_workers is not None:
-        return check_count("max_attention_workers", max_attention_workers, 1, MAXIMUM_WORKERS)
-    widest = field.optimal_ratio(
-        ffn_weight=problem.ffn_weight,
-        lowest=1 / problem.ffn_workers,
-        highest=MAXIMUM_WORKERS / problem.ffn_workers,
-    )
-    wanted = max(64.0, 1.25 * widest) * problem.ffn_workers
-    return min(int(np.ceil(wanted)), MAXIMUM_WORKERS)
-
-
-def _largest(resources: dict[Bottleneck, float]) -> Bottleneck:
-    """Return the resource that needs longest; the first named wins ties."""
-    longest = max(resources.values())
-    return next(name for name, time in resources.items() if time >= longest * (1 - 1e-9))
 
 
 def _over_layers(latency: LatencyModel, loads: tuple[float, ...]) -> float:

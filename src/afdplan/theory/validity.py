@@ -10,23 +10,23 @@ from afdplan.lengths.law import LengthLaw
 from afdplan.lengths.token_load import SlotLoad
 from afdplan.model.latency import LatencyModel
 
-__all__ = ["frozen_load_error", "latency_range_warnings", "theory_warnings"]
+__all__ = ["latency_range_warnings", "short_life_error", "theory_warnings"]
 
-# Worst relative error of E[tau] that a prototype saw against simulation, by the rounds a request
-# lives, L E[D] / tokens_per_step; `afdplan validate simulation` judges it against our simulator.
-_ROUNDS = (1.0, 5.0, 30.0, 100.0, 200.0, 400.0)
-_ERRORS = (0.29, 0.10, 0.026, 0.011, 0.009, 0.005)
+# Worst relative error of E[tau] seen against simulation (docs/theory/validity.md), rounded up, by
+# the rounds a request lives, L E[D] / tokens_per_step; `afdplan validate simulation` judges it.
+_ROUNDS = (1.0, 5.0, 30.0, 100.0, 200.0)
+_ERRORS = (0.10, 0.03, 0.025, 0.01, 0.009)
 
 DECLARED_ROUNDS = 200.0
 DECLARED_MICROBATCHES = 4
 DECLARED_WORKERS = 64
 
 
-def frozen_load_error(rounds: float) -> float:
+def short_life_error(rounds: float) -> float:
     """Return the largest relative error of the pipelined cycle time for short requests.
 
-    The round law treats loads as frozen while a round lasts; the fewer rounds a request lives,
-    the less they are.
+    Loads move from step to step; what that gains over frozen loads is known to leading order
+    (`moving_load.py`), and the fewer rounds a request lives, the less that is enough.
 
     Parameters
     ----------
@@ -40,8 +40,8 @@ def frozen_load_error(rounds: float) -> float:
 
     Examples
     --------
-    >>> frozen_load_error(200), round(frozen_load_error(50), 3)
-    (0.009, 0.018)
+    >>> short_life_error(200), round(short_life_error(50), 3)
+    (0.009, 0.017)
     """
     logs = np.interp(math.log(max(rounds, 1.0)), np.log(_ROUNDS), np.log(_ERRORS))
     return float(np.exp(logs))
@@ -60,7 +60,7 @@ def theory_warnings(
     if rounds < DECLARED_ROUNDS * (1 - 1e-9):
         warnings.append(
             f"requests live only {rounds:.3g} rounds (layers x output tokens): the cycle time "
-            f"may be wrong by up to {frozen_load_error(rounds):.1%}; declared validity starts at "
+            f"may be wrong by up to {short_life_error(rounds):.1%}; declared validity starts at "
             f"{DECLARED_ROUNDS:.0f}. Check with afdplan simulate"
         )
     if microbatches > DECLARED_MICROBATCHES:

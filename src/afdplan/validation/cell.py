@@ -19,7 +19,7 @@ from afdplan.theory.validity import (
     DECLARED_MICROBATCHES,
     DECLARED_ROUNDS,
     DECLARED_WORKERS,
-    frozen_load_error,
+    short_life_error,
 )
 from afdplan.validation.laboratory import Observation
 
@@ -224,7 +224,7 @@ def compare(cell: Cell, observation: Observation, declared_error: float) -> Cell
         simulated=observation,
         errors={name: float(step.cycle[0]) / tau.value - 1 for name, step in steps.items()},
         distance=_distance(exact, tau.low, tau.high) / tau.value,
-        allowed=declared_error if cell.is_declared else frozen_load_error(cell.rounds),
+        allowed=declared_error if cell.is_declared else short_life_error(cell.rounds),
         p99_error=p99 / seen.value - 1,
         p99_distance=_distance(p99, seen.low, seen.high) / seen.value,
     )

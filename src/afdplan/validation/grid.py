@@ -157,9 +157,18 @@ def feature_cells() -> list[Cell]:
             bundle,
         ),
     ]
+    four = Bundle(attention_workers=16, batch_size=8, microbatches=4)
+    deep = latency_for("balanced", few, four, layers=10)
+    (attention,) = deep.attention
+    for share, text in ((3, "7 of 10 layers"), (8, "2 of 10 layers")):
+        kinds = (
+            replace(attention, layers=share),
+            AttentionLayers(curve=attention.curve, layers=10 - share, context_window=512),
+        )
+        rows.append((f"{text} read 512 tokens", few, replace(deep, attention=kinds), four))
     cells = [
         Cell(
-            name=f"{name}, A={size.attention_workers} B=64 m={size.microbatches}",
+            name=f"{name}, A={size.attention_workers} B={size.batch_size} m={size.microbatches}",
             group="feature",
             law=requests,
             latency=latency,

@@ -57,8 +57,10 @@ def latency_for(
         "latency": min(max(1.1 * m * a - a - f, 0.2 * a), 2 * a) / 2,
     }
     c = transfer.get(regime, 0.05 * a)
+    # Requests without a prompt that end with their first token hold nothing.
+    share = _LOAD_SHARE if load else 0.0
     return LatencyModel.linear(
-        attention=(_LOAD_SHARE * a / load, (1 - _LOAD_SHARE) * a),
+        attention=(share * a / max(load, 1.0), (1 - share) * a),
         ffn=(_FFN_LOAD_SHARE * f / bundle.ffn_tokens, (1 - _FFN_LOAD_SHARE) * f),
         transfer=(0.0, c),
         layers=layers,

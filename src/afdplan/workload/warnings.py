@@ -22,9 +22,7 @@ HISTORY_FRACTION = 0.5
 def workload_warnings(report: WorkloadReport) -> tuple[str, ...]:
     """Return the warnings of a report, each with its evidence and what to do about it."""
     return (
-        *_about_precision(report),
-        *_about_drift(report),
-        *_about_prefixes(report),
+        *load_warnings(report),
         *_about_constant_outputs(report),
         *_about_arrivals(report.arrivals),
     )
@@ -32,12 +30,25 @@ def workload_warnings(report: WorkloadReport) -> tuple[str, ...]:
 
 def load_warnings(report: WorkloadReport) -> tuple[str, ...]:
     """Return those warnings that bear on the token load itself."""
-    return (*_about_precision(report), *_about_drift(report), *_about_prefixes(report))
+    return (
+        *_about_empty_prompts(report),
+        *_about_precision(report),
+        *_about_drift(report),
+        *_about_prefixes(report),
+    )
 
 
 def law_warnings(report: LawReport) -> tuple[str, ...]:
     """Return the warnings of laws of the mini-language."""
     return tuple(_about_constant_outputs(report))
+
+
+def _about_empty_prompts(report: WorkloadReport) -> Iterator[str]:
+    if report.prompt.maximum == 0:
+        yield (
+            "every prompt has 0 tokens: real requests have some, so this is probably the wrong "
+            "column or a log that leaves them out; loads are too small."
+        )
 
 
 def _about_precision(report: WorkloadReport) -> Iterator[str]:

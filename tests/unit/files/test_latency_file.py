@@ -225,3 +225,11 @@ def test_nothing_is_written_half(tmp_path):
     write_atomic(target, b"new")
     assert target.read_bytes() == b"new"
     assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_bad_file_is_called_by_what_it_claims_to_be(tmp_path):
+    for suffix, kind in (("json", "JSON"), ("toml", "TOML")):
+        path = tmp_path / f"bad.{suffix}"
+        path.write_text("hello world\n")
+        with pytest.raises(LatencyModelError, match=f"invalid {kind}"):
+            load_latency(path)

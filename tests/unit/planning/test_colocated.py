@@ -40,9 +40,8 @@ def simulated_round(ranks, b, overlap, rng, rounds=4000):
 @pytest.mark.parametrize("ranks", [1, 8])
 def test_step_equals_monte_carlo(ranks, overlap):
     colocated = ColocatedSearch(search((16,)))
-    side = LATENCY
     m = 2 if overlap else 1
-    plan = colocated._evaluate(1, ranks, 16, m, side, Limits(devices=8))
+    plan = colocated._evaluate(1, ranks, 16, m, Limits(devices=8))
     rounds = simulated_round(ranks, 16, overlap, np.random.default_rng(5))
     error = 5 * rounds.std() / np.sqrt(rounds.size)
     assert plan.step_time.mean / 40 == pytest.approx(rounds.mean(), abs=error)
@@ -56,7 +55,7 @@ def test_best_of_each_width_is_the_best_of_all_batches():
     for best in colocated.widths(limits):
         for b in sizes:
             for m in (1, 2):
-                other = colocated._evaluate(1, best.ranks, b, m, LATENCY, limits)
+                other = colocated._evaluate(1, best.ranks, b, m, limits)
                 if other.step_time.mean <= limits.time_per_output_token:
                     assert other.score <= best.score * (1 + 1e-9)
         assert best.step_time.mean <= limits.time_per_output_token

@@ -1,5 +1,6 @@
 """Does the plan say what binds, what conflicts, and whether to split?"""
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -18,9 +19,10 @@ from afdplan.planning.limits import Limits
 from afdplan.planning.objective import DeviceCost
 from afdplan.planning.plan import make_plan
 from afdplan.planning.source import MeasuredSource
-from afdplan.planning.space import SearchSpace
+from afdplan.planning.space import SearchSpace, graph_batch_sizes
 from afdplan.planning.waiting import _waits
 from afdplan.report.plan import render_plan
+from afdplan.report.plan_words import what_binds
 
 LATENCY = LatencyModel.linear(
     attention=(1e-9, 2e-5), ffn=(2e-7, 1e-4), transfer=(1e-8, 1e-5), layers=60, time_unit="s"
@@ -65,7 +67,7 @@ def test_rate_needs_the_fewest_devices():
     answer = plan(Limits(requests_per_second=goal), space=small)
     assert answer.recommended.requests_per_second >= goal * (1 - 1e-9)
     devices = answer.recommended.design.devices
-    with pytest.raises(InfeasibleError, match=f"would have to be {devices}"):
+    with pytest.raises(InfeasibleError, match=f"{devices} devices would be needed"):
         plan(Limits(requests_per_second=goal, devices=devices - 1), space=small)
 
 
@@ -81,12 +83,21 @@ def test_mixed_prices_move_the_ratio():
 
 
 def test_impossible_tpot_names_the_least():
-    with pytest.raises(InfeasibleError, match=r"would have to be .* ms, .* % more.*Nearest"):
+    with pytest.raises(InfeasibleError, match=r"would have to be .* ms, \d+ times.*Near") as caught:
         plan(Limits(devices=16, time_per_output_token=1e-4))
+    assert str(caught.value.nearest.design) in str(caught.value)
+
+
+def test_progress_rises_to_nearly_the_end():
+    seen = []
+    plan(Limits(devices=8), progress=seen.append)
+    assert len(seen) >= 4
+    assert seen == sorted(seen)
+    assert 0 < seen[0] < seen[-1] < 1
 
 
 def test_one_device_is_too_few():
-    with pytest.raises(InfeasibleError, match="1 devices would have to be 2"):
+    with pytest.raises(InfeasibleError, match="2 devices would be needed, 1 may be used"):
         plan(Limits(devices=1))
 
 
@@ -169,3 +180,32 @@ def test_spare_capacity_and_drift_need_a_trace():
     assert answer.spare.waiting_p99 is not None
     assert len(answer.drift) == 4
     assert {s.input for s in answer.sensitivity} >= {"mean token load", "ffn.slope"}
+
+
+def test_next_batch_names_the_limit_that_forbids_it():
+    answer = plan(Limits(devices=16), space=SearchSpace(max_attention_workers=4), kv_tokens=3.05e4)
+    assert answer.recommended.design.batch_size not in graph_batch_sizes(1024)
+    following = answer.next_batch
+    assert following.batch_size == answer.recommended.design.batch_size + 1
+    assert following.forbidden_by == ("KV memory",)
+    assert following.gain > 0
+    more = re.search(r"([\d.]+) % more memory", str(following))
+    wanted = plan(
+        Limits(devices=16),
+        space=SearchSpace(max_attention_workers=4),
+        kv_tokens=3.05e4 * (1 + float(more[1]) / 100 + 1e-4),
+    )
+    best, was = wanted.recommended.design, answer.recommended.design
+    assert best.requests_per_attention_worker > was.requests_per_attention_worker
+
+
+def test_nothing_is_said_to_bind_only_with_its_reason():
+    listed = SearchSpace(batch_sizes=(8, 9), max_attention_workers=4, microbatches=(2,))
+    loose = plan(Limits(devices=16), space=listed)
+    assert loose.recommended.design.batch_size == 9
+    assert "no larger batch" in what_binds(loose)[0]
+    coarse = replace(listed, batch_sizes=(8, 64))
+    tight = plan(Limits(devices=16), space=coarse, kv_tokens=4e4)
+    assert not any(price.binds for price in tight.binding)
+    assert "batch 64 would overflow the KV memory" in what_binds(tight)[0]
+    assert tight.next_batch.forbidden_by == ("KV memory",)

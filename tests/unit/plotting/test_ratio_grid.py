@@ -9,7 +9,8 @@ from afdplan.lengths.law import IndependentLengths
 from afdplan.model.estimate import Estimate
 from afdplan.model.latency import LatencyModel
 from afdplan.model.uncertainty import Uncertainty
-from afdplan.plotting.ratio_figures import bottleneck_figure, case_key, curve_figure, time_figure
+from afdplan.plotting.bottleneck_map import bottleneck_figure, bottleneck_maps
+from afdplan.plotting.ratio_figures import case_key, curve_figure, time_figure
 from afdplan.plotting.ratio_grid import grid_size, ratio_grid, shown_workers
 from afdplan.plotting.ratio_sensitivity import curve_bands, ratio_sensitivity
 from afdplan.theory.cycle import CycleModel
@@ -24,7 +25,7 @@ LIMIT = 40
 
 @pytest.fixture(scope="module")
 def cases():
-    return list(ratio_grid(PROBLEM, limit=LIMIT))
+    return list(ratio_grid(PROBLEM))
 
 
 def objective(problem, workers, slots=None):
@@ -41,21 +42,55 @@ def test_every_case_is_what_the_command_would_recommend(cases):
             LATENCY,
             batch_size=case.batch_size,
             microbatches=case.microbatches,
-            max_attention_workers=LIMIT,
         )
+        assert case.resource_times == answer.resource_times
+        assert case.bottleneck == answer.bottleneck
+        assert case.barrier_cost == answer.barrier_cost
         assert case.best.attention_workers == answer.optimal_attention_workers
         assert case.best.objective == pytest.approx(answer.best.objective, rel=1e-12)
         assert case.near_equal == answer.near_equal
         assert case.best in case.points
 
 
-def test_the_binding_resource_is_the_longest(cases):
-    for case in cases[::6]:
-        problem = replace(PROBLEM, batch_size=case.batch_size, microbatches=case.microbatches)
-        model = CycleModel(problem, problem.slot_loads())
-        for count, name in zip(case.map_workers, case.binding, strict=True):
-            times = model.resources(count)
-            assert times[name] == pytest.approx(max(times.values()))
+def test_each_case_looks_as_far_as_its_own_optimum_asks():
+    """An eighth of the batch needs more workers than the asked case looks at."""
+    options = {"microbatches": 4, "ffn_weight": 8.0}
+    problem = RatioProblem(law=LAW, latency=LATENCY, batch_size=8, **options)
+    asked = recommend_ratio(LAW, LATENCY, batch_size=8, **options)
+    found = {case_key(case): case for case in ratio_grid(problem)}
+    alone = recommend_ratio(LAW, LATENCY, batch_size=1, **options)
+    assert alone.optimal_attention_workers > asked.curve[-1].attention_workers
+    assert found["1|4"].best.attention_workers == alone.optimal_attention_workers
+    limited = {case_key(c): c for c in ratio_grid(problem, max_attention_workers=20)}
+    assert limited["1|4"].best.attention_workers == 20
+
+
+def test_the_binding_resource_is_the_longest_and_every_best_has_its_column(cases):
+    for one in bottleneck_maps(cases):
+        mine = {case.batch_size: case for case in cases if case.microbatches == one.microbatches}
+        assert [row.batch_size for row in one.rows] == sorted(mine)
+        for row in one.rows:
+            assert row.best == mine[row.batch_size].best.attention_workers
+            assert row.best in one.workers
+            problem = replace(PROBLEM, batch_size=row.batch_size, microbatches=one.microbatches)
+            model = CycleModel(problem, problem.slot_loads())
+            for count, name in list(zip(one.workers, row.binding, strict=True))[::4]:
+                times = model.resources(count)
+                assert times[name] == pytest.approx(max(times.values()))
+
+
+def test_a_map_frames_what_it_is_told_to_frame(cases):
+    chosen = {(case.batch_size, case.microbatches): 13 for case in cases}
+    chosen[8, 2] = None
+    maps = bottleneck_maps(cases, chosen)
+    frames = {
+        key: chart.layers[-1].columns["y"]
+        for key, chart in bottleneck_figure(maps, "abstract").charts.items()
+    }
+    assert len(frames["1"]) == 7
+    assert len(frames["2"]) == 6
+    assert "8" not in frames["2"]
+    assert all(13 in one.workers for one in maps)
 
 
 def test_a_latency_model_that_depends_on_the_batch_is_asked_for_each():
@@ -65,9 +100,11 @@ def test_a_latency_model_that_depends_on_the_batch_is_asked_for_each():
         asked.append(batch_size)
         return LATENCY.scaled(2.0)
 
-    found = {case_key(c): c for c in ratio_grid(PROBLEM, limit=16, latency_of=latency_of)}
+    found = {
+        case_key(c): c for c in ratio_grid(PROBLEM, max_attention_workers=16, latency_of=latency_of)
+    }
     assert sorted(set(asked)) == [8, 16, 32, 128, 256, 512]
-    plain = {case_key(c): c for c in ratio_grid(PROBLEM, limit=16)}
+    plain = {case_key(c): c for c in ratio_grid(PROBLEM, max_attention_workers=16)}
     assert found["64|2"].best == plain["64|2"].best
     assert found["128|2"].best.step_time == pytest.approx(2 * plain["128|2"].best.step_time)
 
@@ -109,13 +146,14 @@ def test_bands_hold_the_curve_and_their_ends_are_recomputed():
 
 def test_figures_have_a_chart_for_every_choice(cases):
     bands = curve_bands(PROBLEM, tuple(p.attention_workers for p in cases[0].points), None)
-    curve = curve_figure(cases, (64, 2), bands, method="exact", unit="abstract")
+    curve = curve_figure(cases, (64, 2), bands, method="exact", unit="abstract", cost="A + F")
     assert set(curve.charts) == {case_key(case) for case in cases} == set(time_figure(cases).charts)
-    maps = bottleneck_figure(cases, "abstract")
-    assert set(maps.charts) == {"1", "2", "3", "4"}
-    for chart in maps.charts.values():
-        cells = [len(layer.columns["x"]) for layer in chart.layers]
-        assert sum(cells) == 7 * len(cases[0].map_workers) + 7  # every cell once, every best once
+    maps = bottleneck_maps(cases)
+    drawn = bottleneck_figure(maps, "abstract")
+    assert set(drawn.charts) == {"1", "2", "3", "4"}
+    for one in maps:
+        cells = [len(layer.columns["x"]) for layer in drawn.charts[str(one.microbatches)].layers]
+        assert sum(cells) == 7 * len(one.workers) + 7  # every cell once, every best once
 
 
 def test_busy_and_idle_fill_the_whole_time(cases):

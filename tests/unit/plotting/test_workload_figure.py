@@ -8,6 +8,7 @@ from afdplan.lengths.law import EmpiricalLengths, IndependentLengths
 from afdplan.model.trace import Trace
 from afdplan.plotting.picture import check_picture_name, picture_bytes
 from afdplan.plotting.workload import draw_workload, drift_data, joint_data, load_law_data
+from afdplan.plotting.workload_figures import split_figure
 from afdplan.workload.description import describe_law, describe_workload
 
 
@@ -67,3 +68,13 @@ def test_a_law_can_be_drawn():
 def test_other_pictures_are_refused():
     with pytest.raises(InvalidInputError, match="must end in"):
         check_picture_name("load.pdf")
+
+
+def test_the_waterfall_names_the_sign_of_every_part():
+    prompts, outputs = np.arange(1, 400), np.arange(400, 1, -1)
+    report = describe_workload(Trace(prompt_tokens=prompts, decode_tokens=outputs))
+    assert report.split.dependence < 0
+    (chart,) = split_figure(report.split).charts.values()
+    assert chart.y.limits[2] == f"long outputs' prompts {report.split.dependence:+,.0f}"
+    assert "+" in chart.y.limits[0]
+    assert set(chart.layers[0].columns["y"]) == set(chart.y.limits)

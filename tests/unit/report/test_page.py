@@ -6,7 +6,7 @@ import re
 from importlib import resources
 
 from afdplan.plotting.figure import Axis, Chart, Figure, Layer
-from afdplan.report.page import Choice, Fact, Page, Section, Table, render_page
+from afdplan.report.page import CaseWords, Choice, Fact, Page, Section, Table, render_page
 
 EVIL = "</script><script>alert(1)</script><!-- \u2028"
 
@@ -24,12 +24,12 @@ def page(text="calm"):
         subject=text,
         answer=text,
         facts=(Fact(name=text, value=text, remark=text),),
-        choices=(Choice(name=text, values=(text,), chosen=text),),
+        choices=(Choice(name=text, values=(text,), chosen=text, mark=text),),
         choice_answers={text: text},
         sections=(
             Section(
                 title=text,
-                words=(text,),
+                words=(text, CaseWords(texts={text: text}, first=text)),
                 figures=(figure,),
                 tables=(Table(caption=text, headers=(text,), rows=[(text,)]),),
             ),
@@ -51,7 +51,7 @@ def test_hostile_text_stays_text():
     assert "<script>alert" not in html
     assert html.count("</script>") == render_page(page()).decode().count("</script>")
     assert part(html, "document")["inputs"]["trace"] == EVIL
-    assert part(html, "drawn")["answers"] == {EVIL: EVIL}
+    assert part(html, "drawn")["words"] == [{EVIL: EVIL}, {EVIL: EVIL}]
 
 
 def test_a_page_refers_to_nothing_outside():

@@ -120,7 +120,7 @@ def test_plans_are_best_and_infeasible_ones_say_why(tmp_path):
     search = DesignSearch(
         IndependentLengths(prompt="geometric:50", decode="geometric:50"),
         MeasuredSource(study.latencies["latency times.toml"]),
-        SearchSpace(batch_sizes=graph_batch_sizes(64)),
+        SearchSpace(batch_sizes=graph_batch_sizes(64), fills_gaps=True),
         DeviceCost(),
     )
     best = search.best(Limits(devices=12, time_per_output_token=0.03))

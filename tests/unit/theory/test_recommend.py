@@ -16,7 +16,7 @@ from afdplan.theory.barrier import barrier_mean
 from afdplan.theory.cycle import CycleModel
 from afdplan.theory.problem import RatioProblem
 from afdplan.theory.recommend import recommend_ratio
-from afdplan.theory.validity import frozen_load_error
+from afdplan.theory.validity import short_life_error
 from tests.models import PAPER, correlated, geometric
 
 FIXED = IndependentLengths(prompt="200", decode="60")
@@ -221,9 +221,9 @@ def test_warnings_name_what_is_left():
 
 
 def test_stated_error_falls_with_the_rounds_a_request_lives():
-    errors = [frozen_load_error(rounds) for rounds in (1, 5, 30, 100, 200, 400, 1e6)]
+    errors = [short_life_error(rounds) for rounds in (1, 5, 30, 100, 200, 400, 1e6)]
     assert errors == sorted(errors, reverse=True)
-    assert frozen_load_error(200) <= 0.01
+    assert short_life_error(200) <= 0.01
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from afdplan.model.bundle import Bundle
 from afdplan.model.estimate import Estimate
 from afdplan.model.latency import LatencyModel
 from afdplan.model.trace import Trace
-from afdplan.theory.validity import frozen_load_error
+from afdplan.theory.validity import short_life_error
 from afdplan.validation.bands import cell_checks
 from afdplan.validation.cell import Cell, compare
 from afdplan.validation.grid import feature_cells, grid_cells, short_cells
@@ -77,7 +77,7 @@ def test_what_is_declared(change, declared):
 
 def test_below_the_validity_the_tabulated_error_is_allowed():
     one = cell(decode=30)
-    assert compare(one, seen(100.0, 200.0), 0.01).allowed == frozen_load_error(one.rounds)
+    assert compare(one, seen(100.0, 200.0), 0.01).allowed == short_life_error(one.rounds)
     assert compare(cell(), seen(100.0, 200.0), 0.01).allowed == 0.01
 
 

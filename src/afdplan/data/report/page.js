@@ -6,7 +6,9 @@
   const chosen = { ...drawn.choices };
   const DASHES = { ffn: "7 4", second: "7 4", communication: "2 3", third: "2 3", latency: "9 3 2 3", neutral: "4 4" };
   const SYMBOLS = { ffn: "square", second: "square", communication: "triangle", third: "triangle", latency: "diamond", best: "star" };
+  const PLACES = { above: { dy: -16 }, below: { dy: 18 }, left: { dx: -11, textAnchor: "end" }, right: { dx: 11, textAnchor: "start" } };
   const RECTS = "rect";
+  const PRINTED = 0.7;  // paper is wide and short: lower charts leave fewer pages half empty
   const colour = (role) => `var(--${role})`;
   const tint = (role, share) => `color-mix(in srgb, ${colour(role)} ${share}, var(--paper))`;
   const make = (name, attributes = {}, parent = null) => {
@@ -73,7 +75,8 @@
       case "dot": return [Plot.dot(rows, { x: "x", y: "y", stroke, fill: rows.length > 60 ? stroke : "var(--paper)", fillOpacity: 0.6, strokeWidth: 1.6, r: rows.length > 60 ? 2 : 3.5, symbol: SYMBOLS[layer.role] ?? "circle" })];
       case "point": return [
         Plot.dot(rows, { x: "x", y: "y", fill: stroke, stroke: "var(--paper)", strokeWidth: 1.5, r: 7, symbol: SYMBOLS[layer.role] ?? "circle" }),
-        Plot.text(rows, { x: "x", y: "y", text: "text", dy: -16, ...label }),
+        ...Object.entries(PLACES).map(([place, offset]) =>
+          Plot.text(rows.filter((row) => (row.place ?? "above") === place), { x: "x", y: "y", text: "text", ...offset, ...label })),
       ];
       case "rule_x": return [
         Plot.ruleX(rows, { x: "x", stroke: "var(--paper)", strokeWidth: 4.5 }),
@@ -168,7 +171,7 @@
       marks.unshift(Plot.axisY({ ...axis, fontSize, lineHeight: 1, lineWidth, textOverflow }));
     }
     const plot = Plot.plot({
-      width, height: chart.height, marginLeft,
+      width, height: printed && chart.y.scale !== "category" ? Math.round(PRINTED * chart.height) : chart.height, marginLeft,
       marginRight: 18, marginTop: 32, marginBottom: 42,
       style: { fontSize: "13px" },
       x: scaleOf(chart.x, width - 80, true), y: scaleOf(chart.y, width, false),
@@ -244,9 +247,11 @@
     return { figure, state, place };
   });
 
+  // The answer of the chooser, then every paragraph that speaks of what is chosen.
+  const told = [...document.querySelectorAll(".told")];
   const answer = () => {
-    const place = document.querySelector(".chosen");
-    if (place) place.textContent = drawn.answers[Object.values(chosen).join("|")] ?? "";
+    const key = Object.values(chosen).join("|");
+    told.forEach((place, k) => { place.textContent = drawn.words[k][key]; });
   };
   for (const input of document.querySelectorAll(".choices input")) {
     if (input.checked) chosen[input.name] = input.value;
@@ -257,18 +262,40 @@
     });
   }
   answer();
+  let printing = false;
   const fit = () => {
+    if (printing) return;
     for (const { figure, state, place } of all) {
       if (place.clientWidth === state.width) continue;
       state.width = place.clientWidth;
       draw(figure, state);
     }
   };
+  const scrolls = [...document.querySelectorAll(".sideways")];
+  const hint = () => {
+    for (const note of scrolls) {
+      const table = note.nextElementSibling;
+      note.hidden = table.scrollWidth <= table.clientWidth + 1;
+    }
+  };
+  const folds = [...document.querySelectorAll("details")];
+  for (const fold of folds) fold.addEventListener("toggle", hint);
   fit();
-  // Paper has a width of its own, and nobody points at it.
-  addEventListener("beforeprint", () => { for (const { figure, state } of all) { state.width = 0; draw(figure, state, 700); } });
-  addEventListener("afterprint", fit);
-  new ResizeObserver(() => requestAnimationFrame(fit)).observe(document.body);
+  hint();
+  // Paper has a width of its own, nobody points at it, and nobody opens what is folded.
+  let closed = [];
+  addEventListener("beforeprint", () => {
+    printing = true;
+    closed = folds.filter((fold) => !fold.open);
+    for (const fold of closed) fold.open = true;
+    for (const { figure, state } of all) { state.width = 0; draw(figure, state, 700); }
+  });
+  addEventListener("afterprint", () => {
+    printing = false;
+    for (const fold of closed) fold.open = false;
+    fit();
+  });
+  new ResizeObserver(() => requestAnimationFrame(() => { fit(); hint(); })).observe(document.body);
 
   const save = document.getElementById("save");
   save.hidden = false;

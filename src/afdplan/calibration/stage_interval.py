@@ -1,0 +1,78 @@
+"""How far may a fitted curve be off at a load?"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from afdplan.calibration.stage import StageFit
+from afdplan.model.curve import LinearCurve, RooflineCurve, TabulatedCurve
+
+__all__ = ["curve_half_widths"]
+
+FloatArray = npt.NDArray[np.float64]
+NORMAL = 1.959963984540054
+"""The covariance of a fit is widened so that this factor gives Student's 95 % interval."""
+
+
+def curve_half_widths(fit: StageFit, loads: FloatArray, requests: float = 0.0) -> FloatArray:
+    """Return the half-widths of the 95 % interval of the fitted mean time at each load.
+
+    All curves are linear in their coefficients c between knots, ``t = g . c``, so that the
+    variance of t is ``g . S g`` with the covariance S of the coefficients.
+
+    Parameters
+    ----------
+    fit
+        The fitted stage.
+    loads
+        Loads [tokens], shape (n,).
+    requests
+        At which a time per request counts [requests].
+
+    Returns
+    -------
+    half_widths
+        [time], shape (n,); of the curve, not of a single measurement.
+
+    Examples
+    --------
+    >>> from afdplan.calibration.stage import fit_stage
+    >>> from afdplan.model.measurement import StageSamples
+    >>> loads = np.array([8.0, 16, 32, 64, 128, 256])
+    >>> noise = np.array([1.01, 0.99, 1.02, 0.98, 1.01, 0.99])
+    >>> samples = StageSamples(stage="ffn", loads=loads, times=(100 + 0.5 * loads) * noise)
+    >>> fit = fit_stage(samples, "linear")
+    >>> at_zero = fit.coefficients["intercept"]
+    >>> round(float(curve_half_widths(fit, np.zeros(1))[0] / (at_zero.high - at_zero.value)), 9)
+    1.0
+    """
+    names = tuple(fit.coefficients)
+    gradient = np.zeros((loads.size, len(names)))
+    for name, column in _columns(fit, loads, requests).items():
+        if name in names:  # one that was set to zero has no error of its own
+            gradient[:, names.index(name)] = column
+    variance = np.einsum("ij,jk,ik->i", gradient, fit.covariance, gradient)
+    half: FloatArray = NORMAL * np.sqrt(np.maximum(variance, 0.0))
+    return half
+
+
+def _columns(fit: StageFit, loads: FloatArray, requests: float) -> dict[str, FloatArray]:
+    """Return the derivative of the time with respect to every coefficient, by its name."""
+    curve = fit.curve
+    ones = np.ones_like(loads)
+    columns = {"time_per_request": requests * ones}
+    if isinstance(curve, LinearCurve):
+        columns |= {"slope": loads, "intercept": ones}
+    elif isinstance(curve, RooflineCurve):
+        on_line = curve.intercept + curve.slope * loads > curve.floor
+        columns |= {
+            "floor": np.where(on_line, 0.0, 1.0),
+            "slope": np.where(on_line, loads, 0.0),
+            "intercept": np.where(on_line, 1.0, 0.0),
+        }
+    elif isinstance(curve, TabulatedCurve):
+        knots = np.asarray(curve.loads)
+        for k in range(knots.size):
+            columns[f"times.{k + 1}"] = np.interp(loads, knots, np.arange(knots.size) == k)
+    return columns

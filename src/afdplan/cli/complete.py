@@ -1,0 +1,129 @@
+"""What does the tab key offer for names and files? Nothing heavy is imported to say it.
+
+Commands declare plain strings; what one stands for follows from its name and its metavar, by the
+tables below, so that the same option completes alike on every command.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import resources
+
+import click
+from click.shell_completion import CompletionItem
+from click.types import StringParamType
+
+__all__ = ["Completed", "with_completion"]
+
+TARGETS = ("any", "vllm-afd-plugin", "fastafd", "sglang", "stepmesh", "rtp-llm")
+PRECISIONS = ("bf16", "fp8", "int8", "mxfp4", "nvfp4", "int4")
+DEPLOYED = ("vllm-afd-plugin", "fastafd")
+MEASUREMENTS = (
+    "table", "fastafd", "stepmesh", "sglang-log", "sglang-steps", "torch-trace", "prometheus",
+)  # fmt: skip
+# Their homes import numpy, which would be felt at every key; tests hold both lists equal.
+
+
+def shipped(kind: str) -> list[str]:
+    """Return the names of the shipped files of a kind: latency, models or hardware.
+
+    Examples
+    --------
+    >>> shipped("latency")
+    ['deepseek-v3-ascend-910c']
+    """
+    folder = resources.files("afdplan.data") / kind
+    return sorted(file.name.rpartition(".")[0] for file in folder.iterdir())
+
+
+def trace_formats() -> list[str]:
+    """Return the names of the trace formats.
+
+    Examples
+    --------
+    >>> trace_formats()[:2]
+    ['azure', 'burstgpt']
+    """
+    from afdplan.files.trace_formats import FORMATS
+
+    return [one.name for one in FORMATS]
+
+
+class Completed(StringParamType):
+    """A string for which the shell offers names, and maybe files or folders.
+
+    Parameters
+    ----------
+    names
+        Returns the names that are known.
+    path
+        ``file`` or ``dir`` to let the shell complete paths as well.
+    """
+
+    def __init__(
+        self, names: Callable[[], list[str] | tuple[str, ...]] = tuple, path: str | None = None
+    ) -> None:
+        self._names = names
+        self._path = path
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Return what begins with `incomplete`; paths are left to the shell."""
+        # The path comes first: bash starts its list anew there, and falls back on it.
+        found = [] if self._path is None else [CompletionItem(incomplete, type=self._path)]
+        return found + [
+            CompletionItem(name) for name in self._names() if name.startswith(incomplete)
+        ]
+
+
+FILE, FOLDER = Completed(path="file"), Completed(path="dir")
+LATENCY = Completed(lambda: shipped("latency"), "file")
+MODEL = Completed(lambda: shipped("models"), "file")
+HARDWARE = Completed(lambda: shipped("hardware"), "file")
+PRECISION = Completed(lambda: PRECISIONS)
+
+BY_NAME = {
+    "latency": LATENCY,
+    "prior": LATENCY,
+    "model": MODEL,
+    "hardware": HARDWARE,
+    "ffn_hardware": HARDWARE,
+    "trace_format": Completed(trace_formats),
+    "format_name": Completed(lambda: MEASUREMENTS),
+    "target": Completed(lambda: TARGETS),
+    "weight_precision": PRECISION,
+    "kv_precision": PRECISION,
+    "data": FILE,
+    "plan_file": FILE,
+    "study": FILE,
+    "trace_file": FILE,
+}
+BY_METAVAR = {"FILE": FILE, "DIR": FOLDER, "FOLDER": FOLDER}
+BY_COMMAND = {
+    ("deploy", "target"): Completed(lambda: DEPLOYED),
+    ("models", "name"): MODEL,
+    ("hardware", "name"): HARDWARE,
+    ("plan", "precision"): PRECISION,  # a share of the mean elsewhere
+}
+
+
+def with_completion(name: str, command: click.Command) -> click.Command:
+    """Return the command with strings that complete.
+
+    Parameters
+    ----------
+    name
+        What the command line calls it.
+    command
+        Whose plain strings are given their completion.
+    """
+    for parameter in command.params:
+        if type(parameter.type) is not StringParamType:
+            continue
+        chosen = BY_COMMAND.get((name, str(parameter.name)))
+        chosen = chosen or BY_NAME.get(str(parameter.name))
+        chosen = chosen or BY_METAVAR.get(parameter.metavar or "")
+        if chosen is not None:
+            parameter.type = chosen
+    return command

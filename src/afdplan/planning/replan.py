@@ -1,0 +1,209 @@
+"""What would a plan be now, made again under the limits that its file keeps?"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from afdplan.calibration.memory import CacheKind
+from afdplan.errors import AfdplanError, InvalidInputError
+from afdplan.files.plan_file import PlanFile
+from afdplan.lengths.law import LengthLaw
+from afdplan.model.latency import LatencyModel
+from afdplan.planning.cache_memory import CacheSpace
+from afdplan.planning.derived_choice import DerivedChoice
+from afdplan.planning.design import Design, PlannedDesign
+from afdplan.planning.legal import target_rule
+from afdplan.planning.limits import TIE, Limits
+from afdplan.planning.objective import DeviceCost
+from afdplan.planning.search import DesignSearch
+from afdplan.planning.source import LatencySource, MeasuredSource
+from afdplan.planning.space import SearchSpace, graph_batch_sizes
+
+__all__ = ["Replan", "replan"]
+
+SAME_TIME = 1e-6
+"""Relative difference of stage times that counts as none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replan:
+    """The running design beside the best one under the same limits.
+
+    Attributes
+    ----------
+    kept
+        The running design under the new requests.
+    best
+        The best design under the stored limits; None if no design meets them any more.
+    is_rate_reached
+        Whether the running design finishes the requests per second that were asked for.
+    notes
+        What the plan file lacks, one sentence each.
+    """
+
+    kept: PlannedDesign
+    best: PlannedDesign | None
+    is_rate_reached: bool
+    notes: tuple[str, ...]
+
+    @property
+    def gain(self) -> float:
+        """Relative gain of the best design's score over the kept one's; 0 if there is none."""
+        return 0.0 if self.best is None else self.best.score / self.kept.score - 1
+
+    @property
+    def regret(self) -> float:
+        """Share of the best score that keeping the design loses, >= 0."""
+        return max(1 - 1 / (1 + self.gain), 0.0)
+
+
+def replan(plan: PlanFile, law: LengthLaw, *, load_factor: float = 1.0) -> Replan:
+    """Return the running design and the one that planning again would find.
+
+    Parameters
+    ----------
+    plan
+        What runs, with the limits that it was made under.
+    law
+        Lengths of the new requests.
+    load_factor
+        Scales the load of every slot (> 0).
+
+    Raises
+    ------
+    InvalidInputError
+        If the file does not keep the limits.
+    """
+    limits, cost = _limits(plan), _cost(plan)
+    source, notes = _source(plan)
+    space = _space(plan)
+    if notes:
+        # Stage times of one design say nothing of other splits of its experts.
+        space = replace(space, ffn_workers=(plan.bundle.ffn_workers,))
+    search = DesignSearch(law, source, space, cost, load_factor=load_factor)
+    design = Design(
+        bundles=plan.bundles,
+        attention_workers=plan.bundle.attention_workers,
+        ffn_workers=plan.bundle.ffn_workers,
+        batch_size=plan.bundle.batch_size,
+        microbatches=plan.bundle.microbatches,
+        attention_devices=plan.attention_devices,
+        ffn_devices=plan.ffn_devices,
+    )
+    kept = search.describe(design, limits)
+    goal = limits.requests_per_second
+    return Replan(
+        kept=kept,
+        best=search.best(limits),
+        is_rate_reached=goal is None or kept.requests_per_second >= goal * (1 - TIE),
+        notes=notes,
+    )
+
+
+def _limits(plan: PlanFile) -> Limits:
+    asked = plan.inputs
+    if asked.get("devices") is None and asked.get("rate") is None:
+        raise InvalidInputError("the plan file keeps neither devices nor rate")
+    return Limits(
+        devices=asked.get("devices"),
+        requests_per_second=asked.get("rate"),
+        time_per_output_token=plan.time_per_output_token,
+        statistic=plan.statistic,  # type: ignore[arg-type]  # checked by `Limits`
+        overflow_probability=plan.overflow_probability,
+        node_devices=asked.get("node_devices", 1),
+    )
+
+
+def _cost(plan: PlanFile) -> DeviceCost:
+    asked = plan.inputs
+    return DeviceCost(
+        per=asked.get("per", "device"),
+        attention=asked.get("attention_cost", 1.0),
+        ffn=asked.get("ffn_cost", 1.0),
+    )
+
+
+def _space(plan: PlanFile) -> SearchSpace:
+    asked = plan.inputs
+    sizes = _numbers(asked, "batch_sizes")
+    largest = asked.get("largest_batch_size", 1024)
+    if isinstance(largest, bool) or not isinstance(largest, int) or not 1 <= largest <= 1_000_000:
+        raise InvalidInputError(
+            f"inputs.largest_batch_size must be an integer from 1 to 1000000, got {largest!r:.40}"
+        )
+    target = target_rule(plan.target or "any")
+    return SearchSpace(
+        batch_sizes=sizes or graph_batch_sizes(largest),
+        fills_gaps=sizes is None,
+        microbatches=_numbers(asked, "microbatches") or target.microbatches,
+        target=target,
+        max_attention_workers=asked.get("max_attention_workers"),
+        ffn_workers=_numbers(asked, "ffn_workers"),
+    )
+
+
+def _numbers(asked: Any, name: str) -> tuple[int, ...] | None:
+    values = asked.get(name)
+    if values is None:
+        return None
+    if not isinstance(values, list) or not values:
+        raise InvalidInputError(f"inputs.{name} must be a list of numbers, got {values!r:.40}")
+    return tuple(values)
+
+
+def _source(plan: PlanFile) -> tuple[LatencySource, tuple[str, ...]]:
+    """Return the source of the plan; else one of its stored times, and what that leaves out."""
+    stored = MeasuredSource(
+        plan.latency,
+        attention_devices=plan.attention_devices,
+        ffn_devices=plan.ffn_devices,
+        cache=_cache(plan),
+    )
+    asked = plan.inputs
+    if not asked.get("model"):
+        return stored, ()
+    rest = "other numbers of FFN workers and of devices per attention worker are not considered"
+    names = [field.name for field in fields(DerivedChoice)]
+    missing = [name for name in names if name not in asked]
+    if missing:
+        return stored, (f"the plan file does not keep {missing[0]}: {rest}",)
+    choice = {name: asked[name] for name in names}
+    choice["attention_devices"] = _numbers(asked, "attention_devices")
+    for name in ("model", "hardware", "ffn_hardware"):
+        if not isinstance(choice[name], str | None):
+            raise InvalidInputError(f"inputs.{name} must be text, got {choice[name]!r:.40}")
+    try:
+        source = DerivedChoice(**choice).source()
+        found = source.latency(
+            plan.attention_devices, plan.bundle.ffn_workers, plan.bundle.batch_size
+        )
+    except AfdplanError as error:
+        return stored, (f"the model and hardware of the plan cannot be read ({error}): {rest}",)
+    if not _is_same(found, plan.latency, plan):
+        return stored, (f"the model or hardware has changed since the plan was made: {rest}",)
+    return source, ()
+
+
+def _is_same(found: LatencyModel, stored: LatencyModel, plan: PlanFile) -> bool:
+    """Return whether the stage times of the design are those that the file keeps."""
+    size, tokens = plan.bundle.batch_size, plan.bundle.ffn_tokens
+    load = size * max(plan.mean_token_load, 1.0)
+
+    def times(model: LatencyModel) -> list[float]:
+        attention = [kind.layers * float(kind.time(load, size)) for kind in model.attention]
+        links = [model.send.time(size, tokens), model.receive.time(size, tokens)]
+        return [sum(attention), float(model.ffn(tokens)), *links, model.step_overhead]
+
+    return found.layers == stored.layers and all(
+        math.isclose(a, b, rel_tol=SAME_TIME, abs_tol=1e-15)
+        for a, b in zip(times(found), times(stored), strict=True)
+    )
+
+
+def _cache(plan: PlanFile) -> CacheSpace | None:
+    if plan.cache_capacity is None:
+        return None
+    kinds = tuple(CacheKind(amount, window) for amount, window in plan.cache_kinds)
+    return CacheSpace(capacity=plan.cache_capacity, kinds=kinds)

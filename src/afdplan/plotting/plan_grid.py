@@ -1,0 +1,102 @@
+"""What would be deployed at other batch sizes and microbatches, under the same limits?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from afdplan.lengths.law import LengthLaw
+from afdplan.planning.design import PlannedDesign
+from afdplan.planning.plan import Plan
+from afdplan.planning.search import DesignSearch
+from afdplan.planning.source import LatencySource
+from afdplan.plotting.ratio_grid import batch_sizes_around
+
+__all__ = ["PlanCase", "plan_grid", "plan_grid_axes"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class PlanCase:
+    """The best design for one batch size and number of microbatches.
+
+    Attributes
+    ----------
+    batch_size, microbatches
+        B and m.
+    best
+        The best design under the plan's limits; None if none meets them.
+    attention_workers
+        A of the best design among those with the F and the attention devices of the plan; None
+        if none of them meets the limits.
+    reason
+        Why there is no design; empty if there is one.
+    """
+
+    batch_size: int
+    microbatches: int
+    best: PlannedDesign | None
+    attention_workers: int | None
+    reason: str
+
+
+def plan_grid_axes(plan: Plan) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return the batch sizes and the microbatches of the grid: of those that were searched.
+
+    The batch sizes are the nearest ones to an eighth, a quarter ... eight times that of the plan.
+    """
+    design, searched = plan.recommended.design, plan.space.batch_sizes
+    sizes = {
+        min(searched, key=lambda size: abs(math.log(size / wanted)))
+        for wanted in batch_sizes_around(design.batch_size)
+    }
+    return tuple(sorted(sizes)), plan.space.microbatches
+
+
+def plan_grid(plan: Plan, law: LengthLaw, source: LatencySource) -> Iterator[PlanCase]:
+    """Yield one case per batch size and number of microbatches around those of the plan.
+
+    Parameters
+    ----------
+    plan
+        The answer of `make_plan`.
+    law, source
+        That it was made for.
+    """
+    search = DesignSearch(law, source, plan.space, plan.cost)
+    sizes, counts = plan_grid_axes(plan)
+    for batch_size in sizes:
+        for microbatches in counts:
+            yield _case(plan, search, batch_size, microbatches)
+
+
+def _case(plan: Plan, search: DesignSearch, batch_size: int, microbatches: int) -> PlanCase:
+    design = plan.recommended.design
+    space = replace(plan.space, batch_sizes=(batch_size,), microbatches=(microbatches,))
+    if (batch_size, microbatches) == (design.batch_size, design.microbatches):
+        return PlanCase(
+            batch_size=batch_size,
+            microbatches=microbatches,
+            best=plan.recommended,
+            attention_workers=design.attention_workers,
+            reason="",
+        )
+    best = search.best(plan.limits, space)
+    alike = search.best(plan.limits, replace(space, ffn_workers=(design.ffn_workers,)))
+    if alike is not None and alike.design.attention_devices != design.attention_devices:
+        alike = None
+    reason = ""
+    if best is None:
+        reason = "no legal pair of workers meets the limits"
+        if not search.combinations(plan.limits, space):
+            reason = (
+                f"{batch_size * microbatches:,} requests per attention worker do not fit its "
+                "KV memory"
+            )
+    return PlanCase(
+        batch_size=batch_size,
+        microbatches=microbatches,
+        best=best,
+        attention_workers=None if alike is None else alike.design.attention_workers,
+        reason=reason,
+    )

@@ -1,0 +1,81 @@
+"""What do the pages of a ratio and of a plan say of the bundle itself: what binds, what waits?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from afdplan.plotting.bottleneck_map import LETTERS
+from afdplan.plotting.simulation_figures import causes_figure, pipeline_figure
+from afdplan.plotting.timeline import timeline_data
+from afdplan.report.page import Section, Table
+from afdplan.report.quantities import share
+
+if TYPE_CHECKING:
+    from afdplan.plotting.bottleneck_map import BottleneckMap
+    from afdplan.plotting.played import PlayedBundle
+
+__all__ = ["map_tables", "played_sections"]
+
+
+def map_tables(maps: Sequence[BottleneckMap]) -> tuple[Table, ...]:
+    """Return the maps of bottlenecks as letters, for those who read rather than look."""
+    return tuple(
+        Table(
+            caption=f"The map in letters, m = {one.microbatches}: A attention, C communication, "
+            "F FFN, L latency; * is framed",
+            headers=("B", *(f"A = {count:,}" for count in one.workers)),
+            rows=[
+                (
+                    f"{row.batch_size:,}",
+                    *(
+                        LETTERS[name] + ("*" if count == row.best else "")
+                        for count, name in zip(one.workers, row.binding, strict=True)
+                    ),
+                )
+                for row in one.rows
+            ],
+        )
+        for one in maps
+    )
+
+
+def played_sections(
+    played: PlayedBundle | None, attention_idle: float, ffn_idle: float
+) -> tuple[Section, ...]:
+    """Return idle time by cause and the pipeline of a bundle, as the simulator saw them.
+
+    Parameters
+    ----------
+    played
+        The runs; None if they would have taken too long.
+    attention_idle, ffn_idle
+        What the theory says of the same bundle, to be compared.
+    """
+    title = "What does each side wait for?"
+    if played is None:
+        words = (
+            "Causes of waiting and a timeline come from the simulator; for a bundle of this size "
+            "it takes minutes: ask afdplan simulate --report.",
+        )
+        return (Section(title=title, words=words),)
+    run = played.chosen
+    bundle = run.scenario.bundle
+    of = (
+        f"A = {bundle.attention_workers:,}, F = {bundle.ffn_workers:,}, "
+        f"B = {bundle.batch_size:,}, m = {run.scenario.microbatches}"
+    )
+    causes = causes_figure(played.results, title=f"Idle time by its cause, simulated at {of}")
+    pipeline = pipeline_figure(
+        timeline_data(played.timeline), title=f"The pipeline, stage by stage, simulated at {of}"
+    )
+    words = (
+        "The theory knows how long each side waits, not for what. So the bundle was simulated, "
+        f"{run.steps:,} steps in each of {run.replications} runs: attention waits "
+        f"{share(run.attention_idle_fraction.value)} of the time (theory {share(attention_idle)}), "
+        f"the FFN {share(run.ffn_idle_fraction.value)} (theory {share(ffn_idle)}).",
+    )
+    return (
+        Section(title=title, words=words, figures=(causes,)),
+        Section(title="How does the pipeline run?", figures=(pipeline,)),
+    )

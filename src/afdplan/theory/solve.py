@@ -1,0 +1,135 @@
+"""What is the best number of attention workers of one problem, and what does the barrier cost?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from afdplan.lengths.token_load import SlotLoad
+from afdplan.model.checks import check_count
+from afdplan.theory.cycle import Bottleneck, CycleModel
+from afdplan.theory.mean_field import MeanField
+from afdplan.theory.problem import RatioProblem
+from afdplan.theory.search import MAXIMUM_WORKERS, WorkerSearch
+
+__all__ = ["RatioSolution", "largest_resource", "solve_ratio", "worker_limit"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class RatioSolution:
+    """The optimum of one problem, before anybody asks how sure it is.
+
+    Attributes
+    ----------
+    model
+        Step times of the bundle.
+    mean_field
+        The same bundle with equal loads: its bounds, and what no barrier would give.
+    search
+        The numbers of workers that were evaluated.
+    limit
+        Largest A considered.
+    best
+        A with the largest objective.
+    optimal_ratio, mean_field_ratio
+        Real A/F that maximises the asked method, and the mean field.
+    resource_times
+        Time of each resource at the real optimum, per layer and microbatch [time].
+    barrier_cost
+        Share of the throughput that waiting for the slowest worker costs.
+    """
+
+    model: CycleModel
+    mean_field: MeanField
+    search: WorkerSearch
+    limit: int
+    best: int
+    optimal_ratio: float
+    mean_field_ratio: float
+    resource_times: dict[Bottleneck, float]
+    barrier_cost: float
+
+    @property
+    def bottleneck(self) -> Bottleneck:
+        """The resource that needs longest at the real optimum."""
+        return largest_resource(self.resource_times)
+
+
+def solve_ratio(
+    problem: RatioProblem, slots: tuple[SlotLoad, ...], max_attention_workers: int | None = None
+) -> RatioSolution:
+    """Return the best number of attention workers.
+
+    Parameters
+    ----------
+    problem
+        What is asked.
+    slots
+        ``problem.slot_loads()``, which problems with the same requests share.
+    max_attention_workers
+        Largest A considered; see `worker_limit`.
+    """
+    field = _mean_field(problem, slots)
+    model = CycleModel(problem, slots)
+    limit = worker_limit(problem, slots, max_attention_workers)
+    workers, weight = problem.ffn_workers, problem.ffn_weight
+    field_ratio = field.optimal_ratio(
+        ffn_weight=weight, lowest=1 / workers, highest=limit / workers
+    )
+    search = WorkerSearch(model, limit)
+    best = search.best()
+    ratio = field_ratio if problem.method == "mean-field" else search.real_best() / workers
+    # Slots of one age are never unequal: what they lose against their mean is no barrier.
+    barrier_cost = 0.0
+    if problem.phase == "random":
+        barrier_free = field.objective(best / workers, weight)
+        barrier_cost = max(1 - search.objective(best) / barrier_free, 0.0)
+    return RatioSolution(
+        model=model,
+        mean_field=field,
+        search=search,
+        limit=limit,
+        best=best,
+        optimal_ratio=ratio,
+        mean_field_ratio=field_ratio,
+        resource_times=model.resources(ratio * workers),
+        barrier_cost=barrier_cost,
+    )
+
+
+def worker_limit(
+    problem: RatioProblem, slots: tuple[SlotLoad, ...], max_attention_workers: int | None = None
+) -> int:
+    """Return the largest A to consider: as given, else 64 F or more to hold the optimum.
+
+    Raises
+    ------
+    InvalidInputError
+        If `max_attention_workers` is not an integer from 1 to 100,000.
+    """
+    if max_attention_workers is not None:
+        return check_count("max_attention_workers", max_attention_workers, 1, MAXIMUM_WORKERS)
+    widest = _mean_field(problem, slots).optimal_ratio(
+        ffn_weight=problem.ffn_weight,
+        lowest=1 / problem.ffn_workers,
+        highest=MAXIMUM_WORKERS / problem.ffn_workers,
+    )
+    wanted = max(64.0, 1.25 * widest) * problem.ffn_workers
+    return min(int(np.ceil(wanted)), MAXIMUM_WORKERS)
+
+
+def largest_resource(times: dict[Bottleneck, float]) -> Bottleneck:
+    """Return the resource that needs longest; the first named wins ties."""
+    longest = max(times.values())
+    return next(name for name, time in times.items() if time >= longest * (1 - 1e-9))
+
+
+def _mean_field(problem: RatioProblem, slots: tuple[SlotLoad, ...]) -> MeanField:
+    return MeanField(
+        latency=problem.latency,
+        mean_token_loads=problem.mean_token_loads(slots),
+        batch_size=problem.batch_size,
+        microbatches=problem.counted_microbatches,
+        overlap=problem.overlap,
+    )

@@ -1,0 +1,118 @@
+"""The plan page's grid is what the planner would say, and its front hides no marker."""
+
+from dataclasses import replace
+from itertools import combinations
+
+import pytest
+
+from afdplan.lengths.law import IndependentLengths
+from afdplan.model.latency import LatencyModel
+from afdplan.planning.limits import Limits
+from afdplan.planning.plan import make_plan
+from afdplan.planning.source import MeasuredSource
+from afdplan.planning.space import SearchSpace
+from afdplan.plotting.label_places import label_places
+from afdplan.plotting.plan import draw_plan
+from afdplan.plotting.plan_figures import front_figure
+from afdplan.plotting.plan_grid import plan_grid, plan_grid_axes
+from afdplan.plotting.ratio_figures import case_key
+
+LATENCY = LatencyModel.linear(attention=(1e-9, 2e-5), ffn=(2e-7, 1e-4), layers=60, time_unit="s")
+LAW = IndependentLengths(prompt="geometric:1000", decode="geometric:300")
+SOURCE = MeasuredSource(LATENCY, kv_tokens=4e5)
+LIMITS = Limits(devices=16, time_per_output_token=0.03)
+SPACE = SearchSpace(batch_sizes=(8, 16, 32, 64, 128), microbatches=(1, 2, 3))
+
+
+@pytest.fixture(scope="module")
+def plan():
+    return make_plan(LAW, SOURCE, LIMITS, space=SPACE)
+
+
+@pytest.fixture(scope="module")
+def cases(plan):
+    return list(plan_grid(plan, LAW, SOURCE))
+
+
+def test_every_case_is_what_a_narrowed_plan_recommends(plan, cases):
+    sizes, counts = plan_grid_axes(plan)
+    assert len(cases) == len(sizes) * len(counts)
+    assert {case.microbatches for case in cases} == {1, 2, 3}
+    assert set(sizes) <= set(SPACE.batch_sizes)  # what was never searched may be better
+    found = 0
+    for case in cases:
+        narrow = replace(SPACE, batch_sizes=(case.batch_size,), microbatches=(case.microbatches,))
+        if case.best is None:
+            assert case.reason
+            continue
+        found += 1
+        other = make_plan(LAW, SOURCE, LIMITS, space=narrow)
+        assert case.best.design == other.recommended.design
+        assert case.best.score <= plan.recommended.score * (1 + 1e-9)
+    assert found >= 6
+
+
+def test_the_recommended_design_is_one_of_the_cases(plan, cases):
+    best = plan.recommended.design
+    (case,) = (c for c in cases if c.best is not None and c.best.design == best)
+    assert (case.batch_size, case.microbatches) == (best.batch_size, best.microbatches)
+
+
+def test_what_does_not_fit_says_why(cases):
+    reasons = {case_key(case): case.reason for case in cases if case.best is None}
+    assert any("do not fit its KV memory" in reason for reason in reasons.values())
+
+
+def test_the_frames_are_those_of_the_recommended_ffn_workers(plan, cases):
+    for case in cases:
+        if case.best is not None and case.best.design.ffn_workers == (
+            plan.recommended.design.ffn_workers
+        ):
+            assert case.attention_workers == case.best.design.attention_workers
+
+
+def test_the_front_marks_the_baseline_the_plan_and_the_case_that_is_chosen(plan, cases):
+    figure = front_figure(plan, cases)
+    assert set(figure.charts) == {case_key(case) for case in cases}
+    for case in cases:
+        points = {
+            layer.name: layer for layer in figure.charts[case_key(case)].layers
+            if layer.kind == "point"
+        }  # fmt: skip
+        is_other = case.best is not None and case.best.design != plan.recommended.design
+        assert ("chosen B and m" in points) == is_other
+        best = plan.best_colocated
+        assert points["best not split"].columns["y"] == [best.tokens_per_second_per_device]
+        assert points["best not split"].columns["text"] == [f"EP{best.ranks}"]
+        if is_other:
+            chosen = points["chosen B and m"].columns["y"]
+            assert chosen == [case.best.tokens_per_second_per_device]
+
+
+def test_a_label_leaves_a_marker_close_above_its_point_in_sight():
+    """The baseline stood a few pixels above the plan, under the word recommended."""
+    plan, baseline = (0.5, 0.5), (0.5, 0.56)
+    (place,) = label_places([(*plan, "recommended")], [baseline], size=(290, 300))
+    assert place != "above"
+    both = label_places([(*baseline, "EP32"), (*plan, "recommended")], size=(290, 300))
+    assert both == ("above", "left")
+    free = label_places([(*plan, "recommended")], [(0.7, 0.9)], size=(290, 300))
+    assert free == ("above",)
+
+
+def test_the_picture_of_a_plan_has_its_legend_off_the_limit_and_no_label_on_another(plan):
+    figure = draw_plan(plan)
+    figure.canvas.draw()
+    (axes,) = figure.axes
+    (legend,) = figure.legends
+    assert not legend.get_window_extent().overlaps(axes.get_window_extent())
+    boxes = [text.get_window_extent() for text in axes.texts]
+    assert len(boxes) >= 4
+    assert not any(one.overlaps(other) for one, other in combinations(boxes, 2))
+
+
+def test_a_label_keeps_off_the_line():
+    rising = [(0.1, 0.1), (0.5, 0.5), (0.9, 0.95)]
+    assert label_places([(0.5, 0.5, "8:1")], line=rising, size=(400, 300)) == ("above",)
+    steep = [(0.45, 0.1), (0.5, 0.5), (0.51, 0.9)]
+    assert label_places([(0.5, 0.5, "8:1")], line=steep, size=(400, 300)) == ("left",)

@@ -1,0 +1,29 @@
+"""A schedule of microbatches played stage by stage in a few lines, for tests of the theory."""
+
+import numpy as np
+
+
+def mean_rounds(times_of, attention_workers, m, f, c_out, c_back, rounds):
+    """Return the mean round of m microbatches as played, and as if loads never moved.
+
+    A worker, a direction of a link and the FFN serve one microbatch after the other; the FFN
+    waits for all workers. `times_of(k)` gives the attention times of round k, shape (workers, m).
+    """
+    worker = np.zeros(attention_workers)
+    out = np.zeros(attention_workers)
+    back = np.zeros(attention_workers)
+    returned = np.zeros((m, attention_workers))
+    ffn, ends, frozen = 0.0, [], []
+    for k in range(rounds):
+        times = times_of(k)
+        for u in range(m):
+            worker = np.maximum(worker, returned[u]) + times[:, u]
+            out = np.maximum(out, worker) + c_out
+            ffn = max(ffn, out.max()) + f
+            back = np.maximum(back, ffn) + c_back
+            returned[u] = back
+        ends.append(ffn)
+        longest = max(times.sum(axis=1).max(), times.max() + f + c_out + c_back)
+        frozen.append(max(longest, m * max(f, c_out, c_back)))
+    first = rounds // 10
+    return (ends[-1] - ends[first]) / (rounds - 1 - first), float(np.mean(frozen[first + 1 :]))
