@@ -2,36 +2,83 @@
 
 from __future__ import annotations
 
+import argparse
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
 from afdplan.files.example_trace import example_trace_path
 from afdplan.files.latency_file import load_latency
-from afdplan.lengths.law import EmpiricalLengths, IndependentLengths
+from afdplan.files.trace_reader import read_trace
+from afdplan.lengths.law import EmpiricalLengths, IndependentLengths, LengthLaw
 from afdplan.model.trace import Trace
 from afdplan.theory.cycle import CycleModel
 from afdplan.theory.mean_field import MeanField
 from afdplan.theory.problem import RatioProblem
+from afdplan.theory.recommend import recommend_ratio
 
 REPEATS = 9
 
 
-def milliseconds(task: Callable[[], object], calls: int = 1) -> float:
+def milliseconds(
+    task: Callable[[], object], calls: int = 1, clock: Callable[[], float] = time.perf_counter
+) -> float:
     """Return the median time of one call, after one call to warm up."""
     task()
     times = []
     for _ in range(REPEATS):
-        start = time.perf_counter()
+        start = clock()
         for _ in range(calls):
             task()
-        times.append((time.perf_counter() - start) / calls)
+        times.append((clock() - start) / calls)
     return 1e3 * statistics.median(times)
+
+
+def recommendation(law: LengthLaw, batch_size: int, m: int) -> Callable[[], object]:
+    """Return a task that recommends one of 64 ratios, from the law of lengths on."""
+    latency = load_latency("deepseek-v3-ascend-910c")
+    return lambda: recommend_ratio(
+        law, latency, batch_size=batch_size, microbatches=m, max_attention_workers=64
+    )
+
+
+def heavy_tails(folder: Path) -> dict[str, LengthLaw]:
+    """Return laws with long tails, and the traces of `folder`."""
+    two_kinds = Trace(prompt_tokens=[500] * 50 + [80_000], decode_tokens=[400] * 50 + [300])
+    laws: dict[str, LengthLaw] = {
+        f"lognormal, mean {mean:,}, cv {cv}": IndependentLengths(
+            prompt=f"lognormal:mean={mean},cv={cv}", decode="geometric:500"
+        )
+        for mean, cv in ((12_000, 1.3), (4_000, 2), (2_000, 3))
+    }
+    laws["50 short requests to a long one"] = EmpiricalLengths(two_kinds)
+    files = [example_trace_path(), *sorted(folder.glob("*.csv"))]
+    for file in files:
+        laws[file.name] = EmpiricalLengths(read_trace(file))
+    return laws
+
+
+def print_heavy_tails(folder: Path) -> None:
+    """Print the processor time of a recommendation, law by law."""
+    sizes = (16, 64, 256)
+    table = Table("lengths", *(f"B = {b}" for b in sizes), title="Recommendation, 64 ratios")
+    for name, law in heavy_tails(folder).items():
+        cells = [
+            " / ".join(
+                f"{milliseconds(recommendation(law, b, m), clock=time.process_time):.0f}"
+                for m in (2, 3, 4)
+            )
+            for b in sizes
+        ]
+        table.add_row(name, *cells)
+    Console().print(table)
+    Console().print("processor time in ms for m = 2 / 3 / 4; the bar is 100 ms")
 
 
 def curve(law: EmpiricalLengths | IndependentLengths, m: int) -> Callable[[], object]:
@@ -52,7 +99,10 @@ def process(*arguments: str) -> Callable[[], object]:
 
 
 def main() -> None:
-    """Print the table that benchmarks/README.md records."""
+    """Print the tables that benchmarks/README.md records."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--traces", type=Path, default=Path("../shared/traces"), metavar="FOLDER")
+    options = parser.parse_args()
     latency = load_latency("deepseek-v3-ascend-910c")
     field = MeanField(
         latency=latency,
@@ -92,6 +142,7 @@ def main() -> None:
     for name, value, bar in rows:
         table.add_row(name, f"{value:,.3g} ms", "" if bar is None else f"{bar:,.0f} ms")
     Console().print(table)
+    print_heavy_tails(options.traces)
 
 
 def _python() -> object:

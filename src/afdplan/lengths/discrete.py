@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
 from afdplan.errors import InvalidInputError
+from afdplan.lengths.blocks import block_moments
 from afdplan.lengths.load_motion import Atoms
 from afdplan.model.checks import frozen_array
 from afdplan.model.trace import MAXIMUM_TOKENS
@@ -19,6 +20,9 @@ __all__ = ["LAW_SYNTAX", "DiscreteLaw", "parse_law"]
 FloatArray = npt.NDArray[np.float64]
 TAIL_PROBABILITY = 1e-15
 """Where an unbounded law is cut: the chance of anything longer."""
+
+FINEST_ATOMS = 1 << 17
+"""A law on more points is first taken together to so many."""
 
 LOST_SQUARE = 1e-3
 """Share of a lognormal's second moment that may lie beyond the longest request."""
@@ -38,6 +42,8 @@ class DiscreteLaw:
         Chance of ``lowest + k``, shape (n,); sums to 1.
     name
         The law in the mini-language.
+    mean, variance
+        E[X] and Var(X) [tokens, tokens^2], computed once: a tail may have 10 million points.
 
     Examples
     --------
@@ -49,9 +55,16 @@ class DiscreteLaw:
     lowest: int
     probabilities: FloatArray
     name: str
+    mean: float = field(init=False)
+    variance: float = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "probabilities", frozen_array(self.probabilities, np.float64))
+        support = self.support
+        object.__setattr__(self, "mean", float(self.probabilities @ support))
+        support -= self.mean
+        support *= support
+        object.__setattr__(self, "variance", float(self.probabilities @ support))
 
     @property
     def highest(self) -> int:
@@ -68,16 +81,6 @@ class DiscreteLaw:
         """Whether only one length has probability."""
         return self.probabilities.size == 1
 
-    @property
-    def mean(self) -> float:
-        """E[X] [tokens]."""
-        return self.moment(1)
-
-    @property
-    def variance(self) -> float:
-        """Var(X) [tokens^2]."""
-        return float(self.probabilities @ (self.support - self.mean) ** 2)
-
     def moment(self, order: int) -> float:
         """Return E[X^order] [tokens^order]."""
         return float(self.probabilities @ self.support**order)
@@ -87,10 +90,21 @@ class DiscreteLaw:
         tail = np.cumsum(self.probabilities[::-1])[::-1]
         return np.concatenate([np.ones(self.lowest), np.minimum(tail[1:], 1.0)])
 
-    def atoms(self, most: int) -> Atoms:
-        """Return the law on at most `most` points of about equal chance, its mean kept."""
-        kept = self.probabilities > 0
-        points, weights = self.support[kept], self.probabilities[kept]
+    def atoms(self, most: int, window: int | None = None) -> Atoms:
+        """Return the law on at most `most` points of about equal chance, its mean kept.
+
+        What is longer than `window` is one point at or beyond it.
+        """
+        pmf = self.probabilities
+        if window is not None and window < self.highest:
+            pmf = pmf[: max(window - self.lowest, 0)]
+            pmf = np.append(pmf, max(1.0 - float(pmf.sum()), 0.0))
+        block = -(-pmf.size // FINEST_ATOMS)
+        weights, places = block_moments(pmf, block)
+        begins = self.lowest + block * np.arange(weights.size, dtype=np.float64)
+        kept = weights > 0
+        weights = weights[kept]
+        points = begins[kept] + block * places[kept] / weights
         if points.size > most:
             share = np.minimum((np.cumsum(weights) - weights / 2) * most, most - 1)
             starts = np.flatnonzero(np.diff(share.astype(np.int64), prepend=-1))
@@ -223,8 +237,14 @@ def _lognormal(role: str, mean_text: str, cv_text: str, minimum: int, whole: str
         raise _bad(role, text, f"its tail goes beyond {MAXIMUM_TOKENS} tokens; lower mean or cv")
     highest = max(minimum, math.floor(math.exp(reach)))
     edges = np.arange(minimum, highest + 1) + 0.5
-    below = ndtr((np.log(edges) - mu) / sigma)
-    above = ndtr(-(np.log(edges) - mu) / sigma)
-    middle = np.where(below[1:] < 0.5, np.diff(below), -np.diff(above))
-    probabilities = np.concatenate([below[:1], middle])
+    z = (np.log(edges) - mu) / sigma
+    # Of either half its own tail: differences of it lose no digits.
+    tail = ndtr(-np.abs(z))
+    median = int(np.searchsorted(z, 0.0))
+    below = tail[:1] if median else 1 - tail[:1]
+    middle = np.diff(tail)
+    np.negative(middle[median:], out=middle[median:])
+    if 0 < median < z.size:
+        middle[median - 1] = 1 - tail[median - 1] - tail[median]
+    probabilities = np.concatenate([below, middle])
     return DiscreteLaw(lowest=minimum, probabilities=probabilities / probabilities.sum(), name=text)

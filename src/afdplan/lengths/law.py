@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from afdplan.lengths.blocks import coarse
 from afdplan.lengths.discrete import DiscreteLaw, parse_law
 from afdplan.lengths.load_motion import Atoms, LoadMotion, load_motion
 from afdplan.lengths.token_load import SlotLoad, TokenLoad
@@ -24,7 +25,7 @@ from afdplan.model.trace import Trace
 
 __all__ = ["EmpiricalLengths", "IndependentLengths", "LengthLaw", "StationaryRequests"]
 
-FINEST_POINTS = 1 << 20
+FINEST_POINTS = 1 << 18
 """Independent laws with more possible loads than this are binned."""
 MOTION_ATOMS = 128
 """Points on which independent laws are put for the moments of their jumps (exact to 1 %)."""
@@ -239,7 +240,7 @@ class IndependentLengths:
 
         Notes
         -----
-        Every integer is kept up to 1,048,576 loads. Beyond, both laws are binned first, to about
+        Every integer is kept up to 262,144 loads. Beyond, both laws are binned first, to about
         that many points: the mean stays exact, the variance grows by at most ``spacing^2 / 2``.
         """
         age = self._age()
@@ -247,26 +248,18 @@ class IndependentLengths:
         if window is not None:
             return replace(self._windowed(age, window), motion=motion)
         factor = -(-(self.prompt.probabilities.size + age.size) // FINEST_POINTS)
-        prompts, ages = (
-            SlotLoad(
-                lowest=0.0,
-                spacing=1.0,
-                probabilities=law,
-                moments=TokenLoad(mean=0.0, variance=0.0),
-            ).binned(factor)
-            for law in (self.prompt.probabilities, age)
-        )
-        pmf = _convolve(prompts.probabilities, ages.probabilities)
+        prompts, ages = (coarse(pmf, factor) for pmf in (self.prompt.probabilities, age))
+        pmf = _convolve(prompts, ages)
         return SlotLoad(
             lowest=float(self.prompt.lowest),
-            spacing=prompts.spacing,
+            spacing=float(factor),
             probabilities=pmf / pmf.sum(),
             moments=self.token_load(),
             motion=motion,
         )
 
     def _motion(self, window: int | None) -> LoadMotion:
-        starts, lives = self.prompt.atoms(MOTION_ATOMS), self.decode.atoms(MOTION_ATOMS)
+        starts, lives = (law.atoms(MOTION_ATOMS, window) for law in (self.prompt, self.decode))
         ends = Atoms(
             points=np.add.outer(starts.points, lives.points).ravel(),
             weights=np.outer(starts.weights, lives.weights).ravel(),

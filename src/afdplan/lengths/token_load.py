@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from afdplan.lengths.blocks import coarse
 from afdplan.lengths.load_motion import STILL, LoadMotion
 from afdplan.model.checks import frozen_array
 
@@ -112,18 +113,10 @@ class SlotLoad:
         """
         if factor <= 1:
             return self
-        size = self.probabilities.size
-        coarse_size = -(-(size - 1) // factor) + 1
-        padded = np.zeros(coarse_size * factor)
-        padded[:size] = self.probabilities
-        blocks = padded.reshape(coarse_size, factor)
-        to_upper = blocks @ (np.arange(factor) / factor)
-        coarse = blocks.sum(axis=1) - to_upper
-        coarse[1:] += to_upper[:-1]
         return SlotLoad(
             lowest=self.lowest,
             spacing=self.spacing * factor,
-            probabilities=coarse,
+            probabilities=coarse(self.probabilities, factor),
             moments=self.moments,
             motion=self.motion,
         )

@@ -27,6 +27,8 @@ __all__ = ["Bottleneck", "CycleModel", "StageTimes", "StepTimes", "stage_times"]
 
 FloatArray = npt.NDArray[np.float64]
 Bottleneck = Literal["attention", "communication", "ffn", "latency"]
+SUM_POINTS = 256
+"""On which the density of a worker's round is taken for ties, per level of its grid."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -75,7 +77,7 @@ class _PipelinedCycle:
         self._layers = layers
         self._motion = motion
         self._table = RoundLawTable(law, microbatches)
-        self._sums = self._table.sum_law
+        self._sums = self._table.sum_cumulative(SUM_POINTS)
 
     def round(
         self, stages: StageTimes, probabilities: tuple[float, ...]
@@ -90,7 +92,7 @@ class _PipelinedCycle:
             probabilities=probabilities,
         )
         gain = moving_load_gain(
-            self._sums,
+            *self._sums,
             self._motion,
             attention_workers=stages.attention_workers,
             microbatches=m,
@@ -119,7 +121,8 @@ class _PipelinedCycle:
 
     def slowest_round(self, attention_workers: FloatArray, levels: FloatArray) -> FloatArray:
         each = np.exp(np.log(levels)[:, None] / attention_workers)
-        return np.interp(each, self._sums.cumulative, self._sums.support)
+        times, cumulative = self._sums
+        return np.interp(each, cumulative, times)
 
     def round_of_one_worker(self, slowest: FloatArray, correlation: float) -> FloatArray:
         mean = self._table.microbatches * self.attention_mean

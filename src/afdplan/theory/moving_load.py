@@ -26,12 +26,10 @@ import numpy as np
 import numpy.typing as npt
 
 from afdplan.lengths.load_motion import LoadMotion
-from afdplan.theory.attention_time import TimeLaw
 
 __all__ = ["WorkerMotion", "followed_share", "moving_load_gain", "worker_motion"]
 
 FloatArray = npt.NDArray[np.float64]
-GRID_POINTS = 256
 DIFFUSIVE = 6.34
 """``0.44^(-9/4)``: h(z) z^(1/3) -> 0.44 was computed from the reduced problem of two resources."""
 
@@ -109,7 +107,8 @@ def followed_share(scale: npt.ArrayLike) -> FloatArray:
 
 
 def moving_load_gain(
-    sums: TimeLaw,
+    times: FloatArray,
+    cumulative: FloatArray,
     motion: WorkerMotion,
     *,
     attention_workers: FloatArray,
@@ -122,8 +121,9 @@ def moving_load_gain(
 
     Parameters
     ----------
-    sums
-        Law of one worker's round, ``sum_u a_u``.
+    times, cumulative
+        One worker's round ``sum_u a_u`` [time]: increasing times and the chance that it is at
+        most as long; the density is taken as constant between them, shape (points,).
     motion
         How that moves per step.
     attention_workers
@@ -144,17 +144,17 @@ def moving_load_gain(
     out: ties of three, and the fourth term of the round (the trip of one microbatch), where
     nothing is lost.
     """
-    if microbatches < 2 or sums.probabilities.size < 3 or motion.mean_square <= 0:
+    if microbatches < 2 or times.size < 3 or motion.mean_square <= 0:
         return np.zeros_like(floor)
-    law = sums.coarsened(GRID_POINTS)
-    times, density = law.support, law.probabilities / law.spacing
-    cumulative = law.cumulative - law.probabilities / 2
+    widths = np.diff(times)
+    density = np.diff(cumulative) / widths
+    times, cumulative = (times[1:] + times[:-1]) / 2, (cumulative[1:] + cumulative[:-1]) / 2
     kept = 1 - 1 / microbatches
     workers, least, away = (x[:, None] for x in (attention_workers, floor, trip))
 
     pairs = np.maximum(workers * (workers - 1) / 2, 0.0)
     others = np.maximum(workers - 2, 0.0)
-    ties = pairs * cumulative**others * density**2 * law.spacing * (times > least)
+    ties = pairs * cumulative**others * density**2 * widths * (times > least)
     among_workers = _cost(
         ties,
         kept * times - away,

@@ -10,8 +10,8 @@ and alike, so for ``t >= m max(f, c_stage)``
 
     P(round <= t) = P( sum_u a_u <= t  and  max_u a_u <= t - f - c )^A
 
-Only the joint law of (sum, largest) of m draws of one worker is needed: its table over
-truncation points is computed once, and every ratio reads it along its own diagonal.
+Only the joint law of (sum, largest) of m draws of one worker is needed (`JointLaw`): it is
+tabulated once, and every ratio reads it along its own diagonal.
 """
 
 from __future__ import annotations
@@ -21,26 +21,24 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from afdplan.theory.attention_time import TimeLaw
+from afdplan.theory.attention_time import TimeLaw, spread
+from afdplan.theory.joint_law import JointLaw
 
 __all__ = ["RoundLaw", "RoundLawTable"]
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
-GRID_POINTS = 1024
-"""Grid points of one worker's time, where that resolves its bulk."""
+GRID_POINTS = 2048
+"""Grid points of one worker's time on each level."""
 BULK_POINTS = 256
-"""Grid points wanted between the 1 % and 99 % quantiles: heavy tails need a finer grid."""
-LARGEST_TRANSFORM = 16_384
-"""The finer grid times m is no larger than this: bounds time and memory."""
-NODES = 96
-"""Truncation points at which the joint law is computed at first."""
+"""Grid points wanted between its 1 % and 50 % quantiles: a heavy tail needs several levels."""
 BLOCK = 64
 """Designs evaluated together: bounds the memory."""
-MAXIMUM_NODES = 1024
 NODE_TOLERANCE = 2e-6
 """Relative error of the mean round at which no more truncation points are added."""
+NEGLIGIBLE = 1e-12
+"""Probability in either tail that goes to the ends of the grid."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -52,11 +50,25 @@ class RoundLaw:
     mean
         E[round], shape (n,) [time].
     quantiles
-        Smallest t with ``P(round <= t) >= probability``, shape (n, probabilities) [time].
+        Smallest t with ``P(round <= t) >= probability``, shape (n, probabilities) [time]; linear
+        between the points of a grid that is coarser than the law's own.
     """
 
     mean: FloatArray
     quantiles: FloatArray
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Level:
+    """The joint law on one grid, for rounds at least `begin` and less than `end` grid points late.
+
+    Late against the least possible round; the last level has no end.
+    """
+
+    joint: JointLaw
+    spacing: float
+    begin: int
+    end: int | None
 
 
 class RoundLawTable:
@@ -71,12 +83,12 @@ class RoundLawTable:
 
     Notes
     -----
-    The worker's law is put on at most 1,024 grid points (mean kept, standard deviation wrong by
-    less than 1e-4), on more if its tail is so long that fewer than 256 of them would lie between
-    its 1 % and 99 % quantiles (at most 16,384 / m). The joint law is computed at about 96
-    truncation points with cubic interpolation between; their number doubles until the mean round
-    moves by less than 2e-6, up to every grid point, where nothing is interpolated (or 1,024 on a
-    finer grid).
+    A law on at most 2,048 grid points is taken as it is. A longer one is put on a grid of so many
+    (its mean kept) if 256 of them lie between its 1 % and 50 % quantiles. If not, its tail is long:
+    the grid is made fine enough and ends at its 2,048th point, what is later is read from a grid
+    twice as coarse, after that from one four times as coarse as this, and so on. On the finest
+    grid of all, with every truncation, the mean round would differ by less than 2e-5, its 99th
+    percentile by less than 2e-4.
 
     Examples
     --------
@@ -89,25 +101,28 @@ class RoundLawTable:
 
     def __init__(self, law: TimeLaw, microbatches: int) -> None:
         self.microbatches = microbatches
-        self.law = law.coarsened(_points(law, microbatches))
-        self._cumulative = self.law.cumulative
-        size = self.law.probabilities.size
-        self._transform_size = 1 << (microbatches * (size - 1)).bit_length()
-        self._sums = self._truncated_sums(np.array([size - 1]))[0]
-        self._first, self._last = _bulk(self._cumulative)
-        self._first_sum, self._last_sum = _bulk(self._sums)
-        self._step = max(1, -(-(self._last - self._first + 1) // NODES))
-        # (nodes, joint law at them), made when a design first needs it: many are bound elsewhere.
-        self._tabulated: tuple[IntArray, FloatArray] | None = None
+        finest = _finest(law)
+        self._lowest = finest.lowest
+        self._levels = _levels(finest, microbatches)
+        # Between the points of a coarser grid quantiles are interpolated, atoms are not.
+        self._smooth = finest.spacing != law.spacing or len(self._levels) > 1
 
-    @property
-    def sum_law(self) -> TimeLaw:
-        """Law of one worker's ``sum_u a_u``, all m microbatches."""
-        return TimeLaw(
-            lowest=self.microbatches * self.law.lowest,
-            spacing=self.law.spacing,
-            probabilities=np.diff(self._sums, prepend=0.0),
-        )
+    def sum_cumulative(self, points: int) -> tuple[FloatArray, FloatArray]:
+        """Return increasing times t and ``P(sum_u a_u <= t)``, about `points` per level [time]."""
+        times, cumulative = [], []
+        for level in self._levels:
+            sums = level.joint.sums
+            end = sums.size if level.end is None else level.end
+            step = -(-end // points)
+            index = np.arange(level.begin, end, step)
+            if level.end is None:
+                index = np.append(index, end - 1) if index[-1] < end - 1 else index
+            # A grid point stands for the half cells on either side.
+            times.append((index + 0.5) * level.spacing)
+            cumulative.append(sums[index])
+        # One level may begin some 1e-7 below where the other ended.
+        rising = np.maximum.accumulate(np.concatenate(cumulative))
+        return self.microbatches * self._lowest + np.concatenate(times), rising
 
     def evaluate(
         self,
@@ -136,141 +151,133 @@ class RoundLawTable:
         if sum_delay is None:
             sum_delay = np.zeros_like(floor)
         designs = np.stack([attention_workers, longest_delay, floor, sum_delay], axis=1)
+        blocks = self._blocks(designs, probabilities)
         sample = designs[np.unique(np.linspace(0, len(designs) - 1, 8).astype(int))]
-        while self._step > 1:
-            fine, rough = (self._evaluate(sample, stride, ())[0] for stride in (1, 2))
-            if np.all(np.abs(fine - rough) <= NODE_TOLERANCE * np.abs(fine)):
-                break
-            if self._table()[0].size >= MAXIMUM_NODES:
-                break
-            self._step = -(-self._step // 2)
-            self._tabulated = None
-        blocks = [
-            self._evaluate(designs[at : at + BLOCK], 1, probabilities)
-            for at in range(0, len(designs), BLOCK)
-        ]
+        if self._refined(sample):
+            blocks = self._blocks(designs, probabilities)
         return RoundLaw(
             mean=np.concatenate([mean for mean, _ in blocks]),
             quantiles=np.concatenate([quantiles for _, quantiles in blocks]),
         )
 
+    def _blocks(
+        self, designs: FloatArray, probabilities: tuple[float, ...]
+    ) -> list[tuple[FloatArray, FloatArray]]:
+        return [
+            self._evaluate(designs[at : at + BLOCK], probabilities)
+            for at in range(0, len(designs), BLOCK)
+        ]
+
+    def _refined(self, sample: FloatArray) -> bool:
+        """Add truncation points until the mean round of `sample` does not feel them; any added?"""
+        refined = False
+        while used := [level.joint for level in self._levels if level.joint.uses_nodes]:
+            fine, rough = (self._evaluate(sample, (), stride)[0] for stride in (1, 2))
+            if np.all(np.abs(fine - rough) <= NODE_TOLERANCE * np.abs(fine)):
+                break
+            added = [joint.refine() for joint in used]
+            if not any(added):
+                break
+            refined = True
+        return refined
+
     def _evaluate(
-        self, designs: FloatArray, stride: int, probabilities: tuple[float, ...]
+        self, designs: FloatArray, probabilities: tuple[float, ...], stride: int = 1
     ) -> tuple[FloatArray, FloatArray]:
         """Integrate 1 - P(round <= t), constant on the half-cells of two interleaved grids.
 
-        At ``t = a_0 + longest_delay + (i + x) h`` with x in [0, 1), the largest may be grid
+        At ``t = origin + (i + x) h`` with x in [0, 1), the largest may be grid
         point i, the sum grid point ``floor(i + offset + x)``: two half-cells per i.
         """
-        m, h = self.microbatches, self.law.spacing
         workers, longest_delay, floor, sum_delay = designs.T
-        offset = (longest_delay - sum_delay - (m - 1) * self.law.lowest) / h
-        whole = np.floor(offset).astype(np.int64)
-        part = (offset - whole)[:, None]
-        # Before `start` the round is impossible or below its floor, after `stop` it is over.
-        at_floor = np.floor((floor - self.law.lowest - longest_delay) / h).astype(np.int64)
-        start = np.maximum(np.maximum(self._first, self._first_sum - whole) - 1, at_floor)
-        stop = np.maximum(np.maximum(self._last, self._last_sum - whole), start)
-        index = start[:, None] + np.arange(int((stop - start).max()) + 1)
-        below = self._joint(index, whole, stride)
-        above = self._joint(index, whole + 1, stride)
-        cumulative = np.stack([below, above], axis=2).reshape(len(designs), -1)
-        with np.errstate(divide="ignore"):
-            np.log(cumulative, out=cumulative)
-        cumulative *= workers[:, None]
-        np.exp(cumulative, out=cumulative)
-        begin = (self.law.lowest + longest_delay)[:, None] + h * index
-        begins = np.stack([begin, begin + (1 - part) * h], axis=2).reshape(len(designs), -1)
-        ends = np.stack([begin + (1 - part) * h, begin + h], axis=2).reshape(len(designs), -1)
-        begins = np.maximum(begins, floor[:, None])
-        widths = np.maximum(ends - begins, 0.0)
-        mean = begins[:, 0] + (widths * (1 - cumulative)).sum(axis=1)
-        rows = np.arange(len(designs))
-        quantiles = np.empty((len(designs), len(probabilities)))
-        for column, probability in enumerate(probabilities):
-            at = np.argmax(cumulative >= min(probability, 1 - 1e-12), axis=1)
-            quantiles[:, column] = begins[rows, at]
-        return mean, quantiles
-
-    def _joint(self, index: IntArray, offset: IntArray, stride: int) -> FloatArray:
-        """Return P(largest <= point i, sum <= point i + offset) for `index` i, shape (n, i)."""
-        m, size = self.microbatches, self.law.probabilities.size
-        total = index + offset[:, None]
-        largest = self._cumulative[np.clip(index, 0, size - 1)] ** m
-        joint = np.where(
-            index >= self._last, self._sums[np.clip(total, 0, self._sums.size - 1)], largest
-        )
-        # Both limits bind: read the table along the diagonal total - index = offset.
-        rows, columns = np.nonzero(
-            (index > self._first) & (index < self._last) & (m * index > total) & (total >= 0)
-        )
-        if rows.size:
-            joint[rows, columns] = self._interpolate(index[rows, columns], offset, rows, stride)
-        joint[(total < 0) | (index < 0)] = 0.0
-        return joint
-
-    def _interpolate(
-        self, index: IntArray, offset: IntArray, rows: IntArray, stride: int
-    ) -> FloatArray:
-        nodes, table = self._table()
-        nodes, table = nodes[::stride], table[::stride]
-        step = self._step * stride
-        diagonal_index = nodes[:, None] + offset
-        inside = np.clip(diagonal_index, 0, self._sums.size - 1)
-        diagonal = np.take_along_axis(table, inside, axis=1)
-        diagonal[diagonal_index < 0] = 0.0
-        cell = np.clip((index - nodes[0]) // step, 1, nodes.size - 3)
-        x = (index - nodes[cell]) / step
-        weights = (
-            -x * (x - 1) * (x - 2) / 6,
-            (x + 1) * (x - 1) * (x - 2) / 2,
-            -(x + 1) * x * (x - 2) / 2,
-            (x + 1) * x * (x - 1) / 6,
-        )
-        value = np.zeros(index.size)
-        for shift, weight in enumerate(weights, start=-1):
-            value += weight * diagonal[cell + shift, rows]
-        return np.clip(value, 0.0, 1.0)
-
-    def _table(self) -> tuple[IntArray, FloatArray]:
-        """Return the truncation points and, for each, the law of the sum."""
-        if self._tabulated is None:
-            self._tabulated = self._tabulate()
-        return self._tabulated
-
-    def _tabulate(self) -> tuple[IntArray, FloatArray]:
-        # Two nodes more on either side, so that cubic interpolation finds its four neighbours
-        # at either stride.
-        count = -(-(self._last - self._first) // self._step)
-        nodes = self._first + self._step * np.arange(-2, count + 5)
-        clipped = np.clip(nodes, 0, self.law.probabilities.size - 1)
-        table = self._truncated_sums(clipped)
-        table[nodes < 0] = 0.0
-        return nodes, table
-
-    def _truncated_sums(self, limits: IntArray) -> FloatArray:
-        """Return ``P(sum_u a_u <= m a_0 + k h, all a_u <= a_0 + limit h)``, shape (limits, k)."""
-        pmf = self.law.probabilities
-        kept = np.where(np.arange(pmf.size) <= limits[:, None], pmf, 0.0)
-        spectrum = np.fft.rfft(kept, self._transform_size, axis=1)
-        power = spectrum.copy()
-        for _ in range(self.microbatches - 1):
-            power *= spectrum
-        sums = np.fft.irfft(power, self._transform_size, axis=1)
-        sums = sums[:, : self.microbatches * (pmf.size - 1) + 1]
-        cumulative: FloatArray = np.minimum(np.cumsum(np.maximum(sums, 0.0), axis=1), 1.0)
-        return cumulative
+        # The m - 1 others take their least at least: a shorter delay of the largest never binds.
+        shortest = sum_delay + (self.microbatches - 1) * self._lowest
+        shift = np.maximum(longest_delay - shortest, 0.0)
+        origin = self._lowest + shortest + shift
+        starts = np.full(len(designs), np.inf)  # where the integral begins
+        late = np.zeros(len(designs))
+        quantiles = np.full((len(designs), len(probabilities)), np.inf)
+        for level in self._levels:
+            h, joint = level.spacing, level.joint
+            offset = shift / h
+            whole = np.floor(offset).astype(np.int64)
+            # Before `first` the round is impossible or below its floor, after `last` it is over.
+            at_floor = np.floor((floor - origin) / h).astype(np.int64)
+            first = np.maximum(joint.first, joint.first_sum - whole) - 1
+            first = np.maximum(np.maximum(first, at_floor - 1), level.begin - 1)
+            last = np.maximum(joint.last, joint.last_sum - whole)
+            last = np.maximum(last, first) if level.end is None else np.minimum(last, level.end - 1)
+            rows = np.flatnonzero(first <= last)
+            if rows.size == 0:
+                continue
+            first, last, part = first[rows], last[rows, None], (offset - whole)[rows, None]
+            index = first[:, None] + np.arange(int((last[:, 0] - first).max()) + 1)
+            cumulative = np.stack(joint.diagonals(np.minimum(index, last), whole[rows], stride))
+            with np.errstate(divide="ignore"):
+                np.log(cumulative, out=cumulative)
+            cumulative *= workers[rows, None]
+            np.exp(cumulative, out=cumulative)
+            zero = origin[rows, None]
+            least = np.maximum(floor[rows, None], zero + h * level.begin)
+            begin = zero + h * index
+            edges = np.stack([begin, begin + (1 - part) * h, begin + h])
+            np.clip(edges, least, np.maximum(zero + h * (last + 1), least), out=edges)
+            late[rows] += (np.diff(edges, axis=0) * (1 - cumulative)).sum(axis=(0, 2))
+            starts[rows] = np.minimum(starts[rows], edges[0, :, 0])
+            for column, probability in enumerate(probabilities):
+                wanted = min(probability, 1 - NEGLIGIBLE)
+                quantile = _crossing if self._smooth else _atom
+                found = quantile(begin, part, h, cumulative, wanted)
+                quantiles[rows, column] = np.minimum(quantiles[rows, column], found)
+        return starts + late, np.maximum(quantiles, floor[:, None])
 
 
-def _points(law: TimeLaw, microbatches: int) -> int:
-    """Return how many grid points resolve the bulk of `law`."""
-    first, last = _bulk(law.cumulative)
-    low, high = np.searchsorted(law.cumulative, (0.01, 0.99))
-    wanted = BULK_POINTS * (last - first + 1) / max(int(high - low), 1)
-    return int(min(max(wanted, GRID_POINTS), max(LARGEST_TRANSFORM // microbatches, GRID_POINTS)))
+def _crossing(
+    begin: FloatArray, part: FloatArray, h: float, cumulative: FloatArray, wanted: float
+) -> FloatArray:
+    """Return where the cdf, its mean over each cell taken at the middle, reaches `wanted`."""
+    mean = (1 - part) * cumulative[0] + part * cumulative[1]
+    rows = np.arange(len(mean))
+    at = np.argmax(mean >= wanted, axis=1)
+    above, below = mean[rows, at], mean[rows, at - 1]
+    rise = np.where(at > 0, above - below, np.inf)
+    found = begin[rows, at] + h / 2 - h * (above - wanted) / rise
+    return np.where(above >= wanted, found, np.inf)
 
 
-def _bulk(cumulative: FloatArray) -> tuple[int, int]:
-    """Return the grid points between which all but 2e-13 of the probability lies."""
-    first, last = np.searchsorted(cumulative, (1e-13, 1 - 1e-13))
-    return int(first), min(int(last), cumulative.size - 1)
+def _atom(
+    begin: FloatArray, part: FloatArray, h: float, cumulative: FloatArray, wanted: float
+) -> FloatArray:
+    """Return the first half-cell on which the cdf is at least `wanted`."""
+    rows = np.arange(len(begin))
+    whole, half = (np.argmax(side >= wanted, axis=1) for side in cumulative)
+    found = np.full(len(begin), np.inf)
+    for side, at, shift in ((0, whole, 0.0), (1, half, (1 - part[:, 0]) * h)):
+        reached = cumulative[side][rows, at] >= wanted
+        found = np.where(reached, np.minimum(found, begin[rows, at] + shift), found)
+    return found
+
+
+def _finest(law: TimeLaw) -> TimeLaw:
+    """Return `law` on the grid of the first level: its bulk resolved, its tail kept."""
+    cumulative = law.cumulative
+    first, last = np.searchsorted(cumulative, (NEGLIGIBLE, 1 - NEGLIGIBLE))
+    size = min(int(last), cumulative.size - 1) - int(first) + 1
+    low, middle = np.searchsorted(cumulative, (0.01, 0.5))
+    factor = max(min(-(-size // GRID_POINTS), int(middle - low) // BULK_POINTS), 1)
+    return law.coarsened(-(-size // factor)) if size > GRID_POINTS else law
+
+
+def _levels(law: TimeLaw, microbatches: int) -> list[_Level]:
+    levels = []
+    begin = 0
+    while law.probabilities.size > GRID_POINTS:
+        # Two times as long as it is read: the sum may be twice the largest.
+        joint = JointLaw(law.probabilities[: 2 * GRID_POINTS], microbatches, GRID_POINTS)
+        levels.append(_Level(joint=joint, spacing=law.spacing, begin=begin, end=GRID_POINTS))
+        coarser = 2 ** len(levels)  # the farther out, the fewer points are enough
+        law = spread(law.support, law.probabilities, coarser * law.spacing)
+        begin = GRID_POINTS // coarser
+    joint = JointLaw(law.probabilities, microbatches)
+    levels.append(_Level(joint=joint, spacing=law.spacing, begin=begin, end=None))
+    return levels

@@ -98,10 +98,10 @@ class WorkerSearch:
         """Return the real A >= 1 with the largest objective, within 1 of the best integer."""
         workers = sorted(self._points)
         center, radius = float(self.best()), 1.0
-        for _ in range(4):
-            grid = np.linspace(max(center - radius, 1.0), min(center + radius, workers[-1]), 33)
+        for _ in range(5):
+            grid = np.linspace(max(center - radius, 1.0), min(center + radius, workers[-1]), 17)
             center = float(grid[np.argmax(self._objectives(grid))])
-            radius /= 12
+            radius /= 8
         return center
 
     def _gap_around_best(self) -> list[int]:

@@ -6,7 +6,6 @@ import pytest
 from afdplan.lengths.law import IndependentLengths
 from afdplan.lengths.load_motion import LoadMotion
 from afdplan.model.latency import LatencyModel
-from afdplan.theory.attention_time import TimeLaw
 from afdplan.theory.cycle import CycleModel
 from afdplan.theory.moving_load import (
     WorkerMotion,
@@ -96,7 +95,7 @@ def test_mean_round_is_that_of_a_schedule_whose_loads_move(workers, batch, m, f,
 
 
 def gain_of(times=1.0, **changes):
-    points = np.linspace(0.0, 1.0, 400)
+    points = np.linspace(0.0, 1.0, 400, endpoint=False)
     weights = np.exp(-((points - 0.5) ** 2) / 0.02)
     options = {
         "attention_workers": np.array([1.0, 1.5, 2.0, 8.0, 64.0]),
@@ -106,13 +105,12 @@ def gain_of(times=1.0, **changes):
         "trip": np.full(5, 2.1 * times),
         **changes,
     }
-    sums = TimeLaw(
-        lowest=3.6 * times, spacing=0.8 * times / 399, probabilities=weights / weights.sum()
-    )
+    edges = 3.6 * times + 0.8 * times * np.append(points, 1.0)
+    cumulative = np.insert(np.cumsum(weights) / weights.sum(), 0, 0.0)
     motion = WorkerMotion(
         jumps=0.05, mean_jumps=0.01 * times, mean_growth=0.01 * times, mean_square=0.001 * times**2
     )
-    return moving_load_gain(sums, motion, **options)
+    return moving_load_gain(edges, cumulative, motion, **options)
 
 
 def test_the_gain_has_the_unit_of_time():
