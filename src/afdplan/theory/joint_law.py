@@ -28,6 +28,8 @@ ComplexArray = npt.NDArray[np.complex128]
 NODES = 96
 """Truncation points at first."""
 MAXIMUM_NODES = 1024
+ROUGHNESS = 1e-5
+"""Largest error of F, found from the nodes, at which they are a beginning."""
 NEGLIGIBLE = 1e-13
 """Probability that is as good as none."""
 
@@ -70,7 +72,10 @@ class JointLaw:
         self.first_sum, self.last_sum = _bulk(self.sums)
         self._points = size if points is None else min(points, size)
         span = min(self.last, self._points) - self.first + 1
-        self._step = self._margin = 1 << max((span // NODES).bit_length() - 1, 0)
+        self._step = 1 << max((span // NODES).bit_length() - 1, 0)
+        self._margin = self._step
+        while self._step > 1 and not self._is_smooth():
+            self._step //= 2
         # Row of the table that holds the law of the sum truncated at each i, -1 for none yet.
         self._row = np.full(self._points + 6 * self._margin, -1)
         self._table = np.empty((0, m * (self._points - 1) + 1))
@@ -145,18 +150,31 @@ class JointLaw:
         one_more += m * probability[np.clip(i + 1, 0, size)] * rest
         return correlation[rows, at], one_more
 
-    def _interpolated(self, index: IntArray, difference: IntArray, stride: int) -> FloatArray:
-        """Return J(index, index + difference), by cubic interpolation between nodes."""
-        step = self._step * stride
+    def _is_smooth(self) -> bool:
+        """Return whether F itself is found from the nodes: a comb may look smooth at its teeth."""
+        index = np.arange(self.first, min(self.last, self._points))
+        nodes, weights = self._neighbours(index, self._step)
+        at_nodes = self.cumulative[np.clip(nodes, 0, self.cumulative.size - 1)]
+        found = (np.where(nodes < 0, 0.0, at_nodes) * weights).sum(axis=0)
+        return bool(np.abs(found - self.cumulative[index]).max(initial=0.0) <= ROUGHNESS)
+
+    def _neighbours(self, index: IntArray, step: int) -> tuple[IntArray, FloatArray]:
+        """Return the four nodes around each index and their weights, each of shape (4, n)."""
         cell = (index - self.first) // step
         x = (index - self.first) / step - cell
-        weights = (
-            -x * (x - 1) * (x - 2) / 6,
-            (x + 1) * (x - 1) * (x - 2) / 2,
-            -(x + 1) * x * (x - 2) / 2,
-            (x + 1) * x * (x - 1) / 6,
+        weights = np.stack(
+            [
+                -x * (x - 1) * (x - 2) / 6,
+                (x + 1) * (x - 1) * (x - 2) / 2,
+                -(x + 1) * x * (x - 2) / 2,
+                (x + 1) * x * (x - 1) / 6,
+            ]
         )
-        nodes = self.first + step * (cell + np.arange(-1, 3)[:, None])
+        return self.first + step * (cell + np.arange(-1, 3)[:, None]), weights
+
+    def _interpolated(self, index: IntArray, difference: IntArray, stride: int) -> FloatArray:
+        """Return J(index, index + difference), by cubic interpolation between nodes."""
+        nodes, weights = self._neighbours(index, self._step * stride)
         self._tabulate(np.unique(nodes))
         total = np.minimum(nodes + difference, self._table.shape[1] - 1)
         joint = self._table[self._row[nodes + 2 * self._margin], np.maximum(total, 0)]

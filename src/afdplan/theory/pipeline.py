@@ -194,7 +194,8 @@ class RoundLawTable:
         shortest = sum_delay + (self.microbatches - 1) * self._lowest
         shift = np.maximum(longest_delay - shortest, 0.0)
         origin = self._lowest + shortest + shift
-        starts = np.full(len(designs), np.inf)  # where the integral begins
+        # Where the integral begins and ends: at the floor if nothing ever takes longer.
+        starts, ends = np.full(len(designs), np.inf), floor.copy()
         late = np.zeros(len(designs))
         quantiles = np.full((len(designs), len(probabilities)), np.inf)
         for level in self._levels:
@@ -206,7 +207,8 @@ class RoundLawTable:
             first = np.maximum(joint.first, joint.first_sum - whole) - 1
             first = np.maximum(np.maximum(first, at_floor - 1), level.begin - 1)
             last = np.maximum(joint.last, joint.last_sum - whole)
-            last = np.maximum(last, first) if level.end is None else np.minimum(last, level.end - 1)
+            if level.end is not None:
+                last = np.minimum(last, level.end - 1)
             rows = np.flatnonzero(first <= last)
             if rows.size == 0:
                 continue
@@ -224,12 +226,14 @@ class RoundLawTable:
             np.clip(edges, least, np.maximum(zero + h * (last + 1), least), out=edges)
             late[rows] += (np.diff(edges, axis=0) * (1 - cumulative)).sum(axis=(0, 2))
             starts[rows] = np.minimum(starts[rows], edges[0, :, 0])
+            ends[rows] = np.maximum(ends[rows], edges[2, :, -1])
             for column, probability in enumerate(probabilities):
                 wanted = min(probability, 1 - NEGLIGIBLE)
                 quantile = _crossing if self._smooth else _atom
                 found = quantile(begin, part, h, cumulative, wanted)
                 quantiles[rows, column] = np.minimum(quantiles[rows, column], found)
-        return starts + late, np.maximum(quantiles, floor[:, None])
+        quantiles = np.clip(quantiles, floor[:, None], ends[:, None])
+        return np.minimum(starts, ends) + late, quantiles
 
 
 def _crossing(

@@ -188,6 +188,34 @@ def test_levels_equal_every_truncation_on_the_finest_grid(monkeypatch, make, m):
         assert np.abs(even.mean / mean - 1).max() > 2e-5
 
 
+@pytest.mark.parametrize("place", [900, 1700, 3000, 5300])
+def test_a_floor_beyond_all_that_is_likely_is_the_round(place):
+    # A grid that goes on long after the law is over: levels without any probability.
+    bulk = np.exp(-(((np.arange(400.0) - 200) / 25) ** 2) / 2)
+    pmf = np.append(bulk / bulk.sum(), np.full(5000, 1e-18))
+    times = TimeLaw(lowest=20.0, spacing=0.5, probabilities=pmf)
+    floor = np.array([2 * 20.0 + 0.5 * place])
+    law = RoundLawTable(times, 2).evaluate(
+        np.array([32.0]), longest_delay=np.array([30.0]), floor=floor, probabilities=(0.5, 0.99)
+    )
+    assert law.mean == pytest.approx(floor, rel=1e-12)
+    assert law.quantiles[0] == pytest.approx(floor[0], rel=1e-12)
+
+
+@pytest.mark.parametrize("teeth", [16, 32, 64])
+def test_nodes_do_not_mistake_the_teeth_of_a_comb_for_a_smooth_law(teeth):
+    # Every node on a tooth: twice as many nodes would agree with half of them, and both be wrong.
+    k = np.arange(0, 2048, teeth)
+    pmf = np.zeros(2048)
+    pmf[k] = np.exp(-(((k - 900) / 250) ** 2) / 2)
+    comb = TimeLaw(lowest=0.0, spacing=1.0, probabilities=pmf / pmf.sum())
+    alike = TimeLaw(lowest=0.0, spacing=float(teeth), probabilities=pmf[k] / pmf.sum())
+    workers = np.array([2.0, 16.0])
+    options = {"longest_delay": np.array([1807.0, 2007.0]), "floor": np.zeros(2)}
+    found = RoundLawTable(comb, 3).evaluate(workers, **options).mean
+    np.testing.assert_allclose(found, RoundLawTable(alike, 3).evaluate(workers, **options).mean)
+
+
 @pytest.mark.parametrize("m", [3, 4])
 def test_interpolation_between_truncations_equals_all_of_them(m):
     pmf = long_tail().probabilities[:1200]
