@@ -269,7 +269,7 @@ class ColocatedSearch:
                 return 0.0, 0
             return goal / (replicas * price), replicas
         replicas = (limits.devices or 0) // (group * unit) * unit
-        idle = (limits.devices or 0) - replicas * group
+        idle = int(limits.idle_devices(replicas * group))
         return replicas * tokens / (replicas * price + search.cost.attention * idle), replicas
 
     def _shared_times(

@@ -175,9 +175,7 @@ class DesignSearch:
             design.bundles * design.attention_workers * design.attention_devices,
             design.bundles * design.ffn_workers * design.ffn_devices,
         )
-        if limits.devices is None or limits.requests_per_second is not None:
-            return used
-        return used + self.cost.idle * (limits.devices - design.devices)
+        return used + self.cost.idle * int(limits.idle_devices(design.devices))
 
     def combinations(self, limits: Limits, space: SearchSpace | None = None) -> list[Combination]:
         """Return every (devices per attention worker, m, B) whose requests fit the memory."""
@@ -307,7 +305,7 @@ class DesignSearch:
             if barrier == combination and index.size <= FEW_PAIRS:
                 break
             mean, statistic = self._bounds(combination, lattice, index, limits, barrier)
-            score, _ = self._scores(combination, lattice, index, mean, limits)
+            score, _ = self.scores(combination, lattice, index, mean, limits)
             kept = limits.holds(statistic, self.tokens_per_step) & (score > 0)
             if best is not None:
                 kept &= score >= best.score * (1 - TIE)
@@ -325,7 +323,7 @@ class DesignSearch:
                 combination, lattice.attention[chunk], lattice.ffn[chunk], chances
             )
             self.evaluated += chunk.size
-            exact, bundles = self._scores(combination, lattice, chunk, times.mean, limits)
+            exact, bundles = self.scores(combination, lattice, chunk, times.mean, limits)
             held = times.quantiles[:, 0] if chances else times.mean
             for at in np.flatnonzero(limits.holds(held, self.tokens_per_step) & (exact > 0)):
                 candidate = Candidate(
@@ -356,7 +354,7 @@ class DesignSearch:
             self._rough[key] = found
         return found
 
-    def _scores(
+    def scores(
         self,
         combination: Combination,
         lattice: PairLattice,
@@ -378,8 +376,7 @@ class DesignSearch:
                 score = np.where(bundles <= lattice.most_bundles[index], score, 0.0)
             return score, bundles
         bundles = lattice.most_bundles[index]
-        assert limits.devices is not None
-        idle = limits.devices - bundles * lattice.bundle_devices[index]
+        idle = limits.idle_devices(bundles * lattice.bundle_devices[index])
         score = bundles * tokens / (bundles * cost + self.cost.idle * idle)
         return score, bundles
 
