@@ -110,6 +110,7 @@ class ColocatedSearch:
         self._search = search
         self._parts = search.source.colocated
         self._memories: dict[tuple[int, int], CacheMemory | None] = {}
+        self._most: dict[tuple[int, int, float], int] = {}
         self._attention: dict[tuple[int, int], LatencyModel] = {}
         self._sides: dict[tuple[int, int], LatencyModel] = {}
         self._laws: dict[tuple[int, int], list[tuple[int, TimeLaw]]] = {}
@@ -215,8 +216,11 @@ class ColocatedSearch:
         memory = self._memory(devices, ranks)
         if memory is None:
             return math.inf
-        largest = 2 * max(self._search.space.batch_sizes)
-        return memory.largest_fitting(range(1, largest + 1), limits.overflow_probability)
+        key = (devices, ranks, limits.overflow_probability)
+        if key not in self._most:
+            sizes = range(1, 2 * max(self._search.space.batch_sizes) + 1)
+            self._most[key] = memory.largest_fitting(sizes, limits.overflow_probability)
+        return self._most[key]
 
     def _evaluate(self, devices: int, ranks: int, b: int, m: int, limits: Limits) -> Colocated:
         side = self._side(devices, ranks)
