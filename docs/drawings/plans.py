@@ -47,7 +47,7 @@ def example_plan() -> Plan:
 
 
 def colocated() -> Figure:
-    """Return the baseline over its width, and its two formulas beside a played rank."""
+    """Return the baseline over its width, and its two rounds beside a played rank."""
     figure, (widths, rounds) = plain_axes(2)
     plan = example_plan()
     x = [one.ranks * one.devices_per_rank for one in plan.colocated]
@@ -72,9 +72,9 @@ def colocated() -> Figure:
     attention, ffn = 1.0, 0.8
     stages = np.linspace(0, 2, 81)
     one = attention + ffn + 1.5 * stages
-    both = np.maximum(np.maximum(2 * (attention + ffn), one), 2 * stages)
+    both = attention + ffn + np.maximum(attention, stages) + np.maximum(ffn, stages)
     rounds.plot(stages, one, color=GREY, label="one batch")
-    rounds.plot(stages, both / 2, color=BLUE, label="overlap, bound")
+    rounds.plot(stages, both / 2, color=BLUE, label="overlap")
     some = stages[::8]
     played = [played_round(attention, ffn, c / 2, c) / 2 for c in some]
     rounds.plot(some, played, "k.", markersize=6, label="overlap, played")

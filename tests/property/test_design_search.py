@@ -8,11 +8,14 @@ from itertools import product
 import numpy as np
 import pytest
 
+from afdplan.calibration.catalogue import find_hardware, find_model
+from afdplan.calibration.placement import place
 from afdplan.lengths.law import EmpiricalLengths, IndependentLengths
 from afdplan.model.curve import LinearCurve, RooflineCurve, TabulatedCurve
 from afdplan.model.latency import AttentionLayers, LatencyModel, Transfer
 from afdplan.model.trace import Trace
 from afdplan.planning.cache_memory import CacheMemory, CacheSums
+from afdplan.planning.derived_source import DerivedSource
 from afdplan.planning.design import Design
 from afdplan.planning.legal import TARGETS
 from afdplan.planning.limits import Limits
@@ -231,3 +234,25 @@ def test_gaps_between_batch_sizes_are_searched_exactly(seed):
         grid = DesignSearch(law, source, listed, cost).best(limits)
         coarse_is_worse += grid is None or grid.score < best.score * (1 - 1e-3)
     assert coarse_is_worse
+
+
+@pytest.mark.parametrize("ffn_workers", [None, (16,), (32,), (16, 64)])
+def test_bounds_of_a_source_whose_times_depend_on_ffn_workers(ffn_workers):
+    """Blocks of one F say nothing of another; a narrowed space asks only for its own."""
+    source = DerivedSource(place(find_model("deepseek-v3"), find_hardware("h200")), (1, 2))
+    law = IndependentLengths(prompt="geometric:900", decode="geometric:300")
+    space = SearchSpace(batch_sizes=(32, 96, 160), microbatches=(1, 2, 3))
+    search = DesignSearch(law, source, space, DeviceCost())
+    narrowed = replace(space, ffn_workers=ffn_workers)
+    limits = Limits(devices=96, time_per_output_token=0.05)
+    search.best(limits)
+    found = search.best(limits, narrowed)
+    best = 0.0
+    for combination in search.combinations(limits, narrowed):
+        lattice = search.lattice(limits, narrowed, combination[0], 96)
+        times = search.models.evaluate(combination, lattice.attention, lattice.ffn)
+        every = np.arange(lattice.attention.size)
+        score, _ = search.scores(combination, lattice, every, times.mean, limits)
+        best = max(best, float(score[limits.holds(times.mean, 1.0)].max(initial=0.0)))
+    assert found.score == pytest.approx(best, rel=1e-9)
+    assert ffn_workers is None or found.design.ffn_workers in ffn_workers

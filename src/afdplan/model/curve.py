@@ -7,7 +7,7 @@ representation (`CurveSegments`) serves the closed-form optimum and the simulato
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, overload
 
 import numpy as np
@@ -180,6 +180,7 @@ class TabulatedCurve:
 
     loads: FloatArray
     times: FloatArray
+    _pieces: CurveSegments = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         try:
@@ -215,6 +216,7 @@ class TabulatedCurve:
             )
         object.__setattr__(self, "loads", loads)
         object.__setattr__(self, "times", times)
+        object.__setattr__(self, "_pieces", _table_pieces(loads, times))
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, TabulatedCurve):
@@ -230,7 +232,7 @@ class TabulatedCurve:
     def __call__(self, load: npt.NDArray[Any]) -> FloatArray: ...
     def __call__(self, load: float | npt.NDArray[Any]) -> float | FloatArray:
         """Return the time at `load` [tokens], elementwise for arrays."""
-        starts, values, slopes = self.segments()
+        starts, values, slopes = self._pieces
         x = np.asarray(load, dtype=np.float64)
         k = np.searchsorted(starts, x, side="right") - 1
         time = values[k] + slopes[k] * (x - starts[k])
@@ -238,20 +240,26 @@ class TabulatedCurve:
 
     def segments(self) -> CurveSegments:
         """Return the curve as linear pieces from load 0 to infinity."""
-        slopes = np.diff(self.times) / np.diff(self.loads)
-        last = slopes[-1:] if slopes.size else np.zeros(1)
-        starts, values, slopes = self.loads, self.times, np.concatenate([slopes, last])
-        if starts[0] > 0:
-            starts, values, slopes = (
-                np.concatenate([[0.0], starts]),
-                np.concatenate([values[:1], values]),
-                np.concatenate([[0.0], slopes]),
-            )
-        return CurveSegments(starts, values, slopes)
+        return self._pieces
 
     def scaled(self, factor: float) -> TabulatedCurve:
         """Return the curve with all times multiplied by `factor`."""
         return TabulatedCurve(loads=self.loads, times=self.times * factor)
+
+
+def _table_pieces(loads: FloatArray, times: FloatArray) -> CurveSegments:
+    slopes = np.diff(times) / np.diff(loads)
+    last = slopes[-1:] if slopes.size else np.zeros(1)
+    starts, values, slopes = loads, times, np.concatenate([slopes, last])
+    if starts[0] > 0:
+        starts, values, slopes = (
+            np.concatenate([[0.0], starts]),
+            np.concatenate([values[:1], values]),
+            np.concatenate([[0.0], slopes]),
+        )
+    for part in (starts, values, slopes):
+        part.flags.writeable = False
+    return CurveSegments(starts, values, slopes)
 
 
 Curve = LinearCurve | RooflineCurve | TabulatedCurve

@@ -136,11 +136,15 @@ def pareto_front(
     points = {str(best.design): best}
     low = fastest.step_time.statistic(limits.statistic) / best.tokens_per_step
     here = best.step_time.statistic(limits.statistic) / best.tokens_per_step
+    known: PlannedDesign | None = None
     for time in np.geomspace(low * (1 + 1e-6), max(2 * here, low * 1.01), FRONT_POINTS):
-        known = best if time >= here else None
+        # What meets a limit meets all longer ones.
+        if time >= here and (known is None or best.score > known.score):
+            known = best
         plan = search.best(replace(limits, time_per_output_token=float(time)), known=known)
         if plan is not None:
             points.setdefault(str(plan.design), plan)
+            known = plan
     ordered = sorted(
         points.values(), key=lambda p: (p.step_time.statistic(limits.statistic), -p.score)
     )

@@ -26,7 +26,7 @@ class ShadowPrice:
     relaxation
         By how much it was relaxed, for people.
     gain
-        Relative gain of the score, >= 0 up to rounding.
+        Relative gain of the score, >= 0 up to rounding: a relaxed limit may still be kept.
     design
         The best design under the relaxed limit, in words.
     """
@@ -80,11 +80,15 @@ def shadow_prices(
             trials.append(("overflow probability", shown, search.best(relaxed, known=best)))
     if limits.devices is not None:
         more_devices = max(limits.devices // 8, limits.node_devices)
-        relaxed = replace(limits, devices=limits.devices + more_devices)
-        goal = "" if limits.requests_per_second is not None else " (gain per device)"
-        trials.append(
-            ("devices", f"{more_devices} more devices{goal}", search.best(relaxed, known=best))
+        # Any number up to so many more: what is not used is not paid for.
+        relaxed = replace(
+            limits,
+            devices=limits.devices + more_devices,
+            optional_devices=limits.optional_devices + more_devices,
         )
+        goal = "" if limits.requests_per_second is not None else " (gain per device)"
+        shown = f"up to {more_devices} more devices{goal}"
+        trials.append(("devices", shown, search.best(relaxed, known=best)))
     if limits.node_devices > 1:
         relaxed = replace(limits, node_devices=1)
         trials.append(

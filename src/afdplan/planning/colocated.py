@@ -5,11 +5,11 @@ attention, expert parallelism over W ranks, with a barrier over all W in every l
 attention time of rank j, f the experts, c = c_out + c_back dispatch and combine,
 
     one batch:           round = max_j a_j + f + c
-    two-batch overlap:   round = max( max_j sum_u a_ju + 2 f,  max_ju a_ju + f + c,  2 c_stage )
+    two-batch overlap:   round = f + max(f, c_stage) + max_j g_j
+                         g_j = max( a_j1 + a_j2,  a_j1 + c_out,  a_j2 + c_back )
 
-(a device computes both halves in turn, transfers of one half hide behind the other's compute).
-The law of the round comes from the same table as a bundle's. Loads are frozen during a round and
-ranks are taken to wait once per round: both flatter the baseline slightly.
+(a device computes both attentions, then both FFNs; transfers of one half hide behind the other's
+compute; see `afdplan.theory.two_batch`). Loads are frozen during a round.
 """
 
 from __future__ import annotations
@@ -27,8 +27,9 @@ from afdplan.planning.design import StepSummary
 from afdplan.planning.limits import TIE, Limits
 from afdplan.planning.search import STEP_PROBABILITIES, DesignSearch
 from afdplan.planning.step_models import SLACK, convex_floor
-from afdplan.theory.attention_time import exact_time
-from afdplan.theory.pipeline import RoundLawTable
+from afdplan.theory.attention_time import TimeLaw, exact_time
+from afdplan.theory.barrier import barrier_mean, barrier_quantile
+from afdplan.theory.two_batch import two_batch_round
 
 __all__ = ["Colocated", "ColocatedSearch"]
 
@@ -109,9 +110,10 @@ class ColocatedSearch:
         self._search = search
         self._parts = search.source.colocated
         self._memories: dict[tuple[int, int], CacheMemory | None] = {}
+        self._most: dict[tuple[int, int, float], int] = {}
         self._attention: dict[tuple[int, int], LatencyModel] = {}
         self._sides: dict[tuple[int, int], LatencyModel] = {}
-        self._tables: dict[tuple[int, int, int], list[tuple[int, RoundLawTable]]] = {}
+        self._laws: dict[tuple[int, int], list[tuple[int, TimeLaw]]] = {}
 
     def widths(self, limits: Limits) -> list[Colocated]:
         """Return the best deployment of every width that has one, narrow first.
@@ -183,10 +185,13 @@ class ColocatedSearch:
             for kind in model.attention
         )
         layers = model.layers
-        compute = m * a + layers * (m * f)
-        trip = a + layers * (f + out + back)
-        links = layers * m * max(out, back) if m == 2 else 0.0
-        least = SLACK * (model.step_overhead + max(compute, trip, links))
+        # The mean of a largest is at least the largest mean.
+        longest = max(out, back)
+        if m == 1:
+            rounds = a + layers * (f + out + back)
+        else:
+            rounds = layers * (f + max(f, longest)) + a + max(a, layers * longest)
+        least = SLACK * (model.step_overhead + rounds)
         return self._score(devices, ranks, m * b, least, limits)[0], least
 
     def _best(
@@ -211,34 +216,19 @@ class ColocatedSearch:
         memory = self._memory(devices, ranks)
         if memory is None:
             return math.inf
-        largest = 2 * max(self._search.space.batch_sizes)
-        return memory.largest_fitting(range(1, largest + 1), limits.overflow_probability)
+        key = (devices, ranks, limits.overflow_probability)
+        if key not in self._most:
+            sizes = range(1, 2 * max(self._search.space.batch_sizes) + 1)
+            self._most[key] = memory.largest_fitting(sizes, limits.overflow_probability)
+        return self._most[key]
 
     def _evaluate(self, devices: int, ranks: int, b: int, m: int, limits: Limits) -> Colocated:
         side = self._side(devices, ranks)
         f, out, back = self._shared_times(side, devices, b)
         model = self._attention_model(devices, ranks, b)
-        key = (devices, b, m)
-        if key not in self._tables:
-            self._tables[key] = [
-                (
-                    kind.layers,
-                    RoundLawTable(exact_time(self._search.models.slot_of(kind), kind, b), m),
-                )
-                for kind in model.attention
-            ]
-        shift = 0.0 if m == 1 else 2 * f
-        delay = f + out + back if m == 1 else max(out + back - f, 0.0)
-        floor = 0.0 if m == 1 else max(2 * max(out, back) - shift, 0.0)
         step = np.full(1 + len(STEP_PROBABILITIES), model.step_overhead)
-        for layers, table in self._tables[key]:
-            law = table.evaluate(
-                np.array([float(ranks)]),
-                longest_delay=np.array([delay]),
-                floor=np.array([floor]),
-                probabilities=STEP_PROBABILITIES,
-            )
-            step += layers * (shift + np.append(law.mean, law.quantiles[0]))
+        for layers, law in self._time_laws(devices, b, model):
+            step += layers * _round(law, ranks, m, f, out, back)
         mean, p50, p95, p99 = (float(t) for t in step)
         score, replicas = self._score(devices, ranks, m * b, mean, limits)
         tokens = replicas * ranks * m * b * self._search.tokens_per_step / mean
@@ -254,6 +244,18 @@ class ColocatedSearch:
             score=score,
             memory_overflow_probability=memory.overflow_probability(m * b) if memory else 0.0,
         )
+
+    def _time_laws(
+        self, devices: int, batch_size: int, model: LatencyModel
+    ) -> list[tuple[int, TimeLaw]]:
+        """Return layers and attention time of each kind; neither m nor the width changes them."""
+        key = (devices, batch_size)
+        if key not in self._laws:
+            self._laws[key] = [
+                (kind.layers, exact_time(self._search.models.slot_of(kind), kind, batch_size))
+                for kind in model.attention
+            ]
+        return self._laws[key]
 
     def _score(
         self, devices: int, ranks: int, requests: int, step: float, limits: Limits
@@ -271,7 +273,7 @@ class ColocatedSearch:
                 return 0.0, 0
             return goal / (replicas * price), replicas
         replicas = (limits.devices or 0) // (group * unit) * unit
-        idle = (limits.devices or 0) - replicas * group
+        idle = int(limits.idle_devices(replicas * group))
         return replicas * tokens / (replicas * price + search.cost.attention * idle), replicas
 
     def _shared_times(
@@ -303,3 +305,15 @@ class ColocatedSearch:
                 None if space is None else self._search.memories.of_space(space)
             )
         return self._memories[devices, ranks]
+
+
+def _round(law: TimeLaw, ranks: int, m: int, f: float, out: float, back: float) -> FloatArray:
+    """Return the mean of a round and its quantiles, shape (1 + probabilities,) [time]."""
+    if m == 2:
+        found = two_batch_round(
+            law, ranks, ffn=f, out=out, back=back, probabilities=STEP_PROBABILITIES
+        )
+        return np.append(found.mean, found.quantiles[0])
+    workers, nothing = np.array([float(ranks)]), np.zeros(1)
+    quantiles = [barrier_quantile(law, workers, nothing, p)[0] for p in STEP_PROBABILITIES]
+    return np.append(barrier_mean(law, workers, nothing), quantiles) + f + out + back

@@ -6,6 +6,7 @@ from dataclasses import replace
 from functools import cached_property
 
 from afdplan.calibration.derived import latency_of
+from afdplan.calibration.derived_attention import attention_layers
 from afdplan.calibration.placement import Placement
 from afdplan.errors import InfeasibleError, InvalidInputError
 from afdplan.model.latency import LatencyModel, TimeUnit
@@ -53,6 +54,7 @@ class DerivedSource:
         # Transfers are limited by the FFN side's links: true while it has no more devices.
         self.least_device_ratio = 1.0
         self.shares_ffn_times = not placement.architecture.experts
+        self._models = _BatchModels()
         self._spaces: dict[int, CacheSpace] = {}
         node = placement.attention_hardware.devices_per_node
         shortest = 0.0
@@ -114,7 +116,7 @@ class DerivedSource:
 
     def latency(self, attention_devices: int, ffn_workers: int, batch_size: int) -> LatencyModel:
         """Return the derived model of a design, its projections exact at the batch size."""
-        return latency_of(
+        return self._models.of(
             replace(
                 self.placement,
                 attention_devices=attention_devices,
@@ -128,11 +130,29 @@ class DerivedSource:
         return self._spaces[attention_devices]
 
 
+class _BatchModels:
+    """Derived models of placements that differ in numbers only; of the batch size, attention does.
+
+    A search asks for thousands of batch sizes: what does not depend on them is derived once.
+    """
+
+    def __init__(self) -> None:
+        self._models: dict[tuple[int, int], LatencyModel] = {}
+
+    def of(self, placement: Placement) -> LatencyModel:
+        """Return `latency_of(placement)`."""
+        key = (placement.attention_devices, placement.ffn_workers)
+        if key not in self._models:
+            self._models[key] = latency_of(placement)
+        return replace(self._models[key], attention=attention_layers(placement))
+
+
 class _DerivedColocated:
     """Ranks that hold attention weights and their share of the experts."""
 
     def __init__(self, placement: Placement) -> None:
         self._placement = replace(placement, ffn_hardware=placement.attention_hardware)
+        self._models = _BatchModels()
 
     def widths(self, attention_devices: int, most_devices: int) -> tuple[int, ...]:
         """Return powers of two of ranks that hold the weights and share the experts evenly."""
@@ -147,7 +167,7 @@ class _DerivedColocated:
 
     def latency(self, attention_devices: int, ranks: int, batch_size: int) -> LatencyModel:
         """Return stage times with the experts over all ranks."""
-        return latency_of(self._place(attention_devices, ranks, batch_size))
+        return self._models.of(self._place(attention_devices, ranks, batch_size))
 
     def ffn_tokens(self, attention_devices: int, batch_size: int) -> float:
         """Return the B tokens of a rank: each rank is an FFN worker too."""

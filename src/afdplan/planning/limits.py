@@ -38,6 +38,8 @@ class Limits:
     node_devices
         Devices of a node; the attention devices of all bundles together and likewise the FFN
         devices must fill whole nodes. 1 means that nodes may be shared.
+    optional_devices
+        How many of the devices cost nothing unless they are used, at most `devices`.
 
     Raises
     ------
@@ -51,6 +53,7 @@ class Limits:
     statistic: Statistic = "mean"
     overflow_probability: float = 1e-3
     node_devices: int = 1
+    optional_devices: int = 0
 
     def __post_init__(self) -> None:
         if self.devices is None and self.requests_per_second is None:
@@ -69,6 +72,17 @@ class Limits:
                 f"overflow_probability must be <= 1, got {self.overflow_probability:g}"
             )
         check_count("node_devices", self.node_devices, 1, 100_000)
+        check_count("optional_devices", self.optional_devices, 0, self.devices or 0)
+
+    def idle_devices(self, used: npt.NDArray[np.int64] | int) -> npt.NDArray[np.int64]:
+        """Return how many devices of the budget are idle and paid for, elementwise.
+
+        Zero without a budget or with a rate: then only what is used counts.
+        """
+        if self.devices is None or self.requests_per_second is not None:
+            return np.zeros(np.shape(used), np.int64)
+        idle: npt.NDArray[np.int64] = np.maximum(self.devices - self.optional_devices - used, 0)
+        return idle
 
     @property
     def probability(self) -> float | None:

@@ -15,9 +15,10 @@ from afdplan.planning.space import PairLattice
 from afdplan.planning.step_models import Combination, StepModels
 from afdplan.theory.cycle import StageTimes
 
-__all__ = ["RatioBlocks", "RatioBounds"]
+__all__ = ["BlockScores", "RatioBlocks", "RatioBounds"]
 
 FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
 RATIO_BLOCKS = 192
 
 
@@ -43,6 +44,39 @@ class RatioBlocks:
         )
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class BlockScores:
+    """Most score of some combinations in every block.
+
+    Attributes
+    ----------
+    rows
+        Shape (combinations, blocks); 0 where the limits cannot be met.
+    columns
+        The block of every pair of a lattice, by devices per attention worker.
+    """
+
+    combinations: list[Combination]
+    rows: FloatArray
+    columns: dict[int, IntArray]
+
+    def most(self) -> FloatArray:
+        """Return the most score of each combination over the blocks that hold pairs."""
+        devices = np.array([combination[0] for combination in self.combinations])
+        found = np.zeros(devices.size)
+        for number, columns in self.columns.items():
+            at = np.flatnonzero(devices == number)
+            if at.size and columns.size:
+                found[at] = self.rows[np.ix_(at, np.unique(columns))].max(axis=1)
+        return found
+
+    def pairs(self, at: int, least: float) -> IntArray:
+        """Return the pairs whose block may score more than 0 and no less than `least`."""
+        row = self.rows[at]
+        kept = (row > 0) & (row >= least)
+        return np.flatnonzero(kept[self.columns[self.combinations[at][0]]])
+
+
 class RatioBounds:
     """Bounds of the score over all pairs, block by block of r = A / F; computed once.
 
@@ -66,11 +100,16 @@ class RatioBounds:
         self._envelopes: dict[tuple[int, RatioBlocks], StageTimes] = {}
         self._edges: dict[RatioBlocks, FloatArray] = {}
         self._known: dict[tuple[str, RatioBlocks], dict[Combination, FloatArray]] = {}
+        self._columns: dict[tuple[PairLattice, RatioBlocks], IntArray] = {}
 
     def scores(
-        self, combinations: list[Combination], blocks: RatioBlocks, limits: Limits
-    ) -> FloatArray:
-        """Return the bound of each combination, 0 where no ratio can meet the limits."""
+        self,
+        combinations: list[Combination],
+        blocks: RatioBlocks,
+        lattices: dict[int, PairLattice],
+        limits: Limits,
+    ) -> BlockScores:
+        """Return the bounds of each combination."""
         known = self._known.setdefault((limits.statistic, blocks), {})
         if blocks not in self._edges:
             edges = np.geomspace(blocks.low, blocks.high * (1 + 1e-12), RATIO_BLOCKS + 1)
@@ -80,8 +119,24 @@ class RatioBounds:
                 known[combination] = self._scores(combination, blocks, limits)
         rows = np.stack([known[combination] for combination in combinations])
         held = limits.holds(rows[:, 1], self._models.tokens_per_step)
-        best: FloatArray = np.where(held, rows[:, 0], 0.0).max(axis=1)
-        return best
+        return BlockScores(
+            combinations=combinations,
+            rows=np.where(held, rows[:, 0], 0.0),
+            columns={
+                devices: self._blocks_of(lattice, blocks) for devices, lattice in lattices.items()
+            },
+        )
+
+    def _blocks_of(self, lattice: PairLattice, blocks: RatioBlocks) -> IntArray:
+        """Return the block of every pair, shape (n,)."""
+        if (lattice, blocks) not in self._columns:
+            edges = self._edges[blocks]
+            ratio = lattice.attention / lattice.ffn
+            block = np.clip(np.searchsorted(edges, ratio, side="right") - 1, 0, RATIO_BLOCKS - 1)
+            if not self._models.source.shares_ffn_times:
+                block += RATIO_BLOCKS * np.searchsorted(blocks.ffn_numbers, lattice.ffn)
+            self._columns[lattice, blocks] = block
+        return self._columns[lattice, blocks]
 
     def _scores(self, combination: Combination, blocks: RatioBlocks, limits: Limits) -> FloatArray:
         """Return bounds of score and limited statistic of every block, shape (2, blocks)."""

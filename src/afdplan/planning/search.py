@@ -1,7 +1,7 @@
 """Which design is best under the limits, exactly?
 
 Branch and bound in three stages, each with a bound that no design can beat: a bound per (devices
-per attention worker, m, B) over all ratios A/F; a bound per pair from mean loads; a bound per
+per attention worker, m, B) and block of ratios A/F; a bound per pair from mean loads; a bound per
 pair with the barrier of the attention side. Only pairs that survive are evaluated exactly, best
 bound first, until none left beats the best design found. Batch sizes between those of the list
 come last: steps only grow with B, so its bound, times the slots gained, holds for the gap above.
@@ -24,7 +24,7 @@ from afdplan.planning.candidate import Candidate
 from afdplan.planning.design import Design, PlannedDesign, StepSummary
 from afdplan.planning.limits import TIE, Limits
 from afdplan.planning.objective import DeviceCost
-from afdplan.planning.ratio_bounds import RatioBlocks, RatioBounds
+from afdplan.planning.ratio_bounds import BlockScores, RatioBlocks, RatioBounds
 from afdplan.planning.source import LatencySource
 from afdplan.planning.space import PairLattice, SearchSpace
 from afdplan.planning.step_models import Combination, StepModels
@@ -36,7 +36,6 @@ FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
 CHUNK = 16
-KEPT_PAIRS = 4096
 FEW_PAIRS = 48
 """So few pairs are evaluated at once rather than bounded again."""
 FIRST_DEVICES = 64
@@ -83,7 +82,6 @@ class DesignSearch:
         self.memories = WorkerMemories(law, source, load_factor=load_factor)
         self.evaluated = 0
         self._ratio_bounds = RatioBounds(self.models, cost, source.ffn_devices)
-        self._rough: dict[tuple[Combination, PairLattice, str], tuple[FloatArray, FloatArray]] = {}
         self._lattices: dict[tuple[Any, ...], PairLattice] = {}
         self.tokens_per_step = self.models.tokens_per_step
 
@@ -175,9 +173,7 @@ class DesignSearch:
             design.bundles * design.attention_workers * design.attention_devices,
             design.bundles * design.ffn_workers * design.ffn_devices,
         )
-        if limits.devices is None or limits.requests_per_second is not None:
-            return used
-        return used + self.cost.idle * (limits.devices - design.devices)
+        return used + self.cost.idle * int(limits.idle_devices(design.devices))
 
     def combinations(self, limits: Limits, space: SearchSpace | None = None) -> list[Combination]:
         """Return every (devices per attention worker, m, B) whose requests fit the memory."""
@@ -240,39 +236,40 @@ class DesignSearch:
         ]
         if not combinations:
             return best
-        bounds = self._ratio_bounds.scores(combinations, blocks, limits)
-        best = self._best_of(combinations, bounds, lattices, limits, best)
-        between = self._between(combinations, bounds, limits, space, best)
+        bounds = self._ratio_bounds.scores(combinations, blocks, lattices, limits)
+        best = self._best_of(bounds, lattices, limits, best)
+        between = self._between(bounds, limits, space, best)
         if between:
-            combinations = list(between)
-            bounds = self._ratio_bounds.scores(combinations, blocks, limits)
-            best = self._best_of(combinations, bounds, lattices, limits, best, between)
+            bounds = self._ratio_bounds.scores(list(between), blocks, lattices, limits)
+            best = self._best_of(bounds, lattices, limits, best, between)
         return best
 
     def _best_of(
         self,
-        combinations: list[Combination],
-        bounds: FloatArray,
+        bounds: BlockScores,
         lattices: dict[int, PairLattice],
         limits: Limits,
         best: Candidate | None,
         below: Mapping[Combination, Combination] = MappingProxyType({}),
     ) -> Candidate | None:
         """Return the best of some combinations, or `best`; `below` has smaller B of known law."""
-        ranked = sorted(
-            zip(bounds.tolist(), combinations, strict=True), key=lambda i: (-i[0], i[1])
-        )
-        for bound, combination in ranked:
-            if bound <= 0 or (best is not None and bound < best.score * (1 - TIE)):
+        most = bounds.most().tolist()
+        ranked = sorted(range(len(most)), key=lambda at: (-most[at], bounds.combinations[at]))
+        for at in ranked:
+            least = 0.0 if best is None else best.score * (1 - TIE)
+            if most[at] <= 0 or most[at] < least:
                 break
+            combination = bounds.combinations[at]
             lattice = lattices[combination[0]]
-            best = self._best_pair(combination, lattice, limits, best, below.get(combination))
+            pairs = bounds.pairs(at, least)
+            best = self._best_pair(
+                combination, lattice, pairs, limits, best, below.get(combination)
+            )
         return best
 
     def _between(
         self,
-        combinations: list[Combination],
-        bounds: FloatArray,
+        bounds: BlockScores,
         limits: Limits,
         space: SearchSpace,
         best: Candidate | None,
@@ -285,7 +282,8 @@ class DesignSearch:
         if best is None or not space.fills_gaps:
             return found
         largest = max(space.microbatches) * max(space.batch_sizes)
-        for (devices, m, b), bound in zip(combinations, bounds.tolist(), strict=True):
+        most_scores = bounds.most().tolist()
+        for (devices, m, b), bound in zip(bounds.combinations, most_scores, strict=True):
             gap = space.gap_above(b)
             if gap and bound * (gap[-1] / b) >= best.score * (1 - TIE):
                 most = self.memories.most_requests(devices, largest, limits)
@@ -296,18 +294,18 @@ class DesignSearch:
         self,
         combination: Combination,
         lattice: PairLattice,
+        index: IntArray,
         limits: Limits,
         best: Candidate | None,
         below: Combination | None = None,
     ) -> Candidate | None:
-        index = np.arange(lattice.attention.size)
         # From cheap to dear: mean loads; the barrier of a smaller batch size; its own barrier.
         barriers = (None, combination) if below is None else (None, below, combination)
         for barrier in barriers:
             if barrier == combination and index.size <= FEW_PAIRS:
                 break
             mean, statistic = self._bounds(combination, lattice, index, limits, barrier)
-            score, _ = self._scores(combination, lattice, index, mean, limits)
+            score, _ = self.scores(combination, lattice, index, mean, limits)
             kept = limits.holds(statistic, self.tokens_per_step) & (score > 0)
             if best is not None:
                 kept &= score >= best.score * (1 - TIE)
@@ -325,7 +323,7 @@ class DesignSearch:
                 combination, lattice.attention[chunk], lattice.ffn[chunk], chances
             )
             self.evaluated += chunk.size
-            exact, bundles = self._scores(combination, lattice, chunk, times.mean, limits)
+            exact, bundles = self.scores(combination, lattice, chunk, times.mean, limits)
             held = times.quantiles[:, 0] if chances else times.mean
             for at in np.flatnonzero(limits.holds(held, self.tokens_per_step) & (exact > 0)):
                 candidate = Candidate(
@@ -344,19 +342,13 @@ class DesignSearch:
         limits: Limits,
         barrier: Combination | None,
     ) -> tuple[FloatArray, FloatArray]:
-        """Return lower bounds of mean and limited statistic; those of small lattices are kept."""
-        key = (combination, lattice, limits.statistic)
-        if barrier is None and index.size == lattice.attention.size and key in self._rough:
-            return self._rough[key]
+        """Return lower bounds of mean and limited statistic."""
         stages = self.models.stages(lattice.attention[index], lattice.ffn[index], combination[2])
         if barrier is not None:
             return self.models.tight_bounds(combination, stages, limits, barrier)
-        found = self.models.rough_bounds(combination, stages, limits)
-        if index.size <= KEPT_PAIRS:
-            self._rough[key] = found
-        return found
+        return self.models.rough_bounds(combination, stages, limits)
 
-    def _scores(
+    def scores(
         self,
         combination: Combination,
         lattice: PairLattice,
@@ -378,8 +370,7 @@ class DesignSearch:
                 score = np.where(bundles <= lattice.most_bundles[index], score, 0.0)
             return score, bundles
         bundles = lattice.most_bundles[index]
-        assert limits.devices is not None
-        idle = limits.devices - bundles * lattice.bundle_devices[index]
+        idle = limits.idle_devices(bundles * lattice.bundle_devices[index])
         score = bundles * tokens / (bundles * cost + self.cost.idle * idle)
         return score, bundles
 

@@ -17,13 +17,17 @@ from afdplan.model.uncertainty import coefficients_of
 from afdplan.planning.cache_memory import CacheMemory, CacheSums
 from afdplan.planning.design import Design, PlannedDesign
 from afdplan.planning.limits import Limits
-from afdplan.planning.search import DesignSearch
+from afdplan.planning.search import MOST_DEVICES, DesignSearch
+from afdplan.planning.space import PairLattice
+from afdplan.planning.step_models import Combination
 from afdplan.theory.cycle import CycleModel, StepTimes, stage_times
 from afdplan.theory.problem import RatioProblem
 
 __all__ = ["DriftWindow", "Sensitivity", "drift_windows", "sensitivities"]
 
 CHANGE = 0.10
+NEIGHBOURS = 16
+"""Numbers of attention workers that are compared."""
 WINDOWS = 4
 FEWEST_REQUESTS = 200
 """Requests that a window of the trace needs."""
@@ -46,9 +50,10 @@ class Sensitivity:
     meets_limit
         Whether the limit on the time per output token still holds.
     best_attention_workers
-        A that would then be best, same F, batch size and microbatches.
+        A that would then be best under the limits on devices and rate, same F, batch size and
+        microbatches, as many bundles as fit.
     regret
-        Share of throughput per cost that keeping A would lose.
+        Share of the score that keeping A would lose.
     """
 
     input: str
@@ -145,10 +150,10 @@ def _sensitivity(
     factor: float,
 ) -> Sensitivity:
     design = best.design
-    times, workers = _around(search, design, latency, factor, limits)
-    cost = search.cost.attention * design.attention_devices * workers
-    cost = cost + search.cost.ffn * design.ffn_devices * design.ffn_workers
-    objective = workers / times.mean / cost
+    lattice, index = _neighbours(search, design, limits)
+    workers = lattice.attention[index]
+    times = _step_times(search, design, latency, factor, limits, workers)
+    score, _ = search.scores(_combination(design), lattice, index, times.mean, limits)
     at = int(np.searchsorted(workers, design.attention_workers))
     held = times.mean[at]
     if limits.probability is not None:
@@ -161,34 +166,53 @@ def _sensitivity(
         throughput_change=best.step_time.mean / float(times.mean[at]) - 1,
         time_per_output_token=held,
         meets_limit=limit is None or held <= limit * (1 + 1e-9),
-        best_attention_workers=int(workers[int(np.argmax(objective))]),
-        regret=float(1 - objective[at] / objective.max()),
+        best_attention_workers=int(workers[int(np.argmax(score))]),
+        regret=float(1 - score[at] / score.max()) if score.max() > 0 else 0.0,
     )
 
 
-def _around(
-    search: DesignSearch, design: Design, latency: LatencyModel, factor: float, limits: Limits
-) -> tuple[StepTimes, npt.NDArray[np.int64]]:
-    """Return the step times of legal A from half to twice the design's, and these A."""
-    low = max(design.attention_workers // 2, 1)
-    some = np.round(np.linspace(low, 2 * design.attention_workers, 16))
-    workers = np.unique(np.append(some, design.attention_workers)).astype(np.int64)
-    legal = search.space.target.allows(
-        workers, design.ffn_workers, design.attention_devices, design.ffn_devices
+def _neighbours(
+    search: DesignSearch, design: Design, limits: Limits
+) -> tuple[PairLattice, npt.NDArray[np.int64]]:
+    """Return a lattice and which of its A, half to twice the design's, are compared."""
+    lattice = search.lattice(
+        limits,
+        replace(search.space, ffn_workers=(design.ffn_workers,)),
+        design.attention_devices,
+        limits.devices or MOST_DEVICES,
     )
-    workers = workers[legal | (workers == design.attention_workers)]
+    own = design.attention_workers
+    near = (lattice.attention >= own // 2) & (lattice.attention <= 2 * own)
+    index = np.flatnonzero(near)
+    at = int(np.searchsorted(lattice.attention[index], own))
+    kept = np.round(np.linspace(0, index.size - 1, NEIGHBOURS)).astype(np.int64)
+    return lattice, index[np.unique(np.append(kept, at))]
+
+
+def _combination(design: Design) -> Combination:
+    return design.attention_devices, design.microbatches, design.batch_size
+
+
+def _step_times(
+    search: DesignSearch,
+    design: Design,
+    latency: LatencyModel,
+    factor: float,
+    limits: Limits,
+    workers: npt.NDArray[np.int64],
+) -> StepTimes:
+    """Return the step times of the design with so many attention workers each."""
     chances = () if limits.probability is None else (limits.probability,)
     problem = _problem(search.law, latency, design)
-    key = (design.attention_devices, design.microbatches, design.batch_size)
-    known = search.models.model(key)
+    known = search.models.model(_combination(design))
     if factor == 1 and latency.attention == known.problem.latency.attention:
         # Only the shared stages changed: the law of the attention side is known.
         stages = stage_times(problem, workers.astype(np.float64))
         times = known.evaluate_stages(stages, chances)
         extra = latency.step_overhead - known.problem.latency.step_overhead
-        return replace(times, mean=times.mean + extra, quantiles=times.quantiles + extra), workers
+        return replace(times, mean=times.mean + extra, quantiles=times.quantiles + extra)
     model = CycleModel(problem, problem.slot_loads(factor))
-    return model.evaluate(workers.astype(np.float64), chances), workers
+    return model.evaluate(workers.astype(np.float64), chances)
 
 
 def _problem(law: LengthLaw, latency: LatencyModel, design: Design) -> RatioProblem:

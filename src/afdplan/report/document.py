@@ -68,7 +68,8 @@ def _plain(value: Any) -> Any:
             "method": value.method,
         }
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
+        names = [f.name for f in dataclasses.fields(value) if not f.name.startswith("_")]
+        return {name: getattr(value, name) for name in names}
     if isinstance(value, np.ndarray):
         return value.tolist()
     if isinstance(value, np.generic):

@@ -102,7 +102,7 @@ class _PipelinedCycle:
         )
         # However loads move: no resource does its mean work any faster.
         least = np.maximum(m * np.maximum(busiest, self.attention_mean), self.attention_mean + trip)
-        return np.maximum(law.mean - gain, np.minimum(least, law.mean)), law.quantiles
+        return np.maximum(law.mean - gain, least), law.quantiles
 
     def last_round(
         self, stages: StageTimes, probabilities: tuple[float, ...]
@@ -317,18 +317,23 @@ class CycleModel:
             if drained:
                 mean, quantile = cycle.last_round(stages, probabilities)
                 total, quantiles = total + mean, quantiles + quantile
-        if len(self._cycles) > 1 and self.problem.overlap == "pipelined":
-            saved, each = self._kinds_gain(stages, probabilities)
-            total, quantiles = total - saved, quantiles - each
-        attention_busy = m * sum(
+        attention = sum(
             kind.layers * cycle.attention_mean
             for kind, cycle in zip(latency.attention, self._cycles, strict=True)
         )
+        if len(self._cycles) > 1 and self.problem.overlap == "pipelined":
+            saved, each = self._kinds_gain(stages, probabilities)
+            # No resource does the mean work of all layers any faster.
+            busiest = np.maximum(stages.ffn, np.maximum(stages.out, stages.back))
+            trip = stages.ffn + stages.out + stages.back
+            least = np.maximum(m * latency.layers * busiest, attention + latency.layers * trip)
+            least = latency.step_overhead + np.maximum(least, m * attention)
+            total, quantiles = np.maximum(total - saved, least), quantiles - each
         return StepTimes(
             mean=total,
             quantiles=quantiles,
             cycle=(total - latency.step_overhead) / (latency.layers * m),
-            attention_idle_fraction=np.maximum(1 - attention_busy / total, 0.0),
+            attention_idle_fraction=np.maximum(1 - m * attention / total, 0.0),
             ffn_idle_fraction=np.maximum(1 - m * latency.layers * stages.ffn / total, 0.0),
         )
 

@@ -24,7 +24,7 @@ import numpy.typing as npt
 from afdplan.theory.attention_time import TimeLaw, spread
 from afdplan.theory.joint_law import JointLaw
 
-__all__ = ["RoundLaw", "RoundLawTable"]
+__all__ = ["RoundLaw", "RoundLawTable", "resolved"]
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -101,7 +101,7 @@ class RoundLawTable:
 
     def __init__(self, law: TimeLaw, microbatches: int) -> None:
         self.microbatches = microbatches
-        finest = _finest(law)
+        finest = resolved(law)
         self._lowest = finest.lowest
         self._levels = _levels(finest, microbatches)
         # Between the points of a coarser grid quantiles are interpolated, atoms are not.
@@ -262,8 +262,11 @@ def _atom(
     return found
 
 
-def _finest(law: TimeLaw) -> TimeLaw:
-    """Return `law` on the grid of the first level: its bulk resolved, its tail kept."""
+def resolved(law: TimeLaw) -> TimeLaw:
+    """Return `law` on a grid that resolves its bulk, some 2,048 points or more if its tail is long.
+
+    The mean is kept, and the tail to 1e-12.
+    """
     cumulative = law.cumulative
     first, last = np.searchsorted(cumulative, (NEGLIGIBLE, 1 - NEGLIGIBLE))
     size = min(int(last), cumulative.size - 1) - int(first) + 1

@@ -18,34 +18,54 @@ LATENCY = LatencyModel.linear(
 LAW = IndependentLengths(prompt="geometric:400", decode="geometric:300")
 
 
-def search(sizes):
+LONG_COMBINE = LatencyModel.linear(
+    attention=(2e-8, 2e-5), ffn=(3e-7, 9e-5), transfer=(4e-7, 3e-5), layers=40, time_unit="s"
+).with_coefficients({"receive.intercept": 2.3e-4})
+"""Combine is as long as many attentions: it hides behind no stage."""
+
+
+def search(sizes, latency=LATENCY):
     space = SearchSpace(batch_sizes=sizes)
-    return DesignSearch(LAW, MeasuredSource(LATENCY), space, DeviceCost())
+    return DesignSearch(LAW, MeasuredSource(latency), space, DeviceCost())
 
 
-def simulated_round(ranks, b, overlap, rng, rounds=4000):
+def simulated_round(latency, ranks, b, overlap, rng, rounds=4000):
     """Draw loads of all ranks and take the definition of the round, no law involved."""
     m = 2 if overlap else 1
     ages = LAW.sample_stationary(rng, rounds * ranks * m * b)
     loads = (ages.prompt_tokens + ages.age).reshape(rounds, ranks, m, b).sum(axis=3)
     a = 2e-8 * loads + 2e-5
-    f, c = 3e-7 * b + 9e-5, 4e-7 * b + 3e-5
+    f, out, back = (
+        float(stage(b)) for stage in (latency.ffn, latency.send.curve, latency.receive.curve)
+    )
     if not overlap:
-        return a[:, :, 0].max(axis=1) + f + 2 * c
-    total = a.sum(axis=2).max(axis=1) + 2 * f
-    return np.maximum(np.maximum(total, a.max(axis=(1, 2)) + f + 2 * c), 2 * c)
+        return a[:, :, 0].max(axis=1) + f + out + back
+    trips = np.maximum(a[:, :, 0] + out, a[:, :, 1] + back)
+    return np.maximum(a.sum(axis=2), trips).max(axis=1) + f + max(f, out, back)
 
 
 @pytest.mark.parametrize("overlap", [False, True])
 @pytest.mark.parametrize("ranks", [1, 8])
-def test_step_equals_monte_carlo(ranks, overlap):
-    colocated = ColocatedSearch(search((16,)))
+@pytest.mark.parametrize("latency", [LATENCY, LONG_COMBINE], ids=["short", "long combine"])
+def test_step_equals_monte_carlo(latency, ranks, overlap):
+    colocated = ColocatedSearch(search((16,), latency))
     m = 2 if overlap else 1
     plan = colocated._evaluate(1, ranks, 16, m, Limits(devices=8))
-    rounds = simulated_round(ranks, 16, overlap, np.random.default_rng(5))
+    rounds = simulated_round(latency, ranks, 16, overlap, np.random.default_rng(5))
     error = 5 * rounds.std() / np.sqrt(rounds.size)
     assert plan.step_time.mean / 40 == pytest.approx(rounds.mean(), abs=error)
     assert plan.step_time.p99 / 40 == pytest.approx(np.quantile(rounds, 0.99), rel=0.02)
+
+
+@pytest.mark.parametrize("m", [1, 2])
+@pytest.mark.parametrize("latency", [LATENCY, LONG_COMBINE], ids=["short", "long combine"])
+def test_bound_is_below_the_step(latency, m):
+    limits, colocated = Limits(devices=64), ColocatedSearch(search((1, 16, 128), latency))
+    for ranks, b in ((1, 1), (1, 16), (8, 16), (64, 128)):
+        most, least = colocated._bound(1, ranks, b, m, limits)
+        plan = colocated._evaluate(1, ranks, b, m, limits)
+        assert 0.85 * plan.step_time.mean < least <= plan.step_time.mean
+        assert most >= plan.score
 
 
 def test_best_of_each_width_is_the_best_of_all_batches():

@@ -27,3 +27,26 @@ def mean_rounds(times_of, attention_workers, m, f, c_out, c_back, rounds):
         frozen.append(max(longest, m * max(f, c_out, c_back)))
     first = rounds // 10
     return (ends[-1] - ends[first]) / (rounds - 1 - first), float(np.mean(frozen[first + 1 :]))
+
+
+def two_batch_rounds(times, f, c_out, c_back, rounds):
+    """Return the mean round of ranks that compute both attentions, then both FFNs, as played.
+
+    `times` are the attention times of both halves on every rank, shape (ranks, 2). Every FFN
+    waits for the tokens of all ranks, every attention for all experts.
+    """
+    rank, out, back = (np.zeros(len(times)) for _ in range(3))
+    returned, ends = np.zeros(2), []
+    for _ in range(rounds):
+        arrived = np.zeros(2)
+        for u in (0, 1):
+            rank = np.maximum(rank, returned[u]) + times[:, u]
+            out = np.maximum(out, rank) + c_out
+            arrived[u] = out.max()
+        for u in (0, 1):
+            rank = np.maximum(rank, arrived[u]) + f
+            back = np.maximum(back, rank) + c_back
+            returned[u] = back.max()
+        ends.append(back.max())
+    first = rounds // 2
+    return (ends[-1] - ends[first]) / (rounds - 1 - first)

@@ -1,0 +1,54 @@
+"""Is a bound of the step never above the step, for heavy tails and layers of several kinds too?"""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from afdplan.lengths.law import IndependentLengths
+from afdplan.model.latency import LatencyModel
+from afdplan.planning.limits import Limits
+from afdplan.planning.source import MeasuredSource
+from afdplan.planning.step_models import StepModels
+
+PROMPTS = ("geometric:50", "geometric:2000", "lognormal:mean=400,cv=4")
+DECODES = ("geometric:2", "geometric:100", "lognormal:mean=100,cv=1.3", "lognormal:mean=20,cv=8")
+
+
+def random_latency(rng, window):
+    layers = int(rng.choice([4, 40]))
+    latency = LatencyModel.linear(
+        attention=(10 ** rng.uniform(-9, -7), 10 ** rng.uniform(-6, -4)),
+        ffn=(10 ** rng.uniform(-8, -6), 10 ** rng.uniform(-6, -4)),
+        transfer=(10 ** rng.uniform(-8, -6), 10 ** rng.uniform(-6, -4.3)),
+        layers=layers,
+        time_unit="s",
+    )
+    if window is None:
+        return latency
+    (kind,) = latency.attention
+    local = replace(kind, layers=layers // 2, context_window=window)
+    drain = bool(rng.random() < 0.3)
+    return replace(
+        latency, attention=(replace(kind, layers=layers - layers // 2), local), drain=drain
+    )
+
+
+@pytest.mark.parametrize("window", [None, 16, 1024])
+@pytest.mark.parametrize("prompt", PROMPTS)
+def test_no_bound_exceeds_the_step(prompt, window):
+    rng = np.random.default_rng(11)
+    workers = np.array([1, 2, 5, 16, 64])
+    for decode in DECODES:
+        law = IndependentLengths(prompt=prompt, decode=decode)
+        models = StepModels(law, MeasuredSource(random_latency(rng, window)))
+        for m in (1, 2, 3, 4):
+            combination = (1, m, int(rng.choice([1, 2, 16])))
+            stages = models.stages(workers, np.ones(5, dtype=int), combination[2])
+            times = models.evaluate(combination, workers, np.ones(5, dtype=int), (0.99,))
+            for limits in (Limits(devices=8), Limits(devices=8, statistic="p99")):
+                held = times.mean if limits.probability is None else times.quantiles[:, 0]
+                for bounds in (models.rough_bounds, models.tight_bounds):
+                    mean, statistic = bounds(combination, stages, limits)
+                    assert (mean <= times.mean).all()
+                    assert (statistic <= held).all()
