@@ -48,7 +48,7 @@ def plain(*names):
         ("calibrate --format sg", plain("sglang-log", "sglang-steps")),
         ("plan --target v", plain("vllm-afd-plugin")),
         ("deploy --target ", plain("vllm-afd-plugin", "fastafd")),
-        ("plan --precision fp", plain("fp8")),
+        ("plan --weight-precision fp", plain("fp8")),
         ("simulate --precision 0", []),
         ("ratio --trace a", [("file", "a")]),
         ("workload a", [("file", "a")]),

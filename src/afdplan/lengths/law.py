@@ -86,6 +86,12 @@ class EmpiricalLengths:
         """Whether all requests are alike."""
         return bool(np.ptp(self.prompt_tokens) == 0 and np.ptp(self.decode_tokens) == 0)
 
+    def commonest_life(self) -> tuple[int, float]:
+        """Return the output length that most of a slot's time belongs to, and that share."""
+        times = np.bincount(self.decode_tokens, weights=self.decode_tokens)
+        most = int(times.argmax())
+        return most, float(times[most] / times.sum())
+
     @property
     def mean_squared_decode_tokens(self) -> float:
         """Mean squared output length, E[D^2], in tokens^2."""
@@ -212,6 +218,12 @@ class IndependentLengths:
     def mean_decode_tokens(self) -> float:
         """Mean output length, E[D], in tokens."""
         return self.decode.mean
+
+    def commonest_life(self) -> tuple[int, float]:
+        """Return the output length that most of a slot's time belongs to, and that share."""
+        times = self.decode.support * self.decode.probabilities
+        most = int(times.argmax())
+        return self.decode.lowest + most, float(times[most] / times.sum())
 
     @property
     def mean_squared_decode_tokens(self) -> float:

@@ -50,7 +50,8 @@ def plan_grid_axes(plan: Plan) -> tuple[tuple[int, ...], tuple[int, ...]]:
         min(searched, key=lambda size: abs(math.log(size / wanted)))
         for wanted in batch_sizes_around(design.batch_size)
     }
-    return tuple(sorted(sizes)), plan.space.microbatches
+    # The plan's own may lie between two of the list.
+    return tuple(sorted(sizes | {design.batch_size})), plan.space.microbatches
 
 
 def plan_grid(plan: Plan, law: LengthLaw, source: LatencySource) -> Iterator[PlanCase]:

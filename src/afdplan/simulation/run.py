@@ -117,6 +117,8 @@ def _played(
                 raise _unreached(result, f"{target:,} requests", "ask for more requests per worker")
             target = int(target * growth)
             runs[0].play(target, progress, 0.0, 1.0)
+        elif is_deterministic(scenario):
+            raise _unreached(result, "the trace's own arrivals", "give a longer trace")
         elif wanted is None or len(runs) < wanted:
             single = False
             runs[0].compact(scenario)

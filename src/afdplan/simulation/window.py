@@ -30,8 +30,9 @@ class Kept:
 def is_long_enough(scenario: Scenario, parts: list[Part]) -> bool:
     """Say whether batch means of one run may be trusted."""
     law = scenario.law
-    if law.is_constant and scenario.arrivals is None and law.mean_decode_tokens > 1:
-        return False  # equal requests never mix: one run does not see the other phases
+    longest_seen, share = law.commonest_life()
+    if share > 0.5 and longest_seen > 1 and scenario.arrivals is None:
+        return False  # equal lives hardly mix: one run does not see the other phases
     if scenario.window != "steady" and scenario.start == "fresh" and scenario.arrivals is None:
         return False  # a transient: only other transients tell how it scatters
     tokens = float(token_fraction(scenario.latency.tokens_per_step))

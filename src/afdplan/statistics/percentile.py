@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+import numpy as np
 import numpy.typing as npt
 
 from afdplan.model.estimate import Estimate
 from afdplan.statistics.replications import ratio_estimate
+from afdplan.statistics.student import student_quantile
 
 __all__ = ["percentile_estimate"]
 
@@ -48,7 +50,8 @@ def percentile_estimate(
 
     Notes
     -----
-    Valid as far as the density between the ends is that of the values; asymmetric.
+    Valid as far as the density between the ends is that of the values; asymmetric. At least as
+    wide as for independent values, whose share beyond has the variance ``p (1 - p) / n``.
 
     References
     ----------
@@ -61,7 +64,12 @@ def percentile_estimate(
     """
     value = quantile(probability)
     share = ratio_estimate(beyond, totals, confidence=confidence)
-    half = (share.high - share.low) / 2
+    # Never surer than as many independent values would be: parts may agree by chance, or because
+    # nothing lies beyond in any of them.
+    count = max(float(np.asarray(totals, dtype=np.float64).sum()), 1.0)
+    parts = np.asarray(totals).size
+    independent = math.sqrt(probability * (1 - probability) / count)
+    half = max((share.high - share.low) / 2, student_quantile(confidence, parts - 1) * independent)
     upper = probability + half
     return Estimate(
         value=value,

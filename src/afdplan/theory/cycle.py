@@ -70,12 +70,19 @@ class _PipelinedCycle:
     """m microbatches in flight, random loads: `RoundLawTable`, less what moving loads gain."""
 
     def __init__(
-        self, law: TimeLaw, microbatches: int, *, layers: int, motion: WorkerMotion
+        self,
+        law: TimeLaw,
+        microbatches: int,
+        *,
+        layers: int,
+        motion: WorkerMotion,
+        ceiling: float,
     ) -> None:
         self.attention_mean = law.mean
         self._law = law
         self._layers = layers
         self._motion = motion
+        self._ceiling = ceiling
         self._table = RoundLawTable(law, microbatches)
         self._sums = self._table.sum_cumulative(SUM_POINTS)
 
@@ -99,6 +106,7 @@ class _PipelinedCycle:
             layers=self._layers,
             floor=m * busiest,
             trip=trip,
+            ceiling=self._ceiling,
         )
         # However loads move: no resource does its mean work any faster.
         least = np.maximum(m * np.maximum(busiest, self.attention_mean), self.attention_mean + trip)
@@ -122,6 +130,8 @@ class _PipelinedCycle:
     def slowest_round(self, attention_workers: FloatArray, levels: FloatArray) -> FloatArray:
         each = np.exp(np.log(levels)[:, None] / attention_workers)
         times, cumulative = self._sums
+        if self._law.probabilities.size == 1:  # a time that never varies
+            return np.full_like(each, self._table.microbatches * self.attention_mean)
         return np.interp(each, cumulative, times)
 
     def round_of_one_worker(self, slowest: FloatArray, correlation: float) -> FloatArray:
@@ -276,7 +286,6 @@ class CycleModel:
     def __init__(self, problem: RatioProblem, slots: tuple[SlotLoad, ...]) -> None:
         self.problem = problem
         self.mean_token_loads = problem.mean_token_loads(slots)
-        self._correlations = problem.load_correlations()
         self._cycles = [
             _layer_cycle(problem, kind, slot, load)
             for kind, slot, load in zip(
@@ -321,7 +330,7 @@ class CycleModel:
             kind.layers * cycle.attention_mean
             for kind, cycle in zip(latency.attention, self._cycles, strict=True)
         )
-        if len(self._cycles) > 1 and self.problem.overlap == "pipelined":
+        if len(self._cycles) > 1 and m > 1:
             saved, each = self._kinds_gain(stages, probabilities)
             # No resource does the mean work of all layers any faster.
             busiest = np.maximum(stages.ffn, np.maximum(stages.out, stages.back))
@@ -350,7 +359,7 @@ class CycleModel:
             [
                 cycle.round_of_one_worker(slowest, correlation)
                 for cycle, slowest, correlation in zip(
-                    self._cycles, own, self._correlations, strict=True
+                    self._cycles, own, self.problem.load_correlations(), strict=True
                 )
             ],
             [kind.layers for kind in latency.attention],
@@ -424,6 +433,9 @@ def _layer_cycle(
         times,
         m,
         layers=latency.layers,
+        ceiling=math.inf
+        if kind.context_window is None
+        else m * kind.time(float(batch_size * kind.context_window), batch_size),
         motion=worker_motion(
             motion, m * batch_size, times.std / spread if spread else 0.0, latency.tokens_per_step
         ),

@@ -30,6 +30,7 @@ from afdplan.lengths.load_motion import LoadMotion
 __all__ = ["WorkerMotion", "followed_share", "moving_load_gain", "worker_motion"]
 
 FloatArray = npt.NDArray[np.float64]
+EVENEST = 1e6
 DIFFUSIVE = 6.34
 """``0.44^(-9/4)``: h(z) z^(1/3) -> 0.44 was computed from the reduced problem of two resources."""
 
@@ -44,6 +45,9 @@ class WorkerMotion:
         Mean number of its jumps per step.
     mean_jumps, mean_growth
         Mean total size of its jumps, and of its growth between them, per step [time].
+    evenness
+        Of its jumps, ``E|J|^2 / Var|J|``: 1 if their sizes are exponential, large if they are
+        alike, small if a few are huge.
     mean_square
         Mean square of its change about the common growth, per step [time^2].
     """
@@ -51,6 +55,7 @@ class WorkerMotion:
     jumps: float
     mean_jumps: float
     mean_growth: float
+    evenness: float
     mean_square: float
 
 
@@ -72,10 +77,13 @@ def worker_motion(
     """
     rate = min(motion.renewal_rate * tokens_per_step, 1.0)
     drift = rate * motion.mean_jump
+    typical = motion.mean_absolute_jump**2
+    spread = max(motion.mean_square_jump - typical, typical / EVENEST)
     return WorkerMotion(
         jumps=slots * rate,
         mean_jumps=slots * rate * motion.mean_absolute_jump * seconds_per_token,
         mean_growth=slots * abs(drift) * seconds_per_token,
+        evenness=typical / spread if spread else EVENEST,
         mean_square=slots
         * max(rate * motion.mean_square_jump - drift**2, 0.0)
         * seconds_per_token**2,
@@ -116,6 +124,7 @@ def moving_load_gain(
     layers: int,
     floor: FloatArray,
     trip: FloatArray,
+    ceiling: float = math.inf,
 ) -> FloatArray:
     """Return how much shorter the mean round is than with frozen loads, shape (n,) [time].
 
@@ -134,15 +143,18 @@ def moving_load_gain(
         Least time of a round, ``m max(f, c_stage)``, shape (n,) [time].
     trip
         ``f + c_out + c_back``, shape (n,) [time].
+    ceiling
+        Largest possible round of a worker, all of its requests beyond a context window [time]:
+        workers that tie there are alike, there is nothing to follow.
 
     Notes
     -----
     Ties of two workers above the floor have the density
     ``p = A (A - 1) / 2 Integral g^2 G^(A-2)``, those of the slowest with the floor
-    ``p = A g G^(A-1)``; g and G are density and cdf of one worker's round. A jump of mean size J
-    changes places with a chance of ``1 - exp(-p J)`` and not p J: gaps have a typical size. Left
-    out: ties of three, and the fourth term of the round (the trip of one microbatch), where
-    nothing is lost.
+    ``p = A g G^(A-1)``; g and G are density and cdf of one worker's round. Gaps have a typical
+    size: a jump J changes places with a chance of ``1 - exp(-p |J|)``, not p |J|, on average
+    ``1 - (1 + p E|J| / k)^-k`` with |J| taken as gamma distributed, k its evenness. Left out: ties
+    of three, and the fourth term of the round (the trip of one microbatch), where nothing is lost.
     """
     if microbatches < 2 or times.size < 3 or motion.mean_square <= 0:
         return np.zeros_like(floor)
@@ -155,10 +167,12 @@ def moving_load_gain(
     pairs = np.maximum(workers * (workers - 1) / 2, 0.0)
     others = np.maximum(workers - 2, 0.0)
     ties = pairs * cumulative**others * density**2 * widths * (times > least)
+    ties *= times + 1.5 * widths < ceiling
     among_workers = _cost(
         ties,
         kept * times - away,
-        jumps=2 * motion.jumps,
+        jump=motion.mean_jumps / motion.jumps,
+        evenness=motion.evenness,
         size=2 * motion.mean_jumps,
         square=2 * motion.mean_square,
         layers=layers,
@@ -168,7 +182,8 @@ def moving_load_gain(
     with_floor = _cost(
         workers * at_floor * below ** np.maximum(workers - 1, 0.0),
         (kept * least - away) / 2,
-        jumps=motion.jumps,
+        jump=motion.mean_jumps / motion.jumps,
+        evenness=motion.evenness,
         size=motion.mean_jumps + motion.mean_growth,
         square=motion.mean_square,
         layers=layers,
@@ -181,22 +196,25 @@ def _cost(
     ties: FloatArray,
     detour: FloatArray,
     *,
-    jumps: float,
+    jump: float,
+    evenness: float,
     size: float,
     square: float,
     layers: int,
 ) -> FloatArray:
     """Return what the ties of one kind cost per step, shape (n,) [time].
 
-    `ties` is their density by place, `detour` what each costs, shape (n, k); `jumps`, `size` and
-    `square` are number, mean size and mean square of what the difference moves by per step.
+    `ties` is their density by place, `detour` what each costs, shape (n, k); `jump` and `evenness`
+    tell one jump, `size` and `square` what the difference moves by per step.
     """
     detour = np.maximum(detour, 0.0)
     # Few jumps add up their sizes, many their squares.
+    scale = math.sqrt(square)
     moved = 1 / math.sqrt(size**-2 + math.pi / (2 * square))
-    followed = followed_share(detour / layers * (moved**3 / square**2))
-    # A jump over more than the typical gap still changes places once.
-    crossed = ties.sum(axis=1) * moved / min(jumps, 1.0)
-    once = -np.expm1(-crossed) / np.maximum(crossed, 1e-300)
-    cost: FloatArray = (ties * detour * followed).sum(axis=1) * moved * once
+    followed = followed_share(detour / layers * ((moved / scale) ** 3 / scale))
+    # A jump over more than the typical gap still changes places once, and a step does so once.
+    density = np.maximum(ties.sum(axis=1), 1e-300)
+    single = -np.expm1(-evenness * np.log1p(density * jump / evenness)) / (density * jump)
+    changes = np.minimum(density * moved * single, 1.0)
+    cost: FloatArray = (ties * detour * followed).sum(axis=1) * (changes / density)
     return cost
