@@ -65,7 +65,8 @@ def judge(
         tokens_per_second=design.slots * latency.tokens_per_step / mean,
         noise=step.mean.relative_half_width,
         time_per_output_token=held / latency.tokens_per_step,
-        cache=result.kv_tokens_per_worker.p99.value / cache_tokens(source, design.attention_devices),
+        cache=result.kv_tokens_per_worker.p99.value
+        / cache_tokens(source, design.attention_devices),
     )
 
 
