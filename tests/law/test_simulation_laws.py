@@ -9,9 +9,10 @@ import pytest
 
 import afdplan.simulation
 from afdplan.errors import InsufficientDataError
-from afdplan.lengths.law import IndependentLengths
+from afdplan.lengths.law import EmpiricalLengths, IndependentLengths
 from afdplan.model.bundle import Bundle
 from afdplan.model.latency import LatencyModel
+from afdplan.model.trace import Trace
 from afdplan.simulation import state as ix
 from afdplan.simulation.engine import Engine
 from afdplan.simulation.run import simulate
@@ -329,3 +330,33 @@ def test_simulation_knows_nothing_of_the_theory():
             names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             assert not any("theory" in name for name in names), file
+
+
+def test_recorded_arrivals_played_again_are_no_replications():
+    trace = Trace(
+        prompt_tokens=[100] * 400, decode_tokens=[3, 9] * 200, arrival_times=np.arange(400.0)
+    )
+    scenario = Scenario(
+        bundle=Bundle(attention_workers=1, batch_size=4),
+        latency=LatencyModel.linear(attention=(0.0, 0.2), ffn=(0.0, 0.1), time_unit="s"),
+        lengths=trace,
+        requests_per_worker=400,
+        start="fresh",
+        arrivals=Arrivals(process="trace"),
+        precision=1e-6,
+    )
+    with pytest.raises(InsufficientDataError, match="the trace's own arrivals"):
+        simulate(scenario)
+
+
+def test_slots_of_nearly_one_length_are_judged_by_replications():
+    trace = Trace(prompt_tokens=[100] * 10, decode_tokens=[1] * 8 + [500] * 2)
+    result = simulate(
+        Scenario(
+            bundle=Bundle(attention_workers=2, batch_size=2),
+            latency=LatencyModel.linear(attention=(0.01, 5.0), ffn=(0.0, 6.0)),
+            lengths=EmpiricalLengths(trace),
+            requests_per_worker=5000,
+        )
+    )
+    assert result.replications > 1

@@ -59,7 +59,7 @@ def percentile_estimate(
 
     Examples
     --------
-    >>> print(percentile_estimate(0.5, lambda p: 10 * p, [4, 5, 6], [10, 10, 10]))
+    >>> print(percentile_estimate(0.5, lambda p: 10 * p, [400, 500, 600], [1000] * 3))
     5 (2.51586 to 7.48414, 95 %)
     """
     value = quantile(probability)

@@ -61,5 +61,11 @@ def test_the_upper_end_is_infinite_where_too_little_was_seen():
 
 
 def test_a_percentile_inside_an_atom_is_certain():
-    found = percentile_estimate(0.99, lambda p: 7.0, [0, 0, 0], [100, 100, 100])
+    found = percentile_estimate(0.99, lambda p: 7.0, [0, 0, 0], [10_000, 10_000, 10_000])
     assert (found.low, found.value, found.high) == (7.0, 7.0, 7.0)
+
+
+def test_a_few_values_are_not_certain_because_none_lies_beyond():
+    found = percentile_estimate(0.99, lambda p: 59 * p, [0] * 6, [10] * 6)
+    assert found.high == math.inf
+    assert found.low < found.value

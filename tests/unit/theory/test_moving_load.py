@@ -1,11 +1,14 @@
 """The gain of moving loads against brute force: longest paths, and schedules stage by stage."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from afdplan.lengths.law import IndependentLengths
 from afdplan.lengths.load_motion import LoadMotion
-from afdplan.model.latency import LatencyModel
+from afdplan.model.curve import LinearCurve
+from afdplan.model.latency import AttentionLayers, LatencyModel
 from afdplan.theory.cycle import CycleModel
 from afdplan.theory.moving_load import (
     WorkerMotion,
@@ -108,7 +111,11 @@ def gain_of(times=1.0, **changes):
     edges = 3.6 * times + 0.8 * times * np.append(points, 1.0)
     cumulative = np.insert(np.cumsum(weights) / weights.sum(), 0, 0.0)
     motion = WorkerMotion(
-        jumps=0.05, mean_jumps=0.01 * times, mean_growth=0.01 * times, mean_square=0.001 * times**2
+        jumps=0.05,
+        evenness=1.0,
+        mean_jumps=0.01 * times,
+        mean_growth=0.01 * times,
+        mean_square=0.001 * times**2,
     )
     return moving_load_gain(edges, cumulative, motion, **options)
 
@@ -141,3 +148,52 @@ def test_motion_of_a_worker_adds_up_its_slots():
     assert motion.mean_square == pytest.approx(8 * (0.01 * 2e4 - 1) * 0.25)
     twice = worker_motion(slot, 8, 0.5, 2.0)
     assert twice.mean_jumps == pytest.approx(2 * motion.mean_jumps)
+
+
+def test_jumps_of_very_different_sizes_change_places_less_often():
+    even, uneven = (
+        worker_motion(
+            LoadMotion(
+                renewal_rate=0.01,
+                mean_jump=-100.0,
+                mean_absolute_jump=100.0,
+                mean_square_jump=square,
+            ),
+            8,
+            0.5,
+            1.0,
+        ).evenness
+        for square in (2e4, 2e6)
+    )
+    assert even == pytest.approx(1.0)
+    assert uneven < 0.01
+
+
+def test_a_kind_whose_time_never_varies_costs_its_time_in_any_unit():
+    """A window that every prompt fills: no step is negative, none depends on the unit."""
+    law = IndependentLengths(prompt="uniform:1000..3000", decode="geometric:100")
+
+    def step(unit):
+        curve = LinearCurve(slope=1e-9 * unit, intercept=30e-6 * unit)
+        plain = LatencyModel.linear(
+            attention=(1e-9 * unit, 30e-6 * unit),
+            ffn=(0.0, 80e-6 * unit),
+            transfer=(0.0, 5e-6 * unit),
+        )
+        kinds = (
+            AttentionLayers(curve=curve, layers=10),
+            AttentionLayers(curve=curve, layers=10, context_window=256),
+        )
+        problem = RatioProblem(
+            law=law, latency=replace(plain, attention=kinds), batch_size=16, microbatches=4
+        )
+        model = CycleModel(problem, problem.slot_loads())
+        return float(model.evaluate(np.array([8.0])).mean[0])
+
+    assert step(1.0) >= 20 * 4 * 80e-6
+    assert step(1e6) == pytest.approx(1e6 * step(1.0), rel=1e-9)
+
+
+def test_full_windows_are_alike_and_have_no_ties_to_follow():
+    assert (gain_of(ceiling=4.2) < gain_of())[1:].all()  # one worker ties with the floor alone
+    np.testing.assert_allclose(gain_of(ceiling=9.0), gain_of())
