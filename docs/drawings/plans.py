@@ -18,7 +18,8 @@ from afdplan.planning.source import MeasuredSource
 from afdplan.planning.step_models import StepModels
 from afdplan.studies.reprovisioning import WindowCurve, compare_fixed
 from afdplan.studies.windows import WindowRule, cut
-from afdplan.theory.cycle import CycleModel, StageTimes
+from afdplan.theory.cycle import CycleModel
+from afdplan.theory.layer_cycle import StageTimes
 from afdplan.theory.problem import RatioProblem
 from afdplan.workload.interval import token_load_estimate
 from drawings.canvas import (

@@ -8,7 +8,7 @@ from typing import get_args
 
 import pytest
 
-from afdplan.theory.cycle import Bottleneck
+from afdplan.theory.layer_cycle import Bottleneck
 
 DOCS = Path(__file__).parents[2] / "docs"
 WORDS = (DOCS / "glossary.md").read_text(encoding="utf-8").split("## Symbols")[0]

@@ -13,7 +13,7 @@ from afdplan.planning.limits import Limits
 from afdplan.planning.objective import DeviceCost
 from afdplan.planning.space import PairLattice
 from afdplan.planning.step_models import Combination, StepModels
-from afdplan.theory.cycle import StageTimes
+from afdplan.theory.layer_cycle import StageTimes
 
 __all__ = ["BlockScores", "RatioBlocks", "RatioBounds"]
 

@@ -20,7 +20,8 @@ from afdplan.model.curve import Curve, LinearCurve
 from afdplan.model.latency import AttentionLayers, LatencyModel
 from afdplan.planning.limits import Limits
 from afdplan.planning.source import LatencySource
-from afdplan.theory.cycle import CycleModel, StageTimes, StepTimes
+from afdplan.theory.cycle import CycleModel, StepTimes
+from afdplan.theory.layer_cycle import StageTimes
 from afdplan.theory.problem import RatioProblem
 
 __all__ = ["Combination", "StepModels"]

@@ -11,7 +11,7 @@ from afdplan.model.latency import TimeUnit
 from afdplan.plotting.figure import Axis, Chart, Figure, Layer
 from afdplan.plotting.ratio_figures import MICROBATCHES, NAMES, WORKERS_LABEL, short_time
 from afdplan.plotting.ratio_grid import RatioCase
-from afdplan.theory.cycle import Bottleneck
+from afdplan.theory.layer_cycle import Bottleneck
 from afdplan.theory.solve import largest_resource
 
 __all__ = ["LETTERS", "BottleneckMap", "MapRow", "bottleneck_figure", "bottleneck_maps"]

@@ -9,7 +9,7 @@ from afdplan.model.latency import TimeUnit
 from afdplan.plotting.figure import Axis, Chart, Figure, Layer, Role
 from afdplan.plotting.ratio_grid import RatioCase
 from afdplan.plotting.ratio_sensitivity import CHANGE, CurveBand, RatioSensitivity
-from afdplan.theory.cycle import Bottleneck
+from afdplan.theory.layer_cycle import Bottleneck
 from afdplan.theory.problem import Method
 
 __all__ = [

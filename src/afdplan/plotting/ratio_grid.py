@@ -9,7 +9,8 @@ import numpy as np
 
 from afdplan.lengths.token_load import SlotLoad
 from afdplan.model.latency import LatencyModel
-from afdplan.theory.cycle import Bottleneck, CycleModel
+from afdplan.theory.cycle import CycleModel
+from afdplan.theory.layer_cycle import Bottleneck
 from afdplan.theory.problem import Method, RatioProblem
 from afdplan.theory.ratio import RatioPoint
 from afdplan.theory.solve import solve_ratio

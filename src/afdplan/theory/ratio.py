@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from afdplan.model.bundle import Bundle
 from afdplan.model.estimate import Estimate
-from afdplan.theory.cycle import Bottleneck
+from afdplan.theory.layer_cycle import Bottleneck
 
 __all__ = [
     "LatencyUncertainty",

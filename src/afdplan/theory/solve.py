@@ -8,7 +8,8 @@ import numpy as np
 
 from afdplan.lengths.token_load import SlotLoad
 from afdplan.model.checks import check_count
-from afdplan.theory.cycle import Bottleneck, CycleModel
+from afdplan.theory.cycle import CycleModel
+from afdplan.theory.layer_cycle import Bottleneck
 from afdplan.theory.mean_field import MeanField
 from afdplan.theory.problem import RatioProblem
 from afdplan.theory.search import MAXIMUM_WORKERS, WorkerSearch
