@@ -248,7 +248,8 @@ class TabulatedCurve:
 
 
 def _table_pieces(loads: FloatArray, times: FloatArray) -> CurveSegments:
-    slopes = np.diff(times) / np.diff(loads)
+    with np.errstate(over="ignore"):  # a step, as steep as numbers can be
+        slopes = np.diff(times) / np.diff(loads)
     last = slopes[-1:] if slopes.size else np.zeros(1)
     starts, values, slopes = loads, times, np.concatenate([slopes, last])
     if starts[0] > 0:
