@@ -12,8 +12,8 @@ from afdplan.model.latency import LatencyModel
 
 __all__ = ["latency_range_warnings", "short_life_error", "theory_warnings"]
 
-# Worst relative error of E[tau] seen against simulation (docs/theory/validity.md), rounded up, by
-# the rounds a request lives, L E[D] / tokens_per_step; `afdplan validate simulation` judges it.
+# Stated relative error of E[tau] by the rounds a request lives, L E[D] / tokens_per_step. What was
+# seen, and the one family beyond it, is in docs/theory/validity.md; `afdplan validate` judges it.
 _ROUNDS = (1.0, 5.0, 30.0, 100.0, 200.0)
 _ERRORS = (0.10, 0.03, 0.025, 0.01, 0.009)
 
@@ -22,7 +22,7 @@ DECLARED_MICROBATCHES = 4
 DECLARED_WORKERS = 64
 DECLARED_KIND_LAYERS = 20
 """Layers of a step from which several kinds of them are within 1 %."""
-KINDS_ERROR = 0.16
+KINDS_ERROR = 0.18
 """Largest error seen with several kinds of layers, times the layers of a step."""
 
 
