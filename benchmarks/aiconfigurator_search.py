@@ -19,8 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from afdplan.files.example_trace import example_trace_path
-from afdplan.files.trace_reader import read_trace
+from afdplan.files.traces.example import example_trace_path
+from afdplan.files.traces.reader import read_trace
 from afdplan.lengths.law import EmpiricalLengths, IndependentLengths, LengthLaw
 from afdplan.planning.design import Design
 from afdplan.planning.legal import TargetRule

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from afdplan.files.example_trace import example_trace_path
-from afdplan.files.trace_reader import read_trace
+from afdplan.files.traces.example import example_trace_path
+from afdplan.files.traces.reader import read_trace
 from afdplan.lengths.law import EmpiricalLengths
 from afdplan.model.bundle import Bundle
 from afdplan.model.latency import LatencyModel

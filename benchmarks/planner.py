@@ -19,8 +19,8 @@ from typing import Any
 
 from afdplan.calibration.catalogue import find_hardware, find_model
 from afdplan.calibration.placement import place
-from afdplan.files.example_trace import example_trace_path
-from afdplan.files.trace_reader import read_trace
+from afdplan.files.traces.example import example_trace_path
+from afdplan.files.traces.reader import read_trace
 from afdplan.lengths.law import EmpiricalLengths, IndependentLengths, LengthLaw
 from afdplan.model.latency import LatencyModel
 from afdplan.planning.derived_source import DerivedSource

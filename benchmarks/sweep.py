@@ -11,9 +11,9 @@ import math
 import time
 from dataclasses import replace
 
-from afdplan.files.example_trace import example_trace_path
 from afdplan.files.latency_file import load_latency
-from afdplan.files.trace_reader import read_trace
+from afdplan.files.traces.example import example_trace_path
+from afdplan.files.traces.reader import read_trace
 from afdplan.lengths.law import EmpiricalLengths, IndependentLengths, LengthLaw
 from afdplan.model.bundle import Bundle
 from afdplan.model.curve import LinearCurve

@@ -17,7 +17,7 @@ import polars as pl
 from rich.console import Console
 from rich.table import Table
 
-from afdplan.files.trace_reader import read_trace
+from afdplan.files.traces.reader import read_trace
 
 BAR = 1_000_000
 """Rows per second asked for, of CSV and Parquet."""

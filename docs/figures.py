@@ -23,8 +23,8 @@ from drawings.canvas import (
 from matplotlib.figure import Figure
 
 from afdplan.files.atomic import write_atomic
-from afdplan.files.example_trace import example_trace_path
-from afdplan.files.trace_reader import read_trace
+from afdplan.files.traces.example import example_trace_path
+from afdplan.files.traces.reader import read_trace
 from afdplan.lengths.law import EmpiricalLengths, IndependentLengths
 from afdplan.model.bundle import Bundle
 from afdplan.model.latency import LatencyModel

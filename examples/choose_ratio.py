@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 import afdplan
-from afdplan.files.example_trace import example_trace_path
+from afdplan.files.traces.example import example_trace_path
 
 
 def main(path: str) -> None:

@@ -6,7 +6,7 @@ import shlex
 import subprocess
 import sys
 
-from afdplan.files.example_trace import example_trace_path
+from afdplan.files.traces.example import example_trace_path
 
 TRACE = str(example_trace_path())
 COMMANDS = [

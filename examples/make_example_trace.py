@@ -28,7 +28,7 @@ from pathlib import Path
 import numpy as np
 
 from afdplan.files.atomic import write_atomic
-from afdplan.files.example_trace import example_trace_path
+from afdplan.files.traces.example import example_trace_path
 
 REQUESTS = 20_000
 SESSIONS = 8_000

@@ -8,9 +8,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from afdplan.files.example_trace import example_trace_path
 from afdplan.files.latency_file import load_latency
-from afdplan.files.trace_reader import read_trace
+from afdplan.files.traces.example import example_trace_path
+from afdplan.files.traces.reader import read_trace
 from afdplan.lengths.law import IndependentLengths, LengthLaw
 from afdplan.model.bundle import Bundle
 from afdplan.model.trace import Trace

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from afdplan.errors import AfdplanError
     from afdplan.files.latency_file import load_latency, save_latency
     from afdplan.files.plan_file import read_plan
-    from afdplan.files.trace_reader import read_trace
+    from afdplan.files.traces.reader import read_trace
     from afdplan.lengths.law import EmpiricalLengths, IndependentLengths
     from afdplan.model.bundle import Bundle
     from afdplan.model.estimate import Estimate
@@ -93,7 +93,7 @@ _HOMES = {
     "load_latency": "files.latency_file",
     "make_plan": "planning.plan",
     "read_plan": "files.plan_file",
-    "read_trace": "files.trace_reader",
+    "read_trace": "files.traces.reader",
     "recommend_ratio": "theory.recommend",
     "save_latency": "files.latency_file",
     "simulate": "simulation.run",

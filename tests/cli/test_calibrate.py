@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from afdplan.cli.calibrate import command
 from afdplan.errors import AfdplanError
 from afdplan.files.latency_file import load_latency
-from afdplan.files.latency_table import read_latency_table
+from afdplan.files.measurements.table import read_latency_table
 
 SAMPLES = Path(__file__).parents[1] / "samples"
 ROWS = (

@@ -17,7 +17,7 @@ from afdplan.cli import complete
 from afdplan.cli.group import COMMANDS, cli
 from afdplan.deploy.emit import DEPLOY_TARGETS
 from afdplan.files.latency_file import built_in_latency_names
-from afdplan.files.measurement_file import MEASUREMENT_FORMATS
+from afdplan.files.measurements.reader import MEASUREMENT_FORMATS
 from afdplan.planning.legal import TARGETS
 
 

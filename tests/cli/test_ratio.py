@@ -4,7 +4,7 @@ import gzip
 
 import pytest
 
-from afdplan.files.example_trace import example_trace_path
+from afdplan.files.traces.example import example_trace_path
 from tests.cli.invoke import invoke
 
 NAME = "deepseek-v3-ascend-910c"

@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 
 from afdplan.errors import TraceError
-from afdplan.files.trace_reader import read_trace
+from afdplan.files.traces.reader import read_trace
 from tests.cli.invoke import invoke
 
 if sys.version_info >= (3, 14):

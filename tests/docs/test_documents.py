@@ -31,9 +31,9 @@ import pytest
 import afdplan
 from afdplan.calibration.catalogue import find_hardware
 from afdplan.cli.group import COMMANDS, cli
-from afdplan.files.example_trace import example_trace_path
 from afdplan.files.latency_file import load_latency, save_latency
 from afdplan.files.study_file import read_study_file
+from afdplan.files.traces.example import example_trace_path
 from afdplan.model.latency import LatencyModel
 
 ROOT = Path(__file__).parents[2]

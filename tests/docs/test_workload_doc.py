@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from afdplan.files.trace_reader import read_trace
+from afdplan.files.traces.reader import read_trace
 from afdplan.workload.description import describe_workload
 from tests.shared import shared
 

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from afdplan.errors import AfdplanError
 from afdplan.files.latency_file import load_latency
-from afdplan.files.latency_table import read_ratio_sweep
-from afdplan.files.logs_prometheus import read_prometheus_lengths
-from afdplan.files.measurement_file import read_measurements
+from afdplan.files.measurements.prometheus_lengths import read_prometheus_lengths
+from afdplan.files.measurements.reader import read_measurements
+from afdplan.files.measurements.table import read_ratio_sweep
 
 SAMPLES = Path(__file__).parents[1] / "samples"
 MODEL = Path(__file__).parents[2] / "src/afdplan/data/latency/deepseek-v3-ascend-910c.toml"

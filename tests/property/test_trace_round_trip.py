@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from afdplan.errors import TraceError
-from afdplan.files.trace_reader import read_trace
+from afdplan.files.traces.reader import read_trace
 from afdplan.model.trace import MAXIMUM_TOKENS
 
 REQUESTS = st.lists(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from afdplan.files.latency_file import load_latency
-from afdplan.files.trace_reader import read_trace
+from afdplan.files.traces.reader import read_trace
 from afdplan.lengths.law import EmpiricalLengths
 from afdplan.theory.recommend import recommend_ratio
 from tests.models import PAPER, geometric

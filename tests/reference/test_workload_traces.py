@@ -6,7 +6,7 @@ import time
 import numpy as np
 import pytest
 
-from afdplan.files.trace_reader import read_trace
+from afdplan.files.traces.reader import read_trace
 from afdplan.lengths.law import EmpiricalLengths
 from afdplan.workload.description import describe_workload
 from afdplan.workload.interval import token_load_estimate

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from afdplan.files.trace_reader import read_trace
+from afdplan.files.traces.reader import read_trace
 from afdplan.lengths.law import EmpiricalLengths, IndependentLengths
 from afdplan.model.bundle import Bundle
 from afdplan.model.latency import LatencyModel

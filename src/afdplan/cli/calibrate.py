@@ -156,7 +156,7 @@ class _Result:
 def _read_parts(data: Sequence[str], options: dict[str, Any]) -> list[Measurements]:
     from rich.console import Console
 
-    from afdplan.files.measurement_file import read_measurements
+    from afdplan.files.measurements.reader import read_measurements
 
     parts = []
     console = Console(stderr=True)
@@ -179,7 +179,7 @@ def _read_parts(data: Sequence[str], options: dict[str, Any]) -> list[Measuremen
 
 def _read_sweep(data: Sequence[str], options: dict[str, Any]) -> RatioSweep:
     from afdplan.calibration.gather import join_sweeps
-    from afdplan.files.latency_table import read_ratio_sweep
+    from afdplan.files.measurements.table import read_ratio_sweep
 
     workers = options["ffn_workers"]
     return join_sweeps(
@@ -351,7 +351,7 @@ def _window(text: str) -> tuple[float, float]:
 
 def _write_table(parts: list[Measurements], path: str) -> None:
     from afdplan.calibration.gather import gather
-    from afdplan.files.latency_table import write_latency_table
+    from afdplan.files.measurements.table import write_latency_table
 
     together = gather(parts)
     write_latency_table(together, path)
@@ -363,7 +363,7 @@ def _write_table(parts: list[Measurements], path: str) -> None:
 
 def _write_trace(data: Sequence[str], path: str) -> None:
     from afdplan.files.atomic import write_atomic
-    from afdplan.files.logs_prometheus import read_prometheus_lengths
+    from afdplan.files.measurements.prometheus_lengths import read_prometheus_lengths
 
     if len(data) > 1:
         raise click.UsageError("--to-trace takes one Prometheus snapshot")

@@ -61,8 +61,8 @@ def command(
         workload = resolve_workload(trace, trace_format, columns, None, None)
         law, token_load, warnings = workload.law, workload.token_load, workload.warnings
     else:
-        from afdplan.files.prometheus import read_metrics
-        from afdplan.planning.observed import observed_lengths
+        from afdplan.files.measurements.prometheus import read_metrics
+        from afdplan.workload.observed import observed_lengths
 
         snapshot = read_metrics(str(metrics))
         law = observed_lengths(snapshot)

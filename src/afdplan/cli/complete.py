@@ -44,7 +44,7 @@ def trace_formats() -> list[str]:
     >>> trace_formats()[:2]
     ['azure', 'burstgpt']
     """
-    from afdplan.files.trace_formats import FORMATS
+    from afdplan.files.traces.formats import FORMATS
 
     return [one.name for one in FORMATS]
 

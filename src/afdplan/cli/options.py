@@ -254,7 +254,7 @@ def resolve_workload(
     if trace is not None and (prompt is not None or decode is not None):
         raise click.UsageError("give --trace, or --prompt and --decode, not both")
     if trace is not None:
-        from afdplan.files.trace_reader import read_trace
+        from afdplan.files.traces.reader import read_trace
 
         requests = read_trace(trace, format=trace_format, columns=columns)
         report, warnings = _described(requests, confidence)

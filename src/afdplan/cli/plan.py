@@ -218,9 +218,9 @@ def _verify(plan: Plan, law: LengthLaw, source: LatencySource) -> tuple[Verifica
 
 def _page(plan: Plan, workload: Workload, source: LatencySource, told: dict[str, Any]) -> Page:
     """Compute what the page shows around the plan: drift, and bottlenecks near the design."""
-    from afdplan.plotting.plan_grid import plan_grid, plan_grid_axes
-    from afdplan.plotting.played import play_bundles
-    from afdplan.plotting.ratio_grid import ratio_grid
+    from afdplan.planning.plan_grid import plan_grid, plan_grid_axes
+    from afdplan.planning.played import play_bundles
+    from afdplan.planning.ratio_grid import ratio_grid
     from afdplan.report.page_plan import plan_page
     from afdplan.theory.problem import RatioProblem
 

@@ -103,7 +103,7 @@ def command(
     """
     from afdplan.calibration.catalogue import find_model
     from afdplan.calibration.profile import ProfilePlan, load_torch, profile, small_model
-    from afdplan.files.profile_table import environment_path, write_profile
+    from afdplan.files.measurements.profile_table import environment_path, write_profile
     from afdplan.report.document import document, to_json
 
     load_torch()

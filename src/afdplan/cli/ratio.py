@@ -198,9 +198,9 @@ def _page(
     most: int | None,
 ) -> Page:
     """Compute what the page shows around the answer, with at most `most` attention workers."""
-    from afdplan.plotting.played import play_bundles
-    from afdplan.plotting.ratio_grid import grid_size, ratio_grid
-    from afdplan.plotting.ratio_sensitivity import curve_bands, ratio_sensitivity
+    from afdplan.planning.played import play_bundles
+    from afdplan.planning.ratio_grid import grid_size, ratio_grid
+    from afdplan.planning.ratio_sensitivity import curve_bands, ratio_sensitivity
     from afdplan.report.page_ratio import ratio_page
 
     grid = ratio_grid(problem, max_attention_workers=most, latency_of=latency_of)

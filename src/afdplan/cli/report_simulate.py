@@ -56,7 +56,7 @@ def _theory(
     )
     if any(reason is not None for reason in played):
         return ()
-    from afdplan.plotting.ratio_grid import shown_workers
+    from afdplan.planning.ratio_grid import shown_workers
     from afdplan.theory.recommend import recommend_ratio
 
     counts = [result.scenario.bundle.attention_workers for result in results]

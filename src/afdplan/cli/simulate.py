@@ -331,7 +331,7 @@ def _numbers(name: str, text: str | None, known: tuple[str, ...]) -> dict[str, f
 @contextlib.contextmanager
 def _tables(per_request: str | None, per_step: str | None) -> Iterator[tuple[Any, Any]]:
     """Yield the sinks of both logs; their files appear when all went well."""
-    from afdplan.files.results_table import TableWriter
+    from afdplan.files.results.table import TableWriter
     from afdplan.simulation.logs import REQUEST_COLUMNS, STEP_COLUMNS
 
     with contextlib.ExitStack() as stack:
@@ -360,7 +360,7 @@ def _write_timeline(path: str, scenario: Scenario) -> None:
 
     timeline = record_timeline(scenario)
     if path.lower().endswith(".json"):
-        from afdplan.files.results_timeline import chrome_trace
+        from afdplan.files.results.timeline import chrome_trace
 
         spans = (
             (

@@ -14,7 +14,7 @@ from afdplan.cli.options import json_option
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from afdplan.files.results_dataset import ResultsDataset
+    from afdplan.files.results.dataset import ResultsDataset
     from afdplan.studies.engine import Engine
     from afdplan.studies.run import Tally
     from afdplan.studies.study import Study
@@ -277,7 +277,7 @@ def _summarize(folder: str, by: str | None, plot: str | None, as_json: bool) -> 
         from afdplan.plotting.picture import check_picture_name
 
         kind = check_picture_name(plot)
-    from afdplan.files.results_dataset import ResultsDataset
+    from afdplan.files.results.dataset import ResultsDataset
     from afdplan.studies.summary import summarize
 
     names = None if by is None else [name.strip() for name in by.split(",") if name.strip()]

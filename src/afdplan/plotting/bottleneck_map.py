@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from afdplan.model.latency import TimeUnit
+from afdplan.planning.ratio_grid import RatioCase
 from afdplan.plotting.figure import Axis, Chart, Figure, Layer
 from afdplan.plotting.ratio_figures import MICROBATCHES, NAMES, WORKERS_LABEL, short_time
-from afdplan.plotting.ratio_grid import RatioCase
 from afdplan.theory.layer_cycle import Bottleneck
 from afdplan.theory.solve import largest_resource
 

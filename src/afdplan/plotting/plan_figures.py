@@ -8,10 +8,10 @@ import numpy as np
 
 from afdplan.planning.design import PlannedDesign
 from afdplan.planning.plan import Plan
+from afdplan.planning.plan_grid import PlanCase
 from afdplan.plotting.figure import Axis, Chart, Figure, Layer, Role
 from afdplan.plotting.label_places import label_places
 from afdplan.plotting.plan import PlanFrontData, plan_front_data
-from afdplan.plotting.plan_grid import PlanCase
 from afdplan.plotting.ratio_figures import BATCH_SIZE, MICROBATCHES, case_key
 
 __all__ = ["front_figure", "idle_figure", "plan_sensitivity_figure", "token_time"]

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from afdplan.model.latency import TimeUnit
+from afdplan.planning.ratio_grid import RatioCase
+from afdplan.planning.ratio_sensitivity import CHANGE, CurveBand, RatioSensitivity
 from afdplan.plotting.figure import Axis, Chart, Figure, Layer, Role
-from afdplan.plotting.ratio_grid import RatioCase
-from afdplan.plotting.ratio_sensitivity import CHANGE, CurveBand, RatioSensitivity
 from afdplan.theory.layer_cycle import Bottleneck
 from afdplan.theory.problem import Method
 

@@ -12,8 +12,8 @@ from afdplan.report.page import Section, Table
 from afdplan.report.quantities import share
 
 if TYPE_CHECKING:
+    from afdplan.planning.played import PlayedBundle
     from afdplan.plotting.bottleneck_map import BottleneckMap
-    from afdplan.plotting.played import PlayedBundle
 
 __all__ = ["map_tables", "played_sections"]
 

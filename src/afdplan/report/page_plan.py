@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from afdplan.model.latency import TimeUnit
     from afdplan.planning.design import PlannedDesign
     from afdplan.planning.plan import Plan
+    from afdplan.planning.plan_grid import PlanCase
+    from afdplan.planning.played import PlayedBundle
+    from afdplan.planning.ratio_grid import RatioCase
     from afdplan.plotting.figure import Figure
-    from afdplan.plotting.plan_grid import PlanCase
-    from afdplan.plotting.played import PlayedBundle
-    from afdplan.plotting.ratio_grid import RatioCase
 
 __all__ = ["plan_page"]
 

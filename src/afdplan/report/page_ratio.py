@@ -23,10 +23,10 @@ from afdplan.report.quantities import rate, share, stated_time, time
 
 if TYPE_CHECKING:
     from afdplan.model.latency import TimeUnit
+    from afdplan.planning.played import PlayedBundle
+    from afdplan.planning.ratio_grid import RatioCase
+    from afdplan.planning.ratio_sensitivity import CurveBand, RatioSensitivity
     from afdplan.plotting.figure import Figure
-    from afdplan.plotting.played import PlayedBundle
-    from afdplan.plotting.ratio_grid import RatioCase
-    from afdplan.plotting.ratio_sensitivity import CurveBand, RatioSensitivity
     from afdplan.theory.problem import RatioProblem
     from afdplan.theory.ratio import RatioRecommendation
 
@@ -300,7 +300,7 @@ def _model_assumptions(problem: RatioProblem) -> tuple[str, ...]:
 
 
 def _curve_table(answer: RatioRecommendation, unit: TimeUnit, of: str) -> Table:
-    from afdplan.plotting.ratio_grid import shown_workers
+    from afdplan.planning.ratio_grid import shown_workers
 
     low, high = answer.near_equal
     keep = [answer.optimal_attention_workers, low, high]

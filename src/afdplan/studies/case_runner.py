@@ -7,7 +7,7 @@ from typing import Any
 
 import afdplan
 from afdplan.errors import AfdplanError
-from afdplan.files.results_rows import encode_rows
+from afdplan.files.results.rows import encode_rows
 from afdplan.lengths.law import EmpiricalLengths, IndependentLengths, LengthLaw
 from afdplan.model.estimate import Estimate
 from afdplan.model.trace import Trace

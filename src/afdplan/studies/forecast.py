@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from afdplan.files.results_rows import decode_rows
+from afdplan.files.results.rows import decode_rows
 from afdplan.studies.engine import Engine, Outcome
 from afdplan.studies.study import Study
 

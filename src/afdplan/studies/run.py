@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import afdplan
 from afdplan.errors import InvalidInputError
-from afdplan.files.results_dataset import ResultsDataset, read_manifest
-from afdplan.files.results_rows import decode_rows
+from afdplan.files.results.dataset import ResultsDataset, read_manifest
+from afdplan.files.results.rows import decode_rows
 from afdplan.studies.case_runner import FAILED, REFUSED, CaseRunner
 from afdplan.studies.case_set import CaseSet
 from afdplan.studies.engine import Engine, Outcome

@@ -11,7 +11,7 @@ from typing import Any
 
 from afdplan.errors import InvalidInputError
 from afdplan.files.study_file import StudyDocument, nearest
-from afdplan.files.trace_reader import read_trace
+from afdplan.files.traces.reader import read_trace
 from afdplan.lengths.discrete import parse_law
 from afdplan.model.trace import Trace
 from afdplan.studies.axes import Axis

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from afdplan.errors import InvalidInputError
-from afdplan.files.results_dataset import ResultsDataset
+from afdplan.files.results.dataset import ResultsDataset
 from afdplan.files.study_file import nearest
 from afdplan.studies.case_runner import DONE, FAILED, REFUSED
 from afdplan.studies.kinds import compute_kind

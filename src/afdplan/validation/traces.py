@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from afdplan.errors import InvalidInputError, TraceError
-from afdplan.files.trace_reader import read_trace
+from afdplan.files.traces.reader import read_trace
 from afdplan.lengths.law import EmpiricalLengths, LengthLaw
 from afdplan.model.bundle import Bundle
 from afdplan.model.estimate import Estimate

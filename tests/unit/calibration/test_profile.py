@@ -6,7 +6,7 @@ import pytest
 from afdplan.calibration.architecture import GroupedAttention, LatentAttention
 from afdplan.calibration.profile import ProfilePlan, profile, small_model
 from afdplan.errors import InvalidInputError, UnsupportedError
-from afdplan.files.profile_table import environment_path, write_profile
+from afdplan.files.measurements.profile_table import environment_path, write_profile
 
 
 @pytest.mark.parametrize(

@@ -9,12 +9,12 @@ from afdplan.lengths.law import IndependentLengths
 from afdplan.model.latency import LatencyModel
 from afdplan.planning.limits import Limits
 from afdplan.planning.plan import make_plan
+from afdplan.planning.plan_grid import plan_grid, plan_grid_axes
 from afdplan.planning.source import MeasuredSource
 from afdplan.planning.space import SearchSpace
 from afdplan.plotting.label_places import label_places
 from afdplan.plotting.plan import draw_plan
 from afdplan.plotting.plan_figures import front_figure
-from afdplan.plotting.plan_grid import plan_grid, plan_grid_axes
 from afdplan.plotting.ratio_figures import case_key
 
 LATENCY = LatencyModel.linear(attention=(1e-9, 2e-5), ffn=(2e-7, 1e-4), layers=60, time_unit="s")

@@ -12,7 +12,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from afdplan.files.results_dataset import ResultsDataset
+from afdplan.files.results.dataset import ResultsDataset
 from tests.unit.studies.declare import LATENCY, write
 
 STUDY = f"""
@@ -149,7 +149,7 @@ def test_the_command_killed_or_interrupted(undisturbed, tmp_path, how):
 
 MEMORY = """
 import resource, sys
-from afdplan.files.results_rows import encode_rows
+from afdplan.files.results.rows import encode_rows
 from afdplan.studies.definition import load_study
 from afdplan.studies.engine import Outcome, SerialEngine
 from afdplan.studies.run import new_results, run_study

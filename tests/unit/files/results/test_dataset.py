@@ -9,8 +9,8 @@ import polars as pl
 import pytest
 
 from afdplan.errors import InvalidInputError
-from afdplan.files.results_dataset import ResultsDataset, read_manifest
-from afdplan.files.results_rows import decode_rows, encode_rows
+from afdplan.files.results.dataset import ResultsDataset, read_manifest
+from afdplan.files.results.rows import decode_rows, encode_rows
 
 COLUMNS = {"case": "count", "case_hash": "text", "status": "text", "curve": "numbers"}
 
@@ -52,7 +52,7 @@ def test_merging_keeps_every_row_in_few_parts(results):
 
 
 def test_no_merge_takes_more_rows_than_the_largest_part(results, monkeypatch):
-    monkeypatch.setattr("afdplan.files.results_dataset.LARGEST_ROWS", 100)
+    monkeypatch.setattr("afdplan.files.results.dataset.LARGEST_ROWS", 100)
     generator = np.random.default_rng(7)
     start, held = 0, []
     for size in generator.integers(1, 40, 300):

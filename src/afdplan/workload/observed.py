@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from afdplan.errors import InvalidInputError
-from afdplan.files.prometheus import Histogram, ServerMetrics
+from afdplan.files.measurements.prometheus import Histogram, ServerMetrics
 from afdplan.lengths.discrete import DiscreteLaw
 from afdplan.lengths.law import IndependentLengths
 

@@ -8,18 +8,18 @@ import numpy as np
 import pytest
 
 from afdplan.errors import AfdplanError, LatencyModelError, TraceError
-from afdplan.files.latency_table import (
+from afdplan.files.measurements.fastafd import read_fastafd_steps
+from afdplan.files.measurements.prometheus_lengths import read_prometheus_lengths
+from afdplan.files.measurements.reader import read_measurements, recognise_measurements
+from afdplan.files.measurements.sglang import read_sglang_log, read_sglang_step_times
+from afdplan.files.measurements.stepmesh import read_stepmesh_traces
+from afdplan.files.measurements.table import (
     read_latency_table,
     read_ratio_sweep,
     write_latency_table,
 )
-from afdplan.files.logs_fastafd import read_fastafd_steps
-from afdplan.files.logs_prometheus import read_prometheus_lengths
-from afdplan.files.logs_sglang import read_sglang_log, read_sglang_step_times
-from afdplan.files.logs_stepmesh import read_stepmesh_traces
-from afdplan.files.measurement_file import read_measurements, recognise_measurements
 
-SAMPLES = Path(__file__).parents[2] / "samples"
+SAMPLES = Path(__file__).parents[3] / "samples"
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import numpy as np
 
 from afdplan.errors import LatencyModelError
 from afdplan.files.atomic import write_atomic
-from afdplan.files.measurement_rows import TIME_UNITS, find_column, measurement_rows, number
+from afdplan.files.measurements.rows import TIME_UNITS, find_column, measurement_rows, number
 from afdplan.model.measurement import STAGES, Measurements, StageSamples
 from afdplan.model.sweep import RatioSweep
 

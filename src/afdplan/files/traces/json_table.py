@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from afdplan.errors import TraceError
-from afdplan.files.trace_records import (
+from afdplan.files.traces.records import (
     Record,
     decode,
     is_arrays,
@@ -17,8 +17,8 @@ from afdplan.files.trace_records import (
     records_of,
     where,
 )
-from afdplan.files.trace_source import TraceSource
-from afdplan.files.trace_table import Table, shown
+from afdplan.files.traces.source import TraceSource
+from afdplan.files.traces.table import Table, shown
 
 if TYPE_CHECKING:
     import polars as pl

@@ -11,8 +11,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from afdplan.files.trace_formats import FORMATS
-from afdplan.files.trace_reader import read_trace
+from afdplan.files.traces.formats import FORMATS
+from afdplan.files.traces.reader import read_trace
 
 if sys.version_info >= (3, 14):
     from compression import zstd

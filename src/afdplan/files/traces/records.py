@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 from afdplan.errors import TraceError
-from afdplan.files.trace_table import shown
+from afdplan.files.traces.table import shown
 
 __all__ = ["Record", "decode", "is_arrays", "is_bundle", "parts", "records_of", "where"]
 

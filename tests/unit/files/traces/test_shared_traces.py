@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from afdplan.files.trace_reader import read_trace
+from afdplan.files.traces.reader import read_trace
 from afdplan.lengths.law import EmpiricalLengths
 from tests.shared import shared
 

@@ -9,12 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from afdplan.errors import TraceError
-from afdplan.files.trace_columns import Columns, find_columns, parse_columns
-from afdplan.files.trace_json import json_table
-from afdplan.files.trace_source import TraceSource, open_source
-from afdplan.files.trace_table import Table, csv_table, parquet_table, shown
-from afdplan.files.trace_times import Arrivals, arrival_seconds
-from afdplan.files.trace_values import check_lengths, failed_rows, session_numbers, token_counts
+from afdplan.files.traces.columns import Columns, find_columns, parse_columns
+from afdplan.files.traces.json_table import json_table
+from afdplan.files.traces.source import TraceSource, open_source
+from afdplan.files.traces.table import Table, csv_table, parquet_table, shown
+from afdplan.files.traces.times import Arrivals, arrival_seconds
+from afdplan.files.traces.values import check_lengths, failed_rows, session_numbers, token_counts
 from afdplan.model.trace import Trace
 
 __all__ = ["read_trace"]

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from afdplan.errors import TraceError
-from afdplan.files.trace_table import Table, shown
+from afdplan.files.traces.table import Table, shown
 from afdplan.model.trace import MAXIMUM_TOKENS
 
 if TYPE_CHECKING:

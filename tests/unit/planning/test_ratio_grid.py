@@ -9,10 +9,10 @@ from afdplan.lengths.law import IndependentLengths
 from afdplan.model.estimate import Estimate
 from afdplan.model.latency import LatencyModel
 from afdplan.model.uncertainty import Uncertainty
+from afdplan.planning.ratio_grid import grid_size, ratio_grid, shown_workers
+from afdplan.planning.ratio_sensitivity import curve_bands, ratio_sensitivity
 from afdplan.plotting.bottleneck_map import bottleneck_figure, bottleneck_maps
 from afdplan.plotting.ratio_figures import case_key, curve_figure, time_figure
-from afdplan.plotting.ratio_grid import grid_size, ratio_grid, shown_workers
-from afdplan.plotting.ratio_sensitivity import curve_bands, ratio_sensitivity
 from afdplan.theory.cycle import CycleModel
 from afdplan.theory.problem import RatioProblem
 from afdplan.theory.recommend import recommend_ratio

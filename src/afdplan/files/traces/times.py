@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from afdplan.errors import TraceError
-from afdplan.files.trace_columns import Columns
-from afdplan.files.trace_table import Table, shown
+from afdplan.files.traces.columns import Columns
+from afdplan.files.traces.table import Table, shown
 
 if TYPE_CHECKING:
     import polars as pl

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from afdplan.errors import TraceError
-from afdplan.files.trace_formats import DECODES, FORMATS, PROMPTS, UNITS
+from afdplan.files.traces.formats import DECODES, FORMATS, PROMPTS, UNITS
 
 __all__ = ["Columns", "find_columns", "parse_columns"]
 

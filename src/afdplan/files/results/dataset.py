@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from afdplan.errors import InvalidInputError
 from afdplan.files.atomic import write_atomic
-from afdplan.files.results_parts import Part, broken, ending_in, part_range, read_part, write_part
-from afdplan.files.results_rows import rows_schema
+from afdplan.files.results.parts import Part, broken, ending_in, part_range, read_part, write_part
+from afdplan.files.results.rows import rows_schema
 
 if TYPE_CHECKING:
     import polars as pl

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from afdplan.errors import LatencyModelError
-from afdplan.files import logs_torch_trace
-from afdplan.files.logs_torch_trace import read_torch_trace, trace_events
+from afdplan.files.measurements import torch_trace
+from afdplan.files.measurements.torch_trace import read_torch_trace, trace_events
 
-SAMPLES = Path(__file__).parents[2] / "samples"
+SAMPLES = Path(__file__).parents[3] / "samples"
 
 
 def kernel(name, begin, length, **args):
@@ -98,7 +98,7 @@ def test_chunks_may_cut_anywhere(trace, monkeypatch, indent):
     whole = list(trace_events(path))
     assert whole == events
     for chunk in (7, 64, 333):
-        monkeypatch.setattr(logs_torch_trace, "_CHUNK", chunk)
+        monkeypatch.setattr(torch_trace, "_CHUNK", chunk)
         assert list(trace_events(path)) == events
 
 

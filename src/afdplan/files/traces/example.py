@@ -17,7 +17,7 @@ def example_trace_path() -> Path:
 
     Examples
     --------
-    >>> from afdplan.files.trace_reader import read_trace
+    >>> from afdplan.files.traces.reader import read_trace
     >>> read_trace(example_trace_path()).requests
     20000
     """

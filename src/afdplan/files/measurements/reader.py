@@ -7,12 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from afdplan.errors import LatencyModelError
-from afdplan.files.latency_table import read_latency_table
 from afdplan.files.log_source import log_head
-from afdplan.files.logs_fastafd import FASTAFD_SCHEMA, read_fastafd_steps
-from afdplan.files.logs_sglang import read_sglang_log, read_sglang_step_times
-from afdplan.files.logs_stepmesh import read_stepmesh_traces
-from afdplan.files.logs_torch_trace import TraceRole, read_torch_trace
+from afdplan.files.measurements.fastafd import FASTAFD_SCHEMA, read_fastafd_steps
+from afdplan.files.measurements.sglang import read_sglang_log, read_sglang_step_times
+from afdplan.files.measurements.stepmesh import read_stepmesh_traces
+from afdplan.files.measurements.table import read_latency_table
+from afdplan.files.measurements.torch_trace import TraceRole, read_torch_trace
 from afdplan.model.measurement import Measurements
 
 __all__ = ["MEASUREMENT_FORMATS", "read_measurements", "recognise_measurements"]

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from afdplan.files.example_trace import example_trace_path
-from afdplan.files.trace_reader import read_trace
+from afdplan.files.traces.example import example_trace_path
+from afdplan.files.traces.reader import read_trace
 
-MAKER = Path(__file__).parents[3] / "examples" / "make_example_trace.py"
+MAKER = Path(__file__).parents[4] / "examples" / "make_example_trace.py"
 
 
 def test_bundled_trace_is_what_the_script_makes():

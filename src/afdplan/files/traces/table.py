@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from afdplan.errors import TraceError
-from afdplan.files.trace_source import TraceSource
+from afdplan.files.traces.source import TraceSource
 
 if TYPE_CHECKING:
     import polars as pl

@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 from afdplan.lengths.law import LengthLaw
 from afdplan.planning.design import PlannedDesign
 from afdplan.planning.plan import Plan
+from afdplan.planning.ratio_grid import batch_sizes_around
 from afdplan.planning.search import DesignSearch
 from afdplan.planning.source import LatencySource
-from afdplan.plotting.ratio_grid import batch_sizes_around
 
 __all__ = ["PlanCase", "plan_grid", "plan_grid_axes"]
 

@@ -6,7 +6,7 @@ import pytest
 
 from afdplan.lengths.law import IndependentLengths
 from afdplan.model.latency import LatencyModel
-from afdplan.plotting.played import play_bundles
+from afdplan.planning.played import play_bundles
 from afdplan.plotting.simulation_figures import causes_figure
 from afdplan.report.page_bundle import played_sections
 from afdplan.theory.problem import RatioProblem

@@ -1,0 +1,1 @@
+"""How are many answers kept on disk and read back?"""

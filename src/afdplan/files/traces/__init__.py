@@ -1,0 +1,1 @@
+"""How does any request trace become a table of lengths and arrivals?"""
