@@ -75,10 +75,13 @@ def test_names_are_those_that_the_commands_take():
     assert complete.shipped("latency") == built_in_latency_names()
     assert complete.shipped("models") == sorted(shipped_models())
     assert complete.shipped("hardware") == sorted(shipped_hardware())
-    assert set(complete.TARGETS) == set(TARGETS)
-    assert set(complete.DEPLOYED) == set(DEPLOY_TARGETS)
-    assert set(complete.PRECISIONS) == set(PRECISIONS)
-    assert set(complete.MEASUREMENTS) == set(MEASUREMENT_FORMATS)
+    for line, names in (
+        ("plan --target ", TARGETS),
+        ("deploy --target ", DEPLOY_TARGETS),
+        ("simulate --kv-precision ", PRECISIONS),
+        ("calibrate --format ", MEASUREMENT_FORMATS),
+    ):
+        assert [value for _, value in offered(line)] == list(names)
 
 
 def test_values_are_passed_on_as_they_are():

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from afdplan.cli.options import json_option, resolve_workload
+from afdplan.cli.options import json_option, option_name, options, resolve_workload
+from afdplan.model import parameters as ask
 
 if TYPE_CHECKING:
     from afdplan.planning.check import PlanCheck, Standing
@@ -26,39 +27,42 @@ Examples:
 
 @click.command("check", epilog=EXAMPLES)
 @click.argument("plan_file", metavar="PLAN.json")
-@click.option("--trace", metavar="FILE", help="New request trace; its format is detected.")
-@click.option("--format", "trace_format", metavar="NAME", help="Force a trace format.")
-@click.option("--columns", metavar="MAP", help="Columns: prompt=NAME,decode=NAME,arrival=NAME.")
+@options(ask.TRACE, ask.FORMAT, ask.COLUMNS)
 @click.option("--metrics", metavar="FILE", help="Prometheus text snapshot of vLLM's /metrics.")
 @click.option(
     "--state",
     metavar="FILE",
     help="Remember the standing between checks: two in a row beyond the bounds mean replan.",
 )
+@options(ask.LATENCY, *ask.DERIVED, fills=False)
 @json_option
 def command(
-    plan_file: str,
-    trace: str | None,
-    trace_format: str | None,
-    columns: str | None,
-    metrics: str | None,
-    state: str | None,
-    as_json: bool,
+    plan_file: str, metrics: str | None, state: str | None, as_json: bool, **given: Any
 ) -> None:
-    """Say whether a running plan still stands; exit code 0 if it does, 4 if not."""
+    """Say whether a running plan still stands; exit code 0 if it does, 4 if not.
+
+    By the stage times that the plan was made with; --latency, or --model, --hardware and what
+    refines them, override those.
+    """
+    trace = given["trace"]
     if (trace is None) == (metrics is None):
         raise click.UsageError("say what runs now: --trace FILE or --metrics FILE")
-    if trace is None and (trace_format is not None or columns is not None):
+    if trace is None and (given["format"] is not None or given["columns"] is not None):
         raise click.UsageError("--format and --columns describe a trace: give --trace too")
     warnings: tuple[str, ...] = ()
     from afdplan.files.plan_file import read_plan
     from afdplan.planning.check import check_plan
 
     plan = read_plan(plan_file)
+    times = {one.key: given[one.key] for one in (ask.LATENCY, *ask.DERIVED)}
+    if any(value is not None for value in times.values()):
+        from afdplan.planning.retimed import retimed
+
+        plan = retimed(plan, times, option_name)
     token_load = measured = None
     law: Any
     if trace is not None:
-        workload = resolve_workload(trace, trace_format, columns, None, None)
+        workload = resolve_workload(given)
         law, token_load, warnings = workload.law, workload.token_load, workload.warnings
     else:
         from afdplan.files.measurements.prometheus import read_metrics
@@ -80,7 +84,7 @@ def command(
     if as_json:
         from afdplan.report.document import document, to_json
 
-        inputs = {"plan": plan_file, "trace": trace, "metrics": metrics, "state": state}
+        inputs = {"plan": plan_file, "trace": trace, "metrics": metrics, "state": state, **times}
         click.echo(
             to_json(
                 document(

@@ -25,6 +25,9 @@ def latency_document(model: LatencyModel) -> dict[str, Any]:
         "drain": model.drain,
         "assumptions": list(model.assumptions),
     }
+    for name in ("attention_devices", "ffn_devices"):
+        if getattr(model, name) is not None:
+            document[name] = getattr(model, name)
     kinds = []
     for kind in model.attention:
         stage = _curve_document(kind.curve) | {"time_per_request": kind.time_per_request}

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
 
-from afdplan.model.checks import check_choice, check_number
+from afdplan.model import parameters as ask
+from afdplan.model.parameter import check_fields
+from afdplan.model.parameters import Per
 
 __all__ = ["DeviceCost", "Per"]
-
-Per = Literal["device", "currency", "watt"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,15 +30,13 @@ class DeviceCost:
     8.0
     """
 
-    per: Per = "device"
-    attention: float = 1.0
-    ffn: float = 1.0
+    per: Per = ask.PER.default
+    attention: float = ask.ATTENTION_DEVICE_COST.default
+    ffn: float = ask.FFN_DEVICE_COST.default
     unit: str = "device"
 
     def __post_init__(self) -> None:
-        check_choice("per", self.per, get_args(Per))
-        check_number("cost of an attention device", self.attention, strict=True)
-        check_number("cost of an FFN device", self.ffn, strict=True)
+        check_fields(self, ask.COST, "{0.name}")
 
     def of(self, attention_devices: float, ffn_devices: float) -> float:
         """Return the cost of so many devices of each side."""
