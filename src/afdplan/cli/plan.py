@@ -14,9 +14,8 @@ from afdplan.cli.plan_options import (
     resolve_source,
     resolve_space,
 )
-from afdplan.cli.progress import progress
 from afdplan.cli.quantity import parse_duration, parse_numbers, parse_rate
-from afdplan.cli.report import command_line, report_option, tracked, write_report
+from afdplan.cli.report import command_line, progress, report_option, tracked, write_report
 from afdplan.errors import InfeasibleError
 
 if TYPE_CHECKING:
