@@ -93,6 +93,6 @@ def page_words(page: bytes | str) -> str:
 def terminal_words(told, width: int = 80) -> str:
     """What a terminal of that width shows, its lines joined."""
     out = io.StringIO()
-    Console(file=out, width=width, force_terminal=False).print(to_terminal(told))
+    Console(file=out, width=width, force_terminal=False).print(to_terminal(told, width))
     assert max(map(len, out.getvalue().splitlines())) <= width
     return re.sub(r"\s+", " ", out.getvalue())

@@ -99,7 +99,14 @@ def test_text_says_the_answer_first_and_fits_the_terminal():
         "and 7 to 8 are within 1 % of the best."
     )
     assert max(map(len, text.splitlines())) <= 80
-    for words in ("Throughput", "Cycle time", "Idle", "Cost of the barrier", "Real optimum", "best"):
+    for words in (
+        "Throughput",
+        "Cycle time",
+        "Idle",
+        "Cost of the barrier",
+        "Real optimum",
+        "best",
+    ):
         assert words in text
 
 

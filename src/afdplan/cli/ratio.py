@@ -17,7 +17,7 @@ from afdplan.cli.options import (
     resolve_workload,
     workload_options,
 )
-from afdplan.cli.report import command_line, report_option, show, tracked, write_report
+from afdplan.cli.report import command_line, report_option, tell, tracked, write_report
 
 if TYPE_CHECKING:
     from afdplan.model.estimate import Estimate
@@ -191,7 +191,7 @@ def command(
         if as_json:
             click.echo(to_json(answered))
             return
-    show(told)
+    tell(told)
 
 
 def _page(

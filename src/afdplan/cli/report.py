@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from afdplan.report.page import Page
     from afdplan.report.telling import Telling
 
-__all__ = ["command_line", "progress", "report_option", "show", "tracked", "write_report"]
+__all__ = ["command_line", "progress", "report_option", "tell", "tracked", "write_report"]
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 Item = TypeVar("Item")
@@ -50,7 +50,7 @@ def command_line() -> str:
     return shlex.join(["afdplan", *sys.argv[1:]])
 
 
-def show(told: Telling) -> None:
+def tell(told: Telling) -> None:
     """Print what is said of an answer on standard output."""
     from rich.console import Console
 
@@ -59,7 +59,7 @@ def show(told: Telling) -> None:
     console = Console(file=sys.stdout, highlight=False, markup=False, emoji=False)
     console.width = max(console.width, NARROWEST)
     with console.capture() as shown:
-        console.print(to_terminal(told))
+        console.print(to_terminal(told, console.width))
     text = re.sub(" +$", "", shown.get(), flags=re.M)
     if not console.encoding.lower().startswith("utf"):
         text = text.translate(PLAIN).encode(console.encoding, "backslashreplace")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from afdplan.cli.options import json_option
-from afdplan.cli.report import command_line, report_option, show, write_report
+from afdplan.cli.report import command_line, report_option, tell, write_report
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -96,7 +96,7 @@ def command(
     if as_json:
         click.echo(to_json(answered))
     else:
-        show(told)
+        tell(told)
     if result.broken:
         raise verdict_error(result)
 

@@ -202,12 +202,12 @@ def change(value: float) -> str:
     Examples
     --------
     >>> change(0.0435), change(-0.5), change(-1e-9)
-    ('+4.3 %', '-50.0 %', 'less than 0.01 %')
+    ('+4.3 %', '-50.0 %', '< 0.01 %')
     """
     if not value:
         return "0.0 %"
     if abs(value) < 5e-5:
-        return "less than 0.01 %"
+        return "< 0.01 %"
     return share(value) if value < 0 else f"+{share(value)}"
 
 
@@ -217,9 +217,9 @@ def error(value: float) -> str:
     Examples
     --------
     >>> error(0.00341), error(-0.5), error(-1e-9)
-    ('+0.34 %', '-50.00 %', 'less than 0.01 %')
+    ('+0.34 %', '-50.00 %', '< 0.01 %')
     """
-    return f"{100 * value:+.2f} %" if abs(value) >= 5e-5 else "less than 0.01 %"
+    return f"{100 * value:+.2f} %" if abs(value) >= 5e-5 else "< 0.01 %"
 
 
 def percent(value: float) -> str:
@@ -239,11 +239,11 @@ def plus_minus(value: float) -> str:
     Examples
     --------
     >>> plus_minus(0.01), plus_minus(1e-9), plus_minus(float("inf"))
-    ('± 1.00 %', 'less than ± 0.01 %', 'no interval')
+    ('± 1.00 %', '± < 0.01 %', 'no interval')
     """
     if not math.isfinite(value):
         return "no interval"
-    return f"± {100 * value:.2f} %" if value >= 5e-5 else "less than ± 0.01 %"
+    return f"± {100 * value:.2f} %" if value >= 5e-5 else "± < 0.01 %"
 
 
 def chance(value: float) -> str:

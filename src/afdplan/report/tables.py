@@ -10,15 +10,14 @@ from typing import TYPE_CHECKING
 from afdplan.report.quantities import plain
 
 if TYPE_CHECKING:
-    from rich.align import VerticalAlignMethod
     from rich.table import Table
 
 __all__ = ["TextTable", "to_markdown", "to_rich"]
 
 WORDY = 24
 """Letters beyond which a cell holds words that need room on a page."""
-NARROWEST = 80
-"""Columns of a terminal for which cells are kept whole where that is possible."""
+BAR = 10
+"""Columns of a bar on a terminal."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,8 +64,8 @@ class TextTable:
         return any(len(row[0]) > WORDY for row in self.rows)
 
 
-def to_rich(table: TextTable) -> Table:
-    """Return the table for a terminal."""
+def to_rich(table: TextTable, width: int = 80) -> Table:
+    """Return the table for a terminal of that many columns."""
     from rich.bar import Bar
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
@@ -80,26 +79,20 @@ def to_rich(table: TextTable) -> Table:
         box=SIMPLE_HEAD,
         pad_edge=False,
         show_edge=False,
-        padding=(0, 1),
+        padding=(0, 1, 0, 0),
     )
-    widths = [
-        max(map(len, (*cells, *column.split())))
-        for column, *cells in zip(table.columns, *table.rows, strict=True)
-    ]
-    vertical: VerticalAlignMethod = "top" if table.is_wordy or table.has_long_names else "bottom"
-    fits = sum(widths) + 2 * len(widths) + 8 * bool(table.bars) <= NARROWEST
-    for k, column in enumerate(table.columns):
-        # Folded, never cut off: a digit or a word that is left out would mislead. Where there is
-        # room headings give way first, so that a number stays on one line.
+    is_wordy = table.is_wordy or table.has_long_names
+    for k, (column, columns) in enumerate(zip(table.columns, _widths(table, width), strict=True)):
+        # Folded, never cut off: a digit or a word that is left out would mislead.
         shown.add_column(
             Text(plain(column)),
             justify="left" if k < table.left else "right",
             overflow="fold",
-            min_width=widths[k] if fits else None,
-            vertical=vertical,
+            width=columns,
+            vertical="top" if is_wordy else "bottom",
         )
     if table.bars:
-        shown.add_column("", min_width=6, max_width=18)
+        shown.add_column("", width=BAR)
     for at, row in enumerate(table.rows):
         is_strong = at == table.strong
         cells: list[Text | Bar] = [Text(plain(cell)) for cell in row]
@@ -107,6 +100,22 @@ def to_rich(table: TextTable) -> Table:
             cells.append(Bar(1.0, 0.0, table.bars[at], color="green" if is_strong else "default"))
         shown.add_row(*cells, style="bold" if is_strong else None)
     return shown
+
+
+def _widths(table: TextTable, width: int) -> list[int | None]:
+    """Return how wide each column is: words wrap first, then headings; numbers never break."""
+    least, wanted = [], []
+    for k, (heading, *cells) in enumerate(zip(table.columns, *table.rows, strict=True)):
+        words = heading.split() + [word for cell in cells for word in cell.split()]
+        whole = [] if k < table.left else cells
+        least.append(max(map(len, (*words, *whole, " "))))
+        wanted.append(max(map(len, (*cells, heading if k < table.left else heading[::2]))))
+    spare = width - (2 * len(least) - 1) - (BAR + 2) * bool(table.bars) - sum(least)
+    if spare < 0:
+        return [None] * len(least)
+    asked = [max(want - have, 0) for want, have in zip(wanted, least, strict=True)]
+    part = min(1.0, spare / max(sum(asked), 1))
+    return [have + int(part * more) for have, more in zip(least, asked, strict=True)]
 
 
 def to_markdown(table: TextTable) -> str:

@@ -55,8 +55,8 @@ class Telling:
     style: str = ""
 
 
-def to_terminal(told: Telling) -> Group:
-    """Return what a terminal shows: the answer first, at the end what to mind."""
+def to_terminal(told: Telling, width: int = 80) -> Group:
+    """Return what a terminal of that many columns shows: the answer first, last what to mind."""
     from rich.console import Group
     from rich.text import Text
 
@@ -68,7 +68,7 @@ def to_terminal(told: Telling) -> Group:
     if told.facts or told.words:
         parts += [Text()] * bool(parts) + [_grid((*told.facts, *told.words))]
     for table in told.tables:
-        parts += [Text(), to_rich(table)]
+        parts += [Text(), to_rich(table, width)]
     for head, sentences, style in (
         ("assumed: ", told.assumptions, "dim"),
         ("warning: ", told.warnings, "yellow"),
