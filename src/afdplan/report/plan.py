@@ -11,7 +11,6 @@ from afdplan.report.quantities import (
     chance,
     change,
     counted,
-    error,
     given_time,
     number,
     plus_minus,
@@ -289,8 +288,8 @@ def verification_table(plan: Plan, verified: Sequence[Verification]) -> tuple[Te
                     time(case.predicted_mean, unit),
                     f"{time(case.simulated_mean.value, unit)} "
                     f"{plus_minus(case.simulated_mean.relative_half_width)}",
-                    error(case.mean_error),
-                    error(case.p99_error),
+                    change(case.mean_error),
+                    change(case.p99_error),
                     "agrees" if case.agrees else "DISAGREES",
                 )
                 for case in verified

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from afdplan.report.document import document
 from afdplan.report.quantities import (
+    change,
     counted,
-    error,
     estimated,
     interval,
     number,
@@ -18,6 +18,7 @@ from afdplan.report.quantities import (
     stated_time,
     time,
     times,
+    value_and_interval,
 )
 from afdplan.report.tables import TextTable
 from afdplan.report.telling import Fact, Telling
@@ -154,10 +155,11 @@ def _facts(best: SimulationResult) -> Iterable[Fact]:
         value=rate(best.throughput_per_instance.value, unit),
         remark=f"per instance, {plus_minus(best.throughput_per_instance.relative_half_width)}",
     )
+    cycle, ends = value_and_interval(best.cycle_time, times(unit))
     yield Fact(
         name="Cycle time",
-        value=stated_time(best.cycle_time.value, unit),
-        remark=f"per layer and microbatch, {interval(best.cycle_time, times(unit))}",
+        value=cycle + (" time units" if unit == "abstract" else ""),
+        remark=f"per layer and microbatch, {ends}",
     )
     yield Fact(
         name="Output step",
@@ -205,7 +207,7 @@ def theory_words(
     worst, where = max(both, key=lambda pair: abs(pair[0]))
     return (
         f"The exact theory was computed without the simulator: the largest difference is "
-        f"{error(worst)} (simulated against theory), at A = {where}.",
+        f"{change(worst)} (simulated against theory), at A = {where}.",
     )
 
 
@@ -240,8 +242,7 @@ def result_table(results: Sequence[SimulationResult]) -> TextTable:
         rows=[
             (
                 f"{result.scenario.bundle.attention_workers:,}",
-                number(result.throughput_per_instance.value),
-                interval(result.throughput_per_instance),
+                *value_and_interval(result.throughput_per_instance),
                 time(result.cycle_time.value, unit),
                 time(result.step_time.p99.value, unit),
                 share(result.attention_idle_fraction.value),

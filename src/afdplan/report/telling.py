@@ -68,7 +68,7 @@ def to_terminal(told: Telling, width: int = 80) -> Group:
     if told.facts or told.words:
         parts += [Text()] * bool(parts) + [_grid((*told.facts, *told.words))]
     for table in told.tables:
-        parts += [Text(), to_rich(table, width)]
+        parts += [Text()] * bool(parts) + [to_rich(table, width)]
     for head, sentences, style in (
         ("assumed: ", told.assumptions, "dim"),
         ("warning: ", told.warnings, "yellow"),
