@@ -18,7 +18,7 @@ from afdplan.cli.options import (
     resolve_workload,
     workload_options,
 )
-from afdplan.cli.report import command_line, report_option, tracked, write_report
+from afdplan.cli.report import command_line, report_option, tell, tracked, write_report
 from afdplan.model import parameters as ask
 from afdplan.model.parameter import values_of
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from afdplan.model.estimate import Estimate
     from afdplan.model.latency import LatencyModel
     from afdplan.report.page import Page
+    from afdplan.report.telling import Telling
     from afdplan.theory.problem import RatioProblem
     from afdplan.theory.ratio import RatioRecommendation
 
@@ -56,6 +57,7 @@ def command(plot: str | None, report: str | None, as_json: bool, **given: Any) -
     choice, workers = resolve_choice(given), given["ffn_workers"]
     model = choice.resolve(batch_size=size, ffn_workers=workers)
     workload = resolve_workload(given)
+    from afdplan.report.ratio import ratio_answer, ratio_told
     from afdplan.theory.problem import RatioProblem
     from afdplan.theory.recommend import recommend
 
@@ -75,9 +77,9 @@ def command(plot: str | None, report: str | None, as_json: bool, **given: Any) -
 
         kind = check_picture_name(plot)
         write_atomic(plot, picture_bytes(draw_ratio(answer, model.time_unit), kind))
+    told = ratio_told(answer, problem, warnings, workload.trace)
     if as_json or report is not None:
         from afdplan.report.document import document, to_json
-        from afdplan.report.ratio import ratio_answer
 
         inputs = {
             **workload.inputs,
@@ -86,7 +88,7 @@ def command(plot: str | None, report: str | None, as_json: bool, **given: Any) -
             "requests_per_attention_worker": answer.bundle.requests_per_attention_worker,
             "max_attention_workers": answer.curve[-1].attention_workers,
         }
-        told = document(
+        answered = document(
             time_unit=model.time_unit,
             inputs=inputs,
             warnings=warnings,
@@ -97,23 +99,22 @@ def command(plot: str | None, report: str | None, as_json: bool, **given: Any) -
             def latency_of(batch_size: int) -> LatencyModel:
                 return choice.resolve(batch_size=batch_size, ffn_workers=workers)
 
-            page = _page(answer, problem, workload, told, workload.token_load, latency_of, most)
+            page = _page(
+                told, answer, problem, workload, answered, workload.token_load, latency_of, most
+            )
             write_report(report, page)
         if as_json:
-            click.echo(to_json(told))
+            click.echo(to_json(answered))
             return
-    from rich.console import Console
-
-    from afdplan.report.ratio import render_ratio
-
-    Console(highlight=False).print(render_ratio(answer, model, warnings, workload.trace))
+    tell(told)
 
 
 def _page(
+    told: Telling,
     answer: RatioRecommendation,
     problem: RatioProblem,
     workload: Workload,
-    told: dict[str, Any],
+    answered: dict[str, Any],
     token_load: Estimate | None,
     latency_of: Callable[[int], LatencyModel],
     most: int | None,
@@ -139,13 +140,13 @@ def _page(
 
         drift = drift_figure(workload.report.drift, workload.report.token_load)
     return ratio_page(
+        told,
         answer,
         problem,
         cases,
         bands=curve_bands(problem, workers, token_load),
         sensitivities=ratio_sensitivity(problem, best, most),
-        subject=f"{workload.law.name}; {problem.latency.name}",
-        document=told,
+        document=answered,
         command_line=command_line(),
         played=play_bundles(problem, best, (max(best // 2, 1), 2 * best)),
         drift=drift,
