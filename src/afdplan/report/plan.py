@@ -18,9 +18,9 @@ __all__ = ["render_plan"]
 
 
 def _objective(plan: Plan, score: float) -> str:
-    unit = {"device": "device", "currency": plan.cost.unit, "watt": "W"}[plan.cost.per]
+    unit = plan.cost.unit
     if plan.limits.devices is not None and plan.limits.requests_per_second is None:
-        unit = {"device": "device of the budget"}.get(plan.cost.per, unit)
+        unit = "device of the budget" if plan.cost.per == "device" else unit
     return f"{rate(score, plan.latency.time_unit)} per {unit}"
 
 
@@ -157,7 +157,7 @@ def _front_table(plan: Plan) -> Table:
         ("design", False),
     )
     for point in plan.front:
-        held = point.step_time.statistic(plan.limits.statistic) / point.tokens_per_step
+        held = point.token_time(plan.limits.statistic)
         chosen = point.design == plan.recommended.design
         table.add_row(
             time(held, unit),
