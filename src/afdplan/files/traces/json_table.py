@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from afdplan.errors import TraceError
+from afdplan.files.document import Source
+from afdplan.files.traces.json_shape import BYTE_ORDER_MARK, line_blocks, shape_reader
 from afdplan.files.traces.records import (
     Record,
     decode,
@@ -16,7 +18,6 @@ from afdplan.files.traces.records import (
     records_of,
     where,
 )
-from afdplan.files.traces.source import TraceSource
 from afdplan.files.traces.table import Table, shown
 
 if TYPE_CHECKING:
@@ -28,11 +29,13 @@ Path = tuple[str, ...]
 Blocks = Iterator[list[Record]]
 
 DEEPEST = 12
-BLOCK = 1 << 24
-BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+SAMPLE = 1000
+"""Records by whose keys the shape of all is guessed, before the others are held against it."""
+LARGEST_VALUE = 1 << 30
+"""Bytes of a trace that is one JSON value: all of it is in memory, several times as large."""
 
 
-def json_tables(source: TraceSource) -> list[Table]:
+def json_tables(source: Source) -> list[Table]:
     """Return the tables of JSON records, that of the records themselves first.
 
     Known are one object per line, a list of objects, an object (or several, one per line) of
@@ -56,12 +59,20 @@ def json_tables(source: TraceSource) -> list[Table]:
         numbers = (n for n, record in numbered for _ in parts(record))
         return next(itertools.islice(numbers, at, None), None) if has_lines else None
 
-    first = next((block[0] for block in blocks() if block), None)
-    if first is None:
+    head = itertools.islice(_lines(source), SAMPLE) if has_lines else ()
+    sample = [_record(source, number, text) for number, text in head] or whole
+    if not sample:
         raise TraceError(f"{source.name}: holds no requests; a trace needs at least one")
-    if is_arrays(first):
+    if is_arrays(sample[0]):
         return [_table_of_arrays(source.name, [r for block in blocks() for r in block])]
     structure = _Structure()
+    if has_lines and not any(map(is_bundle, sample)):
+        for record in sample:
+            structure.learn(record)
+        if len(structure.levels()) == 1:
+            read = shape_reader(source, tuple(structure.paths))
+            if read is not None:
+                return [_shaped_table(source.name, tuple(structure.paths), read, line)]
     for block in blocks():
         for record in block:
             structure.learn(record)
@@ -69,7 +80,21 @@ def json_tables(source: TraceSource) -> list[Table]:
     return [_level(source.name, blocks, line, structure.paths, level) for level in levels]
 
 
-def _has_lines(source: TraceSource) -> bool:
+def _shaped_table(
+    name: str,
+    paths: tuple[Path, ...],
+    read: Callable[[Sequence[Path]], list[list[Any]]],
+    line: Callable[[int], int | None],
+) -> Table:
+    keys = {".".join(path): path for path in reversed(paths)}
+
+    def series(names: Sequence[str]) -> list[pl.Series]:
+        return [_series(values) for values in read([keys[name] for name in names])]
+
+    return Table(name=name, columns=tuple(reversed(keys)), read=series, line=line)
+
+
+def _has_lines(source: Source) -> bool:
     """Return whether the file has one JSON object per line, and not one value in all."""
     lines = _lines(source)
     _, first = next(lines)
@@ -83,9 +108,9 @@ def _has_lines(source: TraceSource) -> bool:
     return True
 
 
-def _whole(source: TraceSource) -> list[Record]:
+def _whole(source: Source) -> list[Record]:
     """Return the records of a file that is one JSON value."""
-    data = source.path.read_bytes().removeprefix(BYTE_ORDER_MARK)
+    data = source.content(LARGEST_VALUE).removeprefix(BYTE_ORDER_MARK)
     try:
         value = decode(data)
     except ValueError as error:
@@ -93,7 +118,7 @@ def _whole(source: TraceSource) -> list[Record]:
     return records_of(source.name, value)
 
 
-def _lines(source: TraceSource) -> Iterator[tuple[int, bytes]]:
+def _lines(source: Source) -> Iterator[tuple[int, bytes]]:
     """Yield (1-based line, text) of every line that is not blank."""
     with source.path.open("rb") as handle:
         for number, line in enumerate(handle, start=1):
@@ -102,33 +127,30 @@ def _lines(source: TraceSource) -> Iterator[tuple[int, bytes]]:
                 yield number, text
 
 
-def _blocks(source: TraceSource) -> Blocks:
+def _blocks(source: Source) -> Blocks:
     """Yield the records of a file with one object per line, block by block."""
     import msgspec
 
     decoder = msgspec.json.Decoder()
     start = 0
-    with source.path.open("rb") as handle:
-        handle.seek(len(BYTE_ORDER_MARK) if source.head.startswith(BYTE_ORDER_MARK) else 0)
-        while block := handle.read(BLOCK):
-            block += handle.readline()
-            try:
-                records = decoder.decode_lines(block)
-            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-                records = [{}, None]
-            if not all(type(record) is dict for record in records):
-                records = [
-                    _record(source, start + number, text.strip())
-                    for number, text in enumerate(block.split(b"\n"), start=1)
-                    if text.strip()
-                ]
-            start += block.count(b"\n")
-            if any(map(is_bundle, records)):
-                records = [part for record in records for part in parts(record)]
-            yield records
+    for block in line_blocks(source):
+        try:
+            records = decoder.decode_lines(block)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            records = [None]
+        if not all(type(record) is dict for record in records):
+            records = [
+                _record(source, start + number, text.strip())
+                for number, text in enumerate(block.split(b"\n"), start=1)
+                if text.strip()
+            ]
+        start += block.count(b"\n")
+        if any(map(is_bundle, records)):
+            records = [part for record in records for part in parts(record)]
+        yield records
 
 
-def _record(source: TraceSource, number: int, text: bytes) -> Record:
+def _record(source: Source, number: int, text: bytes) -> Record:
     """Return the object of one line."""
     try:
         value = decode(text)
@@ -139,7 +161,7 @@ def _record(source: TraceSource, number: int, text: bytes) -> Record:
     return value
 
 
-def _bad_line(source: TraceSource, number: int, reason: str) -> TraceError:
+def _bad_line(source: Source, number: int, reason: str) -> TraceError:
     cut = "truncated" in reason
     what = "is cut short" if cut else f"is no JSON record ({shown(reason, 120)})"
     return TraceError(f"{source.name}, line {number}: {what}; mend or delete the line")

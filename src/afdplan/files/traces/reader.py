@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from afdplan.errors import TraceError
+from afdplan.files.document import Readable, Source, open_source
 from afdplan.files.traces.columns import Columns, find_columns, parse_columns
 from afdplan.files.traces.json_table import json_tables
 from afdplan.files.traces.requests import kept_requests
-from afdplan.files.traces.source import TraceSource, open_source
 from afdplan.files.traces.summaries import refuse_statistics
 from afdplan.files.traces.table import Table, csv_table, parquet_tables, shown
 from afdplan.files.traces.times import Arrivals, arrival_seconds
@@ -27,7 +26,7 @@ __all__ = ["read_trace"]
 
 
 def read_trace(
-    path: str | Path,
+    path: Readable,
     *,
     format: str | None = None,
     columns: str | Mapping[str, str] | None = None,
@@ -74,12 +73,12 @@ def read_trace(
     (array([100,  30]), array([0. , 2.5]), 1)
     """
     given = parse_columns(columns)
-    with open_source(path) as source:
+    with open_source(path, "a trace", TraceError) as source:
         table, found = find_columns(_tables(source), format, given)
         return _trace(table, found, time_format)
 
 
-def _tables(source: TraceSource) -> list[Table]:
+def _tables(source: Source) -> list[Table]:
     if source.kind == "parquet":
         return parquet_tables(source)
     return json_tables(source) if source.kind == "json" else [csv_table(source)]
