@@ -258,10 +258,15 @@ def _assumptions(placement: Placement) -> tuple[str, ...]:
             f"the {architecture.dense_layers} dense layers run on the FFN workers; their time is "
             "averaged over all layers"
         )
-    if architecture.indexer is not None:
+    selected = max((mixer.selected_tokens or 0 for mixer in architecture.mixers), default=0)
+    if selected:
         lines.append(
-            f"every request reads {architecture.indexer.selected_tokens} selected tokens per "
-            "layer, also the shorter ones"
+            f"every request reads {selected} selected tokens per layer, also the shorter ones"
+        )
+    if architecture.state_bytes:
+        lines.append(
+            f"recurrent layers read and write {architecture.state_bytes / 2**20:.0f} MiB of state "
+            "per request and step"
         )
     error = projection_error(placement)
     if error:

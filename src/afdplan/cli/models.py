@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -36,19 +37,44 @@ def command(name: str | None, as_json: bool) -> None:
 
 def _attention(model: ModelArchitecture, short: bool = False) -> str:
     """Return the attention in words."""
-    from afdplan.calibration.architecture import LatentAttention
+    from afdplan.calibration.attention import CompressedAttention, LatentAttention
+    from afdplan.calibration.recurrent import DeltaAttention, StateSpace
 
-    attention = model.attention
-    if isinstance(attention, LatentAttention):
-        text = f"MLA {attention.query_heads}"
-    else:
-        heads = getattr(attention, "kv_heads", 0)
-        kind = "MFA" if getattr(attention, "query_rank", None) else "GQA"
-        text = f"{kind} {attention.query_heads}/{heads}"
-    if model.indexer is not None:
-        text += f" {'k' if short else 'top '}{model.indexer.selected_tokens}"
-    windows = [window for _, window in model.attention_windows if window is not None]
-    return text + "".join(f" {'w' if short else 'window '}{window}" for window in windows)
+    words = []
+    for mixer in dict.fromkeys(model.mixers):
+        heads = mixer.heads
+        match heads:
+            case LatentAttention():
+                text = f"MLA {heads.query_heads}"
+            case CompressedAttention():
+                text = f"1/{mixer.compression} {heads.query_heads}"
+            case DeltaAttention():
+                text = f"delta {heads.query_heads}"
+            case StateSpace():
+                text = f"Mamba-2 {heads.query_heads}"
+            case _:
+                kind = "MFA" if getattr(heads, "query_rank", None) else "GQA"
+                text = f"{kind} {heads.query_heads}/{getattr(heads, 'kv_heads', 0)}"
+        if mixer.selected_tokens is not None:
+            text += f" {'k' if short else 'top '}{mixer.selected_tokens}"
+        if mixer.window is not None:
+            text += f" {'w' if short else 'window '}{mixer.window}"
+        words.append(text)
+    if not short:
+        return ", ".join(dict.fromkeys(words))
+    # A line of the list has room for one kind: the commonest that has a cache.
+    more = len(set(words)) - 1
+    first = words[list(dict.fromkeys(model.mixers)).index(model.mixer)]
+    windows = [f" w{m.window}" for m in dict.fromkeys(model.mixers) if m.window is not None]
+    if more == 1 and windows and first.split(" w")[0] == words[0].split(" w")[0]:
+        return first.split(" w")[0] + windows[0]
+    return first + (f" +{more}" if more else "")
+
+
+def _windows(model: ModelArchitecture) -> list[list[int | None]]:
+    """Return (layers, window) of the layers with a cache, whole contexts first."""
+    counts = Counter(mixer.window for mixer in model.mixers if mixer.heads.cached_values)
+    return [[counts[w], w] for w in sorted(counts, key=lambda w: (w is not None, w or 0))]
 
 
 def _facts(short: str, model: ModelArchitecture) -> dict[str, Any]:
@@ -67,13 +93,15 @@ def _facts(short: str, model: ModelArchitecture) -> dict[str, Any]:
         "prediction_layers": model.prediction_layers,
         "hidden_size": model.hidden_size,
         "attention": _attention(model),
-        "attention_windows": [list(pair) for pair in model.attention_windows],
+        "attention_windows": _windows(model),
         "experts": model.experts,
         "experts_per_token": model.experts_per_token,
-        "expert_size": model.expert_size,
-        "shared_size": model.shared_size,
-        "cache_bytes_per_token": sum(kind.bytes_per_token for kind in kinds),
+        "expert_size": model.network.expert_size,
+        "shared_size": model.network.dense_size if model.experts else 0,
+        "cache_bytes_per_token": sum(k.bytes_per_token for k in kinds if k.window != 1),
+        "state_bytes_per_request": model.state_bytes,
         "checkpoint_precision": model.precision,
+        "cache_precision": model.cache_precision,
         "source": model.source,
     }
 
@@ -136,16 +164,19 @@ def _print_one(name: str, model: ModelArchitecture) -> None:
         ("attention", facts["attention"]),
         ("KV cache", f"{facts['cache_bytes_per_token']:,.0f} bytes per token in bf16"),
     ]
+    if model.state_bytes:
+        rows.append(("state", f"{model.state_bytes / 2**20:,.1f} MiB per request"))
     if model.experts:
         rows.append(
             (
                 "experts",
                 f"{model.experts_per_token} of {model.experts} per token, width "
-                f"{model.expert_size}, shared width {model.shared_size}",
+                f"{facts['expert_size']}, shared width {facts['shared_size']}",
             )
         )
     rows += [
         ("multi-token prediction", f"{model.prediction_layers} layers"),
+        *(("read as", note) for note in model.notes),
         ("checkpoint format", model.precision or "not recognised: give --weight-precision"),
         ("source", model.source),
     ]

@@ -11,6 +11,8 @@ from afdplan.errors import InvalidInputError
 __all__ = ["read_model_config"]
 
 LARGEST_CONFIG = 16 * 2**20
+QUANTIZATION = "hf_quant_config.json"
+"""Beside a config, ModelOpt states its formats in a second file."""
 
 
 def read_model_config(path: str | Path) -> dict[str, Any]:
@@ -24,18 +26,27 @@ def read_model_config(path: str | Path) -> dict[str, Any]:
     Returns
     -------
     dict
-        The object as it stands in the file.
+        The object as it stands in the file; with ``hf_quant_config``, what stands in the file of
+        that name beside it. NaN and infinities of keys that nobody reads do no harm.
 
     Raises
     ------
     InvalidInputError
         If the file is missing, larger than 16 MiB, not UTF-8, not one JSON object, too deeply
-        nested, holds a key twice in one object, or holds a number that JSON does not know (NaN,
-        Infinity).
+        nested, or holds a key twice in one object.
     """
     path = Path(path)
     if path.is_dir():
         path = path / "config.json"
+    config = _read_object(path)
+    second = path.with_name(path.name.removesuffix("config.json") + QUANTIZATION)
+    if path.name.endswith("config.json") and path.name != second.name and second.is_file():
+        config[QUANTIZATION.removesuffix(".json")] = _read_object(second)
+    return config
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    """Return the one object of a file."""
     try:
         size = path.stat().st_size
         if size > LARGEST_CONFIG:
@@ -55,9 +66,7 @@ def read_model_config(path: str | Path) -> dict[str, Any]:
             f"{path}: must be UTF-8 text, byte {error.start} is not; is this a config.json?"
         ) from None
     try:
-        value = json.loads(
-            text, parse_constant=_refuse_constant, object_pairs_hook=_object_without_repeats
-        )
+        value = json.loads(text, object_pairs_hook=_object_without_repeats)
     except json.JSONDecodeError as error:
         raise InvalidInputError(
             f"{path}: must be JSON, {error.msg.lower()} at line {error.lineno}, "
@@ -70,10 +79,6 @@ def read_model_config(path: str | Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise InvalidInputError(f"{path}: must hold one JSON object, got {type(value).__name__}")
     return value
-
-
-def _refuse_constant(name: str) -> Any:
-    raise ValueError(f"numbers must be finite, got {name}")
 
 
 def _object_without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
