@@ -47,7 +47,7 @@ def _attention(model: ModelArchitecture, short: bool = False) -> str:
             case LatentAttention():
                 text = f"MLA {heads.query_heads}"
             case CompressedAttention():
-                text = f"1/{mixer.compression} {heads.query_heads}"
+                text = f"CSA {heads.query_heads}" + ("" if short else f" 1/{mixer.compression}")
             case DeltaAttention():
                 text = f"delta {heads.query_heads}"
             case StateSpace():
@@ -68,7 +68,7 @@ def _attention(model: ModelArchitecture, short: bool = False) -> str:
     windows = [f" w{m.window}" for m in dict.fromkeys(model.mixers) if m.window is not None]
     if more == 1 and windows and first.split(" w")[0] == words[0].split(" w")[0]:
         return first.split(" w")[0] + windows[0]
-    return first + (f" +{more}" if more else "")
+    return first.split(" w")[0] + (f" +{more}" if more else "")
 
 
 def _windows(model: ModelArchitecture) -> list[list[int | None]]:
@@ -128,8 +128,8 @@ def _print_list(models: dict[str, ModelArchitecture]) -> None:
         facts = _facts(short, model)
         table.add_row(
             short,
-            f"{model.total_parameters / 1e9:.1f}",
-            f"{model.active_parameters / 1e9:.1f}",
+            _billions(model.total_parameters),
+            _billions(model.active_parameters),
             str(model.layers),
             _attention(model, short=True),
             f"{model.experts_per_token}/{model.experts}" if model.experts else "dense",
@@ -140,10 +140,14 @@ def _print_list(models: dict[str, ModelArchitecture]) -> None:
     console.print(table)
     console.print(
         "total, act.: parameters, active ones. k: tokens that sparse attention selects, w: sliding "
-        "window of some layers. KV: per token in bf16, all layers. Hugging Face ids and paths of "
+        "window of some layers, +1: one more kind of layers. KV: per token in bf16, all layers. Hugging Face ids and paths of "
         "a config.json work wherever a model is asked for.",
         style="dim",
     )
+
+
+def _billions(count: float) -> str:
+    return f"{count / 1e9:.0f}" if count >= 1e11 else f"{count / 1e9:.1f}"
 
 
 def _print_one(name: str, model: ModelArchitecture) -> None:

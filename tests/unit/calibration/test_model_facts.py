@@ -41,8 +41,10 @@ def test_totals_match_what_publishers_state(name, config):
     facts = config["afdplan"]
     # Kimi-K2 and the DeepSeek family round their totals to "1 T" and "671 B".
     assert model.total_parameters == pytest.approx(facts["published_parameters"], rel=0.03)
-    # Publishers leave out embeddings or router: 5.71 B against 5.1 B for gpt-oss.
-    assert model.active_parameters == pytest.approx(facts["published_active_parameters"], rel=0.13)
+    # Some publishers count the embeddings in, some one or both of them out, some the router.
+    counted = facts["published_active_parameters"]
+    without = model.active_parameters - model.embedding_parameters
+    assert 0.87 * without < counted < 1.13 * model.active_parameters
     assert facts["source"]
 
 
