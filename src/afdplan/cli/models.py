@@ -140,8 +140,8 @@ def _print_list(models: dict[str, ModelArchitecture]) -> None:
     console.print(table)
     console.print(
         "total, act.: parameters, active ones. k: tokens that sparse attention selects, w: sliding "
-        "window of some layers, +1: one more kind of layers. KV: per token in bf16, all layers. Hugging Face ids and paths of "
-        "a config.json work wherever a model is asked for.",
+        "window of some layers, +1: one more kind of layers. KV: per token in bf16, all layers. "
+        "Hugging Face ids and paths of a config.json work wherever a model is asked for.",
         style="dim",
     )
 
