@@ -8,6 +8,7 @@ import click
 
 from afdplan.cli.options import options, resolve_choice
 from afdplan.model import parameters as ask
+from afdplan.planning.objective import OBJECTIVES, find_objective
 
 if TYPE_CHECKING:
     from afdplan.calibration.latency_choice import LatencyChoice
@@ -53,11 +54,12 @@ SPACE = (
     ),
     ask.MAX_ATTENTION_WORKERS.changed(metavar="A", help="Most A per bundle."),
 )
+PER = ask.PER.changed(choices=tuple(OBJECTIVES))
 COSTS = tuple(one.changed(default=None) for one in (ask.ATTENTION_DEVICE_COST, ask.FFN_DEVICE_COST))
 
 source_options = options(*LATENCIES, fills=False)
 """Adds --latency, or --model and --hardware with what refines them."""
-limit_options = options(*ask.LIMITS, ask.TARGET, ask.PER, *COSTS, *SPACE)
+limit_options = options(*ask.LIMITS, ask.TARGET, PER, *COSTS, *SPACE)
 """Adds limits, objective and candidates."""
 
 
@@ -104,19 +106,23 @@ def resolve_source(given: dict[str, Any]) -> tuple[LatencySource, DeviceCost]:
 
 def resolve_cost(given: dict[str, Any], choice: LatencyChoice) -> DeviceCost:
     """Return what a device of each side costs: as given, or as its hardware file says."""
-    from afdplan.planning.objective import DeviceCost
-
     per = given["per"]
+    objective = find_objective(per)
     asked = {one: given[one.key] for one in COSTS}
-    if per == "device":
+    if not objective.hardware_field:
         if any(value is not None for value in asked.values()):
-            raise click.UsageError("--attention-cost and --ffn-cost need --per currency or watt")
-        return DeviceCost()
+            *others, last = [name for name, one in OBJECTIVES.items() if one.hardware_field]
+            raise click.UsageError(
+                f"--attention-cost and --ffn-cost need --per {', '.join(others)} or {last}"
+            )
+        return objective.cost(per=per)
     devices = choice.devices() if choice.is_derived else (None, None)
     for (one, cost), hardware in zip(asked.items(), devices, strict=True):
         if cost is None and hardware is not None:
-            asked[one] = getattr(hardware, "price_per_hour" if per == "currency" else "watts")
+            asked[one] = getattr(hardware, objective.hardware_field)
         if asked[one] is None:
             raise click.UsageError(f"--per {per} needs {one.option}: what a device costs")
-    unit = "W" if per == "watt" else f"{getattr(devices[0], 'currency', 'currency')}/h"
-    return DeviceCost(per=per, unit=unit, **{one.field: cost for one, cost in asked.items()})
+    unit = objective.unit
+    if objective.hardware_field == "price_per_hour" and devices[0] is not None:
+        unit = f"{devices[0].currency}/h"
+    return objective.cost(per=per, **{one.field: cost for one, cost in asked.items()}, unit=unit)

@@ -251,7 +251,6 @@ SCENARIO = (
 
 # A plan.
 Statistic = Literal["mean", "p50", "p95", "p99"]
-Per = Literal["device", "currency", "watt"]
 DEVICES = count("devices", "Most devices of both sides.", maximum=100_000, metavar="N")
 REQUESTS_PER_SECOND = number(
     "requests_per_second",
@@ -320,7 +319,7 @@ COLOCATED_KV_TOKENS = KV_TOKENS.changed(
     name="colocated_kv_tokens",
     help="With --latency: the same on a worker that holds the FFN weights too.",
 )
-PER = choice("per", "What throughput is divided by.", Per, default="device")
+PER = text("per", "What throughput is divided by.", default="device")
 ATTENTION_DEVICE_COST = number(
     "attention_device_cost",
     "Price or watts of an attention device (taken from the hardware otherwise).",

@@ -11,13 +11,11 @@ from afdplan.errors import InvalidInputError
 from afdplan.model import parameters as ask
 from afdplan.planning.legal import TARGETS, TargetRule
 from afdplan.planning.limits import Limits
-from afdplan.planning.objective import DeviceCost
 from afdplan.planning.source import LatencySource
 
 __all__ = ["PairLattice", "SearchSpace", "graph_batch_sizes"]
 
 IntArray = npt.NDArray[np.int64]
-FloatArray = npt.NDArray[np.float64]
 
 
 def graph_batch_sizes(largest: int) -> tuple[int, ...]:
@@ -130,7 +128,7 @@ class PairLattice:
         Least and largest A / F.
     attention_devices, ffn_devices
         Devices of a worker of each side.
-    bundle_devices, bundle_cost
+    bundle_devices
         Of one bundle.
     unit
         Bundles come in multiples of this number, so that nodes are filled.
@@ -145,7 +143,6 @@ class PairLattice:
     attention_devices: int
     ffn_devices: int
     bundle_devices: IntArray
-    bundle_cost: FloatArray
     unit: IntArray
     most_bundles: IntArray
 
@@ -155,7 +152,6 @@ class PairLattice:
         source: LatencySource,
         space: SearchSpace,
         limits: Limits,
-        cost: DeviceCost,
         attention_devices: int,
         most_devices: int,
     ) -> PairLattice:
@@ -197,9 +193,6 @@ class PairLattice:
             attention_devices=attention_devices,
             ffn_devices=ffn_devices,
             bundle_devices=size,
-            bundle_cost=np.asarray(
-                cost.attention * a * attention_devices + cost.ffn * f * ffn_devices
-            ),
             unit=unit,
             most_bundles=most_bundles,
         )
