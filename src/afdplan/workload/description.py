@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from afdplan.errors import UnsupportedError
 from afdplan.lengths.law import EmpiricalLengths, IndependentLengths, LengthLaw
+from afdplan.model import parameters as ask
 from afdplan.model.estimate import Estimate
 from afdplan.model.trace import Trace
 from afdplan.workload.arrivals import Arrivals, describe_arrivals
@@ -154,7 +155,9 @@ class WorkloadReport:
         return workload_warnings(self)
 
 
-def describe_workload(trace: Trace, confidence: float = 0.95, seed: int = 0) -> WorkloadReport:
+def describe_workload(
+    trace: Trace, confidence: float = ask.CONFIDENCE.default, seed: int = 0
+) -> WorkloadReport:
     """Return everything that a trace says about the load of an AFD bundle.
 
     Parameters
