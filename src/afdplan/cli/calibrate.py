@@ -10,13 +10,20 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from afdplan.cli.options import json_option
-from afdplan.cli.report import command_line, report_option, write_report
+from afdplan.cli.report import (
+    command_line,
+    plot_option,
+    report_option,
+    write_picture,
+    write_report,
+)
 from afdplan.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from afdplan.model.latency import LatencyModel
     from afdplan.model.measurement import Measurements
     from afdplan.model.sweep import RatioSweep
+    from afdplan.plotting.figure import Figure
     from afdplan.report.page import Page
 
 __all__ = ["command"]
@@ -81,7 +88,7 @@ _FORMS = ("auto", "linear", "per-request", "roofline", "table")
 @click.option("--load", type=float, help="Profiler trace, StepMesh: load of a microbatch [tokens].")
 @click.option("--requests", type=float, help="Profiler trace: requests of a microbatch.")
 @click.option("--peers", type=int, default=1, help="Profiler trace: transfers per microbatch.")
-@click.option("--plot", metavar="FILE", help="Draw fit and residuals to a .png or .svg file.")
+@plot_option("fit and residuals")
 @click.option("--to-table", metavar="FILE", help="Write what was read as a table, fit nothing.")
 @click.option(
     "--to-trace", metavar="FILE", help="Write a Prometheus snapshot's lengths as a trace."
@@ -107,10 +114,6 @@ def command(data: tuple[str, ...], **options: Any) -> None:
     for name in ("step_overhead", "transfer_time"):
         if options[name] is not None:
             check_number(name, options[name])
-    if options["plot"]:
-        from afdplan.plotting.picture import check_picture_name
-
-        check_picture_name(options["plot"])
     if options["to_trace"]:
         _write_trace(data, options["to_trace"])
         return
@@ -149,7 +152,7 @@ class _Result:
     warnings: list[str]
     answer: dict[str, Any]
     text: Any
-    figure: Any
+    figures: Callable[[], tuple[Figure, ...]]
     page: Callable[..., Page]
 
 
@@ -243,10 +246,10 @@ def _fit_points(
     model = sweep_latency_model(fit, name=name, tokens_per_step=options["tokens_per_step"])
     warnings = list(fit.warnings)
 
-    def figure() -> Any:
-        from afdplan.plotting.calibrate import draw_sweep_fit
+    def figures() -> tuple[Figure, ...]:
+        from afdplan.plotting.calibration_figures import sweep_figures
 
-        return draw_sweep_fit(fit)
+        return sweep_figures(fit)
 
     def page(**around: Any) -> Page:
         from afdplan.report.page_calibrate import sweep_page
@@ -258,7 +261,7 @@ def _fit_points(
         warnings=warnings,
         answer=sweep_answer(fit, model),
         text=render_sweep(fit, model, warnings, points.notes),
-        figure=figure,
+        figures=figures,
         page=page,
     )
 
@@ -302,10 +305,10 @@ def _fit_stages(
     if len(stages) < len(together.stages):
         notes.append("Whole steps among the stages are not used.")
 
-    def figure() -> Any:
-        from afdplan.plotting.calibrate import draw_stage_fits
+    def figures() -> tuple[Figure, ...]:
+        from afdplan.plotting.calibration_figures import stage_figures
 
-        return draw_stage_fits(fits, model.time_unit)
+        return stage_figures(fits, model.time_unit)
 
     def page(**around: Any) -> Page:
         from afdplan.report.page_calibrate import fit_page
@@ -317,7 +320,7 @@ def _fit_stages(
         warnings=warnings,
         answer=fit_answer(fits, model),
         text=render_fits(fits, model, warnings, notes),
-        figure=figure,
+        figures=figures,
         page=page,
     )
 
@@ -385,11 +388,8 @@ def _deliver(result: _Result, data: Sequence[str], options: dict[str, Any]) -> N
             )
         save_latency(result.model, options["output"])
     if options["plot"]:
-        from afdplan.files.atomic import write_atomic
-        from afdplan.plotting.picture import check_picture_name, picture_bytes
-
-        kind = check_picture_name(options["plot"])
-        write_atomic(options["plot"], picture_bytes(result.figure(), kind))
+        drawn = result.figures()
+        write_picture(options["plot"], drawn, result.model.name, columns=2 if len(drawn) > 2 else 1)
     if options["as_json"] or options["report"]:
         from afdplan.report.document import document, to_json
 

@@ -20,7 +20,7 @@ from afdplan.cli.options import (
 )
 from afdplan.cli.progress import progress
 from afdplan.cli.quantity import parse_model_rate
-from afdplan.cli.report import report_option, write_report
+from afdplan.cli.report import report_option, write_picture, write_report
 
 if TYPE_CHECKING:
     from afdplan.model.latency import LatencyModel
@@ -214,6 +214,11 @@ def command(
             raise click.UsageError(f"{name} shows one bundle: give one --attention-workers")
     if timeline is not None and not timeline.lower().endswith((".json", ".svg", ".png")):
         raise click.UsageError(f"--timeline must end in .json, .svg or .png, got {timeline!r}")
+    for _, path in logs:
+        if path is not None:
+            from afdplan.files.atomic import check_folder
+
+            check_folder(path)
     latency = resolve_latency(options, batch_size=size, ffn_workers=ffn_workers)
     model = latency.model
     if options["rate"] is not None:
@@ -246,7 +251,7 @@ def command(
                 )
             )
     if timeline is not None:
-        _write_timeline(timeline, scenarios[0])
+        _write_timeline(timeline, results[0])
     inputs = {**workload.inputs, **latency.inputs}
     from afdplan.report.simulate import render_simulations, simulation_document
 
@@ -354,11 +359,11 @@ def _tables(per_request: str | None, per_step: str | None) -> Iterator[tuple[Any
         yield sinks[0], sinks[1]
 
 
-def _write_timeline(path: str, scenario: Scenario) -> None:
+def _write_timeline(path: str, result: SimulationResult) -> None:
     from afdplan.files.atomic import write_atomic
     from afdplan.simulation.timeline import record_timeline
 
-    timeline = record_timeline(scenario)
+    timeline = record_timeline(result.scenario)
     if path.lower().endswith(".json"):
         from afdplan.files.results.timeline import chrome_trace
 
@@ -373,11 +378,9 @@ def _write_timeline(path: str, scenario: Scenario) -> None:
             )
             for span in timeline.spans
         )
-        seconds = scenario.latency.time_unit == "s"
+        seconds = result.scenario.latency.time_unit == "s"
         write_atomic(path, chrome_trace(spans, microseconds=1e6 if seconds else 1.0))
         return
-    from afdplan.plotting.picture import check_picture_name, picture_bytes
-    from afdplan.plotting.timeline import draw_timeline, timeline_data
+    from afdplan.plotting.pipeline_figure import pipeline_figure
 
-    figure = draw_timeline(timeline_data(timeline))
-    write_atomic(path, picture_bytes(figure, check_picture_name(path)))
+    write_picture(path, [pipeline_figure(timeline)], result.title)

@@ -1,4 +1,4 @@
-"""What is a figure of a report page, before anything is drawn?"""
+"""What is a figure of a page or picture, before anything is drawn?"""
 
 from __future__ import annotations
 
@@ -9,7 +9,17 @@ from typing import Any, Literal
 
 import numpy as np
 
-__all__ = ["Axis", "Chart", "Figure", "Layer", "Role", "Scale", "figure_document", "rounded"]
+__all__ = [
+    "Axis",
+    "Chart",
+    "Figure",
+    "Layer",
+    "Role",
+    "Scale",
+    "figure_document",
+    "rounded",
+    "single",
+]
 
 Scale = Literal["linear", "log", "category"]
 Role = Literal[
@@ -44,7 +54,8 @@ COLUMNS: dict[str, tuple[str, ...]] = {
 """What each kind of layer needs. An interval stands, a span lies; a group is a stretch of the x
 axis with its name below. A rectangle takes x or x1 and x2, y or y1 and y2, and may take `role`
 (colour), `fill` (pattern), `value` (0 to 1, strength) and `text` of its own. A point may say at
-which `place` its text stands: above, below, left or right."""
+which `place` its text stands on a page: above, below, left or right. The `text` of a line's points
+is for pictures: a page tells more where somebody points."""
 DIGITS = 6
 
 
@@ -165,6 +176,25 @@ class Figure:
     caption: str
     choices: tuple[str, ...] = ()
     charts: Mapping[str, Chart] = field(default_factory=dict)
+
+
+def single(
+    identifier: str,
+    title: str,
+    caption: str,
+    *,
+    x: Axis,
+    y: Axis,
+    layers: Sequence[Layer],
+    height: int = 320,
+) -> Figure:
+    """Return a figure of one chart, whatever a reader chooses."""
+    return Figure(
+        identifier=identifier,
+        title=title,
+        caption=caption,
+        charts={"": Chart(x=x, y=y, layers=layers, height=height)},
+    )
 
 
 def rounded(value: Any) -> Any:

@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from afdplan.model.latency import TimeUnit
-from afdplan.planning.ratio_grid import RatioCase
+from afdplan.planning.ratio_around import RatioAround
+from afdplan.planning.ratio_grid import RatioCase, asked_case
 from afdplan.planning.ratio_sensitivity import CHANGE, CurveBand, RatioSensitivity
-from afdplan.plotting.figure import Axis, Chart, Figure, Layer, Role
+from afdplan.plotting.figure import Axis, Chart, Figure, Layer, Role, single
 from afdplan.theory.layer_cycle import Bottleneck
-from afdplan.theory.problem import Method
+from afdplan.theory.problem import Method, RatioProblem
+from afdplan.theory.ratio import RatioRecommendation, RatioUncertainty
 
 __all__ = [
     "BATCH_SIZE",
@@ -19,6 +21,7 @@ __all__ = [
     "MICROBATCHES",
     "NAMES",
     "WORKERS_LABEL",
+    "asked_figures",
     "case_key",
     "cost_formula",
     "curve_figure",
@@ -70,14 +73,35 @@ def _rate(value: float, unit: TimeUnit) -> str:
     return f"{value:,.4g} tokens per {'s' if unit == 's' else 'time unit'} and cost"
 
 
+def asked_figures(
+    answer: RatioRecommendation, problem: RatioProblem, around: RatioAround | None
+) -> tuple[Figure, ...]:
+    """Return the curve and the time of what was asked, as its page shows them at first.
+
+    Parameters
+    ----------
+    answer, problem
+        What was recommended, for which question.
+    around
+        What stands around it; the curve has no other methods and no bands without.
+    """
+    case = asked_case(answer)
+    bands: tuple[CurveBand, ...] = ()
+    if around is not None:
+        bands, mine = around.bands, case_key(case)
+        case = next(other for other in around.cases if case_key(other) == mine)
+    return (
+        curve_figure((case,), problem, bands, known=answer.uncertainty),
+        time_figure((case,)),
+    )
+
+
 def curve_figure(
     cases: Sequence[RatioCase],
-    asked: tuple[int, int],
-    bands: Sequence[CurveBand],
+    problem: RatioProblem,
+    bands: Sequence[CurveBand] = (),
     *,
-    method: Method,
-    unit: TimeUnit,
-    cost: str,
+    known: RatioUncertainty | None = None,
 ) -> Figure:
     """Return tokens per time and cost over A, with intervals, methods and the best point.
 
@@ -85,19 +109,22 @@ def curve_figure(
     ----------
     cases
         One per batch size and number of microbatches.
-    asked
-        B and m that were asked for: its chart has the bands.
+    problem
+        What was asked for: the chart of its case has the bands.
     bands
-        Intervals at the points of that case.
-    method, unit
-        What the cases were computed with.
-    cost
-        What the cost is, such as ``A + 8 F``.
+        Intervals of that case.
+    known
+        How well that case's best A is known.
     """
     charts = {}
     for case in cases:
-        has_bands = (case.batch_size, case.microbatches) == asked
-        charts[case_key(case)] = _curve(case, bands if has_bands else (), method, unit, cost)
+        is_asked = (case.batch_size, case.microbatches) == (
+            problem.batch_size,
+            problem.microbatches,
+        )
+        charts[case_key(case)] = _curve(
+            case, problem, bands if is_asked else (), known if is_asked else None
+        )
     return Figure(
         identifier="curve",
         title="Throughput per cost over the number of attention workers",
@@ -109,8 +136,12 @@ def curve_figure(
 
 
 def _curve(
-    case: RatioCase, bands: Sequence[CurveBand], method: Method, unit: TimeUnit, cost: str
+    case: RatioCase,
+    problem: RatioProblem,
+    bands: Sequence[CurveBand],
+    known: RatioUncertainty | None,
 ) -> Chart:
+    method, unit = problem.method, problem.latency.time_unit
     workers = [point.attention_workers for point in case.points]
     low, high = case.near_equal
     layers = [
@@ -128,7 +159,7 @@ def _curve(
                 kind="band",
                 name=band.cause,
                 role=role,
-                columns={"x": workers, "low": band.low, "high": band.high},
+                columns={"x": band.attention_workers, "low": band.low, "high": band.high},
                 words=[
                     f"{lower:,.4g} to {upper:,.4g}"
                     for lower, upper in zip(band.low, band.high, strict=True)
@@ -158,6 +189,15 @@ def _curve(
             ],
         )
     )
+    if known is not None and known.low < known.high:
+        layers.append(
+            Layer(
+                kind="span",
+                name="best A for the token load's interval",
+                role="best",
+                columns={"y": [case.best.objective], "low": [known.low], "high": [known.high]},
+            )
+        )
     layers.append(
         Layer(
             kind="point",
@@ -170,7 +210,7 @@ def _curve(
             },
         )
     )
-    per = "s" if unit == "s" else "time unit"
+    per, cost = "s" if unit == "s" else "time unit", cost_formula(problem.ffn_weight)
     highest = [case.best.objective, *(max(band.high) for band in bands)]
     top = 1.15 * max(*highest, *(max(line) for line in case.other_methods.values()), 0.0)
     return Chart(
@@ -273,17 +313,12 @@ def sensitivity_figure(entries: Sequence[RatioSensitivity]) -> Figure:
             )
         )
     layers.append(Layer(kind="rule_x", role="main", columns={"x": [0]}))
-    return Figure(
-        identifier="sensitivity",
-        title="What if an input were wrong",
-        caption=f"Change of the recommended bundle's throughput for {change} less or more of "
-        "one input.",
-        charts={
-            "": Chart(
-                x=Axis(label="change of throughput [%]"),
-                y=Axis(label="", scale="category", limits=names),
-                layers=layers,
-                height=100 + 46 * len(names),
-            )
-        },
+    return single(
+        "sensitivity",
+        "What if an input were wrong",
+        f"Change of the recommended bundle's throughput for {change} less or more of one input.",
+        x=Axis(label="change of throughput [%]"),
+        y=Axis(label="", scale="category", limits=names),
+        layers=layers,
+        height=100 + 46 * len(names),
     )

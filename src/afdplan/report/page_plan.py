@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from afdplan.plotting.bottleneck_map import bottleneck_figure, bottleneck_maps
+from afdplan.plotting.bottleneck_figure import bottleneck_figure
 from afdplan.plotting.plan_figures import (
     front_figure,
     idle_figure,
@@ -13,7 +13,7 @@ from afdplan.plotting.plan_figures import (
     token_time,
 )
 from afdplan.plotting.ratio_figures import BATCH_SIZE, MICROBATCHES, case_key
-from afdplan.plotting.workload_figures import load_figure
+from afdplan.plotting.workload_figures import slot_figures
 from afdplan.report.page import Choice, Fact, Page, Section, Table
 from afdplan.report.page_bundle import map_tables, played_sections
 from afdplan.report.plan_words import headline, what_binds
@@ -24,10 +24,9 @@ if TYPE_CHECKING:
     from afdplan.model.latency import TimeUnit
     from afdplan.planning.design import PlannedDesign
     from afdplan.planning.plan import Plan
+    from afdplan.planning.plan_around import PlanAround
     from afdplan.planning.plan_grid import PlanCase
-    from afdplan.planning.played import PlayedBundle
-    from afdplan.planning.ratio_grid import RatioCase
-    from afdplan.plotting.figure import Figure
+    from afdplan.workload.description import WorkloadReport
 
 __all__ = ["plan_page"]
 
@@ -35,14 +34,12 @@ __all__ = ["plan_page"]
 def plan_page(
     plan: Plan,
     law: LengthLaw,
+    around: PlanAround,
     *,
     subject: str,
     document: Mapping[str, Any],
     command_line: str,
-    cases: Sequence[RatioCase],
-    grid: Sequence[PlanCase],
-    played: PlayedBundle | None = None,
-    drift: Figure | None = None,
+    workload: WorkloadReport | None = None,
 ) -> Page:
     """Return the page of a plan.
 
@@ -50,25 +47,19 @@ def plan_page(
     ----------
     plan, law
         What to deploy, for which requests.
+    around
+        What stands around it.
     subject
         The requests and the latency model, for people.
     document
         The JSON document of the command.
     command_line
         What reproduces the page.
-    cases
-        What `ratio_grid` found around the recommended bundle, for the map of bottlenecks.
-    grid
-        What `plan_grid` found at the same batch sizes and microbatches.
-    played
-        Short runs of a recommended bundle; None if they would take too long.
-    drift
-        How the load moves over the trace, if there is one.
+    workload
+        What the trace is like, if there is one.
     """
     unit = plan.latency.time_unit
-    framed = {(case.batch_size, case.microbatches): case.attention_workers for case in grid}
-    maps = bottleneck_maps(cases, framed)
-    load = load_figure(law, law.token_load().mean)
+    grid, maps = around.cases, around.maps
     return Page(
         title="afdplan plan",
         subject=subject,
@@ -98,13 +89,13 @@ def plan_page(
             ),
             Section(title="Where does the time go?", figures=(idle_figure(plan),)),
             *played_sections(
-                played,
+                around.played,
                 plan.recommended.attention_idle_fraction,
                 plan.recommended.ffn_idle_fraction,
             ),
             Section(
                 title="What does a slot hold?",
-                figures=(load,) if drift is None else (load, drift),
+                figures=slot_figures(law, law.token_load().mean, workload),
             ),
             Section(
                 title="How sure is it?",

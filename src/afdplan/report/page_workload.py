@@ -5,19 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from afdplan.lengths.law import EmpiricalLengths
-from afdplan.plotting.workload_figures import (
-    drift_figure,
-    joint_figure,
-    load_figure,
-    split_figure,
-)
+from afdplan.plotting.workload_figures import drift_times, workload_figures
 from afdplan.report.page import Fact, Page, Section, Table
 from afdplan.workload.description import LawReport, WorkloadReport
 
 if TYPE_CHECKING:
     from afdplan.lengths.law import LengthLaw
-    from afdplan.plotting.figure import Figure
 
 __all__ = ["workload_page"]
 
@@ -41,13 +34,12 @@ def workload_page(
         What reproduces the page.
     """
     trace = report if isinstance(report, WorkloadReport) else None
-    load, split, shortcut = report.token_load, report.split, report.geometric
+    split, shortcut = report.split, report.geometric
+    figures = {figure.identifier: (figure,) for figure in workload_figures(report, law)}
     sections = [
         Section(
             title="What does a slot hold?",
-            figures=(
-                load_figure(law, load.value, {"geometric shortcut": shortcut.mean_token_load}),
-            ),
+            figures=figures["load"],
             words=(
                 f"The shortcut for independent prompts and geometric outputs would say "
                 f"{shortcut.mean_token_load:,.0f} tokens "
@@ -61,24 +53,25 @@ def workload_page(
                 f"Prompts give {split.prompt:,.0f} tokens, outputs so far {split.growth:,.0f}, "
                 f"{_dependence(split.dependence)}.",
             ),
-            figures=(split_figure(split),),
+            figures=figures["split"],
         ),
     ]
     if trace is not None:
-        drift = drift_figure(trace.drift, load)
         sections.append(
             Section(
                 title="Does it drift?",
                 words=(_drift_words(trace),),
-                figures=() if drift is None else (drift,),
-                tables=() if drift is None else (_drift_table(trace),),
+                figures=figures.get("drift", ()),
+                tables=(_drift_table(trace),) if "drift" in figures else (),
             )
         )
-    lengths = _length_table(report)
-    joint: tuple[Figure, ...] = ()
-    if trace is not None and isinstance(law, EmpiricalLengths):
-        joint = (joint_figure(law, trace.rank_correlation),)
-    sections.append(Section(title="How long are requests?", figures=joint, tables=(lengths,)))
+    sections.append(
+        Section(
+            title="How long are requests?",
+            figures=figures.get("joint", ()),
+            tables=(_length_table(report),),
+        )
+    )
     notes = () if trace is None else trace.notes
     return Page(
         title="afdplan workload",
@@ -179,10 +172,8 @@ def _drift_words(report: WorkloadReport) -> str:
 
 
 def _drift_table(report: WorkloadReport) -> Table:
-    from afdplan.plotting.workload import drift_data
-
-    data = drift_data(report.drift)
-    unit = "" if data.unit == "requests" else f" [{data.unit}]"
+    starts, ends, unit = drift_times(report.drift)
+    unit = "" if unit == "requests" else f" [{unit}]"
     return Table(
         caption="The windows in numbers",
         headers=(f"from{unit}", f"to{unit}", "requests", "mean token load", "interval"),
@@ -194,7 +185,7 @@ def _drift_table(report: WorkloadReport) -> Table:
                 f"{window.token_load.value:,.0f}",
                 f"{window.token_load.low:,.0f} to {window.token_load.high:,.0f}",
             )
-            for start, end, window in zip(data.start, data.end, report.drift.windows, strict=True)
+            for start, end, window in zip(starts, ends, report.drift.windows, strict=True)
         ],
     )
 
