@@ -79,6 +79,8 @@ class Axis:
         What comes before a value when it is read out, such as ``A =``.
     has_ticks
         Whether its numbers mean something; no where it only sets data side by side.
+    is_mirrored
+        Whether what lies below zero is told without its sign.
     """
 
     label: str
@@ -88,6 +90,7 @@ class Axis:
     limits: tuple[Any, ...] | None = None
     head: str = ""
     has_ticks: bool = True
+    is_mirrored: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -242,6 +245,7 @@ def _axis(axis: Axis) -> dict[str, Any]:
         "limits": None if axis.limits is None else [rounded(limit) for limit in axis.limits],
         "head": axis.head,
         "ticks": axis.has_ticks,
+        "mirrored": axis.is_mirrored,
     }
 
 

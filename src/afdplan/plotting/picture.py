@@ -177,9 +177,9 @@ def _set_axis(axes: Axes, axis: Axis, name: str) -> None:
     if axis.limits is not None:
         axes.set(**{f"{name}lim": axis.limits})
     elif axis.from_zero and low >= 0:
-        axes.set(**{f"{name}lim": (0, None)})
+        axes.set(**{f"{name}lim": (0, 1.06 * high or 1)})
     elif axis.from_zero and high <= 0:
-        axes.set(**{f"{name}lim": (None, 0)})
+        axes.set(**{f"{name}lim": (1.06 * low, 0)})
     if name == "y":
         axes.grid(axis="y", color="0.9", linewidth=0.8)
         axes.set_axisbelow(True)
@@ -190,8 +190,9 @@ def _set_axis(axes: Axes, axis: Axis, name: str) -> None:
         ruler.set_minor_formatter(NullFormatter())
     else:
         ruler.set_major_locator(MaxNLocator(8 if name == "x" else 5, steps=[1, 2, 2.5, 5, 10]))
-    is_mirrored = axis.limits is not None and axis.limits[0] == -axis.limits[1]
-    ruler.set_major_formatter(FuncFormatter(lambda v, _: f"{abs(v) if is_mirrored else v:,.6g}"))
+    ruler.set_major_formatter(
+        FuncFormatter(lambda v, _: f"{abs(v) if axis.is_mirrored else v:,.6g}")
+    )
     if not axis.has_ticks:
         ruler.set_ticks([])
 

@@ -278,7 +278,7 @@ def _times(case: RatioCase) -> Chart:
     layers.append(Layer(kind="rule_y", role="main", columns={"y": [0]}))
     return Chart(
         x=Axis(label=WORKERS_LABEL, scale="category", limits=tuple(shown)),
-        y=Axis(label="attention [%], FFN mirrored below", limits=(-100, 100)),
+        y=Axis(label="attention [%], FFN mirrored below", limits=(-100, 100), is_mirrored=True),
         layers=layers,
         height=340,
     )

@@ -47,7 +47,7 @@ def _windows(series: Sequence[WindowSeries]) -> tuple[Figure, ...]:
         label = ", ".join(f"{name} {value}" for name, value in one.setting.items())
         starts = [s / 3600 for s in answer.starts if s is not None] if all(known) else []
         times = _edges(starts or [float(window) for window in answer.windows])
-        fixed_role: Role = "best" if len(series) == 1 else role
+        fixed_role: Role = "second" if len(series) == 1 else role
         ratios += [
             Layer(
                 kind="line",
@@ -112,7 +112,7 @@ def _choice(name: str, regrets: Sequence[ChoiceRegret]) -> Figure:
     mean, worst = ([100 * getattr(r, side) for r in regrets] for side in ("mean", "worst"))
     return single(
         f"regret-{name}".replace("_", "-"),
-        f"What a fixed {name.replace('_', ' ')} costs",
+        f"What a fixed choice of {name.replace('_', ' ')} costs",
         "Regret against the best value of each group of cases.",
         x=Axis(label=name.replace("_", " "), scale="category", limits=values),
         y=Axis(label="regret [%]", limits=(0.0, max(1.0, 1.15 * max(worst)))),
