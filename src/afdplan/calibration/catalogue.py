@@ -14,6 +14,7 @@ from afdplan.calibration.architecture import ModelArchitecture
 from afdplan.calibration.hardware import Hardware, hardware_from_table
 from afdplan.calibration.model_facts import architecture_from_config
 from afdplan.errors import InvalidInputError
+from afdplan.files.document import is_there
 from afdplan.files.hardware_file import read_hardware_file
 from afdplan.files.model_config import read_model_config
 
@@ -111,7 +112,7 @@ def find_model(name: str | Path) -> ModelArchitecture:
     if stem is not None:
         return architecture_from_config(_shipped("models")[stem], origin=stem)
     path = Path(name)
-    if not _exists(path):
+    if not is_there(path):
         raise _refuse("models", "model", str(name), "the path of a config.json")
     folder = path if path.is_dir() else path.parent
     return architecture_from_config(read_model_config(path), folder.name, str(path))
@@ -140,13 +141,6 @@ def find_hardware(name: str | Path) -> Hardware:
     if stem is not None:
         return hardware_from_table(_shipped("hardware")[stem], stem)
     path = Path(name)
-    if not _exists(path):
+    if not is_there(path):
         raise _refuse("hardware", "hardware", str(name), "the path of a TOML or JSON file")
     return hardware_from_table(read_hardware_file(path), str(path))
-
-
-def _exists(path: Path) -> bool:
-    try:
-        return path.exists()
-    except (OSError, ValueError):  # too long a name, or a null byte
-        return False

@@ -31,7 +31,7 @@ BATCH_FACTORS = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 LARGEST_BATCH = 65_536
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RatioCase:
     """The answer for one batch size and number of microbatches.
 

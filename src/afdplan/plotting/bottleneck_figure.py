@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from afdplan.model.latency import TimeUnit
 from afdplan.planning.bottleneck_map import BottleneckMap
-from afdplan.plotting.figure import Axis, Chart, Figure, Layer
+from afdplan.plotting.figure import Axis, Chart, Figure, layer
 from afdplan.plotting.ratio_figures import MICROBATCHES, NAMES, WORKERS_LABEL, short_time
 from afdplan.theory.layer_cycle import Bottleneck
 
@@ -58,16 +58,14 @@ def _chart(found: BottleneckMap, unit: TimeUnit) -> Chart:
             words = f"A = {count}, B = {row.batch_size}: {NAMES[name]} binds\n{parts}"
             cells.setdefault(name, []).append((str(count), str(row.batch_size), words))
     layers = [
-        Layer(
-            kind="rect",
+        layer(
+            "rect",
             name=BINDING[name],
             role=name,
-            columns={
-                "x": [cell[0] for cell in cells[name]],
-                "y": [cell[1] for cell in cells[name]],
-                "fill": ["tint"] * len(cells[name]),
-                "text": [LETTERS[name]] * len(cells[name]),
-            },
+            x=[cell[0] for cell in cells[name]],
+            y=[cell[1] for cell in cells[name]],
+            fill=["tint"] * len(cells[name]),
+            text=[LETTERS[name]] * len(cells[name]),
             words=[cell[2] for cell in cells[name]],
         )
         for name in BINDING
@@ -75,14 +73,12 @@ def _chart(found: BottleneckMap, unit: TimeUnit) -> Chart:
     ]
     framed = [row for row in found.rows if row.best is not None]
     layers.append(
-        Layer(
-            kind="rect",
+        layer(
+            "rect",
             role="best",
-            columns={
-                "x": [str(row.best) for row in framed],
-                "y": [str(row.batch_size) for row in framed],
-                "fill": ["frame"] * len(framed),
-            },
+            x=[str(row.best) for row in framed],
+            y=[str(row.batch_size) for row in framed],
+            fill=["frame"] * len(framed),
         )
     )
     sizes = sorted((row.batch_size for row in found.rows), reverse=True)

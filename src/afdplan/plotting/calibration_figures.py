@@ -11,7 +11,7 @@ from afdplan.calibration.stage import StageFit
 from afdplan.calibration.stage_interval import curve_half_widths
 from afdplan.calibration.sweep import SweepFit
 from afdplan.model.sweep import RatioSweep
-from afdplan.plotting.figure import Axis, Figure, Layer, Role, single
+from afdplan.plotting.figure import Axis, Figure, Role, layer, single
 
 __all__ = ["stage_figures", "sweep_figures"]
 
@@ -68,24 +68,18 @@ def _stage(fit: StageFit, time_unit: str) -> tuple[Figure, Figure]:
         x=axis,
         y=Axis(label=f"time [{unit}]", from_zero=True),
         layers=[
-            Layer(
-                kind="band",
+            layer(
+                "band",
                 name="95 % interval of the curve",
                 role="best",
-                columns={
-                    "x": grid,
-                    "low": scale * np.maximum(curve - half, 0.0),
-                    "high": scale * (curve + half),
-                },
+                x=grid,
+                low=scale * np.maximum(curve - half, 0.0),
+                high=scale * (curve + half),
             ),
-            Layer(
-                kind="dot",
-                name="measured",
-                role=role,
-                columns={"x": loads, "y": scale * measured[shown]},
-                words=words,
+            layer(
+                "dot", name="measured", role=role, x=loads, y=scale * measured[shown], words=words
             ),
-            Layer(kind="line", name="fitted", role="best", columns={"x": grid, "y": scale * curve}),
+            layer("line", name="fitted", role="best", x=grid, y=scale * curve),
         ],
     ), _residual_figure(
         f"residual-{fit.stage}".replace("_", "-"),
@@ -115,11 +109,7 @@ def sweep_figures(fit: SweepFit) -> tuple[Figure, ...]:
     words = [
         f"{count:g} to {ffn:g}: {step:,.4g} ms, {100 * error:+.1f} % off the fit"
         for count, ffn, step, error in zip(
-            fit.sweep.attention_workers,
-            fit.sweep.ffn_workers,
-            measured,
-            fit.residuals,
-            strict=True,
+            fit.sweep.attention_workers, fit.sweep.ffn_workers, measured, fit.residuals, strict=True
         )
     ]
     return (
@@ -131,21 +121,11 @@ def sweep_figures(fit: SweepFit) -> tuple[Figure, ...]:
             x=axis,
             y=Axis(label="step time [ms]", from_zero=True),
             layers=[
-                Layer(
-                    kind="band",
-                    name="95 % interval",
-                    role="neutral",
-                    columns={"x": at[order], "low": low, "high": high},
+                layer(
+                    "band", name="95 % interval", role="neutral", x=at[order], low=low, high=high
                 ),
-                Layer(
-                    kind="line", name="fitted", role="best", columns={"x": at[order], "y": value}
-                ),
-                Layer(
-                    kind="dot",
-                    name="measured",
-                    columns={"x": ratio, "y": measured},
-                    words=words,
-                ),
+                layer("line", name="fitted", role="best", x=at[order], y=value),
+                layer("dot", name="measured", x=ratio, y=measured, words=words),
             ],
         ),
         _residual_figure(
@@ -183,32 +163,32 @@ def _residual_figure(
     reach = max(2.5 * band, LEAST_REACH)
     wild = np.abs(errors) > (reach if np.abs(errors).max() > WILD * reach else np.inf)
     layers = [
-        Layer(
-            kind="band",
+        layer(
+            "band",
             name="twice the noise",
             role="neutral",
-            columns={
-                "x": [float(loads.min()), float(loads.max())],
-                "low": [-band] * 2,
-                "high": [band] * 2,
-            },
+            x=[float(loads.min()), float(loads.max())],
+            low=[-band] * 2,
+            high=[band] * 2,
         ),
-        Layer(kind="rule_y", role="neutral", columns={"y": [0]}),
-        Layer(
-            kind="dot",
+        layer("rule_y", role="neutral", y=[0]),
+        layer(
+            "dot",
             name="measured",
             role=role,
-            columns={"x": loads[~wild], "y": errors[~wild]},
+            x=loads[~wild],
+            y=errors[~wild],
             words=[text for text, out in zip(words, wild, strict=True) if not out],
         ),
     ]
     if wild.any():
         layers.append(
-            Layer(
-                kind="dot",
+            layer(
+                "dot",
                 name=f"{int(wild.sum())} beyond the axis",
                 role="best",
-                columns={"x": loads[wild], "y": 0.96 * reach * np.sign(errors[wild])},
+                x=loads[wild],
+                y=0.96 * reach * np.sign(errors[wild]),
                 words=[text for text, out in zip(words, wild, strict=True) if out],
             )
         )

@@ -17,6 +17,7 @@ __all__ = [
     "Role",
     "Scale",
     "figure_document",
+    "layer",
     "rounded",
     "single",
 ]
@@ -179,6 +180,29 @@ class Figure:
     caption: str
     choices: tuple[str, ...] = ()
     charts: Mapping[str, Chart] = field(default_factory=dict)
+
+
+def layer(
+    kind: Kind,
+    *,
+    name: str = "",
+    role: Role = "main",
+    words: Sequence[str] = (),
+    is_shown: bool = True,
+    roles: Sequence[Role] | None = None,
+    **columns: Sequence[Any] | np.ndarray[Any, Any],
+) -> Layer:
+    """Return a layer whose columns are given by name; `roles` is the column ``role``.
+
+    Examples
+    --------
+    >>> layer("line", name="exact", x=[1, 2], y=[0.3, 0.2]).columns["y"]
+    [0.3, 0.2]
+    """
+    own = {} if roles is None else {"role": roles}
+    return Layer(
+        kind=kind, name=name, role=role, words=words, is_shown=is_shown, columns=columns | own
+    )
 
 
 def single(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from afdplan.model.latency import TimeUnit
-from afdplan.plotting.figure import Axis, Figure, Layer, Role, single
+from afdplan.plotting.figure import Axis, Figure, Role, layer, single
 from afdplan.simulation.logs import STAGES
 from afdplan.simulation.timeline import Timeline
 
@@ -60,9 +60,7 @@ class TimelineData:
 
 def timeline_data(timeline: Timeline) -> TimelineData:
     """Return what the figure shows: a row per worker and stage, at most 12 workers of each."""
-    tracks = sorted(
-        {(STAGES.index(span.stage), span.worker) for span in timeline.spans},
-    )
+    tracks = sorted({(STAGES.index(span.stage), span.worker) for span in timeline.spans})
     shown = [track for track in tracks if track[1] < MAXIMUM_WORKERS]
     alone = {stage for stage, _ in tracks if sum(track[0] == stage for track in tracks) == 1}
     names = tuple(
@@ -107,16 +105,14 @@ def pipeline_figure(timeline: Timeline, title: str = "The pipeline, stage by sta
         if not bars:
             continue
         layers.append(
-            Layer(
-                kind="rect",
+            layer(
+                "rect",
                 name=f"microbatch {microbatch + 1}",
                 role=MICROBATCH_ROLES[microbatch % len(MICROBATCH_ROLES)],
-                columns={
-                    "y": [data.rows[bar.row] for bar in bars],
-                    "x1": [scale * max(bar.start - begin, 0.0) for bar in bars],
-                    "x2": [scale * (min(bar.end, end) - begin) for bar in bars],
-                    "fill": [FILLS[microbatch % len(FILLS)]] * len(bars),
-                },
+                y=[data.rows[bar.row] for bar in bars],
+                x1=[scale * max(bar.start - begin, 0.0) for bar in bars],
+                x2=[scale * (min(bar.end, end) - begin) for bar in bars],
+                fill=[FILLS[microbatch % len(FILLS)]] * len(bars),
                 words=[
                     f"{data.rows[bar.row]}: microbatch {microbatch + 1}, step {bar.label}, "
                     f"for {scale * bar.length:.4g}{unit}"

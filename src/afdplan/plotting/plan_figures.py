@@ -8,7 +8,7 @@ from afdplan.planning.colocated import Colocated
 from afdplan.planning.design import PlannedDesign
 from afdplan.planning.plan import Plan
 from afdplan.planning.plan_grid import PlanCase
-from afdplan.plotting.figure import Axis, Chart, Figure, Layer, Role, single
+from afdplan.plotting.figure import Axis, Chart, Figure, Layer, Role, layer, single
 from afdplan.plotting.label_places import label_places
 from afdplan.plotting.ratio_figures import BATCH_SIZE, MICROBATCHES, case_key
 
@@ -66,10 +66,7 @@ def _point(planned: PlannedDesign | Colocated, plan: Plan) -> Point:
     scale = 1e3 if plan.latency.time_unit == "s" else 1.0
     step = planned.step_time.statistic(plan.limits.statistic)
     # Speculation speeds a split and an un-split deployment alike.
-    return (
-        scale * step / plan.recommended.tokens_per_step,
-        planned.tokens_per_second_per_device,
-    )
+    return (scale * step / plan.recommended.tokens_per_step, planned.tokens_per_second_per_device)
 
 
 def _limit(plan: Plan) -> float | None:
@@ -98,20 +95,18 @@ def _front_layers(plan: Plan, chosen: Point | None, corner: Point) -> list[Layer
     )
     line = [point for point, _ in front]
     layers = [
-        Layer(
-            kind="line",
+        layer(
+            "line",
             name="split, best of each speed",
-            columns={
-                "x": [time for time, _ in line],
-                "y": [rate for _, rate in line],
-                "text": [name for _, name in front],
-            },
+            x=[time for time, _ in line],
+            y=[rate for _, rate in line],
+            text=[name for _, name in front],
             words=[told(name, point) for point, name in front],
         )
     ]
     limit = _limit(plan)
     if limit is not None:
-        layers.append(Layer(kind="rule_x", name="limit", role="neutral", columns={"x": [limit]}))
+        layers.append(layer("rule_x", name="limit", role="neutral", x=[limit]))
     points: list[tuple[str, Role, str, Point]] = []
     if chosen is not None:
         points.append(("chosen B and m", "third", "chosen", chosen))
@@ -119,11 +114,12 @@ def _front_layers(plan: Plan, chosen: Point | None, corner: Point) -> list[Layer
     unsplit = {_point(one, plan): f"EP{one.ranks * one.devices_per_rank}" for one in plan.colocated}
     if unsplit:
         layers.append(
-            Layer(
-                kind="dot",
+            layer(
+                "dot",
                 name="not split, by width",
                 role="second",
-                columns={"x": [time for time, _ in unsplit], "y": [rate for _, rate in unsplit]},
+                x=[time for time, _ in unsplit],
+                y=[rate for _, rate in unsplit],
                 words=[told(name, point) for point, name in unsplit.items()],
             )
         )
@@ -140,11 +136,14 @@ def _front_layers(plan: Plan, chosen: Point | None, corner: Point) -> list[Layer
     )
     for (name, role, text, (x, y)), place in zip(points, places, strict=True):
         layers.append(
-            Layer(
-                kind="point",
+            layer(
+                "point",
                 name=name,
                 role=role,
-                columns={"x": [x], "y": [y], "text": [text], "place": [place]},
+                x=[x],
+                y=[y],
+                text=[text],
+                place=[place],
                 words=[told(text, (x, y))],
             )
         )
@@ -176,16 +175,14 @@ def idle_figure(plan: Plan) -> Figure:
         x=Axis(label="share of the time [%]", limits=(0, 100)),
         y=Axis(label="", scale="category", limits=names),
         layers=[
-            Layer(
-                kind="rect",
+            layer(
+                "rect",
                 name=part,
-                columns={
-                    "y": names,
-                    "x1": start,
-                    "x2": end,
-                    "role": roles,
-                    "fill": [fill] * len(names),
-                },
+                y=names,
+                x1=start,
+                x2=end,
+                roles=roles,
+                fill=[fill] * len(names),
                 words=words,
             )
             for part, start, end, fill in parts
@@ -206,15 +203,13 @@ def plan_sensitivity_figure(plan: Plan) -> Figure:
         x=Axis(label="change of throughput [%]"),
         y=Axis(label="", scale="category", limits=tuple(dict.fromkeys(names))),
         layers=[
-            Layer(
-                kind="rect",
-                columns={
-                    "y": names,
-                    "x1": [0.0] * len(entries),
-                    "x2": [100 * entry.throughput_change for entry in entries],
-                    "role": ["third" if entry.meets_limit else "best" for entry in entries],
-                    "fill": ["solid" if entry.meets_limit else "hatch" for entry in entries],
-                },
+            layer(
+                "rect",
+                y=names,
+                x1=[0.0] * len(entries),
+                x2=[100 * entry.throughput_change for entry in entries],
+                roles=["third" if entry.meets_limit else "best" for entry in entries],
+                fill=["solid" if entry.meets_limit else "hatch" for entry in entries],
                 words=[
                     f"{name}: throughput {100 * entry.throughput_change:+.1f} %, best A "
                     f"{entry.best_attention_workers}, keeping A gives up "
@@ -222,7 +217,7 @@ def plan_sensitivity_figure(plan: Plan) -> Figure:
                     for name, entry in zip(names, entries, strict=True)
                 ],
             ),
-            Layer(kind="rule_x", role="neutral", columns={"x": [0]}),
+            layer("rule_x", role="neutral", x=[0]),
         ],
         height=90 + 28 * len(names),
     )

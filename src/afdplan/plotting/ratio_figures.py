@@ -9,7 +9,7 @@ from afdplan.model.latency import TimeUnit
 from afdplan.planning.ratio_around import RatioAround
 from afdplan.planning.ratio_grid import RatioCase, asked_case
 from afdplan.planning.ratio_sensitivity import CHANGE, CurveBand, RatioSensitivity
-from afdplan.plotting.figure import Axis, Chart, Figure, Layer, Role, single
+from afdplan.plotting.figure import Axis, Chart, Figure, Role, layer, single
 from afdplan.theory.layer_cycle import Bottleneck
 from afdplan.theory.problem import Method, RatioProblem
 from afdplan.theory.ratio import RatioRecommendation, RatioUncertainty
@@ -90,10 +90,7 @@ def asked_figures(
     if around is not None:
         bands, mine = around.bands, case_key(case)
         case = next(other for other in around.cases if case_key(other) == mine)
-    return (
-        curve_figure((case,), problem, bands, known=answer.uncertainty),
-        time_figure((case,)),
-    )
+    return (curve_figure((case,), problem, bands, known=answer.uncertainty), time_figure((case,)))
 
 
 def curve_figure(
@@ -145,21 +142,24 @@ def _curve(
     workers = [point.attention_workers for point in case.points]
     low, high = case.near_equal
     layers = [
-        Layer(
-            kind="range",
+        layer(
+            "range",
             name="within 1 % of the best",
             role="neutral",
-            columns={"low": [low - 0.5], "high": [high + 0.5]},
+            low=[low - 0.5],
+            high=[high + 0.5],
         )
     ]
     colours: tuple[Role, ...] = ("main", "latency")
     for role, band in zip(colours, bands, strict=False):
         layers.append(
-            Layer(
-                kind="band",
+            layer(
+                "band",
                 name=band.cause,
                 role=role,
-                columns={"x": band.attention_workers, "low": band.low, "high": band.high},
+                x=band.attention_workers,
+                low=band.low,
+                high=band.high,
                 words=[
                     f"{lower:,.4g} to {upper:,.4g}"
                     for lower, upper in zip(band.low, band.high, strict=True)
@@ -168,21 +168,23 @@ def _curve(
         )
     for other, objective in case.other_methods.items():
         layers.append(
-            Layer(
-                kind="line",
+            layer(
+                "line",
                 name=METHODS[other],
                 role=METHOD_ROLES[other],
-                columns={"x": workers, "y": objective},
+                x=workers,
+                y=objective,
                 words=[f"{value:,.4g}" for value in objective],
                 is_shown=other == "mean-field",
             )
         )
     layers.append(
-        Layer(
-            kind="line",
+        layer(
+            "line",
             name=METHODS[method],
             role=METHOD_ROLES[method],
-            columns={"x": workers, "y": [point.objective for point in case.points]},
+            x=workers,
+            y=[point.objective for point in case.points],
             words=[
                 f"{_rate(point.objective, unit)}, {100 * point.regret:.1f} % below the best"
                 for point in case.points
@@ -191,23 +193,23 @@ def _curve(
     )
     if known is not None and known.low < known.high:
         layers.append(
-            Layer(
-                kind="span",
+            layer(
+                "span",
                 name="best A for the token load's interval",
                 role="best",
-                columns={"y": [case.best.objective], "low": [known.low], "high": [known.high]},
+                y=[case.best.objective],
+                low=[known.low],
+                high=[known.high],
             )
         )
     layers.append(
-        Layer(
-            kind="point",
+        layer(
+            "point",
             name="best",
             role="best",
-            columns={
-                "x": [case.best.attention_workers],
-                "y": [case.best.objective],
-                "text": [f"A = {case.best.attention_workers}"],
-            },
+            x=[case.best.attention_workers],
+            y=[case.best.objective],
+            text=[f"A = {case.best.attention_workers}"],
         )
     )
     per, cost = "s" if unit == "s" else "time unit", cost_formula(problem.ffn_weight)
@@ -260,22 +262,19 @@ def _times(case: RatioCase) -> Chart:
             (f"{side} idle", busy, ends, "hatch"),
         ):
             layers.append(
-                Layer(
-                    kind="rect",
+                layer(
+                    "rect",
                     name=name,
                     role=role,
-                    columns={"x": shown, "y1": start, "y2": end, "fill": [fill] * len(shown)},
+                    x=shown,
+                    y1=start,
+                    y2=end,
+                    fill=[fill] * len(shown),
                     words=words,
                 )
             )
-    layers.append(
-        Layer(
-            kind="rule_x",
-            role="best",
-            columns={"x": [str(case.best.attention_workers)], "text": ["best"]},
-        )
-    )
-    layers.append(Layer(kind="rule_y", role="main", columns={"y": [0]}))
+    layers.append(layer("rule_x", role="best", x=[str(case.best.attention_workers)], text=["best"]))
+    layers.append(layer("rule_y", role="main", y=[0]))
     return Chart(
         x=Axis(label=WORKERS_LABEL, scale="category", limits=tuple(shown)),
         y=Axis(label="attention [%], FFN mirrored below", limits=(-100, 100), is_mirrored=True),
@@ -293,16 +292,14 @@ def sensitivity_figure(entries: Sequence[RatioSensitivity]) -> Figure:
     for side, role, fill in sides:
         word = ("less", "more")[side]
         layers.append(
-            Layer(
-                kind="rect",
+            layer(
+                "rect",
                 name=f"{change} {word}",
                 role=role,
-                columns={
-                    "y": names,
-                    "x1": [0.0] * len(names),
-                    "x2": [100 * entry.objective_change[side] for entry in entries],
-                    "fill": [fill] * len(names),
-                },
+                y=names,
+                x1=[0.0] * len(names),
+                x2=[100 * entry.objective_change[side] for entry in entries],
+                fill=[fill] * len(names),
                 words=[
                     f"{change} {word} {entry.input}: throughput "
                     f"{100 * entry.objective_change[side]:+.1f} %; the best A would be "
@@ -312,7 +309,7 @@ def sensitivity_figure(entries: Sequence[RatioSensitivity]) -> Figure:
                 ],
             )
         )
-    layers.append(Layer(kind="rule_x", role="main", columns={"x": [0]}))
+    layers.append(layer("rule_x", role="main", x=[0]))
     return single(
         "sensitivity",
         "What if an input were wrong",

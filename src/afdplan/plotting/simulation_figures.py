@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from afdplan.model.latency import TimeUnit
-from afdplan.plotting.figure import Axis, Figure, Layer, Role, single
+from afdplan.plotting.figure import Axis, Figure, Role, layer, single
 from afdplan.simulation.result import SimulationResult
 from afdplan.theory.ratio import RatioPoint
 
@@ -43,31 +43,28 @@ def throughput_figure(
     layers = []
     if theory:
         layers.append(
-            Layer(
-                kind="line",
+            layer(
+                "line",
                 name="exact theory",
                 role="second",
-                columns={
-                    "x": [point.attention_workers for point in theory],
-                    "y": [point.throughput_per_instance for point in theory],
-                },
+                x=[point.attention_workers for point in theory],
+                y=[point.throughput_per_instance for point in theory],
                 words=[f"{point.throughput_per_instance:,.5g}" for point in theory],
             )
         )
     layers += [
-        Layer(
-            kind="interval",
+        layer(
+            "interval",
             name=f"{confidence:.4g} % interval",
-            columns={
-                "x": workers,
-                "low": [estimate.low for estimate in found],
-                "high": [estimate.high for estimate in found],
-            },
+            x=workers,
+            low=[estimate.low for estimate in found],
+            high=[estimate.high for estimate in found],
         ),
-        Layer(
-            kind="dot",
+        layer(
+            "dot",
             name="simulated",
-            columns={"x": workers, "y": [estimate.value for estimate in found]},
+            x=workers,
+            y=[estimate.value for estimate in found],
             words=[
                 f"{estimate.value:,.5g} ({estimate.low:,.5g} to {estimate.high:,.5g}) tokens "
                 f"per {per} and instance"
@@ -78,15 +75,13 @@ def throughput_figure(
     if len(results) > 1:
         at = best.scenario.bundle.attention_workers
         layers.append(
-            Layer(
-                kind="point",
+            layer(
+                "point",
                 name="best simulated",
                 role="best",
-                columns={
-                    "x": [at],
-                    "y": [best.throughput_per_instance.value],
-                    "text": [f"A = {at}"],
-                },
+                x=[at],
+                y=[best.throughput_per_instance.value],
+                text=[f"A = {at}"],
             )
         )
     highest = max(estimate.high for estimate in found)
@@ -121,15 +116,13 @@ def causes_figure(
     names = tuple(name for name, _, _ in rows)
     busy = [100 * (1 - idle) for _, idle, _ in rows]
     layers = [
-        Layer(
-            kind="rect",
+        layer(
+            "rect",
             name="busy",
-            columns={
-                "y": names,
-                "x1": [0.0] * len(rows),
-                "x2": busy,
-                "role": ["attention", "ffn"] * len(results),
-            },
+            y=names,
+            x1=[0.0] * len(rows),
+            x2=busy,
+            roles=["attention", "ffn"] * len(results),
             words=[f"{name} busy {share:.1f} %" for name, share in zip(names, busy, strict=True)],
         )
     ]
@@ -140,11 +133,14 @@ def causes_figure(
             continue
         ends = [start + part for start, part in zip(reached, parts, strict=True)]
         layers.append(
-            Layer(
-                kind="rect",
+            layer(
+                "rect",
                 name=f"idle: {cause}",
                 role=role,
-                columns={"y": names, "x1": reached, "x2": ends, "fill": [fill] * len(rows)},
+                y=names,
+                x1=reached,
+                x2=ends,
+                fill=[fill] * len(rows),
                 words=[
                     f"{name} idle, {cause}: {part:.1f} %"
                     for name, part in zip(names, parts, strict=True)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from afdplan.errors import InsufficientDataError
-from afdplan.plotting.figure import Axis, Figure, Layer, Role, single
+from afdplan.plotting.figure import Axis, Figure, Layer, Role, layer, single
 from afdplan.studies.summary import ChoiceRegret, StudySummary, WindowSeries
 
 __all__ = ["study_figures"]
@@ -55,12 +55,12 @@ def _windows(series: Sequence[WindowSeries]) -> tuple[Figure, ...]:
                 role=role,
                 columns=_steps(times, answer.adaptive),
             ),
-            Layer(
-                kind="rule_y",
+            layer(
+                "rule_y",
                 name=f"best fixed: {fixed.attention_workers}, "
                 f"{100 * fixed.total_regret:.1f} % more device time",
                 role=fixed_role,
-                columns={"y": [fixed.attention_workers]},
+                y=[fixed.attention_workers],
             ),
         ]
         losses.append(
@@ -117,17 +117,20 @@ def _choice(name: str, regrets: Sequence[ChoiceRegret]) -> Figure:
         x=Axis(label=name.replace("_", " "), scale="category", limits=values),
         y=Axis(label="regret [%]", limits=(0.0, max(1.0, 1.15 * max(worst)))),
         layers=[
-            Layer(
-                kind="rect",
+            layer(
+                "rect",
                 name="mean regret",
-                columns={"x": values, "y1": [0.0] * len(mean), "y2": mean},
+                x=values,
+                y1=[0.0] * len(mean),
+                y2=mean,
                 words=[f"{v}: {m:.1f} % on average" for v, m in zip(values, mean, strict=True)],
             ),
-            Layer(
-                kind="dot",
+            layer(
+                "dot",
                 name="worst group",
                 role="best",
-                columns={"x": values, "y": worst},
+                x=values,
+                y=worst,
                 words=[f"{v}: {w:.1f} % at worst" for v, w in zip(values, worst, strict=True)],
             ),
         ],

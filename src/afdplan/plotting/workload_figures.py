@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from afdplan.lengths.law import EmpiricalLengths, LengthLaw
 from afdplan.model.estimate import Estimate
-from afdplan.plotting.figure import Axis, Figure, Layer, single
+from afdplan.plotting.figure import Axis, Figure, Layer, layer, single
 from afdplan.workload.description import LawReport, WorkloadReport
 from afdplan.workload.drift import Drift
 from afdplan.workload.split import TokenLoadSplit
@@ -70,9 +70,12 @@ def load_figure(
     edges, probabilities, beyond = _load_bins(law)
     start, end, share = edges[:-1], edges[1:], 100 * probabilities
     layers = [
-        Layer(
-            kind="rect",
-            columns={"x1": start, "x2": end, "y1": np.zeros(share.size), "y2": share},
+        layer(
+            "rect",
+            x1=start,
+            x2=end,
+            y1=np.zeros(share.size),
+            y2=share,
             words=[
                 f"{low:,.0f} to {high - 1:,.0f} tokens: {part:.2f} % of the time"
                 for low, high, part in zip(start, end, share, strict=True)
@@ -82,20 +85,19 @@ def load_figure(
     if known is not None and known.low < known.high:
         layers.insert(
             0,
-            Layer(
-                kind="range",
+            layer(
+                "range",
                 name=f"its {100 * known.confidence:.4g} % interval",
                 role="best",
-                columns={"low": [known.low], "high": [known.high]},
+                low=[known.low],
+                high=[known.high],
             ),
         )
     text = f"mean {mean:,.0f}"
-    layers.append(
-        Layer(kind="rule_x", name=text, role="best", columns={"x": [mean], "text": [text]})
-    )
+    layers.append(layer("rule_x", name=text, role="best", x=[mean], text=[text]))
     if shortcut is not None:
         name = f"geometric shortcut {shortcut:,.0f}"
-        layers.append(Layer(kind="rule_x", name=name, role="second", columns={"x": [shortcut]}))
+        layers.append(layer("rule_x", name=name, role="second", x=[shortcut]))
     more = f" {100 * beyond:.1f} % of the time lies beyond the right end." * (beyond >= 0.0005)
     return single(
         "load",
@@ -147,22 +149,20 @@ def split_figure(split: TokenLoadSplit) -> Figure:
         x=Axis(label="tokens"),
         y=Axis(label="", scale="category", limits=names),
         layers=[
-            Layer(
-                kind="rect",
-                columns={
-                    "y": names,
-                    "x1": [*starts, 0.0],
-                    "x2": [*ends, split.total],
-                    "role": ["main", "second", "third", "neutral"],
-                    "fill": ["solid", "hatch", "cross", "solid"],
-                },
+            layer(
+                "rect",
+                y=names,
+                x1=[*starts, 0.0],
+                x2=[*ends, split.total],
+                roles=["main", "second", "third", "neutral"],
+                fill=["solid", "hatch", "cross", "solid"],
                 words=[
                     f"{name}: {value:+,.1f} tokens, "
                     f"{100 * value / split.total if split.total else 0:.1f} %"
                     for name, value in zip(told, values, strict=True)
                 ],
             ),
-            Layer(kind="rule_x", role="neutral", columns={"x": [0]}),
+            layer("rule_x", role="neutral", x=[0]),
         ],
         height=230,
     )
@@ -213,32 +213,24 @@ def drift_figure(drift: Drift, load: Estimate) -> Figure | None:
         ),
         y=Axis(label="mean token load [tokens]", from_zero=True),
         layers=[
-            Layer(
-                kind="band",
+            layer(
+                "band",
                 name="whole trace, interval",
                 role="best",
-                columns={"x": ends, "low": [load.low, load.low], "high": [load.high, load.high]},
+                x=ends,
+                low=[load.low, load.low],
+                high=[load.high, load.high],
             ),
-            Layer(
-                kind="rule_y",
-                name="whole trace, mean",
-                role="best",
-                columns={"y": [load.value]},
-            ),
-            Layer(
-                kind="interval",
+            layer("rule_y", name="whole trace, mean", role="best", y=[load.value]),
+            layer(
+                "interval",
                 name="window, interval",
-                columns={
-                    "x": middle,
-                    "low": [own.low for own in loads],
-                    "high": [own.high for own in loads],
-                },
+                x=middle,
+                low=[own.low for own in loads],
+                high=[own.high for own in loads],
             ),
-            Layer(
-                kind="dot",
-                name="window, mean",
-                columns={"x": middle, "y": [own.value for own in loads]},
-                words=words,
+            layer(
+                "dot", name="window, mean", x=middle, y=[own.value for own in loads], words=words
             ),
         ],
     )
