@@ -48,6 +48,8 @@ OFFSETS: dict[Place, tuple[tuple[int, int], str, str]] = {
 WIDTH, PIXELS, FRAME = 7.8, 92.0, 1.0
 """Width of a column [inch], pixels of the page per inch, room for words around a chart [inch]."""
 INK, SOFT = "#1c1f23", "#565d66"
+NEAR = 0.01
+"""Shares of the axes within which one label is enough: that of the point goes first."""
 MANY = 60
 """Marks beyond which they are drawn small, lest they hide each other."""
 
@@ -363,23 +365,23 @@ def _write_labels(axes: Axes, chart: Chart) -> None:
     ]
     if not labelled:
         return
-    labels = [
-        (*at, text, COLOURS[layer.role])
-        for layer in labelled
-        for at, text in zip(shares(layer), layer.columns["text"], strict=True)
-    ]
+    labels: list[tuple[float, float, str, str]] = []
+    for layer in sorted(labelled, key=lambda layer: layer.kind == "line"):
+        for (x, y), text in zip(shares(layer), layer.columns["text"], strict=True):
+            if all(max(abs(x - other[0]), abs(y - other[1])) > NEAR for other in labels):
+                labels.append((x, y, text, COLOURS[layer.role]))
     rules = [layer for layer in shown if layer.kind == "rule_x"]
     bottom = axes.get_ylim()[0]
     box = axes.get_window_extent()
     point = axes.figure.dpi / 72  # pixels; the size of letters below is in points
     places = label_places(
-        [label[:3] for label in labels],
+        [(x, y, text) for x, y, text, _ in labels],
         [at for layer in shown if layer.kind in ("dot", "point") for at in shares(layer)],
         [float(axes.transAxes.inverted().transform(axes.transData.transform((x, bottom)))[0])
          for layer in rules for x in _place(layer.columns["x"], chart.x)],
         [shares(layer) for layer in shown if layer.kind == "line"],
         size=(box.width, box.height),
-        character=(5.6 * point, 11.0 * point),
+        character=(6.4 * point, 12.0 * point),
     )  # fmt: skip
     halo = [withStroke(linewidth=3, foreground="white")]
     for (x, y, text, colour), place in zip(labels, places, strict=True):
