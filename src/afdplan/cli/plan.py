@@ -14,13 +14,14 @@ from afdplan.cli.plan_options import (
     resolve_source,
     resolve_space,
 )
-from afdplan.cli.progress import progress
 from afdplan.cli.quantity import parse_duration, parse_numbers, parse_rate
 from afdplan.cli.report import (
     around_option,
     command_line,
     plot_option,
+    progress,
     report_option,
+    tell,
     write_picture,
     write_report,
 )
@@ -126,6 +127,9 @@ def command(
         from afdplan.plotting.plan_figures import front_figure
 
         write_picture(plot, [front_figure(plan)], str(plan.recommended.design))
+    from afdplan.report.plan import plan_told
+
+    told = plan_told(plan, f"{workload.law.name}; {source.name}", verified)
     if as_json or report is not None:
         from afdplan.report.document import document, to_json
         from afdplan.report.plan_answer import plan_answer
@@ -152,23 +156,20 @@ def command(
             from afdplan.report.page_plan import plan_page
 
             page = plan_page(
+                told,
                 plan,
                 workload.law,
                 found,
-                subject=f"{workload.law.name}; {source.name}",
                 document=answer,
                 command_line=command_line(),
                 workload=workload.report,
+                verified=verified,
             )
             write_report(report, page)
         if as_json:
             click.echo(to_json(answer))
             return
-    from rich.console import Console
-
-    from afdplan.report.plan import render_plan
-
-    Console(highlight=False).print(render_plan(plan, verified))
+    tell(told)
 
 
 def _inputs(

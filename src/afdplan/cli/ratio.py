@@ -15,12 +15,13 @@ from afdplan.cli.options import (
     resolve_workload,
     workload_options,
 )
-from afdplan.cli.progress import progress
 from afdplan.cli.report import (
     around_option,
     command_line,
     plot_option,
+    progress,
     report_option,
+    tell,
     write_picture,
     write_report,
 )
@@ -109,9 +110,11 @@ def command(
     model = latency.model
     workload = resolve_workload(trace, trace_format, columns, prompt, decode)
     token_load = workload.token_load
+    from afdplan.report.ratio import ratio_answer, ratio_told
     from afdplan.theory.problem import RatioProblem
     from afdplan.theory.recommend import recommend_ratio
 
+    weight = latency.ffn_weight if ffn_weight is None else ffn_weight
     answer = recommend_ratio(
         workload.law,
         model,
@@ -121,7 +124,7 @@ def command(
         overlap=overlap,
         method=method,
         phase=phase,
-        ffn_weight=latency.ffn_weight if ffn_weight is None else ffn_weight,
+        ffn_weight=weight,
         max_attention_workers=max_attention_workers,
         horizon=horizon,
         token_load=token_load,
@@ -136,7 +139,7 @@ def command(
         overlap=overlap,
         method=method,
         phase=phase,
-        ffn_weight=answer.ffn_weight,
+        ffn_weight=weight,
         horizon=horizon,
     )
     found = None
@@ -163,9 +166,9 @@ def command(
         pair = f"{bundle.attention_workers} attention : {bundle.ffn_workers} FFN"
         heading = f"{pair}, B = {size}, m = {bundle.microbatches}: {answer.bottleneck} binds"
         write_picture(plot, asked_figures(answer, problem, found), heading)
+    told = ratio_told(answer, problem, warnings, workload.trace)
     if as_json or report is not None:
         from afdplan.report.document import document, to_json
-        from afdplan.report.ratio import ratio_answer
 
         inputs = {
             **workload.inputs,
@@ -177,11 +180,11 @@ def command(
             "ffn_workers": ffn_workers,
             "method": method,
             "phase": phase,
-            "ffn_weight": latency.ffn_weight if ffn_weight is None else ffn_weight,
+            "ffn_weight": weight,
             "max_attention_workers": answer.curve[-1].attention_workers,
             "horizon": horizon,
         }
-        told = document(
+        answered = document(
             time_unit=model.time_unit,
             inputs=inputs,
             warnings=warnings,
@@ -190,25 +193,21 @@ def command(
         if found is not None:
             from afdplan.report.around import ratio_around_answer
 
-            told["around"] = ratio_around_answer(found)
+            answered["around"] = ratio_around_answer(found)
         if report is not None and found is not None:
             from afdplan.report.page_ratio import ratio_page
 
             page = ratio_page(
+                told,
                 answer,
                 problem,
                 found,
-                subject=f"{workload.law.name}; {model.name}",
-                document=told,
+                document=answered,
                 command_line=command_line(),
                 workload=workload.report,
             )
             write_report(report, page)
         if as_json:
-            click.echo(to_json(told))
+            click.echo(to_json(answered))
             return
-    from rich.console import Console
-
-    from afdplan.report.ratio import render_ratio
-
-    Console(highlight=False).print(render_ratio(answer, model, warnings, workload.trace))
+    tell(told)

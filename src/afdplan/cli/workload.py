@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
 
 import click
@@ -12,6 +11,7 @@ from afdplan.cli.report import (
     command_line,
     plot_option,
     report_option,
+    tell,
     write_picture,
     write_report,
 )
@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     from afdplan.workload.description import LawReport, WorkloadReport
 
 __all__ = ["command"]
-
-NARROWEST = 80
-"""Columns that the text is never squeezed below."""
 
 
 @click.command("workload")
@@ -82,29 +79,24 @@ def command(
         write_picture(plot, figures, heading + f"{described.token_load_std:,.6g}", columns=2)
         click.echo(f"afdplan: wrote {plot}", err=True)
         inputs["plot"] = plot
+    from afdplan.report.workload import workload_answer, workload_told
+
+    told = workload_told(described)
     if as_json or report is not None:
         from afdplan.report.document import document, to_json
-        from afdplan.report.workload import workload_answer
 
         answer = workload_answer(described)
-        told = document(time_unit="s", inputs=inputs, warnings=described.warnings, answer=answer)
+        answered = document(
+            time_unit="s", inputs=inputs, warnings=described.warnings, answer=answer
+        )
         if report is not None:
             from afdplan.report.page_workload import workload_page
 
             page = workload_page(
-                described, workload.law, document=told, command_line=command_line()
+                told, described, workload.law, document=answered, command_line=command_line()
             )
             write_report(report, page)
         if as_json:
-            click.echo(to_json(told))
+            click.echo(to_json(answered))
             return
-
-    from rich.console import Console
-
-    from afdplan.report.workload import render_workload
-
-    console = Console(file=sys.stdout, highlight=False, markup=False, emoji=False)
-    # Tables cut off in a narrow window would hide digits: let the window wrap the lines instead.
-    console.width = max(console.width, NARROWEST)
-    can_draw = console.encoding.lower().startswith("utf")
-    console.print(render_workload(described, can_draw))
+    tell(told)

@@ -61,7 +61,8 @@ def plan_around(
         batch_size=design.batch_size,
         ffn_workers=design.ffn_workers,
         microbatches=design.microbatches,
-        ffn_weight=plan.cost.of(0, design.ffn_devices) / plan.cost.of(design.attention_devices, 0),
+        ffn_weight=(plan.cost.ffn * design.ffn_devices)
+        / (plan.cost.attention * design.attention_devices),
     )
     slots = problem.slot_loads()
     latencies = {

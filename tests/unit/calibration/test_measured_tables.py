@@ -110,8 +110,8 @@ def test_falling_expert_times_are_said_and_broken_ones_refused(planted):
         ("qwen3-235b-a22b", "h200", {"backend": "sglang"}, "has no attention table"),
         ("qwen3-235b-a22b", "h200", {"backend": "odd"}, "backend"),
         ("step-3", "h200", {}, "low-rank query"),
-        ("deepseek-v3.2", "h200", {}, "sparse attention"),
-        ("gpt-oss-120b", "h200", {}, "sliding-window"),
+        ("deepseek-v3.2", "h200", {}, "dense attention"),
+        ("gpt-oss-120b", "h200", {}, "dense attention"),
     ],
 )
 def test_refusals(planted, model, hardware, options, message):
