@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from afdplan.calibration.stage import StageFit
 from afdplan.calibration.sweep import SweepFit
-from afdplan.files.latency_document import latency_document
+from afdplan.files.latency_file import latency_document
 from afdplan.model.estimate import Estimate
 from afdplan.model.latency import LatencyModel, TimeUnit
 from afdplan.report.quantities import share, time
@@ -132,15 +132,14 @@ def render_fits(
     for fit in fits:
         rows = list(fit.coefficients.items())
         for at, (name, estimate) in enumerate(rows[:_TABLE_ROWS]):
-            per = {"slope": "/token", "time_per_request": "/request"}.get(name, "")
+            words, per = name, "/request"
+            if name != "time_per_request":
+                words, per = fit.curve.words(name)
             interval = f"{time(estimate.low, unit)} to {time(estimate.high, unit)}"
-            if name.startswith("times."):
-                load = fit.curve.loads[at]  # type: ignore[union-attr]  # only tables have times
-                name = f"at {load:,.6g} tokens"  # noqa: PLW2901
             table.add_row(
                 fit.stage if at == 0 else "",
                 fit.form if at == 0 else "",
-                name,
+                words,
                 time(estimate.value, unit) + per,
                 interval,
             )

@@ -9,8 +9,9 @@ from afdplan.errors import AfdplanError, LatencyModelError
 from afdplan.files.atomic import write_atomic
 from afdplan.files.latency_file import built_in_latency_names, load_latency, save_latency
 from afdplan.model.curve import LinearCurve, RooflineCurve, TabulatedCurve
-from afdplan.model.latency import AttentionLayers, LatencyModel, Transfer, Validity
+from afdplan.model.latency import AttentionLayers, LatencyModel, Transfer
 from afdplan.model.uncertainty import Uncertainty
+from afdplan.model.validity import Validity
 
 GOOD = """schema_version = 1
 time_unit = "s"
@@ -90,13 +91,15 @@ BAD = [
     ),
     (GOOD.replace("layers = 3", "layer = 3"), "unknown key 'layer'; did you mean 'layers'"),
     (GOOD + "floor = 1.0\n", "unknown key 'floor'"),
-    (GOOD.replace("1e-9", "nan"), "slope in \\[attention\\] must be a finite number, got nan"),
+    (GOOD.replace("1e-9", "nan"), "\\[attention\\] slope must be a finite number >= 0, got nan"),
     (
         GOOD.replace("1e-9", "-1e-9"),
         "\\[attention\\] slope must be a finite number >= 0, got -1e-09",
     ),
     (GOOD.replace("1e-9", "inf"), "finite"),
-    (GOOD.replace("1e-9", "'fast'"), "wrong type: expected `float.*`attention"),
+    (GOOD.replace("1e-9", "true"), "slope in \\[attention\\] must be a number"),
+    (GOOD.replace("intercept = 1e-5\n", ""), "key 'intercept' is missing"),
+    (GOOD.replace("1e-9", "'fast'"), "slope in \\[attention\\] must be a number"),
     (GOOD.replace("1e-9", "1" + "0" * 400), "wrong type|too large|finite"),
     (GOOD.replace("slope = 1e-9\n", ""), "key 'slope' is missing"),
     (GOOD.replace("schema_version = 1", "schema_version = 2"), "schema_version must be 1, got 2"),
