@@ -13,7 +13,7 @@ from afdplan.plotting.workload_figures import (
     split_figure,
 )
 from afdplan.report.page import Fact, Page, Section, Table
-from afdplan.workload.description import LawReport, WorkloadReport
+from afdplan.workload.report import LawReport, WorkloadReport
 
 if TYPE_CHECKING:
     from afdplan.lengths.law import LengthLaw
