@@ -121,7 +121,7 @@ class Curve(ABC):
 
     def words(self, coefficient: str) -> tuple[str, str]:
         """Return what a coefficient is called, and what its time is divided by."""
-        return coefficient, "/token" if coefficient == "slope" else ""
+        return coefficient, " per token" if coefficient == "slope" else ""
 
     @classmethod
     def field_names(cls) -> tuple[str, ...]:
