@@ -19,6 +19,7 @@ from afdplan.files.atomic import write_atomic
 from afdplan.files.document import is_there, read_document
 from afdplan.model.curve import CURVES, Curve, LinearCurve
 from afdplan.model.latency import AttentionLayers, LatencyModel, TimeUnit, Transfer
+from afdplan.model.layer_order import LayerOrder
 from afdplan.model.uncertainty import Uncertainty
 from afdplan.model.validity import Validity
 
@@ -83,6 +84,7 @@ class _File(msgspec.Struct, kw_only=True):
     name: str = ""
     source: str = ""
     layers: int | None = None
+    layer_order: str | list[int] = "blocks"
     transfer: Any = None
     send: Any = None
     receive: Any = None
@@ -265,6 +267,9 @@ def latency_document(model: LatencyModel) -> dict[str, Any]:
             stage["layers"] = kind.layers
         kinds.append(stage)
     document["attention"] = kinds if len(kinds) > 1 else kinds[0]
+    if model.layer_order != "blocks":
+        order = model.layer_order
+        document["layer_order"] = order if isinstance(order, str) else list(order)
     document["ffn"] = model.ffn.document()
     links = {"send": model.send, "receive": model.receive}
     if model.send == model.receive:
@@ -314,6 +319,7 @@ def latency_from_document(document: dict[str, Any], default_name: str) -> Latenc
         ffn=_stage("ffn", file.ffn)[0],
         send=send,
         receive=receive,
+        layer_order=cast(LayerOrder, file.layer_order),  # the model checks it
         step_overhead=file.step_overhead,
         tokens_per_step=file.tokens_per_step,
         drain=file.drain,

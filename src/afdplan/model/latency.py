@@ -13,6 +13,7 @@ import numpy.typing as npt
 from afdplan.errors import LatencyModelError
 from afdplan.model.checks import check_choice, check_count, check_number
 from afdplan.model.curve import CURVES, Curve, LinearCurve
+from afdplan.model.layer_order import LayerOrder, named_order, order_of_layers, repeated
 from afdplan.model.uncertainty import Uncertainty
 from afdplan.model.validity import Validity
 
@@ -125,6 +126,10 @@ class LatencyModel:
         ``s`` for seconds, ``abstract`` for a unit that nobody published.
     attention
         t_A: the kinds of attention layers; their `layers` add up to L, the round trips per step.
+    layer_order
+        In which order a step passes them: ``blocks``, one kind after the other; ``alternating``,
+        each layer the kind that is furthest behind its share; or the number of each layer's kind,
+        counted from 1; a list shorter than L repeats.
     ffn
         t_F: time of one layer on one FFN worker against its n tokens [time; tokens].
     send, receive
@@ -163,6 +168,7 @@ class LatencyModel:
     ffn: Curve
     send: Transfer
     receive: Transfer
+    layer_order: LayerOrder = "blocks"
     step_overhead: float = 0.0
     tokens_per_step: float = 1.0
     drain: bool = False
@@ -177,6 +183,8 @@ class LatencyModel:
         object.__setattr__(self, "attention", tuple(self.attention))
         if not self.attention or not all(isinstance(a, AttentionLayers) for a in self.attention):
             raise error("attention must be one or more AttentionLayers")
+        counts = [kind.layers for kind in self.attention]
+        object.__setattr__(self, "layer_order", named_order(self.layer_order, counts))
         _check_curve("ffn", self.ffn)
         for name in ("send", "receive"):
             if not isinstance(getattr(self, name), Transfer):
@@ -209,6 +217,22 @@ class LatencyModel:
     def layers(self) -> int:
         """L, the attention-FFN round trips of one output step."""
         return sum(kind.layers for kind in self.attention)
+
+    @property
+    def kind_of_layer(self) -> tuple[int, ...]:
+        """Index into `attention` of each layer, in the order of a step, shape (L,).
+
+        Examples
+        --------
+        >>> whole = AttentionLayers(curve=LinearCurve(slope=1.0, intercept=0.0))
+        >>> model = LatencyModel.linear(attention=(1.0, 1.0), ffn=(1.0, 1.0))
+        >>> replace(model, attention=(whole, replace(whole, layers=3)),
+        ...         layer_order="alternating").kind_of_layer
+        (1, 0, 1, 1)
+        """
+        if isinstance(self.layer_order, tuple):
+            return repeated(tuple(number - 1 for number in self.layer_order), self.layers)
+        return order_of_layers(self.layer_order, [kind.layers for kind in self.attention])
 
     @classmethod
     def linear(
@@ -250,14 +274,9 @@ class LatencyModel:
         )
 
     def with_coefficients(self, values: Mapping[str, float]) -> LatencyModel:
-        """Return the model with the named coefficients changed (see `coefficients_of`).
+        """Return the model with new values of coefficients that `coefficients_of` names.
 
         Its uncertainty stays, unless it speaks of ``transfer`` and the two directions now differ.
-
-        Parameters
-        ----------
-        values
-            New value of each named coefficient.
 
         Raises
         ------

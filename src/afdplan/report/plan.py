@@ -6,7 +6,6 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from afdplan.planning.plan import Plan
-from afdplan.plotting.plan_figures import token_time
 from afdplan.report.quantities import (
     chance,
     change,
@@ -127,7 +126,7 @@ def _facts(plan: Plan) -> Iterable[Fact]:
     )
     yield Fact(
         name="Time per output token",
-        value=stated_time(token_time(best, plan), unit),
+        value=stated_time(best.token_time(plan.limits.statistic), unit),
         remark=plan.limits.statistic
         + ("" if limit is None else f", limit {given_time(limit, unit)}"),
     )
@@ -166,9 +165,9 @@ def _words(plan: Plan) -> Iterable[Fact]:
         value=f"{best.design}: {devices} in {counted(best.design.bundles, 'bundle')}, {slots} per "
         "attention worker",
     )
-    per = {"device": "device", "currency": plan.cost.unit, "watt": "W"}[plan.cost.per]
+    per = plan.cost.unit
     is_budget = plan.limits.devices is not None and plan.limits.requests_per_second is None
-    if per == "device" and is_budget:
+    if plan.cost.per == "device" and is_budget:
         per = "device of the budget"
     yield Fact(name="Objective", value=f"{rate(best.score, unit)} per {per}")
     if spare is not None:
@@ -191,7 +190,8 @@ def case_sentence(case: PlanCase, plan: Plan) -> str:
         return head + f"no design; {case.reason}."
     text = (
         f"{head}{best.design} gives {rate(best.tokens_per_second_per_device, unit)} per device at "
-        f"{stated_time(token_time(best, plan), unit)} per output token ({plan.limits.statistic})"
+        f"{stated_time(best.token_time(plan.limits.statistic), unit)} per output token "
+        f"({plan.limits.statistic})"
     )
     if best.design == plan.recommended.design:
         return text + ", the recommended design."
@@ -208,7 +208,7 @@ def _row(name: str, planned: PlannedDesign, plan: Plan) -> tuple[str, ...]:
         name,
         str(planned.design),
         number(planned.tokens_per_second_per_device),
-        time(token_time(planned, plan), plan.latency.time_unit),
+        time(planned.token_time(plan.limits.statistic), plan.latency.time_unit),
         _overflow(planned.memory_overflow_probability, plan),
     )
 

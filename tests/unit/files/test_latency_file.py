@@ -1,6 +1,7 @@
 """A latency file is read strictly, and every mistake costs one clear line."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -112,6 +113,8 @@ BAD = [
         GOOD.replace('kind = "linear"', 'kind = "cubic"', 1),
         "kind in \\[attention\\] must be one of linear",
     ),
+    (GOOD.replace("layers = 3", "layers = 3\nlayer_order = 'odd'"), "layer_order must be one of"),
+    (GOOD.replace("layers = 3", "layers = 3\nlayer_order = [2]"), "layer_order must be an integer"),
     (GOOD.replace("layers = 3", "layers = 3\ndrain = 1"), "wrong type: expected `bool`"),
     (GOOD.replace("layers = 3", "layers = 3\ntokens_per_step = 0.5"), "tokens_per_step"),
     (
@@ -214,8 +217,10 @@ def test_everything_round_trips(tmp_path):
         ),
     )
     for name in ("m.toml", "m.json"):
-        save_latency(model, tmp_path / name)
-        assert load_latency(tmp_path / name) == model
+        for order in ("blocks", "alternating", (1,) * 30 + (2,) * 30 + (2,), (2, *(1, 2) * 30)):
+            model = replace(model, layer_order=order)
+            save_latency(model, tmp_path / name)
+            assert load_latency(tmp_path / name) == model
     assert sorted(p.name for p in tmp_path.iterdir()) == ["m.json", "m.toml"]
 
 
