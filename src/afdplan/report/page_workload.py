@@ -21,7 +21,7 @@ from afdplan.report.workload import (
     split_table,
     split_words,
 )
-from afdplan.workload.description import LawReport, WorkloadReport
+from afdplan.workload.report import LawReport, WorkloadReport
 
 if TYPE_CHECKING:
     from afdplan.lengths.law import LengthLaw

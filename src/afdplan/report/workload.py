@@ -17,7 +17,7 @@ from afdplan.report.quantities import (
 )
 from afdplan.report.tables import TextTable
 from afdplan.report.telling import Fact, Telling
-from afdplan.workload.description import LawReport, WorkloadReport
+from afdplan.workload.report import LawReport, WorkloadReport
 from afdplan.workload.warnings import rounded_count
 
 if TYPE_CHECKING:
