@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from afdplan.calibration.architecture import ModelArchitecture
+from afdplan.calibration.assumption import Assumption
 from afdplan.calibration.efficiency import Efficiencies
 from afdplan.calibration.hardware import Hardware, Link
 from afdplan.calibration.memory import (
@@ -65,7 +66,7 @@ class Placement:
     speculative_tokens: int
     acceptance: float
     batch_size: int | None
-    assumptions: tuple[str, ...] = field(default=())
+    assumptions: tuple[Assumption, ...] = field(default=())
 
     @property
     def tokens_per_request(self) -> int:
@@ -164,7 +165,7 @@ def place(
     UnsupportedError
         If draft tokens are asked of a model without multi-token prediction layers.
     """
-    assumptions: list[str] = []
+    assumptions: list[Assumption] = []
     ffn = ffn_hardware or attention_hardware
     formats = _formats(architecture, precision, cache_precision, assumptions)
     check_count("attention_devices", attention_devices, 1, attention_hardware.scale_up_devices)
@@ -182,15 +183,14 @@ def place(
                 f"{architecture.name} has no multi-token prediction layer: "
                 "give speculative_tokens = 0"
             )
-        assumptions.append(
-            f"{speculative_tokens} draft tokens per step, each accepted with chance {acceptance:g}"
-        )
+        words = f"{speculative_tokens} draft tokens per step, each accepted with chance"
+        assumptions.append(Assumption("drafts", f"{words} {acceptance:g}"))
     if link is None:
         rack = min(
             side.scale_up_devices / side.devices_per_node for side in (attention_hardware, ffn)
         )
         link = "scale-up" if rack > 1 and ffn.name == attention_hardware.name else "scale-out"
-        assumptions.append(f"attention and FFN are joined by the {link} link")
+        assumptions.append(Assumption("link", f"attention and FFN are joined by the {link} link"))
     check_choice("link", link, ("scale-up", "scale-out"))
     placement = Placement(
         architecture=architecture,
@@ -208,10 +208,8 @@ def place(
     )
     if ffn_devices is None:
         placement = _enough_devices(placement)
-        assumptions.append(
-            f"an FFN worker has {placement.ffn_devices} devices, the least power of two that "
-            "holds its weights"
-        )
+        words = f"an FFN worker has {placement.ffn_devices} devices, the least power of two that"
+        assumptions.append(Assumption("ffn-devices", f"{words} holds its weights"))
     memory = placement.memory()
     if memory.cache_capacity_bytes <= 0:
         raise InvalidInputError(
@@ -232,7 +230,7 @@ def _formats(
     architecture: ModelArchitecture,
     precision: str | Precision | None,
     cache: str | None,
-    assumptions: list[str],
+    assumptions: list[Assumption],
 ) -> Precision:
     if isinstance(precision, Precision):
         return precision if cache is None else replace(precision, cache=cache)
@@ -244,9 +242,10 @@ def _formats(
                 f"precision must be given: the quantisation of {architecture.name} is not one of "
                 "fp8, mxfp4, nvfp4, int4"
             )
-        assumptions.append(f"weights are in {name}, as in the checkpoint")
+        words = f"weights are in {name}, as in the checkpoint"
+        assumptions.append(Assumption("weight-format", words))
     if cache is None:
-        assumptions.append("the KV cache is in bf16")
+        assumptions.append(Assumption("cache-format", "the KV cache is in bf16"))
     return Precision.named(name, cache)
 
 

@@ -79,6 +79,9 @@ _FORMS = ("auto", "linear", "per-request", "roofline", "table")
 @click.option(
     "--role", type=click.Choice(["attention", "ffn"]), help="Profiler trace: whose it is."
 )
+@click.option(
+    "--rank", metavar="NAME", help="Log of several ranks: DP0, 'DP0 TP0' or 0; by default all."
+)
 @click.option("--load", type=float, help="Profiler trace, StepMesh: load of a microbatch [tokens].")
 @click.option("--requests", type=float, help="Profiler trace: requests of a microbatch.")
 @click.option("--peers", type=int, default=1, help="Profiler trace: transfers per microbatch.")
@@ -174,6 +177,8 @@ def _read_parts(data: Sequence[str], options: dict[str, Any]) -> list[Measuremen
                     requests=options["requests"],
                     microbatches=options["microbatches"],
                     peers=options["peers"],
+                    rank=options["rank"],
+                    layers=options["layers"],
                 )
             )
     return parts

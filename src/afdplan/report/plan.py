@@ -6,7 +6,6 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from afdplan.planning.plan import Plan
-from afdplan.plotting.plan_figures import token_time
 from afdplan.report.quantities import (
     chance,
     change,
@@ -123,7 +122,7 @@ def _facts(plan: Plan) -> Iterable[Fact]:
     yield Fact("Throughput", rate(best.tokens_per_second_per_device, unit), "per device in use")
     yield Fact(
         "Time per output token",
-        stated_time(token_time(best, plan), unit),
+        stated_time(best.token_time(plan.limits.statistic), unit),
         plan.limits.statistic + ("" if limit is None else f", limit {given_time(limit, unit)}"),
     )
     yield Fact(
@@ -161,9 +160,9 @@ def _words(plan: Plan) -> Iterable[Fact]:
         f"{best.design}: {devices} in {counted(best.design.bundles, 'bundle')}, {slots} per "
         "attention worker",
     )
-    per = {"device": "device", "currency": plan.cost.unit, "watt": "W"}[plan.cost.per]
+    per = plan.cost.unit
     is_budget = plan.limits.devices is not None and plan.limits.requests_per_second is None
-    if per == "device" and is_budget:
+    if plan.cost.per == "device" and is_budget:
         per = "device of the budget"
     yield Fact("Objective", f"{rate(best.score, unit)} per {per}")
     if spare is not None:
@@ -186,7 +185,8 @@ def case_sentence(case: PlanCase, plan: Plan) -> str:
         return head + f"no design; {case.reason}."
     text = (
         f"{head}{best.design} gives {rate(best.tokens_per_second_per_device, unit)} per device at "
-        f"{stated_time(token_time(best, plan), unit)} per output token ({plan.limits.statistic})"
+        f"{stated_time(best.token_time(plan.limits.statistic), unit)} per output token "
+        f"({plan.limits.statistic})"
     )
     if best.design == plan.recommended.design:
         return text + ", the recommended design."
@@ -203,7 +203,7 @@ def _row(name: str, planned: PlannedDesign, plan: Plan) -> tuple[str, ...]:
         name,
         str(planned.design),
         number(planned.tokens_per_second_per_device),
-        time(token_time(planned, plan), plan.latency.time_unit),
+        time(planned.token_time(plan.limits.statistic), plan.latency.time_unit),
         _overflow(planned.memory_overflow_probability, plan),
     )
 
