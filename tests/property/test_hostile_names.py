@@ -121,7 +121,8 @@ def files(tmp_path_factory):
         latency.write_text(LATENCY.format(name=json.dumps(plain(name))))
         stages = folder / f"{safe} stages.csv"
         rows = [f"attention,{n},{5e-5 + 2e-10 * n}" for n in range(10_000, 200_000, 19_000)]
-        stages.write_text("\n".join(("stage,load,latency", *rows)))
+        rows += [f"ffn,{n},{9e-5 + 6e-8 * n}" for n in range(10, 200, 19)]
+        stages.write_text("\n".join(["stage,load,latency", *rows]))
         made[name] = (folder, trace, latency, stages, safe)
     return made
 
