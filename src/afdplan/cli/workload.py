@@ -17,7 +17,7 @@ from afdplan.cli.report import (
 )
 
 if TYPE_CHECKING:
-    from afdplan.workload.description import LawReport, WorkloadReport
+    from afdplan.workload.report import LawReport, WorkloadReport
 
 __all__ = ["command"]
 

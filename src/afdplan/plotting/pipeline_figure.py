@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from afdplan.model.latency import TimeUnit
 from afdplan.plotting.figure import Axis, Figure, Role, layer, single
-from afdplan.simulation.logs import STAGES
+from afdplan.simulation.record import STAGES
 from afdplan.simulation.timeline import Timeline
 
 __all__ = ["Bar", "TimelineData", "pipeline_figure", "timeline_data"]

@@ -8,8 +8,8 @@ import numpy.typing as npt
 from afdplan.lengths.law import EmpiricalLengths, LengthLaw
 from afdplan.model.estimate import Estimate
 from afdplan.plotting.figure import Axis, Figure, Layer, layer, single
-from afdplan.workload.description import LawReport, WorkloadReport
 from afdplan.workload.drift import Drift
+from afdplan.workload.report import LawReport, WorkloadReport
 from afdplan.workload.split import TokenLoadSplit
 
 __all__ = [

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from afdplan.planning.plan_grid import PlanCase
     from afdplan.planning.verify import Verification
     from afdplan.report.telling import Telling
-    from afdplan.workload.description import WorkloadReport
+    from afdplan.workload.report import WorkloadReport
 
 __all__ = ["plan_page"]
 
@@ -74,9 +74,7 @@ def plan_page(
     grid, maps = around.cases, around.maps
     return Page(
         title="afdplan plan",
-        subject=told.subject,
-        answer=told.answer,
-        facts=told.facts,
+        told=told,
         choices=_choices(plan, grid),
         choice_answers={case_key(case): case_sentence(case, plan) for case in grid},
         sections=(
@@ -88,11 +86,7 @@ def plan_page(
             Section(
                 title="What else could be deployed?",
                 figures=(front_figure(plan, grid),),
-                tables=(
-                    alternative_table(plan),
-                    front_table(plan),
-                    case_table(plan, grid),
-                ),
+                tables=(alternative_table(plan), front_table(plan), case_table(plan, grid)),
             ),
             Section(
                 title="What binds?",
@@ -120,8 +114,6 @@ def plan_page(
                 ),
             ),
         ),
-        warnings=told.warnings,
-        assumptions=told.assumptions,
         document=document,
         command_line=command_line,
     )

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from afdplan.report.telling import Telling
     from afdplan.theory.problem import RatioProblem
     from afdplan.theory.ratio import RatioRecommendation
-    from afdplan.workload.description import WorkloadReport
+    from afdplan.workload.report import WorkloadReport
 
 __all__ = ["ratio_page"]
 
@@ -77,9 +77,7 @@ def ratio_page(
 
     return Page(
         title=f"afdplan ratio: {answer.bundle.attention_workers} to {answer.bundle.ffn_workers}",
-        subject=told.subject,
-        answer=told.answer,
-        facts=told.facts,
+        told=told,
         choices=_choices(cases, problem),
         choice_answers={case_key(case): case_sentence(case, problem) for case in cases},
         sections=(
@@ -114,8 +112,6 @@ def ratio_page(
                 tables=(sensitivity_table(around.sensitivities, of),),
             ),
         ),
-        warnings=told.warnings,
-        assumptions=told.assumptions,
         document=document,
         command_line=command_line,
     )

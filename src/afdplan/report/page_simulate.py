@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from afdplan.simulation.result import SimulationResult
     from afdplan.simulation.timeline import Timeline
     from afdplan.theory.ratio import RatioPoint
-    from afdplan.workload.description import WorkloadReport
+    from afdplan.workload.report import WorkloadReport
 
 __all__ = ["simulation_page"]
 
@@ -70,9 +70,7 @@ def simulation_page(
     unit = scenario.latency.time_unit
     return Page(
         title="afdplan simulate",
-        subject=told.subject,
-        answer=told.answer,
-        facts=told.facts,
+        told=told,
         choices=_choices(results, best),
         choice_answers={
             str(result.scenario.bundle.attention_workers): bundle_sentence(result)
@@ -104,8 +102,6 @@ def simulation_page(
                 figures=slot_figures(law, law.token_load().mean, workload),
             ),
         ),
-        warnings=told.warnings,
-        assumptions=told.assumptions,
         document=document,
         command_line=command_line,
     )

@@ -15,7 +15,7 @@ from afdplan.report.workload import (
     split_table,
     split_words,
 )
-from afdplan.workload.description import LawReport, WorkloadReport
+from afdplan.workload.report import LawReport, WorkloadReport
 
 if TYPE_CHECKING:
     from afdplan.lengths.law import LengthLaw
@@ -75,12 +75,8 @@ def workload_page(
     )
     return Page(
         title="afdplan workload",
-        subject=told.subject,
-        answer=told.answer,
-        facts=told.facts,
+        told=told,
         sections=tuple(sections),
-        warnings=told.warnings,
-        assumptions=told.assumptions,
         document=document,
         command_line=command_line,
     )
