@@ -19,6 +19,7 @@ from afdplan.report import page as page_module
 from afdplan.report.document import document
 from afdplan.report.page import Page, Section, render_page
 from afdplan.report.page_validate import validation_page
+from afdplan.report.telling import Telling
 from afdplan.report.validate import validation_answer, validation_told
 from tests.cli.invoke import invoke
 from tests.validations import validation
@@ -435,7 +436,9 @@ def test_a_study_without_a_page_of_its_own_has_figures_for_one(visit, pages):
 
     figures = study_figures(summary(series=(series((0.0, 7200.0)),)))
     page = Page(
-        title="study", subject="s", answer="a", sections=(Section(title="t", figures=figures),)
+        title="study",
+        told=Telling(subject="s", answer="a"),
+        sections=(Section(title="t", figures=figures),),
     )
     (pages / "study.html").write_bytes(render_page(page))
     shown = visit("study")
