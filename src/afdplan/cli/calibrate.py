@@ -96,7 +96,9 @@ _FORMS = ("auto", "linear", "per-request", "roofline", "table")
 @plot_option("fit and residuals")
 @click.option("--to-table", metavar="FILE", help="Write what was read as a table, fit nothing.")
 @click.option(
-    "--to-trace", metavar="FILE", help="Write a Prometheus snapshot's lengths as a trace."
+    "--to-trace",
+    metavar="FILE",
+    help="Write the lengths of a Prometheus snapshot, or between two, as a trace.",
 )
 @report_option
 @json_option
@@ -375,11 +377,10 @@ def _write_table(parts: list[Measurements], path: str) -> None:
 
 def _write_trace(data: Sequence[str], path: str) -> None:
     from afdplan.files.atomic import write_atomic
-    from afdplan.files.measurements.prometheus_lengths import read_prometheus_lengths
+    from afdplan.files.measurements.prometheus import read_metrics
+    from afdplan.workload.observed import observed_trace
 
-    if len(data) > 1:
-        raise click.UsageError("--to-trace takes one Prometheus snapshot")
-    trace = read_prometheus_lengths(data[0])
+    trace = observed_trace(read_metrics(*data), ", ".join(data))
     rows = [f"{p},{d}" for p, d in zip(trace.prompt_tokens, trace.decode_tokens, strict=True)]
     write_atomic(path, ("\n".join(["prompt_tokens,decode_tokens", *rows]) + "\n").encode())
     for note in trace.notes:
