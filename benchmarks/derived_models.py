@@ -188,7 +188,7 @@ def fastafd_sweep() -> list[Row]:
 
 def operator_tables() -> list[Row]:
     """Derived against the tables of aiconfigurator; raises where it is not installed."""
-    from afdplan.calibration.measured_tables import measured_latency
+    from benchmarks.measured_tables import measured_latency
 
     cases = [
         ("qwen3-235b-a22b", "h100-sxm", "vllm", 8, "bf16"),

@@ -39,7 +39,8 @@ def test_command_python_and_study_give_one_answer(tmp_path):
     assert answer.ffn_weight == model.ffn_weight() == told["inputs"]["ffn_weight"] > 1
     (tmp_path / "study.toml").write_text(
         'compute = "ratio"\n[fixed]\nprompt = "geometric:1000"\ndecode = "geometric:300"\n'
-        'batch_size = 64\nmodel = "deepseek-v3"\nhardware = "h200"\nkv_precision = "fp8"\nlink = "scale-up"\n'
+        'batch_size = 64\nmodel = "deepseek-v3"\nhardware = "h200"\n'
+        'kv_precision = "fp8"\nlink = "scale-up"\n'
         "speculative_tokens = 1\n[grid]\nacceptance = [0.7, 0.6]\n"
     )
     study = load_study(tmp_path / "study.toml")

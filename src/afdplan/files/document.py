@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import shutil
 import stat
 import sys
@@ -97,8 +98,9 @@ class Source:
     @cached_property
     def path(self) -> Path:
         """A plain file of the content: the user's own, or a copy that goes when the block ends."""
+        is_text = os.fsencode(self._file).decode(errors="replace") == str(self._file)
         with self._file.open("rb") as file:
-            if _packing(file.read(4)) is None:
+            if is_text and _packing(file.read(4)) is None:  # polars opens names of Unicode only
                 return self._file
         copy = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="afdplan-")))
         with explained(self.name, self.error), (copy / "unpacked").open("wb") as out:

@@ -144,28 +144,22 @@ def model_told(model: ModelArchitecture) -> Telling:
 def _facts(model: ModelArchitecture) -> Iterable[Fact]:
     published = model.published_parameters
     stated = f" (published {published / 1e9:.0f} B)" if published else ""
-    yield Fact(name="parameters", value=f"{model.total_parameters / 1e9:.1f} B{stated}")
-    yield Fact(
-        name="active per token",
-        value=f"{model.active_parameters / 1e9:.2f} B, embeddings included",
-    )
-    yield Fact(name="layers", value=f"{model.layers}, of which {model.dense_layers} dense")
-    yield Fact(name="hidden size", value=f"{model.hidden_size:,}")
-    yield Fact(name="attention", value=_attention(model))
-    yield Fact(name="KV cache", value=f"{_cache_bytes(model):,.0f} bytes per token in bf16")
+    yield Fact("parameters", f"{model.total_parameters / 1e9:.1f} B{stated}")
+    yield Fact("active per token", f"{model.active_parameters / 1e9:.2f} B, embeddings included")
+    yield Fact("layers", f"{model.layers}, of which {model.dense_layers} dense")
+    yield Fact("hidden size", f"{model.hidden_size:,}")
+    yield Fact("attention", _attention(model))
+    yield Fact("KV cache", f"{_cache_bytes(model):,.0f} bytes per token in bf16")
     if model.state_bytes:
-        yield Fact(name="state", value=f"{model.state_bytes / 2**20:,.1f} MiB per request")
+        yield Fact("state", f"{model.state_bytes / 2**20:,.1f} MiB per request")
     if model.experts:
         yield Fact(
-            name="experts",
-            value=f"{model.experts_per_token} of {model.experts} per token, width "
+            "experts",
+            f"{model.experts_per_token} of {model.experts} per token, width "
             f"{model.network.expert_size:,}, shared width {model.network.dense_size:,}",
         )
-    yield Fact(name="multi-token prediction", value=counted(model.prediction_layers, "layer"))
-    yield Fact(
-        name="checkpoint format",
-        value=model.precision or "not recognised: give --weight-precision",
-    )
+    yield Fact("multi-token prediction", counted(model.prediction_layers, "layer"))
+    yield Fact("checkpoint format", model.precision or "not recognised: give --weight-precision")
     for note in model.notes:
-        yield Fact(name="read as", value=note)
-    yield Fact(name="source", value=model.source)
+        yield Fact("read as", note)
+    yield Fact("source", model.source)

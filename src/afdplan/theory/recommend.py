@@ -12,7 +12,7 @@ from afdplan.model import parameters as ask
 from afdplan.model.estimate import Estimate
 from afdplan.model.latency import LatencyModel
 from afdplan.model.parameters import Method, Overlap, Phase
-from afdplan.model.uncertainty import sample_latency
+from afdplan.model.sampling import sample_latency
 from afdplan.theory.cycle import CycleModel
 from afdplan.theory.problem import RatioProblem
 from afdplan.theory.ratio import (

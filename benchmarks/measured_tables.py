@@ -15,10 +15,11 @@ from afdplan.calibration.derived import latency_of
 from afdplan.calibration.derived_feed_forward import network_time
 from afdplan.calibration.placement import Placement, place
 from afdplan.errors import InsufficientDataError, UnsupportedError
-from afdplan.files.operator_tables import PINNED_VERSION, latest_table, read_table
 from afdplan.model.checks import check_choice
 from afdplan.model.curve import LinearCurve, TabulatedCurve
-from afdplan.model.latency import AttentionLayers, LatencyModel, Validity
+from afdplan.model.latency import AttentionLayers, LatencyModel
+from afdplan.model.validity import Validity
+from benchmarks.operator_tables import PINNED_VERSION, latest_table, read_table
 
 __all__ = ["TABLE_SYSTEMS", "MeasuredTables", "measured_latency"]
 
