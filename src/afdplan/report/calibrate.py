@@ -34,7 +34,6 @@ __all__ = [
     "sweep_told",
 ]
 
-PER = {"slope": " per token", "time_per_request": " per request"}
 FEW = 40
 """Points of a sweep, and coefficients of a stage, that a terminal shows; a page has all."""
 
@@ -180,13 +179,12 @@ def coefficient_table(
     rows = []
     for fit in fits:
         coefficients = list(fit.coefficients.items())
-        for at, (name, estimate) in enumerate(coefficients[:most]):
+        for name, estimate in coefficients[:most]:
             value, known = value_and_interval(estimate, times(unit))
-            value += PER.get(name, "")
-            if name.startswith("times."):
-                load = fit.curve.loads[at]  # type: ignore[union-attr]  # only tables have times
-                name = f"at {load:,.6g} tokens"  # noqa: PLW2901
-            rows.append((_name(fit.stage), name.replace("_", " "), value, known))
+            words, per = name.replace("_", " "), " per request"
+            if name != "time_per_request":
+                words, per = fit.curve.words(name)
+            rows.append((_name(fit.stage), words, value + per, known))
         if most is not None and len(coefficients) > most:
             rows.append((_name(fit.stage), f"and {len(coefficients) - most:,} more", "", ""))
     return TextTable(
