@@ -1,19 +1,21 @@
-"""Which files start a plan, and is the plan legal on the target at all?"""
+"""Which files start a plan, and can the target run it at all?"""
 
 from __future__ import annotations
 
-from afdplan.deploy.fastafd import fastafd_files
+import shlex
+
+from afdplan.deploy.names import system_names
+from afdplan.deploy.provenance import header, settings_yaml
+from afdplan.deploy.registry import versions
 from afdplan.deploy.request import DeployRequest
-from afdplan.deploy.vllm_afd_plugin import vllm_files
-from afdplan.errors import InvalidInputError, UnsupportedError
-from afdplan.planning.legal import target_rule
+from afdplan.deploy.target import Target
+from afdplan.deploy.templates import readme, role_script
+from afdplan.errors import UnsupportedError
 
-__all__ = ["DEPLOY_TARGETS", "deployment_files"]
-
-DEPLOY_TARGETS = {"vllm-afd-plugin": vllm_files, "fastafd": fastafd_files}
+__all__ = ["deployment_files"]
 
 
-def deployment_files(request: DeployRequest, target: str) -> dict[str, str]:
+def deployment_files(request: DeployRequest, target: Target) -> dict[str, str]:
     """Return every file of the deployment by relative name.
 
     Parameters
@@ -21,34 +23,67 @@ def deployment_files(request: DeployRequest, target: str) -> dict[str, str]:
     request
         Plan, model, hosts.
     target
-        ``vllm-afd-plugin`` or ``fastafd``.
+        System and version that will run it.
 
     Raises
     ------
-    InvalidInputError
-        If the target is unknown.
     UnsupportedError
         If the target cannot run the plan; the nearest legal pair is named.
     """
-    if target not in DEPLOY_TARGETS:
-        raise InvalidInputError(
-            f"target must be one of {', '.join(DEPLOY_TARGETS)}, got {target!r:.80}"
-        )
-    rule = target_rule(target)
+    _check(request, target)
+    if target.split is None:
+        raise UnsupportedError(f"no files can be written for {target.name}")
+    deployment = target.split(request, target)
+    files: dict[str, str] = {}
+    for number, roles in enumerate(deployment.bundles, 1):
+        folder = f"bundle-{number:03d}"
+        for role in roles:
+            files[f"{folder}/{role.name}.sh"] = role_script(request, target, number, role)
+        names = {name for role in roles for name in role.hosts}
+        if names:
+            files[f"{folder}/cluster.env"] = (
+                header(request, target)
+                + "# Address of the host with rank 0 of each role, reachable from all nodes.\n"
+                + "".join(
+                    f"{name}={shlex.quote(request.host(name, number))}\n" for name in sorted(names)
+                )
+            )
+    files["settings.yaml"] = settings_yaml(request, target, deployment)
+    files["README.md"] = readme(request, target, deployment)
+    return files
+
+
+def _check(request: DeployRequest, target: Target) -> None:
+    """Raise if model, decoding, pair or microbatches are not those of the target."""
     plan, bundle = request.plan, request.plan.bundle
+    if target.models is not None and request.architecture not in {"", *target.models}:
+        others = ", ".join(
+            f"{other.name} {other.version}"
+            for name in system_names()
+            for other in versions(name)
+            if other.models is not None and request.architecture in other.models
+        )
+        raise UnsupportedError(
+            f"{target.name} {target.version} does not register {request.architecture}: "
+            + (f"these do: {others}" if others else "no known system does")
+        )
+    if plan.latency.tokens_per_step != 1 or plan.inputs.get("speculative_tokens"):
+        raise UnsupportedError(
+            f"{target.name} decodes one token a step with attention and FFN apart, the plan "
+            "decodes ahead: plan with --speculative-tokens 0"
+        )
     pair = (bundle.attention_workers, bundle.ffn_workers)
     devices = (plan.attention_devices, plan.ffn_devices)
-    if not rule.allows(*pair, *devices).all():
-        nearest = rule.nearest(*pair, *devices)
+    if not target.allows(*pair, *devices).all():
+        nearest = target.nearest(*pair, *devices)
         hint = "" if nearest is None else f"; nearest legal pair {nearest[0]}:{nearest[1]}"
         raise UnsupportedError(
-            f"{target} cannot run {pair[0]} attention : {pair[1]} FFN workers: {rule.rule}{hint}. "
-            f"Plan again with --target {target}"
+            f"{target.name} cannot run {pair[0]} attention : {pair[1]} FFN workers: "
+            f"{target.rule}{hint}. Plan again with --target {target.name}"
         )
-    if bundle.microbatches not in rule.microbatches:
-        known = " or ".join(map(str, rule.microbatches))
+    if bundle.microbatches not in target.microbatches:
+        known = " or ".join(map(str, target.microbatches))
         raise UnsupportedError(
-            f"{target} runs {known} microbatches, the plan has {bundle.microbatches}: plan again "
-            f"with --target {target}"
+            f"{target.name} runs {known} microbatches, the plan has {bundle.microbatches}: plan "
+            f"again with --target {target.name}"
         )
-    return DEPLOY_TARGETS[target](request)

@@ -51,6 +51,8 @@ class PlanFile:
         costs, not a change of the requests.
     model, target
         What is served and on which system; empty if the plan does not say.
+    target_version
+        Version of the system; None if the plan does not say.
     afdplan_version
         That wrote the file.
     inputs
@@ -76,6 +78,7 @@ class PlanFile:
     planned_regret: float
     model: str
     target: str
+    target_version: str | None
     afdplan_version: str
     inputs: Mapping[str, Any]
 
@@ -171,6 +174,7 @@ def plan_from_document(document: dict[str, Any]) -> PlanFile:
         planned_regret=_planned_regret(document),
         model=_text(inputs, "model"),
         target=_text(inputs, "target"),
+        target_version=_text(inputs, "target_version") or None,
         afdplan_version=_text(document, "afdplan_version"),
         inputs=MappingProxyType(dict(inputs)),
     )

@@ -1,0 +1,88 @@
+"""vLLM with the AFD plugin, on GPUs."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from afdplan.deploy.pairs import AT_LEAST, MULTIPLE
+from afdplan.deploy.target import Target
+from afdplan.deploy.vllm import SERVE_FLAGS, Connector, plugin_deployment
+
+__all__ = ["TARGETS"]
+
+# The plugin's recipes choose model runner v1; 0.30 knows v2 too, with fewer combinations.
+RUNNER = {"VLLM_USE_V2_MODEL_RUNNER": "0"}
+KEYS = frozenset(
+    {
+        "role",
+        "connector",
+        "async",
+        "host",
+        "port",
+        "num_attention_ranks",
+        "num_ffn_ranks",
+        "compute_gate_on_attention",
+        "connector_extra_config",
+    }
+)
+DEEPSEEK = frozenset(
+    # Kimi-K2 names DeepseekV3ForCausalLM in its configuration, DeepSeek-R1 too.
+    {"deepseek", "deepseek_v2", "deepseek_v3", "deepseek_v32", "kimi_k2", "glm_moe_dsa"}
+)
+
+TARGETS = (
+    Target(
+        name="vllm-afd-plugin",
+        version="0.30",
+        engine="vLLM 0.30.0",
+        source="vllm-project/afd-plugin main for vLLM 0.30.0, 2026-11: README, recipes, e2e tests",
+        pairs=AT_LEAST,
+        microbatches=(1, 2),
+        models=DEEPSEEK | {"deepseek_v4", "qwen3_moe", "qwen3_5_moe"},
+        flags=SERVE_FLAGS,
+        keys=KEYS | {"afd_process_group_timeout_s"},
+        split=partial(
+            plugin_deployment, connector=Connector(name="P2pNcclAFDConnector", environment=RUNNER)
+        ),
+    ),
+    Target(
+        name="vllm-afd-plugin",
+        version="2e4378f",
+        engine="vLLM 0.26.0",
+        source="vllm-project/afd-plugin 2e4378f, 2026-08-08: config.py, P2pNcclAFDConnector guide",
+        pairs=MULTIPLE,
+        microbatches=(1, 2),
+        models=DEEPSEEK,
+        flags=SERVE_FLAGS,
+        keys=KEYS,
+        split=partial(
+            plugin_deployment,
+            connector=Connector(
+                name="P2pNcclAFDConnector",
+                ports_per_ffn_rank=1,
+                waits=False,
+                environment=RUNNER,
+            ),
+        ),
+    ),
+    Target(
+        name="vllm-afd-plugin",
+        version="6fa5b0d",
+        engine="vLLM 0.26.0",
+        source="vllm-project/afd-plugin 6fa5b0d, 2026: config.py, GpuAsyncAFDConnector recipes",
+        microbatches=(1, 2),
+        models=DEEPSEEK,
+        flags=SERVE_FLAGS,
+        keys=KEYS,
+        split=partial(
+            plugin_deployment,
+            connector=Connector(
+                name="GpuAsyncAFDConnector",
+                barrier_free=True,
+                graphs=False,
+                waits=False,
+                environment=RUNNER,
+            ),
+        ),
+    ),
+)
