@@ -29,7 +29,19 @@ __all__ = [
     "TraceError",
     "UnsupportedError",
     "ValidationError",
+    "reason",
 ]
+
+
+def reason(error: Exception) -> str:
+    """Return why the operating system refused, in its own words and lower case.
+
+    Examples
+    --------
+    >>> reason(OSError(28, "No space left on device"))
+    'no space left on device'
+    """
+    return (getattr(error, "strerror", None) or str(error)).lower()
 
 
 class AfdplanError(Exception):

@@ -146,11 +146,11 @@ def test_bad_options_are_one_line(options, expected, tmp_path):
 
 
 def test_missing_file_directory_and_odd_name(tmp_path):
-    with pytest.raises(TraceError, match="no such file"):
+    with pytest.raises(TraceError, match="there is no file"):
         read_trace(tmp_path / "missing.csv")
     with pytest.raises(TraceError, match="is a directory"):
         read_trace(tmp_path)
-    with pytest.raises(TraceError, match="no file name"):
+    with pytest.raises(TraceError, match=r"cannot read .*: embedded null byte"):
         read_trace("a\0b")
 
 
@@ -162,7 +162,7 @@ def test_file_without_permission(tmp_path, monkeypatch):
         raise PermissionError(errno.EACCES, "Permission denied")
 
     monkeypatch.setattr(Path, "open", refuse)  # root, who runs many tests, may read everything
-    with pytest.raises(TraceError, match=r"cannot be read \(Permission denied\)"):
+    with pytest.raises(TraceError, match=r"cannot read .*permission denied"):
         read_trace(file)
 
 

@@ -14,6 +14,7 @@ from afdplan.calibration.architecture import ModelArchitecture
 from afdplan.calibration.hardware import Hardware, hardware_from_table
 from afdplan.calibration.model_facts import architecture_from_config
 from afdplan.errors import InvalidInputError
+from afdplan.files.document import is_there
 from afdplan.files.hardware_file import read_hardware_file
 from afdplan.files.model_config import read_model_config
 
@@ -133,7 +134,7 @@ def _model_config(name: str | Path) -> tuple[dict[str, Any], str, str]:
     if stem is not None:
         return _shipped("models")[stem], "", stem
     path = Path(name)
-    if not _exists(path):
+    if not is_there(path):
         raise _refuse("models", "model", str(name), "the path of a config.json")
     folder = path if path.is_dir() else path.parent
     return read_model_config(path), folder.name, str(path)
@@ -162,13 +163,6 @@ def find_hardware(name: str | Path) -> Hardware:
     if stem is not None:
         return hardware_from_table(_shipped("hardware")[stem], stem)
     path = Path(name)
-    if not _exists(path):
+    if not is_there(path):
         raise _refuse("hardware", "hardware", str(name), "the path of a TOML or JSON file")
     return hardware_from_table(read_hardware_file(path), str(path))
-
-
-def _exists(path: Path) -> bool:
-    try:
-        return path.exists()
-    except (OSError, ValueError):  # too long a name, or a null byte
-        return False

@@ -18,7 +18,7 @@ def main() -> None:
     import click
 
     from afdplan.cli.group import cli
-    from afdplan.errors import AfdplanError, InfeasibleError
+    from afdplan.errors import AfdplanError, InfeasibleError, reason
 
     try:
         code = cli.main(prog_name="afdplan", standalone_mode=False)
@@ -44,7 +44,7 @@ def main() -> None:
             raise
         # What is still buffered would fail again when the interpreter leaves.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        click.echo(f"afdplan: the output cannot be written: {error.strerror}", err=True)
+        click.echo(f"afdplan: the output cannot be written: {reason(error)}", err=True)
         code = 1
     except AfdplanError as error:
         click.echo(f"afdplan: {' '.join(str(error).split())}", err=True)

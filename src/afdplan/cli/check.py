@@ -106,7 +106,7 @@ def _previous(path: str) -> Standing:
 
     if not Path(path).exists():
         return "stands"
-    found = read_document(Path(path), path, "a state of afdplan check", InvalidInputError)
+    found = read_document(path, "a state of afdplan check")
     standing = found.get("standing")
     if standing not in ("stands", "watch", "replan"):
         raise InvalidInputError(

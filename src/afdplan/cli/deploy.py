@@ -55,10 +55,12 @@ def command(
     from afdplan.deploy.emit import deployment_files
     from afdplan.deploy.registry import find_target
     from afdplan.deploy.request import DeployRequest
-    from afdplan.files.atomic_folder import write_folder
+    from afdplan.files.atomic import write_folder
+    from afdplan.files.document import LARGEST_DOCUMENT, open_source
     from afdplan.files.plan_file import read_plan
 
-    plan = read_plan(plan_file)
+    with open_source(plan_file, "a plan", limit=LARGEST_DOCUMENT) as source:
+        plan, text = read_plan(source), source.text()
     if target_version is None and target == plan.target:
         target_version = plan.target_version
     system = find_target(target, target_version)
@@ -76,7 +78,7 @@ def command(
         plan_name=Path(plan_file).name,
     )
     files = deployment_files(request, system)
-    files["plan.json"] = Path(plan_file).read_text(encoding="utf-8-sig")
+    files["plan.json"] = text
     write_folder(output, files)
     if as_json:
         from afdplan.report.document import document, to_json

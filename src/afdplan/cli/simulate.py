@@ -18,9 +18,8 @@ from afdplan.cli.options import (
     resolve_workload,
     workload_options,
 )
-from afdplan.cli.progress import progress
 from afdplan.cli.quantity import parse_model_rate
-from afdplan.cli.report import report_option, write_report
+from afdplan.cli.report import progress, report_option, write_report
 
 if TYPE_CHECKING:
     from afdplan.model.latency import LatencyModel

@@ -1,16 +1,17 @@
-"""How is a file written so that nobody ever sees half of it?"""
+"""How is a file, or a folder of files, written so that nobody ever sees half of it?"""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import secrets
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from afdplan.errors import InvalidInputError
+from afdplan.errors import InvalidInputError, reason
 
-__all__ = ["staged", "write_atomic"]
+__all__ = ["cannot_write", "staged", "write_atomic", "write_folder"]
 
 
 def write_atomic(path: str | Path, content: bytes) -> None:
@@ -42,7 +43,7 @@ def write_atomic(path: str | Path, content: bytes) -> None:
     except (OSError, ValueError) as error:
         if isinstance(error, InvalidInputError):
             raise
-        raise _failure(shown, error) from None
+        raise cannot_write(shown, error) from None
 
 
 @contextlib.contextmanager
@@ -68,8 +69,7 @@ def staged(path: str | Path) -> Iterator[Path]:
     shown = Path(path)
     temporary: Path | None = None
     try:
-        target = Path(os.path.realpath(shown))
-        temporary = target.with_name(f".{target.name[:100]}.{secrets.token_hex(6)}.tmp")
+        target, temporary = _beside(shown)
         yield temporary
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
@@ -77,13 +77,59 @@ def staged(path: str | Path) -> Iterator[Path]:
             temporary.chmod(target.stat().st_mode & 0o777)
         temporary.replace(target)
     except OSError as error:
-        raise _failure(shown, error) from None
+        raise cannot_write(shown, error) from None
     finally:
         if temporary is not None:
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
 
 
-def _failure(shown: Path, error: Exception) -> InvalidInputError:
-    reason = getattr(error, "strerror", None) or str(error)
-    return InvalidInputError(f"cannot write {shown}: {reason.lower()}")
+def write_folder(path: str | Path, files: Mapping[str, str], executable: str = ".sh") -> None:
+    """Write `files` to a temporary folder beside `path`, then rename it into place.
+
+    Parameters
+    ----------
+    path
+        The folder; it must not exist yet, or be empty.
+    files
+        Content by relative name, with ``/`` between folders.
+    executable
+        Names that end so may be executed.
+
+    Raises
+    ------
+    InvalidInputError
+        If the folder exists with something in it, or cannot be written; then nothing is left.
+    """
+    shown = Path(path)
+    target, temporary = _beside(shown)
+    try:
+        if target.exists() and (not target.is_dir() or any(target.iterdir())):
+            raise InvalidInputError(
+                f"{shown} exists already: name a new folder, or remove it first"
+            )
+        temporary.mkdir()
+        for name, content in files.items():
+            file = temporary / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(content, encoding="utf-8", newline="\n")
+            if name.endswith(executable):
+                file.chmod(0o755)
+        temporary.replace(target)
+    except (OSError, ValueError) as error:
+        if isinstance(error, InvalidInputError):
+            raise
+        raise cannot_write(shown, error) from None
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def cannot_write(path: str | Path, error: Exception) -> InvalidInputError:
+    """Return the one line that says why `path` cannot be written."""
+    return InvalidInputError(f"cannot write {path}: {reason(error)}")
+
+
+def _beside(path: Path) -> tuple[Path, Path]:
+    """Return the file behind links, and a temporary name beside it."""
+    target = Path(os.path.realpath(path))
+    return target, target.with_name(f".{target.name[:100]}.{secrets.token_hex(6)}.tmp")

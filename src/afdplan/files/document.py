@@ -1,86 +1,396 @@
-"""What does a small TOML or JSON file hold, told apart by its content?"""
+"""How is any file opened: packed or not, a pipe or standard input, and never more than it may be?
+
+Every reader of the package comes through `open_source`, so that a missing file, a folder, an empty
+or a binary one, a damaged archive and an endless pipe are refused in the same words.
+"""
 
 from __future__ import annotations
 
+import gzip
+import json
+import shutil
+import stat
+import sys
+import tempfile
 import tomllib
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import cached_property, wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, Concatenate, Literal, ParamSpec, TypeAlias, TypeVar, cast
 
-import msgspec
+from afdplan.errors import InvalidInputError, reason
 
-from afdplan.errors import InvalidInputError, LatencyModelError
+__all__ = [
+    "LARGEST_DOCUMENT",
+    "Readable",
+    "Source",
+    "is_there",
+    "open_source",
+    "opened",
+    "read_document",
+]
 
-__all__ = ["read_document"]
+HEAD_BYTES = 1 << 16
+BLOCK = 1 << 20
+LARGEST_DOCUMENT = 16_000_000
+"""Bytes of a TOML or JSON file that is read as a whole."""
+LARGEST_PIPE = 4_000_000_000
+"""Bytes that are copied from a pipe, which has no size to look at."""
+LONGEST_LINE = 64_000_000
+LARGEST_BOMB = 1 << 30
+"""Bytes above which a file that shrank to under 1/200 is refused as a decompression bomb."""
 
-_MAXIMUM_BYTES = 4_000_000
+FOREIGN = {
+    b"PK\x03\x04": "a zip archive (or a spreadsheet): unpack it, or save the table as CSV",
+    b"BZh": "compressed by bzip2: unpack it, or use gzip or zstd",
+    b"\xfd7zXZ\x00": "compressed by xz: unpack it, or use gzip or zstd",
+    b"\xff\xfe": "text in UTF-16: save it as UTF-8",
+    b"\xfe\xff": "text in UTF-16: save it as UTF-8",
+    b"%PDF": "a PDF document",
+    b"SQLite format 3": "an SQLite database: export the table as CSV",
+    b"ARROW1": "an Arrow file: save it as Parquet or CSV",
+}
+# Tab, line ends and the escape of coloured logs are text.
+CONTROL = bytes({*range(32)} - {9, 10, 11, 12, 13, 27})
+MARK = b"\xef\xbb\xbf"
+
+Kind = Literal["parquet", "json", "text"]
+Arguments = ParamSpec("Arguments")
+Answer = TypeVar("Answer")
+
+
+class Source:
+    """An open file: its name, its first bytes, and its content unpacked, as often as needed.
+
+    Attributes
+    ----------
+    name
+        What the user called it, for messages.
+    what
+        What it should hold, for messages.
+    error
+        What to raise.
+    kind
+        "parquet", "json" (one value or one per line) or "text", judged by the first bytes.
+    head
+        Its first 64 KiB, unpacked.
+    """
+
+    def __init__(
+        self, file: Path, name: str, what: str, error: type[InvalidInputError], stack: ExitStack
+    ) -> None:
+        self.name, self.what, self.error = name, what, error
+        self._file, self._stack = file, stack
+        self.head = next(self._blocks(HEAD_BYTES), b"")
+        self.kind = _kind(self.head, name, what, error)
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def short_name(self) -> str:
+        """The name without its folders."""
+        return Path(self.name).name
+
+    @cached_property
+    def path(self) -> Path:
+        """A plain file of the content: the user's own, or a copy that goes when the block ends."""
+        with self._file.open("rb") as file:
+            if _packing(file.read(4)) is None:
+                return self._file
+        copy = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="afdplan-")))
+        with explained(self.name, self.error), (copy / "unpacked").open("wb") as out:
+            for block in self.blocks():
+                out.write(block)
+        return copy / "unpacked"
+
+    def blocks(self) -> Iterator[bytes]:
+        """Yield the content, 1 MiB at a time."""
+        return self._blocks(BLOCK)
+
+    def lines(self) -> Iterator[tuple[int, bytes]]:
+        """Yield each line with its number, counted from 1, without its end; at most 64 MB each."""
+        rest, number = b"", 0
+        for block in self.blocks():
+            *whole, rest = (rest + block).split(b"\n")
+            for line in whole:
+                number += 1
+                yield number, line.rstrip(b"\r")
+            if len(rest) > LONGEST_LINE:
+                raise self.error(f"{self.name}: line {number + 1} is longer than 64 MB")
+        if rest:
+            yield number + 1, rest.rstrip(b"\r")
+
+    def content(self, limit: int = LARGEST_DOCUMENT) -> bytes:
+        """Return all of the file if it has at most `limit` bytes, or raise."""
+        found = bytearray()
+        for block in self.blocks():
+            found += block
+            if len(found) > limit:
+                raise _too_large(self.name, limit, self.what, self.error)
+        return bytes(found)
+
+    def text(self, limit: int = LARGEST_DOCUMENT) -> str:
+        """Return all of the file as UTF-8 text of at most `limit` bytes, or raise."""
+        try:
+            return self.content(limit).decode("utf-8-sig")
+        except UnicodeDecodeError as failure:
+            raise self.error(
+                f"{self.name} is binary at byte {failure.start}: {self.what} is text in UTF-8"
+            ) from None
+
+    def _blocks(self, size: int) -> Iterator[bytes]:
+        """Yield the content unpacked, at most twice (a packed log within a packed download)."""
+        with ExitStack() as stack, explained(self.name, self.error):
+            file: BinaryIO = stack.enter_context(self._file.open("rb"))
+            packed = self._file.stat().st_size
+            method: str = ""
+            failures: tuple[type[Exception], ...] = ()
+            written = 0
+            try:
+                for _ in range(2):
+                    packing = _packing(file.read(4))
+                    file.seek(0)
+                    if packing is None:
+                        break
+                    method, opener, raised = packing
+                    failures += raised
+                    file = stack.enter_context(opener(file, "rb"))
+                while block := file.read(size):
+                    written += len(block)
+                    if written > LARGEST_BOMB and written > 200 * packed and method:
+                        raise self.error(
+                            f"{self.name}: {packed} bytes of {method} unpack to more than "
+                            f"{written}, too many for {self.what}; unpack it if you trust it"
+                        )
+                    yield block
+            except failures:
+                raise self.error(
+                    f"{self.name}: the {method} data is cut short or damaged after {written} bytes "
+                    "of content; fetch the file again"
+                ) from None
+
+
+Readable: TypeAlias = str | Path | Source
+"""What every reader takes: a name, ``-`` for standard input, or a file that is open already."""
+
+
+@contextmanager
+def open_source(
+    path: Readable,
+    what: str,
+    error: type[InvalidInputError] = InvalidInputError,
+    limit: int | None = None,
+) -> Iterator[Source]:
+    """Yield the open file behind `path`; temporary copies go when the block ends.
+
+    Parameters
+    ----------
+    path
+        A file, a pipe, or ``-`` for standard input; plain or packed by gzip or zstd, judged by
+        content. What is open already is passed on, so that a pipe is read once.
+    what
+        What it should hold, for messages: "a trace".
+    error
+        What to raise.
+    limit
+        The most bytes to take from a pipe, if fewer than 4 GB.
+
+    Raises
+    ------
+    InvalidInputError
+        Or the given `error`: if there is no such file, it is a directory, may not be read, is
+        empty, damaged, binary, or a pipe that gives too much.
+    """
+    if isinstance(path, Source):
+        yield path
+        return
+    name = "standard input" if str(path) == "-" else str(path)
+    name = name if name.isprintable() else repr(name)
+    with ExitStack() as stack:
+        with explained(name, error):
+            file = _regular_file(path, name, what, error, limit, stack)
+        yield Source(file, name, what, error, stack)
+
+
+def opened(
+    what: str, error: type[InvalidInputError]
+) -> Callable[
+    [Callable[Concatenate[Source, Arguments], Answer]],
+    Callable[Concatenate[Readable, Arguments], Answer],
+]:
+    """Let a reader of a `Source` take whatever `open_source` takes, and close it at the end."""
+
+    def decorate(
+        read: Callable[Concatenate[Source, Arguments], Answer],
+    ) -> Callable[Concatenate[Readable, Arguments], Answer]:
+        @wraps(read)
+        def open_and_read(
+            path: Readable, /, *args: Arguments.args, **names: Arguments.kwargs
+        ) -> Answer:
+            with open_source(path, what, error) as source:
+                return read(source, *args, **names)
+
+        return open_and_read
+
+    return decorate
+
+
+@contextmanager
+def explained(name: str, error: type[InvalidInputError]) -> Iterator[None]:
+    """Turn what the operating system says about reading `name` into one line."""
+    try:
+        yield
+    except InvalidInputError:
+        raise
+    except FileNotFoundError:
+        raise error(f"there is no file {name}: check the path") from None
+    except (OSError, ValueError) as failure:  # ValueError: a NUL byte in the path
+        raise error(f"cannot read {name}: {reason(failure)}") from None
+
+
+def is_there(path: str | Path) -> bool:
+    """Return whether something of that name can be opened: a file, a pipe or ``-``.
+
+    Examples
+    --------
+    >>> is_there("-"), is_there("no such file")
+    (True, False)
+    """
+    try:
+        return str(path) == "-" or Path(path).exists()
+    except (OSError, ValueError):  # too long a name, or a NUL byte
+        return False
 
 
 def read_document(
-    path: Path,
-    shown: str,
-    what: str = "a latency model",
-    error: type[InvalidInputError] = LatencyModelError,
+    path: Readable,
+    what: str,
+    error: type[InvalidInputError] = InvalidInputError,
+    *,
+    is_json: bool = False,
+    limit: int = LARGEST_DOCUMENT,
 ) -> dict[str, Any]:
-    """Return the top-level table of a TOML or JSON file of at most 4 MB.
+    """Return the top-level table of a TOML or JSON file, told apart by its content.
 
     Parameters
     ----------
     path
         The file.
-    shown
-        How messages name it.
     what
         What it should hold, for messages.
     error
         What to raise.
+    is_json
+        Whether only JSON will do.
+    limit
+        The most bytes that it may have.
 
     Raises
     ------
     InvalidInputError
-        Or the given `error`: if the file is missing, a directory, unreadable, too large, empty,
-        binary, invalid, nested too deeply, or holds no table.
+        Or the given `error`: as `open_source`, or if the file is too large, not UTF-8, invalid,
+        nested too deeply, holds a key twice or a number that is not finite in JSON, or no table.
     """
-    return _parse(_read(path, shown, what, error), shown, what, error)
-
-
-def _read(path: Path, shown: str, what: str, error: type[InvalidInputError]) -> str:
-    try:
-        if path.is_dir():
-            raise error(f"{shown} is a directory: name the file of {what} in it")
-        with path.open("rb") as file:
-            content = file.read(_MAXIMUM_BYTES + 1)
-    except FileNotFoundError:
-        raise error(f"there is no file {shown}") from None
-    except (OSError, ValueError) as failure:
-        if isinstance(failure, InvalidInputError):
-            raise
-        reason = getattr(failure, "strerror", None) or str(failure)
-        raise error(f"cannot read {shown}: {reason.lower()}") from None
-    if len(content) > _MAXIMUM_BYTES:
-        raise error(f"{shown} must be at most {_MAXIMUM_BYTES // 1_000_000} MB to be {what}")
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        text = "\0"
-    if "\0" in text:
-        raise error(f"{shown} is binary: {what} is TOML or JSON text")
-    if not text.strip():
-        raise error(f"{shown} is empty: {what} is TOML or JSON text")
-    return text
-
-
-def _parse(text: str, shown: str, what: str, error: type[InvalidInputError]) -> dict[str, Any]:
-    first = text.lstrip()[0]
+    with open_source(path, what, error, limit) as source:
+        text, name = source.text(limit), source.name
     # TOML may start with a [section]; JSON that starts with a list has no "=" outside strings.
-    kind = "JSON" if first == "{" or (first == "[" and "=" not in text) else "TOML"
-    if Path(shown).suffix.lower() == ".json" and "=" not in text:
-        kind = "JSON"
+    bare = "=" not in text and (source.kind == "json" or name.lower().endswith(".json"))
+    form = "JSON" if is_json or text.lstrip()[0] == "{" or bare else "TOML"
     try:
-        document = msgspec.json.decode(text) if kind == "JSON" else tomllib.loads(text)
+        document = _from_json(text) if form == "JSON" else tomllib.loads(text)
     except RecursionError:
-        raise error(f"{shown}: nested too deeply for {what}") from None
-    except (msgspec.DecodeError, ValueError) as failure:
-        raise error(f"{shown}: invalid {kind}: {failure}") from None
+        raise error(f"{name}: nested too deeply for {what}") from None
+    except ValueError as failure:
+        raise error(f"{name}: invalid {form}: {failure}") from None
     if not isinstance(document, dict):
-        raise error(f"{shown}: {what} must be one JSON object")
+        raise error(f"{name}: {what} must be one JSON object, got {type(document).__name__}")
     return document
+
+
+def _regular_file(
+    path: str | Path,
+    name: str,
+    what: str,
+    error: type[InvalidInputError],
+    limit: int | None,
+    stack: ExitStack,
+) -> Path:
+    """Return `path` itself if it is a regular file, else a copy of what it yields."""
+    is_input = str(path) == "-"
+    file = Path(path)
+    mode = 0 if is_input else file.stat().st_mode
+    if stat.S_ISDIR(mode):
+        raise error(f"{name} is a directory: name a file in it")
+    if stat.S_ISREG(mode):
+        return file.resolve()
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="afdplan-")))
+    most = min(limit or LARGEST_PIPE, shutil.disk_usage(folder).free // 2)
+    copy = folder / "pipe"
+    with ExitStack() as inner:
+        pipe = sys.stdin.buffer if is_input else inner.enter_context(file.open("rb"))
+        out = inner.enter_context(copy.open("wb"))
+        head = pipe.read(HEAD_BYTES)
+        if _packing(head) is None:
+            _kind(head, name, what, error)  # an endless device is seen for what it is at once
+        written = out.write(head)
+        while block := pipe.read(BLOCK):
+            written += out.write(block)
+            if written > most:
+                raise _too_large(name, most, f"{what} from a pipe", error)
+    return copy
+
+
+def _packing(magic: bytes) -> tuple[str, Any, tuple[type[Exception], ...]] | None:
+    """Return how a file that starts so is packed: the method, its opener, and its failures."""
+    if magic[:2] == b"\x1f\x8b":
+        return "gzip", gzip.open, (EOFError, zlib.error, gzip.BadGzipFile)
+    if magic[:4] != b"\x28\xb5\x2f\xfd":
+        return None
+    if sys.version_info >= (3, 14):
+        from compression import zstd
+    else:
+        from backports import zstd
+    return "zstd", zstd.open, (EOFError, cast(type[Exception], zstd.ZstdError))
+
+
+def _kind(head: bytes, name: str, what: str, error: type[InvalidInputError]) -> Kind:
+    """Return what the first bytes show, or raise saying what it is."""
+    first = head.removeprefix(MARK).lstrip()[:1]
+    if not first:
+        raise error(f"{name} is empty: {what} was expected")
+    if head[:4] == b"PAR1":
+        return "parquet"
+    for magic, foreign in FOREIGN.items():
+        if head.startswith(magic):
+            raise error(f"{name} is {foreign}")
+    if b"\0" in head or sum(head.count(code) for code in CONTROL) > len(head) / 100:
+        raise error(f"{name} is binary: {what} was expected, as text in UTF-8")
+    return "json" if first in b"{[" else "text"
+
+
+def _too_large(
+    name: str, limit: int, what: str, error: type[InvalidInputError]
+) -> InvalidInputError:
+    return error(f"{name} must have at most {limit / 1e6:,.4g} MB to be {what}")
+
+
+def _from_json(text: str) -> Any:
+    return json.loads(
+        text, parse_constant=_refuse_constant, object_pairs_hook=_object_without_repeats
+    )
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"numbers must be finite, got {name}")
+
+
+def _object_without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) < len(pairs):
+        keys = [key for key, _ in pairs]
+        repeated = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"every key must occur once in an object, got {repeated!r} twice")
+    return result

@@ -25,7 +25,7 @@ def read_hardware_file(path: str | Path) -> dict[str, Any]:
     InvalidInputError
         If the file is missing, unreadable, neither TOML nor JSON, or holds several devices.
     """
-    found = read_document(Path(path), str(path), "a hardware file", InvalidInputError)
+    found = read_document(path, "a hardware file")
     devices = found.get("hardware")
     if devices is None:
         return found

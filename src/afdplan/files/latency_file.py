@@ -17,7 +17,7 @@ import msgspec
 
 from afdplan.errors import LatencyModelError
 from afdplan.files.atomic import write_atomic
-from afdplan.files.document import read_document
+from afdplan.files.document import is_there, read_document
 from afdplan.files.latency_document import LATENCY_SCHEMA_VERSION, latency_document
 from afdplan.model.curve import Curve, LinearCurve, RooflineCurve, TabulatedCurve
 from afdplan.model.latency import (
@@ -144,14 +144,16 @@ def load_latency(name_or_path: str | Path) -> LatencyModel:
     if not isinstance(name_or_path, Path) and not _looks_like_path(text):
         if text in names:
             path = _BUILT_IN / f"{text}.toml"
-        elif not _exists(path):
+        elif not is_there(path):
             near = difflib.get_close_matches(text, names, n=3, cutoff=0.4)
             hint = f"did you mean {' or '.join(near)}? " if near else ""
             raise LatencyModelError(
                 f"no latency model named {text!r}: {hint}built-in: {', '.join(names)}; "
                 "or give a TOML or JSON file"
             )
-    document = read_document(path, text)
+    document = read_document(
+        path if path.parent == _BUILT_IN else name_or_path, "a latency model", LatencyModelError
+    )
     try:
         return latency_from_document(document, path.stem)
     except LatencyModelError as error:
@@ -195,14 +197,7 @@ def _on_one_line(found: re.Match[str]) -> str:
 
 
 def _looks_like_path(text: str) -> bool:
-    return "/" in text or "\\" in text or text.endswith((".toml", ".json"))
-
-
-def _exists(path: Path) -> bool:
-    try:
-        return path.exists()
-    except (OSError, ValueError):
-        return False
+    return text == "-" or "/" in text or "\\" in text or text.endswith((".toml", ".json"))
 
 
 def _check_keys(where: str, table: Any, known: tuple[str, ...], needed: tuple[str, ...]) -> None:

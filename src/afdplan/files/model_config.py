@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
-from afdplan.errors import InvalidInputError
+from afdplan.files.document import is_there, read_document
 
 __all__ = ["read_model_config"]
-
-LARGEST_CONFIG = 16 * 2**20
 
 
 def read_model_config(path: str | Path) -> dict[str, Any]:
@@ -29,57 +26,10 @@ def read_model_config(path: str | Path) -> dict[str, Any]:
     Raises
     ------
     InvalidInputError
-        If the file is missing, larger than 16 MiB, not UTF-8, not one JSON object, too deeply
+        If the file is missing, larger than 16 MB, not UTF-8, not one JSON object, too deeply
         nested, holds a key twice in one object, or holds a number that JSON does not know (NaN,
         Infinity).
     """
-    path = Path(path)
-    if path.is_dir():
-        path = path / "config.json"
-    try:
-        size = path.stat().st_size
-        if size > LARGEST_CONFIG:
-            raise InvalidInputError(
-                f"{path}: a config.json has at most {LARGEST_CONFIG} bytes, got {size}; "
-                "is this the file of the weights?"
-            )
-        text = path.read_bytes().decode("utf-8-sig")
-    except FileNotFoundError:
-        raise InvalidInputError(
-            f"{path}: no such file; give the config.json of the model or its folder"
-        ) from None
-    except OSError as error:
-        raise InvalidInputError(f"{path}: cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise InvalidInputError(
-            f"{path}: must be UTF-8 text, byte {error.start} is not; is this a config.json?"
-        ) from None
-    try:
-        value = json.loads(
-            text, parse_constant=_refuse_constant, object_pairs_hook=_object_without_repeats
-        )
-    except json.JSONDecodeError as error:
-        raise InvalidInputError(
-            f"{path}: must be JSON, {error.msg.lower()} at line {error.lineno}, "
-            f"column {error.colno}"
-        ) from None
-    except RecursionError:
-        raise InvalidInputError(f"{path}: JSON is nested too deeply for a model config") from None
-    except ValueError as error:
-        raise InvalidInputError(f"{path}: {error}") from None
-    if not isinstance(value, dict):
-        raise InvalidInputError(f"{path}: must hold one JSON object, got {type(value).__name__}")
-    return value
-
-
-def _refuse_constant(name: str) -> Any:
-    raise ValueError(f"numbers must be finite, got {name}")
-
-
-def _object_without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    result = dict(pairs)
-    if len(result) < len(pairs):
-        keys = [key for key, _ in pairs]
-        repeated = next(key for key in keys if keys.count(key) > 1)
-        raise ValueError(f"every key must occur once in an object, got {repeated!r} twice")
-    return result
+    if str(path) != "-" and is_there(path) and Path(path).is_dir():
+        path = Path(path) / "config.json"
+    return read_document(path, "a model's config.json", is_json=True)

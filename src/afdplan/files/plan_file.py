@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from afdplan.errors import InvalidInputError, LatencyModelError
-from afdplan.files.document import read_document
+from afdplan.files.document import LARGEST_DOCUMENT, Readable, open_source, read_document
 from afdplan.files.latency_file import latency_from_document
 from afdplan.model.bundle import Bundle
 from afdplan.model.checks import check_choice, check_count, check_number
@@ -91,7 +90,7 @@ class PlanFile:
         )
 
 
-def read_plan(path: str | Path) -> PlanFile:
+def read_plan(path: Readable) -> PlanFile:
     """Return the plan in a JSON file that `afdplan plan --json` wrote.
 
     Raises
@@ -99,12 +98,12 @@ def read_plan(path: str | Path) -> PlanFile:
     InvalidInputError
         If the file is missing, no plan, of another schema, or its numbers contradict each other.
     """
-    shown = str(path)
-    document = read_document(Path(path), shown, "a plan", InvalidInputError)
-    try:
-        return plan_from_document(document)
-    except InvalidInputError as error:
-        raise InvalidInputError(f"{shown}: {error}") from None
+    with open_source(path, "a plan", limit=LARGEST_DOCUMENT) as source:
+        document = read_document(source, "a plan")
+        try:
+            return plan_from_document(document)
+        except InvalidInputError as error:
+            raise InvalidInputError(f"{source.name}: {error}") from None
 
 
 def plan_from_document(document: dict[str, Any]) -> PlanFile:

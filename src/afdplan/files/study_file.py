@@ -80,7 +80,7 @@ def read_study_file(path: str | Path) -> StudyDocument:
     {'batch_size': [64, 128]}
     """
     shown = str(path)
-    document = read_document(Path(path), shown, "a study", InvalidInputError)
+    document = read_document(path, "a study")
     folder = Path(path).resolve().parent
     if "study_digest" in document:  # a manifest
         folder = Path(str(document.get("folder", folder)))

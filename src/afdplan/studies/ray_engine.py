@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import afdplan
-from afdplan.errors import InvalidInputError, UnsupportedError
+from afdplan.errors import InvalidInputError, UnsupportedError, reason
 from afdplan.model.checks import check_count
 from afdplan.studies.engine import Outcome
 from afdplan.studies.worker_process import THREAD_LIMITS
@@ -58,10 +58,9 @@ def check_address(address: str, seconds: float = CONNECT_SECONDS) -> None:
             f"no Ray cluster answers at {address} within {seconds:g} s: check the address"
         ) from None
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
         raise InvalidInputError(
-            f"no Ray cluster answers at {address} ({reason}): check the address, or start one "
-            "with ray start --head"
+            f"no Ray cluster answers at {address} ({reason(error)}): check the address, or "
+            "start one with ray start --head"
         ) from None
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import afdplan
-from afdplan.errors import InsufficientDataError, InvalidInputError
+from afdplan.errors import InsufficientDataError, InvalidInputError, reason
 from afdplan.lengths.law import IndependentLengths
 from afdplan.model.estimate import Estimate
 from afdplan.simulation.scenario import Scenario
@@ -218,5 +218,5 @@ def _append(name: str, key: str, observation: Observation) -> None:
             file.write(line + "\n")
     except OSError as error:
         raise InvalidInputError(
-            f"--resume {name} cannot be written: {error.strerror}; give another name"
+            f"--resume {name} cannot be written: {reason(error)}; give another name"
         ) from None

@@ -147,14 +147,15 @@ BAD = [
     ("", "is empty"),
     ("  \n", "is empty"),
     (b"\x00\x01\x02", "is binary"),
-    (b"\xff\xfe\x80", "is binary"),
+    (b"\xff\xfe\x80", "UTF-16"),
+    (b'name = "\xe9"', "binary at byte 8"),
     ("{" * 100_000, "JSON|nested"),
     ("a = " + "[" * 50_000, "nested too deeply|invalid TOML"),
     ('{"a":' * 5000 + "1" + "}" * 5000, "nested too deeply"),
     ("[1, 2]", "one JSON object"),
     ("hello", "invalid TOML"),
     ('{"schema_version": NaN}', "invalid JSON"),
-    ("x" * 4_000_001, "at most 4 MB"),
+    ("x" * 16_000_001, "at most 16 MB"),
 ]
 
 

@@ -7,13 +7,11 @@ from the first worker command to the last reply, over the whole bundle.
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import msgspec
 import numpy as np
 
 from afdplan.errors import LatencyModelError
-from afdplan.files.log_source import log_lines
+from afdplan.files.document import Source, opened
 from afdplan.model.measurement import Measurements, StageSamples
 
 __all__ = ["FASTAFD_SCHEMA", "read_fastafd_steps"]
@@ -31,7 +29,8 @@ class _Record(msgspec.Struct):
     step_id: int = 0
 
 
-def read_fastafd_steps(path: str | Path) -> Measurements:
+@opened("measurements", LatencyModelError)
+def read_fastafd_steps(source: Source) -> Measurements:
     """Return the decode steps of a FastAFD metrics file: KV tokens, requests, seconds.
 
     Loads and requests are those of the whole bundle. A last line that was cut is dropped and
@@ -39,7 +38,7 @@ def read_fastafd_steps(path: str | Path) -> Measurements:
 
     Parameters
     ----------
-    path
+    source
         The file, maybe gzip.
 
     Raises
@@ -47,16 +46,15 @@ def read_fastafd_steps(path: str | Path) -> Measurements:
     LatencyModelError
         If a record breaks the schema or has no positive latency; the message names the line.
     """
-    path = Path(path)
     decoder = msgspec.json.Decoder(_Record)
     steps: list[tuple[int, int, int, float]] = []
     microbatches: set[int] = set()
     broken: tuple[int, str] | None = None
-    for at, line in log_lines(path):
+    for at, line in source.lines():
         if not line.strip():
             continue
         if broken is not None:
-            raise LatencyModelError(f"{path}: line {broken[0]} is no step record: {broken[1]}")
+            raise LatencyModelError(f"{source}: line {broken[0]} is no step record: {broken[1]}")
         try:
             record = decoder.decode(line)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -64,22 +62,23 @@ def read_fastafd_steps(path: str | Path) -> Measurements:
             continue
         if record.schema != FASTAFD_SCHEMA:
             raise LatencyModelError(
-                f"{path}: schema in line {at} must be {FASTAFD_SCHEMA}, got {record.schema[:60]!r}"
+                f"{source}: schema in line {at} must be {FASTAFD_SCHEMA}, "
+                f"got {record.schema[:60]!r}"
             )
         if record.record_type != "decode_step":
             continue
         if not record.latency_ms > 0:
             raise LatencyModelError(
-                f"{path}: latency_ms in line {at} must be > 0, got {record.latency_ms:g}"
+                f"{source}: latency_ms in line {at} must be > 0, got {record.latency_ms:g}"
             )
         if record.batch_size < 1 or record.total_kv_tokens < 0:
             raise LatencyModelError(
-                f"{path}: batch_size must be >= 1 and total_kv_tokens >= 0 in line {at}"
+                f"{source}: batch_size must be >= 1 and total_kv_tokens >= 0 in line {at}"
             )
         microbatches.add(record.num_microbatches)
         steps.append((at, record.total_kv_tokens, record.batch_size, record.latency_ms * 1e-3))
     if not steps:
-        raise LatencyModelError(f"{path} holds no decode steps")
+        raise LatencyModelError(f"{source} holds no decode steps")
     table = np.array(steps)
     counts = ", ".join(str(count) for count in sorted(microbatches))
     notes = [f"Steps ran with {counts} microbatches; loads are those of the whole bundle."]
@@ -95,7 +94,7 @@ def read_fastafd_steps(path: str | Path) -> Measurements:
                 times=table[:, 3],
             ),
         ),
-        source=path.name,
+        source=source.short_name,
         format=FASTAFD_SCHEMA,
         dropped=int(broken is not None),
         notes=tuple(notes),

@@ -6,9 +6,9 @@ import math
 import re
 from collections import defaultdict
 from dataclasses import dataclass
-from pathlib import Path
 
 from afdplan.errors import InvalidInputError
+from afdplan.files.document import Source, opened
 
 __all__ = ["Histogram", "ServerMetrics", "read_metrics"]
 
@@ -68,7 +68,8 @@ class ServerMetrics:
     step_time: Histogram | None
 
 
-def read_metrics(path: str | Path) -> ServerMetrics:
+@opened("a snapshot of metrics in Prometheus text", InvalidInputError)
+def read_metrics(source: Source) -> ServerMetrics:
     """Return the histograms of requests and steps in a snapshot of ``/metrics``.
 
     Raises
@@ -76,8 +77,11 @@ def read_metrics(path: str | Path) -> ServerMetrics:
     InvalidInputError
         If the file is missing, empty, HTML, no Prometheus text, or lacks the histograms.
     """
-    shown = str(path)
-    text = _read(Path(path), shown)
+    shown, text = source.name, source.text(_MAXIMUM_BYTES)
+    if text.lstrip()[:1] == "<":
+        raise InvalidInputError(
+            f"{shown} is HTML, not metrics: ask the server for /metrics (a proxy may have answered)"
+        )
     samples = _samples(text, shown)
     prompt = _histogram(samples, _PROMPT, shown)
     decode = _histogram(samples, _DECODE, shown)
@@ -90,32 +94,6 @@ def read_metrics(path: str | Path) -> ServerMetrics:
     return ServerMetrics(
         prompt_tokens=prompt, decode_tokens=decode, step_time=_histogram(samples, _STEP, shown)
     )
-
-
-def _read(path: Path, shown: str) -> str:
-    try:
-        with path.open("rb") as file:
-            content = file.read(_MAXIMUM_BYTES + 1)
-    except FileNotFoundError:
-        raise InvalidInputError(f"there is no file {shown}") from None
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise InvalidInputError(f"cannot read {shown}: {reason.lower()}") from None
-    if len(content) > _MAXIMUM_BYTES:
-        raise InvalidInputError(f"{shown} is too large for a snapshot of metrics")
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        text = "\0"
-    if "\0" in text:
-        raise InvalidInputError(f"{shown} is binary: metrics are Prometheus text")
-    if not text.strip():
-        raise InvalidInputError(f"{shown} is empty: save the server's /metrics to it")
-    if text.lstrip()[:1] == "<":
-        raise InvalidInputError(
-            f"{shown} is HTML, not metrics: ask the server for /metrics (a proxy may have answered)"
-        )
-    return text
 
 
 def _samples(text: str, shown: str) -> dict[str, list[tuple[dict[str, str], float]]]:

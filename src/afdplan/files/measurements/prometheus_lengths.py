@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 import re
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from afdplan.errors import TraceError
-from afdplan.files.log_source import log_lines
+from afdplan.files.document import Source, opened
 from afdplan.model.trace import MAXIMUM_TOKENS, Trace
 
 __all__ = ["read_prometheus_lengths"]
@@ -23,7 +22,8 @@ _HISTOGRAMS = {
 }
 
 
-def read_prometheus_lengths(path: str | Path, requests: int = 20_000) -> Trace:
+@opened("measurements", TraceError)
+def read_prometheus_lengths(source: Source, requests: int = 20_000) -> Trace:
     """Return a trace whose lengths have the histograms of a Prometheus snapshot.
 
     Within a bucket lengths are spread evenly in their logarithm, then shifted within the buckets
@@ -33,7 +33,7 @@ def read_prometheus_lengths(path: str | Path, requests: int = 20_000) -> Trace:
 
     Parameters
     ----------
-    path
+    source
         Text of the ``/metrics`` endpoint; all engines and models in it are added up.
     requests
         Number of requests to lay out.
@@ -43,11 +43,10 @@ def read_prometheus_lengths(path: str | Path, requests: int = 20_000) -> Trace:
     TraceError
         If a histogram is missing, empty or not cumulative.
     """
-    path = Path(path)
     buckets: dict[str, dict[float, float]] = {name: {} for name in _HISTOGRAMS}
     sums = dict.fromkeys(_HISTOGRAMS, 0.0)
     counts = dict.fromkeys(_HISTOGRAMS, 0.0)
-    for at, line in log_lines(path):
+    for at, line in source.lines():
         found = _SAMPLE.match(line.decode("utf-8", "replace"))
         if not found:
             continue
@@ -63,7 +62,7 @@ def read_prometheus_lengths(path: str | Path, requests: int = 20_000) -> Trace:
                 value = math.nan
             if not math.isfinite(value) or value < 0:
                 raise TraceError(
-                    f"{path}: {metric} in line {at} must be a finite number >= 0, "
+                    f"{source}: {metric} in line {at} must be a finite number >= 0, "
                     f"got {found.group(3)[:30]!r} (labels {str(found.group(2))[:60]!r})"
                 )
             if metric == f"{histogram}_bucket" and edge > 0:
@@ -73,14 +72,14 @@ def read_prometheus_lengths(path: str | Path, requests: int = 20_000) -> Trace:
             elif metric == f"{histogram}_count":
                 counts[name] += value
     lengths = {
-        name: _lay_out(path, _HISTOGRAMS[name], buckets[name], sums[name], counts[name], requests)
+        name: _lay_out(source, _HISTOGRAMS[name], buckets[name], sums[name], counts[name], requests)
         for name in _HISTOGRAMS
     }
     generator = np.random.default_rng(20260121)
     return Trace(
         prompt_tokens=generator.permutation(lengths["prompt"]),
         decode_tokens=np.maximum(generator.permutation(lengths["decode"]), 1),
-        source=path.name,
+        source=source.short_name,
         format="vLLM Prometheus histograms",
         notes=(
             f"Lengths were laid out from histograms of {counts['decode']:.0f} requests.",
@@ -90,7 +89,7 @@ def read_prometheus_lengths(path: str | Path, requests: int = 20_000) -> Trace:
 
 
 def _lay_out(
-    path: Path,
+    source: Source,
     metric: str,
     cumulative: dict[float, float],
     total: float,
@@ -100,10 +99,10 @@ def _lay_out(
     """Return sorted lengths with the histogram's shares and mean."""
     edges = np.array(sorted(cumulative))
     if edges.size < 2 or count <= 0:
-        raise TraceError(f"{path}: histogram vllm:{metric} is missing or empty")
+        raise TraceError(f"{source}: histogram vllm:{metric} is missing or empty")
     heights = np.array([cumulative[edge] for edge in edges])
     if (np.diff(heights) < 0).any():
-        raise TraceError(f"{path}: buckets of vllm:{metric} must not decrease")
+        raise TraceError(f"{source}: buckets of vllm:{metric} must not decrease")
     mean = total / count
     finite = edges[np.isfinite(edges)]
     # The open bucket ends at twice the last edge, unless the mean asks for more.

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from pathlib import Path
 
 from afdplan.errors import LatencyModelError
-from afdplan.files.log_source import log_head
+from afdplan.files.document import Source, opened
 from afdplan.files.measurements.fastafd import FASTAFD_SCHEMA, read_fastafd_steps
 from afdplan.files.measurements.sglang import read_sglang_log, read_sglang_step_times
 from afdplan.files.measurements.stepmesh import read_stepmesh_traces
@@ -29,20 +28,21 @@ MEASUREMENT_FORMATS = {
 _EIGHT_NUMBERS = re.compile(rb"^\s*\[\s*(\d+\s*,\s*){7}\d+\s*\]")
 
 
-def recognise_measurements(path: str | Path) -> str:
+@opened("measurements", LatencyModelError)
+def recognise_measurements(source: Source) -> str:
     """Return the name of the format that a file's content shows, one of `MEASUREMENT_FORMATS`.
 
     Parameters
     ----------
-    path
-        The file, maybe gzip.
+    source
+        The file, a pipe or ``-``, maybe packed.
 
     Raises
     ------
     LatencyModelError
         If it cannot be read.
     """
-    head = log_head(Path(path))
+    head = source.head
     first = head.lstrip(b"\xef\xbb\xbf \t\r\n")[:1]
     if FASTAFD_SCHEMA.encode() in head:
         return "fastafd"
@@ -60,8 +60,9 @@ def recognise_measurements(path: str | Path) -> str:
     return "table"
 
 
+@opened("measurements", LatencyModelError)
 def read_measurements(
-    path: str | Path,
+    source: Source,
     *,
     format_name: str | None = None,
     time_unit: str | None = None,
@@ -75,8 +76,8 @@ def read_measurements(
 
     Parameters
     ----------
-    path
-        The file.
+    source
+        The file, a pipe or ``-``, maybe packed.
     format_name
         One of `MEASUREMENT_FORMATS`; None recognises it by content.
     time_unit
@@ -89,18 +90,18 @@ def read_measurements(
     LatencyModelError
         If the file breaks its format or an option that it needs is missing.
     """
-    name = format_name or recognise_measurements(path)
+    name = format_name or recognise_measurements(source)
     if name == "prometheus":
         raise LatencyModelError(
-            f"{path} is a Prometheus snapshot: it holds lengths of requests, no stage times; "
+            f"{source} is a Prometheus snapshot: it holds lengths of requests, no stage times; "
             "write them as a trace with --to-trace"
         )
     readers: dict[str, Callable[[], Measurements]] = {
-        "table": lambda: read_latency_table(path, time_unit),
-        "fastafd": lambda: read_fastafd_steps(path),
-        "stepmesh": lambda: read_stepmesh_traces(path, load),
-        "sglang-log": lambda: read_sglang_log(path),
-        "sglang-steps": lambda: read_sglang_step_times(path),
+        "table": lambda: read_latency_table(source, time_unit),
+        "fastafd": lambda: read_fastafd_steps(source),
+        "stepmesh": lambda: read_stepmesh_traces(source, load),
+        "sglang-log": lambda: read_sglang_log(source),
+        "sglang-steps": lambda: read_sglang_step_times(source),
     }
     if name in readers:
         return readers[name]()
@@ -110,9 +111,9 @@ def read_measurements(
         )
     if role is None or load is None:
         raise LatencyModelError(
-            f"{path} is a profiler trace, which does not say whose it is nor at which load: give "
+            f"{source} is a profiler trace, which does not say whose it is nor at which load: give "
             "--role attention|ffn and --load TOKENS (KV tokens of a microbatch for attention)"
         )
     return read_torch_trace(
-        path, role, load=load, requests=requests, microbatches=microbatches, peers=peers
+        source, role, load=load, requests=requests, microbatches=microbatches, peers=peers
     )

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 
 from afdplan.errors import LatencyModelError
-from afdplan.files.log_source import log_lines, open_log
+from afdplan.files.document import Source, opened
 from afdplan.model.measurement import Measurements, StageSamples
 
 __all__ = ["read_sglang_log", "read_sglang_step_times"]
@@ -21,7 +20,8 @@ _FIELD = re.compile(rb"([#a-z][a-zA-Z /()#-]*?)(?:: |=)\s*([0-9.eE+-]+)")
 _RANK = re.compile(rb"\b(?:DP|TP|EP)\d+(?: (?:DP|TP|EP)\d+)*\b")
 
 
-def read_sglang_log(path: str | Path) -> Measurements:
+@opened("measurements", LatencyModelError)
+def read_sglang_log(source: Source) -> Measurements:
     """Return decode steps from log lines ``Decode batch. #running-req: ..., #token: ...``.
 
     A line gives requests, KV tokens and tokens per second since the previous line; the step time
@@ -30,7 +30,7 @@ def read_sglang_log(path: str | Path) -> Measurements:
 
     Parameters
     ----------
-    path
+    source
         The log, maybe gzip.
 
     Raises
@@ -43,11 +43,10 @@ def read_sglang_log(path: str | Path) -> Measurements:
     The throughput is a mean over the steps between two lines (40 by default), while requests and
     tokens are those at the line.
     """
-    path = Path(path)
     steps: list[tuple[int, float, float, float]] = []
     ranks: set[bytes] = set()
     dropped = 0
-    for at, line in log_lines(path):
+    for at, line in source.lines():
         if not _DECODE.search(line):
             continue
         rank = _RANK.search(line)
@@ -68,11 +67,11 @@ def read_sglang_log(path: str | Path) -> Measurements:
     if len(ranks) > 1:
         names = ", ".join(sorted(rank.decode() or "no rank" for rank in ranks)[:6])
         raise LatencyModelError(
-            f"{path}: lines of several ranks are mixed ({names}): give the log of one rank"
+            f"{source}: lines of several ranks are mixed ({names}): give the log of one rank"
         )
     if not steps:
         raise LatencyModelError(
-            f"{path} holds no usable decode line (#running-req, #token, gen throughput; "
+            f"{source} holds no usable decode line (#running-req, #token, gen throughput; "
             f"{dropped} left out)"
         )
     table = np.array(steps)
@@ -86,14 +85,15 @@ def read_sglang_log(path: str | Path) -> Measurements:
                 times=table[:, 3],
             ),
         ),
-        source=path.name,
+        source=source.short_name,
         format="SGLang decode log",
         dropped=dropped,
         notes=(f"{dropped} decode lines were idle, queued or cut and are left out.",),
     )
 
 
-def read_sglang_step_times(path: str | Path) -> Measurements:
+@opened("measurements", LatencyModelError)
+def read_sglang_step_times(source: Source) -> Measurements:
     """Return decode steps from ``step_time_dict`` of ``/get_server_info``.
 
     The dictionary maps running requests to lists of seconds; idle time pollutes them, so of each
@@ -102,7 +102,7 @@ def read_sglang_step_times(path: str | Path) -> Measurements:
 
     Parameters
     ----------
-    path
+    source
         JSON: the whole server info, or the dictionary itself.
 
     Raises
@@ -110,21 +110,16 @@ def read_sglang_step_times(path: str | Path) -> Measurements:
     LatencyModelError
         If there is no such dictionary, or a time is not positive.
     """
-    path = Path(path)
-    with open_log(path) as file:
-        content = file.read(64_000_001)
-    if len(content) > 64_000_000:
-        raise LatencyModelError(f"{path} must be at most 64 MB to be an SGLang server info")
     try:
-        document = msgspec.json.decode(content)
+        document = msgspec.json.decode(source.content(64_000_000))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise LatencyModelError(
-            f"{path} is no JSON: {str(error)[:120] or 'nested too deeply'}"
+            f"{source} is no JSON: {str(error)[:120] or 'nested too deeply'}"
         ) from None
     table = next(_dictionaries(document), None)
     if table is None:
         raise LatencyModelError(
-            f"{path} holds no step_time_dict: start the server with SGLANG_RECORD_STEP_TIME=1"
+            f"{source} holds no step_time_dict: start the server with SGLANG_RECORD_STEP_TIME=1"
         )
     requests_of: list[float] = []
     times: list[float] = []
@@ -135,12 +130,12 @@ def read_sglang_step_times(path: str | Path) -> Measurements:
             found = np.array(values, dtype=np.float64)
         except (TypeError, ValueError):
             raise LatencyModelError(
-                f"{path}: step_time_dict must map running requests to lists of seconds, "
+                f"{source}: step_time_dict must map running requests to lists of seconds, "
                 f"got {key!r:.40}"
             ) from None
         if found.ndim != 1 or not (np.isfinite(found) & (found > 0)).all() or requests < 0:
             raise LatencyModelError(
-                f"{path}: step times of {key} running requests must be finite and > 0"
+                f"{source}: step times of {key} running requests must be finite and > 0"
             )
         if found.size == 0 or requests == 0:
             continue
@@ -151,7 +146,7 @@ def read_sglang_step_times(path: str | Path) -> Measurements:
         requests_of += [float(requests)] * kept.size
         times += kept.tolist()
     if not requests_of:
-        raise LatencyModelError(f"{path}: step_time_dict is empty")
+        raise LatencyModelError(f"{source}: step_time_dict is empty")
     return Measurements(
         stages=(
             StageSamples(
@@ -161,7 +156,7 @@ def read_sglang_step_times(path: str | Path) -> Measurements:
                 times=np.array(times),
             ),
         ),
-        source=path.name,
+        source=source.short_name,
         format="SGLang step_time_dict",
         dropped=dropped,
         notes=(

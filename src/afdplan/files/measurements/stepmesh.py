@@ -8,14 +8,13 @@ differences within one side mean anything.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 
 from afdplan.errors import LatencyModelError
-from afdplan.files.log_source import log_lines
+from afdplan.files.document import Source, opened
 from afdplan.model.measurement import Measurements, StageSamples
 
 __all__ = ["read_stepmesh_traces"]
@@ -23,7 +22,8 @@ __all__ = ["read_stepmesh_traces"]
 _KEYS = ("timestamps_ns", "timestamps", "trace", "costs")
 
 
-def read_stepmesh_traces(path: str | Path, tokens: float | None = None) -> Measurements:
+@opened("measurements", LatencyModelError)
+def read_stepmesh_traces(source: Source, tokens: float | None = None) -> Measurements:
     """Return FFN times and transfer times from records of eight timestamps.
 
     ``ffn = t4 - t3``; ``transfer = (t6 - t1) - (t5 - t2)``, there and back together, counting
@@ -32,7 +32,7 @@ def read_stepmesh_traces(path: str | Path, tokens: float | None = None) -> Measu
 
     Parameters
     ----------
-    path
+    source
         JSON lines, maybe gzip.
     tokens
         Tokens of one transfer, for records that do not say.
@@ -43,30 +43,29 @@ def read_stepmesh_traces(path: str | Path, tokens: float | None = None) -> Measu
         If a record is malformed, runs backwards or has no tokens; a last line that was cut is
         dropped and counted.
     """
-    path = Path(path)
     records: list[tuple[int, float, float, float]] = []
     broken: tuple[int, str] | None = None
-    for at, line in log_lines(path):
+    for at, line in source.lines():
         if not line.strip():
             continue
         if broken is not None:
-            raise LatencyModelError(f"{path}: line {broken[0]} is no record: {broken[1]}")
+            raise LatencyModelError(f"{source}: line {broken[0]} is no record: {broken[1]}")
         try:
             row = msgspec.json.decode(line)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             broken = (at, str(error)[:120] or "nested too deeply")
             continue
-        times, load = _record(path, at, row, tokens)
+        times, load = _record(source, at, row, tokens)
         process = times[4] - times[3]
         network = (times[6] - times[1]) - (times[5] - times[2])
         if process <= 0 or network <= 0 or times[6] < times[1] or times[5] < times[2]:
             raise LatencyModelError(
-                f"{path}: timestamps in line {at} run backwards (process {process:g} ns, network "
+                f"{source}: timestamps in line {at} run backwards (process {process:g} ns, network "
                 f"{network:g} ns): are the eight in order?"
             )
         records.append((at, load, process * 1e-9, network * 1e-9))
     if not records:
-        raise LatencyModelError(f"{path} holds no complete record of eight timestamps")
+        raise LatencyModelError(f"{source} holds no complete record of eight timestamps")
     table = np.array(records)
     rows, loads = table[:, 0].astype(np.int64), table[:, 1]
     notes = ["Transfer times are there and back together; both directions are taken as equal."]
@@ -77,14 +76,14 @@ def read_stepmesh_traces(path: str | Path, tokens: float | None = None) -> Measu
             StageSamples(stage="ffn", rows=rows, loads=loads, times=table[:, 2]),
             StageSamples(stage="transfer", rows=rows, loads=loads, times=table[:, 3] / 2),
         ),
-        source=path.name,
+        source=source.short_name,
         format="StepMesh timestamps",
         dropped=int(broken is not None),
         notes=tuple(notes),
     )
 
 
-def _record(path: Path, at: int, row: Any, tokens: float | None) -> tuple[list[float], float]:
+def _record(source: Source, at: int, row: Any, tokens: float | None) -> tuple[list[float], float]:
     """Return the eight times and the tokens of one record."""
     times, load = row, tokens
     if isinstance(row, dict):
@@ -93,13 +92,13 @@ def _record(path: Path, at: int, row: Any, tokens: float | None) -> tuple[list[f
     good = isinstance(times, list) and len(times) == 8
     if not good or not all(isinstance(t, int | float) and not isinstance(t, bool) for t in times):
         raise LatencyModelError(
-            f"{path}: line {at} must hold eight timestamps in nanoseconds, as a list or under "
+            f"{source}: line {at} must hold eight timestamps in nanoseconds, as a list or under "
             f"{_KEYS[0]}"
         )
     if isinstance(load, bool) or not isinstance(load, int | float) or not load > 0:
         raise LatencyModelError(
-            f"{path}: tokens of the transfer in line {at} must be a number > 0, got {load!r:.30}: "
-            "add the key tokens or the option --load"
+            f"{source}: tokens of the transfer in line {at} must be a number > 0, got "
+            f"{load!r:.30}: add the key tokens or the option --load"
         )
     # Differences of nanoseconds since boot: keep integers as they are.
     return times, float(load)

@@ -9,6 +9,7 @@ import numpy as np
 
 from afdplan.errors import LatencyModelError
 from afdplan.files.atomic import write_atomic
+from afdplan.files.document import Source, opened
 from afdplan.files.measurements.rows import TIME_UNITS, find_column, measurement_rows, number
 from afdplan.model.measurement import STAGES, Measurements, StageSamples
 from afdplan.model.sweep import RatioSweep
@@ -47,12 +48,13 @@ _SWEEP_COLUMNS = {
 }
 
 
-def read_latency_table(path: str | Path, time_unit: str | None = None) -> Measurements:
+@opened("measurements", LatencyModelError)
+def read_latency_table(source: Source, time_unit: str | None = None) -> Measurements:
     """Return the stage times of a table with columns stage, load, latency and maybe requests.
 
     Parameters
     ----------
-    path
+    source
         CSV, JSON lines or Parquet, told apart by content; text may be gzip.
     time_unit
         ``s``, ``ms``, ``us``, ``ns`` or ``abstract``; None takes it from the column's name
@@ -63,29 +65,28 @@ def read_latency_table(path: str | Path, time_unit: str | None = None) -> Measur
     LatencyModelError
         If the file is no such table; the message names the row and column.
     """
-    path = Path(path)
-    names, rows = measurement_rows(path)
-    stage_column, _ = find_column(path, names, _COLUMNS, "stage")
-    load_column, _ = find_column(path, names, _COLUMNS, "load")
-    time_column, suffix = find_column(path, names, _COLUMNS, "latency")
-    request_column, _ = find_column(path, names, _COLUMNS, "requests", needed=False)
-    unit, notes = _unit(path, str(time_column), suffix, time_unit)
+    names, rows = measurement_rows(source)
+    stage_column, _ = find_column(source, names, _COLUMNS, "stage")
+    load_column, _ = find_column(source, names, _COLUMNS, "load")
+    time_column, suffix = find_column(source, names, _COLUMNS, "latency")
+    request_column, _ = find_column(source, names, _COLUMNS, "requests", needed=False)
+    unit, notes = _unit(source, str(time_column), suffix, time_unit)
     kept: dict[str, list[tuple[int, float, float, float]]] = {}
     for at, row in rows:
-        stage = _stage(path, at, row.get(str(stage_column)))
-        load = number(path, at, str(load_column), row.get(str(load_column)))
-        time = number(path, at, str(time_column), row.get(str(time_column)))
+        stage = _stage(source, at, row.get(str(stage_column)))
+        load = number(source, at, str(load_column), row.get(str(load_column)))
+        time = number(source, at, str(time_column), row.get(str(time_column)))
         if time <= 0:
             raise LatencyModelError(
-                f"{path}: {time_column} in row {at} must be > 0, got {time:g}: a time that was "
+                f"{source}: {time_column} in row {at} must be > 0, got {time:g}: a time that was "
                 "not measured must be left out"
             )
         requests = 0.0
         if request_column is not None and row.get(request_column) not in (None, ""):
-            requests = number(path, at, request_column, row[request_column])
+            requests = number(source, at, request_column, row[request_column])
         kept.setdefault(stage, []).append((at, load, time, requests))
     if not kept:
-        raise LatencyModelError(f"{path} holds no measurements, only its columns")
+        raise LatencyModelError(f"{source} holds no measurements, only its columns")
     factor = 1.0 if unit == "abstract" else TIME_UNITS[unit]
     stages = []
     for stage, records in kept.items():
@@ -103,13 +104,15 @@ def read_latency_table(path: str | Path, time_unit: str | None = None) -> Measur
     return Measurements(
         stages=tuple(stages),
         time_unit="abstract" if unit == "abstract" else "s",
-        source=path.name,
+        source=source.short_name,
         format="stage table",
         notes=tuple(notes),
     )
 
 
-def _unit(path: Path, column: str, suffix: str | None, asked: str | None) -> tuple[str, list[str]]:
+def _unit(
+    source: Source, column: str, suffix: str | None, asked: str | None
+) -> tuple[str, list[str]]:
     """Return the unit of a column of times, and what was decided."""
     if asked is not None and asked not in (*TIME_UNITS, "abstract"):
         raise LatencyModelError(
@@ -117,7 +120,7 @@ def _unit(path: Path, column: str, suffix: str | None, asked: str | None) -> tup
         )
     if asked is not None and suffix is not None and asked != suffix:
         raise LatencyModelError(
-            f"{path}: column {column} says {suffix} and the time unit was given as {asked}: "
+            f"{source}: column {column} says {suffix} and the time unit was given as {asked}: "
             "rename the column or leave the unit out"
         )
     if asked or suffix:
@@ -125,13 +128,13 @@ def _unit(path: Path, column: str, suffix: str | None, asked: str | None) -> tup
     return "s", [f"Column {column} names no unit: its times are read as seconds."]
 
 
-def _stage(path: Path, row: int, value: Any) -> str:
+def _stage(source: Source, row: int, value: Any) -> str:
     plain = str(value).strip().lower().replace("-", "_").replace(" ", "_")
     for stage, others in _STAGE_NAMES.items():
         if plain == stage or plain in others:
             return stage
     raise LatencyModelError(
-        f"{path}: stage in row {row} must be one of {', '.join(STAGES)}, got {str(value)[:40]!r}"
+        f"{source}: stage in row {row} must be one of {', '.join(STAGES)}, got {str(value)[:40]!r}"
     )
 
 
@@ -155,8 +158,9 @@ def write_latency_table(measurements: Measurements, path: str | Path) -> None:
     write_atomic(path, ("\n".join(lines) + "\n").encode())
 
 
+@opened("measurements", LatencyModelError)
 def read_ratio_sweep(
-    path: str | Path,
+    source: Source,
     *,
     time_unit: str | None = None,
     ffn_workers: float = 1.0,
@@ -174,7 +178,7 @@ def read_ratio_sweep(
 
     Parameters
     ----------
-    path
+    source
         CSV, JSON lines or Parquet.
     time_unit
         Unit of step times, as in `read_latency_table`.
@@ -188,22 +192,21 @@ def read_ratio_sweep(
     LatencyModelError
         If a column is missing or a cell is out of its domain.
     """
-    path = Path(path)
-    names, rows = measurement_rows(path)
+    names, rows = measurement_rows(source)
     found: dict[str, str | None] = {}
     units: dict[str, str | None] = {}
     for wanted in _SWEEP_COLUMNS:
         needed = wanted == "attention_workers"
-        found[wanted], units[wanted] = find_column(path, names, _SWEEP_COLUMNS, wanted, needed)
+        found[wanted], units[wanted] = find_column(source, names, _SWEEP_COLUMNS, wanted, needed)
     measured = [
         w for w in ("step_time", "throughput", "throughput_per_instance") if found[w] is not None
     ]
     if not measured:
-        find_column(path, names, _SWEEP_COLUMNS, "step_time")
+        find_column(source, names, _SWEEP_COLUMNS, "step_time")
     notes: list[str] = []
     factor = 1.0
     if measured[0] == "step_time":
-        unit, notes = _unit(path, str(found["step_time"]), units["step_time"], time_unit)
+        unit, notes = _unit(source, str(found["step_time"]), units["step_time"], time_unit)
         factor = 1.0 if unit == "abstract" else TIME_UNITS[unit]
     elif len(measured) > 1:
         notes.append(f"Points were taken from {found[measured[0]]}.")
@@ -217,7 +220,7 @@ def read_ratio_sweep(
     times = []
     for at, row in rows:
         point = {
-            wanted: number(path, at, column, row.get(column))
+            wanted: number(source, at, column, row.get(column))
             for wanted, column in found.items()
             if column is not None
         }
@@ -226,7 +229,7 @@ def read_ratio_sweep(
                 continue
             if default is None:
                 raise LatencyModelError(
-                    f"{path}: a sweep needs {name} for its points: add the column or the option "
+                    f"{source}: a sweep needs {name} for its points: add the column or the option "
                     f"--{name.replace('_', '-')}"
                 )
             point[name] = float(default)
@@ -235,7 +238,7 @@ def read_ratio_sweep(
         for name, value in point.items():
             if value <= 0:
                 raise LatencyModelError(
-                    f"{path}: {found.get(name) or name} in row {at} must be > 0, got {value:g}"
+                    f"{source}: {found.get(name) or name} in row {at} must be > 0, got {value:g}"
                 )
         for name, values in columns.items():
             values.append(point[name])
@@ -249,7 +252,7 @@ def read_ratio_sweep(
             workers = point["attention_workers"] + point["ffn_workers"]
             times.append(tokens / (point["throughput_per_instance"] * workers))
     if not times:
-        raise LatencyModelError(f"{path} holds no points, only its columns")
+        raise LatencyModelError(f"{source} holds no points, only its columns")
     return RatioSweep(
         attention_workers=np.array(columns["attention_workers"]),
         ffn_workers=np.array(columns["ffn_workers"]),
@@ -257,6 +260,6 @@ def read_ratio_sweep(
         microbatches=np.array(columns["microbatches"]),
         mean_tokens=np.array(columns["context"]),
         step_times=np.array(times),
-        source=path.name,
+        source=source.short_name,
         notes=tuple(notes),
     )

@@ -10,84 +10,82 @@ from __future__ import annotations
 import codecs
 import json
 import re
-import zlib
 from array import array
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from afdplan.errors import LatencyModelError
-from afdplan.files.log_source import open_log
+from afdplan.files.document import Readable, Source, open_source, opened
 from afdplan.model.measurement import Measurements, StageSamples
 
 __all__ = ["TraceRole", "read_torch_trace", "trace_events"]
 
 TraceRole = Literal["attention", "ffn"]
-_CHUNK = 1 << 20
 _LARGEST_EVENT = 16 << 20
 _STEP = re.compile(r"ProfilerStep#(\d+)")
 _FLOATS: Literal["d"] = "d"
 
 
-def trace_events(path: Path) -> Iterator[dict[str, Any]]:
+def trace_events(path: Readable) -> Iterator[dict[str, Any]]:
     """Yield the events of a Chrome trace one by one, in constant memory.
 
     Parameters
     ----------
     path
-        JSON, maybe gzip: an object with ``traceEvents``, or the list of events alone.
+        JSON, maybe packed: an object with ``traceEvents``, or the list of events alone.
 
     Raises
     ------
     LatencyModelError
         If the file is cut, no such trace, nested too deeply or holds an event above 16 MB.
     """
+    with open_source(path, "a profiler trace", LatencyModelError) as source:
+        yield from _events(source)
+
+
+def _events(source: Source) -> Iterator[dict[str, Any]]:
     decode = json.JSONDecoder().raw_decode
     text_of = codecs.getincrementaldecoder("utf-8")(errors="replace").decode
-    with open_log(path) as file:
+    chunks = source.blocks()
 
-        def more() -> str:
+    def more() -> str:
+        return text_of(next(chunks, b""))
+
+    buffer = more().lstrip("\ufeff \t\r\n")
+    if not buffer.startswith("["):
+        buffer = _skip_to_events(source, buffer, more)
+    at, count = 1, 0
+    while True:
+        at = _skip_blanks(buffer, at)
+        if at < len(buffer) and buffer[at] == "]":
+            return
+        if at < len(buffer):
             try:
-                chunk = file.read(_CHUNK)
-            except (EOFError, OSError, zlib.error):
-                raise LatencyModelError(f"{path} is a truncated or damaged gzip file") from None
-            return text_of(chunk) if chunk else ""
-
-        buffer = more().lstrip("\ufeff \t\r\n")
-        if not buffer.startswith("["):
-            buffer = _skip_to_events(path, buffer, more)
-        at, count = 1, 0
-        while True:
-            at = _skip_blanks(buffer, at)
-            if at < len(buffer) and buffer[at] == "]":
-                return
-            if at < len(buffer):
-                try:
-                    event, at = decode(buffer, at)
-                except RecursionError:
-                    raise LatencyModelError(
-                        f"{path}: event {count + 1} is nested too deeply"
-                    ) from None
-                except json.JSONDecodeError as error:
-                    # Whole text ahead and still no value: broken, not merely cut by the chunk.
-                    if len(buffer) - at > _LARGEST_EVENT:
-                        raise LatencyModelError(
-                            f"{path}: event {count + 1} is no JSON or above 16 MB: {error.msg}"
-                        ) from None
-                else:
-                    count += 1
-                    if isinstance(event, dict):
-                        yield event
-                    continue
-            chunk = more()
-            if not chunk:
+                event, at = decode(buffer, at)
+            except RecursionError:
                 raise LatencyModelError(
-                    f"{path} ends within its list of events (after {count}): was the file cut?"
-                )
-            buffer, at = buffer[at:] + chunk, 0
+                    f"{source}: event {count + 1} is nested too deeply"
+                ) from None
+            except json.JSONDecodeError as error:
+                # Whole text ahead and still no value: broken, not merely cut by the chunk.
+                if len(buffer) - at > _LARGEST_EVENT:
+                    raise LatencyModelError(
+                        f"{source}: event {count + 1} is no JSON or above 16 MB: {error.msg}"
+                    ) from None
+            else:
+                count += 1
+                if isinstance(event, dict):
+                    yield event
+                continue
+        chunk = more()
+        if not chunk:
+            raise LatencyModelError(
+                f"{source} ends within its list of events (after {count}): was the file cut?"
+            )
+        buffer, at = buffer[at:] + chunk, 0
 
 
 def _skip_blanks(buffer: str, at: int) -> int:
@@ -96,7 +94,7 @@ def _skip_blanks(buffer: str, at: int) -> int:
     return at
 
 
-def _skip_to_events(path: Path, buffer: str, more: Any) -> str:
+def _skip_to_events(source: Source, buffer: str, more: Any) -> str:
     """Return the text from the opening bracket of ``traceEvents`` on."""
     key = re.compile(r'"traceEvents"\s*:\s*\[')
     while True:
@@ -105,7 +103,7 @@ def _skip_to_events(path: Path, buffer: str, more: Any) -> str:
             return buffer[found.end() - 1 :]
         chunk = more()
         if not chunk:
-            raise LatencyModelError(f"{path} is no Chrome trace: it has no list traceEvents")
+            raise LatencyModelError(f"{source} is no Chrome trace: it has no list traceEvents")
         # What precedes the events is small in real traces; keep enough to span the key.
         buffer = buffer[-64:] + chunk
 
@@ -125,8 +123,9 @@ def _direction(event: dict[str, Any], role: TraceRole) -> str:
     return "send" if "send" in kind else "receive" if "recv" in kind else "either"
 
 
+@opened("measurements", LatencyModelError)
 def read_torch_trace(
-    path: str | Path,
+    source: Source,
     role: TraceRole,
     *,
     load: float,
@@ -142,7 +141,7 @@ def read_torch_trace(
 
     Parameters
     ----------
-    path
+    source
         Chrome trace, maybe gzip, hundreds of megabytes.
     role
         ``attention`` or ``ffn``: whose trace it is; the trace does not say.
@@ -162,13 +161,12 @@ def read_torch_trace(
     LatencyModelError
         If the trace is cut, of several devices, or has no communication that can be told apart.
     """
-    path = Path(path)
     kinds = {"send": (array(_FLOATS), array(_FLOATS)), "receive": (array(_FLOATS), array(_FLOATS))}
     either = (array(_FLOATS), array(_FLOATS))
     busy = array(_FLOATS)
     steps: dict[int, float] = {}
     devices: set[Any] = set()
-    for event in trace_events(path):
+    for event in trace_events(source):
         if event.get("ph") not in ("X", None):
             continue
         begin, length = event.get("ts"), event.get("dur")
@@ -193,20 +191,20 @@ def read_torch_trace(
     if len(devices) > 1:
         shown = ", ".join(str(device) for device in sorted(devices, key=str)[:6])
         raise LatencyModelError(
-            f"{path}: kernels of devices {shown} are mixed: give the trace of one rank"
+            f"{source}: kernels of devices {shown} are mixed: give the trace of one rank"
         )
-    sends, receives, notes = _told_apart(path, role, kinds, either, microbatches or 1, peers)
+    sends, receives, notes = _told_apart(source, role, kinds, either, microbatches or 1, peers)
     if microbatches is None:
         if role == "attention" and _overlaps(sends, receives, np.array(busy), peers):
             raise LatencyModelError(
-                f"{path}: attention works while a microbatch is away, so several are in flight: "
+                f"{source}: attention works while a microbatch is away, so several are in flight: "
                 "give --microbatches"
             )
         microbatches = 1
     times = _compute_times(sends, receives, role, microbatches, peers)
     if times.size == 0:
         raise LatencyModelError(
-            f"{path}: found {len(sends)} sends and {len(receives)} receives of role {role}, from "
+            f"{source}: found {len(sends)} sends and {len(receives)} receives of role {role}, from "
             "which no compute time follows: is the role right, and does the trace span a step?"
         )
     tokens = float(requests) if requests is not None else load
@@ -226,7 +224,10 @@ def read_torch_trace(
             f"{begins.size - 1} whole steps of {rounds:.4g} sends (layers x microbatches)."
         )
     return Measurements(
-        stages=tuple(stages), source=path.name, format="torch profiler trace", notes=tuple(notes)
+        stages=tuple(stages),
+        source=source.short_name,
+        format="torch profiler trace",
+        notes=tuple(notes),
     )
 
 
@@ -251,7 +252,7 @@ def _spans(pair: tuple[array[float], array[float]]) -> Spans:
 
 
 def _told_apart(
-    path: Path,
+    source: Source,
     role: TraceRole,
     kinds: dict[str, tuple[array[float], array[float]]],
     either: tuple[array[float], array[float]],
@@ -266,7 +267,7 @@ def _told_apart(
         return sends, receives, [f"{len(either[0])} kernels named no direction and are left out."]
     if microbatches > 1:
         raise LatencyModelError(
-            f"{path}: its SendRecv kernels name no direction (no 'Collective name'), which only "
+            f"{source}: its SendRecv kernels name no direction (no 'Collective name'), which only "
             "works with one microbatch in flight: profile with microbatches 1"
         )
     spans = _spans(either)

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from afdplan.errors import InvalidInputError
-from afdplan.files.atomic import write_atomic
+from afdplan.files.atomic import cannot_write, write_atomic
+from afdplan.files.document import is_there, read_document
 from afdplan.files.results.parts import Part, broken, ending_in, part_range, read_part, write_part
 from afdplan.files.results.rows import rows_schema
 
@@ -42,17 +43,13 @@ def read_manifest(folder: str | Path) -> dict[str, Any]:
     """
     shown = Path(folder)
     path = shown / _MANIFEST
-    try:
-        manifest = json.loads(path.read_bytes())
-    except FileNotFoundError:
+    if not is_there(path):
         raise InvalidInputError(
             f"{shown} holds no results of a study (no {_MANIFEST}): name a folder that "
             "afdplan sweep wrote"
-        ) from None
-    except (OSError, ValueError, RecursionError) as error:
-        reason = getattr(error, "strerror", None) or "it is no JSON"
-        raise InvalidInputError(f"cannot read {path}: {reason.lower()}") from None
-    if not isinstance(manifest, dict) or not isinstance(manifest.get("columns"), dict):
+        )
+    manifest = read_document(path, "a manifest of results", is_json=True, limit=1 << 30)
+    if not isinstance(manifest.get("columns"), dict):
         raise InvalidInputError(f"{path} is no manifest of a study: name another folder")
     version = manifest.get("schema_version")
     if version != RESULTS_SCHEMA_VERSION:
@@ -110,9 +107,7 @@ class ResultsDataset:
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise InvalidInputError(
-                f"cannot make the folder {path}: {(error.strerror or str(error)).lower()}"
-            ) from None
+            raise cannot_write(path, error) from None
         if (path / _MANIFEST).exists():
             raise InvalidInputError(f"{path} already holds results: name another folder")
         results = cls(path, {"schema_version": RESULTS_SCHEMA_VERSION, **manifest})
@@ -137,9 +132,7 @@ class ResultsDataset:
         try:
             self._lock = (self.folder / ".lock").open("a")
         except OSError as error:
-            raise InvalidInputError(
-                f"cannot write {self.folder}: {(error.strerror or str(error)).lower()}"
-            ) from None
+            raise cannot_write(self.folder, error) from None
         try:
             import fcntl
         except ImportError:  # no such locks on this system

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from afdplan.errors import InvalidInputError
-from afdplan.files.atomic import staged
+from afdplan.files.atomic import cannot_write, staged
 
 if TYPE_CHECKING:
     import polars as pl
@@ -105,8 +105,8 @@ def write_part(path: Path, rows: pl.LazyFrame, sources: Sequence[Path] = ()) -> 
     except pl.exceptions.PolarsError as error:
         number = _SYSTEM_ERROR.search(str(error))
         if number is not None:
-            reason = os.strerror(int(number[1])).lower()
-            raise InvalidInputError(f"cannot write {path}: {reason}") from None
+            code = int(number[1])
+            raise cannot_write(path, OSError(code, os.strerror(code))) from None
         for source in sources:
             read_part(source)
         raise

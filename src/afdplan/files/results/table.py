@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from afdplan.errors import InvalidInputError
+from afdplan.files.atomic import cannot_write
 
 __all__ = ["TableWriter"]
 
@@ -67,7 +68,7 @@ class TableWriter:
             self._file = self._temporary.open("xb")
             self._file.write((",".join(self.columns) + "\n").encode())
         except OSError as error:
-            raise self._failure(error) from None
+            raise cannot_write(self.path, error) from None
         return self
 
     def write(self, rows: npt.NDArray[np.float64]) -> None:
@@ -85,7 +86,7 @@ class TableWriter:
         try:
             polars.DataFrame(data).write_csv(self._file, include_header=False)
         except OSError as error:
-            raise self._failure(error) from None
+            raise cannot_write(self.path, error) from None
 
     def __exit__(
         self,
@@ -99,7 +100,7 @@ class TableWriter:
             if kind is None:
                 self._publish()
         except OSError as failure:
-            raise self._failure(failure) from None
+            raise cannot_write(self.path, failure) from None
         finally:
             with contextlib.suppress(OSError):
                 self._temporary.unlink(missing_ok=True)
@@ -120,7 +121,3 @@ class TableWriter:
         finally:
             with contextlib.suppress(OSError):
                 parquet.unlink(missing_ok=True)
-
-    def _failure(self, error: OSError) -> InvalidInputError:
-        reason = (error.strerror or str(error)).lower()
-        return InvalidInputError(f"cannot write {self.path}: {reason}")

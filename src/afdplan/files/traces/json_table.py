@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from afdplan.errors import TraceError
+from afdplan.files.document import Source
 from afdplan.files.traces.records import (
     Record,
     decode,
@@ -17,7 +18,6 @@ from afdplan.files.traces.records import (
     records_of,
     where,
 )
-from afdplan.files.traces.source import TraceSource
 from afdplan.files.traces.table import Table, shown
 
 if TYPE_CHECKING:
@@ -30,11 +30,13 @@ Path = tuple[str, ...]
 SAMPLE = 1000
 """Records whose keys are looked at; later ones may have no column that these do not have."""
 DEEPEST = 12
+LARGEST_VALUE = 1 << 30
+"""Bytes of a trace that is one JSON value: all of it is in memory, several times as large."""
 BLOCK = 1 << 24
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
-def json_table(source: TraceSource) -> Table:
+def json_table(source: Source) -> Table:
     """Return the table of JSON records; nested keys get dotted names.
 
     Known are one object per line, a list of objects, an object that holds such a list, an
@@ -61,7 +63,7 @@ def json_table(source: TraceSource) -> Table:
     return _table_of_records(source.name, records, numbers)
 
 
-def _has_lines(source: TraceSource) -> bool:
+def _has_lines(source: Source) -> bool:
     """Return whether the file has one JSON object per line, and not one value in all."""
     lines = _lines(source)
     _, first = next(lines)
@@ -75,9 +77,9 @@ def _has_lines(source: TraceSource) -> bool:
     return True
 
 
-def _whole(source: TraceSource) -> list[Record]:
+def _whole(source: Source) -> list[Record]:
     """Return the records of a file that is one JSON value."""
-    data = source.path.read_bytes().removeprefix(BYTE_ORDER_MARK)
+    data = source.content(LARGEST_VALUE).removeprefix(BYTE_ORDER_MARK)
     try:
         value = decode(data)
     except ValueError as error:
@@ -85,7 +87,7 @@ def _whole(source: TraceSource) -> list[Record]:
     return records_of(source.name, value)
 
 
-def _lines(source: TraceSource) -> Iterator[tuple[int, bytes]]:
+def _lines(source: Source) -> Iterator[tuple[int, bytes]]:
     """Yield (1-based line, text) of every line that is not blank."""
     with source.path.open("rb") as handle:
         for number, line in enumerate(handle, start=1):
@@ -94,7 +96,7 @@ def _lines(source: TraceSource) -> Iterator[tuple[int, bytes]]:
                 yield number, text
 
 
-def _record(source: TraceSource, number: int, text: bytes) -> Record:
+def _record(source: Source, number: int, text: bytes) -> Record:
     """Return the object of one line."""
     try:
         value = decode(text)
@@ -105,12 +107,12 @@ def _record(source: TraceSource, number: int, text: bytes) -> Record:
     return value
 
 
-def _line_records(source: TraceSource) -> Iterator[tuple[int, Record]]:
+def _line_records(source: Source) -> Iterator[tuple[int, Record]]:
     """Yield (1-based line, object) of a file with one per line."""
     return ((number, _record(source, number, text)) for number, text in _lines(source))
 
 
-def _bad_line(source: TraceSource, number: int, reason: str) -> TraceError:
+def _bad_line(source: Source, number: int, reason: str) -> TraceError:
     cut = "truncated" in reason
     what = "is cut short" if cut else f"is no JSON record ({shown(reason, 120)})"
     return TraceError(f"{source.name}, line {number}: {what}; mend or delete the line")
@@ -150,7 +152,7 @@ def _walk(record: Any, keys: Path) -> Any:
     return record
 
 
-def _table_of_lines(source: TraceSource, sample: Sequence[Record]) -> Table:
+def _table_of_lines(source: Source, sample: Sequence[Record]) -> Table:
     """Return a table that decodes, line by line, only the values asked for."""
     paths = _paths(sample)
 
@@ -186,7 +188,7 @@ def _table_of_lines(source: TraceSource, sample: Sequence[Record]) -> Table:
     return Table(name=source.name, columns=tuple(paths), read=read, line=line)
 
 
-def _blocks(source: TraceSource) -> Iterator[bytes]:
+def _blocks(source: Source) -> Iterator[bytes]:
     """Yield the file in blocks of whole lines."""
     with source.path.open("rb") as handle:
         handle.seek(len(BYTE_ORDER_MARK) if source.head.startswith(BYTE_ORDER_MARK) else 0)

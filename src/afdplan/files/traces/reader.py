@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from afdplan.errors import TraceError
+from afdplan.files.document import Readable, Source, open_source
 from afdplan.files.traces.columns import Columns, find_columns, parse_columns
 from afdplan.files.traces.json_table import json_table
-from afdplan.files.traces.source import TraceSource, open_source
 from afdplan.files.traces.table import Table, csv_table, parquet_table, shown
 from afdplan.files.traces.times import Arrivals, arrival_seconds
 from afdplan.files.traces.values import check_lengths, failed_rows, session_numbers, token_counts
@@ -21,7 +20,7 @@ __all__ = ["read_trace"]
 
 
 def read_trace(
-    path: str | Path,
+    path: Readable,
     *,
     format: str | None = None,
     columns: str | Mapping[str, str] | None = None,
@@ -64,13 +63,13 @@ def read_trace(
     (array([100,  30]), array([0. , 2.5]), 1)
     """
     given = parse_columns(columns)
-    with open_source(path) as source:
+    with open_source(path, "a trace", TraceError) as source:
         table = _table(source)
         found = find_columns(table.name, table.columns, format, given)
         return _trace(table, found)
 
 
-def _table(source: TraceSource) -> Table:
+def _table(source: Source) -> Table:
     if source.kind == "parquet":
         return parquet_table(source)
     return json_table(source) if source.kind == "json" else csv_table(source)

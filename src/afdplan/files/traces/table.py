@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from afdplan.errors import TraceError
-from afdplan.files.traces.source import TraceSource
+from afdplan.files.document import Source
 
 if TYPE_CHECKING:
     import polars as pl
@@ -75,7 +75,7 @@ def one_line(name: str, what: str) -> Iterator[None]:
         raise TraceError(f"{name}: {what} ({shown(reason, 120)})") from None
 
 
-def parquet_table(source: TraceSource) -> Table:
+def parquet_table(source: Source) -> Table:
     """Return the table of a Parquet file; nested fields get dotted names.
 
     Raises
@@ -114,7 +114,7 @@ def _flattened(schema: pl.Schema) -> Iterator[tuple[str, pl.Expr]]:
             yield name, expression
 
 
-def csv_table(source: TraceSource) -> Table:
+def csv_table(source: Source) -> Table:
     """Return the table of a text file with a header and one row per line.
 
     The delimiter (comma, semicolon, tab or bar) is the one that splits the header into most
@@ -167,7 +167,7 @@ def csv_table(source: TraceSource) -> Table:
     return Table(name=source.name, columns=tuple(header), read=read, line=line)
 
 
-def _header(source: TraceSource) -> tuple[int, list[str], str]:
+def _header(source: Source) -> tuple[int, list[str], str]:
     """Return (lines before the header, column names, delimiter)."""
     text = source.head.decode("utf-8-sig", errors="replace")
     lines = io.StringIO(text, newline=None)
@@ -205,7 +205,7 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _counts_agree(source: TraceSource, skip: int, width: int, delimiter: str) -> bool:
+def _counts_agree(source: Source, skip: int, width: int, delimiter: str) -> bool:
     """Return whether delimiters and lines are in the header's proportion."""
     mark = delimiter.encode()
     marks = lines = 0
@@ -215,7 +215,7 @@ def _counts_agree(source: TraceSource, skip: int, width: int, delimiter: str) ->
     return marks == lines * (width - 1)
 
 
-def _every_line_agrees(source: TraceSource, skip: int, width: int, delimiter: str) -> bool:
+def _every_line_agrees(source: Source, skip: int, width: int, delimiter: str) -> bool:
     """Return whether each line has the header's delimiters and no quotes."""
     for block in _blocks(source, skip):
         if b'"' in block:
@@ -231,7 +231,7 @@ def _every_line_agrees(source: TraceSource, skip: int, width: int, delimiter: st
     return True
 
 
-def _blocks(source: TraceSource, skip: int) -> Iterator[bytes]:
+def _blocks(source: Source, skip: int) -> Iterator[bytes]:
     """Yield the file below its first `skip` lines in blocks of whole lines."""
     with source.path.open("rb") as handle:
         for _ in range(skip):
@@ -240,7 +240,7 @@ def _blocks(source: TraceSource, skip: int) -> Iterator[bytes]:
             yield block + handle.readline()
 
 
-def _data_rows(source: TraceSource, skip: int, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+def _data_rows(source: Source, skip: int, delimiter: str) -> Iterator[tuple[int, list[str]]]:
     """Yield (line, fields) of each row below the header; a blank line has no fields."""
     csv.field_size_limit(1 << 30)
     with source.path.open(encoding="utf-8-sig", errors="replace", newline="") as handle:
@@ -257,7 +257,7 @@ def _data_rows(source: TraceSource, skip: int, delimiter: str) -> Iterator[tuple
             raise TraceError(f"{source.name}, line {skip + before + 1}: {error}") from None
 
 
-def _filled_rows(source: TraceSource, skip: int, header: list[str], delimiter: str) -> list[bool]:
+def _filled_rows(source: Source, skip: int, header: list[str], delimiter: str) -> list[bool]:
     """Return which rows are no blank lines; raise at the first with too few or many fields."""
     filled: list[bool] = []
     for line, fields in _data_rows(source, skip, delimiter):

@@ -107,7 +107,7 @@ BAD_TABLES = [
     ("stage,load,latency\n", "no measurements, only its columns"),
     ("", "is empty"),
     (b"\x89PNG\x00\x00\x01", "is binary"),
-    (gzip.compress(TABLE.encode())[:-12], "damaged gzip"),
+    (gzip.compress(TABLE.encode())[:-12], "gzip data is cut short or damaged"),
     ("PAR1 broken", "invalid Parquet"),
     ('{"stage": "ffn", "load": 1, "latency_s": 1e-4}\n{"stage": "f', "line 2 is no JSON .* cut"),
     ('{"stage": ' + "[" * 100_000, "nested too deeply|no JSON"),

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from afdplan.errors import LatencyModelError
-from afdplan.files.measurements import torch_trace
+from afdplan.files import document
 from afdplan.files.measurements.torch_trace import read_torch_trace, trace_events
 
 SAMPLES = Path(__file__).parents[3] / "samples"
@@ -98,7 +98,7 @@ def test_chunks_may_cut_anywhere(trace, monkeypatch, indent):
     whole = list(trace_events(path))
     assert whole == events
     for chunk in (7, 64, 333):
-        monkeypatch.setattr(torch_trace, "_CHUNK", chunk)
+        monkeypatch.setattr(document, "BLOCK", chunk)
         assert list(trace_events(path)) == events
 
 
@@ -121,7 +121,10 @@ BAD = [
     (b'{"other": 1}', "no list traceEvents"),
     (b'{"traceEvents": []}', "found 0 sends and 0 receives"),
     (b"", "is empty"),
-    (gzip.compress(b'{"traceEvents": [' + b"{}," * 9999)[:-20], "damaged gzip"),
+    (
+        gzip.compress(b'{"traceEvents": [' + b"{}," * 9999)[:-20],
+        "gzip data is cut short or damaged",
+    ),
 ]
 
 
