@@ -29,6 +29,24 @@ def _hosts(text: str | None) -> tuple[str, ...]:
 @click.option("--node-devices", type=int, default=8, show_default=True, help="Devices of one host.")
 @click.option("--ffn-host", metavar="HOSTS", help="First FFN host of each bundle, with commas.")
 @click.option("--attention-host", metavar="HOSTS", help="First attention host of each bundle.")
+@click.option(
+    "--deployment",
+    type=click.Choice(["recommended", "split", "un-split"]),
+    default="recommended",
+    show_default=True,
+    help="What the plan recommends, or one of both.",
+)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["scripts", "slurm", "compose", "kubernetes"]),
+    default="scripts",
+    show_default=True,
+    help="How it is started.",
+)
+@click.option("--image", metavar="NAME", help="Container image; compose and kubernetes need it.")
+@click.option("--device", metavar="KIND", help="nvidia, amd or ascend; else by the plan's devices.")
+@click.option("--checklist", is_flag=True, help="Also write what to look at first, once it runs.")
 @click.option("--max-model-len", type=int, metavar="N", help="Longest prompt and output.")
 @click.option("--kv-transfer", metavar="NAME", help="KV connector; prompts come from elsewhere.")
 @click.option("--quantization", metavar="NAME", help="Weight format by the system's name.")
@@ -43,6 +61,11 @@ def command(
     node_devices: int,
     ffn_host: str | None,
     attention_host: str | None,
+    deployment: str,
+    form: str,
+    image: str | None,
+    device: str | None,
+    checklist: bool,
     max_model_len: int | None,
     kv_transfer: str | None,
     quantization: str | None,
@@ -50,6 +73,7 @@ def command(
     as_json: bool,
 ) -> None:
     """Write the launch scripts of a plan, all coupled settings consistent, and how to check it."""
+    import hashlib
     from pathlib import Path
 
     from afdplan.deploy.emit import deployment_files
@@ -70,6 +94,12 @@ def command(
         node_devices=node_devices,
         ffn_hosts=_hosts(ffn_host),
         attention_hosts=_hosts(attention_host),
+        unsplit=deployment == "un-split"
+        or (deployment == "recommended" and plan.recommends_unsplit),
+        one_machine=form == "compose",
+        image=image,
+        device=device,
+        plan_digest=hashlib.sha256(text.encode()).hexdigest()[:16],
         max_model_len=max_model_len,
         kv_transfer=kv_transfer,
         architecture=_architecture(plan.model),
@@ -77,7 +107,7 @@ def command(
         port=port,
         plan_name=Path(plan_file).name,
     )
-    files = deployment_files(request, system)
+    files = deployment_files(request, system, form, with_checklist=checklist)
     files["plan.json"] = text
     write_folder(output, files)
     if as_json:
@@ -91,6 +121,8 @@ def command(
                         "plan": plan_file,
                         "target": target,
                         "target_version": system.version,
+                        "format": form,
+                        "deployment": "un-split" if request.unsplit else "split",
                         "model": request.model,
                     },
                     warnings=(),

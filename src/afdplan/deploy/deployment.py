@@ -9,7 +9,7 @@ from typing import Any
 from afdplan.deploy.words import Word, variables
 from afdplan.errors import InvalidInputError
 
-__all__ = ["Deployment", "Role", "nodes_of"]
+__all__ = ["Check", "Deployment", "Role", "nodes_of"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +36,10 @@ class Role:
         Variables to set.
     http
         Port that answers requests, on node 0; None if the role serves none.
+    health
+        Path that answers once it serves.
+    listens
+        Port that a role without HTTP opens on node 0; None if it opens none of its own.
     ports
         All ports that node 0 listens on.
     """
@@ -51,6 +55,8 @@ class Role:
     join: tuple[Word, ...] = ()
     environment: Mapping[str, Word] = field(default_factory=dict)
     http: int | None = None
+    health: str = "/health"
+    listens: int | None = None
     ports: tuple[int, ...] = ()
 
     @property
@@ -93,11 +99,32 @@ def nodes_of(workers: int, devices: int, node_devices: int) -> int:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """What to look at first, once it runs.
+
+    Attributes
+    ----------
+    where
+        Log or address.
+    shows
+        What must stand there, with its number.
+    otherwise
+        What is wrong if it does not.
+    """
+
+    where: str
+    shows: str
+    otherwise: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Deployment:
     """What starts a plan on one version of one system.
 
     Attributes
     ----------
+    title
+        What it is, in a few words.
     bundles
         Roles of every bundle; those that start first stand first.
     settings
@@ -106,9 +133,13 @@ class Deployment:
         How to start it, as lines of a list.
     assumed
         What was assumed, one sentence each.
+    checks
+        What to look at once it runs, the first thing first.
     """
 
+    title: str
     bundles: tuple[tuple[Role, ...], ...]
     settings: Mapping[str, Mapping[str, Any]]
     start: tuple[str, ...]
     assumed: tuple[str, ...]
+    checks: tuple[Check, ...] = ()

@@ -2,20 +2,39 @@
 
 from __future__ import annotations
 
-import shlex
+from collections.abc import Callable
 
+from afdplan.deploy.deployment import Deployment
+from afdplan.deploy.devices import kind_of
+from afdplan.deploy.formats.compose import compose_files
+from afdplan.deploy.formats.kubernetes import kubernetes_files
+from afdplan.deploy.formats.shell import shell_files
+from afdplan.deploy.formats.slurm import slurm_files
 from afdplan.deploy.names import system_names
-from afdplan.deploy.provenance import header, settings_yaml
+from afdplan.deploy.provenance import settings_yaml
 from afdplan.deploy.registry import versions
 from afdplan.deploy.request import DeployRequest
 from afdplan.deploy.target import Target
-from afdplan.deploy.templates import readme, role_script
+from afdplan.deploy.templates import checklist, readme
 from afdplan.errors import UnsupportedError
+from afdplan.model.checks import check_choice
 
-__all__ = ["deployment_files"]
+__all__ = ["FORMATS", "deployment_files", "deployment_of"]
+
+Format = Callable[[DeployRequest, Target, Deployment], tuple[dict[str, str], tuple[str, ...]]]
+
+FORMATS: dict[str, Format] = {
+    "scripts": shell_files,
+    "slurm": slurm_files,
+    "compose": compose_files,
+    "kubernetes": kubernetes_files,
+}
+"""Ways to start a deployment: each returns its files, and how to start them."""
 
 
-def deployment_files(request: DeployRequest, target: Target) -> dict[str, str]:
+def deployment_files(
+    request: DeployRequest, target: Target, form: str = "scripts", *, with_checklist: bool = False
+) -> dict[str, str]:
     """Return every file of the deployment by relative name.
 
     Parameters
@@ -24,54 +43,86 @@ def deployment_files(request: DeployRequest, target: Target) -> dict[str, str]:
         Plan, model, hosts.
     target
         System and version that will run it.
+    form
+        One of `FORMATS`.
+    with_checklist
+        Whether ``checklist.md`` is written: what to look at first, once it runs.
 
     Raises
     ------
     UnsupportedError
         If the target cannot run the plan; the nearest legal pair is named.
     """
-    _check(request, target)
-    if target.split is None:
-        raise UnsupportedError(f"no files can be written for {target.name}")
-    deployment = target.split(request, target)
-    files: dict[str, str] = {}
-    for number, roles in enumerate(deployment.bundles, 1):
-        folder = f"bundle-{number:03d}"
-        for role in roles:
-            files[f"{folder}/{role.name}.sh"] = role_script(request, target, number, role)
-        names = {name for role in roles for name in role.hosts}
-        if names:
-            files[f"{folder}/cluster.env"] = (
-                header(request, target)
-                + "# Address of the host with rank 0 of each role, reachable from all nodes.\n"
-                + "".join(
-                    f"{name}={shlex.quote(request.host(name, number))}\n" for name in sorted(names)
-                )
-            )
+    check_choice("format", form, tuple(FORMATS))
+    deployment = deployment_of(request, target)
+    files, start = FORMATS[form](request, target, deployment)
     files["settings.yaml"] = settings_yaml(request, target, deployment)
-    files["README.md"] = readme(request, target, deployment)
+    files["README.md"] = readme(request, target, deployment, start)
+    if with_checklist:
+        files["checklist.md"] = checklist(deployment)
     return files
 
 
-def _check(request: DeployRequest, target: Target) -> None:
-    """Raise if model, decoding, pair or microbatches are not those of the target."""
-    plan, bundle = request.plan, request.plan.bundle
-    if target.models is not None and request.architecture not in {"", *target.models}:
-        others = ", ".join(
-            f"{other.name} {other.version}"
-            for name in system_names()
-            for other in versions(name)
-            if other.models is not None and request.architecture in other.models
-        )
+def deployment_of(request: DeployRequest, target: Target) -> Deployment:
+    """Return what runs where: the split of a plan, or its deployment without one.
+
+    Raises
+    ------
+    UnsupportedError
+        If the target cannot run the plan.
+    """
+    _check_system(request, target)
+    if request.unsplit:
+        if target.unsplit is None:
+            raise UnsupportedError(
+                f"no files without a split are written for {target.name} {target.version}: take "
+                f"{_those_that(lambda other: other.unsplit is not None)}, or deploy the split "
+                "with --deployment split"
+            )
+        return target.unsplit(request, target)
+    if target.split is None:
+        raise UnsupportedError(f"no files can be written for {target.name}")
+    _check_split(request, target)
+    return target.split(request, target)
+
+
+def _those_that(fits: Callable[[Target], bool]) -> str:
+    """Return the versions of all systems that fit, in words."""
+    found = [
+        f"{target.name} {target.version}"
+        for name in system_names()
+        for target in versions(name)
+        if fits(target)
+    ]
+    return ", ".join(found)
+
+
+def _check_system(request: DeployRequest, target: Target) -> None:
+    """Raise if model or devices are not those of the target."""
+    model = request.architecture
+    if not request.unsplit and target.models is not None and model not in {"", *target.models}:
+        others = _those_that(lambda other: other.models is not None and model in other.models)
         raise UnsupportedError(
-            f"{target.name} {target.version} does not register {request.architecture}: "
+            f"{target.name} {target.version} does not register {model}: "
             + (f"these do: {others}" if others else "no known system does")
         )
-    if plan.latency.tokens_per_step != 1 or plan.inputs.get("speculative_tokens"):
+    kind = kind_of(request.device, str(request.plan.inputs.get("hardware") or ""))
+    if kind is not None and kind.name not in target.devices:
         raise UnsupportedError(
-            f"{target.name} decodes one token a step with attention and FFN apart, the plan "
-            "decodes ahead: plan with --speculative-tokens 0"
+            f"{target.name} {target.version} runs on {' or '.join(target.devices)} devices, the "
+            f"plan is for {kind.name}: "
+            f"{_those_that(lambda other: kind.name in other.devices) or 'no known system does'}"
         )
+    if request.plan.latency.tokens_per_step != 1 or request.plan.inputs.get("speculative_tokens"):
+        raise UnsupportedError(
+            f"files for {target.name} decode one token a step, the plan decodes ahead: plan with "
+            "--speculative-tokens 0"
+        )
+
+
+def _check_split(request: DeployRequest, target: Target) -> None:
+    """Raise if pair or microbatches are not those of the target."""
+    plan, bundle = request.plan, request.plan.bundle
     pair = (bundle.attention_workers, bundle.ffn_workers)
     devices = (plan.attention_devices, plan.ffn_devices)
     if not target.allows(*pair, *devices).all():

@@ -35,19 +35,23 @@ def to_yaml(*documents: Any) -> str:
 
 def settings_yaml(request: DeployRequest, target: Target, deployment: Deployment) -> str:
     """Return all coupled settings of all roles."""
-    plan, bundle = request.plan, request.plan.bundle
+    bundle, promise = request.plan.bundle, request.promise
+    split = {
+        "attention_workers": bundle.attention_workers,
+        "ffn_workers": bundle.ffn_workers,
+        "microbatches": bundle.microbatches,
+        "batch_size": bundle.batch_size,
+        "ffn_tokens_per_microbatch": bundle.ffn_tokens,
+    }
     return header(request, target) + to_yaml(
         {
             "target": target.name,
             "target_version": target.version,
             "model": request.model,
-            "bundles": plan.bundles,
-            "attention_workers": bundle.attention_workers,
-            "ffn_workers": bundle.ffn_workers,
-            "microbatches": bundle.microbatches,
-            "batch_size": bundle.batch_size,
-            "ffn_tokens_per_microbatch": bundle.ffn_tokens,
-            "step_time_seconds": {"mean": plan.step_time_mean, "p99": plan.step_time_p99},
+            "deployment": deployment.title,
+            "bundles": request.bundles,
+            **({} if request.unsplit else split),
+            "step_time_seconds": {"mean": promise.step_time_mean, "p99": promise.step_time_p99},
             "roles": {role: dict(values) for role, values in deployment.settings.items()},
         }
     )

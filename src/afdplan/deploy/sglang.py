@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from afdplan.deploy.deployment import Deployment, Role, nodes_of
+from afdplan.deploy.deployment import Check, Deployment, Role, nodes_of
 from afdplan.deploy.ladder import graph_ladder
 from afdplan.deploy.request import DeployRequest
 from afdplan.deploy.target import Target
+from afdplan.deploy.unsplit import group_deployment, plan_of
 from afdplan.deploy.words import Variable, Word, flags, json_word
 from afdplan.errors import UnsupportedError
+from afdplan.files.plan_unsplit import UnsplitPlan
 
-__all__ = ["SERVER_FLAGS", "lane_deployment"]
+__all__ = ["SERVER_FLAGS", "group_of_ranks", "lane_deployment"]
 
 HTTP_PORT = 30000
 INIT_PORT = 20000
@@ -28,9 +30,12 @@ SERVER_FLAGS = frozenset(
         "--cuda-graph-backend-prefill",
         "--cuda-graph-bs-decode",
         "--dist-init-addr",
+        "--deepep-mode",
         "--dp-size",
         "--enable-dp-attention",
+        "--enable-dp-lm-head",
         "--enable-metrics",
+        "--enable-two-batch-overlap",
         "--ep-size",
         "--host",
         "--load-balance-method",
@@ -143,11 +148,14 @@ def lane_deployment(request: DeployRequest, target: Target) -> Deployment:
                     command=tuple(words),
                     first=first,
                     http=None if second else http,
+                    listens=rendezvous if second else None,
                     ports=(init, *own),
                 )
             )
         bundles.append(tuple(roles))
+    requests = plan.bundle.requests_per_attention_worker
     return Deployment(
+        title=request.split_title,
         bundles=tuple(bundles),
         settings=settings,
         start=(
@@ -164,4 +172,68 @@ def lane_deployment(request: DeployRequest, target: Target) -> Deployment:
             "requests are spread by tokens (`--load-balance-method total_tokens`)",
             f"`--mem-fraction-static {MEMORY_SHARE}`: the plan leaves a tenth of the memory free",
         ),
+        checks=(
+            *request.cache_check("max_total_num_tokens={}", "log of each attention rank"),
+            _decode_check(requests),
+            Check(
+                where="logs of both roles, `AFD_GRAPH_USAGE_SNAPSHOT`",
+                shows='"typed_eager_failures": 0 and "overflow_eager": 0, "replays" growing',
+                otherwise="steps run without their graphs",
+            ),
+        ),
+    )
+
+
+def _decode_check(requests: int) -> Check:
+    return Check(
+        where="log of each attention rank, `Decode batch`, under load",
+        shows=f"#running-req: {requests}",
+        otherwise="slots are empty: too few requests come in, or the cache holds fewer",
+    )
+
+
+def group_of_ranks(request: DeployRequest, target: Target) -> Deployment:
+    """Return data-parallel attention with experts over all ranks: the plan without a split."""
+    plan = plan_of(request)
+    devices = plan.ranks * plan.devices_per_rank
+    settings = {
+        "tp_size": devices,
+        "dp_size": plan.ranks,
+        "ep_size": devices,
+        "requests_per_rank": plan.requests_per_rank,
+        "max_running_requests": plan.ranks * (plan.requests_per_rank + 1),
+        "cuda_graph_bs_decode": graph_ladder(plan.requests_per_rank),
+        "enable_two_batch_overlap": plan.two_batch_overlap,
+    }
+
+    def words(
+        _: UnsplitPlan, values: dict[str, Any], number: int, nodes: int
+    ) -> tuple[list[Word], tuple[Word, ...]]:
+        http, init = ports(number)
+        command = server_words(request, values, nodes)
+        command += ["--dist-init-addr", (Variable("SERVER_HOST"), f":{init}")]
+        command += ["--moe-a2a-backend", "deepep", "--deepep-mode", "low_latency"]
+        if plan.ranks > 1:
+            command.append("--enable-dp-lm-head")
+        if plan.two_batch_overlap:
+            command.append("--enable-two-batch-overlap")
+        return command, ("--host", "0.0.0.0", "--port", str(http), "--enable-metrics")
+
+    def ports(number: int) -> tuple[int, int]:
+        return HTTP_PORT + 2 * (number - 1), INIT_PORT + 2 * (number - 1)
+
+    return group_deployment(
+        request,
+        target,
+        settings=settings,
+        words=words,
+        others=(),
+        ports=ports,
+        environment={},
+        assumed=(
+            f"{request.node_devices} devices per node",
+            "prompts are computed on the same devices, which the plan does not count",
+            "requests are spread by tokens (`--load-balance-method total_tokens`)",
+        ),
+        checks=(_decode_check(plan.requests_per_rank),),
     )

@@ -37,6 +37,8 @@ class Target:
         Version of the engine underneath that it is built for; empty if it is its own.
     models
         Values of ``model_type`` in the configurations that it registers; None if not known.
+    devices
+        Kinds of devices that it runs on (`afdplan.deploy.devices`).
     flags
         Command-line flags that may be emitted.
     keys
@@ -54,6 +56,7 @@ class Target:
     pairs: PairRule = ANY_PAIR
     engine: str = ""
     models: frozenset[str] | None = None
+    devices: tuple[str, ...] = ("nvidia",)
     flags: frozenset[str] = frozenset()
     keys: frozenset[str] = frozenset()
     split: Callable[[DeployRequest, Target], Deployment] | None = None

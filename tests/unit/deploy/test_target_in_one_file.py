@@ -27,7 +27,11 @@ def deployment(request, target):
     target.check(words)
     role = Role(name="server", workers=1, devices=1, workers_per_node=1, command=words)
     return Deployment(
-        bundles=((role,),) * request.plan.bundles, settings={}, start=("run",), assumed=()
+        title="two to one",
+        bundles=((role,),) * request.plan.bundles,
+        settings={},
+        start=("run",),
+        assumed=(),
     )
 
 

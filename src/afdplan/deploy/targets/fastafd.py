@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from afdplan.deploy.deployment import Deployment, Role, nodes_of
+from afdplan.deploy.deployment import Check, Deployment, Role, nodes_of
 from afdplan.deploy.ladder import graph_ladder
 from afdplan.deploy.pairs import MUTUAL, PairRule
 from afdplan.deploy.request import DeployRequest
@@ -89,7 +89,8 @@ def _role(request: DeployRequest, target: Target, number: int) -> Role:
         environment = {"MINISGL_AFD_MOE_BACKEND": "megamoe_m2n", "MINISGL_MEGAMOE_AG_SMS": "24"}
     if "--afd-model-placement" in target.flags:
         pairs["--afd-model-placement"] = "legacy"
-    head = (Variable("SERVER_HOST"), f":{RAY_PORT}")
+    ray = RAY_PORT + number - 1
+    head = (Variable("SERVER_HOST"), f":{ray}")
     words: list[Word] = ["python", "-m", "minisgl"]
     for flag, value in pairs.items():
         words += [flag, str(value)]
@@ -103,11 +104,12 @@ def _role(request: DeployRequest, target: Target, number: int) -> Role:
         devices=1,
         workers_per_node=nodes_of(workers, 1, request.node_devices),
         command=tuple(words),
-        prepare=("ray", "start", "--head", f"--port={RAY_PORT}", "--disable-usage-stats"),
+        prepare=("ray", "start", "--head", f"--port={ray}", "--disable-usage-stats"),
         join=("ray", "start", "--block", "--disable-usage-stats", "--address", head),
         environment=environment,
         http=port,
-        ports=(*range(port, port + 7), RAY_PORT),
+        health="/v1/models",
+        ports=(*range(port, port + 7), ray),
     )
 
 
@@ -126,7 +128,9 @@ def _deployment(request: DeployRequest, target: Target) -> Deployment:
         assumed.append(
             "the fused path (megamoe_m2n) and trtllm attention are of Blackwell: left out here"
         )
+    requests = bundle.requests_per_attention_worker
     return Deployment(
+        title=request.split_title,
         bundles=tuple((_role(request, target, k),) for k in range(1, request.plan.bundles + 1)),
         settings=_settings(request),
         start=(
@@ -134,10 +138,21 @@ def _deployment(request: DeployRequest, target: Target) -> Deployment:
             "On each node of a bundle: `bundle-001/server.sh NODE` (NODE = 0, 1, ...). Node 0 "
             "starts Ray and the server, the others join; the server waits for their devices.",
             "Send requests to the port in each script, balanced over the bundles.",
-            f"Look for `attn_local_max_running_req={bundle.requests_per_attention_worker}` in the "
-            "coordinator's log: another number means another version reads the capacity otherwise.",
         ),
         assumed=tuple(assumed),
+        checks=(
+            Check(
+                where="log of the coordinator, `centralized_scheduler ready`",
+                shows=f"global_max_running_req={bundle.attention_workers * requests} "
+                f"attn_local_max_running_req={requests}",
+                otherwise="the capacity is read otherwise: batches are too small",
+            ),
+            Check(
+                where="logs `attention_dp*`, under load",
+                shows=f"afd_ag_decode_graph:replay ... bs={requests} num_mb={bundle.microbatches}",
+                otherwise="steps run without their graph, or slots are empty",
+            ),
+        ),
     )
 
 

@@ -69,6 +69,7 @@ def _deployment(request: DeployRequest, target: Target) -> Deployment:
             )
         )
     return Deployment(
+        title=request.split_title,
         bundles=tuple(bundles),
         settings=settings,
         start=(

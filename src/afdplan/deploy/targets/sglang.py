@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from afdplan.deploy.pairs import PairRule
-from afdplan.deploy.sglang import SERVER_FLAGS, lane_deployment
+from afdplan.deploy.sglang import SERVER_FLAGS, group_of_ranks, lane_deployment
 from afdplan.deploy.target import Target
 
 __all__ = ["TARGETS"]
@@ -35,5 +35,6 @@ TARGETS = (
             }
         ),
         split=lane_deployment,
+        unsplit=group_of_ranks,
     ),
 )

@@ -71,12 +71,14 @@ def _deployment(request: DeployRequest, target: Target) -> Deployment:
                         "MODEL": request.model,
                         "STEPMESH_COMMAND": Variable("STEPMESH_COMMAND"),
                     },
+                    listens=port if role == "ffn" else None,
                     ports=(port,) if role == "ffn" else (),
                 )
                 for role, values in settings.items()
             )
         )
     return Deployment(
+        title=request.split_title,
         bundles=tuple(bundles),
         settings=settings,
         start=(

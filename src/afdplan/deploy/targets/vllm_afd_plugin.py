@@ -6,30 +6,13 @@ from functools import partial
 
 from afdplan.deploy.pairs import MULTIPLE
 from afdplan.deploy.target import Target
-from afdplan.deploy.vllm import SERVE_FLAGS, Connector, plugin_deployment
+from afdplan.deploy.vllm_plugin import DEEPSEEK, PLUGIN_KEYS, Connector, plugin_deployment
+from afdplan.deploy.vllm_serve import SERVE_FLAGS, group_of_ranks
 
 __all__ = ["TARGETS"]
 
 # The plugin's recipes choose model runner v1; 0.30 knows v2 too, with fewer combinations.
 RUNNER = {"VLLM_USE_V2_MODEL_RUNNER": "0"}
-KEYS = frozenset(
-    {
-        "role",
-        "connector",
-        "async",
-        "host",
-        "port",
-        "num_attention_ranks",
-        "num_ffn_ranks",
-        "compute_gate_on_attention",
-        "connector_extra_config",
-    }
-)
-DEEPSEEK = frozenset(
-    # Kimi-K2 names DeepseekV3ForCausalLM in its configuration, DeepSeek-R1 too.
-    {"deepseek", "deepseek_v2", "deepseek_v3", "deepseek_v32", "kimi_k2", "glm_moe_dsa"}
-)
-
 TARGETS = (
     Target(
         name="vllm-afd-plugin",
@@ -41,7 +24,8 @@ TARGETS = (
         microbatches=(1, 2),
         models=DEEPSEEK | {"deepseek_v4", "qwen3_moe", "qwen3_5_moe"},
         flags=SERVE_FLAGS,
-        keys=KEYS | {"afd_process_group_timeout_s"},
+        keys=PLUGIN_KEYS | {"afd_process_group_timeout_s"},
+        unsplit=group_of_ranks,
         split=partial(
             plugin_deployment, connector=Connector(name="P2pNcclAFDConnector", environment=RUNNER)
         ),
@@ -55,7 +39,8 @@ TARGETS = (
         microbatches=(1, 2),
         models=DEEPSEEK,
         flags=SERVE_FLAGS,
-        keys=KEYS,
+        keys=PLUGIN_KEYS,
+        unsplit=group_of_ranks,
         split=partial(
             plugin_deployment,
             connector=Connector(
@@ -74,7 +59,8 @@ TARGETS = (
         microbatches=(1, 2),
         models=DEEPSEEK,
         flags=SERVE_FLAGS,
-        keys=KEYS,
+        keys=PLUGIN_KEYS,
+        unsplit=group_of_ranks,
         split=partial(
             plugin_deployment,
             connector=Connector(

@@ -1,4 +1,4 @@
-"""Which `vllm serve` commands start a plan, with the AFD plugin and without?"""
+"""Which commands start both roles of a split plan on vLLM's AFD plugin?"""
 
 from __future__ import annotations
 
@@ -6,55 +6,44 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from afdplan.deploy.deployment import Deployment, Role, nodes_of
+from afdplan.deploy.deployment import Check, Deployment, Role, nodes_of
 from afdplan.deploy.ladder import graph_ladder
 from afdplan.deploy.request import DeployRequest
 from afdplan.deploy.target import Target
+from afdplan.deploy.vllm_serve import (
+    DECODE_THRESHOLD,
+    HTTP_PORT,
+    LOAD_SECONDS,
+    PREFILL_THRESHOLD,
+    PROMPT_TOKENS,
+    RPC_PORT,
+    kv_words,
+    network_words,
+    prompts_assumed,
+    running_check,
+    serve_words,
+)
 from afdplan.deploy.words import Variable, Word, flags, json_word
 
-__all__ = ["SERVE_FLAGS", "Connector", "plugin_deployment"]
+__all__ = ["DEEPSEEK", "PLUGIN_KEYS", "Connector", "plugin_deployment"]
 
-DECODE_THRESHOLD = 2
-PREFILL_THRESHOLD = 12
-HTTP_PORT = 8000
-RPC_PORT = 13345
-LOAD_SECONDS = 7200
-"""What the plugin's own test of Qwen3-235B waits for the other role and the first batch."""
-PROMPT_TOKENS = 2048
-"""Tokens of a step where prompts are computed on the same devices: vLLM's smallest default."""
-
-SERVE_FLAGS = frozenset(
+PLUGIN_KEYS = frozenset(
     {
-        "--all2all-backend",
-        "--additional-config",
-        "--api-server-count",
-        "--compilation-config",
-        "--cpu-distributed-timeout-seconds",
-        "--data-parallel-address",
-        "--data-parallel-rpc-port",
-        "--data-parallel-size",
-        "--data-parallel-size-local",
-        "--data-parallel-start-rank",
-        "--dbo-decode-token-threshold",
-        "--dbo-prefill-token-threshold",
-        "--enable-dbo",
-        "--enable-expert-parallel",
-        "--enforce-eager",
-        "--gpu-memory-utilization",
-        "--headless",
-        "--host",
-        "--kv-transfer-config",
-        "--max-cudagraph-capture-size",
-        "--max-model-len",
-        "--max-num-batched-tokens",
-        "--max-num-seqs",
-        "--port",
-        "--quantization",
-        "--tensor-parallel-size",
-        "--ubatch-size",
+        "role",
+        "connector",
+        "async",
+        "host",
+        "port",
+        "num_attention_ranks",
+        "num_ffn_ranks",
+        "compute_gate_on_attention",
+        "connector_extra_config",
     }
 )
-"""Flags of `vllm serve` that are emitted; all are in the parser of vLLM 0.26.0."""
+DEEPSEEK = frozenset(
+    # Kimi-K2 names DeepseekV3ForCausalLM in its configuration, DeepSeek-R1 too.
+    {"deepseek", "deepseek_v2", "deepseek_v3", "deepseek_v32", "kimi_k2", "glm_moe_dsa"}
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +64,10 @@ class Connector:
         Whether the time to wait for the other role can be set; else 120 s are built in.
     environment
         Variables that it needs.
+    role_environment
+        Likewise, by role.
+    all2all
+        Transfers within a role; empty leaves them to the engine.
     ubatch_flag
         Whether dual batch must be told its number of parts.
     """
@@ -85,6 +78,8 @@ class Connector:
     ports_per_ffn_rank: int = 0
     waits: bool = True
     environment: Mapping[str, Word] = field(default_factory=dict)
+    role_environment: Mapping[str, Mapping[str, Word]] = field(default_factory=dict)
+    all2all: str = "allgather_reducescatter"
     ubatch_flag: bool = False
 
     def host(self) -> Variable:
@@ -124,51 +119,6 @@ def _settings(request: DeployRequest, connector: Connector) -> dict[str, dict[st
     }
 
 
-def serve_words(request: DeployRequest, settings: dict[str, Any]) -> list[Word]:
-    """Return `vllm serve` with what every use of it shares."""
-    words: list[Word] = [
-        *("vllm", "serve", request.model),
-        *("--data-parallel-size", str(settings["data_parallel_size"])),
-        *("--tensor-parallel-size", str(settings["tensor_parallel_size"])),
-        "--enable-expert-parallel",
-        *("--max-num-seqs", str(settings["max_num_seqs"])),
-        *("--max-num-batched-tokens", str(settings["max_num_batched_tokens"])),
-        *("--gpu-memory-utilization", f"{1 - RESERVED:g}"),
-        *("--cpu-distributed-timeout-seconds", str(LOAD_SECONDS)),
-    ]
-    sizes = settings["cudagraph_capture_sizes"]
-    if sizes:
-        graph = {"cudagraph_mode": "FULL_DECODE_ONLY", "cudagraph_capture_sizes": sizes}
-        words += ["--max-cudagraph-capture-size", str(sizes[-1])]
-        words += ["--compilation-config", json_word(graph)]
-    else:
-        words.append("--enforce-eager")
-    if settings["enable_dbo"]:
-        for name in ("decode", "prefill"):
-            threshold = str(settings[f"dbo_{name}_token_threshold"])
-            words += [f"--dbo-{name}-token-threshold", threshold]
-        words.append("--enable-dbo")
-    if request.max_model_len is not None:
-        words += ["--max-model-len", str(request.max_model_len)]
-    if request.quantization is not None:
-        words += ["--quantization", request.quantization]
-    return words
-
-
-RESERVED = 0.1
-"""Share of the memory that plans leave free, as vLLM does."""
-
-
-def network_words(host: str, rpc: int) -> list[Word]:
-    """Return what tells the ranks of a role where their own rank 0 is."""
-    return [
-        *("--data-parallel-size-local", Variable("local")),
-        *("--data-parallel-start-rank", Variable("start")),
-        *("--data-parallel-address", Variable(host)),
-        *("--data-parallel-rpc-port", str(rpc)),
-    ]
-
-
 def plugin_deployment(request: DeployRequest, target: Target, connector: Connector) -> Deployment:
     """Return both roles of every bundle of a split plan on the plugin."""
     plan = request.plan
@@ -201,13 +151,15 @@ def plugin_deployment(request: DeployRequest, target: Target, connector: Connect
                 words += ["--api-server-count", "1"]
             if connector.ubatch_flag and values["enable_dbo"]:
                 words += ["--ubatch-size", "2"]
-            words += ["--all2all-backend", "allgather_reducescatter"]
-            if request.kv_transfer and role == "attention":
-                kv = {"kv_connector": request.kv_transfer, "kv_role": "kv_consumer"}
-                words += ["--kv-transfer-config", json_word(kv)]
+            if connector.all2all:
+                words += ["--all2all-backend", connector.all2all]
+            words += kv_words(request) if role == "attention" else []
             words += ["--additional-config", json_word({"afd": afd})]
             words += network_words(f"{role.upper()}_HOST", rpc)
-            environment: dict[str, Word] = dict(connector.environment)
+            environment: dict[str, Word] = {
+                **connector.environment,
+                **connector.role_environment.get(role, {}),
+            }
             if connector.barrier_free and request.one_machine:
                 environment["NVSHMEM_REMOTE_TRANSPORT"] = "none"
             first: tuple[Word, ...] = ("--host", "0.0.0.0", "--port", str(http))
@@ -229,15 +181,39 @@ def plugin_deployment(request: DeployRequest, target: Target, connector: Connect
                     others=("--headless",),
                     environment=environment,
                     http=http if role == "attention" else None,
+                    listens=port if owns else None,
                     ports=(http, rpc, *rendezvous),
                 )
             )
         bundles.append(tuple(roles))
     return Deployment(
+        title=request.split_title,
         bundles=tuple(bundles),
         settings=settings,
         start=_start(request),
         assumed=_assumed(request, target, connector),
+        checks=(
+            *_version_check(target),
+            *request.cache_check("GPU KV cache size: {:,} tokens", "log of each attention rank"),
+            Check(
+                where="log of each attention rank, `non-default args`",
+                shows=f"'max_num_seqs': {settings['attention']['max_num_seqs']}",
+                otherwise="the rank takes another number of requests than was planned",
+            ),
+            *running_check(plan.bundle.requests_per_attention_worker),
+        ),
+    )
+
+
+def _version_check(target: Target) -> tuple[Check, ...]:
+    if not target.engine:
+        return ()
+    return (
+        Check(
+            where="log of every process",
+            shows=f"version {target.engine.removeprefix('vLLM ')}",
+            otherwise="the plugin leaves out its patches on another release: start that release",
+        ),
     )
 
 
@@ -275,16 +251,7 @@ def _assumed(request: DeployRequest, target: Target, connector: Connector) -> tu
             "this version waits 120 s for the other role, which cannot be set: where weights load "
             "longer than that apart, take a newer version"
         )
-    if request.kv_transfer is None:
-        found.append(
-            f"prompts are computed on the same devices, up to {PROMPT_TOKENS} tokens a step, which "
-            "the plan does not count: with --kv-transfer they come from elsewhere"
-        )
-    if request.max_model_len is None:
-        found.append(
-            "the longest request is the model's own: give --max-model-len if the KV cache of a "
-            "rank is smaller than one such request, or the engine refuses to start"
-        )
+    found += prompts_assumed(request)
     if request.plan.bundle.microbatches == 2:
         found.append(
             "two microbatches overlap by dual batch, which was measured to lose 7.1 % at 2,048 "
