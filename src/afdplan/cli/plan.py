@@ -243,7 +243,8 @@ def _page(
         batch_size=design.batch_size,
         ffn_workers=design.ffn_workers,
         microbatches=design.microbatches,
-        ffn_weight=plan.cost.of(0, design.ffn_devices) / plan.cost.of(design.attention_devices, 0),
+        ffn_weight=(plan.cost.ffn * design.ffn_devices)
+        / (plan.cost.attention * design.attention_devices),
     )
 
     def latency_of(batch_size: int) -> LatencyModel:

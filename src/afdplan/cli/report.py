@@ -62,8 +62,8 @@ def tell(told: Telling) -> None:
         console.print(to_terminal(told, console.width))
     text = re.sub(" +$", "", shown.get(), flags=re.M)
     if not console.encoding.lower().startswith("utf"):
-        text = text.translate(PLAIN).encode(console.encoding, "backslashreplace")
-        text = text.decode(console.encoding)
+        known = text.translate(PLAIN).encode(console.encoding, "backslashreplace")
+        text = known.decode(console.encoding)
     sys.stdout.write(text)
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import difflib
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args, overload
 
@@ -11,17 +12,20 @@ import numpy.typing as npt
 
 from afdplan.errors import LatencyModelError
 from afdplan.model.checks import check_choice, check_count, check_number
-from afdplan.model.curve import Curve, LinearCurve, RooflineCurve, TabulatedCurve
-from afdplan.model.uncertainty import Uncertainty, check_coefficients, replace_coefficients
+from afdplan.model.curve import CURVES, Curve, LinearCurve
+from afdplan.model.layer_order import LayerOrder, named_order, order_of_layers, repeated
+from afdplan.model.uncertainty import Uncertainty
+from afdplan.model.validity import Validity
 
 __all__ = [
     "AttentionLayers",
     "LatencyModel",
-    "LoadRange",
     "TimeUnit",
     "Transfer",
     "TransferLoad",
-    "Validity",
+    "attention_stages",
+    "coefficients_of",
+    "stage_curves",
 ]
 
 TimeUnit = Literal["s", "abstract"]
@@ -29,15 +33,12 @@ TransferLoad = Literal["worker", "aggregate"]
 FloatArray = npt.NDArray[np.float64]
 PROBE_TOKENS = 1e9
 SHORTEST_TIME = 1e-100
-_CURVES = (LinearCurve, RooflineCurve, TabulatedCurve)
 
 
 def _check_curve(name: str, value: Any) -> None:
-    if not isinstance(value, _CURVES):
-        raise LatencyModelError(
-            f"{name} must be a LinearCurve, RooflineCurve or TabulatedCurve, "
-            f"got {type(value).__name__}"
-        )
+    if not isinstance(value, Curve):
+        known = ", ".join(curve.__name__ for curve in CURVES.values())
+        raise LatencyModelError(f"{name} must be one of {known}, got {type(value).__name__}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,46 +114,6 @@ class Transfer:
         return self.curve(float(batch_size if self.load == "worker" else ffn_tokens))
 
 
-LoadRange = tuple[float, float]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Validity:
-    """The loads at which a latency model was measured; None says nothing.
-
-    Attributes
-    ----------
-    attention_tokens
-        KV tokens of one worker and microbatch, (low, high) [tokens].
-    ffn_tokens
-        Tokens of one FFN worker and microbatch, (low, high) [tokens].
-    batch_size
-        Requests of one attention worker and microbatch, (low, high) [requests].
-    """
-
-    attention_tokens: LoadRange | None = None
-    ffn_tokens: LoadRange | None = None
-    batch_size: LoadRange | None = None
-
-    def __post_init__(self) -> None:
-        for name in ("attention_tokens", "ffn_tokens", "batch_size"):
-            bounds = getattr(self, name)
-            if bounds is None:
-                continue
-            if not isinstance(bounds, tuple | list) or len(bounds) != 2:
-                raise LatencyModelError(
-                    f"validity {name} must be two numbers [low, high], got {bounds!r}"
-                )
-            low, high = (
-                check_number(f"validity {name}", b, error=LatencyModelError) for b in bounds
-            )
-            if low > high:
-                raise LatencyModelError(
-                    f"validity {name} must be [low, high] with low <= high, got [{low:g}, {high:g}]"
-                )
-            object.__setattr__(self, name, (low, high))
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LatencyModel:
     """Times of all stages of one decode step, per layer and microbatch.
@@ -165,6 +126,10 @@ class LatencyModel:
         ``s`` for seconds, ``abstract`` for a unit that nobody published.
     attention
         t_A: the kinds of attention layers; their `layers` add up to L, the round trips per step.
+    layer_order
+        In which order a step passes them: ``blocks``, one kind after the other; ``alternating``,
+        each layer the kind that is furthest behind its share; or the number of each layer's kind,
+        counted from 1; a list shorter than L repeats.
     ffn
         t_F: time of one layer on one FFN worker against its n tokens [time; tokens].
     send, receive
@@ -203,6 +168,7 @@ class LatencyModel:
     ffn: Curve
     send: Transfer
     receive: Transfer
+    layer_order: LayerOrder = "blocks"
     step_overhead: float = 0.0
     tokens_per_step: float = 1.0
     drain: bool = False
@@ -217,6 +183,8 @@ class LatencyModel:
         object.__setattr__(self, "attention", tuple(self.attention))
         if not self.attention or not all(isinstance(a, AttentionLayers) for a in self.attention):
             raise error("attention must be one or more AttentionLayers")
+        counts = [kind.layers for kind in self.attention]
+        object.__setattr__(self, "layer_order", named_order(self.layer_order, counts))
         _check_curve("ffn", self.ffn)
         for name in ("send", "receive"):
             if not isinstance(getattr(self, name), Transfer):
@@ -229,7 +197,7 @@ class LatencyModel:
             raise error("drain needs per-layer times: give the number of layers, or drain = false")
         object.__setattr__(self, "assumptions", tuple(self.assumptions))
         if self.uncertainty is not None:
-            check_coefficients(self, self.uncertainty.coefficients)
+            _check_coefficients(self, self.uncertainty.coefficients)
         self._check_takes_time()
 
     def _check_takes_time(self) -> None:
@@ -249,6 +217,22 @@ class LatencyModel:
     def layers(self) -> int:
         """L, the attention-FFN round trips of one output step."""
         return sum(kind.layers for kind in self.attention)
+
+    @property
+    def kind_of_layer(self) -> tuple[int, ...]:
+        """Index into `attention` of each layer, in the order of a step, shape (L,).
+
+        Examples
+        --------
+        >>> whole = AttentionLayers(curve=LinearCurve(slope=1.0, intercept=0.0))
+        >>> model = LatencyModel.linear(attention=(1.0, 1.0), ffn=(1.0, 1.0))
+        >>> replace(model, attention=(whole, replace(whole, layers=3)),
+        ...         layer_order="alternating").kind_of_layer
+        (1, 0, 1, 1)
+        """
+        if isinstance(self.layer_order, tuple):
+            return repeated(tuple(number - 1 for number in self.layer_order), self.layers)
+        return order_of_layers(self.layer_order, [kind.layers for kind in self.attention])
 
     @classmethod
     def linear(
@@ -290,7 +274,14 @@ class LatencyModel:
         )
 
     def with_coefficients(self, values: Mapping[str, float]) -> LatencyModel:
-        """Return the model with the named coefficients changed (see `coefficients_of`).
+        """Return the model with new values of coefficients that `coefficients_of` names.
+
+        Its uncertainty stays, unless it speaks of ``transfer`` and the two directions now differ.
+
+        Raises
+        ------
+        LatencyModelError
+            If a name is unknown or a value is out of its domain.
 
         Examples
         --------
@@ -298,7 +289,38 @@ class LatencyModel:
         >>> model.with_coefficients({"ffn.slope": 5.0}).ffn.slope
         5.0
         """
-        return replace_coefficients(self, values)
+        _check_coefficients(self, values)
+
+        def changed(curve: Curve, *stages: str) -> Curve:
+            new = {
+                name: values[f"{stage}.{name}"]
+                for stage in stages
+                for name in curve.coefficients()
+                if f"{stage}.{name}" in values
+            }
+            return curve.with_coefficients(new) if new else curve
+
+        kinds = [
+            replace(
+                kind,
+                curve=changed(kind.curve, stage),
+                time_per_request=values.get(f"{stage}.time_per_request", kind.time_per_request),
+            )
+            for stage, kind in attention_stages(self).items()
+        ]
+        model = replace(
+            self,
+            attention=tuple(kinds),
+            ffn=changed(self.ffn, "ffn"),
+            send=replace(self.send, curve=changed(self.send.curve, "transfer", "send")),
+            receive=replace(self.receive, curve=changed(self.receive.curve, "transfer", "receive")),
+            step_overhead=values.get("step_overhead", self.step_overhead),
+            uncertainty=None,
+        )
+        known = self.uncertainty
+        if known is None or not set(known.coefficients) <= coefficients_of(model).keys():
+            return model
+        return replace(model, uncertainty=known)
 
     def scaled(self, factor: float) -> LatencyModel:
         """Return the model with every time multiplied by `factor` (> 0)."""
@@ -319,3 +341,58 @@ class LatencyModel:
             step_overhead=self.step_overhead * factor,
             uncertainty=self.uncertainty.scaled(factor) if self.uncertainty else None,
         )
+
+
+def attention_stages(model: LatencyModel) -> dict[str, AttentionLayers]:
+    """Return the kinds of attention layers by the name of their stage."""
+    if len(model.attention) == 1:
+        return {"attention": model.attention[0]}
+    return {f"attention.{k}": kind for k, kind in enumerate(model.attention, start=1)}
+
+
+def stage_curves(model: LatencyModel) -> dict[str, Curve]:
+    """Return the curve of every stage by name; ``transfer`` is there if both directions agree."""
+    stages = {stage: kind.curve for stage, kind in attention_stages(model).items()}
+    stages |= {"ffn": model.ffn, "send": model.send.curve, "receive": model.receive.curve}
+    return stages | ({"transfer": model.send.curve} if model.send == model.receive else {})
+
+
+def coefficients_of(model: LatencyModel) -> dict[str, float]:
+    """Return every coefficient of `model` that has the unit of a time, by its dotted name.
+
+    Attention of one kind is ``attention.slope``; of several kinds ``attention.1.slope``,
+    ``attention.2.slope``, ... in their order. Where both directions of the link are equal,
+    ``transfer.slope`` stands for both, beside ``send.slope`` and ``receive.slope``. Entries of a
+    table are ``ffn.times.1``, ``ffn.times.2``, ...
+
+    Parameters
+    ----------
+    model
+        The model to read.
+
+    Examples
+    --------
+    >>> model = LatencyModel.linear(attention=(1.0, 2.0), ffn=(3.0, 4.0), transfer=(5.0, 6.0))
+    >>> found = coefficients_of(model)
+    >>> found["attention.slope"], found["ffn.intercept"], found["transfer.slope"]
+    (1.0, 4.0, 5.0)
+    """
+    kinds = attention_stages(model)
+    found: dict[str, float] = {}
+    for stage, curve in stage_curves(model).items():
+        found |= {f"{stage}.{name}": value for name, value in curve.coefficients().items()}
+        if stage in kinds:
+            found[f"{stage}.time_per_request"] = kinds[stage].time_per_request
+    return found | {"step_overhead": model.step_overhead}
+
+
+def _check_coefficients(model: LatencyModel, names: Iterable[str]) -> None:
+    """Raise `LatencyModelError` if `model` has no coefficient of one of these `names`."""
+    known = coefficients_of(model)
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            raise LatencyModelError(
+                f"the latency model has no coefficient {name!r}"
+                + (f"; did you mean {near[0]!r}?" if near else f"; it has {', '.join(known)}")
+            )

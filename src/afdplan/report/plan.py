@@ -6,12 +6,10 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from afdplan.planning.plan import Plan
-from afdplan.plotting.plan_figures import token_time
 from afdplan.report.quantities import (
     chance,
     change,
     counted,
-    error,
     given_time,
     number,
     plus_minus,
@@ -121,57 +119,52 @@ def _facts(plan: Plan) -> Iterable[Fact]:
     best, unit = plan.recommended, plan.latency.time_unit
     limit = plan.limits.time_per_output_token
     gain = plan.verdict.gain
+    yield Fact("Throughput", rate(best.tokens_per_second_per_device, unit), "per device in use")
     yield Fact(
-        name="Throughput",
-        value=rate(best.tokens_per_second_per_device, unit),
-        remark="per device in use",
+        "Time per output token",
+        stated_time(best.token_time(plan.limits.statistic), unit),
+        plan.limits.statistic + ("" if limit is None else f", limit {given_time(limit, unit)}"),
     )
     yield Fact(
-        name="Time per output token",
-        value=stated_time(token_time(best, plan), unit),
-        remark=plan.limits.statistic
-        + ("" if limit is None else f", limit {given_time(limit, unit)}"),
+        "Output step",
+        stated_time(best.step_time.mean, unit),
+        f"p99 {time(best.step_time.p99, unit)}",
     )
     yield Fact(
-        name="Output step",
-        value=stated_time(best.step_time.mean, unit),
-        remark=f"p99 {time(best.step_time.p99, unit)}",
-    )
-    yield Fact(
-        name="Idle",
-        value=f"{share(best.attention_idle_fraction)} / {share(best.ffn_idle_fraction)}",
-        remark="attention / FFN",
+        "Idle",
+        f"{share(best.attention_idle_fraction)} / {share(best.ffn_idle_fraction)}",
+        "attention / FFN",
     )
     probability = chance(best.memory_overflow_probability).replace("-", "\u2011")  # no break
     yield Fact(
-        name="KV memory in use",
-        value=share(best.memory_mean_fraction) if plan.cache else "not limited",
-        remark=f"overflow probability {probability} per worker and step"
+        "KV memory in use",
+        share(best.memory_mean_fraction) if plan.cache else "not limited",
+        f"overflow probability {probability} per worker and step"
         if plan.cache
         else "nobody said how much there is",
     )
     yield Fact(
-        name="Gain over no split",
-        value="unknown" if gain is None else change(gain),
-        remark="no baseline is feasible" if gain is None else "against the best width",
+        "Gain over no split",
+        "unknown" if gain is None else change(gain),
+        "no baseline is feasible" if gain is None else "against the best width",
     )
 
 
 def _words(plan: Plan) -> Iterable[Fact]:
     best, unit, spare = plan.recommended, plan.latency.time_unit, plan.spare
-    yield Fact(name="Limits", value="; ".join(_limits(plan)))
+    yield Fact("Limits", "; ".join(_limits(plan)))
     slots = counted(best.design.requests_per_attention_worker, "request")
     devices = counted(best.design.devices, "device")
     yield Fact(
-        name="Design",
-        value=f"{best.design}: {devices} in {counted(best.design.bundles, 'bundle')}, {slots} per "
+        "Design",
+        f"{best.design}: {devices} in {counted(best.design.bundles, 'bundle')}, {slots} per "
         "attention worker",
     )
-    per = {"device": "device", "currency": plan.cost.unit, "watt": "W"}[plan.cost.per]
+    per = plan.cost.unit
     is_budget = plan.limits.devices is not None and plan.limits.requests_per_second is None
-    if per == "device" and is_budget:
+    if plan.cost.per == "device" and is_budget:
         per = "device of the budget"
-    yield Fact(name="Objective", value=f"{rate(best.score, unit)} per {per}")
+    yield Fact("Objective", f"{rate(best.score, unit)} per {per}")
     if spare is not None:
         text = (
             f"{number(spare.arrival_rate)} requests/s arrive, {number(spare.capacity)} can be "
@@ -179,9 +172,9 @@ def _words(plan: Plan) -> Iterable[Fact]:
         )
         if spare.waiting_p99 is not None:
             text += f"; waiting for a slot p99 {time(spare.waiting_p99, 's')}"
-        yield Fact(name="Capacity", value=text)
-    yield Fact(name="Split?", value=" ".join(map(sentence, plan.verdict.reasons)))
-    yield Fact(name="What binds", value="; ".join(what_binds(plan)))
+        yield Fact("Capacity", text)
+    yield Fact("Split?", " ".join(map(sentence, plan.verdict.reasons)))
+    yield Fact("What binds", "; ".join(what_binds(plan)))
 
 
 def case_sentence(case: PlanCase, plan: Plan) -> str:
@@ -192,7 +185,8 @@ def case_sentence(case: PlanCase, plan: Plan) -> str:
         return head + f"no design; {case.reason}."
     text = (
         f"{head}{best.design} gives {rate(best.tokens_per_second_per_device, unit)} per device at "
-        f"{stated_time(token_time(best, plan), unit)} per output token ({plan.limits.statistic})"
+        f"{stated_time(best.token_time(plan.limits.statistic), unit)} per output token "
+        f"({plan.limits.statistic})"
     )
     if best.design == plan.recommended.design:
         return text + ", the recommended design."
@@ -209,7 +203,7 @@ def _row(name: str, planned: PlannedDesign, plan: Plan) -> tuple[str, ...]:
         name,
         str(planned.design),
         number(planned.tokens_per_second_per_device),
-        time(token_time(planned, plan), plan.latency.time_unit),
+        time(planned.token_time(plan.limits.statistic), plan.latency.time_unit),
         _overflow(planned.memory_overflow_probability, plan),
     )
 
@@ -289,8 +283,8 @@ def verification_table(plan: Plan, verified: Sequence[Verification]) -> tuple[Te
                     time(case.predicted_mean, unit),
                     f"{time(case.simulated_mean.value, unit)} "
                     f"{plus_minus(case.simulated_mean.relative_half_width)}",
-                    error(case.mean_error),
-                    error(case.p99_error),
+                    change(case.mean_error),
+                    change(case.p99_error),
                     "agrees" if case.agrees else "DISAGREES",
                 )
                 for case in verified

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from afdplan.report.quantities import error, number, percent, plus_minus, share, time
+from afdplan.report.quantities import change, number, plus_minus, share, time
 from afdplan.report.tables import TextTable
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def curve_table(curve: Sequence[CurvePoint]) -> TextTable:
                 f"{p.attention_workers}",
                 *(number(1e3 * x) for x in (p.mean_field, p.gaussian, p.exact, p.pipelined)),
                 _interval(p.stationary),
-                error(p.pipelined / p.stationary.value - 1),
+                change(p.pipelined / p.stationary.value - 1),
                 _interval(p.fresh),
                 share(p.stationary_idle[0]),
                 share(p.stationary_idle[1]),
@@ -114,7 +114,7 @@ def system_table(systems: Sequence[PublishedSystem]) -> TextTable:
                 "calibrated on" if point.is_calibration else "predicted",
                 time(point.measured, "s"),
                 time(point.predicted, "s"),
-                error(point.error),
+                change(point.error),
             )
             for system in systems
             for point in system.points
@@ -136,5 +136,5 @@ def source_table(systems: Sequence[PublishedSystem]) -> TextTable:
 
 def _provenance(system: PublishedSystem) -> str:
     calibrated = f"calibrated on {system.calibration}" if system.points else "not calibrated"
-    regret = "" if system.regret is None else f"; regret {percent(system.regret)}"
+    regret = "" if system.regret is None else f"; regret {share(system.regret)}"
     return f"{system.setup}; {system.source}, {system.url}; {calibrated}{regret}; {system.note}"

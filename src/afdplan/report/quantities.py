@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from afdplan.model.estimate import Estimate
 from afdplan.model.latency import TimeUnit
@@ -12,22 +12,25 @@ __all__ = [
     "chance",
     "change",
     "counted",
-    "error",
     "estimated",
     "given_time",
     "interval",
     "number",
-    "percent",
     "plain",
     "plus_minus",
     "rate",
     "sentence",
     "share",
     "size",
+    "spark",
     "stated_time",
     "time",
     "times",
+    "value_and_interval",
 ]
+
+
+BLOCKS = "▁▂▃▄▅▆▇█"
 
 
 def plain(text: str) -> str:
@@ -183,17 +186,19 @@ def counted(count: int, noun: str) -> str:
 
 
 def share(value: float) -> str:
-    """Return a part of a whole in percent.
+    """Return a part of a whole, or the size of an error, in percent: two decimals below 10 %.
 
     Examples
     --------
-    >>> share(0.0435), share(0.00012), share(0.95)
-    ('4.3 %', '0.01 %', '95.0 %')
+    >>> share(0.0435), share(0.00341), share(1e-6), share(0.0), share(-0.02)
+    ('4.35 %', '0.34 %', '< 0.01 %', '0.0 %', '-2.00 %')
     """
     percent = 100 * value
-    if 0.005 <= abs(percent) < 0.1:
-        return f"{percent:.2f} %"
-    return f"{percent:.1f} %".replace("-0.0 %", "0.0 %")
+    if abs(percent) < 5e-7:  # what a sum of floating-point numbers cannot tell from zero
+        return "0.0 %"
+    if abs(percent) < 0.005:
+        return "< 0.01 %"
+    return f"{percent:.{2 if abs(percent) < 9.995 else 1}f} %"
 
 
 def change(value: float) -> str:
@@ -201,36 +206,10 @@ def change(value: float) -> str:
 
     Examples
     --------
-    >>> change(0.0435), change(-0.5), change(-1e-9)
-    ('+4.3 %', '-50.0 %', '< 0.01 %')
+    >>> change(0.0435), change(-0.005), change(-1e-6)
+    ('+4.35 %', '-0.50 %', '< 0.01 %')
     """
-    if not value:
-        return "0.0 %"
-    if abs(value) < 5e-5:
-        return "< 0.01 %"
-    return share(value) if value < 0 else f"+{share(value)}"
-
-
-def error(value: float) -> str:
-    """Return how far theory is off, relative to what it is held against, with its sign.
-
-    Examples
-    --------
-    >>> error(0.00341), error(-0.5), error(-1e-9)
-    ('+0.34 %', '-50.00 %', '< 0.01 %')
-    """
-    return f"{100 * value:+.2f} %" if abs(value) >= 5e-5 else "< 0.01 %"
-
-
-def percent(value: float) -> str:
-    """Return the size of an error in percent, with as many digits as `error`.
-
-    Examples
-    --------
-    >>> percent(0.00341), percent(0.01)
-    ('0.34 %', '1.00 %')
-    """
-    return f"{100 * value:.2f} %"
+    return f"+{share(value)}" if value >= 5e-5 else share(value)
 
 
 def plus_minus(value: float) -> str:
@@ -238,12 +217,10 @@ def plus_minus(value: float) -> str:
 
     Examples
     --------
-    >>> plus_minus(0.01), plus_minus(1e-9), plus_minus(float("inf"))
-    ('± 1.00 %', '± < 0.01 %', 'no interval')
+    >>> plus_minus(0.01), plus_minus(0.0035), plus_minus(float("inf"))
+    ('± 1.00 %', '± 0.35 %', 'no interval')
     """
-    if not math.isfinite(value):
-        return "no interval"
-    return f"± {100 * value:.2f} %" if value >= 5e-5 else "± < 0.01 %"
+    return f"± {share(value)}" if math.isfinite(value) else "no interval"
 
 
 def chance(value: float) -> str:
@@ -267,31 +244,42 @@ def interval(estimate: Estimate, tell: Callable[[float, int], str] = number) -> 
     >>> interval(Estimate(value=3835.0, low=3835.0, high=3835.2, confidence=0.95, method="m"))
     'within 0.01 %'
     """
-    return _told_apart(estimate, tell)[0]
+    return value_and_interval(estimate, tell)[1]
 
 
-def estimated(estimate: Estimate, tell: Callable[[float, int], str] = number) -> str:
-    """Return a number with its interval, all with as many digits.
+def value_and_interval(
+    estimate: Estimate, tell: Callable[[float, int], str] = number
+) -> tuple[str, str]:
+    """Return a number and its interval, with as many digits as tell them apart.
 
     Examples
     --------
-    >>> estimated(Estimate(value=0.5, low=0.4999, high=0.5004, confidence=0.95, method="m"))
-    '0.5000 (0.4999 to 0.5004)'
+    >>> found = Estimate(value=0.5, low=0.4999, high=0.5004, confidence=0.95, method="m")
+    >>> value_and_interval(found)
+    ('0.5000', '0.4999 to 0.5004')
     """
-    ends, more = _told_apart(estimate, tell)
-    return f"{tell(float(estimate.value), more)} ({ends})"
+    more, ends = 0, "no interval"
+    if math.isfinite(estimate.high - estimate.low):
+        ends = "within 0.01 %"
+        if estimate.relative_half_width >= 5e-5:
+            for more in (0, 1, 2):
+                told = [tell(float(x), more) for x in (estimate.low, estimate.value, estimate.high)]
+                ends = f"{told[0]} to {told[2]}"
+                if len(set(told)) == 3:
+                    break
+    return tell(float(estimate.value), more), ends
 
 
-def _told_apart(estimate: Estimate, tell: Callable[[float, int], str]) -> tuple[str, int]:
-    if not math.isfinite(estimate.high - estimate.low):
-        return "no interval", 0
-    if estimate.relative_half_width < 5e-5:
-        return "within 0.01 %", 0
-    for more in (0, 1, 2):
-        ends = [tell(float(x), more) for x in (estimate.low, estimate.value, estimate.high)]
-        if len(set(ends)) == 3:
-            break
-    return f"{ends[0]} to {ends[2]}", more
+def estimated(estimate: Estimate, tell: Callable[[float, int], str] = number) -> str:
+    """Return a number with its interval behind it.
+
+    Examples
+    --------
+    >>> estimated(Estimate(value=5.0, low=4.9, high=5.1, confidence=0.95, method="m"))
+    '5.00 (4.90 to 5.10)'
+    """
+    value, ends = value_and_interval(estimate, tell)
+    return f"{value} ({ends})"
 
 
 def times(unit: TimeUnit) -> Callable[[float, int], str]:
@@ -304,3 +292,20 @@ def times(unit: TimeUnit) -> Callable[[float, int], str]:
     '1.90 s to 2.10 s'
     """
     return lambda value, more: time(value, unit, more)
+
+
+def spark(values: Sequence[float], floor: float | None = 0.0) -> str:
+    """Return values as a row of small bars, the lowest at `floor` (None: at their minimum).
+
+    Examples
+    --------
+    >>> spark([0, 1, 2, 7])
+    '▁▂▃█'
+    """
+    if not values:
+        return ""
+    low = min(values) if floor is None else floor
+    span = max(values) - low
+    if span <= 0:
+        return BLOCKS[0] * len(values)
+    return "".join(BLOCKS[round((value - low) / span * (len(BLOCKS) - 1))] for value in values)

@@ -104,18 +104,20 @@ def to_rich(table: TextTable, width: int = 80) -> Table:
 
 def _widths(table: TextTable, width: int) -> list[int | None]:
     """Return how wide each column is: words wrap first, then headings; numbers never break."""
-    least, wanted = [], []
-    for k, (heading, *cells) in enumerate(zip(table.columns, *table.rows, strict=True)):
-        words = heading.split() + [word for cell in cells for word in cell.split()]
-        whole = [] if k < table.left else cells
-        least.append(max(map(len, (*words, *whole, " "))))
-        wanted.append(max(map(len, (*cells, heading if k < table.left else heading[::2]))))
-    spare = width - (2 * len(least) - 1) - (BAR + 2) * bool(table.bars) - sum(least)
-    if spare < 0:
-        return [None] * len(least)
-    asked = [max(want - have, 0) for want, have in zip(wanted, least, strict=True)]
-    part = min(1.0, spare / max(sum(asked), 1))
-    return [have + int(part * more) for have, more in zip(least, asked, strict=True)]
+    room = width - (2 * len(table.columns) - 1) - (BAR + 2) * bool(table.bars)
+    cells, words, wanted = [], [], []
+    for k, (heading, *column) in enumerate(zip(table.columns, *table.rows, strict=True)):
+        whole = column if k >= table.left else [word for cell in column for word in cell.split()]
+        cells.append(max(map(len, (*whole, " "))))
+        words.append(max(map(len, (*whole, *heading.split(), " "))))
+        wanted.append(max(map(len, (*column, heading if k < table.left else heading[::2]))))
+    for least in (words, cells):
+        spare = room - sum(least)
+        if spare >= 0:
+            asked = [max(want - have, 0) for want, have in zip(wanted, least, strict=True)]
+            part = min(1.0, spare / max(sum(asked), 1))
+            return [have + int(part * more) for have, more in zip(least, asked, strict=True)]
+    return [None] * len(words)
 
 
 def to_markdown(table: TextTable) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from statistics import median
 from typing import TYPE_CHECKING
 
-from afdplan.report.quantities import change, error, percent, plus_minus, share
+from afdplan.report.quantities import change, plus_minus, share
 from afdplan.report.tables import TextTable
 from afdplan.validation.cell import METHODS
 from afdplan.validation.regret import BASELINES
@@ -41,7 +41,7 @@ def band_table(checks: Sequence[BandCheck]) -> TextTable:
                 check.worst_case,
                 "holds" if check.holds else f"BROKEN ({len(check.broken)})",
                 "1 of it" if check.limit == 1.0 else share(check.limit),
-                f"{check.worst:.2f} of it" if check.limit == 1.0 else percent(check.worst),
+                f"{check.worst:.2f} of it" if check.limit == 1.0 else share(check.worst),
                 f"{check.cases}",
                 f"{check.undecided}",
             )
@@ -62,9 +62,9 @@ def method_table(cells: Sequence[CellResult]) -> TextTable:
         rows.append(
             (
                 method,
-                percent(median(abs(e) for e in errors)),
-                error(min(errors)),
-                error(max(errors)),
+                share(median(abs(e) for e in errors)),
+                change(min(errors)),
+                change(max(errors)),
             )
         )
     inside = sum(cell.is_inside for cell in declared)
@@ -122,10 +122,10 @@ def _cell_table(title: str, cells: Sequence[CellResult], shown: int | None) -> T
             (
                 cell.name,
                 f"{cell.rounds:.0f}",
-                *(error(cell.errors[method]) for method in METHODS),
+                *(change(cell.errors[method]) for method in METHODS),
                 plus_minus(cell.half_width),
                 share(cell.allowed),
-                error(cell.p99_error),
+                change(cell.p99_error),
                 plus_minus(cell.simulated.step_time_p99.relative_half_width),
             )
             for cell in kept
@@ -154,9 +154,9 @@ def trace_table(traces: Sequence[TraceResult]) -> TextTable:
                 cell.name,
                 f"{trace.mean_token_load:,.0f}",
                 f"{trace.std_token_load:,.0f}",
-                *(error(cell.errors[method]) for method in METHODS),
+                *(change(cell.errors[method]) for method in METHODS),
                 plus_minus(cell.half_width),
-                error(cell.p99_error),
+                change(cell.p99_error),
             )
             for trace in traces
             for cell in trace.cells
@@ -177,7 +177,7 @@ def order_table(traces: Sequence[TraceResult]) -> TextTable:
                 "too short to fill the slots 20 times: says little" if trace.is_too_short else "",
                 f"{trace.requests:,}",
                 f"{trace.fills:.0f}",
-                error(trace.replay_error),
+                change(trace.replay_error),
                 plus_minus(trace.replay_cycle_time.relative_half_width),
             )
             for trace in traces

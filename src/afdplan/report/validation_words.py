@@ -7,7 +7,7 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from afdplan.errors import ValidationError
-from afdplan.report.quantities import error, percent, share
+from afdplan.report.quantities import change, share
 from afdplan.report.telling import Fact
 from afdplan.theory.validity import DECLARED_MICROBATCHES, DECLARED_ROUNDS, DECLARED_WORKERS
 from afdplan.validation.regret import RECOMMENDED
@@ -100,30 +100,28 @@ def facts(result: Validation) -> Iterable[Fact]:
     if declared:
         errors = [abs(cell.error) for cell in declared]
         yield Fact(
-            name="Error of E[tau]",
-            value=percent(median(errors)),
-            remark=f"median of {len(declared)} bundles; largest {percent(max(errors))}",
+            "Error of E[tau]",
+            share(median(errors)),
+            f"median of {len(declared)} bundles; largest {share(max(errors))}",
         )
         tails = [abs(cell.p99_error) for cell in declared]
         yield Fact(
-            name="Error of step p99",
-            value=percent(median(tails)),
-            remark=f"median; largest {percent(max(tails))}",
+            "Error of step p99", share(median(tails)), f"median; largest {share(max(tails))}"
         )
     if result.ratios:
         for method in (RECOMMENDED, HABIT):
             picks = [case.of(method).regret for case in result.ratios]
             yield Fact(
-                name=f"Regret of {method}",
-                value=share(median(picks)),
-                remark=f"median of {len(picks)} cases; worst {share(max(picks))}",
+                f"Regret of {method}",
+                share(median(picks)),
+                f"median of {len(picks)} cases; worst {share(max(picks))}",
             )
     if result.paper is not None:
         verdicts = [fact.verdict for fact in result.paper.facts]
         yield Fact(
-            name="The paper's numbers",
-            value=f"{verdicts.count('reproduced')} reproduced",
-            remark=f"{verdicts.count('not reproducible')} not reproducible, each says why",
+            "The paper's numbers",
+            f"{verdicts.count('reproduced')} reproduced",
+            f"{verdicts.count('not reproducible')} not reproducible, each says why",
         )
     predicted = [
         point.error
@@ -133,9 +131,9 @@ def facts(result: Validation) -> Iterable[Fact]:
     ]
     if predicted:
         yield Fact(
-            name="Measured step times",
-            value=error(max(predicted, key=abs)),
-            remark=f"worst of {len(predicted)} designs not calibrated on",
+            "Measured step times",
+            change(max(predicted, key=abs)),
+            f"worst of {len(predicted)} designs not calibrated on",
         )
 
 
@@ -156,8 +154,8 @@ def agreement(declared: Sequence[CellResult]) -> str:
     mean_field = median(abs(cell.errors["mean-field"]) for cell in declared)
     return (
         f"In {inside} of {len(declared)} bundles of the declared validity the exact method lies "
-        f"inside the simulation's interval; its error is {percent(exact)} in the median, "
-        f"that of the mean field, which knows no barrier, {percent(mean_field)}."
+        f"inside the simulation's interval; its error is {share(exact)} in the median, "
+        f"that of the mean field, which knows no barrier, {share(mean_field)}."
     )
 
 
@@ -170,7 +168,7 @@ def curve_agreement(curve: Sequence[CurvePoint]) -> str:
     worst = max(errors, key=lambda ratio: abs(errors[ratio]))
     return (
         "On the baseline of arXiv:2601.21351 the steady simulation is best at "
-        f"r = {best.attention_workers}; the pipelined theory is {error(errors[worst])} from it "
+        f"r = {best.attention_workers}; the pipelined theory is {change(errors[worst])} from it "
         f"at worst, at r = {worst}."
     )
 
@@ -197,7 +195,7 @@ def cost_of_order(traces: Sequence[TraceResult]) -> tuple[str, ...]:
     if long:
         words.append(
             f"On the traces that are long enough, {len(long)} of {len(traces)}, the theory is "
-            f"{error(min(long))} to {error(max(long))} from a replay in their order."
+            f"{change(min(long))} to {change(max(long))} from a replay in their order."
         )
     if short:
         words.append(
@@ -244,4 +242,4 @@ def verdict_error(result: Validation) -> ValidationError:
 def _limit(check: BandCheck, value: float) -> str:
     if check.limit == 1.0:
         return f"{value:.2f} of what is stated" if value != 1.0 else "what is stated"
-    return percent(value)
+    return share(value)
