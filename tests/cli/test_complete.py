@@ -15,10 +15,10 @@ from afdplan.calibration.catalogue import shipped_hardware, shipped_models
 from afdplan.calibration.precision import PRECISIONS
 from afdplan.cli import complete
 from afdplan.cli.group import COMMANDS, cli
-from afdplan.deploy.emit import DEPLOY_TARGETS
+from afdplan.deploy.names import system_names
+from afdplan.deploy.registry import target_names
 from afdplan.files.latency_file import built_in_latency_names
 from afdplan.files.measurements.reader import MEASUREMENT_FORMATS
-from afdplan.planning.legal import TARGETS
 
 
 def offered(line):
@@ -46,8 +46,8 @@ def plain(*names):
         ("calibrate --prior deep", [("file", "deep"), *plain("deepseek-v3-ascend-910c")]),
         ("workload --format li", plain("litellm")),
         ("calibrate --format sg", plain("sglang-pool", "sglang-log", "sglang-steps")),
-        ("plan --target v", plain("vllm-afd-plugin")),
-        ("deploy --target ", plain("vllm-afd-plugin", "fastafd")),
+        ("plan --target vllm-afd-p", plain("vllm-afd-plugin")),
+        ("deploy --target s", plain("sglang", "stepmesh")),
         ("plan --weight-precision fp", plain("fp8")),
         ("simulate --precision 0", []),
         ("ratio --trace a", [("file", "a")]),
@@ -76,8 +76,8 @@ def test_names_are_those_that_the_commands_take():
     assert complete.shipped("models") == sorted(shipped_models())
     assert complete.shipped("hardware") == sorted(shipped_hardware())
     for line, names in (
-        ("plan --target ", TARGETS),
-        ("deploy --target ", DEPLOY_TARGETS),
+        ("plan --target ", target_names()),
+        ("deploy --target ", system_names()),
         ("simulate --kv-precision ", PRECISIONS),
         ("calibrate --format ", MEASUREMENT_FORMATS),
     ):

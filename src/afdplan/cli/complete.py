@@ -55,18 +55,11 @@ def precisions() -> list[str]:
     return list(PRECISIONS)
 
 
-def targets() -> list[str]:
-    """Return the names of the serving systems whose rules are known."""
-    from afdplan.planning.legal import TARGETS
+def systems(*others: str) -> list[str]:
+    """Return the names of the serving systems, after some others."""
+    from afdplan.deploy.names import system_names
 
-    return list(TARGETS)
-
-
-def deploy_targets() -> list[str]:
-    """Return the names of the serving systems for which files can be written."""
-    from afdplan.deploy.emit import DEPLOY_TARGETS
-
-    return list(DEPLOY_TARGETS)
+    return [*others, *system_names()]
 
 
 class Completed(StringParamType):
@@ -111,7 +104,7 @@ BY_NAME = {
     "ffn_hardware": HARDWARE,
     "format": Completed(trace_formats),
     "format_name": Completed(measurement_formats),
-    "target": Completed(targets),
+    "target": Completed(lambda: systems("any")),
     "weight_precision": PRECISION,
     "kv_precision": PRECISION,
     "data": FILE,
@@ -121,7 +114,7 @@ BY_NAME = {
 }
 BY_METAVAR = {"FILE": FILE, "DIR": FOLDER, "FOLDER": FOLDER}
 BY_COMMAND = {
-    ("deploy", "target"): Completed(deploy_targets),
+    ("deploy", "target"): Completed(systems),
     ("models", "name"): MODEL,
     ("hardware", "name"): HARDWARE,
 }

@@ -176,6 +176,7 @@ def _inputs(
         **values_of(limits, ask.LIMITS),
         **values_of(cost, ask.COST),
         "target": space.target.name,
+        "target_version": space.target.version or None,
         "microbatches": space.microbatches,
         "largest_batch_size": max(space.batch_sizes),
         "batch_sizes": None if space.fills_gaps else space.batch_sizes,

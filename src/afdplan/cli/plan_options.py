@@ -59,7 +59,7 @@ COSTS = tuple(one.changed(default=None) for one in (ask.ATTENTION_DEVICE_COST, a
 
 source_options = options(*LATENCIES, fills=False)
 """Adds --latency, or --model and --hardware with what refines them."""
-limit_options = options(*ask.LIMITS, ask.TARGET, PER, *COSTS, *SPACE)
+limit_options = options(*ask.LIMITS, ask.TARGET, ask.TARGET_VERSION, PER, *COSTS, *SPACE)
 """Adds limits, objective and candidates."""
 
 
@@ -74,11 +74,11 @@ def resolve_limits(given: dict[str, Any]) -> Limits:
 
 def resolve_space(given: dict[str, Any]) -> SearchSpace:
     """Return the candidates that the options name."""
-    from afdplan.planning.legal import target_rule
+    from afdplan.deploy.registry import find_target
     from afdplan.planning.space import SearchSpace, graph_batch_sizes
 
     largest = ask.LARGEST_BATCH_SIZE.check(given["max_batch_size"], "max_batch_size")
-    target = target_rule(given["target"])
+    target = find_target(given["target"], given["target_version"])
     return SearchSpace(
         batch_sizes=given["batch_sizes"] or graph_batch_sizes(largest),
         fills_gaps=given["batch_sizes"] is None,

@@ -301,6 +301,7 @@ TARGET = text(
     default="any",
     metavar="NAME",
 )
+TARGET_VERSION = text("target_version", "Of that system; the newest known otherwise.", metavar="V")
 LARGEST_BATCH_SIZE = count(
     "largest_batch_size",
     "Largest B tried, with every one below.",

@@ -8,6 +8,7 @@ from typing import Any
 
 from afdplan.calibration.latency_choice import LatencyChoice
 from afdplan.calibration.memory import CacheKind
+from afdplan.deploy.registry import find_target
 from afdplan.errors import AfdplanError, InvalidInputError
 from afdplan.files.plan_file import PlanFile
 from afdplan.lengths.law import LengthLaw
@@ -16,7 +17,6 @@ from afdplan.model.latency import LatencyModel
 from afdplan.planning.cache_memory import CacheSpace
 from afdplan.planning.chosen_source import chosen_source
 from afdplan.planning.design import Design, PlannedDesign
-from afdplan.planning.legal import target_rule
 from afdplan.planning.limits import TIE, Limits
 from afdplan.planning.objective import DeviceCost, find_objective
 from afdplan.planning.search import DesignSearch
@@ -130,7 +130,7 @@ def _space(plan: PlanFile) -> SearchSpace:
     largest = ask.LARGEST_BATCH_SIZE.check(
         asked.get("largest_batch_size", ask.LARGEST_BATCH_SIZE.default), "inputs.largest_batch_size"
     )
-    target = target_rule(plan.target or ask.TARGET.default)
+    target = find_target(plan.target or ask.TARGET.default, plan.target_version)
     return SearchSpace(
         batch_sizes=sizes or graph_batch_sizes(largest),
         fills_gaps=sizes is None,

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from afdplan.deploy.target import ANY, Target
 from afdplan.errors import InvalidInputError
 from afdplan.model import parameters as ask
-from afdplan.planning.legal import TARGETS, TargetRule
 from afdplan.planning.limits import Limits
 from afdplan.planning.source import LatencySource
 
@@ -59,8 +59,8 @@ class SearchSpace:
         default_factory=lambda: graph_batch_sizes(ask.LARGEST_BATCH_SIZE.default)
     )
     fills_gaps: bool | None = None
-    microbatches: tuple[int, ...] = TARGETS[ask.TARGET.default].microbatches
-    target: TargetRule = TARGETS[ask.TARGET.default]
+    microbatches: tuple[int, ...] = ANY.microbatches
+    target: Target = ANY
     max_attention_workers: int | None = ask.MAX_ATTENTION_WORKERS.default
     ffn_workers: tuple[int, ...] | None = None
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from afdplan.deploy.registry import find_target, target_names
 from afdplan.errors import InvalidInputError
 from afdplan.model import parameters as ask
 from afdplan.planning.chosen_source import chosen_source
 from afdplan.planning.colocated import ColocatedSearch
 from afdplan.planning.infeasible import explain_infeasible
-from afdplan.planning.legal import TARGETS
 from afdplan.planning.limits import Limits
 from afdplan.planning.objective import DeviceCost
 from afdplan.planning.search import DesignSearch
@@ -24,7 +24,7 @@ __all__ = ["KIND", "plan_columns"]
 COSTS = (ask.ATTENTION_DEVICE_COST, ask.FFN_DEVICE_COST)
 PARAMETERS = (
     *ask.LIMITS,
-    ask.TARGET.changed(choices=tuple(TARGETS)),
+    ask.TARGET.changed(choices=target_names()),
     ask.BATCH_SIZE,
     ask.LARGEST_BATCH_SIZE,
     ask.MICROBATCHES.changed(default=None),
@@ -102,7 +102,7 @@ def plan_columns(case: CaseInputs) -> dict[str, Any]:
 
 def _space(values: Mapping[str, Any]) -> SearchSpace:
     size, microbatches = values["batch_size"], values["microbatches"]
-    workers, target = values["ffn_workers"], TARGETS[values["target"]]
+    workers, target = values["ffn_workers"], find_target(values["target"])
     return SearchSpace(
         batch_sizes=graph_batch_sizes(values["largest_batch_size"]) if size is None else (size,),
         fills_gaps=size is None,
