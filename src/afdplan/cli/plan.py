@@ -205,6 +205,7 @@ def _inputs(
         "overflow": limits.overflow_probability,
         "node_devices": limits.node_devices,
         "target": space.target.name,
+        "target_version": space.target.version or None,
         "per": cost.per,
         "attention_cost": cost.attention,
         "ffn_cost": cost.ffn,
