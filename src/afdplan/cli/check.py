@@ -11,16 +11,21 @@ from afdplan.cli.options import json_option, resolve_workload
 from afdplan.cli.report import tell
 
 if TYPE_CHECKING:
+    from afdplan.deploy.running import Difference
+    from afdplan.files.plan_file import PlanFile
     from afdplan.planning.check import Standing
 
 __all__ = ["command"]
 
 REPLAN_EXIT_CODE = 4
+DIFFERS_EXIT_CODE = 3
 
 EXAMPLES = """\b
 Examples:
   afdplan check plan.json --trace yesterday.csv
   curl -s http://attention:8000/metrics > metrics.txt
+  curl -s http://attention:30000/get_server_info > server.json
+  afdplan check plan.json --settings server.json
   afdplan check plan.json --metrics metrics.txt --state check.json || mail -s replan me
 """
 
@@ -31,6 +36,11 @@ Examples:
 @click.option("--format", "trace_format", metavar="NAME", help="Force a trace format.")
 @click.option("--columns", metavar="MAP", help="Columns: prompt=NAME,decode=NAME,arrival=NAME.")
 @click.option("--metrics", metavar="FILE", help="Prometheus text snapshot of vLLM's /metrics.")
+@click.option(
+    "--settings",
+    metavar="FILE",
+    help="What the server says of itself: start-up log, /get_server_info or /metrics.",
+)
 @click.option(
     "--state",
     metavar="FILE",
@@ -43,12 +53,20 @@ def command(
     trace_format: str | None,
     columns: str | None,
     metrics: str | None,
+    settings: str | None,
     state: str | None,
     as_json: bool,
 ) -> None:
-    """Say whether a running plan still stands; exit code 0 if it does, 4 if not."""
-    if (trace is None) == (metrics is None):
-        raise click.UsageError("say what runs now: --trace FILE or --metrics FILE")
+    """Say whether a running plan still stands; exit code 0 if it does, 4 if not.
+
+    Exit code 3: it stands, but the server runs with other settings than were planned.
+    """
+    if (trace is not None) and (metrics is not None):
+        raise click.UsageError("say what runs now: --trace FILE or --metrics FILE, not both")
+    if trace is None and metrics is None and settings is None:
+        raise click.UsageError(
+            "say what runs now: --trace FILE or --metrics FILE, or --settings FILE"
+        )
     if trace is None and (trace_format is not None or columns is not None):
         raise click.UsageError("--format and --columns describe a trace: give --trace too")
     warnings: tuple[str, ...] = ()
@@ -56,6 +74,10 @@ def command(
     from afdplan.planning.check import check_plan
 
     plan = read_plan(plan_file)
+    differs = () if settings is None else _differences(plan, settings)
+    if trace is None and metrics is None:
+        _tell_settings(plan_file, settings, differs, as_json=as_json)
+        return
     token_load = measured = None
     law: Any
     if trace is not None:
@@ -78,26 +100,68 @@ def command(
         from afdplan.files.atomic import write_atomic
 
         write_atomic(state, json.dumps({"standing": result.standing}).encode() + b"\n")
-    from afdplan.report.check import check_answer, check_told
+    from afdplan.report.check import check_answer, check_told, settings_answer, settings_words
 
     if as_json:
         from afdplan.report.document import document, to_json
 
-        inputs = {"plan": plan_file, "trace": trace, "metrics": metrics, "state": state}
+        inputs = {
+            "plan": plan_file,
+            "trace": trace,
+            "metrics": metrics,
+            "settings": settings,
+            "state": state,
+        }
         click.echo(
             to_json(
                 document(
                     time_unit=plan.latency.time_unit,
                     inputs=inputs,
                     warnings=warnings,
-                    answer=check_answer(result),
+                    answer={**check_answer(result), **settings_answer(differs)},
                 )
             )
         )
     else:
         tell(check_told(result, plan.latency.time_unit, warnings))
+        if settings is not None:
+            click.echo(settings_words(differs))
     if result.standing == "replan":
         raise click.exceptions.Exit(REPLAN_EXIT_CODE)
+    if differs:
+        raise click.exceptions.Exit(DIFFERS_EXIT_CODE)
+
+
+def _differences(plan: PlanFile, settings: str) -> tuple[Difference, ...]:
+    """Return what a server runs otherwise than the plan's files say."""
+    from afdplan.deploy.registry import find_target
+    from afdplan.deploy.running import differences
+    from afdplan.files.running import read_running
+
+    target = find_target(plan.target or "any", plan.target_version)
+    return differences(plan, target, read_running(settings))
+
+
+def _tell_settings(
+    plan_file: str, settings: str | None, differs: tuple[Difference, ...], *, as_json: bool
+) -> None:
+    """Tell settings alone: nothing is known of the requests yet."""
+    from afdplan.report.check import settings_answer, settings_words
+
+    if as_json:
+        from afdplan.report.document import document, to_json
+
+        told = document(
+            time_unit="s",
+            inputs={"plan": plan_file, "settings": settings},
+            warnings=(),
+            answer=settings_answer(differs),
+        )
+        click.echo(to_json(told))
+    else:
+        click.echo(settings_words(differs))
+    if differs:
+        raise click.exceptions.Exit(DIFFERS_EXIT_CODE)
 
 
 def _previous(path: str) -> Standing:

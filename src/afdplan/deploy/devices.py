@@ -42,21 +42,21 @@ DEVICE_KINDS = {
             resource="nvidia.com/gpu",
             gres="gpu",
             visible="CUDA_VISIBLE_DEVICES",
-            prefixes=("a100", "a800", "b200", "b300", "gb", "h100", "h20", "h800", "l4"),
+            prefixes=("nvidia", "a1", "a8", "b2", "b3", "gb", "h1", "h2", "h8", "l2", "l4", "rtx"),
         ),
         DeviceKind(
             name="amd",
             resource="amd.com/gpu",
             gres="gpu",
             visible="HIP_VISIBLE_DEVICES",
-            prefixes=("mi",),
+            prefixes=("amd", "mi"),
         ),
         DeviceKind(
             name="ascend",
             resource="huawei.com/Ascend910",
             gres="npu",
             visible="ASCEND_RT_VISIBLE_DEVICES",
-            prefixes=("ascend",),
+            prefixes=("ascend", "huawei"),
         ),
     )
 }

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from afdplan.deploy.deployment import Check, Deployment, Role, nodes_of
 from afdplan.deploy.ladder import graph_ladder
-from afdplan.deploy.pairs import MUTUAL, PairRule
+from afdplan.deploy.pairs import MUTUAL
 from afdplan.deploy.request import DeployRequest
 from afdplan.deploy.target import Target
 from afdplan.deploy.words import Variable, Word, flags
@@ -189,11 +189,6 @@ SERVER_FLAGS = frozenset(
 MODELS = frozenset(
     {"llama", "qwen2", "qwen3", "qwen3_moe", "minimax_m2", "glm4_moe", "mistral", "mistral3"}
 )
-TENSOR_MUTUAL = PairRule(
-    words="devices per worker of one side must divide those of the other",
-    test=lambda a, f, da, df: (a >= 1) & (f >= 1) & (max(da, df) % min(da, df) == 0),
-)
-
 TARGETS = (
     Target(
         name="fastafd",
@@ -209,8 +204,9 @@ TARGETS = (
     Target(
         name="fastafd",
         version="fork-393bc98",
-        source="linsj20/FastAFD 393bc98: any dp sizes, placement of projections",
-        pairs=TENSOR_MUTUAL,
+        source="linsj20/FastAFD 393bc98: placement of projections",
+        # It also takes other pairs, an FFN rank then serves ceil(A / F): plans are for even ones.
+        pairs=MUTUAL,
         microbatches=(1, 2, 3, 4),
         models=MODELS,
         flags=SERVER_FLAGS | {"--afd-model-placement"},
