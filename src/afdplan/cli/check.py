@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from afdplan.cli.options import json_option, resolve_workload
+from afdplan.cli.options import json_option, option_name, options, resolve_workload
 from afdplan.cli.report import tell
+from afdplan.cli.running import running, running_options
+from afdplan.model import parameters as ask
 
 if TYPE_CHECKING:
     from afdplan.deploy.running import Difference
-    from afdplan.files.plan_file import PlanFile
-    from afdplan.planning.check import Standing
 
 __all__ = ["command"]
 
@@ -27,15 +26,14 @@ Examples:
   curl -s http://attention:30000/get_server_info > server.json
   afdplan check plan.json --settings server.json
   afdplan check plan.json --metrics metrics.txt --state check.json || mail -s replan me
+  afdplan check plan.json --prometheus http://prometheus:9090 --window 1h
 """
 
 
 @click.command("check", epilog=EXAMPLES)
 @click.argument("plan_file", metavar="PLAN.json")
-@click.option("--trace", metavar="FILE", help="New request trace; its format is detected.")
-@click.option("--format", "trace_format", metavar="NAME", help="Force a trace format.")
-@click.option("--columns", metavar="MAP", help="Columns: prompt=NAME,decode=NAME,arrival=NAME.")
-@click.option("--metrics", metavar="FILE", help="Prometheus text snapshot of vLLM's /metrics.")
+@options(ask.TRACE, ask.FORMAT, ask.COLUMNS)
+@running_options
 @click.option(
     "--settings",
     metavar="FILE",
@@ -44,73 +42,94 @@ Examples:
 @click.option(
     "--state",
     metavar="FILE",
-    help="Remember the standing between checks: two in a row beyond the bounds mean replan.",
+    help="Remember between checks: counters, of which the increase is judged, and the standing "
+    "(two in a row beyond the bounds mean replan).",
 )
+@options(ask.LATENCY, *ask.DERIVED, fills=False)
 @json_option
 def command(
     plan_file: str,
-    trace: str | None,
-    trace_format: str | None,
-    columns: str | None,
-    metrics: str | None,
+    metrics: tuple[str, ...],
+    prometheus: str | None,
+    window: str,
+    selector: str,
     settings: str | None,
     state: str | None,
     as_json: bool,
+    **given: Any,
 ) -> None:
     """Say whether a running plan still stands; exit code 0 if it does, 4 if not.
 
-    Exit code 3: it stands, but the server runs with other settings than were planned.
+    By the stage times that the plan was made with; --latency, or --model, --hardware and what
+    refines them, override those. --settings alone compares settings only. Exit code 3: the plan
+    stands, but the server runs with other settings.
     """
-    if (trace is not None) and (metrics is not None):
-        raise click.UsageError("say what runs now: --trace FILE or --metrics FILE, not both")
-    if trace is None and metrics is None and settings is None:
+    trace = given["trace"]
+    requests = [trace is not None, bool(metrics), prometheus is not None].count(True)
+    if requests > 1 or not (requests or settings):
         raise click.UsageError(
-            "say what runs now: --trace FILE or --metrics FILE, or --settings FILE"
+            "say what runs now: --trace FILE, --metrics FILE or --prometheus URL, or --settings FILE"
         )
-    if trace is None and (trace_format is not None or columns is not None):
+    if trace is None and (given["format"] is not None or given["columns"] is not None):
         raise click.UsageError("--format and --columns describe a trace: give --trace too")
     warnings: tuple[str, ...] = ()
+    from afdplan.files.check_state import CheckState, read_state, write_state
     from afdplan.files.plan_file import read_plan
     from afdplan.planning.check import check_plan
 
     plan = read_plan(plan_file)
-    differs = () if settings is None else _differences(plan, settings)
-    if trace is None and metrics is None:
+    differs: tuple[Difference, ...] = ()
+    if settings is not None:
+        from afdplan.deploy.running import differences_in
+
+        differs = differences_in(plan, settings)
+    if not requests:
         _tell_settings(plan_file, settings, differs, as_json=as_json)
         return
+    times = {one.key: given[one.key] for one in (ask.LATENCY, *ask.DERIVED)}
+    if any(value is not None for value in times.values()):
+        from afdplan.planning.retimed import retimed
+
+        plan = retimed(plan, times, option_name)
+    before = CheckState() if state is None else read_state(state)
     token_load = measured = None
+    observed: dict[str, Any] = {}
+    snapshot = before.snapshot
     law: Any
     if trace is not None:
-        workload = resolve_workload(trace, trace_format, columns, None, None)
+        workload = resolve_workload(given)
         law, token_load, warnings = workload.law, workload.token_load, workload.warnings
     else:
-        from afdplan.files.measurements.prometheus import read_metrics
-        from afdplan.workload.observed import observed_lengths
-
-        snapshot = read_metrics(str(metrics))
-        law = observed_lengths(snapshot)
-        if snapshot.step_time is not None and plan.latency.time_unit == "s":
-            measured = snapshot.step_time.mean
-    previous = None if state is None else _previous(state)
+        seen = running(plan, metrics, prometheus, window, selector, before.snapshot)
+        law, token_load, measured, warnings = (
+            seen.law, seen.token_load, seen.step_time, seen.warnings
+        )  # fmt: skip
+        observed, snapshot = {"observed": seen.answer}, seen.snapshot
     result = check_plan(
-        plan, law, token_load=token_load, measured_step_time=measured, previous=previous
+        plan,
+        law,
+        token_load=token_load,
+        measured_step_time=measured,
+        previous=None if state is None else before.standing,
     )
     warnings += result.notes
     if state is not None:
-        from afdplan.files.atomic import write_atomic
-
-        write_atomic(state, json.dumps({"standing": result.standing}).encode() + b"\n")
+        write_state(state, CheckState(standing=result.standing, snapshot=snapshot))
     from afdplan.report.check import check_answer, check_told, settings_answer, settings_words
 
     if as_json:
         from afdplan.report.document import document, to_json
 
+        files = metrics[0] if len(metrics) == 1 else list(metrics) or None
         inputs = {
             "plan": plan_file,
             "trace": trace,
-            "metrics": metrics,
+            "metrics": files,
+            "prometheus": prometheus,
+            "window": window if prometheus else None,
             "settings": settings,
             "state": state,
+            **times,
         }
         click.echo(
             to_json(
@@ -118,7 +137,7 @@ def command(
                     time_unit=plan.latency.time_unit,
                     inputs=inputs,
                     warnings=warnings,
-                    answer={**check_answer(result), **settings_answer(differs)},
+                    answer={**check_answer(result), **observed, **settings_answer(differs)},
                 )
             )
         )
@@ -130,16 +149,6 @@ def command(
         raise click.exceptions.Exit(REPLAN_EXIT_CODE)
     if differs:
         raise click.exceptions.Exit(DIFFERS_EXIT_CODE)
-
-
-def _differences(plan: PlanFile, settings: str) -> tuple[Difference, ...]:
-    """Return what a server runs otherwise than the plan's files say."""
-    from afdplan.deploy.registry import find_target
-    from afdplan.deploy.running import differences
-    from afdplan.files.running import read_running
-
-    target = find_target(plan.target or "any", plan.target_version)
-    return differences(plan, target, read_running(settings))
 
 
 def _tell_settings(
@@ -162,22 +171,3 @@ def _tell_settings(
         click.echo(settings_words(differs))
     if differs:
         raise click.exceptions.Exit(DIFFERS_EXIT_CODE)
-
-
-def _previous(path: str) -> Standing:
-    """Return the standing that a state file remembers; a new file begins with ``stands``."""
-    from pathlib import Path
-
-    from afdplan.errors import InvalidInputError
-    from afdplan.files.document import read_document
-
-    if not Path(path).exists():
-        return "stands"
-    found = read_document(path, "a state of afdplan check")
-    standing = found.get("standing")
-    if standing not in ("stands", "watch", "replan"):
-        raise InvalidInputError(
-            f"{path}: standing must be stands, watch or replan, got {standing!r:.40}; remove the "
-            "file to start again"
-        )
-    return standing  # type: ignore[no-any-return]

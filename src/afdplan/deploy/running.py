@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from afdplan.deploy.emit import deployment_of
+from afdplan.deploy.registry import find_target
 from afdplan.deploy.request import DeployRequest
 from afdplan.deploy.target import ANY, Target
 from afdplan.errors import InvalidInputError
 from afdplan.files.plan_file import PlanFile
-from afdplan.files.running import RunningSettings
+from afdplan.files.running import RunningSettings, read_running
 
-__all__ = ["Difference", "differences"]
+__all__ = ["Difference", "differences", "differences_in"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,3 +80,15 @@ def differences(plan: PlanFile, target: Target, running: RunningSettings) -> tup
             f"the server tells none of the planned settings: {', '.join(planned)}"
         )
     return tuple(found)
+
+
+def differences_in(plan: PlanFile, path: str) -> tuple[Difference, ...]:
+    """Return what the server that wrote a file runs otherwise than the plan's own system would.
+
+    Raises
+    ------
+    InvalidInputError
+        As `differences` does; or if the file tells nothing.
+    """
+    target = find_target(plan.target or ANY.name, plan.target_version)
+    return differences(plan, target, read_running(path))
