@@ -68,7 +68,7 @@ def command(
     requests = [trace is not None, bool(metrics), prometheus is not None].count(True)
     if requests > 1 or not (requests or settings):
         raise click.UsageError(
-            "say what runs now: --trace FILE, --metrics FILE or --prometheus URL, or --settings FILE"
+            "say what runs now: --trace FILE, --metrics FILE, --prometheus URL or --settings FILE"
         )
     if trace is None and (given["format"] is not None or given["columns"] is not None):
         raise click.UsageError("--format and --columns describe a trace: give --trace too")
