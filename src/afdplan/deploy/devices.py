@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from afdplan.errors import InvalidInputError
 
-__all__ = ["DEVICE_KINDS", "DeviceKind", "kind_of"]
+__all__ = ["DEVICE_KINDS", "DeviceKind", "is_blackwell", "kind_of"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,3 +86,14 @@ def kind_of(name: str | None, hardware: str | None) -> DeviceKind | None:
         if folded.startswith(kind.prefixes):
             return kind
     return None
+
+
+def is_blackwell(hardware: object) -> bool:
+    """Return whether a plan's hardware is a data-centre Blackwell: some kernels are for it alone.
+
+    Examples
+    --------
+    >>> is_blackwell("GB200"), is_blackwell("h200"), is_blackwell(None)
+    (True, False, False)
+    """
+    return str(hardware or "").lower() in ("b200", "b300", "gb200", "gb300")

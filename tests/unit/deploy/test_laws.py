@@ -109,6 +109,7 @@ def test_sglang_lanes_and_capacity(tmp_path):
     config = value(words["attention"], "--afd-config")
     assert config == value(words["ffn"], "--afd-config")
     assert (config["lanes"], config["attention_lanes"], config["stages"]) == (4, 6, 2)
+    assert config["attention_backend"] == value(words["ffn"], "--attention-backend") == "fa3"
     assert 0 < config["rendezvous_timeout_seconds"] <= 7200  # its validation
     parallel = {
         role: tuple(int(value(line, f"--{name}-size")) for name in ("tp", "dp", "ep"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from afdplan.deploy.deployment import Check, Deployment, Role, nodes_of
+from afdplan.deploy.devices import is_blackwell
 from afdplan.deploy.ladder import graph_ladder
 from afdplan.deploy.pairs import MUTUAL
 from afdplan.deploy.request import DeployRequest
@@ -20,11 +21,6 @@ RAY_PORT = 6379
 MEMORY_RATIO = "0.82"
 PREFILL_TOKENS = 512
 PAGE_SIZE = 64
-BLACKWELL = ("b200", "gb200", "b300", "gb300")
-
-
-def _blackwell(request: DeployRequest) -> bool:
-    return str(request.plan.inputs.get("hardware", "")).lower() in BLACKWELL
 
 
 def _settings(request: DeployRequest) -> dict[str, dict[str, object]]:
@@ -84,7 +80,7 @@ def _role(request: DeployRequest, target: Target, number: int) -> Role:
     if request.max_model_len is not None:
         pairs["--max-seq-len-override"] = request.max_model_len
     environment: dict[str, Word] = {}
-    if _blackwell(request):
+    if is_blackwell(request.plan.inputs.get("hardware")):
         pairs["--attention-backend"] = "trtllm"
         environment = {"MINISGL_AFD_MOE_BACKEND": "megamoe_m2n", "MINISGL_MEGAMOE_AG_SMS": "24"}
     if "--afd-model-placement" in target.flags:
@@ -124,7 +120,7 @@ def _deployment(request: DeployRequest, target: Target) -> Deployment:
         f"prompts are computed on the same devices, {PREFILL_TOKENS} tokens a step, which the plan "
         "does not count",
     ]
-    if not _blackwell(request):
+    if not is_blackwell(request.plan.inputs.get("hardware")):
         assumed.append(
             "the fused path (megamoe_m2n) and trtllm attention are of Blackwell: left out here"
         )
