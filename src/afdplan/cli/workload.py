@@ -8,6 +8,7 @@ import click
 
 from afdplan.cli.options import json_option, resolve_workload, workload_options
 from afdplan.cli.report import command_line, report_option, tell, write_report
+from afdplan.errors import TraceError
 
 if TYPE_CHECKING:
     from afdplan.lengths.law import LengthLaw
@@ -52,6 +53,8 @@ def command(
         from afdplan.plotting.picture import check_picture_name
 
         check_picture_name(plot)
+    if _told_passes(trace_file or trace, plot or report, confidence, as_json):
+        return
     workload = resolve_workload(
         trace_file or trace, trace_format, columns, prompt, decode, confidence
     )
@@ -90,6 +93,39 @@ def command(
             click.echo(to_json(answered))
             return
     tell(told)
+
+
+def _told_passes(path: str | None, drawing: str | None, confidence: float, as_json: bool) -> bool:
+    """Tell forward pass metrics, if that is what a file holds: it has loads and no requests."""
+    from pathlib import Path
+
+    if path is None or not Path(path).is_file():
+        return False
+    from afdplan.files.document import open_source
+    from afdplan.files.measurements.fpm import FPM_SIGN, read_forward_passes
+
+    with open_source(path, "a trace", TraceError) as source:
+        if source.kind != "json" or not FPM_SIGN.search(source.head):
+            return False
+        passes = read_forward_passes(source)
+    if drawing is not None:
+        raise click.UsageError("forward pass metrics have no lengths to draw: leave --plot out")
+    from afdplan.report.passes import passes_answer, passes_told
+    from afdplan.workload.passes import describe_passes
+
+    found = describe_passes(passes, confidence)
+    told = passes_told(found, passes.source, passes.notes)
+    if as_json:
+        from afdplan.report.document import document, to_json
+
+        inputs = {"trace": path, "format": "forward pass metrics", "confidence": confidence}
+        answer = passes_answer(found)
+        click.echo(
+            to_json(document(time_unit="s", inputs=inputs, warnings=told.warnings, answer=answer))
+        )
+    else:
+        tell(told)
+    return True
 
 
 def _draw(path: str, report: LawReport | WorkloadReport, law: LengthLaw) -> None:
