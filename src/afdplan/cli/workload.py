@@ -7,11 +7,17 @@ from typing import TYPE_CHECKING
 import click
 
 from afdplan.cli.options import json_option, resolve_workload, workload_options
-from afdplan.cli.report import command_line, report_option, tell, write_report
-from afdplan.errors import TraceError
+from afdplan.cli.passes import told_passes
+from afdplan.cli.report import (
+    command_line,
+    plot_option,
+    report_option,
+    tell,
+    write_picture,
+    write_report,
+)
 
 if TYPE_CHECKING:
-    from afdplan.lengths.law import LengthLaw
     from afdplan.workload.report import LawReport, WorkloadReport
 
 __all__ = ["command"]
@@ -27,7 +33,7 @@ __all__ = ["command"]
     show_default=True,
     help="Coverage of the intervals.",
 )
-@click.option("--plot", metavar="FILE", help="Draw the workload to a .png or .svg file.")
+@plot_option("the workload")
 @report_option
 @json_option
 def command(
@@ -49,11 +55,7 @@ def command(
     """
     if trace_file is not None and trace is not None:
         raise click.UsageError("give the trace once: as TRACE or as --trace FILE")
-    if plot is not None:
-        from afdplan.plotting.picture import check_picture_name
-
-        check_picture_name(plot)
-    if _told_passes(trace_file or trace, plot or report, confidence, as_json):
+    if told_passes(trace_file or trace, plot or report, confidence, as_json):
         return
     workload = resolve_workload(
         trace_file or trace, trace_format, columns, prompt, decode, confidence
@@ -70,7 +72,15 @@ def command(
     else:
         described = describe_law(workload.law)
     if plot is not None:
-        _draw(plot, described, workload.law)
+        from afdplan.plotting.workload_figures import workload_figures
+
+        load = described.token_load.value
+        heading = (
+            f"{workload.law.name}: {load:,.6g} tokens per slot on average, standard deviation "
+        )
+        figures = workload_figures(described, workload.law)
+        write_picture(plot, figures, heading + f"{described.token_load_std:,.6g}", columns=2)
+        click.echo(f"afdplan: wrote {plot}", err=True)
         inputs["plot"] = plot
     from afdplan.report.workload import workload_answer, workload_told
 
@@ -93,45 +103,3 @@ def command(
             click.echo(to_json(answered))
             return
     tell(told)
-
-
-def _told_passes(path: str | None, drawing: str | None, confidence: float, as_json: bool) -> bool:
-    """Tell forward pass metrics, if that is what a file holds: it has loads and no requests."""
-    from pathlib import Path
-
-    if path is None or not Path(path).is_file():
-        return False
-    from afdplan.files.document import open_source
-    from afdplan.files.measurements.fpm import FPM_SIGN, read_forward_passes
-
-    with open_source(path, "a trace", TraceError) as source:
-        if source.kind != "json" or not FPM_SIGN.search(source.head):
-            return False
-        passes = read_forward_passes(source)
-    if drawing is not None:
-        raise click.UsageError("forward pass metrics have no lengths to draw: leave --plot out")
-    from afdplan.report.passes import passes_answer, passes_told
-    from afdplan.workload.passes import describe_passes
-
-    found = describe_passes(passes, confidence)
-    told = passes_told(found, passes.source, passes.notes)
-    if as_json:
-        from afdplan.report.document import document, to_json
-
-        inputs = {"trace": path, "format": "forward pass metrics", "confidence": confidence}
-        answer = passes_answer(found)
-        click.echo(
-            to_json(document(time_unit="s", inputs=inputs, warnings=told.warnings, answer=answer))
-        )
-    else:
-        tell(told)
-    return True
-
-
-def _draw(path: str, report: LawReport | WorkloadReport, law: LengthLaw) -> None:
-    from afdplan.files.atomic import write_atomic
-    from afdplan.plotting.picture import check_picture_name, picture_bytes
-    from afdplan.plotting.workload import draw_workload
-
-    write_atomic(path, picture_bytes(draw_workload(report, law), check_picture_name(path)))
-    click.echo(f"afdplan: wrote {path}", err=True)

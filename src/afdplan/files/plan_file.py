@@ -11,6 +11,7 @@ from typing import Any
 from afdplan.errors import InvalidInputError, LatencyModelError
 from afdplan.files.document import LARGEST_DOCUMENT, Readable, open_source, read_document
 from afdplan.files.latency_file import latency_from_document
+from afdplan.files.plan_unsplit import UnsplitPlan, recommends_unsplit, unsplit_from_document
 from afdplan.model.bundle import Bundle
 from afdplan.model.checks import check_choice, check_count, check_number
 from afdplan.model.latency import LatencyModel
@@ -50,6 +51,11 @@ class PlanFile:
         costs, not a change of the requests.
     model, target
         What is served and on which system; empty if the plan does not say.
+    target_version
+        Version of the system; None if the plan does not say.
+    unsplit, recommends_unsplit
+        The best deployment without a split, None if there is none, and whether it is what the
+        plan recommends; `bundle` is the best split all the same.
     afdplan_version
         That wrote the file.
     inputs
@@ -75,6 +81,9 @@ class PlanFile:
     planned_regret: float
     model: str
     target: str
+    target_version: str | None
+    unsplit: UnsplitPlan | None
+    recommends_unsplit: bool
     afdplan_version: str
     inputs: Mapping[str, Any]
 
@@ -111,7 +120,7 @@ def plan_from_document(document: dict[str, Any]) -> PlanFile:
             f"schema_version must be {PLAN_SCHEMA_VERSION}, got {version!r:.40}; write the plan "
             "again with afdplan plan --json"
         )
-    best = _table(document, "recommended")
+    best = _table(document, "split" if recommends_unsplit(document) else "recommended")
     bundle = Bundle(
         attention_workers=_need(best, "recommended", "attention_workers"),
         ffn_workers=_need(best, "recommended", "ffn_workers"),
@@ -170,6 +179,9 @@ def plan_from_document(document: dict[str, Any]) -> PlanFile:
         planned_regret=_planned_regret(document),
         model=_text(inputs, "model"),
         target=_text(inputs, "target"),
+        target_version=_text(inputs, "target_version") or None,
+        unsplit=unsplit_from_document(document),
+        recommends_unsplit=recommends_unsplit(document),
         afdplan_version=_text(document, "afdplan_version"),
         inputs=MappingProxyType(dict(inputs)),
     )
