@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
+    from afdplan.files.measurements.counters import Snapshot
     from afdplan.files.measurements.fpm import ForwardPasses
-    from afdplan.files.measurements.prometheus import ServerMetrics, Snapshot
+    from afdplan.files.measurements.prometheus import ServerMetrics
     from afdplan.files.plan_file import PlanFile
     from afdplan.lengths.law import LengthLaw
     from afdplan.model.estimate import Estimate
@@ -101,8 +102,9 @@ def running(
     """
     from afdplan.errors import InvalidInputError
     from afdplan.files.document import open_source
+    from afdplan.files.measurements.counters import read_snapshot
     from afdplan.files.measurements.fpm import FPM_SIGN, read_forward_passes
-    from afdplan.files.measurements.prometheus import read_metrics, read_snapshot, server_metrics
+    from afdplan.files.measurements.prometheus import read_metrics, server_metrics
     from afdplan.workload.observed import observed_lengths, observed_load
 
     snapshot = None
