@@ -183,7 +183,9 @@ def _told(findings: list[Finding], broken: list[Finding]) -> Telling:
         for found in findings
     ]
     return Telling(
-        answer="Some commands will fail." if broken else "All that is always needed is here.",
+        answer="Some commands will fail."
+        if broken
+        else "Everything that is always needed is here.",
         subject=f"afdplan {afdplan.__version__}, Python {platform.python_version()}, "
         f"{platform.system()} {platform.machine()}",
         tables=(
