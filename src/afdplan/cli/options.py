@@ -152,13 +152,15 @@ def resolve_workload(given: Mapping[str, Any], confidence: float | None = None) 
     """
     from afdplan.lengths.law import EmpiricalLengths, IndependentLengths
 
-    path, trace_format, columns, prompt, decode = (given.get(one.key) for one in ask.WORKLOAD)
+    path, trace_format, columns, time_format, prompt, decode = (
+        given.get(one.key) for one in ask.WORKLOAD
+    )
     if path is not None and (prompt is not None or decode is not None):
         raise click.UsageError("give --trace, or --prompt and --decode, not both")
     if path is not None:
         from afdplan.files.traces.reader import read_trace
 
-        requests = read_trace(path, format=trace_format, columns=columns)
+        requests = read_trace(path, format=trace_format, columns=columns, time_format=time_format)
         report, warnings = _described(requests, confidence)
         return Workload(
             law=EmpiricalLengths(requests),
@@ -169,14 +171,17 @@ def resolve_workload(given: Mapping[str, Any], confidence: float | None = None) 
                 "trace": path,
                 "format": requests.format,
                 "columns": columns,
+                "time_format": time_format,
                 "requests": requests.requests,
                 "dropped_requests": requests.dropped_requests,
                 "time_unit_in_file": requests.time_unit_in_file,
                 "notes": requests.notes,
             },
         )
-    if trace_format is not None or columns is not None:
-        raise click.UsageError("--format and --columns describe a file: give --trace too")
+    if any(given.get(one.key) is not None for one in ask.OF_TRACE):
+        raise click.UsageError(
+            "--format, --columns and --time-format describe a file: give --trace too"
+        )
     if prompt is None or decode is None:
         raise click.UsageError("say what the requests are: --trace FILE, or --prompt and --decode")
     law = IndependentLengths(prompt=prompt, decode=decode)
