@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from afdplan.deploy.target import ANY
 from afdplan.planning.design import PlannedDesign
-from afdplan.planning.limits import Limits
+from afdplan.planning.limits import MOST_DEVICES, Limits
 from afdplan.planning.search import DesignSearch
 
 __all__ = ["ShadowPrice", "shadow_prices"]
@@ -78,8 +78,9 @@ def shadow_prices(
             relaxed = replace(limits, overflow_probability=10 * limits.overflow_probability)
             shown = f"ten times the overflow probability ({relaxed.overflow_probability:g})"
             trials.append(("overflow probability", shown, search.best(relaxed, known=best)))
-    if limits.devices is not None:
+    if limits.devices is not None and limits.devices < MOST_DEVICES:
         more_devices = max(limits.devices // 8, limits.node_devices)
+        more_devices = min(more_devices, MOST_DEVICES - limits.devices)
         # Any number up to so many more: what is not used is not paid for.
         relaxed = replace(
             limits,

@@ -14,10 +14,13 @@ from afdplan.model.checks import check_choice, check_count, check_number
 if TYPE_CHECKING:
     from afdplan.theory.cycle import StepTimes
 
-__all__ = ["TIE", "Limits", "Statistic", "limited", "percentile"]
+__all__ = ["MOST_DEVICES", "TIE", "Limits", "Statistic", "limited", "percentile"]
 
 TIE = 1e-9
 """Relative difference that counts as none."""
+
+MOST_DEVICES = 100_000
+"""More are not searched."""
 
 Statistic = Literal["mean", "p50", "p95", "p99"]
 
@@ -80,7 +83,7 @@ class Limits:
                 "a plan needs a budget or a goal: give devices, a rate in requests/s, or both"
             )
         if self.devices is not None:
-            check_count("devices", self.devices, 1, 100_000)
+            check_count("devices", self.devices, 1, MOST_DEVICES)
         if self.requests_per_second is not None:
             check_number("requests_per_second", self.requests_per_second, strict=True)
         if self.time_per_output_token is not None:
@@ -90,7 +93,7 @@ class Limits:
             raise InvalidInputError(
                 f"overflow_probability must be <= 1, got {self.overflow_probability:g}"
             )
-        check_count("node_devices", self.node_devices, 1, 100_000)
+        check_count("node_devices", self.node_devices, 1, MOST_DEVICES)
         check_count("optional_devices", self.optional_devices, 0, self.devices or 0)
 
     def idle_devices(self, used: npt.NDArray[np.int64] | int) -> npt.NDArray[np.int64]:
