@@ -177,6 +177,8 @@ def _load_uncertainty(
     """Solve again with all loads scaled to either end of the interval of the mean load."""
     if token_load is None or token_load.confidence == 1.0 or problem.horizon is not None:
         return None
+    if token_load.value == 0:  # no request holds a token: there is no load to scale
+        return None
     chosen = search.best()
     bests, regrets = [], []
     for end in (token_load.low, token_load.high):
