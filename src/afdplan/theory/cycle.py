@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from afdplan.lengths.token_load import SlotLoad
+from afdplan.theory.fresh_times import ffn_times
 from afdplan.theory.layer_cycle import Bottleneck, StageTimes, layer_cycle
 from afdplan.theory.layer_order import (
     drained_step,
@@ -191,6 +192,12 @@ def stage_times(problem: RatioProblem, attention_workers: FloatArray) -> StageTi
         transfer.curve(own if transfer.load == "worker" else tokens)
         for transfer in (latency.send, latency.receive)
     )
+    ffn = ffn_times(latency, tokens, problem.ffn_workers)
     return StageTimes(
-        attention_workers=attention_workers, ffn=latency.ffn(tokens), out=out, back=back
+        attention_workers=attention_workers,
+        ffn=ffn.mean,
+        out=out,
+        back=back,
+        fresh=ffn.fresh,
+        between=ffn.between,
     )
