@@ -45,7 +45,7 @@ def plain(*names):
         ("profile --model step", [("file", "step"), *plain("step-3")]),
         ("calibrate --prior deep", [("file", "deep"), *plain("deepseek-v3-ascend-910c")]),
         ("workload --format li", plain("litellm")),
-        ("calibrate --format sg", plain("sglang-log", "sglang-steps")),
+        ("calibrate --format sg", plain("sglang-pool", "sglang-log", "sglang-steps")),
         ("plan --target v", plain("vllm-afd-plugin")),
         ("deploy --target ", plain("vllm-afd-plugin", "fastafd")),
         ("plan --weight-precision fp", plain("fp8")),

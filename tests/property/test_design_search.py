@@ -253,6 +253,6 @@ def test_bounds_of_a_source_whose_times_depend_on_ffn_workers(ffn_workers):
         times = search.models.evaluate(combination, lattice.attention, lattice.ffn)
         every = np.arange(lattice.attention.size)
         score, _ = search.scores(combination, lattice, every, times.mean, limits)
-        best = max(best, float(score[limits.holds(times.mean, 1.0)].max(initial=0.0)))
+        best = max(best, float(score[limits.meets(times.mean)].max(initial=0.0)))
     assert found.score == pytest.approx(best, rel=1e-9)
     assert ffn_workers is None or found.design.ffn_workers in ffn_workers

@@ -7,7 +7,8 @@ import pytest
 
 from afdplan.lengths.law import IndependentLengths
 from afdplan.model.latency import LatencyModel
-from afdplan.planning.limits import Limits
+from afdplan.planning.design import Combination
+from afdplan.planning.limits import Limits, limited
 from afdplan.planning.source import MeasuredSource
 from afdplan.planning.step_models import StepModels
 
@@ -43,11 +44,11 @@ def test_no_bound_exceeds_the_step(prompt, window):
         law = IndependentLengths(prompt=prompt, decode=decode)
         models = StepModels(law, MeasuredSource(random_latency(rng, window)))
         for m in (1, 2, 3, 4):
-            combination = (1, m, int(rng.choice([1, 2, 16])))
+            combination = Combination(1, m, int(rng.choice([1, 2, 16])))
             stages = models.stages(workers, np.ones(5, dtype=int), combination[2])
             times = models.evaluate(combination, workers, np.ones(5, dtype=int), (0.99,))
             for limits in (Limits(devices=8), Limits(devices=8, statistic="p99")):
-                held = times.mean if limits.probability is None else times.quantiles[:, 0]
+                held = limited(times) if limits.probabilities else times.mean
                 for bounds in (models.rough_bounds, models.tight_bounds):
                     mean, statistic = bounds(combination, stages, limits)
                     assert (mean <= times.mean).all()

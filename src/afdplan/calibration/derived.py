@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from afdplan.calibration.architecture import ModelArchitecture
+from afdplan.calibration.assumption import Assumption
 from afdplan.calibration.catalogue import find_hardware, find_model
 from afdplan.calibration.derived_attention import attention_layers, layer_order, projection_error
 from afdplan.calibration.derived_feed_forward import feed_forward_curve
@@ -22,6 +23,7 @@ from afdplan.model.latency import LatencyModel
 __all__ = [
     "DerivedModel",
     "derive_latency",
+    "derived_assumptions",
     "derived_latency",
     "derived_memory",
     "derived_model",
@@ -93,7 +95,7 @@ def latency_of(placement: Placement) -> LatencyModel:
         step_overhead=_step_overhead(placement),
         tokens_per_step=placement.tokens_per_step,
         source=f"derived by a roofline, not measured; model sizes: {architecture.source}",
-        assumptions=_assumptions(placement),
+        assumptions=tuple(assumed.text for assumed in derived_assumptions(placement)),
     )
 
 
@@ -221,8 +223,8 @@ def _step_overhead(placement: Placement) -> float:
     return placement.efficiencies.scheduling_time + placement.tokens_per_request * read
 
 
-def _assumptions(placement: Placement) -> tuple[str, ...]:
-    """Return every input that was assumed, one sentence each."""
+def derived_assumptions(placement: Placement) -> tuple[Assumption, ...]:
+    """Return every input that a derived latency model assumes, those of the placement first."""
     architecture = placement.architecture
     lines = list(placement.assumptions)
     sides = {
@@ -231,44 +233,58 @@ def _assumptions(placement: Placement) -> tuple[str, ...]:
     }
     for hardware, field in sides.values():
         lines += [
-            f"{hardware.name}: {line}" for line in hardware.assumptions if "price" not in line
+            Assumption("hardware", f"{hardware.name}: {line}")
+            for line in hardware.assumptions
+            if "price" not in line
         ]
         wanted = FORMATS[getattr(placement.precision, field)].arithmetic
         if hardware.arithmetic(wanted) != wanted:
-            lines.append(f"{hardware.name} has no {wanted} matrix rate: the bf16 rate is used")
+            words = f"{hardware.name} has no {wanted} matrix rate: the bf16 rate is used"
+            lines.append(Assumption("matrix-rate", words))
     efficiency = placement.efficiencies
-    lines.append(
+    shares = (
         "shares of the peak: attention "
         f"{efficiency.attention_memory:.0%} of memory and {efficiency.attention_matrix:.0%} of "
         f"arithmetic, projections {efficiency.weight_memory:.0%} and {efficiency.matrix:.0%}, "
         f"experts {efficiency.expert_memory:.0%} and {efficiency.matrix:.0%}, "
-        f"links {efficiency.link:.0%}".replace("%", " %")
-    )
-    lines.append(
+        f"links {efficiency.link:.0%}"
+    ).replace("%", " %")
+    latencies = (
         f"{efficiency.kernel_latency * 1e6:g} us per kernel, "
         f"{efficiency.transfer_latency * 1e6:g} us per message, "
         f"{efficiency.scheduling_time * 1e3:g} ms of scheduling per step"
     )
+    lines += [Assumption("efficiencies", shares), Assumption("latencies", latencies)]
     if architecture.experts:
         spread = "balanced" if efficiency.expert_imbalance == 1 else "drawn alike"
-        lines.append(f"experts are {spread} and spread over {placement.expert_devices} FFN devices")
+        words = f"experts are {spread} and spread over {placement.expert_devices} FFN devices"
+        lines.append(Assumption("expert-spread", words))
         if efficiency.expert_imbalance > 1:
-            lines.append(f"the busiest FFN device has {efficiency.expert_imbalance:g} of the mean")
+            words = f"the busiest FFN device has {efficiency.expert_imbalance:g} of the mean"
+            lines.append(Assumption("expert-imbalance", words))
     if architecture.dense_layers and architecture.experts:
-        lines.append(
+        words = (
             f"the {architecture.dense_layers} dense layers run on the FFN workers; their time is "
             "averaged over all layers"
         )
-    if architecture.indexer is not None:
-        lines.append(
-            f"every request reads {architecture.indexer.selected_tokens} selected tokens per "
-            "layer, also the shorter ones"
+        lines.append(Assumption("dense-layers", words))
+    selected = max((mixer.selected_tokens or 0 for mixer in architecture.mixers), default=0)
+    if selected:
+        words = f"every request reads {selected} selected tokens per layer, also the shorter ones"
+        lines.append(Assumption("indexer", words))
+    if architecture.state_bytes:
+        words = (
+            f"recurrent layers read and write {architecture.state_bytes / 2**20:.0f} MiB of state "
+            "per request and step"
         )
+        lines.append(Assumption("state", words))
     error = projection_error(placement)
     if error:
-        lines.append(
+        words = (
             f"projections are drawn as a line over 1 to 512 requests, off by up to "
             f"{error * 1e6:.1f} us per layer; give batch_size for the exact value"
         )
-    lines.append("transfers are limited by the links of the FFN side, true when A >= F")
+        lines.append(Assumption("projections", words))
+    words = "transfers are limited by the links of the FFN side, true when A >= F"
+    lines.append(Assumption("transfer-side", words))
     return tuple(lines)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from afdplan.calibration.architecture import ModelArchitecture
+from afdplan.calibration.assumption import Assumption
 from afdplan.calibration.efficiency import Efficiencies
 from afdplan.calibration.hardware import Hardware, Link
 from afdplan.calibration.memory import (
@@ -14,7 +15,7 @@ from afdplan.calibration.memory import (
     cache_kinds,
     ffn_weight_bytes,
 )
-from afdplan.calibration.precision import Precision
+from afdplan.calibration.precision import PRECISIONS, Precision
 from afdplan.errors import InvalidInputError, UnsupportedError
 from afdplan.model.checks import check_choice, check_count, check_number
 
@@ -65,7 +66,7 @@ class Placement:
     speculative_tokens: int
     acceptance: float
     batch_size: int | None
-    assumptions: tuple[str, ...] = field(default=())
+    assumptions: tuple[Assumption, ...] = field(default=())
 
     @property
     def tokens_per_request(self) -> int:
@@ -164,7 +165,7 @@ def place(
     UnsupportedError
         If draft tokens are asked of a model without multi-token prediction layers.
     """
-    assumptions: list[str] = []
+    assumptions: list[Assumption] = []
     ffn = ffn_hardware or attention_hardware
     formats = _formats(architecture, precision, cache_precision, assumptions)
     check_count("attention_devices", attention_devices, 1, attention_hardware.scale_up_devices)
@@ -182,15 +183,14 @@ def place(
                 f"{architecture.name} has no multi-token prediction layer: "
                 "give speculative_tokens = 0"
             )
-        assumptions.append(
-            f"{speculative_tokens} draft tokens per step, each accepted with chance {acceptance:g}"
-        )
+        words = f"{speculative_tokens} draft tokens per step, each accepted with chance"
+        assumptions.append(Assumption("drafts", f"{words} {acceptance:g}"))
     if link is None:
         rack = min(
             side.scale_up_devices / side.devices_per_node for side in (attention_hardware, ffn)
         )
         link = "scale-up" if rack > 1 and ffn.name == attention_hardware.name else "scale-out"
-        assumptions.append(f"attention and FFN are joined by the {link} link")
+        assumptions.append(Assumption("link", f"attention and FFN are joined by the {link} link"))
     check_choice("link", link, ("scale-up", "scale-out"))
     placement = Placement(
         architecture=architecture,
@@ -208,10 +208,8 @@ def place(
     )
     if ffn_devices is None:
         placement = _enough_devices(placement)
-        assumptions.append(
-            f"an FFN worker has {placement.ffn_devices} devices, the least power of two that "
-            "holds its weights"
-        )
+        words = f"an FFN worker has {placement.ffn_devices} devices, the least power of two that"
+        assumptions.append(Assumption("ffn-devices", f"{words} holds its weights"))
     memory = placement.memory()
     if memory.cache_capacity_bytes <= 0:
         raise InvalidInputError(
@@ -232,21 +230,29 @@ def _formats(
     architecture: ModelArchitecture,
     precision: str | Precision | None,
     cache: str | None,
-    assumptions: list[str],
+    assumptions: list[Assumption],
 ) -> Precision:
     if isinstance(precision, Precision):
         return precision if cache is None else replace(precision, cache=cache)
+    assumptions += [Assumption("family", note) for note in architecture.notes]
+    told = architecture.precision_source
     name = precision
     if name is None:
         name = architecture.precision
         if name is None:
             raise InvalidInputError(
-                f"precision must be given: the quantisation of {architecture.name} is not one of "
-                "fp8, mxfp4, nvfp4, int4"
+                f"{architecture.name}: {told} is not known; give the format of the weights "
+                f"(--weight-precision, in Python precision=): {', '.join(PRECISIONS)}"
             )
-        assumptions.append(f"weights are in {name}, as in the checkpoint")
+        assumptions.append(Assumption("weight-format", f"weights are in {name}, as in {told}"))
     if cache is None:
-        assumptions.append("the KV cache is in bf16")
+        cache = architecture.cache_precision
+        stated = (
+            "the KV cache is in bf16"
+            if cache is None
+            else (f"the KV cache is in {cache}, as in {told}")
+        )
+        assumptions.append(Assumption("cache-format", stated))
     return Precision.named(name, cache)
 
 

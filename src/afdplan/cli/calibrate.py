@@ -10,14 +10,23 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from afdplan.cli.options import json_option
-from afdplan.cli.report import command_line, report_option, write_report
+from afdplan.cli.report import (
+    command_line,
+    plot_option,
+    report_option,
+    tell,
+    write_picture,
+    write_report,
+)
 from afdplan.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from afdplan.model.latency import LatencyModel
     from afdplan.model.measurement import Measurements
     from afdplan.model.sweep import RatioSweep
+    from afdplan.plotting.figure import Figure
     from afdplan.report.page import Page
+    from afdplan.report.telling import Telling
 
 __all__ = ["command"]
 
@@ -78,13 +87,18 @@ _FORMS = ("auto", "linear", "per-request", "roofline", "table")
 @click.option(
     "--role", type=click.Choice(["attention", "ffn"]), help="Profiler trace: whose it is."
 )
+@click.option(
+    "--rank", metavar="NAME", help="Log of several ranks: DP0, 'DP0 TP0' or 0; by default all."
+)
 @click.option("--load", type=float, help="Profiler trace, StepMesh: load of a microbatch [tokens].")
 @click.option("--requests", type=float, help="Profiler trace: requests of a microbatch.")
 @click.option("--peers", type=int, default=1, help="Profiler trace: transfers per microbatch.")
-@click.option("--plot", metavar="FILE", help="Draw fit and residuals to a .png or .svg file.")
+@plot_option("fit and residuals")
 @click.option("--to-table", metavar="FILE", help="Write what was read as a table, fit nothing.")
 @click.option(
-    "--to-trace", metavar="FILE", help="Write a Prometheus snapshot's lengths as a trace."
+    "--to-trace",
+    metavar="FILE",
+    help="Write the lengths of a Prometheus snapshot, or between two, as a trace.",
 )
 @report_option
 @json_option
@@ -107,10 +121,6 @@ def command(data: tuple[str, ...], **options: Any) -> None:
     for name in ("step_overhead", "transfer_time"):
         if options[name] is not None:
             check_number(name, options[name])
-    if options["plot"]:
-        from afdplan.plotting.picture import check_picture_name
-
-        check_picture_name(options["plot"])
     if options["to_trace"]:
         _write_trace(data, options["to_trace"])
         return
@@ -146,22 +156,23 @@ class _Result:
     """A calibrated model, and how to tell and draw it; `page` takes document and command."""
 
     model: LatencyModel
-    warnings: list[str]
+    told: Telling
     answer: dict[str, Any]
-    text: Any
-    figure: Any
+    figures: Callable[[], tuple[Figure, ...]]
     page: Callable[..., Page]
 
 
 def _read_parts(data: Sequence[str], options: dict[str, Any]) -> list[Measurements]:
     from rich.console import Console
+    from rich.text import Text
 
     from afdplan.files.measurements.reader import read_measurements
+    from afdplan.report.quantities import plain
 
     parts = []
     console = Console(stderr=True)
     for path in data:
-        with console.status(f"reading {Path(path).name}"):
+        with console.status(Text(plain(f"reading {Path(path).name}"))):
             parts.append(
                 read_measurements(
                     path,
@@ -172,6 +183,8 @@ def _read_parts(data: Sequence[str], options: dict[str, Any]) -> list[Measuremen
                     requests=options["requests"],
                     microbatches=options["microbatches"],
                     peers=options["peers"],
+                    rank=options["rank"],
+                    layers=options["layers"],
                 )
             )
     return parts
@@ -229,7 +242,7 @@ def _fit_points(
 ) -> _Result:
     from afdplan.calibration.sweep import fit_sweep
     from afdplan.calibration.sweep_model import sweep_latency_model
-    from afdplan.report.calibrate import render_sweep, sweep_answer
+    from afdplan.report.calibrate import sweep_answer, sweep_told
 
     fit = fit_sweep(
         points,
@@ -241,24 +254,24 @@ def _fit_points(
         prior=prior,
     )
     model = sweep_latency_model(fit, name=name, tokens_per_step=options["tokens_per_step"])
-    warnings = list(fit.warnings)
 
-    def figure() -> Any:
-        from afdplan.plotting.calibrate import draw_sweep_fit
+    def figures() -> tuple[Figure, ...]:
+        from afdplan.plotting.calibration_figures import sweep_figures
 
-        return draw_sweep_fit(fit)
+        return sweep_figures(fit)
+
+    told = sweep_told(fit, model, fit.warnings, points.notes)
 
     def page(**around: Any) -> Page:
         from afdplan.report.page_calibrate import sweep_page
 
-        return sweep_page(fit, model, **around)
+        return sweep_page(told, fit, model, **around)
 
     return _Result(
         model=model,
-        warnings=warnings,
+        told=told,
         answer=sweep_answer(fit, model),
-        text=render_sweep(fit, model, warnings, points.notes),
-        figure=figure,
+        figures=figures,
         page=page,
     )
 
@@ -269,7 +282,7 @@ def _fit_stages(
     from afdplan.calibration.assemble import assemble
     from afdplan.calibration.gather import gather, suspect_units
     from afdplan.calibration.stage import fit_stage
-    from afdplan.report.calibrate import fit_answer, fit_warnings, render_fits
+    from afdplan.report.calibrate import fit_answer, fit_told, fit_warnings
 
     together = gather(parts)
     stages = [samples for samples in together.stages if samples.stage != "step"]
@@ -302,22 +315,23 @@ def _fit_stages(
     if len(stages) < len(together.stages):
         notes.append("Whole steps among the stages are not used.")
 
-    def figure() -> Any:
-        from afdplan.plotting.calibrate import draw_stage_fits
+    def figures() -> tuple[Figure, ...]:
+        from afdplan.plotting.calibration_figures import stage_figures
 
-        return draw_stage_fits(fits, model.time_unit)
+        return stage_figures(fits, model.time_unit)
+
+    told = fit_told(fits, model, warnings, notes)
 
     def page(**around: Any) -> Page:
         from afdplan.report.page_calibrate import fit_page
 
-        return fit_page(fits, model, **around)
+        return fit_page(told, fits, model, **around)
 
     return _Result(
         model=model,
-        warnings=warnings,
+        told=told,
         answer=fit_answer(fits, model),
-        text=render_fits(fits, model, warnings, notes),
-        figure=figure,
+        figures=figures,
         page=page,
     )
 
@@ -363,11 +377,10 @@ def _write_table(parts: list[Measurements], path: str) -> None:
 
 def _write_trace(data: Sequence[str], path: str) -> None:
     from afdplan.files.atomic import write_atomic
-    from afdplan.files.measurements.prometheus_lengths import read_prometheus_lengths
+    from afdplan.files.measurements.prometheus import read_metrics
+    from afdplan.workload.observed import observed_trace
 
-    if len(data) > 1:
-        raise click.UsageError("--to-trace takes one Prometheus snapshot")
-    trace = read_prometheus_lengths(data[0])
+    trace = observed_trace(read_metrics(*data), ", ".join(data))
     rows = [f"{p},{d}" for p, d in zip(trace.prompt_tokens, trace.decode_tokens, strict=True)]
     write_atomic(path, ("\n".join(["prompt_tokens,decode_tokens", *rows]) + "\n").encode())
     for note in trace.notes:
@@ -385,27 +398,22 @@ def _deliver(result: _Result, data: Sequence[str], options: dict[str, Any]) -> N
             )
         save_latency(result.model, options["output"])
     if options["plot"]:
-        from afdplan.files.atomic import write_atomic
-        from afdplan.plotting.picture import check_picture_name, picture_bytes
-
-        kind = check_picture_name(options["plot"])
-        write_atomic(options["plot"], picture_bytes(result.figure(), kind))
+        drawn = result.figures()
+        write_picture(options["plot"], drawn, result.model.name, columns=2 if len(drawn) > 2 else 1)
     if options["as_json"] or options["report"]:
         from afdplan.report.document import document, to_json
 
         inputs = {"data": list(data), **{k: v for k, v in options.items() if k != "as_json"}}
-        told = document(
+        answered = document(
             time_unit=result.model.time_unit,
             inputs=inputs,
-            warnings=result.warnings,
+            warnings=result.told.warnings,
             answer=result.answer,
         )
         if options["report"]:
-            page = result.page(document=told, command_line=command_line())
+            page = result.page(document=answered, command_line=command_line())
             write_report(options["report"], page)
         if options["as_json"]:
-            click.echo(to_json(told))
+            click.echo(to_json(answered))
             return
-    from rich.console import Console
-
-    Console(highlight=False).print(result.text)
+    tell(result.told)

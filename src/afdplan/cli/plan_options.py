@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from afdplan.cli.quantity import parse_numbers
+from afdplan.planning.objective import OBJECTIVES, DeviceCost, find_objective
 
 if TYPE_CHECKING:
-    from afdplan.planning.objective import DeviceCost
     from afdplan.planning.source import LatencySource
     from afdplan.planning.space import SearchSpace
 
@@ -108,7 +108,7 @@ def limit_options(command: Any) -> Any:
         ),
         click.option(
             "--per",
-            type=click.Choice(["device", "currency", "watt"]),
+            type=click.Choice(list(OBJECTIVES)),
             default="device",
             show_default=True,
             help="What throughput is divided by.",
@@ -236,22 +236,25 @@ def resolve_source(options: dict[str, Any]) -> tuple[LatencySource, DeviceCost]:
 
 
 def _cost(options: dict[str, Any], attention: Any, ffn: Any) -> DeviceCost:
-    from afdplan.planning.objective import DeviceCost
-
     per = options["per"]
+    objective = find_objective(per)
     given = {"attention": options["attention_cost"], "ffn": options["ffn_cost"]}
-    if per == "device":
+    if not objective.hardware_field:
         if any(value is not None for value in given.values()):
-            raise click.UsageError("--attention-cost and --ffn-cost need --per currency or watt")
-        return DeviceCost()
-    field = "price_per_hour" if per == "currency" else "watts"
+            *others, last = [name for name, one in OBJECTIVES.items() if one.hardware_field]
+            raise click.UsageError(
+                f"--attention-cost and --ffn-cost need --per {', '.join(others)} or {last}"
+            )
+        return objective.cost(per=per)
     costs = {}
     for side, hardware in (("attention", attention), ("ffn", ffn)):
         cost = given[side]
         if cost is None and hardware is not None:
-            cost = getattr(hardware, field)
+            cost = getattr(hardware, objective.hardware_field)
         if cost is None:
             raise click.UsageError(f"--per {per} needs --{side}-cost: what a device costs")
         costs[side] = cost
-    unit = "W" if per == "watt" else f"{getattr(attention, 'currency', 'currency')}/h"
-    return DeviceCost(per=per, attention=costs["attention"], ffn=costs["ffn"], unit=unit)
+    unit = objective.unit
+    if objective.hardware_field == "price_per_hour" and attention is not None:
+        unit = f"{attention.currency}/h"
+    return objective.cost(per=per, attention=costs["attention"], ffn=costs["ffn"], unit=unit)

@@ -18,12 +18,20 @@ from afdplan.cli.options import (
     resolve_workload,
     workload_options,
 )
-from afdplan.cli.progress import progress
 from afdplan.cli.quantity import parse_model_rate
-from afdplan.cli.report import report_option, write_report
+from afdplan.cli.report import (
+    command_line,
+    progress,
+    report_option,
+    tell,
+    write_picture,
+    write_report,
+)
 
 if TYPE_CHECKING:
     from afdplan.model.latency import LatencyModel
+    from afdplan.report.page import Page
+    from afdplan.report.telling import Telling
     from afdplan.simulation.result import SimulationResult
     from afdplan.simulation.scenario import Scenario
 
@@ -214,6 +222,11 @@ def command(
             raise click.UsageError(f"{name} shows one bundle: give one --attention-workers")
     if timeline is not None and not timeline.lower().endswith((".json", ".svg", ".png")):
         raise click.UsageError(f"--timeline must end in .json, .svg or .png, got {timeline!r}")
+    for _, path in logs:
+        if path is not None:
+            from afdplan.files.atomic import check_folder
+
+            check_folder(path)
     latency = resolve_latency(options, batch_size=size, ffn_workers=ffn_workers)
     model = latency.model
     if options["rate"] is not None:
@@ -246,24 +259,23 @@ def command(
                 )
             )
     if timeline is not None:
-        _write_timeline(timeline, scenarios[0])
+        _write_timeline(timeline, results[0])
     inputs = {**workload.inputs, **latency.inputs}
-    from afdplan.report.simulate import render_simulations, simulation_document
+    from afdplan.report.simulate import simulation_document, simulation_told
 
-    if report is not None:
-        from afdplan.cli.report_simulate import simulated_page
-
-        told = simulation_document(results, inputs, attention_workers, options, workload.warnings)
-        write_report(report, simulated_page(results, workload, told))
-    if as_json:
+    told = simulation_told(results, f"{workload.law.name}; {model.name}", workload.warnings)
+    if as_json or report is not None:
         from afdplan.report.document import to_json
 
-        told = simulation_document(results, inputs, attention_workers, options, workload.warnings)
-        click.echo(to_json(told))
-    else:
-        from rich.console import Console
-
-        Console(highlight=False).print(render_simulations(results, workload.warnings))
+        answered = simulation_document(
+            results, inputs, attention_workers, options, workload.warnings
+        )
+        if report is not None:
+            write_report(report, _page(told, results, workload, answered))
+        if as_json:
+            click.echo(to_json(answered))
+            return
+    tell(told)
 
 
 def _scenario(
@@ -332,7 +344,7 @@ def _numbers(name: str, text: str | None, known: tuple[str, ...]) -> dict[str, f
 def _tables(per_request: str | None, per_step: str | None) -> Iterator[tuple[Any, Any]]:
     """Yield the sinks of both logs; their files appear when all went well."""
     from afdplan.files.results.table import TableWriter
-    from afdplan.simulation.logs import REQUEST_COLUMNS, STEP_COLUMNS
+    from afdplan.simulation.record import REQUEST_COLUMNS, STEP_COLUMNS
 
     with contextlib.ExitStack() as stack:
         sinks: list[Any] = [None, None]
@@ -354,11 +366,11 @@ def _tables(per_request: str | None, per_step: str | None) -> Iterator[tuple[Any
         yield sinks[0], sinks[1]
 
 
-def _write_timeline(path: str, scenario: Scenario) -> None:
+def _write_timeline(path: str, result: SimulationResult) -> None:
     from afdplan.files.atomic import write_atomic
     from afdplan.simulation.timeline import record_timeline
 
-    timeline = record_timeline(scenario)
+    timeline = record_timeline(result.scenario)
     if path.lower().endswith(".json"):
         from afdplan.files.results.timeline import chrome_trace
 
@@ -373,11 +385,31 @@ def _write_timeline(path: str, scenario: Scenario) -> None:
             )
             for span in timeline.spans
         )
-        seconds = scenario.latency.time_unit == "s"
+        seconds = result.scenario.latency.time_unit == "s"
         write_atomic(path, chrome_trace(spans, microseconds=1e6 if seconds else 1.0))
         return
-    from afdplan.plotting.picture import check_picture_name, picture_bytes
-    from afdplan.plotting.timeline import draw_timeline, timeline_data
+    from afdplan.plotting.pipeline_figure import pipeline_figure
 
-    figure = draw_timeline(timeline_data(timeline))
-    write_atomic(path, picture_bytes(figure, check_picture_name(path)))
+    write_picture(path, [pipeline_figure(timeline)], result.title)
+
+
+def _page(
+    told: Telling, results: list[SimulationResult], workload: Workload, answered: dict[str, Any]
+) -> Page:
+    """Compute what the page shows around the results: a timeline, drift, the theory's curve."""
+    from afdplan.planning.theory_curve import theory_curve
+    from afdplan.report.page_simulate import simulation_page
+    from afdplan.simulation.timeline import record_timeline
+
+    best = max(results, key=lambda result: result.throughput_per_instance.value)
+    counts = [result.scenario.bundle.attention_workers for result in results]
+    return simulation_page(
+        told,
+        results,
+        record_timeline(best.scenario, steps=3),
+        workload.law,
+        theory=theory_curve(best.scenario, workload.law, counts),
+        document=answered,
+        command_line=command_line(),
+        workload=workload.report,
+    )

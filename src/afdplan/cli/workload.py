@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
 
 import click
 
 from afdplan.cli.options import json_option, resolve_workload, workload_options
-from afdplan.cli.report import command_line, report_option, write_report
+from afdplan.cli.report import (
+    command_line,
+    plot_option,
+    report_option,
+    tell,
+    write_picture,
+    write_report,
+)
 
 if TYPE_CHECKING:
-    from afdplan.lengths.law import LengthLaw
-    from afdplan.workload.description import LawReport, WorkloadReport
+    from afdplan.workload.report import LawReport, WorkloadReport
 
 __all__ = ["command"]
-
-NARROWEST = 80
-"""Columns that the text is never squeezed below."""
 
 
 @click.command("workload")
@@ -30,7 +32,7 @@ NARROWEST = 80
     show_default=True,
     help="Coverage of the intervals.",
 )
-@click.option("--plot", metavar="FILE", help="Draw the workload to a .png or .svg file.")
+@plot_option("the workload")
 @report_option
 @json_option
 def command(
@@ -52,10 +54,6 @@ def command(
     """
     if trace_file is not None and trace is not None:
         raise click.UsageError("give the trace once: as TRACE or as --trace FILE")
-    if plot is not None:
-        from afdplan.plotting.picture import check_picture_name
-
-        check_picture_name(plot)
     workload = resolve_workload(
         trace_file or trace, trace_format, columns, prompt, decode, confidence
     )
@@ -71,40 +69,34 @@ def command(
     else:
         described = describe_law(workload.law)
     if plot is not None:
-        _draw(plot, described, workload.law)
+        from afdplan.plotting.workload_figures import workload_figures
+
+        load = described.token_load.value
+        heading = (
+            f"{workload.law.name}: {load:,.6g} tokens per slot on average, standard deviation "
+        )
+        figures = workload_figures(described, workload.law)
+        write_picture(plot, figures, heading + f"{described.token_load_std:,.6g}", columns=2)
+        click.echo(f"afdplan: wrote {plot}", err=True)
         inputs["plot"] = plot
+    from afdplan.report.workload import workload_answer, workload_told
+
+    told = workload_told(described)
     if as_json or report is not None:
         from afdplan.report.document import document, to_json
-        from afdplan.report.workload import workload_answer
 
         answer = workload_answer(described)
-        told = document(time_unit="s", inputs=inputs, warnings=described.warnings, answer=answer)
+        answered = document(
+            time_unit="s", inputs=inputs, warnings=described.warnings, answer=answer
+        )
         if report is not None:
             from afdplan.report.page_workload import workload_page
 
             page = workload_page(
-                described, workload.law, document=told, command_line=command_line()
+                told, described, workload.law, document=answered, command_line=command_line()
             )
             write_report(report, page)
         if as_json:
-            click.echo(to_json(told))
+            click.echo(to_json(answered))
             return
-
-    from rich.console import Console
-
-    from afdplan.report.workload import render_workload
-
-    console = Console(file=sys.stdout, highlight=False, markup=False, emoji=False)
-    # Tables cut off in a narrow window would hide digits: let the window wrap the lines instead.
-    console.width = max(console.width, NARROWEST)
-    can_draw = console.encoding.lower().startswith("utf")
-    console.print(render_workload(described, can_draw))
-
-
-def _draw(path: str, report: LawReport | WorkloadReport, law: LengthLaw) -> None:
-    from afdplan.files.atomic import write_atomic
-    from afdplan.plotting.picture import check_picture_name, picture_bytes
-    from afdplan.plotting.workload import draw_workload
-
-    write_atomic(path, picture_bytes(draw_workload(report, law), check_picture_name(path)))
-    click.echo(f"afdplan: wrote {path}", err=True)
+    tell(told)

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 
 from afdplan.planning.design import Design, PlannedDesign
-from afdplan.planning.limits import Limits
+from afdplan.planning.limits import TIE, Limits
 from afdplan.planning.search import DesignSearch
 from afdplan.planning.space import SearchSpace
 
 __all__ = ["Alternative", "alternatives", "pareto_front"]
 
 FRONT_POINTS = 6
+
+Kind = Literal["attention_workers", "microbatches", "batch_size", "ffn_workers"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +25,8 @@ class Alternative:
 
     Attributes
     ----------
+    kind
+        What differs first of all: a neighbour in A keeps all but the number of bundles.
     change
         How it differs, for people.
     plan
@@ -32,6 +37,7 @@ class Alternative:
         The limit that it breaks; empty if none.
     """
 
+    kind: Kind
     change: str
     plan: PlannedDesign
     regret: float
@@ -60,15 +66,15 @@ def alternatives(
             gap = abs(pair.attention_workers - design.attention_workers)
             noun = "worker" if gap == 1 else "workers"
             found.append(_against(search, best, f"{gap} {word} attention {noun}", pair, limits))
-    searches: list[tuple[str, SearchSpace]] = []
+    searches: list[tuple[Kind, str, SearchSpace]] = []
     for m in (design.microbatches - 1, design.microbatches + 1):
         if m in (1, 2, 3, 4) and (space.target.name == "any" or m in space.target.microbatches):
             noun = "microbatch" if m == 1 else "microbatches"
-            searches.append((f"{m} {noun}", replace(space, microbatches=(m,))))
+            searches.append(("microbatches", f"{m} {noun}", replace(space, microbatches=(m,))))
     smaller = [b for b in space.batch_sizes if b < design.batch_size][-1:]
     larger = [b for b in space.batch_sizes if b > design.batch_size][:1]
     for b in smaller + larger:
-        searches.append((f"batch size {b}", replace(space, batch_sizes=(b,))))
+        searches.append(("batch_size", f"batch size {b}", replace(space, batch_sizes=(b,))))
     numbers = search.source.ffn_workers(limits.devices or 8 * design.ffn_workers)
     if space.ffn_workers is None and design.ffn_workers in numbers:
         at = numbers.index(design.ffn_workers)
@@ -76,13 +82,13 @@ def alternatives(
             if 0 <= other < len(numbers):
                 f = numbers[other]
                 noun = "FFN worker" if f == 1 else "FFN workers"
-                searches.append((f"{f} {noun} per bundle", replace(space, ffn_workers=(f,))))
-    for change, narrowed in searches:
+                narrowed = replace(space, ffn_workers=(f,))
+                searches.append(("ffn_workers", f"{f} {noun} per bundle", narrowed))
+    for kind, change, narrowed in searches:
         plan = search.best(limits, narrowed)
         if plan is not None:
-            found.append(
-                Alternative(change=change, plan=plan, regret=1 - plan.score / best.score, breaks="")
-            )
+            regret = 1 - plan.score / best.score
+            found.append(Alternative(kind=kind, change=change, plan=plan, regret=regret, breaks=""))
     return tuple(found)
 
 
@@ -103,10 +109,9 @@ def _next_pair(
     bundles = int(lattice.most_bundles[at]) or design.bundles
     other = replace(design, attention_workers=workers, bundles=bundles)
     if limits.requests_per_second is not None:
-        one = search.describe(replace(other, bundles=1), limits).requests_per_second
-        unit = int(lattice.unit[at])
-        groups = int(np.ceil(limits.requests_per_second * (1 - 1e-9) / (one * unit)))
-        other = replace(other, bundles=max(groups, 1) * unit)
+        one = search.describe(replace(other, bundles=1), limits).tokens_per_second
+        needed = search.score.bundles(one, int(lattice.unit[at]), bundles, limits)
+        other = replace(other, bundles=int(needed))
     return other
 
 
@@ -115,13 +120,17 @@ def _against(
 ) -> Alternative:
     plan = search.describe(design, limits)
     breaks = ""
-    limit = limits.time_per_output_token
-    step = plan.step_time.statistic(limits.statistic) / plan.tokens_per_step
-    if limit is not None and step > limit * (1 + 1e-9):
+    if not limits.meets(plan.token_time(limits.statistic)):
         breaks = "time per output token"
     elif limits.devices is not None and design.devices > limits.devices:
         breaks = "devices"
-    return Alternative(change=change, plan=plan, regret=1 - plan.score / best.score, breaks=breaks)
+    return Alternative(
+        kind="attention_workers",
+        change=change,
+        plan=plan,
+        regret=1 - plan.score / best.score,
+        breaks=breaks,
+    )
 
 
 def pareto_front(
@@ -134,8 +143,7 @@ def pareto_front(
     left out.
     """
     points = {str(best.design): best}
-    low = fastest.step_time.statistic(limits.statistic) / best.tokens_per_step
-    here = best.step_time.statistic(limits.statistic) / best.tokens_per_step
+    low, here = (plan.token_time(limits.statistic) for plan in (fastest, best))
     known: PlannedDesign | None = None
     for time in np.geomspace(low * (1 + 1e-6), max(2 * here, low * 1.01), FRONT_POINTS):
         # What meets a limit meets all longer ones.
@@ -145,11 +153,9 @@ def pareto_front(
         if plan is not None:
             points.setdefault(str(plan.design), plan)
             known = plan
-    ordered = sorted(
-        points.values(), key=lambda p: (p.step_time.statistic(limits.statistic), -p.score)
-    )
+    ordered = sorted(points.values(), key=lambda p: (p.token_time(limits.statistic), -p.score))
     front: list[PlannedDesign] = []
     for plan in ordered:
-        if not front or plan.score > front[-1].score * (1 + 1e-9):
+        if not front or plan.score > front[-1].score * (1 + TIE):
             front.append(plan)
     return tuple(front)

@@ -14,7 +14,10 @@ from afdplan.lengths.law import LengthLaw
 from afdplan.model.estimate import Estimate
 from afdplan.planning.cache_memory import CacheMemory, CacheSpace, CacheSums
 from afdplan.planning.legal import TARGETS
-from afdplan.planning.replan import Replan, replan
+from afdplan.planning.limits import TIE, limited, percentile
+from afdplan.planning.objective import find_objective
+from afdplan.planning.replan import Replan, replan, stored_cost
+from afdplan.planning.score import Score
 from afdplan.theory.cycle import CycleModel
 from afdplan.theory.problem import RatioProblem
 
@@ -45,8 +48,8 @@ class PlanCheck:
     planned_token_load
         theta that was planned for [tokens].
     regret
-        Share of throughput per device that keeping A loses under the new requests, beyond what
-        it lost under the planned ones; with an interval of theta, the least over its ends.
+        Share of throughput per unit of cost that keeping A loses under the new requests, beyond
+        what it lost under the planned ones; with an interval of theta, the least over its ends.
     best_attention_workers
         A that would now be best; same F, batch size and microbatches.
     replanned
@@ -159,7 +162,7 @@ def check_plan(
         reasons.append(
             f"planned again under the same limits, {again.best.design} on "
             f"{again.best.design.devices:,} devices would give {again.gain:.1%} more "
-            f"{_score_name(plan)}".replace("%", " %")
+            f"{find_objective(stored_cost(plan).per).score}".replace("%", " %")
         )
     if abs(off) > STEP_LEAVE:
         reasons.append(
@@ -201,7 +204,7 @@ def check_plan(
 
 
 def regret_of_keeping(plan: PlanFile, law: LengthLaw) -> float:
-    """Return the share of throughput per device that keeping A loses under `law`."""
+    """Return the share of throughput per unit of cost that keeping A loses under `law`."""
     return _under(plan, law, 1.0)[0]
 
 
@@ -219,11 +222,6 @@ def _again(
         if least > RETURN:
             least = min(least, replan(plan, law, load_factor=factor).regret)
     return again, least, again.notes
-
-
-def _score_name(plan: PlanFile) -> str:
-    per = {"currency": "tokens per unit of money", "watt": "tokens per joule"}
-    return per.get(str(plan.inputs.get("per")), "tokens/s per device")
 
 
 def _standing(*, beyond: bool, inside: bool, previous: Standing | None) -> Standing:
@@ -258,19 +256,18 @@ def _under(plan: PlanFile, law: LengthLaw, factor: float) -> tuple[float, int, f
         ffn_workers=bundle.ffn_workers,
         microbatches=bundle.microbatches,
     )
-    chances = () if plan.statistic == "mean" else (int(plan.statistic[1:]) / 100,)
     times = CycleModel(problem, problem.slot_loads(factor)).evaluate(
-        workers.astype(np.float64), chances
+        workers.astype(np.float64), percentile(plan.statistic)
     )
-    devices = workers * plan.attention_devices + bundle.ffn_workers * plan.ffn_devices
-    objective = workers / times.mean / devices
-    held = times.quantiles[:, 0] if chances else times.mean
+    score = Score(cost=stored_cost(plan), tokens_per_request=law.mean_decode_tokens)
+    ffn_devices = bundle.ffn_workers * plan.ffn_devices
+    objective = score.bound(workers / times.mean, workers * plan.attention_devices, ffn_devices)
+    held = limited(times)
+    at = int(np.flatnonzero(workers == bundle.attention_workers)[0])
     if plan.time_per_output_token is not None:
         # Another A counts only if it meets the limit, or comes as near as today's.
-        at = int(np.flatnonzero(workers == bundle.attention_workers)[0])
         bound = max(plan.time_per_output_token * plan.latency.tokens_per_step, float(held[at]))
-        objective = np.where(held <= bound * (1 + 1e-9), objective, 0.0)
-    at = int(np.flatnonzero(workers == bundle.attention_workers)[0])
+        objective = np.where(held <= bound * (1 + TIE), objective, 0.0)
     best = int(np.argmax(objective))
     return (
         float(1 - objective[at] / objective[best]),

@@ -15,7 +15,7 @@ compute; see `afdplan.theory.two_batch`). Loads are frozen during a round.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 
 import numpy as np
@@ -108,6 +108,9 @@ class ColocatedSearch:
 
     def __init__(self, search: DesignSearch) -> None:
         self._search = search
+        # Every device, an idle one too, is one of the attention side.
+        cost = replace(search.score.cost, ffn=search.score.cost.attention)
+        self._score = replace(search.score, cost=cost)
         self._parts = search.source.colocated
         self._memories: dict[tuple[int, int], CacheMemory | None] = {}
         self._most: dict[tuple[int, int, float], int] = {}
@@ -160,13 +163,13 @@ class ColocatedSearch:
             return {}
         most = self._most_requests(devices, ranks, limits)
         # Steps only grow with B: a step of B with the slots of the gap above bounds the gap.
-        price = self._search.cost.attention * ranks * devices
-        per_request = ranks * self._search.tokens_per_step / price
+        per_request = ranks * self._search.tokens_per_step
         return {
             (size, m): self._bound(devices, ranks, size, m, limits)
             for (b, m), (_, least) in bounds.items()
             for size in space.gap_above(b)
-            if m * size <= most and per_request * m * size / least > best.score
+            if m * size <= most
+            and self._score.bound(per_request * m * size / least, ranks * devices, 0) > best.score
         }
 
     def _bound(
@@ -192,7 +195,7 @@ class ColocatedSearch:
         else:
             rounds = layers * (f + max(f, longest)) + a + max(a, layers * longest)
         least = SLACK * (model.step_overhead + rounds)
-        return self._score(devices, ranks, m * b, least, limits)[0], least
+        return self._scored(devices, ranks, m * b, least, limits)[0], least
 
     def _best(
         self, devices: int, ranks: int, bounds: Bounds, limits: Limits, best: Colocated | None
@@ -203,10 +206,10 @@ class ColocatedSearch:
         for bound, b, m, least in reversed(ranked):
             if bound <= 0 or (best is not None and bound <= best.score * (1 + TIE)):
                 break
-            if limits.probability is None and not limits.holds(least, tokens):
+            if not limits.probabilities and not limits.meets(least, tokens):
                 continue
             plan = self._evaluate(devices, ranks, b, m, limits)
-            if not limits.holds(plan.step_time.statistic(limits.statistic), tokens):
+            if not limits.meets(plan.step_time.statistic(limits.statistic), tokens):
                 continue
             if plan.score > 0 and (best is None or plan.score > best.score):
                 best = plan
@@ -230,7 +233,7 @@ class ColocatedSearch:
         for layers, law in self._time_laws(devices, b, model):
             step += layers * _round(law, ranks, m, f, out, back)
         mean, p50, p95, p99 = (float(t) for t in step)
-        score, replicas = self._score(devices, ranks, m * b, mean, limits)
+        score, replicas = self._scored(devices, ranks, m * b, mean, limits)
         tokens = replicas * ranks * m * b * self._search.tokens_per_step / mean
         memory = self._memory(devices, ranks)
         return Colocated(
@@ -257,24 +260,18 @@ class ColocatedSearch:
             ]
         return self._laws[key]
 
-    def _score(
+    def _scored(
         self, devices: int, ranks: int, requests: int, step: float, limits: Limits
     ) -> tuple[float, int]:
-        """Return the score and the groups, as `DesignSearch` counts them; 0 if none will do."""
-        search = self._search
+        """Return the score and the groups; 0 if no number of groups will do."""
         group = ranks * devices
-        tokens = ranks * requests * search.tokens_per_step / step
-        price = search.cost.attention * group
-        unit = limits.node_devices // int(np.gcd(group, limits.node_devices))
-        if limits.requests_per_second is not None:
-            goal = limits.requests_per_second * search.law.mean_decode_tokens
-            replicas = max(int(np.ceil(goal * (1 - TIE) / (tokens * unit))), 1) * unit
-            if limits.devices is not None and replicas * group > limits.devices:
-                return 0.0, 0
-            return goal / (replicas * price), replicas
-        replicas = (limits.devices or 0) // (group * unit) * unit
-        idle = int(limits.idle_devices(replicas * group))
-        return replicas * tokens / (replicas * price + search.cost.attention * idle), replicas
+        tokens = ranks * requests * self._search.tokens_per_step / step
+        unit = limits.node_devices // math.gcd(group, limits.node_devices)
+        most = (limits.devices or 0) // (group * unit) * unit
+        replicas = int(self._score.bundles(tokens, unit, most, limits))
+        if limits.devices is not None and replicas > most:
+            return 0.0, 0
+        return float(self._score.value(replicas * tokens, replicas * group, 0, limits)), replicas
 
     def _shared_times(
         self, side: LatencyModel, devices: int, batch_size: int

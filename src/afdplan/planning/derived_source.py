@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import cached_property
 
-from afdplan.calibration.derived import latency_of
+from afdplan.calibration.derived import derived_assumptions, latency_of
 from afdplan.calibration.derived_attention import attention_layers
 from afdplan.calibration.placement import Placement
 from afdplan.errors import InfeasibleError, InvalidInputError
@@ -46,7 +46,7 @@ class DerivedSource:
             attention_devices=1,
             # The search decides this, not the placement.
             assumptions=tuple(
-                line for line in placement.assumptions if not line.startswith("an FFN worker has")
+                assumed for assumed in placement.assumptions if assumed.key != "ffn-devices"
             ),
         )
         self.time_unit: TimeUnit = "s"
@@ -88,10 +88,14 @@ class DerivedSource:
     @property
     def assumptions(self) -> tuple[str, ...]:
         """What the derived latency assumes, but not what the search decides."""
-        model = self.latency(self.attention_devices[0], self._examples[0], 1)
-        lines = dict.fromkeys((*self.placement.assumptions, *model.assumptions))
-        moot = ("experts are", "transfers are limited")
-        kept = [line for line in lines if not line.startswith(moot)]
+        example = replace(
+            self.placement,
+            attention_devices=self.attention_devices[0],
+            ffn_workers=self._examples[0],
+            batch_size=1,
+        )
+        moot = ("expert-spread", "transfer-side")
+        kept = [line.text for line in derived_assumptions(example) if line.key not in moot]
         if self.placement.architecture.experts:
             kept.append("every FFN device of a bundle holds equally many routed experts, balanced")
         kept.append(

@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from afdplan.model.bundle import Bundle
 from afdplan.model.checks import check_count
+from afdplan.planning.limits import TIE
 
-__all__ = ["Design", "PlannedDesign", "StepSummary"]
+__all__ = ["Candidate", "Combination", "Design", "PlannedDesign", "StepSummary"]
+
+
+class Combination(NamedTuple):
+    """What the law of the attention side depends on: devices per worker, m and B."""
+
+    attention_devices: int
+    microbatches: int
+    batch_size: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +70,11 @@ class Design:
         )
 
     @property
+    def combination(self) -> Combination:
+        """Devices per attention worker, m and B."""
+        return Combination(self.attention_devices, self.microbatches, self.batch_size)
+
+    @property
     def requests_per_attention_worker(self) -> int:
         """S = m B, what serving systems call max-num-seqs [requests]."""
         return self.microbatches * self.batch_size
@@ -68,6 +83,12 @@ class Design:
     def slots(self) -> int:
         """Request slots of all bundles [requests]."""
         return self.bundles * self.attention_workers * self.requests_per_attention_worker
+
+    @property
+    def devices_by_side(self) -> tuple[int, int]:
+        """Attention and FFN devices of all bundles."""
+        attention = self.attention_workers * self.attention_devices
+        return self.bundles * attention, self.bundles * self.ffn_workers * self.ffn_devices
 
     @property
     def bundle_devices(self) -> int:
@@ -159,3 +180,34 @@ class PlannedDesign:
     def time_per_output_token(self) -> float:
         """Mean step time over the tokens of a step [s]."""
         return self.step_time.mean / self.tokens_per_step
+
+    def token_time(self, statistic: str) -> float:
+        """Return a statistic of the step time over the tokens of a step [s]."""
+        return self.step_time.statistic(statistic) / self.tokens_per_step
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """A design that was evaluated exactly, in the order of preference."""
+
+    score: float
+    design: Design
+
+    def beats(self, other: Candidate | None) -> bool:
+        """Return whether this one is to be preferred: score, then fewer devices, smaller batch."""
+        if other is None:
+            return True
+        if abs(self.score - other.score) > TIE * max(abs(self.score), abs(other.score)):
+            return self.score > other.score
+        return _rank(self.design) < _rank(other.design)
+
+
+def _rank(design: Design) -> tuple[int, ...]:
+    return (
+        design.devices,
+        design.batch_size,
+        design.microbatches,
+        design.attention_workers,
+        design.ffn_workers,
+        design.attention_devices,
+    )

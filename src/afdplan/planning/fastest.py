@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from afdplan.planning.design import PlannedDesign
-from afdplan.planning.limits import Limits
+from afdplan.planning.design import Combination, PlannedDesign
+from afdplan.planning.limits import Limits, limited
 from afdplan.planning.search import FIRST_DEVICES, DesignSearch
 
 __all__ = ["fastest_design"]
@@ -26,6 +26,7 @@ def fastest_design(search: DesignSearch, limits: Limits) -> PlannedDesign | None
         smallest[devices, m] = min(b, smallest.get((devices, m), b))
     best: PlannedDesign | None = None
     for (devices, m), b in smallest.items():
+        combination = Combination(devices, m, b)
         lattice = search.lattice(free, search.space, devices, free.devices or 1)
         # For every F the step grows with A: only the smallest legal A can be fastest.
         _, first = np.unique(lattice.ffn, return_index=True)
@@ -35,16 +36,13 @@ def fastest_design(search: DesignSearch, limits: Limits) -> PlannedDesign | None
             # More FFN workers are faster: a smaller F counts only if it allows a smaller A.
             later = np.minimum.accumulate(lattice.attention[first][::-1])[::-1]
             first = first[np.append(lattice.attention[first][:-1] < later[1:], True)]
-        chances = () if limits.probability is None else (limits.probability,)
         times = search.models.evaluate(
-            (devices, m, b), lattice.attention[first], lattice.ffn[first], chances
+            combination, lattice.attention[first], lattice.ffn[first], limits.probabilities
         )
-        held = times.quantiles[:, 0] if chances else times.mean
-        at = int(first[int(np.argmin(held))])
+        at = int(first[int(np.argmin(limited(times)))])
         bundles = int(lattice.most_bundles[at])
-        found = search.describe(search.design_of((devices, m, b), lattice, at, bundles), free)
-        if best is None or found.step_time.statistic(limits.statistic) < (
-            best.step_time.statistic(limits.statistic)
-        ):
+        found = search.describe(search.design_of(combination, lattice, at, bundles), free)
+        statistic = limits.statistic
+        if best is None or found.token_time(statistic) < best.token_time(statistic):
             best = found
     return best

@@ -40,10 +40,10 @@ def explain_infeasible(search: DesignSearch, limits: Limits) -> InfeasibleError:
     shown = "; or ".join(text for _, text, _ in ways)
     message = f"no plan meets all limits: {shown}"
     if nearest is not None:
-        step = nearest.step_time.mean / nearest.tokens_per_step
         message += (
             f". Nearest feasible plan: {nearest.design} on {nearest.design.devices} devices, "
-            f"{step * 1e3:.4g} ms per token, {nearest.tokens_per_second:,.0f} tokens/s"
+            f"{nearest.time_per_output_token * 1e3:.4g} ms per token, "
+            f"{nearest.tokens_per_second:,.0f} tokens/s"
         )
     return InfeasibleError(message, nearest)
 
@@ -63,7 +63,7 @@ def _time(search: DesignSearch, limits: Limits) -> tuple[float, str, PlannedDesi
     fastest = fastest_design(search, limits)
     if fastest is None:
         return None
-    least = fastest.step_time.statistic(limits.statistic) / fastest.tokens_per_step
+    least = fastest.token_time(limits.statistic)
     if limits.requests_per_second is not None:
         # Bisect for the least time at which the rate is still reached.
         low, high = max(least, limit), 64 * max(least, limit)

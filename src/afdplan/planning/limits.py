@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -11,12 +11,31 @@ import numpy.typing as npt
 from afdplan.errors import InvalidInputError
 from afdplan.model.checks import check_choice, check_count, check_number
 
-__all__ = ["TIE", "Limits", "Statistic"]
+if TYPE_CHECKING:
+    from afdplan.theory.cycle import StepTimes
+
+__all__ = ["TIE", "Limits", "Statistic", "limited", "percentile"]
 
 TIE = 1e-9
 """Relative difference that counts as none."""
 
 Statistic = Literal["mean", "p50", "p95", "p99"]
+
+
+def percentile(statistic: str) -> tuple[float, ...]:
+    """Return the statistic as the probabilities to ask a law for; none for the mean.
+
+    Examples
+    --------
+    >>> percentile("p99"), percentile("mean")
+    ((0.99,), ())
+    """
+    return () if statistic == "mean" else (int(statistic[1:]) / 100,)
+
+
+def limited(times: StepTimes) -> npt.NDArray[np.float64]:
+    """Return the statistic of step times that were asked for the probabilities of `percentile`."""
+    return times.quantiles[:, 0] if times.quantiles.shape[1] else times.mean
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,12 +104,12 @@ class Limits:
         return idle
 
     @property
-    def probability(self) -> float | None:
-        """The percentile as a probability; None for the mean."""
-        return None if self.statistic == "mean" else int(self.statistic[1:]) / 100
+    def probabilities(self) -> tuple[float, ...]:
+        """The limited percentile as a probability; none for the mean."""
+        return percentile(self.statistic)
 
-    def holds(
-        self, step_time: npt.NDArray[np.float64] | float, tokens_per_step: float
+    def meets(
+        self, step_time: npt.NDArray[np.float64] | float, tokens_per_step: float = 1.0
     ) -> npt.NDArray[np.bool_]:
         """Return whether step times (of the limited statistic) respect the limit, elementwise."""
         if self.time_per_output_token is None:

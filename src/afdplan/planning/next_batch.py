@@ -64,10 +64,8 @@ def next_batch(search: DesignSearch, best: PlannedDesign, limits: Limits) -> Nex
             f"{other.memory_overflow_probability:.2g} per worker and step, "
             f"{limits.overflow_probability:g} allowed: {_memory(search, other, limits)}"
         )
-    limit = limits.time_per_output_token
-    held = other.step_time.statistic(limits.statistic)
-    if limit is not None and not limits.holds(held, other.tokens_per_step):
-        time = held / other.tokens_per_step
+    limit, time = limits.time_per_output_token, other.token_time(limits.statistic)
+    if limit is not None and not limits.meets(time):
         forbidden.append("time per output token")
         reasons.append(
             f"would take {time * 1e3:.4g} ms per output token ({limits.statistic}), "

@@ -1,15 +1,11 @@
-"""What does a deployment cost: devices, currency or watts?"""
+"""By which cost is throughput divided, and what does a deployment cost by it?"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any
 
-from afdplan.model.checks import check_choice, check_number
-
-__all__ = ["DeviceCost", "Per"]
-
-Per = Literal["device", "currency", "watt"]
+__all__ = ["OBJECTIVES", "DeviceCost", "Objective", "find_objective"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,11 +15,11 @@ class DeviceCost:
     Attributes
     ----------
     per
-        ``device``, ``currency`` (rent per hour) or ``watt``.
+        An objective of `OBJECTIVES`: ``device``, ``currency`` (rent per hour) or ``watt``.
     attention, ffn
         Of one device of an attention and of an FFN worker, > 0.
     unit
-        The unit for people: ``device``, ``USD/h``, ``W``.
+        The unit for people: ``device``, ``USD/h``, ``W``; that of the objective unless given.
 
     Examples
     --------
@@ -31,21 +27,84 @@ class DeviceCost:
     8.0
     """
 
-    per: Per = "device"
+    per: str = "device"
     attention: float = 1.0
     ffn: float = 1.0
-    unit: str = "device"
+    unit: str = ""
 
     def __post_init__(self) -> None:
-        check_choice("per", self.per, get_args(Per))
+        from afdplan.model.checks import check_number
+
+        objective = find_objective(self.per)
         check_number("cost of an attention device", self.attention, strict=True)
         check_number("cost of an FFN device", self.ffn, strict=True)
+        if not self.unit:
+            object.__setattr__(self, "unit", objective.unit)
 
-    def of(self, attention_devices: float, ffn_devices: float) -> float:
-        """Return the cost of so many devices of each side."""
+    def of(self, attention_devices: Any, ffn_devices: Any) -> Any:
+        """Return the cost of so many devices of each side, elementwise.
+
+        A subclass may add what does not grow with the devices: the search relies on at least
+        ``attention * attention_devices + ffn * ffn_devices``, and on no more for other bundles of
+        the same devices.
+        """
         return self.attention * attention_devices + self.ffn * ffn_devices
 
     @property
     def idle(self) -> float:
         """What a device of the budget costs that no bundle uses: the cheaper of both sides."""
         return min(self.attention, self.ffn)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Objective:
+    """What a plan maximises: tokens per second and unit of one kind of cost.
+
+    Attributes
+    ----------
+    name
+        As on the command line: ``plan --per NAME``.
+    score
+        What is maximised, for people.
+    unit
+        Of the cost, where the hardware states none.
+    hardware_field
+        Which field of a hardware file states the cost of a device; empty if devices count alike.
+    cost
+        How the devices of a deployment add up.
+    """
+
+    name: str
+    score: str
+    unit: str
+    hardware_field: str = ""
+    cost: type[DeviceCost] = DeviceCost
+
+
+OBJECTIVES: dict[str, Objective] = {
+    objective.name: objective
+    for objective in (
+        Objective(name="device", score="tokens/s per device", unit="device"),
+        Objective(
+            name="currency",
+            score="tokens per unit of money",
+            unit="currency/h",
+            hardware_field="price_per_hour",
+        ),
+        Objective(name="watt", score="tokens per joule", unit="W", hardware_field="watts"),
+    )
+}
+"""Everything by which throughput can be divided; whoever adds an entry adds an objective."""
+
+
+def find_objective(name: str) -> Objective:
+    """Return an objective by name.
+
+    Raises
+    ------
+    InvalidInputError
+        If the name is unknown.
+    """
+    from afdplan.model.checks import check_choice
+
+    return OBJECTIVES[check_choice("per", name, tuple(OBJECTIVES))]

@@ -226,7 +226,7 @@ def make_plan(
         drift=drift_windows(search, best, limits, trace),
         limits=limits,
         space=space,
-        cost=search.cost,
+        cost=search.score.cost,
         assumptions=source.assumptions,
         warnings=tuple(warnings),
         evaluated_designs=search.evaluated,

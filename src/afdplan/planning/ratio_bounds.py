@@ -9,10 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from afdplan.planning.design import Combination
 from afdplan.planning.limits import Limits
-from afdplan.planning.objective import DeviceCost
+from afdplan.planning.score import Score
 from afdplan.planning.space import PairLattice
-from afdplan.planning.step_models import Combination, StepModels
+from afdplan.planning.step_models import StepModels
 from afdplan.theory.layer_cycle import StageTimes
 
 __all__ = ["BlockScores", "RatioBlocks", "RatioBounds"]
@@ -87,15 +88,15 @@ class RatioBounds:
     ----------
     models
         Lower bounds of the step time.
-    cost
-        Of a device of each side.
+    score
+        What is maximised.
     ffn_devices
         Devices of one FFN worker.
     """
 
-    def __init__(self, models: StepModels, cost: DeviceCost, ffn_devices: int) -> None:
+    def __init__(self, models: StepModels, score: Score, ffn_devices: int) -> None:
         self._models = models
-        self._cost = cost
+        self._score = score
         self._ffn_devices = ffn_devices
         self._envelopes: dict[tuple[int, RatioBlocks], StageTimes] = {}
         self._edges: dict[RatioBlocks, FloatArray] = {}
@@ -118,7 +119,7 @@ class RatioBounds:
             if combination not in known:
                 known[combination] = self._scores(combination, blocks, limits)
         rows = np.stack([known[combination] for combination in combinations])
-        held = limits.holds(rows[:, 1], self._models.tokens_per_step)
+        held = limits.meets(rows[:, 1], self._models.tokens_per_step)
         return BlockScores(
             combinations=combinations,
             rows=np.where(held, rows[:, 0], 0.0),
@@ -146,10 +147,8 @@ class RatioBounds:
         stages = self._envelopes[batch_size, blocks]
         mean, statistic = self._models.rough_bounds(combination, stages, limits)
         upper = np.resize(self._edges[blocks][1:], mean.size)
-        ffn_cost = self._cost.ffn * self._ffn_devices / upper
-        per_worker = self._cost.attention * devices + ffn_cost
-        tokens = microbatches * batch_size * self._models.tokens_per_step
-        return np.stack([tokens / (mean * per_worker), statistic])
+        tokens = microbatches * batch_size * self._models.tokens_per_step / mean
+        return np.stack([self._score.bound(tokens, devices, self._ffn_devices / upper), statistic])
 
     def _envelope(self, batch_size: int, blocks: RatioBlocks) -> StageTimes:
         """Return FFN and transfer times at the lower end of each block, for one F after another."""

@@ -16,12 +16,12 @@ from afdplan.planning.derived_choice import DerivedChoice
 from afdplan.planning.design import Design, PlannedDesign
 from afdplan.planning.legal import target_rule
 from afdplan.planning.limits import TIE, Limits
-from afdplan.planning.objective import DeviceCost
+from afdplan.planning.objective import DeviceCost, find_objective
 from afdplan.planning.search import DesignSearch
 from afdplan.planning.source import LatencySource, MeasuredSource
 from afdplan.planning.space import SearchSpace, graph_batch_sizes
 
-__all__ = ["Replan", "replan"]
+__all__ = ["Replan", "replan", "stored_cost"]
 
 SAME_TIME = 1e-6
 """Relative difference of stage times that counts as none."""
@@ -76,7 +76,7 @@ def replan(plan: PlanFile, law: LengthLaw, *, load_factor: float = 1.0) -> Repla
     InvalidInputError
         If the file does not keep the limits.
     """
-    limits, cost = _limits(plan), _cost(plan)
+    limits, cost = _limits(plan), stored_cost(plan)
     source, notes = _source(plan)
     space = _space(plan)
     if notes:
@@ -116,10 +116,12 @@ def _limits(plan: PlanFile) -> Limits:
     )
 
 
-def _cost(plan: PlanFile) -> DeviceCost:
+def stored_cost(plan: PlanFile) -> DeviceCost:
+    """Return the cost of the devices as the plan file keeps it; devices alike unless kept."""
     asked = plan.inputs
-    return DeviceCost(
-        per=asked.get("per", "device"),
+    objective = find_objective(asked.get("per", "device"))
+    return objective.cost(
+        per=objective.name,
         attention=asked.get("attention_cost", 1.0),
         ffn=asked.get("ffn_cost", 1.0),
     )

@@ -20,14 +20,14 @@ import numpy as np
 import numpy.typing as npt
 
 from afdplan.lengths.law import LengthLaw
-from afdplan.planning.candidate import Candidate
-from afdplan.planning.design import Design, PlannedDesign, StepSummary
-from afdplan.planning.limits import TIE, Limits
+from afdplan.planning.design import Candidate, Combination, Design, PlannedDesign, StepSummary
+from afdplan.planning.limits import TIE, Limits, limited
 from afdplan.planning.objective import DeviceCost
 from afdplan.planning.ratio_bounds import BlockScores, RatioBlocks, RatioBounds
+from afdplan.planning.score import Score
 from afdplan.planning.source import LatencySource
 from afdplan.planning.space import PairLattice, SearchSpace
-from afdplan.planning.step_models import Combination, StepModels
+from afdplan.planning.step_models import StepModels
 from afdplan.planning.worker_memories import WorkerMemories
 
 __all__ = ["DesignSearch"]
@@ -46,10 +46,6 @@ STEP_PROBABILITIES = (0.5, 0.95, 0.99)
 
 class DesignSearch:
     """The search over one workload, source and space; limits may change between calls.
-
-    The score is tokens per second and unit of cost. With a budget, idle devices of the budget
-    are paid for too (at the cheaper side's cost), so that the score grows with the total; with a
-    rate, only the rate that is asked for counts, so that the score falls with the cost.
 
     Parameters
     ----------
@@ -77,11 +73,11 @@ class DesignSearch:
         self.law = law
         self.source = source
         self.space = space
-        self.cost = cost
+        self.score = Score(cost=cost, tokens_per_request=law.mean_decode_tokens)
         self.models = StepModels(law, source, load_factor)
         self.memories = WorkerMemories(law, source, load_factor=load_factor)
         self.evaluated = 0
-        self._ratio_bounds = RatioBounds(self.models, cost, source.ffn_devices)
+        self._ratio_bounds = RatioBounds(self.models, self.score, source.ffn_devices)
         self._lattices: dict[tuple[Any, ...], PairLattice] = {}
         self.tokens_per_step = self.models.tokens_per_step
 
@@ -120,41 +116,30 @@ class DesignSearch:
             found, size = None, FIRST_DEVICES
             while found is None and size <= MOST_DEVICES:
                 found, size = self._best(limits, space, size), 4 * size
-            if found is not None and self.cost.per == "device":
-                # No larger bundle than all devices of this plan can need fewer devices.
-                wider = min(found.design.devices, MOST_DEVICES)
-                found = self._best(limits, space, wider, found) or found
-            elif found is not None:
-                cheapest = min(self.cost.attention, self.cost.ffn)
-                wider = min(int(self.cost_of(found.design, limits) / cheapest), MOST_DEVICES)
+            if found is not None:
+                # No bundle that alone costs more than this plan can be cheaper.
+                paid = self.score.cost_of(*found.design.devices_by_side, limits)
+                wider = min(int(paid / self.score.cost.idle), MOST_DEVICES)
                 found = self._best(limits, space, wider, found) or found
         return None if found is None else self.describe(found.design, limits)
 
     def describe(self, design: Design, limits: Limits) -> PlannedDesign:
         """Return everything about one design; nothing is held against the limits."""
         pair = np.array([design.attention_workers]), np.array([design.ffn_workers])
-        combination = (design.attention_devices, design.microbatches, design.batch_size)
-        times = self.models.evaluate(combination, *pair, STEP_PROBABILITIES)
+        times = self.models.evaluate(design.combination, *pair, STEP_PROBABILITIES)
         median, p95, p99 = (float(t) for t in times.quantiles[0])
         mean = float(times.mean[0])
         tokens = design.slots * self.tokens_per_step / mean
         memory = self.memories.of_worker(design.attention_devices)
         requests = design.requests_per_attention_worker
-        cost = self.cost.of(
-            design.bundles * design.attention_workers * design.attention_devices,
-            design.bundles * design.ffn_workers * design.ffn_devices,
-        )
-        counted = tokens
-        if limits.requests_per_second is not None:
-            counted = limits.requests_per_second * self.law.mean_decode_tokens
         return PlannedDesign(
             design=design,
             step_time=StepSummary(mean=mean, p50=median, p95=p95, p99=p99),
             tokens_per_step=self.tokens_per_step,
             tokens_per_second=tokens,
             requests_per_second=tokens / self.law.mean_decode_tokens,
-            cost=cost,
-            score=counted / self.cost_of(design, limits),
+            cost=float(self.score.cost.of(*design.devices_by_side)),
+            score=float(self.score.value(tokens, *design.devices_by_side, limits)),
             memory_overflow_probability=memory.overflow_probability(requests) if memory else 0.0,
             memory_mean_fraction=memory.mean_fraction(requests) if memory else 0.0,
             attention_idle_fraction=float(times.attention_idle_fraction[0]),
@@ -167,14 +152,6 @@ class DesignSearch:
         other.memories = self.memories.scaled(factor)
         return other
 
-    def cost_of(self, design: Design, limits: Limits) -> float:
-        """Return the cost that the score counts, idle devices of a budget included."""
-        used = self.cost.of(
-            design.bundles * design.attention_workers * design.attention_devices,
-            design.bundles * design.ffn_workers * design.ffn_devices,
-        )
-        return used + self.cost.idle * int(limits.idle_devices(design.devices))
-
     def combinations(self, limits: Limits, space: SearchSpace | None = None) -> list[Combination]:
         """Return every (devices per attention worker, m, B) whose requests fit the memory."""
         space = space or self.space
@@ -183,7 +160,7 @@ class DesignSearch:
             largest = max(space.microbatches) * max(space.batch_sizes)
             most = self.memories.most_requests(devices, largest, limits)
             found += [
-                (devices, m, b)
+                Combination(devices, m, b)
                 for m, b in product(space.microbatches, space.batch_sizes)
                 if m * b <= most
             ]
@@ -205,7 +182,7 @@ class DesignSearch:
         )
         if key not in self._lattices:
             self._lattices[key] = PairLattice.build(
-                self.source, space, limits, self.cost, attention_devices, most_devices
+                self.source, space, limits, attention_devices, most_devices
             )
         return self._lattices[key]
 
@@ -232,7 +209,9 @@ class DesignSearch:
             }
         blocks = RatioBlocks.over([*whole.values(), *lattices.values()])
         combinations = [
-            c for c in self.combinations(limits, space) if lattices[c[0]].attention.size
+            c
+            for c in self.combinations(limits, space)
+            if lattices[c.attention_devices].attention.size
         ]
         if not combinations:
             return best
@@ -260,7 +239,7 @@ class DesignSearch:
             if most[at] <= 0 or most[at] < least:
                 break
             combination = bounds.combinations[at]
-            lattice = lattices[combination[0]]
+            lattice = lattices[combination.attention_devices]
             pairs = bounds.pairs(at, least)
             best = self._best_pair(
                 combination, lattice, pairs, limits, best, below.get(combination)
@@ -287,7 +266,11 @@ class DesignSearch:
             gap = space.gap_above(b)
             if gap and bound * (gap[-1] / b) >= best.score * (1 - TIE):
                 most = self.memories.most_requests(devices, largest, limits)
-                found |= {(devices, m, size): (devices, m, b) for size in gap if m * size <= most}
+                found |= {
+                    Combination(devices, m, size): Combination(devices, m, b)
+                    for size in gap
+                    if m * size <= most
+                }
         return found
 
     def _best_pair(
@@ -306,7 +289,7 @@ class DesignSearch:
                 break
             mean, statistic = self._bounds(combination, lattice, index, limits, barrier)
             score, _ = self.scores(combination, lattice, index, mean, limits)
-            kept = limits.holds(statistic, self.tokens_per_step) & (score > 0)
+            kept = limits.meets(statistic, self.tokens_per_step) & (score > 0)
             if best is not None:
                 kept &= score >= best.score * (1 - TIE)
             index, score = index[kept], score[kept]
@@ -314,18 +297,17 @@ class DesignSearch:
                 return best
         order = np.lexsort((lattice.bundle_devices[index], -score))
         index, score = index[order], score[order]
-        chances = () if limits.probability is None else (limits.probability,)
         for start in range(0, index.size, CHUNK):
             if best is not None and score[start] < best.score * (1 - TIE):
                 break
             chunk = index[start : start + CHUNK]
             times = self.models.evaluate(
-                combination, lattice.attention[chunk], lattice.ffn[chunk], chances
+                combination, lattice.attention[chunk], lattice.ffn[chunk], limits.probabilities
             )
             self.evaluated += chunk.size
             exact, bundles = self.scores(combination, lattice, chunk, times.mean, limits)
-            held = times.quantiles[:, 0] if chances else times.mean
-            for at in np.flatnonzero(limits.holds(held, self.tokens_per_step) & (exact > 0)):
+            held = limits.meets(limited(times), self.tokens_per_step)
+            for at in np.flatnonzero(held & (exact > 0)):
                 candidate = Candidate(
                     score=float(exact[at]),
                     design=self.design_of(combination, lattice, int(chunk[at]), int(bundles[at])),
@@ -343,7 +325,9 @@ class DesignSearch:
         barrier: Combination | None,
     ) -> tuple[FloatArray, FloatArray]:
         """Return lower bounds of mean and limited statistic."""
-        stages = self.models.stages(lattice.attention[index], lattice.ffn[index], combination[2])
+        stages = self.models.stages(
+            lattice.attention[index], lattice.ffn[index], combination.batch_size
+        )
         if barrier is not None:
             return self.models.tight_bounds(combination, stages, limits, barrier)
         return self.models.rough_bounds(combination, stages, limits)
@@ -357,21 +341,14 @@ class DesignSearch:
         limits: Limits,
     ) -> tuple[FloatArray, IntArray]:
         """Return the score of each pair, 0 where no number of bundles will do, and the bundles."""
-        _, microbatches, batch_size = combination
-        slots = microbatches * batch_size * lattice.attention[index]
+        a, f, most = lattice.attention[index], lattice.ffn[index], lattice.most_bundles[index]
+        slots = combination.microbatches * combination.batch_size * a
         tokens = slots * self.tokens_per_step / step_time
-        unit, cost = lattice.unit[index], lattice.bundle_cost[index]
-        if limits.requests_per_second is not None:
-            goal = limits.requests_per_second * self.law.mean_decode_tokens
-            groups = np.ceil(goal * (1 - TIE) / (tokens * unit))
-            bundles = (np.maximum(groups, 1.0) * unit).astype(np.int64)
-            score = goal / (bundles * cost)
-            if limits.devices is not None:
-                score = np.where(bundles <= lattice.most_bundles[index], score, 0.0)
-            return score, bundles
-        bundles = lattice.most_bundles[index]
-        idle = limits.idle_devices(bundles * lattice.bundle_devices[index])
-        score = bundles * tokens / (bundles * cost + self.cost.idle * idle)
+        bundles = self.score.bundles(tokens, lattice.unit[index], most, limits)
+        attention, ffn = a * lattice.attention_devices, f * lattice.ffn_devices
+        score = self.score.value(bundles * tokens, bundles * attention, bundles * ffn, limits)
+        if limits.devices is not None:
+            score = np.where(bundles <= most, score, 0.0)
         return score, bundles
 
     def design_of(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -11,15 +12,13 @@ import numpy.typing as npt
 from afdplan.errors import LatencyModelError
 from afdplan.lengths.law import EmpiricalLengths, LengthLaw
 from afdplan.model.estimate import Estimate
-from afdplan.model.latency import LatencyModel
+from afdplan.model.latency import LatencyModel, coefficients_of
 from afdplan.model.trace import Trace
-from afdplan.model.uncertainty import coefficients_of
 from afdplan.planning.cache_memory import CacheMemory, CacheSums
 from afdplan.planning.design import Design, PlannedDesign
-from afdplan.planning.limits import Limits
+from afdplan.planning.limits import Limits, limited
 from afdplan.planning.search import MOST_DEVICES, DesignSearch
 from afdplan.planning.space import PairLattice
-from afdplan.planning.step_models import Combination
 from afdplan.theory.cycle import CycleModel, StepTimes, stage_times
 from afdplan.theory.problem import RatioProblem
 
@@ -131,7 +130,7 @@ def _slower(latency: LatencyModel) -> Iterator[tuple[str, LatencyModel]]:
     for name, value in coefficients_of(latency).items():
         if value == 0 or (both and name.startswith(("send.", "receive."))):
             continue
-        head, _, _ = name.partition(".times.")
+        head = re.sub(r"\.[a-z_]+\.\d+$", "", name)  # entries of a list move together
         groups.setdefault(head, {})[name] = value * (1 + CHANGE)
     for head, values in groups.items():
         try:
@@ -153,19 +152,15 @@ def _sensitivity(
     lattice, index = _neighbours(search, design, limits)
     workers = lattice.attention[index]
     times = _step_times(search, design, latency, factor, limits, workers)
-    score, _ = search.scores(_combination(design), lattice, index, times.mean, limits)
+    score, _ = search.scores(design.combination, lattice, index, times.mean, limits)
     at = int(np.searchsorted(workers, design.attention_workers))
-    held = times.mean[at]
-    if limits.probability is not None:
-        held = times.quantiles[at, 0]
-    held = float(held) / best.tokens_per_step
-    limit = limits.time_per_output_token
+    held = float(limited(times)[at]) / best.tokens_per_step
     return Sensitivity(
         input=name,
         change=change,
         throughput_change=best.step_time.mean / float(times.mean[at]) - 1,
         time_per_output_token=held,
-        meets_limit=limit is None or held <= limit * (1 + 1e-9),
+        meets_limit=bool(limits.meets(held)),
         best_attention_workers=int(workers[int(np.argmax(score))]),
         regret=float(1 - score[at] / score.max()) if score.max() > 0 else 0.0,
     )
@@ -189,10 +184,6 @@ def _neighbours(
     return lattice, index[np.unique(np.append(kept, at))]
 
 
-def _combination(design: Design) -> Combination:
-    return design.attention_devices, design.microbatches, design.batch_size
-
-
 def _step_times(
     search: DesignSearch,
     design: Design,
@@ -202,17 +193,16 @@ def _step_times(
     workers: npt.NDArray[np.int64],
 ) -> StepTimes:
     """Return the step times of the design with so many attention workers each."""
-    chances = () if limits.probability is None else (limits.probability,)
     problem = _problem(search.law, latency, design)
-    known = search.models.model(_combination(design))
+    known = search.models.model(design.combination)
     if factor == 1 and latency.attention == known.problem.latency.attention:
         # Only the shared stages changed: the law of the attention side is known.
         stages = stage_times(problem, workers.astype(np.float64))
-        times = known.evaluate_stages(stages, chances)
+        times = known.evaluate_stages(stages, limits.probabilities)
         extra = latency.step_overhead - known.problem.latency.step_overhead
         return replace(times, mean=times.mean + extra, quantiles=times.quantiles + extra)
     model = CycleModel(problem, problem.slot_loads(factor))
-    return model.evaluate(workers.astype(np.float64), chances)
+    return model.evaluate(workers.astype(np.float64), limits.probabilities)
 
 
 def _problem(law: LengthLaw, latency: LatencyModel, design: Design) -> RatioProblem:
@@ -245,12 +235,10 @@ def drift_windows(
             Trace(prompt_tokens=trace.prompt_tokens[part], decode_tokens=trace.decode_tokens[part])
         )
         problem = _problem(law, latency, design)
-        chances = () if limits.probability is None else (limits.probability,)
         times = CycleModel(problem, problem.slot_loads()).evaluate(
-            np.array([float(design.attention_workers)]), chances
+            np.array([float(design.attention_workers)]), limits.probabilities
         )
-        held = float(times.quantiles[0, 0] if chances else times.mean[0]) / best.tokens_per_step
-        limit = limits.time_per_output_token
+        held = float(limited(times)[0]) / best.tokens_per_step
         overflow = 0.0
         if space is not None:
             overflow = CacheMemory(CacheSums(law, space.kinds), space).overflow_probability(
@@ -261,7 +249,7 @@ def drift_windows(
                 part=f"quarter {k + 1} of the trace",
                 mean_token_load=law.token_load().mean,
                 time_per_output_token=held,
-                meets_limit=limit is None or held <= limit * (1 + 1e-9),
+                meets_limit=bool(limits.meets(held)),
                 memory_overflow_probability=overflow,
             )
         )

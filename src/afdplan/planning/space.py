@@ -11,7 +11,6 @@ from afdplan.errors import InvalidInputError
 from afdplan.model.checks import check_count
 from afdplan.planning.legal import TARGETS, TargetRule
 from afdplan.planning.limits import Limits
-from afdplan.planning.objective import DeviceCost
 from afdplan.planning.source import LatencySource
 
 __all__ = ["PairLattice", "SearchSpace", "graph_batch_sizes"]
@@ -20,7 +19,6 @@ LARGEST_BATCH = 1024
 """Largest batch size of the default list."""
 
 IntArray = npt.NDArray[np.int64]
-FloatArray = npt.NDArray[np.float64]
 
 
 def graph_batch_sizes(largest: int) -> tuple[int, ...]:
@@ -133,7 +131,7 @@ class PairLattice:
         Least and largest A / F.
     attention_devices, ffn_devices
         Devices of a worker of each side.
-    bundle_devices, bundle_cost
+    bundle_devices
         Of one bundle.
     unit
         Bundles come in multiples of this number, so that nodes are filled.
@@ -148,7 +146,6 @@ class PairLattice:
     attention_devices: int
     ffn_devices: int
     bundle_devices: IntArray
-    bundle_cost: FloatArray
     unit: IntArray
     most_bundles: IntArray
 
@@ -158,7 +155,6 @@ class PairLattice:
         source: LatencySource,
         space: SearchSpace,
         limits: Limits,
-        cost: DeviceCost,
         attention_devices: int,
         most_devices: int,
     ) -> PairLattice:
@@ -200,9 +196,6 @@ class PairLattice:
             attention_devices=attention_devices,
             ffn_devices=ffn_devices,
             bundle_devices=size,
-            bundle_cost=np.asarray(
-                cost.attention * a * attention_devices + cost.ffn * f * ffn_devices
-            ),
             unit=unit,
             most_bundles=most_bundles,
         )

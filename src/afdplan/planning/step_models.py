@@ -18,18 +18,17 @@ from afdplan.lengths.law import LengthLaw
 from afdplan.lengths.token_load import SlotLoad
 from afdplan.model.curve import Curve, LinearCurve
 from afdplan.model.latency import AttentionLayers, LatencyModel
-from afdplan.planning.limits import Limits
+from afdplan.planning.design import Combination
+from afdplan.planning.limits import Limits, limited
 from afdplan.planning.source import LatencySource
 from afdplan.theory.cycle import CycleModel, StepTimes
 from afdplan.theory.layer_cycle import StageTimes
 from afdplan.theory.problem import RatioProblem
 
-__all__ = ["Combination", "StepModels"]
+__all__ = ["StepModels"]
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
-Combination = tuple[int, int, int]
-"""(devices per attention worker, microbatches m, batch size B)."""
 
 SLACK = 1 - 2e-5
 """Interpolation error of the law that a bound must survive."""
@@ -113,7 +112,7 @@ class StepModels:
         devices, microbatches, batch_size = combination
         mean = self._mean_attention(combination)
         expected = self._combine(combination, stages, np.float64(microbatches * mean))
-        if limits.probability is None:
+        if not limits.probabilities:
             return expected, expected
         lowest = sum(
             kind.layers
@@ -163,19 +162,17 @@ class StepModels:
             grid = np.unique(np.round(np.geomspace(1, most, BARRIER_POINTS)))
             nothing = np.zeros_like(grid)
             alone = StageTimes(attention_workers=grid, ffn=nothing, out=nothing, back=nothing)
-            chances = () if limits.probability is None else (limits.probability,)
-            times = self.model(known).evaluate_stages(alone, chances)
-            statistic = times.quantiles[:, 0] if chances else times.mean
+            times = self.model(known).evaluate_stages(alone, limits.probabilities)
             overhead = self.model(known).problem.latency.step_overhead
-            self._barriers[key] = grid, np.stack([times.mean, statistic]) - overhead
+            self._barriers[key] = grid, np.stack([times.mean, limited(times)]) - overhead
         grid, barrier = self._barriers[key]
         at = np.searchsorted(grid, stages.attention_workers, side="right") - 1
         alone_mean, alone_statistic = barrier
         if known != combination:
             alone_mean = alone_mean + self._added_attention(known, combination)
-            alone_statistic = alone_mean if limits.probability is None else alone_statistic
+            alone_statistic = alone_statistic if limits.probabilities else alone_mean
         mean = self._combine(combination, stages, alone_mean[at])
-        if limits.probability is None:
+        if not limits.probabilities:
             return mean, mean
         return mean, self._combine(combination, stages, alone_statistic[at])
 

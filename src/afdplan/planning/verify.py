@@ -99,7 +99,7 @@ def verify_plan(
     """
     cases: list[tuple[str, PlannedDesign]] = [("recommended", plan.recommended)]
     for other in plan.alternatives:
-        if other.change.endswith(("attention worker", "attention workers")):
+        if other.kind == "attention_workers":
             cases.append((other.change, other.plan))
     found = []
     for k, (name, planned) in enumerate(cases):

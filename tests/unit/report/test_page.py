@@ -6,7 +6,10 @@ import re
 from importlib import resources
 
 from afdplan.plotting.figure import Axis, Chart, Figure, Layer
-from afdplan.report.page import CaseWords, Choice, Fact, Page, Section, Table, render_page
+from afdplan.report.page import CaseWords, Choice, Page, Section, render_page
+from afdplan.report.quantities import plain
+from afdplan.report.tables import TextTable
+from afdplan.report.telling import Fact, Telling
 
 EVIL = "</script><script>alert(1)</script><!-- \u2028"
 
@@ -21,9 +24,13 @@ def page(text="calm"):
     )
     return Page(
         title=text,
-        subject=text,
-        answer=text,
-        facts=(Fact(name=text, value=text, remark=text),),
+        told=Telling(
+            subject=text,
+            answer=text,
+            facts=(Fact(name=text, value=text, remark=text),),
+            warnings=(text,),
+            assumptions=(text,),
+        ),
         choices=(Choice(name=text, values=(text,), chosen=text, mark=text),),
         choice_answers={text: text},
         sections=(
@@ -31,11 +38,9 @@ def page(text="calm"):
                 title=text,
                 words=(text, CaseWords(texts={text: text}, first=text)),
                 figures=(figure,),
-                tables=(Table(caption=text, headers=(text,), rows=[(text,)]),),
+                tables=(TextTable(title=text, columns=(text,), rows=[(text,)]),),
             ),
         ),
-        warnings=(text,),
-        assumptions=(text,),
         document={"inputs": {"trace": text, "nested": {"list": [1, 2]}, "none": None}},
         command_line=text,
     )
@@ -51,7 +56,7 @@ def test_hostile_text_stays_text():
     assert "<script>alert" not in html
     assert html.count("</script>") == render_page(page()).decode().count("</script>")
     assert part(html, "document")["inputs"]["trace"] == EVIL
-    assert part(html, "drawn")["words"] == [{EVIL: EVIL}, {EVIL: EVIL}]
+    assert part(html, "drawn")["words"] == [{plain(EVIL): plain(EVIL)}] * 2
 
 
 def test_a_page_refers_to_nothing_outside():
