@@ -53,8 +53,8 @@ class ExpertLoad:
     """How the routed experts are loaded: the FFN ends with the slowest of its ranks.
 
     A bundle's F FFN workers hold the experts on ``R = F ranks_per_worker`` ranks, neighbours
-    together. Each of its n F tokens chooses `experts_per_token` experts in each layer; X is the load
-    of the rank that got most over the mean rank's, and the FFN takes
+    together. Each of its n F tokens chooses `experts_per_token` experts in each layer; X is the
+    load of the rank that got most over the mean rank's, and the FFN takes
     ``t_F(n) + share (t_F(n X) - t_F(n))``.
 
     Attributes
@@ -146,10 +146,19 @@ class ExpertLoad:
                 "experts whose popularity is known: take another number of FFN workers"
             )
         size = self.experts // ranks
-        return tuple(
-            tuple(sum(row[at : at + size]) for at in range(0, self.experts, size))
+        sums = (
+            [sum(row[at : at + size]) for at in range(0, self.experts, size)]
             for row in self.popularity
         )
+        return tuple(tuple(share / sum(row) for share in row) for row in sums)
+
+    def concentration(self, choices: float) -> float | None:
+        """Return s of the Dirichlet(s p) that choices are drawn by; None if they are independent.
+
+        A rank's load then varies phi times as much, ``phi = (N + s) / (1 + s)``; at most N / 2.
+        """
+        phi = min(self.overdispersion, choices / 2)
+        return (choices - phi) / (phi - 1) if phi > 1 else None
 
     def choices(self, requests: float) -> float:
         """Return how many choices of an expert so many requests of a microbatch make."""

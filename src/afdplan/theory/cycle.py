@@ -109,6 +109,10 @@ class CycleModel:
             least = np.maximum(m * latency.layers * busiest, attention + latency.layers * trip)
             least = latency.step_overhead + np.maximum(least, m * attention)
             total, quantiles = np.maximum(total + added, least), quantiles + each
+        if stages.fresh is not None:
+            quantiles = _with_fresh_steps(
+                quantiles, total, stages, m * latency.layers, probabilities
+            )
         return StepTimes(
             mean=total,
             quantiles=quantiles,
@@ -181,6 +185,29 @@ class CycleModel:
                 share = kind.layers / latency.layers
                 totals[name] = totals.get(name, 0.0) + share * float(times[0])
         return totals
+
+
+def _with_fresh_steps(
+    quantiles: FloatArray,
+    mean: FloatArray,
+    stages: StageTimes,
+    stages_per_step: int,
+    probabilities: tuple[float, ...],
+) -> FloatArray:
+    """Return quantiles of steps whose fresh FFN times do not quite average out.
+
+    What their sum scatters by, where the FFN binds, adds to what the loads do as variances add.
+    """
+    if stages.fresh is None or not probabilities:
+        return quantiles
+    from scipy import special
+
+    busy = stages_per_step * stages.ffn / mean
+    scatter = np.sqrt(stages_per_step) * stages.fresh * np.minimum(busy, 1.0) ** 2
+    away = quantiles - mean[:, None]
+    apart = special.ndtri(np.array(probabilities)) * scatter[:, None]
+    moved: FloatArray = mean[:, None] + np.sign(apart) * np.sqrt(away**2 + apart**2)
+    return np.where(np.sign(away) == np.sign(apart), moved, quantiles)
 
 
 def stage_times(problem: RatioProblem, attention_workers: FloatArray) -> StageTimes:

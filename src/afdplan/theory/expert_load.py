@@ -7,7 +7,7 @@ phi N p_g), have that law given that they add up to N, so
     P(max_g N_g <= x) = prod_g P(X_g <= x) * P(sum of the truncated X_g = N) / P(sum X_g = N)
 
 (Levin, Annals of Statistics 9, 1981). Only the middle factor is approximated: the truncated sum is
-nearly normal, with an Edgeworth correction for its skewness. Moments of the truncated X_g are exact.
+nearly normal, with an Edgeworth correction for its skewness. The truncated X_g's moments are exact.
 """
 
 from __future__ import annotations
@@ -61,13 +61,15 @@ def largest_count(
     if shares.size == 1:
         return np.array([choices - 1e-9, choices]), np.array([0.0, 1.0])
     p, ranks = np.unique(shares[shares > 0], return_counts=True)
-    phi = min(overdispersion, max(choices, 1.0))
+    # Independent counts of this variance have the wanted one when their sum is given.
+    wanted = max(min(overdispersion, choices / 2), 1.0)
+    phi = 1 + choices * (wanted - 1) / (choices - wanted) if wanted > 1 else 1.0
     means = choices * p
     spread = np.sqrt(phi * means)
     start = max(np.max(means - 1.5 * spread), choices / shares.size) - 1
     end = min(np.max(means + REACH * spread + REACH**2 * phi / 6), choices)
     x = np.unique(np.floor(np.linspace(max(start, 0.0), max(end, 1.0), POINTS)))
-    x = np.append(x[x < choices], choices)
+    x = np.append(x[x < choices], choices).astype(np.float64)
     held, factors, ratios = (_poisson if phi == 1 else _negative_binomial)(x, means, phi)
     first, second, third = factors[:, None, :] * ratios
     variance = np.maximum(second + first - first**2, 0.0)
@@ -182,7 +184,9 @@ def _law(load: ExpertLoad, ffn_workers: int, mark: int) -> tuple[FloatArray, flo
     each = []
     for row in rows:
         x, cumulative = largest_count(row, 2.0**mark, load.overdispersion)
-        each.append(np.interp(levels, cumulative, x) * (row.size / 2.0**mark))
+        # Whole counts: the chance of x is spread over x - 1/2 to x + 1/2.
+        counts_at = np.interp(levels, cumulative, x + 0.5 * (row.size > 1))
+        each.append(counts_at * (row.size / 2.0**mark))
     values = np.repeat(np.array(each), counts, axis=0)
     within, whole = values.var(axis=1).mean(), values.var()
     logs = np.log(np.maximum(np.quantile(values, levels) - 1, SMALLEST))

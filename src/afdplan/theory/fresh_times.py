@@ -6,8 +6,8 @@ floor (frozen, its law known) and ``F = sum_u f_u`` what the FFN works in a roun
     E[round] = E[max(Y, F)] = E[Y] + E[(F - Y)^+]
 
 over independent Y and F. F is taken as lognormal with its mean and variance: m times the fresh
-variance of one microbatch, m^2 times that between layers, whose experts are loaded unevenly in their
-own way. The trip of one microbatch waits for the longer of its m FFN times.
+variance of one microbatch, m^2 times that between layers, each with popular experts of its own. The
+trip of one microbatch waits for the longer of its m FFN times.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ __all__ = ["FfnTimes", "excess", "ffn_times", "larger_mean", "scattered"]
 FloatArray = npt.NDArray[np.float64]
 FACTORS = 256
 FACTOR_REACH = 6.0
-"""Points at which a factor is taken, and how many standard deviations of its logarithm they span."""
+"""Points at which a factor is taken, and standard deviations of its logarithm that they span."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class FfnTimes:
-    """f of n designs: mean, and standard deviations afresh and between layers (None: none) [time]."""
+    """f of n designs: mean, standard deviations afresh and between layers (None: none) [time]."""
 
     mean: FloatArray
     fresh: FloatArray | None = None

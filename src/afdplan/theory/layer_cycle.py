@@ -28,9 +28,9 @@ Bottleneck = Literal["attention", "communication", "ffn", "latency"]
 WAITING = 0.3
 """Share of the longest of m fresh FFN times, over their mean, that a trip waits for."""
 EVEN_LEVELS = tuple(((np.arange(16) + 0.5) / 16).tolist())
-BALANCE = 0.4
+BALANCE, ABSORBED = 0.4, 1.0
+"""How fast slack lets the FFN's and attention's fresh scatter fade (docs/theory/fresh-times.md)."""
 SMALLEST = 1e-300
-ABSORBED = 1.0
 
 SUM_POINTS = 256
 """On which the density of a worker's round is taken for ties, per level of its grid."""
@@ -144,9 +144,8 @@ class _PipelinedCycle:
         m = self._table.microbatches
         busiest = np.maximum(stages.ffn, np.maximum(stages.out, stages.back))
         trip = stages.ffn + stages.out + stages.back
-        is_fresh = stages.fresh is not None and m > 1
         floor, delay, levels = m * busiest, trip, probabilities
-        if is_fresh:
+        if stages.fresh is not None and m > 1:
             floor = m * np.maximum(stages.out, stages.back)
             delay = trip + WAITING * float(order_scores(m)[0]) * stages.fresh
             levels = (*probabilities, *EVEN_LEVELS)
@@ -160,7 +159,7 @@ class _PipelinedCycle:
             ).mean
             added = self._felt(stages, mean) * (more - mean)
             mean, quantiles = mean + added, quantiles + added[:, None]
-        if is_fresh:
+        if stages.fresh is not None and m > 1:
             mean, quantiles = _with_fresh(mean, quantiles, stages, m, len(probabilities))
         gain = moving_load_gain(
             *self._sums,
