@@ -117,13 +117,33 @@ class ColocatedSearch:
         self._attention: dict[tuple[int, int], LatencyModel] = {}
         self._sides: dict[tuple[int, int], LatencyModel] = {}
         self._laws: dict[tuple[int, int], list[tuple[int, TimeLaw]]] = {}
+        self._least_steps: dict[tuple[int, int, int, int], float] = {}
 
     def widths(self, limits: Limits) -> list[Colocated]:
         """Return the best deployment of every width that has one, narrow first.
 
         Batch sizes between those of the list are considered where they could make the best
-        width of all.
+        width of all. With a rate, the one of each width that gives most at the least cost.
         """
+        found = self._widths(limits)
+        if limits.requests_per_second is None:
+            return found
+        filled = []
+        for plan in found:
+            cost = float(self._score.cost.of(plan.devices, 0))
+            most = replace(limits, requests_per_second=None, most_cost=cost)
+            devices, ranks = plan.devices_per_rank, plan.ranks
+            bounds = self._bounds(devices, ranks, most)
+            best = self._best(devices, ranks, bounds, most, self.again(plan, most))
+            filled.append(self.again(best or plan, limits))
+        return filled
+
+    def again(self, plan: Colocated, limits: Limits) -> Colocated:
+        """Return a deployment evaluated under other limits; nothing is held against them."""
+        m = 2 if plan.two_batch_overlap else 1
+        return self._evaluate(plan.devices_per_rank, plan.ranks, plan.batch_size, m, limits)
+
+    def _widths(self, limits: Limits) -> list[Colocated]:
         most = limits.devices or 1024
         best: dict[int, Colocated] = {}
         groups = [
@@ -164,18 +184,28 @@ class ColocatedSearch:
         most = self._most_requests(devices, ranks, limits)
         # Steps only grow with B: a step of B with the slots of the gap above bounds the gap.
         per_request = ranks * self._search.tokens_per_step
+        group = ranks * devices
+        if self._score.ceiling(group, 0, self._unit(group, limits), limits) <= best.score:
+            return {}
         return {
             (size, m): self._bound(devices, ranks, size, m, limits)
             for (b, m), (_, least) in bounds.items()
             for size in space.gap_above(b)
             if m * size <= most
-            and self._score.bound(per_request * m * size / least, ranks * devices, 0) > best.score
+            and self._score.bound(per_request * m * size / least, group, 0) > best.score
         }
 
     def _bound(
         self, devices: int, ranks: int, b: int, m: int, limits: Limits
     ) -> tuple[float, float]:
         """Return the most score and the least step time that this size can have."""
+        key = (devices, ranks, b, m)
+        if key not in self._least_steps:
+            self._least_steps[key] = self._least_step(*key)
+        least = self._least_steps[key]
+        return self._scored(devices, ranks, m * b, least, limits)[0], least
+
+    def _least_step(self, devices: int, ranks: int, b: int, m: int) -> float:
         side = self._side(devices, ranks)
         f, out, back = self._shared_times(side, devices, b)
         model = self._attention_model(devices, ranks, b)
@@ -194,8 +224,7 @@ class ColocatedSearch:
             rounds = a + layers * (f + out + back)
         else:
             rounds = layers * (f + max(f, longest)) + a + max(a, layers * longest)
-        least = SLACK * (model.step_overhead + rounds)
-        return self._scored(devices, ranks, m * b, least, limits)[0], least
+        return SLACK * (model.step_overhead + rounds)
 
     def _best(
         self, devices: int, ranks: int, bounds: Bounds, limits: Limits, best: Colocated | None
@@ -266,12 +295,17 @@ class ColocatedSearch:
         """Return the score and the groups; 0 if no number of groups will do."""
         group = ranks * devices
         tokens = ranks * requests * self._search.tokens_per_step / step
-        unit = limits.node_devices // math.gcd(group, limits.node_devices)
+        unit = self._unit(group, limits)
         most = (limits.devices or 0) // (group * unit) * unit
-        replicas = int(self._score.bundles(tokens, unit, most, limits))
+        replicas = int(self._score.bundles(tokens, group, 0, unit, most, limits))
         if limits.devices is not None and replicas > most:
             return 0.0, 0
         return float(self._score.value(replicas * tokens, replicas * group, 0, limits)), replicas
+
+    @staticmethod
+    def _unit(group: int, limits: Limits) -> int:
+        """Return of which number groups come in multiples, so that nodes are filled."""
+        return limits.node_devices // math.gcd(group, limits.node_devices)
 
     def _shared_times(
         self, side: LatencyModel, devices: int, batch_size: int

@@ -59,6 +59,9 @@ class Limits:
         devices must fill whole nodes. 1 means that nodes may be shared.
     optional_devices
         How many of the devices cost nothing unless they are used, at most `devices`.
+    most_cost
+        Most cost of the devices in use, in the unit of the objective: then the most tokens that it
+        pays for are sought, and idle devices cost nothing. None has no bound.
 
     Raises
     ------
@@ -73,9 +76,10 @@ class Limits:
     overflow_probability: float = 1e-3
     node_devices: int = 1
     optional_devices: int = 0
+    most_cost: float | None = None
 
     def __post_init__(self) -> None:
-        if self.devices is None and self.requests_per_second is None:
+        if self.devices is self.requests_per_second is self.most_cost is None:
             raise InvalidInputError(
                 "a plan needs a budget or a goal: give devices, a rate in requests/s, or both"
             )
@@ -92,13 +96,16 @@ class Limits:
             )
         check_count("node_devices", self.node_devices, 1, 100_000)
         check_count("optional_devices", self.optional_devices, 0, self.devices or 0)
+        if self.most_cost is not None:
+            check_number("most_cost", self.most_cost, strict=True)
 
     def idle_devices(self, used: npt.NDArray[np.int64] | int) -> npt.NDArray[np.int64]:
         """Return how many devices of the budget are idle and paid for, elementwise.
 
-        Zero without a budget or with a rate: then only what is used counts.
+        Zero without a budget, with a rate or a cost to keep to: then only what is used counts.
         """
-        if self.devices is None or self.requests_per_second is not None:
+        counts = self.requests_per_second is self.most_cost is None
+        if self.devices is None or not counts:
             return np.zeros(np.shape(used), np.int64)
         idle: npt.NDArray[np.int64] = np.maximum(self.devices - self.optional_devices - used, 0)
         return idle
