@@ -12,8 +12,7 @@ import pytest
 from afdplan.report.document import document
 from afdplan.report.page import render_page
 from afdplan.report.page_validate import validation_page
-from afdplan.report.validate import validation_answer
-from afdplan.report.verdict import verdict
+from afdplan.report.validate import validation_answer, validation_told
 from tests.cli.invoke import invoke
 from tests.validations import validation
 
@@ -68,10 +67,12 @@ def pages(tmp_path_factory):
         told = document(
             time_unit="abstract",
             inputs={},
-            warnings=[verdict(check) for check in result.broken],
+            warnings=validation_told(result).warnings,
             answer=validation_answer(result),
         )
-        page = validation_page(result, subject=name, document=told, command_line="afdplan validate")
+        page = validation_page(
+            validation_told(result), result, document=told, command_line="afdplan validate"
+        )
         (folder / f"{name}.html").write_bytes(render_page(page))
     return folder
 

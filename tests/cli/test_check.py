@@ -154,4 +154,4 @@ def test_one_request_stands_only_with_a_warning(plan, tmp_path):
     one.write_text("prompt_tokens,output_tokens\n1000,300\n")
     outcome = invoke("check", plan, "--trace", one, "--json")
     assert any("no interval" in warning for warning in outcome.document["warnings"])
-    assert "Warning:" in invoke("check", plan, "--trace", one).out
+    assert "warning:" in invoke("check", plan, "--trace", one).out

@@ -37,9 +37,11 @@ def test_text_says_what_matters():
         "Design",
         "Split?",
         "What binds",
-        "Alternatives",
+        "The next designs in numbers",
+        "The front in numbers",
         "Without a split",
-        "Assumed",
+        "assumed: ",
+        "If an input were another",
     ):
         assert word in out
 

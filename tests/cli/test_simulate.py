@@ -72,7 +72,7 @@ def test_open_arrivals_and_memory():
     assert found["queue_length"]["value"] >= 0
     assert found["preemptions"] >= 0
     text = run("--attention-workers", "2", "--arrivals", "gamma", "--rate", "0.004").stdout
-    assert "waiting time" in text
+    assert "Waiting time" in text
 
 
 def test_precision_of_the_percentile_is_reached_and_told():

@@ -75,7 +75,7 @@ BAD: dict[str, tuple[str | bytes, str]] = {
         "timestamp,isl,osl\n2023-11-16 18:17:03,1,2\n2023-11-16 18:17:03Z,1,2\n",
         "must name a time zone or none",
     ),
-    "no ISO date": ("timestamp,isl,osl\n16.11.2023 18:17,1,2\n", "got '16.11.2023 18:17'"),
+    "no ISO date": ("timestamp,isl,osl\nNov 16 at 18:17,1,2\n", "got 'Nov 16 at 18:17'"),
     "no such month": ("timestamp,isl,osl\n2023-13-16 18:17:03,1,2\n", r"row 1 \(line 2\)"),
     "odd date further down": (
         "timestamp,isl,osl\n2023-12-16 18:17:03,1,2\nyesterday,1,2\n",

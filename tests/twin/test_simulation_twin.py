@@ -46,10 +46,12 @@ def random_scenario(seed):
             )
         )
     layers = sum(kind.layers for kind in kinds)
+    order = [number + 1 for number, kind in enumerate(kinds) for _ in range(kind.layers)]
     latency = LatencyModel(
         name="random",
         time_unit="abstract",
         attention=tuple(kinds),
+        layer_order=r.choice(["blocks", "alternating", tuple(r.sample(order, layers))]),
         ffn=random_curve(r),
         send=Transfer(curve=random_curve(r), load=r.choice(["worker", "aggregate"])),
         receive=Transfer(curve=random_curve(r), load=r.choice(["worker", "aggregate"])),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -264,6 +265,8 @@ class ModelArchitecture:
     attention_windows
         Kinds of layers as (number of layers, most tokens of one request that they read); None
         reads everything. The numbers add up to `layers`.
+    layer_windows
+        What each layer reads, in their order; by default one kind after the other.
     indexer
         The scorer of sparse attention; None if attention is dense.
     dense_layers, dense_size
@@ -290,6 +293,7 @@ class ModelArchitecture:
     layers: int
     attention: Attention
     attention_windows: tuple[tuple[int, int | None], ...]
+    layer_windows: tuple[int | None, ...] = ()
     indexer: SparseIndexer | None = None
     dense_layers: int = 0
     dense_size: int = 0
@@ -319,6 +323,14 @@ class ModelArchitecture:
             raise InvalidInputError(
                 f"attention_windows must add up to layers = {self.layers}, "
                 f"got {self.attention_windows}"
+            )
+        blocks = tuple(window for number, window in self.attention_windows for _ in range(number))
+        if not self.layer_windows:
+            object.__setattr__(self, "layer_windows", blocks)
+        elif Counter(self.layer_windows) != Counter(blocks):
+            raise InvalidInputError(
+                f"layer_windows must hold the windows of attention_windows "
+                f"{self.attention_windows}, got {self.layer_windows}"
             )
 
     @property

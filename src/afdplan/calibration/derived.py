@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 from afdplan.calibration.architecture import ModelArchitecture
 from afdplan.calibration.assumption import Assumption
 from afdplan.calibration.catalogue import find_hardware, find_model
-from afdplan.calibration.derived_attention import attention_layers, projection_error
+from afdplan.calibration.derived_attention import attention_layers, layer_order, projection_error
 from afdplan.calibration.derived_feed_forward import feed_forward_curve
 from afdplan.calibration.derived_transfer import receive_transfer, send_transfer
 from afdplan.calibration.hardware import Hardware
@@ -88,6 +88,7 @@ def latency_of(placement: Placement) -> LatencyModel:
         name=f"{architecture.name} on {devices} (derived)",
         time_unit="s",
         attention=attention_layers(placement),
+        layer_order=layer_order(placement),
         ffn=feed_forward_curve(placement),
         send=send_transfer(placement),
         receive=receive_transfer(placement),

@@ -11,7 +11,14 @@ from afdplan.calibration.precision import FORMATS
 from afdplan.model.curve import LinearCurve
 from afdplan.model.latency import AttentionLayers
 
-__all__ = ["RooflineLine", "attention_layers", "projection_error", "roofline_line", "token_time"]
+__all__ = [
+    "RooflineLine",
+    "attention_layers",
+    "layer_order",
+    "projection_error",
+    "roofline_line",
+    "token_time",
+]
 
 LARGEST_BATCH = 512
 INDEXER_KERNELS = 3
@@ -169,6 +176,14 @@ def attention_layers(placement: Placement) -> tuple[AttentionLayers, ...]:
         )
         for window, layers in windows.items()
     )
+
+
+def layer_order(placement: Placement) -> tuple[int, ...]:
+    """Return the kind of each layer, from 1, as `attention_layers` has them; drafts come last."""
+    architecture = placement.architecture
+    windows = architecture.layer_windows + (None,) * placement.speculative_tokens
+    kinds = list(dict.fromkeys((*(w for _, w in architecture.attention_windows), *windows)))
+    return tuple(kinds.index(window) + 1 for window in windows)
 
 
 def projection_error(placement: Placement) -> float:

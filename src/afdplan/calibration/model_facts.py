@@ -183,13 +183,15 @@ def architecture_from_config(
         shared_size = reader.count(fields.shared_experts, 0, default=0) * expert_size
     elif fields.shared_size:
         shared_size = reader.count(fields.shared_size, 0, default=0)
+    windows = _windows(reader, layers)
     return ModelArchitecture(
         name=str(facts.get("name") or name or config.get("_name_or_path") or model_type),
         hidden_size=reader.count("hidden_size"),
         vocabulary_size=reader.count("vocab_size"),
         layers=layers,
         attention=_attention(reader, fields),
-        attention_windows=_windows(reader, layers),
+        attention_windows=_kinds(windows),
+        layer_windows=windows,
         indexer=_indexer(reader) if fields.indexer else None,
         dense_layers=dense_layers,
         dense_size=reader.count("intermediate_size") if dense_layers else 0,
@@ -271,14 +273,14 @@ def _dense_layers(reader: _Config, fields: _Fields, layers: int) -> int:
     return sum(1 for i in range(layers) if i in only or (i + 1) % step)
 
 
-def _windows(reader: _Config, layers: int) -> tuple[tuple[int, int | None], ...]:
-    """Return the kinds of attention layers by how far back they read."""
+def _windows(reader: _Config, layers: int) -> tuple[int | None, ...]:
+    """Return how far back each layer reads, in their order."""
     window = reader.optional("sliding_window")
     if window is None or reader.values.get("use_sliding_window") is False:
-        return ((layers, None),)
+        return (None,) * layers
     kinds = reader.values.get("layer_types")
     if kinds is None:
-        return ((layers, window),)
+        return (window,) * layers
     if not isinstance(kinds, list) or len(kinds) != layers:
         raise InvalidInputError(
             f"{reader.origin}: layer_types must list num_hidden_layers = {layers} kinds"
@@ -289,9 +291,13 @@ def _windows(reader: _Config, layers: int) -> tuple[tuple[int, int | None], ...]
             f"{reader.origin}: layer_types must be full_attention or sliding_attention, "
             f"got {unknown[0]!r:.80}"
         )
-    sliding = kinds.count("sliding_attention")
-    pairs = ((layers - sliding, None), (sliding, window))
-    return tuple(pair for pair in pairs if pair[0])
+    return tuple(window if kind == "sliding_attention" else None for kind in kinds)
+
+
+def _kinds(windows: tuple[int | None, ...]) -> tuple[tuple[int, int | None], ...]:
+    """Return the kinds of layers and how many there are of each, those without a window first."""
+    seen = sorted(set(windows), key=lambda window: window is not None)
+    return tuple((windows.count(window), window) for window in seen)
 
 
 def _precision(quantization: Any) -> str | None:

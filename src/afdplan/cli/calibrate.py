@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from afdplan.cli.options import json_option
-from afdplan.cli.report import command_line, report_option, write_report
+from afdplan.cli.report import command_line, report_option, tell, write_report
 from afdplan.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from afdplan.model.measurement import Measurements
     from afdplan.model.sweep import RatioSweep
     from afdplan.report.page import Page
+    from afdplan.report.telling import Telling
 
 __all__ = ["command"]
 
@@ -77,6 +78,9 @@ _FORMS = ("auto", "linear", "per-request", "roofline", "table")
 )
 @click.option(
     "--role", type=click.Choice(["attention", "ffn"]), help="Profiler trace: whose it is."
+)
+@click.option(
+    "--rank", metavar="NAME", help="Log of several ranks: DP0, 'DP0 TP0' or 0; by default all."
 )
 @click.option("--load", type=float, help="Profiler trace, StepMesh: load of a microbatch [tokens].")
 @click.option("--requests", type=float, help="Profiler trace: requests of a microbatch.")
@@ -146,22 +150,23 @@ class _Result:
     """A calibrated model, and how to tell and draw it; `page` takes document and command."""
 
     model: LatencyModel
-    warnings: list[str]
+    told: Telling
     answer: dict[str, Any]
-    text: Any
     figure: Any
     page: Callable[..., Page]
 
 
 def _read_parts(data: Sequence[str], options: dict[str, Any]) -> list[Measurements]:
     from rich.console import Console
+    from rich.text import Text
 
     from afdplan.files.measurements.reader import read_measurements
+    from afdplan.report.quantities import plain
 
     parts = []
     console = Console(stderr=True)
     for path in data:
-        with console.status(f"reading {Path(path).name}"):
+        with console.status(Text(plain(f"reading {Path(path).name}"))):
             parts.append(
                 read_measurements(
                     path,
@@ -172,6 +177,8 @@ def _read_parts(data: Sequence[str], options: dict[str, Any]) -> list[Measuremen
                     requests=options["requests"],
                     microbatches=options["microbatches"],
                     peers=options["peers"],
+                    rank=options["rank"],
+                    layers=options["layers"],
                 )
             )
     return parts
@@ -229,7 +236,7 @@ def _fit_points(
 ) -> _Result:
     from afdplan.calibration.sweep import fit_sweep
     from afdplan.calibration.sweep_model import sweep_latency_model
-    from afdplan.report.calibrate import render_sweep, sweep_answer
+    from afdplan.report.calibrate import sweep_answer, sweep_told
 
     fit = fit_sweep(
         points,
@@ -241,23 +248,23 @@ def _fit_points(
         prior=prior,
     )
     model = sweep_latency_model(fit, name=name, tokens_per_step=options["tokens_per_step"])
-    warnings = list(fit.warnings)
 
     def figure() -> Any:
         from afdplan.plotting.calibrate import draw_sweep_fit
 
         return draw_sweep_fit(fit)
 
+    told = sweep_told(fit, model, fit.warnings, points.notes)
+
     def page(**around: Any) -> Page:
         from afdplan.report.page_calibrate import sweep_page
 
-        return sweep_page(fit, model, **around)
+        return sweep_page(told, fit, model, **around)
 
     return _Result(
         model=model,
-        warnings=warnings,
+        told=told,
         answer=sweep_answer(fit, model),
-        text=render_sweep(fit, model, warnings, points.notes),
         figure=figure,
         page=page,
     )
@@ -269,7 +276,7 @@ def _fit_stages(
     from afdplan.calibration.assemble import assemble
     from afdplan.calibration.gather import gather, suspect_units
     from afdplan.calibration.stage import fit_stage
-    from afdplan.report.calibrate import fit_answer, fit_warnings, render_fits
+    from afdplan.report.calibrate import fit_answer, fit_told, fit_warnings
 
     together = gather(parts)
     stages = [samples for samples in together.stages if samples.stage != "step"]
@@ -307,16 +314,17 @@ def _fit_stages(
 
         return draw_stage_fits(fits, model.time_unit)
 
+    told = fit_told(fits, model, warnings, notes)
+
     def page(**around: Any) -> Page:
         from afdplan.report.page_calibrate import fit_page
 
-        return fit_page(fits, model, **around)
+        return fit_page(told, fits, model, **around)
 
     return _Result(
         model=model,
-        warnings=warnings,
+        told=told,
         answer=fit_answer(fits, model),
-        text=render_fits(fits, model, warnings, notes),
         figure=figure,
         page=page,
     )
@@ -394,18 +402,16 @@ def _deliver(result: _Result, data: Sequence[str], options: dict[str, Any]) -> N
         from afdplan.report.document import document, to_json
 
         inputs = {"data": list(data), **{k: v for k, v in options.items() if k != "as_json"}}
-        told = document(
+        answered = document(
             time_unit=result.model.time_unit,
             inputs=inputs,
-            warnings=result.warnings,
+            warnings=result.told.warnings,
             answer=result.answer,
         )
         if options["report"]:
-            page = result.page(document=told, command_line=command_line())
+            page = result.page(document=answered, command_line=command_line())
             write_report(options["report"], page)
         if options["as_json"]:
-            click.echo(to_json(told))
+            click.echo(to_json(answered))
             return
-    from rich.console import Console
-
-    Console(highlight=False).print(result.text)
+    tell(result.told)

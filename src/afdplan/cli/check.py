@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from afdplan.cli.options import json_option, resolve_workload
+from afdplan.cli.report import tell
 
 if TYPE_CHECKING:
-    from afdplan.planning.check import PlanCheck, Standing
+    from afdplan.planning.check import Standing
 
 __all__ = ["command"]
 
@@ -77,6 +78,8 @@ def command(
         from afdplan.files.atomic import write_atomic
 
         write_atomic(state, json.dumps({"standing": result.standing}).encode() + b"\n")
+    from afdplan.report.check import check_answer, check_told
+
     if as_json:
         from afdplan.report.document import document, to_json
 
@@ -87,12 +90,12 @@ def command(
                     time_unit=plan.latency.time_unit,
                     inputs=inputs,
                     warnings=warnings,
-                    answer=_answer(result),
+                    answer=check_answer(result),
                 )
             )
         )
     else:
-        _show(result, plan.latency.time_unit, warnings)
+        tell(check_told(result, plan.latency.time_unit, warnings))
     if result.standing == "replan":
         raise click.exceptions.Exit(REPLAN_EXIT_CODE)
 
@@ -114,56 +117,3 @@ def _previous(path: str) -> Standing:
             "file to start again"
         )
     return standing  # type: ignore[no-any-return]
-
-
-def _answer(result: PlanCheck) -> dict[str, Any]:
-    from afdplan.report.plan_answer import design_answer
-
-    again = result.replanned
-    return {
-        "standing": result.standing,
-        "reasons": list(result.reasons),
-        "mean_token_load": result.mean_token_load,
-        "planned_token_load": result.planned_token_load,
-        "regret": result.regret,
-        "best_attention_workers": result.best_attention_workers,
-        "replanned": None
-        if again is None or again.best is None
-        else {
-            **design_answer(again.best),
-            "gain": again.gain,
-            "least_regret_of_keeping": result.replan_regret,
-        },
-        "step_time": result.step_time,
-        "measured_step_time": result.measured_step_time,
-        "time_per_output_token": result.time_per_output_token,
-        "memory_overflow_probability": result.memory_overflow_probability,
-    }
-
-
-def _show(result: PlanCheck, unit: Any, warnings: tuple[str, ...]) -> None:
-    from rich.console import Console
-    from rich.text import Text
-
-    from afdplan.report.quantities import time
-
-    words = {
-        "stands": ("The plan stands", "green"),
-        "watch": ("Watch: beyond the bounds for the first time", "yellow"),
-        "replan": ("Plan again", "red"),
-    }
-    text, style = words[result.standing]
-    console = Console(highlight=False)
-    console.print(Text(text, style=f"bold {style}"))
-    for reason in result.reasons:
-        console.print(f"  {reason}", markup=False)
-    step = f"step time {time(result.step_time, unit)} by the model"
-    if result.measured_step_time is not None:
-        step += f", {time(result.measured_step_time, unit)} measured"
-    console.print(
-        f"  mean token load {result.mean_token_load:,.0f} (planned "
-        f"{result.planned_token_load:,.0f}); {step}; KV overflow probability "
-        f"{result.memory_overflow_probability:.2g}"
-    )
-    for warning in warnings:
-        console.print(f"  Warning: {warning}", style="yellow", markup=False)

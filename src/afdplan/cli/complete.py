@@ -19,7 +19,8 @@ TARGETS = ("any", "vllm-afd-plugin", "fastafd", "sglang", "stepmesh", "rtp-llm")
 PRECISIONS = ("bf16", "fp8", "int8", "mxfp4", "nvfp4", "int4")
 DEPLOYED = ("vllm-afd-plugin", "fastafd")
 MEASUREMENTS = (
-    "table", "fastafd", "stepmesh", "sglang-log", "sglang-steps", "torch-trace", "prometheus",
+    "table", "fastafd", "stepmesh", "stepmesh-text", "sglang-pool", "fpm", "sglang-log",
+    "sglang-steps", "torch-trace", "prometheus",
 )  # fmt: skip
 # Their homes import numpy, which would be felt at every key; tests hold both lists equal.
 

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
+import afdplan
 from afdplan.cli.options import json_option
+from afdplan.cli.report import tell
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    from afdplan.report.telling import Telling
 
 __all__ = ["REQUIREMENTS", "Requirement", "command", "examine"]
 
@@ -124,7 +126,6 @@ def command(as_json: bool) -> None:
 
     Ends with code 1 if a package that afdplan always needs is missing or too old.
     """
-    import afdplan
     from afdplan.errors import UnsupportedError
     from afdplan.report.document import document, to_json
 
@@ -148,15 +149,7 @@ def command(as_json: bool) -> None:
         text = document(time_unit="s", inputs={}, warnings=warnings, answer=answer)
         click.echo(to_json(text))
     else:
-        from rich.console import Console
-
-        console = Console(highlight=False)
-        console.print(
-            f"[bold]afdplan {afdplan.__version__}[/bold], Python {platform.python_version()}, "
-            f"{platform.system()} {platform.machine()}"
-        )
-        console.print(_table(findings))
-        console.print(_verdict(findings, broken))
+        tell(_told(findings, broken))
     if broken:
         names = ", ".join(finding.requirement.package for finding in broken)
         raise UnsupportedError(f"packages that afdplan needs are missing or too old: {names}")
@@ -178,36 +171,31 @@ def _state(wanted: str, installed: str) -> State:
     return "ok" if _release(installed) >= _release(version) else "too old"
 
 
-def _table(findings: list[Finding]) -> RenderableType:
-    from rich import box
-    from rich.table import Table
+def _told(findings: list[Finding], broken: list[Finding]) -> Telling:
+    from afdplan.report.tables import TextTable
+    from afdplan.report.telling import Telling
 
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
-    for header in ("package", "needed", "installed", "for"):
-        table.add_column(header, no_wrap=header != "for")
-    for finding in findings:
-        requirement = finding.requirement
-        style = None
-        if finding.state != "ok":
-            style = "dim" if requirement.extra else "bold red"
-        shown = finding.installed or "-"
-        note = "" if finding.state == "ok" else f" ({finding.state})"
-        optional = " (optional)" if requirement.extra else ""
-        table.add_row(
-            requirement.package,
-            requirement.version.replace(">=", ">= ").replace("==", "== "),
-            shown + note,
-            requirement.needed_for + optional,
-            style=style,
+    rows = [
+        (
+            found.requirement.package,
+            found.requirement.version.replace(">=", ">= ").replace("==", "== "),
+            (found.installed or "-") + ("" if found.state == "ok" else f" ({found.state})"),
+            found.requirement.needed_for + (" (optional)" if found.requirement.extra else ""),
         )
-    return table
-
-
-def _verdict(findings: list[Finding], broken: list[Finding]) -> str:
-    lines = []
-    for finding in findings:
-        if finding.mend:
-            what = finding.requirement.needed_for
-            lines.append(f"For {what}: {finding.mend}".replace("[", r"\["))
-    head = "Some commands will fail." if broken else "Everything that is always needed is here."
-    return "\n".join([head, *lines])
+        for found in findings
+    ]
+    return Telling(
+        answer="Some commands will fail." if broken else "All that is always needed is here.",
+        subject=f"afdplan {afdplan.__version__}, Python {platform.python_version()}, "
+        f"{platform.system()} {platform.machine()}",
+        tables=(
+            TextTable(
+                title="Packages",
+                columns=("package", "needed", "installed", "for"),
+                rows=rows,
+                left=4,
+            ),
+        ),
+        warnings=tuple(f"for {f.requirement.needed_for}: {f.mend}" for f in findings if f.mend),
+        style="red" if broken else "green",
+    )

@@ -14,9 +14,8 @@ from afdplan.cli.plan_options import (
     resolve_source,
     resolve_space,
 )
-from afdplan.cli.progress import progress
 from afdplan.cli.quantity import parse_duration, parse_numbers, parse_rate
-from afdplan.cli.report import command_line, report_option, tracked, write_report
+from afdplan.cli.report import command_line, progress, report_option, tell, tracked, write_report
 from afdplan.errors import InfeasibleError
 
 if TYPE_CHECKING:
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from afdplan.planning.space import SearchSpace
     from afdplan.planning.verify import Verification
     from afdplan.report.page import Page
+    from afdplan.report.telling import Telling
 
 __all__ = ["command"]
 
@@ -116,6 +116,9 @@ def command(
         from afdplan.plotting.plan import draw_plan
 
         write_atomic(plot, picture_bytes(draw_plan(plan), check_picture_name(plot)))
+    from afdplan.report.plan import plan_told
+
+    told = plan_told(plan, f"{workload.law.name}; {source.name}", verified)
     if as_json or report is not None:
         from afdplan.report.document import document, to_json
         from afdplan.report.plan_answer import plan_answer
@@ -135,16 +138,12 @@ def command(
         written = plan_from_document(answer)
         answer["check"] = {"regret": regret_of_keeping(written, workload.law)}
         if report is not None:
-            page = _page(plan, workload, source, answer)
+            page = _page(told, plan, workload, source, answer, verified)
             write_report(report, page)
         if as_json:
             click.echo(to_json(answer))
             return
-    from rich.console import Console
-
-    from afdplan.report.plan import render_plan
-
-    Console(highlight=False).print(render_plan(plan, verified))
+    tell(told)
 
 
 def _inputs(
@@ -216,7 +215,14 @@ def _verify(plan: Plan, law: LengthLaw, source: LatencySource) -> tuple[Verifica
         return verify_plan(plan, law, source, progress=show)
 
 
-def _page(plan: Plan, workload: Workload, source: LatencySource, told: dict[str, Any]) -> Page:
+def _page(
+    told: Telling,
+    plan: Plan,
+    workload: Workload,
+    source: LatencySource,
+    answer: dict[str, Any],
+    verified: tuple[Verification, ...],
+) -> Page:
     """Compute what the page shows around the plan: drift, and bottlenecks near the design."""
     from afdplan.planning.plan_grid import plan_grid, plan_grid_axes
     from afdplan.planning.played import play_bundles
@@ -253,13 +259,14 @@ def _page(plan: Plan, workload: Workload, source: LatencySource, told: dict[str,
         latency_of=latency_of,
     )
     return plan_page(
+        told,
         plan,
         workload.law,
-        subject=f"{workload.law.name}; {source.name}",
-        document=told,
+        document=answer,
         command_line=command_line(),
         cases=list(tracked(cases, number, "bottlenecks")),
         grid=list(tracked(plan_grid(plan, workload.law, source), number, "other batches")),
         played=play_bundles(problem, design.attention_workers),
         drift=drift,
+        verified=verified,
     )

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from afdplan.cli.report import tell
+
 if TYPE_CHECKING:
     from afdplan.calibration.profile import ProfilePlan, ProfileResult
 
@@ -105,6 +107,8 @@ def command(
     from afdplan.calibration.profile import ProfilePlan, load_torch, profile, small_model
     from afdplan.files.measurements.profile_table import environment_path, write_profile
     from afdplan.report.document import document, to_json
+    from afdplan.report.profile import profile_told
+    from afdplan.report.quantities import plain
 
     load_torch()
     architecture = small_model() if model is None else find_model(model)
@@ -140,10 +144,10 @@ def command(
             )
         )
         return
-    _print(result)
+    tell(profile_told(result))
     if output is not None:
-        click.echo(f"written: {output} and {environment_path(output)}")
-        click.echo(f"next:    afdplan calibrate {output} -o model.toml")
+        click.echo(f"written: {plain(str(output))} and {plain(str(environment_path(output)))}")
+        click.echo(f"next:    afdplan calibrate {plain(str(output))} -o model.toml")
 
 
 def _with_progress(run: Any, architecture: Any, plan: ProfilePlan) -> ProfileResult:
@@ -159,32 +163,3 @@ def _with_progress(run: Any, architecture: Any, plan: ProfilePlan) -> ProfileRes
 
         result: ProfileResult = run(architecture, plan, show)
     return result
-
-
-def _print(result: ProfileResult) -> None:
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Console
-    from rich.table import Table
-
-    facts = result.environment
-    table = Table(
-        title=f"{facts['model']} on {facts['device_name']} ({facts['device']}, {facts['dtype']})",
-        title_justify="left",
-        box=SIMPLE_HEAD,
-    )
-    table.add_column("stage")
-    for column in ("load (tokens)", "requests", "median (us)", "spread (us)"):
-        table.add_column(column, justify="right", no_wrap=True)
-    for point in (*result.table, *result.other_routing):
-        stage = f"{point.stage} {point.routing}".strip()
-        table.add_row(
-            stage,
-            f"{point.load:,}",
-            str(point.requests),
-            f"{point.latency * 1e6:,.1f}",
-            f"{point.spread * 1e6:,.1f}",
-        )
-    console = Console()
-    console.print(table)
-    for line in result.warnings:
-        console.print(f"warning: {line}", style="yellow")

@@ -17,12 +17,13 @@ from afdplan.cli.options import (
     resolve_workload,
     workload_options,
 )
-from afdplan.cli.report import command_line, report_option, tracked, write_report
+from afdplan.cli.report import command_line, report_option, tell, tracked, write_report
 
 if TYPE_CHECKING:
     from afdplan.model.estimate import Estimate
     from afdplan.model.latency import LatencyModel
     from afdplan.report.page import Page
+    from afdplan.report.telling import Telling
     from afdplan.theory.problem import RatioProblem
     from afdplan.theory.ratio import RatioRecommendation
 
@@ -107,9 +108,11 @@ def command(
     model = latency.model
     workload = resolve_workload(trace, trace_format, columns, prompt, decode)
     token_load = workload.token_load
+    from afdplan.report.ratio import ratio_answer, ratio_told
     from afdplan.theory.problem import RatioProblem
     from afdplan.theory.recommend import recommend_ratio
 
+    weight = latency.ffn_weight if ffn_weight is None else ffn_weight
     answer = recommend_ratio(
         workload.law,
         model,
@@ -119,7 +122,7 @@ def command(
         overlap=overlap,
         method=method,
         phase=phase,
-        ffn_weight=latency.ffn_weight if ffn_weight is None else ffn_weight,
+        ffn_weight=weight,
         max_attention_workers=max_attention_workers,
         horizon=horizon,
         token_load=token_load,
@@ -132,9 +135,21 @@ def command(
 
         kind = check_picture_name(plot)
         write_atomic(plot, picture_bytes(draw_ratio(answer, model.time_unit), kind))
+    problem = RatioProblem(
+        law=workload.law,
+        latency=model,
+        batch_size=size,
+        ffn_workers=ffn_workers,
+        microbatches=microbatches,
+        overlap=overlap,
+        method=method,
+        phase=phase,
+        ffn_weight=weight,
+        horizon=horizon,
+    )
+    told = ratio_told(answer, problem, warnings, workload.trace)
     if as_json or report is not None:
         from afdplan.report.document import document, to_json
-        from afdplan.report.ratio import ratio_answer
 
         inputs = {
             **workload.inputs,
@@ -146,53 +161,45 @@ def command(
             "ffn_workers": ffn_workers,
             "method": method,
             "phase": phase,
-            "ffn_weight": latency.ffn_weight if ffn_weight is None else ffn_weight,
+            "ffn_weight": weight,
             "max_attention_workers": answer.curve[-1].attention_workers,
             "horizon": horizon,
         }
-        told = document(
+        answered = document(
             time_unit=model.time_unit,
             inputs=inputs,
             warnings=warnings,
             answer=ratio_answer(answer),
         )
         if report is not None:
-            problem = RatioProblem(
-                law=workload.law,
-                latency=model,
-                batch_size=size,
-                ffn_workers=ffn_workers,
-                microbatches=microbatches,
-                overlap=overlap,
-                method=method,
-                phase=phase,
-                ffn_weight=inputs["ffn_weight"],
-                horizon=horizon,
-            )
 
             def latency_of(batch_size: int) -> LatencyModel:
                 choice = dict(latency_choice)
                 return resolve_latency(choice, batch_size=batch_size, ffn_workers=ffn_workers).model
 
             page = _page(
-                answer, problem, workload, told, token_load, latency_of, max_attention_workers
+                told,
+                answer,
+                problem,
+                workload,
+                answered,
+                token_load,
+                latency_of,
+                max_attention_workers,
             )
             write_report(report, page)
         if as_json:
-            click.echo(to_json(told))
+            click.echo(to_json(answered))
             return
-    from rich.console import Console
-
-    from afdplan.report.ratio import render_ratio
-
-    Console(highlight=False).print(render_ratio(answer, model, warnings, workload.trace))
+    tell(told)
 
 
 def _page(
+    told: Telling,
     answer: RatioRecommendation,
     problem: RatioProblem,
     workload: Workload,
-    told: dict[str, Any],
+    answered: dict[str, Any],
     token_load: Estimate | None,
     latency_of: Callable[[int], LatencyModel],
     most: int | None,
@@ -218,13 +225,13 @@ def _page(
 
         drift = drift_figure(workload.report.drift, workload.report.token_load)
     return ratio_page(
+        told,
         answer,
         problem,
         cases,
         bands=curve_bands(problem, workers, token_load),
         sensitivities=ratio_sensitivity(problem, best, most),
-        subject=f"{workload.law.name}; {problem.latency.name}",
-        document=told,
+        document=answered,
         command_line=command_line(),
         played=play_bundles(problem, best, (max(best // 2, 1), 2 * best)),
         drift=drift,

@@ -1,7 +1,9 @@
-"""Which commands write a report page, and how does it reach its file?"""
+"""How does an answer reach the terminal or its page, and how far is long work?"""
 
 from __future__ import annotations
 
+import contextlib
+import re
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -12,11 +14,19 @@ import click
 
 if TYPE_CHECKING:
     from afdplan.report.page import Page
+    from afdplan.report.telling import Telling
 
-__all__ = ["command_line", "report_option", "tracked", "write_report"]
+__all__ = ["command_line", "progress", "report_option", "tell", "tracked", "write_report"]
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 Item = TypeVar("Item")
+
+NARROWEST = 80
+"""Columns that text is never squeezed below: a narrower terminal wraps its lines."""
+PLAIN = str.maketrans(
+    dict(zip("▁▂▃▄▅▆▇█▉▊▋▌▍▎▏", "_.-=+*%########", strict=True)) | {"µ": "u", "±": "+-"}
+)
+"""What stands for signs that a terminal without Unicode cannot show."""
 
 
 def _check_name(_: click.Context, __: click.Parameter, path: str | None) -> str | None:
@@ -38,6 +48,46 @@ def report_option(command: Command) -> Command:
 def command_line() -> str:
     """Return what was typed, quoted for a shell: it reproduces the page."""
     return shlex.join(["afdplan", *sys.argv[1:]])
+
+
+def tell(told: Telling) -> None:
+    """Print what is said of an answer on standard output."""
+    from rich.console import Console
+
+    from afdplan.report.telling import to_terminal
+
+    console = Console(file=sys.stdout, highlight=False, markup=False, emoji=False)
+    console.width = max(console.width, NARROWEST)
+    with console.capture() as shown:
+        console.print(to_terminal(told, console.width))
+    text = re.sub(" +$", "", shown.get(), flags=re.M)
+    if not console.encoding.lower().startswith("utf"):
+        known = text.translate(PLAIN).encode(console.encoding, "backslashreplace")
+        text = known.decode(console.encoding)
+    sys.stdout.write(text)
+
+
+@contextlib.contextmanager
+def progress(what: str) -> Iterator[Callable[[float], None]]:
+    """Yield a function that takes the share done, 0 to 1; it moves a bar that leaves no trace.
+
+    Parameters
+    ----------
+    what
+        Names the work in front of the bar.
+    """
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda _: None
+        return
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn(what), BarColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task(what, total=1.0)
+        yield lambda done: bar.update(task, completed=done)
 
 
 def tracked(items: Iterable[Item], total: int, what: str) -> Iterator[Item]:

@@ -18,12 +18,13 @@ from afdplan.cli.options import (
     resolve_workload,
     workload_options,
 )
-from afdplan.cli.progress import progress
 from afdplan.cli.quantity import parse_model_rate
-from afdplan.cli.report import report_option, write_report
+from afdplan.cli.report import command_line, progress, report_option, tell, write_report
 
 if TYPE_CHECKING:
     from afdplan.model.latency import LatencyModel
+    from afdplan.report.page import Page
+    from afdplan.report.telling import Telling
     from afdplan.simulation.result import SimulationResult
     from afdplan.simulation.scenario import Scenario
 
@@ -248,22 +249,21 @@ def command(
     if timeline is not None:
         _write_timeline(timeline, scenarios[0])
     inputs = {**workload.inputs, **latency.inputs}
-    from afdplan.report.simulate import render_simulations, simulation_document
+    from afdplan.report.simulate import simulation_document, simulation_told
 
-    if report is not None:
-        from afdplan.cli.report_simulate import simulated_page
-
-        told = simulation_document(results, inputs, attention_workers, options, workload.warnings)
-        write_report(report, simulated_page(results, workload, told))
-    if as_json:
+    told = simulation_told(results, f"{workload.law.name}; {model.name}", workload.warnings)
+    if as_json or report is not None:
         from afdplan.report.document import to_json
 
-        told = simulation_document(results, inputs, attention_workers, options, workload.warnings)
-        click.echo(to_json(told))
-    else:
-        from rich.console import Console
-
-        Console(highlight=False).print(render_simulations(results, workload.warnings))
+        answered = simulation_document(
+            results, inputs, attention_workers, options, workload.warnings
+        )
+        if report is not None:
+            write_report(report, _page(told, results, workload, answered))
+        if as_json:
+            click.echo(to_json(answered))
+            return
+    tell(told)
 
 
 def _scenario(
@@ -381,3 +381,30 @@ def _write_timeline(path: str, scenario: Scenario) -> None:
 
     figure = draw_timeline(timeline_data(timeline))
     write_atomic(path, picture_bytes(figure, check_picture_name(path)))
+
+
+def _page(
+    told: Telling, results: list[SimulationResult], workload: Workload, answered: dict[str, Any]
+) -> Page:
+    """Compute what the page shows around the results: a timeline, drift, the theory's curve."""
+    from afdplan.planning.theory_curve import theory_curve
+    from afdplan.report.page_simulate import simulation_page
+    from afdplan.simulation.timeline import record_timeline
+
+    best = max(results, key=lambda result: result.throughput_per_instance.value)
+    counts = [result.scenario.bundle.attention_workers for result in results]
+    drift = None
+    if workload.report is not None:
+        from afdplan.plotting.workload_figures import drift_figure
+
+        drift = drift_figure(workload.report.drift, workload.report.token_load)
+    return simulation_page(
+        told,
+        results,
+        record_timeline(best.scenario, steps=3),
+        workload.law,
+        theory=theory_curve(best.scenario, workload.law, counts),
+        document=answered,
+        command_line=command_line(),
+        drift=drift,
+    )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from afdplan.cli.options import json_option
+from afdplan.cli.report import tell
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -115,11 +116,9 @@ def _dry_run(study: Study, path: str, workers: int | None, as_json: bool) -> Non
         answer = {"cases": study.cases, "workers": count, "forecast": cost}
         _print_json(study.time_unit, _inputs(study, path), study.warnings, answer)
         return
-    from rich.console import Console
+    from afdplan.report.sweep import forecast_told
 
-    from afdplan.report.sweep import render_forecast
-
-    Console(highlight=False).print(render_forecast(study, cost, count))
+    tell(forecast_told(study, cost, count))
 
 
 def _run(
@@ -294,11 +293,9 @@ def _summarize(folder: str, by: str | None, plot: str | None, as_json: bool) -> 
         inputs = {"results": folder, "by": names}
         _print_json(found.time_unit, inputs, found.warnings, summary_answer(found))
         return
-    from rich.console import Console
+    from afdplan.report.sweep import summary_told
 
-    from afdplan.report.sweep import render_summary
-
-    Console(highlight=False).print(render_summary(found))
+    tell(summary_told(found))
 
 
 def _inputs(study: Study, path: str) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from afdplan.cli.options import json_option
-from afdplan.cli.report import command_line, report_option, write_report
+from afdplan.cli.report import command_line, report_option, tell, write_report
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -57,10 +57,10 @@ def command(
     from afdplan.report.document import document, to_json
     from afdplan.report.validate import (
         markdown_page,
-        render_validation,
         validation_answer,
+        validation_told,
     )
-    from afdplan.report.verdict import verdict, verdict_error
+    from afdplan.report.validation_words import verdict_error
     from afdplan.validation.laboratory import Laboratory
     from afdplan.validation.run import PARTS, validate
 
@@ -81,27 +81,22 @@ def command(
         from afdplan.files.atomic import write_atomic
 
         write_atomic(markdown, markdown_page(result).encode())
-    told = document(
+    told = validation_told(result, traces)
+    answered = document(
         time_unit="abstract",
         inputs={"part": part, "traces": traces, "full": full, "resume": resume},
-        warnings=[verdict(check) for check in result.broken],
+        warnings=told.warnings,
         answer=validation_answer(result),
     )
     if report is not None:
         from afdplan.report.page_validate import validation_page
-        from afdplan.report.validation_words import validation_subject
 
-        subject = validation_subject(result, traces)
-        write_report(
-            report,
-            validation_page(result, subject=subject, document=told, command_line=command_line()),
-        )
+        page = validation_page(told, result, document=answered, command_line=command_line())
+        write_report(report, page)
     if as_json:
-        click.echo(to_json(told))
+        click.echo(to_json(answered))
     else:
-        from rich.console import Console
-
-        Console(highlight=False).print(render_validation(result))
+        tell(told)
     if result.broken:
         raise verdict_error(result)
 

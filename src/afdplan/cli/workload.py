@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
 
 import click
 
 from afdplan.cli.options import json_option, resolve_workload, workload_options
-from afdplan.cli.report import command_line, report_option, write_report
+from afdplan.cli.report import command_line, report_option, tell, write_report
 
 if TYPE_CHECKING:
     from afdplan.lengths.law import LengthLaw
     from afdplan.workload.description import LawReport, WorkloadReport
 
 __all__ = ["command"]
-
-NARROWEST = 80
-"""Columns that the text is never squeezed below."""
 
 
 @click.command("workload")
@@ -73,32 +69,27 @@ def command(
     if plot is not None:
         _draw(plot, described, workload.law)
         inputs["plot"] = plot
+    from afdplan.report.workload import workload_answer, workload_told
+
+    told = workload_told(described)
     if as_json or report is not None:
         from afdplan.report.document import document, to_json
-        from afdplan.report.workload import workload_answer
 
         answer = workload_answer(described)
-        told = document(time_unit="s", inputs=inputs, warnings=described.warnings, answer=answer)
+        answered = document(
+            time_unit="s", inputs=inputs, warnings=described.warnings, answer=answer
+        )
         if report is not None:
             from afdplan.report.page_workload import workload_page
 
             page = workload_page(
-                described, workload.law, document=told, command_line=command_line()
+                told, described, workload.law, document=answered, command_line=command_line()
             )
             write_report(report, page)
         if as_json:
-            click.echo(to_json(told))
+            click.echo(to_json(answered))
             return
-
-    from rich.console import Console
-
-    from afdplan.report.workload import render_workload
-
-    console = Console(file=sys.stdout, highlight=False, markup=False, emoji=False)
-    # Tables cut off in a narrow window would hide digits: let the window wrap the lines instead.
-    console.width = max(console.width, NARROWEST)
-    can_draw = console.encoding.lower().startswith("utf")
-    console.print(render_workload(described, can_draw))
+    tell(told)
 
 
 def _draw(path: str, report: LawReport | WorkloadReport, law: LengthLaw) -> None:

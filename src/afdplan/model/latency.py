@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, get_args, overload
+from typing import Any, Literal, cast, get_args, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,7 @@ from afdplan.model.uncertainty import Uncertainty, check_coefficients, replace_c
 __all__ = [
     "AttentionLayers",
     "LatencyModel",
+    "LayerOrder",
     "LoadRange",
     "TimeUnit",
     "Transfer",
@@ -26,6 +27,7 @@ __all__ = [
 
 TimeUnit = Literal["s", "abstract"]
 TransferLoad = Literal["worker", "aggregate"]
+LayerOrder = Literal["blocks", "alternating"] | tuple[int, ...]
 FloatArray = npt.NDArray[np.float64]
 PROBE_TOKENS = 1e9
 SHORTEST_TIME = 1e-100
@@ -113,6 +115,54 @@ class Transfer:
         return self.curve(float(batch_size if self.load == "worker" else ffn_tokens))
 
 
+def _order(name: str, layers: list[int]) -> tuple[int, ...]:
+    """Return the kind of each layer, from 0, for so many layers of each kind."""
+    if name == "blocks":
+        return tuple(kind for kind, count in enumerate(layers) for _ in range(count))
+    total, passed = sum(layers), [0] * len(layers)
+    order = []
+    for layer in range(1, total + 1):
+        behind = [count * layer - done * total for count, done in zip(layers, passed, strict=True)]
+        kind = behind.index(max(behind))
+        passed[kind] += 1
+        order.append(kind)
+    return tuple(order)
+
+
+def _repeated(numbers: tuple[int, ...], layers: int) -> tuple[int, ...]:
+    return (numbers * (-(-layers // len(numbers))))[:layers]
+
+
+def _named_order(order: Any, attention: tuple[AttentionLayers, ...]) -> LayerOrder:
+    """Return the order as it is written shortest; raise if it is not one of these layers."""
+    layers = [kind.layers for kind in attention]
+    if isinstance(order, str):
+        check_choice("layer_order", order, ("blocks", "alternating"), LatencyModelError)
+        numbers = tuple(kind + 1 for kind in _order(order, layers))
+    else:
+        if not isinstance(order, tuple | list) or not 1 <= len(order) <= sum(layers):
+            raise LatencyModelError(
+                f"layer_order must be blocks, alternating or 1 to {sum(layers)} kinds of layers, "
+                f"got {order!r:.60}"
+            )
+        for number in order:
+            check_count("layer_order", number, 1, len(layers), LatencyModelError)
+        numbers = _repeated(tuple(order), sum(layers))
+        counted = [numbers.count(kind + 1) for kind in range(len(layers))]
+        if counted != layers:
+            raise LatencyModelError(
+                f"layer_order must name each kind of attention layers as often as it has layers, "
+                f"{layers}, got {counted}"
+            )
+    for name in ("blocks", "alternating"):
+        if numbers == tuple(kind + 1 for kind in _order(name, layers)):
+            return cast(LayerOrder, name)
+    shortest = next(
+        n for n in range(1, len(numbers) + 1) if _repeated(numbers[:n], len(numbers)) == numbers
+    )
+    return numbers[:shortest]
+
+
 LoadRange = tuple[float, float]
 
 
@@ -165,6 +215,10 @@ class LatencyModel:
         ``s`` for seconds, ``abstract`` for a unit that nobody published.
     attention
         t_A: the kinds of attention layers; their `layers` add up to L, the round trips per step.
+    layer_order
+        In which order a step passes them: ``blocks``, one kind after the other; ``alternating``,
+        each layer the kind that is furthest behind its share; or the number of each layer's kind,
+        counted from 1; a list shorter than L repeats.
     ffn
         t_F: time of one layer on one FFN worker against its n tokens [time; tokens].
     send, receive
@@ -203,6 +257,7 @@ class LatencyModel:
     ffn: Curve
     send: Transfer
     receive: Transfer
+    layer_order: LayerOrder = "blocks"
     step_overhead: float = 0.0
     tokens_per_step: float = 1.0
     drain: bool = False
@@ -217,6 +272,7 @@ class LatencyModel:
         object.__setattr__(self, "attention", tuple(self.attention))
         if not self.attention or not all(isinstance(a, AttentionLayers) for a in self.attention):
             raise error("attention must be one or more AttentionLayers")
+        object.__setattr__(self, "layer_order", _named_order(self.layer_order, self.attention))
         _check_curve("ffn", self.ffn)
         for name in ("send", "receive"):
             if not isinstance(getattr(self, name), Transfer):
@@ -249,6 +305,22 @@ class LatencyModel:
     def layers(self) -> int:
         """L, the attention-FFN round trips of one output step."""
         return sum(kind.layers for kind in self.attention)
+
+    @property
+    def kind_of_layer(self) -> tuple[int, ...]:
+        """Index into `attention` of each layer, in the order of a step, shape (L,).
+
+        Examples
+        --------
+        >>> whole = AttentionLayers(curve=LinearCurve(slope=1.0, intercept=0.0))
+        >>> model = LatencyModel.linear(attention=(1.0, 1.0), ffn=(1.0, 1.0))
+        >>> replace(model, attention=(whole, replace(whole, layers=3)),
+        ...         layer_order="alternating").kind_of_layer
+        (1, 0, 1, 1)
+        """
+        if isinstance(self.layer_order, tuple):
+            return _repeated(tuple(number - 1 for number in self.layer_order), self.layers)
+        return _order(self.layer_order, [kind.layers for kind in self.attention])
 
     @classmethod
     def linear(

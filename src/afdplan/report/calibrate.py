@@ -2,28 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 from afdplan.calibration.stage import StageFit
 from afdplan.calibration.sweep import SweepFit
-from afdplan.files.latency_document import latency_document
+from afdplan.files.latency_file import latency_document
 from afdplan.model.estimate import Estimate
-from afdplan.model.latency import LatencyModel, TimeUnit
-from afdplan.report.quantities import share, time
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
+from afdplan.model.latency import LatencyModel
+from afdplan.report.quantities import (
+    change,
+    estimated,
+    number,
+    share,
+    time,
+    times,
+    value_and_interval,
+)
+from afdplan.report.tables import TextTable
+from afdplan.report.telling import Fact, Telling
 
 __all__ = [
+    "coefficient_table",
     "fit_answer",
+    "fit_told",
     "fit_warnings",
-    "render_fits",
-    "render_sweep",
+    "influence_words",
+    "point_table",
+    "quality_table",
     "sweep_answer",
+    "sweep_told",
 ]
 
-_TABLE_ROWS = 12
+PER = {"slope": " per token", "time_per_request": " per request"}
+FEW = 40
+"""Points of a sweep, and coefficients of a stage, that a terminal shows; a page has all."""
 
 
 def fit_warnings(fits: Sequence[StageFit]) -> list[str]:
@@ -101,16 +114,10 @@ def sweep_answer(fit: SweepFit, model: LatencyModel) -> dict[str, Any]:
     }
 
 
-def _interval(estimate: Estimate, unit: TimeUnit) -> str:
-    return (
-        f"{time(estimate.value, unit)}  ({time(estimate.low, unit)} to {time(estimate.high, unit)})"
-    )
-
-
-def render_fits(
+def fit_told(
     fits: Sequence[StageFit], model: LatencyModel, warnings: Sequence[str], notes: Sequence[str]
-) -> RenderableType:
-    """Return fitted stages for a terminal: coefficients, how good, what to mind.
+) -> Telling:
+    """Return what text and page say of fitted stages.
 
     Parameters
     ----------
@@ -119,65 +126,117 @@ def render_fits(
     warnings, notes
         One sentence each.
     """
-    from rich.console import Group
-    from rich.table import Table
+    worst = max(fits, key=lambda fit: fit.median_error)
+    measured = sum(fit.samples.count for fit in fits)
+    named = [_name(fit.stage) for fit in fits]
+    stages = named[0] if len(named) == 1 else f"{', '.join(named[:-1])} and {named[-1]}"
+    return Telling(
+        subject=f"{model.name}; from {model.source}",
+        answer=f"{measured:,} measurements give {stages} a curve each; half of them lie within "
+        f"{share(worst.median_error)} of it"
+        + (f" ({_name(worst.stage)}, the worst)." if len(fits) > 1 else "."),
+        facts=tuple(
+            Fact(
+                name=_name(fit.stage),
+                value=fit.form,
+                remark=f"R2 {fit.r_squared:.4f}, noise {share(fit.noise)}",
+            )
+            for fit in fits
+        ),
+        words=tuple(Fact(name="Influence", value=words) for words in influence_words(fits, 1.0)),
+        tables=(coefficient_table(fits, model, FEW), quality_table(fits)),
+        warnings=tuple(warnings),
+        assumptions=(
+            *model.assumptions,
+            *notes,
+            "Intervals are 95 %, for errors that are independent between measurements.",
+        ),
+    )
 
+
+def influence_words(fits: Sequence[StageFit], least: float = 0.0) -> tuple[str, ...]:
+    """Return which single measurements move a coefficient by `least` standard errors or more."""
+    return tuple(
+        f"{_name(fit.stage)}: without row {fit.influence.row} {fit.influence.coefficient} would "
+        f"move by {fit.influence.standard_errors:.1f} standard errors."
+        for fit in fits
+        if fit.influence is not None and fit.influence.standard_errors >= least
+    )
+
+
+def _name(stage: str) -> str:
+    return "FFN" if stage == "ffn" else stage
+
+
+def coefficient_table(
+    fits: Sequence[StageFit], model: LatencyModel, most: int | None = None
+) -> TextTable:
+    """Return all coefficients with their intervals.
+
+    Parameters
+    ----------
+    fits, model
+        The fitted stages and the model they made.
+    most
+        Coefficients told of each stage; all if None.
+    """
     unit = model.time_unit
-    parts: list[RenderableType] = [f"[bold]{model.name}[/bold]: from {model.source}", ""]
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for header in ("stage", "form", "coefficient"):
-        table.add_column(header)
-    table.add_column("value", justify="right", no_wrap=True)
-    table.add_column("95 % interval", no_wrap=True)
+    rows = []
     for fit in fits:
-        rows = list(fit.coefficients.items())
-        for at, (name, estimate) in enumerate(rows[:_TABLE_ROWS]):
-            per = {"slope": "/token", "time_per_request": "/request"}.get(name, "")
-            interval = f"{time(estimate.low, unit)} to {time(estimate.high, unit)}"
+        coefficients = list(fit.coefficients.items())
+        for at, (name, estimate) in enumerate(coefficients[:most]):
+            value, known = value_and_interval(estimate, times(unit))
+            value += PER.get(name, "")
             if name.startswith("times."):
                 load = fit.curve.loads[at]  # type: ignore[union-attr]  # only tables have times
                 name = f"at {load:,.6g} tokens"  # noqa: PLW2901
-            table.add_row(
-                fit.stage if at == 0 else "",
-                fit.form if at == 0 else "",
-                name,
-                time(estimate.value, unit) + per,
-                interval,
-            )
-        if len(rows) > _TABLE_ROWS:
-            table.add_row("", "", f"and {len(rows) - _TABLE_ROWS} more", "", "")
-    parts += [table, ""]
-    quality = Table(box=None, pad_edge=False, header_style="bold")
-    for header in ("stage", "measured", "R2", "noise", "median error", "largest error"):
-        quality.add_column(header, no_wrap=True)
-    for fit in fits:
-        where = f"{fit.largest_error_load:,.6g} tokens, row {fit.largest_error_row}"
-        quality.add_row(
-            fit.stage,
-            str(fit.samples.count),
-            f"{fit.r_squared:.4f}",
-            share(fit.noise),
-            share(fit.median_error),
-            f"{share(fit.largest_error)} at {where}",
-        )
-    parts.append(quality)
-    parts.append("")
-    for fit in fits:
-        if fit.scores:
-            errors = ", ".join(f"{name} {share(error)}" for name, error in fit.scores.items())
-            parts.append(f"{fit.stage}: {fit.form} by cross-validated error ({errors})")
-        if fit.influence is not None and fit.influence.standard_errors >= 1.0:
-            parts.append(
-                f"{fit.stage}: without row {fit.influence.row} {fit.influence.coefficient} would "
-                f"move by {fit.influence.standard_errors:.1f} standard errors"
-            )
-    return Group(*parts, *_tail(model, warnings, notes))
+            rows.append((_name(fit.stage), name.replace("_", " "), value, known))
+        if most is not None and len(coefficients) > most:
+            rows.append((_name(fit.stage), f"and {len(coefficients) - most:,} more", "", ""))
+    return TextTable(
+        title="Coefficients" + (", in abstract time" if unit == "abstract" else ""),
+        columns=("stage", "coefficient", "value", "95 % interval"),
+        rows=rows,
+        left=2,
+        is_open=True,
+    )
 
 
-def render_sweep(
+def quality_table(fits: Sequence[StageFit]) -> TextTable:
+    """Return how well the curves fit."""
+    return TextTable(
+        title="How well they fit, in numbers",
+        columns=(
+            "stage",
+            "largest error",
+            "other forms",
+            "measured",
+            "R2",
+            "noise",
+            "median error",
+        ),
+        rows=[
+            (
+                _name(fit.stage),
+                f"{share(fit.largest_error)} at {fit.largest_error_load:,.6g} tokens, "
+                f"row {fit.largest_error_row}",
+                ", ".join(f"{form} {share(error)}" for form, error in fit.scores.items()) or "-",
+                f"{fit.samples.count:,}",
+                f"{fit.r_squared:.4f}",
+                share(fit.noise),
+                share(fit.median_error),
+            )
+            for fit in fits
+        ],
+        left=3,
+        note="Other forms: their cross-validated errors.",
+    )
+
+
+def sweep_told(
     fit: SweepFit, model: LatencyModel, warnings: Sequence[str], notes: Sequence[str]
-) -> RenderableType:
-    """Return a fitted sweep for a terminal: what is known, what is only bounded, each point.
+) -> Telling:
+    """Return what text and page say of a fitted sweep: what is known, what is only bounded.
 
     Parameters
     ----------
@@ -186,61 +245,72 @@ def render_sweep(
     warnings, notes
         One sentence each.
     """
-    from rich.console import Group
-    from rich.table import Table
-
-    largest = float(fit.sweep.ffn_tokens.max())
-    known = Table(box=None, pad_edge=False, header_style="bold")
-    for header in ("per layer and microbatch", "95 % interval", ""):
-        known.add_column(header)
-    for label, estimate, identified in (
-        (
-            f"attention at {fit.reference_tokens:,.6g} KV tokens",
-            fit.attention_time,
-            fit.identified["attention"],
-        ),
-        (f"FFN at {largest:,.6g} tokens", fit.ffn_time, fit.identified["ffn_time"]),
-        ("FFN slope, per token", fit.ffn_slope, fit.identified["ffn_slope"]),
-        ("FFN intercept", fit.ffn_intercept, fit.identified["ffn_intercept"]),
-    ):
-        shown = _interval(estimate, "s") if identified else f"at most {time(estimate.high, 's')}"
-        known.add_row(label, shown, "" if identified else "only bounded")
-    if fit.transfer_time > 0:
-        trip = f"{time(fit.transfer_time, 's')}, at most {time(fit.transfer_limit, 's')}"
-        known.add_row("transfer there and back", trip, "mostly hidden")
-    elif (fit.sweep.microbatches > 1).any():
-        limit = f"at most {time(fit.transfer_limit, 's')}"
-        known.add_row("transfer there and back", limit, "taken as hidden")
-    points = Table(box=None, pad_edge=False, header_style="bold")
-    for header in ("A:F", "B", "context", "measured step", "fitted (95 % interval)", "error"):
-        points.add_column(header, justify="right")
-    for k, estimate in enumerate(fit.predict(fit.sweep)):
-        points.add_row(
-            f"{fit.sweep.attention_workers[k]:g}:{fit.sweep.ffn_workers[k]:g}",
-            f"{fit.sweep.batch_size[k]:g}",
-            f"{fit.sweep.mean_tokens[k]:,.6g}",
-            time(fit.sweep.step_times[k], "s"),
-            _interval(estimate, "s"),
-            f"{100 * fit.residuals[k]:+.1f} %",
-        )
-        if k == 39 and fit.sweep.count > 40:
-            points.add_row("", "", "", f"and {fit.sweep.count - 40} more", "", "")
-            break
-    head = (
-        f"[bold]{model.name}[/bold]: from {model.source}; {fit.layers} layers, "
-        f"{fit.maximum} maximum, step times taken as good to {share(fit.noise)}"
+    attention, ffn = (
+        estimated(estimate, times("s")) if fit.identified[key] else _bound(estimate)
+        for estimate, key in ((fit.attention_time, "attention"), (fit.ffn_time, "ffn_time"))
     )
-    return Group(head, "", known, "", points, *_tail(model, warnings, notes))
+    return Telling(
+        subject=f"{model.name}; from {model.source}",
+        answer=f"Per layer and microbatch attention takes {attention} and the FFN {ffn} at the "
+        "largest measured load.",
+        facts=tuple(_facts(fit)),
+        tables=(point_table(fit, FEW),),
+        warnings=tuple(warnings),
+        assumptions=(
+            *model.assumptions,
+            *notes,
+            f"Step times are taken as good to {share(fit.noise)}; limits meet in a {fit.maximum} "
+            "maximum.",
+            f"{fit.layers} layers per step; transfers of {time(fit.transfer_time, 's')} there and "
+            f"back, hidden up to {time(fit.transfer_limit, 's')}.",
+        ),
+    )
 
 
-def _tail(
-    model: LatencyModel, warnings: Sequence[str], notes: Sequence[str]
-) -> list[RenderableType]:
-    """Return assumptions, notes and warnings, one line each."""
-    from rich.text import Text
+def _bound(estimate: Estimate) -> str:
+    return f"at most {time(estimate.high, 's')}"
 
-    lines: list[RenderableType] = [""] if (model.assumptions or notes or warnings) else []
-    lines += [Text(f"assumed: {sentence}") for sentence in model.assumptions]
-    lines += [Text(f"note: {sentence}") for sentence in notes]
-    lines += [Text(f"warning: {sentence}", style="yellow") for sentence in warnings]
-    return lines
+
+def _facts(fit: SweepFit) -> Iterable[Fact]:
+    largest = float(fit.sweep.ffn_tokens.max())
+    for name, estimate, key in (
+        (f"attention at {number(fit.reference_tokens)} KV tokens", fit.attention_time, "attention"),
+        (f"FFN at {number(largest)} tokens", fit.ffn_time, "ffn_time"),
+        ("FFN slope per token", fit.ffn_slope, "ffn_slope"),
+        ("FFN intercept", fit.ffn_intercept, "ffn_intercept"),
+    ):
+        value, known = value_and_interval(estimate, times("s"))
+        if not fit.identified[key]:
+            value, known = _bound(estimate), "only bounded"
+        yield Fact(name=name, value=value, remark=known)
+    limit = f"at most {time(fit.transfer_limit, 's')}"
+    if fit.transfer_time > 0:
+        yield Fact(
+            name="transfer there and back",
+            value=time(fit.transfer_time, "s"),
+            remark=f"{limit}, mostly hidden",
+        )
+    elif (fit.sweep.microbatches > 1).any():
+        yield Fact(name="transfer there and back", value=limit, remark="taken as hidden")
+
+
+def point_table(fit: SweepFit, most: int | None = None) -> TextTable:
+    """Return measured step times beside fitted ones; `most` of them, all if None."""
+    sweep = fit.sweep
+    rest = 0 if most is None else max(sweep.count - most, 0)
+    return TextTable(
+        title="The points in numbers",
+        columns=("A:F", "B", "context", "measured step", "fitted", "95 % interval", "error"),
+        rows=[
+            (
+                f"{sweep.attention_workers[k]:g}:{sweep.ffn_workers[k]:g}",
+                f"{sweep.batch_size[k]:g}",
+                f"{sweep.mean_tokens[k]:,.6g}",
+                time(sweep.step_times[k], "s"),
+                *value_and_interval(estimate, times("s")),
+                change(fit.residuals[k]),
+            )
+            for k, estimate in enumerate(fit.predict(sweep)[:most])
+        ],
+        note=f"And {rest:,} more." if rest else "",
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -49,12 +50,14 @@ def document(
     }
 
 
-def to_json(value: Any, indent: int = 2) -> str:
+def to_json(value: Any, indent: int | None = 2) -> str:
     """Return `value` as indented JSON; dataclasses become objects, NaN is refused.
 
-    The end of an interval that reaches to infinity becomes null.
+    The end of an interval that reaches to infinity becomes null. Halves of characters, which a
+    file name may hold, are escaped: they could not be written otherwise.
     """
-    return json.dumps(value, indent=indent, allow_nan=False, default=_plain, ensure_ascii=False)
+    text = json.dumps(value, indent=indent, allow_nan=False, default=_plain, ensure_ascii=False)
+    return re.sub("[\ud800-\udfff]", lambda half: f"\\u{ord(half[0]):04x}", text)
 
 
 def _plain(value: Any) -> Any:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import resources
 from typing import Any
@@ -11,21 +10,13 @@ from typing import Any
 import afdplan
 from afdplan.plotting.figure import Figure, figure_document
 from afdplan.report.document import to_json
+from afdplan.report.quantities import plain
+from afdplan.report.tables import TextTable
+from afdplan.report.telling import Fact
 
-__all__ = ["CaseWords", "Choice", "Fact", "Page", "Section", "Table", "render_page"]
+__all__ = ["CaseWords", "Choice", "Page", "Section", "render_page"]
 
-WORDY = 24
-"""Letters beyond which a cell holds words that need room."""
 SCRIPTS = ("vendor/d3.min.js", "vendor/plot.umd.min.js", "page.js")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fact:
-    """A number worth seeing at once: its name, its value with a unit, and a remark."""
-
-    name: str
-    value: str
-    remark: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,44 +57,6 @@ class CaseWords:
     first: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Table:
-    """Rows of text under headers; the first column names the row.
-
-    Attributes
-    ----------
-    caption
-        What the rows are.
-    headers
-        One per column.
-    rows
-        Cells.
-    is_open
-        Whether it is read without asking for it.
-    left
-        Columns of words: aligned left, the others right.
-    note
-        What must be known to read it; may be empty.
-    """
-
-    caption: str
-    headers: tuple[str, ...]
-    rows: Sequence[Sequence[str]]
-    is_open: bool = False
-    left: int = 1
-    note: str = ""
-
-    @property
-    def is_wordy(self) -> bool:
-        """Whether its cells are sentences: a phone then shows rows as blocks, not as columns."""
-        return any(len(cell) > WORDY for row in self.rows for cell in row[1 : self.left])
-
-    @property
-    def has_long_names(self) -> bool:
-        """Whether the names of its rows need room."""
-        return any(len(row[0]) > WORDY for row in self.rows)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Section:
     """A question and its answer: words first, then figures and tables.
@@ -121,7 +74,7 @@ class Section:
     title: str
     words: tuple[str | CaseWords, ...] = ()
     figures: tuple[Figure, ...] = ()
-    tables: tuple[Table, ...] = ()
+    tables: tuple[TextTable, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -202,7 +155,7 @@ def render_page(page: Page) -> bytes:
         inputs=_input_rows(page.document.get("inputs", {})),
         style=(folder / "page.css").read_text(encoding="utf-8"),
         scripts=[(folder / name).read_text(encoding="utf-8") for name in SCRIPTS],
-        drawn=_inside_script(json.dumps(drawn, allow_nan=False, ensure_ascii=False)),
+        drawn=_inside_script(to_json(drawn, indent=None)),
         # Blanks at the start of lines would be a sixth of a page with hundreds of bundles.
         document=_inside_script(to_json(page.document, indent=0)),
     )
@@ -210,14 +163,14 @@ def render_page(page: Page) -> bytes:
 
 
 def _together(value: Any) -> Any:
-    """Return plain text whose numbers keep their sign and their per cent on the same line."""
+    """Return visible text whose numbers keep their sign and their per cent on the same line."""
     if type(value) is not str:
         return value
-    return value.replace(" %", "\u00a0%").replace("+- ", "+-\u00a0")
+    return plain(value).replace(" %", "\u00a0%").replace("± ", "±\u00a0")
 
 
 def _spaced(texts: Mapping[str, str]) -> dict[str, str]:
-    return {key: _together(text) for key, text in texts.items()}
+    return {_together(key): _together(text) for key, text in texts.items()}
 
 
 def _inside_script(text: str) -> str:

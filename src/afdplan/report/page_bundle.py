@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 from afdplan.plotting.bottleneck_map import LETTERS
 from afdplan.plotting.simulation_figures import causes_figure, pipeline_figure
 from afdplan.plotting.timeline import timeline_data
-from afdplan.report.page import Section, Table
+from afdplan.report.page import Section
 from afdplan.report.quantities import share
+from afdplan.report.tables import TextTable
 
 if TYPE_CHECKING:
     from afdplan.planning.played import PlayedBundle
@@ -18,13 +19,13 @@ if TYPE_CHECKING:
 __all__ = ["map_tables", "played_sections"]
 
 
-def map_tables(maps: Sequence[BottleneckMap]) -> tuple[Table, ...]:
+def map_tables(maps: Sequence[BottleneckMap]) -> tuple[TextTable, ...]:
     """Return the maps of bottlenecks as letters, for those who read rather than look."""
     return tuple(
-        Table(
-            caption=f"The map in letters, m = {one.microbatches}: A attention, C communication, "
+        TextTable(
+            title=f"The map in letters, m = {one.microbatches}: A attention, C communication, "
             "F FFN, L latency; * is framed",
-            headers=("B", *(f"A = {count:,}" for count in one.workers)),
+            columns=("B", *(f"A = {count:,}" for count in one.workers)),
             rows=[
                 (
                     f"{row.batch_size:,}",

@@ -17,7 +17,6 @@ from afdplan.report.published_tables import (
     source_table,
     system_table,
 )
-from afdplan.report.tables import to_page
 from afdplan.report.validation_tables import (
     band_table,
     baseline_table,
@@ -28,19 +27,18 @@ from afdplan.report.validation_tables import (
     trace_table,
 )
 from afdplan.report.validation_words import (
-    ASSUMPTIONS,
     agreement,
     cost_of_habit,
     cost_of_order,
     curve_agreement,
-    facts,
     how_to_read,
     undecided,
+    verdict,
 )
-from afdplan.report.verdict import headline, verdict
 
 if TYPE_CHECKING:
     from afdplan.plotting.figure import Figure
+    from afdplan.report.telling import Telling
     from afdplan.validation.cell import CellResult
     from afdplan.validation.paper import PaperResult
     from afdplan.validation.published import PublishedSystem
@@ -52,16 +50,16 @@ __all__ = ["validation_page"]
 
 
 def validation_page(
-    result: Validation, *, subject: str, document: Mapping[str, Any], command_line: str
+    told: Telling, result: Validation, *, document: Mapping[str, Any], command_line: str
 ) -> Page:
     """Return the page of the evidence; what was not asked for is left out.
 
     Parameters
     ----------
+    told
+        What `validation_told` says of them.
     result
         All comparisons that were made.
-    subject
-        What was examined, a short line.
     document
         The JSON document of the command.
     command_line
@@ -79,12 +77,12 @@ def validation_page(
     ]
     return Page(
         title="afdplan validate",
-        subject=subject,
-        answer=f"{headline(result)}.",
-        facts=tuple(facts(result)),
+        subject=told.subject,
+        answer=told.answer,
+        facts=told.facts,
         sections=tuple(sections),
-        warnings=tuple(document["warnings"]),
-        assumptions=ASSUMPTIONS,
+        warnings=told.warnings,
+        assumptions=told.assumptions,
         document=document,
         command_line=command_line,
     )
@@ -97,7 +95,7 @@ def _bands(result: Validation) -> Section:
         title="Does what is declared hold?",
         words=undecided(checks) if is_simulated else (),
         figures=(band_figure(checks, [verdict(check) for check in checks]),),
-        tables=(to_page(band_table(checks), is_open=True),),
+        tables=(band_table(checks),),
     )
 
 
@@ -107,12 +105,12 @@ def _simulation(cells: Sequence[CellResult], result: Validation) -> Section:
     declared = [cell for cell in cells if cell.is_declared]
     if declared:
         figures += [cycle_time_figure(cells), percentile_figure(cells)]
-        tables.append(to_page(method_table(cells), is_open=True))
+        tables.append(method_table(cells))
     if len(declared) < len(cells):
         figures.append(short_figure(cells))
-    tables += [to_page(table) for table in cell_tables(result.cells)]
+    tables += cell_tables(result.cells)
     if result.traces:
-        tables.append(to_page(trace_table(result.traces)))
+        tables.append(trace_table(result.traces))
     return Section(
         title="How far is theory from simulation?",
         words=(agreement(declared),) if declared else (),
@@ -127,9 +125,9 @@ def _paper(paper: PaperResult) -> Section:
         words=(curve_agreement(paper.curve),),
         figures=(baseline_figure(paper.curve), idle_figure(paper.curve)),
         tables=(
-            to_page(fact_table(paper.facts), is_open=True),
-            to_page(curve_table(paper.curve)),
-            to_page(ablation_table(paper.ablations), is_open=True),
+            fact_table(paper.facts),
+            curve_table(paper.curve),
+            ablation_table(paper.ablations),
         ),
     )
 
@@ -139,7 +137,7 @@ def _recommendations(ratios: Sequence[RatioResult]) -> Section:
         title="What does following each recommendation cost?",
         words=(cost_of_habit(ratios),),
         figures=(regret_figure(ratios), promise_figure(ratios)),
-        tables=(to_page(baseline_table(ratios), is_open=True), to_page(ratio_table(ratios))),
+        tables=(baseline_table(ratios), ratio_table(ratios)),
     )
 
 
@@ -148,7 +146,7 @@ def _order(traces: Sequence[TraceResult]) -> Section:
         title="What does the order of a trace cost?",
         words=cost_of_order(traces),
         figures=(order_figure(traces),),
-        tables=(to_page(order_table(traces)),),
+        tables=(order_table(traces),),
     )
 
 
@@ -158,7 +156,7 @@ def _systems(systems: Sequence[PublishedSystem]) -> Section:
         title="Does it predict measured systems?",
         figures=(system_figure(systems),) if has_points else (),
         tables=(
-            *([to_page(system_table(systems), is_open=True)] if has_points else []),
-            to_page(source_table(systems), is_open=True),
+            *([system_table(systems)] if has_points else []),
+            source_table(systems),
         ),
     )

@@ -2,254 +2,361 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from afdplan.planning.plan import Plan
-from afdplan.report.plan_words import headline, limits_in_words, what_binds
-from afdplan.report.quantities import counted, rate, share, time
+from afdplan.report.quantities import (
+    chance,
+    change,
+    counted,
+    given_time,
+    number,
+    plus_minus,
+    rate,
+    sentence,
+    share,
+    stated_time,
+    time,
+)
+from afdplan.report.tables import TextTable
+from afdplan.report.telling import Fact, Telling
 
 if TYPE_CHECKING:
-    from rich.console import Group
-    from rich.table import Table
-
+    from afdplan.planning.design import PlannedDesign
+    from afdplan.planning.plan_grid import PlanCase
     from afdplan.planning.verify import Verification
 
-__all__ = ["render_plan"]
+__all__ = [
+    "alternative_table",
+    "case_sentence",
+    "case_table",
+    "colocated_table",
+    "front_table",
+    "headline",
+    "plan_told",
+    "quarter_table",
+    "sensitivity_table",
+    "verification_table",
+    "what_binds",
+]
 
 
-def _objective(plan: Plan, score: float) -> str:
-    unit = plan.cost.unit
-    if plan.limits.devices is not None and plan.limits.requests_per_second is None:
-        unit = "device of the budget" if plan.cost.per == "device" else unit
-    return f"{rate(score, plan.latency.time_unit)} per {unit}"
+def plan_told(plan: Plan, subject: str, verified: Sequence[Verification] = ()) -> Telling:
+    """Return what text and page say of a plan.
+
+    Parameters
+    ----------
+    plan
+        What to deploy.
+    subject
+        The requests and the latency model, for people.
+    verified
+        Designs that were simulated.
+    """
+    tables = (alternative_table(plan), front_table(plan), *colocated_table(plan))
+    return Telling(
+        subject=subject,
+        answer=headline(plan),
+        facts=tuple(_facts(plan)),
+        words=tuple(_words(plan)),
+        tables=(
+            *tables,
+            *verification_table(plan, verified),
+            sensitivity_table(plan),
+            *quarter_table(plan),
+        ),
+        warnings=plan.warnings,
+        assumptions=plan.assumptions,
+        style={"yes": "green", "no": "red", "even": "yellow"}[plan.verdict.split],
+    )
 
 
-def render_plan(plan: Plan, verified: tuple[Verification, ...] = ()) -> Group:
-    """Return the plan as the terminal shows it."""
-    from rich.console import Group
-    from rich.text import Text
-
-    style = {"yes": "green", "no": "red", "even": "yellow"}[plan.verdict.split]
-    parts: list[Any] = [
-        Text(headline(plan), style=f"bold {style}"),
-        Text(),
-        Text.assemble(("Limits  ", "bold"), "; ".join(limits_in_words(plan))),
-        Text.assemble(("Design  ", "bold"), str(plan.recommended.design)),
-        _summary(plan),
-        Text(),
-        _verdict(plan),
-        Text(),
-    ]
-    parts += [Text.assemble(("What binds  ", "bold"), "; ".join(what_binds(plan)))]
-    parts += [Text(), _alternatives_table(plan), Text(), _front_table(plan)]
-    if plan.colocated:
-        parts += [Text(), _colocated_table(plan)]
-    if verified:
-        parts += [Text(), _verification_table(plan, verified)]
-    parts += [Text(), _sensitivity_table(plan)]
-    if plan.drift:
-        parts += [Text(), _drift_table(plan)]
-    for title, lines in (("Warnings", plan.warnings), ("Assumed", plan.assumptions)):
-        if lines:
-            style = "yellow" if title == "Warnings" else "dim"
-            parts += [Text(), Text(title, style="bold")]
-            parts += [Text(f"  {line}", style=style) for line in lines]
-    return Group(*parts)
-
-
-def _summary(plan: Plan) -> Table:
+def headline(plan: Plan) -> str:
+    """Return the answer in one sentence: what to do comes first."""
     best, unit = plan.recommended, plan.latency.time_unit
-    step = best.step_time
-    rows = [
-        ("devices", f"{best.design.devices:,} in {counted(best.design.bundles, 'bundle')}"),
-        ("slots", f"{best.design.requests_per_attention_worker} requests per attention worker"),
-        (
-            "throughput",
-            f"{rate(best.tokens_per_second, unit)} in all, "
-            f"{rate(best.tokens_per_second_per_device, unit)} per device in use",
-        ),
-        ("objective", _objective(plan, best.score)),
-        (
-            "step time",
-            f"mean {time(step.mean, unit)}, p95 {time(step.p95, unit)}, p99 {time(step.p99, unit)}",
-        ),
-        (
-            "idle",
-            f"attention {share(best.attention_idle_fraction)}, FFN {share(best.ffn_idle_fraction)}",
-        ),
-    ]
-    if best.memory_mean_fraction > 0:
-        rows.append(
-            (
-                "KV memory",
-                f"{share(best.memory_mean_fraction)} used on average; overflow probability "
-                f"{best.memory_overflow_probability:.2g} per worker and step",
-            )
-        )
-    spare = plan.spare
+    found = (
+        f"{best.design} gives {rate(best.tokens_per_second, unit)} on "
+        f"{counted(best.design.devices, 'device')}"
+    )
+    first = plan.verdict.reasons[0]
+    if plan.verdict.split in ("no", "even"):
+        return sentence(f"{first}; the best split, {found}")
+    return f"Deploy {found}."
+
+
+def _limits(plan: Plan) -> tuple[str, ...]:
+    limits, space = plan.limits, plan.space
+    words = []
+    if limits.devices is not None:
+        words.append(counted(limits.devices, "device") + " at most")
+    if limits.requests_per_second is not None:
+        words.append(f"{limits.requests_per_second:,.6g} requests/s at least")
+    if limits.time_per_output_token is not None:
+        shown = given_time(limits.time_per_output_token, plan.latency.time_unit)
+        words.append(f"{limits.statistic} time per output token <= {shown}")
+    if plan.cache is not None:
+        words.append(f"KV overflow <= {limits.overflow_probability:g} per worker and step")
+    if limits.node_devices > 1:
+        words.append(f"whole nodes of {limits.node_devices} devices")
+    if space.target.kind != "any":
+        words.append(f"pairs of {space.target.name}")
+    return tuple(words)
+
+
+def what_binds(plan: Plan) -> tuple[str, ...]:
+    """Return which limits bind and what relaxing them brings; else why no more is to be had."""
+    prices = tuple(f"{price.limit} ({price})" for price in plan.binding if price.binds)
+    following = plan.next_batch
+    if prices:
+        return prices
+    if following is None:
+        return ("no limit that was relaxed gains; no larger batch was considered",)
+    return (f"no limit alone, relaxed as far as was tried; {following}",)
+
+
+def _facts(plan: Plan) -> Iterable[Fact]:
+    best, unit = plan.recommended, plan.latency.time_unit
+    limit = plan.limits.time_per_output_token
+    gain = plan.verdict.gain
+    yield Fact(
+        name="Throughput",
+        value=rate(best.tokens_per_second_per_device, unit),
+        remark="per device in use",
+    )
+    yield Fact(
+        name="Time per output token",
+        value=stated_time(best.token_time(plan.limits.statistic), unit),
+        remark=plan.limits.statistic
+        + ("" if limit is None else f", limit {given_time(limit, unit)}"),
+    )
+    yield Fact(
+        name="Output step",
+        value=stated_time(best.step_time.mean, unit),
+        remark=f"p99 {time(best.step_time.p99, unit)}",
+    )
+    yield Fact(
+        name="Idle",
+        value=f"{share(best.attention_idle_fraction)} / {share(best.ffn_idle_fraction)}",
+        remark="attention / FFN",
+    )
+    probability = chance(best.memory_overflow_probability).replace("-", "\u2011")  # no break
+    yield Fact(
+        name="KV memory in use",
+        value=share(best.memory_mean_fraction) if plan.cache else "not limited",
+        remark=f"overflow probability {probability} per worker and step"
+        if plan.cache
+        else "nobody said how much there is",
+    )
+    yield Fact(
+        name="Gain over no split",
+        value="unknown" if gain is None else change(gain),
+        remark="no baseline is feasible" if gain is None else "against the best width",
+    )
+
+
+def _words(plan: Plan) -> Iterable[Fact]:
+    best, unit, spare = plan.recommended, plan.latency.time_unit, plan.spare
+    yield Fact(name="Limits", value="; ".join(_limits(plan)))
+    slots = counted(best.design.requests_per_attention_worker, "request")
+    devices = counted(best.design.devices, "device")
+    yield Fact(
+        name="Design",
+        value=f"{best.design}: {devices} in {counted(best.design.bundles, 'bundle')}, {slots} per "
+        "attention worker",
+    )
+    per = plan.cost.unit
+    is_budget = plan.limits.devices is not None and plan.limits.requests_per_second is None
+    if plan.cost.per == "device" and is_budget:
+        per = "device of the budget"
+    yield Fact(name="Objective", value=f"{rate(best.score, unit)} per {per}")
     if spare is not None:
         text = (
-            f"{spare.arrival_rate:.4g} requests/s arrive, {spare.capacity:,.0f} can be finished: "
-            f"{share(spare.spare_fraction)} spare"
+            f"{number(spare.arrival_rate)} requests/s arrive, {number(spare.capacity)} can be "
+            f"finished: {share(spare.spare_fraction)} spare"
         )
         if spare.waiting_p99 is not None:
-            text += f"; waiting for a slot p99 {spare.waiting_p99:.3g} s"
-        rows.append(("capacity", text))
-    table = _grid(2)
-    for name, value in rows:
-        table.add_row(f"  {name}", value)
-    return table
+            text += f"; waiting for a slot p99 {time(spare.waiting_p99, 's')}"
+        yield Fact(name="Capacity", value=text)
+    yield Fact(name="Split?", value=" ".join(map(sentence, plan.verdict.reasons)))
+    yield Fact(name="What binds", value="; ".join(what_binds(plan)))
 
 
-def _verdict(plan: Plan) -> Any:
-    from rich.text import Text
-
-    style = {"yes": "green", "no": "red", "even": "yellow"}[plan.verdict.split]
-    first, *others = plan.verdict.reasons
-    text = Text.assemble(("Split?  ", "bold"), (first, style))
-    for reason in others:
-        text.append(f"\n        {reason}")
-    return text
-
-
-def _grid(columns: int) -> Table:
-    from rich.table import Table
-
-    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
-    for _ in range(columns):
-        table.add_column()
-    return table
-
-
-def _table(title: str, *columns: tuple[str, bool]) -> Table:
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
-    table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD)
-    for name, is_number in columns:
-        table.add_column(name, justify="right" if is_number else "left", overflow="fold")
-    return table
-
-
-def _count(value: float) -> str:
-    return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
-
-
-def _alternatives_table(plan: Plan) -> Table:
-    unit = plan.latency.time_unit
-    table = _table(
-        "Alternatives", ("change", False), ("design", False), ("regret", True), ("step", True)
+def case_sentence(case: PlanCase, plan: Plan) -> str:
+    """Return the best design at another batch size and number of microbatches."""
+    head = f"B = {case.batch_size:,}, m = {case.microbatches}: "
+    best, unit = case.best, plan.latency.time_unit
+    if best is None:
+        return head + f"no design; {case.reason}."
+    text = (
+        f"{head}{best.design} gives {rate(best.tokens_per_second_per_device, unit)} per device at "
+        f"{stated_time(best.token_time(plan.limits.statistic), unit)} per output token "
+        f"({plan.limits.statistic})"
     )
-    for other in plan.alternatives:
-        regret = share(other.regret) + (f", breaks {other.breaks}" if other.breaks else "")
-        table.add_row(
-            other.change, str(other.plan.design), regret, time(other.plan.step_time.mean, unit)
-        )
-    return table
+    if best.design == plan.recommended.design:
+        return text + ", the recommended design."
+    return f"{text}; gives up {share(1 - best.score / plan.recommended.score)}."
 
 
-def _front_table(plan: Plan) -> Table:
-    unit = plan.latency.time_unit
-    table = _table(
-        "Throughput against time per output token (each the exact best)",
-        (f"TPOT ({plan.limits.statistic})", True),
-        ("tokens/s per device in use", True),
-        ("design", False),
+def _head(plan: Plan) -> tuple[str, ...]:
+    per = "tokens/s" if plan.latency.time_unit == "s" else "tokens/time"
+    return ("design", f"{per} per device in use", f"TPOT ({plan.limits.statistic})", "overflow")
+
+
+def _row(name: str, planned: PlannedDesign, plan: Plan) -> tuple[str, ...]:
+    return (
+        name,
+        str(planned.design),
+        number(planned.tokens_per_second_per_device),
+        time(planned.token_time(plan.limits.statistic), plan.latency.time_unit),
+        _overflow(planned.memory_overflow_probability, plan),
     )
-    for point in plan.front:
-        held = point.token_time(plan.limits.statistic)
-        chosen = point.design == plan.recommended.design
-        table.add_row(
-            time(held, unit),
-            _count(point.tokens_per_second_per_device),
-            str(point.design) + ("  <- recommended" if chosen else ""),
-        )
-    return table
 
 
-def _colocated_table(plan: Plan) -> Table:
-    unit = plan.latency.time_unit
-    table = _table(
-        "Without a split (best of each expert-parallel width)",
-        ("width", True),
-        ("deployment", False),
-        ("step", True),
-        ("tokens/s per device in use", True),
+def _overflow(probability: float, plan: Plan) -> str:
+    return chance(probability) if plan.recommended.memory_mean_fraction > 0 else "-"
+
+
+def alternative_table(plan: Plan) -> TextTable:
+    """Return the recommended design and what changing it gives up."""
+    rows = [(*_row("recommended", plan.recommended, plan), share(0.0), "")]
+    rows += [
+        (*_row(other.change, other.plan, plan), share(other.regret), other.breaks)
+        for other in plan.alternatives
+    ]
+    return TextTable(
+        title="The next designs in numbers",
+        columns=("change", *_head(plan), "given up", "breaks"),
+        rows=rows,
+        left=2,
+        is_open=True,
+        strong=0,
     )
-    for other in plan.colocated:
-        mark = "  <- baseline" if other is plan.best_colocated else ""
-        table.add_row(
-            str(other.ranks * other.devices_per_rank),
-            str(other) + mark,
-            time(other.step_time.mean, unit),
-            _count(other.tokens_per_second_per_device),
-        )
-    return table
 
 
-def _verification_table(plan: Plan, verified: tuple[Verification, ...]) -> Table:
-    unit = plan.latency.time_unit
-    table = _table(
-        "Simulated (independent of the theory)",
-        ("design", False),
-        ("predicted mean", True),
-        ("simulated mean", True),
-        ("error", True),
-        ("p99 error", True),
-        ("", False),
+def front_table(plan: Plan) -> TextTable:
+    """Return throughput against time per output token, each the exact best."""
+    designs = [point.design for point in plan.front]
+    best = plan.recommended.design
+    return TextTable(
+        title="The front in numbers: throughput against time per output token",
+        columns=("point", *_head(plan)),
+        rows=[_row(str(k), point, plan) for k, point in enumerate(plan.front, 1)],
+        left=2,
+        strong=designs.index(best) if best in designs else None,
     )
-    for case in verified:
-        half = share(case.simulated_mean.relative_half_width)
-        table.add_row(
-            case.name,
-            time(case.predicted_mean, unit),
-            f"{time(case.simulated_mean.value, unit)} +- {half}",
-            f"{case.mean_error:+.2%}".replace("%", " %"),
-            f"{case.p99_error:+.2%}".replace("%", " %"),
-            "agrees" if case.agrees else "DISAGREES",
-        )
-    return table
 
 
-def _sensitivity_table(plan: Plan) -> Table:
+def colocated_table(plan: Plan) -> tuple[TextTable, ...]:
+    """Return what no split gives, for the best of each width; nothing if none is feasible."""
     unit = plan.latency.time_unit
-    table = _table(
-        "If an input were another",
-        ("input", False),
-        ("change", True),
-        ("throughput", True),
-        (f"TPOT ({plan.limits.statistic})", True),
-        ("A would be", True),
-        ("regret", True),
+    if not plan.colocated:
+        return ()
+    return (
+        TextTable(
+            title="Without a split: the best of each expert-parallel width",
+            columns=("width", "deployment", _head(plan)[1], "step time"),
+            rows=[
+                (
+                    f"{other.ranks * other.devices_per_rank:,}",
+                    str(other),
+                    number(other.tokens_per_second_per_device),
+                    time(other.step_time.mean, unit),
+                )
+                for other in plan.colocated
+            ],
+            left=2,
+            strong=next(
+                (k for k, one in enumerate(plan.colocated) if one is plan.best_colocated), None
+            ),
+        ),
     )
-    for row in plan.sensitivity:
-        held = time(row.time_per_output_token, unit)
-        table.add_row(
-            row.input,
-            f"{row.change:+.1%}".replace("%", " %"),
-            f"{row.throughput_change:+.1%}".replace("%", " %"),
-            held if row.meets_limit else f"{held}, too slow",
-            str(row.best_attention_workers),
-            share(max(row.regret, 0.0)),
-        )
-    return table
 
 
-def _drift_table(plan: Plan) -> Table:
+def verification_table(plan: Plan, verified: Sequence[Verification]) -> tuple[TextTable, ...]:
+    """Return theory beside simulation, which shares no code with it; nothing if none was asked."""
     unit = plan.latency.time_unit
-    table = _table(
-        "The plan under each part of the trace",
-        ("part", False),
-        ("mean token load", True),
-        (f"TPOT ({plan.limits.statistic})", True),
-        ("overflow probability", True),
+    if not verified:
+        return ()
+    return (
+        TextTable(
+            title="Simulated, independent of the theory",
+            columns=("design", "predicted mean", "simulated mean", "error", "p99 error", "verdict"),
+            rows=[
+                (
+                    case.name,
+                    time(case.predicted_mean, unit),
+                    f"{time(case.simulated_mean.value, unit)} "
+                    f"{plus_minus(case.simulated_mean.relative_half_width)}",
+                    change(case.mean_error),
+                    change(case.p99_error),
+                    "agrees" if case.agrees else "DISAGREES",
+                )
+                for case in verified
+            ],
+            is_open=True,
+        ),
     )
-    for window in plan.drift:
-        held = time(window.time_per_output_token, unit)
-        table.add_row(
-            window.part,
-            f"{window.mean_token_load:,.0f}",
-            held if window.meets_limit else f"{held}, too slow",
-            f"{window.memory_overflow_probability:.2g}",
-        )
-    return table
+
+
+def sensitivity_table(plan: Plan) -> TextTable:
+    """Return what the plan would be if an input were another."""
+    unit = plan.latency.time_unit
+    return TextTable(
+        title="If an input were another",
+        columns=("input", "change", "throughput", _head(plan)[2], "limit", "best A", "given up"),
+        rows=[
+            (
+                entry.input,
+                change(entry.change),
+                change(entry.throughput_change),
+                time(entry.time_per_output_token, unit),
+                "met" if entry.meets_limit else "broken",
+                f"{entry.best_attention_workers:,}",
+                share(max(entry.regret, 0.0)),
+            )
+            for entry in plan.sensitivity
+        ],
+    )
+
+
+def quarter_table(plan: Plan) -> tuple[TextTable, ...]:
+    """Return the recommended design under each part of the trace; nothing for a law."""
+    unit = plan.latency.time_unit
+    if not plan.drift:
+        return ()
+    return (
+        TextTable(
+            title="The recommended design under each part of the trace",
+            columns=("part", "mean token load", _head(plan)[2], "limit", "overflow"),
+            rows=[
+                (
+                    window.part,
+                    number(window.mean_token_load),
+                    time(window.time_per_output_token, unit),
+                    "met" if window.meets_limit else "broken",
+                    _overflow(window.memory_overflow_probability, plan),
+                )
+                for window in plan.drift
+            ],
+            is_open=True,
+        ),
+    )
+
+
+def case_table(plan: Plan, grid: Sequence[PlanCase]) -> TextTable:
+    """Return the best design at other batch sizes and numbers of microbatches."""
+    rows: list[tuple[str, ...]] = []
+    for case in grid:
+        name = f"{case.batch_size:,}, {case.microbatches}"
+        if case.best is None:
+            rows.append((name, f"none: {case.reason}", "-", "-", "-", "-"))
+            continue
+        regret = 1 - case.best.score / plan.recommended.score
+        rows.append((*_row(name, case.best, plan), share(regret)))
+    return TextTable(
+        title="The best design for other batch sizes and microbatches",
+        columns=("B, m", *_head(plan), "given up"),
+        rows=rows,
+        left=2,
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from afdplan.report.quantities import percent, signed
+from afdplan.report.quantities import change, number, plus_minus, share, time
 from afdplan.report.tables import TextTable
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ def fact_table(facts: Sequence[PaperFact]) -> TextTable:
     """Return the paper's numbers beside ours, each with its verdict."""
     return TextTable(
         title="Numbers of arXiv:2601.21351",
+        is_open=True,
         columns=("what", "published", "ours", "verdict", "why"),
         left=5,
         rows=[(f.what, f.published, f.ours, f.verdict, f.why) for f in facts],
@@ -48,12 +49,12 @@ def curve_table(curve: Sequence[CurvePoint]) -> TextTable:
         rows=[
             (
                 f"{p.attention_workers}",
-                *(f"{1e3 * x:.1f}" for x in (p.mean_field, p.gaussian, p.exact, p.pipelined)),
+                *(number(1e3 * x) for x in (p.mean_field, p.gaussian, p.exact, p.pipelined)),
                 _interval(p.stationary),
-                signed(p.pipelined / p.stationary.value - 1),
+                change(p.pipelined / p.stationary.value - 1),
                 _interval(p.fresh),
-                percent(p.stationary_idle[0], 1),
-                percent(p.stationary_idle[1], 1),
+                share(p.stationary_idle[0]),
+                share(p.stationary_idle[1]),
             )
             for p in curve
         ],
@@ -67,6 +68,7 @@ def ablation_table(ablations: Sequence[Ablation]) -> TextTable:
     """Return what other batch sizes and lengths do to the paper's rule and to ours."""
     return TextTable(
         title="Batch size and workload on the paper's coefficients",
+        is_open=True,
         columns=(
             "B",
             "mean prompt",
@@ -83,11 +85,11 @@ def ablation_table(ablations: Sequence[Ablation]) -> TextTable:
                 f"{a.batch_size}",
                 f"{a.mean_prompt}",
                 f"{a.mean_decode}",
-                f"{a.rule:.2f}",
+                number(a.rule),
                 f"{a.pipelined}",
                 f"{a.simulated}",
-                percent(a.regret_of_rule, 1),
-                percent(a.regret_of_pipelined, 1),
+                share(a.regret_of_rule),
+                share(a.regret_of_pipelined),
             )
             for a in ablations
         ],
@@ -95,24 +97,24 @@ def ablation_table(ablations: Sequence[Ablation]) -> TextTable:
 
 
 def _interval(estimate: Estimate) -> str:
-    half = 1e3 * (estimate.high - estimate.low) / 2
-    return f"{1e3 * estimate.value:.1f} +- {half:.1f}"
+    return f"{number(1e3 * estimate.value)} {plus_minus(estimate.relative_half_width)}"
 
 
 def system_table(systems: Sequence[PublishedSystem]) -> TextTable:
     """Return measured step times beside the model's; no rows where none can be compared."""
     return TextTable(
         title="Measured systems",
-        columns=("system", "A:F", "point", "measured [ms]", "model [ms]", "error"),
+        is_open=True,
+        columns=("system", "A:F", "point", "measured", "model", "error"),
         left=3,
         rows=[
             (
                 system.title,
                 point.ratio,
                 "calibrated on" if point.is_calibration else "predicted",
-                f"{1e3 * point.measured:.2f}",
-                f"{1e3 * point.predicted:.2f}",
-                signed(point.error),
+                time(point.measured, "s"),
+                time(point.predicted, "s"),
+                change(point.error),
             )
             for system in systems
             for point in system.points
@@ -125,6 +127,7 @@ def source_table(systems: Sequence[PublishedSystem]) -> TextTable:
     """Return where measurements come from and what the model was given."""
     return TextTable(
         title="Where the measurements come from",
+        is_open=True,
         columns=("system", "source"),
         left=2,
         rows=[(system.title, _provenance(system)) for system in systems],
@@ -133,5 +136,5 @@ def source_table(systems: Sequence[PublishedSystem]) -> TextTable:
 
 def _provenance(system: PublishedSystem) -> str:
     calibrated = f"calibrated on {system.calibration}" if system.points else "not calibrated"
-    regret = "" if system.regret is None else f"; regret {percent(system.regret)}"
+    regret = "" if system.regret is None else f"; regret {share(system.regret)}"
     return f"{system.setup}; {system.source}, {system.url}; {calibrated}{regret}; {system.note}"

@@ -2,29 +2,51 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from afdplan.model.latency import TimeUnit
-from afdplan.report.quantities import rate, share, time
+from afdplan.plotting.ratio_figures import NAMES, cost_formula
+from afdplan.report.quantities import (
+    change,
+    counted,
+    interval,
+    number,
+    rate,
+    sentence,
+    share,
+    stated_time,
+    time,
+)
+from afdplan.report.tables import TextTable
+from afdplan.report.telling import Fact, Telling
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from rich.console import RenderableType
-    from rich.table import Table
-
-    from afdplan.model.latency import LatencyModel
+    from afdplan.model.latency import TimeUnit
     from afdplan.model.trace import Trace
+    from afdplan.planning.ratio_grid import RatioCase
+    from afdplan.planning.ratio_sensitivity import RatioSensitivity
+    from afdplan.theory.problem import RatioProblem
     from afdplan.theory.ratio import RatioPoint, RatioRecommendation
 
-__all__ = ["ratio_answer", "render_ratio"]
+__all__ = [
+    "BINDS",
+    "case_sentence",
+    "case_table",
+    "certainty",
+    "cost_words",
+    "curve_table",
+    "idle_words",
+    "ratio_answer",
+    "ratio_told",
+    "resource_words",
+    "sensitivity_table",
+]
 
-BAR_WIDTH = 18
-_RESOURCES = {
-    "attention": "the slowest attention worker",
-    "communication": "the slower transfer",
-    "ffn": "the FFN",
-    "latency": "the round trip of a microbatch",
+BINDS = {
+    "attention": "the slowest attention worker sets the pace",
+    "communication": "the slower transfer sets the pace",
+    "ffn": "the FFN sets the pace",
+    "latency": "the round trip of a microbatch sets the pace",
 }
 
 
@@ -60,180 +82,311 @@ def ratio_answer(answer: RatioRecommendation) -> dict[str, Any]:
     }
 
 
-def render_ratio(
+def ratio_told(
     answer: RatioRecommendation,
-    latency: LatencyModel,
+    problem: RatioProblem,
     warnings: Sequence[str],
     trace: Trace | None = None,
-) -> RenderableType:
-    """Return the answer for a terminal: the sentence, the reasons, the curve, the warnings.
+) -> Telling:
+    """Return what text and page say of the answer.
 
     Parameters
     ----------
-    answer
-        What `recommend_ratio` returned.
-    latency
-        The latency model behind it: its time unit and its assumptions are told.
+    answer, problem
+        What `recommend_ratio` returned, for which question.
     warnings
         One sentence each.
     trace
         The trace behind it, if any: what was read and dropped is told.
     """
-    from rich.console import Group
-    from rich.markup import escape
-
-    unit = latency.time_unit
-    parts: list[RenderableType] = [_headline(answer), "", _facts(answer, unit, trace), ""]
-    parts.append(_curve(answer, unit))
-    if latency.assumptions:
-        parts += ["", f"[bold]Assumed, not measured[/] ({escape(latency.name)})"]
-        parts += [f"- {escape(assumption)}" for assumption in latency.assumptions]
-    for warning in warnings:
-        parts += ["", f"[yellow]warning:[/] {escape(warning)}"]
-    return Group(*parts)
-
-
-def _workers(count: int, side: str) -> str:
-    return f"{count:,} {side} worker{'' if count == 1 else 's'}"
-
-
-def _headline(answer: RatioRecommendation) -> str:
-    bundle = answer.bundle
-    low, high = answer.near_equal
-    others = "no other" if low == high else f"{low:,} to {high:,}"
-    return (
-        f"[bold]{_workers(bundle.attention_workers, 'attention')} to "
-        f"{_workers(bundle.ffn_workers, 'FFN')}[/] ({answer.bottleneck} binds; "
-        f"{others} within 1 %)"
+    bundle, unit = answer.bundle, problem.latency.time_unit
+    return Telling(
+        subject=f"{problem.law.name}; {problem.latency.name}",
+        answer=f"Use {_workers(bundle.attention_workers, bundle.ffn_workers)}: "
+        f"{BINDS[answer.bottleneck]}, and {_near(answer.near_equal)} of the best.",
+        facts=tuple(_facts(answer, unit)),
+        words=(*_trace_words(trace), *_bundle_words(answer, unit), *certainty(answer)),
+        tables=(curve_table(answer, unit, _few(answer)),),
+        warnings=tuple(warnings),
+        assumptions=(*_assumptions(problem), *problem.latency.assumptions),
+        style="green",
     )
 
 
-def _facts(answer: RatioRecommendation, unit: TimeUnit, trace: Trace | None) -> Table:
-    from rich.table import Table
+def _workers(attention: int, ffn: int) -> str:
+    return f"{counted(attention, 'attention worker')} with {counted(ffn, 'FFN worker')}"
 
+
+def _near(near_equal: tuple[int, int]) -> str:
+    low, high = near_equal
+    return "no other number is within 1 %" if low == high else f"{low:,} to {high:,} are within 1 %"
+
+
+def _facts(answer: RatioRecommendation, unit: TimeUnit) -> Iterable[Fact]:
     best, bundle = answer.best, answer.bundle
-    table = Table.grid(padding=(0, 2))
-    table.add_column(no_wrap=True)
-    table.add_column()
+    yield Fact(
+        name="Throughput",
+        value=rate(best.throughput_per_instance, unit),
+        remark="per instance, A + F of them",
+    )
     tail = ""
     if answer.step_time_quantiles is not None:
-        tail = f", p99 {time(answer.step_time_quantiles[2], unit)}"
-    abstract = ", in the model's abstract time" if unit == "abstract" else ""
+        tail = f"p99 {time(answer.step_time_quantiles[2], unit)}"
+    yield Fact(name="Output step", value=stated_time(best.step_time, unit), remark=tail)
+    yield Fact(
+        name="Cycle time",
+        value=stated_time(best.cycle_time, unit),
+        remark="per layer and microbatch",
+    )
+    yield Fact(
+        name="Idle",
+        value=f"{share(best.attention_idle_fraction)} / {share(best.ffn_idle_fraction)}",
+        remark="attention / FFN",
+    )
+    yield Fact(
+        name="Requests in flight",
+        value=f"{bundle.requests_per_attention_worker:,} per worker",
+        remark=f"{bundle.microbatches} x {bundle.batch_size:,} slots",
+    )
+    yield Fact(
+        name="Cost of the barrier",
+        value=share(answer.barrier_cost),
+        remark="of what equal loads would give",
+    )
+    yield Fact(
+        name="Real optimum A/F",
+        value=number(answer.optimal_ratio),
+        remark=f"mean field {number(answer.mean_field_ratio)}",
+    )
+
+
+def _trace_words(trace: Trace | None) -> Iterable[Fact]:
     if trace is not None:
-        words = [f"{trace.requests:,} requests, format {trace.format}"]
+        words = [counted(trace.requests, "request"), f"format {trace.format}"]
         if trace.dropped_requests:
             words.append(f"{trace.dropped_requests:,} dropped (failed or without output)")
-        table.add_row("Trace", ", ".join([*words, *trace.notes]))
-    table.add_row(
-        "Batch",
-        f"{bundle.batch_size:,} requests per worker and microbatch, {bundle.microbatches} "
-        f"microbatch{'' if bundle.microbatches == 1 else 'es'}, "
-        f"{bundle.requests_per_attention_worker:,} requests per worker",
-    )
-    per_cost = ""
+        yield Fact(name="Trace", value=", ".join([*words, *trace.notes]))
+
+
+def _bundle_words(answer: RatioRecommendation, unit: TimeUnit) -> Iterable[Fact]:
+    times = _times(answer.resource_times, unit)
+    yield Fact(name="What binds", value=f"At A/F = {number(answer.optimal_ratio)}: {times}.")
     if answer.ffn_weight != 1:
-        per_cost = (
-            f"; {rate(best.objective, unit)} per cost, an FFN worker counting "
-            f"{answer.ffn_weight:.3g} attention workers"
-        )
-    per_instance = rate(best.throughput_per_instance, unit)
-    table.add_row("Throughput", f"{per_instance} per instance{per_cost}")
-    table.add_row(
-        "Cycle time",
-        f"{time(best.cycle_time, unit)} per layer and microbatch; step "
-        f"{time(best.step_time, unit)}{tail}{abstract}",
-    )
-    table.add_row(
-        "Idle",
-        f"attention {share(best.attention_idle_fraction)}, FFN {share(best.ffn_idle_fraction)}",
-    )
-    table.add_row(
-        "Barrier",
-        f"waiting for the slowest worker costs {share(answer.barrier_cost)} of the throughput "
-        "that equal loads would give",
-    )
-    table.add_row(
-        "Real optimum",
-        f"A/F = {answer.optimal_ratio:.4g}, mean field {answer.mean_field_ratio:.4g}; there "
-        + ", ".join(f"{name} {time(t, unit)}" for name, t in answer.resource_times.items()),
-    )
-    table.add_row("Binding", f"{_RESOURCES[answer.bottleneck]} needs longest at that optimum")
-    table.add_row("Token load", _load(answer))
-    if answer.latency_uncertainty is not None:
-        errors = answer.latency_uncertainty
-        table.add_row(
-            "Latency model",
-            f"its standard errors put the best workers at {errors.low:,} to {errors.high:,} "
-            f"({errors.confidence:.0%} of {errors.draws} draws); the recommended number loses "
-            f"{share(errors.mean_regret)} on average".replace("% of", " % of"),
-        )
+        objective = rate(answer.best.objective, unit)
+        yield Fact(name="Objective", value=f"{objective} per cost. {cost_words(answer.ffn_weight)}")
     if answer.replication is not None:
         parts = answer.replication
         more = "more" if parts.gain >= 0 else "less"
-        table.add_row(
-            "Replicated",
-            f"{parts.bundles} bundles of {parts.attention_workers}:{parts.ffn_workers}, each with "
-            f"its own barrier, give {share(abs(parts.gain))} {more}",
+        yield Fact(
+            name="Replicated",
+            value=f"{parts.bundles} bundles of {parts.attention_workers}:{parts.ffn_workers}, each "
+            f"with its own barrier, give {share(abs(parts.gain))} {more}.",
         )
-    return table
 
 
-def _load(answer: RatioRecommendation) -> str:
-    uncertainty = answer.uncertainty
-    if uncertainty is None:
-        return f"{answer.mean_token_load:,.1f} tokens per slot, taken as exact"
-    load = uncertainty.token_load
-    span = (
-        f"{uncertainty.low:,} at either end"
-        if uncertainty.low == uncertainty.high
-        else f"{uncertainty.low:,} to {uncertainty.high:,}"
+def _times(times: dict[Any, float], unit: TimeUnit) -> str:
+    ordered = sorted(times.items(), key=lambda item: -item[1])
+    return ", ".join(f"{NAMES[name]} {stated_time(value, unit)}" for name, value in ordered)
+
+
+def certainty(answer: RatioRecommendation) -> tuple[Fact, ...]:
+    """Return how sure the answer is: by the requests, and by the latency model."""
+    load = f"{number(answer.mean_token_load)} tokens per slot, taken as exact: it is a law, or too "
+    load += "short a trace."
+    if answer.uncertainty is not None:
+        known = answer.uncertainty
+        mean = known.token_load
+        read = ""
+        if abs(mean.value - answer.mean_token_load) > 1e-6 * mean.value:
+            read = f", of which layers read {number(answer.mean_token_load)} on average"
+        load = (
+            f"{number(mean.value)} tokens per slot{read} ({interval(mean)}, "
+            f"{100 * mean.confidence:.4g} % confidence): the best number of workers is then "
+            f"{_span(known.low, known.high)}, and the recommended one gives up at most "
+            f"{share(known.largest_regret)}."
+        )
+    errors = answer.latency_uncertainty
+    model = "It states no standard errors."
+    if errors is not None:
+        model = (
+            f"Its standard errors put the best number at {_span(errors.low, errors.high)} "
+            f"({100 * errors.confidence:.4g} % of {errors.draws:,} draws); the recommended one "
+            f"gives up {share(errors.mean_regret)} on average."
+        )
+    return (Fact(name="Token load", value=load), Fact(name="Latency model", value=model))
+
+
+def _span(low: int, high: int) -> str:
+    return f"{low:,} at either end" if low == high else f"{low:,} to {high:,}"
+
+
+def _assumptions(problem: RatioProblem) -> tuple[str, ...]:
+    overlap = (
+        f"{counted(problem.microbatches, 'microbatch')} in flight take turns on attention, link "
+        "and FFN"
+        if problem.overlap == "pipelined"
+        else "perfect overlap: the slowest resource alone sets the cycle"
     )
-    read = ""
-    if abs(load.value - answer.mean_token_load) > 1e-6 * load.value:
-        read = f", of which layers read {answer.mean_token_load:,.1f} on average"
+    barrier = {
+        "exact": "every FFN step waits for the slowest attention worker, whose load is random",
+        "gaussian": "every FFN step waits for the slowest attention worker, loads taken as normal",
+        "mean-field": "every attention worker always holds its mean load: no barrier is counted",
+    }[problem.method]
     return (
-        f"{load.value:,.1f} tokens per slot{read} ({load.low:,.1f} to {load.high:,.1f}, "
-        f"{load.confidence:.0%} confidence): best workers {span}; the recommended number loses "
-        f"at most {share(uncertainty.largest_regret)} there"
-    ).replace("% confidence", " % confidence")
+        sentence(overlap),
+        sentence(barrier),
+        "Slots are always occupied: a finished request is replaced at once.",
+        "Requests are drawn independently of one another; drift and bursts are not in the ratio.",
+    )
 
 
-def _curve(answer: RatioRecommendation, unit: TimeUnit) -> Table:
-    from rich.bar import Bar
-    from rich.table import Table
-
-    table = Table(box=None, padding=(0, 1), header_style="dim")
-    per_time = "tok/time" if unit == "abstract" else "tok/s"
-    per = "inst" if answer.ffn_weight == 1 else "cost"
-    for name, width in (("A", 6), ("cycle", 9), (f"{per_time}/{per}", 13)):
-        table.add_column(name, justify="right", no_wrap=True, min_width=width)
-    table.add_column("", width=BAR_WIDTH)
-    for name in ("regret", "idle A", "idle F"):
-        table.add_column(name, justify="right", no_wrap=True, min_width=6)
-    top = answer.best.objective
-    for point in _shown(answer):
-        is_best = point.attention_workers == answer.optimal_attention_workers
-        table.add_row(
-            f"{point.attention_workers:,}",
-            time(point.cycle_time, unit),
-            f"{point.objective:,.4g}",
-            Bar(top, 0, point.objective, width=BAR_WIDTH, color="green" if is_best else "default"),
-            "best" if is_best else share(point.regret),
-            share(point.attention_idle_fraction),
-            share(point.ffn_idle_fraction),
-            style="bold" if is_best else "",
-        )
-    return table
-
-
-def _shown(answer: RatioRecommendation) -> list[RatioPoint]:
-    """Choose about fifteen points: the best, its neighbours, the near-equal ones, both ends."""
-    workers = [p.attention_workers for p in answer.curve]
+def _few(answer: RatioRecommendation) -> set[int]:
+    """Choose about fifteen A: the best, its neighbours, the near-equal ones, both ends."""
+    workers = [point.attention_workers for point in answer.curve]
     best, last = answer.optimal_attention_workers, workers[-1]
     low, high = answer.near_equal
     wanted = {float(w) for w in (1, low, best - 1, best, best + 1, high, last)}
     for start, end in ((1, low), (low, best), (best, high), (high, last)):
         # Two more in each stretch, evenly spaced on a logarithmic scale.
         wanted |= {start * (end / start) ** (k / 3) for k in (1, 2)}
-    nearest = {min(workers, key=lambda have: abs(have - want)) for want in wanted}
-    return [point for point in answer.curve if point.attention_workers in nearest]
+    return {min(workers, key=lambda have: abs(have - want)) for want in wanted}
+
+
+def curve_table(
+    answer: RatioRecommendation, unit: TimeUnit, shown: Iterable[int] | None = None, of: str = ""
+) -> TextTable:
+    """Return the curve in numbers.
+
+    Parameters
+    ----------
+    answer
+        What was recommended.
+    unit
+        Of its times.
+    shown
+        The A that are told; by default about 36, evenly on a logarithm.
+    of
+        Follows the title: for which batch the curve is.
+    """
+    from afdplan.planning.ratio_grid import shown_workers
+
+    best = answer.optimal_attention_workers
+    if shown is None:
+        workers = [point.attention_workers for point in answer.curve]
+        shown = shown_workers(workers, [best, *answer.near_equal])
+    kept = set(shown)
+    points = [point for point in answer.curve if point.attention_workers in kept]
+
+    def row(point: RatioPoint) -> tuple[str, ...]:
+        return (
+            f"{point.attention_workers:,}",
+            time(point.cycle_time, unit),
+            time(point.step_time, unit),
+            number(point.objective),
+            "best" if point.attention_workers == best else share(point.regret),
+            share(point.attention_idle_fraction),
+            share(point.ffn_idle_fraction),
+        )
+
+    return TextTable(
+        title=f"The curve in numbers{of}",
+        columns=(
+            "A",
+            "cycle time",
+            "step time",
+            f"tokens/{'s' if unit == 's' else 'time'} per unit of cost",
+            "below the best",
+            "attention idle",
+            "FFN idle",
+        ),
+        rows=[row(point) for point in points],
+        strong=[point.attention_workers for point in points].index(best),
+        bars=[point.objective / answer.best.objective for point in points],
+    )
+
+
+def case_sentence(case: RatioCase, problem: RatioProblem) -> str:
+    """Return the answer for another batch size and number of microbatches."""
+    unit = problem.latency.time_unit
+    return (
+        f"{_case(case)}: {_workers(case.best.attention_workers, problem.ffn_workers)} "
+        f"({_near(case.near_equal)}), "
+        f"{rate(case.best.objective, unit)} per unit of cost ({cost_formula(problem.ffn_weight)}), "
+        f"step {stated_time(case.best.step_time, unit)}; {NAMES[case.bottleneck]} binds."
+    )
+
+
+def _case(case: RatioCase) -> str:
+    return f"B = {case.batch_size:,}, m = {case.microbatches}"
+
+
+def resource_words(case: RatioCase, unit: TimeUnit) -> str:
+    """Return how long each resource takes at the optimum, and which binds."""
+    return (
+        f"At the optimum for {_case(case)}, A/F = {number(case.optimal_ratio)}, per layer and "
+        f"microbatch: {_times(case.resource_times, unit)}; {BINDS[case.bottleneck]}."
+    )
+
+
+def cost_words(ffn_weight: float) -> str:
+    """Return what the objective is divided by."""
+    formula = cost_formula(ffn_weight)
+    if ffn_weight == 1:
+        return f"Cost is {formula}, the number of workers: both kinds count alike."
+    return f"Cost is {formula}: an FFN worker counts as {ffn_weight:.4g} attention workers."
+
+
+def idle_words(case: RatioCase) -> str:
+    """Return how long each side waits, and what the barrier costs."""
+    best = case.best
+    return (
+        f"At A = {best.attention_workers:,}, {_case(case)}, the attention workers wait "
+        f"{share(best.attention_idle_fraction)} of the time and the FFN "
+        f"{share(best.ffn_idle_fraction)}. Waiting for the slowest of the attention workers costs "
+        f"{share(case.barrier_cost)} of the throughput."
+    )
+
+
+def case_table(cases: Sequence[RatioCase], unit: TimeUnit) -> TextTable:
+    """Return the best number of workers at other batch sizes and numbers of microbatches."""
+    return TextTable(
+        title="The best number of workers for other batches",
+        columns=(
+            "B, m",
+            "slots per worker",
+            "best A",
+            "within 1 %",
+            "per unit of cost",
+            "step time",
+            "binds",
+        ),
+        rows=[
+            (
+                f"{case.batch_size:,}, {case.microbatches}",
+                f"{case.batch_size * case.microbatches:,}",
+                f"{case.best.attention_workers:,}",
+                f"{case.near_equal[0]:,} to {case.near_equal[1]:,}",
+                rate(case.best.objective, unit),
+                time(case.best.step_time, unit),
+                NAMES[case.bottleneck],
+            )
+            for case in cases
+        ],
+    )
+
+
+def sensitivity_table(entries: Sequence[RatioSensitivity], of: str) -> TextTable:
+    """Return what 20 % less and 20 % more of each input do."""
+    return TextTable(
+        title=f"Sensitivity in numbers{of}: 20 % less / 20 % more",
+        columns=("input", "throughput", "best A", "given up by keeping A"),
+        rows=[
+            (
+                entry.input,
+                " / ".join(map(change, entry.objective_change)),
+                " / ".join(f"{best:,}" for best in entry.best),
+                " / ".join(map(share, entry.regret)),
+            )
+            for entry in entries
+        ],
+    )

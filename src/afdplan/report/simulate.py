@@ -1,22 +1,44 @@
-"""How is a simulated sweep told to a person, and simulations to a machine?"""
+"""How are simulated bundles told to a person and to a machine?"""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from afdplan.report.document import document
-from afdplan.report.quantities import share, time
+from afdplan.report.quantities import (
+    change,
+    counted,
+    estimated,
+    interval,
+    number,
+    plus_minus,
+    rate,
+    share,
+    stated_time,
+    time,
+    times,
+    value_and_interval,
+)
+from afdplan.report.tables import TextTable
+from afdplan.report.telling import Fact, Telling
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
-
-    from afdplan.model.estimate import Estimate
+    from afdplan.model.latency import TimeUnit
     from afdplan.simulation.distribution import Distribution
     from afdplan.simulation.result import SimulationResult
+    from afdplan.simulation.scenario import Scenario
+    from afdplan.theory.ratio import RatioPoint
 
-__all__ = ["render_simulations", "simulation_document"]
+__all__ = [
+    "bundle_sentence",
+    "cause_table",
+    "result_table",
+    "simulation_document",
+    "simulation_told",
+    "theory_words",
+    "time_table",
+]
 
 
 def simulation_document(
@@ -44,148 +66,249 @@ def simulation_document(
         "start": scenario.start,
     }
     answers = [result.answer() for result in results]
-    warnings = [
-        f"A = {result.scenario.bundle.attention_workers}: {text}" if len(results) > 1 else text
-        for result in results
-        for text in result.warnings
-    ]
     return document(
         time_unit=scenario.latency.time_unit,
         inputs=inputs,
-        warnings=[*workload_warnings, *warnings],
+        warnings=_warnings(results, workload_warnings),
         answer=answers[0] if len(answers) == 1 else {"curve": answers},
     )
 
 
-def render_simulations(
-    results: list[SimulationResult], workload_warnings: Sequence[str] = ()
-) -> RenderableType:
-    """Return one bundle in words or one row per number of attention workers, and the warnings."""
-    from rich.console import Group
-    from rich.markup import escape
-    from rich.table import Table
+def simulation_told(
+    results: Sequence[SimulationResult], subject: str, workload_warnings: Sequence[str] = ()
+) -> Telling:
+    """Return what text and page say of simulated bundles.
 
-    about_requests = [escape(f"Warning: {text}") for text in workload_warnings]
-    if len(results) == 1:
-        warnings = [*about_requests, *(escape(f"Warning: {w}") for w in results[0].warnings)]
-        grid = Table(box=None, show_header=False, padding=(0, 2, 0, 0), pad_edge=False)
-        for name, text in _rows(results[0]):
-            grid.add_row(f"  {name}", escape(text))
-        # Lines of their own: what is longer than the window wraps between words.
-        return Group(escape(results[0].title), grid, *(f"  {line}" for line in warnings))
-    scenario = results[0].scenario
-    time_unit = scenario.latency.time_unit
-    unit = "s" if time_unit == "s" else "unit"
+    Parameters
+    ----------
+    results
+        At least one; several differ in A.
+    subject
+        The requests and the latency model, for people.
+    workload_warnings
+        One sentence each; they are about the requests, not about a bundle.
+    """
     best = max(results, key=lambda result: result.throughput_per_instance.value)
-    table = Table(
-        title=f"{scenario.bundle.ffn_workers} FFN, {scenario.microbatches} x "
-        f"{scenario.bundle.batch_size} slots per attention worker, {scenario.overlap}, "
-        f"{results[0].scenario.confidence:.0%} intervals".replace("%", " %"),
-        title_justify="left",
+    return Telling(
+        subject=subject,
+        answer=_sentence(best, len(results)),
+        facts=tuple(_facts(best)),
+        words=tuple(_words(best)),
+        tables=(result_table(results), cause_table(results), time_table(results)),
+        warnings=tuple(_warnings(results, workload_warnings)),
+        assumptions=(*_assumptions(best), *best.scenario.latency.assumptions),
     )
-    for name in (
-        "A",
-        f"tokens per {unit}\nand instance",
-        "cycle",
-        "step p99",
-        "token p99",
-        "attention\nidle",
-        "FFN\nidle",
-    ):
-        table.add_column(escape(name), justify="right", no_wrap=True)
-    for result in results:
-        x = result.throughput_per_instance
-        half = (x.high - x.low) / 2
-        row = (
-            f"{result.scenario.bundle.attention_workers:,}",
-            f"{_digits(x.value)} ± {half:.2g}",
-            time(result.cycle_time.value, time_unit),
-            time(result.step_time.p99.value, time_unit),
-            time(result.request_time_per_output_token.p99.value, time_unit),
-            share(result.attention_idle_fraction.value),
-            share(result.ffn_idle_fraction.value),
-        )
-        table.add_row(*row, style="bold" if result is best else None)
-    lines = [*about_requests, f"Bold: the most tokens per {unit} and instance of those simulated."]
-    for result in results:
-        workers = result.scenario.bundle.attention_workers
-        lines += [escape(f"Warning (A = {workers}): {text}") for text in result.warnings]
-    return Group(table, *lines)
 
 
-def _rows(result: SimulationResult) -> list[tuple[str, str]]:
-    """Return name and text of everything that one bundle did."""
-    unit = result.scenario.latency.time_unit
-    per = "s" if unit == "s" else "time unit"
-
-    def scatter(value: Distribution) -> str:
-        shown = ", ".join(f"{name} {time(number, unit)}" for name, number in value.values().items())
-        return shown if unit == "s" else f"{shown} time units"
-
-    def idle(value: Estimate, causes: Mapping[str, float]) -> str:
-        named = [f"{name} {share(part)}" for name, part in causes.items() if part >= 0.0005]
-        return f"{share(value.value)} ({', '.join(named) or 'none'})"
-
-    x, cycle = result.throughput_per_instance, result.cycle_time
-    rows = [
-        ("throughput per instance", f"{_spread(x)} tokens per {per}"),
-        (
-            "cycle time (layer, microbatch)",
-            f"{time(cycle.value, unit)} ({time(cycle.low, unit)} to {time(cycle.high, unit)})"
-            + ("" if unit == "s" else " time units"),
-        ),
-        ("step time", scatter(result.step_time)),
-        ("time per output token (request)", scatter(result.request_time_per_output_token)),
-        ("attention idle", idle(result.attention_idle_fraction, result.attention_idle_causes)),
-        ("FFN idle", idle(result.ffn_idle_fraction, result.ffn_idle_causes)),
-        ("slots occupied", share(result.slot_occupancy.value)),
-        (
-            "KV tokens per attention worker",
-            f"mean {result.kv_tokens_per_worker.mean.value:,.0f}, "
-            f"p99 {result.kv_tokens_per_worker.p99.value:,.0f}, "
-            f"maximum {result.maximum_kv_tokens_per_worker:,.0f} tokens",
+def _warnings(results: Sequence[SimulationResult], about_requests: Sequence[str]) -> list[str]:
+    return [
+        *about_requests,
+        *(
+            f"A = {result.scenario.bundle.attention_workers}: {text}" if len(results) > 1 else text
+            for result in results
+            for text in result.warnings
         ),
     ]
-    if result.waiting_time is not None and result.queue_length is not None:
-        rows.append(("waiting time", scatter(result.waiting_time)))
-        rows.append(("queue length", f"{_spread(result.queue_length)} requests"))
-    load = result.offered_load
+
+
+def _unit(result: SimulationResult) -> TimeUnit:
+    return result.scenario.latency.time_unit
+
+
+def _words(best: SimulationResult) -> Iterable[Fact]:
+    """Yield what only some bundles have, in words."""
+    unit = _unit(best)
+    load = best.offered_load
     if load is not None:
-        text = f"{_digits(load.arrival_rate)} requests per {per} of at most "
-        rows.append(("arrivals", text + _spread(load.capacity)))
-    if result.scenario.kv_capacity is not None:
-        rows.append(
+        capacity = f"{estimated(load.capacity)} can be finished"
+        yield Fact(
+            name="Arrivals", value=f"{rate(load.arrival_rate, unit, 'requests')}; {capacity}"
+        )
+    if best.queue_length is not None:
+        yield Fact(name="Queue length", value=estimated(best.queue_length), remark="requests")
+    if best.scenario.kv_capacity is not None:
+        yield Fact(
+            name="Memory",
+            value=f"{counted(best.preemptions, 'preemption')}, {number(best.recomputed_tokens)} "
+            f"tokens computed again, {counted(best.requests_rejected, 'request')} refused",
+        )
+
+
+def _sentence(best: SimulationResult, count: int) -> str:
+    bundle = best.scenario.bundle
+    found = best.throughput_per_instance
+    of = "" if count == 1 else f", the best of {count} simulated"
+    return (
+        f"{counted(bundle.attention_workers, 'attention worker')} and "
+        f"{counted(bundle.ffn_workers, 'FFN worker')} deliver "
+        f"{rate(found.value, _unit(best))} per instance ({interval(found)}){of}; "
+        f"attention waits {share(best.attention_idle_fraction.value)} of the time, the FFN "
+        f"{share(best.ffn_idle_fraction.value)}."
+    )
+
+
+def _facts(best: SimulationResult) -> Iterable[Fact]:
+    unit = _unit(best)
+    step, request, waiting = best.step_time, best.request_time_per_output_token, best.waiting_time
+    yield Fact(
+        name="Throughput",
+        value=rate(best.throughput_per_instance.value, unit),
+        remark=f"per instance, {plus_minus(best.throughput_per_instance.relative_half_width)}",
+    )
+    cycle, ends = value_and_interval(best.cycle_time, times(unit))
+    yield Fact(
+        name="Cycle time",
+        value=cycle + (" time units" if unit == "abstract" else ""),
+        remark=f"per layer and microbatch, {ends}",
+    )
+    yield Fact(
+        name="Output step",
+        value=stated_time(step.mean.value, unit),
+        remark=f"p99 {time(step.p99.value, unit)}",
+    )
+    yield Fact(
+        name="Time per output token",
+        value=stated_time(request.mean.value, unit),
+        remark=f"of a request; p99 {time(request.p99.value, unit)}",
+    )
+    if waiting is not None:
+        yield Fact(
+            name="Waiting time",
+            value=stated_time(waiting.mean.value, unit),
+            remark=f"for a slot; p99 {time(waiting.p99.value, unit)}",
+        )
+    yield Fact(
+        name="KV tokens per worker",
+        value=number(best.kv_tokens_per_worker.mean.value),
+        remark=f"p99 {number(best.kv_tokens_per_worker.p99.value)}, largest "
+        f"{number(best.maximum_kv_tokens_per_worker)}",
+    )
+    yield Fact(name="Slots occupied", value=share(best.slot_occupancy.value))
+    yield Fact(
+        name="Played",
+        value=counted(best.requests_completed, "request"),
+        remark=f"{counted(best.tokens_generated, 'token')}, {counted(best.steps, 'step')}, "
+        f"{counted(best.replications, 'run')}",
+    )
+
+
+def theory_words(
+    results: Sequence[SimulationResult], theory: Sequence[RatioPoint]
+) -> tuple[str, ...]:
+    """Return how far theory is from simulation; nothing where the theory does not apply."""
+    at = {point.attention_workers: point.throughput_per_instance for point in theory}
+    both = [
+        (result.throughput_per_instance.value / at[count] - 1, count)
+        for result in results
+        if (count := result.scenario.bundle.attention_workers) in at
+    ]
+    if not both:
+        return ()
+    worst, where = max(both, key=lambda pair: abs(pair[0]))
+    return (
+        f"The exact theory was computed without the simulator: the largest difference is "
+        f"{change(worst)} (simulated against theory), at A = {where}.",
+    )
+
+
+def bundle_sentence(result: SimulationResult) -> str:
+    """Return what one of several bundles delivers."""
+    unit = _unit(result)
+    found, step = result.throughput_per_instance, result.step_time
+    return (
+        f"A = {result.scenario.bundle.attention_workers:,}: {rate(found.value, unit)} per instance "
+        f"({interval(found)}); an output step takes {stated_time(step.mean.value, unit)}, p99 "
+        f"{stated_time(step.p99.value, unit)}; attention waits "
+        f"{share(result.attention_idle_fraction.value)} of the time, the FFN "
+        f"{share(result.ffn_idle_fraction.value)}."
+    )
+
+
+def result_table(results: Sequence[SimulationResult]) -> TextTable:
+    """Return throughput, times and idle time of each bundle."""
+    unit = _unit(results[0])
+    best = max(results, key=lambda result: result.throughput_per_instance.value)
+    return TextTable(
+        title="The bundles in numbers",
+        columns=(
+            "A",
+            f"tokens/{'s' if unit == 's' else 'time'} per instance",
+            "interval",
+            "cycle time",
+            "step p99",
+            "attention idle",
+            "FFN idle",
+        ),
+        rows=[
             (
-                "memory",
-                f"{result.preemptions:,} preemptions, {result.recomputed_tokens:,.0f} tokens "
-                f"computed again, {result.requests_rejected:,} requests refused",
+                f"{result.scenario.bundle.attention_workers:,}",
+                *value_and_interval(result.throughput_per_instance),
+                time(result.cycle_time.value, unit),
+                time(result.step_time.p99.value, unit),
+                share(result.attention_idle_fraction.value),
+                share(result.ffn_idle_fraction.value),
             )
-        )
-    runs = f", in each of {result.replications:,} runs" if result.replications > 1 else ""
-    rows.append(
-        (
-            "played",
-            f"{result.requests_completed:,} requests, {result.tokens_generated:,} tokens, "
-            f"{result.steps:,} steps{runs}",
-        )
+            for result in results
+        ],
+        strong=list(results).index(best) if len(results) > 1 else None,
     )
-    left = f"first {result.warmup_fraction:.0%} left out as warm-up".replace("%", " %")
-    rows.append(
-        (
-            "intervals",
-            f"{result.scenario.confidence:.0%} by {result.interval_method}; ".replace("%", " %")
-            + (left if result.warmup_fraction else f"window {result.scenario.window}"),
-        )
+
+
+def cause_table(results: Sequence[SimulationResult]) -> TextTable:
+    """Return what each side of each bundle does and waits for."""
+    causes = list(results[0].attention_idle_causes)
+    rows = []
+    for result in results:
+        count = result.scenario.bundle.attention_workers
+        for side, idle, parts in (
+            ("attention", result.attention_idle_fraction, result.attention_idle_causes),
+            ("FFN", result.ffn_idle_fraction, result.ffn_idle_causes),
+        ):
+            shares = [share(parts.get(cause, 0.0)) for cause in causes]
+            rows.append((f"A = {count}: {side}", share(1 - idle.value), *shares))
+    return TextTable(
+        title="Shares of the time in numbers", columns=("side", "busy", *causes), rows=rows
     )
-    return rows
 
 
-def _digits(value: float) -> str:
-    """Return five digits, with separators where all are before the point."""
-    return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:,.5g}"
+def time_table(results: Sequence[SimulationResult]) -> TextTable:
+    """Return mean and percentiles of steps, requests and waiting."""
+    unit = _unit(results[0])
+    rows = []
+    for result in results:
+        count = result.scenario.bundle.attention_workers
+        kinds: list[tuple[str, Distribution | None]] = [
+            ("output step", result.step_time),
+            ("request, per output token", result.request_time_per_output_token),
+            ("wait for a slot", result.waiting_time),
+        ]
+        for name, found in kinds:
+            if found is None:
+                continue
+            told = (time(value, unit) for value in found.values().values())
+            rows.append((f"A = {count}: {name}", *told))
+    return TextTable(
+        title="Times" + (" in the model's abstract unit" if unit == "abstract" else ""),
+        columns=("time of", "mean", "p50", "p95", "p99"),
+        rows=rows,
+        is_open=len(results) <= 3,
+    )
 
 
-def _spread(estimate: Estimate) -> str:
-    if not math.isfinite(estimate.high - estimate.low):
-        return f"{_digits(estimate.value)} (no interval)"
-    return f"{_digits(estimate.value)} ({_digits(estimate.low)} to {_digits(estimate.high)})"
+def _assumptions(best: SimulationResult) -> tuple[str, ...]:
+    scenario: Scenario = best.scenario
+    requests = (
+        "Saturated: a finished request is replaced at once."
+        if scenario.arrivals is None
+        else f"Requests arrive over time ({scenario.arrivals.process}) and wait for a free slot."
+    )
+    window = (
+        f"The first {share(best.warmup_fraction)} were left out as warm-up."
+        if best.warmup_fraction
+        else f"Window of the run that counts: {scenario.window}."
+    )
+    return (
+        requests,
+        f"Start: {scenario.start}. {window}",
+        f"Intervals: {100 * scenario.confidence:.4g} % by {best.interval_method}.",
+    )

@@ -2,42 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Sequence
+from typing import Any
 
-from afdplan.report.quantities import share, time
+from afdplan.report.quantities import counted, number, plain, share, size, spark, time
+from afdplan.report.tables import TextTable
+from afdplan.report.telling import Fact, Telling
 from afdplan.studies.forecast import Forecast
 from afdplan.studies.run import Tally
 from afdplan.studies.study import Study
 from afdplan.studies.summary import StudySummary, WindowSeries
 
-if TYPE_CHECKING:
-    from rich.console import RenderableType
-    from rich.table import Table
-
 __all__ = [
+    "best_table",
     "cost_line",
     "duration",
+    "forecast_told",
     "rate",
-    "render_forecast",
-    "render_summary",
+    "regret_table",
     "summary_answer",
+    "summary_told",
     "tally_line",
     "trouble",
 ]
 
 TABLE_ROWS = 15
 TEXT_WIDTH = 28
+SPARK_WIDTH = 48
 UNKNOWN = "cost unknown, a worker died on a case tried"
 _SHORT = {
-    "microbatches": "micro-\nbatches",
+    "microbatches": "m",
     "bottleneck": "binds",
-    "optimal_attention_workers": "best\nA",
-    "planned_attention_workers": "best\nA",
-    "planned_ffn_workers": "best\nF",
-    "planned_batch_size": "best\nbatch",
+    "optimal_attention_workers": "best A",
+    "planned_attention_workers": "best A",
+    "planned_ffn_workers": "best F",
+    "planned_batch_size": "best batch",
     "planned_bundles": "bundles",
-    "gain_over_colocated": "gain over\ncolocated",
+    "gain_over_colocated": "gain over colocated",
 }
 _RATES = ("objective", "throughput_per_instance", "tokens_per_second_per_device")
 
@@ -52,37 +53,19 @@ def duration(seconds: float) -> str:
     """
     if seconds < 1:
         return "1 s"
-    for size, name, largest in ((1, "s", 120), (60, "min", 90), (3600, "h", 48)):
-        if seconds < size * largest:
-            value = seconds / size
+    for unit, name, largest in ((1, "s", 120), (60, "min", 90), (3600, "h", 48)):
+        if seconds < unit * largest:
+            value = seconds / unit
             return f"{value:.0f} {name}" if value >= 10 else f"{value:.2g} {name}"
     return f"{seconds / 86400:.2g} days"
-
-
-def size_text(size: float) -> str:
-    """Return a number of bytes for people.
-
-    Examples
-    --------
-    >>> size_text(15_300), size_text(2.5e9)
-    ('15 kB', '2.5 GB')
-    """
-    for unit, name in ((1e9, "GB"), (1e6, "MB")):
-        if size >= unit:
-            return f"{size / unit:.2g} {name}"
-    return f"{max(size / 1e3, 1):.0f} kB"
 
 
 def cost_line(cases: int, cost: Forecast | None, workers: int) -> str:
     """Return one line on what a run will take; `cost` is None if trying killed a worker."""
     taken = UNKNOWN
     if cost is not None:
-        taken = f"about {duration(cost.seconds)}, about {size_text(cost.size)}"
-    return f"{cases:,} case{'' if cases == 1 else 's'} on {_workers(workers)}: {taken}"
-
-
-def _workers(count: int) -> str:
-    return f"{count:,} worker{'' if count == 1 else 's'}"
+        taken = f"about {duration(cost.seconds)}, about {size(cost.size)}"
+    return f"{counted(cases, 'case')} on {counted(workers, 'worker')}: {taken}"
 
 
 def rate(speed: float) -> str:
@@ -109,10 +92,10 @@ def trouble(tally: Tally) -> str:
     return ", ".join(f"{count:,} {name}" for count, name in counts if count)
 
 
-def tally_line(tally: Tally, folder: str, size: int, warnings: Sequence[str]) -> str:
+def tally_line(tally: Tally, folder: str, written: int, warnings: Sequence[str]) -> str:
     """Return what became of a study and how to read it."""
     done = tally.finished - tally.refused - tally.failed
-    lines = [f"{done:,} of {tally.cases:,} cases done, {size_text(size)} in {folder}"]
+    lines = [f"{done:,} of {tally.cases:,} cases done, {size(written)} in {folder}"]
     lines += [f"warning: {warning}" for warning in warnings]
     if tally.refused:
         reason = tally.reasons.get("refused")
@@ -121,33 +104,35 @@ def tally_line(tally: Tally, folder: str, size: int, warnings: Sequence[str]) ->
             + (f"; the first: {reason}" if reason else " (column reason)")
         )
     if tally.deaths:
-        plural = "worker" if tally.deaths == 1 else "workers"
-        lines.append(f"{tally.deaths} {plural} died and the cases in flight were computed again")
+        lines.append(
+            f"{counted(tally.deaths, 'worker')} died and the cases in flight were computed again"
+        )
     lines.append(f"read them: afdplan sweep --summary {folder}")
-    return "\n".join(lines)
+    return "\n".join(map(plain, lines))
 
 
-def render_forecast(study: Study, cost: Forecast | None, workers: int) -> RenderableType:
-    """Return what a dry run tells."""
-    from rich.console import Group
-    from rich.markup import escape
-    from rich.table import Table
-
-    table = Table.grid(padding=(0, 2))
-    table.add_column(no_wrap=True)
-    table.add_column()
+def forecast_told(study: Study, cost: Forecast | None, workers: int) -> Telling:
+    """Return what a dry run tells; `cost` is None if trying killed a worker."""
     sizes = " x ".join(f"{'+'.join(a.names)} {a.size:,}" for a in study.axes) or "one case"
-    table.add_row("Computes", f"{study.compute}, time in {_unit(study.time_unit)}")
-    table.add_row("Cases", f"{study.cases:,} = {sizes}")
+    unit = "seconds" if study.time_unit == "s" else "abstract units"
+    facts = [
+        Fact(name="Computes", value=f"{study.compute}, time in {unit}"),
+        Fact(name="Cases", value=f"{study.cases:,} = {sizes}"),
+    ]
     if cost is None:
-        table.add_row("Time", UNKNOWN)
+        facts.append(Fact(name="Time", value=UNKNOWN))
     else:
-        table.add_row("Per case", f"{time(cost.seconds_per_case, 's')} on one core")
-        table.add_row("Time", f"about {duration(cost.seconds)} on {_workers(workers)}")
-        table.add_row("Results", f"about {size_text(cost.size)}")
-    parts: list[RenderableType] = [f"[bold]{escape(study.name)}[/]: checked, nothing run", table]
-    parts += [f"[yellow]warning:[/] {escape(warning)}" for warning in study.warnings]
-    return Group(*parts)
+        took = f"about {duration(cost.seconds)} on {counted(workers, 'worker')}"
+        facts += [
+            Fact(name="Per case", value=f"{time(cost.seconds_per_case, 's')} on one core"),
+            Fact(name="Time", value=took),
+            Fact(name="Results", value=f"about {size(cost.size)}"),
+        ]
+    return Telling(
+        answer=f"{study.name}: checked, nothing run",
+        facts=tuple(facts),
+        warnings=tuple(study.warnings),
+    )
 
 
 def summary_answer(summary: StudySummary) -> dict[str, Any]:
@@ -174,144 +159,123 @@ def summary_answer(summary: StudySummary) -> dict[str, Any]:
     }
 
 
-def render_summary(summary: StudySummary) -> RenderableType:
-    """Return the results for a terminal: counts, windows, best per group, regrets, warnings."""
-    from rich.console import Group
-    from rich.markup import escape
-
+def summary_told(summary: StudySummary) -> Telling:
+    """Return what is said of results: counts, windows, best per group, regrets, warnings."""
     missing = summary.cases - summary.done - summary.refused - summary.failed
     counts = [f"{summary.done:,} of {summary.cases:,} cases done"]
     rest = ((summary.refused, "refused"), (summary.failed, "failed"), (missing, "missing"))
     counts += [f"{count:,} {name}" for count, name in rest if count]
-    parts: list[RenderableType] = [f"[bold]{escape(summary.name)}[/]: {', '.join(counts)}"]
-    for status, reason, count in summary.reasons[:5]:
-        parts.append(f"  {count:,} {status}: {escape(reason)}")
+    words = [
+        Fact(name=f"{count:,} {status}", value=reason)
+        for status, reason, count in summary.reasons[:5]
+    ]
+    tables = []
     for one in summary.series:
-        parts += ["", *_windows(one)]
+        words += _windows(one)
     # A study of windows and nothing else is told by its series.
     if summary.best and (summary.choices or not summary.series):
-        parts += ["", *_best(summary)]
+        tables.append(best_table(summary))
     if summary.regrets:
-        parts += ["", "What it costs to fix one choice, the others chosen best:", _regrets(summary)]
-    for warning in summary.warnings:
-        parts += ["", f"[yellow]warning:[/] {escape(warning)}"]
-    return Group(*parts)
+        tables.append(regret_table(summary))
+    return Telling(
+        answer=f"{summary.name}: {', '.join(counts)}",
+        words=tuple(words),
+        tables=tuple(tables),
+        warnings=tuple(summary.warnings),
+    )
 
 
-def _windows(series: WindowSeries) -> list[RenderableType]:
-    from rich.markup import escape
-    from rich.table import Table
-
+def _windows(series: WindowSeries) -> Iterable[Fact]:
     answer, fixed = series.answer, series.answer.best_fixed
-    setting = ", ".join(f"{name} {escape(str(value))}" for name, value in series.setting.items())
+    setting = ", ".join(f"{name} {value}" for name, value in series.setting.items())
     low, high = min(answer.adaptive), max(answer.adaptive)
-    table = Table.grid(padding=(0, 2))
-    table.add_column(no_wrap=True)
-    table.add_column()
-    table.add_row(
-        "Adaptive",
-        f"{low} to {high} attention workers in {len(answer.windows):,} windows, "
-        f"changed {answer.changes:,} times",
-    )
-    table.add_row(
-        "Best fixed",
-        f"{fixed.attention_workers} attention workers: {share(fixed.total_regret)} more "
-        f"device time than adaptive; at worst {share(fixed.worst_regret)} below the best "
-        f"(window {fixed.worst_window})",
-    )
-    others = [
-        c for c in answer.fixed if 0 < abs(c.attention_workers - fixed.attention_workers) <= 2
-    ]
-    table.add_row(
-        "Its neighbours",
-        ", ".join(f"{c.attention_workers}: {share(c.total_regret)}" for c in others) or "none",
-    )
     verdict = (
         "re-provisioning during the period saves under 1 %: keep one ratio"
         if fixed.total_regret < 0.01
         else f"re-provisioning saves up to {share(fixed.total_regret / (1 + fixed.total_regret))} "
         "of the device time, less what the changes cost"
     )
-    title = f"Ratio over time{f' ({setting})' if setting else ''}: {verdict}"
-    return [title, table, _sparkline(answer.adaptive)]
-
-
-def _sparkline(values: Sequence[int]) -> str:
-    """Return the adaptive workers over time as one line of blocks, at most 72 wide."""
-    blocks, width = "▁▂▃▄▅▆▇█", 72
-    step = max(1, -(-len(values) // width))
-    means = [
-        sum(values[i : i + step]) / len(values[i : i + step]) for i in range(0, len(values), step)
+    yield Fact(name="Ratio over time", value=verdict, remark=setting)
+    yield Fact(
+        name="Adaptive",
+        value=f"{low} to {high} attention workers in {len(answer.windows):,} windows, "
+        f"changed {answer.changes:,} times",
+    )
+    yield Fact(
+        name="Best fixed",
+        value=f"{counted(fixed.attention_workers, 'attention worker')}: "
+        f"{share(fixed.total_regret)} more device time than adaptive; at worst "
+        f"{share(fixed.worst_regret)} below the best (window {fixed.worst_window})",
+    )
+    others = [
+        c for c in answer.fixed if 0 < abs(c.attention_workers - fixed.attention_workers) <= 2
     ]
-    low, high = min(means), max(means)
-    scale = (len(blocks) - 1) / (high - low) if high > low else 0
-    line = "".join(blocks[round((mean - low) * scale)] for mean in means)
-    return f"  {low:.3g} {line} {high:.3g}"
+    yield Fact(
+        name="Its neighbours",
+        value=", ".join(f"{c.attention_workers}: {share(c.total_regret)}" for c in others)
+        or "none",
+    )
+    step = max(1, -(-len(answer.adaptive) // SPARK_WIDTH))
+    parts = [answer.adaptive[k : k + step] for k in range(0, len(answer.adaptive), step)]
+    means = [sum(part) / len(part) for part in parts]
+    shown = f"{number(min(means))} {spark(means, floor=None)} {number(max(means))}"
+    yield Fact(name="Workers over time", value=shown)
 
 
-def _best(summary: StudySummary) -> list[RenderableType]:
-    from rich.markup import escape
-    from rich.table import Table
-
-    table = Table(box=None, padding=(0, 1, 0, 0), header_style="dim")
+def best_table(summary: StudySummary) -> TextTable:
+    """Return the best case of each group."""
     hidden = ("case", "near_equal_low", "near_equal_high")
     names = [name for name in summary.best[0] if name not in hidden]
+    # Words first, as tables have them; otherwise in the order of the study.
+    names.sort(key=lambda name: not isinstance(summary.best[0][name], str))
+    left = sum(isinstance(summary.best[0][name], str) for name in names)
     has_span = "near_equal_low" in summary.best[0]
-    for name in names:
-        numeric = not isinstance(summary.best[0][name], str)
-        # One word per line: narrow columns leave room for the names of traces and models.
-        title = _SHORT.get(name, name.replace("_", "\n"))
-        if name in _RATES:
-            title += "\ntok/s" if summary.time_unit == "s" else "\ntok/time"
-        table.add_column(
-            title, justify="right" if numeric else "left", overflow="fold", vertical="bottom"
-        )
-    if has_span:
-        table.add_column("within\n1 %", justify="right", vertical="bottom")
-    for row in summary.best[:TABLE_ROWS]:
-        cells = [escape(_cell(name, row[name])) for name in names]
+    per = "tokens/s" if summary.time_unit == "s" else "tokens/time"
+    rows = []
+    for best in summary.best[:TABLE_ROWS]:
+        cells = [_cell(name, best[name]) for name in names]
         if has_span:
-            cells.append(f"{row['near_equal_low']}-{row['near_equal_high']}")
-        table.add_row(*cells)
+            cells.append(f"{best['near_equal_low']}-{best['near_equal_high']}")
+        rows.append(tuple(cells))
     by = f" by {', '.join(summary.groups)}" if summary.groups else ""
-    parts: list[RenderableType] = [f"Best {summary.measure.replace('_', ' ')}{by}:", table]
     more = summary.group_count - TABLE_ROWS
-    if more > 0:
-        parts.append(f"  ... and {more:,} more groups (--json has up to 1,000)")
-    return parts
+    return TextTable(
+        title=f"Best {summary.measure.replace('_', ' ')}{by}",
+        columns=(
+            *(
+                _SHORT.get(name, name.replace("_", " ")) + f" {per}" * (name in _RATES)
+                for name in names
+            ),
+            *(["within 1 %"] * has_span),
+        ),
+        rows=rows,
+        left=left,
+        note=f"And {more:,} more groups (--json has up to 1,000)." if more > 0 else "",
+    )
 
 
-def _regrets(summary: StudySummary) -> Table:
-    from rich.markup import escape
-    from rich.table import Table
-
-    table = Table(box=None, padding=(0, 1), header_style="dim")
-    table.add_column("choice")
-    for name in ("mean regret", "worst regret", "groups", "not there"):
-        table.add_column(name, justify="right")
-    for regret in summary.regrets:
-        table.add_row(
-            f"{regret.variable} = {escape(_cell(regret.variable, regret.value))}",
-            share(regret.mean),
-            share(regret.worst),
-            f"{regret.groups:,}",
-            f"{regret.missing:,}" if regret.missing else "",
-        )
-    return table
+def regret_table(summary: StudySummary) -> TextTable:
+    """Return what it costs to fix one choice."""
+    return TextTable(
+        title="What it costs to fix one choice, the others chosen best",
+        columns=("choice", "mean regret", "worst regret", "groups", "not there"),
+        rows=[
+            (
+                f"{regret.variable} = {_cell(regret.variable, regret.value)}",
+                share(regret.mean),
+                share(regret.worst),
+                f"{regret.groups:,}",
+                f"{regret.missing:,}" if regret.missing else "",
+            )
+            for regret in summary.regrets
+        ],
+    )
 
 
 def _cell(name: str, value: Any) -> str:
     if value is None:
         return ""
-    if name.startswith("gain_"):
-        return share(value)
-    if isinstance(value, float):
-        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
-    if isinstance(value, int) and not isinstance(value, bool):
-        return f"{value:,}"
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return share(value) if name.startswith("gain_") else number(value)
     text = str(value)
     return text if len(text) <= TEXT_WIDTH else f"...{text[3 - TEXT_WIDTH :]}"
-
-
-def _unit(unit: str) -> str:
-    return "seconds" if unit == "s" else "abstract units"

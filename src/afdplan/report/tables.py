@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from afdplan.report import page
+from afdplan.report.quantities import plain
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-__all__ = ["TextTable", "to_markdown", "to_page", "to_rich"]
+__all__ = ["TextTable", "to_markdown", "to_rich"]
+
+WORDY = 24
+"""Letters beyond which a cell holds words that need room on a page."""
+BAR = 10
+"""Columns of a bar on a terminal."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextTable:
-    """Cells as text, for people.
+    """Cells as text, for people; `page.html` draws the same value that `to_rich` does.
 
     Attributes
     ----------
@@ -25,11 +31,17 @@ class TextTable:
     columns
         Their headings; with a unit where there is one.
     rows
-        Cells, one tuple per row.
+        Cells, one tuple per row; the first names the row.
     left
         Columns of words: aligned left, the others right.
     note
         What must be known to read it; may be empty.
+    is_open
+        Whether a page shows it without being asked.
+    strong
+        Row that is the answer; None if none is.
+    bars
+        Lengths in [0, 1] that a terminal draws beside the rows; pages have figures.
     """
 
     title: str
@@ -37,30 +49,75 @@ class TextTable:
     rows: Sequence[tuple[str, ...]]
     left: int = 1
     note: str = ""
+    is_open: bool = False
+    strong: int | None = None
+    bars: Sequence[float] = ()
+
+    @property
+    def is_wordy(self) -> bool:
+        """Whether its cells are sentences: a phone then shows rows as blocks, not as columns."""
+        return any(len(cell) > WORDY for row in self.rows for cell in row[1 : self.left])
+
+    @property
+    def has_long_names(self) -> bool:
+        """Whether the names of its rows need room."""
+        return any(len(row[0]) > WORDY for row in self.rows)
 
 
-def to_rich(table: TextTable) -> Table:
-    """Return the table for a terminal."""
+def to_rich(table: TextTable, width: int = 80) -> Table:
+    """Return the table for a terminal of that many columns."""
+    from rich.bar import Bar
     from rich.box import SIMPLE_HEAD
-    from rich.markup import escape
     from rich.table import Table
+    from rich.text import Text
 
     shown = Table(
-        title=f"[bold]{escape(table.title)}[/]",
+        title=Text(plain(table.title), style="bold"),
         title_justify="left",
-        title_style="",
-        caption=escape(table.note) or None,
+        caption=Text(plain(table.note)) if table.note else None,
         caption_justify="left",
         box=SIMPLE_HEAD,
         pad_edge=False,
+        show_edge=False,
+        padding=(0, 1, 0, 0),
     )
-    for k, column in enumerate(table.columns):
+    is_wordy = table.is_wordy or table.has_long_names
+    for k, (column, columns) in enumerate(zip(table.columns, _widths(table, width), strict=True)):
         # Folded, never cut off: a digit or a word that is left out would mislead.
-        side = "left" if k < table.left else "right"
-        shown.add_column(escape(column), justify=side, overflow="fold")  # type: ignore[arg-type]
-    for row in table.rows:
-        shown.add_row(*(escape(cell) for cell in row))
+        shown.add_column(
+            Text(plain(column)),
+            justify="left" if k < table.left else "right",
+            overflow="fold",
+            width=columns,
+            vertical="top" if is_wordy else "bottom",
+        )
+    if table.bars:
+        shown.add_column("", width=BAR)
+    for at, row in enumerate(table.rows):
+        is_strong = at == table.strong
+        cells: list[Text | Bar] = [Text(plain(cell)) for cell in row]
+        if table.bars:
+            cells.append(Bar(1.0, 0.0, table.bars[at], color="green" if is_strong else "default"))
+        shown.add_row(*cells, style="bold" if is_strong else None)
     return shown
+
+
+def _widths(table: TextTable, width: int) -> list[int | None]:
+    """Return how wide each column is: words wrap first, then headings; numbers never break."""
+    room = width - (2 * len(table.columns) - 1) - (BAR + 2) * bool(table.bars)
+    cells, words, wanted = [], [], []
+    for k, (heading, *column) in enumerate(zip(table.columns, *table.rows, strict=True)):
+        whole = column if k >= table.left else [word for cell in column for word in cell.split()]
+        cells.append(max(map(len, (*whole, " "))))
+        words.append(max(map(len, (*whole, *heading.split(), " "))))
+        wanted.append(max(map(len, (*column, heading if k < table.left else heading[::2]))))
+    for least in (words, cells):
+        spare = room - sum(least)
+        if spare >= 0:
+            asked = [max(want - have, 0) for want, have in zip(wanted, least, strict=True)]
+            part = min(1.0, spare / max(sum(asked), 1))
+            return [have + int(part * more) for have, more in zip(least, asked, strict=True)]
+    return [None] * len(words)
 
 
 def to_markdown(table: TextTable) -> str:
@@ -77,35 +134,16 @@ def to_markdown(table: TextTable) -> str:
     <BLANKLINE>
     """
     marks = ["---" if k < table.left else "---:" for k in range(len(table.columns))]
-    lines = [f"## {table.title}", ""]
-    lines.append(f"| {' | '.join(map(_plain, table.columns))} |")
+    lines = [f"## {_marked(table.title)}", "", f"| {' | '.join(map(_marked, table.columns))} |"]
     lines.append(f"|{'|'.join(marks)}|")
-    lines += [f"| {' | '.join(map(_plain, row))} |" for row in table.rows]
+    lines += [f"| {' | '.join(map(_marked, row))} |" for row in table.rows]
     lines.append("")
     if table.note:
-        lines += [table.note, ""]
+        lines += [_marked(table.note), ""]
     return "\n".join(lines)
 
 
-def to_page(table: TextTable, *, is_open: bool = False) -> page.Table:
-    """Return the table for a report page.
-
-    Parameters
-    ----------
-    table
-        Cells as text.
-    is_open
-        Whether it is read without asking for it.
-    """
-    return page.Table(
-        caption=table.title,
-        headers=table.columns,
-        rows=table.rows,
-        is_open=is_open,
-        left=table.left,
-        note=table.note,
-    )
-
-
-def _plain(cell: str) -> str:
-    return cell.replace("|", "\\|")
+def _marked(text: str) -> str:
+    """Return text that Markdown shows as it is; underscores inside words mark nothing."""
+    text = re.sub(r"([\\`*<>\[\]|&~])", r"\\\1", plain(text))
+    return re.sub(r"(?<!\w)_|_(?!\w)", r"\\_", text)

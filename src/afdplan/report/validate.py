@@ -14,7 +14,8 @@ from afdplan.report.published_tables import (
     source_table,
     system_table,
 )
-from afdplan.report.tables import TextTable, to_markdown, to_rich
+from afdplan.report.tables import TextTable, to_markdown
+from afdplan.report.telling import Telling
 from afdplan.report.validation_tables import (
     band_table,
     baseline_table,
@@ -24,29 +25,43 @@ from afdplan.report.validation_tables import (
     ratio_table,
     trace_table,
 )
-from afdplan.report.verdict import READING, headline
+from afdplan.report.validation_words import (
+    ASSUMPTIONS,
+    READING,
+    facts,
+    headline,
+    validation_subject,
+    verdict,
+)
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
-
     from afdplan.validation.run import Validation
 
-__all__ = ["markdown_page", "render_validation", "validation_answer"]
+__all__ = ["markdown_page", "validation_answer", "validation_told"]
 
 SHOWN_CELLS = 12
 """Cells in the terminal; the page has all."""
 
 
-def render_validation(result: Validation) -> RenderableType:
-    """Return the verdict and its tables for a terminal."""
-    from rich.console import Group
-    from rich.markup import escape
+def validation_told(result: Validation, folder: str | None = None) -> Telling:
+    """Return what text and page say of the evidence.
 
-    colour = "red" if result.broken else "green"
-    parts: list[RenderableType] = [f"[bold {colour}]{escape(headline(result))}[/]"]
-    for table in _tables(result, shown=SHOWN_CELLS):
-        parts += ["", to_rich(table)]
-    return Group(*parts)
+    Parameters
+    ----------
+    result
+        All comparisons that were made.
+    folder
+        Where traces came from, if they were asked for.
+    """
+    return Telling(
+        subject=validation_subject(result, folder),
+        answer=f"{headline(result)}.",
+        facts=tuple(facts(result)),
+        tables=tuple(_tables(result, shown=SHOWN_CELLS)),
+        warnings=tuple(verdict(check) for check in result.broken),
+        assumptions=ASSUMPTIONS,
+        style="red" if result.broken else "green",
+    )
 
 
 def markdown_page(result: Validation) -> str:
@@ -104,7 +119,8 @@ def _tables(result: Validation, shown: int | None) -> Iterable[TextTable]:
         yield curve_table(result.paper.curve)
         yield ablation_table(result.paper.ablations)
     if result.cells:
-        yield method_table(result.all_cells)
+        if any(cell.is_declared for cell in result.all_cells):
+            yield method_table(result.all_cells)
         yield from cell_tables(result.cells, shown)
     if result.traces:
         yield trace_table(result.traces)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from statistics import median
 from typing import TYPE_CHECKING
 
-from afdplan.report.quantities import half_width, percent, signed
+from afdplan.report.quantities import change, plus_minus, share
 from afdplan.report.tables import TextTable
 from afdplan.validation.cell import METHODS
 from afdplan.validation.regret import BASELINES
@@ -32,6 +32,7 @@ def band_table(checks: Sequence[BandCheck]) -> TextTable:
     """Return each band, its limit and its worst case."""
     return TextTable(
         title="Declared bands",
+        is_open=True,
         columns=("band", "worst case", "verdict", "limit", "worst", "cases", "undecided"),
         left=3,
         rows=[
@@ -39,8 +40,8 @@ def band_table(checks: Sequence[BandCheck]) -> TextTable:
                 check.band,
                 check.worst_case,
                 "holds" if check.holds else f"BROKEN ({len(check.broken)})",
-                "1 of it" if check.limit == 1.0 else percent(check.limit, 1),
-                f"{check.worst:.2f} of it" if check.limit == 1.0 else percent(check.worst),
+                "1 of it" if check.limit == 1.0 else share(check.limit),
+                f"{check.worst:.2f} of it" if check.limit == 1.0 else share(check.worst),
                 f"{check.cases}",
                 f"{check.undecided}",
             )
@@ -61,15 +62,16 @@ def method_table(cells: Sequence[CellResult]) -> TextTable:
         rows.append(
             (
                 method,
-                percent(median(abs(e) for e in errors)),
-                signed(min(errors)),
-                signed(max(errors)),
+                share(median(abs(e) for e in errors)),
+                change(min(errors)),
+                change(max(errors)),
             )
         )
     inside = sum(cell.is_inside for cell in declared)
     sure = sum(abs(cell.error) + cell.half_width <= cell.allowed for cell in declared)
     return TextTable(
         title="Error of E[tau] by method, in the declared validity",
+        is_open=True,
         columns=("method", "median |error|", "lowest", "highest"),
         rows=rows,
         note=f"theory / simulation - 1 over {len(declared)} cells. The exact method lies inside "
@@ -120,11 +122,11 @@ def _cell_table(title: str, cells: Sequence[CellResult], shown: int | None) -> T
             (
                 cell.name,
                 f"{cell.rounds:.0f}",
-                *(signed(cell.errors[method]) for method in METHODS),
-                half_width(cell.half_width),
-                percent(cell.allowed, 1),
-                signed(cell.p99_error),
-                half_width(cell.simulated.step_time_p99.relative_half_width),
+                *(change(cell.errors[method]) for method in METHODS),
+                plus_minus(cell.half_width),
+                share(cell.allowed),
+                change(cell.p99_error),
+                plus_minus(cell.simulated.step_time_p99.relative_half_width),
             )
             for cell in kept
         ],
@@ -152,9 +154,9 @@ def trace_table(traces: Sequence[TraceResult]) -> TextTable:
                 cell.name,
                 f"{trace.mean_token_load:,.0f}",
                 f"{trace.std_token_load:,.0f}",
-                *(signed(cell.errors[method]) for method in METHODS),
-                half_width(cell.half_width),
-                signed(cell.p99_error),
+                *(change(cell.errors[method]) for method in METHODS),
+                plus_minus(cell.half_width),
+                change(cell.p99_error),
             )
             for trace in traces
             for cell in trace.cells
@@ -175,8 +177,8 @@ def order_table(traces: Sequence[TraceResult]) -> TextTable:
                 "too short to fill the slots 20 times: says little" if trace.is_too_short else "",
                 f"{trace.requests:,}",
                 f"{trace.fills:.0f}",
-                signed(trace.replay_error),
-                half_width(trace.replay_cycle_time.relative_half_width),
+                change(trace.replay_error),
+                plus_minus(trace.replay_cycle_time.relative_half_width),
             )
             for trace in traces
         ],
@@ -195,14 +197,15 @@ def baseline_table(ratios: Sequence[RatioResult]) -> TextTable:
             (
                 method,
                 meaning,
-                percent(median(pick.regret for pick in picks), 1),
-                percent(max(pick.regret for pick in picks), 1),
-                signed(median(errors), 1),
-                signed(max(errors, key=abs), 1),
+                share(median(pick.regret for pick in picks)),
+                share(max(pick.regret for pick in picks)),
+                change(median(errors)),
+                change(max(errors, key=abs)),
             )
         )
     return TextTable(
         title="Who recommends what, over all cases",
+        is_open=True,
         columns=(
             "method",
             "meaning",
@@ -228,7 +231,7 @@ def ratio_table(ratios: Sequence[RatioResult]) -> TextTable:
                 result.name,
                 f"{result.best_attention_workers}",
                 *(
-                    f"{pick.attention_workers} ({percent(pick.regret, 1)})"
+                    f"{pick.attention_workers} ({share(pick.regret)})"
                     for pick in result.recommendations
                 ),
             )

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 from statistics import median
 from typing import TYPE_CHECKING
 
-from afdplan.report.page import Fact
-from afdplan.report.quantities import percent, signed
-from afdplan.report.verdict import READING
+from afdplan.errors import ValidationError
+from afdplan.report.quantities import change, share
+from afdplan.report.telling import Fact
 from afdplan.theory.validity import DECLARED_MICROBATCHES, DECLARED_ROUNDS, DECLARED_WORKERS
 from afdplan.validation.regret import RECOMMENDED
 
@@ -22,14 +22,18 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ASSUMPTIONS",
+    "READING",
     "agreement",
     "cost_of_habit",
     "cost_of_order",
     "curve_agreement",
     "facts",
+    "headline",
     "how_to_read",
     "undecided",
     "validation_subject",
+    "verdict",
+    "verdict_error",
 ]
 
 PARTS = {
@@ -39,6 +43,14 @@ PARTS = {
 }
 HABIT = "lockstep"
 """What planners for one fixed context length do."""
+READING = """\
+Theory and simulation share no code but the description of the bundle. Errors are signed, theory
+over simulation minus 1: positive means that the theory says slower than it is. Latency models of
+laws and traces are made up, so that the named resource binds at the named size; requests are
+independent draws from the named law or trace. For the bands an error counts from the end
+of the simulation's 95 % interval, and runs go on until that interval is narrow (0.5 %, or 0.2 %
+with `--full`)."""
+"""What must be known to read the numbers."""
 DEFINITIONS = (
     "Regret is the share of the best simulated throughput per instance that is given up by "
     "following a recommendation. A promise is the throughput that a method expects over what its "
@@ -89,22 +101,22 @@ def facts(result: Validation) -> Iterable[Fact]:
         errors = [abs(cell.error) for cell in declared]
         yield Fact(
             name="Error of E[tau]",
-            value=percent(median(errors)),
-            remark=f"median of {len(declared)} bundles; largest {percent(max(errors))}",
+            value=share(median(errors)),
+            remark=f"median of {len(declared)} bundles; largest {share(max(errors))}",
         )
         tails = [abs(cell.p99_error) for cell in declared]
         yield Fact(
             name="Error of step p99",
-            value=percent(median(tails)),
-            remark=f"median; largest {percent(max(tails))}",
+            value=share(median(tails)),
+            remark=f"median; largest {share(max(tails))}",
         )
     if result.ratios:
         for method in (RECOMMENDED, HABIT):
             picks = [case.of(method).regret for case in result.ratios]
             yield Fact(
                 name=f"Regret of {method}",
-                value=percent(median(picks), 1),
-                remark=f"median of {len(picks)} cases; worst {percent(max(picks), 1)}",
+                value=share(median(picks)),
+                remark=f"median of {len(picks)} cases; worst {share(max(picks))}",
             )
     if result.paper is not None:
         verdicts = [fact.verdict for fact in result.paper.facts]
@@ -122,7 +134,7 @@ def facts(result: Validation) -> Iterable[Fact]:
     if predicted:
         yield Fact(
             name="Measured step times",
-            value=signed(max(predicted, key=abs)),
+            value=change(max(predicted, key=abs)),
             remark=f"worst of {len(predicted)} designs not calibrated on",
         )
 
@@ -144,8 +156,8 @@ def agreement(declared: Sequence[CellResult]) -> str:
     mean_field = median(abs(cell.errors["mean-field"]) for cell in declared)
     return (
         f"In {inside} of {len(declared)} bundles of the declared validity the exact method lies "
-        f"inside the simulation's interval; its error is {percent(exact)} in the median, "
-        f"that of the mean field, which knows no barrier, {percent(mean_field)}."
+        f"inside the simulation's interval; its error is {share(exact)} in the median, "
+        f"that of the mean field, which knows no barrier, {share(mean_field)}."
     )
 
 
@@ -158,7 +170,7 @@ def curve_agreement(curve: Sequence[CurvePoint]) -> str:
     worst = max(errors, key=lambda ratio: abs(errors[ratio]))
     return (
         "On the baseline of arXiv:2601.21351 the steady simulation is best at "
-        f"r = {best.attention_workers}; the pipelined theory is {signed(errors[worst])} from it "
+        f"r = {best.attention_workers}; the pipelined theory is {change(errors[worst])} from it "
         f"at worst, at r = {worst}."
     )
 
@@ -169,10 +181,10 @@ def cost_of_habit(ratios: Sequence[RatioResult]) -> str:
     habit = [case.of(HABIT).regret for case in ratios]
     promise = max(case.of(HABIT).promise_error for case in ratios)
     return (
-        f"Over {len(ratios)} cases, the {RECOMMENDED} method gives up {percent(median(ours), 1)} "
-        f"of the throughput in the median and {percent(max(ours), 1)} at worst. Taking every "
-        f"request at one fixed length ({HABIT}) gives up {percent(median(habit), 1)} and "
-        f"{percent(max(habit), 1)}, and promises up to {percent(promise, 0)} more than is "
+        f"Over {len(ratios)} cases, the {RECOMMENDED} method gives up {share(median(ours))} "
+        f"of the throughput in the median and {share(max(ours))} at worst. Taking every "
+        f"request at one fixed length ({HABIT}) gives up {share(median(habit))} and "
+        f"{share(max(habit))}, and promises up to {share(promise)} more than is "
         "delivered."
     )
 
@@ -185,7 +197,7 @@ def cost_of_order(traces: Sequence[TraceResult]) -> tuple[str, ...]:
     if long:
         words.append(
             f"On the traces that are long enough, {len(long)} of {len(traces)}, the theory is "
-            f"{signed(min(long))} to {signed(max(long))} from a replay in their order."
+            f"{change(min(long))} to {change(max(long))} from a replay in their order."
         )
     if short:
         words.append(
@@ -193,3 +205,43 @@ def cost_of_order(traces: Sequence[TraceResult]) -> tuple[str, ...]:
             "requests fill the slots of the bundle too rarely."
         )
     return tuple(words)
+
+
+def headline(result: Validation) -> str:
+    """Return how much of what is declared holds, without a full stop."""
+    if not result.checks:
+        facts = result.paper.facts if result.paper else ()
+        good = sum(fact.verdict == "reproduced" for fact in facts)
+        bad = sum(fact.verdict == "not reproducible" for fact in facts)
+        return f"{good} published numbers reproduced, {bad} not reproducible (each says why)"
+    cells, count = result.all_cells, len(result.checks)
+    looked = f", over {len(cells)} bundles simulated" if cells else ""
+    if result.broken:
+        does = "does" if len(result.broken) == 1 else "do"
+        return f"{len(result.broken)} of {count} declared bands {does} not hold{looked}"
+    return f"All {count} declared bands hold{looked}"
+
+
+def verdict(check: BandCheck) -> str:
+    """Return one sentence on one band."""
+    limit, worst = _limit(check, check.limit), _limit(check, check.worst)
+    if check.holds:
+        of = "" if check.limit == 1.0 else f" of {limit}"
+        return f"{check.band}: at most {worst}{of} ({check.worst_case})"
+    count = len(check.broken)
+    return f"{check.band} must be at most {limit}, got {worst} at {check.worst_case!r}" + (
+        f" and {count - 1} more of {check.cases}" if count > 1 else f", 1 of {check.cases}"
+    )
+
+
+def verdict_error(result: Validation) -> ValidationError:
+    """Return the error of a validation some of whose bands do not hold: one line."""
+    first, others = result.broken[0], len(result.broken) - 1
+    also = f"; {others} other band{'s' if others > 1 else ''} broken too" if others else ""
+    return ValidationError(f"{verdict(first)}{also}: see `afdplan validate --json`")
+
+
+def _limit(check: BandCheck, value: float) -> str:
+    if check.limit == 1.0:
+        return f"{value:.2f} of what is stated" if value != 1.0 else "what is stated"
+    return share(value)

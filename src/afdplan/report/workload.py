@@ -2,26 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from afdplan.report.quantities import (
+    chance,
+    change,
+    counted,
+    number,
+    plus_minus,
+    share,
+    spark,
+    value_and_interval,
+)
+from afdplan.report.tables import TextTable
+from afdplan.report.telling import Fact, Telling
 from afdplan.workload.description import LawReport, WorkloadReport
 from afdplan.workload.warnings import rounded_count
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from rich.console import RenderableType
-    from rich.table import Table
-
     from afdplan.workload.arrivals import Arrivals
     from afdplan.workload.drift import Drift
     from afdplan.workload.lengths import LengthSummary
 
-__all__ = ["render_workload", "workload_answer"]
-
-_BLOCKS = "▁▂▃▄▅▆▇█"
-_PLAIN_BLOCKS = "_.-=+*%#"
-_SHOWN_QUANTILES = (5, 50, 95, 99)
+__all__ = [
+    "drift_table",
+    "drift_words",
+    "length_table",
+    "shortcut_words",
+    "split_table",
+    "split_words",
+    "workload_answer",
+    "workload_told",
+]
 
 
 def workload_answer(report: WorkloadReport | LawReport) -> dict[str, Any]:
@@ -81,69 +94,6 @@ def workload_answer(report: WorkloadReport | LawReport) -> dict[str, Any]:
     }
 
 
-def render_workload(report: WorkloadReport | LawReport, unicode: bool = True) -> RenderableType:
-    """Return the report for a terminal.
-
-    Parameters
-    ----------
-    report
-        What to tell.
-    unicode
-        Whether the terminal can show block characters; else plain ones are used.
-    """
-    from rich.console import Group
-    from rich.text import Text
-
-    load = report.token_load
-    parts: list[RenderableType] = []
-    if isinstance(report, WorkloadReport):
-        parts.append(Text(report.source, style="bold"))
-        parts.append(Text(_headline(report), style="dim"))
-        parts += [Text(f"note: {note}", style="dim") for note in report.notes]
-    else:
-        parts.append(Text(report.name, style="bold"))
-        parts.append(Text("a law, known without error", style="dim"))
-    answer = _grid()
-    answer.add_row("Mean token load of a slot", f"{_count(load.value)} tokens", _interval(report))
-    answer.add_row("Spread of a slot (std)", f"{_count(report.token_load_std)} tokens", "")
-    parts += ["", answer, "", _length_table(report, unicode), "", _split_table(report, unicode)]
-    facts = _grid()
-    facts.add_row("Geometric shortcut", _geometric(report))
-    if isinstance(report, WorkloadReport):
-        facts.add_row("Prompt with output", _correlations(report))
-        facts.add_row("Precision", _precision(report))
-        facts.add_row("Drift", _drift(report.drift, unicode))
-        facts.add_row("Largest request", _largest(report))
-        if report.arrivals is not None:
-            facts.add_row("Arrivals", _arrivals(report.arrivals))
-        if report.sessions is not None:
-            facts.add_row("Sessions", _sessions(report))
-    parts += ["", facts]
-    if isinstance(report, WorkloadReport):
-        parts += [Text(f"note: {note}", style="dim") for note in report.notes]
-    if report.warnings:
-        parts += ["", *(_hanging("warning: ", warning) for warning in report.warnings)]
-    return Group(*parts)
-
-
-def spark(values: Sequence[float], unicode: bool = True, floor: float | None = 0.0) -> str:
-    """Return values as a row of small bars, the lowest at `floor` (None: at their minimum).
-
-    Examples
-    --------
-    >>> spark([0, 1, 2, 7])
-    '▁▂▃█'
-    """
-    blocks = _BLOCKS if unicode else _PLAIN_BLOCKS
-    if not values:
-        return ""
-    low = min(values) if floor is None else floor
-    span = max(values) - low
-    if span <= 0:
-        return blocks[0] * len(values)
-    return "".join(blocks[round((value - low) / span * (len(blocks) - 1))] for value in values)
-
-
 def _lengths(summary: LengthSummary) -> dict[str, Any]:
     return {
         "mean": summary.mean,
@@ -155,49 +105,28 @@ def _lengths(summary: LengthSummary) -> dict[str, Any]:
     }
 
 
-def _grid() -> Table:
-    from rich.table import Table
-
-    grid = Table.grid(padding=(0, 2))
-    grid.add_column(style="cyan", no_wrap=True)
-    return grid
-
-
-def _hanging(head: str, text: str) -> RenderableType:
-    from rich.table import Table
-    from rich.text import Text
-
-    grid = Table.grid()
-    grid.add_column(style="yellow", no_wrap=True)
-    grid.add_column()
-    grid.add_row(head, Text(text))
-    return grid
-
-
-def _count(value: float) -> str:
-    """Return a number of tokens with at least four digits worth reading."""
-    return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
-
-
-def _short(value: float) -> str:
-    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
-
-
-def _interval(report: WorkloadReport | LawReport) -> str:
-    load = report.token_load
-    if load.confidence == 1.0:
-        return "exact"
-    if load.low == load.high:
-        return "all requests alike"
-    half = load.relative_half_width
-    return (
-        f"{_count(load.low)} to {_count(load.high)} with {100 * load.confidence:.4g} % confidence "
-        f"(+/- {100 * half:.1f} %)"
+def workload_told(report: WorkloadReport | LawReport) -> Telling:
+    """Return what text and page say of requests."""
+    notes = report.notes if isinstance(report, WorkloadReport) else ()
+    return Telling(
+        subject=_subject(report),
+        answer=_sentence(report),
+        facts=tuple(_facts(report)),
+        words=tuple(_words(report)),
+        tables=(length_table(report), split_table(report)),
+        warnings=report.warnings,
+        assumptions=(
+            "A slot is always occupied; a finished request is replaced at once.",
+            "In its step i a request holds its prompt and i tokens of output.",
+            *notes,
+        ),
     )
 
 
-def _headline(report: WorkloadReport) -> str:
-    words = [f"{report.requests:,} requests", f"format {report.format}"]
+def _subject(report: WorkloadReport | LawReport) -> str:
+    if isinstance(report, LawReport):
+        return f"{report.name}: a law, known without error"
+    words = [f"{report.source}: {counted(report.requests, 'request')}", f"format {report.format}"]
     if report.dropped_requests:
         words.append(f"{report.dropped_requests:,} dropped (failed or without output)")
     if report.arrivals is not None and not report.arrivals.is_evenly_spaced:
@@ -207,121 +136,212 @@ def _headline(report: WorkloadReport) -> str:
     return ", ".join(words)
 
 
-def _length_table(report: WorkloadReport | LawReport, unicode: bool) -> Table:
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
+def _confidence(report: WorkloadReport | LawReport) -> str:
+    return f"{100 * report.token_load.confidence:.4g} % confidence"
 
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False, show_edge=False)
-    table.add_column("tokens", style="cyan", no_wrap=True)
-    for name in ("mean", *(f"p{q}" for q in _SHOWN_QUANTILES), "max"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("shape (log)")  # the one that gives way in a narrow terminal
-    for name, summary in (("prompt", report.prompt), ("output", report.decode)):
-        table.add_row(
-            name,
-            _count(summary.mean),
-            *(f"{summary.quantiles[q]:,}" for q in _SHOWN_QUANTILES),
-            f"{summary.maximum:,}",
-            Text(spark(summary.shape, unicode), no_wrap=True, overflow="crop"),
+
+def _sentence(report: WorkloadReport | LawReport) -> str:
+    load = report.token_load
+    value, ends = value_and_interval(load)
+    text = f"One occupied slot holds {value} KV tokens on average"
+    if load.low < load.high:
+        text += f", {ends} with {_confidence(report)}"
+    if isinstance(report, LawReport) or not report.drift.windows:
+        return text + "."
+    drifts = "and it drifts" if report.drift.exceeds_interval else "with no drift beyond that"
+    return f"{text}, {drifts}."
+
+
+def _facts(report: WorkloadReport | LawReport) -> Iterable[Fact]:
+    load = report.token_load
+    known = f"{plus_minus(load.relative_half_width)}, {_confidence(report)}"
+    if load.confidence == 1.0:
+        known = "exact"
+    elif load.low == load.high:
+        known = "all requests alike"
+    yield Fact(
+        name="Mean token load",
+        value=f"{value_and_interval(load)[0]} tokens",
+        remark=known,
+    )
+    yield Fact(
+        name="Spread of a slot",
+        value=f"{number(report.token_load_std)} tokens",
+        remark="standard deviation",
+    )
+    for name, summary in (("Prompt", report.prompt), ("Output", report.decode)):
+        yield Fact(
+            name=name,
+            value=f"{number(summary.mean)} tokens",
+            remark=f"mean; p99 {summary.quantiles[99]:,}",
         )
-    return table
+    if isinstance(report, LawReport):
+        return
+    yield Fact(
+        name="Worth",
+        value=f"{report.precision.effective_requests:,.0f} requests",
+        remark=f"independent ones, of {report.requests:,}",
+    )
+    arrivals = report.arrivals
+    if arrivals is not None and arrivals.duration > 0:
+        yield Fact(
+            name="Arrivals",
+            value=f"{number(arrivals.rate)} requests/s",
+            remark=f"gaps vary by {arrivals.interarrival_variation:.2f} of their mean (Poisson 1)",
+        )
 
 
-def _split_table(report: WorkloadReport | LawReport, unicode: bool) -> Table:
-    from rich import box
-    from rich.table import Table
+def _words(report: WorkloadReport | LawReport) -> Iterable[Fact]:
+    for name, summary in (("prompts", report.prompt), ("outputs", report.decode)):
+        span = f"{summary.minimum:,} to {summary.maximum:,} tokens, on a logarithm"
+        yield Fact(name=f"Shape of {name}", value=f"{spark(summary.shape)} {span}")
+    yield Fact(name="Where it comes from", value=split_words(report))
+    yield Fact(name="Geometric shortcut", value=shortcut_words(report))
+    if isinstance(report, LawReport):
+        return
+    precision, largest, sessions = report.precision, report.largest, report.sessions
+    yield Fact(
+        name="Prompt with output",
+        value=f"correlation {report.correlation:+.3f}, of ranks {report.rank_correlation:+.3f}",
+    )
+    yield Fact(
+        name="Precision",
+        value=f"standard error {precision.widening:.1f} times that of independent requests; "
+        f"± 1 % takes about {rounded_count(precision.requests_for_one_percent)} requests like "
+        "these",
+    )
+    yield Fact(name="Drift", value=drift_words(report.drift))
+    if report.drift.windows:
+        yield Fact(name="Windows", value=_windows(report.drift))
+    yield Fact(
+        name="Largest request",
+        value=f"{share(largest.load_fraction)} of the total load: number {largest.request:,}, "
+        f"prompt {largest.prompt_tokens:,}, output {largest.decode_tokens:,}",
+    )
+    if report.arrivals is not None:
+        yield Fact(name="Bursts", value=_bursts(report.arrivals))
+    if sessions is not None:
+        yield Fact(
+            name="Sessions",
+            value=f"{sessions.count:,}, {sessions.mean_requests:.1f} requests each on average, at "
+            f"most {sessions.most_requests:,}",
+        )
 
-    split, total = report.split, report.split.total
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False, show_edge=False)
-    table.add_column("where the load comes from", style="cyan")
-    table.add_column("tokens", justify="right")
-    table.add_column("share", justify="right")
-    table.add_column("")
-    for name, value in (
-        ("mean prompt", split.prompt),
-        ("output so far, E[D^2]/(2 E[D]) - 1/2", split.growth),
-        ("long outputs' prompts, Cov(P, D)/E[D]", split.dependence),
-    ):
-        share = value / total if total else 0.0
-        sign = "" if value >= 0 else "-"
-        bar = ("█" if unicode else "#") * min(round(abs(share) * 20), 40)
-        table.add_row(name, f"{sign}{_count(abs(value))}", f"{100 * share:.1f} %", sign + bar)
-    return table
 
-
-def _geometric(report: WorkloadReport | LawReport) -> str:
+def shortcut_words(report: WorkloadReport | LawReport) -> str:
+    """Return what independent prompts and geometric outputs would give."""
     found = report.geometric
     return (
-        f"would say mean {_count(found.mean_token_load)} "
-        f"({100 * found.mean_error_fraction:+.1f} %), std {_count(found.std_token_load)} "
-        f"(variance {100 * found.variance_error_fraction:+.1f} %); "
-        f"outputs vary by {found.variation:.2f} of their mean, geometric ones by "
-        f"{found.geometric_variation:.2f}"
+        f"The shortcut for independent prompts and geometric outputs would say "
+        f"{number(found.mean_token_load)} tokens ({change(found.mean_error_fraction)}), standard "
+        f"deviation {number(found.std_token_load)} (variance "
+        f"{change(found.variance_error_fraction)}): outputs vary by {found.variation:.2f} of their "
+        f"mean, geometric ones by {found.geometric_variation:.2f}."
     )
 
 
-def _correlations(report: WorkloadReport) -> str:
-    return f"correlation {report.correlation:+.3f}, of ranks {report.rank_correlation:+.3f}"
-
-
-def _precision(report: WorkloadReport) -> str:
-    precision = report.precision
+def split_words(report: WorkloadReport | LawReport) -> str:
+    """Return where the load comes from."""
+    split = report.split
+    longer, does = ("longer", "adds") if split.dependence >= 0 else ("shorter", "takes away")
     return (
-        f"worth {precision.effective_requests:,.0f} independent requests (standard error "
-        f"{precision.widening:.1f} times theirs); +/- 1 % takes about "
-        f"{rounded_count(precision.requests_for_one_percent)} requests like these"
+        f"Prompts give {number(split.prompt)} tokens, outputs so far {number(split.growth)}, and "
+        f"that the slots with long outputs hold {longer} prompts {does} "
+        f"{number(abs(split.dependence))}."
     )
 
 
-def _drift(drift: Drift, unicode: bool) -> str:
+def split_table(report: WorkloadReport | LawReport) -> TextTable:
+    """Return the three parts of the mean token load."""
+    split = report.split
+    parts = {
+        "mean prompt": split.prompt,
+        "output so far, E[D^2]/(2 E[D]) - 1/2": split.growth,
+        "long outputs' prompts, Cov(P, D)/E[D]": split.dependence,
+    }
+    shares = [value / split.total if split.total else 0.0 for value in parts.values()]
+    return TextTable(
+        title="Where the load comes from, in numbers",
+        columns=("part", "tokens", "share"),
+        rows=[
+            (name, number(value), share(part))
+            for (name, value), part in zip(parts.items(), shares, strict=True)
+        ],
+        bars=[min(abs(part), 1.0) for part in shares],
+    )
+
+
+def drift_words(drift: Drift) -> str:
+    """Return how the windows' means differ beyond noise."""
     if not drift.windows:
-        return "too few requests for windows"
+        return "The trace has too few requests to be cut into windows."
+    probability = "below 0.001" if drift.probability < 0.001 else chance(drift.probability)
+    return (
+        f"Beyond sampling noise the windows' means spread by {number(drift.std)} tokens (standard "
+        f"deviation); the chance of such differences without drift is {probability}."
+    )
+
+
+def _windows(drift: Drift) -> str:
     values = [window.token_load.value for window in drift.windows]
-    chance = "< 0.001" if drift.probability < 0.001 else f"{drift.probability:.3f}"
-    unit = (
-        _duration((drift.windows[-1].end - drift.windows[0].start) / len(values))
-        if drift.by_time
-        else f"{sum(w.requests for w in drift.windows) / len(values):,.0f} requests"
-    )
+    size = counted(round(sum(w.requests for w in drift.windows) / len(values)), "request")
+    if drift.by_time:
+        size = _duration((drift.windows[-1].end - drift.windows[0].start) / len(values))
     return (
-        f"{spark(values, unicode, floor=None)}  {_count(min(values))} to {_count(max(values))} "
-        f"over {len(values)} windows of about {unit}; std beyond noise {_count(drift.std)} "
-        f"(chance of such differences {chance})"
+        f"{spark(values, floor=None)} {number(min(values))} to {number(max(values))} over "
+        f"{len(values)} windows of about {size}"
     )
 
 
-def _largest(report: WorkloadReport) -> str:
-    found = report.largest
-    return (
-        f"{100 * found.load_fraction:.2f} % of the total load: number {found.request:,}, prompt "
-        f"{found.prompt_tokens:,}, output {found.decode_tokens:,}"
+def drift_table(drift: Drift) -> TextTable:
+    """Return the mean token load of each window."""
+    from afdplan.plotting.workload import drift_data
+
+    data = drift_data(drift)
+    unit = "" if data.unit == "requests" else f" [{data.unit}]"
+    return TextTable(
+        title="The windows in numbers",
+        columns=(f"from{unit}", f"to{unit}", "requests", "mean token load", "interval"),
+        rows=[
+            (
+                f"{start:,.5g}",
+                f"{end:,.5g}",
+                f"{window.requests:,}",
+                *value_and_interval(window.token_load),
+            )
+            for start, end, window in zip(data.start, data.end, drift.windows, strict=True)
+        ],
     )
 
 
-def _arrivals(arrivals: Arrivals) -> str:
+def length_table(report: WorkloadReport | LawReport) -> TextTable:
+    """Return the lengths of prompts and outputs."""
+
+    def row(name: str, *told: str) -> tuple[str, ...]:
+        return (name, *told)
+
+    both = (report.prompt, report.decode)
+    return TextTable(
+        title="Lengths in tokens",
+        columns=("length", "prompt", "output"),
+        rows=[
+            row("mean", *(number(one.mean) for one in both)),
+            row("std", *(number(one.std) for one in both)),
+            row("min", *(f"{one.minimum:,}" for one in both)),
+            *(row(f"p{q}", *(f"{one.quantiles[q]:,}" for one in both)) for q in both[0].quantiles),
+            row("max", *(f"{one.maximum:,}" for one in both)),
+        ],
+        is_open=True,
+    )
+
+
+def _bursts(arrivals: Arrivals) -> str:
     if arrivals.duration == 0:
-        return "all at once"
-    text = (
-        f"{arrivals.rate:.3g} requests/s; gaps vary by {arrivals.interarrival_variation:.2f} of "
-        "their mean (Poisson 1)"
+        return "all arrive at once"
+    counts = ", ".join(
+        f"{number(d.index)} in {_duration(d.window_seconds)}" for d in arrivals.dispersion
     )
-    if arrivals.dispersion:
-        counts = ", ".join(
-            f"{_short(d.index)} in {_duration(d.window_seconds)}" for d in arrivals.dispersion
-        )
-        text += f"; variance over mean of counts {counts} (Poisson 1)"
-    return text
-
-
-def _sessions(report: WorkloadReport) -> str:
-    found = report.sessions
-    if found is None:
-        return "none named"
-    return (
-        f"{found.count:,}, {found.mean_requests:.1f} requests each on average, at most "
-        f"{found.most_requests:,}"
-    )
+    return f"variance over mean of counts (Poisson 1): {counts or 'too few to say'}"
 
 
 def _duration(seconds: float) -> str:

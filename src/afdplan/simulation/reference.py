@@ -99,7 +99,7 @@ class Reference:
     def play(self, steps: int, completions: int) -> None:
         """Play whole steps until so many steps or finished requests are reached."""
         latency = self.scenario.latency
-        kinds = [kind for kind in latency.attention for _ in range(kind.layers)]
+        kinds = [latency.attention[kind] for kind in latency.kind_of_layer]
         while True:
             if not any(request for cells in self.slots for cell in cells for request in cell):
                 if self.scenario.arrivals is not None:

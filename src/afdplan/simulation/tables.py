@@ -75,10 +75,7 @@ def build_tables(
         overhead=latency.step_overhead,
         numerator=tokens.numerator,
         denominator=unit,
-        kind_of_layer=np.repeat(
-            np.arange(len(latency.attention), dtype=np.int64),
-            [kind.layers for kind in latency.attention],
-        ),
+        kind_of_layer=np.array(latency.kind_of_layer, dtype=np.int64),
         load_of_kind=np.array(
             [
                 1 + windows.index(kind.context_window) if kind.context_window else 0

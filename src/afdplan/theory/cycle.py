@@ -9,14 +9,19 @@ import numpy.typing as npt
 
 from afdplan.lengths.token_load import SlotLoad
 from afdplan.theory.layer_cycle import Bottleneck, StageTimes, layer_cycle
-from afdplan.theory.layer_kinds import kinds_gain
+from afdplan.theory.layer_order import (
+    drained_step,
+    played_step,
+    slow_workers,
+    worker_rounds,
+)
 from afdplan.theory.problem import RatioProblem
 
 __all__ = ["CycleModel", "StepTimes", "stage_times"]
 
 FloatArray = npt.NDArray[np.float64]
-LEVELS = 200
-"""Quantiles of the slowest worker over which steps of several kinds of layers are averaged."""
+LEVELS = 16
+"""Quantiles of the slowest worker over which the ends and changes of a step are averaged."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -88,27 +93,21 @@ class CycleModel:
         shape = stages.attention_workers.shape
         total = np.full(shape, latency.step_overhead)
         quantiles = np.full((*shape, len(probabilities)), latency.step_overhead)
-        for index, (kind, cycle) in enumerate(zip(latency.attention, self._cycles, strict=True), 1):
-            # The very last layer ends when the pipeline is empty, not when its period is over.
-            drained = int(latency.drain and index == len(self._cycles))
+        for kind, cycle in zip(latency.attention, self._cycles, strict=True):
             mean, quantile = cycle.round(stages, probabilities)
-            total = total + (kind.layers - drained) * mean
-            quantiles = quantiles + (kind.layers - drained) * quantile
-            if drained:
-                mean, quantile = cycle.last_round(stages, probabilities)
-                total, quantiles = total + mean, quantiles + quantile
+            total, quantiles = total + kind.layers * mean, quantiles + kind.layers * quantile
         attention = sum(
             kind.layers * cycle.attention_mean
             for kind, cycle in zip(latency.attention, self._cycles, strict=True)
         )
-        if len(self._cycles) > 1 and m > 1:
-            saved, each = self._kinds_gain(stages, probabilities)
+        if m > 1 and (latency.drain or len(self._cycles) > 1):
+            added, each = self._added_in_order(stages, probabilities)
             # No resource does the mean work of all layers any faster.
             busiest = np.maximum(stages.ffn, np.maximum(stages.out, stages.back))
             trip = stages.ffn + stages.out + stages.back
             least = np.maximum(m * latency.layers * busiest, attention + latency.layers * trip)
             least = latency.step_overhead + np.maximum(least, m * attention)
-            total, quantiles = np.maximum(total - saved, least), quantiles - each
+            total, quantiles = np.maximum(total + added, least), quantiles + each
         return StepTimes(
             mean=total,
             quantiles=quantiles,
@@ -117,29 +116,45 @@ class CycleModel:
             ffn_idle_fraction=np.maximum(1 - m * latency.layers * stages.ffn / total, 0.0),
         )
 
-    def _kinds_gain(
+    def _added_in_order(
         self, stages: StageTimes, probabilities: tuple[float, ...]
     ) -> tuple[FloatArray, FloatArray]:
-        """Return what a step of several kinds of layers saves: mean and at each probability."""
-        latency, m = self.problem.latency, self.problem.counted_microbatches
+        """Return what layers in their order add to their rounds: mean and at each probability."""
+        latency, m, cycles = self.problem.latency, self.problem.counted_microbatches, self._cycles
         levels = np.append((np.arange(LEVELS) + 0.5) / LEVELS, probabilities)
-        floor = m * np.maximum(stages.ffn, np.maximum(stages.out, stages.back))
-        own = [cycle.slowest_round(stages.attention_workers, levels) for cycle in self._cycles]
-        saved = kinds_gain(
-            own,
-            [
-                cycle.round_of_one_worker(slowest, correlation)
-                for cycle, slowest, correlation in zip(
-                    self._cycles, own, self.problem.load_correlations(), strict=True
-                )
-            ],
-            [kind.layers for kind in latency.attention],
-            floor=floor,
-            trip=stages.ffn + stages.out + stages.back,
+        busiest = np.maximum(stages.ffn, np.maximum(stages.out, stages.back))
+        trip = stages.ffn + stages.out + stages.back
+        attention = slow_workers(
+            [cycle.slowest_round(stages.attention_workers, levels) for cycle in cycles],
+            [cycle.attention_mean for cycle in cycles],
+            [cycle.attention_std for cycle in cycles],
+            self.problem.load_correlations(),
+            attention_workers=stages.attention_workers,
             microbatches=m,
-            is_cyclic=not latency.drain,
         )
-        return saved[:LEVELS].mean(axis=0), saved[LEVELS:].T
+        layers = [kind.layers for kind in latency.attention]
+        rounds = np.tensordot(layers, worker_rounds(attention, m * busiest, trip), 1)
+        if len(cycles) == 1:
+            step = drained_step(
+                attention[0].sum(axis=0)[0],
+                attention[0, 0, 0],
+                cycles[0].slowest_microbatch(stages.attention_workers, levels),
+                layers=latency.layers,
+                microbatches=m,
+                busiest=busiest,
+                trip=trip,
+            )
+        else:
+            step = played_step(
+                attention,
+                latency.kind_of_layer,
+                stages.ffn,
+                stages.out,
+                stages.back,
+                is_drained=latency.drain,
+            )
+        added = step - rounds
+        return added[:LEVELS].mean(axis=0), added[LEVELS:].T
 
     def objective(
         self, attention_workers: FloatArray, step_time: FloatArray, ffn_weight: float

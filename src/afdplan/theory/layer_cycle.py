@@ -42,11 +42,12 @@ class LayerCycle(Protocol):
 
     Attributes
     ----------
-    attention_mean
-        Mean time of one worker on one microbatch [time].
+    attention_mean, attention_std
+        Time of one worker on one microbatch, mean and standard deviation [time].
     """
 
     attention_mean: float
+    attention_std: float
 
     def round(
         self, stages: StageTimes, probabilities: tuple[float, ...]
@@ -54,18 +55,12 @@ class LayerCycle(Protocol):
         """Return mean (n,) and quantiles (n, probabilities) of the round [time]."""
         ...
 
-    def last_round(
-        self, stages: StageTimes, probabilities: tuple[float, ...]
-    ) -> tuple[FloatArray, FloatArray]:
-        """Return the same of a round after which the pipeline is empty [time]."""
-        ...
-
     def slowest_round(self, attention_workers: FloatArray, levels: FloatArray) -> FloatArray:
         """Return quantiles of the slowest worker's round at `levels`, shape (levels, n) [time]."""
         ...
 
-    def round_of_one_worker(self, slowest: FloatArray, correlation: float) -> FloatArray:
-        """Return the round of a worker slowest in a kind whose loads so correlate [time]."""
+    def slowest_microbatch(self, attention_workers: FloatArray, levels: FloatArray) -> FloatArray:
+        """Return the same of one microbatch for itself, shape (levels, n) [time]."""
         ...
 
     def resources(self, stages: StageTimes) -> dict[Bottleneck, FloatArray]:
@@ -85,7 +80,7 @@ class _PipelinedCycle:
         motion: WorkerMotion,
         ceiling: float,
     ) -> None:
-        self.attention_mean = law.mean
+        self.attention_mean, self.attention_std = law.mean, law.std
         self._law = law
         self._layers = layers
         self._motion = motion
@@ -119,21 +114,6 @@ class _PipelinedCycle:
         least = np.maximum(m * np.maximum(busiest, self.attention_mean), self.attention_mean + trip)
         return np.maximum(law.mean - gain, least), law.quantiles
 
-    def last_round(
-        self, stages: StageTimes, probabilities: tuple[float, ...]
-    ) -> tuple[FloatArray, FloatArray]:
-        m = self._table.microbatches
-        f, c = stages.ffn, stages.out + stages.back
-        slowest = np.maximum(f, np.maximum(stages.out, stages.back))
-        law = self._table.evaluate(
-            stages.attention_workers,
-            longest_delay=f + c + (m - 1) * slowest,
-            sum_delay=f + c,
-            floor=np.zeros_like(f),
-            probabilities=probabilities,
-        )
-        return law.mean, law.quantiles
-
     def slowest_round(self, attention_workers: FloatArray, levels: FloatArray) -> FloatArray:
         each = np.exp(np.log(levels)[:, None] / attention_workers)
         times, cumulative = self._sums
@@ -141,9 +121,8 @@ class _PipelinedCycle:
             return np.full_like(each, self._table.microbatches * self.attention_mean)
         return np.interp(each, cumulative, times)
 
-    def round_of_one_worker(self, slowest: FloatArray, correlation: float) -> FloatArray:
-        mean = self._table.microbatches * self.attention_mean
-        return mean + correlation * (slowest - mean)
+    def slowest_microbatch(self, attention_workers: FloatArray, levels: FloatArray) -> FloatArray:
+        return _slowest(self._law, attention_workers, levels)
 
     def resources(self, stages: StageTimes) -> dict[Bottleneck, FloatArray]:
         m = self._table.microbatches
@@ -162,7 +141,7 @@ class _IdealCycle:
     """The paper's ``tau = max(max_j a_j, t_C, t_F)`` with random loads."""
 
     def __init__(self, law: TimeLaw) -> None:
-        self.attention_mean = law.mean
+        self.attention_mean, self.attention_std = law.mean, law.std
         self._law = law
 
     def round(
@@ -178,16 +157,10 @@ class _IdealCycle:
             np.stack(quantiles, axis=1) if quantiles else np.empty((floor.size, 0)),
         )
 
-    last_round = round  # a perfect overlap has no pipeline to empty
+    def slowest_microbatch(self, attention_workers: FloatArray, levels: FloatArray) -> FloatArray:
+        return _slowest(self._law, attention_workers, levels)
 
-    def slowest_round(self, attention_workers: FloatArray, levels: FloatArray) -> FloatArray:
-        nothing = np.zeros_like(attention_workers)
-        return np.stack(
-            [barrier_quantile(self._law, attention_workers, nothing, p) for p in levels]
-        )
-
-    def round_of_one_worker(self, slowest: FloatArray, correlation: float) -> FloatArray:
-        return self.attention_mean + correlation * (slowest - self.attention_mean)
+    slowest_round = slowest_microbatch  # a perfect overlap counts one microbatch
 
     def resources(self, stages: StageTimes) -> dict[Bottleneck, FloatArray]:
         nothing = np.zeros_like(stages.ffn)
@@ -202,7 +175,7 @@ class _ConstantCycle:
     """Loads that are no random variables: one per age, visited in turn."""
 
     def __init__(self, attention: FloatArray, microbatches: int, overlap: Overlap) -> None:
-        self.attention_mean = float(attention.mean())
+        self.attention_mean, self.attention_std = float(attention.mean()), 0.0
         self._attention = attention[:, None]
         self._microbatches = microbatches
         self._overlap = overlap
@@ -217,23 +190,12 @@ class _ConstantCycle:
             rounds = constant_round(self._attention, f, out, back, self._microbatches)
         return _over_ages(rounds, probabilities)
 
-    def last_round(
-        self, stages: StageTimes, probabilities: tuple[float, ...]
-    ) -> tuple[FloatArray, FloatArray]:
-        if self._overlap == "ideal":
-            return self.round(stages, probabilities)
-        m, a, f = self._microbatches, self._attention, stages.ffn
-        c = stages.out + stages.back
-        slowest = np.maximum(f, np.maximum(stages.out, stages.back))
-        rounds = np.maximum(m * a + f + c, a + f + c + (m - 1) * slowest)
-        return _over_ages(rounds, probabilities)
+    def slowest_microbatch(self, attention_workers: FloatArray, levels: FloatArray) -> FloatArray:
+        ages = np.quantile(self._attention[:, 0], levels, method="inverted_cdf")
+        return np.multiply.outer(ages, np.ones_like(attention_workers))
 
     def slowest_round(self, attention_workers: FloatArray, levels: FloatArray) -> FloatArray:
-        ages = np.quantile(self._attention[:, 0], levels, method="inverted_cdf")
-        return np.multiply.outer(self._microbatches * ages, np.ones_like(attention_workers))
-
-    def round_of_one_worker(self, slowest: FloatArray, correlation: float) -> FloatArray:
-        return slowest  # all workers are alike
+        return self._microbatches * self.slowest_microbatch(attention_workers, levels)
 
     def resources(self, stages: StageTimes) -> dict[Bottleneck, FloatArray]:
         attention = np.full_like(stages.ffn, self.attention_mean)
@@ -246,6 +208,11 @@ class _ConstantCycle:
             trip = attention + stages.ffn + stages.out + stages.back
             times["latency"] = trip / self._microbatches
         return times
+
+
+def _slowest(law: TimeLaw, attention_workers: FloatArray, levels: FloatArray) -> FloatArray:
+    nothing = np.zeros_like(attention_workers)
+    return np.stack([barrier_quantile(law, attention_workers, nothing, p) for p in levels])
 
 
 def _over_ages(

@@ -130,10 +130,9 @@ class RoundLawTable:
         *,
         longest_delay: FloatArray,
         floor: FloatArray,
-        sum_delay: FloatArray | None = None,
         probabilities: tuple[float, ...] = (),
     ) -> RoundLaw:
-        """Return mean and quantiles of ``max(floor, sum + sum_delay, largest + longest_delay)``.
+        """Return mean and quantiles of ``max(floor, sum, largest + longest_delay)``.
 
         Parameters
         ----------
@@ -143,14 +142,10 @@ class RoundLawTable:
             What follows the longest single attention, f + c for a round [time], shape (n,).
         floor
             Least time of the round, m max(f, c_stage) [time], shape (n,).
-        sum_delay
-            What follows the sum, zero for a round [time], at most `longest_delay`, shape (n,).
         probabilities
             For which the quantiles are wanted, each in (0, 1).
         """
-        if sum_delay is None:
-            sum_delay = np.zeros_like(floor)
-        designs = np.stack([attention_workers, longest_delay, floor, sum_delay], axis=1)
+        designs = np.stack([attention_workers, longest_delay, floor], axis=1)
         blocks = self._blocks(designs, probabilities)
         sample = designs[np.unique(np.linspace(0, len(designs) - 1, 8).astype(int))]
         if self._refined(sample):
@@ -189,9 +184,9 @@ class RoundLawTable:
         At ``t = origin + (i + x) h`` with x in [0, 1), the largest may be grid
         point i, the sum grid point ``floor(i + offset + x)``: two half-cells per i.
         """
-        workers, longest_delay, floor, sum_delay = designs.T
+        workers, longest_delay, floor = designs.T
         # The m - 1 others take their least at least: a shorter delay of the largest never binds.
-        shortest = sum_delay + (self.microbatches - 1) * self._lowest
+        shortest = (self.microbatches - 1) * self._lowest
         shift = np.maximum(longest_delay - shortest, 0.0)
         origin = self._lowest + shortest + shift
         # Where the integral begins and ends: at the floor if nothing ever takes longer.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -129,28 +128,26 @@ class RatioProblem:
         }
         return tuple(loads[window] for window in windows)
 
-    def load_correlations(self) -> tuple[float, ...]:
-        """Return how each kind's slot loads correlate with those of the widest window.
+    def load_correlations(self) -> FloatArray:
+        """Return how a slot's loads in the kinds of layers correlate, shape (kinds, kinds).
 
-        Corr(min(y, w_k), min(y, w)) over the stationary law of y; 1 for a single kind.
+        Corr(min(y, w_k), min(y, w_l)) over the stationary law of y; 1 where loads are no random
+        variables, or never vary.
         """
         windows = [kind.context_window for kind in self.latency.attention]
-        if len(windows) == 1:
-            return (1.0,)
+        if len(windows) == 1 or self.phase == "aligned" or self.method == "mean-field":
+            return np.ones((len(windows), len(windows)))
         slot = self.law.slot_load()
-        seen = [slot.support if w is None else np.minimum(slot.support, w) for w in windows]
-        centred = [x - slot.probabilities @ x for x in seen]
-        widest = max(centred, key=lambda x: float(slot.probabilities @ x**2))
-
-        def covariance(left: FloatArray, right: FloatArray) -> float:
-            return float(slot.probabilities @ (left * right))
-
-        return tuple(
-            covariance(x, widest) / spread
-            if (spread := math.sqrt(covariance(x, x) * covariance(widest, widest)))
-            else 1.0
-            for x in centred
+        seen = np.array(
+            [slot.support if w is None else np.minimum(slot.support, w) for w in windows]
         )
+        seen -= (seen @ slot.probabilities)[:, None]
+        covariance = (seen * slot.probabilities) @ seen.T
+        spread = np.sqrt(np.outer(covariance.diagonal(), covariance.diagonal()))
+        constant = spread <= 0
+        correlations: FloatArray = covariance / np.where(constant, 1.0, spread)
+        correlations[constant] = 1.0
+        return correlations
 
     def mean_token_loads(self, slots: tuple[SlotLoad, ...]) -> tuple[float, ...]:
         """Return theta of each kind of layers: stationary, or over the horizon [tokens]."""

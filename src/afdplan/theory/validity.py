@@ -20,10 +20,6 @@ _ERRORS = (0.10, 0.03, 0.025, 0.01, 0.009)
 DECLARED_ROUNDS = 200.0
 DECLARED_MICROBATCHES = 4
 DECLARED_WORKERS = 64
-DECLARED_KIND_LAYERS = 20
-"""Layers of a step from which several kinds of them are within 1 %."""
-KINDS_ERROR = 0.18
-"""Largest error seen with several kinds of layers, times the layers of a step."""
 
 
 def short_life_error(rounds: float) -> float:
@@ -57,7 +53,7 @@ def theory_warnings(
     """Return one sentence for each bound of the declared validity that is left.
 
     Declared validity of the exact pipelined method: ``L E[D] / tokens_per_step >= 200``,
-    m <= 4, A <= 64: 1 %; with several kinds of layers, from 20 layers on.
+    m <= 4, A <= 64: 1 %.
     """
     warnings = []
     rounds = latency.layers * law.mean_decode_tokens / latency.tokens_per_step
@@ -71,12 +67,6 @@ def theory_warnings(
         warnings.append(
             f"{microbatches} microbatches are beyond the declared validity of "
             f"{DECLARED_MICROBATCHES}: the round is then a lower bound. Check with afdplan simulate"
-        )
-    if len(latency.attention) > 1 and latency.layers < DECLARED_KIND_LAYERS:
-        warnings.append(
-            f"{latency.layers} layers of several kinds: at every change of kind the pipeline "
-            f"settles anew, and the cycle time may be wrong by up to {KINDS_ERROR:.0%} / "
-            f"{latency.layers} layers. Check with afdplan simulate"
         )
     if attention_workers > DECLARED_WORKERS:
         warnings.append(

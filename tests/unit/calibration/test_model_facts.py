@@ -121,6 +121,7 @@ def test_checkpoint_formats(quantization, precision):
 def test_sliding_windows_and_dense_layers():
     gpt = find_model("gpt-oss-120b")
     assert gpt.attention_windows == ((18, None), (18, 128))
+    assert gpt.layer_windows == (128, None) * 18
     assert find_model("step-3").dense_layers == 5
     assert find_model("deepseek-v3").dense_layers == 3
     assert find_model("mixtral-8x22b").attention_windows == ((56, None),)

@@ -21,8 +21,7 @@ from afdplan.planning.plan import make_plan
 from afdplan.planning.source import MeasuredSource
 from afdplan.planning.space import SearchSpace, graph_batch_sizes
 from afdplan.planning.waiting import _waits
-from afdplan.report.plan import render_plan
-from afdplan.report.plan_words import what_binds
+from afdplan.report.plan import plan_told, what_binds
 
 LATENCY = LatencyModel.linear(
     attention=(1e-9, 2e-5), ffn=(2e-7, 1e-4), transfer=(1e-8, 1e-5), layers=60, time_unit="s"
@@ -157,7 +156,9 @@ def test_derived_plan_compares_with_wide_baselines():
         answer.recommended.score / max(c.score for c in answer.colocated) - 1
     )
     assert any("short contexts" in r or "split" in r for r in answer.verdict.reasons)
-    assert render_plan(answer)
+    told = plan_told(answer, "subject")
+    (without,) = [t for t in told.tables if t.title.startswith("Without a split")]
+    assert len(without.rows) == len(answer.colocated)
 
 
 def test_waiting_is_that_of_a_queue():

@@ -6,7 +6,10 @@ import re
 from importlib import resources
 
 from afdplan.plotting.figure import Axis, Chart, Figure, Layer
-from afdplan.report.page import CaseWords, Choice, Fact, Page, Section, Table, render_page
+from afdplan.report.page import CaseWords, Choice, Page, Section, render_page
+from afdplan.report.quantities import plain
+from afdplan.report.tables import TextTable
+from afdplan.report.telling import Fact
 
 EVIL = "</script><script>alert(1)</script><!-- \u2028"
 
@@ -31,7 +34,7 @@ def page(text="calm"):
                 title=text,
                 words=(text, CaseWords(texts={text: text}, first=text)),
                 figures=(figure,),
-                tables=(Table(caption=text, headers=(text,), rows=[(text,)]),),
+                tables=(TextTable(title=text, columns=(text,), rows=[(text,)]),),
             ),
         ),
         warnings=(text,),
@@ -51,7 +54,7 @@ def test_hostile_text_stays_text():
     assert "<script>alert" not in html
     assert html.count("</script>") == render_page(page()).decode().count("</script>")
     assert part(html, "document")["inputs"]["trace"] == EVIL
-    assert part(html, "drawn")["words"] == [{EVIL: EVIL}, {EVIL: EVIL}]
+    assert part(html, "drawn")["words"] == [{plain(EVIL): plain(EVIL)}] * 2
 
 
 def test_a_page_refers_to_nothing_outside():

@@ -7,11 +7,11 @@ import pytest
 from afdplan.report.document import document
 from afdplan.report.page import render_page
 from afdplan.report.page_validate import validation_page
-from afdplan.report.tables import TextTable, to_page
-from afdplan.report.validate import markdown_page, validation_answer
-from afdplan.report.validation_words import undecided, validation_subject
-from afdplan.report.verdict import headline, verdict
+from afdplan.report.tables import TextTable
+from afdplan.report.validate import markdown_page, validation_answer, validation_told
+from afdplan.report.validation_words import headline, undecided, validation_subject, verdict
 from afdplan.validation.run import Validation
+from tests.media import markdown_headings, markdown_tables, page_tables
 from tests.validations import cell, paper, validation
 
 WHOLE = [
@@ -33,8 +33,8 @@ def page(result):
         answer=validation_answer(result),
     )
     return validation_page(
+        validation_told(result),
         result,
-        subject=validation_subject(result, None),
         document=told,
         command_line="afdplan validate --report out.html",
     )
@@ -111,9 +111,11 @@ def test_tables_are_those_of_the_markdown_page():
     result = validation()
     text = markdown_page(result)
     tables = [table for s in page(result).sections for table in s.tables]
-    assert sorted(table.caption for table in tables) == sorted(
-        line.removeprefix("## ") for line in text.splitlines() if line.startswith("## ")
-    )
+    assert sorted(table.title for table in tables) == sorted(markdown_headings(text))
+    cells = [[list(table.columns), *map(list, table.rows)] for table in tables]
+    assert sorted(cells) == sorted(markdown_tables(text))
+    shown = page_tables(render_page(page(result)))[: len(cells)]
+    assert cells == shown
 
 
 def test_short_traces_are_told():
@@ -157,9 +159,8 @@ def test_nothing_but_the_paper_has_no_band_to_count():
     )
 
 
-def test_a_table_of_sentences_is_wordy_and_keeps_its_note():
+def test_a_table_of_sentences_is_wordy():
     table = TextTable(title="t", columns=("a", "why"), rows=[("x", "y " * 20)], left=2, note="n")
-    told = to_page(table, is_open=True)
-    assert (told.is_wordy, told.is_open, told.note, told.left) == (True, True, "n", 2)
-    assert not to_page(replace(table, left=1)).is_wordy
-    assert to_page(replace(table, rows=[("x" * 40, "")])).has_long_names
+    assert table.is_wordy
+    assert not replace(table, left=1).is_wordy
+    assert replace(table, rows=[("x" * 40, "")]).has_long_names

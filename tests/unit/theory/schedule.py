@@ -50,3 +50,33 @@ def two_batch_rounds(times, f, c_out, c_back, rounds):
         ends.append(back.max())
     first = rounds // 2
     return (ends[-1] - ends[first]) / (rounds - 1 - first)
+
+
+def played_steps(times, order, f, c_out, c_back, *, is_drained, steps=40):
+    """Return the step of layers in an order as played: the mean of many, or one from empty.
+
+    `times` are one step's attention times, shape (kinds, m, workers) or, of independent draws
+    side by side, (draws, kinds, m, workers); then the answer has the shape (draws,).
+    """
+    times = np.asarray(times, dtype=float)
+    single = times.ndim == 3
+    times = times[None] if single else times
+    draws, _, m, workers = times.shape
+    steps, warm = (1, 0) if is_drained else (steps, steps // 4)
+    worker, out, back, ffn = (
+        np.zeros((draws, workers)),
+        np.zeros((draws, workers)),
+        np.zeros((draws, workers)),
+        np.zeros(draws),
+    )
+    returned, ends = [back] * m, [np.zeros(draws)]
+    for _ in range(steps):
+        for kind in order:
+            for u in range(m):
+                worker = np.maximum(worker, returned[u]) + times[:, kind, u]
+                out = np.maximum(out, worker) + c_out
+                ffn = np.maximum(ffn, out.max(axis=1)) + f
+                returned[u] = back = np.maximum(back, ffn[:, None]) + c_back
+        ends.append(back.max(axis=1))
+    step = (ends[-1] - ends[warm]) / (steps - warm)
+    return float(step[0]) if single else step

@@ -19,13 +19,13 @@ from afdplan.theory.pipeline import RoundLawTable
 from tests.models import PAPER, correlated, geometric
 
 
-def enumerate_round(law, m, count, floor, longest_delay, sum_delay):
-    """Value and chance of max(floor, worst sum + delay, worst single + delay), every case."""
+def enumerate_round(law, m, count, floor, longest_delay):
+    """Value and chance of max(floor, worst sum, worst single + delay), every case."""
     found = {}
     support, pmf = law.support, law.probabilities
     for case in itertools.product(range(pmf.size), repeat=m * count):
         times = support[np.array(case)].reshape(count, m)
-        value = max(floor, times.sum(axis=1).max() + sum_delay, times.max() + longest_delay)
+        value = max(floor, times.sum(axis=1).max(), times.max() + longest_delay)
         found[value] = found.get(value, 0.0) + pmf[list(case)].prod()
     return np.array(sorted(found)), np.array([found[v] for v in sorted(found)])
 
@@ -38,18 +38,16 @@ def enumerate_round(law, m, count, floor, longest_delay, sum_delay):
     spacing=st.floats(0.01, 5),
     floor=st.floats(0, 60),
     delay=st.floats(0, 40),
-    share=st.sampled_from([0.0, 0.5, 1.0]),
 )
-def test_law_equals_enumeration(shape, weights, lowest, spacing, floor, delay, share):
+def test_law_equals_enumeration(shape, weights, lowest, spacing, floor, delay):
     m, count = shape
     pmf = np.array(weights) / sum(weights)
     law = TimeLaw(lowest=lowest, spacing=spacing, probabilities=pmf)
-    values, chances = enumerate_round(law, m, count, floor, delay, share * delay)
+    values, chances = enumerate_round(law, m, count, floor, delay)
     got = RoundLawTable(law, m).evaluate(
         np.array([float(count)]),
         longest_delay=np.array([delay]),
         floor=np.array([floor]),
-        sum_delay=np.array([share * delay]),
         probabilities=(0.25, 0.9),
     )
     assert got.mean[0] == pytest.approx(values @ chances, rel=1e-12, abs=1e-12)

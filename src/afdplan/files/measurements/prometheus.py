@@ -12,6 +12,10 @@ from afdplan.files.document import Source, opened
 
 __all__ = ["Histogram", "ServerMetrics", "read_metrics"]
 
+PROMETHEUS_SIGN = re.compile(
+    rb"(?m)^(# (HELP|TYPE) )?\w*?(vllm|sglang|dynamo\w*|trtllm)[:_]\w+_bucket\b|"
+    rb'"resultType"\s*:\s*"(vector|matrix)"'
+)
 _MAXIMUM_BYTES = 64_000_000
 _SAMPLE = re.compile(
     r"(?P<name>[A-Za-z_:][A-Za-z0-9_:]*)(?:\{(?P<labels>[^}]*)\})?\s+(?P<value>\S+)(?:\s+-?\d+)?"

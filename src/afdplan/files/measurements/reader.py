@@ -8,10 +8,18 @@ from collections.abc import Callable
 from afdplan.errors import LatencyModelError
 from afdplan.files.document import Source, opened
 from afdplan.files.measurements.fastafd import FASTAFD_SCHEMA, read_fastafd_steps
+from afdplan.files.measurements.fpm import FPM_SIGN, read_fpm_times
+from afdplan.files.measurements.prometheus import PROMETHEUS_SIGN
 from afdplan.files.measurements.sglang import read_sglang_log, read_sglang_step_times
 from afdplan.files.measurements.stepmesh import read_stepmesh_traces
 from afdplan.files.measurements.table import read_latency_table
 from afdplan.files.measurements.torch_trace import TraceRole, read_torch_trace
+from afdplan.files.measurements.transfer_text import (
+    POOL_LINE,
+    STEPMESH_BLOCK,
+    read_pool_lines,
+    read_stepmesh_benchmark,
+)
 from afdplan.model.measurement import Measurements
 
 __all__ = ["MEASUREMENT_FORMATS", "read_measurements", "recognise_measurements"]
@@ -20,12 +28,30 @@ MEASUREMENT_FORMATS = {
     "table": "columns stage, load, latency and maybe requests (CSV, JSON lines, Parquet)",
     "fastafd": "FastAFD decode-step metrics",
     "stepmesh": "StepMesh records of eight timestamps",
+    "stepmesh-text": "text of StepMesh's benchmark",
+    "sglang-pool": "lines of an FFN pool of SGLang's fork",
+    "fpm": "forward pass metrics of Dynamo, or their self-benchmark",
     "sglang-log": "SGLang decode log lines",
     "sglang-steps": "SGLang step_time_dict",
     "torch-trace": "torch profiler Chrome trace of one rank",
     "prometheus": "vLLM Prometheus snapshot (lengths only)",
 }
 _EIGHT_NUMBERS = re.compile(rb"^\s*\[\s*(\d+\s*,\s*){7}\d+\s*\]")
+_STEP_TIMES = re.compile(rb'"step_time_dict"')
+# What a format shows, wherever in the file it shows it; the first that shows is taken.
+_SIGNS = (
+    ("fastafd", "", re.compile(re.escape(FASTAFD_SCHEMA.encode()))),
+    ("fpm", "{", FPM_SIGN),
+    ("sglang-log", "", re.compile(rb"Decode batch[.,\[]")),
+    ("stepmesh-text", "", STEPMESH_BLOCK),
+    ("sglang-pool", "", POOL_LINE),
+    ("prometheus", "", PROMETHEUS_SIGN),
+    ("torch-trace", "{", re.compile(rb'"(traceEvents|deviceProperties|schemaVersion)"')),
+    ("torch-trace", "[", re.compile(rb'"ph"\s*:')),
+    ("stepmesh", "{", re.compile(rb'"timestamps')),
+    ("sglang-steps", "{", _STEP_TIMES),
+)
+_LONGEST_SIGN = 400
 
 
 @opened("measurements", LatencyModelError)
@@ -35,28 +61,27 @@ def recognise_measurements(source: Source) -> str:
     Parameters
     ----------
     source
-        The file, a pipe or ``-``, maybe packed.
+        The file, a pipe or ``-``, maybe packed; all of it is looked at, until a sign shows.
 
     Raises
     ------
     LatencyModelError
         If it cannot be read.
     """
-    head = source.head
-    first = head.lstrip(b"\xef\xbb\xbf \t\r\n")[:1]
-    if FASTAFD_SCHEMA.encode() in head:
-        return "fastafd"
-    if b"Decode batch" in head:
-        return "sglang-log"
-    if re.search(rb"^(# (HELP|TYPE) )?vllm[:_]", head, re.MULTILINE):
-        return "prometheus"
-    if _EIGHT_NUMBERS.match(head) or (first == b"{" and b'"timestamps' in head):
+    head = source.head.lstrip(b"\xef\xbb\xbf \t\r\n")
+    if source.kind == "parquet":
+        return "table"
+    if _EIGHT_NUMBERS.match(head):
         return "stepmesh"
-    chrome = b'"traceEvents"' in head or b'"deviceProperties"' in head or b'"schemaVersion"' in head
-    if (first == b"{" and chrome) or (first == b"[" and b'"ph"' in head):
-        return "torch-trace"
-    if b'"step_time_dict"' in head or re.match(rb'\{\s*"\d+"\s*:\s*\[', head.lstrip()):
+    if re.match(rb'\{\s*"\d+"\s*:\s*\[', head):
         return "sglang-steps"
+    first, before = head[:1].decode("latin-1"), b""
+    for block in source.blocks():
+        text = before + block
+        for name, start, sign in _SIGNS:
+            if first.startswith(start) and sign.search(text):
+                return name
+        before = text[-_LONGEST_SIGN:]
     return "table"
 
 
@@ -71,6 +96,8 @@ def read_measurements(
     requests: float | None = None,
     microbatches: int | None = None,
     peers: int = 1,
+    rank: str | None = None,
+    layers: int = 1,
 ) -> Measurements:
     """Return the stage times of a file of any known format but Prometheus.
 
@@ -83,7 +110,11 @@ def read_measurements(
     time_unit
         For tables, see `read_latency_table`.
     role, load, requests, microbatches, peers
-        For profiler traces, see `read_torch_trace`; `load` also serves StepMesh records.
+        For profiler traces, see `read_torch_trace`; `load` also serves StepMesh and pools.
+    rank
+        Of a log of several ranks, see `read_sglang_log`.
+    layers
+        Of the model, for wall times of whole passes.
 
     Raises
     ------
@@ -100,7 +131,10 @@ def read_measurements(
         "table": lambda: read_latency_table(source, time_unit),
         "fastafd": lambda: read_fastafd_steps(source),
         "stepmesh": lambda: read_stepmesh_traces(source, load),
-        "sglang-log": lambda: read_sglang_log(source),
+        "stepmesh-text": lambda: read_stepmesh_benchmark(source, load),
+        "sglang-pool": lambda: read_pool_lines(source, load),
+        "fpm": lambda: read_fpm_times(source, rank, layers),
+        "sglang-log": lambda: read_sglang_log(source, rank),
         "sglang-steps": lambda: read_sglang_step_times(source),
     }
     if name in readers:

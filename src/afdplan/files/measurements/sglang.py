@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import msgspec
@@ -16,63 +16,88 @@ from afdplan.model.measurement import Measurements, StageSamples
 __all__ = ["read_sglang_log", "read_sglang_step_times"]
 
 _DECODE = re.compile(rb"Decode batch[.,\[]")
+_PREFILL = re.compile(rb"Prefill batch[.,\[]")
 _FIELD = re.compile(rb"([#a-z][a-zA-Z /()#-]*?)(?:: |=)\s*([0-9.eE+-]+)")
-_RANK = re.compile(rb"\b(?:DP|TP|EP)\d+(?: (?:DP|TP|EP)\d+)*\b")
+_RANK = re.compile(rb"\b(?:DP|TP|EP|PP|CP)\d+(?: (?:DP|TP|EP|PP|CP)\d+)*\b")
+_RATE_AT_END = re.compile(rb"gen throughput \(token/s\): [0-9.]+$")
+_TOKENS = (b"#token", b"#full token")
+"""KV tokens that attention reads; beside a sliding window or a state they are the full ones."""
 
 
 @opened("measurements", LatencyModelError)
-def read_sglang_log(source: Source) -> Measurements:
+def read_sglang_log(source: Source, rank: str | None = None) -> Measurements:
     """Return decode steps from log lines ``Decode batch. #running-req: ..., #token: ...``.
 
     A line gives requests, KV tokens and tokens per second since the previous line; the step time
-    is requests over throughput. Lines of prefill, and decode lines with queued requests (whose
-    interval may hold a prefill) or without throughput, are left out and counted.
+    is requests over throughput, times the tokens accepted per request and step (``accept len``)
+    under speculative decoding. Decode lines after a prefill or with queued requests, whose
+    interval may hold a prefill, or without throughput, are left out and counted.
 
     Parameters
     ----------
     source
         The log, maybe gzip.
+    rank
+        Whose lines to take: ``DP0``, ``DP0 TP0``, or a number; None or ``all`` takes those of all
+        ranks, each as a measurement of one rank.
 
     Raises
     ------
     LatencyModelError
-        If no decode line can be used, or several ranks write into one log.
+        If no decode line can be used, or there is no such rank.
 
     Notes
     -----
     The throughput is a mean over the steps between two lines (40 by default), while requests and
-    tokens are those at the line.
+    tokens are those at the line. A prefill of one rank may keep all ranks waiting.
     """
     steps: list[tuple[int, float, float, float]] = []
-    ranks: set[bytes] = set()
-    dropped = 0
+    accepted: list[float] = []
+    ranks: dict[bytes, bool] = {}
+    interrupted: set[bytes] = set()
+    ends: list[bool] = []
+    prefilled = idle = at = 0
     for at, line in source.lines():
+        if _PREFILL.search(line):
+            interrupted = {b""} | ranks.keys()
+            continue
         if not _DECODE.search(line):
             continue
-        rank = _RANK.search(line)
-        ranks.add(rank.group() if rank else b"")
-        fields: dict[bytes, float] = {}
-        for name, value in _FIELD.findall(line[line.index(b"Decode batch") :]):
-            try:
-                fields[name.strip(b" ,")] = float(value.rstrip(b"."))
-            except ValueError:
-                continue
-        requests, tokens = fields.get(b"#running-req"), fields.get(b"#token")
-        rate = fields.get(b"gen throughput (token/s)")
+        found = _RANK.search(line)
+        own = found.group() if found else b""
+        if not ranks.setdefault(own, _is_meant(own, rank)):
+            continue
+        fields = _fields(line[line.index(b"Decode batch") :])
+        requests, rate = fields.get(b"#running-req"), fields.get(b"gen throughput (token/s)")
+        tokens = next((fields[name] for name in _TOKENS if name in fields), None)
         # A line that was cut, an idle interval, or one that a prefill may have interrupted.
         if not requests or tokens is None or not rate or fields.get(b"#queue-req", 0) > 0:
-            dropped += 1
-            continue
-        steps.append((at, tokens, requests, requests / rate))
-    if len(ranks) > 1:
-        names = ", ".join(sorted(rank.decode() or "no rank" for rank in ranks)[:6])
+            idle += 1
+        elif own in interrupted:
+            prefilled += 1
+        else:
+            accept = next((v for name, v in fields.items() if b"accept len" in name), 1.0)
+            accepted.append(accept)
+            steps.append((at, tokens, requests, requests * accept / rate))
+            ends.append(_RATE_AT_END.search(line) is not None)
+        interrupted.discard(own)
+    if steps and steps[-1][0] == at and ends[-1] and not all(ends):
+        steps.pop()  # the file ends within a number
+        idle += 1
+    if ranks and not any(ranks.values()):
         raise LatencyModelError(
-            f"{source}: lines of several ranks are mixed ({names}): give the log of one rank"
+            f"{source}: no line is of rank {rank!r}; there are {_listed(ranks)}, or all"
         )
     if not steps:
+        why = (
+            f"; {prefilled} of them follow a prefill, whose time they hold too: log a run whose "
+            "prefill is done elsewhere"
+            if prefilled
+            else ""
+        )
         raise LatencyModelError(
             f"{source} holds no usable decode line (#running-req, #token, gen throughput; "
-            f"{dropped} left out)"
+            f"{idle + prefilled} left out{why})"
         )
     table = np.array(steps)
     return Measurements(
@@ -87,9 +112,54 @@ def read_sglang_log(source: Source) -> Measurements:
         ),
         source=source.short_name,
         format="SGLang decode log",
-        dropped=dropped,
-        notes=(f"{dropped} decode lines were idle, queued or cut and are left out.",),
+        dropped=idle + prefilled,
+        notes=tuple(_notes(idle, prefilled, ranks, accepted)),
     )
+
+
+def _is_meant(own: bytes, wanted: str | None) -> bool:
+    """Return whether a rank such as ``DP0 TP0`` is the one asked for."""
+    if wanted is None or wanted.lower() == "all":
+        return True
+    names = own.decode().split()
+    if wanted.isdecimal():
+        return bool(names) and names[0][2:] == wanted
+    return bool(wanted.split()) and set(wanted.upper().split()) <= set(names)
+
+
+def _listed(ranks: Iterable[bytes]) -> str:
+    return ", ".join(sorted(rank.decode() or "lines without a rank" for rank in ranks)[:8])
+
+
+def _fields(text: bytes) -> dict[bytes, float]:
+    fields: dict[bytes, float] = {}
+    for name, value in _FIELD.findall(text):
+        try:
+            fields[name.strip(b" ,")] = float(value.rstrip(b"."))
+        except ValueError:
+            continue
+    return fields
+
+
+def _notes(
+    idle: int, prefilled: int, ranks: dict[bytes, bool], accepted: list[float]
+) -> Iterator[str]:
+    yield f"{idle} decode lines were idle, queued or cut and are left out."
+    if prefilled:
+        yield f"{prefilled} decode lines are left out: a prefill lies within their interval."
+    taken = [rank for rank, is_taken in ranks.items() if is_taken]
+    if len(taken) > 1:
+        yield (
+            f"Lines of {len(taken)} ranks ({_listed(taken)}) are taken together, each as a "
+            "measurement of one rank (--rank takes one); ranks that step together wait for the "
+            "slowest."
+        )
+    if max(accepted) > 1:
+        mean = float(np.mean(accepted))
+        yield (
+            f"Steps bring {mean:.3g} accepted tokens per request: give --tokens-per-step "
+            f"{mean:.3g}."
+        )
 
 
 @opened("measurements", LatencyModelError)

@@ -8,14 +8,31 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from afdplan.errors import TraceError
-from afdplan.files.traces.formats import DECODES, FORMATS, PROMPTS, UNITS
+from afdplan.files.traces.formats import (
+    FORMATS,
+    UNITS,
+    TraceFormat,
+    side_of_name,
+)
+from afdplan.files.traces.summaries import summary_advice
+from afdplan.files.traces.table import Table
+from afdplan.files.traces.values import are_counts
 
 __all__ = ["Columns", "find_columns", "parse_columns"]
+
+NO_COLUMN = "none"
+"""What stands for a column that the user does not want: ``arrival=none``."""
+TEXTS = frozenset({"prompt", "input", "output", "decode", "prefill"})
+"""Names of lengths that also head texts."""
+STATISTIC = re.compile(
+    r"(?:^|\.)(?:mean|avg|average|median|min|max|std|stddev|sum|p\d+|stats?|statistics|summary|"
+    r"aggregated?\w*|percentiles?|quantiles?)\."
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Columns:
-    """Which column of a file means what; "" where there is none.
+    """Which column of a table means what; "" where there is none.
 
     Attributes
     ----------
@@ -23,12 +40,16 @@ class Columns:
         Name of the format.
     prompt, decode, arrival, session, parent
         Column names as the file spells them.
+    kind, request, span, span_parent, trace, answered
+        Likewise, of the columns by which records that are no requests of their own are told.
     failed, added_to_prompt, cached
         Several such names.
     unit
         Unit of arrivals; empty if it must be found out.
     is_unit_given
         Whether the user named the unit.
+    are_spans
+        Whether records without lengths are parts of programs and no requests.
     """
 
     format: str
@@ -37,16 +58,26 @@ class Columns:
     arrival: str = ""
     session: str = ""
     parent: str = ""
+    kind: str = ""
+    request: str = ""
+    span: str = ""
+    span_parent: str = ""
+    trace: str = ""
+    answered: str = ""
     failed: tuple[str, ...] = ()
     added_to_prompt: tuple[str, ...] = ()
     cached: tuple[str, ...] = ()
     unit: str = ""
     is_unit_given: bool = False
+    are_spans: bool = False
 
     @property
     def needed(self) -> tuple[str, ...]:
         """Names of all columns whose values matter."""
-        single = (self.prompt, self.decode, self.arrival, self.session, self.parent)
+        single = (
+            self.prompt, self.decode, self.arrival, self.session, self.parent, self.kind,
+            self.request, self.span, self.span_parent, self.trace, self.answered,
+        )  # fmt: skip
         return tuple(dict.fromkeys(n for n in (*single, *self.failed, *self.added_to_prompt) if n))
 
 
@@ -77,9 +108,11 @@ def parse_columns(columns: str | Mapping[str, str] | None) -> dict[str, str]:
     else:
         items = [(str(key), str(value)) for key, value in columns.items()]
     meant: dict[str, str] = {}
-    for key, value in items:
+    for key, said in items:
         if key not in known:
             raise TraceError(f"columns must use the names {', '.join(known)}, got {key!r}")
+        is_none = said.lower() == NO_COLUMN and key in ("arrival", "session")
+        value = NO_COLUMN if is_none else said
         if key in meant or not value:
             raise TraceError(f"columns must give {key} exactly one name, got {columns!r}")
         meant[key] = value
@@ -89,16 +122,14 @@ def parse_columns(columns: str | Mapping[str, str] | None) -> dict[str, str]:
 
 
 def find_columns(
-    name: str, columns: Sequence[str], forced: str | None, given: Mapping[str, str]
-) -> Columns:
-    """Return which of `columns` mean what, by the formats' names or the user's.
+    tables: Sequence[Table], forced: str | None, given: Mapping[str, str]
+) -> tuple[Table, Columns]:
+    """Return the table that holds requests and which of its columns mean what.
 
     Parameters
     ----------
-    name
-        The file, for messages.
-    columns
-        Column names as the file spells them, nested ones dotted.
+    tables
+        Of one file, that of its own rows first; the first in which a format fits is taken.
     forced
         Name of a format, or None to find it.
     given
@@ -114,49 +145,104 @@ def find_columns(
         near = difflib.get_close_matches(forced.lower(), names, 3, 0.4)
         hint = f"; nearest: {', '.join(near)}" if near else ""
         raise TraceError(f"format must be one of {', '.join(names)}, got {forced!r}{hint}")
-    index: dict[str, list[str]] = {}
-    for column in columns:
-        index.setdefault(_normal(column), []).append(column)
-    own = {key: _named(name, columns, key, value) for key, value in given.items() if key != "unit"}
+    named = {key: value for key, value in given.items() if key != "unit" and value != NO_COLUMN}
+    holding = [t for t in tables if all(_named(t, value) for value in named.values())]
+    if not holding:
+        raise _not_there(tables, named)
+    for table in holding:
+        found = _in_table(table, forced, given)
+        if found is not None:
+            break
+    else:
+        raise TraceError(_nothing_fits(tables, forced))
+    for column in found.needed:
+        if table.columns.count(column) > 1:
+            raise TraceError(
+                f"{table.name}: column {column!r} is there {table.columns.count(column)} times; "
+                "rename or delete one"
+            )
+    return table, found
+
+
+def _in_table(table: Table, forced: str | None, given: Mapping[str, str]) -> Columns | None:
+    """Return what the columns of one table mean, by the first format that fits."""
+    index = _index(table)
+    own = {k: v if v == NO_COLUMN else _named(table, v) for k, v in given.items() if k != "unit"}
+    # The user's own names leave nothing to recognise a format by.
+    is_custom = "prompt" in own or "decode" in own
     for known in FORMATS:
-        if forced is not None and known.name != forced:
+        if known.name != (forced or known.name) or (
+            is_custom and forced is None and known.name != "generic"
+        ):
             continue
-        prompt = own.get("prompt") or _pick(known.prompt, index)
-        decode = own.get("decode") or _pick(known.decode, index)
-        # The user's own names leave nothing to recognise a format by.
-        is_custom = "prompt" in own or "decode" in own
-        if is_custom and forced is None and known.name != "generic":
-            continue
+        prompt = own.get("prompt") or _length(known, "prompt", table, index)
+        decode = own.get("decode") or _length(known, "decode", table, index)
         if own and prompt and prompt == decode:
             raise TraceError(
-                f"{name}: prompt and decode must be two columns, got {prompt!r} for both; it has "
-                f"{_listed(columns)}"
+                f"{table.name}: prompt and decode must be two columns, got {prompt!r} for both; "
+                f"it has {_listed(table.columns)}"
             )
-        if not prompt or not decode or not all(_pick((need,), index) for need in known.needs):
+        fits = all(_pick((need,), index) for need in known.needs)
+        if not prompt or not decode or not fits or known.level not in ("", table.level):
             continue
-        found = Columns(
+
+        def one(role: str, known: TraceFormat = known) -> str:
+            column: str = own.get(role) or _pick(getattr(known, role), index)
+            return "" if column == NO_COLUMN else column
+
+        def several(aliases: Sequence[str]) -> tuple[str, ...]:
+            return tuple(dict.fromkeys(c for c in (_pick((a,), index) for a in aliases) if c))
+
+        return Columns(
             format="columns" if is_custom and forced is None else known.name,
             prompt=prompt,
             decode=decode,
-            arrival=own.get("arrival") or _pick(known.arrival, index),
-            session=own.get("session") or _pick(known.session, index),
+            arrival=one("arrival"),
+            session=one("session"),
             parent="" if "session" in own else _pick(known.parent, index),
-            failed=tuple(c for c in (_pick((f,), index) for f in known.failed) if c),
-            added_to_prompt=tuple(
-                c for c in (_pick((a,), index) for a in known.added_to_prompt) if c
+            kind=one("kind"),
+            request=one("request"),
+            span=one("span"),
+            span_parent=one("span_parent"),
+            trace=_pick(("context.traceid", "traceid"), index),
+            answered=one("answered"),
+            failed=tuple(
+                dict.fromkeys((*several(known.failed), *_below(("error", "errors"), index)))
             ),
-            cached=tuple(c for c in (_pick((a,), index) for a in known.cached) if c),
+            added_to_prompt=several(known.added_to_prompt),
+            cached=several(known.cached),
             unit=given.get("unit") or ("" if "arrival" in own else known.unit),
             is_unit_given="unit" in given,
+            are_spans=known.are_spans,
         )
-        for column in found.needed:
-            if columns.count(column) > 1:
-                raise TraceError(
-                    f"{name}: column {column!r} is there {columns.count(column)} times; "
-                    "rename or delete one"
-                )
-        return found
-    raise TraceError(_nothing_fits(name, columns, forced))
+    return None
+
+
+def _index(table: Table) -> dict[str, list[str]]:
+    index: dict[str, list[str]] = {}
+    for column in table.columns:
+        index.setdefault(_normal(column), []).append(column)
+    return index
+
+
+def _length(known: TraceFormat, role: str, table: Table, index: Mapping[str, list[str]]) -> str:
+    """Return the column of prompt or decode lengths: of several that fit, the fullest."""
+    aliases: tuple[str, ...] = getattr(known, role)
+    fitting = list(dict.fromkeys(c for c in (_pick((a,), index) for a in aliases) if c))
+    if known.name != "generic":
+        if len(fitting) < 2:
+            return "".join(fitting)
+        empty = [values.null_count() for values in table.read(fitting)]
+        return fitting[empty.index(min(empty))]
+    # Names such as "prompt" may head texts: a column of lengths holds counts.
+    sure = [column for column in fitting if _normal(column) not in TEXTS]
+    if sure:
+        return sure[0]
+    counts = [column for column in fitting if are_counts(column, table.read([column])[0])]
+    if counts:
+        return counts[0]
+    telling = [column for column in table.columns if side_of_name(column) == role]
+    return telling[0] if len(telling) == 1 else ""
 
 
 def _normal(column: str) -> str:
@@ -169,36 +255,67 @@ def _pick(wanted: Sequence[str], index: Mapping[str, list[str]]) -> str:
     for name in wanted:
         if name in index:
             return index[name][0]
-        # Short words such as "time" mean anything deep inside a record.
-        nested = [key for key in index if len(name) >= 5 and key.endswith("." + name)]
+        # Short words such as "time" mean anything deep inside a record, and below "mean" or
+        # "p99" stands no value of one request.
+        nested = [
+            key
+            for key in index
+            if len(name) >= 5 and key.endswith("." + name) and not STATISTIC.search(key)
+        ]
         if nested:
             return index[min(nested, key=lambda key: (key.count("."), key))][0]
     return ""
 
 
-def _named(name: str, columns: Sequence[str], key: str, wanted: str) -> str:
-    """Return the column that the user calls `wanted`."""
-    if wanted in columns:
+def _below(names: Sequence[str], index: Mapping[str, list[str]]) -> tuple[str, ...]:
+    """Return the columns nested below an object with one of `names`."""
+    return tuple(
+        columns[0] for key, columns in index.items() if set(key.split(".")[:-1]) & set(names)
+    )
+
+
+def _named(table: Table, wanted: str) -> str:
+    """Return the column of a table that the user calls `wanted`, "" if it has none."""
+    if wanted in table.columns:
         return wanted
-    alike = [column for column in columns if _normal(column) == _normal(wanted)]
-    if len(alike) == 1:
-        return alike[0]
-    near = difflib.get_close_matches(wanted, columns, 1, 0.5)
-    hint = f"did you mean {key}={near[0]}? " if near and near[0].isprintable() else ""
-    raise TraceError(f"{name}: has no column {wanted!r}; {hint}it has {_listed(columns)}")
+    if wanted in table.full:
+        return table.full[wanted]
+    alike = {c for c in table.columns if _normal(c) == _normal(wanted)}
+    alike |= {short for full, short in table.full.items() if _normal(full) == _normal(wanted)}
+    return alike.pop() if len(alike) == 1 else ""
+
+
+def _all_columns(tables: Sequence[Table]) -> list[str]:
+    """Return the names that `--columns` takes, from the top of a record."""
+    return list(dict.fromkeys(c for t in tables for c in (t.full or t.columns)))
+
+
+def _not_there(tables: Sequence[Table], named: Mapping[str, str]) -> TraceError:
+    """Return the error for a column that no table has, or that one table has not with others."""
+    columns = _all_columns(tables)
+    for key, wanted in named.items():
+        if not any(_named(table, wanted) for table in tables):
+            near = difflib.get_close_matches(wanted, columns, 1, 0.5)
+            hint = f"did you mean {key}={near[0]}? " if near and near[0].isprintable() else ""
+            return TraceError(
+                f"{tables[0].name}: has no column {wanted!r}; {hint}it has {_listed(columns)}"
+            )
+    both = " and ".join(map(repr, named.values()))
+    return TraceError(f"{tables[0].name}: {both} stand in different lists; name columns of one")
 
 
 def _listed(columns: Sequence[str]) -> str:
-    shown = [repr(column) if len(column) <= 40 else repr(column[:37] + "...") for column in columns]
+    shown = [repr(column) if len(column) <= 60 else repr(column[:57] + "...") for column in columns]
     more = f" and {len(shown) - 12} more" if len(shown) > 12 else ""
     return ", ".join(shown[:12]) + more
 
 
-def _nothing_fits(name: str, columns: Sequence[str], forced: str | None) -> str:
-    """Return the message for columns that mean nothing, with the nearest names."""
-    index: dict[str, list[str]] = {}
-    for column in columns:
-        index.setdefault(_normal(column), []).append(column)
+def _nothing_fits(tables: Sequence[Table], forced: str | None) -> str:
+    """Return the message for columns that mean nothing, with names only where they are sure."""
+    name, columns = tables[0].name, _all_columns(tables)
+    advice = summary_advice(columns)
+    if advice:
+        return f"{name}: {advice}"
     if forced is not None:
         known = next(known for known in FORMATS if known.name == forced)
         wanted = " and ".join([known.prompt[0], known.decode[0], *known.needs])
@@ -206,23 +323,24 @@ def _nothing_fits(name: str, columns: Sequence[str], forced: str | None) -> str:
     else:
         lost = [
             role
-            for role, aliases in (("prompt", PROMPTS), ("decode", DECODES))
-            if not _pick(aliases, index)
+            for role in ("prompt", "decode")
+            if not any(_length(FORMATS[-1], role, table, _index(table)) for table in tables)
         ]
-        why = f"no column is known to hold {' or '.join(lost)} lengths"
-    parts: list[str] = []
-    for role, aliases in (("prompt", PROMPTS), ("decode", DECODES)):
-        column = _pick(aliases, index)
-        if not column:
-            near = difflib.get_close_matches(
-                aliases[0], [key for key in index if len(key) > 2], 1, 0.6
-            ) or [k for k in index for a in difflib.get_close_matches(k, aliases, 1, 0.75) if a]
-            column = index[near[0]][0] if near else "NAME"
-        taken = any(part.endswith(f"={column}") for part in parts)
-        if taken or not column.isprintable() or len(column) > 40:
-            column = "NAME"
-        parts.append(f"{role}={column}")
-    return (
-        f"{name}: {why}; the columns are {_listed(columns)}; "
-        f"say which with --columns {','.join(parts)}"
-    )
+        why = f"no column is known to hold {' or '.join(lost or ['prompt and decode'])} lengths"
+    say = ",".join(f"{role}={_hint(role, tables)}" for role in ("prompt", "decode"))
+    return f"{name}: {why}; the columns are {_listed(columns)}; say which with --columns {say}"
+
+
+def _hint(role: str, tables: Sequence[Table]) -> str:
+    """Return the one column of counts whose name fits a role, NAME if none or several do."""
+    for table in tables:
+        likely = [
+            column
+            for column in table.columns
+            if role in {side_of_name(column), side_of_name(column, is_sure=False)}
+            and column.isprintable()
+            and len(column) <= 40
+        ]
+        if len(likely) == 1 and are_counts(likely[0], table.read(likely)[0]):
+            return next((f for f, short in table.full.items() if short == likely[0]), likely[0])
+    return "NAME"

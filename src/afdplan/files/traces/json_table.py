@@ -1,14 +1,14 @@
-"""Which columns do JSON records have, one per line, in one list, or as arrays of one object?"""
+"""Which tables do JSON records hold: one per list of objects, however deep it stands?"""
 
 from __future__ import annotations
 
 import itertools
-import operator
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from afdplan.errors import TraceError
 from afdplan.files.document import Source
+from afdplan.files.traces.json_shape import BYTE_ORDER_MARK, line_blocks, shape_reader
 from afdplan.files.traces.records import (
     Record,
     decode,
@@ -23,44 +23,75 @@ from afdplan.files.traces.table import Table, shown
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["json_table"]
+__all__ = ["json_tables"]
 
 Path = tuple[str, ...]
+Blocks = Iterator[list[Record]]
 
-SAMPLE = 1000
-"""Records whose keys are looked at; later ones may have no column that these do not have."""
 DEEPEST = 12
+SAMPLE = 1000
+"""Records by whose keys the shape of all is guessed, before the others are held against it."""
 LARGEST_VALUE = 1 << 30
 """Bytes of a trace that is one JSON value: all of it is in memory, several times as large."""
-BLOCK = 1 << 24
-BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
-def json_table(source: Source) -> Table:
-    """Return the table of JSON records; nested keys get dotted names.
+def json_tables(source: Source) -> list[Table]:
+    """Return the tables of JSON records, that of the records themselves first.
 
-    Known are one object per line, a list of objects, an object that holds such a list, an
-    object (or several, one per line) of arrays as benchmark clients write it, and
-    OpenTelemetry's export of spans.
+    Known are one object per line, a list of objects, an object (or several, one per line) of
+    arrays as benchmark clients write it, and OpenTelemetry's export of spans. Nested keys get
+    dotted names; a list of objects inside a record is a table of its own, whose rows have the
+    values around the list too. Names are those of the whole file, not of its first records.
 
     Raises
     ------
     TraceError
         If the text is no JSON, cut, nested without end, or holds no objects.
     """
-    if _has_lines(source):
-        sample = list(itertools.islice(_line_records(source), SAMPLE))
-        if not any(is_bundle(record) for _, record in sample):
-            return _table_of_lines(source, [record for _, record in sample])
-        numbered = [
-            (line, part) for line, record in _line_records(source) for part in parts(record)
-        ]
-        records, numbers = [part for _, part in numbered], [line for line, _ in numbered]
-    else:
-        records, numbers = _whole(source), []
-    if records and is_arrays(records[0]):
-        return _table_of_arrays(source.name, records)
-    return _table_of_records(source.name, records, numbers)
+    has_lines = _has_lines(source)
+    whole = [] if has_lines else _whole(source)
+
+    def blocks() -> Blocks:
+        return _blocks(source) if has_lines else iter([whole])
+
+    def line(at: int) -> int | None:
+        numbered = ((n, record) for n, text in _lines(source) for record in [decode(text)])
+        numbers = (n for n, record in numbered for _ in parts(record))
+        return next(itertools.islice(numbers, at, None), None) if has_lines else None
+
+    head = itertools.islice(_lines(source), SAMPLE) if has_lines else ()
+    sample = [_record(source, number, text) for number, text in head] or whole
+    if not sample:
+        raise TraceError(f"{source.name}: holds no requests; a trace needs at least one")
+    if is_arrays(sample[0]):
+        return [_table_of_arrays(source.name, [r for block in blocks() for r in block])]
+    structure = _Structure()
+    if has_lines and not any(map(is_bundle, sample)):
+        for record in sample:
+            structure.learn(record)
+        if len(structure.levels()) == 1:
+            read = shape_reader(source, tuple(structure.paths))
+            if read is not None:
+                return [_shaped_table(source.name, tuple(structure.paths), read, line)]
+    for block in blocks():
+        for record in block:
+            structure.learn(record)
+    levels = structure.levels()
+    return [_level(source.name, blocks, line, structure.paths, level) for level in levels]
+
+
+def _shaped_table(
+    name: str,
+    paths: tuple[Path, ...],
+    read: Callable[[Sequence[Path]], list[list[Any]]],
+    line: Callable[[int], int | None],
+) -> Table:
+    keys = {".".join(path): path for path in reversed(paths)}
+
+    def series(names: Sequence[str]) -> list[pl.Series]:
+        return [_series(values) for values in read([keys[name] for name in names])]
+
+    return Table(name=name, columns=tuple(reversed(keys)), read=series, line=line)
 
 
 def _has_lines(source: Source) -> bool:
@@ -96,6 +127,29 @@ def _lines(source: Source) -> Iterator[tuple[int, bytes]]:
                 yield number, text
 
 
+def _blocks(source: Source) -> Blocks:
+    """Yield the records of a file with one object per line, block by block."""
+    import msgspec
+
+    decoder = msgspec.json.Decoder()
+    start = 0
+    for block in line_blocks(source):
+        try:
+            records = decoder.decode_lines(block)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            records = [None]
+        if not all(type(record) is dict for record in records):
+            records = [
+                _record(source, start + number, text.strip())
+                for number, text in enumerate(block.split(b"\n"), start=1)
+                if text.strip()
+            ]
+        start += block.count(b"\n")
+        if any(map(is_bundle, records)):
+            records = [part for record in records for part in parts(record)]
+        yield records
+
+
 def _record(source: Source, number: int, text: bytes) -> Record:
     """Return the object of one line."""
     try:
@@ -107,134 +161,128 @@ def _record(source: Source, number: int, text: bytes) -> Record:
     return value
 
 
-def _line_records(source: Source) -> Iterator[tuple[int, Record]]:
-    """Yield (1-based line, object) of a file with one per line."""
-    return ((number, _record(source, number, text)) for number, text in _lines(source))
-
-
 def _bad_line(source: Source, number: int, reason: str) -> TraceError:
     cut = "truncated" in reason
     what = "is cut short" if cut else f"is no JSON record ({shown(reason, 120)})"
     return TraceError(f"{source.name}, line {number}: {what}; mend or delete the line")
 
 
-def _paths(records: Iterable[Record]) -> dict[str, Path]:
-    """Return dotted name -> keys of every value that is no object, in order of appearance."""
-    paths: dict[str, Path] = {}
-    for record in records:
-        todo: list[tuple[Path, Any]] = [((key,), value) for key, value in record.items()]
-        while todo:
-            keys, value = todo.pop(0)
-            if isinstance(value, dict) and value and len(keys) < DEEPEST:
-                todo[:0] = [((*keys, key), inner) for key, inner in value.items()]
-            else:
-                paths.setdefault(".".join(keys), keys)
-    return paths
+class _Structure:
+    """The keys of records, learnt one record after another.
+
+    Attributes
+    ----------
+    paths
+        For the keys that lead to each value that is no object: how many of them lead to each
+        list of objects on the way. In order of appearance.
+    """
+
+    def __init__(self) -> None:
+        self.paths: dict[Path, tuple[int, ...]] = {}
+        self._inner: dict[Any, tuple[str, ...]] = {}
+
+    def learn(self, node: Record, above: Path = (), lists: tuple[int, ...] = ()) -> None:
+        """Add the keys of one object; a kind of object seen before costs next to nothing."""
+        kind = (above, tuple(node), tuple(map(type, node.values())))
+        inner = self._inner.get(kind)
+        if inner is None:
+            inner = self._inner[kind] = self._new(node, above, lists)
+        for key in inner:
+            value = node[key]
+            if type(value) is dict:
+                self.learn(value, (*above, key), lists)
+            elif value and type(value[0]) is dict:
+                for item in value:
+                    if type(item) is dict:
+                        self.learn(item, (*above, key), (*lists, len(above) + 1))
+
+    def _new(self, node: Record, above: Path, lists: tuple[int, ...]) -> tuple[str, ...]:
+        """Add the keys of a new kind of object; return those that may lead further down."""
+        if len(above) < DEEPEST:
+            inner = tuple(key for key, value in node.items() if type(value) in (dict, list))
+        else:
+            inner = ()
+        for key, value in node.items():
+            if key not in inner or type(value) is list or not value:
+                self.paths.setdefault((*above, key), lists)
+        return inner
+
+    def levels(self) -> list[tuple[Path, ...]]:
+        """Return the chains of lists whose objects are rows, shortest first."""
+        found = {_level_of(keys, lists) for keys, lists in self.paths.items()} | {()}
+        return sorted(found, key=lambda level: (len(level), level))
 
 
-def _table_of_records(name: str, records: Sequence[Record], numbers: Sequence[int]) -> Table:
-    if not records:
-        raise TraceError(f"{name}: holds no requests; a trace needs at least one")
-    paths = _paths(records[:SAMPLE])
+def _level_of(keys: Path, lists: tuple[int, ...]) -> tuple[Path, ...]:
+    return tuple(keys[:depth] for depth in lists)
+
+
+def _level(
+    name: str,
+    blocks: Callable[[], Blocks],
+    line: Callable[[int], int | None],
+    paths: dict[Path, tuple[int, ...]],
+    level: tuple[Path, ...],
+) -> Table:
+    """Return the table whose rows are the objects of the innermost list of `level`."""
+    inner: dict[str, tuple[int, Path]] = {}
+    full: dict[str, str] = {}
+    steps = [len(keys) for keys in level]
+    # The row's own values first: they hide those of the same name around it.
+    for keys, lists in sorted(paths.items(), key=lambda item: -len(item[1])):
+        chain = _level_of(keys, lists)
+        if chain == level[: len(chain)]:
+            rest = keys[lists[-1] :] if lists else keys
+            inner.setdefault(".".join(rest), (len(lists), rest))
+            full[".".join(keys)] = ".".join(rest)
+    ways = [keys[start:] for keys, start in zip(level, [0, *steps], strict=False)]
+
+    def rows(block: list[Record]) -> list[list[Any]]:
+        stacks: list[list[Any]] = [[record] for record in block]
+        for way in ways:
+            stacks = [[*stack, item] for stack in stacks for item in _items(_walk(stack[-1], way))]
+        return stacks
 
     def read(names: Sequence[str]) -> list[pl.Series]:
-        return [_series([_walk(record, paths[n]) for record in records]) for n in names]
+        wanted = [inner[name] for name in names]
+        values: list[list[Any]] = [[] for _ in names]
+        for block in blocks():
+            stacks = rows(block) if level else []
+            for column, (depth, keys) in zip(values, wanted, strict=True):
+                nodes = [stack[depth] for stack in stacks] if level else block
+                if len(keys) == 1:
+                    column += [node.get(keys[0]) for node in nodes]
+                else:
+                    column += [_walk(node, keys) for node in nodes]
+        return [_series(column) for column in values]
 
-    def line(row: int) -> int | None:
-        return numbers[row] if row < len(numbers) else None
+    def row_line(at: int) -> int | None:
+        if not level:
+            return line(at)
+        numbers = (n for block in blocks() for n, r in enumerate(block) for _ in rows([r]))
+        return line(next(itertools.islice(numbers, at, None), 0))
 
-    return Table(name=name, columns=tuple(paths), read=read, line=line)
+    return Table(
+        name=name,
+        columns=tuple(inner),
+        read=read,
+        line=row_line,
+        level=".".join(level[-1]) if level else "",
+        full=full,
+    )
+
+
+def _items(value: Any) -> list[Any]:
+    """Return the objects of a list; one object alone is a list of one."""
+    if isinstance(value, dict):
+        return [value]
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 
 def _walk(record: Any, keys: Path) -> Any:
     for key in keys:
         record = record.get(key) if isinstance(record, dict) else None
     return record
-
-
-def _table_of_lines(source: Source, sample: Sequence[Record]) -> Table:
-    """Return a table that decodes, line by line, only the values asked for."""
-    paths = _paths(sample)
-
-    def read(names: Sequence[str]) -> list[pl.Series]:
-        import msgspec
-
-        wanted = [paths[name] for name in names]
-        decoder = msgspec.json.Decoder(_shape(wanted))
-        getters = [_getter(wanted, keys) for keys in wanted]
-        values: list[list[Any]] = [[] for _ in names]
-        start = 0
-        for block in _blocks(source):
-            try:
-                shapes = decoder.decode_lines(block)
-            except (msgspec.DecodeError, RecursionError):
-                records = [
-                    _record(source, start + number, text.strip())
-                    for number, text in enumerate(block.split(b"\n"), start=1)
-                    if text.strip()
-                ]
-                for column, keys in zip(values, wanted, strict=True):
-                    column.extend(_walk(record, keys) for record in records)
-            else:
-                for column, getter in zip(values, getters, strict=True):
-                    column.extend(map(getter, shapes))
-            start += block.count(b"\n")
-        return [_series(column) for column in values]
-
-    def line(row: int) -> int | None:
-        numbers = (number for number, _ in _lines(source))
-        return next(itertools.islice(numbers, row, None), None)
-
-    return Table(name=source.name, columns=tuple(paths), read=read, line=line)
-
-
-def _blocks(source: Source) -> Iterator[bytes]:
-    """Yield the file in blocks of whole lines."""
-    with source.path.open("rb") as handle:
-        handle.seek(len(BYTE_ORDER_MARK) if source.head.startswith(BYTE_ORDER_MARK) else 0)
-        while block := handle.read(BLOCK):
-            yield block + handle.readline()
-
-
-def _fields(paths: Sequence[Path]) -> dict[str, str]:
-    """Return key -> attribute for the first keys of `paths`."""
-    return {key: f"f{at}" for at, key in enumerate(dict.fromkeys(keys[0] for keys in paths))}
-
-
-def _below(paths: Sequence[Path], key: str) -> list[Path]:
-    return [keys[1:] for keys in paths if keys[0] == key and len(keys) > 1]
-
-
-def _shape(paths: Sequence[Path]) -> Any:
-    """Return a type that holds just the values at `paths`; a decoder skips all others."""
-    import msgspec
-
-    fields: list[Any] = []
-    for key, attribute in _fields(paths).items():
-        inner = _below(paths, key)
-        kind = (_shape(inner) | None) if inner else Any
-        fields.append((attribute, kind, None))
-    rename = {attribute: key for key, attribute in _fields(paths).items()}
-    return msgspec.defstruct("Record", fields, rename=rename, gc=False)
-
-
-def _getter(paths: Sequence[Path], keys: Path) -> Callable[[Any], Any]:
-    """Return what takes the value at `keys` out of a decoded record; None if it has none."""
-    attributes = []
-    while keys:
-        attributes.append(_fields(paths)[keys[0]])
-        paths, keys = _below(paths, keys[0]), keys[1:]
-    if len(attributes) == 1:
-        return operator.attrgetter(attributes[0])
-
-    def get(record: Any) -> Any:
-        for attribute in attributes:
-            if record is None:
-                break
-            record = getattr(record, attribute)
-        return record
-
-    return get
 
 
 def _table_of_arrays(name: str, records: Sequence[Record]) -> Table:
@@ -256,16 +304,27 @@ def _table_of_arrays(name: str, records: Sequence[Record]) -> Table:
 
     # Every run starts its own clock: arrivals of several cannot be put on one line of time.
     names = [key for key in runs[0] if fits(key) and (len(runs) == 1 or key != "start_times")]
-    notes = (f"{len(runs)} benchmark runs were put one after another",) if len(runs) > 1 else ()
+    notes = []
+    if len(runs) > 1:
+        notes.append(f"{len(runs)} benchmark runs were put one after another")
+        if any("start_times" in run for run in runs):
+            notes.append("arrivals are left out: every benchmark run starts its own clock")
+    if len(runs) < len(records):
+        notes.append(f"{len(records) - len(runs)} of {len(records)} runs hold no lengths")
 
     def read(wanted: Sequence[str]) -> list[pl.Series]:
         return [_series([value for run in runs for value in run[key]]) for key in wanted]
 
-    return Table(name=name, columns=tuple(names), read=read, line=lambda _row: None, notes=notes)
+    return Table(
+        name=name, columns=tuple(names), read=read, line=lambda _row: None, notes=tuple(notes)
+    )
 
 
 def _series(values: list[Any]) -> pl.Series:
-    """Return the values as numbers if all are numbers, else as text; null stays null."""
+    """Return the values as numbers if all are numbers, else as text; null stays null.
+
+    Lists become lists of nothing: only how long they are can matter.
+    """
     import polars as pl
 
     kinds = set(map(type, values)) - {type(None)}
@@ -275,6 +334,9 @@ def _series(values: list[Any]) -> pl.Series:
         return pl.Series(values, dtype=pl.Int64)
     if kinds <= {int, float}:
         return pl.Series([None if v is None else _real(v) for v in values], dtype=pl.Float64)
+    if kinds == {list}:
+        sizes = [None if v is None else [None] * len(v) for v in values]
+        return pl.Series(sizes, dtype=pl.List(pl.Null))
     texts = [None if v is None else v if isinstance(v, str) else str(v) for v in values]
     return pl.Series(texts, dtype=pl.String)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -10,11 +11,16 @@ import numpy.typing as npt
 from afdplan.errors import TraceError
 from afdplan.files.document import Readable, Source, open_source
 from afdplan.files.traces.columns import Columns, find_columns, parse_columns
-from afdplan.files.traces.json_table import json_table
-from afdplan.files.traces.table import Table, csv_table, parquet_table, shown
+from afdplan.files.traces.json_table import json_tables
+from afdplan.files.traces.requests import kept_requests
+from afdplan.files.traces.summaries import refuse_statistics
+from afdplan.files.traces.table import Table, csv_table, parquet_tables, shown
 from afdplan.files.traces.times import Arrivals, arrival_seconds
-from afdplan.files.traces.values import check_lengths, failed_rows, session_numbers, token_counts
+from afdplan.files.traces.values import check_lengths, session_numbers, token_counts
 from afdplan.model.trace import Trace
+
+if TYPE_CHECKING:
+    import polars as pl
 
 __all__ = ["read_trace"]
 
@@ -24,6 +30,7 @@ def read_trace(
     *,
     format: str | None = None,
     columns: str | Mapping[str, str] | None = None,
+    time_format: str | None = None,
 ) -> Trace:
     r"""Return the requests of a trace file in the order of their arrival.
 
@@ -36,7 +43,10 @@ def read_trace(
         Name of a format (docs/traces.md), or None to recognise it by its columns.
     columns
         ``prompt=NAME,decode=NAME[,arrival=NAME][,session=NAME][,unit=s|ms|us|ns|iso]`` or the
-        same as a mapping; what is not said is recognised.
+        same as a mapping; what is not said is recognised. Dotted names reach into nested
+        objects and lists of them; ``arrival=none`` reads no arrivals.
+    time_format
+        How arrivals are written, by the letters of ``strptime``: ``%d/%m/%Y %H:%M:%S``.
 
     Returns
     -------
@@ -64,42 +74,43 @@ def read_trace(
     """
     given = parse_columns(columns)
     with open_source(path, "a trace", TraceError) as source:
-        table = _table(source)
-        found = find_columns(table.name, table.columns, format, given)
-        return _trace(table, found)
+        table, found = find_columns(_tables(source), format, given)
+        return _trace(table, found, time_format)
 
 
-def _table(source: Source) -> Table:
+def _tables(source: Source) -> list[Table]:
     if source.kind == "parquet":
-        return parquet_table(source)
-    return json_table(source) if source.kind == "json" else csv_table(source)
+        return parquet_tables(source)
+    return json_tables(source) if source.kind == "json" else [csv_table(source)]
 
 
-def _trace(table: Table, columns: Columns) -> Trace:
+def _trace(table: Table, columns: Columns, time_format: str | None) -> Trace:
     """Return the trace that `columns` of `table` hold."""
     series = dict(zip(columns.needed, table.read(columns.needed), strict=True))
     if len(series[columns.prompt]) == 0:
         raise TraceError(f"{table.name}: has column names but no rows; a trace needs requests")
+    refuse_statistics(table, len(series[columns.prompt]))
     prompt, no_prompt = token_counts(table, columns.prompt, series[columns.prompt])
     decode, no_decode = token_counts(table, columns.decode, series[columns.decode])
     for name in columns.added_to_prompt:
         prompt = prompt + token_counts(table, name, series[name])[0]
-    failed = no_decode | (decode == 0)
-    for name in columns.failed:
-        failed |= failed_rows(name, series[name])
+    kept = kept_requests(columns, series, prompt, decode, no_prompt, no_decode)
     every = np.arange(prompt.size)
     check_lengths(table, columns.decode, decode, every, np.zeros_like(no_decode))
-    check_lengths(table, columns.prompt, prompt, every, no_prompt & ~failed)
-    rows = np.flatnonzero(~failed)
+    check_lengths(table, columns.prompt, prompt, every, no_prompt & kept.rows)
+    rows = np.flatnonzero(kept.rows)
     if rows.size == 0:
         raise TraceError(
             f"{table.name}: none of {prompt.size} requests has an output (column "
-            f"{shown(columns.decode)}); name another with --columns decode=NAME"
+            f"{shown(columns.decode)}; {'; '.join(kept.notes)}); name another with --columns "
+            "decode=NAME"
         )
-    notes = [*table.notes, *_notes(columns)]
+    notes = [*table.notes, *kept.notes, *_notes(table, columns, series)]
     arrivals = Arrivals(seconds=None, unit="")
     if columns.arrival:
-        arrivals = arrival_seconds(table, columns, series[columns.arrival].gather(rows), rows)
+        arrivals = arrival_seconds(
+            table, columns, series[columns.arrival].gather(rows), rows, time_format
+        )
         notes += arrivals.notes
     sessions = None
     if columns.session:
@@ -121,13 +132,20 @@ def _trace(table: Table, columns: Columns) -> Trace:
         source=table.name,
         format=columns.format,
         time_unit_in_file=arrivals.unit,
-        dropped_requests=int(prompt.size - rows.size),
+        dropped_requests=kept.unanswered,
         notes=tuple(notes),
     )
 
 
-def _notes(columns: Columns) -> list[str]:
+def _notes(table: Table, columns: Columns, series: Mapping[str, pl.Series]) -> list[str]:
+    import polars as pl
+
     notes = []
+    if table.level:
+        notes.append(f"requests are the objects of the nested lists {shown(table.level, 80)}")
+    for name in (columns.prompt, columns.decode):
+        if series[name].dtype == pl.List:
+            notes.append(f"lengths are the sizes of the lists in column {shown(name)}")
     if columns.added_to_prompt:
         notes.append("cached prompt tokens were added to the prompt lengths")
     if columns.cached:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from typing import Any
 
 from afdplan.errors import TraceError
@@ -12,8 +13,6 @@ from afdplan.files.traces.table import shown
 __all__ = ["Record", "decode", "is_arrays", "is_bundle", "parts", "records_of", "where"]
 
 Record = dict[str, Any]
-
-RECORD_LISTS = ("resourceSpans", "requests", "data", "records", "spans", "rows", "logs", "results")
 
 
 def decode(data: bytes) -> Any:
@@ -24,12 +23,18 @@ def decode(data: bytes) -> Any:
         return msgspec.json.decode(data)
     except RecursionError:
         raise ValueError("values are nested too deeply") from None
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         reason = str(error)
-    try:  # benchmark clients write Infinity and NaN, which only the standard library reads
-        return json.loads(data)
+    try:  # clients write Infinity, NaN and halves of surrogate pairs: the standard library reads
+        return json.loads(_whole_characters(data.decode("utf-8", "replace")))
     except (ValueError, RecursionError):
         raise ValueError(reason) from None
+
+
+def _whole_characters(text: str) -> str:
+    r"""Return JSON text in which an escape that is half a surrogate pair stands for U+FFFD."""
+    half = r"(\\\\)|(\\u[dD][89abAB]\w\w\\u[dD][c-fC-F]\w\w)|(\\u[dD][89a-fA-F]\w\w)"
+    return re.sub(half, lambda found: "\\ufffd" if found.group(3) else found.group(), text)
 
 
 def where(data: bytes, reason: str) -> str:
@@ -50,13 +55,7 @@ def where(data: bytes, reason: str) -> str:
 def records_of(name: str, value: Any) -> list[Record]:
     """Return the objects that one JSON value holds."""
     if isinstance(value, dict):
-        for key in RECORD_LISTS:
-            inner = value.get(key)
-            if isinstance(inner, list) and inner and all(isinstance(x, dict) for x in inner):
-                value = [value] if key == "resourceSpans" else inner
-                break
-        else:
-            value = [value]
+        return list(parts(value))
     if not isinstance(value, list) or not all(isinstance(record, dict) for record in value):
         odd = (
             value
@@ -67,9 +66,7 @@ def records_of(name: str, value: Any) -> list[Record]:
             f"{name}: every JSON record must be an object with named lengths, got "
             f"{type(odd).__name__} {shown(odd)}; write one object per request"
         )
-    if not value:
-        raise TraceError(f"{name}: holds no requests; a trace needs at least one")
-    return [span for record in value for span in parts(record)]
+    return [part for record in value for part in parts(record)]
 
 
 def is_arrays(record: Record) -> bool:
@@ -78,27 +75,39 @@ def is_arrays(record: Record) -> bool:
 
 
 def is_bundle(record: Record) -> bool:
-    """Return whether a record is more than one request, or hides its keys in a list."""
+    """Return whether `parts` makes other records of this one."""
     return (
-        "resourceSpans" in record or is_arrays(record) or isinstance(record.get("attributes"), list)
+        "resourceSpans" in record
+        or "benchmarks" in record
+        or isinstance(record.get("attributes"), list)
     )
 
 
-def parts(record: Record) -> list[Record]:
-    """Return `record`, or, of OpenTelemetry's export, its spans with attributes as keys."""
-    groups = record.get("resourceSpans")
-    if not isinstance(groups, list):
-        return [_with_attributes(record)]
-    spans: list[Record] = []
-    for group in groups:
-        for scope in _objects(group, "scopeSpans"):
-            spans += [_with_attributes(span) for span in _objects(scope, "spans")]
-    # Spans of tools or of the server around them carry no tokens: they are no requests.
-    return [
-        span
-        for span in spans
-        if any(key.startswith("gen_ai.usage.") for key in span.get("attributes") or ())
-    ]
+def parts(record: Record) -> Iterator[Record]:
+    """Yield `record`, or, of an OpenTelemetry export, its spans with attributes as keys.
+
+    Of guidellm's benchmarks come the requests that succeeded, erred and were cut off, each with
+    its ``guidellm_outcome``.
+    """
+    if isinstance(record.get("resourceSpans"), list):
+        for group in _objects(record, "resourceSpans"):
+            for key in ("scopeSpans", "instrumentationLibrarySpans"):
+                for scope in _objects(group, key):
+                    yield from map(_with_attributes, _objects(scope, "spans"))
+    elif isinstance(record.get("benchmarks"), list):
+        for benchmark in _objects(record, "benchmarks"):
+            outcomes = benchmark.get("requests")
+            if not isinstance(outcomes, dict):
+                yield record
+                return
+            for outcome, status in GUIDELLM_OUTCOMES.items():
+                for request in _objects(outcomes, outcome):
+                    yield {**request, "guidellm_outcome": status}
+    else:
+        yield _with_attributes(record)
+
+
+GUIDELLM_OUTCOMES = {"successful": "completed", "errored": "errored", "incomplete": "cancelled"}
 
 
 def _objects(value: Any, key: str) -> list[Record]:

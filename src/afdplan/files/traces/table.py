@@ -5,10 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,7 +18,10 @@ from afdplan.files.document import Source
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["Table", "csv_table", "parquet_table", "shown"]
+    Field = tuple[str, pl.Expr, Any]
+    """Dotted name, expression and type of a column or of a part of one."""
+
+__all__ = ["Table", "csv_table", "parquet_tables", "shown"]
 
 NULLS = ["null", "NULL", "None", "NA", "N/A", "n/a"]
 BLOCK = 1 << 24
@@ -40,6 +43,10 @@ class Table:
         Takes a 0-based row, returns its line in the file; None if the file has no lines.
     notes
         What the reader decided.
+    level
+        Dotted name of the nested list whose objects are the rows; empty for the file's own rows.
+    full
+        Names from the top of a record, for columns that have a shorter one in this table.
     """
 
     name: str
@@ -47,6 +54,8 @@ class Table:
     read: Callable[[Sequence[str]], list[pl.Series]]
     line: Callable[[int], int | None]
     notes: tuple[str, ...] = field(default=())
+    level: str = ""
+    full: Mapping[str, str] = field(default_factory=dict)
 
     def place(self, row: int, column: str) -> str:
         """Return "FILE, row R (line L), column C" for a message; `row` counts from 0."""
@@ -75,8 +84,8 @@ def one_line(name: str, what: str) -> Iterator[None]:
         raise TraceError(f"{name}: {what} ({shown(reason, 120)})") from None
 
 
-def parquet_table(source: Source) -> Table:
-    """Return the table of a Parquet file; nested fields get dotted names.
+def parquet_tables(source: Source) -> list[Table]:
+    """Return the tables of a Parquet file, as those of JSON: nested fields get dotted names.
 
     Raises
     ------
@@ -88,21 +97,62 @@ def parquet_table(source: Source) -> Table:
     damaged = "is a Parquet file cut short or damaged; fetch it again"
     with one_line(source.name, damaged):
         frame = pl.scan_parquet(source.path, glob=False)
-        expressions = dict(_flattened(frame.collect_schema()))
+        schema = frame.collect_schema()
+    tables: list[Table] = []
+    # (rows, expressions of the columns around them, dotted name of the list, its own columns)
+    top: list[Field] = [(name, pl.col(name), kind) for name, kind in schema.items()]
+    todo = [(frame, dict[str, tuple[pl.Expr, str]](), "", top)]
+    while todo:
+        rows, around, level, own = todo.pop(0)
+        found: dict[str, tuple[pl.Expr, str]] = {}
+        lists: list[tuple[str, pl.Expr, pl.Struct]] = []
+        for name, expression, kind in _flattened(own):
+            if isinstance(kind, pl.List) and isinstance(kind.inner, pl.Struct):
+                lists.append((name, expression, kind.inner))
+            short = name.removeprefix(level + ".") if level else name
+            found[short] = (expression, name)
+        columns = {**found, **{n: e for n, e in around.items() if n not in found}}
+        tables.append(_parquet_level(source.name, rows, columns, level, damaged))
+        for name, expression, inner in lists:
+            row = f"row {len(tables)} {len(todo)}"
+            below = rows.with_columns(expression.alias(row)).explode(row).drop_nulls(row)
+            fields: list[Field] = [
+                (f"{name}.{f.name}", pl.col(row).struct.field(f.name), f.dtype)
+                for f in inner.fields
+            ]
+            todo.append((below, columns, name, fields))
+    return tables
 
+
+def _parquet_level(
+    name: str,
+    rows: pl.LazyFrame,
+    columns: Mapping[str, tuple[pl.Expr, str]],
+    level: str,
+    damaged: str,
+) -> Table:
     def read(names: Sequence[str]) -> list[pl.Series]:
-        picked = [expressions[name].alias(str(at)) for at, name in enumerate(names)]
-        with one_line(source.name, damaged):
-            return frame.select(picked).collect(engine="streaming").get_columns()
+        picked = [columns[name][0].alias(str(at)) for at, name in enumerate(names)]
+        with one_line(name, damaged):
+            return rows.select(picked).collect(engine="streaming").get_columns()
 
-    return Table(name=source.name, columns=tuple(expressions), read=read, line=lambda _row: None)
+    return Table(
+        name=name,
+        columns=tuple(columns),
+        read=read,
+        line=lambda _row: None,
+        level=level,
+        full={full: short for short, (_, full) in columns.items()},
+    )
 
 
-def _flattened(schema: pl.Schema) -> Iterator[tuple[str, pl.Expr]]:
-    """Yield (dotted name, expression) for each column and each field of a struct column."""
+def _flattened(
+    fields: Sequence[Field],
+) -> Iterator[Field]:
+    """Yield (dotted name, expression, type) for each column and each field of a struct column."""
     import polars as pl
 
-    todo: list[tuple[str, pl.Expr, object]] = [(n, pl.col(n), t) for n, t in schema.items()]
+    todo = list(fields)
     while todo:
         name, expression, kind = todo.pop(0)
         if isinstance(kind, pl.Struct):
@@ -111,7 +161,7 @@ def _flattened(schema: pl.Schema) -> Iterator[tuple[str, pl.Expr]]:
                 for part in kind.fields
             ]
         else:
-            yield name, expression
+            yield name, expression, kind
 
 
 def csv_table(source: Source) -> Table:

@@ -15,7 +15,14 @@ from afdplan.model.trace import MAXIMUM_TOKENS
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["check_lengths", "failed_rows", "session_numbers", "token_counts"]
+__all__ = [
+    "are_counts",
+    "as_text",
+    "check_lengths",
+    "failed_rows",
+    "session_numbers",
+    "token_counts",
+]
 
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
@@ -27,6 +34,49 @@ BAD_STATUS = (
     "canceled", "aborted", "rejected", "exception", "status_code_error",
 )  # fmt: skip
 OPENTELEMETRY_ERROR = 2
+LISTS = re.compile(r"(?i)(ids|tokens|prompt)$")
+"""Names of columns that may hold the tokens themselves, whose number is the length."""
+
+
+def are_counts(column: str, values: pl.Series) -> bool:
+    """Return whether a column can hold lengths: whole numbers, or lists, whose sizes count."""
+    import polars as pl
+
+    if values.dtype == pl.List:
+        return bool(LISTS.search(column))
+    if not (values.dtype.is_numeric() or values.dtype == pl.String):
+        return False
+    numbers = _numbers(values).drop_nulls()
+    return len(numbers) > 0 and bool(
+        (numbers.is_finite() & (numbers >= 0) & (numbers == numbers.floor())).all()
+    )
+
+
+def _numbers(values: pl.Series) -> pl.Series:
+    """Return text or numbers as floats; NaN for text that is no number."""
+    import polars as pl
+
+    if values.dtype != pl.String:
+        return values.cast(pl.Float64)
+    stripped = values.str.strip_chars()
+    numbers = stripped.cast(pl.Float64, strict=False)
+    nothing = values.is_null() | (stripped == "")
+    return numbers.fill_null(float("nan")).zip_with(~nothing, pl.Series([None], dtype=pl.Float64))
+
+
+def as_text(values: pl.Series) -> pl.Series:
+    """Return any column as text: of a list how long it is, of bytes nothing but that they are."""
+    import polars as pl
+
+    if values.dtype in (pl.List, pl.Array):
+        values = values.list.len() if values.dtype == pl.List else values.arr.len()
+    elif values.dtype == pl.Binary:
+        values = values.bin.size()
+    elif values.dtype.is_temporal():
+        values = values.to_physical()
+    elif values.dtype.is_nested() or values.dtype == pl.Object:
+        values = values.is_not_null()
+    return values.cast(pl.String)
 
 
 def token_counts(table: Table, column: str, values: pl.Series) -> tuple[FloatArray, BoolArray]:
@@ -46,6 +96,8 @@ def token_counts(table: Table, column: str, values: pl.Series) -> tuple[FloatArr
             stripped = values.str.strip_chars()
             empty = empty | (stripped == "")
             numbers = stripped.cast(pl.Float64, strict=False)
+    elif values.dtype == pl.List and LISTS.search(column):
+        numbers = values.list.len().cast(pl.Float64)
     elif values.dtype.is_numeric() or values.dtype == pl.Null:
         numbers = values.cast(pl.Float64)
     else:
@@ -103,15 +155,15 @@ def failed_rows(name: str, values: pl.Series) -> BoolArray:
     """
     import polars as pl
 
-    if values.dtype == pl.Null or values.dtype.is_nested():
-        return np.zeros(len(values), dtype=np.bool_)
-    text = values.cast(pl.String).fill_null("").str.strip_chars().str.to_lowercase()
+    text = as_text(values).fill_null("").str.strip_chars().str.to_lowercase()
     last = re.sub(r"[^a-z]", "", name.lower().rpartition(".")[2])
     if last == "success":
         failed = text.is_in(["false", "0", "no"])
-    elif last in {"status", "statuscode", "code"}:
+    elif last in {"status", "statuscode", "code", "level", "guidellmoutcome"}:
         codes = text.cast(pl.Float64, strict=False).fill_null(0)
         failed = text.is_in(BAD_STATUS) | (codes >= 400) | (codes == OPENTELEMETRY_ERROR)
+    elif last == "errorcode":
+        failed = ~text.is_in(NO_ERROR) & (text.cast(pl.Float64, strict=False).fill_null(400) >= 400)
     else:
         failed = ~text.is_in(NO_ERROR)
     return failed.to_numpy()
@@ -126,9 +178,9 @@ def session_numbers(values: pl.Series, parents: pl.Series | None) -> tuple[IntAr
     """
     import polars as pl
 
-    ids = values.cast(pl.String)
+    ids = as_text(values)
     if parents is not None:
-        ids = _roots(ids, parents.cast(pl.String))
+        ids = _roots(ids, as_text(parents))
     codes = ids.rank("dense").cast(pl.Int64)
     numbers = codes.fill_null(0).to_numpy().copy()
     lonely = ids.is_null().to_numpy()

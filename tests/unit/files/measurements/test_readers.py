@@ -193,16 +193,16 @@ def _without_latency(line):
 def test_sglang_decode_lines():
     found = read_sglang_log(SAMPLES / "sglang_decode.log")
     steps = found.stage("step")
-    assert steps.count == 38
-    assert found.dropped == 2  # two lines with queued requests
+    assert steps.count == 37
+    assert found.dropped == 3  # two lines with queued requests, one after a prefill
     assert steps.times == pytest.approx(94 * (60e-6 + 1e-9 * steps.loads), rel=0.04)
 
 
-def test_sglang_ranks_must_not_be_mixed(write):
+def test_sglang_ranks_are_told_apart(write):
     text = (SAMPLES / "sglang_decode.log").read_text()
     mixed = text.replace("] Decode", " DP0 TP0] Decode", 3).replace(":05] D", ":05 DP1 TP0] D")
-    with pytest.raises(LatencyModelError, match="lines of several ranks are mixed"):
-        read_sglang_log(write(mixed))
+    assert any("Lines of 3 ranks" in note for note in read_sglang_log(write(mixed)).notes)
+    assert read_sglang_log(write(mixed), "DP0").stage("step").count == 3
     with pytest.raises(LatencyModelError, match="no usable decode line"):
         read_sglang_log(write("Decode batch. #running-req: 3, #tok"))
 

@@ -13,6 +13,7 @@ import pytest
 
 from afdplan.files.traces.formats import FORMATS
 from afdplan.files.traces.reader import read_trace
+from tests.unit.files.traces.test_real_files import RIGHT
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -194,7 +195,8 @@ def test_every_format_is_recognised_by_its_content(name, tmp_path):
 
 
 def test_no_format_is_without_a_sample():
-    assert {sample[1] for sample in SAMPLES.values()} == {known.name for known in FORMATS}
+    forms = {sample[1] for sample in SAMPLES.values()} | {sample[0] for sample in RIGHT.values()}
+    assert forms == {known.name for known in FORMATS}
 
 
 @pytest.mark.parametrize("name", SAMPLES)

@@ -1,0 +1,185 @@
+"""Which records of a trace are requests that an engine decoded, and what were the others?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from afdplan.files.traces.columns import Columns
+from afdplan.files.traces.formats import OTHER_KINDS
+from afdplan.files.traces.table import shown
+from afdplan.files.traces.values import as_text, failed_rows
+
+if TYPE_CHECKING:
+    import polars as pl
+
+__all__ = ["Kept", "kept_requests"]
+
+BoolArray = npt.NDArray[np.bool_]
+FloatArray = npt.NDArray[np.float64]
+
+TRUE = ("true", "1", "yes", "hit")
+SAME_USAGE = 0.25
+"""Share by which the output of a call may differ from that of the calls inside, yet be theirs."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Kept:
+    """Which records are requests, and in words what became of the others.
+
+    Attributes
+    ----------
+    rows
+        Where a request is, shape (n,).
+    unanswered
+        How many requests failed, gave no output or were answered from a cache.
+    notes
+        One sentence per reason.
+    """
+
+    rows: BoolArray
+    unanswered: int
+    notes: tuple[str, ...]
+
+
+def kept_requests(
+    columns: Columns,
+    series: Mapping[str, pl.Series],
+    prompt: FloatArray,
+    decode: FloatArray,
+    has_no_prompt: BoolArray,
+    is_empty: BoolArray,
+) -> Kept:
+    """Return which records are requests to count: each that an engine decoded, once.
+
+    Parameters
+    ----------
+    columns, series
+        What the columns mean, and their values.
+    prompt, decode
+        Lengths [tokens]; 0 where there is none, shape (n,).
+    has_no_prompt, is_empty
+        Where a record says nothing of a prompt, and of an output.
+    """
+    import polars as pl
+
+    rows = np.ones(prompt.size, dtype=np.bool_)
+    notes: list[str] = []
+
+    def leave_out(which: BoolArray, what: str, column: str = "") -> int:
+        which = which & rows
+        count = int(which.sum())
+        rows[which] = False
+        if count:
+            told = f" (column {shown(column)})" if column else ""
+            notes.append(f"{count} of {prompt.size} records left out: {what}{told}")
+        return count
+
+    is_known_kind = np.zeros_like(rows)
+    if columns.kind:
+        kinds = as_text(series[columns.kind]).fill_null("").str.to_lowercase()
+        kinds = kinds.str.replace_all("[^a-z]", "")
+        is_known_kind = (kinds != "").to_numpy()
+        what = "other operations than decoding, or sums of several calls"
+        leave_out(kinds.is_in(sorted(OTHER_KINDS)).to_numpy(), what, columns.kind)
+    if columns.span and columns.span_parent:
+        around = _containers(columns, series, rows & ~is_empty, is_known_kind, decode)
+        leave_out(around, "they repeat the tokens of the calls inside them", columns.span_parent)
+    if columns.are_spans:
+        bare = is_empty & (prompt == 0) & ~_any_failed(columns, series, rows.size)
+        leave_out(bare, "spans without token counts are no requests")
+    dropped = 0
+    for name in columns.failed:
+        dropped += leave_out(failed_rows(name, series[name]), "failed requests", name)
+    if columns.answered:
+        hits = as_text(series[columns.answered]).fill_null("").str.to_lowercase().is_in(TRUE)
+        what = "answered from a cache of answers, no engine decoded them"
+        dropped += leave_out(hits.to_numpy(), what, columns.answered)
+    dropped += leave_out(is_empty | (decode == 0), "no output", columns.decode)
+    if series[columns.prompt].dtype == pl.List:
+        leave_out(has_no_prompt, "no list of prompt tokens, so no length", columns.prompt)
+    if columns.request:
+        again = _repeated(columns, series, rows, prompt, decode)
+        leave_out(again, "the same request again, with the same lengths", columns.request)
+    return Kept(rows=rows, unanswered=dropped, notes=tuple(notes))
+
+
+def _any_failed(columns: Columns, series: Mapping[str, pl.Series], count: int) -> BoolArray:
+    failed = np.zeros(count, dtype=np.bool_)
+    for name in columns.failed:
+        failed |= failed_rows(name, series[name])
+    return failed
+
+
+def _keys(columns: Columns, values: pl.Series, series: Mapping[str, pl.Series]) -> pl.Series:
+    """Return ids of spans, which are unique only within their trace, as text; null stays null."""
+    ids = as_text(values)
+    if not columns.trace:
+        return ids
+    return ids + "/" + as_text(series[columns.trace]).fill_null("")
+
+
+def _containers(
+    columns: Columns,
+    series: Mapping[str, pl.Series],
+    has_tokens: BoolArray,
+    is_known_kind: BoolArray,
+    decode: FloatArray,
+) -> BoolArray:
+    """Return which spans sum up the tokens of spans inside them, at whatever depth.
+
+    A span that names itself a call of a model counts as such a sum only if its output is about
+    that of the calls inside: a call may also cause others of its own.
+    """
+    spans = _keys(columns, series[columns.span], series).fill_null("")
+    parents = _keys(columns, series[columns.span_parent], series).fill_null("\0")
+    known, first = np.unique(spans.to_numpy().astype(str), return_index=True)
+    above = parents.to_numpy().astype(str)
+    at = np.minimum(np.searchsorted(known, above), known.size - 1)
+    parent = np.where(known[at] == above, first[at], -1)
+    parent[parent == np.arange(parent.size)] = -1
+    inside = np.zeros(decode.size)
+    # Each span hands its tokens to the nearest one around it that has some of its own.
+    carriers = np.flatnonzero(has_tokens)
+    holder = parent[carriers]
+    for _ in range(64):
+        climbing = (holder >= 0) & ~has_tokens[holder]
+        if not climbing.any():
+            break
+        holder[climbing] = parent[holder[climbing]]
+    found = (holder >= 0) & has_tokens[holder]
+    np.add.at(inside, holder[found], decode[carriers[found]])
+    encloses = np.zeros_like(has_tokens)
+    encloses[holder[found]] = True
+    alike = np.abs(inside - decode) <= SAME_USAGE * np.maximum(inside, decode)
+    return encloses & (alike | ~is_known_kind)
+
+
+def _repeated(
+    columns: Columns,
+    series: Mapping[str, pl.Series],
+    rows: BoolArray,
+    prompt: FloatArray,
+    decode: FloatArray,
+) -> BoolArray:
+    """Return which requests an earlier row already holds, with the same id and lengths.
+
+    Ids that are only numbers may start again in each run: then arrivals must be the same too.
+    """
+    import polars as pl
+
+    ids = _keys(columns, series[columns.request], series)
+    frame = pl.DataFrame({"id": ids, "prompt": prompt, "decode": decode, "kept": rows})
+    if columns.arrival:
+        numbered = as_text(series[columns.request]).str.contains(r"^[0-9.]+$").fill_null(value=True)
+        times = as_text(series[columns.arrival])
+        never = pl.Series([""], dtype=pl.String)
+        frame = frame.with_columns(times.zip_with(numbered, never).alias("time"))
+    elif bool(as_text(series[columns.request]).str.contains(r"^[0-9.]+$").any()):
+        return np.zeros_like(rows)
+    again = ~frame.select(pl.struct(pl.all()).is_first_distinct()).to_series()
+    return (again & frame["id"].is_not_null()).to_numpy() & rows

@@ -1,0 +1,92 @@
+"""Which files hold sums and percentiles of requests, and where are the requests themselves?"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from afdplan.errors import TraceError
+from afdplan.files.traces.table import Table, shown
+
+__all__ = ["refuse_statistics", "summary_advice"]
+
+_SUMMARIES = (
+    (
+        {"totalinputtokens", "totaloutputtokens", "meanttftms"},
+        "is the summary of a benchmark without its requests; run it again with --save-result "
+        "--save-detailed (vLLM) or --output-details (SGLang)",
+    ),
+    (
+        {"avginputtokens", "avgoutputtokens"},
+        "is the summary of a benchmark without its requests; evalscope keeps them in "
+        "benchmark_data.db beside it: export its table result as CSV",
+    ),
+    (
+        {"servicekind", "experiments"},
+        "holds the raw exchanges of genai-perf, which do not say their lengths; use aiperf "
+        "profile --export-level records and its profile_export.jsonl",
+    ),
+    (
+        {"metric", "p50", "p99"},
+        "holds percentiles over requests and no requests; aiperf profile --export-level records "
+        "writes them to profile_export.jsonl",
+    ),
+    (
+        {"runinfo", "timings", "requestcounts"},
+        "is guidellm's summary without its requests; give the JSON report of the same run",
+    ),
+    (
+        {"inputsequencelength.avg", "outputsequencelength.avg"},
+        "holds statistics over requests and no requests; aiperf profile --export-level records "
+        "writes them to profile_export.jsonl",
+    ),
+    (
+        {"resultsnumberinputtokensmean"},
+        "is LLMPerf's summary without its requests; give the ..._individual_responses.json file "
+        "of the same run",
+    ),
+)
+"""Names that a summary has, and what to do: all of one set must be there."""
+
+_STATISTIC = re.compile(
+    r"(?i)(count|sum|mean|avg|average|median|min(imum)?|max(imum)?|std(dev)?|stddev|variance|"
+    r"(p|q|percentile[ _]?)\d{1,3}(\.\d+)?|\d{1,3}(\.\d+)?(%|th|st|nd|rd)( percentile)?)"
+)
+_LARGEST = 200
+"""Rows above which a table is no list of statistics."""
+
+
+def summary_advice(columns: Sequence[str]) -> str:
+    """Return what a file with such columns is and how to get its requests, "" if it is unknown."""
+    plain = {re.sub(r"[^a-z0-9.]", "", column.lower()) for column in columns}
+    return next((advice for names, advice in _SUMMARIES if names <= plain), "")
+
+
+def refuse_statistics(table: Table, rows: int) -> None:
+    """Raise if the rows of a table are named as statistics: percentiles are no requests.
+
+    Parameters
+    ----------
+    table
+        The table that would be read as a trace.
+    rows
+        How many rows it has.
+
+    Raises
+    ------
+    TraceError
+        If every row is named min, mean, p99, 50% and the like.
+    """
+    import polars as pl
+
+    if rows > _LARGEST:
+        return
+    for column, values in zip(table.columns, table.read(table.columns), strict=True):
+        if values.dtype != pl.String or values.null_count():
+            continue
+        texts = [text.strip() for text in values.to_list()]
+        if len(set(texts)) == rows and all(map(_STATISTIC.fullmatch, texts)):
+            raise TraceError(
+                f"{table.name}: holds statistics, no requests: column {shown(column)} names its "
+                f"rows {', '.join(texts[:3])}; give the records of the requests themselves"
+            )

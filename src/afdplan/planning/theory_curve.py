@@ -1,0 +1,50 @@
+"""What does the exact theory say beside simulated bundles?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from afdplan.lengths.law import LengthLaw
+from afdplan.planning.ratio_grid import shown_workers
+from afdplan.simulation.scenario import Scenario, Variation
+from afdplan.theory.ratio import RatioPoint
+from afdplan.theory.recommend import recommend_ratio
+
+__all__ = ["theory_curve"]
+
+
+def theory_curve(
+    scenario: Scenario, law: LengthLaw, attention_workers: Sequence[int]
+) -> tuple[RatioPoint, ...]:
+    """Return the exact curve where it describes what was played; else nothing.
+
+    Parameters
+    ----------
+    scenario
+        One of those that were played.
+    law
+        Of prompt and decode lengths.
+    attention_workers
+        Those that were played; the curve has them all.
+    """
+    is_described = (
+        scenario.arrivals is None
+        and scenario.kv_capacity is None
+        and scenario.lengths is law
+        and scenario.variation == Variation()
+        and scenario.start == "stationary"
+    )
+    if not is_described:
+        return ()
+    answer = recommend_ratio(
+        law,
+        scenario.latency,
+        batch_size=scenario.bundle.batch_size,
+        ffn_workers=scenario.bundle.ffn_workers,
+        microbatches=scenario.microbatches,
+        overlap=scenario.overlap,
+        max_attention_workers=max(16, max(attention_workers) * 5 // 4),
+    )
+    every = [point.attention_workers for point in answer.curve]
+    shown = set(shown_workers(every, attention_workers))
+    return tuple(point for point in answer.curve if point.attention_workers in shown)

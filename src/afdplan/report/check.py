@@ -1,0 +1,99 @@
+"""How is the standing of a running plan told to a person and to a machine?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from afdplan.report.plan_answer import design_answer
+from afdplan.report.quantities import chance, change, number, sentence, share, stated_time
+from afdplan.report.telling import Fact, Telling
+
+if TYPE_CHECKING:
+    from afdplan.model.latency import TimeUnit
+    from afdplan.planning.check import PlanCheck
+
+__all__ = ["check_answer", "check_told"]
+
+STANDINGS = {
+    "stands": ("The plan stands.", "green"),
+    "watch": ("Watch: beyond the bounds for the first time.", "yellow"),
+    "replan": ("Plan again.", "red"),
+}
+
+
+def check_answer(result: PlanCheck) -> dict[str, Any]:
+    """Return the names that ``afdplan check --json`` promises; times in the plan's unit."""
+    again = result.replanned
+    return {
+        "standing": result.standing,
+        "reasons": list(result.reasons),
+        "mean_token_load": result.mean_token_load,
+        "planned_token_load": result.planned_token_load,
+        "regret": result.regret,
+        "best_attention_workers": result.best_attention_workers,
+        "replanned": None
+        if again is None or again.best is None
+        else {
+            **design_answer(again.best),
+            "gain": again.gain,
+            "least_regret_of_keeping": result.replan_regret,
+        },
+        "step_time": result.step_time,
+        "measured_step_time": result.measured_step_time,
+        "time_per_output_token": result.time_per_output_token,
+        "memory_overflow_probability": result.memory_overflow_probability,
+    }
+
+
+def check_told(result: PlanCheck, unit: TimeUnit, warnings: Sequence[str]) -> Telling:
+    """Return what is said of the plan and of today's requests.
+
+    Parameters
+    ----------
+    result
+        What `check_plan` found.
+    unit
+        Of the plan's times.
+    warnings
+        One sentence each.
+    """
+    answer, style = STANDINGS[result.standing]
+    return Telling(
+        answer=" ".join([answer, *map(sentence, result.reasons)]),
+        facts=tuple(_facts(result, unit)),
+        warnings=tuple(warnings),
+        style=style,
+    )
+
+
+def _facts(result: PlanCheck, unit: TimeUnit) -> Iterable[Fact]:
+    yield Fact(
+        name="Mean token load",
+        value=number(result.mean_token_load),
+        remark=f"planned {number(result.planned_token_load)}",
+    )
+    measured = result.measured_step_time
+    yield Fact(
+        name="Step time by the model",
+        value=stated_time(result.step_time, unit),
+        remark="" if measured is None else f"measured {stated_time(measured, unit)}",
+    )
+    yield Fact(name="Time per output token", value=stated_time(result.time_per_output_token, unit))
+    yield Fact(
+        name="KV overflow probability",
+        value=chance(result.memory_overflow_probability),
+        remark="per worker and step",
+    )
+    yield Fact(
+        name="Given up by keeping A",
+        value=share(result.regret),
+        remark=f"best A {result.best_attention_workers:,}",
+    )
+    again = result.replanned
+    if again is not None and again.best is not None:
+        yield Fact(
+            name="Planned again",
+            value=str(again.best.design),
+            remark=f"{change(again.gain)} over keeping the design",
+        )

@@ -1,0 +1,105 @@
+"""What is said of one answer, whatever shows it, and how does a terminal show it?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from afdplan.report.quantities import plain
+from afdplan.report.tables import TextTable, to_rich
+
+if TYPE_CHECKING:
+    from rich.console import Group, RenderableType
+
+__all__ = ["Fact", "Telling", "to_terminal"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fact:
+    """A number worth seeing at once: its name, its value with a unit, and a remark."""
+
+    name: str
+    value: str
+    remark: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Telling:
+    """Sentences, facts and tables of one answer, in the order of reading.
+
+    Attributes
+    ----------
+    subject
+        What was examined, a short line.
+    answer
+        The answer in one sentence.
+    facts
+        The numbers behind it.
+    words
+        Facts told in words, too long to stand beside numbers on a page.
+    tables
+        What a terminal shows; a page may show more.
+    warnings, assumptions
+        One sentence each.
+    style
+        Colour of the answer on a terminal; empty for none.
+    """
+
+    subject: str = ""
+    answer: str = ""
+    facts: tuple[Fact, ...] = ()
+    words: tuple[Fact, ...] = ()
+    tables: tuple[TextTable, ...] = ()
+    warnings: tuple[str, ...] = ()
+    assumptions: tuple[str, ...] = ()
+    style: str = ""
+
+
+def to_terminal(told: Telling, width: int = 80) -> Group:
+    """Return what a terminal of that many columns shows: the answer first, last what to mind."""
+    from rich.console import Group
+    from rich.text import Text
+
+    parts: list[RenderableType] = []
+    if told.answer:
+        parts.append(Text(plain(told.answer), style=f"bold {told.style}".strip()))
+    if told.subject:
+        parts.append(Text(plain(told.subject), style="dim"))
+    if told.facts or told.words:
+        parts += [Text()] * bool(parts) + [_grid((*told.facts, *told.words))]
+    for table in told.tables:
+        parts += [Text()] * bool(parts) + [to_rich(table, width)]
+    for head, sentences, style in (
+        ("assumed: ", told.assumptions, "dim"),
+        ("warning: ", told.warnings, "yellow"),
+    ):
+        parts += [Text()] * bool(sentences)
+        parts += [_hanging(head, sentence, style) for sentence in sentences]
+    return Group(*parts)
+
+
+def _grid(facts: tuple[Fact, ...]) -> RenderableType:
+    from rich.table import Table
+    from rich.text import Text
+
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    grid.add_column(style="cyan", no_wrap=True)
+    grid.add_column(overflow="fold")
+    for fact in facts:
+        value = Text(plain(fact.value))
+        if fact.remark:
+            value.append(f", {plain(fact.remark)}", style="dim")
+        grid.add_row(Text(plain(fact.name)), value)
+    return grid
+
+
+def _hanging(head: str, sentence: str, style: str) -> RenderableType:
+    """Return a sentence whose further lines begin below its first word."""
+    from rich.table import Table
+    from rich.text import Text
+
+    grid = Table.grid()
+    grid.add_column(no_wrap=True, style=style)
+    grid.add_column(overflow="fold", style=style)
+    grid.add_row(Text(head), Text(plain(sentence)))
+    return grid
