@@ -235,7 +235,7 @@ def _page(
         from afdplan.plotting.workload_figures import drift_figure
 
         drift = drift_figure(workload.report.drift, workload.report.token_load)
-    design = plan.recommended.design
+    design = plan.split.design
     problem = RatioProblem(
         law=workload.law,
         latency=plan.latency,

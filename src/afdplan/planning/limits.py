@@ -59,6 +59,9 @@ class Limits:
         devices must fill whole nodes. 1 means that nodes may be shared.
     optional_devices
         How many of the devices cost nothing unless they are used, at most `devices`.
+    margin
+        Share of each limit, in [0, 1), that a plan keeps away from it: of the time, of the room for
+        KV cache, and on top of the rate.
     most_cost
         Most cost of the devices in use, in the unit of the objective: then the most tokens that it
         pays for are sought, and idle devices cost nothing. None has no bound.
@@ -76,6 +79,7 @@ class Limits:
     overflow_probability: float = 1e-3
     node_devices: int = 1
     optional_devices: int = 0
+    margin: float = 0.0
     most_cost: float | None = None
 
     def __post_init__(self) -> None:
@@ -96,6 +100,8 @@ class Limits:
             )
         check_count("node_devices", self.node_devices, 1, 100_000)
         check_count("optional_devices", self.optional_devices, 0, self.devices or 0)
+        if check_number("margin", self.margin) >= 1:
+            raise InvalidInputError(f"margin must be below 1, got {self.margin:g}")
         if self.most_cost is not None:
             check_number("most_cost", self.most_cost, strict=True)
 
@@ -111,6 +117,13 @@ class Limits:
         return idle
 
     @property
+    def wanted_rate(self) -> float | None:
+        """The rate with its margin [requests/s]; None if none is asked for."""
+        if self.requests_per_second is None:
+            return None
+        return self.requests_per_second * (1 + self.margin)
+
+    @property
     def probabilities(self) -> tuple[float, ...]:
         """The limited percentile as a probability; none for the mean."""
         return percentile(self.statistic)
@@ -121,5 +134,5 @@ class Limits:
         """Return whether step times (of the limited statistic) respect the limit, elementwise."""
         if self.time_per_output_token is None:
             return np.ones(np.shape(step_time), dtype=bool)
-        limit = self.time_per_output_token * tokens_per_step
+        limit = self.time_per_output_token * (1 - self.margin) * tokens_per_step
         return np.asarray(step_time <= limit * (1 + TIE))

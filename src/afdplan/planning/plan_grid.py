@@ -45,7 +45,7 @@ def plan_grid_axes(plan: Plan) -> tuple[tuple[int, ...], tuple[int, ...]]:
 
     The batch sizes are the nearest ones to an eighth, a quarter ... eight times that of the plan.
     """
-    design, searched = plan.recommended.design, plan.space.batch_sizes
+    design, searched = plan.split.design, plan.space.batch_sizes
     sizes = {
         min(searched, key=lambda size: abs(math.log(size / wanted)))
         for wanted in batch_sizes_around(design.batch_size)
@@ -72,13 +72,13 @@ def plan_grid(plan: Plan, law: LengthLaw, source: LatencySource) -> Iterator[Pla
 
 
 def _case(plan: Plan, search: DesignSearch, batch_size: int, microbatches: int) -> PlanCase:
-    design = plan.recommended.design
+    design = plan.split.design
     space = replace(plan.space, batch_sizes=(batch_size,), microbatches=(microbatches,))
     if (batch_size, microbatches) == (design.batch_size, design.microbatches):
         return PlanCase(
             batch_size=batch_size,
             microbatches=microbatches,
-            best=plan.recommended,
+            best=plan.split,
             attention_workers=design.attention_workers,
             reason="",
         )

@@ -75,7 +75,9 @@ class BlockScores:
         """Return those of some pairs whose block may score more than 0, no less than `least`."""
         row = self.rows[at]
         kept = (row > 0) & (row >= least)
-        return among[kept[self.columns[self.combinations[at].attention_devices][among]]]
+        columns = self.columns[self.combinations[at].attention_devices]
+        found: IntArray = among[kept[columns[among]]]
+        return found
 
 
 class RatioBounds:

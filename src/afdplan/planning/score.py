@@ -100,8 +100,8 @@ class Score:
             groups = np.maximum((limits.most_cost * (1 + TIE) - fixed) // each, 0.0)
             paid = (groups * unit).astype(np.int64)
             return paid if limits.devices is None else np.minimum(paid, most)
-        if limits.requests_per_second is None:
+        if limits.wanted_rate is None:
             return most
-        goal = limits.requests_per_second * self.tokens_per_request
+        goal = limits.wanted_rate * self.tokens_per_request
         groups = np.ceil(goal * (1 - TIE) / (tokens_per_second * unit))
         return (np.maximum(groups, 1.0) * unit).astype(np.int64)

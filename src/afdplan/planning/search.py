@@ -108,7 +108,7 @@ class DesignSearch:
             found = self._best(limits, space, limits.devices, start)
             if found is None and space.fills_gaps and limits.requests_per_second is not None:
                 most = self.best(replace(limits, requests_per_second=None), space)
-                goal = limits.requests_per_second * (1 - TIE)
+                goal = (limits.wanted_rate or 0.0) * (1 - TIE)
                 if most is not None and most.requests_per_second >= goal:
                     start = self.describe(most.design, limits)
                     found = self._best(limits, space, limits.devices, start)
@@ -152,6 +152,9 @@ class DesignSearch:
             cost=float(self.score.cost.of(*design.devices_by_side)),
             score=float(self.score.value(tokens, *design.devices_by_side, limits)),
             memory_overflow_probability=memory.overflow_probability(requests) if memory else 0.0,
+            held_overflow_probability=memory.overflow_probability(requests, 1 - limits.margin)
+            if memory
+            else 0.0,
             memory_mean_fraction=memory.mean_fraction(requests) if memory else 0.0,
             attention_idle_fraction=float(times.attention_idle_fraction[0]),
             ffn_idle_fraction=float(times.ffn_idle_fraction[0]),

@@ -55,12 +55,12 @@ class PlanFrontData:
 def plan_front_data(plan: Plan) -> PlanFrontData:
     """Return what the figure shows."""
     scale = 1e3 if plan.latency.time_unit == "s" else 1.0
-    statistic, tokens = plan.limits.statistic, plan.recommended.tokens_per_step
+    statistic, tokens = plan.limits.statistic, plan.split.tokens_per_step
 
     def held(step: float) -> float:
         return scale * step / tokens
 
-    best = plan.recommended
+    best = plan.split
     limit = plan.limits.time_per_output_token
     return PlanFrontData(
         front_time=np.array([held(p.step_time.statistic(statistic)) for p in plan.front]),
@@ -105,7 +105,7 @@ def draw_plan(plan: Plan) -> Figure:
     per = "s" if plan.latency.time_unit == "s" else "time"
     axes.set_xlabel(f"time per output token, {plan.limits.statistic}{unit}")
     axes.set_ylabel(f"tokens/{per} per device in use")
-    axes.set_title(str(plan.recommended.design), loc="left", fontsize=11)
+    axes.set_title(str(plan.split.design), loc="left", fontsize=11)
     # Below the axes: inside them it would lie on a line for some plan.
     figure.legend(loc="outside lower center", ncols=4, frameon=False, fontsize=9)
     axes.spines[["top", "right"]].set_visible(False)

@@ -38,7 +38,7 @@ def front_figure(plan: Plan, cases: Sequence[PlanCase]) -> Figure:
             case.best.tokens_per_second_per_device,
         )
         for case in cases
-        if case.best is not None and case.best.design != plan.recommended.design
+        if case.best is not None and case.best.design != plan.split.design
     }
     shown = (data.recommended, *held.values())
     highest = max([*data.front_rate, *data.colocated_rate, *(rate for _, rate in shown)])
@@ -150,7 +150,7 @@ def _front_layers(
 
 def idle_figure(plan: Plan) -> Figure:
     """Return busy and idle shares of both sides, of the design and its alternatives."""
-    designs = [("recommended", plan.recommended)]
+    designs = [("recommended", plan.split)]
     designs += [(other.change, other.plan) for other in plan.alternatives]
     rows: list[tuple[str, Role, float]] = []
     for name, planned in designs:

@@ -74,7 +74,7 @@ def plan_told(plan: Plan, subject: str, verified: Sequence[Verification] = ()) -
 
 def headline(plan: Plan) -> str:
     """Return the answer in one sentence: what to do comes first."""
-    best, unit = plan.recommended, plan.latency.time_unit
+    best, unit = plan.split, plan.latency.time_unit
     found = (
         f"{best.design} gives {rate(best.tokens_per_second, unit)} on "
         f"{counted(best.design.devices, 'device')}"
@@ -116,7 +116,7 @@ def what_binds(plan: Plan) -> tuple[str, ...]:
 
 
 def _facts(plan: Plan) -> Iterable[Fact]:
-    best, unit = plan.recommended, plan.latency.time_unit
+    best, unit = plan.split, plan.latency.time_unit
     limit = plan.limits.time_per_output_token
     gain = plan.verdict.gain
     yield Fact(
@@ -156,7 +156,7 @@ def _facts(plan: Plan) -> Iterable[Fact]:
 
 
 def _words(plan: Plan) -> Iterable[Fact]:
-    best, unit, spare = plan.recommended, plan.latency.time_unit, plan.spare
+    best, unit, spare = plan.split, plan.latency.time_unit, plan.spare
     yield Fact(name="Limits", value="; ".join(_limits(plan)))
     slots = counted(best.design.requests_per_attention_worker, "request")
     devices = counted(best.design.devices, "device")
@@ -193,9 +193,9 @@ def case_sentence(case: PlanCase, plan: Plan) -> str:
         f"{stated_time(best.token_time(plan.limits.statistic), unit)} per output token "
         f"({plan.limits.statistic})"
     )
-    if best.design == plan.recommended.design:
+    if best.design == plan.split.design:
         return text + ", the recommended design."
-    return f"{text}; gives up {share(1 - best.score / plan.recommended.score)}."
+    return f"{text}; gives up {share(1 - best.score / plan.split.score)}."
 
 
 def _head(plan: Plan) -> tuple[str, ...]:
@@ -214,12 +214,12 @@ def _row(name: str, planned: PlannedDesign, plan: Plan) -> tuple[str, ...]:
 
 
 def _overflow(probability: float, plan: Plan) -> str:
-    return chance(probability) if plan.recommended.memory_mean_fraction > 0 else "-"
+    return chance(probability) if plan.split.memory_mean_fraction > 0 else "-"
 
 
 def alternative_table(plan: Plan) -> TextTable:
     """Return the recommended design and what changing it gives up."""
-    rows = [(*_row("recommended", plan.recommended, plan), share(0.0), "")]
+    rows = [(*_row("recommended", plan.split, plan), share(0.0), "")]
     rows += [
         (*_row(other.change, other.plan, plan), share(other.regret), other.breaks)
         for other in plan.alternatives
@@ -237,7 +237,7 @@ def alternative_table(plan: Plan) -> TextTable:
 def front_table(plan: Plan) -> TextTable:
     """Return throughput against time per output token, each the exact best."""
     designs = [point.design for point in plan.front]
-    best = plan.recommended.design
+    best = plan.split.design
     return TextTable(
         title="The front in numbers: throughput against time per output token",
         columns=("point", *_head(plan)),
@@ -352,7 +352,7 @@ def case_table(plan: Plan, grid: Sequence[PlanCase]) -> TextTable:
         if case.best is None:
             rows.append((name, f"none: {case.reason}", "-", "-", "-", "-"))
             continue
-        regret = 1 - case.best.score / plan.recommended.score
+        regret = 1 - case.best.score / plan.split.score
         rows.append((*_row(name, case.best, plan), share(regret)))
     return TextTable(
         title="The best design for other batch sizes and microbatches",

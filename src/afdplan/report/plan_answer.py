@@ -24,7 +24,7 @@ def plan_answer(
     load = law.token_load()
     best = plan.best_colocated
     return {
-        "recommended": design_answer(plan.recommended),
+        "recommended": design_answer(plan.split),
         "alternatives": [_alternative(other) for other in plan.alternatives],
         "pareto_front": [design_answer(point) for point in plan.front],
         "colocated": None
@@ -55,9 +55,9 @@ def plan_answer(
             "reason": str(plan.next_batch),
         },
         "memory": {
-            "overflow_probability": plan.recommended.memory_overflow_probability,
-            "mean_fraction": plan.recommended.memory_mean_fraction,
-            "headroom_fraction": 1 - plan.recommended.memory_mean_fraction,
+            "overflow_probability": plan.split.memory_overflow_probability,
+            "mean_fraction": plan.split.memory_mean_fraction,
+            "headroom_fraction": 1 - plan.split.memory_mean_fraction,
             "space": None
             if plan.cache is None
             else {

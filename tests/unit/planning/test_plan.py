@@ -40,7 +40,7 @@ def test_binding_limit_and_its_price():
     binding = {price.limit: price for price in tight.binding}
     assert binding["time per output token"].binds
     relaxed = plan(Limits(devices=16, time_per_output_token=0.03))
-    gain = relaxed.recommended.score / tight.recommended.score - 1
+    gain = relaxed.split.score / tight.split.score - 1
     assert binding["time per output token"].gain == pytest.approx(gain)
 
 
@@ -62,7 +62,7 @@ def test_alternatives_are_never_better_within_the_limits():
 def test_rate_needs_the_fewest_devices():
     small = SearchSpace(batch_sizes=(8, 64), microbatches=(2,))
     free = plan(Limits(devices=20), space=small)
-    goal = free.recommended.requests_per_second * 0.4
+    goal = free.split.requests_per_second * 0.4
     answer = plan(Limits(requests_per_second=goal), space=small)
     assert answer.recommended.requests_per_second >= goal * (1 - 1e-9)
     devices = answer.recommended.design.devices
@@ -76,7 +76,7 @@ def test_mixed_prices_move_the_ratio():
         Limits(devices=24), cost=DeviceCost(per="currency", attention=8.0, unit="USD/h")
     )
     ratios = [
-        p.recommended.design.bundle.attention_to_ffn_ratio for p in (dear_ffn, dear_attention)
+        p.split.design.bundle.attention_to_ffn_ratio for p in (dear_ffn, dear_attention)
     ]
     assert ratios[0] > ratios[1]
 
@@ -139,7 +139,7 @@ def test_whole_nodes_and_legal_pairs_are_kept():
     space = SearchSpace(
         batch_sizes=(8, 32, 64), microbatches=(1, 2), target=target_rule("vllm-afd-plugin")
     )
-    design = plan(Limits(devices=48, node_devices=8), space=space).recommended.design
+    design = plan(Limits(devices=48, node_devices=8), space=space).split.design
     assert design.attention_workers % design.ffn_workers == 0
     assert design.bundles * design.attention_workers % 8 == 0
     assert design.bundles * design.ffn_workers % 8 == 0
@@ -203,7 +203,7 @@ def test_next_batch_names_the_limit_that_forbids_it():
 def test_nothing_is_said_to_bind_only_with_its_reason():
     listed = SearchSpace(batch_sizes=(8, 9), max_attention_workers=4, microbatches=(2,))
     loose = plan(Limits(devices=16), space=listed)
-    assert loose.recommended.design.batch_size == 9
+    assert loose.split.design.batch_size == 9
     assert "no larger batch" in what_binds(loose)[0]
     coarse = replace(listed, batch_sizes=(8, 64))
     tight = plan(Limits(devices=16), space=coarse, kv_tokens=4e4)
