@@ -12,7 +12,7 @@ from pathlib import Path
 
 from afdplan.calibration.catalogue import find_hardware, find_model
 from afdplan.calibration.derived import derived_latency, latency_of
-from afdplan.calibration.derived_feed_forward import expert_layer_time
+from afdplan.calibration.derived_feed_forward import network_time
 from afdplan.calibration.placement import place
 from afdplan.errors import AfdplanError
 from afdplan.lengths.law import IndependentLengths
@@ -95,13 +95,13 @@ def experts() -> list[Row]:
     rows = []
     for devices, published in FASTAFD_MOE_US.items():
         placement = place(model, device, ffn_devices=devices)
-        derived = float(expert_layer_time(placement, 128.0 * devices)) * 1e6
+        derived = float(network_time(placement, model.network, 128.0 * devices)) * 1e6
         rows.append(Row("experts", f"MoE GEMM, EP{devices}, 1024 rows", published, derived, "us"))
     placement = place(model, device, ffn_devices=8)
     for tokens, published in FASTAFD_MFU.items():
         count = 16.0 * tokens  # 16 experts per device; k = devices, so rows equal tokens
-        seconds = float(expert_layer_time(placement, count))
-        operations = 2 * count * model.expert_parameters
+        seconds = float(network_time(placement, model.network, count))
+        operations = 2 * count * model.network.expert_parameters(model.hidden_size)
         derived = operations / seconds / device.matrix_rate("fp8")
         rows.append(
             Row(
@@ -162,7 +162,7 @@ def deployments() -> list[Row]:
             "deployments",
             "xDeepServe experts, 288 dies",
             120,
-            float(expert_layer_time(placement, tokens)) * 1e6,
+            float(network_time(placement, placement.architecture.network, tokens)) * 1e6,
             "us",
         ),
         Row("deployments", "xDeepServe A2E", 172, latency.send.time(48, tokens) * 1e6, "us"),
@@ -188,7 +188,7 @@ def fastafd_sweep() -> list[Row]:
 
 def operator_tables() -> list[Row]:
     """Derived against the tables of aiconfigurator; raises where it is not installed."""
-    from afdplan.calibration.measured_tables import measured_latency
+    from benchmarks.measured_tables import measured_latency
 
     cases = [
         ("qwen3-235b-a22b", "h100-sxm", "vllm", 8, "bf16"),
@@ -240,8 +240,8 @@ def _routed(model: str, device: str, tokens: int, options: dict) -> float:
     from dataclasses import replace
 
     placement = place(find_model(model), find_hardware(device), **options)
-    routed = replace(placement.architecture, shared_size=0)
-    return float(expert_layer_time(replace(placement, architecture=routed), float(tokens))) * 1e6
+    routed = replace(placement.architecture.network, dense_size=0)
+    return float(network_time(placement, routed, float(tokens))) * 1e6
 
 
 def _short(value: float) -> str:

@@ -46,7 +46,7 @@ def test_text_names_versions_and_mends():
     assert outcome.code == 0
     assert f"afdplan {afdplan.__version__}" in outcome.out
     assert importlib.metadata.version("numpy") in outcome.out
-    for package in ("torch", "aiconfigurator-core"):
+    for package in ("torch", "ray"):
         assert package in outcome.out
 
 

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from afdplan.files.latency_file import load_latency, save_latency
 from afdplan.model.curve import LinearCurve, RooflineCurve, TabulatedCurve
-from afdplan.model.latency import AttentionLayers, LatencyModel, Transfer, Validity
-from afdplan.model.uncertainty import Uncertainty, coefficients_of
+from afdplan.model.latency import AttentionLayers, LatencyModel, Transfer, coefficients_of
+from afdplan.model.uncertainty import Uncertainty
+from afdplan.model.validity import Validity
 
 numbers = st.floats(min_value=0, max_value=1e60)
 text = st.text(st.characters(exclude_categories=("Cs",)), max_size=20)

@@ -1,253 +1,138 @@
-"""How large is a model: which attention, which experts, how many parameters of each?"""
+"""How large is a model: which layers in which order, how many parameters of each?"""
 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, replace
-from typing import Protocol
+from dataclasses import dataclass
 
+from afdplan.calibration.attention import Attention, SparseIndexer
 from afdplan.errors import InvalidInputError
 from afdplan.model.checks import check_count
 
-__all__ = [
-    "Attention",
-    "GroupedAttention",
-    "LatentAttention",
-    "ModelArchitecture",
-    "SparseIndexer",
-]
-
-
-class Attention(Protocol):
-    """What a latency model needs to know about one attention layer."""
-
-    @property
-    def query_heads(self) -> int:
-        """Query heads."""
-
-    @property
-    def cached_values(self) -> int:
-        """Numbers that one token leaves in the KV cache of one layer."""
-
-    @property
-    def score_flops(self) -> int:
-        """Operations of one query token against one cached token, two per multiply-add."""
-
-    @property
-    def query_rows(self) -> float:
-        """Query heads that read the same cached numbers: the rows of the matrix product."""
-
-    @property
-    def kernels(self) -> int:
-        """Kernels of one layer that wait for memory: projections and the attention itself."""
-
-    def parameters(self, hidden_size: int) -> int:
-        """Return the parameters of one layer's projections."""
-
-    def sharded(self, devices: int) -> Attention:
-        """Return what one of `devices` tensor-parallel devices holds."""
-
-
-def _check_shares(name: str, heads: int, devices: int) -> None:
-    if heads % devices:
-        raise InvalidInputError(
-            f"attention_devices must divide the {heads} query heads of {name}, got {devices}"
-        )
+__all__ = ["Block", "FeedForward", "Mixer", "ModelArchitecture"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GroupedAttention:
-    """Multi-head, grouped-query, multi-query or multi-matrix-factorisation attention.
+class Mixer:
+    """One layer that mixes the tokens of a request, and how much of the context it reads.
 
     Attributes
     ----------
-    query_heads, kv_heads
-        Heads; every KV head is read by ``query_heads / kv_heads`` query heads.
-    head_size
-        Numbers per head, of keys and of values alike.
-    query_rank
-        Width of the low-rank query projection (Step-3's MFA); None projects directly.
-
-    References
-    ----------
-    arXiv:2305.13245 (grouped queries), arXiv:2412.19255 (multi-matrix factorisation).
-
-    Examples
-    --------
-    >>> qwen = GroupedAttention(query_heads=64, kv_heads=4, head_size=128)
-    >>> qwen.cached_values, qwen.score_flops, qwen.query_rows
-    (1024, 32768, 16.0)
-    """
-
-    query_heads: int
-    kv_heads: int
-    head_size: int
-    query_rank: int | None = None
-
-    def __post_init__(self) -> None:
-        for name in ("query_heads", "kv_heads", "head_size"):
-            check_count(name, getattr(self, name), 1, 1_000_000)
-        if self.query_rank is not None:
-            check_count("query_rank", self.query_rank, 1, 1_000_000)
-        if self.query_heads % self.kv_heads:
-            raise InvalidInputError(
-                f"query_heads must be a multiple of kv_heads, got {self.query_heads} "
-                f"and {self.kv_heads}"
-            )
-
-    @property
-    def cached_values(self) -> int:
-        """Numbers that one token leaves in the KV cache of one layer: keys and values."""
-        return 2 * self.kv_heads * self.head_size
-
-    @property
-    def score_flops(self) -> int:
-        """Operations of one query token against one cached token: scores and weighted sum."""
-        return 4 * self.query_heads * self.head_size
-
-    @property
-    def query_rows(self) -> float:
-        """Query heads per KV head."""
-        return self.query_heads / self.kv_heads
-
-    @property
-    def kernels(self) -> int:
-        """Input projections, attention, output projection, and the low-rank step if any."""
-        return 3 if self.query_rank is None else 4
-
-    def parameters(self, hidden_size: int) -> int:
-        """Return the parameters of the query, key, value and output projections."""
-        query = self.query_heads * self.head_size
-        if self.query_rank is None:
-            into = hidden_size * query
-        else:
-            into = self.query_rank * (hidden_size + query)
-        return into + hidden_size * self.cached_values + query * hidden_size
-
-    def sharded(self, devices: int) -> GroupedAttention:
-        """Return one device's heads; KV heads are replicated when there are too few."""
-        _check_shares("this model", self.query_heads, devices)
-        heads = self.query_heads // devices
-        kv_heads = max(1, self.kv_heads // devices)
-        if heads % kv_heads or (self.kv_heads > devices and self.kv_heads % devices):
-            raise InvalidInputError(
-                f"attention_devices must divide the {self.kv_heads} KV heads, got {devices}"
-            )
-        return replace(self, query_heads=heads, kv_heads=kv_heads)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LatentAttention:
-    """Multi-head latent attention, run with absorbed projections as decoders do.
-
-    All heads read one cached latent of `kv_rank` numbers and one rotary key.
-
-    Attributes
-    ----------
-    query_heads
-        Heads.
-    query_rank
-        Width of the low-rank query projection; None projects directly.
-    kv_rank
-        Width of the cached latent.
-    plain_key_size, rotary_key_size, value_size
-        Numbers per head of the key without and with rotary position, and of the value.
-
-    References
-    ----------
-    arXiv:2405.04434, section 2.1 and appendix C (absorption).
-
-    Examples
-    --------
-    >>> deepseek = LatentAttention(query_heads=128, query_rank=1536, kv_rank=512,
-    ...     plain_key_size=128, rotary_key_size=64, value_size=128)
-    >>> deepseek.cached_values, deepseek.score_flops
-    (576, 278528)
-    """
-
-    query_heads: int
-    query_rank: int | None
-    kv_rank: int
-    plain_key_size: int
-    rotary_key_size: int
-    value_size: int
-
-    def __post_init__(self) -> None:
-        for name in ("query_heads", "kv_rank", "plain_key_size", "rotary_key_size", "value_size"):
-            check_count(name, getattr(self, name), 1, 1_000_000)
-        if self.query_rank is not None:
-            check_count("query_rank", self.query_rank, 1, 1_000_000)
-
-    @property
-    def cached_values(self) -> int:
-        """Numbers that one token leaves in the KV cache of one layer."""
-        return self.kv_rank + self.rotary_key_size
-
-    @property
-    def score_flops(self) -> int:
-        """Operations of one query token against one cached token."""
-        return 2 * self.query_heads * (2 * self.kv_rank + self.rotary_key_size)
-
-    @property
-    def query_rows(self) -> float:
-        """All heads share the latent."""
-        return float(self.query_heads)
-
-    @property
-    def kernels(self) -> int:
-        """Down- and up-projections, two absorbed products, attention, output projection."""
-        return 5 if self.query_rank is None else 6
-
-    def parameters(self, hidden_size: int) -> int:
-        """Return the parameters of all projections, the absorbed ones included."""
-        key = self.plain_key_size + self.rotary_key_size
-        if self.query_rank is None:
-            query = hidden_size * self.query_heads * key
-        else:
-            query = self.query_rank * (hidden_size + self.query_heads * key)
-        latent = hidden_size * self.cached_values
-        absorbed = self.kv_rank * self.query_heads * (self.plain_key_size + self.value_size)
-        return query + latent + absorbed + self.query_heads * self.value_size * hidden_size
-
-    def sharded(self, devices: int) -> LatentAttention:
-        """Return one device's heads; the latent cache is replicated on every device."""
-        _check_shares("this model", self.query_heads, devices)
-        return replace(self, query_heads=self.query_heads // devices)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SparseIndexer:
-    """The scorer that picks which tokens a sparse attention layer reads.
-
-    Attributes
-    ----------
-    heads, head_size
-        Index queries; one index key of `head_size` numbers is cached per token.
+    heads
+        Attention or recurrent heads.
+    window
+        Most recent tokens that are kept and read; None keeps the whole context.
+    compression
+        Context tokens per cached entry (DeepSeek-V4: 4 or 128).
     selected_tokens
-        Tokens that the attention then reads, the k of its top-k.
-
-    References
-    ----------
-    DeepSeek-V3.2 technical report, section 2.1 (lightning indexer).
+        Cached entries that sparse attention reads of each request; None reads them all.
+    indexer
+        The scorer that selects; None where nothing is selected, or the choice of an earlier
+        layer is used again.
+    local_tokens
+        Most recent tokens that are cached and read beside compressed or selected ones.
     """
 
-    heads: int
-    head_size: int
-    selected_tokens: int
+    heads: Attention
+    window: int | None = None
+    compression: int = 1
+    selected_tokens: int | None = None
+    indexer: SparseIndexer | None = None
+    local_tokens: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("heads", "head_size", "selected_tokens"):
-            check_count(name, getattr(self, name), 1, 1_000_000)
+        for name in ("window", "selected_tokens"):
+            if getattr(self, name) is not None:
+                check_count(name, getattr(self, name), 1, 1_000_000_000)
+        check_count("compression", self.compression, 1, 1_000_000)
+        check_count("local_tokens", self.local_tokens, 0, 1_000_000_000)
+
+    def parameters(self, hidden_size: int) -> int:
+        """Return the parameters of the layer, its indexer included."""
+        count = self.heads.parameters(hidden_size)
+        if self.indexer is not None:
+            rank = getattr(self.heads, "query_rank", None)
+            count += self.indexer.parameters(hidden_size, rank)
+        return count
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeedForward:
+    """One feed-forward network: a dense part that every token passes, and routed experts.
+
+    Attributes
+    ----------
+    dense_size
+        Width of what every token passes: a dense network, or the shared experts.
+    experts, experts_per_token, expert_size
+        Routed experts, how many a token uses, their width; all 0 without.
+    expert_hidden_size
+        Width at which experts work where they stand in a latent space; None is the model's.
+    matrices
+        Of one network: 3 with a gate, 2 without.
+
+    Examples
+    --------
+    >>> mixtral = FeedForward(experts=8, experts_per_token=2, expert_size=16384)
+    >>> mixtral.expert_parameters(6144)
+    301989888
+    """
+
+    dense_size: int = 0
+    experts: int = 0
+    experts_per_token: int = 0
+    expert_size: int = 0
+    expert_hidden_size: int | None = None
+    matrices: int = 3
+
+    def __post_init__(self) -> None:
+        check_count("dense_size", self.dense_size, 0, 10_000_000)
+        check_count("experts", self.experts, 0, 1_000_000)
+        check_count("matrices", self.matrices, 2, 3)
+        if self.experts:
+            check_count("expert_size", self.expert_size, 1, 10_000_000)
+            check_count("experts_per_token", self.experts_per_token, 1, self.experts)
+        elif not self.dense_size:
+            raise InvalidInputError("dense_size must be >= 1 where there are no experts, got 0")
+
+    def expert_width(self, hidden_size: int) -> int:
+        """Return the numbers of a token's state that an expert reads."""
+        return hidden_size if self.expert_hidden_size is None else self.expert_hidden_size
+
+    def expert_parameters(self, hidden_size: int) -> int:
+        """Return the parameters of one routed expert."""
+        return self.matrices * self.expert_width(hidden_size) * self.expert_size
+
+    def dense_parameters(self, hidden_size: int) -> int:
+        """Return the parameters of what every token passes, without the router."""
+        latent = 0 if self.expert_hidden_size is None else 2 * hidden_size * self.expert_hidden_size
+        return self.matrices * hidden_size * self.dense_size + latent
+
+    def common_parameters(self, hidden_size: int) -> int:
+        """Return the parameters that every device holds: dense part and router."""
+        return self.dense_parameters(hidden_size) + hidden_size * self.experts
+
+    def parameters(self, hidden_size: int, experts: int | None = None) -> int:
+        """Return all parameters, or those with `experts` of the routed ones."""
+        count = self.experts if experts is None else experts
+        return count * self.expert_parameters(hidden_size) + self.common_parameters(hidden_size)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Block:
+    """One round trip between attention and FFN workers: mixers, then feed-forward networks.
+
+    Nearly every model has one of each. In hybrids several mixers may stand before the next
+    network, or networks follow each other; there is then one transfer out and one back.
+    """
+
+    mixers: tuple[Mixer, ...]
+    feed_forward: tuple[FeedForward, ...]
 
     @property
-    def score_flops(self) -> int:
-        """Operations of one query token against one index key."""
-        return 2 * self.heads * self.head_size
-
-    def parameters(self, hidden_size: int, query_rank: int | None) -> int:
-        """Return the parameters of the index projections and head weights."""
-        width = hidden_size if query_rank is None else query_rank
-        return self.heads * self.head_size * width + hidden_size * (self.head_size + self.heads)
+    def has_experts(self) -> bool:
+        """Whether tokens are routed."""
+        return any(network.experts for network in self.feed_forward)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -258,132 +143,125 @@ class ModelArchitecture:
     ----------
     name
         For people and look-up.
-    hidden_size, vocabulary_size, layers
-        Width, tokens known, decoder layers (without multi-token prediction layers).
-    attention
-        One attention layer.
-    attention_windows
-        Kinds of layers as (number of layers, most tokens of one request that they read); None
-        reads everything. The numbers add up to `layers`.
-    layer_windows
-        What each layer reads, in their order; by default one kind after the other.
-    indexer
-        The scorer of sparse attention; None if attention is dense.
-    dense_layers, dense_size
-        Layers without experts, and the width of their feed-forward network.
-    experts, experts_per_token, expert_size
-        Routed experts of each other layer, how many a token uses, their width; all 0 without.
-    shared_size
-        Total width of the experts that every token uses.
+    hidden_size, vocabulary_size
+        Width, tokens known.
+    blocks
+        Every round trip in its order (without multi-token prediction layers).
+    decoder_layers
+        Layers as the publisher counts them; 0 is the number of blocks.
     prediction_layers
         Multi-token prediction layers of the checkpoint.
     tied_embeddings
         Whether input and output embeddings are one matrix.
     precision
         Number format of the checkpoint's large matrices; None if it is not recognised.
+    cache_precision
+        Number format of the KV cache that the checkpoint asks for; None if it says nothing.
+    precision_source
+        Where the formats stand, or what was not recognised.
     published_parameters
         Total that the publisher states; 0 if unknown. Never used to compute.
     source
         Where the sizes come from.
+    notes
+        What had to be assumed to read the config, one sentence each.
     """
 
     name: str
     hidden_size: int
     vocabulary_size: int
-    layers: int
-    attention: Attention
-    attention_windows: tuple[tuple[int, int | None], ...]
-    layer_windows: tuple[int | None, ...] = ()
-    indexer: SparseIndexer | None = None
-    dense_layers: int = 0
-    dense_size: int = 0
-    experts: int = 0
-    experts_per_token: int = 0
-    expert_size: int = 0
-    shared_size: int = 0
+    blocks: tuple[Block, ...]
+    decoder_layers: int = 0
     prediction_layers: int = 0
     tied_embeddings: bool = False
     precision: str | None = "bf16"
+    cache_precision: str | None = None
+    precision_source: str = "the checkpoint"
     published_parameters: float = 0.0
     source: str = ""
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        for name in ("hidden_size", "vocabulary_size", "layers"):
+        for name in ("hidden_size", "vocabulary_size"):
             check_count(name, getattr(self, name), 1, 100_000_000)
-        for name in ("dense_size", "experts", "expert_size", "shared_size", "prediction_layers"):
-            check_count(name, getattr(self, name), 0, 10_000_000)
-        check_count("dense_layers", self.dense_layers, 0, self.layers)
-        if self.dense_layers < self.layers:
-            check_count("experts", self.experts, 1, 1_000_000)
-            check_count("expert_size", self.expert_size, 1, 10_000_000)
-            check_count("experts_per_token", self.experts_per_token, 1, self.experts)
-        if self.dense_layers:
-            check_count("dense_size", self.dense_size, 1, 10_000_000)
-        if sum(number for number, _ in self.attention_windows) != self.layers:
-            raise InvalidInputError(
-                f"attention_windows must add up to layers = {self.layers}, "
-                f"got {self.attention_windows}"
-            )
-        blocks = tuple(window for number, window in self.attention_windows for _ in range(number))
-        if not self.layer_windows:
-            object.__setattr__(self, "layer_windows", blocks)
-        elif Counter(self.layer_windows) != Counter(blocks):
-            raise InvalidInputError(
-                f"layer_windows must hold the windows of attention_windows "
-                f"{self.attention_windows}, got {self.layer_windows}"
-            )
+        check_count("prediction_layers", self.prediction_layers, 0, 1000)
+        check_count("blocks", len(self.blocks), 1, 10_000)
+        if not any(block.mixers for block in self.blocks):
+            raise InvalidInputError(f"{self.name} must have one or more attention layers, got none")
+        if not any(block.feed_forward for block in self.blocks):
+            raise InvalidInputError(f"{self.name} must have a feed-forward network, got none")
 
     @property
-    def expert_layers(self) -> int:
-        """Layers with routed experts."""
-        return self.layers - self.dense_layers
+    def layers(self) -> int:
+        """Round trips between attention and FFN."""
+        return len(self.blocks)
 
     @property
-    def attention_parameters(self) -> int:
-        """Parameters of one attention layer, its indexer included."""
-        count = self.attention.parameters(self.hidden_size)
-        if self.indexer is not None:
-            rank = getattr(self.attention, "query_rank", None)
-            count += self.indexer.parameters(self.hidden_size, rank)
-        return count
+    def mixers(self) -> tuple[Mixer, ...]:
+        """Every mixer in its order."""
+        return tuple(mixer for block in self.blocks for mixer in block.mixers)
 
     @property
-    def expert_parameters(self) -> int:
-        """Parameters of one routed expert: gate, up and down projection."""
-        return 3 * self.hidden_size * self.expert_size
+    def mixer(self) -> Mixer:
+        """The commonest mixer with a cache; else the commonest recurrent one."""
+        cached = [mixer for mixer in self.mixers if mixer.heads.cached_values]
+        return Counter(cached or self.mixers).most_common(1)[0][0]
 
     @property
-    def shared_parameters(self) -> int:
-        """Parameters of one layer's shared experts and router."""
-        return self.hidden_size * (3 * self.shared_size + self.experts)
+    def attention(self) -> Attention:
+        """The heads of `mixer`."""
+        return self.mixer.heads
 
     @property
-    def dense_parameters(self) -> int:
-        """Parameters of one dense feed-forward network."""
-        return 3 * self.hidden_size * self.dense_size
+    def network(self) -> FeedForward:
+        """The feed-forward network with the most experts; the widest of a dense model."""
+        networks = [network for block in self.blocks for network in block.feed_forward]
+        return max(networks, key=lambda network: (network.experts, network.dense_size))
+
+    @property
+    def experts(self) -> int:
+        """Routed experts of a layer that has some; 0 for a dense model."""
+        return self.network.experts
+
+    @property
+    def experts_per_token(self) -> int:
+        """Routed experts that a token uses."""
+        return self.network.experts_per_token
+
+    @property
+    def dense_layers(self) -> int:
+        """Round trips without routed experts."""
+        return sum(not block.has_experts for block in self.blocks)
+
+    @property
+    def state_bytes(self) -> float:
+        """What a request keeps in all recurrent layers, whatever its length [bytes]."""
+        return sum(mixer.heads.state_bytes for mixer in self.mixers)
 
     @property
     def embedding_parameters(self) -> int:
         """Parameters of the input and output embeddings."""
         return (1 if self.tied_embeddings else 2) * self.vocabulary_size * self.hidden_size
 
-    def _parameters(self, experts: int) -> int:
-        feed_forward = self.expert_layers * (
-            experts * self.expert_parameters + self.shared_parameters
+    @property
+    def mixer_parameters(self) -> int:
+        """Parameters of all attention and recurrent layers."""
+        return sum(mixer.parameters(self.hidden_size) for mixer in self.mixers)
+
+    def _parameters(self, *, is_active: bool) -> int:
+        networks = sum(
+            network.parameters(self.hidden_size, network.experts_per_token if is_active else None)
+            for block in self.blocks
+            for network in block.feed_forward
         )
-        return (
-            self.embedding_parameters
-            + self.layers * self.attention_parameters
-            + self.dense_layers * self.dense_parameters
-            + feed_forward
-        )
+        return self.embedding_parameters + self.mixer_parameters + networks
 
     @property
     def total_parameters(self) -> int:
         """All parameters of the matrices, multi-token prediction layers left out."""
-        return self._parameters(self.experts)
+        return self._parameters(is_active=False)
 
     @property
     def active_parameters(self) -> int:
         """Parameters that one token meets, embeddings included."""
-        return self._parameters(self.experts_per_token)
+        return self._parameters(is_active=True)

@@ -14,13 +14,13 @@ from afdplan.model.curve import LinearCurve
 from afdplan.model.latency import (
     AttentionLayers,
     LatencyModel,
-    LoadRange,
     TimeUnit,
     Transfer,
     TransferLoad,
-    Validity,
+    coefficients_of,
 )
-from afdplan.model.uncertainty import Uncertainty, coefficients_of
+from afdplan.model.uncertainty import Uncertainty
+from afdplan.model.validity import LoadRange, Validity
 
 __all__ = ["assemble"]
 

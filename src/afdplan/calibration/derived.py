@@ -268,12 +268,16 @@ def derived_assumptions(placement: Placement) -> tuple[Assumption, ...]:
             "averaged over all layers"
         )
         lines.append(Assumption("dense-layers", words))
-    if architecture.indexer is not None:
-        words = (
-            f"every request reads {architecture.indexer.selected_tokens} selected tokens per "
-            "layer, also the shorter ones"
-        )
+    selected = max((mixer.selected_tokens or 0 for mixer in architecture.mixers), default=0)
+    if selected:
+        words = f"every request reads {selected} selected tokens per layer, also the shorter ones"
         lines.append(Assumption("indexer", words))
+    if architecture.state_bytes:
+        words = (
+            f"recurrent layers read and write {architecture.state_bytes / 2**20:.0f} MiB of state "
+            "per request and step"
+        )
+        lines.append(Assumption("state", words))
     error = projection_error(placement)
     if error:
         words = (

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from typing import NamedTuple
 
-from afdplan.calibration.memory import INDEX_KEY_SCALE_BYTES
+from afdplan.calibration.architecture import Mixer
+from afdplan.calibration.attention import Attention, SparseIndexer
+from afdplan.calibration.memory import INDEX_KEY_SCALE_BYTES, mixer_shard
 from afdplan.calibration.placement import Placement
 from afdplan.calibration.precision import FORMATS
+from afdplan.errors import UnsupportedError
 from afdplan.model.curve import LinearCurve
 from afdplan.model.latency import AttentionLayers
 
@@ -66,8 +70,8 @@ def roofline_line(floor: float, slope: float, batch_size: int | None) -> Rooflin
     return RooflineLine(floor - half_gap, (end - floor) / LARGEST_BATCH, half_gap)
 
 
-def token_time(placement: Placement, queries: int | None = None) -> float:
-    """Return the time per KV token that one attention layer reads [s/token].
+def token_time(placement: Placement, heads: Attention, queries: int | None = None) -> float:
+    """Return the time per cached entry that one attention layer reads [s/entry].
 
         max( cached values * bytes / (bandwidth * efficiency),
              operations * padding * queries / (matrix rate * efficiency) )
@@ -79,11 +83,13 @@ def token_time(placement: Placement, queries: int | None = None) -> float:
     ----------
     placement
         Model, devices, formats.
+    heads
+        Of one layer, whole; each device holds its share.
     queries
         Query tokens of one request that share the read; all of a step's unless given.
     """
     hardware, efficiency = placement.attention_hardware, placement.efficiencies
-    attention = placement.architecture.attention.sharded(placement.attention_devices)
+    attention = heads.sharded(placement.attention_devices)
     queries = placement.tokens_per_request if queries is None else queries
     rows = attention.query_rows * queries
     tile = hardware.matrix_tile_rows
@@ -94,11 +100,8 @@ def token_time(placement: Placement, queries: int | None = None) -> float:
     return max(memory, operations / (hardware.matrix_rate("bf16") * efficiency.attention_matrix))
 
 
-def _index_time(placement: Placement) -> float:
-    """Return the time per context token of the scorer of sparse attention [s/token]."""
-    indexer = placement.architecture.indexer
-    if indexer is None:
-        return 0.0
+def _index_time(placement: Placement, indexer: SparseIndexer) -> float:
+    """Return the time per index key of the scorer of sparse attention [s/key]."""
     hardware, efficiency = placement.attention_hardware, placement.efficiencies
     memory = (indexer.head_size + INDEX_KEY_SCALE_BYTES) / (
         hardware.memory_bandwidth * efficiency.attention_memory
@@ -107,14 +110,10 @@ def _index_time(placement: Placement) -> float:
     return max(memory, operations / (hardware.matrix_rate("fp8") * efficiency.attention_matrix))
 
 
-def _projections(placement: Placement) -> RooflineLine:
-    architecture, hardware = placement.architecture, placement.attention_hardware
-    efficiency = placement.efficiencies
-    shard = architecture.attention.sharded(placement.attention_devices)
-    whole = architecture.attention.parameters(architecture.hidden_size)
-    parameters = shard.parameters(architecture.hidden_size) + (
-        architecture.attention_parameters - whole
-    )
+def _projections(placement: Placement, mixer: Mixer) -> RooflineLine:
+    hardware, efficiency = placement.attention_hardware, placement.efficiencies
+    size = placement.architecture.hidden_size
+    parameters = mixer_shard(mixer, placement.attention_devices, size)
     number = FORMATS[placement.precision.attention_weights]
     floor = (
         parameters * number.bytes_per_value / (hardware.memory_bandwidth * efficiency.weight_memory)
@@ -140,52 +139,96 @@ def _reduction(placement: Placement) -> tuple[float, float]:
     return 2 * link.latency + placement.efficiencies.kernel_latency, slope
 
 
-def attention_layers(placement: Placement) -> tuple[AttentionLayers, ...]:
-    """Return the kinds of attention layers with their time against KV tokens.
+class _MixerTime(NamedTuple):
+    """Time of one mixer: per context token, per request, and fixed [s/token, s/request, s]."""
 
-    Sparse attention reads all index keys and `selected_tokens` cached tokens per request: the
+    slope: float
+    per_request: float
+    fixed: float
+
+
+def _mixer_time(placement: Placement, mixer: Mixer) -> _MixerTime:
+    """Return what one mixer costs.
+
+    Sparse attention reads all index keys and `selected_tokens` cached entries per request: the
     first is the slope, the second a time per request (requests shorter than that are charged too
-    much). Draft steps of multi-token prediction count as further layers.
+    much). A recurrent layer reads and writes its state once per request.
     """
-    architecture, efficiency = placement.architecture, placement.efficiencies
-    projections = _projections(placement)
+    efficiency, heads = placement.efficiencies, mixer.heads
+    projections = _projections(placement, mixer)
     wait, per_request = _reduction(placement)
-    kernels = architecture.attention.kernels
-    slope = token_time(placement)
-    if architecture.indexer is not None:
+    kernels = heads.kernels
+    if mixer.indexer is not None:
         kernels += INDEXER_KERNELS
-        # Every query token selects its own tokens: nothing is shared between drafts.
-        selected = architecture.indexer.selected_tokens * placement.tokens_per_request
-        per_request += selected * token_time(placement, queries=1)
-        slope = _index_time(placement)
-    curve = LinearCurve(
+        slope = _index_time(placement, mixer.indexer) / mixer.compression
+    elif mixer.selected_tokens is not None:
+        slope = 0.0
+    else:
+        slope = token_time(placement, heads) / mixer.compression
+    if mixer.selected_tokens is not None:
+        # Every query token selects its own entries: nothing is shared between drafts.
+        selected = mixer.selected_tokens * placement.tokens_per_request
+        per_request += selected * token_time(placement, heads, queries=1)
+    if mixer.local_tokens:
+        per_request += mixer.local_tokens * token_time(placement, heads)
+    state = heads.sharded(placement.attention_devices).state_bytes
+    bandwidth = placement.attention_hardware.memory_bandwidth * efficiency.attention_memory
+    per_request += 2 * state / bandwidth
+    return _MixerTime(
         slope=slope,
-        intercept=projections.intercept + wait + kernels * efficiency.kernel_latency,
+        per_request=projections.slope + per_request,
+        fixed=projections.intercept + wait + kernels * efficiency.kernel_latency,
     )
-    windows: dict[int | None, int] = {}
-    for layers, window in architecture.attention_windows:
-        windows[window] = windows.get(window, 0) + layers
-    if placement.speculative_tokens:
-        windows[None] = windows.get(None, 0) + placement.speculative_tokens
-    return tuple(
-        AttentionLayers(
-            curve=curve,
-            layers=layers,
-            time_per_request=projections.slope + per_request,
-            context_window=window,
-        )
-        for window, layers in windows.items()
-    )
+
+
+def _stays(placement: Placement) -> tuple[tuple[Mixer, ...], ...]:
+    """Return the mixers of each round trip in their order; draft steps come last.
+
+    A draft step of multi-token prediction counts as a further layer that reads the whole context.
+    """
+    stays = tuple(block.mixers for block in placement.architecture.blocks)
+    whole = tuple(mixers for mixers in stays if all(mixer.window is None for mixer in mixers))
+    return stays + (whole or stays)[-1:] * placement.speculative_tokens
+
+
+def attention_layers(placement: Placement) -> tuple[AttentionLayers, ...]:
+    """Return the kinds of round trips with their attention time against KV tokens.
+
+    Raises
+    ------
+    UnsupportedError
+        If mixers with different windows stand in one round trip.
+    """
+    kinds = Counter(_stays(placement))
+    return tuple(_layers_of(placement, mixers, count) for mixers, count in kinds.items())
 
 
 def layer_order(placement: Placement) -> tuple[int, ...]:
     """Return the kind of each layer, from 1, as `attention_layers` has them; drafts come last."""
-    architecture = placement.architecture
-    windows = architecture.layer_windows + (None,) * placement.speculative_tokens
-    kinds = list(dict.fromkeys((*(w for _, w in architecture.attention_windows), *windows)))
-    return tuple(kinds.index(window) + 1 for window in windows)
+    stays = _stays(placement)
+    kinds = list(dict.fromkeys(stays))
+    return tuple(kinds.index(mixers) + 1 for mixers in stays)
+
+
+def _layers_of(placement: Placement, mixers: tuple[Mixer, ...], count: int) -> AttentionLayers:
+    times = [_mixer_time(placement, mixer) for mixer in mixers]
+    windows = {m.window for m, time in zip(mixers, times, strict=True) if time.slope}
+    if len(windows) > 1:
+        raise UnsupportedError(
+            f"{placement.architecture.name} has attention layers of different windows without a "
+            "feed-forward network between them: give a measured latency model"
+        )
+    return AttentionLayers(
+        curve=LinearCurve(
+            slope=sum(time.slope for time in times),
+            intercept=sum(time.fixed for time in times),
+        ),
+        layers=count,
+        time_per_request=sum(time.per_request for time in times),
+        context_window=next(iter(windows), None),
+    )
 
 
 def projection_error(placement: Placement) -> float:
-    """Return the largest error of the projections' line [s], for the list of assumptions."""
-    return _projections(placement).error
+    """Return the largest error of a layer's projections' line [s], for the assumptions."""
+    return max(_projections(placement, mixer).error for mixer in set(placement.architecture.mixers))

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from afdplan.calibration.architecture import FeedForward
 from afdplan.calibration.placement import Placement
 from afdplan.calibration.precision import FORMATS
 from afdplan.model.curve import TabulatedCurve
 
-__all__ = ["distinct_experts", "expert_layer_time", "feed_forward_curve"]
+__all__ = ["distinct_experts", "feed_forward_curve", "network_time"]
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -66,8 +68,10 @@ def _dense_time(placement: Placement, parameters: int, tokens: FloatArray) -> Fl
     return np.maximum(memory, 2 * parameters * tokens / rate) + fixed
 
 
-def expert_layer_time(placement: Placement, tokens: npt.ArrayLike) -> FloatArray:
-    """Return the time of one layer with routed experts on one FFN worker [s].
+def network_time(placement: Placement, network: FeedForward, tokens: npt.ArrayLike) -> FloatArray:
+    """Return the time of one feed-forward network on one FFN worker [s].
+
+    Without experts it is that of a dense network; with them
 
         max( (distinct experts * bytes / expert efficiency + activation bytes / efficiency)
                / bandwidth,
@@ -78,56 +82,58 @@ def expert_layer_time(placement: Placement, tokens: npt.ArrayLike) -> FloatArray
     Parameters
     ----------
     placement
-        Model, devices, formats.
+        Devices, formats.
+    network
+        Sizes.
     tokens
         Requests n of one FFN worker and microbatch, any shape; each sends
         ``1 + speculative_tokens`` tokens.
     """
-    architecture, hardware = placement.architecture, placement.ffn_hardware
-    efficiency = placement.efficiencies
+    hardware, efficiency = placement.ffn_hardware, placement.efficiencies
+    hidden = placement.architecture.hidden_size
     sent = np.asarray(tokens, dtype=np.float64) * placement.tokens_per_request
+    dense = _dense_time(placement, network.dense_parameters(hidden), sent / placement.ffn_devices)
+    if not network.experts:
+        return dense
     number = FORMATS[placement.precision.feed_forward_weights]
     # With more devices than experts the busiest are replicated: a device then holds one.
-    slots = max(architecture.experts, placement.expert_devices)
-    chosen = architecture.experts_per_token
+    slots = max(network.experts, placement.expert_devices)
+    chosen = network.experts_per_token
     touched = (
         distinct_experts(slots, chosen, sent * placement.ffn_workers) / placement.expert_devices
     )
     rows = sent * chosen / placement.ffn_devices * efficiency.expert_imbalance
-    weights = touched * architecture.expert_parameters * number.bytes_per_value
+    expert = network.expert_parameters(hidden)
+    weights = touched * expert * number.bytes_per_value
     in_bytes = FORMATS[placement.precision.send].bytes_per_value
-    # Read the input, write and read gate and up, write and read their product, write the output.
-    row_bytes = architecture.hidden_size * (in_bytes + BF16_BYTES) + architecture.expert_size * (
-        4 * BF16_BYTES + 2 * in_bytes
+    # Read the input, write and read what goes in (gate and up), write and read their product,
+    # write the output.
+    into = network.matrices - 1
+    row_bytes = network.expert_width(hidden) * (in_bytes + BF16_BYTES) + network.expert_size * (
+        2 * into * BF16_BYTES + 2 * in_bytes
     )
     memory = (
         weights / efficiency.expert_memory + rows * row_bytes / efficiency.weight_memory
     ) / hardware.memory_bandwidth
     rate = hardware.matrix_rate(number.arithmetic) * efficiency.matrix
-    routed = np.maximum(memory, 2 * rows * architecture.expert_parameters / rate)
-    shared = 3 * architecture.hidden_size * architecture.shared_size
+    routed = np.maximum(memory, 2 * rows * expert / rate)
     fixed = ROUTED_KERNELS * efficiency.kernel_latency
-    return np.asarray(
-        routed + _dense_time(placement, shared, sent / placement.ffn_devices) + fixed,
-        dtype=np.float64,
-    )
+    return np.asarray(routed + dense + fixed, dtype=np.float64)
 
 
 def feed_forward_curve(placement: Placement) -> TabulatedCurve:
-    """Return the mean FFN time per layer against the requests of one FFN worker.
+    """Return the mean FFN time per round trip against the requests of one FFN worker.
 
     A table on a logarithmic grid from 1 to 65,536, because the number of touched experts
     saturates smoothly: no line or single knee describes it. Between its points the table is within
-    3 % of the formula. Dense layers, if any, are averaged in.
+    3 % of the formula. Layers of several kinds, if any, are averaged; draft steps count as the
+    last one.
     """
-    architecture = placement.architecture
+    blocks = placement.architecture.blocks
+    kinds = Counter(block.feed_forward for block in blocks)
+    kinds[blocks[-1].feed_forward] += placement.speculative_tokens
     grid = np.unique(np.round(np.geomspace(1, LARGEST_LOAD, GRID_POINTS)))
-    sent = grid * placement.tokens_per_request / placement.ffn_devices
-    dense = _dense_time(placement, architecture.dense_parameters, sent)
-    if not architecture.experts:
-        return TabulatedCurve(loads=grid, times=dense)
-    expert_layers = architecture.expert_layers + placement.speculative_tokens
-    times = (
-        architecture.dense_layers * dense + expert_layers * expert_layer_time(placement, grid)
-    ) / (architecture.dense_layers + expert_layers)
-    return TabulatedCurve(loads=grid, times=times)
+    times = np.zeros_like(grid)
+    for networks, count in kinds.items():
+        times = times + count * sum(network_time(placement, one, grid) for one in networks)
+    return TabulatedCurve(loads=grid, times=times / kinds.total())

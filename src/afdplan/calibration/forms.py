@@ -227,7 +227,7 @@ def _fit_roofline(loads: FloatArray, times: FloatArray) -> FormFit:
     return FormFit(
         curve=curve,
         time_per_request=0.0,
-        names=("floor", "slope", "intercept"),
+        names=tuple(curve.coefficients()),
         values=fit.coefficients[0],
         covariance=fit.covariance[0],
         fitted=curve(loads),
@@ -275,7 +275,7 @@ def _fit_table(loads: FloatArray, times: FloatArray) -> FormFit:
     return FormFit(
         curve=curve,
         time_per_request=0.0,
-        names=tuple(f"times.{g + 1}" for g in range(knots)),
+        names=tuple(curve.coefficients()),
         values=smooth,
         covariance=np.diag(deviation**2),
         fitted=fitted,

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from afdplan.calibration.architecture import ModelArchitecture
+from afdplan.calibration.architecture import Mixer, ModelArchitecture
 from afdplan.calibration.precision import FORMATS, Precision
 from afdplan.model.checks import check_count, check_number
 
@@ -16,6 +16,7 @@ __all__ = [
     "attention_weight_bytes",
     "cache_kinds",
     "ffn_weight_bytes",
+    "mixer_shard",
 ]
 
 INDEX_KEY_SCALE_BYTES = 4.0
@@ -30,7 +31,7 @@ class CacheKind(NamedTuple):
     bytes_per_token
         On one device, all layers of the kind together [bytes].
     window
-        Most tokens of one request that are kept; None keeps all.
+        Most tokens of one request that are kept; None keeps all, 1 is a recurrent layer's state.
     """
 
     bytes_per_token: float
@@ -124,12 +125,17 @@ def attention_weight_bytes(
     draft_layers
         Multi-token prediction layers in use.
     """
-    shard = architecture.attention.sharded(devices).parameters(architecture.hidden_size)
-    whole = architecture.attention.parameters(architecture.hidden_size)
-    indexer = architecture.attention_parameters - whole
-    layers = architecture.layers + draft_layers
-    weights = layers * (shard + indexer) * FORMATS[precision.attention_weights].bytes_per_value
+    size = architecture.hidden_size
+    mixers = (*architecture.mixers, *architecture.mixers[-1:] * draft_layers)
+    parameters = sum(mixer_shard(mixer, devices, size) for mixer in mixers)
+    weights = parameters * FORMATS[precision.attention_weights].bytes_per_value
     return weights + architecture.embedding_parameters * EMBEDDING_BYTES / devices
+
+
+def mixer_shard(mixer: Mixer, devices: int, hidden_size: int) -> int:
+    """Return the parameters of a mixer on one of `devices`; its indexer is replicated."""
+    indexer = mixer.parameters(hidden_size) - mixer.heads.parameters(hidden_size)
+    return mixer.heads.sharded(devices).parameters(hidden_size) + indexer
 
 
 def ffn_weight_bytes(
@@ -155,11 +161,13 @@ def ffn_weight_bytes(
     draft_layers
         Multi-token prediction layers in use.
     """
-    experts = math.ceil(architecture.experts / (devices * workers))
-    per_layer = experts * architecture.expert_parameters + architecture.shared_parameters
-    expert_layers = architecture.expert_layers + (draft_layers if architecture.experts else 0)
-    dense_layers = architecture.dense_layers + (0 if architecture.experts else draft_layers)
-    parameters = expert_layers * per_layer + dense_layers * architecture.dense_parameters
+    blocks = (*architecture.blocks, *architecture.blocks[-1:] * draft_layers)
+    size = architecture.hidden_size
+    parameters = sum(
+        network.parameters(size, math.ceil(network.experts / (devices * workers)))
+        for block in blocks
+        for network in block.feed_forward
+    )
     return parameters * FORMATS[precision.feed_forward_weights].bytes_per_value
 
 
@@ -168,15 +176,24 @@ def cache_kinds(
 ) -> tuple[CacheKind, ...]:
     """Return what one cached token takes on one device of an attention worker.
 
-    Grouped-query heads are split over the devices, latents and index keys are replicated.
+    Grouped-query heads are split over the devices, latents and index keys are replicated. What a
+    recurrent layer keeps is the same for every request: a kind whose window is one token.
     """
-    values = architecture.attention.sharded(devices).cached_values
-    per_layer = values * FORMATS[precision.cache].bytes_per_value
-    if architecture.indexer is not None:
-        per_layer += architecture.indexer.head_size + INDEX_KEY_SCALE_BYTES
-    kinds = dict.fromkeys((window for _, window in architecture.attention_windows), 0)
-    for layers, window in architecture.attention_windows:
-        kinds[window] += layers
-    if draft_layers:
-        kinds[None] = kinds.get(None, 0) + draft_layers
-    return tuple(CacheKind(layers * per_layer, window) for window, layers in kinds.items())
+    number = FORMATS[precision.cache].bytes_per_value
+    kinds: dict[int | None, float] = {}
+
+    def add(window: int | None, amount: float) -> None:
+        if amount:
+            kinds[window] = kinds.get(window, 0.0) + amount
+
+    for mixer in (*architecture.mixers, *architecture.mixers[-1:] * draft_layers):
+        heads = mixer.heads.sharded(devices)
+        entry = heads.cached_values * number
+        index = 0.0
+        if mixer.indexer is not None:
+            index = mixer.indexer.head_size + INDEX_KEY_SCALE_BYTES
+        add(mixer.window, (entry + index) / mixer.compression)
+        if mixer.compression > 1:
+            add(mixer.local_tokens or None, entry)
+        add(1, heads.state_bytes)
+    return tuple(CacheKind(amount, window) for window, amount in kinds.items())

@@ -15,7 +15,7 @@ from afdplan.calibration.memory import (
     cache_kinds,
     ffn_weight_bytes,
 )
-from afdplan.calibration.precision import Precision
+from afdplan.calibration.precision import PRECISIONS, Precision
 from afdplan.errors import InvalidInputError, UnsupportedError
 from afdplan.model.checks import check_choice, check_count, check_number
 
@@ -234,18 +234,25 @@ def _formats(
 ) -> Precision:
     if isinstance(precision, Precision):
         return precision if cache is None else replace(precision, cache=cache)
+    assumptions += [Assumption("family", note) for note in architecture.notes]
+    told = architecture.precision_source
     name = precision
     if name is None:
         name = architecture.precision
         if name is None:
             raise InvalidInputError(
-                f"precision must be given: the quantisation of {architecture.name} is not one of "
-                "fp8, mxfp4, nvfp4, int4"
+                f"{architecture.name}: {told} is not known; give the format of the weights "
+                f"(--weight-precision, in Python precision=): {', '.join(PRECISIONS)}"
             )
-        words = f"weights are in {name}, as in the checkpoint"
-        assumptions.append(Assumption("weight-format", words))
+        assumptions.append(Assumption("weight-format", f"weights are in {name}, as in {told}"))
     if cache is None:
-        assumptions.append(Assumption("cache-format", "the KV cache is in bf16"))
+        cache = architecture.cache_precision
+        stated = (
+            "the KV cache is in bf16"
+            if cache is None
+            else (f"the KV cache is in {cache}, as in {told}")
+        )
+        assumptions.append(Assumption("cache-format", stated))
     return Precision.named(name, cache)
 
 

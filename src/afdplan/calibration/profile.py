@@ -9,7 +9,8 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from afdplan.calibration.architecture import GroupedAttention, ModelArchitecture
+from afdplan.calibration.architecture import Block, FeedForward, Mixer, ModelArchitecture
+from afdplan.calibration.attention import GroupedAttention, LatentAttention
 from afdplan.errors import InvalidInputError, UnsupportedError
 from afdplan.model.checks import check_choice, check_count
 
@@ -140,16 +141,15 @@ def small_model() -> ModelArchitecture:
     >>> round(small_model().total_parameters / 1e6)
     38
     """
+    layer = Block(
+        mixers=(Mixer(heads=GroupedAttention(query_heads=8, kv_heads=2, head_size=64)),),
+        feed_forward=(FeedForward(experts=16, experts_per_token=2, expert_size=352),),
+    )
     return ModelArchitecture(
         name="small",
         hidden_size=512,
         vocabulary_size=1024,
-        layers=4,
-        attention=GroupedAttention(query_heads=8, kv_heads=2, head_size=64),
-        attention_windows=((4, None),),
-        experts=16,
-        experts_per_token=2,
-        expert_size=352,
+        blocks=(layer,) * 4,
         source="made for profiling where no accelerator is at hand; no published model",
     )
 
@@ -200,11 +200,7 @@ def profile(
     from afdplan.calibration.profile_timer import Timer
 
     torch = load_torch()
-    if architecture.indexer is not None:
-        raise UnsupportedError(
-            f"profile measures dense attention, {architecture.name} selects tokens; "
-            "profile deepseek-v3 for its projections"
-        )
+    _check_measurable(architecture)
     device = _device(torch, plan.device)
     torch.set_num_threads(plan.threads or max(1, (os.cpu_count() or 2) // 2))
     dtype = plan.dtype or ("bfloat16" if device == "cuda" else "float32")
@@ -250,7 +246,7 @@ def profile(
         "attention": repr(architecture.attention),
         "experts": architecture.experts,
         "experts_per_token": architecture.experts_per_token,
-        "expert_size": architecture.expert_size,
+        "expert_size": architecture.network.expert_size,
         "experts_held": kernels.experts_held,
         "ffn_devices": plan.ffn_devices,
         "dtype": dtype,
@@ -269,6 +265,28 @@ def profile(
         environment=environment,
         warnings=tuple(warnings),
     )
+
+
+def _check_measurable(architecture: ModelArchitecture) -> None:
+    """Raise unless the kernels here are those of every layer of the model."""
+    for mixer in architecture.mixers:
+        if mixer.selected_tokens is not None or mixer.compression > 1:
+            raise UnsupportedError(
+                f"profile measures dense attention, {architecture.name} selects tokens; "
+                "profile deepseek-v3 for its projections"
+            )
+        if not isinstance(mixer.heads, GroupedAttention | LatentAttention) or (
+            isinstance(mixer.heads, GroupedAttention) and mixer.heads.value_size is not None
+        ):
+            raise UnsupportedError(
+                f"profile measures grouped and latent attention, {architecture.name} has other "
+                "layers: derive its latency model, or measure it where it runs"
+            )
+    network = architecture.network
+    if network.matrices != 3 or network.expert_hidden_size is not None:
+        raise UnsupportedError(
+            f"profile measures gated experts of the model's width, {architecture.name} has others"
+        )
 
 
 def _device(torch: Any, wanted: str) -> str:

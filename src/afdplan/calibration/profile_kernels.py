@@ -7,7 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from afdplan.calibration.architecture import GroupedAttention, LatentAttention, ModelArchitecture
+from afdplan.calibration.architecture import ModelArchitecture
+from afdplan.calibration.attention import GroupedAttention, LatentAttention
 from afdplan.errors import UnsupportedError
 
 __all__ = ["Kernels", "build_kernels"]
@@ -75,8 +76,9 @@ class Kernels:
         if stage == "attention":
             return float(load * architecture.attention.cached_values * size)
         if stage == "ffn":
-            weights = self.experts_held * architecture.expert_parameters
-            return float((weights or architecture.dense_parameters) * size)
+            network, hidden = architecture.network, architecture.hidden_size
+            weights = self.experts_held * network.expert_parameters(hidden)
+            return float((weights or network.dense_parameters(hidden)) * size)
         return float(load * architecture.hidden_size * size)
 
     def prepare(self, stage: str, load: int, requests: int, routing: str) -> Callable[[], Any]:
@@ -152,7 +154,11 @@ class Kernels:
         """Return one layer of routed experts on `tokens` tokens, router included."""
         torch, architecture = self.torch, self.architecture
         state = self._random(tokens, architecture.hidden_size)
-        hidden, width, held = architecture.hidden_size, architecture.expert_size, self.experts_held
+        hidden, width, held = (
+            architecture.hidden_size,
+            architecture.network.expert_size,
+            self.experts_held,
+        )
         router = self._weight("router", hidden, architecture.experts)
         gate_up = self._weight("gate_up", held, hidden, 2 * width)
         down = self._weight("down", held, width, hidden)
@@ -208,8 +214,9 @@ class Kernels:
         """Return one dense feed-forward network on `tokens` tokens."""
         torch, architecture = self.torch, self.architecture
         state = self._random(tokens, architecture.hidden_size)
-        gate_up = self._weight("gate_up", architecture.hidden_size, 2 * architecture.dense_size)
-        down = self._weight("down", architecture.dense_size, architecture.hidden_size)
+        width = architecture.network.dense_size
+        gate_up = self._weight("gate_up", architecture.hidden_size, 2 * width)
+        down = self._weight("down", width, architecture.hidden_size)
 
         def run() -> Any:
             gate, up = (state @ gate_up).chunk(2, dim=-1)

@@ -6,7 +6,6 @@ import numpy as np
 import numpy.typing as npt
 
 from afdplan.calibration.stage import StageFit
-from afdplan.model.curve import LinearCurve, RooflineCurve, TabulatedCurve
 
 __all__ = ["curve_half_widths"]
 
@@ -49,30 +48,10 @@ def curve_half_widths(fit: StageFit, loads: FloatArray, requests: float = 0.0) -
     """
     names = tuple(fit.coefficients)
     gradient = np.zeros((loads.size, len(names)))
-    for name, column in _columns(fit, loads, requests).items():
+    columns = {"time_per_request": np.full(loads.size, requests)} | fit.curve.gradient(loads)
+    for name, column in columns.items():
         if name in names:  # one that was set to zero has no error of its own
             gradient[:, names.index(name)] = column
     variance = np.einsum("ij,jk,ik->i", gradient, fit.covariance, gradient)
     half: FloatArray = NORMAL * np.sqrt(np.maximum(variance, 0.0))
     return half
-
-
-def _columns(fit: StageFit, loads: FloatArray, requests: float) -> dict[str, FloatArray]:
-    """Return the derivative of the time with respect to every coefficient, by its name."""
-    curve = fit.curve
-    ones = np.ones_like(loads)
-    columns = {"time_per_request": requests * ones}
-    if isinstance(curve, LinearCurve):
-        columns |= {"slope": loads, "intercept": ones}
-    elif isinstance(curve, RooflineCurve):
-        on_line = curve.intercept + curve.slope * loads > curve.floor
-        columns |= {
-            "floor": np.where(on_line, 0.0, 1.0),
-            "slope": np.where(on_line, loads, 0.0),
-            "intercept": np.where(on_line, 1.0, 0.0),
-        }
-    elif isinstance(curve, TabulatedCurve):
-        knots = np.asarray(curve.loads)
-        for k in range(knots.size):
-            columns[f"times.{k + 1}"] = np.interp(loads, knots, np.arange(knots.size) == k)
-    return columns

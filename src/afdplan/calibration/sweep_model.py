@@ -6,8 +6,9 @@ import numpy as np
 
 from afdplan.calibration.sweep import SweepFit
 from afdplan.model.curve import LinearCurve
-from afdplan.model.latency import AttentionLayers, LatencyModel, Transfer, Validity
+from afdplan.model.latency import AttentionLayers, LatencyModel, Transfer
 from afdplan.model.uncertainty import Uncertainty
+from afdplan.model.validity import Validity
 
 __all__ = ["sweep_latency_model"]
 

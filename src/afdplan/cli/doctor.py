@@ -66,12 +66,6 @@ REQUIREMENTS = (
     Requirement(package="matplotlib", version=">=3.9", needed_for="--plot, --timeline"),
     Requirement(package="jinja2", version=">=3.1", needed_for="--report"),
     Requirement(package="torch", version=">=2.10", needed_for="profile", extra="profile"),
-    Requirement(
-        package="aiconfigurator-core",
-        version="==0.12.0",
-        needed_for="measured operator tables",
-        extra="aiconfigurator",
-    ),
     Requirement(package="ray", version=">=2.40", needed_for="sweep on a cluster", extra="ray"),
 )
 """All packages, as `pyproject.toml` asks for them."""

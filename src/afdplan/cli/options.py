@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from afdplan.model.estimate import Estimate
     from afdplan.model.latency import LatencyModel
     from afdplan.model.trace import Trace
-    from afdplan.workload.description import WorkloadReport
+    from afdplan.workload.report import WorkloadReport
 
 __all__ = [
     "Latency",

@@ -332,7 +332,7 @@ def _numbers(name: str, text: str | None, known: tuple[str, ...]) -> dict[str, f
 def _tables(per_request: str | None, per_step: str | None) -> Iterator[tuple[Any, Any]]:
     """Yield the sinks of both logs; their files appear when all went well."""
     from afdplan.files.results.table import TableWriter
-    from afdplan.simulation.logs import REQUEST_COLUMNS, STEP_COLUMNS
+    from afdplan.simulation.record import REQUEST_COLUMNS, STEP_COLUMNS
 
     with contextlib.ExitStack() as stack:
         sinks: list[Any] = [None, None]

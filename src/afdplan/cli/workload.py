@@ -11,7 +11,7 @@ from afdplan.cli.report import command_line, report_option, tell, write_report
 
 if TYPE_CHECKING:
     from afdplan.lengths.law import LengthLaw
-    from afdplan.workload.description import LawReport, WorkloadReport
+    from afdplan.workload.report import LawReport, WorkloadReport
 
 __all__ = ["command"]
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import shutil
 import stat
 import sys
@@ -97,8 +98,9 @@ class Source:
     @cached_property
     def path(self) -> Path:
         """A plain file of the content: the user's own, or a copy that goes when the block ends."""
+        is_text = os.fsencode(self._file).decode(errors="replace") == str(self._file)
         with self._file.open("rb") as file:
-            if _packing(file.read(4)) is None:
+            if is_text and _packing(file.read(4)) is None:  # polars opens names of Unicode only
                 return self._file
         copy = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="afdplan-")))
         with explained(self.name, self.error), (copy / "unpacked").open("wb") as out:
@@ -271,6 +273,7 @@ def read_document(
     error: type[InvalidInputError] = InvalidInputError,
     *,
     is_json: bool = False,
+    is_finite: bool = True,
     limit: int = LARGEST_DOCUMENT,
 ) -> dict[str, Any]:
     """Return the top-level table of a TOML or JSON file, told apart by its content.
@@ -285,6 +288,8 @@ def read_document(
         What to raise.
     is_json
         Whether only JSON will do.
+    is_finite
+        Whether NaN and infinities, which Python writes to JSON, are refused.
     limit
         The most bytes that it may have.
 
@@ -292,7 +297,7 @@ def read_document(
     ------
     InvalidInputError
         Or the given `error`: as `open_source`, or if the file is too large, not UTF-8, invalid,
-        nested too deeply, holds a key twice or a number that is not finite in JSON, or no table.
+        nested too deeply, holds a key twice or a number that must be finite in JSON, or no table.
     """
     with open_source(path, what, error, limit) as source:
         text, name = source.text(limit), source.name
@@ -300,7 +305,7 @@ def read_document(
     bare = "=" not in text and (source.kind == "json" or name.lower().endswith(".json"))
     form = "JSON" if is_json or text.lstrip()[0] == "{" or bare else "TOML"
     try:
-        document = _from_json(text) if form == "JSON" else tomllib.loads(text)
+        document = _from_json(text, is_finite) if form == "JSON" else tomllib.loads(text)
     except RecursionError:
         raise error(f"{name}: nested too deeply for {what}") from None
     except ValueError as failure:
@@ -377,10 +382,9 @@ def _too_large(
     return error(f"{name} must have at most {limit / 1e6:,.4g} MB to be {what}")
 
 
-def _from_json(text: str) -> Any:
-    return json.loads(
-        text, parse_constant=_refuse_constant, object_pairs_hook=_object_without_repeats
-    )
+def _from_json(text: str, is_finite: bool) -> Any:
+    constant = _refuse_constant if is_finite else float
+    return json.loads(text, parse_constant=constant, object_pairs_hook=_object_without_repeats)
 
 
 def _refuse_constant(name: str) -> Any:

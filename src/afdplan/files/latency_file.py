@@ -7,7 +7,6 @@ that names the nearest known one, so that a misspelt coefficient never becomes a
 from __future__ import annotations
 
 import difflib
-import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,17 +17,11 @@ import msgspec
 from afdplan.errors import LatencyModelError
 from afdplan.files.atomic import write_atomic
 from afdplan.files.document import is_there, read_document
-from afdplan.files.latency_document import LATENCY_SCHEMA_VERSION, latency_document
-from afdplan.model.curve import Curve, LinearCurve, RooflineCurve, TabulatedCurve
-from afdplan.model.latency import (
-    AttentionLayers,
-    LatencyModel,
-    TimeUnit,
-    Transfer,
-    TransferLoad,
-    Validity,
-)
+from afdplan.model.curve import CURVES, Curve, LinearCurve
+from afdplan.model.latency import AttentionLayers, LatencyModel, TimeUnit, Transfer
+from afdplan.model.layer_order import LayerOrder
 from afdplan.model.uncertainty import Uncertainty
+from afdplan.model.validity import Validity
 
 __all__ = [
     "LATENCY_SCHEMA_VERSION",
@@ -44,34 +37,30 @@ _BUILT_IN = Path(__file__).parent.parent / "data" / "latency"
 # A list of numbers as the writer spreads it: one number per line.
 _NUMBERS = re.compile(r"\[\n((?:\s*[-+.\w]+,\n)+)\s*\]")
 
-# Keys of each kind of curve: first those that must be there, then those that may.
-_CURVE_KEYS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "linear": (("slope", "intercept"), ()),
-    "roofline": (("floor", "slope"), ("intercept",)),
-    "table": (("loads", "times"), ()),
-}
-_STAGE_KEYS = {
-    "attention": ("time_per_request", "context_window", "layers"),
-    "ffn": (),
-    "transfer": ("load",),
-    "send": ("load",),
-    "receive": ("load",),
-}
+LATENCY_SCHEMA_VERSION = 1
+_STAGES = ("attention", "ffn", "transfer", "send", "receive")
 
 
-class _Stage(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """One stage as it stands in a file; which keys belong to which kind is checked before."""
+class _Attention(msgspec.Struct, kw_only=True):
+    """What stands in [attention] beside its curve."""
 
-    kind: str
-    floor: float | None = None
-    slope: float | None = None
-    intercept: float | None = None
-    loads: list[float] | None = None
-    times: list[float] | None = None
     time_per_request: float = 0.0
     context_window: int | None = None
     layers: int | None = None
+
+
+class _Link(msgspec.Struct, kw_only=True):
+    """What stands in [transfer], [send] or [receive] beside its curve."""
+
     load: str = "worker"
+
+
+class _Ffn(msgspec.Struct):
+    """[ffn] is its curve."""
+
+
+_Extras = _Attention | _Ffn | _Link
+_Stage = tuple[Curve, Any]
 
 
 class _Validity(msgspec.Struct, kw_only=True):
@@ -90,14 +79,15 @@ class _File(msgspec.Struct, kw_only=True):
 
     schema_version: int
     time_unit: str
-    attention: _Stage | list[_Stage]
-    ffn: _Stage
+    attention: Any
+    ffn: Any
     name: str = ""
     source: str = ""
     layers: int | None = None
-    transfer: _Stage | None = None
-    send: _Stage | None = None
-    receive: _Stage | None = None
+    layer_order: str | list[int] = "blocks"
+    transfer: Any = None
+    send: Any = None
+    receive: Any = None
     step_overhead: float = 0.0
     tokens_per_step: float = 1.0
     drain: bool = False
@@ -215,20 +205,90 @@ def _check_keys(where: str, table: Any, known: tuple[str, ...], needed: tuple[st
             raise LatencyModelError(f"key {key!r} is missing{at}")
 
 
-def _check_stage(where: str, table: Any) -> None:
-    """Raise unless `table` holds the keys of its kind of curve, all finite."""
-    extras = _STAGE_KEYS[where]
-    every = {key for pair in _CURVE_KEYS.values() for keys in pair for key in keys}
-    _check_keys(where, table, ("kind", *sorted(every), *extras), ("kind",))
+def _stage(name: str, table: Any) -> _Stage:
+    """Return the curve of a stage and what stands beside it; errors name the stage."""
+    struct = {"attention": _Attention, "ffn": _Ffn}.get(name, _Link)
+    extras = struct.__struct_fields__
+    every = {field for curve in CURVES.values() for field in curve.field_names()}
+    _check_keys(name, table, ("kind", *sorted(every), *extras), ("kind",))
     kind = table["kind"]
-    if not isinstance(kind, str) or kind not in _CURVE_KEYS:
-        choices = ", ".join(_CURVE_KEYS)
-        raise LatencyModelError(f"kind in [{where}] must be one of {choices}, got {kind!r:.60}")
-    needed, optional = _CURVE_KEYS[kind]
-    _check_keys(f"{where}] of kind [{kind}", table, ("kind", *needed, *optional, *extras), needed)
-    for key, value in table.items():
-        if isinstance(value, float) and not math.isfinite(value):
-            raise LatencyModelError(f"{key} in [{where}] must be a finite number, got {value}")
+    if not isinstance(kind, str) or kind not in CURVES:
+        raise LatencyModelError(
+            f"kind in [{name}] must be one of {', '.join(CURVES)}, got {kind!r:.60}"
+        )
+    curve = CURVES[kind]
+    known = curve.field_names()
+    needed = tuple(field for field in known if field not in curve.may_lack)
+    _check_keys(f"{name}] of kind [{kind}", table, ("kind", *known, *extras), needed)
+    values = {field: table[field] for field in known if field in table}
+    for field, value in values.items():
+        if not _is_numeric(value):
+            raise LatencyModelError(
+                f"{field} in [{name}] must be a number or a list of numbers, got {value!r:.60}"
+            )
+    try:
+        return curve(**values), _converted({k: table[k] for k in extras if k in table}, struct)
+    except LatencyModelError as error:
+        raise LatencyModelError(f"[{name}] {error}") from None
+
+
+def _is_numeric(value: Any) -> bool:
+    values = value if isinstance(value, list) else [value]
+    return all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
+
+
+def _converted(table: Any, struct: type[Any]) -> Any:
+    try:
+        return msgspec.convert(table, struct, strict=True)
+    except (msgspec.ValidationError, OverflowError) as error:
+        where = str(error).replace("`$.", "`").replace("Expected", "expected")
+        raise LatencyModelError(f"wrong type: {where}") from None
+
+
+def latency_document(model: LatencyModel) -> dict[str, Any]:
+    """Return `model` as the plain document that a latency file holds."""
+    document: dict[str, Any] = {
+        "schema_version": LATENCY_SCHEMA_VERSION,
+        "name": model.name,
+        "source": model.source,
+        "time_unit": model.time_unit,
+        "layers": model.layers,
+        "step_overhead": model.step_overhead,
+        "tokens_per_step": model.tokens_per_step,
+        "drain": model.drain,
+        "assumptions": list(model.assumptions),
+    }
+    kinds = []
+    for kind in model.attention:
+        stage = kind.curve.document() | {"time_per_request": kind.time_per_request}
+        if kind.context_window is not None:
+            stage["context_window"] = kind.context_window
+        if len(model.attention) > 1:
+            stage["layers"] = kind.layers
+        kinds.append(stage)
+    document["attention"] = kinds if len(kinds) > 1 else kinds[0]
+    if model.layer_order != "blocks":
+        order = model.layer_order
+        document["layer_order"] = order if isinstance(order, str) else list(order)
+    document["ffn"] = model.ffn.document()
+    links = {"send": model.send, "receive": model.receive}
+    if model.send == model.receive:
+        links = {"transfer": model.send}
+    for name, link in links.items():
+        document[name] = link.curve.document() | {"load": link.load}
+    bounds = {
+        name: list(value)
+        for name in ("attention_tokens", "ffn_tokens", "batch_size")
+        if (value := getattr(model.validity, name)) is not None
+    }
+    if bounds:
+        document["validity"] = bounds
+    if model.uncertainty is not None:
+        document["uncertainty"] = {
+            "coefficients": list(model.uncertainty.coefficients),
+            "covariance": model.uncertainty.covariance.tolist(),
+        }
+    return document
 
 
 def latency_from_document(document: dict[str, Any], default_name: str) -> LatencyModel:
@@ -240,29 +300,26 @@ def latency_from_document(document: dict[str, Any], default_name: str) -> Latenc
         found = "none" if version is None else f"{version!r:.40}"
         raise LatencyModelError(f"schema_version must be {LATENCY_SCHEMA_VERSION}, got {found}")
     _check_keys("", document, known, ("time_unit", "attention", "ffn"))
-    for name in _STAGE_KEYS:
-        if name in document:
-            stages = document[name]
-            several = name == "attention" and isinstance(stages, list)
-            for stage in stages if several else [stages]:
-                _check_stage(name, stage)
     for name, struct in (("validity", _Validity), ("uncertainty", _Uncertainty)):
         if name in document:
             needed = ("coefficients", "covariance") if name == "uncertainty" else ()
             _check_keys(name, document[name], struct.__struct_fields__, needed)
-    try:
-        file = msgspec.convert(document, _File, strict=True)
-    except (msgspec.ValidationError, OverflowError) as error:
-        where = str(error).replace("`$.", "`").replace("Expected", "expected")
-        raise LatencyModelError(f"wrong type: {where}") from None
-    send, receive = _links(file)
+    file: _File = _converted(document, _File)
+    kinds = file.attention if isinstance(file.attention, list) else [file.attention]
+    links: dict[str, _Stage] = {
+        name: _stage(name, document[name])
+        for name in ("transfer", "send", "receive")
+        if name in document
+    }
+    send, receive = _links(links)
     return LatencyModel(
         name=file.name or default_name,
         time_unit=cast(TimeUnit, file.time_unit),  # the model checks it
-        attention=_attention(file),
-        ffn=_curve("ffn", file.ffn),
+        attention=_attention([_stage("attention", kind) for kind in kinds], file.layers),
+        ffn=_stage("ffn", file.ffn)[0],
         send=send,
         receive=receive,
+        layer_order=cast(LayerOrder, file.layer_order),  # the model checks it
         step_overhead=file.step_overhead,
         tokens_per_step=file.tokens_per_step,
         drain=file.drain,
@@ -279,70 +336,48 @@ def _uncertainty(table: Mapping[str, Any]) -> Uncertainty:
     return Uncertainty(coefficients=tuple(table["coefficients"]), covariance=table["covariance"])
 
 
-def _curve(where: str, stage: _Stage) -> Curve:
-    """Return the curve of one stage; errors name the stage."""
-    arguments = {
-        key: value
-        for key in ("floor", "slope", "intercept", "loads", "times")
-        if (value := getattr(stage, key)) is not None
-    }
-    curves: dict[str, Any] = {
-        "linear": LinearCurve,
-        "roofline": RooflineCurve,
-        "table": TabulatedCurve,
-    }
-    try:
-        curve: Curve = curves[stage.kind](**arguments)
-    except LatencyModelError as error:
-        raise LatencyModelError(f"[{where}] {error}") from None
-    return curve
-
-
-def _attention(file: _File) -> tuple[AttentionLayers, ...]:
-    stages = file.attention if isinstance(file.attention, list) else [file.attention]
+def _attention(stages: list[_Stage], layers: int | None) -> tuple[AttentionLayers, ...]:
     if not stages:
         raise LatencyModelError("attention must be one table or a list of one or more")
+    counts = [beside.layers for _, beside in stages]
     if len(stages) == 1:
-        inner = stages[0].layers
-        if inner is not None and file.layers is not None and inner != file.layers:
+        if None not in (counts[0], layers) and counts[0] != layers:
             raise LatencyModelError(
-                f"layers must agree, got {file.layers} for the file and {inner} in [attention]"
+                f"layers must agree, got {layers} for the file and {counts[0]} in [attention]"
             )
-        counts = [next((n for n in (inner, file.layers) if n is not None), 1)]
-    else:
-        missing = [k + 1 for k, stage in enumerate(stages) if stage.layers is None]
-        if missing:
-            raise LatencyModelError(
-                f"each of several [[attention]] kinds needs its layers, kind {missing[0]} has none"
-            )
-        counts = [stage.layers for stage in stages if stage.layers is not None]
-        if file.layers is not None and file.layers != sum(counts):
-            raise LatencyModelError(
-                f"layers must be the sum over [[attention]], got {file.layers}, sum {sum(counts)}"
-            )
+        counts = [next((n for n in (counts[0], layers) if n is not None), 1)]
+    elif None in counts:
+        raise LatencyModelError(
+            "each of several [[attention]] kinds needs its layers, kind "
+            f"{counts.index(None) + 1} has none"
+        )
+    elif layers is not None and layers != sum(counts):
+        raise LatencyModelError(
+            f"layers must be the sum over [[attention]], got {layers}, sum {sum(counts)}"
+        )
     return tuple(
         AttentionLayers(
-            curve=_curve("attention", stage),
+            curve=curve,
             layers=count,
-            time_per_request=stage.time_per_request,
-            context_window=stage.context_window,
+            time_per_request=beside.time_per_request,
+            context_window=beside.context_window,
         )
-        for stage, count in zip(stages, counts, strict=True)
+        for (curve, beside), count in zip(stages, counts, strict=True)
     )
 
 
-def _links(file: _File) -> tuple[Transfer, Transfer]:
+def _links(found: Mapping[str, _Stage]) -> tuple[Transfer, Transfer]:
     """Return both directions of the link; without any, transfers take no time."""
-    if file.transfer is not None and (file.send is not None or file.receive is not None):
+    if "transfer" in found and len(found) > 1:
         raise LatencyModelError("give [transfer] for both directions, or [send] and [receive]")
-    if file.transfer is None and (file.send is None) != (file.receive is None):
-        missing = "receive" if file.receive is None else "send"
+    if len(found) == 1 and "transfer" not in found:
+        missing = "receive" if "send" in found else "send"
         raise LatencyModelError(f"[{missing}] is missing: give both directions, or [transfer]")
-    links = []
-    for name in ("send", "receive"):
-        stage = file.transfer or getattr(file, name)
-        if stage is None:
-            links.append(Transfer(curve=LinearCurve(slope=0.0, intercept=0.0)))
-        else:
-            links.append(Transfer(curve=_curve(name, stage), load=cast(TransferLoad, stage.load)))
-    return links[0], links[1]
+    if not found:
+        none = Transfer(curve=LinearCurve(slope=0.0, intercept=0.0))
+        return none, none
+    send, receive = (
+        Transfer(curve=curve, load=beside.load)
+        for curve, beside in (found.get("transfer") or found[name] for name in ("send", "receive"))
+    )
+    return send, receive

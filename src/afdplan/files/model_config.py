@@ -9,6 +9,10 @@ from afdplan.files.document import is_there, read_document
 
 __all__ = ["read_model_config"]
 
+CONFIG = "config.json"
+QUANTIZATION = "hf_quant_config.json"
+"""Beside a config, ModelOpt states its formats in a second file."""
+
 
 def read_model_config(path: str | Path) -> dict[str, Any]:
     """Return the JSON object of a model's `config.json`, unread keys included.
@@ -21,15 +25,21 @@ def read_model_config(path: str | Path) -> dict[str, Any]:
     Returns
     -------
     dict
-        The object as it stands in the file.
+        The object as it stands in the file; with ``hf_quant_config``, what stands in the file of
+        that name beside it. NaN and infinities of keys that nobody reads do no harm.
 
     Raises
     ------
     InvalidInputError
         If the file is missing, larger than 16 MB, not UTF-8, not one JSON object, too deeply
-        nested, holds a key twice in one object, or holds a number that JSON does not know (NaN,
-        Infinity).
+        nested, or holds a key twice in one object.
     """
     if str(path) != "-" and is_there(path) and Path(path).is_dir():
-        path = Path(path) / "config.json"
-    return read_document(path, "a model's config.json", is_json=True)
+        path = Path(path) / CONFIG
+    config = read_document(path, "a model's config.json", is_json=True, is_finite=False)
+    second = Path(path).with_name(Path(path).name.removesuffix(CONFIG) + QUANTIZATION)
+    if Path(path).name.endswith(CONFIG) and Path(path).name != second.name and is_there(second):
+        config[QUANTIZATION.removesuffix(".json")] = read_document(
+            second, f"a checkpoint's {QUANTIZATION}", is_json=True, is_finite=False
+        )
+    return config

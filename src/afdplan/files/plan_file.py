@@ -111,7 +111,8 @@ def plan_from_document(document: dict[str, Any]) -> PlanFile:
             f"schema_version must be {PLAN_SCHEMA_VERSION}, got {version!r:.40}; write the plan "
             "again with afdplan plan --json"
         )
-    best = _table(document, "recommended")
+    # Plans from before un-split recommendations hold the split design there.
+    best = _table(document, "split" if "split" in document else "recommended")
     bundle = Bundle(
         attention_workers=_need(best, "recommended", "attention_workers"),
         ffn_workers=_need(best, "recommended", "ffn_workers"),

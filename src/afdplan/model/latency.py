@@ -2,44 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import difflib
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, cast, get_args, overload
+from typing import Any, Literal, get_args, overload
 
 import numpy as np
 import numpy.typing as npt
 
 from afdplan.errors import LatencyModelError
 from afdplan.model.checks import check_choice, check_count, check_number
-from afdplan.model.curve import Curve, LinearCurve, RooflineCurve, TabulatedCurve
-from afdplan.model.uncertainty import Uncertainty, check_coefficients, replace_coefficients
+from afdplan.model.curve import CURVES, Curve, LinearCurve
+from afdplan.model.layer_order import LayerOrder, named_order, order_of_layers, repeated
+from afdplan.model.uncertainty import Uncertainty
+from afdplan.model.validity import Validity
 
 __all__ = [
     "AttentionLayers",
     "LatencyModel",
-    "LayerOrder",
-    "LoadRange",
     "TimeUnit",
     "Transfer",
     "TransferLoad",
-    "Validity",
+    "attention_stages",
+    "coefficients_of",
+    "stage_curves",
 ]
 
 TimeUnit = Literal["s", "abstract"]
 TransferLoad = Literal["worker", "aggregate"]
-LayerOrder = Literal["blocks", "alternating"] | tuple[int, ...]
 FloatArray = npt.NDArray[np.float64]
 PROBE_TOKENS = 1e9
 SHORTEST_TIME = 1e-100
-_CURVES = (LinearCurve, RooflineCurve, TabulatedCurve)
 
 
 def _check_curve(name: str, value: Any) -> None:
-    if not isinstance(value, _CURVES):
-        raise LatencyModelError(
-            f"{name} must be a LinearCurve, RooflineCurve or TabulatedCurve, "
-            f"got {type(value).__name__}"
-        )
+    if not isinstance(value, Curve):
+        known = ", ".join(curve.__name__ for curve in CURVES.values())
+        raise LatencyModelError(f"{name} must be one of {known}, got {type(value).__name__}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,94 +114,6 @@ class Transfer:
         return self.curve(float(batch_size if self.load == "worker" else ffn_tokens))
 
 
-def _order(name: str, layers: list[int]) -> tuple[int, ...]:
-    """Return the kind of each layer, from 0, for so many layers of each kind."""
-    if name == "blocks":
-        return tuple(kind for kind, count in enumerate(layers) for _ in range(count))
-    total, passed = sum(layers), [0] * len(layers)
-    order = []
-    for layer in range(1, total + 1):
-        behind = [count * layer - done * total for count, done in zip(layers, passed, strict=True)]
-        kind = behind.index(max(behind))
-        passed[kind] += 1
-        order.append(kind)
-    return tuple(order)
-
-
-def _repeated(numbers: tuple[int, ...], layers: int) -> tuple[int, ...]:
-    return (numbers * (-(-layers // len(numbers))))[:layers]
-
-
-def _named_order(order: Any, attention: tuple[AttentionLayers, ...]) -> LayerOrder:
-    """Return the order as it is written shortest; raise if it is not one of these layers."""
-    layers = [kind.layers for kind in attention]
-    if isinstance(order, str):
-        check_choice("layer_order", order, ("blocks", "alternating"), LatencyModelError)
-        numbers = tuple(kind + 1 for kind in _order(order, layers))
-    else:
-        if not isinstance(order, tuple | list) or not 1 <= len(order) <= sum(layers):
-            raise LatencyModelError(
-                f"layer_order must be blocks, alternating or 1 to {sum(layers)} kinds of layers, "
-                f"got {order!r:.60}"
-            )
-        for number in order:
-            check_count("layer_order", number, 1, len(layers), LatencyModelError)
-        numbers = _repeated(tuple(order), sum(layers))
-        counted = [numbers.count(kind + 1) for kind in range(len(layers))]
-        if counted != layers:
-            raise LatencyModelError(
-                f"layer_order must name each kind of attention layers as often as it has layers, "
-                f"{layers}, got {counted}"
-            )
-    for name in ("blocks", "alternating"):
-        if numbers == tuple(kind + 1 for kind in _order(name, layers)):
-            return cast(LayerOrder, name)
-    shortest = next(
-        n for n in range(1, len(numbers) + 1) if _repeated(numbers[:n], len(numbers)) == numbers
-    )
-    return numbers[:shortest]
-
-
-LoadRange = tuple[float, float]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Validity:
-    """The loads at which a latency model was measured; None says nothing.
-
-    Attributes
-    ----------
-    attention_tokens
-        KV tokens of one worker and microbatch, (low, high) [tokens].
-    ffn_tokens
-        Tokens of one FFN worker and microbatch, (low, high) [tokens].
-    batch_size
-        Requests of one attention worker and microbatch, (low, high) [requests].
-    """
-
-    attention_tokens: LoadRange | None = None
-    ffn_tokens: LoadRange | None = None
-    batch_size: LoadRange | None = None
-
-    def __post_init__(self) -> None:
-        for name in ("attention_tokens", "ffn_tokens", "batch_size"):
-            bounds = getattr(self, name)
-            if bounds is None:
-                continue
-            if not isinstance(bounds, tuple | list) or len(bounds) != 2:
-                raise LatencyModelError(
-                    f"validity {name} must be two numbers [low, high], got {bounds!r}"
-                )
-            low, high = (
-                check_number(f"validity {name}", b, error=LatencyModelError) for b in bounds
-            )
-            if low > high:
-                raise LatencyModelError(
-                    f"validity {name} must be [low, high] with low <= high, got [{low:g}, {high:g}]"
-                )
-            object.__setattr__(self, name, (low, high))
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LatencyModel:
     """Times of all stages of one decode step, per layer and microbatch.
@@ -272,7 +183,8 @@ class LatencyModel:
         object.__setattr__(self, "attention", tuple(self.attention))
         if not self.attention or not all(isinstance(a, AttentionLayers) for a in self.attention):
             raise error("attention must be one or more AttentionLayers")
-        object.__setattr__(self, "layer_order", _named_order(self.layer_order, self.attention))
+        counts = [kind.layers for kind in self.attention]
+        object.__setattr__(self, "layer_order", named_order(self.layer_order, counts))
         _check_curve("ffn", self.ffn)
         for name in ("send", "receive"):
             if not isinstance(getattr(self, name), Transfer):
@@ -285,7 +197,7 @@ class LatencyModel:
             raise error("drain needs per-layer times: give the number of layers, or drain = false")
         object.__setattr__(self, "assumptions", tuple(self.assumptions))
         if self.uncertainty is not None:
-            check_coefficients(self, self.uncertainty.coefficients)
+            _check_coefficients(self, self.uncertainty.coefficients)
         self._check_takes_time()
 
     def _check_takes_time(self) -> None:
@@ -319,8 +231,8 @@ class LatencyModel:
         (1, 0, 1, 1)
         """
         if isinstance(self.layer_order, tuple):
-            return _repeated(tuple(number - 1 for number in self.layer_order), self.layers)
-        return _order(self.layer_order, [kind.layers for kind in self.attention])
+            return repeated(tuple(number - 1 for number in self.layer_order), self.layers)
+        return order_of_layers(self.layer_order, [kind.layers for kind in self.attention])
 
     @classmethod
     def linear(
@@ -362,7 +274,14 @@ class LatencyModel:
         )
 
     def with_coefficients(self, values: Mapping[str, float]) -> LatencyModel:
-        """Return the model with the named coefficients changed (see `coefficients_of`).
+        """Return the model with new values of coefficients that `coefficients_of` names.
+
+        Its uncertainty stays, unless it speaks of ``transfer`` and the two directions now differ.
+
+        Raises
+        ------
+        LatencyModelError
+            If a name is unknown or a value is out of its domain.
 
         Examples
         --------
@@ -370,7 +289,38 @@ class LatencyModel:
         >>> model.with_coefficients({"ffn.slope": 5.0}).ffn.slope
         5.0
         """
-        return replace_coefficients(self, values)
+        _check_coefficients(self, values)
+
+        def changed(curve: Curve, *stages: str) -> Curve:
+            new = {
+                name: values[f"{stage}.{name}"]
+                for stage in stages
+                for name in curve.coefficients()
+                if f"{stage}.{name}" in values
+            }
+            return curve.with_coefficients(new) if new else curve
+
+        kinds = [
+            replace(
+                kind,
+                curve=changed(kind.curve, stage),
+                time_per_request=values.get(f"{stage}.time_per_request", kind.time_per_request),
+            )
+            for stage, kind in attention_stages(self).items()
+        ]
+        model = replace(
+            self,
+            attention=tuple(kinds),
+            ffn=changed(self.ffn, "ffn"),
+            send=replace(self.send, curve=changed(self.send.curve, "transfer", "send")),
+            receive=replace(self.receive, curve=changed(self.receive.curve, "transfer", "receive")),
+            step_overhead=values.get("step_overhead", self.step_overhead),
+            uncertainty=None,
+        )
+        known = self.uncertainty
+        if known is None or not set(known.coefficients) <= coefficients_of(model).keys():
+            return model
+        return replace(model, uncertainty=known)
 
     def scaled(self, factor: float) -> LatencyModel:
         """Return the model with every time multiplied by `factor` (> 0)."""
@@ -391,3 +341,58 @@ class LatencyModel:
             step_overhead=self.step_overhead * factor,
             uncertainty=self.uncertainty.scaled(factor) if self.uncertainty else None,
         )
+
+
+def attention_stages(model: LatencyModel) -> dict[str, AttentionLayers]:
+    """Return the kinds of attention layers by the name of their stage."""
+    if len(model.attention) == 1:
+        return {"attention": model.attention[0]}
+    return {f"attention.{k}": kind for k, kind in enumerate(model.attention, start=1)}
+
+
+def stage_curves(model: LatencyModel) -> dict[str, Curve]:
+    """Return the curve of every stage by name; ``transfer`` is there if both directions agree."""
+    stages = {stage: kind.curve for stage, kind in attention_stages(model).items()}
+    stages |= {"ffn": model.ffn, "send": model.send.curve, "receive": model.receive.curve}
+    return stages | ({"transfer": model.send.curve} if model.send == model.receive else {})
+
+
+def coefficients_of(model: LatencyModel) -> dict[str, float]:
+    """Return every coefficient of `model` that has the unit of a time, by its dotted name.
+
+    Attention of one kind is ``attention.slope``; of several kinds ``attention.1.slope``,
+    ``attention.2.slope``, ... in their order. Where both directions of the link are equal,
+    ``transfer.slope`` stands for both, beside ``send.slope`` and ``receive.slope``. Entries of a
+    table are ``ffn.times.1``, ``ffn.times.2``, ...
+
+    Parameters
+    ----------
+    model
+        The model to read.
+
+    Examples
+    --------
+    >>> model = LatencyModel.linear(attention=(1.0, 2.0), ffn=(3.0, 4.0), transfer=(5.0, 6.0))
+    >>> found = coefficients_of(model)
+    >>> found["attention.slope"], found["ffn.intercept"], found["transfer.slope"]
+    (1.0, 4.0, 5.0)
+    """
+    kinds = attention_stages(model)
+    found: dict[str, float] = {}
+    for stage, curve in stage_curves(model).items():
+        found |= {f"{stage}.{name}": value for name, value in curve.coefficients().items()}
+        if stage in kinds:
+            found[f"{stage}.time_per_request"] = kinds[stage].time_per_request
+    return found | {"step_overhead": model.step_overhead}
+
+
+def _check_coefficients(model: LatencyModel, names: Iterable[str]) -> None:
+    """Raise `LatencyModelError` if `model` has no coefficient of one of these `names`."""
+    known = coefficients_of(model)
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            raise LatencyModelError(
+                f"the latency model has no coefficient {name!r}"
+                + (f"; did you mean {near[0]!r}?" if near else f"; it has {', '.join(known)}")
+            )

@@ -8,8 +8,8 @@ import numpy as np
 
 from afdplan.lengths.token_load import SlotLoad
 from afdplan.model.estimate import Estimate
-from afdplan.model.latency import LatencyModel
-from afdplan.model.uncertainty import coefficients_of, sample_latency
+from afdplan.model.latency import LatencyModel, coefficients_of
+from afdplan.model.sampling import sample_latency
 from afdplan.theory.cycle import CycleModel
 from afdplan.theory.problem import RatioProblem
 from afdplan.theory.search import WorkerSearch

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -11,8 +12,7 @@ import numpy.typing as npt
 from afdplan.errors import LatencyModelError
 from afdplan.lengths.law import LengthLaw
 from afdplan.model.estimate import Estimate
-from afdplan.model.latency import LatencyModel
-from afdplan.model.uncertainty import coefficients_of
+from afdplan.model.latency import LatencyModel, coefficients_of
 from afdplan.planning.design import Design, PlannedDesign
 from afdplan.planning.limits import Limits, limited
 from afdplan.planning.search import MOST_DEVICES, DesignSearch
@@ -100,7 +100,7 @@ def _slower(latency: LatencyModel) -> Iterator[tuple[str, LatencyModel]]:
     for name, value in coefficients_of(latency).items():
         if value == 0 or (both and name.startswith(("send.", "receive."))):
             continue
-        head, _, _ = name.partition(".times.")
+        head = re.sub(r"\.[a-z_]+\.\d+$", "", name)  # entries of a list move together
         groups.setdefault(head, {})[name] = value * (1 + CHANGE)
     for head, values in groups.items():
         try:

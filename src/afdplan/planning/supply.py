@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+from afdplan.planning.colocated import ColocatedSearch
 from afdplan.planning.held import Deployment, HeldPart
 from afdplan.planning.limits import Limits
 from afdplan.planning.search import DesignSearch
@@ -64,13 +65,16 @@ def _words(
     if spare.waiting_p99 is not None and spare.waiting_p99 > LONG_WAIT:
         yield f"requests wait up to {spare.waiting_p99:,.3g} s for a slot (p99)"
     if spare.spare_fraction > MOST_SPARE:
-        enough = search.best(replace(limits, requests_per_second=spare.arrival_rate))
+        wanted = replace(limits, requests_per_second=spare.arrival_rate)
+        split = search.best(wanted)
+        able = [*ColocatedSearch(search).widths(wanted), *([split] if split else [])]
+        fewest = min((plan.devices for plan in able), default=recommended.devices)
         words = f"too large: {spare.spare_fraction:.3g} of its capacity is spare"
         if spare.spare_fraction < 0.9995:
             words = f"too large: {spare.spare_fraction:.1%} of its capacity is spare"
         arrive = _arrive(spare.arrival_rate, spare.capacity)
-        if enough is not None and enough.devices < recommended.devices:
-            words += f", {enough.devices:,} devices would do ({arrive})"
+        if fewest < recommended.devices:
+            words += f", {fewest:,} of {recommended.devices:,} devices would do ({arrive})"
         else:
             words += f", but nothing smaller holds the limits ({arrive})"
         yield words.replace("%", " %")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from afdplan.model.latency import TimeUnit
-from afdplan.simulation.logs import STAGES
+from afdplan.simulation.record import STAGES
 from afdplan.simulation.timeline import Timeline
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from afdplan.workload.description import LawReport, WorkloadReport
+    from afdplan.workload.report import LawReport, WorkloadReport
 
 __all__ = [
     "DriftData",
@@ -147,7 +147,7 @@ def draw_workload(report: WorkloadReport | LawReport, law: LengthLaw) -> Figure:
     """Return the drawn figure: load law, and for a trace its drift and joint lengths."""
     from matplotlib.figure import Figure
 
-    from afdplan.workload.description import WorkloadReport
+    from afdplan.workload.report import WorkloadReport
 
     if not isinstance(report, WorkloadReport):
         figure = Figure(figsize=(7, 4.4), layout="constrained")

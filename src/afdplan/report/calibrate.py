@@ -34,7 +34,6 @@ __all__ = [
     "sweep_told",
 ]
 
-PER = {"slope": " per token", "time_per_request": " per request"}
 FEW = 40
 """Points of a sweep, and coefficients of a stage, that a terminal shows; a page has all."""
 
@@ -136,14 +135,10 @@ def fit_told(
         f"{share(worst.median_error)} of it"
         + (f" ({_name(worst.stage)}, the worst)." if len(fits) > 1 else "."),
         facts=tuple(
-            Fact(
-                name=_name(fit.stage),
-                value=fit.form,
-                remark=f"R2 {fit.r_squared:.4f}, noise {share(fit.noise)}",
-            )
+            Fact(_name(fit.stage), fit.form, f"R2 {fit.r_squared:.4f}, noise {share(fit.noise)}")
             for fit in fits
         ),
-        words=tuple(Fact(name="Influence", value=words) for words in influence_words(fits, 1.0)),
+        words=tuple(Fact("Influence", words) for words in influence_words(fits, 1.0)),
         tables=(coefficient_table(fits, model, FEW), quality_table(fits)),
         warnings=tuple(warnings),
         assumptions=(
@@ -184,13 +179,12 @@ def coefficient_table(
     rows = []
     for fit in fits:
         coefficients = list(fit.coefficients.items())
-        for at, (name, estimate) in enumerate(coefficients[:most]):
+        for name, estimate in coefficients[:most]:
             value, known = value_and_interval(estimate, times(unit))
-            value += PER.get(name, "")
-            if name.startswith("times."):
-                load = fit.curve.loads[at]  # type: ignore[union-attr]  # only tables have times
-                name = f"at {load:,.6g} tokens"  # noqa: PLW2901
-            rows.append((_name(fit.stage), name.replace("_", " "), value, known))
+            words, per = name.replace("_", " "), " per request"
+            if name != "time_per_request":
+                words, per = fit.curve.words(name)
+            rows.append((_name(fit.stage), words, value + per, known))
         if most is not None and len(coefficients) > most:
             rows.append((_name(fit.stage), f"and {len(coefficients) - most:,} more", "", ""))
     return TextTable(
@@ -282,16 +276,14 @@ def _facts(fit: SweepFit) -> Iterable[Fact]:
         value, known = value_and_interval(estimate, times("s"))
         if not fit.identified[key]:
             value, known = _bound(estimate), "only bounded"
-        yield Fact(name=name, value=value, remark=known)
+        yield Fact(name, value, known)
     limit = f"at most {time(fit.transfer_limit, 's')}"
     if fit.transfer_time > 0:
         yield Fact(
-            name="transfer there and back",
-            value=time(fit.transfer_time, "s"),
-            remark=f"{limit}, mostly hidden",
+            "transfer there and back", time(fit.transfer_time, "s"), f"{limit}, mostly hidden"
         )
     elif (fit.sweep.microbatches > 1).any():
-        yield Fact(name="transfer there and back", value=limit, remark="taken as hidden")
+        yield Fact("transfer there and back", limit, "taken as hidden")
 
 
 def point_table(fit: SweepFit, most: int | None = None) -> TextTable:

@@ -69,31 +69,25 @@ def check_told(result: PlanCheck, unit: TimeUnit, warnings: Sequence[str]) -> Te
 
 def _facts(result: PlanCheck, unit: TimeUnit) -> Iterable[Fact]:
     yield Fact(
-        name="Mean token load",
-        value=number(result.mean_token_load),
-        remark=f"planned {number(result.planned_token_load)}",
+        "Mean token load",
+        number(result.mean_token_load),
+        f"planned {number(result.planned_token_load)}",
     )
     measured = result.measured_step_time
     yield Fact(
-        name="Step time by the model",
-        value=stated_time(result.step_time, unit),
-        remark="" if measured is None else f"measured {stated_time(measured, unit)}",
+        "Step time by the model",
+        stated_time(result.step_time, unit),
+        "" if measured is None else f"measured {stated_time(measured, unit)}",
     )
-    yield Fact(name="Time per output token", value=stated_time(result.time_per_output_token, unit))
+    yield Fact("Time per output token", stated_time(result.time_per_output_token, unit))
     yield Fact(
-        name="KV overflow probability",
-        value=chance(result.memory_overflow_probability),
-        remark="per worker and step",
+        "KV overflow probability", chance(result.memory_overflow_probability), "per worker and step"
     )
     yield Fact(
-        name="Given up by keeping A",
-        value=share(result.regret),
-        remark=f"best A {result.best_attention_workers:,}",
+        "Given up by keeping A", share(result.regret), f"best A {result.best_attention_workers:,}"
     )
     again = result.replanned
     if again is not None and again.best is not None:
         yield Fact(
-            name="Planned again",
-            value=str(again.best.design),
-            remark=f"{change(again.gain)} over keeping the design",
+            "Planned again", str(again.best.design), f"{change(again.gain)} over keeping the design"
         )

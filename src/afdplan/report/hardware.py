@@ -96,25 +96,21 @@ def device_told(device: Hardware) -> Telling:
 
 
 def _facts(device: Hardware) -> Iterable[Fact]:
-    yield Fact(name="unit", value=device.unit)
+    yield Fact("unit", device.unit)
     yield Fact(
-        name="memory",
-        value=f"{device.memory_size / 1e9:.0f} GB at {device.memory_bandwidth / 1e12:.3f} TB/s",
+        "memory", f"{device.memory_size / 1e9:.0f} GB at {device.memory_bandwidth / 1e12:.3f} TB/s"
     )
     rates = ", ".join(f"{k} {v / 1e12:.0f} TFLOPS" for k, v in device.matrix_rates.items())
-    yield Fact(name="dense matrix rates", value=rates)
-    yield Fact(name="query rows per tile", value=f"{device.matrix_tile_rows}")
+    yield Fact("dense matrix rates", rates)
+    yield Fact("query rows per tile", f"{device.matrix_tile_rows}")
     joined = f"{device.scale_up_devices} devices"
-    yield Fact(name="scale-up link", value=f"{_link(device.scale_up)}, {joined}")
-    yield Fact(name="network link", value=_link(device.scale_out))
-    yield Fact(name="devices per node", value=f"{device.devices_per_node}")
-    yield Fact(name="power", value=f"{device.watts:.0f} W")
-    yield Fact(
-        name="price",
-        value=f"{device.price_per_hour:.2f} {device.currency} per hour (assumption)",
-    )
+    yield Fact("scale-up link", f"{_link(device.scale_up)}, {joined}")
+    yield Fact("network link", _link(device.scale_out))
+    yield Fact("devices per node", f"{device.devices_per_node}")
+    yield Fact("power", f"{device.watts:.0f} W")
+    yield Fact("price", f"{device.price_per_hour:.2f} {device.currency} per hour (assumption)")
     for k, source in enumerate(device.sources):
-        yield Fact(name="" if k else "sources", value=source)
+        yield Fact("" if k else "sources", source)
 
 
 def _link(link: Link) -> str:

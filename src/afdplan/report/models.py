@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -28,13 +29,15 @@ def model_answer(short: str, model: ModelArchitecture) -> dict[str, Any]:
         "prediction_layers": model.prediction_layers,
         "hidden_size": model.hidden_size,
         "attention": _attention(model),
-        "attention_windows": [list(pair) for pair in model.attention_windows],
+        "attention_windows": _windows(model),
         "experts": model.experts,
         "experts_per_token": model.experts_per_token,
-        "expert_size": model.expert_size,
-        "shared_size": model.shared_size,
+        "expert_size": model.network.expert_size,
+        "shared_size": model.network.dense_size if model.experts else 0,
         "cache_bytes_per_token": _cache_bytes(model),
+        "state_bytes_per_request": model.state_bytes,
         "checkpoint_precision": model.precision,
+        "cache_precision": model.cache_precision,
         "source": model.source,
     }
 
@@ -43,24 +46,54 @@ def _cache_bytes(model: ModelArchitecture) -> float:
     from afdplan.calibration.memory import cache_kinds
     from afdplan.calibration.precision import Precision
 
-    return sum(kind.bytes_per_token for kind in cache_kinds(model, Precision(), 1))
+    kinds = cache_kinds(model, Precision(), 1)
+    return sum(kind.bytes_per_token for kind in kinds if kind.window != 1)
 
 
 def _attention(model: ModelArchitecture, short: bool = False) -> str:
     """Return the attention in words."""
-    from afdplan.calibration.architecture import LatentAttention
+    from afdplan.calibration.attention import CompressedAttention, LatentAttention
+    from afdplan.calibration.recurrent import DeltaAttention, StateSpace
 
-    attention = model.attention
-    if isinstance(attention, LatentAttention):
-        text = f"MLA {attention.query_heads}"
-    else:
-        heads = getattr(attention, "kv_heads", 0)
-        kind = "MFA" if getattr(attention, "query_rank", None) else "GQA"
-        text = f"{kind} {attention.query_heads}/{heads}"
-    if model.indexer is not None:
-        text += f" {'k' if short else 'top '}{model.indexer.selected_tokens}"
-    windows = [window for _, window in model.attention_windows if window is not None]
-    return text + "".join(f" {'w' if short else 'window '}{window}" for window in windows)
+    words = []
+    for mixer in dict.fromkeys(model.mixers):
+        heads = mixer.heads
+        match heads:
+            case LatentAttention():
+                text = f"MLA {heads.query_heads}"
+            case CompressedAttention():
+                text = f"CSA {heads.query_heads}" + ("" if short else f" 1/{mixer.compression}")
+            case DeltaAttention():
+                text = f"delta {heads.query_heads}"
+            case StateSpace():
+                text = f"Mamba-2 {heads.query_heads}"
+            case _:
+                kind = "MFA" if getattr(heads, "query_rank", None) else "GQA"
+                text = f"{kind} {heads.query_heads}/{getattr(heads, 'kv_heads', 0)}"
+        if mixer.selected_tokens is not None:
+            text += f" {'k' if short else 'top '}{mixer.selected_tokens}"
+        if mixer.window is not None:
+            text += f" {'w' if short else 'window '}{mixer.window}"
+        words.append(text)
+    if not short:
+        return ", ".join(dict.fromkeys(words))
+    # A line of the list has room for one kind: the commonest that has a cache.
+    more = len(set(words)) - 1
+    first = words[list(dict.fromkeys(model.mixers)).index(model.mixer)]
+    windows = [f" w{m.window}" for m in dict.fromkeys(model.mixers) if m.window is not None]
+    if more == 1 and windows and first.split(" w")[0] == words[0].split(" w")[0]:
+        return first.split(" w")[0] + windows[0]
+    return first.split(" w")[0] + (f" +{more}" if more else "")
+
+
+def _windows(model: ModelArchitecture) -> list[list[int | None]]:
+    """Return (layers, window) of the layers with a cache, whole contexts first."""
+    counts = Counter(mixer.window for mixer in model.mixers if mixer.heads.cached_values)
+    return [[counts[w], w] for w in sorted(counts, key=lambda w: (w is not None, w or 0))]
+
+
+def _billions(count: float) -> str:
+    return f"{count / 1e9:.0f}" if count >= 1e11 else f"{count / 1e9:.1f}"
 
 
 def models_told(models: Mapping[str, ModelArchitecture]) -> Telling:
@@ -70,8 +103,8 @@ def models_told(models: Mapping[str, ModelArchitecture]) -> Telling:
             short,
             _attention(model, short=True),
             model.precision or "?",
-            f"{model.total_parameters / 1e9:.1f}",
-            f"{model.active_parameters / 1e9:.1f}",
+            _billions(model.total_parameters),
+            _billions(model.active_parameters),
             f"{model.layers}",
             f"{model.experts_per_token}/{model.experts}" if model.experts else "dense",
             f"{_cache_bytes(model) / 1024:.0f}",
@@ -95,7 +128,8 @@ def models_told(models: Mapping[str, ModelArchitecture]) -> Telling:
                 rows=rows,
                 left=3,
                 note="total, act.: parameters, active ones. k: tokens that sparse attention "
-                "selects, w: sliding window of some layers. KV: per token in bf16, all layers. "
+                "selects, w: sliding window of some layers, +1: one more kind of layers. "
+                "KV: per token in bf16, all layers. "
                 "Hugging Face ids and paths of a config.json work wherever a model is asked for.",
             ),
         )
@@ -110,24 +144,22 @@ def model_told(model: ModelArchitecture) -> Telling:
 def _facts(model: ModelArchitecture) -> Iterable[Fact]:
     published = model.published_parameters
     stated = f" (published {published / 1e9:.0f} B)" if published else ""
-    yield Fact(name="parameters", value=f"{model.total_parameters / 1e9:.1f} B{stated}")
-    yield Fact(
-        name="active per token",
-        value=f"{model.active_parameters / 1e9:.2f} B, embeddings included",
-    )
-    yield Fact(name="layers", value=f"{model.layers}, of which {model.dense_layers} dense")
-    yield Fact(name="hidden size", value=f"{model.hidden_size:,}")
-    yield Fact(name="attention", value=_attention(model))
-    yield Fact(name="KV cache", value=f"{_cache_bytes(model):,.0f} bytes per token in bf16")
+    yield Fact("parameters", f"{model.total_parameters / 1e9:.1f} B{stated}")
+    yield Fact("active per token", f"{model.active_parameters / 1e9:.2f} B, embeddings included")
+    yield Fact("layers", f"{model.layers}, of which {model.dense_layers} dense")
+    yield Fact("hidden size", f"{model.hidden_size:,}")
+    yield Fact("attention", _attention(model))
+    yield Fact("KV cache", f"{_cache_bytes(model):,.0f} bytes per token in bf16")
+    if model.state_bytes:
+        yield Fact("state", f"{model.state_bytes / 2**20:,.1f} MiB per request")
     if model.experts:
         yield Fact(
-            name="experts",
-            value=f"{model.experts_per_token} of {model.experts} per token, width "
-            f"{model.expert_size:,}, shared width {model.shared_size:,}",
+            "experts",
+            f"{model.experts_per_token} of {model.experts} per token, width "
+            f"{model.network.expert_size:,}, shared width {model.network.dense_size:,}",
         )
-    yield Fact(name="multi-token prediction", value=counted(model.prediction_layers, "layer"))
-    yield Fact(
-        name="checkpoint format",
-        value=model.precision or "not recognised: give --weight-precision",
-    )
-    yield Fact(name="source", value=model.source)
+    yield Fact("multi-token prediction", counted(model.prediction_layers, "layer"))
+    yield Fact("checkpoint format", model.precision or "not recognised: give --weight-precision")
+    for note in model.notes:
+        yield Fact("read as", note)
+    yield Fact("source", model.source)

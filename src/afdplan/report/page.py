@@ -12,7 +12,7 @@ from afdplan.plotting.figure import Figure, figure_document
 from afdplan.report.document import to_json
 from afdplan.report.quantities import plain
 from afdplan.report.tables import TextTable
-from afdplan.report.telling import Fact
+from afdplan.report.telling import Telling
 
 __all__ = ["CaseWords", "Choice", "Page", "Section", "render_page"]
 
@@ -85,20 +85,14 @@ class Page:
     ----------
     title
         Of the browser's tab.
-    subject
-        What was examined, a short line above the answer.
-    answer
-        The answer in one sentence.
-    facts
-        The numbers behind it.
+    told
+        The answer, as a terminal shows it too; its tables stand in the sections.
     choices
         What the reader can vary, for all figures at once.
     choice_answers
         The answer for each combination of choices, keys as in `CaseWords.texts`.
     sections
         Questions and answers.
-    warnings, assumptions
-        One sentence each.
     document
         The JSON document of the command; its inputs are shown.
     command_line
@@ -106,14 +100,10 @@ class Page:
     """
 
     title: str
-    subject: str
-    answer: str
-    facts: tuple[Fact, ...] = ()
+    told: Telling
     choices: tuple[Choice, ...] = ()
     choice_answers: Mapping[str, str] = field(default_factory=dict)
     sections: tuple[Section, ...] = ()
-    warnings: tuple[str, ...] = ()
-    assumptions: tuple[str, ...] = ()
     document: Mapping[str, Any] = field(default_factory=dict)
     command_line: str = ""
 

@@ -6,12 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from afdplan.plotting.calibration_figures import stage_figures, sweep_figures
-from afdplan.report.calibrate import (
-    coefficient_table,
-    influence_words,
-    point_table,
-    quality_table,
-)
+from afdplan.report.calibrate import coefficient_table, influence_words, point_table, quality_table
 from afdplan.report.page import Page, Section
 
 if TYPE_CHECKING:
@@ -97,12 +92,8 @@ def _page(
 ) -> Page:
     return Page(
         title=f"afdplan calibrate: {model.name}",
-        subject=told.subject,
-        answer=told.answer,
-        facts=told.facts,
+        told=told,
         sections=sections,
-        warnings=told.warnings,
-        assumptions=told.assumptions,
         document=document,
         command_line=command_line,
     )

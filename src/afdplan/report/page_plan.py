@@ -6,11 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from afdplan.plotting.bottleneck_map import bottleneck_figure, bottleneck_maps
-from afdplan.plotting.plan_figures import (
-    front_figure,
-    idle_figure,
-    plan_sensitivity_figure,
-)
+from afdplan.plotting.plan_figures import front_figure, idle_figure, plan_sensitivity_figure
 from afdplan.plotting.ratio_figures import BATCH_SIZE, MICROBATCHES, case_key
 from afdplan.plotting.workload_figures import load_figure
 from afdplan.report.page import Choice, Page, Section
@@ -83,9 +79,7 @@ def plan_page(
     load = load_figure(law, law.token_load().mean)
     return Page(
         title="afdplan plan",
-        subject=told.subject,
-        answer=told.answer,
-        facts=told.facts,
+        told=told,
         choices=_choices(plan, grid),
         choice_answers={case_key(case): case_sentence(case, plan) for case in grid},
         sections=(
@@ -97,11 +91,7 @@ def plan_page(
             Section(
                 title="What else could be deployed?",
                 figures=(front_figure(plan, grid),),
-                tables=(
-                    alternative_table(plan),
-                    front_table(plan),
-                    case_table(plan, grid),
-                ),
+                tables=(alternative_table(plan), front_table(plan), case_table(plan, grid)),
             ),
             Section(
                 title="What binds?",
@@ -111,13 +101,10 @@ def plan_page(
             ),
             Section(title="Where does the time go?", figures=(idle_figure(plan),)),
             *played_sections(
-                played,
-                plan.split.attention_idle_fraction,
-                plan.split.ffn_idle_fraction,
+                played, plan.split.attention_idle_fraction, plan.split.ffn_idle_fraction
             ),
             Section(
-                title="What does a slot hold?",
-                figures=(load,) if drift is None else (load, drift),
+                title="What does a slot hold?", figures=(load,) if drift is None else (load, drift)
             ),
             Section(
                 title="How sure is it?",
@@ -129,8 +116,6 @@ def plan_page(
                 ),
             ),
         ),
-        warnings=told.warnings,
-        assumptions=told.assumptions,
         document=document,
         command_line=command_line,
     )

@@ -85,9 +85,7 @@ def ratio_page(
 
     return Page(
         title=f"afdplan ratio: {answer.bundle.attention_workers} to {answer.bundle.ffn_workers}",
-        subject=told.subject,
-        answer=told.answer,
-        facts=told.facts,
+        told=told,
         choices=_choices(cases, problem),
         choice_answers={case_key(case): case_sentence(case, problem) for case in cases},
         sections=(
@@ -121,8 +119,7 @@ def ratio_page(
                 played, answer.best.attention_idle_fraction, answer.best.ffn_idle_fraction
             ),
             Section(
-                title="What does a slot hold?",
-                figures=(load,) if drift is None else (load, drift),
+                title="What does a slot hold?", figures=(load,) if drift is None else (load, drift)
             ),
             Section(
                 title="How sure is it?",
@@ -131,8 +128,6 @@ def ratio_page(
                 tables=(sensitivity_table(sensitivities, of),),
             ),
         ),
-        warnings=told.warnings,
-        assumptions=told.assumptions,
         document=document,
         command_line=command_line,
     )

@@ -72,9 +72,7 @@ def simulation_page(
     load = load_figure(law, law.token_load().mean)
     return Page(
         title="afdplan simulate",
-        subject=told.subject,
-        answer=told.answer,
-        facts=told.facts,
+        told=told,
         choices=_choices(results, best),
         choice_answers={
             str(result.scenario.bundle.attention_workers): bundle_sentence(result)
@@ -102,12 +100,9 @@ def simulation_page(
                 tables=(time_table(results),),
             ),
             Section(
-                title="What does a slot hold?",
-                figures=(load,) if drift is None else (load, drift),
+                title="What does a slot hold?", figures=(load,) if drift is None else (load, drift)
             ),
         ),
-        warnings=told.warnings,
-        assumptions=told.assumptions,
         document=document,
         command_line=command_line,
     )

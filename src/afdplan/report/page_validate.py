@@ -77,12 +77,8 @@ def validation_page(
     ]
     return Page(
         title="afdplan validate",
-        subject=told.subject,
-        answer=told.answer,
-        facts=told.facts,
+        told=told,
         sections=tuple(sections),
-        warnings=told.warnings,
-        assumptions=told.assumptions,
         document=document,
         command_line=command_line,
     )
@@ -124,11 +120,7 @@ def _paper(paper: PaperResult) -> Section:
         title="What does the paper say, and what comes out here?",
         words=(curve_agreement(paper.curve),),
         figures=(baseline_figure(paper.curve), idle_figure(paper.curve)),
-        tables=(
-            fact_table(paper.facts),
-            curve_table(paper.curve),
-            ablation_table(paper.ablations),
-        ),
+        tables=(fact_table(paper.facts), curve_table(paper.curve), ablation_table(paper.ablations)),
     )
 
 
@@ -155,8 +147,5 @@ def _systems(systems: Sequence[PublishedSystem]) -> Section:
     return Section(
         title="Does it predict measured systems?",
         figures=(system_figure(systems),) if has_points else (),
-        tables=(
-            *([system_table(systems)] if has_points else []),
-            source_table(systems),
-        ),
+        tables=(*([system_table(systems)] if has_points else []), source_table(systems)),
     )

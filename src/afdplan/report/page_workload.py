@@ -6,12 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from afdplan.lengths.law import EmpiricalLengths
-from afdplan.plotting.workload_figures import (
-    drift_figure,
-    joint_figure,
-    load_figure,
-    split_figure,
-)
+from afdplan.plotting.workload_figures import drift_figure, joint_figure, load_figure, split_figure
 from afdplan.report.page import Page, Section
 from afdplan.report.workload import (
     drift_table,
@@ -21,7 +16,7 @@ from afdplan.report.workload import (
     split_table,
     split_words,
 )
-from afdplan.workload.description import LawReport, WorkloadReport
+from afdplan.workload.report import LawReport, WorkloadReport
 
 if TYPE_CHECKING:
     from afdplan.lengths.law import LengthLaw
@@ -87,12 +82,8 @@ def workload_page(
     )
     return Page(
         title="afdplan workload",
-        subject=told.subject,
-        answer=told.answer,
-        facts=told.facts,
+        told=told,
         sections=tuple(sections),
-        warnings=told.warnings,
-        assumptions=told.assumptions,
         document=document,
         command_line=command_line,
     )

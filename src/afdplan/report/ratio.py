@@ -125,38 +125,28 @@ def _near(near_equal: tuple[int, int]) -> str:
 def _facts(answer: RatioRecommendation, unit: TimeUnit) -> Iterable[Fact]:
     best, bundle = answer.best, answer.bundle
     yield Fact(
-        name="Throughput",
-        value=rate(best.throughput_per_instance, unit),
-        remark="per instance, A + F of them",
+        "Throughput", rate(best.throughput_per_instance, unit), "per instance, A + F of them"
     )
     tail = ""
     if answer.step_time_quantiles is not None:
         tail = f"p99 {time(answer.step_time_quantiles[2], unit)}"
-    yield Fact(name="Output step", value=stated_time(best.step_time, unit), remark=tail)
+    yield Fact("Output step", stated_time(best.step_time, unit), tail)
+    yield Fact("Cycle time", stated_time(best.cycle_time, unit), "per layer and microbatch")
     yield Fact(
-        name="Cycle time",
-        value=stated_time(best.cycle_time, unit),
-        remark="per layer and microbatch",
+        "Idle",
+        f"{share(best.attention_idle_fraction)} / {share(best.ffn_idle_fraction)}",
+        "attention / FFN",
     )
     yield Fact(
-        name="Idle",
-        value=f"{share(best.attention_idle_fraction)} / {share(best.ffn_idle_fraction)}",
-        remark="attention / FFN",
+        "Requests in flight",
+        f"{bundle.requests_per_attention_worker:,} per worker",
+        f"{bundle.microbatches} x {bundle.batch_size:,} slots",
     )
+    yield Fact("Cost of the barrier", share(answer.barrier_cost), "of what equal loads would give")
     yield Fact(
-        name="Requests in flight",
-        value=f"{bundle.requests_per_attention_worker:,} per worker",
-        remark=f"{bundle.microbatches} x {bundle.batch_size:,} slots",
-    )
-    yield Fact(
-        name="Cost of the barrier",
-        value=share(answer.barrier_cost),
-        remark="of what equal loads would give",
-    )
-    yield Fact(
-        name="Real optimum A/F",
-        value=number(answer.optimal_ratio),
-        remark=f"mean field {number(answer.mean_field_ratio)}",
+        "Real optimum A/F",
+        number(answer.optimal_ratio),
+        f"mean field {number(answer.mean_field_ratio)}",
     )
 
 
@@ -165,21 +155,21 @@ def _trace_words(trace: Trace | None) -> Iterable[Fact]:
         words = [counted(trace.requests, "request"), f"format {trace.format}"]
         if trace.dropped_requests:
             words.append(f"{trace.dropped_requests:,} dropped (failed or without output)")
-        yield Fact(name="Trace", value=", ".join([*words, *trace.notes]))
+        yield Fact("Trace", ", ".join([*words, *trace.notes]))
 
 
 def _bundle_words(answer: RatioRecommendation, unit: TimeUnit) -> Iterable[Fact]:
     times = _times(answer.resource_times, unit)
-    yield Fact(name="What binds", value=f"At A/F = {number(answer.optimal_ratio)}: {times}.")
+    yield Fact("What binds", f"At A/F = {number(answer.optimal_ratio)}: {times}.")
     if answer.ffn_weight != 1:
         objective = rate(answer.best.objective, unit)
-        yield Fact(name="Objective", value=f"{objective} per cost. {cost_words(answer.ffn_weight)}")
+        yield Fact("Objective", f"{objective} per cost. {cost_words(answer.ffn_weight)}")
     if answer.replication is not None:
         parts = answer.replication
         more = "more" if parts.gain >= 0 else "less"
         yield Fact(
-            name="Replicated",
-            value=f"{parts.bundles} bundles of {parts.attention_workers}:{parts.ffn_workers}, each "
+            "Replicated",
+            f"{parts.bundles} bundles of {parts.attention_workers}:{parts.ffn_workers}, each "
             f"with its own barrier, give {share(abs(parts.gain))} {more}.",
         )
 
@@ -213,7 +203,7 @@ def certainty(answer: RatioRecommendation) -> tuple[Fact, ...]:
             f"({100 * errors.confidence:.4g} % of {errors.draws:,} draws); the recommended one "
             f"gives up {share(errors.mean_regret)} on average."
         )
-    return (Fact(name="Token load", value=load), Fact(name="Latency model", value=model))
+    return (Fact("Token load", load), Fact("Latency model", model))
 
 
 def _span(low: int, high: int) -> str:

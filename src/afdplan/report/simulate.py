@@ -121,15 +121,13 @@ def _words(best: SimulationResult) -> Iterable[Fact]:
     load = best.offered_load
     if load is not None:
         capacity = f"{estimated(load.capacity)} can be finished"
-        yield Fact(
-            name="Arrivals", value=f"{rate(load.arrival_rate, unit, 'requests')}; {capacity}"
-        )
+        yield Fact("Arrivals", f"{rate(load.arrival_rate, unit, 'requests')}; {capacity}")
     if best.queue_length is not None:
-        yield Fact(name="Queue length", value=estimated(best.queue_length), remark="requests")
+        yield Fact("Queue length", estimated(best.queue_length), "requests")
     if best.scenario.kv_capacity is not None:
         yield Fact(
-            name="Memory",
-            value=f"{counted(best.preemptions, 'preemption')}, {number(best.recomputed_tokens)} "
+            "Memory",
+            f"{counted(best.preemptions, 'preemption')}, {number(best.recomputed_tokens)} "
             f"tokens computed again, {counted(best.requests_rejected, 'request')} refused",
         )
 
@@ -151,43 +149,41 @@ def _facts(best: SimulationResult) -> Iterable[Fact]:
     unit = _unit(best)
     step, request, waiting = best.step_time, best.request_time_per_output_token, best.waiting_time
     yield Fact(
-        name="Throughput",
-        value=rate(best.throughput_per_instance.value, unit),
-        remark=f"per instance, {plus_minus(best.throughput_per_instance.relative_half_width)}",
+        "Throughput",
+        rate(best.throughput_per_instance.value, unit),
+        f"per instance, {plus_minus(best.throughput_per_instance.relative_half_width)}",
     )
     cycle, ends = value_and_interval(best.cycle_time, times(unit))
     yield Fact(
-        name="Cycle time",
-        value=cycle + (" time units" if unit == "abstract" else ""),
-        remark=f"per layer and microbatch, {ends}",
+        "Cycle time",
+        cycle + (" time units" if unit == "abstract" else ""),
+        f"per layer and microbatch, {ends}",
     )
     yield Fact(
-        name="Output step",
-        value=stated_time(step.mean.value, unit),
-        remark=f"p99 {time(step.p99.value, unit)}",
+        "Output step", stated_time(step.mean.value, unit), f"p99 {time(step.p99.value, unit)}"
     )
     yield Fact(
-        name="Time per output token",
-        value=stated_time(request.mean.value, unit),
-        remark=f"of a request; p99 {time(request.p99.value, unit)}",
+        "Time per output token",
+        stated_time(request.mean.value, unit),
+        f"of a request; p99 {time(request.p99.value, unit)}",
     )
     if waiting is not None:
         yield Fact(
-            name="Waiting time",
-            value=stated_time(waiting.mean.value, unit),
-            remark=f"for a slot; p99 {time(waiting.p99.value, unit)}",
+            "Waiting time",
+            stated_time(waiting.mean.value, unit),
+            f"for a slot; p99 {time(waiting.p99.value, unit)}",
         )
     yield Fact(
-        name="KV tokens per worker",
-        value=number(best.kv_tokens_per_worker.mean.value),
-        remark=f"p99 {number(best.kv_tokens_per_worker.p99.value)}, largest "
+        "KV tokens per worker",
+        number(best.kv_tokens_per_worker.mean.value),
+        f"p99 {number(best.kv_tokens_per_worker.p99.value)}, largest "
         f"{number(best.maximum_kv_tokens_per_worker)}",
     )
-    yield Fact(name="Slots occupied", value=share(best.slot_occupancy.value))
+    yield Fact("Slots occupied", share(best.slot_occupancy.value))
     yield Fact(
-        name="Played",
-        value=counted(best.requests_completed, "request"),
-        remark=f"{counted(best.tokens_generated, 'token')}, {counted(best.steps, 'step')}, "
+        "Played",
+        counted(best.requests_completed, "request"),
+        f"{counted(best.tokens_generated, 'token')}, {counted(best.steps, 'step')}, "
         f"{counted(best.replications, 'run')}",
     )
 

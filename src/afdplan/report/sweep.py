@@ -116,17 +116,17 @@ def forecast_told(study: Study, cost: Forecast | None, workers: int) -> Telling:
     sizes = " x ".join(f"{'+'.join(a.names)} {a.size:,}" for a in study.axes) or "one case"
     unit = "seconds" if study.time_unit == "s" else "abstract units"
     facts = [
-        Fact(name="Computes", value=f"{study.compute}, time in {unit}"),
-        Fact(name="Cases", value=f"{study.cases:,} = {sizes}"),
+        Fact("Computes", f"{study.compute}, time in {unit}"),
+        Fact("Cases", f"{study.cases:,} = {sizes}"),
     ]
     if cost is None:
-        facts.append(Fact(name="Time", value=UNKNOWN))
+        facts.append(Fact("Time", UNKNOWN))
     else:
         took = f"about {duration(cost.seconds)} on {counted(workers, 'worker')}"
         facts += [
-            Fact(name="Per case", value=f"{time(cost.seconds_per_case, 's')} on one core"),
-            Fact(name="Time", value=took),
-            Fact(name="Results", value=f"about {size(cost.size)}"),
+            Fact("Per case", f"{time(cost.seconds_per_case, 's')} on one core"),
+            Fact("Time", took),
+            Fact("Results", f"about {size(cost.size)}"),
         ]
     return Telling(
         answer=f"{study.name}: checked, nothing run",
@@ -165,10 +165,7 @@ def summary_told(summary: StudySummary) -> Telling:
     counts = [f"{summary.done:,} of {summary.cases:,} cases done"]
     rest = ((summary.refused, "refused"), (summary.failed, "failed"), (missing, "missing"))
     counts += [f"{count:,} {name}" for count, name in rest if count]
-    words = [
-        Fact(name=f"{count:,} {status}", value=reason)
-        for status, reason, count in summary.reasons[:5]
-    ]
+    words = [Fact(f"{count:,} {status}", reason) for status, reason, count in summary.reasons[:5]]
     tables = []
     for one in summary.series:
         words += _windows(one)
@@ -195,15 +192,15 @@ def _windows(series: WindowSeries) -> Iterable[Fact]:
         else f"re-provisioning saves up to {share(fixed.total_regret / (1 + fixed.total_regret))} "
         "of the device time, less what the changes cost"
     )
-    yield Fact(name="Ratio over time", value=verdict, remark=setting)
+    yield Fact("Ratio over time", verdict, setting)
     yield Fact(
-        name="Adaptive",
-        value=f"{low} to {high} attention workers in {len(answer.windows):,} windows, "
+        "Adaptive",
+        f"{low} to {high} attention workers in {len(answer.windows):,} windows, "
         f"changed {answer.changes:,} times",
     )
     yield Fact(
-        name="Best fixed",
-        value=f"{counted(fixed.attention_workers, 'attention worker')}: "
+        "Best fixed",
+        f"{counted(fixed.attention_workers, 'attention worker')}: "
         f"{share(fixed.total_regret)} more device time than adaptive; at worst "
         f"{share(fixed.worst_regret)} below the best (window {fixed.worst_window})",
     )
@@ -211,15 +208,14 @@ def _windows(series: WindowSeries) -> Iterable[Fact]:
         c for c in answer.fixed if 0 < abs(c.attention_workers - fixed.attention_workers) <= 2
     ]
     yield Fact(
-        name="Its neighbours",
-        value=", ".join(f"{c.attention_workers}: {share(c.total_regret)}" for c in others)
-        or "none",
+        "Its neighbours",
+        ", ".join(f"{c.attention_workers}: {share(c.total_regret)}" for c in others) or "none",
     )
     step = max(1, -(-len(answer.adaptive) // SPARK_WIDTH))
     parts = [answer.adaptive[k : k + step] for k in range(0, len(answer.adaptive), step)]
     means = [sum(part) / len(part) for part in parts]
     shown = f"{number(min(means))} {spark(means, floor=None)} {number(max(means))}"
-    yield Fact(name="Workers over time", value=shown)
+    yield Fact("Workers over time", shown)
 
 
 def best_table(summary: StudySummary) -> TextTable:

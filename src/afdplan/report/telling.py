@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from afdplan.report.quantities import plain
 from afdplan.report.tables import TextTable, to_rich
@@ -14,8 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["Fact", "Telling", "to_terminal"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fact:
+class Fact(NamedTuple):
     """A number worth seeing at once: its name, its value with a unit, and a remark."""
 
     name: str

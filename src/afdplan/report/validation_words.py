@@ -100,30 +100,28 @@ def facts(result: Validation) -> Iterable[Fact]:
     if declared:
         errors = [abs(cell.error) for cell in declared]
         yield Fact(
-            name="Error of E[tau]",
-            value=share(median(errors)),
-            remark=f"median of {len(declared)} bundles; largest {share(max(errors))}",
+            "Error of E[tau]",
+            share(median(errors)),
+            f"median of {len(declared)} bundles; largest {share(max(errors))}",
         )
         tails = [abs(cell.p99_error) for cell in declared]
         yield Fact(
-            name="Error of step p99",
-            value=share(median(tails)),
-            remark=f"median; largest {share(max(tails))}",
+            "Error of step p99", share(median(tails)), f"median; largest {share(max(tails))}"
         )
     if result.ratios:
         for method in (RECOMMENDED, HABIT):
             picks = [case.of(method).regret for case in result.ratios]
             yield Fact(
-                name=f"Regret of {method}",
-                value=share(median(picks)),
-                remark=f"median of {len(picks)} cases; worst {share(max(picks))}",
+                f"Regret of {method}",
+                share(median(picks)),
+                f"median of {len(picks)} cases; worst {share(max(picks))}",
             )
     if result.paper is not None:
         verdicts = [fact.verdict for fact in result.paper.facts]
         yield Fact(
-            name="The paper's numbers",
-            value=f"{verdicts.count('reproduced')} reproduced",
-            remark=f"{verdicts.count('not reproducible')} not reproducible, each says why",
+            "The paper's numbers",
+            f"{verdicts.count('reproduced')} reproduced",
+            f"{verdicts.count('not reproducible')} not reproducible, each says why",
         )
     predicted = [
         point.error
@@ -133,9 +131,9 @@ def facts(result: Validation) -> Iterable[Fact]:
     ]
     if predicted:
         yield Fact(
-            name="Measured step times",
-            value=change(max(predicted, key=abs)),
-            remark=f"worst of {len(predicted)} designs not calibrated on",
+            "Measured step times",
+            change(max(predicted, key=abs)),
+            f"worst of {len(predicted)} designs not calibrated on",
         )
 
 

@@ -17,7 +17,7 @@ from afdplan.report.quantities import (
 )
 from afdplan.report.tables import TextTable
 from afdplan.report.telling import Fact, Telling
-from afdplan.workload.description import LawReport, WorkloadReport
+from afdplan.workload.report import LawReport, WorkloadReport
 from afdplan.workload.warnings import rounded_count
 
 if TYPE_CHECKING:
@@ -159,71 +159,59 @@ def _facts(report: WorkloadReport | LawReport) -> Iterable[Fact]:
         known = "exact"
     elif load.low == load.high:
         known = "all requests alike"
-    yield Fact(
-        name="Mean token load",
-        value=f"{value_and_interval(load)[0]} tokens",
-        remark=known,
-    )
-    yield Fact(
-        name="Spread of a slot",
-        value=f"{number(report.token_load_std)} tokens",
-        remark="standard deviation",
-    )
+    yield Fact("Mean token load", f"{value_and_interval(load)[0]} tokens", known)
+    yield Fact("Spread of a slot", f"{number(report.token_load_std)} tokens", "standard deviation")
     for name, summary in (("Prompt", report.prompt), ("Output", report.decode)):
-        yield Fact(
-            name=name,
-            value=f"{number(summary.mean)} tokens",
-            remark=f"mean; p99 {summary.quantiles[99]:,}",
-        )
+        yield Fact(name, f"{number(summary.mean)} tokens", f"mean; p99 {summary.quantiles[99]:,}")
     if isinstance(report, LawReport):
         return
     yield Fact(
-        name="Worth",
-        value=f"{report.precision.effective_requests:,.0f} requests",
-        remark=f"independent ones, of {report.requests:,}",
+        "Worth",
+        f"{report.precision.effective_requests:,.0f} requests",
+        f"independent ones, of {report.requests:,}",
     )
     arrivals = report.arrivals
     if arrivals is not None and arrivals.duration > 0:
         yield Fact(
-            name="Arrivals",
-            value=f"{number(arrivals.rate)} requests/s",
-            remark=f"gaps vary by {arrivals.interarrival_variation:.2f} of their mean (Poisson 1)",
+            "Arrivals",
+            f"{number(arrivals.rate)} requests/s",
+            f"gaps vary by {arrivals.interarrival_variation:.2f} of their mean (Poisson 1)",
         )
 
 
 def _words(report: WorkloadReport | LawReport) -> Iterable[Fact]:
     for name, summary in (("prompts", report.prompt), ("outputs", report.decode)):
         span = f"{summary.minimum:,} to {summary.maximum:,} tokens, on a logarithm"
-        yield Fact(name=f"Shape of {name}", value=f"{spark(summary.shape)} {span}")
-    yield Fact(name="Where it comes from", value=split_words(report))
-    yield Fact(name="Geometric shortcut", value=shortcut_words(report))
+        yield Fact(f"Shape of {name}", f"{spark(summary.shape)} {span}")
+    yield Fact("Where it comes from", split_words(report))
+    yield Fact("Geometric shortcut", shortcut_words(report))
     if isinstance(report, LawReport):
         return
     precision, largest, sessions = report.precision, report.largest, report.sessions
     yield Fact(
-        name="Prompt with output",
-        value=f"correlation {report.correlation:+.3f}, of ranks {report.rank_correlation:+.3f}",
+        "Prompt with output",
+        f"correlation {report.correlation:+.3f}, of ranks {report.rank_correlation:+.3f}",
     )
     yield Fact(
-        name="Precision",
-        value=f"standard error {precision.widening:.1f} times that of independent requests; "
+        "Precision",
+        f"standard error {precision.widening:.1f} times that of independent requests; "
         f"± 1 % takes about {rounded_count(precision.requests_for_one_percent)} requests like "
         "these",
     )
-    yield Fact(name="Drift", value=drift_words(report.drift))
+    yield Fact("Drift", drift_words(report.drift))
     if report.drift.windows:
-        yield Fact(name="Windows", value=_windows(report.drift))
+        yield Fact("Windows", _windows(report.drift))
     yield Fact(
-        name="Largest request",
-        value=f"{share(largest.load_fraction)} of the total load: number {largest.request:,}, "
+        "Largest request",
+        f"{share(largest.load_fraction)} of the total load: number {largest.request:,}, "
         f"prompt {largest.prompt_tokens:,}, output {largest.decode_tokens:,}",
     )
     if report.arrivals is not None:
-        yield Fact(name="Bursts", value=_bursts(report.arrivals))
+        yield Fact("Bursts", _bursts(report.arrivals))
     if sessions is not None:
         yield Fact(
-            name="Sessions",
-            value=f"{sessions.count:,}, {sessions.mean_requests:.1f} requests each on average, at "
+            "Sessions",
+            f"{sessions.count:,}, {sessions.mean_requests:.1f} requests each on average, at "
             f"most {sessions.most_requests:,}",
         )
 

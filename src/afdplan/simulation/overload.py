@@ -9,8 +9,7 @@ from afdplan.errors import UnsupportedError
 from afdplan.model.estimate import Estimate
 from afdplan.model.trace import Trace
 from afdplan.simulation.distribution import Distribution
-from afdplan.simulation.offered_load import OfferedLoad
-from afdplan.simulation.result import SimulationResult
+from afdplan.simulation.result import OfferedLoad, SimulationResult
 from afdplan.simulation.scenario import Scenario
 from afdplan.simulation.window import WARM_UP
 

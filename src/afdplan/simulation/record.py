@@ -1,4 +1,4 @@
-"""What happened in one part of a run, in sums that can be added?"""
+"""What happened in one part of a run: sums that can be added, and the columns of its logs?"""
 
 from __future__ import annotations
 
@@ -10,10 +10,49 @@ import numpy.typing as npt
 from afdplan.simulation import state as ix
 from afdplan.simulation.engine import Engine
 
-__all__ = ["CAUSES", "Histogram", "Part", "Recorder"]
+__all__ = [
+    "CAUSES",
+    "REQUEST_COLUMNS",
+    "STAGES",
+    "STAGE_COLUMNS",
+    "STEP_COLUMNS",
+    "Histogram",
+    "Part",
+    "Recorder",
+]
 
 CAUSES = ("transfer", "barrier", "other side", "step overhead", "empty bundle")
 """Where idle time goes, in the order of the kernel."""
+
+REQUEST_COLUMNS = (
+    "prompt_tokens",
+    "decode_tokens",
+    "arrival_time",
+    "start_time",
+    "end_time",
+    "attention_worker",
+    "microbatch",
+    "preemptions",
+)
+"""One row per finished request; a start of -2 says that it was found in its slot at time zero."""
+
+STEP_COLUMNS = (
+    "step",
+    "microbatch",
+    "end_time",
+    "step_time",
+    "active_requests",
+    "kv_tokens",
+    "kv_tokens_of_heaviest_worker",
+    "queued_requests",
+)
+"""One row per microbatch and step; loads are those during the step."""
+
+STAGE_COLUMNS = ("stage", "worker", "microbatch", "step", "layer", "start", "end")
+"""One row per stage played."""
+
+STAGES = ("attention", "transfer out", "FFN", "transfer back")
+"""Names of the numbers in the column `stage`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -9,10 +9,9 @@ from typing import Any
 
 from afdplan.model.estimate import Estimate
 from afdplan.simulation.distribution import Distribution
-from afdplan.simulation.offered_load import OfferedLoad
 from afdplan.simulation.scenario import Scenario
 
-__all__ = ["SimulationResult"]
+__all__ = ["OfferedLoad", "SimulationResult"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,3 +176,29 @@ class SimulationResult:
             f"{self.title}: {x.value:.5g} ({x.low:.5g} to {x.high:.5g}) tokens per {unit} and "
             f"instance, step {self.step_time.mean.value:.4g} {unit}"
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OfferedLoad:
+    """Arrivals beside what the bundle finishes when it always has enough to do.
+
+    Attributes
+    ----------
+    arrival_rate
+        Requests per time.
+    capacity
+        Requests per time that leave a saturated bundle, finished or refused, with an interval.
+    """
+
+    arrival_rate: float
+    capacity: Estimate
+
+    @property
+    def is_stable(self) -> bool:
+        """Whether the queue stays finite, the interval of the capacity allowed for."""
+        return self.arrival_rate < self.capacity.low
+
+    @property
+    def utilization(self) -> float:
+        """Arrivals over capacity."""
+        return self.arrival_rate / self.capacity.value

@@ -11,7 +11,7 @@ from afdplan.model.checks import check_count
 from afdplan.model.latency import TimeUnit
 from afdplan.simulation import state as ix
 from afdplan.simulation.engine import Engine
-from afdplan.simulation.logs import STAGES
+from afdplan.simulation.record import STAGES
 from afdplan.simulation.scenario import Scenario
 
 __all__ = ["Span", "Timeline", "record_timeline"]

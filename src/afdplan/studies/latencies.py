@@ -13,8 +13,7 @@ from afdplan.calibration.catalogue import find_hardware, find_model
 from afdplan.calibration.derived import latency_of
 from afdplan.calibration.placement import Placement, place
 from afdplan.errors import AfdplanError, InvalidInputError, TimeUnitError
-from afdplan.files.latency_document import latency_document
-from afdplan.files.latency_file import built_in_latency_names, load_latency
+from afdplan.files.latency_file import built_in_latency_names, latency_document, load_latency
 from afdplan.files.study_file import StudyDocument, nearest
 from afdplan.model.latency import LatencyModel, TimeUnit
 from afdplan.studies.study import latency_key

@@ -10,7 +10,7 @@ from afdplan.lengths.law import LengthLaw
 from afdplan.lengths.token_load import SlotLoad
 from afdplan.model.estimate import Estimate
 from afdplan.model.latency import LatencyModel
-from afdplan.model.uncertainty import sample_latency
+from afdplan.model.sampling import sample_latency
 from afdplan.theory.cycle import CycleModel
 from afdplan.theory.problem import Method, Overlap, Phase, RatioProblem
 from afdplan.theory.ratio import (

@@ -3,155 +3,24 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import replace
 
 from afdplan.errors import UnsupportedError
 from afdplan.lengths.law import EmpiricalLengths, IndependentLengths, LengthLaw
 from afdplan.model.estimate import Estimate
 from afdplan.model.trace import Trace
-from afdplan.workload.arrivals import Arrivals, describe_arrivals
-from afdplan.workload.drift import Drift, describe_drift
-from afdplan.workload.influence import LargestRequest, largest_request
+from afdplan.workload.arrivals import describe_arrivals, describe_sessions
+from afdplan.workload.drift import describe_drift
 from afdplan.workload.interval import bootstrap_token_load
 from afdplan.workload.lengths import LengthSummary, correlation, rank_correlation
-from afdplan.workload.sessions import Sessions, describe_sessions
-from afdplan.workload.split import (
-    GeometricShortcut,
-    TokenLoadSplit,
-    geometric_shortcut,
-    split_token_load,
-)
+from afdplan.workload.report import LawReport, Precision, WorkloadReport
+from afdplan.workload.split import geometric_shortcut, largest_request, split_token_load
+from afdplan.workload.warnings import law_warnings, workload_warnings
 
-__all__ = ["LawReport", "Precision", "WorkloadReport", "describe_law", "describe_workload"]
+__all__ = ["describe_law", "describe_workload"]
 
 FEWEST_DISTINCT_TIMES = 100
 """With fewer, times cut no sensible windows, and requests are counted instead."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LawReport:
-    """What laws of the mini-language say, without error.
-
-    Attributes
-    ----------
-    name
-        The laws, for people.
-    token_load
-        Mean token load of a slot [tokens], exact.
-    token_load_std
-        Standard deviation of a slot's token load [tokens].
-    split
-        The mean token load in three terms.
-    prompt, decode
-        Lengths in numbers.
-    geometric
-        What the geometric shortcut would have said.
-    """
-
-    name: str
-    token_load: Estimate
-    token_load_std: float
-    split: TokenLoadSplit
-    prompt: LengthSummary
-    decode: LengthSummary
-    geometric: GeometricShortcut
-
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        """What to know before trusting the numbers, one sentence each with its advice."""
-        from afdplan.workload.warnings import law_warnings
-
-        return law_warnings(self)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Precision:
-    """How much the trace tells about the mean token load.
-
-    Attributes
-    ----------
-    standard_error
-        Of the mean token load, dependence included [tokens].
-    widening
-        Standard error over that of as many independent requests.
-    effective_requests
-        Independent requests that would tell as much.
-    requests_for_one_percent
-        Such requests that an interval of +/- 1 % would take.
-    units, blocks
-        Sessions or requests that were resampled, and the blocks they formed.
-    """
-
-    standard_error: float
-    widening: float
-    effective_requests: float
-    requests_for_one_percent: int
-    units: int
-    blocks: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkloadReport:
-    """What a trace says.
-
-    Attributes
-    ----------
-    source, format
-        Where the trace comes from.
-    requests, dropped_requests
-        Requests kept, and left out as failed.
-    token_load
-        Mean token load of a slot with its interval [tokens].
-    token_load_std
-        Standard deviation of a slot's token load [tokens].
-    split
-        The mean token load in three terms.
-    precision
-        How much the trace tells about the mean token load.
-    prompt, decode
-        Lengths in numbers.
-    correlation, rank_correlation
-        Pearson's and Spearman's, of prompt and decode length.
-    geometric
-        What the geometric shortcut would have said.
-    drift
-        The mean token load by windows.
-    largest
-        The request with the most token-steps.
-    arrivals, sessions
-        None if the trace tells none.
-    time_unit_in_file
-        Unit in which the file gave arrivals; empty if it gave none.
-    notes
-        What the reader of the file noticed.
-    """
-
-    source: str
-    format: str
-    requests: int
-    dropped_requests: int
-    token_load: Estimate
-    token_load_std: float
-    split: TokenLoadSplit
-    precision: Precision
-    prompt: LengthSummary
-    decode: LengthSummary
-    correlation: float
-    rank_correlation: float
-    geometric: GeometricShortcut
-    drift: Drift
-    largest: LargestRequest
-    arrivals: Arrivals | None
-    sessions: Sessions | None
-    time_unit_in_file: str
-    notes: tuple[str, ...]
-
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        """What to know before trusting the numbers, one sentence each with its advice."""
-        from afdplan.workload.warnings import workload_warnings
-
-        return workload_warnings(self)
 
 
 def describe_workload(trace: Trace, confidence: float = 0.95, seed: int = 0) -> WorkloadReport:
@@ -188,7 +57,7 @@ def describe_workload(trace: Trace, confidence: float = 0.95, seed: int = 0) -> 
         and not arrivals.is_evenly_spaced
         and (1 - arrivals.equal_fraction) * trace.requests >= FEWEST_DISTINCT_TIMES
     )
-    return WorkloadReport(
+    report = WorkloadReport(
         source=trace.source,
         format=trace.format,
         requests=trace.requests,
@@ -216,6 +85,7 @@ def describe_workload(trace: Trace, confidence: float = 0.95, seed: int = 0) -> 
         time_unit_in_file=trace.time_unit_in_file,
         notes=trace.notes,
     )
+    return replace(report, warnings=workload_warnings(report))
 
 
 def describe_law(law: LengthLaw) -> LawReport:
@@ -235,7 +105,7 @@ def describe_law(law: LengthLaw) -> LawReport:
     if not isinstance(law, IndependentLengths):
         raise UnsupportedError("describe_law takes laws, got a trace: use describe_workload")
     load = law.token_load()
-    return LawReport(
+    report = LawReport(
         name=law.name,
         token_load=Estimate.exact(load.mean),
         token_load_std=load.std,
@@ -244,3 +114,4 @@ def describe_law(law: LengthLaw) -> LawReport:
         decode=LengthSummary.of_law(law.decode),
         geometric=geometric_shortcut(law, load),
     )
+    return replace(report, warnings=law_warnings(report))

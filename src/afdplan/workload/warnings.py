@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from afdplan.workload.arrivals import Arrivals
-    from afdplan.workload.description import LawReport, WorkloadReport
+from afdplan.workload.arrivals import Arrivals
+from afdplan.workload.report import LawReport, WorkloadReport
 
 __all__ = ["law_warnings", "load_warnings", "rounded_count", "workload_warnings"]
 

@@ -10,8 +10,8 @@ from afdplan.calibration.derived import derived_latency, derived_memory, derived
 from afdplan.calibration.derived_attention import roofline_line, token_time
 from afdplan.calibration.derived_feed_forward import (
     distinct_experts,
-    expert_layer_time,
     feed_forward_curve,
+    network_time,
 )
 from afdplan.calibration.derived_transfer import copies_per_token
 from afdplan.calibration.efficiency import EFFICIENCY_SOURCES, Efficiencies
@@ -84,8 +84,9 @@ def test_attention_by_hand_with_perfect_hardware():
 def test_query_rows_are_padded_to_the_tile():
     # 16 query heads share a KV head; a tile has 64 rows: four times the operations, on H20.
     placement = place(find_model("qwen3-235b-a22b"), find_hardware("h20"), efficiencies=PERFECT)
-    assert token_time(placement) == pytest.approx(4 * 32_768 / 148e12)
-    assert token_time(placement, queries=4) == pytest.approx(4 * 32_768 / 148e12)
+    heads = placement.architecture.attention
+    assert token_time(placement, heads) == pytest.approx(4 * 32_768 / 148e12)
+    assert token_time(placement, heads, queries=4) == pytest.approx(4 * 32_768 / 148e12)
 
 
 def test_experts_by_hand_with_perfect_hardware():
@@ -94,9 +95,13 @@ def test_experts_by_hand_with_perfect_hardware():
     one = 3 * 4096 * 1536
     row = 4096 * (1 + 2) + 1536 * (4 * 2 + 2 * 1)
     # One token touches 8 of 128 experts, one per device on average.
-    assert expert_layer_time(placement, 1.0) == pytest.approx((one + row) / 4.8e12)
+    assert network_time(placement, placement.architecture.network, 1.0) == pytest.approx(
+        (one + row) / 4.8e12
+    )
     many = 65_536.0
-    assert expert_layer_time(placement, many) == pytest.approx(2 * one * many / 1979e12)
+    assert network_time(placement, placement.architecture.network, many) == pytest.approx(
+        2 * one * many / 1979e12
+    )
 
 
 def test_spreading_experts_over_workers_conserves_work():
@@ -105,7 +110,9 @@ def test_spreading_experts_over_workers_conserves_work():
     two = place(model, device, ffn_devices=8, ffn_workers=2)
     one = place(model, device, ffn_devices=16)
     for tokens in (1.0, 10.0, 1000.0):
-        assert expert_layer_time(two, tokens) == pytest.approx(expert_layer_time(one, 2 * tokens))
+        assert network_time(two, two.architecture.network, tokens) == pytest.approx(
+            network_time(one, one.architecture.network, 2 * tokens)
+        )
     assert two.memory().ffn_weight_bytes == one.memory().ffn_weight_bytes
 
 
@@ -114,14 +121,17 @@ def test_the_ffn_table_repeats_the_formula_between_its_points(model):
     placement = place(find_model(model), find_hardware("h100"))
     loads = np.geomspace(1, 60_000, 2000)
     table = feed_forward_curve(placement)(loads)
-    assert np.max(np.abs(table / expert_layer_time(placement, loads) - 1)) < 0.03
+    assert (
+        np.max(np.abs(table / network_time(placement, placement.architecture.network, loads) - 1))
+        < 0.03
+    )
 
 
 def test_dense_layers_are_averaged_in():
     model, device = find_model("deepseek-v3"), find_hardware("h200")
     placement = place(model, device, ffn_devices=8, efficiencies=PERFECT)
     dense = 3 * 7168 * 18432 / 4.8e12
-    mean = (3 * dense + 58 * expert_layer_time(placement, 64.0)) / 61
+    mean = (3 * dense + 58 * network_time(placement, placement.architecture.network, 64.0)) / 61
     assert feed_forward_curve(placement)(64.0) == pytest.approx(mean, rel=2e-3)
 
 

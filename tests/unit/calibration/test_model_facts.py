@@ -5,7 +5,7 @@ from importlib import resources
 
 import pytest
 
-from afdplan.calibration.architecture import GroupedAttention, LatentAttention
+from afdplan.calibration.attention import GroupedAttention, LatentAttention
 from afdplan.calibration.catalogue import find_model, shipped_models
 from afdplan.calibration.model_facts import KNOWN_ARCHITECTURES, architecture_from_config
 from afdplan.errors import AfdplanError, InvalidInputError
@@ -41,8 +41,10 @@ def test_totals_match_what_publishers_state(name, config):
     facts = config["afdplan"]
     # Kimi-K2 and the DeepSeek family round their totals to "1 T" and "671 B".
     assert model.total_parameters == pytest.approx(facts["published_parameters"], rel=0.03)
-    # Publishers leave out embeddings or router: 5.71 B against 5.1 B for gpt-oss.
-    assert model.active_parameters == pytest.approx(facts["published_active_parameters"], rel=0.13)
+    # Some publishers count the embeddings in, some one or both of them out, some the router.
+    counted = facts["published_active_parameters"]
+    without = model.active_parameters - model.embedding_parameters
+    assert 0.87 * without < counted < 1.13 * model.active_parameters
     assert facts["source"]
 
 
@@ -73,7 +75,7 @@ def test_unknown_architectures_list_the_known_ones(kind):
     with pytest.raises(InvalidInputError) as caught:
         architecture_from_config({"model_type": kind})
     assert all(name in str(caught.value) for name in KNOWN_ARCHITECTURES)
-    assert len(str(caught.value)) < 500
+    assert len(str(caught.value)) < 800
 
 
 def test_every_single_field_may_be_hostile_without_a_traceback():
@@ -120,11 +122,11 @@ def test_checkpoint_formats(quantization, precision):
 
 def test_sliding_windows_and_dense_layers():
     gpt = find_model("gpt-oss-120b")
-    assert gpt.attention_windows == ((18, None), (18, 128))
-    assert gpt.layer_windows == (128, None) * 18
+    windows = [mixer.window for mixer in gpt.mixers]
+    assert windows == [128, None] * 18
     assert find_model("step-3").dense_layers == 5
     assert find_model("deepseek-v3").dense_layers == 3
-    assert find_model("mixtral-8x22b").attention_windows == ((56, None),)
+    assert {mixer.window for mixer in find_model("mixtral-8x22b").mixers} == {None}
 
 
 def test_shards_split_heads_and_replicate_what_cannot_be_split():
@@ -141,6 +143,6 @@ def test_shards_split_heads_and_replicate_what_cannot_be_split():
 def test_parameters_by_hand():
     # DeepSeek-V3: 7168 -> 1536 -> 128 x 192; 7168 -> 576; 512 -> 128 x 256; 128 x 128 -> 7168.
     by_hand = 7168 * 1536 + 1536 * 128 * 192 + 7168 * 576 + 512 * 128 * 256 + 128 * 128 * 7168
-    assert find_model("deepseek-v3").attention_parameters == by_hand
+    assert find_model("deepseek-v3").mixer.parameters(7168) == by_hand
     qwen = find_model("qwen3-235b-a22b")
-    assert qwen.attention_parameters == 4096 * 128 * (64 + 8) + 64 * 128 * 4096
+    assert qwen.mixer.parameters(4096) == 4096 * 128 * (64 + 8) + 64 * 128 * 4096

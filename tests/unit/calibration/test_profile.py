@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from afdplan.calibration.architecture import GroupedAttention, LatentAttention
+from afdplan.calibration.attention import GroupedAttention, LatentAttention
 from afdplan.calibration.profile import ProfilePlan, profile, small_model
 from afdplan.errors import InvalidInputError, UnsupportedError
 from afdplan.files.measurements.profile_table import environment_path, write_profile

@@ -1,6 +1,7 @@
 """A latency file is read strictly, and every mistake costs one clear line."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,8 +10,9 @@ from afdplan.errors import AfdplanError, LatencyModelError
 from afdplan.files.atomic import write_atomic
 from afdplan.files.latency_file import built_in_latency_names, load_latency, save_latency
 from afdplan.model.curve import LinearCurve, RooflineCurve, TabulatedCurve
-from afdplan.model.latency import AttentionLayers, LatencyModel, Transfer, Validity
+from afdplan.model.latency import AttentionLayers, LatencyModel, Transfer
 from afdplan.model.uncertainty import Uncertainty
+from afdplan.model.validity import Validity
 
 GOOD = """schema_version = 1
 time_unit = "s"
@@ -90,13 +92,15 @@ BAD = [
     ),
     (GOOD.replace("layers = 3", "layer = 3"), "unknown key 'layer'; did you mean 'layers'"),
     (GOOD + "floor = 1.0\n", "unknown key 'floor'"),
-    (GOOD.replace("1e-9", "nan"), "slope in \\[attention\\] must be a finite number, got nan"),
+    (GOOD.replace("1e-9", "nan"), "\\[attention\\] slope must be a finite number >= 0, got nan"),
     (
         GOOD.replace("1e-9", "-1e-9"),
         "\\[attention\\] slope must be a finite number >= 0, got -1e-09",
     ),
     (GOOD.replace("1e-9", "inf"), "finite"),
-    (GOOD.replace("1e-9", "'fast'"), "wrong type: expected `float.*`attention"),
+    (GOOD.replace("1e-9", "true"), "slope in \\[attention\\] must be a number"),
+    (GOOD.replace("intercept = 1e-5\n", ""), "key 'intercept' is missing"),
+    (GOOD.replace("1e-9", "'fast'"), "slope in \\[attention\\] must be a number"),
     (GOOD.replace("1e-9", "1" + "0" * 400), "wrong type|too large|finite"),
     (GOOD.replace("slope = 1e-9\n", ""), "key 'slope' is missing"),
     (GOOD.replace("schema_version = 1", "schema_version = 2"), "schema_version must be 1, got 2"),
@@ -109,6 +113,8 @@ BAD = [
         GOOD.replace('kind = "linear"', 'kind = "cubic"', 1),
         "kind in \\[attention\\] must be one of linear",
     ),
+    (GOOD.replace("layers = 3", "layers = 3\nlayer_order = 'odd'"), "layer_order must be one of"),
+    (GOOD.replace("layers = 3", "layers = 3\nlayer_order = [2]"), "layer_order must be an integer"),
     (GOOD.replace("layers = 3", "layers = 3\ndrain = 1"), "wrong type: expected `bool`"),
     (GOOD.replace("layers = 3", "layers = 3\ntokens_per_step = 0.5"), "tokens_per_step"),
     (
@@ -211,8 +217,10 @@ def test_everything_round_trips(tmp_path):
         ),
     )
     for name in ("m.toml", "m.json"):
-        save_latency(model, tmp_path / name)
-        assert load_latency(tmp_path / name) == model
+        for order in ("blocks", "alternating", (1,) * 30 + (2,) * 30 + (2,), (2, *(1, 2) * 30)):
+            model = replace(model, layer_order=order)
+            save_latency(model, tmp_path / name)
+            assert load_latency(tmp_path / name) == model
     assert sorted(p.name for p in tmp_path.iterdir()) == ["m.json", "m.toml"]
 
 

@@ -75,9 +75,7 @@ def test_mixed_prices_move_the_ratio():
     dear_attention = plan(
         Limits(devices=24), cost=DeviceCost(per="currency", attention=8.0, unit="USD/h")
     )
-    ratios = [
-        p.split.design.bundle.attention_to_ffn_ratio for p in (dear_ffn, dear_attention)
-    ]
+    ratios = [p.split.design.bundle.attention_to_ffn_ratio for p in (dear_ffn, dear_attention)]
     assert ratios[0] > ratios[1]
 
 

@@ -9,7 +9,7 @@ from afdplan.plotting.figure import Axis, Chart, Figure, Layer
 from afdplan.report.page import CaseWords, Choice, Page, Section, render_page
 from afdplan.report.quantities import plain
 from afdplan.report.tables import TextTable
-from afdplan.report.telling import Fact
+from afdplan.report.telling import Fact, Telling
 
 EVIL = "</script><script>alert(1)</script><!-- \u2028"
 
@@ -24,9 +24,13 @@ def page(text="calm"):
     )
     return Page(
         title=text,
-        subject=text,
-        answer=text,
-        facts=(Fact(name=text, value=text, remark=text),),
+        told=Telling(
+            subject=text,
+            answer=text,
+            facts=(Fact(name=text, value=text, remark=text),),
+            warnings=(text,),
+            assumptions=(text,),
+        ),
         choices=(Choice(name=text, values=(text,), chosen=text, mark=text),),
         choice_answers={text: text},
         sections=(
@@ -37,8 +41,6 @@ def page(text="calm"):
                 tables=(TextTable(title=text, columns=(text,), rows=[(text,)]),),
             ),
         ),
-        warnings=(text,),
-        assumptions=(text,),
         document={"inputs": {"trace": text, "nested": {"list": [1, 2]}, "none": None}},
         command_line=text,
     )

@@ -47,7 +47,7 @@ def section(found, title):
 
 def test_the_answer_comes_first_and_every_question_in_order():
     found = page(validation())
-    assert found.answer == "All 7 declared bands hold, over 21 bundles simulated."
+    assert found.told.answer == "All 7 declared bands hold, over 21 bundles simulated."
     assert [s.title for s in found.sections] == WHOLE
     figures = [f.identifier for s in found.sections for f in s.figures]
     assert len(figures) == len(set(figures)) == 10
@@ -56,8 +56,8 @@ def test_the_answer_comes_first_and_every_question_in_order():
 def test_a_broken_band_is_the_answer_and_a_warning():
     result = validation(broken=True)
     found = page(result)
-    assert found.answer == "1 of 7 declared bands does not hold, over 22 bundles simulated."
-    assert any("the broken one" in warning for warning in found.warnings)
+    assert found.told.answer == "1 of 7 declared bands does not hold, over 22 bundles simulated."
+    assert any("the broken one" in warning for warning in found.told.warnings)
     (table,) = section(found, WHOLE[0]).tables
     assert any("BROKEN" in cell for row in table.rows for cell in row)
 

@@ -9,8 +9,9 @@ from afdplan.errors import InvalidInputError, LatencyModelError, UnsupportedErro
 from afdplan.lengths.law import IndependentLengths
 from afdplan.model.curve import LinearCurve
 from afdplan.model.estimate import Estimate
-from afdplan.model.latency import AttentionLayers, LatencyModel, Validity
+from afdplan.model.latency import AttentionLayers, LatencyModel
 from afdplan.model.uncertainty import Uncertainty
+from afdplan.model.validity import Validity
 from afdplan.theory.attention_time import exact_time
 from afdplan.theory.barrier import barrier_mean
 from afdplan.theory.cycle import CycleModel

@@ -5,12 +5,11 @@ import pytest
 
 from afdplan.lengths.discrete import parse_law
 from afdplan.model.trace import Trace
-from afdplan.workload.arrivals import describe_arrivals
+from afdplan.workload.arrivals import describe_arrivals, describe_sessions
 from afdplan.workload.drift import describe_drift
-from afdplan.workload.influence import largest_request
 from afdplan.workload.interval import token_load_estimate
 from afdplan.workload.lengths import LengthSummary, correlation, rank_correlation
-from afdplan.workload.sessions import describe_sessions
+from afdplan.workload.split import largest_request
 
 
 def test_poisson_arrivals_have_unit_variation_and_dispersion():

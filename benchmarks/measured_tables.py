@@ -9,16 +9,17 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from afdplan.calibration.architecture import GroupedAttention, LatentAttention
+from afdplan.calibration.attention import GroupedAttention, LatentAttention
 from afdplan.calibration.catalogue import find_hardware, find_model
 from afdplan.calibration.derived import latency_of
-from afdplan.calibration.derived_feed_forward import expert_layer_time
+from afdplan.calibration.derived_feed_forward import network_time
 from afdplan.calibration.placement import Placement, place
 from afdplan.errors import InsufficientDataError, UnsupportedError
-from afdplan.files.operator_tables import PINNED_VERSION, latest_table, read_table
 from afdplan.model.checks import check_choice
 from afdplan.model.curve import LinearCurve, TabulatedCurve
-from afdplan.model.latency import AttentionLayers, LatencyModel, Validity
+from afdplan.model.latency import AttentionLayers, LatencyModel
+from afdplan.model.validity import Validity
+from benchmarks.operator_tables import PINNED_VERSION, latest_table, read_table
 
 __all__ = ["TABLE_SYSTEMS", "MeasuredTables", "measured_latency"]
 
@@ -106,8 +107,8 @@ def measured_latency(
         raise UnsupportedError(
             f"measured tables exist for {', '.join(TABLE_SYSTEMS)}, got {device.name}"
         )
-    if architecture.indexer is not None:
-        raise UnsupportedError("measured tables of sparse attention are not read yet")
+    if len(set(architecture.mixers)) > 1 or architecture.mixer.selected_tokens is not None:
+        raise UnsupportedError("measured tables are read for one kind of dense attention only")
     placement = place(architecture, device, precision=precision, ffn_devices=ffn_devices)
     if placement.ffn_devices > ONE_NODE:
         raise UnsupportedError(
@@ -177,8 +178,7 @@ def _attention(
     provenance: list[str],
 ) -> tuple[tuple[AttentionLayers, ...], float, Validity]:
     attention = placement.architecture.attention
-    windows = [window for _, window in placement.architecture.attention_windows]
-    if windows != [None]:
+    if placement.architecture.mixer.window is not None:
         raise UnsupportedError("measured tables of sliding-window models are not read yet")
     if isinstance(attention, LatentAttention):
         rows = _rows(
@@ -315,7 +315,7 @@ def _feed_forward(
         "moe_perf",
         {
             "hidden_size": architecture.hidden_size,
-            "inter_size": architecture.expert_size,
+            "inter_size": architecture.network.expert_size,
             "topk": architecture.experts_per_token,
             "num_experts": architecture.experts,
             "moe_ep_size": placement.ffn_devices,
@@ -338,9 +338,9 @@ def _feed_forward(
             f"expert times fall as tokens grow, by up to {error:.0%} at {loads[at]:g} tokens: the "
             "table was made non-decreasing".replace("%", " %")
         )
-    derived = expert_layer_time(placement, loads)
+    derived = network_time(placement, architecture.network, loads)
     _judge("experts", float(np.median(smooth / derived)), notes)
-    if architecture.shared_size or architecture.dense_layers:
+    if architecture.network.dense_size or architecture.dense_layers:
         notes.append("shared experts and dense layers are not in the expert table: left out")
     if placement.ffn_devices > 1:
         notes.append("expert times of several devices include the handling of all tokens' rows")

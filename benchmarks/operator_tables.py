@@ -17,7 +17,7 @@ _PACKAGE = "aiconfigurator_core"
 
 def _systems() -> Path:
     """Return the folder with the tables of all systems, or raise with the mend."""
-    mend = f"pip install 'afdplan[aiconfigurator]' (aiconfigurator-core=={PINNED_VERSION})"
+    mend = f"pip install aiconfigurator-core=={PINNED_VERSION}"
     found = importlib.util.find_spec(_PACKAGE)
     if found is None or found.origin is None:
         raise UnsupportedError(f"measured tables need the package aiconfigurator-core: {mend}")

@@ -1,0 +1,364 @@
+"""How large are the heads that mix tokens: what do they cache, read, compute and weigh?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import Protocol
+
+from afdplan.errors import InvalidInputError
+from afdplan.model.checks import check_count
+
+__all__ = [
+    "Attention",
+    "CompressedAttention",
+    "GroupedAttention",
+    "LatentAttention",
+    "SparseIndexer",
+]
+
+LARGEST = 1_000_000
+
+
+class Attention(Protocol):
+    """What a latency model needs to know about the heads of one layer."""
+
+    @property
+    def query_heads(self) -> int:
+        """Query heads."""
+
+    @property
+    def cached_values(self) -> int:
+        """Numbers that one cached token holds in one layer; 0 for recurrent heads."""
+
+    @property
+    def state_bytes(self) -> float:
+        """What one request keeps in one layer whatever its length [bytes]; 0 for attention."""
+
+    @property
+    def score_flops(self) -> int:
+        """Operations of one query token against one cached token, two per multiply-add."""
+
+    @property
+    def query_rows(self) -> float:
+        """Query heads that read the same cached numbers: the rows of the matrix product."""
+
+    @property
+    def kernels(self) -> int:
+        """Kernels of one layer that wait for memory: projections and the attention itself."""
+
+    def parameters(self, hidden_size: int) -> int:
+        """Return the parameters of one layer's projections."""
+
+    def sharded(self, devices: int) -> Attention:
+        """Return what one of `devices` tensor-parallel devices holds."""
+
+
+def check_sizes(heads: object, *optional: str) -> None:
+    """Raise unless every field is a count; those named in `optional` may be None."""
+    for field in fields(heads):  # type: ignore[arg-type]
+        value = getattr(heads, field.name)
+        if isinstance(value, bool) or (value is None and field.name in optional):
+            continue
+        check_count(field.name, value, 1, LARGEST)
+
+
+def shared_heads(heads: int, devices: int) -> int:
+    """Return the query heads of one of `devices`, or raise where they do not divide."""
+    if heads % devices:
+        raise InvalidInputError(
+            f"attention_devices must divide the {heads} query heads of this model, got {devices}"
+        )
+    return heads // devices
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupedAttention:
+    """Multi-head, grouped-query, multi-query or multi-matrix-factorisation attention.
+
+    Attributes
+    ----------
+    query_heads, kv_heads
+        Heads; every KV head is read by ``query_heads / kv_heads`` query heads.
+    head_size
+        Numbers per head of queries and keys, and of values unless `value_size` is given.
+    value_size
+        Numbers per head of values; None is `head_size`.
+    query_rank
+        Width of the low-rank query projection (Step-3's MFA); None projects directly.
+    gated
+        Whether the query projection also makes a gate on the output (Qwen3-Next).
+    values_are_keys
+        Whether values are taken from the key projection (Gemma 4); both are cached.
+
+    References
+    ----------
+    arXiv:2305.13245 (grouped queries), arXiv:2412.19255 (multi-matrix factorisation).
+
+    Examples
+    --------
+    >>> qwen = GroupedAttention(query_heads=64, kv_heads=4, head_size=128)
+    >>> qwen.cached_values, qwen.score_flops, qwen.query_rows
+    (1024, 32768, 16.0)
+    """
+
+    query_heads: int
+    kv_heads: int
+    head_size: int
+    value_size: int | None = None
+    query_rank: int | None = None
+    gated: bool = False
+    values_are_keys: bool = False
+
+    def __post_init__(self) -> None:
+        check_sizes(self, "value_size", "query_rank")
+        if self.query_heads % self.kv_heads:
+            raise InvalidInputError(
+                f"query_heads must be a multiple of kv_heads, got {self.query_heads} "
+                f"and {self.kv_heads}"
+            )
+
+    @property
+    def _values(self) -> int:
+        return self.head_size if self.value_size is None else self.value_size
+
+    @property
+    def cached_values(self) -> int:
+        """Numbers that one token leaves in the KV cache of one layer: keys and values."""
+        return self.kv_heads * (self.head_size + self._values)
+
+    @property
+    def state_bytes(self) -> float:
+        """Attention keeps nothing but its cache."""
+        return 0.0
+
+    @property
+    def score_flops(self) -> int:
+        """Operations of one query token against one cached token: scores and weighted sum."""
+        return 2 * self.query_heads * (self.head_size + self._values)
+
+    @property
+    def query_rows(self) -> float:
+        """Query heads per KV head."""
+        return self.query_heads / self.kv_heads
+
+    @property
+    def kernels(self) -> int:
+        """Input projections, attention, output projection, and the low-rank step if any."""
+        return 3 if self.query_rank is None else 4
+
+    def parameters(self, hidden_size: int) -> int:
+        """Return the parameters of the query, key, value, gate and output projections."""
+        query = self.query_heads * self.head_size * (2 if self.gated else 1)
+        if self.query_rank is None:
+            into = hidden_size * query
+        else:
+            into = self.query_rank * (hidden_size + query)
+        keys = self.kv_heads * self.head_size
+        values = 0 if self.values_are_keys else self.kv_heads * self._values
+        out = self.query_heads * self._values * hidden_size
+        return into + hidden_size * (keys + values) + out
+
+    def sharded(self, devices: int) -> GroupedAttention:
+        """Return one device's heads; KV heads are replicated when there are too few."""
+        heads = shared_heads(self.query_heads, devices)
+        kv_heads = max(1, self.kv_heads // devices)
+        if heads % kv_heads or (self.kv_heads > devices and self.kv_heads % devices):
+            raise InvalidInputError(
+                f"attention_devices must divide the {self.kv_heads} KV heads, got {devices}"
+            )
+        return replace(self, query_heads=heads, kv_heads=kv_heads)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LatentAttention:
+    """Multi-head latent attention, run with absorbed projections as decoders do.
+
+    All heads read one cached latent of `kv_rank` numbers and one rotary key.
+
+    Attributes
+    ----------
+    query_heads
+        Heads.
+    query_rank
+        Width of the low-rank query projection; None projects directly.
+    kv_rank
+        Width of the cached latent.
+    plain_key_size, rotary_key_size, value_size
+        Numbers per head of the key without and with rotary position, and of the value.
+    gated
+        Whether a projection of its own gates the output (Kimi-K3).
+
+    References
+    ----------
+    arXiv:2405.04434, section 2.1 and appendix C (absorption).
+
+    Examples
+    --------
+    >>> deepseek = LatentAttention(query_heads=128, query_rank=1536, kv_rank=512,
+    ...     plain_key_size=128, rotary_key_size=64, value_size=128)
+    >>> deepseek.cached_values, deepseek.score_flops
+    (576, 278528)
+    """
+
+    query_heads: int
+    query_rank: int | None
+    kv_rank: int
+    plain_key_size: int
+    rotary_key_size: int
+    value_size: int
+    gated: bool = False
+
+    def __post_init__(self) -> None:
+        check_sizes(self, "query_rank")
+
+    @property
+    def cached_values(self) -> int:
+        """Numbers that one token leaves in the KV cache of one layer."""
+        return self.kv_rank + self.rotary_key_size
+
+    @property
+    def state_bytes(self) -> float:
+        """Attention keeps nothing but its cache."""
+        return 0.0
+
+    @property
+    def score_flops(self) -> int:
+        """Operations of one query token against one cached token."""
+        return 2 * self.query_heads * (2 * self.kv_rank + self.rotary_key_size)
+
+    @property
+    def query_rows(self) -> float:
+        """All heads share the latent."""
+        return float(self.query_heads)
+
+    @property
+    def kernels(self) -> int:
+        """Down- and up-projections, two absorbed products, attention, output projection."""
+        return 5 if self.query_rank is None else 6
+
+    def parameters(self, hidden_size: int) -> int:
+        """Return the parameters of all projections, the absorbed ones included."""
+        key = self.plain_key_size + self.rotary_key_size
+        if self.query_rank is None:
+            query = hidden_size * self.query_heads * key
+        else:
+            query = self.query_rank * (hidden_size + self.query_heads * key)
+        latent = hidden_size * self.cached_values
+        absorbed = self.kv_rank * self.query_heads * (self.plain_key_size + self.value_size)
+        out = self.query_heads * self.value_size * hidden_size
+        return query + latent + absorbed + out * (2 if self.gated else 1)
+
+    def sharded(self, devices: int) -> LatentAttention:
+        """Return one device's heads; the latent cache is replicated on every device."""
+        return replace(self, query_heads=shared_heads(self.query_heads, devices))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompressedAttention:
+    """DeepSeek-V4's attention: one key that is also the value, and a grouped low-rank output.
+
+    Several tokens are compressed into one cached entry; how many is a fact of the layer.
+
+    Attributes
+    ----------
+    query_heads, head_size
+        Heads, and numbers of the one cached key.
+    query_rank, output_rank
+        Widths of the low-rank query projection and of each group's output projection.
+    output_groups
+        Groups of heads that are projected apart.
+    compressors
+        Products of the hidden state that make one cached entry: 0 where nothing is compressed,
+        2 (content and weight), or 4 where neighbouring entries overlap.
+
+    Examples
+    --------
+    >>> heads = CompressedAttention(query_heads=64, head_size=512, query_rank=1024,
+    ...     output_rank=1024, output_groups=8)
+    >>> heads.cached_values, round(heads.parameters(4096) / 1e6, 1)
+    (512, 107.0)
+    """
+
+    query_heads: int
+    head_size: int
+    query_rank: int
+    output_rank: int
+    output_groups: int
+    compressors: int = 0
+
+    def __post_init__(self) -> None:
+        check_sizes(replace(self, compressors=1) if self.compressors == 0 else self)
+
+    @property
+    def cached_values(self) -> int:
+        """The one key of a cached entry."""
+        return self.head_size
+
+    @property
+    def state_bytes(self) -> float:
+        """Attention keeps nothing but its cache."""
+        return 0.0
+
+    @property
+    def score_flops(self) -> int:
+        """Operations of one query token against one cached entry."""
+        return 4 * self.query_heads * self.head_size
+
+    @property
+    def query_rows(self) -> float:
+        """All heads share the key."""
+        return float(self.query_heads)
+
+    @property
+    def kernels(self) -> int:
+        """Query down and up, key, attention, output down and up, and the compressor if any."""
+        return 6 + (1 if self.compressors else 0)
+
+    def parameters(self, hidden_size: int) -> int:
+        """Return the parameters of all projections and of the compressor."""
+        width = self.query_heads * self.head_size
+        query = self.query_rank * (hidden_size + width)
+        key = hidden_size * self.head_size * (1 + self.compressors)
+        out = self.output_rank * (width + self.output_groups * hidden_size)
+        return query + key + out
+
+    def sharded(self, devices: int) -> CompressedAttention:
+        """Return one device's heads and groups; the cache is replicated on every device."""
+        heads = shared_heads(self.query_heads, devices)
+        return replace(self, query_heads=heads, output_groups=max(1, self.output_groups // devices))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SparseIndexer:
+    """The scorer that picks which tokens a sparse attention layer reads.
+
+    Attributes
+    ----------
+    heads, head_size
+        Index queries; one index key of `head_size` numbers is cached per cached token.
+    compressors
+        Products of the hidden state that make one index key of several tokens; 0 takes one
+        projection per token.
+
+    References
+    ----------
+    DeepSeek-V3.2 technical report, section 2.1 (lightning indexer).
+    """
+
+    heads: int
+    head_size: int
+    compressors: int = 0
+
+    def __post_init__(self) -> None:
+        check_sizes(replace(self, compressors=1) if self.compressors == 0 else self)
+
+    @property
+    def score_flops(self) -> int:
+        """Operations of one query token against one index key."""
+        return 2 * self.heads * self.head_size
+
+    def parameters(self, hidden_size: int, query_rank: int | None) -> int:
+        """Return the parameters of the index projections and head weights."""
+        width = hidden_size if query_rank is None else query_rank
+        keys = hidden_size * self.head_size * max(1, self.compressors)
+        return self.heads * self.head_size * width + keys + hidden_size * self.heads

@@ -1,0 +1,221 @@
+"""In which number formats is a checkpoint, whatever tool wrote it?"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+__all__ = ["CheckpointFormat", "checkpoint_format"]
+
+
+class CheckpointFormat(NamedTuple):
+    """Formats of a checkpoint.
+
+    Attributes
+    ----------
+    weights
+        A name of `PRECISIONS`; None if what is stated is not recognised.
+    cache
+        Format that the KV cache shall have; None if nothing is said.
+    told
+        Where it stands, for people; or what was not recognised.
+    """
+
+    weights: str | None
+    cache: str | None
+    told: str
+
+
+_ALGORITHMS = {
+    "FP8": "fp8",
+    "FP8_PB_WO": "fp8",
+    "FP8_PER_CHANNEL_PER_TOKEN": "fp8",
+    "MXFP8": "fp8",
+    "NVFP4": "nvfp4",
+    "NVFP4_AWQ": "nvfp4",
+    "W4A16_NVFP4": "int4",  # four bits that are widened: bytes of int4, arithmetic of bf16
+    "W4A8_AWQ": "int4",
+    "W4A16_AWQ": "int4",
+    "INT4_AWQ": "int4",
+    "W8A8_SQ_PER_CHANNEL": "int8",
+    "INT8_SQ": "int8",
+}
+"""ModelOpt's algorithms."""
+
+_METHODS = {"fp8": "fp8", "fbgemm_fp8": "fp8", "mxfp4": "mxfp4", "mxfp8": "fp8", "nvfp4": "nvfp4"}
+"""Methods whose name says all."""
+
+
+def checkpoint_format(
+    config: Mapping[str, Any], quantization: Any, second: Any = None
+) -> CheckpointFormat:
+    """Return the formats that a checkpoint states.
+
+    Parameters
+    ----------
+    config
+        The text model's object: Ascend's tools write ``quantize`` there, DeepSeek-V4
+        ``expert_dtype``.
+    quantization
+        `quantization_config` of the config; None if there is none.
+    second
+        `hf_quant_config.json` beside it, where ModelOpt writes; it decides over the first.
+
+    Examples
+    --------
+    >>> checkpoint_format({}, {"quant_method": "awq", "bits": 4}).weights
+    'int4'
+    >>> checkpoint_format({}, None, {"quantization": {"quant_algo": "NVFP4"}}).weights
+    'nvfp4'
+    >>> checkpoint_format({}, {"quant_method": "odd"}).told
+    "quant_method 'odd' of quantization_config"
+    """
+    if isinstance(second, Mapping):
+        inner = second.get("quantization")
+        found = _modelopt(inner if isinstance(inner, Mapping) else second, "hf_quant_config.json")
+        if found is not None:
+            return found
+        return CheckpointFormat(None, None, "the quantisation of hf_quant_config.json")
+    if quantization is not None:
+        return _quantized(config, quantization)
+    ascend = config.get("quantize")
+    if isinstance(ascend, str):
+        name = ascend.lower()
+        weights = "int8" if name.startswith("w8a8") else "int4" if name.startswith("w4a") else None
+        return CheckpointFormat(weights, None, f"quantize {ascend!r:.40}")
+    if ascend is not None:
+        return CheckpointFormat(None, None, f"quantize {ascend!r:.40}")
+    return CheckpointFormat("bf16", None, "the checkpoint")
+
+
+def _quantized(config: Mapping[str, Any], quantization: Any) -> CheckpointFormat:
+    if not isinstance(quantization, Mapping):
+        return CheckpointFormat(None, None, f"quantization_config {quantization!r:.40}")
+    told = "quantization_config"
+    method = quantization.get("quant_method")
+    cache = _cache_scheme(quantization)
+    if config.get("expert_dtype") == "fp4" and method == "fp8":
+        return CheckpointFormat("mxfp4", cache, "expert_dtype 'fp4'")
+    found = _modelopt(quantization, told)
+    if found is not None:
+        return found
+    weights = None
+    if isinstance(method, str):
+        weights = _METHODS.get(method) or _DIALECTS.get(method, lambda _: None)(quantization)
+    if weights is None:
+        unread = f"quant_method {method!r:.40} of {told}" if method is not None else told
+        return CheckpointFormat(None, cache, unread)
+    return CheckpointFormat(weights, cache, told)
+
+
+def _modelopt(quantization: Mapping[str, Any], told: str) -> CheckpointFormat | None:
+    """Return what ModelOpt states: one algorithm, or one per layer of which experts decide."""
+    algorithm = quantization.get("quant_algo")
+    if not isinstance(algorithm, str):
+        return None
+    stated = quantization.get("kv_cache_quant_algo")
+    cache = {"FP8": "fp8", "NVFP4": "nvfp4", "INT8": "int8"}.get(str(stated))
+    cache = cache or _cache_scheme(quantization)
+    if algorithm == "MIXED_PRECISION":
+        algorithm = _of_experts(quantization.get("quantized_layers"))
+        told = f"the experts of {told}"
+    weights = _ALGORITHMS.get(algorithm)
+    if weights is None:
+        return CheckpointFormat(None, cache, f"quant_algo {algorithm!r:.40} of {told}")
+    return CheckpointFormat(weights, cache, told)
+
+
+def _of_experts(layers: Any) -> str:
+    """Return the algorithm of most experts; of most layers where none has experts."""
+    if not isinstance(layers, Mapping):
+        return "MIXED_PRECISION"
+    named = {
+        str(name): part.get("quant_algo")
+        for name, part in layers.items()
+        if isinstance(part, Mapping)
+    }
+    experts = {name: algorithm for name, algorithm in named.items() if "experts" in name}
+    experts = {n: a for n, a in experts.items() if "shared_expert" not in n} or experts or named
+    counted = Counter(str(algorithm) for algorithm in experts.values())
+    return counted.most_common(1)[0][0] if counted else "MIXED_PRECISION"
+
+
+def _cache_scheme(quantization: Mapping[str, Any]) -> str | None:
+    scheme = quantization.get("kv_cache_scheme")
+    return _number_format(scheme) if isinstance(scheme, Mapping) else None
+
+
+def _number_format(part: Mapping[str, Any]) -> str | None:
+    """Return the format of ``{num_bits, type}`` as compressed-tensors writes it."""
+    bits, kind = part.get("num_bits"), part.get("type")
+    if kind == "float":
+        return {8: "fp8", 4: "nvfp4" if part.get("group_size") == 16 else "mxfp4"}.get(bits)  # type: ignore[arg-type]
+    return {8: "int8", 4: "int4"}.get(bits) if kind == "int" else None  # type: ignore[arg-type]
+
+
+def _compressed_tensors(quantization: Mapping[str, Any]) -> str | None:
+    groups = quantization.get("config_groups")
+    if not isinstance(groups, Mapping):
+        return None
+    found = []
+    for group in groups.values():
+        weights = group.get("weights") if isinstance(group, Mapping) else None
+        if isinstance(weights, Mapping):
+            name = _number_format(weights)
+            if str(group.get("format", quantization.get("format"))).startswith("mxfp4"):
+                name = "mxfp4"
+            found.append(name)
+    # Experts come in the narrowest group: they are what is worth the effort.
+    order = ("nvfp4", "mxfp4", "int4", "fp8", "int8")
+    known = [name for name in order if name in found]
+    return known[0] if known and None not in found else None
+
+
+def _bits(quantization: Mapping[str, Any]) -> str | None:
+    """Return the format of integer weights with 16-bit arithmetic, by their bits."""
+    bits = quantization.get("bits", quantization.get("w_bit"))
+    return "int4" if bits == 4 else None
+
+
+def _quark(quantization: Mapping[str, Any]) -> str | None:
+    general = quantization.get("global_quant_config")
+    weight = general.get("weight") if isinstance(general, Mapping) else None
+    if isinstance(weight, list):
+        weight = weight[0] if weight else None
+    dtype = weight.get("dtype") if isinstance(weight, Mapping) else None
+    return {"fp4": "mxfp4", "fp8_e4m3": "fp8", "int8": "int8", "int4": "int4"}.get(str(dtype))
+
+
+def _torchao(quantization: Mapping[str, Any]) -> str | None:
+    kind = quantization.get("quant_type")
+    if isinstance(kind, Mapping):
+        kind = kind.get("default", kind)
+        kind = kind.get("_type") if isinstance(kind, Mapping) else kind
+    name = str(kind).lower().replace("_", "")
+    for part, format_name in (
+        ("float8", "fp8"),
+        ("nvfp4", "nvfp4"),
+        ("mxfp4", "mxfp4"),
+        ("int4", "int4"),
+        ("int8dynamicactivationint8", "int8"),
+    ):
+        if part in name and not (part == "float8" and "weightonly" in name):
+            return format_name
+    return None
+
+
+def _bitsandbytes(quantization: Mapping[str, Any]) -> str | None:
+    return "int4" if quantization.get("load_in_4bit") is True else None
+
+
+_DIALECTS = {
+    "compressed-tensors": _compressed_tensors,
+    "awq": _bits,
+    "gptq": _bits,
+    "auto-round": _bits,
+    "intel/auto-round": _bits,
+    "quark": _quark,
+    "torchao": _torchao,
+    "bitsandbytes": _bitsandbytes,
+}
