@@ -55,7 +55,7 @@ def test_files_parse_and_name_the_model(plan, tmp_path, target, model):
 
 def test_both_roles_agree(plan, tmp_path):
     folder = deploy(plan, tmp_path / "out", "vllm-afd-plugin")
-    best = json.loads(plan.read_text())["recommended"]
+    best = json.loads(plan.read_text())["split"]
     a, f = best["attention_workers"], best["ffn_workers"]
     words = {r: command_line(folder / "bundle-001" / f"{r}.sh") for r in ("attention", "ffn")}
 
@@ -110,14 +110,14 @@ def test_scripts_refuse_placeholders_and_bad_nodes(plan, tmp_path):
 
 def test_ranks_of_all_nodes_add_up(plan, tmp_path):
     folder = deploy(plan, tmp_path / "out", "vllm-afd-plugin", "--node-devices", 1)
-    best = json.loads(plan.read_text())["recommended"]
+    best = json.loads(plan.read_text())["split"]
     text = (folder / "bundle-001" / "attention.sh").read_text(encoding="utf-8")
     nodes = re.findall(r"(\d+)\) start=(\d+); local=(\d+)", text)
     assert sum(int(local) for *_, local in nodes) == best["attention_workers"]
 
 
 def test_hosts_are_written_and_checked(plan, tmp_path):
-    bundles = json.loads(plan.read_text())["recommended"]["bundles"]
+    bundles = json.loads(plan.read_text())["split"]["bundles"]
     hosts = ",".join(f"10.0.0.{k + 1}" for k in range(bundles))
     folder = deploy(plan, tmp_path / "out", "vllm-afd-plugin", "--ffn-host", hosts)
     assert "FFN_HOST=10.0.0.1" in (folder / "bundle-001" / "cluster.env").read_text()
@@ -151,7 +151,7 @@ def test_illegal_pairs_are_refused_with_the_nearest(tmp_path):
         *(tmp_path, "--target", "any", "--ffn-workers", 2, "--max-attention-workers", 3),
         *("--devices", 5),
     )
-    if json.loads(plan.read_text())["recommended"]["attention_workers"] != 3:
+    if json.loads(plan.read_text())["split"]["attention_workers"] != 3:
         pytest.skip("another pair is best")
     outcome = invoke("deploy", plan, "--target", "vllm-afd-plugin", "-o", tmp_path / "out")
     assert outcome.code == 1
