@@ -28,8 +28,8 @@ from afdplan.files.traces.reader import read_trace
 from afdplan.lengths.law import EmpiricalLengths, IndependentLengths
 from afdplan.model.bundle import Bundle
 from afdplan.model.latency import LatencyModel
-from afdplan.plotting.picture import picture_bytes
-from afdplan.plotting.timeline import draw_timeline, timeline_data
+from afdplan.plotting.picture import draw_figures, picture_bytes
+from afdplan.plotting.pipeline_figure import pipeline_figure
 from afdplan.simulation.run import simulate
 from afdplan.simulation.scenario import Scenario
 from afdplan.simulation.timeline import record_timeline
@@ -131,7 +131,8 @@ def pipeline_timeline() -> Figure:
         latency=LatencyModel.linear(attention=(0.006, 20.0), ffn=(0.4, 60.0), transfer=(0.1, 12.0)),
         lengths=BASELINE,
     )
-    return draw_timeline(timeline_data(record_timeline(scenario, steps=4)))
+    figure = pipeline_figure(record_timeline(scenario, steps=4))
+    return draw_figures([figure], "Two microbatches, four attention workers")
 
 
 def optimum() -> Figure:

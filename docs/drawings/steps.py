@@ -13,7 +13,7 @@ from afdplan.calibration.placement import place
 from afdplan.lengths.law import IndependentLengths
 from afdplan.model.bundle import Bundle
 from afdplan.model.latency import LatencyModel
-from afdplan.plotting.timeline import timeline_data
+from afdplan.plotting.pipeline_figure import timeline_data
 from afdplan.simulation.run import simulate
 from afdplan.simulation.scenario import Scenario
 from afdplan.simulation.timeline import record_timeline

@@ -6,12 +6,20 @@ Needs chromium on the path (Debian: ``apt-get install chromium``); skipped where
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
+from afdplan.plotting import figure as figure_module
+from afdplan.plotting.figure import Figure
+from afdplan.plotting.picture import draw_figures
+from afdplan.plotting.sweep_figures import study_figures
+from afdplan.report import page as page_module
 from afdplan.report.document import document
-from afdplan.report.page import render_page
+from afdplan.report.page import Page, Section, render_page
 from afdplan.report.page_validate import validation_page
+from afdplan.report.telling import Telling
 from afdplan.report.validate import validation_answer, validation_told
 from tests.cli.invoke import invoke
 from tests.validations import validation
@@ -46,6 +54,8 @@ COMMANDS = {
 EVIDENCE = {"evidence": validation(60), "broken": validation(400, broken=True)}
 """The whole evidence takes minutes to simulate: these numbers are made up."""
 PAGES = [*COMMANDS, *EVIDENCE]
+FIGURES: dict[str, list[Figure]] = {}
+"""What each page draws."""
 
 
 @pytest.fixture(scope="module")
@@ -59,11 +69,20 @@ def pages(tmp_path_factory):
     times += [f"ffn,{n},{90e-6 + 6e-8 * n + 1e-7 * (n % 3)}" for n in range(16, 4096, 64)]
     stages.write_text("\n".join(["stage,load,latency", *times]) + "\n")
     places = {"TRACE": trace, "STAGES": stages}
+    patch, now = pytest.MonkeyPatch(), [""]
+
+    def seen(figure):
+        FIGURES.setdefault(now[0], []).append(figure)
+        return figure_module.figure_document(figure)
+
+    patch.setattr(page_module, "figure_document", seen)
     for name, arguments in COMMANDS.items():
+        now[0] = name
         given = [places.get(argument, argument) for argument in arguments]
         done = invoke(*given, "--report", folder / f"{name}.html")
         assert done.code == 0, done.err
     for name, result in EVIDENCE.items():
+        now[0] = name
         told = document(
             time_unit="abstract",
             inputs={},
@@ -74,6 +93,7 @@ def pages(tmp_path_factory):
             validation_told(result), result, document=told, command_line="afdplan validate"
         )
         (folder / f"{name}.html").write_bytes(render_page(page))
+    patch.undo()
     return folder
 
 
@@ -121,6 +141,27 @@ def test_a_page_is_quiet_alone_small_and_quick(name, visit, pages):
     assert min(first_paints) < 1000
     assert (pages / f"{name}.html").stat().st_size < 3_000_000
     assert page.locator("figure .plot svg").count() == page.locator("figure").count() > 0
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_every_figure_is_drawn_by_page_and_picture(name, visit):
+    page = visit(name)
+    for figure in FIGURES[name]:
+        place = page.locator(f"#{figure.identifier}")
+        marks = place.locator(".plot svg g :is(path, rect, line, circle, text)").count()
+        assert marks > 0, figure.identifier
+        for key in list(figure.charts)[:: max(1, len(figure.charts) // 3)]:
+            chart = figure.charts[key]
+            picture = draw_figures([replace(figure, choices=(), charts={"": chart})], name)
+            (axes,) = picture.subfigs[0].axes
+            assert axes.lines or axes.collections or axes.patches or axes.containers, key
+            shown = [layer for layer in chart.layers if layer.is_shown and layer.kind == "rect"]
+            drawn = sum(len(c.get_paths()) for c in axes.collections if c.get_paths())
+            assert drawn >= sum(len(next(iter(layer.columns.values()))) for layer in shown)
+            for layer in chart.layers:
+                if layer.kind == "line" and layer.is_shown and chart.x.scale != "category":
+                    ends = np.asarray(layer.columns["y"], dtype=float)
+                    assert any(np.array_equal(line.get_ydata(), ends) for line in axes.lines)
 
 
 @pytest.mark.parametrize("viewport", [PHONE, DESKTOP], ids=["phone", "desktop"])
@@ -387,3 +428,19 @@ def test_on_a_phone_words_stand_below_the_chart_that_is_touched(visit):
     reading.wait_for()
     assert "per time unit and cost" in reading.inner_text()
     assert page.told == []
+
+
+def test_a_study_without_a_page_of_its_own_has_figures_for_one(visit, pages):
+    """Its pictures are of the same kind: a page draws them too."""
+    from tests.unit.plotting.test_sweep import series, summary
+
+    figures = study_figures(summary(series=(series((0.0, 7200.0)),)))
+    page = Page(
+        title="study",
+        told=Telling(subject="s", answer="a"),
+        sections=(Section(title="t", figures=figures),),
+    )
+    (pages / "study.html").write_bytes(render_page(page))
+    shown = visit("study")
+    assert shown.told == []
+    assert shown.locator("figure .plot svg").count() == len(figures)

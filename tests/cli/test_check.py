@@ -1,12 +1,15 @@
 """Does `afdplan check` tell a plan that stands from one that does not?"""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tests.cli.invoke import invoke
 from tests.plans import written_plan
+
+SAMPLES = Path(__file__).parents[1] / "samples" / "metrics"
 
 
 @pytest.fixture(scope="module")
@@ -155,3 +158,69 @@ def test_one_request_stands_only_with_a_warning(plan, tmp_path):
     outcome = invoke("check", plan, "--trace", one, "--json")
     assert any("no interval" in warning for warning in outcome.document["warnings"])
     assert "warning:" in invoke("check", plan, "--trace", one).out
+
+
+def test_one_request_is_no_reason_to_plan_again(plan):
+    outcome = invoke("check", plan, "--metrics", SAMPLES / "vllm-0.32.0-during.prom")
+    assert outcome.code == 1
+    assert "only 1 requests have finished so far: at least 30" in outcome.error_line
+
+
+def test_a_state_keeps_the_counters(plan, tmp_path):
+    state = tmp_path / "state.json"
+    first = invoke("check", plan, "--metrics", metrics(tmp_path / "m1"), "--state", state, "--json")
+    assert first.document["observed"]["requests"] == 10_000
+    assert any("whole life" in warning for warning in first.document["warnings"])
+    # Twice the requests, the later half three times as long.
+    lines, late = [], metrics(tmp_path / "m3", scale=3.0).read_text().splitlines()
+    for one, other in zip((tmp_path / "m1").read_text().splitlines(), late, strict=True):
+        name, _, value = one.rpartition(" ")
+        both = (
+            f"{name} {float(value) + float(other.rpartition(' ')[2])}" if name != "# HELP" else one
+        )
+        lines.append(both)
+    (tmp_path / "m2").write_text("\n".join(lines) + "\n")
+    second = invoke(
+        "check", plan, "--metrics", tmp_path / "m2", "--state", state, "--json"
+    ).document
+    assert second["observed"]["requests"] == 10_000
+    assert second["observed"]["counted"] == "over a time"
+    assert second["mean_token_load"] == pytest.approx(3299, rel=0.05)
+    blind = invoke("check", plan, "--metrics", tmp_path / "m2", "--json").document
+    assert blind["mean_token_load"] == pytest.approx(2299, rel=0.05)
+    # Nothing new: refused, and the counters stay for the next time.
+    kept = state.read_text()
+    third = invoke("check", plan, "--metrics", tmp_path / "m2", "--state", state)
+    assert third.code == 1
+    assert "no request has finished since the last snapshot" in third.error_line
+    assert state.read_text() == kept
+
+
+def test_two_snapshots_and_standard_input(plan, tmp_path):
+    early, late = (SAMPLES / f"vllm-0.32.0-{name}.prom" for name in ("before", "after-bench"))
+    outcome = invoke("check", plan, "--metrics", early, "--metrics", late, "--json")
+    assert outcome.document["observed"]["requests"] == 78
+    assert outcome.document["inputs"]["metrics"] == [str(early), str(late)]
+    assert outcome.document["observed"]["token_load"]["low"] < 217 < 246
+    assert any("of model tiny" in warning for warning in outcome.document["warnings"])
+
+
+def test_a_prometheus_server_is_asked(plan):
+    from tests.unit.files.measurements.test_prometheus import EMPTY, Server, api
+
+    content = (SAMPLES / "vllm_plain.prom").read_bytes()
+    with Server(api(content), EMPTY) as server:
+        outcome = invoke("check", plan, "--prometheus", server.url, "--window", "2h", "--json")
+    assert outcome.document["observed"]["requests"] == 1000
+    assert server.queries[1].endswith("offset 7200s")
+    assert invoke("check", plan, "--prometheus", server.url, "--window", "soon").code == 2
+    assert invoke("check", plan, "--prometheus", server.url, "--metrics", "x").code == 2
+
+
+def test_a_damaged_state_is_refused(plan, tmp_path):
+    state = tmp_path / "state.json"
+    for content in ('{"standing": "maybe"}', '{"standing": "stands", "counters": 5}'):
+        state.write_text(content)
+        outcome = invoke("check", plan, "--metrics", SAMPLES / "vllm_plain.prom", "--state", state)
+        assert outcome.code == 1
+        assert "remove the file to start again" in outcome.error_line

@@ -15,10 +15,9 @@ from afdplan.calibration.catalogue import shipped_hardware, shipped_models
 from afdplan.calibration.precision import PRECISIONS
 from afdplan.cli import complete
 from afdplan.cli.group import COMMANDS, cli
-from afdplan.deploy.emit import DEPLOY_TARGETS
+from afdplan.deploy.registry import target_names
 from afdplan.files.latency_file import built_in_latency_names
 from afdplan.files.measurements.reader import MEASUREMENT_FORMATS
-from afdplan.planning.legal import TARGETS
 
 
 def offered(line):
@@ -45,9 +44,9 @@ def plain(*names):
         ("profile --model step", [("file", "step"), *plain("step-3")]),
         ("calibrate --prior deep", [("file", "deep"), *plain("deepseek-v3-ascend-910c")]),
         ("workload --format li", plain("litellm")),
-        ("calibrate --format sg", plain("sglang-log", "sglang-steps")),
+        ("calibrate --format sg", plain("sglang-pool", "sglang-log", "sglang-steps")),
         ("plan --target v", plain("vllm-afd-plugin")),
-        ("deploy --target ", plain("vllm-afd-plugin", "fastafd")),
+        ("deploy --target s", plain("sglang", "stepmesh")),
         ("plan --weight-precision fp", plain("fp8")),
         ("simulate --precision 0", []),
         ("ratio --trace a", [("file", "a")]),
@@ -75,8 +74,7 @@ def test_names_are_those_that_the_commands_take():
     assert complete.shipped("latency") == built_in_latency_names()
     assert complete.shipped("models") == sorted(shipped_models())
     assert complete.shipped("hardware") == sorted(shipped_hardware())
-    assert set(complete.TARGETS) == set(TARGETS)
-    assert set(complete.DEPLOYED) == set(DEPLOY_TARGETS)
+    assert [value for _, value in offered("plan --target ")] == list(target_names())
     assert set(complete.PRECISIONS) == set(PRECISIONS)
     assert set(complete.MEASUREMENTS) == set(MEASUREMENT_FORMATS)
 

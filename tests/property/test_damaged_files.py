@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from afdplan.errors import AfdplanError
 from afdplan.files.latency_file import load_latency
-from afdplan.files.measurements.prometheus_lengths import read_prometheus_lengths
+from afdplan.files.measurements.prometheus import read_metrics
 from afdplan.files.measurements.reader import read_measurements
 from afdplan.files.measurements.table import read_ratio_sweep
 
@@ -18,6 +18,11 @@ SAMPLES = Path(__file__).parents[1] / "samples"
 MODEL = Path(__file__).parents[2] / "src/afdplan/data/latency/deepseek-v3-ascend-910c.toml"
 TABLE = b"stage,load,requests,latency_us\nattention,1000,4,50\nffn,64,,120.5\nffn,128,,1e3\n"
 SWEEP = b"ratio,batch,context,tok_s_per_gpu\n3,48,8192,2193\n7,48,8192,2518\n"
+FPM = (
+    b'{"timestamp":1,"event":{"schema":"dynamo.fpm.trace.v1","observed_at_unix_ms":1782777601250,'
+    b'"fpm":{"worker_id":"4","dp_rank":0,"wall_time":0.025,"scheduled_requests":'
+    b'{"num_decode_requests":3,"sum_decode_kv_tokens":1024}}}}\n'
+)
 
 
 def damaged(content):
@@ -59,7 +64,15 @@ CASES = {
     "table": (measurements, TABLE),
     "sweep": (read_ratio_sweep, SWEEP),
     "model": (load_latency, MODEL.read_bytes()),
-    "prometheus": (read_prometheus_lengths, (SAMPLES / "vllm_metrics.prom").read_bytes()),
+    "prometheus": (read_metrics, (SAMPLES / "vllm_metrics.prom").read_bytes()),
+    "api": (read_metrics, (SAMPLES / "metrics" / "prometheus-2.42-query.json").read_bytes()),
+    "pool": (
+        measurements,
+        b"afd pool time: 2000 calls in 1.42s (1408/s) -- wire in 0.110 ms, work "
+        b"0.450 ms, wire out 0.070 ms a call; 89% of the clock\n" * 3,
+    ),
+    "log": (measurements, (SAMPLES / "logs" / "sglang_dp_ranks.log").read_bytes()[:2500]),
+    "fpm": (measurements, FPM * 5),
     **{
         name: (measurements, (SAMPLES / name).read_bytes()[:2500])
         for name in (

@@ -10,13 +10,21 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from afdplan.cli.options import json_option
-from afdplan.cli.report import command_line, report_option, tell, write_report
+from afdplan.cli.report import (
+    command_line,
+    plot_option,
+    report_option,
+    tell,
+    write_picture,
+    write_report,
+)
 from afdplan.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from afdplan.model.latency import LatencyModel
     from afdplan.model.measurement import Measurements
     from afdplan.model.sweep import RatioSweep
+    from afdplan.plotting.figure import Figure
     from afdplan.report.page import Page
     from afdplan.report.telling import Telling
 
@@ -85,10 +93,12 @@ _FORMS = ("auto", "linear", "per-request", "roofline", "table")
 @click.option("--load", type=float, help="Profiler trace, StepMesh: load of a microbatch [tokens].")
 @click.option("--requests", type=float, help="Profiler trace: requests of a microbatch.")
 @click.option("--peers", type=int, default=1, help="Profiler trace: transfers per microbatch.")
-@click.option("--plot", metavar="FILE", help="Draw fit and residuals to a .png or .svg file.")
+@plot_option("fit and residuals")
 @click.option("--to-table", metavar="FILE", help="Write what was read as a table, fit nothing.")
 @click.option(
-    "--to-trace", metavar="FILE", help="Write a Prometheus snapshot's lengths as a trace."
+    "--to-trace",
+    metavar="FILE",
+    help="Write the lengths of a Prometheus snapshot, or between two, as a trace.",
 )
 @report_option
 @json_option
@@ -111,10 +121,6 @@ def command(data: tuple[str, ...], **options: Any) -> None:
     for name in ("step_overhead", "transfer_time"):
         if options[name] is not None:
             check_number(name, options[name])
-    if options["plot"]:
-        from afdplan.plotting.picture import check_picture_name
-
-        check_picture_name(options["plot"])
     if options["to_trace"]:
         _write_trace(data, options["to_trace"])
         return
@@ -152,7 +158,7 @@ class _Result:
     model: LatencyModel
     told: Telling
     answer: dict[str, Any]
-    figure: Any
+    figures: Callable[[], tuple[Figure, ...]]
     page: Callable[..., Page]
 
 
@@ -249,10 +255,10 @@ def _fit_points(
     )
     model = sweep_latency_model(fit, name=name, tokens_per_step=options["tokens_per_step"])
 
-    def figure() -> Any:
-        from afdplan.plotting.calibrate import draw_sweep_fit
+    def figures() -> tuple[Figure, ...]:
+        from afdplan.plotting.calibration_figures import sweep_figures
 
-        return draw_sweep_fit(fit)
+        return sweep_figures(fit)
 
     told = sweep_told(fit, model, fit.warnings, points.notes)
 
@@ -265,7 +271,7 @@ def _fit_points(
         model=model,
         told=told,
         answer=sweep_answer(fit, model),
-        figure=figure,
+        figures=figures,
         page=page,
     )
 
@@ -309,10 +315,10 @@ def _fit_stages(
     if len(stages) < len(together.stages):
         notes.append("Whole steps among the stages are not used.")
 
-    def figure() -> Any:
-        from afdplan.plotting.calibrate import draw_stage_fits
+    def figures() -> tuple[Figure, ...]:
+        from afdplan.plotting.calibration_figures import stage_figures
 
-        return draw_stage_fits(fits, model.time_unit)
+        return stage_figures(fits, model.time_unit)
 
     told = fit_told(fits, model, warnings, notes)
 
@@ -325,7 +331,7 @@ def _fit_stages(
         model=model,
         told=told,
         answer=fit_answer(fits, model),
-        figure=figure,
+        figures=figures,
         page=page,
     )
 
@@ -371,11 +377,10 @@ def _write_table(parts: list[Measurements], path: str) -> None:
 
 def _write_trace(data: Sequence[str], path: str) -> None:
     from afdplan.files.atomic import write_atomic
-    from afdplan.files.measurements.prometheus_lengths import read_prometheus_lengths
+    from afdplan.files.measurements.prometheus import read_metrics
+    from afdplan.workload.observed import observed_trace
 
-    if len(data) > 1:
-        raise click.UsageError("--to-trace takes one Prometheus snapshot")
-    trace = read_prometheus_lengths(data[0])
+    trace = observed_trace(read_metrics(*data), ", ".join(data))
     rows = [f"{p},{d}" for p, d in zip(trace.prompt_tokens, trace.decode_tokens, strict=True)]
     write_atomic(path, ("\n".join(["prompt_tokens,decode_tokens", *rows]) + "\n").encode())
     for note in trace.notes:
@@ -393,11 +398,8 @@ def _deliver(result: _Result, data: Sequence[str], options: dict[str, Any]) -> N
             )
         save_latency(result.model, options["output"])
     if options["plot"]:
-        from afdplan.files.atomic import write_atomic
-        from afdplan.plotting.picture import check_picture_name, picture_bytes
-
-        kind = check_picture_name(options["plot"])
-        write_atomic(options["plot"], picture_bytes(result.figure(), kind))
+        drawn = result.figures()
+        write_picture(options["plot"], drawn, result.model.name, columns=2 if len(drawn) > 2 else 1)
     if options["as_json"] or options["report"]:
         from afdplan.report.document import document, to_json
 

@@ -15,9 +15,7 @@ from click.types import StringParamType
 
 __all__ = ["Completed", "with_completion"]
 
-TARGETS = ("any", "vllm-afd-plugin", "fastafd", "sglang", "stepmesh", "rtp-llm")
 PRECISIONS = ("bf16", "fp8", "int8", "mxfp4", "nvfp4", "int4")
-DEPLOYED = ("vllm-afd-plugin", "fastafd")
 MEASUREMENTS = (
     "table", "fastafd", "stepmesh", "stepmesh-text", "sglang-pool", "fpm", "sglang-log",
     "sglang-steps", "torch-trace", "prometheus",
@@ -48,6 +46,13 @@ def trace_formats() -> list[str]:
     from afdplan.files.traces.formats import FORMATS
 
     return [one.name for one in FORMATS]
+
+
+def systems(*others: str) -> list[str]:
+    """Return the names of the serving systems, after some others."""
+    from afdplan.deploy.names import system_names
+
+    return [*others, *system_names()]
 
 
 class Completed(StringParamType):
@@ -92,7 +97,7 @@ BY_NAME = {
     "ffn_hardware": HARDWARE,
     "trace_format": Completed(trace_formats),
     "format_name": Completed(lambda: MEASUREMENTS),
-    "target": Completed(lambda: TARGETS),
+    "target": Completed(lambda: systems("any")),
     "weight_precision": PRECISION,
     "kv_precision": PRECISION,
     "data": FILE,
@@ -102,7 +107,7 @@ BY_NAME = {
 }
 BY_METAVAR = {"FILE": FILE, "DIR": FOLDER, "FOLDER": FOLDER}
 BY_COMMAND = {
-    ("deploy", "target"): Completed(lambda: DEPLOYED),
+    ("deploy", "target"): Completed(systems),
     ("models", "name"): MODEL,
     ("hardware", "name"): HARDWARE,
     ("plan", "precision"): PRECISION,  # a share of the mean elsewhere

@@ -64,7 +64,8 @@ REQUIREMENTS = (
     Requirement(package="tomli-w", version=">=1.1", needed_for="writing latency models"),
     Requirement(package="numba", version=">=0.61", needed_for="simulate"),
     Requirement(package="matplotlib", version=">=3.9", needed_for="--plot, --timeline"),
-    Requirement(package="jinja2", version=">=3.1", needed_for="--report"),
+    Requirement(package="jinja2", version=">=3.1", needed_for="--report, deploy"),
+    Requirement(package="pyyaml", version=">=6.0", needed_for="deploy"),
     Requirement(package="torch", version=">=2.10", needed_for="profile", extra="profile"),
     Requirement(package="ray", version=">=2.40", needed_for="sweep on a cluster", extra="ray"),
 )

@@ -15,20 +15,27 @@ from afdplan.cli.plan_options import (
     resolve_space,
 )
 from afdplan.cli.quantity import parse_duration, parse_numbers, parse_rate
-from afdplan.cli.report import command_line, progress, report_option, tell, tracked, write_report
+from afdplan.cli.report import (
+    around_option,
+    command_line,
+    plot_option,
+    progress,
+    report_option,
+    tell,
+    write_picture,
+    write_report,
+)
 from afdplan.errors import InfeasibleError
 
 if TYPE_CHECKING:
     from afdplan.lengths.law import LengthLaw
-    from afdplan.model.latency import LatencyModel, TimeUnit
+    from afdplan.model.latency import TimeUnit
     from afdplan.planning.limits import Limits
     from afdplan.planning.objective import DeviceCost
     from afdplan.planning.plan import Plan
     from afdplan.planning.source import LatencySource
     from afdplan.planning.space import SearchSpace
     from afdplan.planning.verify import Verification
-    from afdplan.report.page import Page
-    from afdplan.report.telling import Telling
 
 __all__ = ["command"]
 
@@ -46,7 +53,8 @@ Examples:
 @latency_options
 @limit_options
 @click.option("--verify", is_flag=True, help="Replay the plan and its neighbours in the simulator.")
-@click.option("--plot", metavar="FILE", help="Draw the Pareto front to a .png or .svg file.")
+@plot_option("the Pareto front")
+@around_option
 @report_option
 @json_option
 def command(
@@ -57,6 +65,7 @@ def command(
     decode: str | None,
     verify: bool,
     plot: str | None,
+    around: bool,
     report: str | None,
     as_json: bool,
     **options: Any,
@@ -66,10 +75,8 @@ def command(
     goal = None if options["rate"] is None else parse_rate("--rate", options["rate"])
     if options["devices"] is None and goal is None:
         raise click.UsageError("say what there is or what is wanted: --devices N, --rate R or both")
-    if plot is not None:
-        from afdplan.plotting.picture import check_picture_name
-
-        check_picture_name(plot)
+    if around and not as_json:
+        raise click.UsageError("--around adds to --json: give both, or --report, which has it")
     from afdplan.planning.limits import Limits
 
     limits = Limits(
@@ -109,13 +116,17 @@ def command(
             _tell_infeasible(error, inputs, workload, source.time_unit)
         raise
     plan = dataclasses.replace(plan, warnings=(*workload.warnings, *plan.warnings))
-    verified = _verify(plan, workload.law, source) if verify else ()
-    if plot is not None:
-        from afdplan.files.atomic import write_atomic
-        from afdplan.plotting.picture import picture_bytes
-        from afdplan.plotting.plan import draw_plan
+    verified = _verify(plan, plan.law, source) if verify else ()
+    found = None
+    if around or report is not None:
+        from afdplan.planning.plan_around import plan_around
 
-        write_atomic(plot, picture_bytes(draw_plan(plan), check_picture_name(plot)))
+        with progress("other batches") as show:
+            found = plan_around(plan, plan.law, source, show)
+    if plot is not None:
+        from afdplan.plotting.plan_figures import front_figure
+
+        write_picture(plot, [front_figure(plan)], str(plan.split.design))
     from afdplan.report.plan import plan_told
 
     told = plan_told(plan, f"{workload.law.name}; {source.name}", verified)
@@ -133,12 +144,31 @@ def command(
         )
         from afdplan.files.plan_file import plan_from_document
         from afdplan.planning.check import regret_of_keeping
+        from afdplan.planning.replan import replan
 
         # What `afdplan check` compares later requests with; it also proves that the file reads.
         written = plan_from_document(answer)
         answer["check"] = {"regret": regret_of_keeping(written, workload.law)}
-        if report is not None:
-            page = _page(told, plan, workload, source, answer, verified)
+        if plan.basis != "all requests":
+            # What holding in the hardest part costs is no reason to plan again.
+            answer["check"]["replan_regret"] = replan(written, workload.law).regret
+        if found is not None:
+            from afdplan.report.around import plan_around_answer
+
+            answer["around"] = plan_around_answer(found)
+        if report is not None and found is not None:
+            from afdplan.report.page_plan import plan_page
+
+            page = plan_page(
+                told,
+                plan,
+                workload.law,
+                found,
+                document=answer,
+                command_line=command_line(),
+                workload=workload.report,
+                verified=verified,
+            )
             write_report(report, page)
         if as_json:
             click.echo(to_json(answer))
@@ -179,6 +209,7 @@ def _inputs(
         "overflow": limits.overflow_probability,
         "node_devices": limits.node_devices,
         "target": space.target.name,
+        "target_version": space.target.version or None,
         "per": cost.per,
         "attention_cost": cost.attention,
         "ffn_cost": cost.ffn,
@@ -213,60 +244,3 @@ def _verify(plan: Plan, law: LengthLaw, source: LatencySource) -> tuple[Verifica
 
     with progress("simulating") as show:
         return verify_plan(plan, law, source, progress=show)
-
-
-def _page(
-    told: Telling,
-    plan: Plan,
-    workload: Workload,
-    source: LatencySource,
-    answer: dict[str, Any],
-    verified: tuple[Verification, ...],
-) -> Page:
-    """Compute what the page shows around the plan: drift, and bottlenecks near the design."""
-    from afdplan.planning.plan_grid import plan_grid, plan_grid_axes
-    from afdplan.planning.played import play_bundles
-    from afdplan.planning.ratio_grid import ratio_grid
-    from afdplan.report.page_plan import plan_page
-    from afdplan.theory.problem import RatioProblem
-
-    drift = None
-    if workload.report is not None:
-        from afdplan.plotting.workload_figures import drift_figure
-
-        drift = drift_figure(workload.report.drift, workload.report.token_load)
-    design = plan.split.design
-    problem = RatioProblem(
-        law=workload.law,
-        latency=plan.latency,
-        batch_size=design.batch_size,
-        ffn_workers=design.ffn_workers,
-        microbatches=design.microbatches,
-        ffn_weight=(plan.cost.ffn * design.ffn_devices)
-        / (plan.cost.attention * design.attention_devices),
-    )
-
-    def latency_of(batch_size: int) -> LatencyModel:
-        return source.latency(design.attention_devices, design.ffn_workers, batch_size)
-
-    sizes, counts = plan_grid_axes(plan)
-    number = len(sizes) * len(counts)
-    cases = ratio_grid(
-        problem,
-        max_attention_workers=plan.space.max_attention_workers,
-        batch_sizes=sizes,
-        microbatches=counts,
-        latency_of=latency_of,
-    )
-    return plan_page(
-        told,
-        plan,
-        workload.law,
-        document=answer,
-        command_line=command_line(),
-        cases=list(tracked(cases, number, "bottlenecks")),
-        grid=list(tracked(plan_grid(plan, workload.law, source), number, "other batches")),
-        played=play_bundles(problem, design.attention_workers),
-        drift=drift,
-        verified=verified,
-    )

@@ -107,6 +107,9 @@ def limit_options(command: Any) -> Any:
             help="Serving system whose legal pairs are searched: vllm-afd-plugin, fastafd, ...",
         ),
         click.option(
+            "--target-version", metavar="V", help="Of that system; the newest known otherwise."
+        ),
+        click.option(
             "--per",
             type=click.Choice(list(OBJECTIVES)),
             default="device",
@@ -142,15 +145,15 @@ def limit_options(command: Any) -> Any:
 
 def resolve_space(options: dict[str, Any]) -> SearchSpace:
     """Return the candidates that the options name."""
+    from afdplan.deploy.registry import find_target
     from afdplan.model.checks import check_count
-    from afdplan.planning.legal import target_rule
     from afdplan.planning.space import SearchSpace, graph_batch_sizes
 
     check_count("max_batch_size", options["max_batch_size"], 1, 1_000_000)
     sizes = graph_batch_sizes(options["max_batch_size"])
     if options["batch_sizes"] is not None:
         sizes = parse_numbers("--batch-sizes", options["batch_sizes"])
-    target = target_rule(options["target"])
+    target = find_target(options["target"], options["target_version"])
     microbatches = target.microbatches
     if options["microbatches"] is not None:
         microbatches = parse_numbers("--microbatches", options["microbatches"])

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from afdplan.cli.options import (
-    Workload,
     batch_options,
     json_option,
     latency_options,
@@ -17,15 +15,19 @@ from afdplan.cli.options import (
     resolve_workload,
     workload_options,
 )
-from afdplan.cli.report import command_line, report_option, tell, tracked, write_report
+from afdplan.cli.report import (
+    around_option,
+    command_line,
+    plot_option,
+    progress,
+    report_option,
+    tell,
+    write_picture,
+    write_report,
+)
 
 if TYPE_CHECKING:
-    from afdplan.model.estimate import Estimate
     from afdplan.model.latency import LatencyModel
-    from afdplan.report.page import Page
-    from afdplan.report.telling import Telling
-    from afdplan.theory.problem import RatioProblem
-    from afdplan.theory.ratio import RatioRecommendation
 
 __all__ = ["command"]
 
@@ -74,7 +76,8 @@ Examples:
     show_default=True,
     help="Ages of requests that are all alike: random, or one age as in fixed-length benchmarks.",
 )
-@click.option("--plot", metavar="FILE", help="Draw the curve to a .png or .svg file.")
+@plot_option("the curve")
+@around_option
 @report_option
 @json_option
 def command(
@@ -94,16 +97,15 @@ def command(
     horizon: int | None,
     phase: Any,
     plot: str | None,
+    around: bool,
     report: str | None,
     as_json: bool,
     **latency_choice: Any,
 ) -> None:
     """Find the number of attention workers per bundle that yields the most tokens per cost."""
     size = resolve_batch_size(batch_size, requests_per_worker, microbatches, overlap)
-    if plot is not None:
-        from afdplan.plotting.picture import check_picture_name
-
-        check_picture_name(plot)
+    if around and not as_json:
+        raise click.UsageError("--around adds to --json: give both, or --report, which has it")
     latency = resolve_latency(dict(latency_choice), batch_size=size, ffn_workers=ffn_workers)
     model = latency.model
     workload = resolve_workload(trace, trace_format, columns, prompt, decode)
@@ -128,13 +130,6 @@ def command(
         token_load=token_load,
     )
     warnings = [*workload.warnings, *answer.warnings]
-    if plot is not None:
-        from afdplan.files.atomic import write_atomic
-        from afdplan.plotting.picture import picture_bytes
-        from afdplan.plotting.ratio import draw_ratio
-
-        kind = check_picture_name(plot)
-        write_atomic(plot, picture_bytes(draw_ratio(answer, model.time_unit), kind))
     problem = RatioProblem(
         law=workload.law,
         latency=model,
@@ -147,6 +142,30 @@ def command(
         ffn_weight=weight,
         horizon=horizon,
     )
+    found = None
+    if around or report is not None:
+        from afdplan.planning.ratio_around import ratio_around
+
+        def latency_of(batch_size: int) -> LatencyModel:
+            choice = dict(latency_choice)
+            return resolve_latency(choice, batch_size=batch_size, ffn_workers=ffn_workers).model
+
+        with progress("other batches") as show:
+            found = ratio_around(
+                problem,
+                answer.optimal_attention_workers,
+                max_attention_workers=max_attention_workers,
+                token_load=token_load,
+                latency_of=latency_of,
+                progress=show,
+            )
+    if plot is not None:
+        from afdplan.plotting.ratio_figures import asked_figures
+
+        bundle = answer.bundle
+        pair = f"{bundle.attention_workers} attention : {bundle.ffn_workers} FFN"
+        heading = f"{pair}, B = {size}, m = {bundle.microbatches}: {answer.bottleneck} binds"
+        write_picture(plot, asked_figures(answer, problem, found), heading)
     told = ratio_told(answer, problem, warnings, workload.trace)
     if as_json or report is not None:
         from afdplan.report.document import document, to_json
@@ -171,68 +190,24 @@ def command(
             warnings=warnings,
             answer=ratio_answer(answer),
         )
-        if report is not None:
+        if found is not None:
+            from afdplan.report.around import ratio_around_answer
 
-            def latency_of(batch_size: int) -> LatencyModel:
-                choice = dict(latency_choice)
-                return resolve_latency(choice, batch_size=batch_size, ffn_workers=ffn_workers).model
+            answered["around"] = ratio_around_answer(found)
+        if report is not None and found is not None:
+            from afdplan.report.page_ratio import ratio_page
 
-            page = _page(
+            page = ratio_page(
                 told,
                 answer,
                 problem,
-                workload,
-                answered,
-                token_load,
-                latency_of,
-                max_attention_workers,
+                found,
+                document=answered,
+                command_line=command_line(),
+                workload=workload.report,
             )
             write_report(report, page)
         if as_json:
             click.echo(to_json(answered))
             return
     tell(told)
-
-
-def _page(
-    told: Telling,
-    answer: RatioRecommendation,
-    problem: RatioProblem,
-    workload: Workload,
-    answered: dict[str, Any],
-    token_load: Estimate | None,
-    latency_of: Callable[[int], LatencyModel],
-    most: int | None,
-) -> Page:
-    """Compute what the page shows around the answer, with at most `most` attention workers."""
-    from afdplan.planning.played import play_bundles
-    from afdplan.planning.ratio_grid import grid_size, ratio_grid
-    from afdplan.planning.ratio_sensitivity import curve_bands, ratio_sensitivity
-    from afdplan.report.page_ratio import ratio_page
-
-    grid = ratio_grid(problem, max_attention_workers=most, latency_of=latency_of)
-    cases = list(tracked(grid, grid_size(problem), "other batches"))
-    asked = next(
-        case
-        for case in cases
-        if (case.batch_size, case.microbatches) == (problem.batch_size, problem.microbatches)
-    )
-    workers = tuple(point.attention_workers for point in asked.points)
-    best = answer.optimal_attention_workers
-    drift = None
-    if workload.report is not None:
-        from afdplan.plotting.workload_figures import drift_figure
-
-        drift = drift_figure(workload.report.drift, workload.report.token_load)
-    return ratio_page(
-        told,
-        answer,
-        problem,
-        cases,
-        bands=curve_bands(problem, workers, token_load),
-        sensitivities=ratio_sensitivity(problem, best, most),
-        document=answered,
-        command_line=command_line(),
-        played=play_bundles(problem, best, (max(best // 2, 1), 2 * best)),
-        drift=drift,
-    )

@@ -1,4 +1,4 @@
-"""How does an answer reach the terminal or its page, and how far is long work?"""
+"""How does an answer reach terminal, page or picture, and how far is long work?"""
 
 from __future__ import annotations
 
@@ -6,20 +6,29 @@ import contextlib
 import re
 import shlex
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 if TYPE_CHECKING:
+    from afdplan.plotting.figure import Figure
     from afdplan.report.page import Page
     from afdplan.report.telling import Telling
 
-__all__ = ["command_line", "progress", "report_option", "tell", "tracked", "write_report"]
+__all__ = [
+    "around_option",
+    "command_line",
+    "plot_option",
+    "progress",
+    "report_option",
+    "tell",
+    "write_picture",
+    "write_report",
+]
 
 Command = TypeVar("Command", bound=Callable[..., Any])
-Item = TypeVar("Item")
 
 NARROWEST = 80
 """Columns that text is never squeezed below: a narrower terminal wraps its lines."""
@@ -29,9 +38,25 @@ PLAIN = str.maketrans(
 """What stands for signs that a terminal without Unicode cannot show."""
 
 
-def _check_name(_: click.Context, __: click.Parameter, path: str | None) -> str | None:
+def _check_page(_: click.Context, __: click.Parameter, path: str | None) -> str | None:
     if path is not None and Path(path).suffix.lower() not in (".html", ".htm"):
         raise click.BadParameter(f"a report's name must end in .html, got {path!r}")
+    return _check_folder(path)
+
+
+def _check_picture(_: click.Context, __: click.Parameter, path: str | None) -> str | None:
+    if path is not None:
+        from afdplan.plotting.picture import check_picture_name
+
+        check_picture_name(path)
+    return _check_folder(path)
+
+
+def _check_folder(path: str | None) -> str | None:
+    if path is not None:
+        from afdplan.files.atomic import check_folder
+
+        check_folder(path)
     return path
 
 
@@ -40,8 +65,27 @@ def report_option(command: Command) -> Command:
     return click.option(
         "--report",
         metavar="FILE",
-        callback=_check_name,
+        callback=_check_page,
         help="Write a page with figures to one self-contained .html file.",
+    )(command)
+
+
+def plot_option(what: str) -> Callable[[Command], Command]:
+    """Add --plot FILE, a picture of `what`."""
+    return click.option(
+        "--plot",
+        metavar="FILE",
+        callback=_check_picture,
+        help=f"Draw {what} to a .png or .svg file.",
+    )
+
+
+def around_option(command: Command) -> Command:
+    """Add --around, which --report implies."""
+    return click.option(
+        "--around",
+        is_flag=True,
+        help="Add to --json what a report shows around the answer; takes seconds.",
     )(command)
 
 
@@ -90,16 +134,13 @@ def progress(what: str) -> Iterator[Callable[[float], None]]:
         yield lambda done: bar.update(task, completed=done)
 
 
-def tracked(items: Iterable[Item], total: int, what: str) -> Iterator[Item]:
-    """Yield the items; on a terminal a bar on standard error shows how far they are."""
-    from rich.console import Console
-    from rich.progress import track
+def write_picture(path: str, figures: Sequence[Figure], heading: str, columns: int = 1) -> None:
+    """Draw figures of one chart each, whole or not at all."""
+    from afdplan.files.atomic import write_atomic
+    from afdplan.plotting.picture import check_picture_name, draw_figures, picture_bytes
 
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield from items
-        return
-    yield from track(items, what, total=total, console=console, transient=True)
+    drawn = draw_figures(figures, heading, columns)
+    write_atomic(path, picture_bytes(drawn, check_picture_name(path)))
 
 
 def write_report(path: str, page: Page) -> None:

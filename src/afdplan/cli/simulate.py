@@ -19,7 +19,14 @@ from afdplan.cli.options import (
     workload_options,
 )
 from afdplan.cli.quantity import parse_model_rate
-from afdplan.cli.report import command_line, progress, report_option, tell, write_report
+from afdplan.cli.report import (
+    command_line,
+    progress,
+    report_option,
+    tell,
+    write_picture,
+    write_report,
+)
 
 if TYPE_CHECKING:
     from afdplan.model.latency import LatencyModel
@@ -215,6 +222,11 @@ def command(
             raise click.UsageError(f"{name} shows one bundle: give one --attention-workers")
     if timeline is not None and not timeline.lower().endswith((".json", ".svg", ".png")):
         raise click.UsageError(f"--timeline must end in .json, .svg or .png, got {timeline!r}")
+    for _, path in logs:
+        if path is not None:
+            from afdplan.files.atomic import check_folder
+
+            check_folder(path)
     latency = resolve_latency(options, batch_size=size, ffn_workers=ffn_workers)
     model = latency.model
     if options["rate"] is not None:
@@ -247,7 +259,7 @@ def command(
                 )
             )
     if timeline is not None:
-        _write_timeline(timeline, scenarios[0])
+        _write_timeline(timeline, results[0])
     inputs = {**workload.inputs, **latency.inputs}
     from afdplan.report.simulate import simulation_document, simulation_told
 
@@ -354,11 +366,11 @@ def _tables(per_request: str | None, per_step: str | None) -> Iterator[tuple[Any
         yield sinks[0], sinks[1]
 
 
-def _write_timeline(path: str, scenario: Scenario) -> None:
+def _write_timeline(path: str, result: SimulationResult) -> None:
     from afdplan.files.atomic import write_atomic
     from afdplan.simulation.timeline import record_timeline
 
-    timeline = record_timeline(scenario)
+    timeline = record_timeline(result.scenario)
     if path.lower().endswith(".json"):
         from afdplan.files.results.timeline import chrome_trace
 
@@ -373,14 +385,12 @@ def _write_timeline(path: str, scenario: Scenario) -> None:
             )
             for span in timeline.spans
         )
-        seconds = scenario.latency.time_unit == "s"
+        seconds = result.scenario.latency.time_unit == "s"
         write_atomic(path, chrome_trace(spans, microseconds=1e6 if seconds else 1.0))
         return
-    from afdplan.plotting.picture import check_picture_name, picture_bytes
-    from afdplan.plotting.timeline import draw_timeline, timeline_data
+    from afdplan.plotting.pipeline_figure import pipeline_figure
 
-    figure = draw_timeline(timeline_data(timeline))
-    write_atomic(path, picture_bytes(figure, check_picture_name(path)))
+    write_picture(path, [pipeline_figure(timeline)], result.title)
 
 
 def _page(
@@ -393,11 +403,6 @@ def _page(
 
     best = max(results, key=lambda result: result.throughput_per_instance.value)
     counts = [result.scenario.bundle.attention_workers for result in results]
-    drift = None
-    if workload.report is not None:
-        from afdplan.plotting.workload_figures import drift_figure
-
-        drift = drift_figure(workload.report.drift, workload.report.token_load)
     return simulation_page(
         told,
         results,
@@ -406,5 +411,5 @@ def _page(
         theory=theory_curve(best.scenario, workload.law, counts),
         document=answered,
         command_line=command_line(),
-        drift=drift,
+        workload=workload.report,
     )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from afdplan.cli.options import json_option
-from afdplan.cli.report import tell
+from afdplan.cli.report import plot_option, tell, write_picture
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -47,7 +47,7 @@ Examples:
 @click.option("--address", metavar="HOST:PORT", help="Ray cluster: auto, HOST:PORT or ray://...")
 @click.option("--summary", metavar="FOLDER", help="Tell what results say.")
 @click.option("--by", metavar="NAMES", help="Inputs that define a group of the summary: a,b.")
-@click.option("--plot", metavar="FILE", help="Draw the summary to a .png or .svg file.")
+@plot_option("the summary")
 @json_option
 def command(
     study: str | None,
@@ -271,22 +271,15 @@ def _progress(tally: Tally) -> Iterator[Callable[[Tally], None]]:
 
 
 def _summarize(folder: str, by: str | None, plot: str | None, as_json: bool) -> None:
-    kind = None
-    if plot is not None:
-        from afdplan.plotting.picture import check_picture_name
-
-        kind = check_picture_name(plot)
     from afdplan.files.results.dataset import ResultsDataset
     from afdplan.studies.summary import summarize
 
     names = None if by is None else [name.strip() for name in by.split(",") if name.strip()]
     found = summarize(ResultsDataset.open(folder), names)
-    if plot is not None and kind is not None:
-        from afdplan.files.atomic import write_atomic
-        from afdplan.plotting.picture import picture_bytes
-        from afdplan.plotting.sweep import draw_sweep
+    if plot is not None:
+        from afdplan.plotting.sweep_figures import study_figures
 
-        write_atomic(plot, picture_bytes(draw_sweep(found), kind))
+        write_picture(plot, study_figures(found), found.name)
     if as_json:
         from afdplan.report.sweep import summary_answer
 

@@ -7,10 +7,16 @@ from typing import TYPE_CHECKING
 import click
 
 from afdplan.cli.options import json_option, resolve_workload, workload_options
-from afdplan.cli.report import command_line, report_option, tell, write_report
+from afdplan.cli.report import (
+    command_line,
+    plot_option,
+    report_option,
+    tell,
+    write_picture,
+    write_report,
+)
 
 if TYPE_CHECKING:
-    from afdplan.lengths.law import LengthLaw
     from afdplan.workload.report import LawReport, WorkloadReport
 
 __all__ = ["command"]
@@ -26,7 +32,7 @@ __all__ = ["command"]
     show_default=True,
     help="Coverage of the intervals.",
 )
-@click.option("--plot", metavar="FILE", help="Draw the workload to a .png or .svg file.")
+@plot_option("the workload")
 @report_option
 @json_option
 def command(
@@ -48,10 +54,6 @@ def command(
     """
     if trace_file is not None and trace is not None:
         raise click.UsageError("give the trace once: as TRACE or as --trace FILE")
-    if plot is not None:
-        from afdplan.plotting.picture import check_picture_name
-
-        check_picture_name(plot)
     workload = resolve_workload(
         trace_file or trace, trace_format, columns, prompt, decode, confidence
     )
@@ -67,7 +69,15 @@ def command(
     else:
         described = describe_law(workload.law)
     if plot is not None:
-        _draw(plot, described, workload.law)
+        from afdplan.plotting.workload_figures import workload_figures
+
+        load = described.token_load.value
+        heading = (
+            f"{workload.law.name}: {load:,.6g} tokens per slot on average, standard deviation "
+        )
+        figures = workload_figures(described, workload.law)
+        write_picture(plot, figures, heading + f"{described.token_load_std:,.6g}", columns=2)
+        click.echo(f"afdplan: wrote {plot}", err=True)
         inputs["plot"] = plot
     from afdplan.report.workload import workload_answer, workload_told
 
@@ -90,12 +100,3 @@ def command(
             click.echo(to_json(answered))
             return
     tell(told)
-
-
-def _draw(path: str, report: LawReport | WorkloadReport, law: LengthLaw) -> None:
-    from afdplan.files.atomic import write_atomic
-    from afdplan.plotting.picture import check_picture_name, picture_bytes
-    from afdplan.plotting.workload import draw_workload
-
-    write_atomic(path, picture_bytes(draw_workload(report, law), check_picture_name(path)))
-    click.echo(f"afdplan: wrote {path}", err=True)

@@ -11,7 +11,30 @@ from pathlib import Path
 
 from afdplan.errors import InvalidInputError, reason
 
-__all__ = ["cannot_write", "staged", "write_atomic", "write_folder"]
+__all__ = ["cannot_write", "check_folder", "staged", "write_atomic", "write_folder"]
+
+
+def check_folder(path: str | Path) -> None:
+    """Refuse a file whose folder is not there: better before the work than after it.
+
+    Raises
+    ------
+    InvalidInputError
+        If there is no such folder, or `path` is a folder itself.
+
+    Examples
+    --------
+    >>> check_folder("no/such/folder/curve.png")
+    Traceback (most recent call last):
+    ...
+    afdplan.errors.InvalidInputError: cannot write no/such/folder/curve.png: there is no folder \
+no/such/folder
+    """
+    shown = Path(path)
+    if shown.is_dir():
+        raise InvalidInputError(f"cannot write {shown}: it is a directory; name a file")
+    if not shown.parent.is_dir():
+        raise InvalidInputError(f"cannot write {shown}: there is no folder {shown.parent}")
 
 
 def write_atomic(path: str | Path, content: bytes) -> None:

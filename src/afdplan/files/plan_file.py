@@ -11,6 +11,7 @@ from typing import Any
 from afdplan.errors import InvalidInputError, LatencyModelError
 from afdplan.files.document import LARGEST_DOCUMENT, Readable, open_source, read_document
 from afdplan.files.latency_file import latency_from_document
+from afdplan.files.plan_unsplit import UnsplitPlan, recommends_unsplit, unsplit_from_document
 from afdplan.model.bundle import Bundle
 from afdplan.model.checks import check_choice, check_count, check_number
 from afdplan.model.latency import LatencyModel
@@ -48,8 +49,16 @@ class PlanFile:
     planned_regret
         Regret of the recommended A under the planned workload itself: what a budget or a limit
         costs, not a change of the requests.
+    planned_replan_regret
+        The same of the whole design against one planned again: what holding in the hardest part of
+        the trace costs.
     model, target
         What is served and on which system; empty if the plan does not say.
+    target_version
+        Version of the system; None if the plan does not say.
+    unsplit, recommends_unsplit
+        The best deployment without a split, None if there is none, and whether it is what the
+        plan recommends; `bundle` is the best split all the same.
     afdplan_version
         That wrote the file.
     inputs
@@ -73,8 +82,12 @@ class PlanFile:
     cache_capacity: float | None
     cache_kinds: tuple[tuple[float, int | None], ...]
     planned_regret: float
+    planned_replan_regret: float
     model: str
     target: str
+    target_version: str | None
+    unsplit: UnsplitPlan | None
+    recommends_unsplit: bool
     afdplan_version: str
     inputs: Mapping[str, Any]
 
@@ -111,8 +124,7 @@ def plan_from_document(document: dict[str, Any]) -> PlanFile:
             f"schema_version must be {PLAN_SCHEMA_VERSION}, got {version!r:.40}; write the plan "
             "again with afdplan plan --json"
         )
-    # Plans from before un-split recommendations hold the split design there.
-    best = _table(document, "split" if "split" in document else "recommended")
+    best = _table(document, "split" if recommends_unsplit(document) else "recommended")
     bundle = Bundle(
         attention_workers=_need(best, "recommended", "attention_workers"),
         ffn_workers=_need(best, "recommended", "ffn_workers"),
@@ -168,9 +180,13 @@ def plan_from_document(document: dict[str, Any]) -> PlanFile:
         overflow_probability=check_number("inputs.overflow", inputs.get("overflow", 1e-3)),
         cache_capacity=capacity,
         cache_kinds=kinds,
-        planned_regret=_planned_regret(document),
+        planned_regret=_planned_regret(document, "regret"),
+        planned_replan_regret=_planned_regret(document, "replan_regret"),
         model=_text(inputs, "model"),
         target=_text(inputs, "target"),
+        target_version=_text(inputs, "target_version") or None,
+        unsplit=unsplit_from_document(document),
+        recommends_unsplit=recommends_unsplit(document),
         afdplan_version=_text(document, "afdplan_version"),
         inputs=MappingProxyType(dict(inputs)),
     )
@@ -198,10 +214,10 @@ def _check_against_itself(plan: PlanFile, best: dict[str, Any]) -> None:
             )
 
 
-def _planned_regret(document: dict[str, Any]) -> float:
-    if "check" not in document:
+def _planned_regret(document: dict[str, Any], name: str) -> float:
+    if "check" not in document or name not in _table(document, "check"):
         return 0.0
-    return check_number("check.regret", _table(document, "check").get("regret"))
+    return check_number(f"check.{name}", _table(document, "check")[name])
 
 
 def _space(value: Any) -> tuple[float | None, tuple[tuple[float, int | None], ...]]:

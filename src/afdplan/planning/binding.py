@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from afdplan.deploy.target import ANY
 from afdplan.planning.design import PlannedDesign
-from afdplan.planning.legal import TARGETS
 from afdplan.planning.limits import Limits
 from afdplan.planning.search import DesignSearch
 
@@ -94,8 +94,8 @@ def shadow_prices(
         trials.append(
             ("whole nodes", "sharing nodes between both sides", search.best(relaxed, known=best))
         )
-    if space.target.kind != "any":
-        free = replace(space, target=replace(TARGETS["any"], microbatches=space.microbatches))
+    if space.target.restricts:
+        free = replace(space, target=replace(ANY, microbatches=space.microbatches))
         shown = f"any pair, not only those of {space.target.name}"
         trials.append(("legal pairs", shown, search.best(limits, free, known=best)))
     prices = [

@@ -79,6 +79,8 @@ class Plan:
         empty if all hold.
     limits, space, cost
         What was asked.
+    planned_limits
+        The limits under which the requests of `basis` were planned for: their own rate.
     assumptions
         What was assumed, one sentence each.
     warnings
@@ -105,6 +107,7 @@ class Plan:
     interval: tuple[HeldPart, ...]
     breaches: tuple[Breach, ...]
     limits: Limits
+    planned_limits: Limits
     space: SearchSpace
     cost: DeviceCost
     assumptions: tuple[str, ...]
@@ -236,6 +239,7 @@ def make_plan(
         interval=found.ends,
         breaches=found.breaches,
         limits=limits,
+        planned_limits=inside,
         space=space,
         cost=search.score.cost,
         assumptions=source.assumptions,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from afdplan.lengths.law import LengthLaw
@@ -54,7 +54,12 @@ def plan_grid_axes(plan: Plan) -> tuple[tuple[int, ...], tuple[int, ...]]:
     return tuple(sorted(sizes | {design.batch_size})), plan.space.microbatches
 
 
-def plan_grid(plan: Plan, law: LengthLaw, source: LatencySource) -> Iterator[PlanCase]:
+def plan_grid(
+    plan: Plan,
+    law: LengthLaw,
+    source: LatencySource,
+    progress: Callable[[float], None] = lambda _: None,
+) -> Iterator[PlanCase]:
     """Yield one case per batch size and number of microbatches around those of the plan.
 
     Parameters
@@ -63,12 +68,15 @@ def plan_grid(plan: Plan, law: LengthLaw, source: LatencySource) -> Iterator[Pla
         The answer of `make_plan`.
     law, source
         That it was made for.
+    progress
+        Told the share that is done.
     """
     search = DesignSearch(law, source, plan.space, plan.cost)
     sizes, counts = plan_grid_axes(plan)
-    for batch_size in sizes:
-        for microbatches in counts:
-            yield _case(plan, search, batch_size, microbatches)
+    pairs = [(batch_size, microbatches) for batch_size in sizes for microbatches in counts]
+    for k, (batch_size, microbatches) in enumerate(pairs, 1):
+        yield _case(plan, search, batch_size, microbatches)
+        progress(k / len(pairs))
 
 
 def _case(plan: Plan, search: DesignSearch, batch_size: int, microbatches: int) -> PlanCase:
@@ -82,14 +90,14 @@ def _case(plan: Plan, search: DesignSearch, batch_size: int, microbatches: int) 
             attention_workers=design.attention_workers,
             reason="",
         )
-    best = search.best(plan.limits, space)
-    alike = search.best(plan.limits, replace(space, ffn_workers=(design.ffn_workers,)))
+    best = search.best(plan.planned_limits, space)
+    alike = search.best(plan.planned_limits, replace(space, ffn_workers=(design.ffn_workers,)))
     if alike is not None and alike.design.attention_devices != design.attention_devices:
         alike = None
     reason = ""
     if best is None:
         reason = "no legal pair of workers meets the limits"
-        if not search.combinations(plan.limits, space):
+        if not search.combinations(plan.planned_limits, space):
             reason = (
                 f"{batch_size * microbatches:,} requests per attention worker do not fit its "
                 "KV memory"

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from afdplan.lengths.token_load import SlotLoad
 from afdplan.model.latency import LatencyModel
+from afdplan.planning.bottleneck_map import BottleneckMap, bottleneck_maps
 from afdplan.theory.cycle import CycleModel
 from afdplan.theory.layer_cycle import Bottleneck
 from afdplan.theory.problem import Method, RatioProblem
-from afdplan.theory.ratio import RatioPoint
-from afdplan.theory.solve import solve_ratio
+from afdplan.theory.ratio import RatioPoint, RatioRecommendation
+from afdplan.theory.solve import RatioSolution, solve_ratio
 
 __all__ = [
     "RatioCase",
+    "RatioGrid",
+    "asked_case",
     "batch_sizes_around",
-    "grid_size",
     "microbatches_around",
     "ratio_grid",
     "shown_workers",
@@ -29,7 +31,7 @@ BATCH_FACTORS = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 LARGEST_BATCH = 65_536
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RatioCase:
     """The answer for one batch size and number of microbatches.
 
@@ -53,8 +55,6 @@ class RatioCase:
         The largest of them.
     barrier_cost
         Share of the throughput that waiting for the slowest worker costs.
-    model
-        What tells the times of any other number of workers.
     """
 
     batch_size: int
@@ -67,7 +67,48 @@ class RatioCase:
     resource_times: dict[Bottleneck, float]
     bottleneck: Bottleneck
     barrier_cost: float
-    model: CycleModel
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class RatioGrid:
+    """The answers for batches around the asked one.
+
+    Attributes
+    ----------
+    cases
+        One per batch size and number of microbatches.
+    maps
+        What binds there at other numbers of workers, one per number of microbatches.
+    """
+
+    cases: tuple[RatioCase, ...]
+    maps: tuple[BottleneckMap, ...]
+
+
+def asked_case(answer: RatioRecommendation) -> RatioCase:
+    """Return the case of a recommendation, with its own method only."""
+    return RatioCase(
+        batch_size=answer.bundle.batch_size,
+        microbatches=answer.bundle.microbatches,
+        points=_thinned(answer.curve, answer.optimal_attention_workers, answer.near_equal),
+        other_methods={},
+        best=answer.best,
+        near_equal=answer.near_equal,
+        optimal_ratio=answer.optimal_ratio,
+        resource_times=answer.resource_times,
+        bottleneck=answer.bottleneck,
+        barrier_cost=answer.barrier_cost,
+    )
+
+
+def _thinned(
+    curve: Sequence[RatioPoint], best: int, near: tuple[int, int]
+) -> tuple[RatioPoint, ...]:
+    """Return the curve up to four times its best, thinned for the eye."""
+    last = max(4 * best, 16)
+    near_by = [point.attention_workers for point in curve if point.attention_workers <= last]
+    shown = set(shown_workers(near_by, [best, *near]))
+    return tuple(point for point in curve if point.attention_workers in shown)
 
 
 def batch_sizes_around(batch_size: int) -> tuple[int, ...]:
@@ -116,11 +157,10 @@ def ratio_grid(
     problem: RatioProblem,
     *,
     max_attention_workers: int | None = None,
-    batch_sizes: Sequence[int] = (),
-    microbatches: Sequence[int] = (),
     latency_of: Callable[[int], LatencyModel] | None = None,
-) -> Iterator[RatioCase]:
-    """Yield one case per batch size and number of microbatches around those of the problem.
+    progress: Callable[[float], None] = lambda _: None,
+) -> RatioGrid:
+    """Return one case per batch size and number of microbatches around those of the problem.
 
     Parameters
     ----------
@@ -128,47 +168,50 @@ def ratio_grid(
         What was asked.
     max_attention_workers
         Largest A considered, >= 1; by default each case looks as far as its own optimum asks.
-    batch_sizes, microbatches
-        Values of B and m, in place of `batch_sizes_around` and `microbatches_around`.
     latency_of
         Latency model at a batch size, where it depends on it; else that of the problem.
+    progress
+        Told the share that is done.
     """
     slots = problem.slot_loads()  # a slot's law depends on the requests only
-    for batch_size in batch_sizes or batch_sizes_around(problem.batch_size):
+    sizes = batch_sizes_around(problem.batch_size)
+    counts = microbatches_around(problem.microbatches, problem.overlap)
+    cases, models = [], []
+    for batch_size in sizes:
         latency = problem.latency
         if latency_of is not None and batch_size != problem.batch_size:
             latency = latency_of(batch_size)
-        for count in microbatches or microbatches_around(problem.microbatches, problem.overlap):
+        for count in counts:
             case = replace(problem, batch_size=batch_size, microbatches=count, latency=latency)
-            yield _case(case, slots, max_attention_workers)
+            solved = solve_ratio(case, slots, max_attention_workers)
+            cases.append(_case(case, slots, solved))
+            models.append(solved.model)
+            progress(len(cases) / (len(sizes) * len(counts)))
+    keys = [(case.batch_size, case.microbatches) for case in cases]
+    return RatioGrid(
+        cases=tuple(cases),
+        maps=bottleneck_maps(
+            {key: model.resources for key, model in zip(keys, models, strict=True)},
+            {key: case.best.attention_workers for key, case in zip(keys, cases, strict=True)},
+        ),
+    )
 
 
-def grid_size(problem: RatioProblem) -> int:
-    """Return how many cases `ratio_grid` yields."""
-    sizes = len(batch_sizes_around(problem.batch_size))
-    return sizes * len(microbatches_around(problem.microbatches, problem.overlap))
-
-
-def _case(
-    problem: RatioProblem, slots: tuple[SlotLoad, ...], max_attention_workers: int | None
-) -> RatioCase:
-    solved = solve_ratio(problem, slots, max_attention_workers)
-    best, near = solved.best, solved.search.near_equal()
-    curve = {point.attention_workers: point for point in solved.search.curve()}
-    last = max(4 * best, 16)
-    shown = shown_workers([a for a in curve if a <= last], [best, *near])
+def _case(problem: RatioProblem, slots: tuple[SlotLoad, ...], solved: RatioSolution) -> RatioCase:
+    curve, near = solved.search.curve(), solved.search.near_equal()
+    points = _thinned(curve, solved.best, near)
+    workers = np.array([point.attention_workers for point in points], dtype=np.float64)
     return RatioCase(
         batch_size=problem.batch_size,
         microbatches=problem.microbatches,
-        points=tuple(curve[count] for count in shown),
-        other_methods=_other_methods(problem, slots, np.array(shown, dtype=np.float64)),
-        best=curve[best],
+        points=points,
+        other_methods=_other_methods(problem, slots, workers),
+        best=next(point for point in points if point.attention_workers == solved.best),
         near_equal=near,
         optimal_ratio=solved.optimal_ratio,
         resource_times=solved.resource_times,
         bottleneck=solved.bottleneck,
         barrier_cost=solved.barrier_cost,
-        model=solved.model,
     )
 
 

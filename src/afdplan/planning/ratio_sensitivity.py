@@ -58,11 +58,14 @@ class CurveBand:
     ----------
     cause
         Which input.
+    attention_workers
+        A, ascending.
     low, high
         Ends of the objective at each A [tokens/time per cost].
     """
 
     cause: str
+    attention_workers: tuple[int, ...]
     low: tuple[float, ...]
     high: tuple[float, ...]
 
@@ -170,7 +173,7 @@ def curve_bands(
                 for end in (token_load.low, token_load.high)
             ]
         )
-        bands.append(_band("token load's interval", ends))
+        bands.append(_band("token load's interval", workers, ends))
     if problem.latency.uncertainty is not None:
         slots = problem.slot_loads()
         draws = np.array(
@@ -181,13 +184,18 @@ def curve_bands(
                 )
             ]
         )
-        bands.append(_band("latency model's errors", np.quantile(draws, (0.025, 0.975), axis=0)))
+        bands.append(
+            _band("latency model's errors", workers, np.quantile(draws, (0.025, 0.975), axis=0))
+        )
     return tuple(bands)
 
 
-def _band(cause: str, lines: np.ndarray[tuple[int, int], np.dtype[np.float64]]) -> CurveBand:
+def _band(
+    cause: str, workers: tuple[int, ...], lines: np.ndarray[tuple[int, int], np.dtype[np.float64]]
+) -> CurveBand:
     return CurveBand(
         cause=cause,
+        attention_workers=workers,
         low=tuple(lines.min(axis=0).tolist()),
         high=tuple(lines.max(axis=0).tolist()),
     )

@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from afdplan.calibration.memory import CacheKind
+from afdplan.deploy.registry import find_target
 from afdplan.errors import AfdplanError, InvalidInputError
 from afdplan.files.plan_file import PlanFile
 from afdplan.lengths.law import LengthLaw
@@ -14,7 +15,6 @@ from afdplan.model.latency import LatencyModel
 from afdplan.planning.cache_memory import CacheSpace
 from afdplan.planning.derived_choice import DerivedChoice
 from afdplan.planning.design import Design, PlannedDesign
-from afdplan.planning.legal import target_rule
 from afdplan.planning.limits import TIE, Limits
 from afdplan.planning.objective import DeviceCost, find_objective
 from afdplan.planning.search import DesignSearch
@@ -135,7 +135,7 @@ def _space(plan: PlanFile) -> SearchSpace:
         raise InvalidInputError(
             f"inputs.largest_batch_size must be an integer from 1 to 1000000, got {largest!r:.40}"
         )
-    target = target_rule(plan.target or "any")
+    target = find_target(plan.target or "any", plan.target_version)
     return SearchSpace(
         batch_sizes=sizes or graph_batch_sizes(largest),
         fills_gaps=sizes is None,

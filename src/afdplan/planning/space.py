@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from afdplan.deploy.target import ANY, Target
 from afdplan.errors import InvalidInputError
 from afdplan.model.checks import check_count
-from afdplan.planning.legal import TARGETS, TargetRule
 from afdplan.planning.limits import Limits
 from afdplan.planning.source import LatencySource
 
@@ -61,7 +61,7 @@ class SearchSpace:
     batch_sizes: tuple[int, ...] = field(default_factory=lambda: graph_batch_sizes(LARGEST_BATCH))
     fills_gaps: bool | None = None
     microbatches: tuple[int, ...] = (1, 2, 3)
-    target: TargetRule = TARGETS["any"]
+    target: Target = ANY
     max_attention_workers: int | None = None
     ffn_workers: tuple[int, ...] | None = None
 

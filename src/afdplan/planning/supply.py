@@ -67,8 +67,10 @@ def _words(
     if spare.spare_fraction > MOST_SPARE:
         wanted = replace(limits, requests_per_second=spare.arrival_rate)
         split = search.best(wanted)
-        able = [*ColocatedSearch(search).widths(wanted), *([split] if split else [])]
-        fewest = min((plan.devices for plan in able), default=recommended.devices)
+        able = [plan.devices for plan in ColocatedSearch(search).widths(wanted)]
+        if split is not None:
+            able.append(split.devices)
+        fewest = min(able, default=recommended.devices)
         words = f"too large: {spare.spare_fraction:.3g} of its capacity is spare"
         if spare.spare_fraction < 0.9995:
             words = f"too large: {spare.spare_fraction:.1%} of its capacity is spare"

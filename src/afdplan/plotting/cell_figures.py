@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from afdplan.plotting.figure import Axis, Chart, Figure, Layer
+from afdplan.plotting.figure import Axis, Figure, Layer, layer, single
 from afdplan.plotting.ratio_figures import METHOD_ROLES, METHODS
 from afdplan.validation.bands import CYCLE_TIME, P99
 from afdplan.validation.cell import METHODS as JUDGED
@@ -60,7 +60,7 @@ def _in_groups(cells: Iterable[CellResult], errors: dict[str, float]) -> _Row:
         starts.append(at)
         at += width
         ends.append(at)
-    groups = Layer(kind="group", columns={"low": starts, "high": ends, "text": list(parts)})
+    groups = layer("group", low=starts, high=ends, text=list(parts))
     return _Row(ordered, places, groups, at)
 
 
@@ -72,11 +72,12 @@ def cycle_time_figure(cells: Sequence[CellResult]) -> Figure:
     reach = _reach(CYCLE_TIME, [cell.error for cell in row.cells])
     layers = _frame(row, CYCLE_TIME, widths, reach)
     layers += [
-        Layer(
-            kind="dot",
+        layer(
+            "dot",
             name=METHODS[method],
             role=METHOD_ROLES[method],
-            columns={"x": row.places, "y": [100 * cell.errors[method] for cell in row.cells]},
+            x=row.places,
+            y=[100 * cell.errors[method] for cell in row.cells],
             words=[f"{100 * cell.errors[method]:+.2f} %" for cell in row.cells],
             is_shown=method == "exact",
         )
@@ -104,11 +105,12 @@ def percentile_figure(cells: Sequence[CellResult]) -> Figure:
     reach = _reach(P99, [cell.p99_error for cell in row.cells])
     layers = _frame(row, P99, widths, reach)
     layers.append(
-        Layer(
-            kind="dot",
+        layer(
+            "dot",
             name=METHODS["exact"],
             role=METHOD_ROLES["exact"],
-            columns={"x": row.places, "y": [100 * cell.p99_error for cell in row.cells]},
+            x=row.places,
+            y=[100 * cell.p99_error for cell in row.cells],
             words=[f"{100 * cell.p99_error:+.2f} %" for cell in row.cells],
         )
     )
@@ -138,31 +140,32 @@ def _cut(half_widths: Sequence[float], reach: float) -> str:
 def _frame(row: _Row, limit: float, half_widths: Sequence[float], reach: float) -> list[Layer]:
     """Return the band, the groups, the simulations' intervals and what each cell is."""
     return [
-        Layer(
-            kind="band",
+        layer(
+            "band",
             name=f"declared: {100 * limit:.0f} %",
             role="latency",
-            columns={"x": [0.0, row.width], "low": [-100 * limit] * 2, "high": [100 * limit] * 2},
+            x=[0.0, row.width],
+            low=[-100 * limit] * 2,
+            high=[100 * limit] * 2,
         ),
         row.groups,
-        Layer(
-            kind="line",
+        layer(
+            "line",
             role="neutral",
-            columns={"x": row.places, "y": [0.0] * len(row.places)},
+            x=row.places,
+            y=[0.0] * len(row.places),
             words=[
                 f"{_bundle(cell)}\n{_sure(width)}"
                 for cell, width in zip(row.cells, half_widths, strict=True)
             ],
         ),
-        Layer(
-            kind="interval",
+        layer(
+            "interval",
             name="simulation's interval",
             role="neutral",
-            columns={
-                "x": row.places,
-                "low": [-100 * min(width, reach) for width in half_widths],
-                "high": [100 * min(width, reach) for width in half_widths],
-            },
+            x=row.places,
+            low=[-100 * min(width, reach) for width in half_widths],
+            high=[100 * min(width, reach) for width in half_widths],
         ),
     ]
 
@@ -190,18 +193,14 @@ def _error_figure(
     layers: list[Layer],
     limit: float,
 ) -> Figure:
-    return Figure(
-        identifier=identifier,
-        title=title,
-        caption=caption,
-        charts={
-            "": Chart(
-                x=Axis(label="", limits=(0.0, row.width), has_ticks=False),
-                y=Axis(label=label, includes=(-120 * limit, 120 * limit)),
-                layers=layers,
-                height=340,
-            )
-        },
+    return single(
+        identifier,
+        title,
+        caption,
+        x=Axis(label="", limits=(0.0, row.width), has_ticks=False),
+        y=Axis(label=label, includes=(-120 * limit, 120 * limit)),
+        layers=layers,
+        height=340,
     )
 
 
@@ -219,11 +218,12 @@ def short_figure(cells: Sequence[CellResult]) -> Figure:
         return 100 * max(error, FLOOR)
 
     layers = [
-        Layer(
-            kind="line",
+        layer(
+            "line",
             name="stated error",
             role="latency",
-            columns={"x": [ends[0], *places, ends[1]], "y": limits},
+            x=[ends[0], *places, ends[1]],
+            y=limits,
             words=[
                 "",
                 *(
@@ -233,42 +233,37 @@ def short_figure(cells: Sequence[CellResult]) -> Figure:
                 "",
             ],
         ),
-        Layer(
-            kind="interval",
+        layer(
+            "interval",
             name="simulation's interval",
             role="neutral",
-            columns={
-                "x": places,
-                "low": [drawn(abs(cell.error) - cell.half_width) for cell in short],
-                "high": [drawn(abs(cell.error) + cell.half_width) for cell in short],
-            },
+            x=places,
+            low=[drawn(abs(cell.error) - cell.half_width) for cell in short],
+            high=[drawn(abs(cell.error) + cell.half_width) for cell in short],
         ),
     ]
     layers += [
-        Layer(
-            kind="dot",
+        layer(
+            "dot",
             name=METHODS[method],
             role=METHOD_ROLES[method],
-            columns={"x": places, "y": [drawn(abs(cell.errors[method])) for cell in short]},
+            x=places,
+            y=[drawn(abs(cell.errors[method])) for cell in short],
             words=[f"{100 * cell.errors[method]:+.2f} %" for cell in short],
             is_shown=method == "exact",
         )
         for method in JUDGED
     ]
     top = max(*limits, *(100 * abs(e) for cell in short for e in cell.errors.values()))
-    return Figure(
-        identifier="short",
-        title="Below the declared validity: requests that live few rounds",
-        caption="Size of the error of E[tau]; below the line is what is stated. Equal rounds are "
+    return single(
+        "short",
+        "Below the declared validity: requests that live few rounds",
+        "Size of the error of E[tau]; below the line is what is stated. Equal rounds are "
         f"spread a little sideways, and what is smaller than {100 * FLOOR:.2f} % is drawn there.",
-        charts={
-            "": Chart(
-                x=Axis(label="rounds that a request lives", scale="log", limits=ends),
-                y=Axis(label="|error| of E[tau] [%]", scale="log", limits=(100 * FLOOR, 1.4 * top)),
-                layers=layers,
-                height=340,
-            )
-        },
+        x=Axis(label="rounds that a request lives", scale="log", limits=ends),
+        y=Axis(label="|error| of E[tau] [%]", scale="log", limits=(100 * FLOOR, 1.4 * top)),
+        layers=layers,
+        height=340,
     )
 
 

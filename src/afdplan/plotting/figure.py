@@ -1,4 +1,4 @@
-"""What is a figure of a report page, before anything is drawn?"""
+"""What is a figure of a page or picture, before anything is drawn?"""
 
 from __future__ import annotations
 
@@ -9,7 +9,18 @@ from typing import Any, Literal
 
 import numpy as np
 
-__all__ = ["Axis", "Chart", "Figure", "Layer", "Role", "Scale", "figure_document", "rounded"]
+__all__ = [
+    "Axis",
+    "Chart",
+    "Figure",
+    "Layer",
+    "Role",
+    "Scale",
+    "figure_document",
+    "layer",
+    "rounded",
+    "single",
+]
 
 Scale = Literal["linear", "log", "category"]
 Role = Literal[
@@ -44,7 +55,8 @@ COLUMNS: dict[str, tuple[str, ...]] = {
 """What each kind of layer needs. An interval stands, a span lies; a group is a stretch of the x
 axis with its name below. A rectangle takes x or x1 and x2, y or y1 and y2, and may take `role`
 (colour), `fill` (pattern), `value` (0 to 1, strength) and `text` of its own. A point may say at
-which `place` its text stands: above, below, left or right."""
+which `place` its text stands on a page: above, below, left or right. The `text` of a line's points
+is for pictures: a page tells more where somebody points."""
 DIGITS = 6
 
 
@@ -68,6 +80,8 @@ class Axis:
         What comes before a value when it is read out, such as ``A =``.
     has_ticks
         Whether its numbers mean something; no where it only sets data side by side.
+    is_mirrored
+        Whether what lies below zero is told without its sign.
     """
 
     label: str
@@ -77,6 +91,7 @@ class Axis:
     limits: tuple[Any, ...] | None = None
     head: str = ""
     has_ticks: bool = True
+    is_mirrored: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -167,6 +182,48 @@ class Figure:
     charts: Mapping[str, Chart] = field(default_factory=dict)
 
 
+def layer(
+    kind: Kind,
+    *,
+    name: str = "",
+    role: Role = "main",
+    words: Sequence[str] = (),
+    is_shown: bool = True,
+    roles: Sequence[Role] | None = None,
+    **columns: Sequence[Any] | np.ndarray[Any, Any],
+) -> Layer:
+    """Return a layer whose columns are given by name; `roles` is the column ``role``.
+
+    Examples
+    --------
+    >>> layer("line", name="exact", x=[1, 2], y=[0.3, 0.2]).columns["y"]
+    [0.3, 0.2]
+    """
+    own = {} if roles is None else {"role": roles}
+    return Layer(
+        kind=kind, name=name, role=role, words=words, is_shown=is_shown, columns=columns | own
+    )
+
+
+def single(
+    identifier: str,
+    title: str,
+    caption: str,
+    *,
+    x: Axis,
+    y: Axis,
+    layers: Sequence[Layer],
+    height: int = 320,
+) -> Figure:
+    """Return a figure of one chart, whatever a reader chooses."""
+    return Figure(
+        identifier=identifier,
+        title=title,
+        caption=caption,
+        charts={"": Chart(x=x, y=y, layers=layers, height=height)},
+    )
+
+
 def rounded(value: Any) -> Any:
     """Return a number for a page: six digits, which no eye tells from more; others as they are.
 
@@ -212,6 +269,7 @@ def _axis(axis: Axis) -> dict[str, Any]:
         "limits": None if axis.limits is None else [rounded(limit) for limit in axis.limits],
         "head": axis.head,
         "ticks": axis.has_ticks,
+        "mirrored": axis.is_mirrored,
     }
 
 

@@ -21,7 +21,7 @@ def label_places(
     labels: Sequence[tuple[float, float, str]],
     others: Sequence[tuple[float, float]] = (),
     rules: Sequence[float] = (),
-    line: Sequence[tuple[float, float]] = (),
+    lines: Sequence[Sequence[tuple[float, float]]] = (),
     *,
     size: tuple[float, float],
     character: tuple[float, float] = (7.5, 16.0),
@@ -36,8 +36,8 @@ def label_places(
         Points without a label.
     rules
         Vertical lines, x as a share.
-    line
-        Points that are joined by a line, as shares.
+    lines
+        Points that are joined by a line, as shares, line by line.
     size
         Width and height of the chart [pixels].
     character
@@ -55,7 +55,7 @@ def label_places(
     width, height = size
     markers = [(width * x, height * y) for x, y in (*others, *((x, y) for x, y, _ in labels))]
     verticals = [width * x for x in rules]
-    path = [(width * x, height * y) for x, y in _along(line)]
+    path = [(width * x, height * y) for line in lines for x, y in _along(line)]
     points = [((width * x, height * y), text) for x, y, text in labels]
     places: list[Place] = ["above"] * len(points)
 

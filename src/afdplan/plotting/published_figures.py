@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from afdplan.model.estimate import Estimate
-from afdplan.plotting.figure import Axis, Chart, Figure, Layer, Role
+from afdplan.plotting.figure import Axis, Figure, Role, layer, single
 from afdplan.validation.baseline import CurvePoint
 from afdplan.validation.published import PublishedSystem
 
@@ -32,52 +32,48 @@ def baseline_figure(curve: Sequence[CurvePoint]) -> Figure:
     for name, role, value in LINES:
         values = [1e3 * value(point) for point in curve]
         layers.append(
-            Layer(
-                kind="line",
+            layer(
+                "line",
                 name=name,
                 role=role,
-                columns={"x": ratios, "y": values},
+                x=ratios,
+                y=values,
                 words=[f"{y:,.1f}" for y in values],
             )
         )
     for name, role, seen in PLAYED:
         found = [seen(point) for point in curve]
         layers += [
-            Layer(
-                kind="dot",
+            layer(
+                "dot",
                 name=name,
                 role=role,
-                columns={"x": ratios, "y": [1e3 * estimate.value for estimate in found]},
+                x=ratios,
+                y=[1e3 * estimate.value for estimate in found],
                 words=[
                     f"{1e3 * e.value:,.1f} ({1e3 * e.low:,.1f} to {1e3 * e.high:,.1f})"
                     for e in found
                 ],
             ),
-            Layer(
-                kind="interval",
+            layer(
+                "interval",
                 name=name,
                 role=role,
-                columns={
-                    "x": ratios,
-                    "low": [1e3 * estimate.low for estimate in found],
-                    "high": [1e3 * estimate.high for estimate in found],
-                },
+                x=ratios,
+                low=[1e3 * estimate.low for estimate in found],
+                high=[1e3 * estimate.high for estimate in found],
             ),
         ]
     slowest = min(curve, key=lambda point: point.stationary.low)
-    return Figure(
-        identifier="baseline",
-        title="Throughput per instance over the ratio, on the paper's baseline",
-        caption="Lines are theory, points are simulations with their intervals. The paper "
+    return single(
+        "baseline",
+        "Throughput per instance over the ratio, on the paper's baseline",
+        "Lines are theory, points are simulations with their intervals. The paper "
         "simulates from a fresh start, whose short caches make it faster than what lasts.",
-        charts={
-            "": Chart(
-                x=_ratio_axis(),
-                y=Axis(label=UNIT, includes=(0.9e3 * slowest.stationary.low,)),
-                layers=layers,
-                height=380,
-            )
-        },
+        x=_ratio_axis(),
+        y=Axis(label=UNIT, includes=(0.9e3 * slowest.stationary.low,)),
+        layers=layers,
+        height=380,
     )
 
 
@@ -94,32 +90,30 @@ def idle_figure(curve: Sequence[CurvePoint]) -> Figure:
         steady = [100 * point.stationary_idle[k] for point in curve]
         fresh = [100 * point.fresh_idle[k] for point in curve]
         layers += [
-            Layer(
-                kind="line",
+            layer(
+                "line",
                 name=f"{side} idle, steady",
                 role=role,
-                columns={"x": ratios, "y": steady},
+                x=ratios,
+                y=steady,
                 words=[f"{value:.1f} %" for value in steady],
             ),
-            Layer(
-                kind="dot",
+            layer(
+                "dot",
                 name=f"{side} idle, fresh start",
                 role=role,
-                columns={"x": ratios, "y": fresh},
+                x=ratios,
+                y=fresh,
                 words=[f"{value:.1f} %" for value in fresh],
             ),
         ]
-    return Figure(
-        identifier="paper-idle",
-        title="Idle shares of both sides over the ratio",
-        caption="Simulated. Where the lines cross, both sides wait equally.",
-        charts={
-            "": Chart(
-                x=_ratio_axis(),
-                y=Axis(label="share of the time [%]", from_zero=True),
-                layers=layers,
-            )
-        },
+    return single(
+        "paper-idle",
+        "Idle shares of both sides over the ratio",
+        "Simulated. Where the lines cross, both sides wait equally.",
+        x=_ratio_axis(),
+        y=Axis(label="share of the time [%]", from_zero=True),
+        layers=layers,
     )
 
 
@@ -130,16 +124,14 @@ def system_figure(systems: Sequence[PublishedSystem]) -> Figure:
     ]
     names = tuple(name for name, _ in points)
     layers = [
-        Layer(
-            kind="rect",
+        layer(
+            "rect",
             name="measured",
             role="neutral",
-            columns={
-                "y": names,
-                "x1": [0.0] * len(points),
-                "x2": [1e3 * point.measured for _, point in points],
-                "fill": ["tint"] * len(points),
-            },
+            y=names,
+            x1=[0.0] * len(points),
+            x2=[1e3 * point.measured for _, point in points],
+            fill=["tint"] * len(points),
             words=[f"{name}: measured {1e3 * point.measured:.2f} ms" for name, point in points],
         )
     ]
@@ -152,14 +144,12 @@ def system_figure(systems: Sequence[PublishedSystem]) -> Figure:
         if not own:
             continue
         layers.append(
-            Layer(
-                kind="dot",
+            layer(
+                "dot",
                 name=kind,
                 role=role,
-                columns={
-                    "y": [name for name, _ in own],
-                    "x": [1e3 * point.predicted for _, point in own],
-                },
+                y=[name for name, _ in own],
+                x=[1e3 * point.predicted for _, point in own],
                 words=[
                     f"{name}: {kind}\n{1e3 * point.predicted:.2f} ms, measured "
                     f"{1e3 * point.measured:.2f} ms: {100 * point.error:+.2f} %"
@@ -167,17 +157,13 @@ def system_figure(systems: Sequence[PublishedSystem]) -> Figure:
                 ],
             )
         )
-    return Figure(
-        identifier="systems",
-        title="Step time of measured systems",
-        caption="Bars are measured; a dot at the end of its bar is a model that agrees. "
+    return single(
+        "systems",
+        "Step time of measured systems",
+        "Bars are measured; a dot at the end of its bar is a model that agrees. "
         "Triangles are points that the model was given, circles are predictions.",
-        charts={
-            "": Chart(
-                x=Axis(label="step time [ms]", from_zero=True),
-                y=Axis(label="", scale="category", limits=names),
-                layers=layers,
-                height=90 + 34 * len(points),
-            )
-        },
+        x=Axis(label="step time [ms]", from_zero=True),
+        y=Axis(label="", scale="category", limits=names),
+        layers=layers,
+        height=90 + 34 * len(points),
     )

@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from afdplan.model.latency import TimeUnit
-from afdplan.planning.ratio_grid import RatioCase
+from afdplan.planning.ratio_around import RatioAround
+from afdplan.planning.ratio_grid import RatioCase, asked_case
 from afdplan.planning.ratio_sensitivity import CHANGE, CurveBand, RatioSensitivity
-from afdplan.plotting.figure import Axis, Chart, Figure, Layer, Role
+from afdplan.plotting.figure import Axis, Chart, Figure, Role, layer, single
 from afdplan.theory.layer_cycle import Bottleneck
-from afdplan.theory.problem import Method
+from afdplan.theory.problem import Method, RatioProblem
+from afdplan.theory.ratio import RatioRecommendation, RatioUncertainty
 
 __all__ = [
     "BATCH_SIZE",
@@ -19,6 +21,7 @@ __all__ = [
     "MICROBATCHES",
     "NAMES",
     "WORKERS_LABEL",
+    "asked_figures",
     "case_key",
     "cost_formula",
     "curve_figure",
@@ -70,14 +73,32 @@ def _rate(value: float, unit: TimeUnit) -> str:
     return f"{value:,.4g} tokens per {'s' if unit == 's' else 'time unit'} and cost"
 
 
+def asked_figures(
+    answer: RatioRecommendation, problem: RatioProblem, around: RatioAround | None
+) -> tuple[Figure, ...]:
+    """Return the curve and the time of what was asked, as its page shows them at first.
+
+    Parameters
+    ----------
+    answer, problem
+        What was recommended, for which question.
+    around
+        What stands around it; the curve has no other methods and no bands without.
+    """
+    case = asked_case(answer)
+    bands: tuple[CurveBand, ...] = ()
+    if around is not None:
+        bands, mine = around.bands, case_key(case)
+        case = next(other for other in around.cases if case_key(other) == mine)
+    return (curve_figure((case,), problem, bands, known=answer.uncertainty), time_figure((case,)))
+
+
 def curve_figure(
     cases: Sequence[RatioCase],
-    asked: tuple[int, int],
-    bands: Sequence[CurveBand],
+    problem: RatioProblem,
+    bands: Sequence[CurveBand] = (),
     *,
-    method: Method,
-    unit: TimeUnit,
-    cost: str,
+    known: RatioUncertainty | None = None,
 ) -> Figure:
     """Return tokens per time and cost over A, with intervals, methods and the best point.
 
@@ -85,19 +106,22 @@ def curve_figure(
     ----------
     cases
         One per batch size and number of microbatches.
-    asked
-        B and m that were asked for: its chart has the bands.
+    problem
+        What was asked for: the chart of its case has the bands.
     bands
-        Intervals at the points of that case.
-    method, unit
-        What the cases were computed with.
-    cost
-        What the cost is, such as ``A + 8 F``.
+        Intervals of that case.
+    known
+        How well that case's best A is known.
     """
     charts = {}
     for case in cases:
-        has_bands = (case.batch_size, case.microbatches) == asked
-        charts[case_key(case)] = _curve(case, bands if has_bands else (), method, unit, cost)
+        is_asked = (case.batch_size, case.microbatches) == (
+            problem.batch_size,
+            problem.microbatches,
+        )
+        charts[case_key(case)] = _curve(
+            case, problem, bands if is_asked else (), known if is_asked else None
+        )
     return Figure(
         identifier="curve",
         title="Throughput per cost over the number of attention workers",
@@ -109,26 +133,33 @@ def curve_figure(
 
 
 def _curve(
-    case: RatioCase, bands: Sequence[CurveBand], method: Method, unit: TimeUnit, cost: str
+    case: RatioCase,
+    problem: RatioProblem,
+    bands: Sequence[CurveBand],
+    known: RatioUncertainty | None,
 ) -> Chart:
+    method, unit = problem.method, problem.latency.time_unit
     workers = [point.attention_workers for point in case.points]
     low, high = case.near_equal
     layers = [
-        Layer(
-            kind="range",
+        layer(
+            "range",
             name="within 1 % of the best",
             role="neutral",
-            columns={"low": [low - 0.5], "high": [high + 0.5]},
+            low=[low - 0.5],
+            high=[high + 0.5],
         )
     ]
     colours: tuple[Role, ...] = ("main", "latency")
     for role, band in zip(colours, bands, strict=False):
         layers.append(
-            Layer(
-                kind="band",
+            layer(
+                "band",
                 name=band.cause,
                 role=role,
-                columns={"x": workers, "low": band.low, "high": band.high},
+                x=band.attention_workers,
+                low=band.low,
+                high=band.high,
                 words=[
                     f"{lower:,.4g} to {upper:,.4g}"
                     for lower, upper in zip(band.low, band.high, strict=True)
@@ -137,40 +168,51 @@ def _curve(
         )
     for other, objective in case.other_methods.items():
         layers.append(
-            Layer(
-                kind="line",
+            layer(
+                "line",
                 name=METHODS[other],
                 role=METHOD_ROLES[other],
-                columns={"x": workers, "y": objective},
+                x=workers,
+                y=objective,
                 words=[f"{value:,.4g}" for value in objective],
                 is_shown=other == "mean-field",
             )
         )
     layers.append(
-        Layer(
-            kind="line",
+        layer(
+            "line",
             name=METHODS[method],
             role=METHOD_ROLES[method],
-            columns={"x": workers, "y": [point.objective for point in case.points]},
+            x=workers,
+            y=[point.objective for point in case.points],
             words=[
                 f"{_rate(point.objective, unit)}, {100 * point.regret:.1f} % below the best"
                 for point in case.points
             ],
         )
     )
+    if known is not None and known.low < known.high:
+        layers.append(
+            layer(
+                "span",
+                name="best A for the token load's interval",
+                role="best",
+                y=[case.best.objective],
+                low=[known.low],
+                high=[known.high],
+            )
+        )
     layers.append(
-        Layer(
-            kind="point",
+        layer(
+            "point",
             name="best",
             role="best",
-            columns={
-                "x": [case.best.attention_workers],
-                "y": [case.best.objective],
-                "text": [f"A = {case.best.attention_workers}"],
-            },
+            x=[case.best.attention_workers],
+            y=[case.best.objective],
+            text=[f"A = {case.best.attention_workers}"],
         )
     )
-    per = "s" if unit == "s" else "time unit"
+    per, cost = "s" if unit == "s" else "time unit", cost_formula(problem.ffn_weight)
     highest = [case.best.objective, *(max(band.high) for band in bands)]
     top = 1.15 * max(*highest, *(max(line) for line in case.other_methods.values()), 0.0)
     return Chart(
@@ -220,25 +262,22 @@ def _times(case: RatioCase) -> Chart:
             (f"{side} idle", busy, ends, "hatch"),
         ):
             layers.append(
-                Layer(
-                    kind="rect",
+                layer(
+                    "rect",
                     name=name,
                     role=role,
-                    columns={"x": shown, "y1": start, "y2": end, "fill": [fill] * len(shown)},
+                    x=shown,
+                    y1=start,
+                    y2=end,
+                    fill=[fill] * len(shown),
                     words=words,
                 )
             )
-    layers.append(
-        Layer(
-            kind="rule_x",
-            role="best",
-            columns={"x": [str(case.best.attention_workers)], "text": ["best"]},
-        )
-    )
-    layers.append(Layer(kind="rule_y", role="main", columns={"y": [0]}))
+    layers.append(layer("rule_x", role="best", x=[str(case.best.attention_workers)], text=["best"]))
+    layers.append(layer("rule_y", role="main", y=[0]))
     return Chart(
         x=Axis(label=WORKERS_LABEL, scale="category", limits=tuple(shown)),
-        y=Axis(label="attention [%], FFN mirrored below", limits=(-100, 100)),
+        y=Axis(label="attention [%], FFN mirrored below", limits=(-100, 100), is_mirrored=True),
         layers=layers,
         height=340,
     )
@@ -253,16 +292,14 @@ def sensitivity_figure(entries: Sequence[RatioSensitivity]) -> Figure:
     for side, role, fill in sides:
         word = ("less", "more")[side]
         layers.append(
-            Layer(
-                kind="rect",
+            layer(
+                "rect",
                 name=f"{change} {word}",
                 role=role,
-                columns={
-                    "y": names,
-                    "x1": [0.0] * len(names),
-                    "x2": [100 * entry.objective_change[side] for entry in entries],
-                    "fill": [fill] * len(names),
-                },
+                y=names,
+                x1=[0.0] * len(names),
+                x2=[100 * entry.objective_change[side] for entry in entries],
+                fill=[fill] * len(names),
                 words=[
                     f"{change} {word} {entry.input}: throughput "
                     f"{100 * entry.objective_change[side]:+.1f} %; the best A would be "
@@ -272,18 +309,13 @@ def sensitivity_figure(entries: Sequence[RatioSensitivity]) -> Figure:
                 ],
             )
         )
-    layers.append(Layer(kind="rule_x", role="main", columns={"x": [0]}))
-    return Figure(
-        identifier="sensitivity",
-        title="What if an input were wrong",
-        caption=f"Change of the recommended bundle's throughput for {change} less or more of "
-        "one input.",
-        charts={
-            "": Chart(
-                x=Axis(label="change of throughput [%]"),
-                y=Axis(label="", scale="category", limits=names),
-                layers=layers,
-                height=100 + 46 * len(names),
-            )
-        },
+    layers.append(layer("rule_x", role="main", x=[0]))
+    return single(
+        "sensitivity",
+        "What if an input were wrong",
+        f"Change of the recommended bundle's throughput for {change} less or more of one input.",
+        x=Axis(label="change of throughput [%]"),
+        y=Axis(label="", scale="category", limits=names),
+        layers=layers,
+        height=100 + 46 * len(names),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from statistics import median
 
-from afdplan.plotting.figure import Axis, Chart, Figure, Layer
+from afdplan.plotting.figure import Axis, Figure, Layer, layer, single
 from afdplan.validation.bands import REGRET
 from afdplan.validation.regret import BASELINES, RECOMMENDED, RatioResult, Recommendation
 
@@ -21,28 +21,17 @@ def regret_figure(ratios: Sequence[RatioResult]) -> Figure:
             f"{result.best_attention_workers}; gives up {100 * pick.regret:.1f} %"
         )
 
-    return Figure(
-        identifier="regret",
-        title="Throughput given up by following each method",
-        caption="Each dot is a case: what the recommended number of attention workers loses "
-        "against the best simulated one. The bar ends at the worst case, its hatched part at the "
-        "median.",
-        charts={
-            "": _by_method(
-                ratios,
-                lambda pick: pick.regret,
-                words,
-                label="regret [% of the best throughput]",
-                rule=Layer(
-                    kind="rule_x",
-                    role="latency",
-                    columns={
-                        "x": [100 * REGRET],
-                        "text": [f"{100 * REGRET:.1f} %: declared for {RECOMMENDED}"],
-                    },
-                ),
-            )
-        },
+    limit = f"{100 * REGRET:.1f} %: declared for {RECOMMENDED}"
+    return _by_method(
+        "regret",
+        "Throughput given up by following each method",
+        "Each dot is a case: what the recommended number of attention workers loses against the "
+        "best simulated one. The bar ends at the worst case, its hatched part at the median.",
+        ratios,
+        lambda pick: pick.regret,
+        words,
+        label="regret [% of the best throughput]",
+        rule=layer("rule_x", role="latency", x=[100 * REGRET], text=[limit]),
     )
 
 
@@ -55,32 +44,30 @@ def promise_figure(ratios: Sequence[RatioResult]) -> Figure:
             f"A = {pick.attention_workers} delivers"
         )
 
-    return Figure(
-        identifier="promise",
-        title="Throughput promised, against delivered",
-        caption="Each dot is a case: right of zero, a method expects more than its own "
-        "recommendation delivers in simulation. The bar holds all cases, its hatched part ends at "
-        "the median.",
-        charts={
-            "": _by_method(
-                ratios,
-                lambda pick: pick.promise_error,
-                words,
-                label="promised over delivered - 1 [%]",
-                rule=Layer(kind="rule_x", role="main", columns={"x": [0]}),
-            )
-        },
+    return _by_method(
+        "promise",
+        "Throughput promised, against delivered",
+        "Each dot is a case: right of zero, a method expects more than its own recommendation "
+        "delivers in simulation. The bar holds all cases, its hatched part ends at the median.",
+        ratios,
+        lambda pick: pick.promise_error,
+        words,
+        label="promised over delivered - 1 [%]",
+        rule=layer("rule_x", x=[0]),
     )
 
 
 def _by_method(
+    identifier: str,
+    title: str,
+    caption: str,
     ratios: Sequence[RatioResult],
     value: Callable[[Recommendation], float],
     words: Callable[[RatioResult, Recommendation], str],
     *,
     label: str,
     rule: Layer,
-) -> Chart:
+) -> Figure:
     names = list(BASELINES)
     values = {name: [100 * value(result.of(name)) for result in ratios] for name in names}
     worst = [max(values[name], key=abs) for name in names]
@@ -92,16 +79,14 @@ def _by_method(
         for name, mid, end in zip(names, middle, worst, strict=True)
     ]
     bars = [
-        Layer(
-            kind="rect",
+        layer(
+            "rect",
             name=name,
             role="second",
-            columns={
-                "y": names,
-                "x1": starts,
-                "x2": ends,
-                "fill": [fill] * len(names),
-            },
+            y=names,
+            x1=starts,
+            x2=ends,
+            fill=[fill] * len(names),
             words=told,
         )
         for name, starts, ends, fill in (
@@ -109,18 +94,19 @@ def _by_method(
             ("to the median", [0.0] * len(names), middle, "hatch"),
         )
     ]
-    dots = Layer(
-        kind="dot",
+    dots = layer(
+        "dot",
         name="a case",
         role="latency",
-        columns={
-            "y": [name for name in names for _ in ratios],
-            "x": [x for name in names for x in values[name]],
-        },
+        y=[name for name in names for _ in ratios],
+        x=[x for name in names for x in values[name]],
         words=[words(result, result.of(name)) for name in names for result in ratios],
     )
     reach = max(high) - min(low)
-    return Chart(
+    return single(
+        identifier,
+        title,
+        caption,
         x=Axis(label=label, includes=(min(low) - 0.02 * reach, max(high) + 0.02 * reach)),
         y=Axis(label="", scale="category", limits=tuple(names)),
         layers=[*bars, rule, dots],

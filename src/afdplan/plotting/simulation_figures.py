@@ -5,17 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from afdplan.model.latency import TimeUnit
-from afdplan.plotting.figure import Axis, Chart, Figure, Layer, Role
-from afdplan.plotting.timeline import TimelineData
+from afdplan.plotting.figure import Axis, Figure, Role, layer, single
 from afdplan.simulation.result import SimulationResult
 from afdplan.theory.ratio import RatioPoint
 
-__all__ = ["ATTENTION_WORKERS", "causes_figure", "pipeline_figure", "throughput_figure"]
+__all__ = ["ATTENTION_WORKERS", "causes_figure", "throughput_figure"]
 
 ATTENTION_WORKERS = "attention workers A"
-ROUNDS_SHOWN = 6
-FILLS = ("solid", "hatch", "cross", "dots")
-MICROBATCH_ROLES: tuple[Role, ...] = ("main", "second", "third", "latency")
 CAUSES: dict[str, tuple[Role, str]] = {
     "barrier": ("best", "hatch"),
     "other side": ("neutral", "cross"),
@@ -47,31 +43,28 @@ def throughput_figure(
     layers = []
     if theory:
         layers.append(
-            Layer(
-                kind="line",
+            layer(
+                "line",
                 name="exact theory",
                 role="second",
-                columns={
-                    "x": [point.attention_workers for point in theory],
-                    "y": [point.throughput_per_instance for point in theory],
-                },
+                x=[point.attention_workers for point in theory],
+                y=[point.throughput_per_instance for point in theory],
                 words=[f"{point.throughput_per_instance:,.5g}" for point in theory],
             )
         )
     layers += [
-        Layer(
-            kind="interval",
+        layer(
+            "interval",
             name=f"{confidence:.4g} % interval",
-            columns={
-                "x": workers,
-                "low": [estimate.low for estimate in found],
-                "high": [estimate.high for estimate in found],
-            },
+            x=workers,
+            low=[estimate.low for estimate in found],
+            high=[estimate.high for estimate in found],
         ),
-        Layer(
-            kind="dot",
+        layer(
+            "dot",
             name="simulated",
-            columns={"x": workers, "y": [estimate.value for estimate in found]},
+            x=workers,
+            y=[estimate.value for estimate in found],
             words=[
                 f"{estimate.value:,.5g} ({estimate.low:,.5g} to {estimate.high:,.5g}) tokens "
                 f"per {per} and instance"
@@ -82,32 +75,26 @@ def throughput_figure(
     if len(results) > 1:
         at = best.scenario.bundle.attention_workers
         layers.append(
-            Layer(
-                kind="point",
+            layer(
+                "point",
                 name="best simulated",
                 role="best",
-                columns={
-                    "x": [at],
-                    "y": [best.throughput_per_instance.value],
-                    "text": [f"A = {at}"],
-                },
+                x=[at],
+                y=[best.throughput_per_instance.value],
+                text=[f"A = {at}"],
             )
         )
     highest = max(estimate.high for estimate in found)
     highest = max([highest, *(point.throughput_per_instance for point in theory)])
-    return Figure(
-        identifier="throughput",
-        title="Throughput per instance over the number of attention workers",
-        caption="Simulated bundles with their intervals"
+    return single(
+        "throughput",
+        "Throughput per instance over the number of attention workers",
+        "Simulated bundles with their intervals"
         + ("; the line is the exact theory, which never saw them." if theory else "."),
-        charts={
-            "": Chart(
-                x=Axis(label="attention workers A of one bundle", head="A ="),
-                y=Axis(label=f"tokens per {per} and instance", limits=(0.0, 1.15 * highest)),
-                layers=layers,
-                height=340,
-            )
-        },
+        x=Axis(label="attention workers A of one bundle", head="A ="),
+        y=Axis(label=f"tokens per {per} and instance", limits=(0.0, 1.15 * highest)),
+        layers=layers,
+        height=340,
     )
 
 
@@ -129,15 +116,13 @@ def causes_figure(
     names = tuple(name for name, _, _ in rows)
     busy = [100 * (1 - idle) for _, idle, _ in rows]
     layers = [
-        Layer(
-            kind="rect",
+        layer(
+            "rect",
             name="busy",
-            columns={
-                "y": names,
-                "x1": [0.0] * len(rows),
-                "x2": busy,
-                "role": ["attention", "ffn"] * len(results),
-            },
+            y=names,
+            x1=[0.0] * len(rows),
+            x2=busy,
+            roles=["attention", "ffn"] * len(results),
             words=[f"{name} busy {share:.1f} %" for name, share in zip(names, busy, strict=True)],
         )
     ]
@@ -148,11 +133,14 @@ def causes_figure(
             continue
         ends = [start + part for start, part in zip(reached, parts, strict=True)]
         layers.append(
-            Layer(
-                kind="rect",
+            layer(
+                "rect",
                 name=f"idle: {cause}",
                 role=role,
-                columns={"y": names, "x1": reached, "x2": ends, "fill": [fill] * len(rows)},
+                y=names,
+                x1=reached,
+                x2=ends,
+                fill=[fill] * len(rows),
                 words=[
                     f"{name} idle, {cause}: {part:.1f} %"
                     for name, part in zip(names, parts, strict=True)
@@ -160,70 +148,13 @@ def causes_figure(
             )
         )
         reached = ends
-    return Figure(
-        identifier="causes",
-        title=title,
-        caption="Work, then waiting by its cause: barrier is the slowest attention worker, other "
-        "side is the FFN or attention.",
-        charts={
-            "": Chart(
-                x=Axis(label="share of the time [%]", limits=(0, 100)),
-                y=Axis(label="", scale="category", limits=names),
-                layers=layers,
-                height=90 + 30 * len(rows),
-            )
-        },
-    )
-
-
-def pipeline_figure(data: TimelineData, title: str = "The pipeline, stage by stage") -> Figure:
-    """Return who works on which microbatch during a few rounds.
-
-    Parameters
-    ----------
-    data
-        Rows and bars of a recorded timeline; what comes after six rounds is left out.
-    """
-    first_row = sorted(bar.start + bar.length for bar in data.bars if bar.row == 0)
-    count = min(ROUNDS_SHOWN * data.microbatches, len(first_row))
-    end = first_row[count - 1] if first_row else 0.0
-    scale, unit = (1.0, "") if data.time_unit == "abstract" else (1e3, " ms")
-    layers = []
-    for microbatch in range(data.microbatches):
-        bars = [bar for bar in data.bars if bar.microbatch == microbatch and bar.start < end]
-        if not bars:
-            continue
-        layers.append(
-            Layer(
-                kind="rect",
-                name=f"microbatch {microbatch + 1}",
-                role=MICROBATCH_ROLES[microbatch % len(MICROBATCH_ROLES)],
-                columns={
-                    "y": [data.rows[bar.row] for bar in bars],
-                    "x1": [scale * bar.start for bar in bars],
-                    "x2": [scale * min(bar.start + bar.length, end) for bar in bars],
-                    "fill": [FILLS[microbatch % len(FILLS)]] * len(bars),
-                },
-                words=[
-                    f"{data.rows[bar.row]}: microbatch {microbatch + 1}, step {bar.label}, "
-                    f"for {scale * bar.length:.4g}{unit}"
-                    for bar in bars
-                ],
-            )
-        )
-    hidden = f" {data.hidden_workers} more attention workers are not shown." * bool(
-        data.hidden_workers
-    )
-    return Figure(
-        identifier="pipeline",
-        title=title,
-        caption="Each bar is one stage at work on one microbatch; gaps are idle time." + hidden,
-        charts={
-            "": Chart(
-                x=Axis(label="time" + (" [ms]" if unit else " [abstract units]")),
-                y=Axis(label="", scale="category", limits=data.rows),
-                layers=layers,
-                height=90 + 17 * len(data.rows),
-            )
-        },
+    return single(
+        "causes",
+        title,
+        "Work, then waiting by its cause: barrier is the slowest attention worker, other side is "
+        "the FFN or attention.",
+        x=Axis(label="share of the time [%]", limits=(0, 100)),
+        y=Axis(label="", scale="category", limits=names),
+        layers=layers,
+        height=90 + 30 * len(rows),
     )

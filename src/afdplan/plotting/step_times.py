@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from afdplan.model.latency import TimeUnit
-from afdplan.plotting.figure import Axis, Chart, Figure, Layer, Role
+from afdplan.plotting.figure import Axis, Chart, Figure, Role, layer
 from afdplan.plotting.ratio_figures import short_time
 from afdplan.plotting.simulation_figures import ATTENTION_WORKERS
 from afdplan.simulation.distribution import Distribution
@@ -63,10 +63,7 @@ def step_time_bars(histogram: Histogram) -> StepTimeBars:
     number = -(-(last - first + 1) // width)
     shares = np.zeros(number)
     np.add.at(shares, (bins - first) // width, part)
-    return StepTimeBars(
-        edges=histogram.edges(first + width * np.arange(number + 1)),
-        shares=shares,
-    )
+    return StepTimeBars(edges=histogram.edges(first + width * np.arange(number + 1)), shares=shares)
 
 
 def step_time_figure(results: Sequence[SimulationResult], unit: TimeUnit) -> Figure:
@@ -101,9 +98,12 @@ def _chart(found: Distribution, unit: TimeUnit) -> Chart:
     suffix = " time units" if unit == "abstract" else ""
     start, end, share = scale * bars.edges[:-1], scale * bars.edges[1:], 100 * bars.shares
     layers = [
-        Layer(
-            kind="rect",
-            columns={"x1": start, "x2": end, "y1": np.zeros(share.size), "y2": share},
+        layer(
+            "rect",
+            x1=start,
+            x2=end,
+            y1=np.zeros(share.size),
+            y2=share,
             words=[
                 f"{short_time(low, unit)} to {short_time(high, unit)}{suffix}: "
                 f"{part:.2f} % of the steps"
@@ -113,11 +113,11 @@ def _chart(found: Distribution, unit: TimeUnit) -> Chart:
     ]
     values = found.values()
     layers += [
-        Layer(
-            kind="rule_x",
+        layer(
+            "rule_x",
             name=f"{mark} {short_time(values[mark], unit)}",
             role=role,
-            columns={"x": [scale * values[mark]]},
+            x=[scale * values[mark]],
         )
         for mark, role in MARKS
     ]

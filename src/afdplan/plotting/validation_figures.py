@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from afdplan.plotting.figure import Axis, Chart, Figure, Layer, Role
+from afdplan.plotting.figure import Axis, Figure, Role, layer, single
 from afdplan.validation.bands import CYCLE_TIME, BandCheck
 from afdplan.validation.traces import TraceResult
 
@@ -28,32 +28,26 @@ def band_figure(checks: Sequence[BandCheck], sentences: Sequence[str]) -> Figure
         if not rows:
             continue
         layers.append(
-            Layer(
-                kind="rect",
+            layer(
+                "rect",
                 name=name,
                 role="third" if holds else "best",
-                columns={
-                    "y": [checks[k].band for k in rows],
-                    "x1": [0.0] * len(rows),
-                    "x2": [used[k] for k in rows],
-                    "fill": ["solid" if holds else "hatch"] * len(rows),
-                },
+                y=[checks[k].band for k in rows],
+                x1=[0.0] * len(rows),
+                x2=[used[k] for k in rows],
+                fill=["solid" if holds else "hatch"] * len(rows),
                 words=[f"{used[k]:.2f} of the limit\n{sentences[k]}" for k in rows],
             )
         )
-    layers.append(Layer(kind="rule_x", role="best", columns={"x": [1], "text": ["limit"]}))
-    return Figure(
-        identifier="bands",
-        title="How much of each declared limit is used",
-        caption="The worst case of each band over its limit: a bar that reaches 1 breaks it.",
-        charts={
-            "": Chart(
-                x=Axis(label="share of the limit", limits=(0.0, max(1.15, 1.05 * max(used)))),
-                y=Axis(label="", scale="category", limits=tuple(check.band for check in checks)),
-                layers=layers,
-                height=90 + 44 * len(checks),
-            )
-        },
+    layers.append(layer("rule_x", role="best", x=[1], text=["limit"]))
+    return single(
+        "bands",
+        "How much of each declared limit is used",
+        "The worst case of each band over its limit: a bar that reaches 1 breaks it.",
+        x=Axis(label="share of the limit", limits=(0.0, max(1.15, 1.05 * max(used)))),
+        y=Axis(label="", scale="category", limits=tuple(check.band for check in checks)),
+        layers=layers,
+        height=90 + 44 * len(checks),
     )
 
 
@@ -63,31 +57,28 @@ def order_figure(traces: Sequence[TraceResult]) -> Figure:
     fast = [100 * _against(trace, trace.replay_cycle_time.low) for trace in traces]
     pad = 0.03 * (max(fast) - min(slow))
     layers = [
-        Layer(
-            kind="range",
+        layer(
+            "range",
             name=f"{100 * CYCLE_TIME:.0f} %, for the eye",
             role="latency",
-            columns={"low": [-100 * CYCLE_TIME], "high": [100 * CYCLE_TIME]},
+            low=[-100 * CYCLE_TIME],
+            high=[100 * CYCLE_TIME],
         ),
-        Layer(kind="rule_x", role="neutral", columns={"x": [0]}),
-        Layer(
-            kind="span",
+        layer("rule_x", role="neutral", x=[0]),
+        layer(
+            "span",
             name="interval of the replay",
             role="neutral",
-            columns={
-                "y": [trace.file for trace in traces],
-                "low": slow,
-                "high": fast,
-            },
+            y=[trace.file for trace in traces],
+            low=slow,
+            high=fast,
         ),
-        Layer(
-            kind="dot",
+        layer(
+            "dot",
             name="resampled",
             role="main",
-            columns={
-                "y": [trace.file for trace in traces],
-                "x": [100 * trace.cells[0].error for trace in traces],
-            },
+            y=[trace.file for trace in traces],
+            x=[100 * trace.cells[0].error for trace in traces],
             words=[
                 f"{trace.file}, resampled: {100 * trace.cells[0].error:+.2f} %\n"
                 f"simulated to +- {100 * trace.cells[0].half_width:.2f} %"
@@ -104,14 +95,12 @@ def order_figure(traces: Sequence[TraceResult]) -> Figure:
         if not own:
             continue
         layers.append(
-            Layer(
-                kind="dot",
+            layer(
+                "dot",
                 name=name,
                 role=role,
-                columns={
-                    "y": [trace.file for trace in own],
-                    "x": [100 * trace.replay_error for trace in own],
-                },
+                y=[trace.file for trace in own],
+                x=[100 * trace.replay_error for trace in own],
                 words=[
                     f"{trace.file}, {name}: {100 * trace.replay_error:+.2f} %\n"
                     f"{trace.requests:,} requests fill all slots {trace.fills:,.0f} times"
@@ -119,20 +108,16 @@ def order_figure(traces: Sequence[TraceResult]) -> Figure:
                 ],
             )
         )
-    return Figure(
-        identifier="order",
-        title="The order of a trace: resampled and replayed",
-        caption="Theory over simulation - 1 of E[tau]. Resampled requests are independent draws; "
+    return single(
+        "order",
+        "The order of a trace: resampled and replayed",
+        "Theory over simulation - 1 of E[tau]. Resampled requests are independent draws; "
         "a replay keeps their order, and its distance is what drift costs. No band is declared "
         "for it.",
-        charts={
-            "": Chart(
-                x=Axis(label="error of E[tau] [%]", includes=(min(slow) - pad, max(fast) + pad)),
-                y=Axis(label="", scale="category", limits=tuple(trace.file for trace in traces)),
-                layers=layers,
-                height=90 + 30 * len(traces),
-            )
-        },
+        x=Axis(label="error of E[tau] [%]", includes=(min(slow) - pad, max(fast) + pad)),
+        y=Axis(label="", scale="category", limits=tuple(trace.file for trace in traces)),
+        layers=layers,
+        height=90 + 30 * len(traces),
     )
 
 

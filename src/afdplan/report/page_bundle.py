@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from afdplan.plotting.bottleneck_map import LETTERS
-from afdplan.plotting.simulation_figures import causes_figure, pipeline_figure
-from afdplan.plotting.timeline import timeline_data
+from afdplan.plotting.bottleneck_figure import LETTERS
+from afdplan.plotting.pipeline_figure import pipeline_figure
+from afdplan.plotting.simulation_figures import causes_figure
 from afdplan.report.page import Section
 from afdplan.report.quantities import share
 from afdplan.report.tables import TextTable
 
 if TYPE_CHECKING:
+    from afdplan.planning.bottleneck_map import BottleneckMap
     from afdplan.planning.played import PlayedBundle
-    from afdplan.plotting.bottleneck_map import BottleneckMap
 
 __all__ = ["map_tables", "played_sections"]
 
@@ -68,7 +68,7 @@ def played_sections(
     )
     causes = causes_figure(played.results, title=f"Idle time by its cause, simulated at {of}")
     pipeline = pipeline_figure(
-        timeline_data(played.timeline), title=f"The pipeline, stage by stage, simulated at {of}"
+        played.timeline, title=f"The pipeline, stage by stage, simulated at {of}"
     )
     words = (
         "The theory knows how long each side waits, not for what. So the bundle was simulated, "

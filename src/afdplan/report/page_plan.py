@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from afdplan.plotting.bottleneck_map import bottleneck_figure, bottleneck_maps
-from afdplan.plotting.plan_figures import front_figure, idle_figure, plan_sensitivity_figure
+from afdplan.plotting.bottleneck_figure import bottleneck_figure
+from afdplan.plotting.plan_figures import (
+    front_figure,
+    idle_figure,
+    plan_sensitivity_figure,
+)
 from afdplan.plotting.ratio_figures import BATCH_SIZE, MICROBATCHES, case_key
-from afdplan.plotting.workload_figures import load_figure
+from afdplan.plotting.workload_figures import slot_figures
 from afdplan.report.page import Choice, Page, Section
 from afdplan.report.page_bundle import map_tables, played_sections
 from afdplan.report.plan import (
@@ -27,12 +31,11 @@ from afdplan.report.quantities import counted, sentence
 if TYPE_CHECKING:
     from afdplan.lengths.law import LengthLaw
     from afdplan.planning.plan import Plan
+    from afdplan.planning.plan_around import PlanAround
     from afdplan.planning.plan_grid import PlanCase
-    from afdplan.planning.played import PlayedBundle
-    from afdplan.planning.ratio_grid import RatioCase
     from afdplan.planning.verify import Verification
-    from afdplan.plotting.figure import Figure
     from afdplan.report.telling import Telling
+    from afdplan.workload.report import WorkloadReport
 
 __all__ = ["plan_page"]
 
@@ -41,13 +44,11 @@ def plan_page(
     told: Telling,
     plan: Plan,
     law: LengthLaw,
+    around: PlanAround,
     *,
     document: Mapping[str, Any],
     command_line: str,
-    cases: Sequence[RatioCase],
-    grid: Sequence[PlanCase],
-    played: PlayedBundle | None = None,
-    drift: Figure | None = None,
+    workload: WorkloadReport | None = None,
     verified: Sequence[Verification] = (),
 ) -> Page:
     """Return the page of a plan.
@@ -58,25 +59,19 @@ def plan_page(
         What `plan_told` says of the plan.
     plan, law
         What to deploy, for which requests.
+    around
+        What stands around it.
     document
         The JSON document of the command.
     command_line
         What reproduces the page.
-    cases
-        What `ratio_grid` found around the recommended bundle, for the map of bottlenecks.
-    grid
-        What `plan_grid` found at the same batch sizes and microbatches.
-    played
-        Short runs of a recommended bundle; None if they would take too long.
-    drift
-        How the load moves over the trace, if there is one.
+    workload
+        What the trace is like, if there is one.
     verified
         Designs that were simulated.
     """
     unit = plan.latency.time_unit
-    framed = {(case.batch_size, case.microbatches): case.attention_workers for case in grid}
-    maps = bottleneck_maps(cases, framed)
-    load = load_figure(law, law.token_load().mean)
+    grid, maps = around.cases, around.maps
     return Page(
         title="afdplan plan",
         told=told,
@@ -101,10 +96,13 @@ def plan_page(
             ),
             Section(title="Where does the time go?", figures=(idle_figure(plan),)),
             *played_sections(
-                played, plan.split.attention_idle_fraction, plan.split.ffn_idle_fraction
+                around.played,
+                plan.split.attention_idle_fraction,
+                plan.split.ffn_idle_fraction,
             ),
             Section(
-                title="What does a slot hold?", figures=(load,) if drift is None else (load, drift)
+                title="What does a slot hold?",
+                figures=slot_figures(law, law.token_load().mean, workload),
             ),
             Section(
                 title="How sure is it?",

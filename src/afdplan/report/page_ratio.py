@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from afdplan.plotting.bottleneck_map import bottleneck_figure, bottleneck_maps
+from afdplan.plotting.bottleneck_figure import bottleneck_figure
 from afdplan.plotting.ratio_figures import (
     BATCH_SIZE,
     MICROBATCHES,
     case_key,
-    cost_formula,
     curve_figure,
     sensitivity_figure,
     time_figure,
 )
-from afdplan.plotting.workload_figures import load_figure
+from afdplan.plotting.workload_figures import slot_figures
 from afdplan.report.page import CaseWords, Choice, Page, Section
 from afdplan.report.page_bundle import map_tables, played_sections
 from afdplan.report.ratio import (
@@ -30,13 +29,12 @@ from afdplan.report.ratio import (
 )
 
 if TYPE_CHECKING:
-    from afdplan.planning.played import PlayedBundle
+    from afdplan.planning.ratio_around import RatioAround
     from afdplan.planning.ratio_grid import RatioCase
-    from afdplan.planning.ratio_sensitivity import CurveBand, RatioSensitivity
-    from afdplan.plotting.figure import Figure
     from afdplan.report.telling import Telling
     from afdplan.theory.problem import RatioProblem
     from afdplan.theory.ratio import RatioRecommendation
+    from afdplan.workload.report import WorkloadReport
 
 __all__ = ["ratio_page"]
 
@@ -45,14 +43,11 @@ def ratio_page(
     told: Telling,
     answer: RatioRecommendation,
     problem: RatioProblem,
-    cases: Sequence[RatioCase],
+    around: RatioAround,
     *,
-    bands: Sequence[CurveBand],
-    sensitivities: Sequence[RatioSensitivity],
     document: Mapping[str, Any],
     command_line: str,
-    played: PlayedBundle | None = None,
-    drift: Figure | None = None,
+    workload: WorkloadReport | None = None,
 ) -> Page:
     """Return the page of a recommended ratio.
 
@@ -62,20 +57,17 @@ def ratio_page(
         What `ratio_told` says of the answer.
     answer, problem
         What was recommended, for which question.
-    cases, bands, sensitivities
-        What `ratio_grid`, `curve_bands` and `ratio_sensitivity` found around it.
+    around
+        What stands around it.
     document
         The JSON document of the command.
     command_line
         What reproduces the page.
-    played
-        Short runs of the recommended bundle; None if they would take too long.
-    drift
-        How the load moves over the trace, if there is one.
+    workload
+        What the trace is like, if there is one.
     """
     unit = problem.latency.time_unit
-    load = load_figure(problem.law, answer.mean_token_load)
-    maps = bottleneck_maps(cases)
+    cases, maps = around.cases, around.maps
     asked = f"{problem.batch_size}|{problem.microbatches}"
     asked_for = f"B = {problem.batch_size:,}, m = {problem.microbatches}"
     of = f", {asked_for}"
@@ -92,16 +84,7 @@ def ratio_page(
             Section(
                 title="What do other numbers of workers give?",
                 words=(cost_words(problem.ffn_weight),),
-                figures=(
-                    curve_figure(
-                        cases,
-                        (problem.batch_size, problem.microbatches),
-                        bands,
-                        method=problem.method,
-                        unit=unit,
-                        cost=cost_formula(problem.ffn_weight),
-                    ),
-                ),
+                figures=(curve_figure(cases, problem, around.bands, known=answer.uncertainty),),
                 tables=(curve_table(answer, unit, of=of), case_table(cases, unit)),
             ),
             Section(
@@ -116,16 +99,17 @@ def ratio_page(
                 figures=(time_figure(cases),),
             ),
             *played_sections(
-                played, answer.best.attention_idle_fraction, answer.best.ffn_idle_fraction
+                around.played, answer.best.attention_idle_fraction, answer.best.ffn_idle_fraction
             ),
             Section(
-                title="What does a slot hold?", figures=(load,) if drift is None else (load, drift)
+                title="What does a slot hold?",
+                figures=slot_figures(problem.law, answer.mean_token_load, workload),
             ),
             Section(
                 title="How sure is it?",
                 words=(f"For {asked_for}, as asked:", *(f.value for f in certainty(answer))),
-                figures=(sensitivity_figure(sensitivities),),
-                tables=(sensitivity_table(sensitivities, of),),
+                figures=(sensitivity_figure(around.sensitivities),),
+                tables=(sensitivity_table(around.sensitivities, of),),
             ),
         ),
         document=document,

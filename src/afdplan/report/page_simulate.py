@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from afdplan.plotting.pipeline_figure import pipeline_figure
 from afdplan.plotting.simulation_figures import (
     ATTENTION_WORKERS,
     causes_figure,
-    pipeline_figure,
     throughput_figure,
 )
 from afdplan.plotting.step_times import step_time_figure
-from afdplan.plotting.timeline import timeline_data
-from afdplan.plotting.workload_figures import load_figure
+from afdplan.plotting.workload_figures import slot_figures
 from afdplan.report.page import Choice, Page, Section
 from afdplan.report.simulate import (
     bundle_sentence,
@@ -25,11 +24,11 @@ from afdplan.report.simulate import (
 
 if TYPE_CHECKING:
     from afdplan.lengths.law import LengthLaw
-    from afdplan.plotting.figure import Figure
     from afdplan.report.telling import Telling
     from afdplan.simulation.result import SimulationResult
     from afdplan.simulation.timeline import Timeline
     from afdplan.theory.ratio import RatioPoint
+    from afdplan.workload.report import WorkloadReport
 
 __all__ = ["simulation_page"]
 
@@ -43,7 +42,7 @@ def simulation_page(
     theory: Sequence[RatioPoint],
     document: Mapping[str, Any],
     command_line: str,
-    drift: Figure | None = None,
+    workload: WorkloadReport | None = None,
 ) -> Page:
     """Return the page of simulated bundles.
 
@@ -63,13 +62,12 @@ def simulation_page(
         The JSON document of the command.
     command_line
         What reproduces the page.
-    drift
-        How the load moves over the trace, if there is one.
+    workload
+        What the trace is like, if there is one.
     """
     best = max(results, key=lambda result: result.throughput_per_instance.value)
     scenario = best.scenario
     unit = scenario.latency.time_unit
-    load = load_figure(law, law.token_load().mean)
     return Page(
         title="afdplan simulate",
         told=told,
@@ -92,7 +90,7 @@ def simulation_page(
             ),
             Section(
                 title=f"How does the pipeline run at A = {scenario.bundle.attention_workers}?",
-                figures=(pipeline_figure(timeline_data(timeline)),),
+                figures=(pipeline_figure(timeline),),
             ),
             Section(
                 title="How long do steps and requests take?",
@@ -100,7 +98,8 @@ def simulation_page(
                 tables=(time_table(results),),
             ),
             Section(
-                title="What does a slot hold?", figures=(load,) if drift is None else (load, drift)
+                title="What does a slot hold?",
+                figures=slot_figures(law, law.token_load().mean, workload),
             ),
         ),
         document=document,

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from afdplan.lengths.law import EmpiricalLengths
-from afdplan.plotting.workload_figures import drift_figure, joint_figure, load_figure, split_figure
+from afdplan.plotting.workload_figures import workload_figures
 from afdplan.report.page import Page, Section
 from afdplan.report.workload import (
     drift_table,
@@ -20,7 +19,6 @@ from afdplan.workload.report import LawReport, WorkloadReport
 
 if TYPE_CHECKING:
     from afdplan.lengths.law import LengthLaw
-    from afdplan.plotting.figure import Figure
     from afdplan.report.telling import Telling
 
 __all__ = ["workload_page"]
@@ -48,37 +46,32 @@ def workload_page(
         What reproduces the page.
     """
     trace = report if isinstance(report, WorkloadReport) else None
-    load, split, shortcut = report.token_load, report.split, report.geometric
+    figures = {figure.identifier: (figure,) for figure in workload_figures(report, law)}
     sections = [
         Section(
             title="What does a slot hold?",
-            figures=(
-                load_figure(law, load.value, {"geometric shortcut": shortcut.mean_token_load}),
-            ),
+            figures=figures["load"],
             words=(shortcut_words(report),),
         ),
         Section(
             title="Where does the load come from?",
             words=(split_words(report),),
-            figures=(split_figure(split),),
+            figures=figures["split"],
             tables=(split_table(report),),
         ),
     ]
     if trace is not None:
-        drift = drift_figure(trace.drift, load)
         sections.append(
             Section(
                 title="Does it drift?",
                 words=(drift_words(trace.drift),),
-                figures=() if drift is None else (drift,),
-                tables=() if drift is None else (drift_table(trace.drift),),
+                figures=figures.get("drift", ()),
+                tables=(drift_table(trace.drift),) if "drift" in figures else (),
             )
         )
-    joint: tuple[Figure, ...] = ()
-    if trace is not None and isinstance(law, EmpiricalLengths):
-        joint = (joint_figure(law, trace.rank_correlation),)
+    lengths = figures.get("joint", ())
     sections.append(
-        Section(title="How long are requests?", figures=joint, tables=(length_table(report),))
+        Section(title="How long are requests?", figures=lengths, tables=(length_table(report),))
     )
     return Page(
         title="afdplan workload",

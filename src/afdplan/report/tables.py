@@ -111,6 +111,9 @@ def _widths(table: TextTable, width: int) -> list[int | None]:
         cells.append(max(map(len, (*whole, " "))))
         words.append(max(map(len, (*whole, *heading.split(), " "))))
         wanted.append(max(map(len, (*column, heading if k < table.left else heading[::2]))))
+    whole_words = [max(pair) for pair in zip(wanted, map(len, table.columns), strict=True)]
+    if sum(whole_words) <= room:
+        return list(whole_words)
     for least in (words, cells):
         spare = room - sum(least)
         if spare >= 0:

@@ -283,10 +283,10 @@ def _windows(drift: Drift) -> str:
 
 def drift_table(drift: Drift) -> TextTable:
     """Return the mean token load of each window."""
-    from afdplan.plotting.workload import drift_data
+    from afdplan.plotting.workload_figures import drift_times
 
-    data = drift_data(drift)
-    unit = "" if data.unit == "requests" else f" [{data.unit}]"
+    starts, ends, unit = drift_times(drift)
+    unit = "" if unit == "requests" else f" [{unit}]"
     return TextTable(
         title="The windows in numbers",
         columns=(f"from{unit}", f"to{unit}", "requests", "mean token load", "interval"),
@@ -297,7 +297,7 @@ def drift_table(drift: Drift) -> TextTable:
                 f"{window.requests:,}",
                 *value_and_interval(window.token_load),
             )
-            for start, end, window in zip(data.start, data.end, drift.windows, strict=True)
+            for start, end, window in zip(starts, ends, drift.windows, strict=True)
         ],
     )
 

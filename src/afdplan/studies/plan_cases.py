@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from afdplan.deploy.registry import find_target, target_names
 from afdplan.errors import InvalidInputError
 from afdplan.planning.colocated import ColocatedSearch
 from afdplan.planning.derived_source import DerivedSource
 from afdplan.planning.infeasible import explain_infeasible
-from afdplan.planning.legal import TARGETS
 from afdplan.planning.limits import Limits
 from afdplan.planning.objective import DeviceCost
 from afdplan.planning.search import DesignSearch
@@ -27,7 +27,7 @@ PARAMETERS = (
     Parameter(name="statistic", data="text", default="mean", choices=("mean", "p50", "p95", "p99")),
     Parameter(name="overflow_probability", data="number", default=1e-3, minimum=0, maximum=1),
     Parameter(name="node_devices", default=1),
-    Parameter(name="target", data="text", default="any", choices=tuple(TARGETS)),
+    Parameter(name="target", data="text", default="any", choices=target_names()),
     Parameter(name="batch_size"),
     Parameter(name="largest_batch_size", default=1024),
     Parameter(name="microbatches", maximum=8),
@@ -145,7 +145,7 @@ def _space(case: CaseInputs) -> SearchSpace:
         batch_sizes=graph_batch_sizes(values["largest_batch_size"]) if size is None else (size,),
         fills_gaps=size is None,
         microbatches=(1, 2, 3) if microbatches is None else (microbatches,),
-        target=TARGETS[values["target"]],
+        target=find_target(values["target"]),
         max_attention_workers=values["max_attention_workers"],
         ffn_workers=None if ffn_workers is None else (ffn_workers,),
     )

@@ -1,17 +1,25 @@
-"""Which length law is behind the histograms of a running server?"""
+"""Which length law is behind the histograms of a running server, and how sure is its load?"""
 
 from __future__ import annotations
 
 import numpy as np
 
-from afdplan.errors import InvalidInputError
+from afdplan.errors import InsufficientDataError, InvalidInputError
 from afdplan.files.measurements.prometheus import Histogram, ServerMetrics
 from afdplan.lengths.discrete import DiscreteLaw
 from afdplan.lengths.law import IndependentLengths
+from afdplan.model.estimate import Estimate
+from afdplan.model.trace import Trace
+from afdplan.statistics.student import student_quantile
 
-__all__ = ["law_of_histogram", "observed_lengths"]
+__all__ = ["law_of_histogram", "observed_lengths", "observed_load", "observed_trace"]
 
 MAXIMUM_TOKENS = 10_000_000
+FEWEST_REQUESTS = 30
+"""Finished requests below which a server's histograms say nothing of its load."""
+MOST_REQUESTS = 1_000_000
+OPEN_SHARE = 0.01
+"""Share of samples beyond the last edge that only their sum can place."""
 
 
 def observed_lengths(metrics: ServerMetrics) -> IndependentLengths:
@@ -26,18 +34,108 @@ def observed_lengths(metrics: ServerMetrics) -> IndependentLengths:
     )
 
 
+def observed_load(metrics: ServerMetrics, confidence: float = 0.95) -> Estimate:
+    r"""Return the mean token load of a server's requests with its interval.
+
+    With u = (D - 1) / 2 - E[theta - P], the ratio estimate theta of n requests has the variance
+    E[D^2 (Var(P) + u^2)] / (n E[D]^2); what the widths of the buckets leave open of E[D^2] is
+    added to both ends.
+
+    Parameters
+    ----------
+    metrics
+        Of the server.
+    confidence
+        Coverage of the part that is due to chance.
+
+    Raises
+    ------
+    InsufficientDataError
+        If fewer than 30 requests have finished.
+    """
+    requests = metrics.requests
+    if requests < FEWEST_REQUESTS:
+        since = "since the last snapshot" if metrics.is_window else "so far"
+        raise InsufficientDataError(
+            f"only {requests} requests have finished {since}: at least {FEWEST_REQUESTS} are "
+            "needed to judge their load; wait, or take a longer time"
+        )
+    laws = observed_lengths(metrics)
+    theta = laws.token_load().mean
+    lengths, chance = laws.decode.support, laws.decode.probabilities
+    apart = laws.mean_prompt_tokens + (lengths - 1) / 2 - theta
+    squared = float(np.sum(chance * lengths**2 * (laws.prompt.variance + apart**2)))
+    error = np.sqrt(squared / requests) / laws.mean_decode_tokens
+    by_chance = student_quantile(confidence, requests - 1) * float(error)
+    by_buckets = _second_moment_within(metrics.decode_tokens) / 2 / laws.mean_decode_tokens
+    half = by_chance + by_buckets
+    return Estimate(
+        value=theta,
+        low=max(theta - half, 0.0),
+        high=theta + half,
+        confidence=confidence,
+        method=f"histograms of {requests:,} requests",
+    )
+
+
+def _second_moment_within(histogram: Histogram) -> float:
+    """Return how much of E[D^2] is due to the spread that is assumed within half buckets."""
+    edges = np.array([0.0, *histogram.edges, 2 * histogram.edges[-1]])
+    return float(np.sum(np.array(histogram.counts) * (np.diff(edges) / 2) ** 2 / 12)) / (
+        histogram.count
+    )
+
+
+def observed_trace(metrics: ServerMetrics, source: str) -> Trace:
+    """Return as many requests as a server has finished, with the lengths of its histograms.
+
+    Prompts and outputs are paired at random (fixed seed): a histogram does not say how they go
+    together, which can shift the token load, see the term ``Cov(P, D) / E[D]`` of the workload
+    report.
+
+    Parameters
+    ----------
+    metrics
+        Of the server; above a million requests, a million are laid out.
+    source
+        Where they come from, for people.
+    """
+    laws = observed_lengths(metrics)
+    count = max(min(metrics.requests, MOST_REQUESTS), 1)
+    generator = np.random.default_rng(20260121)
+    chance = (np.arange(count) + 0.5) / count
+    prompt, decode = (
+        generator.permutation(
+            law.lowest + np.searchsorted(np.cumsum(law.probabilities), chance * (1 - 1e-12))
+        )
+        for law in (laws.prompt, laws.decode)
+    )
+    notes = [
+        *metrics.notes,
+        f"{count:,} requests were laid out from histograms of {metrics.requests:,} requests.",
+        "Prompts and outputs were paired at random: their correlation is not in a histogram.",
+    ]
+    return Trace(
+        prompt_tokens=prompt,
+        decode_tokens=decode,
+        source=source,
+        format=f"{metrics.system} Prometheus histograms",
+        notes=tuple(notes),
+    )
+
+
 def law_of_histogram(histogram: Histogram, minimum: int, name: str) -> DiscreteLaw:
     """Return a law of integers with the buckets' shares and the histogram's exact mean.
 
     Within each bucket the lower and the upper half are uniform; one share w of the upper half,
-    the same in all buckets, makes the mean exact. What lies beyond the last edge is taken to
-    reach twice as far.
+    the same in all buckets, makes the mean exact; without the sum it is one half. What lies beyond
+    the last edge is taken to reach twice as far.
 
     Raises
     ------
     InvalidInputError
         If no law with these buckets has this mean by more than a tenth: the snapshot is
-        inconsistent.
+        inconsistent; or if more than 1 % lie beyond the last edge and the sum is unknown.
 
     Examples
     --------
@@ -46,6 +144,11 @@ def law_of_histogram(histogram: Histogram, minimum: int, name: str) -> DiscreteL
     >>> round(law.mean, 9)
     11.0
     """
+    if histogram.mean is None and histogram.counts[-1] > OPEN_SHARE * histogram.count:
+        raise InvalidInputError(
+            f"{name}: {100 * histogram.counts[-1] / histogram.count:.0f} % lie beyond the last "
+            f"bucket's edge {histogram.edges[-1]:g}, how far is not known: give the _sum too"
+        )
     edges = [*histogram.edges, 2 * histogram.edges[-1]]
     low = float(minimum)
     ranges: list[tuple[int, int, float]] = []
@@ -65,7 +168,7 @@ def law_of_histogram(histogram: Histogram, minimum: int, name: str) -> DiscreteL
         halves.append((lower, upper, weight / share))
     least = sum(w * (a[0] + a[1]) / 2 for a, _, w in halves)
     most = sum(w * (b[0] + b[1]) / 2 for _, b, w in halves)
-    mean = histogram.mean
+    mean = (least + most) / 2 if histogram.mean is None else histogram.mean
     upper_share = 0.5 if most <= least else (mean - least) / (most - least)
     clipped = min(max(upper_share, 0.0), 1.0)
     reached = least + clipped * (most - least)

@@ -47,7 +47,7 @@ def test_the_file_says_its_formats(file, weights, cache):
     assert placement.precision.feed_forward_weights == weights
     assert placement.precision.cache == (cache or "bf16")
     assert any(
-        line.startswith(f"weights are in {weights}, as in ") for line in placement.assumptions
+        line.text.startswith(f"weights are in {weights}, as in ") for line in placement.assumptions
     )
 
 
@@ -143,7 +143,8 @@ def test_known_fields_under_a_new_name_are_read_and_said():
     assert model.total_parameters == pytest.approx(235.09e9, rel=1e-3)
     (note,) = model.notes
     assert "brand_new_moe" in note
-    assert note in place(model, find_hardware("b200"), ffn_devices=8).assumptions
+    placement = place(model, find_hardware("b200"), ffn_devices=8)
+    assert note in [assumption.text for assumption in placement.assumptions]
     with pytest.raises(InvalidInputError, match="model_type must be one of"):
         architecture_from_config({**text, "linear_num_key_heads": 16})
     with pytest.raises(InvalidInputError, match="linear_num_key_heads"):

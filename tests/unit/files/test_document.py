@@ -20,7 +20,6 @@ from afdplan.files.document import open_source, read_document
 from afdplan.files.hardware_file import read_hardware_file
 from afdplan.files.latency_file import load_latency
 from afdplan.files.measurements.prometheus import read_metrics
-from afdplan.files.measurements.prometheus_lengths import read_prometheus_lengths
 from afdplan.files.measurements.reader import read_measurements
 from afdplan.files.measurements.table import read_ratio_sweep
 from afdplan.files.model_config import read_model_config
@@ -52,10 +51,6 @@ READERS = {
     "stepmesh": (steps, (SAMPLES / "stepmesh_traces.jsonl").read_bytes()),
     "fastafd": (steps, (SAMPLES / "fastafd_steps.jsonl").read_bytes()),
     "sweep": (lambda path: read_ratio_sweep(path).step_times.tolist(), SWEEP),
-    "lengths": (
-        lambda path: read_prometheus_lengths(path).prompt_tokens.tolist(),
-        (SAMPLES / "vllm_metrics.prom").read_bytes(),
-    ),
     "metrics": (
         lambda path: read_metrics(path).prompt_tokens,
         (SAMPLES / "vllm_metrics.prom").read_bytes(),

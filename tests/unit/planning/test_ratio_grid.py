@@ -9,9 +9,10 @@ from afdplan.lengths.law import IndependentLengths
 from afdplan.model.estimate import Estimate
 from afdplan.model.latency import LatencyModel
 from afdplan.model.uncertainty import Uncertainty
-from afdplan.planning.ratio_grid import grid_size, ratio_grid, shown_workers
+from afdplan.planning.bottleneck_map import bottleneck_maps
+from afdplan.planning.ratio_grid import asked_case, ratio_grid, shown_workers
 from afdplan.planning.ratio_sensitivity import curve_bands, ratio_sensitivity
-from afdplan.plotting.bottleneck_map import bottleneck_figure, bottleneck_maps
+from afdplan.plotting.bottleneck_figure import bottleneck_figure
 from afdplan.plotting.ratio_figures import case_key, curve_figure, time_figure
 from afdplan.theory.cycle import CycleModel
 from afdplan.theory.problem import RatioProblem
@@ -24,8 +25,13 @@ LIMIT = 40
 
 
 @pytest.fixture(scope="module")
-def cases():
-    return list(ratio_grid(PROBLEM))
+def grid():
+    return ratio_grid(PROBLEM)
+
+
+@pytest.fixture(scope="module")
+def cases(grid):
+    return grid.cases
 
 
 def objective(problem, workers, slots=None):
@@ -35,7 +41,7 @@ def objective(problem, workers, slots=None):
 
 
 def test_every_case_is_what_the_command_would_recommend(cases):
-    assert len(cases) == grid_size(PROBLEM) == 7 * 4
+    assert len(cases) == 7 * 4
     for case in cases[::5]:
         answer = recommend_ratio(
             LAW,
@@ -52,21 +58,27 @@ def test_every_case_is_what_the_command_would_recommend(cases):
         assert case.best in case.points
 
 
+def test_the_asked_case_of_the_grid_is_that_of_the_answer(cases):
+    answer = recommend_ratio(LAW, LATENCY, batch_size=64)
+    (mine,) = (case for case in cases if (case.batch_size, case.microbatches) == (64, 2))
+    assert replace(mine, other_methods={}) == asked_case(answer)
+
+
 def test_each_case_looks_as_far_as_its_own_optimum_asks():
     """An eighth of the batch needs more workers than the asked case looks at."""
     options = {"microbatches": 4, "ffn_weight": 8.0}
     problem = RatioProblem(law=LAW, latency=LATENCY, batch_size=8, **options)
     asked = recommend_ratio(LAW, LATENCY, batch_size=8, **options)
-    found = {case_key(case): case for case in ratio_grid(problem)}
+    found = {case_key(case): case for case in ratio_grid(problem).cases}
     alone = recommend_ratio(LAW, LATENCY, batch_size=1, **options)
     assert alone.optimal_attention_workers > asked.curve[-1].attention_workers
     assert found["1|4"].best.attention_workers == alone.optimal_attention_workers
-    limited = {case_key(c): c for c in ratio_grid(problem, max_attention_workers=20)}
+    limited = {case_key(c): c for c in ratio_grid(problem, max_attention_workers=20).cases}
     assert limited["1|4"].best.attention_workers == 20
 
 
-def test_the_binding_resource_is_the_longest_and_every_best_has_its_column(cases):
-    for one in bottleneck_maps(cases):
+def test_the_binding_resource_is_the_longest_and_every_best_has_its_column(grid, cases):
+    for one in grid.maps:
         mine = {case.batch_size: case for case in cases if case.microbatches == one.microbatches}
         assert [row.batch_size for row in one.rows] == sorted(mine)
         for row in one.rows:
@@ -82,7 +94,8 @@ def test_the_binding_resource_is_the_longest_and_every_best_has_its_column(cases
 def test_a_map_frames_what_it_is_told_to_frame(cases):
     chosen = {(case.batch_size, case.microbatches): 13 for case in cases}
     chosen[8, 2] = None
-    maps = bottleneck_maps(cases, chosen)
+    model = CycleModel(PROBLEM, PROBLEM.slot_loads())
+    maps = bottleneck_maps(dict.fromkeys(chosen, model.resources), chosen)
     frames = {
         key: chart.layers[-1].columns["y"]
         for key, chart in bottleneck_figure(maps, "abstract").charts.items()
@@ -101,10 +114,11 @@ def test_a_latency_model_that_depends_on_the_batch_is_asked_for_each():
         return LATENCY.scaled(2.0)
 
     found = {
-        case_key(c): c for c in ratio_grid(PROBLEM, max_attention_workers=16, latency_of=latency_of)
+        case_key(c): c
+        for c in ratio_grid(PROBLEM, max_attention_workers=16, latency_of=latency_of).cases
     }
     assert sorted(set(asked)) == [8, 16, 32, 128, 256, 512]
-    plain = {case_key(c): c for c in ratio_grid(PROBLEM, max_attention_workers=16)}
+    plain = {case_key(c): c for c in ratio_grid(PROBLEM, max_attention_workers=16).cases}
     assert found["64|2"].best == plain["64|2"].best
     assert found["128|2"].best.step_time == pytest.approx(2 * plain["128|2"].best.step_time)
 
@@ -144,11 +158,11 @@ def test_bands_hold_the_curve_and_their_ends_are_recomputed():
     assert bands[0].low[0] == pytest.approx(objective(problem, 2, problem.slot_loads(70 / 59)))
 
 
-def test_figures_have_a_chart_for_every_choice(cases):
+def test_figures_have_a_chart_for_every_choice(grid, cases):
     bands = curve_bands(PROBLEM, tuple(p.attention_workers for p in cases[0].points), None)
-    curve = curve_figure(cases, (64, 2), bands, method="exact", unit="abstract", cost="A + F")
+    curve = curve_figure(cases, PROBLEM, bands)
     assert set(curve.charts) == {case_key(case) for case in cases} == set(time_figure(cases).charts)
-    maps = bottleneck_maps(cases)
+    maps = grid.maps
     drawn = bottleneck_figure(maps, "abstract")
     assert set(drawn.charts) == {"1", "2", "3", "4"}
     for one in maps:

@@ -7,8 +7,13 @@ import pytest
 
 from afdplan.calibration.stage import fit_stage
 from afdplan.model.measurement import StageSamples
-from afdplan.plotting.calibrate import draw_stage_fits, residual_panels
 from afdplan.plotting.calibration_figures import stage_figures
+from afdplan.plotting.picture import draw_figures
+
+
+def layers(figure):
+    (chart,) = figure.charts.values()
+    return {layer.name: layer for layer in chart.layers if layer.name}
 
 
 def test_panels_hold_measurements_curve_and_errors():
@@ -19,14 +24,15 @@ def test_panels_hold_measurements_curve_and_errors():
     fit = fit_stage(
         StageSamples(stage="attention", loads=loads, times=times, requests=requests), "per-request"
     )
-    (panel,) = residual_panels([fit])
-    assert np.argmax(np.abs(panel.residuals)) == 2
-    assert np.isclose(panel.residuals[2], 50, atol=1)
+    curve, misses = (layers(figure) for figure in stage_figures([fit], "s"))
+    wild = misses["1 beyond the axis"]
+    assert list(wild.columns["x"]) == [1e5]
+    assert "+50" in wild.words[0]
+    assert np.abs(misses["measured"].columns["y"]).max() < 3
     # All but the wild one lie on the curve once they are brought to the median requests.
-    curve = np.interp(panel.loads, panel.curve_loads, panel.curve_times)
-    good = np.arange(12) != 2
-    assert np.allclose(panel.times[good], curve[good], rtol=0.01)
-    assert len(draw_stage_fits([fit], "s").axes) == 2
+    dots, line = curve["measured"].columns, curve["fitted"].columns
+    ratio = dots["y"] / np.interp(dots["x"], line["x"], line["y"])
+    assert (np.abs(ratio - 1) < 0.01).sum() == 11
 
 
 @pytest.mark.parametrize("last", [400.0, 600.0, 2e4, 1e6])
@@ -37,9 +43,9 @@ def test_no_tick_label_lies_on_another(last):
         fit_stage(StageSamples(stage=stage, loads=loads, times=1e-5 + 1e-8 * loads), "linear")
         for stage in ("attention", "ffn", "transfer")
     ]
-    figure = draw_stage_fits(fits, "s")
-    figure.canvas.draw()
-    for axes in figure.axes[3:]:
+    picture = draw_figures(stage_figures(fits, "s"), "fits", columns=2)
+    picture.canvas.draw()
+    for axes in picture.axes:
         shown = [t for t in axes.get_xticklabels(which="both") if t.get_text()]
         low, high = axes.get_xlim()
         boxes = sorted(
@@ -55,7 +61,7 @@ def test_the_page_shows_how_sure_each_curve_is():
     times = (1e-5 + 1e-8 * loads) * (1 + 0.05 * np.random.default_rng(1).standard_normal(30))
     fit = fit_stage(StageSamples(stage="ffn", loads=loads, times=times), "linear")
     figure = stage_figures([fit], "s")[0]
-    layers = {layer.name: layer for layer in figure.charts[""].layers}
-    band, line = layers["95 % interval of the curve"].columns, layers["fitted"].columns
+    found = layers(figure)
+    band, line = found["95 % interval of the curve"].columns, found["fitted"].columns
     assert (np.asarray(band["low"]) < line["y"]).all()
     assert (line["y"] < np.asarray(band["high"])).all()

@@ -13,7 +13,7 @@ from afdplan.planning.plan_grid import plan_grid, plan_grid_axes
 from afdplan.planning.source import MeasuredSource
 from afdplan.planning.space import SearchSpace
 from afdplan.plotting.label_places import label_places
-from afdplan.plotting.plan import draw_plan
+from afdplan.plotting.picture import draw_figures
 from afdplan.plotting.plan_figures import front_figure
 from afdplan.plotting.ratio_figures import case_key
 
@@ -101,10 +101,10 @@ def test_a_label_leaves_a_marker_close_above_its_point_in_sight():
 
 
 def test_the_picture_of_a_plan_has_its_legend_off_the_limit_and_no_label_on_another(plan):
-    figure = draw_plan(plan)
-    figure.canvas.draw()
-    (axes,) = figure.axes
-    (legend,) = figure.legends
+    picture = draw_figures([front_figure(plan)], "plan")
+    (room,) = picture.subfigs
+    (axes,) = room.axes
+    (legend,) = room.legends
     assert not legend.get_window_extent().overlaps(axes.get_window_extent())
     boxes = [text.get_window_extent() for text in axes.texts]
     assert len(boxes) >= 4
@@ -113,6 +113,6 @@ def test_the_picture_of_a_plan_has_its_legend_off_the_limit_and_no_label_on_anot
 
 def test_a_label_keeps_off_the_line():
     rising = [(0.1, 0.1), (0.5, 0.5), (0.9, 0.95)]
-    assert label_places([(0.5, 0.5, "8:1")], line=rising, size=(400, 300)) == ("above",)
+    assert label_places([(0.5, 0.5, "8:1")], lines=[rising], size=(400, 300)) == ("above",)
     steep = [(0.45, 0.1), (0.5, 0.5), (0.51, 0.9)]
-    assert label_places([(0.5, 0.5, "8:1")], line=steep, size=(400, 300)) == ("left",)
+    assert label_places([(0.5, 0.5, "8:1")], lines=[steep], size=(400, 300)) == ("left",)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from afdplan.errors import InsufficientDataError
-from afdplan.plotting.sweep import choice_data, draw_sweep, window_data
+from afdplan.plotting.sweep_figures import study_figures
 from afdplan.studies.reprovisioning import WindowCurve, compare_fixed
 from afdplan.studies.summary import ChoiceRegret, StudySummary, WindowSeries
 
@@ -38,17 +38,24 @@ def series(starts):
     return WindowSeries(setting={"batch_size": 64}, answer=compare_fixed(windows))
 
 
+def layers(figure):
+    (chart,) = figure.charts.values()
+    return chart.layers
+
+
 def test_windows_are_drawn_over_hours_where_arrivals_are_known():
-    (data,) = window_data(summary(series=(series((0.0, 7200.0)),)))
-    assert data.times == (0.0, 2.0)
-    assert data.has_hours
-    assert data.adaptive == (1, 2)
-    assert data.label == "batch_size 64"
-    assert data.regrets == pytest.approx((0.0, 50.0))  # of equals the smaller
-    assert data.total_regret == pytest.approx(50.0)
-    (data,) = window_data(summary(series=(series((None, None)),)))
-    assert data.times == (0, 1)
-    assert not data.has_hours
+    ratios, losses = study_figures(summary(series=(series((0.0, 7200.0)),)))
+    adaptive, fixed = layers(ratios)
+    assert adaptive.name == "batch_size 64"
+    assert adaptive.columns == {"x": [0.0, 2.0, 2.0, 4.0], "y": [1, 1, 2, 2]}
+    assert fixed.columns == {"y": [1]}  # of equals the smaller
+    assert "50.0 % more device time" in fixed.name
+    (loss,) = layers(losses)
+    assert loss.columns["y"] == pytest.approx([0.0, 0.0, 50.0, 50.0])
+    assert ratios.charts[""].x.label.endswith("[h]")
+    ratios, _ = study_figures(summary(series=(series((None, None)),)))
+    assert layers(ratios)[0].columns["x"] == [0, 1, 1, 2]
+    assert ratios.charts[""].x.label == "window"
 
 
 def test_regrets_are_drawn_value_by_value():
@@ -56,15 +63,13 @@ def test_regrets_are_drawn_value_by_value():
         ChoiceRegret(variable="batch_size", value=v, groups=3, missing=0, mean=m, worst=2 * m)
         for v, m in ((16, 0.2), (32, 0.0))
     )
-    found = summary(regrets=regrets)
-    (data,) = choice_data(found)
-    assert data.values == ("16", "32")
-    assert data.mean == (20.0, 0.0)
-    assert data.worst == (40.0, 0.0)
-    (axes,) = draw_sweep(found).axes
-    assert [bar.get_height() for bar in axes.patches] == [20.0, 0.0]
+    (figure,) = study_figures(summary(regrets=regrets))
+    bars, dots = layers(figure)
+    assert bars.columns["x"] == ("16", "32")
+    assert bars.columns["y2"] == [20.0, 0.0]
+    assert dots.columns["y"] == [40.0, 0.0]
 
 
 def test_nothing_to_draw():
     with pytest.raises(InsufficientDataError, match="nothing to draw"):
-        draw_sweep(summary())
+        study_figures(summary())

@@ -132,7 +132,7 @@
       scale.grid = !isX;
       if (axis.limits) scale.domain = axis.limits;
       scale.label = axis.label || null;
-      if (axis.limits && axis.limits[0] === -axis.limits[1]) scale.tickFormat = (d) => `${Math.abs(d)}`;
+      if (axis.mirrored) scale.tickFormat = (d) => `${Math.abs(d)}`;
       scale.ticks = !axis.ticks ? [] : isX ? Math.max(3, Math.floor(width / 80)) : 5;
       if (axis.scale === "log") scale.tickFormat = (d) => (Number.isInteger(Math.log10(d)) || d.toPrecision(1)[0] === "2" || d.toPrecision(1)[0] === "5" ? d3.format(d < 1 ? ".1~g" : ",")(d) : "");
     }

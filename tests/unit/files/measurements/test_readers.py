@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from afdplan.errors import AfdplanError, LatencyModelError, TraceError
+from afdplan.errors import AfdplanError, InvalidInputError, LatencyModelError
 from afdplan.files.measurements.fastafd import read_fastafd_steps
-from afdplan.files.measurements.prometheus_lengths import read_prometheus_lengths
+from afdplan.files.measurements.prometheus import read_metrics
 from afdplan.files.measurements.reader import read_measurements, recognise_measurements
 from afdplan.files.measurements.sglang import read_sglang_log, read_sglang_step_times
 from afdplan.files.measurements.stepmesh import read_stepmesh_traces
@@ -18,6 +18,7 @@ from afdplan.files.measurements.table import (
     read_ratio_sweep,
     write_latency_table,
 )
+from afdplan.workload.observed import observed_trace
 
 SAMPLES = Path(__file__).parents[3] / "samples"
 
@@ -243,7 +244,8 @@ def test_stepmesh_damage(write):
 
 
 def test_prometheus_histograms_become_lengths(write):
-    trace = read_prometheus_lengths(SAMPLES / "vllm_metrics.prom")
+    trace = observed_trace(read_metrics(SAMPLES / "vllm_metrics.prom"), "sample")
+    assert trace.requests == 4000
     text = (SAMPLES / "vllm_metrics.prom").read_text()
     for metric, lengths in (
         ("request_prompt_tokens", trace.prompt_tokens),
@@ -263,10 +265,10 @@ def test_prometheus_histograms_become_lengths(write):
         )
         share = float(below.rsplit(maxsplit=1)[1]) / value[f"vllm:{metric}_count"]
         assert (lengths <= 500).mean() == pytest.approx(share, abs=0.003)
-    with pytest.raises(TraceError, match="missing or empty"):
-        read_prometheus_lengths(write("vllm:num_requests_running 3\n"))
-    with pytest.raises(TraceError, match="must be a finite number"):
-        read_prometheus_lengths(write(text.replace("4000.0", "NaN")))
+    with pytest.raises(InvalidInputError, match="no histogram of prompt and output lengths"):
+        read_metrics(write("vllm:num_requests_running 3\n"))
+    with pytest.raises(InvalidInputError, match="must be a finite number"):
+        read_metrics(write(text.replace("4000.0", "NaN")))
 
 
 def test_prometheus_holds_no_times():

@@ -1,0 +1,187 @@
+"""What runs now: lengths, load and step times as the engines count them?"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from afdplan.files.measurements.prometheus import ServerMetrics, Snapshot
+    from afdplan.files.plan_file import PlanFile
+    from afdplan.lengths.law import LengthLaw
+    from afdplan.model.estimate import Estimate
+
+__all__ = ["Running", "running", "running_options"]
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+UNLIKE_ENGINES = 0.1
+"""Relative distance of engines' mean lengths that is worth a word."""
+
+
+def running_options(command: Command) -> Command:
+    """Add --metrics, --prometheus, --window and --selector."""
+    options = [
+        click.option(
+            "--metrics",
+            metavar="FILE",
+            multiple=True,
+            help="Snapshot of an engine's /metrics or JSON of Prometheus's API, - for standard "
+            "input; two are subtracted. prompt=FILE, decode=FILE for results without names.",
+        ),
+        click.option("--prometheus", metavar="URL", help="Ask this Prometheus server instead."),
+        click.option(
+            "--window",
+            metavar="TIME",
+            default="1h",
+            show_default=True,
+            help="Of --prometheus: the last 30min, 1h, 1d.",
+        ),
+        click.option(
+            "--selector", metavar="LABELS", default="", help='Of --prometheus: job="decode".'
+        ),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Running:
+    """What engines say of their requests.
+
+    Attributes
+    ----------
+    law
+        Of the lengths.
+    token_load
+        Mean load with its interval.
+    step_time
+        Time between output tokens [s]; None if it is not exported or not comparable.
+    warnings
+        What to mistrust.
+    answer
+        For JSON: whose metrics, how many requests, lengths by engine.
+    snapshot
+        Counters to remember; None if what was read is an increase already.
+    """
+
+    law: LengthLaw
+    token_load: Estimate
+    step_time: float | None
+    warnings: tuple[str, ...]
+    answer: dict[str, Any]
+    snapshot: Snapshot | None
+
+
+def running(
+    plan: PlanFile,
+    metrics: Sequence[str],
+    prometheus: str | None,
+    window: str,
+    selector: str,
+    earlier: Snapshot | None,
+) -> Running:
+    """Return what the options of `running_options` say runs now.
+
+    Parameters
+    ----------
+    plan
+        What should run.
+    metrics, prometheus, window, selector
+        Values of the options.
+    earlier
+        Counters of the last check, subtracted from a single snapshot.
+    """
+    from afdplan.files.measurements.prometheus import read_metrics, read_snapshot, server_metrics
+    from afdplan.workload.observed import observed_lengths, observed_load
+
+    snapshot = None
+    if prometheus is not None:
+        from afdplan.files.measurements.prometheus_api import prometheus_increase
+
+        seconds = _window(window)
+        found = server_metrics(prometheus_increase(prometheus, seconds, selector))
+    elif len(metrics) == 1 and not re.match("(prompt|decode|step)=", metrics[0]):
+        now = read_snapshot(metrics[0])
+        snapshot = None if now.is_window else now
+        found = server_metrics(now if earlier is None or now.is_window else now.since(earlier))
+    else:
+        found = read_metrics(*metrics)
+    load = observed_load(found)
+    step = None
+    if found.step_time is not None and plan.latency.time_unit == "s":
+        step = found.step_time.mean
+    return Running(
+        law=observed_lengths(found),
+        token_load=load,
+        step_time=step,
+        warnings=tuple(_warnings(found, plan)),
+        answer={
+            "system": found.system,
+            "models": list(found.models),
+            "requests": found.requests,
+            "counted": "over a time" if found.is_window else "since the start",
+            "token_load": {"value": load.value, "low": load.low, "high": load.high},
+            "engines": [
+                {
+                    "engine": name,
+                    "requests": round(decode.count),
+                    "mean_prompt_tokens": prompt.mean,
+                    "mean_decode_tokens": decode.mean,
+                }
+                for name, prompt, decode in found.engines
+            ],
+        },
+        snapshot=snapshot,
+    )
+
+
+def _window(text: str) -> float:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(s|min|m|h|d)", text.strip())
+    per = {"s": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+    seconds = float(match[1]) * per[match[2]] if match else 0.0
+    if not 1 <= seconds <= 366 * 86400.0:
+        raise click.UsageError(f"--window must be a time such as 30min, 1h or 1d, got {text!r}")
+    return seconds
+
+
+def _warnings(found: ServerMetrics, plan: PlanFile) -> list[str]:
+    said = list(found.notes)
+    if not found.is_window:
+        said.append(
+            f"the counters are of the servers' whole life ({found.requests:,} requests): changes "
+            "of the last hours hardly show; keep --state between checks, or give two snapshots."
+        )
+    if plan.model and found.models and not any(_alike(plan.model, name) for name in found.models):
+        said.append(
+            f"the metrics are of model {', '.join(found.models[:3])}, the plan is for "
+            f"{plan.model}: is it the same?"
+        )
+    if len(found.models) > 1:
+        said.append(f"requests of {len(found.models)} models are taken together.")
+    lengths = {
+        "prompts": [(prompt.mean or 0.0, name) for name, prompt, _ in found.engines],
+        "outputs": [(decode.mean or 0.0, name) for name, _, decode in found.engines],
+    }
+    for what, means in lengths.items():
+        low, high = min(means, default=(0.0, "")), max(means, default=(0.0, ""))
+        if len(means) > 1 and high[0] > (1 + UNLIKE_ENGINES) * low[0]:
+            said.append(
+                f"engines serve unlike {what}: {low[0]:,.0f} tokens on average on {low[1]}, "
+                f"{high[0]:,.0f} on {high[1]}; the slowest sets the pace of all."
+            )
+    return said
+
+
+def _alike(planned: str, served: str) -> bool:
+    """Return whether a served name may stand for the planned model."""
+    names = [
+        re.sub(r"[^a-z0-9]", "", name.rstrip("/").rpartition("/")[2].lower().removesuffix(".json"))
+        for name in (planned, served)
+    ]
+    return bool(all(names)) and (names[0] in names[1] or names[1] in names[0])
