@@ -82,7 +82,7 @@ class PlanFile:
     cache_capacity: float | None
     cache_kinds: tuple[tuple[float, int | None], ...]
     planned_regret: float
-    planned_replan_regret: float
+    planned_replan_regret: float = 0.0
     model: str
     target: str
     target_version: str | None

@@ -113,6 +113,7 @@ def _limits(plan: PlanFile) -> Limits:
         statistic=plan.statistic,  # type: ignore[arg-type]  # checked by `Limits`
         overflow_probability=plan.overflow_probability,
         node_devices=asked.get("node_devices", 1),
+        margin=asked.get("margin") or 0.0,
     )
 
 

@@ -14,7 +14,7 @@ from afdplan.model.trace import Trace
 from afdplan.statistics.bootstrap import block_error
 from afdplan.workload.interval import request_loads
 
-__all__ = ["TracePart", "select_window", "tell_apart"]
+__all__ = ["TracePart", "cut_by_clock", "select_window", "tell_apart"]
 
 MOST_PARTS = 12
 FEWEST_REQUESTS = 200
@@ -25,6 +25,9 @@ BEYOND = 3.0
 RATE_CHANGE = 0.1
 """Least relative difference of two rates that is told apart."""
 DAY = 86_400.0
+FEWEST_IN_WINDOW = 30
+"""Requests that a window of the clock needs."""
+MOST_WINDOWS = 100_000
 PEAK = 3600.0
 """Seconds of the window in which ``peak`` looks for the most output tokens."""
 CLOCK_WINDOW = re.compile(r"\s*(\d{1,2}):(\d\d)\s*-\s*(\d{1,2}):(\d\d)\s*")
@@ -246,10 +249,80 @@ def _name(trace: Trace, first: int, last: int) -> str:
     if trace.clock is None:
         scale, unit = (3600.0, "h") if trace.duration >= 2 * 3600 else (60.0, "min")
         return f"{start / scale:.1f} to {end / scale:.1f} {unit} after the first arrival"
-    shown = []
-    for time in (start, end):
-        day, second = divmod(trace.clock + time, DAY)
-        hour, rest = divmod(int(second), 3600)
-        prefix = f"day {day + 1:.0f} " if trace.clock + trace.duration >= DAY else ""
-        shown.append(f"{prefix}{hour:02d}:{rest // 60:02d}")
-    return " to ".join(shown)
+    return f"{_moment(trace, start)} to {_moment(trace, end)}"
+
+
+def _moment(trace: Trace, seconds: float) -> str:
+    """Return a time after the first arrival by the clock of the file, else as hours."""
+    days, second = divmod((trace.clock or 0.0) + seconds, DAY)
+    hour, rest = divmod(int(second), 3600)
+    many = (trace.clock or 0.0) + (trace.duration or 0.0) >= DAY
+    prefix = f"day {days + 1:.0f} " if many else ""
+    return f"{prefix}{hour:02d}:{rest // 60:02d}"
+
+
+def cut_by_clock(
+    trace: Trace, duration: float, fewest: int = FEWEST_IN_WINDOW
+) -> tuple[tuple[TracePart, ...], int]:
+    """Return the windows of a duration, and how many were left out for want of requests.
+
+    Windows begin at whole multiples of the duration by the clock of the file (of the first
+    arrival, if it tells none).
+
+    Parameters
+    ----------
+    trace
+        With arrivals.
+    duration
+        Of a window [s], > 0.
+    fewest
+        Requests that a window needs, >= 2.
+
+    Raises
+    ------
+    InvalidInputError
+        If the trace has no arrivals, or would be cut into more than 100,000 windows.
+    InsufficientDataError
+        If no window holds enough requests.
+
+    Examples
+    --------
+    >>> trace = Trace(prompt_tokens=[5] * 4, decode_tokens=[1] * 4, clock=9 * 3600.0 + 1800,
+    ...     arrival_times=[0, 60, 2000, 2100])
+    >>> [(w.name, w.trace.requests) for w in cut_by_clock(trace, 3600.0, fewest=2)[0]]
+    [('09:00', 2), ('10:00', 2)]
+    """
+    times = trace.arrival_times
+    if times is None or not trace.duration:
+        raise InvalidInputError(
+            f"{trace.source} has no arrival times, which windows of time need: name their column"
+        )
+    offset = (trace.clock or 0.0) % duration
+    count = int((times[-1] + offset) // duration) + 1
+    if count > MOST_WINDOWS:
+        raise InvalidInputError(
+            f"windows of {duration:g} s cut {trace.source} into {count:,}, at most "
+            f"{MOST_WINDOWS:,}: give longer ones"
+        )
+    starts = np.arange(count + 1) * duration - offset
+    places = np.searchsorted(times, starts, side="left")
+    places[-1] = times.size
+    parts = []
+    for start, first, last in zip(starts, places[:-1].tolist(), places[1:].tolist(), strict=False):
+        if last - first < fewest:
+            continue
+        held = min(start + duration, float(times[-1])) - max(float(start), 0.0)
+        part = trace.part(first, last, f"{trace.source}, {_moment(trace, float(start))}")
+        parts.append(
+            TracePart(
+                name=_moment(trace, float(start)),
+                trace=part,
+                arrival_rate=(last - first) / held if held > 0 else None,
+            )
+        )
+    if not parts:
+        raise InsufficientDataError(
+            f"no window of {duration:g} s holds {fewest} requests of {trace.source}: give longer "
+            "ones"
+        )
+    return tuple(parts), count - len(parts)
