@@ -6,9 +6,10 @@ from typing import Any
 
 import click
 
-from afdplan.cli.options import json_option, resolve_workload
+from afdplan.cli.options import json_option, option_name, options, resolve_workload
 from afdplan.cli.report import tell
 from afdplan.cli.running import running, running_options
+from afdplan.model import parameters as ask
 
 __all__ = ["command"]
 
@@ -25,9 +26,7 @@ Examples:
 
 @click.command("check", epilog=EXAMPLES)
 @click.argument("plan_file", metavar="PLAN.json")
-@click.option("--trace", metavar="FILE", help="New request trace; its format is detected.")
-@click.option("--format", "trace_format", metavar="NAME", help="Force a trace format.")
-@click.option("--columns", metavar="MAP", help="Columns: prompt=NAME,decode=NAME,arrival=NAME.")
+@options(ask.TRACE, ask.FORMAT, ask.COLUMNS)
 @running_options
 @click.option(
     "--state",
@@ -35,25 +34,29 @@ Examples:
     help="Remember between checks: counters, of which the increase is judged, and the standing "
     "(two in a row beyond the bounds mean replan).",
 )
+@options(ask.LATENCY, *ask.DERIVED, fills=False)
 @json_option
 def command(
     plan_file: str,
-    trace: str | None,
-    trace_format: str | None,
-    columns: str | None,
     metrics: tuple[str, ...],
     prometheus: str | None,
     window: str,
     selector: str,
     state: str | None,
     as_json: bool,
+    **given: Any,
 ) -> None:
-    """Say whether a running plan still stands; exit code 0 if it does, 4 if not."""
+    """Say whether a running plan still stands; exit code 0 if it does, 4 if not.
+
+    By the stage times that the plan was made with; --latency, or --model, --hardware and what
+    refines them, override those.
+    """
+    trace = given["trace"]
     if [trace is not None, bool(metrics), prometheus is not None].count(True) != 1:
         raise click.UsageError(
             "say what runs now: --trace FILE, --metrics FILE or --prometheus URL"
         )
-    if trace is None and (trace_format is not None or columns is not None):
+    if trace is None and (given["format"] is not None or given["columns"] is not None):
         raise click.UsageError("--format and --columns describe a trace: give --trace too")
     warnings: tuple[str, ...] = ()
     from afdplan.files.check_state import CheckState, read_state, write_state
@@ -61,13 +64,18 @@ def command(
     from afdplan.planning.check import check_plan
 
     plan = read_plan(plan_file)
+    times = {one.key: given[one.key] for one in (ask.LATENCY, *ask.DERIVED)}
+    if any(value is not None for value in times.values()):
+        from afdplan.planning.retimed import retimed
+
+        plan = retimed(plan, times, option_name)
     before = CheckState() if state is None else read_state(state)
     token_load = measured = None
     observed: dict[str, Any] = {}
     snapshot = before.snapshot
     law: Any
     if trace is not None:
-        workload = resolve_workload(trace, trace_format, columns, None, None)
+        workload = resolve_workload(given)
         law, token_load, warnings = workload.law, workload.token_load, workload.warnings
     else:
         seen = running(plan, metrics, prometheus, window, selector, before.snapshot)
@@ -98,6 +106,7 @@ def command(
             "prometheus": prometheus,
             "window": window if prometheus else None,
             "state": state,
+            **times,
         }
         click.echo(
             to_json(

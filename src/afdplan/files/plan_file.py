@@ -12,9 +12,11 @@ from afdplan.errors import InvalidInputError, LatencyModelError
 from afdplan.files.document import LARGEST_DOCUMENT, Readable, open_source, read_document
 from afdplan.files.latency_file import latency_from_document
 from afdplan.files.plan_unsplit import UnsplitPlan, recommends_unsplit, unsplit_from_document
+from afdplan.model import parameters as ask
 from afdplan.model.bundle import Bundle
-from afdplan.model.checks import check_choice, check_count, check_number
+from afdplan.model.checks import check_count, check_number
 from afdplan.model.latency import LatencyModel
+from afdplan.model.parameter import Parameter
 
 __all__ = ["PLAN_SCHEMA_VERSION", "PlanFile", "plan_from_document", "read_plan"]
 
@@ -149,7 +151,6 @@ def plan_from_document(document: dict[str, Any]) -> PlanFile:
         raise InvalidInputError(f"latency_model: {error}") from None
     workload, inputs = _table(document, "workload"), _table(document, "inputs")
     capacity, kinds = _space(_table(document, "memory").get("space"))
-    limit = inputs.get("tpot")
     plan = PlanFile(
         bundles=counts["bundles"],
         bundle=bundle,
@@ -169,15 +170,9 @@ def plan_from_document(document: dict[str, Any]) -> PlanFile:
             "workload.token_load.mean",
             _need(_table(workload, "token_load", "workload."), "token_load", "mean"),
         ),
-        time_per_output_token=None
-        if limit is None
-        else check_number("inputs.tpot", limit, strict=True),
-        statistic=check_choice(
-            "inputs.tpot_statistic",
-            inputs.get("tpot_statistic", "mean"),
-            ("mean", "p50", "p95", "p99"),
-        ),
-        overflow_probability=check_number("inputs.overflow", inputs.get("overflow", 1e-3)),
+        time_per_output_token=_asked(inputs, ask.TIME_PER_OUTPUT_TOKEN),
+        statistic=_asked(inputs, ask.STATISTIC),
+        overflow_probability=_asked(inputs, ask.OVERFLOW_PROBABILITY),
         cache_capacity=capacity,
         cache_kinds=kinds,
         planned_regret=_planned_regret(document, "regret"),
@@ -246,6 +241,12 @@ def _table(document: dict[str, Any], name: str, where: str = "") -> dict[str, An
             f"{where}{name} must be an object, got {found}: not a plan of afdplan plan --json"
         )
     return value
+
+
+def _asked(inputs: dict[str, Any], one: Parameter) -> Any:
+    """Return what was asked, or the default, checked by its record."""
+    value = inputs.get(one.key, one.default)
+    return None if value is None else one.check(value, f"inputs.{one.key}")
 
 
 def _need(table: dict[str, Any], where: str, name: str) -> Any:

@@ -12,7 +12,7 @@ from afdplan.model.trace import Trace
 from afdplan.studies.reprovisioning import Reprovisioning, WindowCurve, compare_fixed
 from afdplan.theory.problem import RatioProblem
 from afdplan.theory.ratio import RatioRecommendation
-from afdplan.theory.recommend import recommend_ratio
+from afdplan.theory.recommend import recommend
 from afdplan.workload.interval import token_load_estimate
 from afdplan.workload.parts import cut_by_clock
 
@@ -27,6 +27,8 @@ class RatioWindow:
     ----------
     start
         Its beginning by the clock of the trace (hours after the first arrival without one).
+    number
+        Which window of the clock it is, those left out counted.
     requests, arrival_rate
         How many arrived, and per second.
     token_load
@@ -40,6 +42,7 @@ class RatioWindow:
     """
 
     start: str
+    number: int
     requests: int
     arrival_rate: float | None
     token_load: Estimate
@@ -165,6 +168,7 @@ def ratio_day(
         windows.append(
             RatioWindow(
                 start=part.name,
+                number=part.number,
                 requests=part.trace.requests,
                 arrival_rate=part.arrival_rate,
                 token_load=sure.token_load
@@ -193,18 +197,8 @@ def ratio_day(
 def _answer(
     problem: RatioProblem, trace: Trace, token_load: Estimate | None, most: int | None
 ) -> RatioRecommendation:
-    asked = replace(problem, law=EmpiricalLengths(trace))
-    return recommend_ratio(
-        asked.law,
-        asked.latency,
-        batch_size=asked.batch_size,
-        ffn_workers=asked.ffn_workers,
-        microbatches=asked.microbatches,
-        overlap=asked.overlap,
-        method=asked.method,
-        phase=asked.phase,
-        ffn_weight=asked.ffn_weight,
+    return recommend(
+        replace(problem, law=EmpiricalLengths(trace)),
         max_attention_workers=most,
-        horizon=asked.horizon,
-        token_load=None if asked.horizon is not None else token_load,
+        token_load=None if problem.horizon is not None else token_load,
     )

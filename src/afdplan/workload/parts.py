@@ -45,11 +45,14 @@ class TracePart:
         Its requests.
     arrival_rate
         Requests per second; None without arrivals.
+    number
+        Which window of the clock, those left out counted; 0 for other parts.
     """
 
     name: str
     trace: Trace
     arrival_rate: float | None
+    number: int = 0
 
 
 def tell_apart(trace: Trace) -> tuple[TracePart, ...]:
@@ -308,14 +311,16 @@ def cut_by_clock(
     places = np.searchsorted(times, starts, side="left")
     places[-1] = times.size
     parts = []
-    for start, first, last in zip(starts, places[:-1].tolist(), places[1:].tolist(), strict=False):
+    bounds = zip(starts[:-1].tolist(), places[:-1].tolist(), places[1:].tolist(), strict=True)
+    for number, (start, first, last) in enumerate(bounds):
         if last - first < fewest:
             continue
-        held = min(start + duration, float(times[-1])) - max(float(start), 0.0)
-        part = trace.part(first, last, f"{trace.source}, {_moment(trace, float(start))}")
+        held = min(start + duration, float(times[-1])) - max(start, 0.0)
+        part = trace.part(first, last, f"{trace.source}, {_moment(trace, start)}")
         parts.append(
             TracePart(
-                name=_moment(trace, float(start)),
+                name=_moment(trace, start),
+                number=number,
                 trace=part,
                 arrival_rate=(last - first) / held if held > 0 else None,
             )
