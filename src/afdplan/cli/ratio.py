@@ -33,6 +33,8 @@ from afdplan.model.parameter import values_of
 
 if TYPE_CHECKING:
     from afdplan.model.latency import LatencyModel
+    from afdplan.plotting.figure import Figure
+    from afdplan.report.page import Section
 
 __all__ = ["command"]
 
@@ -103,11 +105,18 @@ def command(
                 problem, workload.trace, given["by"], max_attention_workers=most, progress=show
             )
     told = ratio_told(answer, problem, warnings, workload.trace)
-    figures = []
+    figures: list[Figure] = []
+    sections: list[Section] = []
     if day is not None:
-        from afdplan.report.ratio_day import day_answer, day_fact, day_figure, day_table
+        from afdplan.report.ratio_day import (
+            day_answer,
+            day_fact,
+            day_figure,
+            day_section,
+            day_table,
+        )
 
-        figures = [day_figure(day)]
+        figures, sections = [day_figure(day)], [day_section(day)]
         told = replace(
             told, words=(day_fact(day), *told.words), tables=(day_table(day), *told.tables)
         )
@@ -152,7 +161,7 @@ def command(
                 document=answered,
                 command_line=command_line(),
                 workload=workload.report,
-                over_clock=figures,
+                over_clock=sections,
             )
             write_report(report, page)
         if as_json:

@@ -48,7 +48,7 @@ def ratio_page(
     document: Mapping[str, Any],
     command_line: str,
     workload: WorkloadReport | None = None,
-    over_clock: Sequence[Figure] = (),
+    over_clock: Sequence[Section] = (),
 ) -> Page:
     """Return the page of a recommended ratio.
 
@@ -90,11 +90,7 @@ def ratio_page(
                 figures=(curve_figure(cases, problem, around.bands, known=answer.uncertainty),),
                 tables=(curve_table(answer, unit, of=of), case_table(cases, unit)),
             ),
-            *(
-                [Section(title="How does it move over the clock?", figures=tuple(over_clock))]
-                if over_clock
-                else []
-            ),
+            *over_clock,
             Section(
                 title="What binds?",
                 words=(each(lambda case: resource_words(case, unit)),),

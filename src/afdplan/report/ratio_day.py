@@ -5,14 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from afdplan.plotting.figure import Axis, Figure, layer, single
-from afdplan.report.quantities import counted, interval, number, share
+from afdplan.report.page import Section
+from afdplan.report.quantities import counted, interval, number, sentence, share
 from afdplan.report.tables import TextTable
 from afdplan.report.telling import Fact
 
 if TYPE_CHECKING:
     from afdplan.studies.day import RatioDay
 
-__all__ = ["day_answer", "day_fact", "day_figure", "day_table"]
+__all__ = ["day_answer", "day_fact", "day_figure", "day_section", "day_table"]
 
 
 def day_fact(day: RatioDay) -> Fact:
@@ -98,6 +99,16 @@ def day_figure(day: RatioDay) -> Figure:
                 ],
             ),
         ],
+    )
+
+
+def day_section(day: RatioDay) -> Section:
+    """Return the part of a page that shows it."""
+    return Section(
+        title="How does it move over the clock?",
+        words=(sentence(day_fact(day).value),),
+        figures=(day_figure(day),),
+        tables=(day_table(day),),
     )
 
 
