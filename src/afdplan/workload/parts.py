@@ -19,8 +19,9 @@ __all__ = ["TracePart", "cut_by_clock", "select_window", "tell_apart"]
 MOST_PARTS = 12
 FEWEST_REQUESTS = 200
 """Requests that a part needs."""
-BLOCKS = 8
-BEYOND = 3.0
+BLOCKS, BLOCK_REQUESTS = 8, 50
+"""Least blocks of a stretch, and requests of a block of long ones."""
+BEYOND = 4.0
 """Standard errors by which two neighbours must differ to be told apart."""
 RATE_CHANGE = 0.1
 """Least relative difference of two rates that is told apart."""
@@ -60,7 +61,7 @@ def tell_apart(trace: Trace) -> tuple[TracePart, ...]:
 
     Up to 12 stretches of even time (of even numbers of requests without arrivals), of at least
     200 requests each; neighbours are joined, the most alike first, until all differ by more than
-    three standard errors in mean token load, or by a tenth and three deviations in rate.
+    four standard errors in mean token load, or by a tenth and four deviations in rate.
 
     Returns
     -------
@@ -134,16 +135,17 @@ def select_window(trace: Trace, window: str) -> TracePart:
             "tell: give peak or all"
         )
     length = (60.0 * (end - start)) % DAY or DAY
-    since = (trace.clock + trace.arrival_times - 60.0 * start) / DAY
-    days, share = np.floor(since), since % 1.0
-    inside = np.flatnonzero(share * DAY < length)
+    since = trace.clock + trace.arrival_times - 60.0 * start
+    days = np.floor(since / DAY)
+    second = since - days * DAY
+    inside = np.flatnonzero(second < length)
     if inside.size < 2:
         raise InsufficientDataError(
             f"window {window} holds {inside.size} of {trace.requests} requests of {trace.source}: "
             "give another"
         )
     # Days are put end to end: what lies between the windows is no time without arrivals.
-    times = (days[inside] - days[inside[0]]) * length + share[inside] * DAY
+    times = (days[inside] - days[inside[0]]) * length + second[inside]
     part = Trace(
         prompt_tokens=trace.prompt_tokens[inside],
         decode_tokens=trace.decode_tokens[inside],
@@ -196,7 +198,8 @@ class _Figures:
         loads = request_loads(part)
         error = 0.0
         if part.requests > 1:
-            error = block_error(loads, part.decode_tokens, BLOCKS, part.session_ids)
+            blocks = max(BLOCKS, part.requests // BLOCK_REQUESTS)
+            error = block_error(loads, part.decode_tokens, blocks, part.session_ids)
         rate = _rate(part) or 0.0
         return cls(
             float(loads.sum() / part.decode_tokens.sum()),
