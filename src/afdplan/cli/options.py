@@ -175,17 +175,20 @@ def resolve_workload(
     """
     from afdplan.lengths.law import EmpiricalLengths, IndependentLengths
 
-    path, trace_format, columns, prompt, decode = (given.get(one.key) for one in ask.WORKLOAD)
+    path, trace_format, columns, time_format, prompt, decode = (
+        given.get(one.key) for one in ask.WORKLOAD
+    )
     if path is not None and (prompt is not None or decode is not None):
         raise click.UsageError("give --trace, or --prompt and --decode, not both")
     if path is not None:
         from afdplan.files.traces.reader import read_trace
 
-        requests = read_trace(path, format=trace_format, columns=columns)
+        requests = read_trace(path, format=trace_format, columns=columns, time_format=time_format)
         inputs = {
             "trace": path,
             "format": requests.format,
             "columns": columns,
+            "time_format": time_format,
             "requests": requests.requests,
             "dropped_requests": requests.dropped_requests,
             "time_unit_in_file": requests.time_unit_in_file,
@@ -211,8 +214,10 @@ def resolve_workload(
         )
     if window != "all":
         raise click.UsageError("--window chooses requests of a trace: give --trace")
-    if trace_format is not None or columns is not None:
-        raise click.UsageError("--format and --columns describe a file: give --trace too")
+    if any(given.get(one.key) is not None for one in ask.OF_TRACE):
+        raise click.UsageError(
+            "--format, --columns and --time-format describe a file: give --trace too"
+        )
     if prompt is None or decode is None:
         raise click.UsageError("say what the requests are: --trace FILE, or --prompt and --decode")
     law = IndependentLengths(prompt=prompt, decode=decode)

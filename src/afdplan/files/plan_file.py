@@ -94,6 +94,16 @@ class PlanFile:
     inputs: Mapping[str, Any]
 
     @property
+    def cache_tokens(self) -> int | None:
+        """Tokens whose KV cache an attention device holds; None where layers differ, or no limit.
+
+        Windows hold no more than their length, so no one number would be right.
+        """
+        if self.cache_capacity is None or any(window for _, window in self.cache_kinds):
+            return None
+        return int(self.cache_capacity / sum(amount for amount, _ in self.cache_kinds))
+
+    @property
     def devices(self) -> int:
         """Devices of all bundles."""
         return self.bundles * (

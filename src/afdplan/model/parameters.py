@@ -19,9 +19,15 @@ COLUMNS = text(
     "Columns of any other table: prompt=NAME,decode=NAME,arrival=NAME.",
     metavar="MAP",
 )
+TIME_FORMAT = text(
+    "time_format",
+    "How arrivals are written, in letters of strptime: %d/%m/%Y %H:%M:%S.",
+    metavar="FORM",
+)
 PROMPT = text("prompt", f"Law of prompt lengths: {_LAW}.", metavar="LAW")
 DECODE = text("decode", "Law of output lengths, likewise.", metavar="LAW")
-WORKLOAD = (TRACE, FORMAT, COLUMNS, PROMPT, DECODE)
+OF_TRACE = (FORMAT, COLUMNS, TIME_FORMAT)
+WORKLOAD = (TRACE, *OF_TRACE, PROMPT, DECODE)
 
 # Times: a latency model, or a model on hardware.
 LinkKind = Literal["scale-up", "scale-out"]

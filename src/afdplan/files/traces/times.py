@@ -103,9 +103,8 @@ def arrival_seconds(
         )
         return Arrivals(seconds=None, unit="", notes=(note,))
     if time_format is not None:
-        return Arrivals(
-            seconds=_from_format(table, columns, values, rows, time_format), unit=time_format
-        )
+        seconds = _from_format(table, columns, values, rows, time_format)
+        return Arrivals(seconds=seconds, unit=time_format, clock=_clock(values, seconds))
     import polars as pl
 
     kind = values.dtype
