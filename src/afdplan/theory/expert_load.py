@@ -157,13 +157,13 @@ def rank_load(load: ExpertLoad, requests: FloatArray, ffn_workers: int) -> RankL
     """
     levels = (np.arange(NODES) + 0.5) / NODES
     if load.imbalance is not None:
-        beyond = np.ones(NODES)
+        beyond: FloatArray = np.ones(NODES)
         if load.imbalance_cv > 0:
             from scipy import special
 
             shape = load.imbalance_cv**-2
             beyond = special.gammaincinv(shape, levels) / shape
-            beyond += 1 - beyond.mean()
+            beyond = beyond + (1 - beyond.mean())
         one = 1 + (load.imbalance - 1) * beyond
         return RankLoad(quantiles=np.tile(one, (requests.size, 1)), fresh=np.ones(requests.size))
     at = np.log2(np.clip(load.choices(1.0) * requests, 1.0, MOST))
