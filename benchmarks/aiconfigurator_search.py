@@ -14,16 +14,15 @@ import logging
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-
+from afdplan.deploy.pairs import PairRule
+from afdplan.deploy.target import ANY, Target
 from afdplan.files.traces.example import example_trace_path
 from afdplan.files.traces.reader import read_trace
 from afdplan.lengths.law import EmpiricalLengths, IndependentLengths, LengthLaw
 from afdplan.planning.design import Design
-from afdplan.planning.legal import TargetRule
 from afdplan.planning.limits import Limits
 from afdplan.planning.objective import DeviceCost
 from afdplan.planning.search import DesignSearch
@@ -42,20 +41,13 @@ RATIO_REQUESTS = (64, 128, 256)  # per attention worker, two microbatches
 RATIO_NODES = range(1, 8)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WholeNodes(TargetRule):
-    """Every bundle's attention side fills whole nodes: all that its search can ask for."""
-
-    def allows(
-        self, attention_workers: Any, ffn_workers: Any, attention_devices: int = 1, _: int = 1
-    ) -> Any:
-        whole = np.asarray(attention_workers) * attention_devices % GPUS_PER_NODE == 0
-        return whole & (np.asarray(ffn_workers) >= 1)
-
-
+WHOLE_NODES = PairRule(
+    words="every bundle's attention side fills whole nodes: all that its search can ask for",
+    test=lambda a, f, da, df: (a * da % GPUS_PER_NODE == 0) & (f >= 1),
+)
 RULES = {
-    "whole nodes": WholeNodes(name="whole nodes", kind="any", microbatches=MICROBATCHES),
-    "any A": TargetRule(name="any A", kind="any", microbatches=MICROBATCHES),
+    "whole nodes": replace(ANY, name="whole nodes", microbatches=MICROBATCHES, pairs=WHOLE_NODES),
+    "any A": replace(ANY, name="any A", microbatches=MICROBATCHES),
 }
 
 
@@ -128,7 +120,7 @@ def design_of(row: dict[str, Any]) -> Design:
     )
 
 
-def our_search(law: LengthLaw, source: PeerTimes, rule: TargetRule, gpus: int) -> Any:
+def our_search(law: LengthLaw, source: PeerTimes, rule: Target, gpus: int) -> Any:
     """Return the plan with the most tokens/s per GPU, of all budgets of whole nodes."""
     space = SearchSpace(batch_sizes=BATCH_SIZES, microbatches=MICROBATCHES, target=rule)
     search = DesignSearch(law, source, space, DeviceCost())

@@ -224,3 +224,19 @@ def test_a_damaged_state_is_refused(plan, tmp_path):
         outcome = invoke("check", plan, "--metrics", SAMPLES / "vllm_plain.prom", "--state", state)
         assert outcome.code == 1
         assert "remove the file to start again" in outcome.error_line
+
+
+def test_forward_passes_are_checked(plan, tmp_path):
+    from tests.unit.workload.test_passes import written
+
+    path = tmp_path / "fpm.jsonl"
+    written(path)
+    outcome = invoke("check", plan, "--metrics", path, "--json").document
+    assert outcome["mean_token_load"] == pytest.approx(2000, rel=0.01)
+    assert outcome["observed"]["barrier"]["fullest_over_mean_tokens"] > 1.1
+    assert outcome["measured_step_time"] is not None
+    assert any("hold no lengths" in warning for warning in outcome["warnings"])
+    told = invoke("workload", path, "--json").document
+    assert told["mean_token_load"] == outcome["observed"]["mean_token_load"]
+    assert told["barrier"] == outcome["observed"]["barrier"]
+    assert "Slowest over mean rank" in invoke("workload", path).out

@@ -10,6 +10,7 @@ import pytest
 
 from afdplan.calibration.catalogue import find_hardware, find_model
 from afdplan.calibration.placement import place
+from afdplan.deploy.registry import find_target
 from afdplan.lengths.law import EmpiricalLengths, IndependentLengths
 from afdplan.model.curve import LinearCurve, RooflineCurve, TabulatedCurve
 from afdplan.model.latency import AttentionLayers, LatencyModel, Transfer
@@ -17,7 +18,6 @@ from afdplan.model.trace import Trace
 from afdplan.planning.cache_memory import CacheMemory, CacheSums
 from afdplan.planning.derived_source import DerivedSource
 from afdplan.planning.design import Design
-from afdplan.planning.legal import TARGETS
 from afdplan.planning.limits import Limits
 from afdplan.planning.objective import DeviceCost
 from afdplan.planning.search import DesignSearch
@@ -62,7 +62,7 @@ def random_problem(seed: int):
     space = SearchSpace(
         batch_sizes=(1, 8, 24, 100),
         microbatches=(1, 2, 3),
-        target=TARGETS[("any", "vllm-afd-plugin", "fastafd")[seed % 3]],
+        target=find_target(("any", "vllm-afd-plugin", "fastafd")[seed % 3]),
         max_attention_workers=None if seed % 2 else 7,
     )
     cost = DeviceCost(per="currency", attention=1.0, ffn=rng.uniform(0.5, 3), unit="USD/h")

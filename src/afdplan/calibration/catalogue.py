@@ -18,7 +18,7 @@ from afdplan.files.document import is_there
 from afdplan.files.hardware_file import read_hardware_file
 from afdplan.files.model_config import read_model_config
 
-__all__ = ["find_hardware", "find_model", "shipped_hardware", "shipped_models"]
+__all__ = ["find_hardware", "find_model", "model_type", "shipped_hardware", "shipped_models"]
 
 Kind = Literal["models", "hardware"]
 
@@ -108,14 +108,36 @@ def find_model(name: str | Path) -> ModelArchitecture:
     >>> find_model("DEEPSEEK-AI/deepseek-v3").layers
     61
     """
+    return architecture_from_config(*_model_config(name))
+
+
+def model_type(name: str | Path) -> str:
+    """Return ``model_type`` in the configuration of the model that `name` means.
+
+    Raises
+    ------
+    InvalidInputError
+        As `find_model` does for the name.
+
+    Examples
+    --------
+    >>> model_type("deepseek-v3")
+    'deepseek_v3'
+    """
+    config, _, _ = _model_config(name)
+    return str(config.get("model_type", ""))
+
+
+def _model_config(name: str | Path) -> tuple[dict[str, Any], str, str]:
+    """Return configuration, name and origin of a model."""
     stem = _names("models").get(_fold(str(name)))
     if stem is not None:
-        return architecture_from_config(_shipped("models")[stem], origin=stem)
+        return _shipped("models")[stem], "", stem
     path = Path(name)
     if not is_there(path):
         raise _refuse("models", "model", str(name), "the path of a config.json")
     folder = path if path.is_dir() else path.parent
-    return architecture_from_config(read_model_config(path), folder.name, str(path))
+    return read_model_config(path), folder.name, str(path)
 
 
 def find_hardware(name: str | Path) -> Hardware:

@@ -22,29 +22,62 @@ def _hosts(text: str | None) -> tuple[str, ...]:
 
 @click.command("deploy", epilog=EXAMPLES)
 @click.argument("plan_file", metavar="PLAN.json")
-@click.option("--target", required=True, metavar="NAME", help="vllm-afd-plugin or fastafd.")
+@click.option("--target", required=True, metavar="NAME", help="vllm-afd-plugin, fastafd, ...")
+@click.option("--target-version", metavar="V", help="Of that system; that of the plan otherwise.")
 @click.option("-o", "--output", required=True, metavar="DIR", help="New folder for the files.")
 @click.option("--model", metavar="NAME|PATH", help="What the system loads; else that of the plan.")
 @click.option("--node-devices", type=int, default=8, show_default=True, help="Devices of one host.")
 @click.option("--ffn-host", metavar="HOSTS", help="First FFN host of each bundle, with commas.")
 @click.option("--attention-host", metavar="HOSTS", help="First attention host of each bundle.")
+@click.option(
+    "--deployment",
+    type=click.Choice(["recommended", "split", "un-split"]),
+    default="recommended",
+    show_default=True,
+    help="What the plan recommends, or one of both.",
+)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["scripts", "slurm", "compose", "kubernetes"]),
+    default="scripts",
+    show_default=True,
+    help="How it is started.",
+)
+@click.option("--image", metavar="NAME", help="Container image; compose and kubernetes need it.")
+@click.option("--device", metavar="KIND", help="nvidia, amd or ascend; else by the plan's devices.")
+@click.option("--checklist", is_flag=True, help="Also write what to look at first, once it runs.")
+@click.option("--max-model-len", type=int, metavar="N", help="Longest prompt and output.")
+@click.option("--kv-transfer", metavar="NAME", help="KV connector; prompts come from elsewhere.")
+@click.option("--quantization", metavar="NAME", help="Weight format by the system's name.")
 @click.option("--port", type=int, default=6239, show_default=True, help="First rendezvous port.")
 @json_option
 def command(
     plan_file: str,
     target: str,
+    target_version: str | None,
     output: str,
     model: str | None,
     node_devices: int,
     ffn_host: str | None,
     attention_host: str | None,
+    deployment: str,
+    form: str,
+    image: str | None,
+    device: str | None,
+    checklist: bool,
+    max_model_len: int | None,
+    kv_transfer: str | None,
+    quantization: str | None,
     port: int,
     as_json: bool,
 ) -> None:
     """Write the launch scripts of a plan, all coupled settings consistent, and how to check it."""
+    import hashlib
     from pathlib import Path
 
     from afdplan.deploy.emit import deployment_files
+    from afdplan.deploy.registry import find_target
     from afdplan.deploy.request import DeployRequest
     from afdplan.files.atomic import write_folder
     from afdplan.files.document import LARGEST_DOCUMENT, open_source
@@ -52,16 +85,29 @@ def command(
 
     with open_source(plan_file, "a plan", limit=LARGEST_DOCUMENT) as source:
         plan, text = read_plan(source), source.text()
+    if target_version is None and target == plan.target:
+        target_version = plan.target_version
+    system = find_target(target, target_version)
     request = DeployRequest(
         plan=plan,
         model=_served_name(plan.model) if model is None else model,
         node_devices=node_devices,
         ffn_hosts=_hosts(ffn_host),
         attention_hosts=_hosts(attention_host),
+        unsplit=deployment == "un-split"
+        or (deployment == "recommended" and plan.recommends_unsplit),
+        one_machine=form == "compose",
+        image=image,
+        device=device,
+        plan_digest=hashlib.sha256(text.encode()).hexdigest()[:16],
+        max_model_len=max_model_len,
+        kv_transfer=kv_transfer,
+        architecture=_architecture(plan.model),
+        quantization=quantization,
         port=port,
         plan_name=Path(plan_file).name,
     )
-    files = deployment_files(request, target)
+    files = deployment_files(request, system, form, with_checklist=checklist)
     files["plan.json"] = text
     write_folder(output, files)
     if as_json:
@@ -71,7 +117,14 @@ def command(
             to_json(
                 document(
                     time_unit=plan.latency.time_unit,
-                    inputs={"plan": plan_file, "target": target, "model": request.model},
+                    inputs={
+                        "plan": plan_file,
+                        "target": target,
+                        "target_version": system.version,
+                        "format": form,
+                        "deployment": "un-split" if request.unsplit else "split",
+                        "model": request.model,
+                    },
                     warnings=(),
                     answer={"folder": output, "files": sorted(files)},
                 )
@@ -79,8 +132,19 @@ def command(
         )
         return
     click.echo(f"{output}: {len(files)} files for {target}; start with {output}/README.md")
-    if not request.ffn_hosts and target == "vllm-afd-plugin":
+    if any(name.endswith("cluster.env") and "CHANGE_ME" in text for name, text in files.items()):
         click.echo("set the hosts in bundle-*/cluster.env first: the scripts refuse placeholders")
+
+
+def _architecture(model: str) -> str:
+    """Return the model type of a name or file; empty where it cannot be had."""
+    from afdplan.calibration.catalogue import model_type
+    from afdplan.errors import InvalidInputError
+
+    try:
+        return model_type(model) if model else ""
+    except InvalidInputError:
+        return ""
 
 
 def _served_name(model: str) -> str:

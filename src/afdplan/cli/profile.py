@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from afdplan.cli.report import tell
-
-if TYPE_CHECKING:
-    from afdplan.calibration.profile import ProfilePlan, ProfileResult
+from afdplan.cli.report import progress, tell
 
 __all__ = ["command"]
 
@@ -124,7 +121,8 @@ def command(
         threads=threads,
         **given,
     )
-    result = _with_progress(profile, architecture, plan)
+    with progress("measuring") as show:
+        result = profile(architecture, plan, lambda done, total: show(done / total))
     if output is not None:
         beside = [dataclasses.asdict(point) for point in result.other_routing]
         write_profile(output, result.table, {**result.environment, "other_routing": beside})
@@ -148,18 +146,3 @@ def command(
     if output is not None:
         click.echo(f"written: {plain(str(output))} and {plain(str(environment_path(output)))}")
         click.echo(f"next:    afdplan calibrate {plain(str(output))} -o model.toml")
-
-
-def _with_progress(run: Any, architecture: Any, plan: ProfilePlan) -> ProfileResult:
-    """Run with a progress bar on standard error."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("measuring", total=None)
-
-        def show(done: int, total: int) -> None:
-            bar.update(task, completed=done, total=total)
-
-        result: ProfileResult = run(architecture, plan, show)
-    return result

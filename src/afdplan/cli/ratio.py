@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from afdplan.cli.options import (
-    batch_options,
     json_option,
+    latency_inputs,
     latency_options,
+    options,
     resolve_batch_size,
-    resolve_latency,
+    resolve_choice,
     resolve_workload,
     workload_options,
 )
@@ -25,12 +26,13 @@ from afdplan.cli.report import (
     write_picture,
     write_report,
 )
+from afdplan.model import parameters as ask
+from afdplan.model.parameter import values_of
 
 if TYPE_CHECKING:
     from afdplan.model.latency import LatencyModel
 
 __all__ = ["command"]
-
 
 EXAMPLES = """\b
 Examples:
@@ -43,119 +45,47 @@ Examples:
 @click.command("ratio", epilog=EXAMPLES)
 @workload_options
 @latency_options
-@batch_options
-@click.option(
-    "--method",
-    type=click.Choice(["exact", "gaussian", "mean-field"]),
-    default="exact",
-    show_default=True,
-    help="The barrier: exact law, normal approximation, or none.",
-)
-@click.option(
-    "--ffn-weight",
-    type=float,
-    metavar="W",
-    help="Cost of an FFN worker over that of an attention worker; by default 1, or by devices.",
-)
-@click.option(
-    "--max-attention-workers",
-    type=int,
-    metavar="R",
-    help="Largest number considered; by default 64 per FFN worker, more where needed.",
-)
-@click.option(
-    "--horizon",
-    type=int,
-    metavar="N",
-    help="Average over N requests per worker from a fresh start (needs --method mean-field).",
-)
-@click.option(
-    "--phase",
-    type=click.Choice(["random", "aligned"]),
-    default="random",
-    show_default=True,
-    help="Ages of requests that are all alike: random, or one age as in fixed-length benchmarks.",
-)
+@options(*ask.SLOTS, *ask.RATIO)
 @plot_option("the curve")
 @around_option
 @report_option
 @json_option
 def command(
-    trace: str | None,
-    trace_format: str | None,
-    columns: str | None,
-    prompt: str | None,
-    decode: str | None,
-    batch_size: int | None,
-    requests_per_worker: int | None,
-    microbatches: int,
-    overlap: Any,
-    ffn_workers: int,
-    method: Any,
-    ffn_weight: float | None,
-    max_attention_workers: int | None,
-    horizon: int | None,
-    phase: Any,
-    plot: str | None,
-    around: bool,
-    report: str | None,
-    as_json: bool,
-    **latency_choice: Any,
+    plot: str | None, around: bool, report: str | None, as_json: bool, **given: Any
 ) -> None:
     """Find the number of attention workers per bundle that yields the most tokens per cost."""
-    size = resolve_batch_size(batch_size, requests_per_worker, microbatches, overlap)
+    size = resolve_batch_size(given)
     if around and not as_json:
         raise click.UsageError("--around adds to --json: give both, or --report, which has it")
-    latency = resolve_latency(dict(latency_choice), batch_size=size, ffn_workers=ffn_workers)
-    model = latency.model
-    workload = resolve_workload(trace, trace_format, columns, prompt, decode)
-    token_load = workload.token_load
+    choice, workers = resolve_choice(given), given["ffn_workers"]
+    model = choice.resolve(batch_size=size, ffn_workers=workers)
+    workload = resolve_workload(given)
     from afdplan.report.ratio import ratio_answer, ratio_told
     from afdplan.theory.problem import RatioProblem
-    from afdplan.theory.recommend import recommend_ratio
+    from afdplan.theory.recommend import recommend
 
-    weight = latency.ffn_weight if ffn_weight is None else ffn_weight
-    answer = recommend_ratio(
-        workload.law,
-        model,
-        batch_size=size,
-        ffn_workers=ffn_workers,
-        microbatches=microbatches,
-        overlap=overlap,
-        method=method,
-        phase=phase,
-        ffn_weight=weight,
-        max_attention_workers=max_attention_workers,
-        horizon=horizon,
-        token_load=token_load,
-    )
-    warnings = [*workload.warnings, *answer.warnings]
     problem = RatioProblem(
         law=workload.law,
         latency=model,
         batch_size=size,
-        ffn_workers=ffn_workers,
-        microbatches=microbatches,
-        overlap=overlap,
-        method=method,
-        phase=phase,
-        ffn_weight=weight,
-        horizon=horizon,
+        **{one.field: given[one.key] for one in ask.PROBLEM},
     )
+    most = given["max_attention_workers"]
+    answer = recommend(problem, max_attention_workers=most, token_load=workload.token_load)
+    warnings = [*workload.warnings, *answer.warnings]
     found = None
     if around or report is not None:
         from afdplan.planning.ratio_around import ratio_around
 
         def latency_of(batch_size: int) -> LatencyModel:
-            choice = dict(latency_choice)
-            return resolve_latency(choice, batch_size=batch_size, ffn_workers=ffn_workers).model
+            return choice.resolve(batch_size=batch_size, ffn_workers=workers)
 
         with progress("other batches") as show:
             found = ratio_around(
                 problem,
                 answer.optimal_attention_workers,
-                max_attention_workers=max_attention_workers,
-                token_load=token_load,
+                max_attention_workers=most,
+                token_load=workload.token_load,
                 latency_of=latency_of,
                 progress=show,
             )
@@ -172,17 +102,10 @@ def command(
 
         inputs = {
             **workload.inputs,
-            **latency.inputs,
-            "batch_size": size,
+            **latency_inputs(given, model),
+            **values_of(problem, (ask.BATCH_SIZE, *ask.PROBLEM)),
             "requests_per_attention_worker": answer.bundle.requests_per_attention_worker,
-            "microbatches": microbatches,
-            "overlap": overlap,
-            "ffn_workers": ffn_workers,
-            "method": method,
-            "phase": phase,
-            "ffn_weight": weight,
             "max_attention_workers": answer.curve[-1].attention_workers,
-            "horizon": horizon,
         }
         answered = document(
             time_unit=model.time_unit,

@@ -1,19 +1,40 @@
-"""Which files start a plan, and is the plan legal on the target at all?"""
+"""Which files start a plan, and can the target run it at all?"""
 
 from __future__ import annotations
 
-from afdplan.deploy.fastafd import fastafd_files
+from collections.abc import Callable
+
+from afdplan.deploy.deployment import Deployment
+from afdplan.deploy.devices import kind_of
+from afdplan.deploy.formats.compose import compose_files
+from afdplan.deploy.formats.kubernetes import kubernetes_files
+from afdplan.deploy.formats.shell import shell_files
+from afdplan.deploy.formats.slurm import slurm_files
+from afdplan.deploy.names import system_names
+from afdplan.deploy.provenance import settings_yaml
+from afdplan.deploy.registry import versions
 from afdplan.deploy.request import DeployRequest
-from afdplan.deploy.vllm_afd_plugin import vllm_files
-from afdplan.errors import InvalidInputError, UnsupportedError
-from afdplan.planning.legal import target_rule
+from afdplan.deploy.target import Target
+from afdplan.deploy.templates import checklist, readme
+from afdplan.errors import UnsupportedError
+from afdplan.model.checks import check_choice
 
-__all__ = ["DEPLOY_TARGETS", "deployment_files"]
+__all__ = ["FORMATS", "deployment_files", "deployment_of"]
 
-DEPLOY_TARGETS = {"vllm-afd-plugin": vllm_files, "fastafd": fastafd_files}
+Format = Callable[[DeployRequest, Target, Deployment], tuple[dict[str, str], tuple[str, ...]]]
+
+FORMATS: dict[str, Format] = {
+    "scripts": shell_files,
+    "slurm": slurm_files,
+    "compose": compose_files,
+    "kubernetes": kubernetes_files,
+}
+"""Ways to start a deployment: each returns its files, and how to start them."""
 
 
-def deployment_files(request: DeployRequest, target: str) -> dict[str, str]:
+def deployment_files(
+    request: DeployRequest, target: Target, form: str = "scripts", *, with_checklist: bool = False
+) -> dict[str, str]:
     """Return every file of the deployment by relative name.
 
     Parameters
@@ -21,34 +42,99 @@ def deployment_files(request: DeployRequest, target: str) -> dict[str, str]:
     request
         Plan, model, hosts.
     target
-        ``vllm-afd-plugin`` or ``fastafd``.
+        System and version that will run it.
+    form
+        One of `FORMATS`.
+    with_checklist
+        Whether ``checklist.md`` is written: what to look at first, once it runs.
 
     Raises
     ------
-    InvalidInputError
-        If the target is unknown.
     UnsupportedError
         If the target cannot run the plan; the nearest legal pair is named.
     """
-    if target not in DEPLOY_TARGETS:
-        raise InvalidInputError(
-            f"target must be one of {', '.join(DEPLOY_TARGETS)}, got {target!r:.80}"
+    check_choice("format", form, tuple(FORMATS))
+    deployment = deployment_of(request, target)
+    files, start = FORMATS[form](request, target, deployment)
+    files["settings.yaml"] = settings_yaml(request, target, deployment)
+    files["README.md"] = readme(request, target, deployment, start)
+    if with_checklist:
+        files["checklist.md"] = checklist(deployment)
+    return files
+
+
+def deployment_of(request: DeployRequest, target: Target) -> Deployment:
+    """Return what runs where: the split of a plan, or its deployment without one.
+
+    Raises
+    ------
+    UnsupportedError
+        If the target cannot run the plan.
+    """
+    _check_system(request, target)
+    if request.unsplit:
+        if target.unsplit is None:
+            raise UnsupportedError(
+                f"no files without a split are written for {target.name} {target.version}: take "
+                f"{_those_that(lambda other: other.unsplit is not None)}, or deploy the split "
+                "with --deployment split"
+            )
+        return target.unsplit(request, target)
+    if target.split is None:
+        raise UnsupportedError(f"no files can be written for {target.name}")
+    _check_split(request, target)
+    return target.split(request, target)
+
+
+def _those_that(fits: Callable[[Target], bool]) -> str:
+    """Return the versions of all systems that fit, in words."""
+    found = [
+        f"{target.name} {target.version}"
+        for name in system_names()
+        for target in versions(name)
+        if fits(target)
+    ]
+    return ", ".join(found)
+
+
+def _check_system(request: DeployRequest, target: Target) -> None:
+    """Raise if model or devices are not those of the target."""
+    model = request.architecture
+    if not request.unsplit and target.models is not None and model not in {"", *target.models}:
+        others = _those_that(lambda other: other.models is not None and model in other.models)
+        raise UnsupportedError(
+            f"{target.name} {target.version} does not register {model}: "
+            + (f"these do: {others}" if others else "no known system does")
         )
-    rule = target_rule(target)
+    kind = kind_of(request.device, str(request.plan.inputs.get("hardware") or ""))
+    if kind is not None and kind.name not in target.devices:
+        raise UnsupportedError(
+            f"{target.name} {target.version} runs on {' or '.join(target.devices)} devices, the "
+            f"plan is for {kind.name}: "
+            f"{_those_that(lambda other: kind.name in other.devices) or 'no known system does'}"
+        )
+    if request.plan.latency.tokens_per_step != 1 or request.plan.inputs.get("speculative_tokens"):
+        raise UnsupportedError(
+            f"files for {target.name} decode one token a step, the plan decodes ahead: plan with "
+            "--speculative-tokens 0"
+        )
+
+
+def _check_split(request: DeployRequest, target: Target) -> None:
+    """Raise if pair or microbatches are not those of the target."""
     plan, bundle = request.plan, request.plan.bundle
     pair = (bundle.attention_workers, bundle.ffn_workers)
     devices = (plan.attention_devices, plan.ffn_devices)
-    if not rule.allows(*pair, *devices).all():
-        nearest = rule.nearest(*pair, *devices)
+    if not target.allows(*pair, *devices).all():
+        nearest = target.nearest(*pair, *devices)
         hint = "" if nearest is None else f"; nearest legal pair {nearest[0]}:{nearest[1]}"
         raise UnsupportedError(
-            f"{target} cannot run {pair[0]} attention : {pair[1]} FFN workers: {rule.rule}{hint}. "
-            f"Plan again with --target {target}"
+            f"{target.name} cannot run {pair[0]} attention : {pair[1]} FFN workers: "
+            f"{target.rule}{hint}. Plan again with --target {target.name}"
         )
-    if bundle.microbatches not in rule.microbatches:
-        known = " or ".join(map(str, rule.microbatches))
+    if bundle.microbatches not in target.microbatches:
+        known = " or ".join(map(str, target.microbatches))
         raise UnsupportedError(
-            f"{target} runs {known} microbatches, the plan has {bundle.microbatches}: plan again "
-            f"with --target {target}"
+            f"{target.name} runs {known} microbatches, the plan has {bundle.microbatches}: plan "
+            f"again with --target {target.name}"
         )
-    return DEPLOY_TARGETS[target](request)

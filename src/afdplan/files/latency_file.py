@@ -99,6 +99,8 @@ class _File(msgspec.Struct, kw_only=True):
     experts: Any = None
     validity: _Validity | None = None
     uncertainty: _Uncertainty | None = None
+    attention_devices: int | None = None
+    ffn_devices: int | None = None
 
 
 def built_in_latency_names() -> list[str]:
@@ -263,6 +265,9 @@ def latency_document(model: LatencyModel) -> dict[str, Any]:
         "drain": model.drain,
         "assumptions": list(model.assumptions),
     }
+    for name in ("attention_devices", "ffn_devices"):
+        if getattr(model, name) is not None:
+            document[name] = getattr(model, name)
     kinds = []
     for kind in model.attention:
         stage = kind.curve.document() | {"time_per_request": kind.time_per_request}
@@ -339,6 +344,8 @@ def latency_from_document(document: dict[str, Any], default_name: str) -> Latenc
         validity=Validity(**msgspec.structs.asdict(file.validity or _Validity())),
         source=file.source,
         assumptions=tuple(file.assumptions),
+        attention_devices=file.attention_devices,
+        ffn_devices=file.ffn_devices,
         uncertainty=None
         if file.uncertainty is None
         else _uncertainty(msgspec.structs.asdict(file.uncertainty)),

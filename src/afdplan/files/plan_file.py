@@ -11,9 +11,12 @@ from typing import Any
 from afdplan.errors import InvalidInputError, LatencyModelError
 from afdplan.files.document import LARGEST_DOCUMENT, Readable, open_source, read_document
 from afdplan.files.latency_file import latency_from_document
+from afdplan.files.plan_unsplit import UnsplitPlan, recommends_unsplit, unsplit_from_document
+from afdplan.model import parameters as ask
 from afdplan.model.bundle import Bundle
-from afdplan.model.checks import check_choice, check_count, check_number
+from afdplan.model.checks import check_count, check_number
 from afdplan.model.latency import LatencyModel
+from afdplan.model.parameter import Parameter
 
 __all__ = ["PLAN_SCHEMA_VERSION", "PlanFile", "plan_from_document", "read_plan"]
 
@@ -50,6 +53,11 @@ class PlanFile:
         costs, not a change of the requests.
     model, target
         What is served and on which system; empty if the plan does not say.
+    target_version
+        Version of the system; None if the plan does not say.
+    unsplit, recommends_unsplit
+        The best deployment without a split, None if there is none, and whether it is what the
+        plan recommends; `bundle` is the best split all the same.
     afdplan_version
         That wrote the file.
     inputs
@@ -75,8 +83,21 @@ class PlanFile:
     planned_regret: float
     model: str
     target: str
+    target_version: str | None
+    unsplit: UnsplitPlan | None
+    recommends_unsplit: bool
     afdplan_version: str
     inputs: Mapping[str, Any]
+
+    @property
+    def cache_tokens(self) -> int | None:
+        """Tokens whose KV cache an attention device holds; None where layers differ, or no limit.
+
+        Windows hold no more than their length, so no one number would be right.
+        """
+        if self.cache_capacity is None or any(window for _, window in self.cache_kinds):
+            return None
+        return int(self.cache_capacity / sum(amount for amount, _ in self.cache_kinds))
 
     @property
     def devices(self) -> int:
@@ -111,7 +132,7 @@ def plan_from_document(document: dict[str, Any]) -> PlanFile:
             f"schema_version must be {PLAN_SCHEMA_VERSION}, got {version!r:.40}; write the plan "
             "again with afdplan plan --json"
         )
-    best = _table(document, "recommended")
+    best = _table(document, "split" if recommends_unsplit(document) else "recommended")
     bundle = Bundle(
         attention_workers=_need(best, "recommended", "attention_workers"),
         ffn_workers=_need(best, "recommended", "ffn_workers"),
@@ -136,7 +157,6 @@ def plan_from_document(document: dict[str, Any]) -> PlanFile:
         raise InvalidInputError(f"latency_model: {error}") from None
     workload, inputs = _table(document, "workload"), _table(document, "inputs")
     capacity, kinds = _space(_table(document, "memory").get("space"))
-    limit = inputs.get("tpot")
     plan = PlanFile(
         bundles=counts["bundles"],
         bundle=bundle,
@@ -156,20 +176,17 @@ def plan_from_document(document: dict[str, Any]) -> PlanFile:
             "workload.token_load.mean",
             _need(_table(workload, "token_load", "workload."), "token_load", "mean"),
         ),
-        time_per_output_token=None
-        if limit is None
-        else check_number("inputs.tpot", limit, strict=True),
-        statistic=check_choice(
-            "inputs.tpot_statistic",
-            inputs.get("tpot_statistic", "mean"),
-            ("mean", "p50", "p95", "p99"),
-        ),
-        overflow_probability=check_number("inputs.overflow", inputs.get("overflow", 1e-3)),
+        time_per_output_token=_asked(inputs, ask.TIME_PER_OUTPUT_TOKEN),
+        statistic=_asked(inputs, ask.STATISTIC),
+        overflow_probability=_asked(inputs, ask.OVERFLOW_PROBABILITY),
         cache_capacity=capacity,
         cache_kinds=kinds,
         planned_regret=_planned_regret(document),
         model=_text(inputs, "model"),
         target=_text(inputs, "target"),
+        target_version=_text(inputs, "target_version") or None,
+        unsplit=unsplit_from_document(document),
+        recommends_unsplit=recommends_unsplit(document),
         afdplan_version=_text(document, "afdplan_version"),
         inputs=MappingProxyType(dict(inputs)),
     )
@@ -229,6 +246,12 @@ def _table(document: dict[str, Any], name: str, where: str = "") -> dict[str, An
             f"{where}{name} must be an object, got {found}: not a plan of afdplan plan --json"
         )
     return value
+
+
+def _asked(inputs: dict[str, Any], one: Parameter) -> Any:
+    """Return what was asked, or the default, checked by its record."""
+    value = inputs.get(one.key, one.default)
+    return None if value is None else one.check(value, f"inputs.{one.key}")
 
 
 def _need(table: dict[str, Any], where: str, name: str) -> Any:

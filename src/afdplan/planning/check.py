@@ -8,12 +8,12 @@ from typing import Literal
 import numpy as np
 
 from afdplan.calibration.memory import CacheKind
+from afdplan.deploy.registry import find_target
 from afdplan.errors import AfdplanError
 from afdplan.files.plan_file import PlanFile
 from afdplan.lengths.law import LengthLaw
 from afdplan.model.estimate import Estimate
 from afdplan.planning.cache_memory import CacheMemory, CacheSpace, CacheSums
-from afdplan.planning.legal import TARGETS
 from afdplan.planning.limits import TIE, limited, percentile
 from afdplan.planning.objective import find_objective
 from afdplan.planning.replan import Replan, replan, stored_cost
@@ -237,7 +237,7 @@ def _standing(*, beyond: bool, inside: bool, previous: Standing | None) -> Stand
 def _under(plan: PlanFile, law: LengthLaw, factor: float) -> tuple[float, int, float, float]:
     """Return (regret, best A, mean step, limited time per token), all loads times `factor`."""
     bundle = plan.bundle
-    rule = TARGETS.get(plan.target, TARGETS["any"])
+    rule = find_target(plan.target or "any", plan.target_version)
     most = max(4 * bundle.attention_workers, 16)
     workers = np.unique(
         np.append(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from afdplan.model import parameters as ask
 from afdplan.model.bundle import Bundle
 from afdplan.model.checks import check_count
 from afdplan.planning.limits import TIE
@@ -48,7 +49,7 @@ class Design:
     attention_workers: int
     ffn_workers: int
     batch_size: int
-    microbatches: int = 2
+    microbatches: int = ask.MICROBATCHES.default
     attention_devices: int = 1
     ffn_devices: int = 1
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from afdplan.errors import InvalidInputError
-from afdplan.model.checks import check_choice, check_count, check_number
+from afdplan.model import parameters as ask
+from afdplan.model.checks import check_count
+from afdplan.model.parameter import check_fields
+from afdplan.model.parameters import Statistic
 
 if TYPE_CHECKING:
     from afdplan.theory.cycle import StepTimes
@@ -18,8 +21,6 @@ __all__ = ["TIE", "Limits", "Statistic", "limited", "percentile"]
 
 TIE = 1e-9
 """Relative difference that counts as none."""
-
-Statistic = Literal["mean", "p50", "p95", "p99"]
 
 
 def percentile(statistic: str) -> tuple[float, ...]:
@@ -66,31 +67,20 @@ class Limits:
         If a limit is out of its domain, or neither devices nor a rate is given.
     """
 
-    devices: int | None = None
-    requests_per_second: float | None = None
-    time_per_output_token: float | None = None
-    statistic: Statistic = "mean"
-    overflow_probability: float = 1e-3
-    node_devices: int = 1
-    optional_devices: int = 0
+    devices: int | None = ask.DEVICES.default
+    requests_per_second: float | None = ask.REQUESTS_PER_SECOND.default
+    time_per_output_token: float | None = ask.TIME_PER_OUTPUT_TOKEN.default
+    statistic: Statistic = ask.STATISTIC.default
+    overflow_probability: float = ask.OVERFLOW_PROBABILITY.default
+    node_devices: int = ask.NODE_DEVICES.default
+    optional_devices: int = ask.OPTIONAL_DEVICES.default
 
     def __post_init__(self) -> None:
         if self.devices is None and self.requests_per_second is None:
             raise InvalidInputError(
                 "a plan needs a budget or a goal: give devices, a rate in requests/s, or both"
             )
-        if self.devices is not None:
-            check_count("devices", self.devices, 1, 100_000)
-        if self.requests_per_second is not None:
-            check_number("requests_per_second", self.requests_per_second, strict=True)
-        if self.time_per_output_token is not None:
-            check_number("time_per_output_token", self.time_per_output_token, strict=True)
-        check_choice("statistic", self.statistic, get_args(Statistic))
-        if check_number("overflow_probability", self.overflow_probability) > 1:
-            raise InvalidInputError(
-                f"overflow_probability must be <= 1, got {self.overflow_probability:g}"
-            )
-        check_count("node_devices", self.node_devices, 1, 100_000)
+        check_fields(self, ask.LIMITS)
         check_count("optional_devices", self.optional_devices, 0, self.devices or 0)
 
     def idle_devices(self, used: npt.NDArray[np.int64] | int) -> npt.NDArray[np.int64]:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from afdplan.model import parameters as ask
+from afdplan.model.parameter import check_fields
+
 __all__ = ["OBJECTIVES", "DeviceCost", "Objective", "find_objective"]
 
 
@@ -27,17 +30,14 @@ class DeviceCost:
     8.0
     """
 
-    per: str = "device"
-    attention: float = 1.0
-    ffn: float = 1.0
+    per: str = ask.PER.default
+    attention: float = ask.ATTENTION_DEVICE_COST.default
+    ffn: float = ask.FFN_DEVICE_COST.default
     unit: str = ""
 
     def __post_init__(self) -> None:
-        from afdplan.model.checks import check_number
-
         objective = find_objective(self.per)
-        check_number("cost of an attention device", self.attention, strict=True)
-        check_number("cost of an FFN device", self.ffn, strict=True)
+        check_fields(self, ask.COST, "{0.name}")
         if not self.unit:
             object.__setattr__(self, "unit", objective.unit)
 

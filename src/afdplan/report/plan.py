@@ -99,7 +99,7 @@ def _limits(plan: Plan) -> tuple[str, ...]:
         words.append(f"KV overflow <= {limits.overflow_probability:g} per worker and step")
     if limits.node_devices > 1:
         words.append(f"whole nodes of {limits.node_devices} devices")
-    if space.target.kind != "any":
+    if space.target.restricts:
         words.append(f"pairs of {space.target.name}")
     return tuple(words)
 

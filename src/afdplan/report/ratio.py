@@ -131,7 +131,6 @@ def _facts(answer: RatioRecommendation, unit: TimeUnit) -> Iterable[Fact]:
     if answer.step_time_quantiles is not None:
         tail = f"p99 {time(answer.step_time_quantiles[2], unit)}"
     yield Fact("Output step", stated_time(best.step_time, unit), tail)
-    yield Fact("Cycle time", stated_time(best.cycle_time, unit), "per layer and microbatch")
     yield Fact(
         "Idle",
         f"{share(best.attention_idle_fraction)} / {share(best.ffn_idle_fraction)}",
@@ -159,6 +158,8 @@ def _trace_words(trace: Trace | None) -> Iterable[Fact]:
 
 
 def _bundle_words(answer: RatioRecommendation, unit: TimeUnit) -> Iterable[Fact]:
+    cycle = stated_time(answer.best.cycle_time, unit)
+    yield Fact("Cycle time", f"{cycle} per layer and microbatch")
     times = _times(answer.resource_times, unit)
     yield Fact("What binds", f"At A/F = {number(answer.optimal_ratio)}: {times}.")
     if answer.ffn_weight != 1:

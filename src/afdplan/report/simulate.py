@@ -116,8 +116,11 @@ def _unit(result: SimulationResult) -> TimeUnit:
 
 
 def _words(best: SimulationResult) -> Iterable[Fact]:
-    """Yield what only some bundles have, in words."""
+    """Yield what stands in no box of the page."""
     unit = _unit(best)
+    cycle, ends = value_and_interval(best.cycle_time, times(unit))
+    cycle += " time units" if unit == "abstract" else ""
+    yield Fact("Cycle time", f"{cycle} per layer and microbatch", ends)
     load = best.offered_load
     if load is not None:
         capacity = f"{estimated(load.capacity)} can be finished"
@@ -152,12 +155,6 @@ def _facts(best: SimulationResult) -> Iterable[Fact]:
         "Throughput",
         rate(best.throughput_per_instance.value, unit),
         f"per instance, {plus_minus(best.throughput_per_instance.relative_half_width)}",
-    )
-    cycle, ends = value_and_interval(best.cycle_time, times(unit))
-    yield Fact(
-        "Cycle time",
-        cycle + (" time units" if unit == "abstract" else ""),
-        f"per layer and microbatch, {ends}",
     )
     yield Fact(
         "Output step", stated_time(step.mean.value, unit), f"p99 {time(step.p99.value, unit)}"

@@ -69,9 +69,9 @@ def _about_precision(report: WorkloadReport) -> Iterator[str]:
     if load.high - load.low > 2 * WANTED_HALF_WIDTH * load.value:
         half = (load.high - load.low) / 2 / load.value
         yield (
-            f"{report.requests:,} requests give the mean token load to +/- {100 * half:.1f} % "
+            f"{report.requests:,} requests give the mean token load to ± {100 * half:.1f} % "
             f"only, since they tell no more than {precision.effective_requests:,.0f} independent "
-            f"ones; +/- 1 % would take about {rounded_count(precision.requests_for_one_percent)} "
+            f"ones; ± 1 % would take about {rounded_count(precision.requests_for_one_percent)} "
             "such requests: use a longer trace, or plan for the whole interval."
         )
 
@@ -82,7 +82,7 @@ def _about_drift(report: WorkloadReport) -> Iterator[str]:
         values = [window.token_load.value for window in drift.windows]
         yield (
             f"the load drifts: windows range from {min(values):,.0f} to {max(values):,.0f} tokens, "
-            f"std {drift.std:,.0f} beyond noise against an interval of +/- "
+            f"std {drift.std:,.0f} beyond noise against an interval of ± "
             f"{drift.half_width:,.0f}; one ratio will not fit all hours: plan for the window that "
             "matters (peak), or for the range."
         )

@@ -8,13 +8,13 @@ import pytest
 
 from afdplan.calibration.catalogue import find_hardware, find_model
 from afdplan.calibration.placement import place
+from afdplan.deploy.registry import find_target
 from afdplan.errors import InfeasibleError, InvalidInputError, TimeUnitError
 from afdplan.files.latency_file import load_latency
 from afdplan.lengths.law import EmpiricalLengths, IndependentLengths
 from afdplan.model.latency import LatencyModel
 from afdplan.model.trace import Trace
 from afdplan.planning.derived_source import DerivedSource
-from afdplan.planning.legal import target_rule
 from afdplan.planning.limits import Limits
 from afdplan.planning.objective import DeviceCost
 from afdplan.planning.plan import make_plan
@@ -137,7 +137,9 @@ def test_limits_are_checked(bad):
 
 def test_whole_nodes_and_legal_pairs_are_kept():
     space = SearchSpace(
-        batch_sizes=(8, 32, 64), microbatches=(1, 2), target=target_rule("vllm-afd-plugin")
+        batch_sizes=(8, 32, 64),
+        microbatches=(1, 2),
+        target=find_target("vllm-afd-plugin", "2e4378f"),
     )
     design = plan(Limits(devices=48, node_devices=8), space=space).recommended.design
     assert design.attention_workers % design.ffn_workers == 0

@@ -52,7 +52,8 @@ def test_only_the_share_of_the_experts_grows_and_nothing_without_effects():
     uneven = replace(plain, experts=ExpertLoad(imbalance=1.5, share=0.5))
     found = ffn_times(uneven, tokens, 2)
     assert found.mean[0] == pytest.approx(30 + 0.5 * 0.5 * 20)
-    assert found.fresh is not None and found.fresh[0] == pytest.approx(0.0, abs=1e-9)
+    assert found.fresh is not None
+    assert found.fresh[0] == pytest.approx(0.0, abs=1e-9)
 
 
 def played(times, f, c, m, layers, generator, *, attention=0.0, ffn=0.0):

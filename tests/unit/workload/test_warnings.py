@@ -43,7 +43,7 @@ def test_one_request_that_carries_the_load():
 def test_too_few_requests_for_one_per_cent():
     prompt, decode = np.random.default_rng(2).integers(1, 3000, size=(2, 500))
     warnings = warnings_of(prompt, decode)
-    assert said(warnings, "+/- 1 % would take about")
+    assert said(warnings, "± 1 % would take about")
     assert not said(warnings, "to judge by")
     assert said(warnings_of(prompt[:30], decode[:30]), "only 30 requests to judge by")
 

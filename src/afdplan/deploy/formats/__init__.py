@@ -1,0 +1,1 @@
+"""Ways to start a deployment; each takes the same roles."""

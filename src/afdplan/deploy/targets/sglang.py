@@ -1,0 +1,41 @@
+"""SGLang, with the lanes of srt/afd."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from afdplan.deploy.pairs import PairRule
+from afdplan.deploy.sglang import SERVER_FLAGS, group_of_ranks, lane_deployment
+from afdplan.deploy.target import Target
+
+__all__ = ["TARGETS"]
+
+LANES = (1, 2, 4, 8, 16, 32)
+
+TARGETS = (
+    Target(
+        name="sglang",
+        version="srt-afd",
+        source="SGLang pull request 36258, 2026-11: srt/afd/config.py, profiles.py, contracts.py",
+        pairs=PairRule(
+            words="FFN ranks must be 1, 2, 4, 8, 16 or 32, an attention worker one device",
+            test=lambda a, f, da, df: np.isin(f * df, LANES) & (a >= 1) & (da == 1),
+        ),
+        microbatches=(2,),
+        models=frozenset({"qwen3_moe", "glm_moe_dsa"}),
+        flags=SERVER_FLAGS,
+        keys=frozenset(
+            {
+                "stages",
+                "lanes",
+                "attention_lanes",
+                "attention_backend",
+                "rendezvous_host",
+                "rendezvous_port",
+                "rendezvous_timeout_seconds",
+            }
+        ),
+        split=lane_deployment,
+        unsplit=group_of_ranks,
+    ),
+)

@@ -1,0 +1,261 @@
+"""Which commands start both roles of a split plan on vLLM's AFD plugin?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from afdplan.deploy.deployment import Check, Deployment, Role, nodes_of
+from afdplan.deploy.ladder import graph_ladder
+from afdplan.deploy.request import DeployRequest
+from afdplan.deploy.target import Target
+from afdplan.deploy.vllm_serve import (
+    DECODE_THRESHOLD,
+    HTTP_PORT,
+    LOAD_SECONDS,
+    PREFILL_THRESHOLD,
+    PROMPT_TOKENS,
+    RPC_PORT,
+    kv_words,
+    network_words,
+    prompts_assumed,
+    running_check,
+    serve_words,
+)
+from afdplan.deploy.words import Variable, Word, flags, json_word
+
+__all__ = ["DEEPSEEK", "PLUGIN_KEYS", "Connector", "plugin_deployment"]
+
+PLUGIN_KEYS = frozenset(
+    {
+        "role",
+        "connector",
+        "async",
+        "host",
+        "port",
+        "num_attention_ranks",
+        "num_ffn_ranks",
+        "compute_gate_on_attention",
+        "connector_extra_config",
+    }
+)
+DEEPSEEK = frozenset(
+    # Kimi-K2 names DeepseekV3ForCausalLM in its configuration, DeepSeek-R1 too.
+    {"deepseek", "deepseek_v2", "deepseek_v3", "deepseek_v32", "kimi_k2", "glm_moe_dsa"}
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Connector:
+    """How attention and FFN ranks of the plugin talk.
+
+    Attributes
+    ----------
+    name
+        As in the configuration object.
+    barrier_free
+        Whether attention ranks advance on their own; the FFN side then has no fixed peers.
+    graphs
+        Whether decoding runs from captured graphs.
+    ports_per_ffn_rank
+        Rendezvous ports beyond the first, per FFN rank.
+    waits
+        Whether the time to wait for the other role can be set; else 120 s are built in.
+    environment
+        Variables that it needs.
+    role_environment
+        Likewise, by role.
+    all2all
+        Transfers within a role; empty leaves them to the engine.
+    ubatch_flag
+        Whether dual batch must be told its number of parts.
+    """
+
+    name: str
+    barrier_free: bool = False
+    graphs: bool = True
+    ports_per_ffn_rank: int = 0
+    waits: bool = True
+    environment: Mapping[str, Word] = field(default_factory=dict)
+    role_environment: Mapping[str, Mapping[str, Word]] = field(default_factory=dict)
+    all2all: str = "allgather_reducescatter"
+    ubatch_flag: bool = False
+
+    def host(self) -> Variable:
+        """Return the address of rank 0 of its world."""
+        return Variable("ATTENTION_HOST" if self.barrier_free else "FFN_HOST")
+
+
+def _settings(request: DeployRequest, connector: Connector) -> dict[str, dict[str, Any]]:
+    """Return the coupled settings of both roles; the laws that bind them are checked in tests."""
+    plan, bundle = request.plan, request.plan.bundle
+    requests = bundle.requests_per_attention_worker
+    tokens = requests if request.kv_transfer else max(requests, PROMPT_TOKENS)
+    # The busiest FFN rank serves this many attention ranks; without fixed peers all are alike.
+    peers = 1 if connector.barrier_free else -(-bundle.attention_workers // bundle.ffn_workers)
+    ladder = graph_ladder(requests)
+    sides = {
+        "ffn": (bundle.ffn_workers, plan.ffn_devices, peers),
+        "attention": (bundle.attention_workers, plan.attention_devices, 1),
+    }
+    return {
+        role: {
+            "data_parallel_size": workers,
+            "tensor_parallel_size": devices,
+            "ranks": workers * devices,
+            "max_num_seqs": requests * factor,
+            "max_num_batched_tokens": tokens * factor,
+            "cudagraph_capture_sizes": [size * factor for size in ladder]
+            if connector.graphs
+            else [],
+            "enable_dbo": bundle.microbatches == 2 and not connector.barrier_free,
+            "dbo_decode_token_threshold": DECODE_THRESHOLD,
+            "dbo_prefill_token_threshold": PREFILL_THRESHOLD,
+            "num_attention_ranks": bundle.attention_workers * plan.attention_devices,
+            "num_ffn_ranks": bundle.ffn_workers * plan.ffn_devices,
+        }
+        for role, (workers, devices, factor) in sides.items()
+    }
+
+
+def plugin_deployment(request: DeployRequest, target: Target, connector: Connector) -> Deployment:
+    """Return both roles of every bundle of a split plan on the plugin."""
+    plan = request.plan
+    settings = _settings(request, connector)
+    span = 1 + connector.ports_per_ffn_rank * plan.bundle.ffn_workers * plan.ffn_devices
+    servers = range(HTTP_PORT, HTTP_PORT + 2 * plan.bundles)
+    bundles = []
+    for number in range(1, plan.bundles + 1):
+        port = request.port_of(number, span, servers)
+        roles = []
+        for role, values in settings.items():
+            second = role == "ffn"
+            http = HTTP_PORT + 2 * (number - 1) + second
+            rpc = RPC_PORT + 2 * (number - 1) + second
+            afd: dict[str, Any] = {
+                "role": role,
+                "connector": connector.name,
+                "host": connector.host(),
+                "port": port,
+                "num_attention_ranks": values["num_attention_ranks"],
+                "num_ffn_ranks": values["num_ffn_ranks"],
+            }
+            if connector.waits:
+                afd["afd_process_group_timeout_s"] = LOAD_SECONDS
+            words = serve_words(request, values)
+            if connector.barrier_free:
+                afd |= {"async": True, "compute_gate_on_attention": True}
+                if plan.bundle.microbatches == 2:
+                    afd["connector_extra_config"] = {"async_moe_ubatching": True}
+                words += ["--api-server-count", "1"]
+            if connector.ubatch_flag and values["enable_dbo"]:
+                words += ["--ubatch-size", "2"]
+            if connector.all2all:
+                words += ["--all2all-backend", connector.all2all]
+            words += kv_words(request) if role == "attention" else []
+            words += ["--additional-config", json_word({"afd": afd})]
+            words += network_words(f"{role.upper()}_HOST", rpc)
+            environment: dict[str, Word] = {
+                **connector.environment,
+                **connector.role_environment.get(role, {}),
+            }
+            if connector.barrier_free and request.one_machine:
+                environment["NVSHMEM_REMOTE_TRANSPORT"] = "none"
+            first: tuple[Word, ...] = ("--host", "0.0.0.0", "--port", str(http))
+            target.check(flags([*words, *first, "--headless"]), afd)
+            owns = (role == "ffn") != connector.barrier_free  # rank 0 of the world is here
+            rendezvous = range(port, port + span) if owns else ()
+            roles.append(
+                Role(
+                    name=role,
+                    workers=values["data_parallel_size"],
+                    devices=values["tensor_parallel_size"],
+                    workers_per_node=nodes_of(
+                        values["data_parallel_size"],
+                        values["tensor_parallel_size"],
+                        request.node_devices,
+                    ),
+                    command=tuple(words),
+                    first=first,
+                    others=("--headless",),
+                    environment=environment,
+                    http=http if role == "attention" else None,
+                    listens=port if owns else None,
+                    ports=(http, rpc, *rendezvous),
+                )
+            )
+        bundles.append(tuple(roles))
+    return Deployment(
+        title=request.split_title,
+        bundles=tuple(bundles),
+        settings=settings,
+        start=_start(request),
+        assumed=_assumed(request, target, connector),
+        checks=(
+            *_version_check(target),
+            *request.cache_check("GPU KV cache size: {:,} tokens", "log of each attention rank"),
+            Check(
+                where="log of each attention rank, `non-default args`",
+                shows=f"'max_num_seqs': {settings['attention']['max_num_seqs']}",
+                otherwise="the rank takes another number of requests than was planned",
+            ),
+            *running_check(plan.bundle.requests_per_attention_worker),
+        ),
+    )
+
+
+def _version_check(target: Target) -> tuple[Check, ...]:
+    if not target.engine:
+        return ()
+    return (
+        Check(
+            where="log of every process",
+            shows=f"version {target.engine.removeprefix('vLLM ')}",
+            otherwise="the plugin leaves out its patches on another release: start that release",
+        ),
+    )
+
+
+def _start(request: DeployRequest) -> tuple[str, ...]:
+    return (
+        "Set `FFN_HOST` and `ATTENTION_HOST` in every `bundle-*/cluster.env`.",
+        "On each node of the FFN role: `bundle-001/ffn.sh NODE` (NODE = 0, 1, ...).",
+        "On each node of the attention role: `bundle-001/attention.sh NODE`. Start both roles "
+        "together: each waits for the other while weights are loaded.",
+        "Send requests to the HTTP port that each `attention.sh` names, balanced over the "
+        "bundles. FFN engines serve no requests.",
+        "If one process ends, start all of the bundle again: the ranks form one world. Both roles "
+        "must agree on topology, thresholds and graph sizes, or they hang at rendezvous: change "
+        "them only by planning again.",
+    )
+
+
+def _assumed(request: DeployRequest, target: Target, connector: Connector) -> tuple[str, ...]:
+    found = [
+        f"{request.node_devices} devices per node, roles on different nodes",
+        f"connector {connector.name}: {target.rule}",
+        "`--max-num-seqs` of a rank covers all its microbatches",
+    ]
+    if target.engine:
+        found.append(
+            f"the engine is {target.engine}: on another release the plugin leaves out its patches "
+            "with no more than a warning"
+        )
+    if not connector.barrier_free:
+        found.append(
+            "an FFN rank serves ceil(A / F) attention ranks, its sizes are theirs times that"
+        )
+    if not connector.waits:
+        found.append(
+            "this version waits 120 s for the other role, which cannot be set: where weights load "
+            "longer than that apart, take a newer version"
+        )
+    found += prompts_assumed(request)
+    if request.plan.bundle.microbatches == 2:
+        found.append(
+            "two microbatches overlap by dual batch, which was measured to lose 7.1 % at 2,048 "
+            "tokens a step, 3.7 % at 4,096 and to win 0.5 % at 8,192 (GpuAsync recipe): compare "
+            "with `afdplan plan --microbatches 1`"
+        )
+    return tuple(found)
