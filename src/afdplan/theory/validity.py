@@ -75,7 +75,7 @@ def theory_warnings(
         warnings.append(
             f"stage times scatter by {widest:.0%} of their mean, beyond the declared validity of "
             f"{DECLARED_SCATTER:.0%}: the cycle time may be wrong by up to "
-            f"{0.02 if widest <= 0.2 else 0.05:.0%}"
+            f"{0.025 if widest <= 0.2 else 0.05:.1%}"
             f"{'' if widest <= 0.3 else ' or more'}. Check with afdplan simulate"
         )
     if scatter.send > 0 or scatter.receive > 0:

@@ -78,7 +78,7 @@ def played(times, f, c, m, layers, generator, *, attention=0.0, ffn=0.0):
 
 
 @pytest.mark.parametrize("stage", ["ffn", "attention"])
-@pytest.mark.parametrize(("cv", "error"), [(0.05, 0.01), (0.1, 0.01), (0.2, 0.021), (0.3, 0.05)])
+@pytest.mark.parametrize(("cv", "error"), [(0.05, 0.01), (0.1, 0.01), (0.2, 0.025), (0.3, 0.05)])
 def test_cycle_is_that_of_a_schedule_with_fresh_times(stage, cv, error):
     generator = np.random.default_rng([3, round(100 * cv)])
     missed = []
@@ -116,8 +116,8 @@ def test_wide_scatter_and_scatter_of_transfers_are_warned_of():
         return " ".join(theory_warnings(LAW, latency, microbatches=2, attention_workers=8))
 
     assert said(ffn=0.1) == ""
-    assert "wrong by up to 2%" in said(ffn=0.2)
-    assert "5% or more" in said(attention=0.5)
+    assert "wrong by up to 2.5%" in said(ffn=0.2)
+    assert "5.0% or more" in said(attention=0.5)
     assert "transfers" in said(send=0.1)
 
 
