@@ -162,7 +162,7 @@ def rank_load(load: ExpertLoad, requests: FloatArray, ffn_workers: int) -> RankL
             from scipy import special
 
             shape = load.imbalance_cv**-2
-            beyond = special.gammaincinv(shape, levels) / shape
+            beyond = np.asarray(special.gammaincinv(shape, levels), dtype=np.float64) / shape
             beyond = beyond + (1 - beyond.mean())
         one = 1 + (load.imbalance - 1) * beyond
         return RankLoad(quantiles=np.tile(one, (requests.size, 1)), fresh=np.ones(requests.size))
