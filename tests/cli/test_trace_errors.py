@@ -225,6 +225,17 @@ def test_requests_without_load_cost_one_line(tmp_path):
     for command in (
         ("workload", file),
         ("ratio", "--trace", file, "--latency", "deepseek-v3-ascend-910c", "--batch-size", "8"),
+        (
+            "plan",
+            "--trace",
+            file,
+            "--model",
+            "deepseek-v3",
+            "--hardware",
+            "h200",
+            "--devices",
+            "16",
+        ),
     ):
         outcome = invoke(*command)
         assert outcome.code in (0, 1)

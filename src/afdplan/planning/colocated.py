@@ -29,6 +29,7 @@ from afdplan.planning.search import STEP_PROBABILITIES, DesignSearch
 from afdplan.planning.step_models import SLACK, convex_floor
 from afdplan.theory.attention_time import TimeLaw, exact_time
 from afdplan.theory.barrier import barrier_mean, barrier_quantile
+from afdplan.theory.fresh_times import ffn_times
 from afdplan.theory.two_batch import two_batch_round
 
 __all__ = ["Colocated", "ColocatedSearch"]
@@ -232,7 +233,7 @@ class ColocatedSearch:
 
     def _least_step(self, devices: int, ranks: int, b: int, m: int) -> float:
         side = self._side(devices, ranks)
-        f, out, back = self._shared_times(side, devices, b)
+        f, out, back = self._shared_times(side, devices, ranks, b)
         model = self._attention_model(devices, ranks, b)
         a = sum(
             kind.layers
@@ -291,7 +292,7 @@ class ColocatedSearch:
         replicas: int | None = None,
     ) -> Colocated:
         side = self._side(devices, ranks)
-        f, out, back = self._shared_times(side, devices, b)
+        f, out, back = self._shared_times(side, devices, ranks, b)
         model = self._attention_model(devices, ranks, b)
         step = np.full(1 + len(STEP_PROBABILITIES), model.step_overhead)
         for layers, law in self._time_laws(devices, b, model):
@@ -354,11 +355,11 @@ class ColocatedSearch:
         return limits.node_devices // math.gcd(group, limits.node_devices)
 
     def _shared_times(
-        self, side: LatencyModel, devices: int, batch_size: int
+        self, side: LatencyModel, devices: int, ranks: int, batch_size: int
     ) -> tuple[float, float, float]:
         load = self._parts.ffn_tokens(devices, batch_size)
         return (
-            float(side.ffn(load)),
+            float(ffn_times(side, np.array([float(load)]), ranks).mean[0]),
             side.send.time(batch_size, load),
             side.receive.time(batch_size, load),
         )

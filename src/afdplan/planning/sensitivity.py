@@ -81,7 +81,7 @@ def sensitivities(
         ("mean token load", CHANGE, latency, 1 + CHANGE),
         ("mean token load", -CHANGE, latency, 1 - CHANGE),
     ]
-    if token_load is not None and token_load.confidence < 1:
+    if token_load is not None and token_load.confidence < 1 and token_load.value > 0:
         for end, name in ((token_load.low, "low"), (token_load.high, "high")):
             factor = end / token_load.value
             shown = f"mean token load, {name} end of its interval"
