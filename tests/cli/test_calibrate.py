@@ -106,6 +106,17 @@ def test_logs(run, tmp_path):
     assert lengths.read_text().startswith("prompt_tokens,decode_tokens\n")
 
 
+def test_written_tables_and_traces_have_their_document(run, table, tmp_path):
+    out = tmp_path / "out.csv"
+    told = json.loads(run(table, "--to-table", out, "--json").stdout)
+    stages = {samples.stage: samples.count for samples in read_latency_table(out).stages}
+    assert (told["table"], told["times"], told["time_unit"]) == (str(out), stages, "s")
+    assert told["inputs"]["data"] == [str(table)]
+    told = json.loads(run(SAMPLES / "vllm_metrics.prom", "--to-trace", out, "--json").stdout)
+    assert told["requests"] == len(out.read_text().splitlines()) - 1
+    assert told["warnings"]
+
+
 def test_stages_of_several_files_and_a_prior(run, table, tmp_path):
     prior = tmp_path / "prior.toml"
     assert run(table, "-o", prior).exit_code == 0

@@ -69,6 +69,7 @@ REQUIREMENTS = (
     Requirement(package="matplotlib", version=">=3.9", needed_for="--plot, --timeline"),
     Requirement(package="jinja2", version=">=3.1", needed_for="--report, deploy"),
     Requirement(package="pyyaml", version=">=6.0", needed_for="deploy"),
+    Requirement(package="prometheus-client", version=">=0.21", needed_for="snapshots of /metrics"),
     Requirement(package="torch", version=">=2.10", needed_for="profile", extra="profile"),
     Requirement(package="ray", version=">=2.40", needed_for="sweep on a cluster", extra="ray"),
 )

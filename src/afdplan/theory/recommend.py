@@ -178,6 +178,8 @@ def _load_uncertainty(
     has_interval = token_load is not None and token_load.confidence < 1.0 and token_load.value > 0
     if token_load is None or not has_interval or problem.horizon is not None:
         return None
+    if token_load.value == 0:  # no request holds a token: there is no load to scale
+        return None
     chosen = search.best()
     bests, regrets = [], []
     for end in (token_load.low, token_load.high):
