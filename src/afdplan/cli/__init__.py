@@ -15,6 +15,23 @@ def main() -> None:
     Exit codes: 0 done, 1 expected failure (one line on standard error), 2 usage, 3 no feasible
     plan, 4 a running plan no longer stands (`check`), 130 interrupted.
     """
+    # A stream that is closed is None, and the next file would be opened in its place.
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode))
+    try:
+        code = _run()
+    except KeyboardInterrupt:  # while modules are imported, too
+        code = _say("interrupted", 130)
+    except MemoryError:
+        code = _say("there is not enough memory for this: ask for less, or allow more")
+    compiler = sys.modules.get("afdplan.simulation.compile")
+    for remark in getattr(compiler, "remarks", ()):
+        _say(remark)
+    sys.exit(code)
+
+
+def _run() -> int:
     import click
 
     from afdplan.cli.group import cli
@@ -25,28 +42,30 @@ def main() -> None:
         sys.stdout.flush()
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message())
-        code = 0
-    except click.UsageError as error:
-        error.show()
-        code = 2
+        return 0
     except click.ClickException as error:
         error.show()
-        code = error.exit_code
-    except (click.Abort, KeyboardInterrupt):
-        click.echo("afdplan: interrupted", err=True)
-        code = 130
+        return error.exit_code
+    except click.Abort:
+        return _say("interrupted", 130)
     except BrokenPipeError:
         # The reader of our output has gone (`afdplan ... | head`): nothing is left to say.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 0
+        return 0
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
             raise
         # What is still buffered would fail again when the interpreter leaves.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        click.echo(f"afdplan: the output cannot be written: {reason(error)}", err=True)
-        code = 1
+        return _say(f"the output cannot be written: {reason(error)}")
     except AfdplanError as error:
-        click.echo(f"afdplan: {' '.join(str(error).split())}", err=True)
-        code = 3 if isinstance(error, InfeasibleError) else 1
-    sys.exit(code if isinstance(code, int) else 0)
+        return _say(" ".join(str(error).split()), 3 if isinstance(error, InfeasibleError) else 1)
+    return code if isinstance(code, int) else 0
+
+
+def _say(what: str, code: int = 1) -> int:
+    """Say it in one line on standard error, and return the exit code."""
+    import click
+
+    click.echo(f"afdplan: {what}", err=True)
+    return code

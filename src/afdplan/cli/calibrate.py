@@ -21,7 +21,7 @@ from afdplan.cli.report import (
 from afdplan.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from afdplan.model.latency import LatencyModel
+    from afdplan.model.latency import LatencyModel, TimeUnit
     from afdplan.model.measurement import Measurements
     from afdplan.model.sweep import RatioSweep
     from afdplan.plotting.figure import Figure
@@ -122,7 +122,7 @@ def command(data: tuple[str, ...], **options: Any) -> None:
         if options[name] is not None:
             check_number(name, options[name])
     if options["to_trace"]:
-        _write_trace(data, options["to_trace"])
+        _write_trace(data, options)
         return
     prior = None
     if options["prior"]:
@@ -135,7 +135,7 @@ def command(data: tuple[str, ...], **options: Any) -> None:
     else:
         parts = _read_parts(data, options)
         if options["to_table"]:
-            _write_table(parts, options["to_table"])
+            _write_table(parts, data, options)
             return
         if all(s.stage == "step" for part in parts for s in part.stages):
             points = _step_points(parts, options)
@@ -363,28 +363,50 @@ def _window(text: str) -> tuple[float, float]:
     return bounds
 
 
-def _write_table(parts: list[Measurements], path: str) -> None:
+def _write_table(parts: list[Measurements], data: Sequence[str], options: dict[str, Any]) -> None:
     from afdplan.calibration.gather import gather
     from afdplan.files.measurements.table import write_latency_table
 
     together = gather(parts)
-    write_latency_table(together, path)
-    for samples in together.stages:
-        click.echo(f"{samples.stage}: {samples.count} times", err=True)
-    for note in together.notes:
-        click.echo(f"note: {note}", err=True)
+    write_latency_table(together, options["to_table"])
+    counts = {samples.stage: samples.count for samples in together.stages}
+    answer = {"table": options["to_table"], "times": counts}
+    _tell_written(data, options, together.time_unit, together.notes, answer)
 
 
-def _write_trace(data: Sequence[str], path: str) -> None:
+def _write_trace(data: Sequence[str], options: dict[str, Any]) -> None:
     from afdplan.files.atomic import write_atomic
     from afdplan.files.measurements.prometheus import read_metrics
     from afdplan.workload.observed import observed_trace
 
     trace = observed_trace(read_metrics(*data), ", ".join(data))
     rows = [f"{p},{d}" for p, d in zip(trace.prompt_tokens, trace.decode_tokens, strict=True)]
-    write_atomic(path, ("\n".join(["prompt_tokens,decode_tokens", *rows]) + "\n").encode())
-    for note in trace.notes:
-        click.echo(f"note: {note}", err=True)
+    text = "\n".join(["prompt_tokens,decode_tokens", *rows]) + "\n"
+    write_atomic(options["to_trace"], text.encode())
+    answer = {"trace": options["to_trace"], "requests": len(rows)}
+    _tell_written(data, options, "s", trace.notes, answer)
+
+
+def _tell_written(
+    data: Sequence[str],
+    options: dict[str, Any],
+    time_unit: TimeUnit,
+    notes: Sequence[str],
+    answer: dict[str, Any],
+) -> None:
+    if not options["as_json"]:
+        lines = [f"{stage}: {count} times" for stage, count in answer.get("times", {}).items()]
+        for line in (*lines, *(f"note: {note}" for note in notes)):
+            click.echo(line, err=True)
+        return
+    from afdplan.report.document import document, to_json
+
+    inputs = _inputs(data, options)
+    click.echo(to_json(document(time_unit=time_unit, inputs=inputs, warnings=notes, answer=answer)))
+
+
+def _inputs(data: Sequence[str], options: dict[str, Any]) -> dict[str, Any]:
+    return {"data": list(data), **{k: v for k, v in options.items() if k != "as_json"}}
 
 
 def _deliver(result: _Result, data: Sequence[str], options: dict[str, Any]) -> None:
@@ -403,10 +425,9 @@ def _deliver(result: _Result, data: Sequence[str], options: dict[str, Any]) -> N
     if options["as_json"] or options["report"]:
         from afdplan.report.document import document, to_json
 
-        inputs = {"data": list(data), **{k: v for k, v in options.items() if k != "as_json"}}
         answered = document(
             time_unit=result.model.time_unit,
-            inputs=inputs,
+            inputs=_inputs(data, options),
             warnings=result.told.warnings,
             answer=result.answer,
         )

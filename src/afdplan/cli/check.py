@@ -32,7 +32,7 @@ Examples:
 
 @click.command("check", epilog=EXAMPLES)
 @click.argument("plan_file", metavar="PLAN.json")
-@options(ask.TRACE, ask.FORMAT, ask.COLUMNS)
+@options(ask.TRACE, *ask.OF_TRACE)
 @running_options
 @click.option(
     "--settings",
@@ -70,8 +70,10 @@ def command(
         raise click.UsageError(
             "say what runs now: --trace FILE, --metrics FILE, --prometheus URL or --settings FILE"
         )
-    if trace is None and (given["format"] is not None or given["columns"] is not None):
-        raise click.UsageError("--format and --columns describe a trace: give --trace too")
+    if trace is None and any(given[one.key] is not None for one in ask.OF_TRACE):
+        raise click.UsageError(
+            "--format, --columns and --time-format describe a trace: give --trace too"
+        )
     warnings: tuple[str, ...] = ()
     from afdplan.files.check_state import CheckState, read_state, write_state
     from afdplan.files.plan_file import read_plan

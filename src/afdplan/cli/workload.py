@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from afdplan.cli.options import json_option, options, resolve_workload, workload_options
+from afdplan.cli.passes import told_passes
 from afdplan.cli.report import (
     command_line,
     plot_option,
@@ -50,6 +51,8 @@ def command(
         confidence = ask.CONFIDENCE.check(confidence)
     except InvalidInputError as error:
         raise click.UsageError(str(error)) from None
+    if told_passes(trace_file or given["trace"], plot or report, confidence, as_json):
+        return
     workload = resolve_workload(given | {"trace": trace_file or given["trace"]}, confidence)
 
     from afdplan.workload.description import describe_law, describe_workload

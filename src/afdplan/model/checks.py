@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
 __all__ = ["check_choice", "check_count", "check_number", "frozen_array"]
 
+LARGEST = 1e100
+"""No quantity is larger, or smaller but for zero: a product of three is still a number."""
+
 
 def check_count(
     name: str,
@@ -53,6 +56,11 @@ def check_number(
         raise error(f"{rule}, got a number that is too large") from None
     if not math.isfinite(number) or number < minimum or (strict and number == minimum):
         raise error(f"{rule}, got {number:g}")
+    if number and not 1 / LARGEST <= abs(number) <= LARGEST:
+        raise error(
+            f"{name} must be {'' if strict else '0 or '}of a size from {1 / LARGEST:g} to "
+            f"{LARGEST:g}, got {number:g}: check its unit"
+        )
     return number
 
 

@@ -18,6 +18,7 @@ from afdplan.model.layer_order import LayerOrder, named_order, order_of_layers, 
 from afdplan.model.parameter import check_fields
 from afdplan.model.uncertainty import Uncertainty
 from afdplan.model.validity import Validity
+from afdplan.model.variation import ExpertLoad, Scatter
 
 __all__ = [
     "AttentionLayers",
@@ -136,6 +137,10 @@ class LatencyModel:
         t_F: time of one layer on one FFN worker against its n tokens [time; tokens].
     send, receive
         c_out (attention to FFN) and c_back (FFN to attention).
+    scatter
+        How far the stages scatter about these times from layer to layer; not at all by default.
+    experts
+        How unevenly the experts are loaded; None: equally.
     step_overhead
         Sampling and scheduling, once per output step [time], >= 0.
     tokens_per_step
@@ -173,6 +178,8 @@ class LatencyModel:
     send: Transfer
     receive: Transfer
     layer_order: LayerOrder = "blocks"
+    scatter: Scatter = field(default_factory=Scatter)
+    experts: ExpertLoad | None = None
     step_overhead: float = 0.0
     tokens_per_step: float = 1.0
     drain: bool = False
@@ -195,6 +202,16 @@ class LatencyModel:
         for name in ("send", "receive"):
             if not isinstance(getattr(self, name), Transfer):
                 raise error(f"{name} must be a Transfer")
+        if not isinstance(self.scatter, Scatter):
+            raise error("scatter must be a Scatter")
+        if self.experts is not None:
+            if not isinstance(self.experts, ExpertLoad):
+                raise error("experts must be an ExpertLoad or None")
+            if len(self.experts.popularity) not in (0, 1, self.layers):
+                raise error(
+                    f"popularity must have one row, or one for each of {self.layers} layers, "
+                    f"got {len(self.experts.popularity)}"
+                )
         overhead = check_number("step_overhead", self.step_overhead, error=error)
         object.__setattr__(self, "step_overhead", overhead)
         tokens = check_number("tokens_per_step", self.tokens_per_step, 1.0, error=error)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import stat
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numba
 
-__all__ = ["compiled", "inlined"]
+__all__ = ["compiled", "inlined", "remarks"]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 # Strict floating point, so that a kernel can equal its twin bit for bit; the interpreter lock is
@@ -21,14 +25,46 @@ OPTIONS: dict[str, Any] = {
     "_nrt": False,
 }
 
+remarks: list[str] = []
+"""What to tell whoever waits: that compiled code is kept elsewhere, or not at all."""
+
 
 def compiled(function: Function) -> Function:
     """Return `function` compiled to machine code at its first call, cached on disk."""
-    result: Function = numba.njit(**OPTIONS)(function)
-    return result
+    return _jit(function)
 
 
 def inlined(function: Function) -> Function:
     """Return `function` compiled into every kernel that calls it."""
-    result: Function = numba.njit(forceinline=True, **OPTIONS)(function)
+    return _jit(function, forceinline=True)
+
+
+def _jit(function: Function, **options: Any) -> Function:
+    """Compile with a cache beside the package or at home, else a temporary one, else none."""
+    result: Function
+    try:
+        result = numba.njit(**OPTIONS, **options)(function)
+    except RuntimeError as failure:
+        if "no locator available" not in str(failure) or not OPTIONS["cache"]:
+            raise
+        folder = None if remarks else _own_temporary_folder()
+        if folder is None:
+            OPTIONS["cache"] = False
+            remarks[:] = ["compiled code cannot be kept: every simulation compiles anew"]
+        else:
+            setattr(numba.config, "CACHE_DIR", str(folder))  # noqa: B010 - unknown to its types
+            remarks.append(f"compiled code is kept in {folder}: no lasting folder can be written")
+        return _jit(function, **options)
     return result
+
+
+def _own_temporary_folder() -> Path | None:
+    """Return a temporary folder that this user alone may write, or None: cached code is run."""
+    try:
+        folder = Path(tempfile.gettempdir(), f"afdplan-{os.getuid()}")
+        folder.mkdir(mode=0o700, exist_ok=True)
+        found = folder.lstat()
+    except OSError:
+        return None
+    is_ours = stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid()
+    return folder if is_ours and not found.st_mode & 0o077 else None

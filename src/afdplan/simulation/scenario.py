@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from afdplan.errors import InvalidInputError, TimeUnitError, UnsupportedError
 from afdplan.lengths.law import EmpiricalLengths, IndependentLengths, LengthLaw
@@ -20,6 +20,7 @@ from afdplan.model.parameters import (
     Window,
 )
 from afdplan.model.trace import Trace
+from afdplan.model.variation import ExpertLoad, Scatter
 
 __all__ = [
     "Arrivals",
@@ -67,7 +68,7 @@ class Arrivals:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Variation:
-    """How far service times scatter about the latency model (gamma factors of mean 1).
+    """How far service times scatter, in place of what the latency model says (factors of mean 1).
 
     Attributes
     ----------
@@ -75,7 +76,8 @@ class Variation:
         Coefficient of variation of each stage, 0 (none) to 3. Attention draws one factor per
         worker, microbatch and layer; a transfer one per link; the FFN one per microbatch and layer.
     expert_imbalance
-        Mean factor on the FFN time because the busiest expert decides, >= 1.
+        Mean load of the busiest expert rank over the mean rank's, >= 1; above 1 in place of the
+        latency model's expert load, with the same meaning.
     expert_imbalance_cv
         Coefficient of variation of the imbalance beyond 1, ``factor = 1 + (mean - 1) gamma``,
         0 to 3.
@@ -178,6 +180,15 @@ class Scenario:
         if not isinstance(self.lengths, EmpiricalLengths | IndependentLengths | Trace):
             raise InvalidInputError("lengths must be a length law or a Trace")
         check_fields(self, (ask.OVERLAP, *ask.SCENARIO))
+        if (
+            self.ffn_tokens == "active"
+            and self.expert_load is not None
+            and self.expert_load.imbalance is None
+        ):
+            raise UnsupportedError(
+                "ffn_tokens active changes how many tokens the experts share, and their load is "
+                "drawn for full slots: use padded, or a measured expert imbalance"
+            )
         self._check_arrivals()
 
     def _check_arrivals(self) -> None:
@@ -209,6 +220,26 @@ class Scenario:
                 raise InvalidInputError(
                     "all requests of the trace arrive at once: use poisson arrivals with a rate"
                 )
+
+    @property
+    def scatter(self) -> Scatter:
+        """Coefficients of variation of the stages: the variation's, else the latency model's."""
+        own = {
+            stage: getattr(self.variation, stage)
+            for stage in ("attention", "send", "ffn", "receive")
+            if getattr(self.variation, stage) > 0
+        }
+        return replace(self.latency.scatter, **own)
+
+    @property
+    def expert_load(self) -> ExpertLoad | None:
+        """How unevenly experts are loaded: the variation's, else the latency model's."""
+        if self.variation.expert_imbalance > 1:
+            return ExpertLoad(
+                imbalance=self.variation.expert_imbalance,
+                imbalance_cv=self.variation.expert_imbalance_cv,
+            )
+        return self.latency.experts
 
     @property
     def law(self) -> LengthLaw:

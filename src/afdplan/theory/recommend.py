@@ -175,7 +175,10 @@ def _load_uncertainty(
     problem: RatioProblem, search: WorkerSearch, token_load: Estimate | None, limit: int
 ) -> RatioUncertainty | None:
     """Solve again with all loads scaled to either end of the interval of the mean load."""
-    if token_load is None or token_load.confidence == 1.0 or problem.horizon is not None:
+    has_interval = token_load is not None and token_load.confidence < 1.0 and token_load.value > 0
+    if token_load is None or not has_interval or problem.horizon is not None:
+        return None
+    if token_load.value == 0:  # no request holds a token: there is no load to scale
         return None
     chosen = search.best()
     bests, regrets = [], []

@@ -5,10 +5,12 @@ from dataclasses import replace
 
 import pytest
 
+from afdplan.errors import InvalidInputError
 from afdplan.lengths.law import IndependentLengths
+from afdplan.model.estimate import Estimate
 from afdplan.model.latency import LatencyModel
 from afdplan.planning.binding import shadow_prices
-from afdplan.planning.limits import Limits
+from afdplan.planning.limits import MOST_DEVICES, Limits
 from afdplan.planning.objective import DeviceCost
 from afdplan.planning.search import DesignSearch
 from afdplan.planning.sensitivity import sensitivities
@@ -80,3 +82,28 @@ def test_regret_is_against_the_best_that_the_limits_allow(limits):
         if limits.devices is not None:
             bundle = rows[name].best_attention_workers + design.ffn_workers
             assert bundle <= limits.devices
+
+
+def test_the_largest_budget_has_no_price():
+    planner, limits = search(), Limits(devices=MOST_DEVICES)
+    best = planner.best(limits)
+    assert "devices" not in {price.limit for price in shadow_prices(planner, best, limits)}
+    nearly = Limits(devices=MOST_DEVICES - 3)
+    price = {p.limit: p for p in shadow_prices(planner, best, nearly)}["devices"]
+    assert price.relaxation.startswith("up to 3 more devices")
+
+
+def test_requests_without_a_token_have_no_load_to_scale():
+    law = IndependentLengths(prompt="0", decode="1")
+    planner = DesignSearch(law, MeasuredSource(LATENCY, kv_tokens=4e5), SPACE, DeviceCost())
+    limits = Limits(devices=16)
+    best = planner.best(limits)
+    load = Estimate(value=0.0, low=0.0, high=0.0, confidence=0.95, method="trace")
+    found = sensitivities(planner, best, limits, load)
+    assert all(math.isfinite(s.change) for s in found)
+
+
+@pytest.mark.parametrize("price", [1e-320, 1e308])
+def test_costs_of_no_ordinary_size_are_refused(price):
+    with pytest.raises(InvalidInputError, match="must be of a size from 1e-100 to 1e\\+100, got"):
+        DeviceCost(per="currency", attention=price, ffn=price)

@@ -1,0 +1,104 @@
+"""What surrounds the process: no place to write, closed streams, interrupts, little memory."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import afdplan
+
+SOURCE = Path(afdplan.__file__).parent
+
+
+def afdplan_process(*arguments, before="", **options):
+    """Run the command line in a fresh interpreter, after the statements `before`."""
+    call = f"import sys; sys.argv = ['afdplan', *{list(arguments)!r}]"
+    script = f"{call}\n{before}\nfrom afdplan.cli import main\nmain()"
+    options.setdefault("stdout", subprocess.PIPE)
+    return subprocess.run(
+        [sys.executable, "-c", script], stderr=subprocess.PIPE, text=True, check=False, **options
+    )
+
+
+@pytest.fixture
+def sealed(tmp_path):
+    """A package and a home in which nothing can be kept, not even by root."""
+    shutil.copytree(SOURCE, tmp_path / "lib/afdplan", ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "lib/afdplan/simulation/__pycache__").touch()
+    (tmp_path / "home").touch()
+    (tmp_path / "temporary").mkdir()
+    kept = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
+    return kept | {
+        "HOME": str(tmp_path / "home"),
+        "NUMBA_CACHE_DIR": str(tmp_path / "home/numba"),
+        "TMPDIR": str(tmp_path / "temporary"),
+        "PYTHONPATH": str(tmp_path / "lib"),
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+
+
+COMPILE = "import afdplan.simulation.alias, afdplan.simulation.kernel"
+
+
+def test_compiled_code_is_kept_in_a_temporary_folder_where_no_other_can_be_written(sealed):
+    done = afdplan_process("hardware", "--json", before=COMPILE, env=sealed)
+    folder = Path(sealed["TMPDIR"]) / f"afdplan-{os.getuid()}"
+    assert done.returncode == 0
+    assert done.stderr == (
+        f"afdplan: compiled code is kept in {folder}: no lasting folder can be written\n"
+    )
+    assert folder.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize("planted", ["file", "open folder"])
+def test_a_temporary_folder_that_others_may_write_is_not_trusted(sealed, planted):
+    folder = Path(sealed["TMPDIR"]) / f"afdplan-{os.getuid()}"
+    if planted == "file":
+        folder.touch()
+    else:
+        folder.mkdir()
+        folder.chmod(0o777)
+    done = afdplan_process("hardware", before=COMPILE, env=sealed)
+    assert done.returncode == 0
+    assert done.stderr == (
+        "afdplan: compiled code cannot be kept: every simulation compiles anew\n"
+    )
+    assert folder.is_file() or not any(folder.iterdir())
+
+
+@pytest.mark.parametrize("arguments", [("models",), ("models", "--json"), ("--help",)])
+def test_a_closed_output_is_no_fault(arguments):
+    done = afdplan_process(*arguments, stdout=None, preexec_fn=lambda: os.close(1))
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_closed_input_is_an_empty_one():
+    done = afdplan_process("workload", "-", preexec_fn=lambda: os.close(0))
+    assert done.returncode == 1
+    assert done.stderr == "afdplan: standard input is empty: a trace was expected\n"
+
+
+INTERRUPTED = (KeyboardInterrupt, 130, "afdplan: interrupted\n")
+MEMORY = (
+    MemoryError,
+    1,
+    "afdplan: there is not enough memory for this: ask for less, or allow more\n",
+)
+
+
+@pytest.mark.parametrize("module", ["click", "afdplan.cli.models", "numpy", "rich"])
+@pytest.mark.parametrize(("error", "code", "line"), [INTERRUPTED, MEMORY])
+def test_what_strikes_during_imports_is_one_line(module, error, code, line):
+    hook = f"""
+class Strike:
+    def find_spec(name, path=None, target=None):
+        if name == {module!r}:
+            sys.meta_path.remove(Strike)
+            raise {error.__name__}
+sys.meta_path.insert(0, Strike)"""
+    done = afdplan_process("models", before=hook)
+    assert (done.returncode, done.stdout) == (code, "")
+    assert done.stderr.lstrip() == line
