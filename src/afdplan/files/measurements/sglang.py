@@ -54,12 +54,13 @@ def read_sglang_log(source: Source, rank: str | None = None) -> Measurements:
     steps: list[tuple[int, float, float, float]] = []
     accepted: list[float] = []
     ranks: dict[bytes, bool] = {}
-    interrupted: set[bytes] = set()
+    prefills = 0
+    seen: dict[bytes, int] = {}  # prefills before the last line of each rank
     ends: list[bool] = []
     prefilled = idle = at = 0
     for at, line in source.lines():
         if _PREFILL.search(line):
-            interrupted = {b""} | ranks.keys()
+            prefills += 1
             continue
         if not _DECODE.search(line):
             continue
@@ -67,13 +68,15 @@ def read_sglang_log(source: Source, rank: str | None = None) -> Measurements:
         own = found.group() if found else b""
         if not ranks.setdefault(own, _is_meant(own, rank)):
             continue
+        is_interrupted = prefills > seen.get(own, 0)
+        seen[own] = prefills
         fields = _fields(line[line.index(b"Decode batch") :])
         requests, rate = fields.get(b"#running-req"), fields.get(b"gen throughput (token/s)")
         tokens = next((fields[name] for name in _TOKENS if name in fields), None)
         # A line that was cut, an idle interval, or one that a prefill may have interrupted.
         if not requests or tokens is None or not rate or fields.get(b"#queue-req", 0) > 0:
             idle += 1
-        elif own in interrupted:
+        elif is_interrupted:
             prefilled += 1
         else:
             accept = next((v for name, v in fields.items() if b"accept len" in name), None)
@@ -86,7 +89,6 @@ def read_sglang_log(source: Source, rank: str | None = None) -> Measurements:
             accepted.append(accept)
             steps.append((at, tokens, requests, requests * accept / rate))
             ends.append(_RATE_AT_END.search(line) is not None)
-        interrupted.discard(own)
     if steps and steps[-1][0] == at and ends[-1] and not all(ends):
         steps.pop()  # the file ends within a number
         idle += 1

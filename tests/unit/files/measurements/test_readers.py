@@ -203,9 +203,21 @@ def test_sglang_ranks_are_told_apart(write):
     text = (SAMPLES / "sglang_decode.log").read_text()
     mixed = text.replace("] Decode", " DP0 TP0] Decode", 3).replace(":05] D", ":05 DP1 TP0] D")
     assert any("Lines of 3 ranks" in note for note in read_sglang_log(write(mixed)).notes)
-    assert read_sglang_log(write(mixed), "DP0").stage("step").count == 3
+    # The first of its three lines follows the prefill.
+    assert read_sglang_log(write(mixed), "DP0").stage("step").count == 2
     with pytest.raises(LatencyModelError, match="no usable decode line"):
         read_sglang_log(write("Decode batch. #running-req: 3, #tok"))
+
+
+def test_sglang_prefill_interrupts_ranks_that_have_not_decoded_yet(write):
+    line = "[{} DP{} TP0] Decode batch, #running-req: 4, #token: {}, token usage: 0.1, "
+    line += "gen throughput (token/s): {}, #queue-req: 0\n"
+    text = "[10:00:00 DP0 TP0] Prefill batch, #new-seq: 4, #new-token: 4000, #queue-req: 0\n"
+    for k, rate in enumerate((40.0, 200.0, 199.0)):  # the first interval holds the prefill
+        text += "".join(line.format(f"10:00:0{k}", rank, 4000 + k, rate) for rank in (0, 1))
+    found = read_sglang_log(write(text))
+    assert found.dropped == 2
+    assert found.stage("step").times.max() < 0.021
 
 
 def test_sglang_step_times_lose_their_idle_tail(write):
