@@ -242,6 +242,21 @@ def test_requests_without_load_cost_one_line(tmp_path):
         assert "Traceback" not in outcome.err
 
 
+@pytest.mark.parametrize(
+    ("file", "told"),
+    [
+        ("metrics/prometheus-2.42-query.json", "afdplan check --metrics reads it"),
+        ("metrics/prometheus-2.42-increase.json", "afdplan check --metrics reads it"),
+        ("logs/sglang-0.5.23-swa.log", "afdplan calibrate reads the times of its steps"),
+        ("logs/sglang_dp_ranks.log", "afdplan calibrate reads the times of its steps"),
+    ],
+)
+def test_answers_and_logs_given_as_a_trace_say_who_reads_them(file, told):
+    outcome = invoke("workload", Path(__file__).parents[1] / "samples" / file)
+    assert outcome.code == 1
+    assert told in outcome.error_line
+
+
 def test_metrics_given_as_a_trace_say_where_they_belong():
     samples = Path(__file__).parents[1] / "samples"
     outcome = invoke("workload", samples / "vllm_metrics.prom")

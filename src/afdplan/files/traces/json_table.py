@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ from afdplan.files.traces.records import (
     records_of,
     where,
 )
-from afdplan.files.traces.table import Table, shown
+from afdplan.files.traces.table import SNAPSHOT, Table, shown
 
 if TYPE_CHECKING:
     import polars as pl
@@ -34,6 +35,16 @@ SAMPLE = 1000
 LARGEST_VALUE = 1 << 30
 """Bytes of a trace that is one JSON value: all of it is in memory, several times as large."""
 
+_NO_TRACES = (
+    (re.compile(rb'"resultType"\s*:\s*"(vector|matrix)"'), SNAPSHOT),
+    (
+        re.compile(rb"(?m)^\[[^\]\n]*\] (Decode|Prefill) batch"),
+        "is the log of a server, which holds no lengths of requests: afdplan calibrate reads the "
+        "times of its steps",
+    ),
+)
+"""What looks like JSON and holds no requests, and what to say of it."""
+
 
 def json_tables(source: Source) -> list[Table]:
     """Return the tables of JSON records, that of the records themselves first.
@@ -48,6 +59,9 @@ def json_tables(source: Source) -> list[Table]:
     TraceError
         If the text is no JSON, cut, nested without end, or holds no objects.
     """
+    for marks, told in _NO_TRACES:
+        if marks.search(source.head):
+            raise TraceError(f"{source.name}: {told}")
     has_lines = _has_lines(source)
     whole = [] if has_lines else _whole(source)
 

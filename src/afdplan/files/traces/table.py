@@ -26,6 +26,10 @@ __all__ = ["Table", "csv_table", "parquet_tables", "shown"]
 
 NULLS = ["null", "NULL", "None", "NA", "N/A", "n/a"]
 BLOCK = 1 << 24
+SNAPSHOT = (
+    "is a snapshot of metrics, which hold no requests: afdplan check --metrics reads it, and "
+    "afdplan calibrate --to-trace lays out its lengths"
+)
 COUNTERS = re.compile(rb"(?m)^# (HELP|TYPE) |^\w*(vllm|sglang|dynamo)\w*[:_]\w+\{")
 
 
@@ -184,10 +188,7 @@ def csv_table(source: Source) -> Table:
     import polars as pl
 
     if COUNTERS.search(source.head):
-        raise TraceError(
-            f"{source.name}: is a snapshot of metrics, which hold no requests: afdplan check "
-            "--metrics reads it, and afdplan calibrate --to-trace lays out its lengths"
-        )
+        raise TraceError(f"{source.name}: {SNAPSHOT}")
     skip, header, delimiter = _header(source)
 
     def read(names: Sequence[str]) -> list[pl.Series]:
