@@ -125,7 +125,7 @@ def test_a_better_plan_under_the_same_limits_is_found(tmp_path):
         *("--max-batch-size", 512, "--tpot", "100ms", "--trace", lighter),
         drop=("--batch-sizes", "--prompt", "--decode"),
     )
-    best = json.loads(again.read_text())["recommended"]
+    best = json.loads(again.read_text())["split"]
     for name in ("attention_workers", "ffn_workers", "batch_size", "microbatches"):
         assert answer["replanned"][name] == best[name]
 
@@ -143,7 +143,7 @@ def test_what_the_file_lacks_is_said(plan, tmp_path):
 
 def test_a_rate_that_is_no_longer_reached_is_told(plan, tmp_path):
     document = json.loads(plan.read_text())
-    document["inputs"]["rate"] = 1.5 * document["recommended"]["requests_per_second"]
+    document["inputs"]["rate"] = 1.5 * document["split"]["requests_per_second"]
     document["inputs"]["devices"] = None
     busy = tmp_path / "busy.json"
     busy.write_text(json.dumps(document))

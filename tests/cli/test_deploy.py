@@ -111,3 +111,38 @@ def test_nothing_is_overwritten(plan, tmp_path):
     assert outcome.code == 1
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["keep.txt"]
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_plan_that_recommends_no_split_gives_ranks(plan, tmp_path):
+    """Both forms of a plan: older ones recommend a split always."""
+    document = json.loads(plan.read_text())
+    split = split_of(plan)
+    forms = {
+        "old": {**document, "recommended": {k: v for k, v in split.items() if k != "kind"}},
+        "un-split": {
+            **document,
+            "split": split,
+            "recommended": {**document["colocated"], "kind": "un-split"},
+        },
+    }
+    for form, changed in forms.items():
+        changed = {k: v for k, v in changed.items() if form == "un-split" or k != "split"}
+        path = tmp_path / f"{form}.json"
+        path.write_text(json.dumps(changed))
+        for choice in ("recommended", "split", "un-split"):
+            out = tmp_path / f"{form}-{choice}"
+            given = ("--target", "vllm-afd-plugin", "-o", out, "--deployment", choice, "--json")
+            outcome = invoke("deploy", path, *given)
+            assert outcome.code == 0, outcome
+            wanted = choice if choice != "recommended" else {"old": "split"}.get(form, form)
+            assert json.loads(outcome.out)["inputs"]["deployment"] == wanted
+            names = {script.name for script in (out / "bundle-001").glob("*.sh")}
+            assert names == ({"server.sh"} if wanted == "un-split" else {"attention.sh", "ffn.sh"})
+    ranks = document["colocated"]
+    words = words_of(tmp_path / "un-split-recommended" / "bundle-001" / "server.sh", 0, tmp_path)
+    assert words[words.index("--data-parallel-size") + 1] == str(ranks["ranks"])
+    assert words[words.index("--max-num-seqs") + 1] == str(ranks["requests_per_rank"])
+    document["recommended"] = {"kind": "both"}
+    path.write_text(json.dumps(document))
+    outcome = invoke("deploy", path, "--target", "vllm-afd-plugin", "-o", tmp_path / "no")
+    assert "recommended.kind must be split or un-split" in outcome.error_line

@@ -27,6 +27,7 @@ __all__ = [
     "latency_options",
     "option_name",
     "options",
+    "require_fit",
     "resolve_batch_size",
     "resolve_choice",
     "resolve_workload",
@@ -97,6 +98,24 @@ def resolve_choice(given: Mapping[str, Any]) -> LatencyChoice:
         raise click.UsageError(str(error)) from None
 
 
+def require_fit(
+    choice: LatencyChoice, law: LengthLaw, batch_size: int, given: Mapping[str, Any]
+) -> None:
+    """Refuse requests that do not fit the memory of a named device; without one nothing is known.
+
+    Raises
+    ------
+    InfeasibleError
+        Naming the largest batch size that fits.
+    """
+    if not choice.is_derived:
+        return
+    from afdplan.planning.memory_limit import require_memory
+
+    placement = choice.placement(batch_size=batch_size, ffn_workers=given["ffn_workers"])
+    require_memory(law, placement.memory(), batch_size, given["microbatches"])
+
+
 def latency_inputs(given: Mapping[str, Any], model: LatencyModel) -> dict[str, Any]:
     """Return what to print under `inputs` about the latency model and its choice."""
     return {
@@ -140,7 +159,9 @@ class Workload:
         return None if self.report is None else self.report.token_load
 
 
-def resolve_workload(given: Mapping[str, Any], confidence: float | None = None) -> Workload:
+def resolve_workload(
+    given: Mapping[str, Any], confidence: float | None = None, window: str = "all"
+) -> Workload:
     """Return the workload that the options name; exactly one of trace and laws must be given.
 
     Parameters
@@ -149,6 +170,8 @@ def resolve_workload(given: Mapping[str, Any], confidence: float | None = None) 
         Values of the options of `workload_options`, by name; others are passed over.
     confidence
         Coverage of the interval of a trace's mean token load.
+    window
+        Which requests of a trace count: see `afdplan.workload.parts.select_window`.
     """
     from afdplan.lengths.law import EmpiricalLengths, IndependentLengths
 
@@ -161,23 +184,36 @@ def resolve_workload(given: Mapping[str, Any], confidence: float | None = None) 
         from afdplan.files.traces.reader import read_trace
 
         requests = read_trace(path, format=trace_format, columns=columns, time_format=time_format)
+        inputs = {
+            "trace": path,
+            "format": requests.format,
+            "columns": columns,
+            "time_format": time_format,
+            "requests": requests.requests,
+            "dropped_requests": requests.dropped_requests,
+            "time_unit_in_file": requests.time_unit_in_file,
+            "notes": requests.notes,
+        }
+        chosen: tuple[str, ...] = ()
+        if window != "all":
+            from afdplan.workload.parts import select_window
+
+            part = select_window(requests, window)
+            chosen = (
+                f"only the {part.trace.requests:,} of {requests.requests:,} requests of "
+                f"{part.name} count",
+            )
+            requests = part.trace
         report, warnings = _described(requests, confidence)
         return Workload(
             law=EmpiricalLengths(requests),
             trace=requests,
             report=report,
-            warnings=warnings,
-            inputs={
-                "trace": path,
-                "format": requests.format,
-                "columns": columns,
-                "time_format": time_format,
-                "requests": requests.requests,
-                "dropped_requests": requests.dropped_requests,
-                "time_unit_in_file": requests.time_unit_in_file,
-                "notes": requests.notes,
-            },
+            warnings=(*chosen, *warnings),
+            inputs=inputs,
         )
+    if window != "all":
+        raise click.UsageError("--window chooses requests of a trace: give --trace")
     if any(given.get(one.key) is not None for one in ask.OF_TRACE):
         raise click.UsageError(
             "--format, --columns and --time-format describe a file: give --trace too"

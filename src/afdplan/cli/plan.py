@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from afdplan.cli.options import Workload, json_option, resolve_workload, workload_options
+from afdplan.cli.options import Workload, json_option, options, resolve_workload, workload_options
 from afdplan.cli.plan_options import (
     LATENCIES,
     limit_options,
@@ -55,6 +55,7 @@ Examples:
 @workload_options
 @source_options
 @limit_options
+@options(ask.PLANNED_WINDOW)
 @click.option("--verify", is_flag=True, help="Replay the plan and its neighbours in the simulator.")
 @plot_option("the Pareto front")
 @around_option
@@ -68,7 +69,7 @@ def command(
     if around and not as_json:
         raise click.UsageError("--around adds to --json: give both, or --report, which has it")
     space = resolve_space(given)
-    workload = resolve_workload(given)
+    workload = resolve_workload(given, window=given["window"])
     try:
         source, cost = resolve_source(given)
     except InfeasibleError as error:
@@ -96,17 +97,17 @@ def command(
             _tell_infeasible(error, inputs, workload, source.time_unit)
         raise
     plan = dataclasses.replace(plan, warnings=(*workload.warnings, *plan.warnings))
-    verified = _verify(plan, workload.law, source) if verify else ()
+    verified = _verify(plan, plan.law, source) if verify else ()
     found = None
     if around or report is not None:
         from afdplan.planning.plan_around import plan_around
 
         with progress("other batches") as show:
-            found = plan_around(plan, workload.law, source, show)
+            found = plan_around(plan, plan.law, source, show)
     if plot is not None:
         from afdplan.plotting.plan_figures import front_figure
 
-        write_picture(plot, [front_figure(plan)], str(plan.recommended.design))
+        write_picture(plot, [front_figure(plan)], str(plan.split.design))
     from afdplan.report.plan import plan_told
 
     told = plan_told(plan, f"{workload.law.name}; {source.name}", verified)
@@ -124,10 +125,14 @@ def command(
         )
         from afdplan.files.plan_file import plan_from_document
         from afdplan.planning.check import regret_of_keeping
+        from afdplan.planning.replan import replan
 
         # What `afdplan check` compares later requests with; it also proves that the file reads.
         written = plan_from_document(answer)
         answer["check"] = {"regret": regret_of_keeping(written, workload.law)}
+        if plan.basis != "all requests":
+            # What holding in the hardest part costs is no reason to plan again.
+            answer["check"]["replan_regret"] = replan(written, workload.law).regret
         if found is not None:
             from afdplan.report.around import plan_around_answer
 
@@ -174,6 +179,7 @@ def _inputs(
         **chosen,
         "latency": {"name": source.name, "layers": layers},
         **values_of(limits, ask.LIMITS),
+        "window": given["window"],
         **values_of(cost, ask.COST),
         "target": space.target.name,
         "target_version": space.target.version or None,

@@ -16,6 +16,7 @@ __all__ = ["TYPES", "parse_model_rate"]
 
 _NUMBER = r"(\d+(?:\.\d*)?(?:[eE][+-]?\d+)?|\.\d+)"
 _SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0}
+_SPANS = {"s": 1.0, "min": 60.0, "h": 3600.0, "day": 86_400.0}
 _PER = {"s": 1.0, "sec": 1.0, "second": 1.0, "min": 60.0, "minute": 60.0, "h": 3600.0}
 
 
@@ -32,6 +33,23 @@ def parse_duration(text: str) -> float:
     if not match or not 0 < value < math.inf:
         raise click.BadParameter(
             f"must be a time > 0 with its unit (us, ms or s) such as 50ms, got {text!r}"
+        )
+    return value
+
+
+def parse_span(text: str) -> float:
+    """Return the seconds of ``1h``, ``30min`` or ``day``.
+
+    Examples
+    --------
+    >>> parse_span("1h"), parse_span("30min"), parse_span("day")
+    (3600.0, 1800.0, 86400.0)
+    """
+    match = re.fullmatch(rf"(?:{_NUMBER})?\s*(s|min|h|day)", text.strip())
+    value = float(match[1] or 1.0) * _SPANS[match[2]] if match else 0.0
+    if not match or not 1 <= value < math.inf:
+        raise click.BadParameter(
+            f"must be a time of at least 1 s such as 1h, 30min or day, got {text!r}"
         )
     return value
 
@@ -155,6 +173,7 @@ TYPES: dict[str, click.ParamType[Any]] = {
     "numbers": _Typed(parse_numbers),
     "bundles": _Typed(parse_bundles),
     "share": _Typed(parse_share),
+    "span": _Typed(parse_span),
     "model rate": click.STRING,  # read when the latency model's unit is known
 }
 """How values of a parameter are typed, by `Parameter.typed`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,6 +12,7 @@ from afdplan.cli.options import (
     latency_inputs,
     latency_options,
     options,
+    require_fit,
     resolve_batch_size,
     resolve_choice,
     resolve_workload,
@@ -31,6 +33,8 @@ from afdplan.model.parameter import values_of
 
 if TYPE_CHECKING:
     from afdplan.model.latency import LatencyModel
+    from afdplan.plotting.figure import Figure
+    from afdplan.report.page import Section
 
 __all__ = ["command"]
 
@@ -45,7 +49,7 @@ Examples:
 @click.command("ratio", epilog=EXAMPLES)
 @workload_options
 @latency_options
-@options(*ask.SLOTS, *ask.RATIO)
+@options(*ask.SLOTS, *ask.RATIO, ask.BY)
 @plot_option("the curve")
 @around_option
 @report_option
@@ -60,6 +64,9 @@ def command(
     choice, workers = resolve_choice(given), given["ffn_workers"]
     model = choice.resolve(batch_size=size, ffn_workers=workers)
     workload = resolve_workload(given)
+    if given["by"] is not None and workload.trace is None:
+        raise click.UsageError("--by cuts a trace into windows of the clock: give --trace")
+    require_fit(choice, workload.law, size, given)
     from afdplan.report.ratio import ratio_answer, ratio_told
     from afdplan.theory.problem import RatioProblem
     from afdplan.theory.recommend import recommend
@@ -89,14 +96,37 @@ def command(
                 latency_of=latency_of,
                 progress=show,
             )
+    day = None
+    if given["by"] is not None and workload.trace is not None:
+        from afdplan.studies.day import ratio_day
+
+        with progress("windows") as show:
+            day = ratio_day(
+                problem, workload.trace, given["by"], max_attention_workers=most, progress=show
+            )
+    told = ratio_told(answer, problem, warnings, workload.trace)
+    figures: list[Figure] = []
+    sections: list[Section] = []
+    if day is not None:
+        from afdplan.report.ratio_day import (
+            day_answer,
+            day_fact,
+            day_figure,
+            day_section,
+            day_table,
+        )
+
+        figures, sections = [day_figure(day)], [day_section(day)]
+        told = replace(
+            told, words=(day_fact(day), *told.words), tables=(day_table(day), *told.tables)
+        )
     if plot is not None:
         from afdplan.plotting.ratio_figures import asked_figures
 
         bundle = answer.bundle
         pair = f"{bundle.attention_workers} attention : {bundle.ffn_workers} FFN"
         heading = f"{pair}, B = {size}, m = {bundle.microbatches}: {answer.bottleneck} binds"
-        write_picture(plot, asked_figures(answer, problem, found), heading)
-    told = ratio_told(answer, problem, warnings, workload.trace)
+        write_picture(plot, [*figures, *asked_figures(answer, problem, found)], heading)
     if as_json or report is not None:
         from afdplan.report.document import document, to_json
 
@@ -106,6 +136,7 @@ def command(
             **values_of(problem, (ask.BATCH_SIZE, *ask.PROBLEM)),
             "requests_per_attention_worker": answer.bundle.requests_per_attention_worker,
             "max_attention_workers": answer.curve[-1].attention_workers,
+            "by": given["by"],
         }
         answered = document(
             time_unit=model.time_unit,
@@ -113,6 +144,8 @@ def command(
             warnings=warnings,
             answer=ratio_answer(answer),
         )
+        if day is not None:
+            answered["day"] = day_answer(day)
         if found is not None:
             from afdplan.report.around import ratio_around_answer
 
@@ -128,6 +161,7 @@ def command(
                 document=answered,
                 command_line=command_line(),
                 workload=workload.report,
+                over_clock=sections,
             )
             write_report(report, page)
         if as_json:

@@ -14,6 +14,7 @@ from afdplan.cli.options import (
     latency_inputs,
     latency_options,
     options,
+    require_fit,
     resolve_batch_size,
     resolve_choice,
     resolve_workload,
@@ -138,10 +139,13 @@ def command(
             from afdplan.files.atomic import check_folder
 
             check_folder(path)
-    model = resolve_choice(given).resolve(batch_size=size, ffn_workers=given["ffn_workers"])
+    choice = resolve_choice(given)
+    model = choice.resolve(batch_size=size, ffn_workers=given["ffn_workers"])
     if given["rate"] is not None:
         given["rate"] = parse_model_rate("--rate", given["rate"], model.time_unit)
     workload = resolve_workload(given)
+    if given["kv_capacity"] is None:  # else the simulator keeps to a memory itself
+        require_fit(choice, workload.law, size, given)
 
     def scenario_of(count: int) -> Scenario:
         from afdplan.model.bundle import Bundle

@@ -51,6 +51,9 @@ class PlanFile:
     planned_regret
         Regret of the recommended A under the planned workload itself: what a budget or a limit
         costs, not a change of the requests.
+    planned_replan_regret
+        The same of the whole design against one planned again: what holding in the hardest part of
+        the trace costs.
     model, target
         What is served and on which system; empty if the plan does not say.
     target_version
@@ -81,6 +84,7 @@ class PlanFile:
     cache_capacity: float | None
     cache_kinds: tuple[tuple[float, int | None], ...]
     planned_regret: float
+    planned_replan_regret: float = 0.0
     model: str
     target: str
     target_version: str | None
@@ -181,7 +185,8 @@ def plan_from_document(document: dict[str, Any]) -> PlanFile:
         overflow_probability=_asked(inputs, ask.OVERFLOW_PROBABILITY),
         cache_capacity=capacity,
         cache_kinds=kinds,
-        planned_regret=_planned_regret(document),
+        planned_regret=_planned_regret(document, "regret"),
+        planned_replan_regret=_planned_regret(document, "replan_regret"),
         model=_text(inputs, "model"),
         target=_text(inputs, "target"),
         target_version=_text(inputs, "target_version") or None,
@@ -214,10 +219,10 @@ def _check_against_itself(plan: PlanFile, best: dict[str, Any]) -> None:
             )
 
 
-def _planned_regret(document: dict[str, Any]) -> float:
-    if "check" not in document:
+def _planned_regret(document: dict[str, Any], name: str) -> float:
+    if "check" not in document or name not in _table(document, "check"):
         return 0.0
-    return check_number("check.regret", _table(document, "check").get("regret"))
+    return check_number(f"check.{name}", _table(document, "check")[name])
 
 
 def _space(value: Any) -> tuple[float | None, tuple[tuple[float, int | None], ...]]:

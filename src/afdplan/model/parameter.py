@@ -22,7 +22,7 @@ __all__ = [
     "values_of",
 ]
 
-Typed = Literal["", "duration", "rate", "model rate", "share", "numbers", "bundles"]
+Typed = Literal["", "duration", "rate", "model rate", "share", "numbers", "bundles", "span"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -141,6 +141,13 @@ PHASE = choice(
     Phase,
     default="random",
 )
+BY = text(
+    "by",
+    "Also the ratio over the clock, window by window, and what one fixed ratio costs: 1h, 30min, "
+    "day.",
+    typed="span",
+    metavar="TIME",
+)
 RATIO = (METHOD, FFN_WEIGHT, MAX_ATTENTION_WORKERS, HORIZON, PHASE)
 PROBLEM = (FFN_WORKERS, MICROBATCHES, OVERLAP, METHOD, PHASE, FFN_WEIGHT, HORIZON)
 
@@ -297,9 +304,24 @@ NODE_DEVICES = count(
     metavar="N",
 )
 OPTIONAL_DEVICES = count("optional_devices", default=0, minimum=0)
+MARGIN = number(
+    "margin",
+    "Kept away from every limit: of the time, of the KV memory, and on top of the rate: 10%.",
+    default=0.0,
+    below=1,
+    typed="share",
+    metavar="SHARE",
+)
 LIMITS = (
     *(DEVICES, REQUESTS_PER_SECOND, TIME_PER_OUTPUT_TOKEN, STATISTIC, OVERFLOW_PROBABILITY),
-    NODE_DEVICES,
+    *(NODE_DEVICES, MARGIN),
+)
+PLANNED_WINDOW = text(
+    "window",
+    "Requests to plan for: all (the limits hold in every part of the trace), peak (the busiest "
+    "hour), or HH:MM-HH:MM of every day.",
+    default="all",
+    metavar="WHEN",
 )
 TARGET = text(
     "target",

@@ -44,9 +44,8 @@ class DeviceCost:
     def of(self, attention_devices: Any, ffn_devices: Any) -> Any:
         """Return the cost of so many devices of each side, elementwise.
 
-        A subclass may add what does not grow with the devices: the search relies on at least
-        ``attention * attention_devices + ffn * ffn_devices``, and on no more for other bundles of
-        the same devices.
+        A subclass may add what does not grow with the devices: the search relies on a fixed cost
+        >= 0 and ``attention * attention_devices + ffn * ffn_devices``.
         """
         return self.attention * attention_devices + self.ffn * ffn_devices
 

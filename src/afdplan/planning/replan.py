@@ -115,6 +115,7 @@ def _limits(plan: PlanFile) -> Limits:
         statistic=plan.statistic,  # type: ignore[arg-type]  # checked by `Limits`
         overflow_probability=plan.overflow_probability,
         node_devices=asked.get("node_devices", ask.NODE_DEVICES.default),
+        margin=asked.get("margin") or ask.MARGIN.default,
     )
 
 

@@ -162,8 +162,8 @@ def rank_load(load: ExpertLoad, requests: FloatArray, ffn_workers: int) -> RankL
             from scipy import special
 
             shape = load.imbalance_cv**-2
-            beyond = np.asarray(special.gammaincinv(shape, levels) / shape)
-            beyond = np.asarray(beyond + (1 - float(beyond.mean())))
+            beyond = np.asarray(special.gammaincinv(shape, levels), dtype=np.float64) / shape
+            beyond = beyond + (1 - beyond.mean())
         one = 1 + (load.imbalance - 1) * beyond
         return RankLoad(quantiles=np.tile(one, (requests.size, 1)), fresh=np.ones(requests.size))
     at = np.log2(np.clip(load.choices(1.0) * requests, 1.0, MOST))
