@@ -238,7 +238,12 @@ def _snapshot(
                 raise InvalidInputError(f"{shown}: {name} has no bound le") from None
         engine = tuple(sorted((k, v) for k, v in labels.items() if k not in _APART))
         of = series.setdefault((metric, labels.get("model_name", ""), engine), {})
-        of[kind] = of.get(kind, 0.0) + value
+        if kind in of:
+            raise InvalidInputError(
+                f"{shown}: {name or role} is there twice with the same labels: are these two "
+                "snapshots in one file? give them one by one"
+            )
+        of[kind] = value
     if not series:
         raise InvalidInputError(f"{shown}: {_nothing_known(others)}")
     return Snapshot(source=shown, series=series, is_window=is_window)
