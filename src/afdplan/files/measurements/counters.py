@@ -50,8 +50,9 @@ LENGTH_NAMES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     },
 }
 """Histograms by engine and meaning, best first; collectors put words before and ``_`` for ``:``."""
+_SYSTEM = rb"\w*?(vllm|sglang|dynamo|trtllm|tgi)[:_]\w+"
 PROMETHEUS_SIGN = re.compile(
-    rb"(?m)^(# (HELP|TYPE) )?\w*?(vllm|sglang|dynamo|trtllm|tgi)[:_]\w+|"
+    rb"(?m)^# (HELP|TYPE) " + _SYSTEM + rb"|^" + _SYSTEM + rb"(\{\S|\s+[0-9.eE+-]+\s*$)|"
     rb'"resultType"\s*:\s*"(vector|matrix)"'
 )
 ROLES = ("prompt", "decode", "step")
