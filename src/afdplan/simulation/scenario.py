@@ -24,6 +24,9 @@ __all__ = [
     "Window",
 ]
 
+MOST_REQUESTS = 1_000_000_000
+"""Of one replication: minutes of work."""
+
 Overlap = Literal["pipelined", "ideal"]
 Placement = Literal["round-robin", "least-requests", "least-tokens", "longest-prompt"]
 Start = Literal["stationary", "fresh"]
@@ -188,6 +191,11 @@ class Scenario:
         if not isinstance(self.lengths, EmpiricalLengths | IndependentLengths | Trace):
             raise InvalidInputError("lengths must be a length law or a Trace")
         check_count("requests_per_worker", self.requests_per_worker, 1, 10**12)
+        if self.target_completions > MOST_REQUESTS:
+            raise InvalidInputError(
+                f"a replication must have at most {MOST_REQUESTS:,} requests, got "
+                f"{self.target_completions:,} of all attention workers: ask for fewer per worker"
+            )
         check_count("seed", self.seed, 0)
         for name, choices in (
             ("overlap", Overlap),

@@ -342,7 +342,7 @@ def test_aligned_ages_leave_a_narrow_validity():
 )
 def test_steps_that_take_no_time_or_too_much_are_refused(attention, ffn):
     with pytest.raises(
-        LatencyModelError, match="must take more than no time|of a size from 1e-100"
+        LatencyModelError, match=r"must take more than no time|of a size from 1e-100"
     ):
         LatencyModel.linear(attention=attention, ffn=ffn)
 
