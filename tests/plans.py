@@ -8,7 +8,7 @@ from typing import Any
 
 from tests.cli.invoke import invoke
 
-__all__ = ["SMALL", "edited", "written_plan"]
+__all__ = ["SMALL", "edited", "split_of", "written_plan"]
 
 SMALL = (
     *("--prompt", "geometric:1000", "--decode", "geometric:300"),
@@ -27,6 +27,13 @@ def written_plan(folder: Path, *options: object, drop: tuple[str, ...] = ()) -> 
     path = folder / "plan.json"
     path.write_text(outcome.out, encoding="utf-8")
     return path
+
+
+def split_of(path: Path) -> dict[str, Any]:
+    """Return the best split of a plan file, whatever it recommends."""
+    document = json.loads(path.read_text(encoding="utf-8"))
+    best: dict[str, Any] = document.get("split") or document["recommended"]
+    return best
 
 
 def edited(path: Path, *keys: str, value: Any) -> Path:

@@ -137,7 +137,7 @@ def waiting() -> Figure:
     )
     plan = make_plan(
         law, MeasuredSource(latency), Limits(devices=design.devices), space=space
-    ).recommended
+    ).split
     assert plan.design == design, plan.design
     shares = np.linspace(0.3, 0.98, 35)
     replayed = [spare_capacity(plan, trace, float(plan.requests_per_second * u)) for u in shares]

@@ -59,7 +59,7 @@ def colocated() -> Figure:
         offset, side = ((7, -5), "left") if value < 0.8 * max(y) else ((0, 7), "center")
         widths.annotate(f"{name}, {one.requests_per_rank}", (at, value), offset, ha=side,
                         textcoords="offset points", fontsize=8, color="0.3")  # fmt: skip
-    split = plan.recommended.tokens_per_second_per_device
+    split = plan.split.tokens_per_second_per_device
     widths.axhline(split, color=RED, linestyle="--")
     widths.annotate("best split", (x[0], split), (-22, 5), textcoords="offset points", color=RED,
                     fontsize=9)  # fmt: skip

@@ -10,6 +10,7 @@ from afdplan.cli.calibrate import command
 from afdplan.errors import AfdplanError
 from afdplan.files.latency_file import load_latency
 from afdplan.files.measurements.table import read_latency_table
+from tests.cli.invoke import invoke
 
 SAMPLES = Path(__file__).parents[1] / "samples"
 ROWS = (
@@ -169,3 +170,35 @@ def test_expected_failures(run, table, arguments, message):
     assert message in str(result.exception)
     assert "\n" not in str(result.exception)
     assert sorted(p.name for p in table.parent.iterdir()) == ["stages.csv"]
+
+
+def test_forward_passes_calibrate_attention(tmp_path):
+    import gzip
+
+    from tests.unit.files.measurements.test_logs import trace_lines
+
+    path = tmp_path / "dynamo-fpm.4192.000000.jsonl.gz"
+    path.write_bytes(gzip.compress("\n".join(trace_lines()).encode()))
+    ffn = tmp_path / "ffn.csv"
+    rows = "".join(f"ffn,{n},{1e-4 + 1e-7 * n}\n" for n in (16, 32, 64, 128, 256))
+    ffn.write_text("stage,load,latency_s\n" + rows)
+    model_file = tmp_path / "model.toml"
+    outcome = invoke("calibrate", path, ffn, "--layers", "10", "-o", model_file)
+    assert outcome.code == 0, outcome
+    assert "passes with a prefill" in " ".join(outcome.out.split())
+    model = load_latency(str(model_file))
+    assert model.uncertainty is not None
+    (kind,) = model.attention
+    assert kind.curve.slope == pytest.approx(3e-8, rel=1e-3)
+    assert kind.time_per_request == pytest.approx(5e-6, rel=1e-2)
+
+
+def test_requests_between_two_snapshots_become_a_trace(tmp_path):
+    samples = Path(__file__).parents[1] / "samples" / "metrics"
+    early, late = (samples / f"vllm-0.32.0-{name}.prom" for name in ("during", "after-bench"))
+    out = tmp_path / "lengths.csv"
+    outcome = invoke("calibrate", early, late, "--to-trace", out)
+    assert outcome.code == 0, outcome
+    rows = out.read_text().splitlines()
+    assert len(rows) == 1 + 77
+    assert "77 requests were laid out" in outcome.err

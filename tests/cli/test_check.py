@@ -125,7 +125,7 @@ def test_a_better_plan_under_the_same_limits_is_found(tmp_path):
         *("--max-batch-size", 512, "--tpot", "100ms", "--trace", lighter),
         drop=("--batch-sizes", "--prompt", "--decode"),
     )
-    best = json.loads(again.read_text())["recommended"]
+    best = json.loads(again.read_text())["split"]
     for name in ("attention_workers", "ffn_workers", "batch_size", "microbatches"):
         assert answer["replanned"][name] == best[name]
 
@@ -143,7 +143,7 @@ def test_what_the_file_lacks_is_said(plan, tmp_path):
 
 def test_a_rate_that_is_no_longer_reached_is_told(plan, tmp_path):
     document = json.loads(plan.read_text())
-    document["inputs"]["rate"] = 1.5 * document["recommended"]["requests_per_second"]
+    document["inputs"]["rate"] = 1.5 * document["split"]["requests_per_second"]
     document["inputs"]["devices"] = None
     busy = tmp_path / "busy.json"
     busy.write_text(json.dumps(document))
@@ -224,3 +224,19 @@ def test_a_damaged_state_is_refused(plan, tmp_path):
         outcome = invoke("check", plan, "--metrics", SAMPLES / "vllm_plain.prom", "--state", state)
         assert outcome.code == 1
         assert "remove the file to start again" in outcome.error_line
+
+
+def test_forward_passes_are_checked(plan, tmp_path):
+    from tests.unit.workload.test_passes import written
+
+    path = tmp_path / "fpm.jsonl"
+    written(path)
+    outcome = invoke("check", plan, "--metrics", path, "--json").document
+    assert outcome["mean_token_load"] == pytest.approx(2000, rel=0.01)
+    assert outcome["observed"]["barrier"]["fullest_over_mean_tokens"] > 1.1
+    assert outcome["measured_step_time"] is not None
+    assert any("hold no lengths" in warning for warning in outcome["warnings"])
+    told = invoke("workload", path, "--json").document
+    assert told["mean_token_load"] == outcome["observed"]["mean_token_load"]
+    assert told["barrier"] == outcome["observed"]["barrier"]
+    assert "Slowest over mean rank" in invoke("workload", path).out

@@ -15,6 +15,7 @@ from afdplan.calibration.catalogue import shipped_hardware, shipped_models
 from afdplan.calibration.precision import PRECISIONS
 from afdplan.cli import complete
 from afdplan.cli.group import COMMANDS, cli
+from afdplan.deploy.names import system_names
 from afdplan.deploy.registry import target_names
 from afdplan.files.latency_file import built_in_latency_names
 from afdplan.files.measurements.reader import MEASUREMENT_FORMATS
@@ -37,15 +38,15 @@ def plain(*names):
         ("work", plain("workload")),
         ("ratio --latency deep", [("file", "deep"), *plain("deepseek-v3-ascend-910c")]),
         ("ratio --hardware h20", [("file", "h20"), *plain("h20", "h200")]),
-        ("plan --ffn-hardware mi", [("file", "mi"), *plain("mi300x")]),
+        ("plan --ffn-hardware mi", [("file", "mi"), *plain("mi300x", "mi355x")]),
         ("simulate --model mix", [("file", "mix"), *plain("mixtral-8x22b")]),
-        ("models glm", [("file", "glm"), *plain("glm-4.5")]),
-        ("hardware gb", [("file", "gb"), *plain("gb200")]),
-        ("profile --model step", [("file", "step"), *plain("step-3")]),
+        ("models glm-4.5", [("file", "glm-4.5"), *plain("glm-4.5")]),
+        ("hardware gb2", [("file", "gb2"), *plain("gb200")]),
+        ("profile --model step", [("file", "step"), *plain("step-3", "step-3.7-flash")]),
         ("calibrate --prior deep", [("file", "deep"), *plain("deepseek-v3-ascend-910c")]),
         ("workload --format li", plain("litellm")),
         ("calibrate --format sg", plain("sglang-pool", "sglang-log", "sglang-steps")),
-        ("plan --target v", plain("vllm-afd-plugin")),
+        ("plan --target vllm-afd-p", plain("vllm-afd-plugin")),
         ("deploy --target s", plain("sglang", "stepmesh")),
         ("plan --weight-precision fp", plain("fp8")),
         ("simulate --precision 0", []),
@@ -74,9 +75,13 @@ def test_names_are_those_that_the_commands_take():
     assert complete.shipped("latency") == built_in_latency_names()
     assert complete.shipped("models") == sorted(shipped_models())
     assert complete.shipped("hardware") == sorted(shipped_hardware())
-    assert [value for _, value in offered("plan --target ")] == list(target_names())
-    assert set(complete.PRECISIONS) == set(PRECISIONS)
-    assert set(complete.MEASUREMENTS) == set(MEASUREMENT_FORMATS)
+    for line, names in (
+        ("plan --target ", target_names()),
+        ("deploy --target ", system_names()),
+        ("simulate --kv-precision ", PRECISIONS),
+        ("calibrate --format ", MEASUREMENT_FORMATS),
+    ):
+        assert [value for _, value in offered(line)] == list(names)
 
 
 def test_values_are_passed_on_as_they_are():

@@ -95,4 +95,6 @@ def test_no_option_is_lost():
 def test_no_json_name_is_lost(name):
     then = json.loads(SNAPSHOT.read_text(encoding="utf-8"))["documents"][name]
     now = names_in(invoke(*RUNS[name], "--json").document)
+    # Where no split is recommended, what it would be stands under another name.
+    now |= {name.replace("split.", "recommended.", 1) for name in now if name.startswith("split.")}
     assert sorted(set(then) - now) == []

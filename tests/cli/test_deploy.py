@@ -10,7 +10,7 @@ import yaml
 
 from tests.cli.invoke import invoke
 from tests.deployed import words_of
-from tests.plans import written_plan
+from tests.plans import split_of, written_plan
 
 HOSTILE = ["$(touch pwned)", "a'b\"c `id` $HOME", "model; rm -rf .", "@HOST@", "ü & | > <"]
 
@@ -21,7 +21,8 @@ def plan(tmp_path_factory):
 
 
 def deploy(plan, folder, target, *options):
-    outcome = invoke("deploy", plan, "--target", target, "-o", folder, *options)
+    split = ("--deployment", "split")
+    outcome = invoke("deploy", plan, "--target", target, "-o", folder, *split, *options)
     assert outcome.code == 0, outcome
     return folder
 
@@ -55,14 +56,14 @@ def test_scripts_refuse_placeholders_and_bad_nodes(plan, tmp_path):
 
 def test_ranks_of_all_nodes_add_up(plan, tmp_path):
     folder = deploy(plan, tmp_path / "out", "vllm-afd-plugin", "--node-devices", 1)
-    best = json.loads(plan.read_text())["recommended"]
+    best = split_of(plan)
     text = (folder / "bundle-001" / "attention.sh").read_text(encoding="utf-8")
     nodes = re.findall(r"(\d+)\) start=(\d+); local=(\d+)", text)
     assert sum(int(local) for *_, local in nodes) == best["attention_workers"]
 
 
 def test_hosts_are_written_and_checked(plan, tmp_path):
-    bundles = json.loads(plan.read_text())["recommended"]["bundles"]
+    bundles = split_of(plan)["bundles"]
     hosts = ",".join(f"10.0.0.{k + 1}" for k in range(bundles))
     folder = deploy(plan, tmp_path / "out", "vllm-afd-plugin", "--ffn-host", hosts)
     assert "FFN_HOST=10.0.0.1" in (folder / "bundle-001" / "cluster.env").read_text()
@@ -94,9 +95,11 @@ def test_refusals(plan, tmp_path, options, message):
 def test_illegal_pairs_are_refused_with_the_nearest(tmp_path):
     options = ("--ffn-workers", 2, "--max-attention-workers", 3, "--devices", 5)
     plan = written_plan(tmp_path, *options, drop=("--target", "--devices"))
-    if json.loads(plan.read_text())["recommended"]["attention_workers"] != 3:
+    if split_of(plan)["attention_workers"] != 3:
         pytest.skip("another pair is best")
-    outcome = invoke("deploy", plan, "--target", "fastafd", "-o", tmp_path / "out")
+    outcome = invoke(
+        *("deploy", plan, "--target", "fastafd", "-o", tmp_path / "out"), "--deployment", "split"
+    )
     assert outcome.code == 1
     assert "nearest legal pair" in outcome.error_line
 
@@ -108,3 +111,38 @@ def test_nothing_is_overwritten(plan, tmp_path):
     assert outcome.code == 1
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["keep.txt"]
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_plan_that_recommends_no_split_gives_ranks(plan, tmp_path):
+    """Both forms of a plan: older ones recommend a split always."""
+    document = json.loads(plan.read_text())
+    split = split_of(plan)
+    forms = {
+        "old": {**document, "recommended": {k: v for k, v in split.items() if k != "kind"}},
+        "un-split": {
+            **document,
+            "split": split,
+            "recommended": {**document["colocated"], "kind": "un-split"},
+        },
+    }
+    for form, changed in forms.items():
+        changed = {k: v for k, v in changed.items() if form == "un-split" or k != "split"}
+        path = tmp_path / f"{form}.json"
+        path.write_text(json.dumps(changed))
+        for choice in ("recommended", "split", "un-split"):
+            out = tmp_path / f"{form}-{choice}"
+            given = ("--target", "vllm-afd-plugin", "-o", out, "--deployment", choice, "--json")
+            outcome = invoke("deploy", path, *given)
+            assert outcome.code == 0, outcome
+            wanted = choice if choice != "recommended" else {"old": "split"}.get(form, form)
+            assert json.loads(outcome.out)["inputs"]["deployment"] == wanted
+            names = {script.name for script in (out / "bundle-001").glob("*.sh")}
+            assert names == ({"server.sh"} if wanted == "un-split" else {"attention.sh", "ffn.sh"})
+    ranks = document["colocated"]
+    words = words_of(tmp_path / "un-split-recommended" / "bundle-001" / "server.sh", 0, tmp_path)
+    assert words[words.index("--data-parallel-size") + 1] == str(ranks["ranks"])
+    assert words[words.index("--max-num-seqs") + 1] == str(ranks["requests_per_rank"])
+    document["recommended"] = {"kind": "both"}
+    path.write_text(json.dumps(document))
+    outcome = invoke("deploy", path, "--target", "vllm-afd-plugin", "-o", tmp_path / "no")
+    assert "recommended.kind must be split or un-split" in outcome.error_line

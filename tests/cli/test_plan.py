@@ -17,7 +17,7 @@ def test_contract(tmp_path):
     document = outcome.document
     assert outcome.err == ""
     assert {"schema_version", "afdplan_version", "time_unit", "inputs", "warnings"} <= set(document)
-    best = document["recommended"]
+    best = document["split"]
     assert best["requests_per_attention_worker"] == best["batch_size"] * best["microbatches"]
     assert best["devices"] <= 8
     assert best["step_time"]["mean"] <= 0.05
@@ -34,7 +34,7 @@ def test_text_says_what_matters():
     out = invoke("plan", *SMALL).out
     for word in (
         "Limits",
-        "Design",
+        "Best split",
         "Split?",
         "What binds",
         "The next designs in numbers",
@@ -100,13 +100,13 @@ def test_abstract_time_refuses_seconds():
 @pytest.mark.parametrize(
     ("keys", "value", "message"),
     [
-        (("recommended", "attention_workers"), 9999, "devices must be"),
-        (("recommended", "batch_size"), 7, "must be"),
-        (("recommended", "batch_size"), "8; rm -rf /", "batch_size must be an integer"),
-        (("recommended",), [], "recommended must be an object"),
+        (("split", "attention_workers"), 9999, "devices must be"),
+        (("split", "batch_size"), 7, "must be"),
+        (("split", "batch_size"), "8; rm -rf /", "batch_size must be an integer"),
+        (("split",), [], "split must be an object"),
         (("schema_version",), 7, "schema_version must be 1"),
         (("latency_model", "ffn"), {"kind": "magic"}, "latency_model"),
-        (("recommended", "step_time", "mean"), -1, "step_time.mean"),
+        (("split", "step_time", "mean"), -1, "step_time.mean"),
         (("inputs", "model"), 5, "model must be text"),
     ],
 )

@@ -201,3 +201,51 @@ def test_the_advice_for_one_column_is_not_refused_itself(tmp_path):
     path.write_text("prompt_tokens\n10\n30\n")
     line = invoke("workload", path).error_line
     assert line.endswith("--columns prompt=prompt_tokens,decode=NAME")
+
+
+def test_day_first_dates_by_time_format(tmp_path):
+    file = tmp_path / "days.csv"
+    file.write_text("timestamp,isl,osl\n2/1/2026 10:00:00,10,2\n3/1/2026 10:00:00,30,4\n")
+    refused = invoke("workload", file)
+    assert refused.code == 1
+    assert "--time-format" in refused.error_line
+    form = "%d/%m/%Y %H:%M:%S"
+    told = invoke("workload", file, "--time-format", form, "--json").document
+    assert told["inputs"]["time_format"] == form
+    assert told["arrivals"]["duration"] == 86400.0
+    none = invoke("workload", file, "--columns", "arrival=none", "--json").document
+    assert none["arrivals"] is None
+    alone = invoke("ratio", "--prompt", "9", "--decode", "9", "--time-format", form)
+    assert alone.code == 2
+
+
+def test_requests_without_load_cost_one_line(tmp_path):
+    file = tmp_path / "nothing.csv"
+    file.write_text("isl,osl\n" + "0,1\n" * 50)
+    for command in (
+        ("workload", file),
+        ("ratio", "--trace", file, "--latency", "deepseek-v3-ascend-910c", "--batch-size", "8"),
+        (
+            "plan",
+            "--trace",
+            file,
+            "--model",
+            "deepseek-v3",
+            "--hardware",
+            "h200",
+            "--devices",
+            "16",
+        ),
+    ):
+        outcome = invoke(*command)
+        assert outcome.code in (0, 1)
+        assert "Traceback" not in outcome.err
+
+
+def test_metrics_given_as_a_trace_say_where_they_belong():
+    samples = Path(__file__).parents[1] / "samples"
+    outcome = invoke("workload", samples / "vllm_metrics.prom")
+    assert outcome.code == 1
+    assert "calibrate --to-trace" in outcome.error_line
+    outcome = invoke("workload", samples / "logs" / "sglang_disagg.log")
+    assert outcome.code == 1

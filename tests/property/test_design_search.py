@@ -256,3 +256,40 @@ def test_bounds_of_a_source_whose_times_depend_on_ffn_workers(ffn_workers):
         best = max(best, float(score[limits.meets(times.mean)].max(initial=0.0)))
     assert found.score == pytest.approx(best, rel=1e-9)
     assert ffn_workers is None or found.design.ffn_workers in ffn_workers
+
+
+@pytest.mark.parametrize("seed", [0, 1, 4, 5])
+def test_with_a_rate_the_most_capacity_of_the_least_cost_is_taken(seed):
+    """A larger batch on the same devices is free."""
+    law, latency, source, space, cost = random_problem(seed)
+    limits = Limits(devices=9, overflow_probability=1e-3)
+    search = DesignSearch(law, source, space, cost)
+    rate = search.best(limits).requests_per_second * 0.3
+    found = search.best(replace(limits, requests_per_second=rate))
+    d_a, d_f = source.attention_devices[0], source.ffn_devices
+    able = []
+    for a, f, b, m, mean, _, overflow in every_pair(law, latency, source, space, limits.devices):
+        if overflow > limits.overflow_probability or not space.target.allows(a, f, d_a, d_f):
+            continue
+        if a > (space.max_attention_workers or np.inf):
+            continue
+        for k in range(1, limits.devices // (a * d_a + f * d_f) + 1):
+            tokens = k * a * m * b / mean
+            if tokens / law.mean_decode_tokens >= rate:
+                able.append((cost.of(k * a * d_a, k * f * d_f), tokens))
+    least = min(price for price, _ in able)
+    most = max(tokens for price, tokens in able if price <= least * (1 + 1e-9))
+    assert found.cost == pytest.approx(least, rel=1e-9)
+    assert found.tokens_per_second == pytest.approx(most, rel=1e-6)
+    assert found.score == pytest.approx(rate * law.mean_decode_tokens / least, rel=1e-9)
+
+
+@pytest.mark.parametrize("rate", [0.01, 0.5, 20.0])
+def test_a_low_rate_is_no_harder_than_a_budget(rate):
+    """At 0.5 requests/s, every design of 16 devices will do: 2,133 were once evaluated."""
+    source = DerivedSource(place(find_model("deepseek-v3"), find_hardware("h200")))
+    law = IndependentLengths(prompt="geometric:900", decode="geometric:300")
+    search = DesignSearch(law, source, SearchSpace(), DeviceCost())
+    found = search.best(Limits(requests_per_second=rate, time_per_output_token=0.05))
+    assert found.requests_per_second >= rate
+    assert search.evaluated < 200

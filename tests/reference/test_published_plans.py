@@ -70,7 +70,7 @@ def test_fastafd_qwen3_235b_from_three_measured_ratios():
         assert abs(error) < 0.03
     # Free to choose on the machine of the measurement's best point, the plan is that point.
     limits = Limits(devices=32, node_devices=4)
-    design = make_plan(CONTEXT_8K, source, limits, space=space).recommended.design
+    design = make_plan(CONTEXT_8K, source, limits, space=space).split.design
     assert (design.bundles, design.attention_workers) == (1, 28)
 
 
@@ -82,8 +82,8 @@ def test_fastafd_qwen3_235b_derived_from_sizes_alone():
     space = SearchSpace(batch_sizes=(48,), microbatches=(2,), ffn_workers=(4,))
     limits = Limits(devices=32, time_per_output_token=0.05, node_devices=4)
     plan = make_plan(CONTEXT_8K, source, limits, space=space)
-    assert plan.recommended.design.attention_workers == 28
-    assert plan.recommended.step_time.mean == pytest.approx(0.0334, rel=0.10)
+    assert plan.split.design.attention_workers == 28
+    assert plan.split.step_time.mean == pytest.approx(0.0334, rel=0.10)
     baseline = plan.best_colocated
     assert baseline.ranks * baseline.devices_per_rank > 4
     assert plan.verdict.narrow_gain > plan.verdict.gain + 0.2  # what EP4 would have claimed
@@ -106,7 +106,7 @@ def test_step3_deployments_derived_from_sizes_alone(context, devices, batch):
     space = SearchSpace(batch_sizes=(batch,), microbatches=(3,), ffn_workers=(16,))
     law = IndependentLengths(prompt=f"fixed:{context}", decode="fixed:1")
     limits = Limits(devices=devices, time_per_output_token=0.05, node_devices=8)
-    best = make_plan(law, source, limits, space=space).recommended
+    best = make_plan(law, source, limits, space=space).split
     assert (best.design.attention_workers, best.design.ffn_workers) == (
         8 * point["A"],
         8 * point["F"],

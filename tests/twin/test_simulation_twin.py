@@ -3,6 +3,7 @@
 import os
 import random
 import struct
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -13,12 +14,25 @@ from afdplan.model.bundle import Bundle
 from afdplan.model.curve import LinearCurve, RooflineCurve, TabulatedCurve
 from afdplan.model.latency import AttentionLayers, LatencyModel, Transfer
 from afdplan.model.trace import Trace
+from afdplan.model.variation import ExpertLoad, Scatter, zipf_popularity
 from afdplan.simulation import state as ix
 from afdplan.simulation.engine import Engine
 from afdplan.simulation.reference import Reference, Request
 from afdplan.simulation.scenario import Arrivals, Scenario, Variation
-from afdplan.simulation.sources import RequestSource, VariationSource, initial_requests
+from afdplan.simulation.sources import RequestSource, initial_requests, variation_source
 
+FFN_TOKENS = ["padded", "active"]
+EXPERTS = [
+    ExpertLoad(imbalance=1.2, imbalance_cv=0.4, share=0.7),
+    ExpertLoad(experts=12, experts_per_token=2, ranks_per_worker=2),
+    ExpertLoad(
+        experts=12,
+        experts_per_token=3,
+        popularity=(zipf_popularity(12, 1.0),),
+        overdispersion=2.0,
+        tokens_per_request=2,
+    ),
+]
 SCENARIOS = int(os.environ.get("AFDPLAN_TWIN_SCENARIOS", "240"))
 
 
@@ -58,6 +72,12 @@ def random_scenario(seed):
         step_overhead=r.choice([0.0, 2.5]),
         tokens_per_step=r.choice([1.0, 1.0, 1.9, 2.0, 2.75]),
         drain=layers > 1 and r.random() < 0.4,
+    )
+    experts = r.choice([None, None, *EXPERTS])
+    latency = replace(
+        latency,
+        experts=experts,
+        scatter=Scatter(ffn=r.choice([0.0, 0.3]), law=r.choice(["gamma", "lognormal"])),
     )
     bundle = Bundle(
         attention_workers=r.choice([1, 2, 3, 4]),
@@ -99,7 +119,7 @@ def random_scenario(seed):
         placement=r.choice(["round-robin", "least-requests", "least-tokens", "longest-prompt"]),
         kv_capacity=capacity,
         memory=r.choice(["reserve", "preempt"]) if capacity else "reserve",
-        ffn_tokens=r.choice(["padded", "active"]),
+        ffn_tokens="padded" if experts and experts.imbalance is None else r.choice(FFN_TOKENS),
         variation=Variation(
             attention=r.choice([0.0, 0.0, 0.4]),
             send=r.choice([0.0, 0.0, 0.5]),
@@ -124,17 +144,18 @@ def twin_of(scenario):
                 yield row[0], row[1], time
 
     def factors(stage):
-        variation = VariationSource(scenario, 0, stage)
+        variation = variation_source(scenario, 0, stage)
         while True:
             yield from variation.draw(1000).tolist()
 
     object.__setattr__(scenario, "kv_capacity", capacity)
-    v = scenario.variation
+    v = scenario.scatter
     varied = {
         "attention": v.attention,
         "send": v.send,
-        "ffn": v.ffn or v.expert_imbalance > 1,
+        "ffn": v.ffn,
         "receive": v.receive,
+        "experts": scenario.expert_load is not None,
     }
     initial = []
     if scenario.start == "stationary":

@@ -96,6 +96,8 @@ def latency_of(placement: Placement) -> LatencyModel:
         tokens_per_step=placement.tokens_per_step,
         source=f"derived by a roofline, not measured; model sizes: {architecture.source}",
         assumptions=tuple(assumed.text for assumed in derived_assumptions(placement)),
+        attention_devices=placement.attention_devices,
+        ffn_devices=placement.ffn_devices,
     )
 
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from afdplan.errors import InsufficientDataError, TimeUnitError
+from afdplan.model import parameters as ask
 from afdplan.model.measurement import STAGES, Measurements, StageSamples
 from afdplan.model.sweep import RatioSweep
 
@@ -107,7 +108,7 @@ def step_sweep(
     *,
     attention_workers: float,
     ffn_workers: float = 1.0,
-    microbatches: int = 2,
+    microbatches: int = ask.MICROBATCHES.default,
     context: float | None = None,
 ) -> RatioSweep:
     """Return step times of one running bundle as sweep points, one per batch and KV level.

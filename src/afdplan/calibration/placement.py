@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Literal
 
 from afdplan.calibration.architecture import ModelArchitecture
 from afdplan.calibration.assumption import Assumption
@@ -17,11 +16,11 @@ from afdplan.calibration.memory import (
 )
 from afdplan.calibration.precision import PRECISIONS, Precision
 from afdplan.errors import InvalidInputError, UnsupportedError
-from afdplan.model.checks import check_choice, check_count, check_number
+from afdplan.model import parameters as ask
+from afdplan.model.checks import check_count
+from afdplan.model.parameters import LinkKind
 
 __all__ = ["LinkKind", "Placement", "place"]
-
-LinkKind = Literal["scale-up", "scale-out"]
 
 # vLLM keeps a tenth of the memory free by default (gpu_memory_utilization = 0.9).
 RESERVED_MEMORY = 0.1
@@ -119,11 +118,11 @@ def place(
     precision: str | Precision | None = None,
     cache_precision: str | None = None,
     attention_devices: int = 1,
-    ffn_devices: int | None = None,
-    ffn_workers: int = 1,
-    link: LinkKind | None = None,
-    speculative_tokens: int = 0,
-    acceptance: float = 0.85,
+    ffn_devices: int | None = ask.FFN_DEVICES.default,
+    ffn_workers: int = ask.FFN_WORKERS.default,
+    link: LinkKind | None = ask.LINK.default,
+    speculative_tokens: int = ask.SPECULATIVE_TOKENS.default,
+    acceptance: float = ask.ACCEPTANCE.default,
     batch_size: int | None = None,
     efficiencies: Efficiencies | None = None,
 ) -> Placement:
@@ -169,14 +168,16 @@ def place(
     ffn = ffn_hardware or attention_hardware
     formats = _formats(architecture, precision, cache_precision, assumptions)
     check_count("attention_devices", attention_devices, 1, attention_hardware.scale_up_devices)
-    check_count("ffn_workers", ffn_workers, 1, 100_000)
-    if ffn_devices is not None:
-        check_count("ffn_devices", ffn_devices, 1, 100_000)
-    check_count("speculative_tokens", speculative_tokens, 0, 16)
-    if check_number("acceptance", acceptance) > 1:
-        raise InvalidInputError(f"acceptance must be a chance <= 1, got {acceptance:g}")
-    if batch_size is not None:
-        check_count("batch_size", batch_size, 1, 1_000_000)
+    ask.FFN_WORKERS.check(ffn_workers)
+    ask.SPECULATIVE_TOKENS.check(speculative_tokens)
+    acceptance = ask.ACCEPTANCE.check(acceptance)
+    for one, value in (
+        (ask.FFN_DEVICES, ffn_devices),
+        (ask.BATCH_SIZE, batch_size),
+        (ask.LINK, link),
+    ):
+        if value is not None:
+            one.check(value)
     if speculative_tokens:
         if not architecture.prediction_layers:
             raise UnsupportedError(
@@ -191,7 +192,6 @@ def place(
         )
         link = "scale-up" if rack > 1 and ffn.name == attention_hardware.name else "scale-out"
         assumptions.append(Assumption("link", f"attention and FFN are joined by the {link} link"))
-    check_choice("link", link, ("scale-up", "scale-out"))
     placement = Placement(
         architecture=architecture,
         attention_hardware=attention_hardware,
@@ -203,7 +203,7 @@ def place(
         ffn_workers=ffn_workers,
         link=link,
         speculative_tokens=speculative_tokens,
-        acceptance=float(acceptance),
+        acceptance=acceptance,
         batch_size=batch_size,
     )
     if ffn_devices is None:

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from afdplan.cli.options import json_option, resolve_workload
+from afdplan.cli.options import json_option, option_name, options, resolve_workload
 from afdplan.cli.report import tell
 from afdplan.cli.running import running, running_options
+from afdplan.model import parameters as ask
+
+if TYPE_CHECKING:
+    from afdplan.deploy.running import Difference
 
 __all__ = ["command"]
 
 REPLAN_EXIT_CODE = 4
+DIFFERS_EXIT_CODE = 3
 
 EXAMPLES = """\b
 Examples:
   afdplan check plan.json --trace yesterday.csv
   curl -s http://attention:8000/metrics > metrics.txt
+  curl -s http://attention:30000/get_server_info > server.json
+  afdplan check plan.json --settings server.json
   afdplan check plan.json --metrics metrics.txt --state check.json || mail -s replan me
   afdplan check plan.json --prometheus http://prometheus:9090 --window 1h
 """
@@ -25,49 +32,74 @@ Examples:
 
 @click.command("check", epilog=EXAMPLES)
 @click.argument("plan_file", metavar="PLAN.json")
-@click.option("--trace", metavar="FILE", help="New request trace; its format is detected.")
-@click.option("--format", "trace_format", metavar="NAME", help="Force a trace format.")
-@click.option("--columns", metavar="MAP", help="Columns: prompt=NAME,decode=NAME,arrival=NAME.")
+@options(ask.TRACE, *ask.OF_TRACE)
 @running_options
+@click.option(
+    "--settings",
+    metavar="FILE",
+    help="What the server says of itself: start-up log, /get_server_info or /metrics.",
+)
 @click.option(
     "--state",
     metavar="FILE",
     help="Remember between checks: counters, of which the increase is judged, and the standing "
     "(two in a row beyond the bounds mean replan).",
 )
+@options(ask.LATENCY, *ask.DERIVED, fills=False)
 @json_option
 def command(
     plan_file: str,
-    trace: str | None,
-    trace_format: str | None,
-    columns: str | None,
     metrics: tuple[str, ...],
     prometheus: str | None,
     window: str,
     selector: str,
+    settings: str | None,
     state: str | None,
     as_json: bool,
+    **given: Any,
 ) -> None:
-    """Say whether a running plan still stands; exit code 0 if it does, 4 if not."""
-    if [trace is not None, bool(metrics), prometheus is not None].count(True) != 1:
+    """Say whether a running plan still stands; exit code 0 if it does, 4 if not.
+
+    By the stage times that the plan was made with; --latency, or --model, --hardware and what
+    refines them, override those. --settings alone compares settings only. Exit code 3: the plan
+    stands, but the server runs with other settings.
+    """
+    trace = given["trace"]
+    requests = [trace is not None, bool(metrics), prometheus is not None].count(True)
+    if requests > 1 or not (requests or settings):
         raise click.UsageError(
-            "say what runs now: --trace FILE, --metrics FILE or --prometheus URL"
+            "say what runs now: --trace FILE, --metrics FILE, --prometheus URL or --settings FILE"
         )
-    if trace is None and (trace_format is not None or columns is not None):
-        raise click.UsageError("--format and --columns describe a trace: give --trace too")
+    if trace is None and any(given[one.key] is not None for one in ask.OF_TRACE):
+        raise click.UsageError(
+            "--format, --columns and --time-format describe a trace: give --trace too"
+        )
     warnings: tuple[str, ...] = ()
     from afdplan.files.check_state import CheckState, read_state, write_state
     from afdplan.files.plan_file import read_plan
     from afdplan.planning.check import check_plan
 
     plan = read_plan(plan_file)
+    differs: tuple[Difference, ...] = ()
+    if settings is not None:
+        from afdplan.deploy.running import differences_in
+
+        differs = differences_in(plan, settings)
+    if not requests:
+        _tell_settings(plan_file, settings, differs, as_json=as_json)
+        return
+    times = {one.key: given[one.key] for one in (ask.LATENCY, *ask.DERIVED)}
+    if any(value is not None for value in times.values()):
+        from afdplan.planning.retimed import retimed
+
+        plan = retimed(plan, times, option_name)
     before = CheckState() if state is None else read_state(state)
     token_load = measured = None
     observed: dict[str, Any] = {}
     snapshot = before.snapshot
     law: Any
     if trace is not None:
-        workload = resolve_workload(trace, trace_format, columns, None, None)
+        workload = resolve_workload(given)
         law, token_load, warnings = workload.law, workload.token_load, workload.warnings
     else:
         seen = running(plan, metrics, prometheus, window, selector, before.snapshot)
@@ -85,7 +117,7 @@ def command(
     warnings += result.notes
     if state is not None:
         write_state(state, CheckState(standing=result.standing, snapshot=snapshot))
-    from afdplan.report.check import check_answer, check_told
+    from afdplan.report.check import check_answer, check_told, settings_answer, settings_words
 
     if as_json:
         from afdplan.report.document import document, to_json
@@ -97,7 +129,9 @@ def command(
             "metrics": files,
             "prometheus": prometheus,
             "window": window if prometheus else None,
+            "settings": settings,
             "state": state,
+            **times,
         }
         click.echo(
             to_json(
@@ -105,11 +139,37 @@ def command(
                     time_unit=plan.latency.time_unit,
                     inputs=inputs,
                     warnings=warnings,
-                    answer={**check_answer(result), **observed},
+                    answer={**check_answer(result), **observed, **settings_answer(differs)},
                 )
             )
         )
     else:
         tell(check_told(result, plan.latency.time_unit, warnings))
+        if settings is not None:
+            click.echo(settings_words(differs))
     if result.standing == "replan":
         raise click.exceptions.Exit(REPLAN_EXIT_CODE)
+    if differs:
+        raise click.exceptions.Exit(DIFFERS_EXIT_CODE)
+
+
+def _tell_settings(
+    plan_file: str, settings: str | None, differs: tuple[Difference, ...], *, as_json: bool
+) -> None:
+    """Tell settings alone: nothing is known of the requests yet."""
+    from afdplan.report.check import settings_answer, settings_words
+
+    if as_json:
+        from afdplan.report.document import document, to_json
+
+        told = document(
+            time_unit="s",
+            inputs={"plan": plan_file, "settings": settings},
+            warnings=(),
+            answer=settings_answer(differs),
+        )
+        click.echo(to_json(told))
+    else:
+        click.echo(settings_words(differs))
+    if differs:
+        raise click.exceptions.Exit(DIFFERS_EXIT_CODE)

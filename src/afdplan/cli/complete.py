@@ -15,13 +15,6 @@ from click.types import StringParamType
 
 __all__ = ["Completed", "with_completion"]
 
-PRECISIONS = ("bf16", "fp8", "int8", "mxfp4", "nvfp4", "int4")
-MEASUREMENTS = (
-    "table", "fastafd", "stepmesh", "stepmesh-text", "sglang-pool", "fpm", "sglang-log",
-    "sglang-steps", "torch-trace", "prometheus",
-)  # fmt: skip
-# Their homes import numpy, which would be felt at every key; tests hold both lists equal.
-
 
 def shipped(kind: str) -> list[str]:
     """Return the names of the shipped files of a kind: latency, models or hardware.
@@ -46,6 +39,20 @@ def trace_formats() -> list[str]:
     from afdplan.files.traces.formats import FORMATS
 
     return [one.name for one in FORMATS]
+
+
+def measurement_formats() -> list[str]:
+    """Return the names of the formats of measurements."""
+    from afdplan.files.measurements.reader import MEASUREMENT_FORMATS
+
+    return list(MEASUREMENT_FORMATS)
+
+
+def precisions() -> list[str]:
+    """Return the names of the formats of weights and caches."""
+    from afdplan.calibration.precision import PRECISIONS
+
+    return list(PRECISIONS)
 
 
 def systems(*others: str) -> list[str]:
@@ -87,7 +94,7 @@ FILE, FOLDER = Completed(path="file"), Completed(path="dir")
 LATENCY = Completed(lambda: shipped("latency"), "file")
 MODEL = Completed(lambda: shipped("models"), "file")
 HARDWARE = Completed(lambda: shipped("hardware"), "file")
-PRECISION = Completed(lambda: PRECISIONS)
+PRECISION = Completed(precisions)
 
 BY_NAME = {
     "latency": LATENCY,
@@ -95,8 +102,8 @@ BY_NAME = {
     "model": MODEL,
     "hardware": HARDWARE,
     "ffn_hardware": HARDWARE,
-    "trace_format": Completed(trace_formats),
-    "format_name": Completed(lambda: MEASUREMENTS),
+    "format": Completed(trace_formats),
+    "format_name": Completed(measurement_formats),
     "target": Completed(lambda: systems("any")),
     "weight_precision": PRECISION,
     "kv_precision": PRECISION,
@@ -110,7 +117,6 @@ BY_COMMAND = {
     ("deploy", "target"): Completed(systems),
     ("models", "name"): MODEL,
     ("hardware", "name"): HARDWARE,
-    ("plan", "precision"): PRECISION,  # a share of the mean elsewhere
 }
 
 

@@ -61,11 +61,15 @@ REQUIREMENTS = (
         needed_for="traces packed by zstd",
         before_python=(3, 14),
     ),
+    Requirement(
+        package="prometheus-client", version=">=0.21", needed_for="metrics of running servers"
+    ),
     Requirement(package="tomli-w", version=">=1.1", needed_for="writing latency models"),
     Requirement(package="numba", version=">=0.61", needed_for="simulate"),
     Requirement(package="matplotlib", version=">=3.9", needed_for="--plot, --timeline"),
     Requirement(package="jinja2", version=">=3.1", needed_for="--report, deploy"),
     Requirement(package="pyyaml", version=">=6.0", needed_for="deploy"),
+    Requirement(package="prometheus-client", version=">=0.21", needed_for="snapshots of /metrics"),
     Requirement(package="torch", version=">=2.10", needed_for="profile", extra="profile"),
     Requirement(package="ray", version=">=2.40", needed_for="sweep on a cluster", extra="ray"),
 )
@@ -180,7 +184,9 @@ def _told(findings: list[Finding], broken: list[Finding]) -> Telling:
         for found in findings
     ]
     return Telling(
-        answer="Some commands will fail." if broken else "All that is always needed is here.",
+        answer="Some commands will fail."
+        if broken
+        else "Everything that is always needed is here.",
         subject=f"afdplan {afdplan.__version__}, Python {platform.python_version()}, "
         f"{platform.system()} {platform.machine()}",
         tables=(

@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from afdplan.cli.options import Workload, json_option, resolve_workload, workload_options
+from afdplan.cli.options import Workload, json_option, options, resolve_workload, workload_options
 from afdplan.cli.plan_options import (
-    latency_options,
+    LATENCIES,
     limit_options,
+    resolve_limits,
     resolve_source,
     resolve_space,
+    source_options,
 )
-from afdplan.cli.quantity import parse_duration, parse_numbers, parse_rate
 from afdplan.cli.report import (
     around_option,
     command_line,
@@ -26,6 +27,8 @@ from afdplan.cli.report import (
     write_report,
 )
 from afdplan.errors import InfeasibleError
+from afdplan.model import parameters as ask
+from afdplan.model.parameter import values_of
 
 if TYPE_CHECKING:
     from afdplan.lengths.law import LengthLaw
@@ -50,50 +53,28 @@ Examples:
 
 @click.command("plan", epilog=EXAMPLES)
 @workload_options
-@latency_options
+@source_options
 @limit_options
+@options(ask.PLANNED_WINDOW)
 @click.option("--verify", is_flag=True, help="Replay the plan and its neighbours in the simulator.")
 @plot_option("the Pareto front")
 @around_option
 @report_option
 @json_option
 def command(
-    trace: str | None,
-    trace_format: str | None,
-    columns: str | None,
-    prompt: str | None,
-    decode: str | None,
-    verify: bool,
-    plot: str | None,
-    around: bool,
-    report: str | None,
-    as_json: bool,
-    **options: Any,
+    verify: bool, plot: str | None, around: bool, report: str | None, as_json: bool, **given: Any
 ) -> None:
     """Find the deployment with the most tokens/s per device, euro or watt under real limits."""
-    tpot = None if options["tpot"] is None else parse_duration("--tpot", options["tpot"])
-    goal = None if options["rate"] is None else parse_rate("--rate", options["rate"])
-    if options["devices"] is None and goal is None:
-        raise click.UsageError("say what there is or what is wanted: --devices N, --rate R or both")
+    limits = resolve_limits(given)
     if around and not as_json:
         raise click.UsageError("--around adds to --json: give both, or --report, which has it")
-    from afdplan.planning.limits import Limits
-
-    limits = Limits(
-        devices=options["devices"],
-        requests_per_second=goal,
-        time_per_output_token=tpot,
-        statistic=options["tpot_statistic"],
-        overflow_probability=options["overflow"],
-        node_devices=options["node_devices"],
-    )
-    space = resolve_space(options)
-    workload = resolve_workload(trace, trace_format, columns, prompt, decode)
+    space = resolve_space(given)
+    workload = resolve_workload(given, window=given["window"])
     try:
-        source, cost = resolve_source(options)
+        source, cost = resolve_source(given)
     except InfeasibleError as error:
         if as_json:
-            _tell_infeasible(error, workload.inputs | options, workload, "s")
+            _tell_infeasible(error, given | workload.inputs, workload, "s")
         raise
     from afdplan.planning.plan import make_plan
 
@@ -112,21 +93,21 @@ def command(
     except InfeasibleError as error:
         if as_json:
             layers = source.latency(source.attention_devices[0], 1, 1).layers
-            inputs = _inputs(options, workload, source, limits, space, cost, layers=layers)
+            inputs = _inputs(given, workload, source, limits, space, cost, layers=layers)
             _tell_infeasible(error, inputs, workload, source.time_unit)
         raise
     plan = dataclasses.replace(plan, warnings=(*workload.warnings, *plan.warnings))
-    verified = _verify(plan, workload.law, source) if verify else ()
+    verified = _verify(plan, plan.law, source) if verify else ()
     found = None
     if around or report is not None:
         from afdplan.planning.plan_around import plan_around
 
         with progress("other batches") as show:
-            found = plan_around(plan, workload.law, source, show)
+            found = plan_around(plan, plan.law, source, show)
     if plot is not None:
         from afdplan.plotting.plan_figures import front_figure
 
-        write_picture(plot, [front_figure(plan)], str(plan.recommended.design))
+        write_picture(plot, [front_figure(plan)], str(plan.split.design))
     from afdplan.report.plan import plan_told
 
     told = plan_told(plan, f"{workload.law.name}; {source.name}", verified)
@@ -137,17 +118,21 @@ def command(
         answer = document(
             time_unit=source.time_unit,
             inputs=_inputs(
-                options, workload, source, limits, space, cost, layers=plan.latency.layers
+                given, workload, source, limits, space, cost, layers=plan.latency.layers
             ),
             warnings=plan.warnings,
             answer=plan_answer(plan, workload.law, verified),
         )
         from afdplan.files.plan_file import plan_from_document
         from afdplan.planning.check import regret_of_keeping
+        from afdplan.planning.replan import replan
 
         # What `afdplan check` compares later requests with; it also proves that the file reads.
         written = plan_from_document(answer)
         answer["check"] = {"regret": regret_of_keeping(written, workload.law)}
+        if plan.basis != "all requests":
+            # What holding in the hardest part costs is no reason to plan again.
+            answer["check"]["replan_regret"] = replan(written, workload.law).regret
         if found is not None:
             from afdplan.report.around import plan_around_answer
 
@@ -173,7 +158,7 @@ def command(
 
 
 def _inputs(
-    options: dict[str, Any],
+    given: dict[str, Any],
     workload: Workload,
     source: LatencySource,
     limits: Limits,
@@ -183,36 +168,25 @@ def _inputs(
     layers: int,
 ) -> dict[str, Any]:
     """Return what was asked, with every default resolved; `check` plans again from it."""
+    chosen = {one.key: given[one.key] for one in LATENCIES}
+    if given["latency"] is None:
+        chosen = {one.key: one.default for one in ask.DERIVED} | {
+            name: value for name, value in chosen.items() if value is not None
+        }
     return {
+        **dict.fromkeys(one.key for one in LATENCIES),
         **workload.inputs,
+        **chosen,
         "latency": {"name": source.name, "layers": layers},
-        "model": options["model"],
-        "hardware": options["hardware"],
-        "ffn_hardware": options["ffn_hardware"],
-        "weight_precision": options["weight_precision"],
-        "kv_precision": options["kv_precision"],
-        "link": options["link"],
-        "speculative_tokens": options["speculative_tokens"],
-        "acceptance": options["acceptance"],
-        "attention_devices": None
-        if options["attention_devices"] is None
-        else list(parse_numbers("--attention-devices", options["attention_devices"])),
-        "kv_tokens": options["kv_tokens"],
-        "devices": limits.devices,
-        "rate": limits.requests_per_second,
-        "tpot": limits.time_per_output_token,
-        "tpot_statistic": limits.statistic,
-        "overflow": limits.overflow_probability,
-        "node_devices": limits.node_devices,
+        **values_of(limits, ask.LIMITS),
+        "window": given["window"],
+        **values_of(cost, ask.COST),
         "target": space.target.name,
         "target_version": space.target.version or None,
-        "per": cost.per,
-        "attention_cost": cost.attention,
-        "ffn_cost": cost.ffn,
-        "microbatches": list(space.microbatches),
+        "microbatches": space.microbatches,
         "largest_batch_size": max(space.batch_sizes),
-        "batch_sizes": None if space.fills_gaps else list(space.batch_sizes),
-        "ffn_workers": None if space.ffn_workers is None else list(space.ffn_workers),
+        "batch_sizes": None if space.fills_gaps else space.batch_sizes,
+        "ffn_workers": space.ffn_workers,
         "max_attention_workers": space.max_attention_workers,
     }
 

@@ -1,53 +1,72 @@
-"""How is a time, a rate or a list of numbers read from the command line?"""
+"""How is a time, a rate, a share or a list of numbers read from the command line?"""
 
 from __future__ import annotations
 
 import math
 import re
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import click
 
 if TYPE_CHECKING:
     from afdplan.model.latency import TimeUnit
 
-__all__ = ["parse_duration", "parse_model_rate", "parse_numbers", "parse_rate"]
+__all__ = ["TYPES", "parse_model_rate"]
 
 _NUMBER = r"(\d+(?:\.\d*)?(?:[eE][+-]?\d+)?|\.\d+)"
 _SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0}
+_SPANS = {"s": 1.0, "min": 60.0, "h": 3600.0, "day": 86_400.0}
 _PER = {"s": 1.0, "sec": 1.0, "second": 1.0, "min": 60.0, "minute": 60.0, "h": 3600.0}
 
 
-def parse_duration(option: str, text: str) -> float:
+def parse_duration(text: str) -> float:
     """Return the seconds of ``50ms`` or ``0.05s``; a number without a unit is refused.
 
     Examples
     --------
-    >>> parse_duration("--tpot", "50ms"), parse_duration("--tpot", "0.05s")
+    >>> parse_duration("50ms"), parse_duration("0.05s")
     (0.05, 0.05)
     """
     match = re.fullmatch(_NUMBER + r"\s*(us|ms|s)", text.strip())
     value = float(match[1]) * _SECONDS[match[2]] if match else 0.0
     if not match or not 0 < value < math.inf:
-        raise click.UsageError(
-            f"{option} must be a time > 0 with its unit (us, ms or s) such as 50ms, got {text!r}"
+        raise click.BadParameter(
+            f"must be a time > 0 with its unit (us, ms or s) such as 50ms, got {text!r}"
         )
     return value
 
 
-def parse_rate(option: str, text: str) -> float:
+def parse_span(text: str) -> float:
+    """Return the seconds of ``1h``, ``30min`` or ``day``.
+
+    Examples
+    --------
+    >>> parse_span("1h"), parse_span("30min"), parse_span("day")
+    (3600.0, 1800.0, 86400.0)
+    """
+    match = re.fullmatch(rf"(?:{_NUMBER})?\s*(s|min|h|day)", text.strip())
+    value = float(match[1] or 1.0) * _SPANS[match[2]] if match else 0.0
+    if not match or not 1 <= value < math.inf:
+        raise click.BadParameter(
+            f"must be a time of at least 1 s such as 1h, 30min or day, got {text!r}"
+        )
+    return value
+
+
+def parse_rate(text: str) -> float:
     """Return the requests per second of ``20/s`` or ``1200/min``; a bare number is refused.
 
     Examples
     --------
-    >>> parse_rate("--rate", "20/s"), parse_rate("--rate", "1200/min")
+    >>> parse_rate("20/s"), parse_rate("1200/min")
     (20.0, 20.0)
     """
     match = re.fullmatch(_NUMBER + r"\s*(?:/\s*(s|sec|second|min|minute|h))", text.strip())
     value = float(match[1]) / _PER[match[2]] if match else 0.0
     if not match or not 0 < value < math.inf:
-        raise click.UsageError(
-            f"{option} must be a rate > 0 with its unit (/s, /min or /h) such as 20/s, got {text!r}"
+        raise click.BadParameter(
+            f"must be a rate > 0 with its unit (/s, /min or /h) such as 20/s, got {text!r}"
         )
     return value
 
@@ -64,7 +83,10 @@ def parse_model_rate(option: str, text: str, time_unit: TimeUnit) -> float:
     """
     match = re.fullmatch(_NUMBER, text.strip())
     if time_unit == "s" and not match:
-        return parse_rate(option, text)
+        try:
+            return parse_rate(text)
+        except click.BadParameter as error:
+            raise click.UsageError(f"{option} {error.message}") from None
     value = float(match[1]) if match else 0.0
     if not 0 < value < math.inf:
         raise click.UsageError(
@@ -75,12 +97,12 @@ def parse_model_rate(option: str, text: str, time_unit: TimeUnit) -> float:
     return value
 
 
-def parse_numbers(option: str, text: str, minimum: int = 1) -> tuple[int, ...]:
+def parse_numbers(text: str) -> tuple[int, ...]:
     """Return the integers of ``1,2,8`` or ``1..8`` or a mix of both, ascending.
 
     Examples
     --------
-    >>> parse_numbers("--batch-sizes", "8, 1..3")
+    >>> parse_numbers("8, 1..3")
     (1, 2, 3, 8)
     """
     found: set[int] = set()
@@ -88,9 +110,70 @@ def parse_numbers(option: str, text: str, minimum: int = 1) -> tuple[int, ...]:
         match = re.fullmatch(r"\s*(\d{1,7})\s*(?:\.\.\s*(\d{1,7})\s*)?", part)
         low = int(match[1]) if match else -1
         high = int(match[2] or low) if match else -1
-        if low < minimum or high < low or high - low > 100_000:
-            raise click.UsageError(
-                f"{option} must be integers >= {minimum} such as 1,2,8 or 1..8, got {text!r}"
-            )
+        if low < 1 or high < low or high - low > 100_000:
+            raise click.BadParameter(f"must be integers >= 1 such as 1,2,8 or 1..8, got {text!r}")
         found.update(range(low, high + 1))
     return tuple(sorted(found))
+
+
+def parse_bundles(text: str) -> list[int]:
+    """Return numbers of attention workers in the order given, each one once.
+
+    Examples
+    --------
+    >>> parse_bundles("8,1")
+    [8, 1]
+    """
+    try:
+        counts = [int(part) for part in text.split(",")]
+    except ValueError:
+        raise click.BadParameter(f"expected integers such as 8 or 1,2,4,8, got {text!r}") from None
+    if len(set(counts)) < len(counts):
+        raise click.BadParameter(f"every number is simulated once, got {text!r}")
+    return counts
+
+
+def parse_share(text: str) -> float:
+    """Return the fraction of ``0.5%`` or ``0.005``.
+
+    Examples
+    --------
+    >>> parse_share("0.5%"), parse_share("0.005")
+    (0.005, 0.005)
+    """
+    try:
+        number = float(text.rstrip("% ")) / (100 if text.rstrip().endswith("%") else 1)
+    except ValueError:
+        raise click.BadParameter(f"expected a share such as 0.5% or 0.005, got {text!r}") from None
+    if not 0 < number < 1:
+        raise click.BadParameter(f"expected a share between 0 and 100 %, got {text!r}")
+    return number
+
+
+class _Typed(click.types.StringParamType):
+    """Text that is read by a function; its default is a value already."""
+
+    def __init__(self, parse: Callable[[str], Any]) -> None:
+        self._parse = parse
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return what the text means."""
+        if not isinstance(value, str):
+            return value
+        try:
+            return self._parse(value)
+        except click.BadParameter as error:
+            name = param.opts[0] if param is not None and error.message.startswith("must") else ""
+            raise click.BadParameter(f"{name} {error.message}".strip(), ctx, param) from None
+
+
+TYPES: dict[str, click.ParamType[Any]] = {
+    "duration": _Typed(parse_duration),
+    "rate": _Typed(parse_rate),
+    "numbers": _Typed(parse_numbers),
+    "bundles": _Typed(parse_bundles),
+    "share": _Typed(parse_share),
+    "span": _Typed(parse_span),
+    "model rate": click.STRING,  # read when the latency model's unit is known
+}
+"""How values of a parameter are typed, by `Parameter.typed`."""

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from afdplan.cli.options import (
-    batch_options,
     json_option,
+    latency_inputs,
     latency_options,
+    options,
+    require_fit,
     resolve_batch_size,
-    resolve_latency,
+    resolve_choice,
     resolve_workload,
     workload_options,
 )
@@ -25,12 +28,15 @@ from afdplan.cli.report import (
     write_picture,
     write_report,
 )
+from afdplan.model import parameters as ask
+from afdplan.model.parameter import values_of
 
 if TYPE_CHECKING:
     from afdplan.model.latency import LatencyModel
+    from afdplan.plotting.figure import Figure
+    from afdplan.report.page import Section
 
 __all__ = ["command"]
-
 
 EXAMPLES = """\b
 Examples:
@@ -43,146 +49,94 @@ Examples:
 @click.command("ratio", epilog=EXAMPLES)
 @workload_options
 @latency_options
-@batch_options
-@click.option(
-    "--method",
-    type=click.Choice(["exact", "gaussian", "mean-field"]),
-    default="exact",
-    show_default=True,
-    help="The barrier: exact law, normal approximation, or none.",
-)
-@click.option(
-    "--ffn-weight",
-    type=float,
-    metavar="W",
-    help="Cost of an FFN worker over that of an attention worker; by default 1, or by devices.",
-)
-@click.option(
-    "--max-attention-workers",
-    type=int,
-    metavar="R",
-    help="Largest number considered; by default 64 per FFN worker, more where needed.",
-)
-@click.option(
-    "--horizon",
-    type=int,
-    metavar="N",
-    help="Average over N requests per worker from a fresh start (needs --method mean-field).",
-)
-@click.option(
-    "--phase",
-    type=click.Choice(["random", "aligned"]),
-    default="random",
-    show_default=True,
-    help="Ages of requests that are all alike: random, or one age as in fixed-length benchmarks.",
-)
+@options(*ask.SLOTS, *ask.RATIO, ask.BY)
 @plot_option("the curve")
 @around_option
 @report_option
 @json_option
 def command(
-    trace: str | None,
-    trace_format: str | None,
-    columns: str | None,
-    prompt: str | None,
-    decode: str | None,
-    batch_size: int | None,
-    requests_per_worker: int | None,
-    microbatches: int,
-    overlap: Any,
-    ffn_workers: int,
-    method: Any,
-    ffn_weight: float | None,
-    max_attention_workers: int | None,
-    horizon: int | None,
-    phase: Any,
-    plot: str | None,
-    around: bool,
-    report: str | None,
-    as_json: bool,
-    **latency_choice: Any,
+    plot: str | None, around: bool, report: str | None, as_json: bool, **given: Any
 ) -> None:
     """Find the number of attention workers per bundle that yields the most tokens per cost."""
-    size = resolve_batch_size(batch_size, requests_per_worker, microbatches, overlap)
+    size = resolve_batch_size(given)
     if around and not as_json:
         raise click.UsageError("--around adds to --json: give both, or --report, which has it")
-    latency = resolve_latency(dict(latency_choice), batch_size=size, ffn_workers=ffn_workers)
-    model = latency.model
-    workload = resolve_workload(trace, trace_format, columns, prompt, decode)
-    token_load = workload.token_load
+    choice, workers = resolve_choice(given), given["ffn_workers"]
+    model = choice.resolve(batch_size=size, ffn_workers=workers)
+    workload = resolve_workload(given)
+    if given["by"] is not None and workload.trace is None:
+        raise click.UsageError("--by cuts a trace into windows of the clock: give --trace")
+    require_fit(choice, workload.law, size, given)
     from afdplan.report.ratio import ratio_answer, ratio_told
     from afdplan.theory.problem import RatioProblem
-    from afdplan.theory.recommend import recommend_ratio
+    from afdplan.theory.recommend import recommend
 
-    weight = latency.ffn_weight if ffn_weight is None else ffn_weight
-    answer = recommend_ratio(
-        workload.law,
-        model,
-        batch_size=size,
-        ffn_workers=ffn_workers,
-        microbatches=microbatches,
-        overlap=overlap,
-        method=method,
-        phase=phase,
-        ffn_weight=weight,
-        max_attention_workers=max_attention_workers,
-        horizon=horizon,
-        token_load=token_load,
-    )
-    warnings = [*workload.warnings, *answer.warnings]
     problem = RatioProblem(
         law=workload.law,
         latency=model,
         batch_size=size,
-        ffn_workers=ffn_workers,
-        microbatches=microbatches,
-        overlap=overlap,
-        method=method,
-        phase=phase,
-        ffn_weight=weight,
-        horizon=horizon,
+        **{one.field: given[one.key] for one in ask.PROBLEM},
     )
+    most = given["max_attention_workers"]
+    answer = recommend(problem, max_attention_workers=most, token_load=workload.token_load)
+    warnings = [*workload.warnings, *answer.warnings]
     found = None
     if around or report is not None:
         from afdplan.planning.ratio_around import ratio_around
 
         def latency_of(batch_size: int) -> LatencyModel:
-            choice = dict(latency_choice)
-            return resolve_latency(choice, batch_size=batch_size, ffn_workers=ffn_workers).model
+            return choice.resolve(batch_size=batch_size, ffn_workers=workers)
 
         with progress("other batches") as show:
             found = ratio_around(
                 problem,
                 answer.optimal_attention_workers,
-                max_attention_workers=max_attention_workers,
-                token_load=token_load,
+                max_attention_workers=most,
+                token_load=workload.token_load,
                 latency_of=latency_of,
                 progress=show,
             )
+    day = None
+    if given["by"] is not None and workload.trace is not None:
+        from afdplan.studies.day import ratio_day
+
+        with progress("windows") as show:
+            day = ratio_day(
+                problem, workload.trace, given["by"], max_attention_workers=most, progress=show
+            )
+    told = ratio_told(answer, problem, warnings, workload.trace)
+    figures: list[Figure] = []
+    sections: list[Section] = []
+    if day is not None:
+        from afdplan.report.ratio_day import (
+            day_answer,
+            day_fact,
+            day_figure,
+            day_section,
+            day_table,
+        )
+
+        figures, sections = [day_figure(day)], [day_section(day)]
+        told = replace(
+            told, words=(day_fact(day), *told.words), tables=(day_table(day), *told.tables)
+        )
     if plot is not None:
         from afdplan.plotting.ratio_figures import asked_figures
 
         bundle = answer.bundle
         pair = f"{bundle.attention_workers} attention : {bundle.ffn_workers} FFN"
         heading = f"{pair}, B = {size}, m = {bundle.microbatches}: {answer.bottleneck} binds"
-        write_picture(plot, asked_figures(answer, problem, found), heading)
-    told = ratio_told(answer, problem, warnings, workload.trace)
+        write_picture(plot, [*figures, *asked_figures(answer, problem, found)], heading)
     if as_json or report is not None:
         from afdplan.report.document import document, to_json
 
         inputs = {
             **workload.inputs,
-            **latency.inputs,
-            "batch_size": size,
+            **latency_inputs(given, model),
+            **values_of(problem, (ask.BATCH_SIZE, *ask.PROBLEM)),
             "requests_per_attention_worker": answer.bundle.requests_per_attention_worker,
-            "microbatches": microbatches,
-            "overlap": overlap,
-            "ffn_workers": ffn_workers,
-            "method": method,
-            "phase": phase,
-            "ffn_weight": weight,
             "max_attention_workers": answer.curve[-1].attention_workers,
-            "horizon": horizon,
+            "by": given["by"],
         }
         answered = document(
             time_unit=model.time_unit,
@@ -190,6 +144,8 @@ def command(
             warnings=warnings,
             answer=ratio_answer(answer),
         )
+        if day is not None:
+            answered["day"] = day_answer(day)
         if found is not None:
             from afdplan.report.around import ratio_around_answer
 
@@ -205,6 +161,7 @@ def command(
                 document=answered,
                 command_line=command_line(),
                 workload=workload.report,
+                over_clock=sections,
             )
             write_report(report, page)
         if as_json:

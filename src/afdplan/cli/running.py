@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
-    from afdplan.files.measurements.prometheus import ServerMetrics, Snapshot
+    from afdplan.files.measurements.counters import Snapshot
+    from afdplan.files.measurements.fpm import ForwardPasses
+    from afdplan.files.measurements.prometheus import ServerMetrics
     from afdplan.files.plan_file import PlanFile
     from afdplan.lengths.law import LengthLaw
     from afdplan.model.estimate import Estimate
@@ -30,8 +32,9 @@ def running_options(command: Command) -> Command:
             "--metrics",
             metavar="FILE",
             multiple=True,
-            help="Snapshot of an engine's /metrics or JSON of Prometheus's API, - for standard "
-            "input; two are subtracted. prompt=FILE, decode=FILE for results without names.",
+            help="Snapshot of an engine's /metrics, JSON of Prometheus's API, or forward pass "
+            "metrics; - for standard input; two snapshots are subtracted. prompt=FILE, "
+            "decode=FILE for results without names.",
         ),
         click.option("--prometheus", metavar="URL", help="Ask this Prometheus server instead."),
         click.option(
@@ -97,7 +100,11 @@ def running(
     earlier
         Counters of the last check, subtracted from a single snapshot.
     """
-    from afdplan.files.measurements.prometheus import read_metrics, read_snapshot, server_metrics
+    from afdplan.errors import InvalidInputError
+    from afdplan.files.document import open_source
+    from afdplan.files.measurements.counters import read_snapshot
+    from afdplan.files.measurements.fpm import FPM_SIGN, read_forward_passes
+    from afdplan.files.measurements.prometheus import read_metrics, server_metrics
     from afdplan.workload.observed import observed_lengths, observed_load
 
     snapshot = None
@@ -107,7 +114,10 @@ def running(
         seconds = _window(window)
         found = server_metrics(prometheus_increase(prometheus, seconds, selector))
     elif len(metrics) == 1 and not re.match("(prompt|decode|step)=", metrics[0]):
-        now = read_snapshot(metrics[0])
+        with open_source(metrics[0], "metrics", InvalidInputError) as source:
+            if source.kind == "json" and FPM_SIGN.search(source.head):
+                return _passing(plan, read_forward_passes(source))
+            now = read_snapshot(source)
         snapshot = None if now.is_window else now
         found = server_metrics(now if earlier is None or now.is_window else now.since(earlier))
     else:
@@ -138,6 +148,39 @@ def running(
             ],
         },
         snapshot=snapshot,
+    )
+
+
+def _passing(plan: PlanFile, passes: ForwardPasses) -> Running:
+    """Return what forward passes say; lengths they know only by the load."""
+    from afdplan.lengths.discrete import parse_law
+    from afdplan.lengths.law import IndependentLengths
+    from afdplan.report.passes import passes_answer, passes_told
+    from afdplan.workload.passes import describe_passes
+
+    found = describe_passes(passes)
+    asked = plan.inputs.get("decode")
+    decode = parse_law(asked if isinstance(asked, str) else f"geometric:{plan.mean_decode_tokens}")
+    # The load of a slot is its prompt and half of the output that its requests grow to.
+    grown = (decode.moment(2) / decode.mean - 1) / 2
+    prompt = max(found.token_load.value - grown, 1.0)
+    law = IndependentLengths(prompt=f"geometric:{prompt:.6g}", decode=decode)
+    warnings = [
+        *passes_told(found, passes.source, passes.notes).warnings,
+        "forward pass metrics hold no lengths: outputs are taken as planned, and prompts so that "
+        "the mean load is the measured one.",
+    ]
+    step = None
+    if plan.latency.time_unit == "s":
+        slowest = found.barrier.step_time if found.barrier else found.mean_time
+        step = slowest / plan.latency.tokens_per_step
+    return Running(
+        law=law,
+        token_load=found.token_load,
+        step_time=step,
+        warnings=tuple(warnings),
+        answer=passes_answer(found),
+        snapshot=None,
     )
 
 

@@ -10,11 +10,13 @@ import click
 
 from afdplan.cli.options import (
     Workload,
-    batch_options,
     json_option,
+    latency_inputs,
     latency_options,
+    options,
+    require_fit,
     resolve_batch_size,
-    resolve_latency,
+    resolve_choice,
     resolve_workload,
     workload_options,
 )
@@ -27,8 +29,11 @@ from afdplan.cli.report import (
     write_picture,
     write_report,
 )
+from afdplan.model import parameters as ask
+from afdplan.model.parameter import Parameter
 
 if TYPE_CHECKING:
+    from afdplan.model.bundle import Bundle
     from afdplan.model.latency import LatencyModel
     from afdplan.report.page import Page
     from afdplan.report.telling import Telling
@@ -47,202 +52,111 @@ Examples:
 """
 
 
-def _counts(_: click.Context, __: click.Parameter, text: str) -> list[int]:
-    try:
-        counts = [int(part) for part in text.split(",")]
-    except ValueError:
-        raise click.BadParameter(f"expected integers such as 8 or 1,2,4,8, got {text!r}") from None
-    if len(set(counts)) < len(counts):
-        raise click.BadParameter(f"every number is simulated once, got {text!r}")
-    return counts
-
-
-def _fraction(_: click.Context, __: click.Parameter, text: str | None) -> float | None:
-    if text is None:
-        return None
-    try:
-        number = float(text.rstrip("% ")) / (100 if text.rstrip().endswith("%") else 1)
-    except ValueError:
-        raise click.BadParameter(f"expected a share such as 0.5% or 0.005, got {text!r}") from None
-    if not 0 < number < 1:
-        raise click.BadParameter(f"expected a share between 0 and 100 %, got {text!r}")
-    return number
-
-
-def _simulation_options(function: Any) -> Any:
-    options = [
-        click.option(
-            "--attention-workers",
-            metavar="A[,A...]",
-            callback=_counts,
-            required=True,
-            help="A of one bundle; a list sweeps.",
-        ),
-        click.option(
-            "--requests",
-            type=int,
-            metavar="N",
-            default=10_000,
-            show_default=True,
-            help="Finished requests to wait for, per attention worker.",
-        ),
-        click.option(
-            "--seed", type=int, default=0, show_default=True, help="Of all that is random."
-        ),
-        click.option(
-            "--start",
-            type=click.Choice(["stationary", "fresh"]),
-            help="Slots as an observer finds them (default), or all requests begin at time zero.",
-        ),
-        click.option(
-            "--window",
-            type=click.Choice(["steady", "all", "first-80"]),
-            default="steady",
-            show_default=True,
-            help="Leave the warm-up out, keep all, or the first 80 % of completions.",
-        ),
-        click.option(
-            "--order",
-            type=click.Choice(["random", "trace"]),
-            help="Draw requests of a trace independently (default when saturated), or replay them.",
-        ),
-        click.option(
-            "--arrivals",
-            type=click.Choice(["saturated", "trace", "poisson", "gamma"]),
-            default="saturated",
-            show_default=True,
-            help="When requests come; gamma gaps need --arrival-cv.",
-        ),
-        click.option(
-            "--rate",
-            metavar="R",
-            help="Mean arrivals, scales a trace's: 20/s, 900/min; per time unit if abstract: 0.01.",
-        ),
-        click.option(
-            "--arrival-cv", type=float, default=1.0, metavar="CV", help="Of the gaps of gamma."
-        ),
-        click.option(
-            "--policy",
-            type=click.Choice(["round-robin", "least-requests", "least-tokens", "longest-prompt"]),
-            default="round-robin",
-            show_default=True,
-            help="Which free slot an admitted request gets.",
-        ),
-        click.option(
-            "--kv-capacity", type=int, metavar="TOKENS", help="KV memory of one attention worker."
-        ),
-        click.option(
-            "--memory",
-            type=click.Choice(["reserve", "preempt"]),
-            default="reserve",
-            show_default=True,
-            help="Admit when the largest size fits, or the present one (and preempt).",
-        ),
-        click.option(
-            "--ffn-tokens",
-            type=click.Choice(["padded", "active"]),
-            default="padded",
-            show_default=True,
-            help="Whether FFN and transfers work on empty slots too.",
-        ),
-        click.option(
-            "--variation",
-            metavar="CVS",
-            help="Scatter of service times: attention=0.1,send=0,ffn=0.1,receive=0.",
-        ),
-        click.option(
-            "--expert-imbalance",
-            metavar="X[,CV]",
-            help="Mean factor (>= 1) on the FFN time, and how it scatters beyond 1.",
-        ),
-        click.option(
-            "--replications", type=int, metavar="R", help="Independent runs; by default as needed."
-        ),
-        click.option(
-            "--precision",
-            metavar="SHARE",
-            callback=_fraction,
-            help="Run until the throughput's interval is this narrow (half-width), e.g. 0.5%.",
-        ),
-        click.option(
-            "--p99-precision",
-            metavar="SHARE",
-            callback=_fraction,
-            help="The same for the 99th percentile of the step time.",
-        ),
-        click.option(
-            "--confidence", type=float, default=0.95, show_default=True, help="Of all intervals."
-        ),
-        click.option(
-            "--timeline", metavar="FILE", help="Pipeline as .json (Perfetto), .svg, .png."
-        ),
-        click.option("--per-request", metavar="FILE", help="Row per request: .csv or .parquet."),
-        click.option("--per-step", metavar="FILE", help="Row per step: .csv or .parquet."),
-    ]
-    for option in reversed(options):
-        function = option(function)
-    return function
+SIMULATION = (
+    ask.ATTENTION_WORKERS.changed(
+        typed="bundles", metavar="A[,A...]", help="A of one bundle; a list sweeps."
+    ),
+    ask.SIMULATED_REQUESTS,
+    ask.SEED,
+    ask.START.changed(default=None),
+    ask.MEASURED,
+    Parameter(
+        name="order",
+        data="text",
+        choices=("random", "trace"),
+        help="Draw requests of a trace independently (default when saturated), or replay them.",
+    ),
+    ask.ARRIVALS.changed(
+        default="saturated",
+        choices=("saturated", *ask.ARRIVALS.choices),
+        help="When requests come; gamma gaps need --arrival-cv.",
+    ),
+    ask.ARRIVAL_RATE,
+    ask.ARRIVAL_CV,
+    ask.PLACEMENT,
+    ask.KV_CAPACITY,
+    ask.MEMORY,
+    ask.FFN_TOKENS,
+    Parameter(
+        name="variation",
+        data="text",
+        metavar="CVS",
+        help="Scatter of service times: attention=0.1,send=0,ffn=0.1,receive=0.",
+    ),
+    ask.EXPERT_IMBALANCE.changed(
+        data="text",
+        default=None,
+        metavar="X[,CV]",
+        help="Mean factor (>= 1) on the FFN time, and how it scatters beyond 1.",
+    ),
+    ask.REPLICATIONS,
+    ask.PRECISION,
+    ask.P99_PRECISION,
+    ask.CONFIDENCE,
+)
+LOGS = (
+    Parameter(
+        name="timeline",
+        data="text",
+        metavar="FILE",
+        help="Pipeline as .json (Perfetto), .svg, .png.",
+    ),
+    Parameter(
+        name="per_request", data="text", metavar="FILE", help="Row per request: .csv or .parquet."
+    ),
+    Parameter(name="per_step", data="text", metavar="FILE", help="Row per step: .csv or .parquet."),
+)
 
 
 @click.command("simulate", epilog=EXAMPLES)
 @workload_options
 @latency_options
-@batch_options
-@_simulation_options
+@options(*ask.SLOTS, *SIMULATION, *LOGS)
 @report_option
 @json_option
 def command(
-    trace: str | None,
-    trace_format: str | None,
-    columns: str | None,
-    prompt: str | None,
-    decode: str | None,
-    batch_size: int | None,
-    requests_per_worker: int | None,
-    microbatches: int,
-    overlap: Any,
-    ffn_workers: int,
     attention_workers: list[int],
-    as_json: bool,
     timeline: str | None,
     per_request: str | None,
     per_step: str | None,
     report: str | None,
-    **options: Any,
+    as_json: bool,
+    **given: Any,
 ) -> None:
     """Play a bundle step by step: throughput, cycle and step times, idle time, waiting.
 
     Random lengths, slots that are refilled, KV caches that grow, a barrier that waits for the
     slowest worker. Every mean comes with an interval.
     """
-    size = resolve_batch_size(batch_size, requests_per_worker, microbatches, overlap)
-    logs = (("--timeline", timeline), ("--per-request", per_request), ("--per-step", per_step))
-    for name, path in logs:
+    size = resolve_batch_size(given)
+    for log, path in zip(LOGS, (timeline, per_request, per_step), strict=True):
         if path is not None and len(attention_workers) > 1:
-            raise click.UsageError(f"{name} shows one bundle: give one --attention-workers")
+            raise click.UsageError(f"{log.option} shows one bundle: give one --attention-workers")
     if timeline is not None and not timeline.lower().endswith((".json", ".svg", ".png")):
         raise click.UsageError(f"--timeline must end in .json, .svg or .png, got {timeline!r}")
-    for _, path in logs:
+    for path in (timeline, per_request, per_step):
         if path is not None:
             from afdplan.files.atomic import check_folder
 
             check_folder(path)
-    latency = resolve_latency(options, batch_size=size, ffn_workers=ffn_workers)
-    model = latency.model
-    if options["rate"] is not None:
-        options["rate"] = parse_model_rate("--rate", options["rate"], model.time_unit)
-    workload = resolve_workload(trace, trace_format, columns, prompt, decode)
+    choice = resolve_choice(given)
+    model = choice.resolve(batch_size=size, ffn_workers=given["ffn_workers"])
+    if given["rate"] is not None:
+        given["rate"] = parse_model_rate("--rate", given["rate"], model.time_unit)
+    workload = resolve_workload(given)
+    if given["kv_capacity"] is None:  # else the simulator keeps to a memory itself
+        require_fit(choice, workload.law, size, given)
 
     def scenario_of(count: int) -> Scenario:
         from afdplan.model.bundle import Bundle
 
         bundle = Bundle(
             attention_workers=count,
-            ffn_workers=ffn_workers,
+            ffn_workers=given["ffn_workers"],
             batch_size=size,
-            microbatches=microbatches,
+            microbatches=given["microbatches"],
         )
-        return _scenario(bundle, model, workload, overlap, options)
+        return _scenario(bundle, model, workload, given)
 
     scenarios = [scenario_of(count) for count in attention_workers]
     results: list[SimulationResult] = []
@@ -260,16 +174,15 @@ def command(
             )
     if timeline is not None:
         _write_timeline(timeline, results[0])
-    inputs = {**workload.inputs, **latency.inputs}
+    inputs = {**workload.inputs, **latency_inputs(given, model)}
+    asked = {one.key: given[one.key] for one in SIMULATION[1:]}
     from afdplan.report.simulate import simulation_document, simulation_told
 
     told = simulation_told(results, f"{workload.law.name}; {model.name}", workload.warnings)
     if as_json or report is not None:
         from afdplan.report.document import to_json
 
-        answered = simulation_document(
-            results, inputs, attention_workers, options, workload.warnings
-        )
+        answered = simulation_document(results, inputs, attention_workers, asked, workload.warnings)
         if report is not None:
             write_report(report, _page(told, results, workload, answered))
         if as_json:
@@ -279,47 +192,35 @@ def command(
 
 
 def _scenario(
-    bundle: Any, model: LatencyModel, workload: Workload, overlap: Any, options: dict[str, Any]
+    bundle: Bundle, model: LatencyModel, workload: Workload, given: dict[str, Any]
 ) -> Scenario:
     """Return the scenario that the options describe."""
     from afdplan.simulation.scenario import Arrivals, Scenario, Variation
 
     arrivals = None
-    if options["arrivals"] != "saturated":
-        arrivals = Arrivals(
-            process=options["arrivals"], rate=options["rate"], cv=options["arrival_cv"]
-        )
-    elif options["rate"] is not None:
+    if given["arrivals"] != "saturated":
+        arrivals = Arrivals(process=given["arrivals"], rate=given["rate"], cv=given["arrival_cv"])
+    elif given["rate"] is not None:
         raise click.UsageError("--rate needs --arrivals trace, poisson or gamma")
-    order = options["order"] or ("trace" if arrivals else "random")
-    if options["order"] == "trace" and workload.trace is None:
+    order = given["order"] or ("trace" if arrivals else "random")
+    if given["order"] == "trace" and workload.trace is None:
         raise click.UsageError("--order trace needs a --trace to replay")
     replay = order == "trace" and workload.trace is not None
-    factors = _numbers("--variation", options["variation"], ("attention", "send", "ffn", "receive"))
-    if options["expert_imbalance"] is not None:
-        mean, _, cv = options["expert_imbalance"].partition(",")
+    factors = _numbers("--variation", given["variation"], ("attention", "send", "ffn", "receive"))
+    if given["expert_imbalance"] is not None:
+        mean, _, cv = given["expert_imbalance"].partition(",")
         factors |= {"expert_imbalance": _number("--expert-imbalance", mean)}
         factors |= {"expert_imbalance_cv": _number("--expert-imbalance", cv or "0")}
-    start: Any = options["start"] or ("fresh" if arrivals else "stationary")
+    start: Any = given["start"] or ("fresh" if arrivals else "stationary")
     return Scenario(
         bundle=bundle,
         latency=model,
         lengths=workload.trace if replay and workload.trace is not None else workload.law,
-        requests_per_worker=options["requests"],
-        seed=options["seed"],
-        overlap=overlap,
+        overlap=given["overlap"],
         start=start,
-        window=options["window"],
         arrivals=arrivals,
-        placement=options["policy"],
-        kv_capacity=options["kv_capacity"],
-        memory=options["memory"],
-        ffn_tokens=options["ffn_tokens"],
         variation=Variation(**factors),
-        replications=options["replications"],
-        precision=options["precision"],
-        p99_precision=options["p99_precision"],
-        confidence=options["confidence"],
+        **{one.field: given[one.key] for one in ask.SCENARIO if one is not ask.START},
     )
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from afdplan.cli.options import json_option, resolve_workload, workload_options
+from afdplan.cli.options import json_option, options, resolve_workload, workload_options
+from afdplan.cli.passes import told_passes
 from afdplan.cli.report import (
     command_line,
     plot_option,
@@ -15,6 +16,8 @@ from afdplan.cli.report import (
     write_picture,
     write_report,
 )
+from afdplan.errors import InvalidInputError
+from afdplan.model import parameters as ask
 
 if TYPE_CHECKING:
     from afdplan.workload.report import LawReport, WorkloadReport
@@ -25,38 +28,32 @@ __all__ = ["command"]
 @click.command("workload")
 @click.argument("trace_file", metavar="[TRACE]", required=False)
 @workload_options
-@click.option(
-    "--confidence",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
-    default=0.95,
-    show_default=True,
-    help="Coverage of the intervals.",
-)
+@options(ask.CONFIDENCE)
 @plot_option("the workload")
 @report_option
 @json_option
 def command(
     trace_file: str | None,
-    trace: str | None,
-    trace_format: str | None,
-    columns: str | None,
-    prompt: str | None,
-    decode: str | None,
     confidence: float,
     plot: str | None,
     report: str | None,
     as_json: bool,
+    **given: Any,
 ) -> None:
     """Say what the requests of TRACE look like to an AFD bundle.
 
     The mean token load of a slot with an interval that respects dependence, where it comes from,
     how it drifts, and what to be careful with.
     """
-    if trace_file is not None and trace is not None:
+    if trace_file is not None and given["trace"] is not None:
         raise click.UsageError("give the trace once: as TRACE or as --trace FILE")
-    workload = resolve_workload(
-        trace_file or trace, trace_format, columns, prompt, decode, confidence
-    )
+    try:
+        confidence = ask.CONFIDENCE.check(confidence)
+    except InvalidInputError as error:
+        raise click.UsageError(str(error)) from None
+    if told_passes(trace_file or given["trace"], plot or report, confidence, as_json):
+        return
+    workload = resolve_workload(given | {"trace": trace_file or given["trace"]}, confidence)
 
     from afdplan.workload.description import describe_law, describe_workload
 

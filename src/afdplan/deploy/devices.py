@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from afdplan.errors import InvalidInputError
 
-__all__ = ["DEVICE_KINDS", "DeviceKind", "kind_of"]
+__all__ = ["DEVICE_KINDS", "DeviceKind", "is_blackwell", "kind_of"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,21 +42,21 @@ DEVICE_KINDS = {
             resource="nvidia.com/gpu",
             gres="gpu",
             visible="CUDA_VISIBLE_DEVICES",
-            prefixes=("a100", "a800", "b200", "b300", "gb", "h100", "h20", "h800", "l4"),
+            prefixes=("nvidia", "a1", "a8", "b2", "b3", "gb", "h1", "h2", "h8", "l2", "l4", "rtx"),
         ),
         DeviceKind(
             name="amd",
             resource="amd.com/gpu",
             gres="gpu",
             visible="HIP_VISIBLE_DEVICES",
-            prefixes=("mi",),
+            prefixes=("amd", "mi"),
         ),
         DeviceKind(
             name="ascend",
             resource="huawei.com/Ascend910",
             gres="npu",
             visible="ASCEND_RT_VISIBLE_DEVICES",
-            prefixes=("ascend",),
+            prefixes=("ascend", "huawei"),
         ),
     )
 }
@@ -86,3 +86,14 @@ def kind_of(name: str | None, hardware: str | None) -> DeviceKind | None:
         if folded.startswith(kind.prefixes):
             return kind
     return None
+
+
+def is_blackwell(hardware: object) -> bool:
+    """Return whether a plan's hardware is a data-centre Blackwell: some kernels are for it alone.
+
+    Examples
+    --------
+    >>> is_blackwell("GB200"), is_blackwell("h200"), is_blackwell(None)
+    (True, False, False)
+    """
+    return str(hardware or "").lower() in ("b200", "b300", "gb200", "gb300")

@@ -169,10 +169,9 @@ class DeployRequest:
 
     def cache_check(self, shows: str, where: str) -> tuple[Check, ...]:
         """Return the check of the KV cache's size, if the plan knows it and it is of one kind."""
-        plan = self.plan
-        if plan.cache_capacity is None or any(window for _, window in plan.cache_kinds):
+        tokens = self.plan.cache_tokens
+        if tokens is None:
             return ()
-        tokens = int(plan.cache_capacity / sum(amount for amount, _ in plan.cache_kinds))
         return (
             Check(
                 where=where,

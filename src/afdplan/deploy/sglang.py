@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from afdplan.deploy.deployment import Check, Deployment, Role, nodes_of
+from afdplan.deploy.devices import is_blackwell
 from afdplan.deploy.ladder import graph_ladder
 from afdplan.deploy.request import DeployRequest
 from afdplan.deploy.target import Target
@@ -25,6 +26,7 @@ SERVER_FLAGS = frozenset(
     {
         "--afd-config",
         "--afd-execution-mode",
+        "--attention-backend",
         "--context-length",
         "--cuda-graph-backend-decode",
         "--cuda-graph-backend-prefill",
@@ -100,6 +102,10 @@ def server_words(request: DeployRequest, settings: dict[str, Any], nodes: int) -
 def lane_deployment(request: DeployRequest, target: Target) -> Deployment:
     """Return both roles of every bundle of a split plan on lanes."""
     plan, settings = request.plan, _settings(request)
+    # Each profile admits its own backends: nsa for GLM-5, fa3 or fa4 for Qwen3 MoE.
+    backend = "fa4" if is_blackwell(request.plan.inputs.get("hardware")) else "fa3"
+    if request.architecture == "glm_moe_dsa":
+        backend = "nsa"
     lanes = settings["ffn"]["lanes"]
     bundles = []
     for number in range(1, plan.bundles + 1):
@@ -110,6 +116,7 @@ def lane_deployment(request: DeployRequest, target: Target) -> Deployment:
             "stages": plan.bundle.microbatches,
             "lanes": lanes,
             "attention_lanes": plan.bundle.attention_workers,
+            "attention_backend": backend,
             "rendezvous_host": Variable("FFN_HOST"),
             "rendezvous_port": rendezvous,
             "rendezvous_timeout_seconds": LOAD_SECONDS,
@@ -131,7 +138,7 @@ def lane_deployment(request: DeployRequest, target: Target) -> Deployment:
                 *("--dist-init-addr", (Variable(f"{role.upper()}_HOST"), f":{init}")),
                 *("--cuda-graph-backend-prefill", "disabled"),
                 *("--cuda-graph-backend-decode", "full"),
-                *("--moe-a2a-backend", "none"),
+                *("--moe-a2a-backend", "none", "--attention-backend", backend),
                 *("--afd-execution-mode", role, "--afd-config", json_word(config)),
             ]
             first: tuple[Word, ...] = ()
@@ -212,7 +219,7 @@ def group_of_ranks(request: DeployRequest, target: Target) -> Deployment:
         http, init = ports(number)
         command = server_words(request, values, nodes)
         command += ["--dist-init-addr", (Variable("SERVER_HOST"), f":{init}")]
-        command += ["--moe-a2a-backend", "deepep", "--deepep-mode", "low_latency"]
+        command += ["--moe-a2a-backend", "deepep", "--deepep-mode", "auto"]
         if plan.ranks > 1:
             command.append("--enable-dp-lm-head")
         if plan.two_batch_overlap:

@@ -12,7 +12,7 @@ import msgspec
 from afdplan.errors import InvalidInputError
 from afdplan.files.atomic import write_atomic
 from afdplan.files.document import read_document
-from afdplan.files.measurements.prometheus import Snapshot
+from afdplan.files.measurements.counters import Snapshot
 
 __all__ = ["CheckState", "read_state", "write_state"]
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,6 +23,7 @@ from afdplan.model.latency import AttentionLayers, LatencyModel, TimeUnit, Trans
 from afdplan.model.layer_order import LayerOrder
 from afdplan.model.uncertainty import Uncertainty
 from afdplan.model.validity import Validity
+from afdplan.model.variation import ExpertLoad, Scatter
 
 __all__ = [
     "LATENCY_SCHEMA_VERSION",
@@ -38,6 +40,7 @@ _BUILT_IN = Path(__file__).parent.parent / "data" / "latency"
 _NUMBERS = re.compile(r"\[\n((?:\s*[-+.\w]+,\n)+)\s*\]")
 
 LATENCY_SCHEMA_VERSION = 1
+_VARIATIONS: dict[str, type[Any]] = {"scatter": Scatter, "experts": ExpertLoad}
 _STAGES = ("attention", "ffn", "transfer", "send", "receive")
 
 
@@ -92,8 +95,12 @@ class _File(msgspec.Struct, kw_only=True):
     tokens_per_step: float = 1.0
     drain: bool = False
     assumptions: list[str] = []
+    scatter: Any = None
+    experts: Any = None
     validity: _Validity | None = None
     uncertainty: _Uncertainty | None = None
+    attention_devices: int | None = None
+    ffn_devices: int | None = None
 
 
 def built_in_latency_names() -> list[str]:
@@ -258,6 +265,9 @@ def latency_document(model: LatencyModel) -> dict[str, Any]:
         "drain": model.drain,
         "assumptions": list(model.assumptions),
     }
+    for name in ("attention_devices", "ffn_devices"):
+        if getattr(model, name) is not None:
+            document[name] = getattr(model, name)
     kinds = []
     for kind in model.attention:
         stage = kind.curve.document() | {"time_per_request": kind.time_per_request}
@@ -276,6 +286,10 @@ def latency_document(model: LatencyModel) -> dict[str, Any]:
         links = {"transfer": model.send}
     for name, link in links.items():
         document[name] = link.curve.document() | {"load": link.load}
+    if model.scatter != Scatter():
+        document["scatter"] = _changed(model.scatter)
+    if model.experts is not None:
+        document["experts"] = _changed(model.experts)
     bounds = {
         name: list(value)
         for name in ("attention_tokens", "ffn_tokens", "batch_size")
@@ -305,6 +319,9 @@ def latency_from_document(document: dict[str, Any], default_name: str) -> Latenc
             needed = ("coefficients", "covariance") if name == "uncertainty" else ()
             _check_keys(name, document[name], struct.__struct_fields__, needed)
     file: _File = _converted(document, _File)
+    variations = {
+        name: _variation(name, document[name]) for name in _VARIATIONS if name in document
+    }
     kinds = file.attention if isinstance(file.attention, list) else [file.attention]
     links: dict[str, _Stage] = {
         name: _stage(name, document[name])
@@ -320,16 +337,39 @@ def latency_from_document(document: dict[str, Any], default_name: str) -> Latenc
         send=send,
         receive=receive,
         layer_order=cast(LayerOrder, file.layer_order),  # the model checks it
+        **variations,
         step_overhead=file.step_overhead,
         tokens_per_step=file.tokens_per_step,
         drain=file.drain,
         validity=Validity(**msgspec.structs.asdict(file.validity or _Validity())),
         source=file.source,
         assumptions=tuple(file.assumptions),
+        attention_devices=file.attention_devices,
+        ffn_devices=file.ffn_devices,
         uncertainty=None
         if file.uncertainty is None
         else _uncertainty(msgspec.structs.asdict(file.uncertainty)),
     )
+
+
+def _changed(variation: Any) -> dict[str, Any]:
+    """Return what differs from the defaults, tables of numbers as lists."""
+    values = ((f.name, getattr(variation, f.name), f.default) for f in fields(variation))
+    return {
+        name: [list(row) for row in value] if isinstance(value, tuple) else value
+        for name, value, default in values
+        if value != default
+    }
+
+
+def _variation(name: str, table: Any) -> Any:
+    """Return [scatter] or [experts]; errors name the section."""
+    kind = _VARIATIONS[name]
+    _check_keys(name, table, tuple(f.name for f in fields(kind)), ())
+    try:
+        return msgspec.convert(table, kind, strict=True)
+    except (msgspec.ValidationError, OverflowError) as error:
+        raise LatencyModelError(f"[{name}] {error}".replace("Expected", "expected")) from None
 
 
 def _uncertainty(table: Mapping[str, Any]) -> Uncertainty:

@@ -12,9 +12,11 @@ from afdplan.errors import InvalidInputError, LatencyModelError
 from afdplan.files.document import LARGEST_DOCUMENT, Readable, open_source, read_document
 from afdplan.files.latency_file import latency_from_document
 from afdplan.files.plan_unsplit import UnsplitPlan, recommends_unsplit, unsplit_from_document
+from afdplan.model import parameters as ask
 from afdplan.model.bundle import Bundle
-from afdplan.model.checks import check_choice, check_count, check_number
+from afdplan.model.checks import check_count, check_number
 from afdplan.model.latency import LatencyModel
+from afdplan.model.parameter import Parameter
 
 __all__ = ["PLAN_SCHEMA_VERSION", "PlanFile", "plan_from_document", "read_plan"]
 
@@ -49,6 +51,9 @@ class PlanFile:
     planned_regret
         Regret of the recommended A under the planned workload itself: what a budget or a limit
         costs, not a change of the requests.
+    planned_replan_regret
+        The same of the whole design against one planned again: what holding in the hardest part of
+        the trace costs.
     model, target
         What is served and on which system; empty if the plan does not say.
     target_version
@@ -79,6 +84,7 @@ class PlanFile:
     cache_capacity: float | None
     cache_kinds: tuple[tuple[float, int | None], ...]
     planned_regret: float
+    planned_replan_regret: float = 0.0
     model: str
     target: str
     target_version: str | None
@@ -86,6 +92,16 @@ class PlanFile:
     recommends_unsplit: bool
     afdplan_version: str
     inputs: Mapping[str, Any]
+
+    @property
+    def cache_tokens(self) -> int | None:
+        """Tokens whose KV cache an attention device holds; None where layers differ, or no limit.
+
+        Windows hold no more than their length, so no one number would be right.
+        """
+        if self.cache_capacity is None or any(window for _, window in self.cache_kinds):
+            return None
+        return int(self.cache_capacity / sum(amount for amount, _ in self.cache_kinds))
 
     @property
     def devices(self) -> int:
@@ -145,7 +161,6 @@ def plan_from_document(document: dict[str, Any]) -> PlanFile:
         raise InvalidInputError(f"latency_model: {error}") from None
     workload, inputs = _table(document, "workload"), _table(document, "inputs")
     capacity, kinds = _space(_table(document, "memory").get("space"))
-    limit = inputs.get("tpot")
     plan = PlanFile(
         bundles=counts["bundles"],
         bundle=bundle,
@@ -165,18 +180,13 @@ def plan_from_document(document: dict[str, Any]) -> PlanFile:
             "workload.token_load.mean",
             _need(_table(workload, "token_load", "workload."), "token_load", "mean"),
         ),
-        time_per_output_token=None
-        if limit is None
-        else check_number("inputs.tpot", limit, strict=True),
-        statistic=check_choice(
-            "inputs.tpot_statistic",
-            inputs.get("tpot_statistic", "mean"),
-            ("mean", "p50", "p95", "p99"),
-        ),
-        overflow_probability=check_number("inputs.overflow", inputs.get("overflow", 1e-3)),
+        time_per_output_token=_asked(inputs, ask.TIME_PER_OUTPUT_TOKEN),
+        statistic=_asked(inputs, ask.STATISTIC),
+        overflow_probability=_asked(inputs, ask.OVERFLOW_PROBABILITY),
         cache_capacity=capacity,
         cache_kinds=kinds,
-        planned_regret=_planned_regret(document),
+        planned_regret=_planned_regret(document, "regret"),
+        planned_replan_regret=_planned_regret(document, "replan_regret"),
         model=_text(inputs, "model"),
         target=_text(inputs, "target"),
         target_version=_text(inputs, "target_version") or None,
@@ -209,10 +219,10 @@ def _check_against_itself(plan: PlanFile, best: dict[str, Any]) -> None:
             )
 
 
-def _planned_regret(document: dict[str, Any]) -> float:
-    if "check" not in document:
+def _planned_regret(document: dict[str, Any], name: str) -> float:
+    if "check" not in document or name not in _table(document, "check"):
         return 0.0
-    return check_number("check.regret", _table(document, "check").get("regret"))
+    return check_number(f"check.{name}", _table(document, "check")[name])
 
 
 def _space(value: Any) -> tuple[float | None, tuple[tuple[float, int | None], ...]]:
@@ -241,6 +251,12 @@ def _table(document: dict[str, Any], name: str, where: str = "") -> dict[str, An
             f"{where}{name} must be an object, got {found}: not a plan of afdplan plan --json"
         )
     return value
+
+
+def _asked(inputs: dict[str, Any], one: Parameter) -> Any:
+    """Return what was asked, or the default, checked by its record."""
+    value = inputs.get(one.key, one.default)
+    return None if value is None else one.check(value, f"inputs.{one.key}")
 
 
 def _need(table: dict[str, Any], where: str, name: str) -> Any:

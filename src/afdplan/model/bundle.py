@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from afdplan.model.checks import check_count
+from afdplan.model import parameters as ask
+from afdplan.model.parameter import check_fields
 
 __all__ = ["Bundle"]
 
@@ -32,20 +33,12 @@ class Bundle:
     """
 
     attention_workers: int
-    ffn_workers: int = 1
+    ffn_workers: int = ask.FFN_WORKERS.default
     batch_size: int
-    microbatches: int = 2
+    microbatches: int = ask.MICROBATCHES.default
 
     def __post_init__(self) -> None:
-        limits = {
-            "attention_workers": 1_000_000,
-            "ffn_workers": 1_000_000,
-            "batch_size": 1_000_000,
-            "microbatches": 8,
-        }
-        for name, maximum in limits.items():
-            value = check_count(name, getattr(self, name), 1, maximum)
-            object.__setattr__(self, name, value)
+        check_fields(self, ask.BUNDLE)
 
     @property
     def attention_to_ffn_ratio(self) -> float:

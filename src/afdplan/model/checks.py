@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import Any
-
-import numpy as np
-import numpy.typing as npt
+from numbers import Integral, Real
+from typing import TYPE_CHECKING, Any
 
 from afdplan.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 __all__ = ["check_choice", "check_count", "check_number", "frozen_array"]
 
@@ -27,11 +28,12 @@ def check_count(
     rule = f"{name} must be an integer >= {minimum}"
     if maximum is not None:
         rule += f" and <= {maximum}"
-    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+    if isinstance(value, bool) or not isinstance(value, Integral):
         raise error(f"{rule}, got {value!r}")
-    if value < minimum or (maximum is not None and value > maximum):
-        raise error(f"{rule}, got {value}")
-    return int(value)
+    count = int(value)
+    if count < minimum or (maximum is not None and count > maximum):
+        raise error(f"{rule}, got {count}")
+    return count
 
 
 def check_number(
@@ -46,7 +48,7 @@ def check_number(
     rule = f"{name} must be a finite number"
     if minimum > -math.inf:
         rule += f" {sign} {minimum:g}"
-    if isinstance(value, bool) or not isinstance(value, int | float | np.number):
+    if isinstance(value, bool) or not isinstance(value, Real):
         raise error(f"{rule}, got {value!r}")
     try:
         number = float(value)
@@ -76,6 +78,8 @@ def check_choice(
 
 def frozen_array(value: npt.ArrayLike, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
     """Return a read-only copy of `value` as an array of `dtype`."""
+    import numpy as np  # names and domains above are read at every key of a completion
+
     array = np.array(value, dtype=dtype, copy=True)
     array.flags.writeable = False
     return array

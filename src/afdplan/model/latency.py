@@ -11,11 +11,14 @@ import numpy as np
 import numpy.typing as npt
 
 from afdplan.errors import LatencyModelError
+from afdplan.model import parameters as ask
 from afdplan.model.checks import check_choice, check_count, check_number
 from afdplan.model.curve import CURVES, Curve, LinearCurve
 from afdplan.model.layer_order import LayerOrder, named_order, order_of_layers, repeated
+from afdplan.model.parameter import check_fields
 from afdplan.model.uncertainty import Uncertainty
 from afdplan.model.validity import Validity
+from afdplan.model.variation import ExpertLoad, Scatter
 
 __all__ = [
     "AttentionLayers",
@@ -134,6 +137,10 @@ class LatencyModel:
         t_F: time of one layer on one FFN worker against its n tokens [time; tokens].
     send, receive
         c_out (attention to FFN) and c_back (FFN to attention).
+    scatter
+        How far the stages scatter about these times from layer to layer; not at all by default.
+    experts
+        How unevenly the experts are loaded; None: equally.
     step_overhead
         Sampling and scheduling, once per output step [time], >= 0.
     tokens_per_step
@@ -148,6 +155,8 @@ class LatencyModel:
         Inputs that were assumed, not measured, one sentence each.
     uncertainty
         Covariance of the coefficients that were estimated; None if nobody knows.
+    attention_devices, ffn_devices
+        Devices of one attention and of one FFN worker that take these times; None if nobody says.
 
     Raises
     ------
@@ -169,6 +178,8 @@ class LatencyModel:
     send: Transfer
     receive: Transfer
     layer_order: LayerOrder = "blocks"
+    scatter: Scatter = field(default_factory=Scatter)
+    experts: ExpertLoad | None = None
     step_overhead: float = 0.0
     tokens_per_step: float = 1.0
     drain: bool = False
@@ -176,6 +187,8 @@ class LatencyModel:
     source: str = ""
     assumptions: tuple[str, ...] = ()
     uncertainty: Uncertainty | None = None
+    attention_devices: int | None = ask.ATTENTION_DEVICES.default
+    ffn_devices: int | None = ask.FFN_DEVICES.default
 
     def __post_init__(self) -> None:
         error = LatencyModelError
@@ -189,6 +202,16 @@ class LatencyModel:
         for name in ("send", "receive"):
             if not isinstance(getattr(self, name), Transfer):
                 raise error(f"{name} must be a Transfer")
+        if not isinstance(self.scatter, Scatter):
+            raise error("scatter must be a Scatter")
+        if self.experts is not None:
+            if not isinstance(self.experts, ExpertLoad):
+                raise error("experts must be an ExpertLoad or None")
+            if len(self.experts.popularity) not in (0, 1, self.layers):
+                raise error(
+                    f"popularity must have one row, or one for each of {self.layers} layers, "
+                    f"got {len(self.experts.popularity)}"
+                )
         overhead = check_number("step_overhead", self.step_overhead, error=error)
         object.__setattr__(self, "step_overhead", overhead)
         tokens = check_number("tokens_per_step", self.tokens_per_step, 1.0, error=error)
@@ -198,6 +221,7 @@ class LatencyModel:
         object.__setattr__(self, "assumptions", tuple(self.assumptions))
         if self.uncertainty is not None:
             _check_coefficients(self, self.uncertainty.coefficients)
+        check_fields(self, ask.DEVICES_PER_WORKER, error=error)
         self._check_takes_time()
 
     def _check_takes_time(self) -> None:
@@ -217,6 +241,20 @@ class LatencyModel:
     def layers(self) -> int:
         """L, the attention-FFN round trips of one output step."""
         return sum(kind.layers for kind in self.attention)
+
+    @property
+    def ffn_weight(self) -> float | None:
+        """Cost of one FFN worker over that of one attention worker by devices, if both are known.
+
+        Examples
+        --------
+        >>> LatencyModel.linear(
+        ...     attention=(1, 2), ffn=(3, 4), attention_devices=2, ffn_devices=8).ffn_weight
+        4.0
+        """
+        if self.attention_devices is None or self.ffn_devices is None:
+            return None
+        return self.ffn_devices / self.attention_devices
 
     @property
     def kind_of_layer(self) -> tuple[int, ...]:

@@ -31,6 +31,8 @@ class Trace:
         Seconds since the first arrival, non-decreasing, shape (n,); None if unknown.
     session_ids
         Integers that tell sessions (conversations, agents) apart, shape (n,); None if unknown.
+    clock
+        Seconds after midnight of the first arrival, by the clock of the file; None if unknown.
     source
         Where the trace comes from, for people.
     format
@@ -58,6 +60,7 @@ class Trace:
     decode_tokens: npt.NDArray[np.int64]
     arrival_times: npt.NDArray[np.float64] | None = None
     session_ids: npt.NDArray[np.int64] | None = None
+    clock: float | None = None
     source: str = "memory"
     format: str = "arrays"
     time_unit_in_file: str = ""
@@ -92,6 +95,23 @@ class Trace:
     def requests(self) -> int:
         """Number of requests kept."""
         return int(self.prompt_tokens.size)
+
+    def part(self, first: int, last: int, source: str = "") -> Trace:
+        """Return the requests ``first <= i < last`` as a trace whose time starts with them."""
+        chosen = slice(first, last)
+        times, clock = self.arrival_times, self.clock
+        if times is not None and clock is not None:
+            clock = (clock + float(times[first])) % 86_400
+        return Trace(
+            prompt_tokens=self.prompt_tokens[chosen],
+            decode_tokens=self.decode_tokens[chosen],
+            arrival_times=None if times is None else times[chosen] - times[first],
+            session_ids=None if self.session_ids is None else self.session_ids[chosen],
+            clock=clock,
+            source=source or self.source,
+            format=self.format,
+            time_unit_in_file=self.time_unit_in_file,
+        )
 
     @property
     def duration(self) -> float | None:

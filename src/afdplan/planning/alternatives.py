@@ -109,8 +109,9 @@ def _next_pair(
     bundles = int(lattice.most_bundles[at]) or design.bundles
     other = replace(design, attention_workers=workers, bundles=bundles)
     if limits.requests_per_second is not None:
-        one = search.describe(replace(other, bundles=1), limits).tokens_per_second
-        needed = search.score.bundles(one, int(lattice.unit[at]), bundles, limits)
+        one = replace(other, bundles=1)
+        tokens, unit = search.describe(one, limits).tokens_per_second, int(lattice.unit[at])
+        needed = search.score.bundles(tokens, *one.devices_by_side, unit, bundles, limits)
         other = replace(other, bundles=int(needed))
     return other
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from afdplan.deploy.target import ANY
+from afdplan.model import parameters as ask
 from afdplan.planning.design import PlannedDesign
-from afdplan.planning.limits import MOST_DEVICES, Limits
+from afdplan.planning.limits import Limits
 from afdplan.planning.search import DesignSearch
 
 __all__ = ["ShadowPrice", "shadow_prices"]
 
 MATTERS = 1e-3
 """Relative gain from which on a limit is said to bind."""
+MOST = int(ask.DEVICES.maximum or 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,9 +80,9 @@ def shadow_prices(
             relaxed = replace(limits, overflow_probability=10 * limits.overflow_probability)
             shown = f"ten times the overflow probability ({relaxed.overflow_probability:g})"
             trials.append(("overflow probability", shown, search.best(relaxed, known=best)))
-    if limits.devices is not None and limits.devices < MOST_DEVICES:
+    if limits.devices is not None and limits.devices < MOST:
         more_devices = max(limits.devices // 8, limits.node_devices)
-        more_devices = min(more_devices, MOST_DEVICES - limits.devices)
+        more_devices = min(more_devices, MOST - limits.devices)
         # Any number up to so many more: what is not used is not paid for.
         relaxed = replace(
             limits,

@@ -121,29 +121,31 @@ class CacheMemory:
         """Return the mean share of the space that `requests` slots use."""
         return requests * self._sums.slot.moments.mean / self.capacity_tokens
 
-    def overflow_probability(self, requests: int) -> float:
-        """Return the chance that `requests` slots need more than the space at some step."""
-        return self._sums.exceedance(requests, self.capacity_tokens)
+    def overflow_probability(self, requests: int, share: float = 1.0) -> float:
+        """Return the chance that `requests` slots need more than a share of the space."""
+        return self._sums.exceedance(requests, share * self.capacity_tokens)
 
-    def largest_fitting(self, sizes: Sequence[int], probability: float) -> int:
+    def largest_fitting(self, sizes: Sequence[int], probability: float, share: float = 1.0) -> int:
         """Return the largest of ascending `sizes` that overflows with at most `probability`.
 
         The memory of more slots is stochastically larger, so bisection is exact; 0 if none fits.
         """
-        count = bisect_left(sizes, True, key=lambda s: self.overflow_probability(s) > probability)
+        count = bisect_left(
+            sizes, True, key=lambda size: self.overflow_probability(size, share) > probability
+        )
         return sizes[count - 1] if count else 0
 
-    def most_requests(self, probability: float) -> int:
+    def most_requests(self, probability: float, share: float = 1.0) -> int:
         """Return the most slots S whose overflow probability is at most `probability`; 0 if none.
 
         Infinite memory is never asked for: at most 131,072 slots are tried.
         """
         low, high = 0, 1
-        while high <= MOST_REQUESTS and self.overflow_probability(high) <= probability:
+        while high <= MOST_REQUESTS and self.overflow_probability(high, share) <= probability:
             low, high = high, 2 * high
         while high - low > 1:
             middle = (low + high) // 2
-            if self.overflow_probability(middle) <= probability:
+            if self.overflow_probability(middle, share) <= probability:
                 low = middle
             else:
                 high = middle

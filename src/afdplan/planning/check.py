@@ -126,6 +126,8 @@ def check_plan(
     least_regret = max(min(case[0] for case in cases) - plan.planned_regret, 0.0)
     least_held = min(case[3] for case in cases)
     again, least_again, notes = _again(plan, law, factors)
+    if plan.recommends_unsplit:
+        notes += ("the plan recommends not to split: what is checked is its best split",)
     overflow = _overflow(plan, law)
     limit = plan.time_per_output_token
     excess = -1.0 if limit is None else least_held / limit - 1
@@ -221,7 +223,7 @@ def _again(
     for factor in factors[1:]:
         if least > RETURN:
             least = min(least, replan(plan, law, load_factor=factor).regret)
-    return again, least, again.notes
+    return again, max(least - plan.planned_replan_regret, 0.0), again.notes
 
 
 def _standing(*, beyond: bool, inside: bool, previous: Standing | None) -> Standing:

@@ -29,6 +29,7 @@ from afdplan.planning.search import STEP_PROBABILITIES, DesignSearch
 from afdplan.planning.step_models import SLACK, convex_floor
 from afdplan.theory.attention_time import TimeLaw, exact_time
 from afdplan.theory.barrier import barrier_mean, barrier_quantile
+from afdplan.theory.fresh_times import ffn_times
 from afdplan.theory.two_batch import two_batch_round
 
 __all__ = ["Colocated", "ColocatedSearch"]
@@ -56,12 +57,18 @@ class Colocated:
         Whether two microbatches hide each other's transfers.
     step_time
         Of one output step [s].
-    tokens_per_second
-        Of all groups.
+    tokens_per_step
+        Mean tokens that a request gains per step.
+    tokens_per_second, requests_per_second
+        Of all groups with all slots busy.
+    cost
+        Of the devices in use.
     score
         As that of a design: tokens per second and unit of cost.
     memory_overflow_probability
         Chance, per rank and step, that the KV cache does not fit beside both kinds of weights.
+    held_overflow_probability
+        The same with the margin of the limits taken off the memory.
     """
 
     replicas: int
@@ -70,14 +77,32 @@ class Colocated:
     batch_size: int
     two_batch_overlap: bool
     step_time: StepSummary
+    tokens_per_step: float
     tokens_per_second: float
+    requests_per_second: float
+    cost: float
     score: float
     memory_overflow_probability: float
+    held_overflow_probability: float
 
     @property
     def devices(self) -> int:
         """Devices in use."""
         return self.replicas * self.ranks * self.devices_per_rank
+
+    @property
+    def slots(self) -> int:
+        """Request slots of all groups [requests]."""
+        return self.replicas * self.ranks * self.requests_per_rank
+
+    @property
+    def time_per_output_token(self) -> float:
+        """Mean step time over the tokens of a step [s]."""
+        return self.token_time("mean")
+
+    def token_time(self, statistic: str) -> float:
+        """Return a statistic of the step time over the tokens of a step [s]."""
+        return self.step_time.statistic(statistic) / self.tokens_per_step
 
     @property
     def requests_per_rank(self) -> int:
@@ -113,17 +138,38 @@ class ColocatedSearch:
         self._score = replace(search.score, cost=cost)
         self._parts = search.source.colocated
         self._memories: dict[tuple[int, int], CacheMemory | None] = {}
-        self._most: dict[tuple[int, int, float], int] = {}
+        self._most: dict[tuple[int, int, float, float], int] = {}
         self._attention: dict[tuple[int, int], LatencyModel] = {}
         self._sides: dict[tuple[int, int], LatencyModel] = {}
         self._laws: dict[tuple[int, int], list[tuple[int, TimeLaw]]] = {}
+        self._least_steps: dict[tuple[int, int, int, int], float] = {}
 
     def widths(self, limits: Limits) -> list[Colocated]:
         """Return the best deployment of every width that has one, narrow first.
 
         Batch sizes between those of the list are considered where they could make the best
-        width of all.
+        width of all. With a rate, the one of each width that gives most at the least cost.
         """
+        found = self._widths(limits)
+        if limits.requests_per_second is None:
+            return found
+        filled = []
+        for plan in found:
+            most = replace(limits, requests_per_second=None, most_cost=plan.cost)
+            devices, ranks = plan.devices_per_rank, plan.ranks
+            bounds = self._bounds(devices, ranks, most)
+            best = self._best(devices, ranks, bounds, most, self.again(plan, most))
+            filled.append(self.again(best or plan, limits))
+        return filled
+
+    def again(self, plan: Colocated, limits: Limits) -> Colocated:
+        """Return a deployment evaluated under other limits; nothing is held against them."""
+        m = 2 if plan.two_batch_overlap else 1
+        return self._evaluate(
+            plan.devices_per_rank, plan.ranks, plan.batch_size, m, limits, plan.replicas
+        )
+
+    def _widths(self, limits: Limits) -> list[Colocated]:
         most = limits.devices or 1024
         best: dict[int, Colocated] = {}
         groups = [
@@ -164,20 +210,30 @@ class ColocatedSearch:
         most = self._most_requests(devices, ranks, limits)
         # Steps only grow with B: a step of B with the slots of the gap above bounds the gap.
         per_request = ranks * self._search.tokens_per_step
+        group = ranks * devices
+        if self._score.ceiling(group, 0, self._unit(group, limits), limits) <= best.score:
+            return {}
         return {
             (size, m): self._bound(devices, ranks, size, m, limits)
             for (b, m), (_, least) in bounds.items()
             for size in space.gap_above(b)
             if m * size <= most
-            and self._score.bound(per_request * m * size / least, ranks * devices, 0) > best.score
+            and self._score.bound(per_request * m * size / least, group, 0) > best.score
         }
 
     def _bound(
         self, devices: int, ranks: int, b: int, m: int, limits: Limits
     ) -> tuple[float, float]:
         """Return the most score and the least step time that this size can have."""
+        key = (devices, ranks, b, m)
+        if key not in self._least_steps:
+            self._least_steps[key] = self._least_step(*key)
+        least = self._least_steps[key]
+        return self._scored(devices, ranks, m * b, least, limits)[0], least
+
+    def _least_step(self, devices: int, ranks: int, b: int, m: int) -> float:
         side = self._side(devices, ranks)
-        f, out, back = self._shared_times(side, devices, b)
+        f, out, back = self._shared_times(side, devices, ranks, b)
         model = self._attention_model(devices, ranks, b)
         a = sum(
             kind.layers
@@ -194,8 +250,7 @@ class ColocatedSearch:
             rounds = a + layers * (f + out + back)
         else:
             rounds = layers * (f + max(f, longest)) + a + max(a, layers * longest)
-        least = SLACK * (model.step_overhead + rounds)
-        return self._scored(devices, ranks, m * b, least, limits)[0], least
+        return SLACK * (model.step_overhead + rounds)
 
     def _best(
         self, devices: int, ranks: int, bounds: Bounds, limits: Limits, best: Colocated | None
@@ -219,33 +274,54 @@ class ColocatedSearch:
         memory = self._memory(devices, ranks)
         if memory is None:
             return math.inf
-        key = (devices, ranks, limits.overflow_probability)
+        key = (devices, ranks, limits.overflow_probability, limits.margin)
         if key not in self._most:
             sizes = range(1, 2 * max(self._search.space.batch_sizes) + 1)
-            self._most[key] = memory.largest_fitting(sizes, limits.overflow_probability)
+            self._most[key] = memory.largest_fitting(
+                sizes, limits.overflow_probability, 1 - limits.margin
+            )
         return self._most[key]
 
-    def _evaluate(self, devices: int, ranks: int, b: int, m: int, limits: Limits) -> Colocated:
+    def _evaluate(
+        self,
+        devices: int,
+        ranks: int,
+        b: int,
+        m: int,
+        limits: Limits,
+        replicas: int | None = None,
+    ) -> Colocated:
         side = self._side(devices, ranks)
-        f, out, back = self._shared_times(side, devices, b)
+        f, out, back = self._shared_times(side, devices, ranks, b)
         model = self._attention_model(devices, ranks, b)
         step = np.full(1 + len(STEP_PROBABILITIES), model.step_overhead)
         for layers, law in self._time_laws(devices, b, model):
             step += layers * _round(law, ranks, m, f, out, back)
         mean, p50, p95, p99 = (float(t) for t in step)
-        score, replicas = self._scored(devices, ranks, m * b, mean, limits)
-        tokens = replicas * ranks * m * b * self._search.tokens_per_step / mean
+        score, found = self._scored(devices, ranks, m * b, mean, limits)
+        groups = found if replicas is None else replicas
+        tokens = groups * ranks * m * b * self._search.tokens_per_step / mean
+        if replicas is not None:
+            score = float(self._score.value(tokens, groups * ranks * devices, 0, limits))
         memory = self._memory(devices, ranks)
+        overflow = held = 0.0
+        if memory is not None:
+            overflow = memory.overflow_probability(m * b)
+            held = memory.overflow_probability(m * b, 1 - limits.margin)
         return Colocated(
-            replicas=replicas,
+            replicas=groups,
             ranks=ranks,
             devices_per_rank=devices,
             batch_size=b,
             two_batch_overlap=m == 2,
             step_time=StepSummary(mean=mean, p50=p50, p95=p95, p99=p99),
+            tokens_per_step=self._search.tokens_per_step,
             tokens_per_second=tokens,
+            requests_per_second=tokens / self._search.law.mean_decode_tokens,
+            cost=float(self._score.cost.of(groups * ranks * devices, 0)),
             score=score,
-            memory_overflow_probability=memory.overflow_probability(m * b) if memory else 0.0,
+            memory_overflow_probability=overflow,
+            held_overflow_probability=held,
         )
 
     def _time_laws(
@@ -266,19 +342,24 @@ class ColocatedSearch:
         """Return the score and the groups; 0 if no number of groups will do."""
         group = ranks * devices
         tokens = ranks * requests * self._search.tokens_per_step / step
-        unit = limits.node_devices // math.gcd(group, limits.node_devices)
+        unit = self._unit(group, limits)
         most = (limits.devices or 0) // (group * unit) * unit
-        replicas = int(self._score.bundles(tokens, unit, most, limits))
+        replicas = int(self._score.bundles(tokens, group, 0, unit, most, limits))
         if limits.devices is not None and replicas > most:
             return 0.0, 0
         return float(self._score.value(replicas * tokens, replicas * group, 0, limits)), replicas
 
+    @staticmethod
+    def _unit(group: int, limits: Limits) -> int:
+        """Return of which number groups come in multiples, so that nodes are filled."""
+        return limits.node_devices // math.gcd(group, limits.node_devices)
+
     def _shared_times(
-        self, side: LatencyModel, devices: int, batch_size: int
+        self, side: LatencyModel, devices: int, ranks: int, batch_size: int
     ) -> tuple[float, float, float]:
         load = self._parts.ffn_tokens(devices, batch_size)
         return (
-            float(side.ffn(load)),
+            float(ffn_times(side, np.array([float(load)]), ranks).mean[0]),
             side.send.time(batch_size, load),
             side.receive.time(batch_size, load),
         )

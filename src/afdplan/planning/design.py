@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from afdplan.model import parameters as ask
 from afdplan.model.bundle import Bundle
 from afdplan.model.checks import check_count
 from afdplan.planning.limits import TIE
@@ -48,7 +49,7 @@ class Design:
     attention_workers: int
     ffn_workers: int
     batch_size: int
-    microbatches: int = 2
+    microbatches: int = ask.MICROBATCHES.default
     attention_devices: int = 1
     ffn_devices: int = 1
 
@@ -153,6 +154,8 @@ class PlannedDesign:
         What the search maximises: tokens per second and unit of cost.
     memory_overflow_probability
         Chance, per attention worker and step, that the KV cache does not fit.
+    held_overflow_probability
+        The same with the margin of the limits taken off the memory: what is held against them.
     memory_mean_fraction
         Mean share of the KV memory in use; 0 if the memory is not limited.
     attention_idle_fraction, ffn_idle_fraction
@@ -167,9 +170,20 @@ class PlannedDesign:
     cost: float
     score: float
     memory_overflow_probability: float
+    held_overflow_probability: float
     memory_mean_fraction: float
     attention_idle_fraction: float
     ffn_idle_fraction: float
+
+    @property
+    def devices(self) -> int:
+        """Devices in use."""
+        return self.design.devices
+
+    @property
+    def slots(self) -> int:
+        """Request slots of all bundles [requests]."""
+        return self.design.slots
 
     @property
     def tokens_per_second_per_device(self) -> float:
@@ -184,6 +198,9 @@ class PlannedDesign:
     def token_time(self, statistic: str) -> float:
         """Return a statistic of the step time over the tokens of a step [s]."""
         return self.step_time.statistic(statistic) / self.tokens_per_step
+
+    def __str__(self) -> str:
+        return str(self.design)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -63,7 +63,7 @@ def _time(search: DesignSearch, limits: Limits) -> tuple[float, str, PlannedDesi
     fastest = fastest_design(search, limits)
     if fastest is None:
         return None
-    least = fastest.token_time(limits.statistic)
+    least = fastest.token_time(limits.statistic) / (1 - limits.margin)
     if limits.requests_per_second is not None:
         # Bisect for the least time at which the rate is still reached.
         low, high = max(least, limit), 64 * max(least, limit)
@@ -106,7 +106,7 @@ def _rate(search: DesignSearch, limits: Limits) -> tuple[float, str, PlannedDesi
     plan = search.best(replace(limits, requests_per_second=None))
     if plan is None:
         return None
-    most = plan.requests_per_second
+    most = plan.requests_per_second / (1 + limits.margin)
     text = f"{limits.requests_per_second:,.6g} requests/s would have to be {most:,.4g} at most"
     return limits.requests_per_second / most - 1, text, plan
 

@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from afdplan.errors import InvalidInputError
-from afdplan.model.checks import check_choice, check_count, check_number
+from afdplan.model import parameters as ask
+from afdplan.model.checks import check_count, check_number
+from afdplan.model.parameter import check_fields
+from afdplan.model.parameters import Statistic
 
 if TYPE_CHECKING:
     from afdplan.theory.cycle import StepTimes
 
-__all__ = ["MOST_DEVICES", "TIE", "Limits", "Statistic", "limited", "percentile"]
+__all__ = ["TIE", "Limits", "Statistic", "limited", "percentile"]
 
 TIE = 1e-9
 """Relative difference that counts as none."""
-
-MOST_DEVICES = 100_000
-"""More are not searched."""
-
-Statistic = Literal["mean", "p50", "p95", "p99"]
 
 
 def percentile(statistic: str) -> tuple[float, ...]:
@@ -62,6 +60,12 @@ class Limits:
         devices must fill whole nodes. 1 means that nodes may be shared.
     optional_devices
         How many of the devices cost nothing unless they are used, at most `devices`.
+    margin
+        Share of each limit, in [0, 1), that a plan keeps away from it: of the time, of the room for
+        KV cache, and on top of the rate.
+    most_cost
+        Most cost of the devices in use, in the unit of the objective: then the most tokens that it
+        pays for are sought, and idle devices cost nothing. None has no bound.
 
     Raises
     ------
@@ -69,42 +73,43 @@ class Limits:
         If a limit is out of its domain, or neither devices nor a rate is given.
     """
 
-    devices: int | None = None
-    requests_per_second: float | None = None
-    time_per_output_token: float | None = None
-    statistic: Statistic = "mean"
-    overflow_probability: float = 1e-3
-    node_devices: int = 1
-    optional_devices: int = 0
+    devices: int | None = ask.DEVICES.default
+    requests_per_second: float | None = ask.REQUESTS_PER_SECOND.default
+    time_per_output_token: float | None = ask.TIME_PER_OUTPUT_TOKEN.default
+    statistic: Statistic = ask.STATISTIC.default
+    overflow_probability: float = ask.OVERFLOW_PROBABILITY.default
+    node_devices: int = ask.NODE_DEVICES.default
+    optional_devices: int = ask.OPTIONAL_DEVICES.default
+    margin: float = ask.MARGIN.default
+    most_cost: float | None = None
 
     def __post_init__(self) -> None:
-        if self.devices is None and self.requests_per_second is None:
+        if self.devices is self.requests_per_second is self.most_cost is None:
             raise InvalidInputError(
                 "a plan needs a budget or a goal: give devices, a rate in requests/s, or both"
             )
-        if self.devices is not None:
-            check_count("devices", self.devices, 1, MOST_DEVICES)
-        if self.requests_per_second is not None:
-            check_number("requests_per_second", self.requests_per_second, strict=True)
-        if self.time_per_output_token is not None:
-            check_number("time_per_output_token", self.time_per_output_token, strict=True)
-        check_choice("statistic", self.statistic, get_args(Statistic))
-        if check_number("overflow_probability", self.overflow_probability) > 1:
-            raise InvalidInputError(
-                f"overflow_probability must be <= 1, got {self.overflow_probability:g}"
-            )
-        check_count("node_devices", self.node_devices, 1, MOST_DEVICES)
+        check_fields(self, ask.LIMITS)
         check_count("optional_devices", self.optional_devices, 0, self.devices or 0)
+        if self.most_cost is not None:
+            check_number("most_cost", self.most_cost, strict=True)
 
     def idle_devices(self, used: npt.NDArray[np.int64] | int) -> npt.NDArray[np.int64]:
         """Return how many devices of the budget are idle and paid for, elementwise.
 
-        Zero without a budget or with a rate: then only what is used counts.
+        Zero without a budget, with a rate or a cost to keep to: then only what is used counts.
         """
-        if self.devices is None or self.requests_per_second is not None:
+        counts = self.requests_per_second is self.most_cost is None
+        if self.devices is None or not counts:
             return np.zeros(np.shape(used), np.int64)
         idle: npt.NDArray[np.int64] = np.maximum(self.devices - self.optional_devices - used, 0)
         return idle
+
+    @property
+    def wanted_rate(self) -> float | None:
+        """The rate with its margin [requests/s]; None if none is asked for."""
+        if self.requests_per_second is None:
+            return None
+        return self.requests_per_second * (1 + self.margin)
 
     @property
     def probabilities(self) -> tuple[float, ...]:
@@ -117,5 +122,5 @@ class Limits:
         """Return whether step times (of the limited statistic) respect the limit, elementwise."""
         if self.time_per_output_token is None:
             return np.ones(np.shape(step_time), dtype=bool)
-        limit = self.time_per_output_token * tokens_per_step
+        limit = self.time_per_output_token * (1 - self.margin) * tokens_per_step
         return np.asarray(step_time <= limit * (1 + TIE))

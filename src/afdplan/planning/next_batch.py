@@ -57,11 +57,11 @@ def next_batch(search: DesignSearch, best: PlannedDesign, limits: Limits) -> Nex
         return None
     other = search.describe(replace(design, batch_size=size), limits)
     forbidden, reasons = [], []
-    if other.memory_overflow_probability > limits.overflow_probability:
+    if other.held_overflow_probability > limits.overflow_probability:
         forbidden.append("KV memory")
         reasons.append(
             f"would overflow the KV memory with probability "
-            f"{other.memory_overflow_probability:.2g} per worker and step, "
+            f"{other.held_overflow_probability:.2g} per worker and step, "
             f"{limits.overflow_probability:g} allowed: {_memory(search, other, limits)}"
         )
     limit, time = limits.time_per_output_token, other.token_time(limits.statistic)
@@ -69,7 +69,8 @@ def next_batch(search: DesignSearch, best: PlannedDesign, limits: Limits) -> Nex
         forbidden.append("time per output token")
         reasons.append(
             f"would take {time * 1e3:.4g} ms per output token ({limits.statistic}), "
-            f"{limit * 1e3:.4g} ms allowed: {time / limit - 1:.2%} too long".replace("%", " %")
+            f"{limit * (1 - limits.margin) * 1e3:.4g} ms allowed: "
+            f"{time / limit / (1 - limits.margin) - 1:.2%} too long".replace("%", " %")
         )
     gain = other.score / best.score - 1
     if not forbidden:
@@ -92,7 +93,9 @@ def _memory(search: DesignSearch, other: PlannedDesign, limits: Limits) -> str:
         memory = search.memories.scaled(factor).of_worker(design.attention_devices)
         requests = design.requests_per_attention_worker
         return (
-            memory is None or memory.overflow_probability(requests) <= limits.overflow_probability
+            memory is None
+            or memory.overflow_probability(requests, 1 - limits.margin)
+            <= limits.overflow_probability
         )
 
     while not fits(high) and high < MOST_MEMORY:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from afdplan.model import parameters as ask
+from afdplan.model.parameter import check_fields
+
 __all__ = ["OBJECTIVES", "DeviceCost", "Objective", "find_objective"]
 
 
@@ -27,26 +30,22 @@ class DeviceCost:
     8.0
     """
 
-    per: str = "device"
-    attention: float = 1.0
-    ffn: float = 1.0
+    per: str = ask.PER.default
+    attention: float = ask.ATTENTION_DEVICE_COST.default
+    ffn: float = ask.FFN_DEVICE_COST.default
     unit: str = ""
 
     def __post_init__(self) -> None:
-        from afdplan.model.checks import check_number
-
         objective = find_objective(self.per)
-        check_number("cost of an attention device", self.attention, strict=True)
-        check_number("cost of an FFN device", self.ffn, strict=True)
+        check_fields(self, ask.COST, "{0.name}")
         if not self.unit:
             object.__setattr__(self, "unit", objective.unit)
 
     def of(self, attention_devices: Any, ffn_devices: Any) -> Any:
         """Return the cost of so many devices of each side, elementwise.
 
-        A subclass may add what does not grow with the devices: the search relies on at least
-        ``attention * attention_devices + ffn * ffn_devices``, and on no more for other bundles of
-        the same devices.
+        A subclass may add what does not grow with the devices: the search relies on a fixed cost
+        >= 0 and ``attention * attention_devices + ffn * ffn_devices``.
         """
         return self.attention * attention_devices + self.ffn * ffn_devices
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 from afdplan.errors import InvalidInputError, TimeUnitError
 from afdplan.lengths.law import LengthLaw
@@ -13,18 +14,19 @@ from afdplan.model.trace import Trace
 from afdplan.planning.alternatives import Alternative, alternatives, pareto_front
 from afdplan.planning.binding import ShadowPrice, shadow_prices
 from afdplan.planning.cache_memory import CacheSpace
-from afdplan.planning.colocated import Colocated, ColocatedSearch
+from afdplan.planning.colocated import Colocated
 from afdplan.planning.design import PlannedDesign
 from afdplan.planning.fastest import fastest_design
-from afdplan.planning.infeasible import explain_infeasible
+from afdplan.planning.held import Breach, Deployment, HeldPart, circumstances
+from afdplan.planning.holding import Holding, find_holding
 from afdplan.planning.limits import Limits
 from afdplan.planning.next_batch import NextBatch, next_batch
 from afdplan.planning.objective import DeviceCost
-from afdplan.planning.search import DesignSearch
-from afdplan.planning.sensitivity import DriftWindow, Sensitivity, drift_windows, sensitivities
+from afdplan.planning.sensitivity import Sensitivity, sensitivities
 from afdplan.planning.source import LatencySource
 from afdplan.planning.space import SearchSpace
-from afdplan.planning.verdict import Verdict, judge
+from afdplan.planning.supply import supply_words
+from afdplan.planning.verdict import Verdict
 from afdplan.planning.waiting import SpareCapacity, spare_capacity
 from afdplan.theory.validity import latency_range_warnings, theory_warnings
 
@@ -40,8 +42,8 @@ class Plan:
 
     Attributes
     ----------
-    recommended
-        Best design under the limits.
+    split
+        Best split design under the limits.
     latency
         Stage times of that design.
     cache
@@ -61,12 +63,24 @@ class Plan:
         What the next larger batch size would break or bring; None if none was considered.
     spare
         Spare capacity at the known rate of arrivals; None if unknown.
+    supply
+        Whether the plan is too small or too large for the arrivals, in words; empty if it fits.
     sensitivity
-        The design under other inputs.
+        The split design under other inputs.
+    basis, law
+        The requests that were planned for, in words and as a law: all, or the part of the trace
+        (end of the load's interval) under which the limits are hardest to keep.
     drift
-        The design under each quarter of the trace.
+        The recommended deployment in each part of the trace that can be told apart.
+    interval
+        The same at both ends of the interval of the mean token load.
+    breaches
+        Every limit that the recommended deployment breaks in any of them, the gravest first;
+        empty if all hold.
     limits, space, cost
         What was asked.
+    planned_limits
+        The limits under which the requests of `basis` were planned for: their own rate.
     assumptions
         What was assumed, one sentence each.
     warnings
@@ -75,7 +89,7 @@ class Plan:
         Designs whose law was computed; all others were excluded by bounds.
     """
 
-    recommended: PlannedDesign
+    split: PlannedDesign
     latency: LatencyModel
     cache: CacheSpace | None
     alternatives: tuple[Alternative, ...]
@@ -85,14 +99,36 @@ class Plan:
     binding: tuple[ShadowPrice, ...]
     next_batch: NextBatch | None
     spare: SpareCapacity | None
+    supply: tuple[str, ...]
     sensitivity: tuple[Sensitivity, ...]
-    drift: tuple[DriftWindow, ...]
+    basis: str
+    law: LengthLaw
+    drift: tuple[HeldPart, ...]
+    interval: tuple[HeldPart, ...]
+    breaches: tuple[Breach, ...]
     limits: Limits
+    planned_limits: Limits
     space: SearchSpace
     cost: DeviceCost
     assumptions: tuple[str, ...]
     warnings: tuple[str, ...]
     evaluated_designs: int
+
+    @property
+    def kind(self) -> Literal["split", "un-split"]:
+        """Whether the recommendation is the split design or the best un-split deployment."""
+        return "un-split" if self.verdict.split != "yes" and self.colocated else "split"
+
+    @property
+    def recommended(self) -> Deployment:
+        """What to deploy."""
+        best = self.best_colocated
+        return self.split if self.kind == "split" or best is None else best
+
+    @property
+    def is_feasible(self) -> bool:
+        """Whether every limit holds in every part of the trace and over the load's interval."""
+        return not self.breaches
 
     @property
     def best_colocated(self) -> Colocated | None:
@@ -126,7 +162,7 @@ def make_plan(
     cost
         Of a device of each side; devices count alike unless given.
     trace
-        The trace behind `law`, for arrivals and drift.
+        The trace behind `law`: its arrivals, and its parts, in all of which the limits must hold.
     token_load
         Mean token load with its interval.
     progress
@@ -153,7 +189,7 @@ def make_plan(
     >>> law = IndependentLengths(prompt="geometric:1000", decode="geometric:300")
     >>> plan = make_plan(law, MeasuredSource(latency, kv_tokens=1e6),
     ...     Limits(devices=16, time_per_output_token=0.03))
-    >>> plan.recommended.design.devices <= 16
+    >>> plan.recommended.devices <= 16
     True
     """
     if source.time_unit == "abstract" and (
@@ -171,63 +207,70 @@ def make_plan(
                 f"{law.mean_decode_tokens:,.4g} tokens, got {limits.requests_per_second:.6g}: no "
                 "deployment is as large"
             )
-    space = space or SearchSpace()
-    search = DesignSearch(law, source, space, cost or DeviceCost())
-    show = progress or (lambda _: None)
-    best = search.best(limits)
-    if best is None:
-        raise explain_infeasible(search, limits)
-    design = best.design
-    latency = source.latency(design.attention_devices, design.ffn_workers, design.batch_size)
-    fastest = fastest_design(search, limits) or best
-    show(0.1)
-    colocated = tuple(ColocatedSearch(search).widths(limits))
-    show(0.3)
-    slots = tuple(search.models.slot_of(kind) for kind in latency.attention)
-    warnings = theory_warnings(
+    space, show = space or SearchSpace(), progress or (lambda _: None)
+    parts, ends = circumstances(trace, token_load, limits)
+    found = find_holding(law, source, limits, space, cost or DeviceCost(), parts, ends)
+    search, best, inside = found.search, found.split, found.limits
+    show(0.4)
+    fastest = fastest_design(search, inside) or best
+    spare = spare_capacity(found.recommended, trace, limits.requests_per_second)
+    others = alternatives(search, best, inside)
+    show(0.6)
+    front = pareto_front(search, best, fastest, inside)
+    show(0.8)
+    binding = shadow_prices(search, best, inside)
+    show(0.9)
+    return Plan(
+        split=best,
+        latency=found.latency,
+        cache=source.cache(best.design.attention_devices),
+        alternatives=others,
+        front=front,
+        colocated=found.colocated,
+        verdict=found.verdict,
+        binding=binding,
+        next_batch=next_batch(search, best, inside),
+        spare=spare,
+        supply=supply_words(search, found.recommended, limits, spare, found.parts),
+        sensitivity=sensitivities(search, best, inside, token_load),
+        basis=found.basis.name,
+        law=found.basis.law,
+        drift=found.parts,
+        interval=found.ends,
+        breaches=found.breaches,
+        limits=limits,
+        planned_limits=inside,
+        space=space,
+        cost=search.score.cost,
+        assumptions=source.assumptions,
+        warnings=(*_warnings(found, space, source), *_little_spare(spare)),
+        evaluated_designs=search.evaluated,
+    )
+
+
+def _warnings(found: Holding, space: SearchSpace, source: LatencySource) -> Iterator[str]:
+    law, latency, design = found.basis.law, found.latency, found.split.design
+    yield from theory_warnings(
         law,
         latency,
         microbatches=design.microbatches,
         attention_workers=design.attention_workers,
     )
-    warnings += latency_range_warnings(
+    slots = tuple(found.search.models.slot_of(kind) for kind in latency.attention)
+    yield from latency_range_warnings(
         latency, slots, batch_size=design.batch_size, ffn_tokens=design.bundle.ffn_tokens
     )
     if design.batch_size == max(space.batch_sizes) and len(space.batch_sizes) > 1:
-        warnings.append(
+        yield (
             f"the largest batch size considered, {design.batch_size}, is best: consider larger ones"
         )
     if source.time_unit == "abstract":
-        warnings.append("the unit of time is unknown: 'per second' means per unit of time")
-    spare = spare_capacity(best, trace, limits.requests_per_second)
+        yield "the unit of time is unknown: 'per second' means per unit of time"
+
+
+def _little_spare(spare: SpareCapacity | None) -> Iterator[str]:
     if spare is not None and spare.spare_fraction < 0.1:
-        warnings.append(
+        yield (
             f"only {spare.spare_fraction:.0%} of the capacity is spare: queues grow fast near "
             "full use".replace("%", " %")
         )
-    others = alternatives(search, best, limits)
-    show(0.5)
-    front = pareto_front(search, best, fastest, limits)
-    show(0.7)
-    binding = shadow_prices(search, best, limits)
-    show(0.9)
-    return Plan(
-        recommended=best,
-        latency=latency,
-        cache=source.cache(design.attention_devices),
-        alternatives=others,
-        front=front,
-        colocated=colocated,
-        verdict=judge(law, source, best, colocated, limits, latency),
-        binding=binding,
-        next_batch=next_batch(search, best, limits),
-        spare=spare,
-        sensitivity=sensitivities(search, best, limits, token_load),
-        drift=drift_windows(search, best, limits, trace),
-        limits=limits,
-        space=space,
-        cost=search.score.cost,
-        assumptions=source.assumptions,
-        warnings=tuple(warnings),
-        evaluated_designs=search.evaluated,
-    )

@@ -54,7 +54,7 @@ def plan_around(
         Told the share of the other batches that is done.
     """
     cases = tuple(plan_grid(plan, law, source, progress))
-    design = plan.recommended.design
+    design = plan.split.design
     problem = RatioProblem(
         law=law,
         latency=plan.latency,

@@ -45,7 +45,7 @@ def plan_grid_axes(plan: Plan) -> tuple[tuple[int, ...], tuple[int, ...]]:
 
     The batch sizes are the nearest ones to an eighth, a quarter ... eight times that of the plan.
     """
-    design, searched = plan.recommended.design, plan.space.batch_sizes
+    design, searched = plan.split.design, plan.space.batch_sizes
     sizes = {
         min(searched, key=lambda size: abs(math.log(size / wanted)))
         for wanted in batch_sizes_around(design.batch_size)
@@ -80,24 +80,24 @@ def plan_grid(
 
 
 def _case(plan: Plan, search: DesignSearch, batch_size: int, microbatches: int) -> PlanCase:
-    design = plan.recommended.design
+    design = plan.split.design
     space = replace(plan.space, batch_sizes=(batch_size,), microbatches=(microbatches,))
     if (batch_size, microbatches) == (design.batch_size, design.microbatches):
         return PlanCase(
             batch_size=batch_size,
             microbatches=microbatches,
-            best=plan.recommended,
+            best=plan.split,
             attention_workers=design.attention_workers,
             reason="",
         )
-    best = search.best(plan.limits, space)
-    alike = search.best(plan.limits, replace(space, ffn_workers=(design.ffn_workers,)))
+    best = search.best(plan.planned_limits, space)
+    alike = search.best(plan.planned_limits, replace(space, ffn_workers=(design.ffn_workers,)))
     if alike is not None and alike.design.attention_devices != design.attention_devices:
         alike = None
     reason = ""
     if best is None:
         reason = "no legal pair of workers meets the limits"
-        if not search.combinations(plan.limits, space):
+        if not search.combinations(plan.planned_limits, space):
             reason = (
                 f"{batch_size * microbatches:,} requests per attention worker do not fit its "
                 "KV memory"

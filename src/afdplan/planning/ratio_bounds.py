@@ -71,11 +71,13 @@ class BlockScores:
                 found[at] = self.rows[np.ix_(at, np.unique(columns))].max(axis=1)
         return found
 
-    def pairs(self, at: int, least: float) -> IntArray:
-        """Return the pairs whose block may score more than 0 and no less than `least`."""
+    def pairs(self, at: int, least: float, among: IntArray) -> IntArray:
+        """Return those of some pairs whose block may score more than 0, no less than `least`."""
         row = self.rows[at]
         kept = (row > 0) & (row >= least)
-        return np.flatnonzero(kept[self.columns[self.combinations[at][0]]])
+        columns = self.columns[self.combinations[at].attention_devices]
+        found: IntArray = among[kept[columns[among]]]
+        return found
 
 
 class RatioBounds:

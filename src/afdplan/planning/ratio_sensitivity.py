@@ -166,7 +166,8 @@ def curve_bands(
     def objective(model: CycleModel) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
         return model.objective(numbers, model.evaluate(numbers).mean, problem.ffn_weight)
 
-    if token_load is not None and token_load.confidence < 1 and problem.horizon is None:
+    has_interval = token_load is not None and token_load.confidence < 1 and token_load.value > 0
+    if token_load is not None and has_interval and problem.horizon is None:
         ends = np.array(
             [
                 objective(CycleModel(problem, problem.slot_loads(end / token_load.value)))

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
+from afdplan.calibration.latency_choice import LatencyChoice
 from afdplan.calibration.memory import CacheKind
 from afdplan.deploy.registry import find_target
 from afdplan.errors import AfdplanError, InvalidInputError
 from afdplan.files.plan_file import PlanFile
 from afdplan.lengths.law import LengthLaw
+from afdplan.model import parameters as ask
 from afdplan.model.latency import LatencyModel
 from afdplan.planning.cache_memory import CacheSpace
-from afdplan.planning.derived_choice import DerivedChoice
+from afdplan.planning.chosen_source import chosen_source
 from afdplan.planning.design import Design, PlannedDesign
 from afdplan.planning.limits import TIE, Limits
 from afdplan.planning.objective import DeviceCost, find_objective
@@ -112,30 +114,24 @@ def _limits(plan: PlanFile) -> Limits:
         time_per_output_token=plan.time_per_output_token,
         statistic=plan.statistic,  # type: ignore[arg-type]  # checked by `Limits`
         overflow_probability=plan.overflow_probability,
-        node_devices=asked.get("node_devices", 1),
+        node_devices=asked.get("node_devices", ask.NODE_DEVICES.default),
+        margin=asked.get("margin") or ask.MARGIN.default,
     )
 
 
 def stored_cost(plan: PlanFile) -> DeviceCost:
     """Return the cost of the devices as the plan file keeps it; devices alike unless kept."""
-    asked = plan.inputs
-    objective = find_objective(asked.get("per", "device"))
-    return objective.cost(
-        per=objective.name,
-        attention=asked.get("attention_cost", 1.0),
-        ffn=asked.get("ffn_cost", 1.0),
-    )
+    asked = {one.field: plan.inputs.get(one.key, one.default) for one in ask.COST}
+    return find_objective(asked["per"]).cost(**asked)
 
 
 def _space(plan: PlanFile) -> SearchSpace:
     asked = plan.inputs
     sizes = _numbers(asked, "batch_sizes")
-    largest = asked.get("largest_batch_size", 1024)
-    if isinstance(largest, bool) or not isinstance(largest, int) or not 1 <= largest <= 1_000_000:
-        raise InvalidInputError(
-            f"inputs.largest_batch_size must be an integer from 1 to 1000000, got {largest!r:.40}"
-        )
-    target = find_target(plan.target or "any", plan.target_version)
+    largest = ask.LARGEST_BATCH_SIZE.check(
+        asked.get("largest_batch_size", ask.LARGEST_BATCH_SIZE.default), "inputs.largest_batch_size"
+    )
+    target = find_target(plan.target or ask.TARGET.default, plan.target_version)
     return SearchSpace(
         batch_sizes=sizes or graph_batch_sizes(largest),
         fills_gaps=sizes is None,
@@ -167,7 +163,7 @@ def _source(plan: PlanFile) -> tuple[LatencySource, tuple[str, ...]]:
     if not asked.get("model"):
         return stored, ()
     rest = "other numbers of FFN workers and of devices per attention worker are not considered"
-    names = [field.name for field in fields(DerivedChoice)]
+    names = [one.name for one in (*ask.DERIVED, ask.ATTENTION_DEVICES)]
     missing = [name for name in names if name not in asked]
     if missing:
         return stored, (f"the plan file does not keep {missing[0]}: {rest}",)
@@ -177,7 +173,7 @@ def _source(plan: PlanFile) -> tuple[LatencySource, tuple[str, ...]]:
         if not isinstance(choice[name], str | None):
             raise InvalidInputError(f"inputs.{name} must be text, got {choice[name]!r:.40}")
     try:
-        source = DerivedChoice(**choice).source()
+        source = chosen_source(LatencyChoice.of(choice))
         found = source.latency(
             plan.attention_devices, plan.bundle.ffn_workers, plan.bundle.batch_size
         )

@@ -5,6 +5,8 @@ with a rate, only the rate that is asked for counts, so that the score falls wit
 
     score = counted tokens/s / ( cost of the devices in use + idle devices * cost of an idle one )
 
+With a most cost, all that it pays for is deployed and the score is tokens/s over that cost.
+
 Search, its bounds, the un-split baseline, alternatives, sensitivities and `check` all ask here.
 """
 
@@ -37,7 +39,7 @@ class Score:
     >>> score = Score(cost=DeviceCost(), tokens_per_request=100.0)
     >>> float(score.value(9000.0, 7, 1, Limits(devices=10)))
     900.0
-    >>> score.bundles(900.0, 1, 0, Limits(requests_per_second=20.0)).tolist()
+    >>> score.bundles(900.0, 7, 1, 1, 0, Limits(requests_per_second=20.0)).tolist()
     3
     """
 
@@ -46,6 +48,8 @@ class Score:
 
     def cost_of(self, attention_devices: Any, ffn_devices: Any, limits: Limits) -> Any:
         """Return what is paid for: devices in use and idle ones of the budget."""
+        if limits.most_cost is not None:
+            return limits.most_cost
         idle = limits.idle_devices(attention_devices + ffn_devices)
         return self.cost.of(attention_devices, ffn_devices) + self.cost.idle * idle
 
@@ -62,22 +66,42 @@ class Score:
         least = self.cost.attention * attention_devices + self.cost.ffn * ffn_devices
         return tokens_per_second / least
 
-    def bundles(self, tokens_per_second: Any, unit: Any, most: Any, limits: Limits) -> Any:
+    def ceiling(self, attention_devices: Any, ffn_devices: Any, unit: Any, limits: Limits) -> Any:
+        """Return the score of as few bundles as there can be: with a rate none scores more."""
+        if limits.requests_per_second is None:
+            return np.full(np.shape(unit), np.inf)
+        return self.value(0.0, attention_devices * unit, ffn_devices * unit, limits)
+
+    def bundles(
+        self,
+        tokens_per_second: Any,
+        attention_devices: Any,
+        ffn_devices: Any,
+        unit: Any,
+        most: Any,
+        limits: Limits,
+    ) -> Any:
         """Return how many bundles are deployed: as few as reach the rate, else all that fit.
 
         Parameters
         ----------
-        tokens_per_second
+        tokens_per_second, attention_devices, ffn_devices
             Of one bundle.
         unit
             Bundles come in multiples of it.
         most
-            That the budget allows.
+            That the budget of devices allows, if there is one.
         limits
-            Rate; the budget is not held against a rate here.
+            Rate or cost; the budget is not held against a rate here.
         """
-        if limits.requests_per_second is None:
+        if limits.most_cost is not None:
+            fixed = self.cost.of(0, 0)
+            each = (self.cost.of(attention_devices, ffn_devices) - fixed) * unit
+            groups = np.maximum((limits.most_cost * (1 + TIE) - fixed) // each, 0.0)
+            paid = (groups * unit).astype(np.int64)
+            return paid if limits.devices is None else np.minimum(paid, most)
+        if limits.wanted_rate is None:
             return most
-        goal = limits.requests_per_second * self.tokens_per_request
+        goal = limits.wanted_rate * self.tokens_per_request
         groups = np.ceil(goal * (1 - TIE) / (tokens_per_second * unit))
         return (np.maximum(groups, 1.0) * unit).astype(np.int64)

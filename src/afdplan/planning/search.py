@@ -108,7 +108,7 @@ class DesignSearch:
             found = self._best(limits, space, limits.devices, start)
             if found is None and space.fills_gaps and limits.requests_per_second is not None:
                 most = self.best(replace(limits, requests_per_second=None), space)
-                goal = limits.requests_per_second * (1 - TIE)
+                goal = (limits.wanted_rate or 0.0) * (1 - TIE)
                 if most is not None and most.requests_per_second >= goal:
                     start = self.describe(most.design, limits)
                     found = self._best(limits, space, limits.devices, start)
@@ -116,12 +116,23 @@ class DesignSearch:
             found, size = None, FIRST_DEVICES
             while found is None and size <= MOST_DEVICES:
                 found, size = self._best(limits, space, size), 4 * size
-            if found is not None:
-                # No bundle that alone costs more than this plan can be cheaper.
-                paid = self.score.cost_of(*found.design.devices_by_side, limits)
-                wider = min(int(paid / self.score.cost.idle), MOST_DEVICES)
+            # No bundle that alone costs more than this plan can be cheaper.
+            wider = 0 if found is None else self._paid(found.design, limits)[1]
+            if wider > size // 4:
                 found = self._best(limits, space, wider, found) or found
+        if found is not None and limits.requests_per_second is not None:
+            # Of all that cost as little, the one that gives most: a larger batch is free.
+            cost, wider = self._paid(found.design, limits)
+            filled = replace(limits, requests_per_second=None, most_cost=cost)
+            start = self.describe(found.design, filled)
+            found = self._best(filled, space, wider, start) or found
         return None if found is None else self.describe(found.design, limits)
+
+    def _paid(self, design: Design, limits: Limits) -> tuple[float, int]:
+        """Return the cost of a design, and how many devices it could pay for at most."""
+        paid = float(self.score.cost_of(*design.devices_by_side, limits))
+        most = int(paid * (1 + TIE) / self.score.cost.idle)
+        return paid, min(most, limits.devices or most, MOST_DEVICES)
 
     def describe(self, design: Design, limits: Limits) -> PlannedDesign:
         """Return everything about one design; nothing is held against the limits."""
@@ -141,6 +152,9 @@ class DesignSearch:
             cost=float(self.score.cost.of(*design.devices_by_side)),
             score=float(self.score.value(tokens, *design.devices_by_side, limits)),
             memory_overflow_probability=memory.overflow_probability(requests) if memory else 0.0,
+            held_overflow_probability=memory.overflow_probability(requests, 1 - limits.margin)
+            if memory
+            else 0.0,
             memory_mean_fraction=memory.mean_fraction(requests) if memory else 0.0,
             attention_idle_fraction=float(times.attention_idle_fraction[0]),
             ffn_idle_fraction=float(times.ffn_idle_fraction[0]),
@@ -217,7 +231,7 @@ class DesignSearch:
             return best
         bounds = self._ratio_bounds.scores(combinations, blocks, lattices, limits)
         best = self._best_of(bounds, lattices, limits, best)
-        between = self._between(bounds, limits, space, best)
+        between = self._between(bounds, lattices, limits, space, best)
         if between:
             bounds = self._ratio_bounds.scores(list(between), blocks, lattices, limits)
             best = self._best_of(bounds, lattices, limits, best, between)
@@ -234,21 +248,34 @@ class DesignSearch:
         """Return the best of some combinations, or `best`; `below` has smaller B of known law."""
         most = bounds.most().tolist()
         ranked = sorted(range(len(most)), key=lambda at: (-most[at], bounds.combinations[at]))
+        least = _least(best, limits)
+        able = {devices: self._able(of, least, limits) for devices, of in lattices.items()}
         for at in ranked:
-            least = 0.0 if best is None else best.score * (1 - TIE)
             if most[at] <= 0 or most[at] < least:
                 break
             combination = bounds.combinations[at]
-            lattice = lattices[combination.attention_devices]
-            pairs = bounds.pairs(at, least)
-            best = self._best_pair(
-                combination, lattice, pairs, limits, best, below.get(combination)
+            devices = combination.attention_devices
+            pairs = bounds.pairs(at, least, able[devices])
+            if not pairs.size:
+                continue
+            found = self._best_pair(
+                combination, lattices[devices], pairs, limits, best, below.get(combination)
             )
+            if found is not best:
+                best, least = found, _least(found, limits)
+                able = {devices: self._able(of, least, limits) for devices, of in lattices.items()}
         return best
+
+    def _able(self, lattice: PairLattice, least: float, limits: Limits) -> IntArray:
+        """Return the pairs of which the fewest bundles score no less than `least`."""
+        attention = lattice.attention * lattice.attention_devices
+        ffn = lattice.ffn * lattice.ffn_devices
+        return np.flatnonzero(self.score.ceiling(attention, ffn, lattice.unit, limits) >= least)
 
     def _between(
         self,
         bounds: BlockScores,
+        lattices: dict[int, PairLattice],
         limits: Limits,
         space: SearchSpace,
         best: Candidate | None,
@@ -260,11 +287,13 @@ class DesignSearch:
         found: dict[Combination, Combination] = {}
         if best is None or not space.fills_gaps:
             return found
+        least = _least(best, limits)
+        able = {d: bool(self._able(of, least, limits).size) for d, of in lattices.items()}
         largest = max(space.microbatches) * max(space.batch_sizes)
         most_scores = bounds.most().tolist()
         for (devices, m, b), bound in zip(bounds.combinations, most_scores, strict=True):
             gap = space.gap_above(b)
-            if gap and bound * (gap[-1] / b) >= best.score * (1 - TIE):
+            if gap and bound * (gap[-1] / b) >= least and able[devices]:
                 most = self.memories.most_requests(devices, largest, limits)
                 found |= {
                     Combination(devices, m, size): Combination(devices, m, b)
@@ -290,15 +319,14 @@ class DesignSearch:
             mean, statistic = self._bounds(combination, lattice, index, limits, barrier)
             score, _ = self.scores(combination, lattice, index, mean, limits)
             kept = limits.meets(statistic, self.tokens_per_step) & (score > 0)
-            if best is not None:
-                kept &= score >= best.score * (1 - TIE)
+            kept &= score >= _least(best, limits)
             index, score = index[kept], score[kept]
             if not index.size:
                 return best
         order = np.lexsort((lattice.bundle_devices[index], -score))
         index, score = index[order], score[order]
         for start in range(0, index.size, CHUNK):
-            if best is not None and score[start] < best.score * (1 - TIE):
+            if score[start] < _least(best, limits):
                 break
             chunk = index[start : start + CHUNK]
             times = self.models.evaluate(
@@ -344,8 +372,9 @@ class DesignSearch:
         a, f, most = lattice.attention[index], lattice.ffn[index], lattice.most_bundles[index]
         slots = combination.microbatches * combination.batch_size * a
         tokens = slots * self.tokens_per_step / step_time
-        bundles = self.score.bundles(tokens, lattice.unit[index], most, limits)
         attention, ffn = a * lattice.attention_devices, f * lattice.ffn_devices
+        unit = lattice.unit[index]
+        bundles = self.score.bundles(tokens, attention, ffn, unit, most, limits)
         score = self.score.value(bundles * tokens, bundles * attention, bundles * ffn, limits)
         if limits.devices is not None:
             score = np.where(bundles <= most, score, 0.0)
@@ -365,3 +394,14 @@ class DesignSearch:
             attention_devices=devices,
             ffn_devices=lattice.ffn_devices,
         )
+
+
+def _least(best: Candidate | None, limits: Limits) -> float:
+    """Return the score from which on a candidate is worth evaluating.
+
+    With a rate, whole families cost alike: only what is cheaper counts, and a second search takes
+    the one that gives most.
+    """
+    if best is None:
+        return 0.0
+    return best.score * (1 - TIE if limits.requests_per_second is None else 1 + TIE)

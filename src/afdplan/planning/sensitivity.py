@@ -10,11 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from afdplan.errors import LatencyModelError
-from afdplan.lengths.law import EmpiricalLengths, LengthLaw
+from afdplan.lengths.law import LengthLaw
 from afdplan.model.estimate import Estimate
 from afdplan.model.latency import LatencyModel, coefficients_of
-from afdplan.model.trace import Trace
-from afdplan.planning.cache_memory import CacheMemory, CacheSums
 from afdplan.planning.design import Design, PlannedDesign
 from afdplan.planning.limits import Limits, limited
 from afdplan.planning.search import MOST_DEVICES, DesignSearch
@@ -22,14 +20,11 @@ from afdplan.planning.space import PairLattice
 from afdplan.theory.cycle import CycleModel, StepTimes, stage_times
 from afdplan.theory.problem import RatioProblem
 
-__all__ = ["DriftWindow", "Sensitivity", "drift_windows", "sensitivities"]
+__all__ = ["Sensitivity", "sensitivities"]
 
 CHANGE = 0.10
 NEIGHBOURS = 16
 """Numbers of attention workers that are compared."""
-WINDOWS = 4
-FEWEST_REQUESTS = 200
-"""Requests that a window of the trace needs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,31 +57,6 @@ class Sensitivity:
     meets_limit: bool
     best_attention_workers: int
     regret: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DriftWindow:
-    """The recommended design under the requests of one stretch of the trace.
-
-    Attributes
-    ----------
-    part
-        Which one, for people.
-    mean_token_load
-        theta of these requests [tokens].
-    time_per_output_token
-        The limited statistic [s].
-    meets_limit
-        Whether the limit still holds.
-    memory_overflow_probability
-        Per attention worker and step.
-    """
-
-    part: str
-    mean_token_load: float
-    time_per_output_token: float
-    meets_limit: bool
-    memory_overflow_probability: float
 
 
 def sensitivities(
@@ -213,44 +183,3 @@ def _problem(law: LengthLaw, latency: LatencyModel, design: Design) -> RatioProb
         ffn_workers=design.ffn_workers,
         microbatches=design.microbatches,
     )
-
-
-def drift_windows(
-    search: DesignSearch, best: PlannedDesign, limits: Limits, trace: Trace | None
-) -> tuple[DriftWindow, ...]:
-    """Return the recommended design under each quarter of the trace, in its order.
-
-    Empty without a trace, or if it is too short to be cut.
-    """
-    if trace is None or trace.requests < WINDOWS * FEWEST_REQUESTS:
-        return ()
-    design = best.design
-    latency = search.source.latency(design.attention_devices, design.ffn_workers, design.batch_size)
-    space = search.source.cache(design.attention_devices)
-    edges = np.linspace(0, trace.requests, WINDOWS + 1).astype(int)
-    found = []
-    for k in range(WINDOWS):
-        part = slice(int(edges[k]), int(edges[k + 1]))
-        law = EmpiricalLengths(
-            Trace(prompt_tokens=trace.prompt_tokens[part], decode_tokens=trace.decode_tokens[part])
-        )
-        problem = _problem(law, latency, design)
-        times = CycleModel(problem, problem.slot_loads()).evaluate(
-            np.array([float(design.attention_workers)]), limits.probabilities
-        )
-        held = float(limited(times)[0]) / best.tokens_per_step
-        overflow = 0.0
-        if space is not None:
-            overflow = CacheMemory(CacheSums(law, space.kinds), space).overflow_probability(
-                design.requests_per_attention_worker
-            )
-        found.append(
-            DriftWindow(
-                part=f"quarter {k + 1} of the trace",
-                mean_token_load=law.token_load().mean,
-                time_per_output_token=held,
-                meets_limit=bool(limits.meets(held)),
-                memory_overflow_probability=overflow,
-            )
-        )
-    return tuple(found)

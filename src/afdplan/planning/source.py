@@ -107,7 +107,8 @@ class MeasuredSource:
         self.time_unit = latency_model.time_unit
         self.attention_devices = (attention_devices,)
         self.ffn_devices = ffn_devices
-        self.shares_ffn_times = True
+        experts = latency_model.experts
+        self.shares_ffn_times = experts is None or experts.imbalance is not None
         self.least_device_ratio = 0.0
         self._space = cache if kv_tokens is None else CacheSpace.tokens(kv_tokens)
         together = self._space
@@ -129,8 +130,12 @@ class MeasuredSource:
         self.assumptions = tuple(lines)
 
     def ffn_workers(self, most: int) -> tuple[int, ...]:
-        """Return 1 .. `most`."""
-        return tuple(range(1, most + 1))
+        """Return 1 .. `most`; with a known popularity those whose ranks divide the experts."""
+        experts = self._model.experts
+        if experts is None or not experts.popularity or experts.imbalance is not None:
+            return tuple(range(1, most + 1))
+        most = min(most, experts.experts // experts.ranks_per_worker)
+        return tuple(f for f in range(1, most + 1) if experts.experts % experts.ranks(f) == 0)
 
     def latency(self, attention_devices: int, ffn_workers: int, batch_size: int) -> LatencyModel:
         """Return the one model."""

@@ -9,14 +9,11 @@ import numpy.typing as npt
 
 from afdplan.deploy.target import ANY, Target
 from afdplan.errors import InvalidInputError
-from afdplan.model.checks import check_count
+from afdplan.model import parameters as ask
 from afdplan.planning.limits import Limits
 from afdplan.planning.source import LatencySource
 
 __all__ = ["PairLattice", "SearchSpace", "graph_batch_sizes"]
-
-LARGEST_BATCH = 1024
-"""Largest batch size of the default list."""
 
 IntArray = npt.NDArray[np.int64]
 
@@ -58,23 +55,23 @@ class SearchSpace:
         F of one bundle; None tries all that the source offers.
     """
 
-    batch_sizes: tuple[int, ...] = field(default_factory=lambda: graph_batch_sizes(LARGEST_BATCH))
+    batch_sizes: tuple[int, ...] = field(
+        default_factory=lambda: graph_batch_sizes(ask.LARGEST_BATCH_SIZE.default)
+    )
     fills_gaps: bool | None = None
-    microbatches: tuple[int, ...] = (1, 2, 3)
+    microbatches: tuple[int, ...] = ANY.microbatches
     target: Target = ANY
-    max_attention_workers: int | None = None
+    max_attention_workers: int | None = ask.MAX_ATTENTION_WORKERS.default
     ffn_workers: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
-        for name, most in (("batch_sizes", 1_000_000), ("microbatches", 8)):
+        for name, one in (("batch_sizes", ask.BATCH_SIZE), ("microbatches", ask.MICROBATCHES)):
             values = getattr(self, name)
             if not values:
                 raise InvalidInputError(f"{name} must hold at least one number, got none")
-            for value in values:
-                check_count(name, value, 1, most)
-            object.__setattr__(self, name, tuple(sorted(set(values))))
+            object.__setattr__(self, name, tuple(sorted({one.check(v, name) for v in values})))
         if self.fills_gaps is None:
-            filled = self.batch_sizes == graph_batch_sizes(LARGEST_BATCH)
+            filled = self.batch_sizes == graph_batch_sizes(ask.LARGEST_BATCH_SIZE.default)
             object.__setattr__(self, "fills_gaps", filled)
         kept = tuple(m for m in self.microbatches if m in self.target.microbatches)
         if self.target.name != "any":
@@ -85,9 +82,9 @@ class SearchSpace:
                 )
             object.__setattr__(self, "microbatches", kept)
         if self.max_attention_workers is not None:
-            check_count("max_attention_workers", self.max_attention_workers)
+            ask.MAX_ATTENTION_WORKERS.check(self.max_attention_workers)
         for value in self.ffn_workers or ():
-            check_count("ffn_workers", value)
+            ask.FFN_WORKERS.check(value)
 
     def gap_above(self, batch_size: int) -> range:
         """Return the candidates between a batch size of the list and the next one.

@@ -22,6 +22,7 @@ from afdplan.planning.design import Combination
 from afdplan.planning.limits import Limits, limited
 from afdplan.planning.source import LatencySource
 from afdplan.theory.cycle import CycleModel, StepTimes
+from afdplan.theory.fresh_times import ffn_times
 from afdplan.theory.layer_cycle import StageTimes
 from afdplan.theory.problem import RatioProblem
 
@@ -68,11 +69,16 @@ class StepModels:
         """Return the FFN and transfer times of pairs (A, F), shape (n,)."""
         load = attention * (batch_size / ffn)
         own = np.full(load.size, float(batch_size))
-        times = np.empty((3, load.size))
+        times, fresh = np.empty((3, load.size)), np.zeros((2, load.size))
+        is_fresh = False
         for f in (self._any_ffn,) if self.source.shares_ffn_times else np.unique(ffn):
             model = self._ffn_side(int(f))
             at = slice(None) if self.source.shares_ffn_times else ffn == f
-            times[0, at] = model.ffn(load[at])
+            own_ffn = ffn_times(model, load[at], int(f))
+            times[0, at] = own_ffn.mean
+            if own_ffn.fresh is not None and own_ffn.between is not None:
+                fresh[:, at] = own_ffn.fresh, own_ffn.between
+                is_fresh = True
             for row, link in ((1, model.send), (2, model.receive)):
                 times[row, at] = link.curve(own[at] if link.load == "worker" else load[at])
         return StageTimes(
@@ -80,6 +86,8 @@ class StepModels:
             ffn=times[0],
             out=times[1],
             back=times[2],
+            fresh=fresh[0] if is_fresh else None,
+            between=fresh[1] if is_fresh else None,
         )
 
     def model(self, combination: Combination) -> CycleModel:

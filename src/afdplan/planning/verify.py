@@ -97,7 +97,7 @@ def verify_plan(
     -----
     The simulator and the theory share no code. Requests are drawn independently from the law.
     """
-    cases: list[tuple[str, PlannedDesign]] = [("recommended", plan.recommended)]
+    cases: list[tuple[str, PlannedDesign]] = [("recommended", plan.split)]
     for other in plan.alternatives:
         if other.kind == "attention_workers":
             cases.append((other.change, other.plan))

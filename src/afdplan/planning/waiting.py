@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from afdplan.model.trace import Trace
-from afdplan.planning.design import PlannedDesign
+from afdplan.planning.held import Deployment
 
 __all__ = ["SpareCapacity", "spare_capacity"]
 
@@ -47,14 +47,14 @@ class SpareCapacity:
 
 
 def spare_capacity(
-    plan: PlannedDesign, trace: Trace | None, requests_per_second: float | None
+    plan: Deployment, trace: Trace | None, requests_per_second: float | None
 ) -> SpareCapacity | None:
     """Return the spare capacity; None if nobody knows how many requests arrive.
 
     Parameters
     ----------
     plan
-        The recommended design.
+        The recommended deployment.
     trace
         Whose arrivals are replayed: first come, first served by all slots; a request keeps its
         slot for ``D`` tokens at the mean time per output token, which a full bundle has (a lightly
@@ -76,7 +76,7 @@ def spare_capacity(
     count = min(trace.requests, MOST_REQUESTS)
     arrivals = (trace.arrival_times[:count] * (found / rate)).tolist()
     services = (trace.decode_tokens[:count] * plan.time_per_output_token).tolist()
-    waits = np.array(_waits(arrivals, services, plan.design.slots))
+    waits = np.array(_waits(arrivals, services, plan.slots))
     return SpareCapacity(
         arrival_rate=rate,
         capacity=plan.requests_per_second,

@@ -42,7 +42,7 @@ class WorkerMemories:
         self._factor = factor
         self._load_factor = load_factor
         self._workers: dict[int, CacheMemory | None] = {}
-        self._most: dict[tuple[int, int, float], float] = {}
+        self._most: dict[tuple[int, int, float, float], float] = {}
         self._sums: dict[tuple[Any, ...], CacheSums] = {}
 
     def scaled(self, factor: float) -> WorkerMemories:
@@ -78,12 +78,14 @@ class WorkerMemories:
 
         0 if not even one fits.
         """
-        key = (attention_devices, largest, limits.overflow_probability)
+        key = (attention_devices, largest, limits.overflow_probability, limits.margin)
         if key not in self._most:
             memory = self.of_worker(attention_devices)
             self._most[key] = (
                 math.inf
                 if memory is None
-                else memory.largest_fitting(range(1, largest + 1), limits.overflow_probability)
+                else memory.largest_fitting(
+                    range(1, largest + 1), limits.overflow_probability, 1 - limits.margin
+                )
             )
         return self._most[key]

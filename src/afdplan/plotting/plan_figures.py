@@ -33,7 +33,7 @@ def front_figure(plan: Plan, cases: Sequence[PlanCase] = ()) -> Figure:
     held = {
         case_key(case): _point(case.best, plan)
         for case in cases
-        if case.best is not None and case.best.design != plan.recommended.design
+        if case.best is not None and case.best.design != plan.split.design
     }
     split = [_point(one, plan) for one in (*plan.front, plan.recommended)]
     every = [*split, *(_point(one, plan) for one in plan.colocated)]
@@ -66,7 +66,7 @@ def _point(planned: PlannedDesign | Colocated, plan: Plan) -> Point:
     scale = 1e3 if plan.latency.time_unit == "s" else 1.0
     step = planned.step_time.statistic(plan.limits.statistic)
     # Speculation speeds a split and an un-split deployment alike.
-    return (scale * step / plan.recommended.tokens_per_step, planned.tokens_per_second_per_device)
+    return (scale * step / plan.split.tokens_per_step, planned.tokens_per_second_per_device)
 
 
 def _limit(plan: Plan) -> float | None:
@@ -152,7 +152,7 @@ def _front_layers(plan: Plan, chosen: Point | None, corner: Point) -> list[Layer
 
 def idle_figure(plan: Plan) -> Figure:
     """Return busy and idle shares of both sides, of the design and its alternatives."""
-    designs = [("recommended", plan.recommended)]
+    designs = [("recommended", plan.split)]
     designs += [(other.change, other.plan) for other in plan.alternatives]
     rows: list[tuple[str, Role, float]] = []
     for name, planned in designs:

@@ -10,10 +10,11 @@ from afdplan.report.quantities import chance, change, number, sentence, share, s
 from afdplan.report.telling import Fact, Telling
 
 if TYPE_CHECKING:
+    from afdplan.deploy.running import Difference
     from afdplan.model.latency import TimeUnit
     from afdplan.planning.check import PlanCheck
 
-__all__ = ["check_answer", "check_told"]
+__all__ = ["check_answer", "check_told", "settings_answer", "settings_words"]
 
 STANDINGS = {
     "stands": ("The plan stands.", "green"),
@@ -91,3 +92,20 @@ def _facts(result: PlanCheck, unit: TimeUnit) -> Iterable[Fact]:
         yield Fact(
             "Planned again", str(again.best.design), f"{change(again.gain)} over keeping the design"
         )
+
+
+def settings_answer(differs: tuple[Difference, ...]) -> dict[str, Any]:
+    """Return the settings that run otherwise than planned, for ``--json``."""
+    return {
+        "settings_that_differ": [
+            {"name": one.name, "planned": one.planned, "running": one.running} for one in differs
+        ]
+    }
+
+
+def settings_words(differs: tuple[Difference, ...]) -> str:
+    """Return the settings that run otherwise than planned, one line each."""
+    if not differs:
+        return "The server runs as planned."
+    lines = [f"  {one.name}: planned {one.planned:,}, running {one.running:,}" for one in differs]
+    return "\n".join(["The server runs otherwise than planned:", *lines])

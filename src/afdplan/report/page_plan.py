@@ -97,8 +97,8 @@ def plan_page(
             Section(title="Where does the time go?", figures=(idle_figure(plan),)),
             *played_sections(
                 around.played,
-                plan.recommended.attention_idle_fraction,
-                plan.recommended.ffn_idle_fraction,
+                plan.split.attention_idle_fraction,
+                plan.split.ffn_idle_fraction,
             ),
             Section(
                 title="What does a slot hold?",
@@ -120,7 +120,7 @@ def plan_page(
 
 
 def _choices(plan: Plan, grid: Sequence[PlanCase]) -> tuple[Choice, ...]:
-    design = plan.recommended.design
+    design = plan.split.design
     sizes = sorted({case.batch_size for case in grid})
     counts = sorted({case.microbatches for case in grid})
     return (
@@ -140,5 +140,5 @@ def _choices(plan: Plan, grid: Sequence[PlanCase]) -> tuple[Choice, ...]:
 
 
 def _framed(plan: Plan) -> str:
-    count = plan.recommended.design.ffn_workers
+    count = plan.split.design.ffn_workers
     return f"the best A within the limits for {counted(count, 'FFN worker')}, where there is one"

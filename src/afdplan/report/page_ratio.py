@@ -48,6 +48,7 @@ def ratio_page(
     document: Mapping[str, Any],
     command_line: str,
     workload: WorkloadReport | None = None,
+    over_clock: Sequence[Section] = (),
 ) -> Page:
     """Return the page of a recommended ratio.
 
@@ -65,6 +66,8 @@ def ratio_page(
         What reproduces the page.
     workload
         What the trace is like, if there is one.
+    over_clock
+        The ratio window by window, if it was asked for.
     """
     unit = problem.latency.time_unit
     cases, maps = around.cases, around.maps
@@ -87,6 +90,7 @@ def ratio_page(
                 figures=(curve_figure(cases, problem, around.bands, known=answer.uncertainty),),
                 tables=(curve_table(answer, unit, of=of), case_table(cases, unit)),
             ),
+            *over_clock,
             Section(
                 title="What binds?",
                 words=(each(lambda case: resource_words(case, unit)),),

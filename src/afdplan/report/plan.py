@@ -68,21 +68,37 @@ def plan_told(plan: Plan, subject: str, verified: Sequence[Verification] = ()) -
         ),
         warnings=plan.warnings,
         assumptions=plan.assumptions,
-        style={"yes": "green", "no": "red", "even": "yellow"}[plan.verdict.split],
+        style="red"
+        if plan.breaches
+        else {"yes": "green", "no": "red", "even": "yellow"}[plan.verdict.split],
     )
 
 
 def headline(plan: Plan) -> str:
-    """Return the answer in one sentence: what to do comes first."""
-    best, unit = plan.recommended, plan.latency.time_unit
+    """Return the answer: a broken limit first, then what to deploy, then whether it fits."""
+    chosen, unit = plan.recommended, plan.latency.time_unit
     found = (
-        f"{best.design} gives {rate(best.tokens_per_second, unit)} on "
-        f"{counted(best.design.devices, 'device')}"
+        f"{chosen} gives {rate(chosen.tokens_per_second, unit)} on "
+        f"{counted(chosen.devices, 'device')}"
     )
-    first = plan.verdict.reasons[0]
-    if plan.verdict.split in ("no", "even"):
-        return sentence(f"{first}; the best split, {found}")
-    return f"Deploy {found}."
+    said = []
+    if plan.breaches:
+        more = len({breach.part for breach in plan.breaches}) - 1
+        others = f" (and {counted(more, 'other part')})" if more else ""
+        said.append(f"No deployment keeps the limits everywhere; in {plan.breaches[0]}{others}")
+        found = f"nearest is {found}"
+    if plan.kind == "un-split":
+        # The best split stays in sight: a measurement may say otherwise.
+        best = plan.split
+        said.append(
+            f"{plan.verdict.reasons[0]}: deploy {found}; the best split, {best}, gives "
+            f"{rate(best.tokens_per_second, unit)} on {counted(best.devices, 'device')}"
+        )
+    else:
+        said.append(f"deploy {found}")
+    if plan.basis != "all requests":
+        said.append(f"planned for {plan.basis}, where the limits are hardest to keep")
+    return " ".join(sentence(text) for text in (*said, *plan.supply))
 
 
 def _limits(plan: Plan) -> tuple[str, ...]:
@@ -95,6 +111,8 @@ def _limits(plan: Plan) -> tuple[str, ...]:
     if limits.time_per_output_token is not None:
         shown = given_time(limits.time_per_output_token, plan.latency.time_unit)
         words.append(f"{limits.statistic} time per output token <= {shown}")
+    if plan.limits.margin:
+        words.append(f"a margin of {share(plan.limits.margin)} to each")
     if plan.cache is not None:
         words.append(f"KV overflow <= {limits.overflow_probability:g} per worker and step")
     if limits.node_devices > 1:
@@ -116,7 +134,7 @@ def what_binds(plan: Plan) -> tuple[str, ...]:
 
 
 def _facts(plan: Plan) -> Iterable[Fact]:
-    best, unit = plan.recommended, plan.latency.time_unit
+    best, split, unit = plan.recommended, plan.split, plan.latency.time_unit
     limit = plan.limits.time_per_output_token
     gain = plan.verdict.gain
     yield Fact("Throughput", rate(best.tokens_per_second_per_device, unit), "per device in use")
@@ -130,15 +148,13 @@ def _facts(plan: Plan) -> Iterable[Fact]:
         stated_time(best.step_time.mean, unit),
         f"p99 {time(best.step_time.p99, unit)}",
     )
-    yield Fact(
-        "Idle",
-        f"{share(best.attention_idle_fraction)} / {share(best.ffn_idle_fraction)}",
-        "attention / FFN",
-    )
+    idle = f"{share(split.attention_idle_fraction)} / {share(split.ffn_idle_fraction)}"
+    own = "" if plan.kind == "split" else " of the best split"
+    yield Fact("Idle", idle, f"attention / FFN{own}")
     probability = chance(best.memory_overflow_probability).replace("-", "\u2011")  # no break
     yield Fact(
         "KV memory in use",
-        share(best.memory_mean_fraction) if plan.cache else "not limited",
+        f"{share(split.memory_mean_fraction)}{own}" if plan.cache else "not limited",
         f"overflow probability {probability} per worker and step"
         if plan.cache
         else "nobody said how much there is",
@@ -151,12 +167,12 @@ def _facts(plan: Plan) -> Iterable[Fact]:
 
 
 def _words(plan: Plan) -> Iterable[Fact]:
-    best, unit, spare = plan.recommended, plan.latency.time_unit, plan.spare
+    best, unit, spare = plan.split, plan.latency.time_unit, plan.spare
     yield Fact("Limits", "; ".join(_limits(plan)))
     slots = counted(best.design.requests_per_attention_worker, "request")
     devices = counted(best.design.devices, "device")
     yield Fact(
-        "Design",
+        "Design" if plan.kind == "split" else "Best split",
         f"{best.design}: {devices} in {counted(best.design.bundles, 'bundle')}, {slots} per "
         "attention worker",
     )
@@ -188,9 +204,9 @@ def case_sentence(case: PlanCase, plan: Plan) -> str:
         f"{stated_time(best.token_time(plan.limits.statistic), unit)} per output token "
         f"({plan.limits.statistic})"
     )
-    if best.design == plan.recommended.design:
+    if best.design == plan.split.design:
         return text + ", the recommended design."
-    return f"{text}; gives up {share(1 - best.score / plan.recommended.score)}."
+    return f"{text}; gives up {share(1 - best.score / plan.split.score)}."
 
 
 def _head(plan: Plan) -> tuple[str, ...]:
@@ -209,12 +225,13 @@ def _row(name: str, planned: PlannedDesign, plan: Plan) -> tuple[str, ...]:
 
 
 def _overflow(probability: float, plan: Plan) -> str:
-    return chance(probability) if plan.recommended.memory_mean_fraction > 0 else "-"
+    return chance(probability) if plan.split.memory_mean_fraction > 0 else "-"
 
 
 def alternative_table(plan: Plan) -> TextTable:
     """Return the recommended design and what changing it gives up."""
-    rows = [(*_row("recommended", plan.recommended, plan), share(0.0), "")]
+    first = "recommended" if plan.kind == "split" else "best split"
+    rows = [(*_row(first, plan.split, plan), share(0.0), "")]
     rows += [
         (*_row(other.change, other.plan, plan), share(other.regret), other.breaks)
         for other in plan.alternatives
@@ -232,7 +249,7 @@ def alternative_table(plan: Plan) -> TextTable:
 def front_table(plan: Plan) -> TextTable:
     """Return throughput against time per output token, each the exact best."""
     designs = [point.design for point in plan.front]
-    best = plan.recommended.design
+    best = plan.split.design
     return TextTable(
         title="The front in numbers: throughput against time per output token",
         columns=("point", *_head(plan)),
@@ -316,23 +333,28 @@ def sensitivity_table(plan: Plan) -> TextTable:
 
 
 def quarter_table(plan: Plan) -> tuple[TextTable, ...]:
-    """Return the recommended design under each part of the trace; nothing for a law."""
+    """Return the recommendation in each part of the trace and at both ends of the interval."""
     unit = plan.latency.time_unit
-    if not plan.drift:
+    if not plan.drift and not plan.interval:
         return ()
     return (
         TextTable(
-            title="The recommended design under each part of the trace",
-            columns=("part", "mean token load", _head(plan)[2], "limit", "overflow"),
+            title="The recommendation in each part of the trace",
+            columns=(
+                *("part", "mean token load", _head(plan)[2], "limits", "overflow"),
+                *("requests/s at most", "arrive"),
+            ),
             rows=[
                 (
                     window.part,
                     number(window.mean_token_load),
                     time(window.time_per_output_token, unit),
-                    "met" if window.meets_limit else "broken",
+                    "; ".join(f"{breach.limit} broken" for breach in window.breaches) or "met",
                     _overflow(window.memory_overflow_probability, plan),
+                    number(window.requests_per_second),
+                    "-" if window.arrival_rate is None else number(window.arrival_rate),
                 )
-                for window in plan.drift
+                for window in (*plan.drift, *plan.interval)
             ],
             is_open=True,
         ),
@@ -347,7 +369,7 @@ def case_table(plan: Plan, grid: Sequence[PlanCase]) -> TextTable:
         if case.best is None:
             rows.append((name, f"none: {case.reason}", "-", "-", "-", "-"))
             continue
-        regret = 1 - case.best.score / plan.recommended.score
+        regret = 1 - case.best.score / plan.split.score
         rows.append((*_row(name, case.best, plan), share(regret)))
     return TextTable(
         title="The best design for other batch sizes and microbatches",

@@ -9,6 +9,7 @@ from afdplan.lengths.law import LengthLaw
 from afdplan.planning.alternatives import Alternative
 from afdplan.planning.colocated import Colocated
 from afdplan.planning.design import PlannedDesign
+from afdplan.planning.held import Breach, HeldPart
 from afdplan.planning.plan import Plan
 
 if TYPE_CHECKING:
@@ -24,7 +25,15 @@ def plan_answer(
     load = law.token_load()
     best = plan.best_colocated
     return {
-        "recommended": design_answer(plan.recommended),
+        "recommended": {
+            "kind": plan.kind,
+            **(
+                _colocated(plan.recommended)
+                if isinstance(plan.recommended, Colocated)
+                else design_answer(plan.recommended)
+            ),
+        },
+        "split": design_answer(plan.split),
         "alternatives": [_alternative(other) for other in plan.alternatives],
         "pareto_front": [design_answer(point) for point in plan.front],
         "colocated": None
@@ -55,9 +64,9 @@ def plan_answer(
             "reason": str(plan.next_batch),
         },
         "memory": {
-            "overflow_probability": plan.recommended.memory_overflow_probability,
-            "mean_fraction": plan.recommended.memory_mean_fraction,
-            "headroom_fraction": 1 - plan.recommended.memory_mean_fraction,
+            "overflow_probability": plan.split.memory_overflow_probability,
+            "mean_fraction": plan.split.memory_mean_fraction,
+            "headroom_fraction": 1 - plan.split.memory_mean_fraction,
             "space": None
             if plan.cache is None
             else {
@@ -77,8 +86,13 @@ def plan_answer(
             "waiting_mean": plan.spare.waiting_mean,
             "waiting_p99": plan.spare.waiting_p99,
         },
+        "supply": list(plan.supply),
         "sensitivity": list(plan.sensitivity),
-        "drift": list(plan.drift),
+        "basis": plan.basis,
+        "holds_everywhere": plan.is_feasible,
+        "breaches": [_breach(breach) for breach in plan.breaches],
+        "drift": [_held(part) for part in plan.drift],
+        "interval": [_held(end) for end in plan.interval],
         "assumptions": list(plan.assumptions),
         "workload": {
             "mean_prompt_tokens": law.mean_prompt_tokens,
@@ -88,6 +102,30 @@ def plan_answer(
         "latency_model": latency_document(plan.latency),
         "verification": [_verification(case) for case in verified] or None,
         "evaluated_designs": plan.evaluated_designs,
+    }
+
+
+def _breach(breach: Breach) -> dict[str, Any]:
+    return {
+        "part": breach.part,
+        "limit": breach.limit,
+        "value": breach.value,
+        "allowed": breach.allowed,
+        "excess": breach.excess,
+        "text": str(breach),
+    }
+
+
+def _held(part: HeldPart) -> dict[str, Any]:
+    return {
+        "part": part.part,
+        "mean_token_load": part.mean_token_load,
+        "time_per_output_token": part.time_per_output_token,
+        "meets_limit": part.meets_limit,
+        "memory_overflow_probability": part.memory_overflow_probability,
+        "requests_per_second": part.requests_per_second,
+        "arrival_rate": part.arrival_rate,
+        "breaks": [breach.limit for breach in part.breaches],
     }
 
 
@@ -156,6 +194,9 @@ def _colocated(plan: Colocated) -> dict[str, Any]:
         "devices": plan.devices,
         "tokens_per_second": plan.tokens_per_second,
         "tokens_per_second_per_device": plan.tokens_per_second_per_device,
+        "requests_per_second": plan.requests_per_second,
+        "tokens_per_step": plan.tokens_per_step,
+        "time_per_output_token": plan.time_per_output_token,
         "objective": plan.score,
         "step_time": {"mean": step.mean, "p50": step.p50, "p95": step.p95, "p99": step.p99},
         "memory_overflow_probability": plan.memory_overflow_probability,

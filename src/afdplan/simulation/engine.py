@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from afdplan.simulation import state as ix
 from afdplan.simulation.scenario import Scenario
-from afdplan.simulation.sources import RequestSource, VariationSource, initial_requests
+from afdplan.simulation.sources import RequestSource, initial_requests, variation_source
 from afdplan.simulation.state import State
 from afdplan.simulation.tables import build_tables
 
@@ -24,6 +24,7 @@ STAGES = (
     ("send", "vary_send", ix.AT_SEND, ix.SEND_FACTORS),
     ("ffn", "vary_ffn", ix.AT_FFN, ix.FFN_FACTORS),
     ("receive", "vary_receive", ix.AT_RECEIVE, ix.RECEIVE_FACTORS),
+    ("experts", "uneven", ix.AT_EXPERTS, ix.EXPERT_FACTORS),
 )
 
 
@@ -74,7 +75,7 @@ class Engine:
         self.is_finished = False
         self._requests = RequestSource(scenario, replication)
         self._variation = {
-            stage: VariationSource(scenario, replication, stage) for stage, *_ in STAGES
+            stage: variation_source(scenario, replication, stage) for stage, *_ in STAGES
         }
         self._arrival: FloatArray = np.empty(0)
         self._factors: dict[str, FloatArray] = {stage: np.empty(0) for stage, *_ in STAGES}

@@ -400,6 +400,16 @@ def _log_stage(
 
 
 @compiled
+def _of_busiest_rank(t: Any, n: Any, x: Any, v: Any, u: Any, even: Any) -> Any:
+    """Return the FFN time when its busiest expert rank has that much more than the mean."""
+    total = t.attention_workers * t.batch_size
+    if not t.padded:
+        total = n[U(t.present + u)]
+    load = total / t.ffn_workers * v[U(t.experts_at + n[ix.AT_EXPERTS])]
+    return even + t.expert_share * (_curve(t, n, x, t.kinds, load) - even)
+
+
+@compiled
 def _overlap_ideally(t: Any, n: Any, x: Any, v: Any, g: Any, layer: Any) -> None:
     """Play one layer of the paper's cycle: the slowest of all stages, in perfect overlap."""
     times = t.attention_time + n[U(t.kind_of_layer + layer)] * t.cells
@@ -422,6 +432,8 @@ def _overlap_ideally(t: Any, n: Any, x: Any, v: Any, g: Any, layer: Any) -> None
             c *= v[U(t.receive_at + n[ix.AT_RECEIVE] + i)]
         communication = max(communication, c)
     work = x[U(t.ffn_time)]
+    if t.uneven:
+        work = _of_busiest_rank(t, n, x, v, ZERO, work)
     if t.vary_ffn:
         work *= v[U(t.ffn_at + n[ix.AT_FFN])]
     cycle = max(slowest, communication, work)
@@ -559,6 +571,8 @@ def _pipeline(t: Any, n: Any, x: Any, v: Any, g: Any, u: Any, layer: Any) -> Non
     x[U(t.delivered + u)] = arrived
 
     time = x[U(t.ffn_time + u)]
+    if t.uneven:
+        time = _of_busiest_rank(t, n, x, v, u, time)
     if t.vary_ffn:
         time *= v[U(t.ffn_at + n[ix.AT_FFN])]
     free = x[ix.FFN_FREE]
@@ -867,6 +881,7 @@ def advance(
                 (t.vary_attention and n[ix.AT_ATTENTION] + workers > n[ix.ATTENTION_FACTORS])
                 or (t.vary_send and n[ix.AT_SEND] + send_draws > n[ix.SEND_FACTORS])
                 or (t.vary_ffn and n[ix.AT_FFN] + 1 > n[ix.FFN_FACTORS])
+                or (t.uneven and n[ix.AT_EXPERTS] + 1 > n[ix.EXPERT_FACTORS])
                 or (t.vary_receive and n[ix.AT_RECEIVE] + receive_draws > n[ix.RECEIVE_FACTORS])
             ):
                 return ix.NEED_FACTORS
@@ -877,6 +892,7 @@ def advance(
             n[ix.AT_ATTENTION] += workers
             n[ix.AT_SEND] += send_draws
             n[ix.AT_FFN] += 1
+            n[ix.AT_EXPERTS] += 1
             n[ix.AT_RECEIVE] += receive_draws
             n[ix.ROUNDS] += 1
             n[ix.PENDING] = 1

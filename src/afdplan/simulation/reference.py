@@ -53,7 +53,8 @@ class Reference:
     requests
         (prompt, decode, arrival) in order; refused ones too.
     factors
-        For each stage (attention, send, ffn, receive) an iterator of factors, None if it is steady.
+        For each stage (attention, send, ffn, receive, experts) an iterator of factors, None if it
+        is steady.
     initial
         Requests found in slots at time zero.
     """
@@ -141,6 +142,18 @@ class Reference:
         factors = self.factors[stage]
         return time if factors is None else time * next(factors)
 
+    def uneven(self, u: int, time: float) -> float:
+        """Return the FFN time when its busiest expert rank has the next factor times the mean."""
+        factors, load = self.factors["experts"], self.scenario.expert_load
+        if factors is None or load is None:
+            return time
+        bundle = self.scenario.bundle
+        total = sum(len(cell) for cell in self.slots[u])
+        if self.scenario.ffn_tokens == "padded":
+            total = bundle.attention_workers * bundle.batch_size
+        slow = curve_time(self.scenario.latency.ffn, total / bundle.ffn_workers * next(factors))
+        return time + load.share * (slow - time)
+
     def held(self, u: int, i: int) -> Fraction:
         """Return the KV tokens of a worker's microbatch."""
         return sum((request.held for request in self.slots[u][i]), Fraction(0))
@@ -203,7 +216,7 @@ class Reference:
         else:
             self.barrier[u] = self.delivered[u] = max(self.sent[u])
 
-        ffn = self.varied("ffn", ffn)
+        ffn = self.varied("ffn", self.uneven(u, ffn))
         total = 0.0
         for end in ends:
             total += end
@@ -251,7 +264,7 @@ class Reference:
         times = [self.varied("send", time) for time in out]
         times += [self.varied("receive", time) for time in back]
         transfer = max(times)
-        ffn = self.varied("ffn", ffn)
+        ffn = self.varied("ffn", self.uneven(0, ffn))
         slowest = max(attention)
         cycle = max(slowest, transfer, ffn)
         self.clock = self.clock + overhead + cycle

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Literal, get_args
+from dataclasses import dataclass, field, replace
 
 from afdplan.errors import InvalidInputError, TimeUnitError, UnsupportedError
 from afdplan.lengths.law import EmpiricalLengths, IndependentLengths, LengthLaw
+from afdplan.model import parameters as ask
 from afdplan.model.bundle import Bundle
-from afdplan.model.checks import check_choice, check_count, check_number
 from afdplan.model.latency import LatencyModel
+from afdplan.model.parameter import check_fields
+from afdplan.model.parameters import (
+    ArrivalProcess,
+    FfnTokens,
+    Memory,
+    Overlap,
+    Placement,
+    Start,
+    Window,
+)
 from afdplan.model.trace import Trace
+from afdplan.model.variation import ExpertLoad, Scatter
 
 __all__ = [
     "Arrivals",
@@ -26,13 +36,6 @@ __all__ = [
 
 MOST_REQUESTS = 1_000_000_000
 """Of one replication: minutes of work."""
-
-Overlap = Literal["pipelined", "ideal"]
-Placement = Literal["round-robin", "least-requests", "least-tokens", "longest-prompt"]
-Start = Literal["stationary", "fresh"]
-Window = Literal["steady", "all", "first-80"]
-Memory = Literal["reserve", "preempt"]
-FfnTokens = Literal["padded", "active"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,24 +59,19 @@ class Arrivals:
     2.0
     """
 
-    process: Literal["trace", "poisson", "gamma"]
-    rate: float | None = None
-    cv: float = 1.0
+    process: ArrivalProcess
+    rate: float | None = ask.ARRIVAL_RATE.default
+    cv: float = ask.ARRIVAL_CV.default
 
     def __post_init__(self) -> None:
-        check_choice("arrivals", self.process, ("trace", "poisson", "gamma"))
-        if self.rate is not None:
-            object.__setattr__(self, "rate", check_number("rate", self.rate, strict=True))
-        elif self.process != "trace":
+        check_fields(self, (ask.ARRIVALS, ask.ARRIVAL_RATE, ask.ARRIVAL_CV), "{0.name}")
+        if self.rate is None and self.process != "trace":
             raise InvalidInputError(f"{self.process} arrivals need a rate > 0: give rate")
-        object.__setattr__(self, "cv", check_number("cv", self.cv, strict=True))
-        if self.cv > 20:
-            raise InvalidInputError(f"cv of the gaps must be at most 20, got {self.cv:g}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Variation:
-    """How far service times scatter about the latency model (gamma factors of mean 1).
+    """How far service times scatter, in place of what the latency model says (factors of mean 1).
 
     Attributes
     ----------
@@ -81,28 +79,22 @@ class Variation:
         Coefficient of variation of each stage, 0 (none) to 3. Attention draws one factor per
         worker, microbatch and layer; a transfer one per link; the FFN one per microbatch and layer.
     expert_imbalance
-        Mean factor on the FFN time because the busiest expert decides, >= 1.
+        Mean load of the busiest expert rank over the mean rank's, >= 1; above 1 in place of the
+        latency model's expert load, with the same meaning.
     expert_imbalance_cv
         Coefficient of variation of the imbalance beyond 1, ``factor = 1 + (mean - 1) gamma``,
         0 to 3.
     """
 
-    attention: float = 0.0
-    send: float = 0.0
-    ffn: float = 0.0
-    receive: float = 0.0
-    expert_imbalance: float = 1.0
-    expert_imbalance_cv: float = 0.0
+    attention: float = ask.SCATTER.default
+    send: float = ask.SCATTER.default
+    ffn: float = ask.SCATTER.default
+    receive: float = ask.SCATTER.default
+    expert_imbalance: float = ask.EXPERT_IMBALANCE.default
+    expert_imbalance_cv: float = ask.SCATTER.default
 
     def __post_init__(self) -> None:
-        for name in ("attention", "send", "ffn", "receive", "expert_imbalance_cv"):
-            label = name if name == "expert_imbalance_cv" else f"variation of {name}"
-            value = check_number(label, getattr(self, name))
-            if value > 3:
-                raise InvalidInputError(f"{label} must be at most 3, got {value:g}")
-            object.__setattr__(self, name, value)
-        factor = check_number("expert_imbalance", self.expert_imbalance, 1.0)
-        object.__setattr__(self, "expert_imbalance", factor)
+        check_fields(self, ask.VARIATION, "{0.name}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -168,21 +160,21 @@ class Scenario:
     bundle: Bundle
     latency: LatencyModel
     lengths: LengthLaw | Trace
-    requests_per_worker: int = 10_000
-    seed: int = 0
-    overlap: Overlap = "pipelined"
-    start: Start = "stationary"
-    window: Window = "steady"
+    requests_per_worker: int = ask.SIMULATED_REQUESTS.default
+    seed: int = ask.SEED.default
+    overlap: Overlap = ask.OVERLAP.default
+    start: Start = ask.START.default
+    window: Window = ask.MEASURED.default
     arrivals: Arrivals | None = None
-    placement: Placement = "round-robin"
-    kv_capacity: int | None = None
-    memory: Memory = "reserve"
-    ffn_tokens: FfnTokens = "padded"
+    placement: Placement = ask.PLACEMENT.default
+    kv_capacity: int | None = ask.KV_CAPACITY.default
+    memory: Memory = ask.MEMORY.default
+    ffn_tokens: FfnTokens = ask.FFN_TOKENS.default
     variation: Variation = field(default_factory=Variation)
-    replications: int | None = None
-    precision: float | None = None
-    p99_precision: float | None = None
-    confidence: float = 0.95
+    replications: int | None = ask.REPLICATIONS.default
+    precision: float | None = ask.PRECISION.default
+    p99_precision: float | None = ask.P99_PRECISION.default
+    confidence: float = ask.CONFIDENCE.default
 
     def __post_init__(self) -> None:
         for name, kind in (("bundle", Bundle), ("latency", LatencyModel)):
@@ -190,34 +182,21 @@ class Scenario:
                 raise InvalidInputError(f"{name} must be a {kind.__name__}")
         if not isinstance(self.lengths, EmpiricalLengths | IndependentLengths | Trace):
             raise InvalidInputError("lengths must be a length law or a Trace")
-        check_count("requests_per_worker", self.requests_per_worker, 1, 10**12)
+        check_fields(self, (ask.OVERLAP, *ask.SCENARIO))
         if self.target_completions > MOST_REQUESTS:
             raise InvalidInputError(
                 f"a replication must have at most {MOST_REQUESTS:,} requests, got "
                 f"{self.target_completions:,} of all attention workers: ask for fewer per worker"
             )
-        check_count("seed", self.seed, 0)
-        for name, choices in (
-            ("overlap", Overlap),
-            ("start", Start),
-            ("window", Window),
-            ("placement", Placement),
-            ("memory", Memory),
-            ("ffn_tokens", FfnTokens),
+        if (
+            self.ffn_tokens == "active"
+            and self.expert_load is not None
+            and self.expert_load.imbalance is None
         ):
-            check_choice(name, getattr(self, name), get_args(choices))
-        if self.kv_capacity is not None:
-            check_count("kv_capacity", self.kv_capacity)
-        if self.replications is not None:
-            check_count("replications", self.replications, 1, 100_000)
-        for name in ("precision", "p99_precision"):
-            wanted = getattr(self, name)
-            if wanted is not None and check_number(name, wanted, strict=True) >= 1:
-                raise InvalidInputError(
-                    f"{name} must be a fraction below 1 (0.005 is 0.5 %), got {wanted:g}"
-                )
-        if not 0 < check_number("confidence", self.confidence) < 1:
-            raise InvalidInputError(f"confidence must be between 0 and 1, got {self.confidence:g}")
+            raise UnsupportedError(
+                "ffn_tokens active changes how many tokens the experts share, and their load is "
+                "drawn for full slots: use padded, or a measured expert imbalance"
+            )
         self._check_arrivals()
 
     def _check_arrivals(self) -> None:
@@ -249,6 +228,26 @@ class Scenario:
                 raise InvalidInputError(
                     "all requests of the trace arrive at once: use poisson arrivals with a rate"
                 )
+
+    @property
+    def scatter(self) -> Scatter:
+        """Coefficients of variation of the stages: the variation's, else the latency model's."""
+        own = {
+            stage: getattr(self.variation, stage)
+            for stage in ("attention", "send", "ffn", "receive")
+            if getattr(self.variation, stage) > 0
+        }
+        return replace(self.latency.scatter, **own)
+
+    @property
+    def expert_load(self) -> ExpertLoad | None:
+        """How unevenly experts are loaded: the variation's, else the latency model's."""
+        if self.variation.expert_imbalance > 1:
+            return ExpertLoad(
+                imbalance=self.variation.expert_imbalance,
+                imbalance_cv=self.variation.expert_imbalance_cv,
+            )
+        return self.latency.experts
 
     @property
     def law(self) -> LengthLaw:

@@ -7,6 +7,7 @@ and adding a stream moves no other. Draws come in blocks; how long the blocks ar
 from __future__ import annotations
 
 import math
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -14,12 +15,13 @@ import numpy.typing as npt
 from afdplan.errors import InvalidInputError
 from afdplan.lengths.law import IndependentLengths
 from afdplan.model.trace import Trace
+from afdplan.model.variation import ExpertLoad
 from afdplan.simulation.alias import AliasTable, alias_table
 from afdplan.simulation.scenario import Arrivals, Scenario
 from afdplan.simulation.state import FOUND_IN_SLOT
 from afdplan.simulation.tables import token_fraction
 
-__all__ = ["RequestSource", "VariationSource", "initial_requests", "stream"]
+__all__ = ["Factors", "RequestSource", "initial_requests", "stream", "variation_source"]
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -33,6 +35,8 @@ STREAMS = (
     "ffn times",
     "receive times",
     "expert imbalance",
+    "expert choices",
+    "expert drift",
 )
 
 
@@ -160,25 +164,71 @@ class RequestSource:
         return clock
 
 
+class Factors(Protocol):
+    """Yields factors of one stage in blocks of any size."""
+
+    def draw(self, count: int) -> FloatArray:
+        """Return `count` factors."""
+        ...
+
+
+def variation_source(scenario: Scenario, replication: int, stage: str) -> Factors:
+    """Return the factors on the times of a stage, or on the load of the experts."""
+    if stage == "experts":
+        return ExpertSource(scenario, replication)
+    return VariationSource(scenario, replication, stage)
+
+
 class VariationSource:
     """Yields factors of mean 1 on the times of one stage."""
 
     def __init__(self, scenario: Scenario, replication: int, stage: str) -> None:
-        variation = scenario.variation
-        self.cv: float = getattr(variation, stage)
-        self.is_ffn = stage == "ffn"
-        self.imbalance = variation.expert_imbalance
-        self.imbalance_cv = variation.expert_imbalance_cv
+        self.cv: float = getattr(scenario.scatter, stage)
+        self.law = scenario.scatter.law
         self._factors = stream(scenario.seed, replication, f"{stage} times")
-        self._imbalances = stream(scenario.seed, replication, "expert imbalance")
 
     def draw(self, count: int) -> FloatArray:
         """Return `count` factors."""
-        factors = _gamma(self._factors, self.cv, count)
-        if self.is_ffn and self.imbalance > 1:
-            beyond = _gamma(self._imbalances, self.imbalance_cv, count)
-            factors = factors * (1.0 + (self.imbalance - 1.0) * beyond)
+        if self.law == "gamma" or self.cv == 0:
+            return _gamma(self._factors, self.cv, count)
+        sigma = math.sqrt(math.log1p(self.cv**2))
+        factors: FloatArray = np.exp(sigma * self._factors.standard_normal(count) - sigma**2 / 2)
         return factors
+
+
+class ExpertSource:
+    """Yields the load of the busiest expert rank over the mean rank's, one per FFN stage played.
+
+    The tokens of a microbatch choose; every layer has its own popularity.
+    """
+
+    def __init__(self, scenario: Scenario, replication: int) -> None:
+        self._load = scenario.expert_load or ExpertLoad()
+        self._measured = stream(scenario.seed, replication, "expert imbalance")
+        self._choices = stream(scenario.seed, replication, "expert choices")
+        self._drift = stream(scenario.seed, replication, "expert drift")
+        bundle = scenario.bundle
+        self._shares = np.array(self._load.rank_shares(bundle.ffn_workers))
+        self._count = round(self._load.choices(bundle.attention_workers * bundle.batch_size))
+        self._microbatches, self._layers = scenario.microbatches, scenario.latency.layers
+        self._played = 0
+
+    def draw(self, count: int) -> FloatArray:
+        """Return `count` factors >= 1."""
+        if self._load.imbalance is not None:
+            beyond = _gamma(self._measured, self._load.imbalance_cv, count)
+            measured: FloatArray = 1.0 + (self._load.imbalance - 1.0) * beyond
+            return measured
+        stages = (self._played + np.arange(count)) // self._microbatches % self._layers
+        self._played += count
+        shares = self._shares[stages % len(self._shares)]
+        together = self._load.concentration(self._count)
+        if together is not None:
+            drawn = self._drift.standard_gamma(together * shares)
+            shares = drawn / drawn.sum(axis=1, keepdims=True)
+        counts = self._choices.multinomial(self._count, shares)
+        busiest: FloatArray = counts.max(axis=1) * (shares.shape[1] / self._count)
+        return busiest
 
 
 def _gamma(generator: np.random.Generator, cv: float, count: int) -> FloatArray:

@@ -29,7 +29,8 @@ RETURNED, RETURNED_HEAD, NEXT_WORKER = range(24, 27)
 # Positions in the blocks of factors, their sizes, and rows in the logs, with their room.
 AT_ATTENTION, AT_SEND, AT_FFN, AT_RECEIVE, REQUEST_ROWS, STEP_ROWS, STAGE_ROWS = range(27, 34)
 ATTENTION_FACTORS, SEND_FACTORS, FFN_FACTORS, RECEIVE_FACTORS, LAYER = range(34, 39)
-INTEGER_TOTALS = 39
+AT_EXPERTS, EXPERT_FACTORS = range(39, 41)
+INTEGER_TOTALS = 41
 # Float totals.
 CLOCK, QUEUE_AREA, QUEUE_TIME, WAIT, TIME_PER_TOKEN, ACTIVE_AREA, GATE, STEP_TIME = range(8)
 FFN_FREE, SEND_FREE, RECEIVE_FREE, FFN_BUSY, ASLEEP, SCRATCH = range(8, 14)
@@ -88,6 +89,8 @@ class Tables(NamedTuple):
     vary_send: bool
     vary_ffn: bool
     vary_receive: bool
+    uneven: bool  # experts
+    expert_share: float
     log_requests: bool
     log_steps: bool
     log_stages: bool
@@ -182,7 +185,9 @@ class State:
         numbers |= {"kinds": tables.load_of_kind.size, "request_room": 0, "step_room": 0}
         tracked = tables.capacity >= 0 or queues > 1 or tables.log_requests
         numbers |= {"tracked": tracked, "stage_room": 0, "arrival_at": 0}
-        numbers |= dict.fromkeys(("attention_at", "send_at", "ffn_at", "receive_at"), 0)
+        numbers |= dict.fromkeys(
+            ("attention_at", "send_at", "ffn_at", "receive_at", "experts_at"), 0
+        )
         self._offsets: dict[str, int] = {}
         sizes = []
         for parts, first in (

@@ -50,7 +50,7 @@ def build_tables(
     InvalidInputError
         If the slots do not fit in memory.
     """
-    bundle, latency, variation = scenario.bundle, scenario.latency, scenario.variation
+    bundle, latency, scatter = scenario.bundle, scenario.latency, scenario.scatter
     slots = bundle.attention_workers * bundle.batch_size * scenario.microbatches
     if slots > MAXIMUM_SLOTS:
         raise InvalidInputError(
@@ -99,10 +99,12 @@ def build_tables(
         else min(scenario.kv_capacity * unit, MAXIMUM_UNITS),
         preempt=scenario.memory == "preempt" and scenario.kv_capacity is not None,
         open=scenario.arrivals is not None,
-        vary_attention=variation.attention > 0,
-        vary_send=variation.send > 0,
-        vary_ffn=variation.ffn > 0 or variation.expert_imbalance > 1,
-        vary_receive=variation.receive > 0,
+        vary_attention=scatter.attention > 0,
+        vary_send=scatter.send > 0,
+        vary_ffn=scatter.ffn > 0,
+        vary_receive=scatter.receive > 0,
+        uneven=scenario.expert_load is not None,
+        expert_share=scenario.expert_load.share if scenario.expert_load else 0.0,
         log_requests=log_requests,
         log_steps=log_steps,
         log_stages=log_stages,

@@ -45,9 +45,10 @@ def is_long_enough(scenario: Scenario, parts: list[Part]) -> bool:
 
 def is_deterministic(scenario: Scenario) -> bool:
     """Say whether replications would all be the same: recorded arrivals, nothing random."""
-    variation = scenario.variation
-    scatter = variation.attention + variation.send + variation.ffn + variation.receive
-    scatter += variation.expert_imbalance_cv
+    stages, experts = scenario.scatter, scenario.expert_load
+    scatter = stages.attention + stages.send + stages.ffn + stages.receive
+    if experts is not None:
+        scatter += experts.imbalance_cv if experts.imbalance is not None else 1.0
     recorded = scenario.arrivals is not None and scenario.arrivals.process == "trace"
     return recorded and scatter == 0
 

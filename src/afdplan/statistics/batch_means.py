@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from afdplan.errors import InsufficientDataError, InvalidInputError
+from afdplan.model import parameters as ask
 from afdplan.model.estimate import Estimate
 from afdplan.statistics.replications import ratio_estimate
 
@@ -55,7 +56,7 @@ def batch_means(
     numerators: npt.ArrayLike,
     denominators: npt.ArrayLike,
     *,
-    confidence: float = 0.95,
+    confidence: float = ask.CONFIDENCE.default,
     batches: int = BATCHES,
 ) -> Estimate:
     """Return a ratio of sums over one run with the interval of its batches.

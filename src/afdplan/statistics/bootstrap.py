@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from afdplan.errors import InsufficientDataError, InvalidInputError
+from afdplan.model import parameters as ask
 from afdplan.model.checks import check_count, check_number
 from afdplan.model.estimate import Estimate
 from afdplan.statistics.student import student_quantile
@@ -76,7 +77,7 @@ def bootstrap_ratio(
     denominator: npt.ArrayLike,
     *,
     clusters: npt.ArrayLike | None = None,
-    confidence: float = 0.95,
+    confidence: float = ask.CONFIDENCE.default,
     seed: int = 0,
     replicates: int = 2000,
 ) -> RatioBootstrap:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
+from afdplan.model import parameters as ask
 from afdplan.model.estimate import Estimate
 from afdplan.statistics.replications import ratio_estimate
 from afdplan.statistics.student import student_quantile
@@ -21,7 +22,7 @@ def percentile_estimate(
     beyond: npt.ArrayLike,
     totals: npt.ArrayLike,
     *,
-    confidence: float = 0.95,
+    confidence: float = ask.CONFIDENCE.default,
     method: str = "replications",
 ) -> Estimate:
     """Return a percentile with the interval of the share of values beyond it.

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from afdplan.errors import InsufficientDataError
+from afdplan.model import parameters as ask
 from afdplan.model.estimate import Estimate
 from afdplan.statistics.student import student_quantile
 
@@ -18,7 +19,7 @@ def ratio_estimate(
     numerators: npt.ArrayLike,
     denominators: npt.ArrayLike,
     *,
-    confidence: float = 0.95,
+    confidence: float = ask.CONFIDENCE.default,
     method: str = "replications",
 ) -> Estimate:
     """Return ``sum(numerators) / sum(denominators)`` with its interval.

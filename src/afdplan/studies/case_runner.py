@@ -12,7 +12,7 @@ from afdplan.lengths.law import EmpiricalLengths, IndependentLengths, LengthLaw
 from afdplan.model.estimate import Estimate
 from afdplan.model.trace import Trace
 from afdplan.studies.kinds import CaseInputs
-from afdplan.studies.study import Case, Source, Study, latency_key, source_key
+from afdplan.studies.study import Case, Source, Study, source_key
 from afdplan.studies.windows import window_trace
 
 __all__ = ["DIED", "DONE", "FAILED", "REFUSED", "CaseRunner", "Row"]
@@ -123,17 +123,15 @@ class CaseRunner:
         return facts
 
     def _inputs(self, case: Case) -> CaseInputs:
-        latency = self.study.latencies[latency_key(case.values)]
-        if isinstance(latency, str):
-            raise AfdplanError(latency)
+        choice, measured = self.study.latency(case.values)
         workload = self._workload(case)
         return CaseInputs(
             values=case.values,
             law=workload.law,
             trace=workload.trace,
             token_load=workload.token_load,
-            latency=latency,
-            placement=self.study.placements.get(latency_key(case.values)),
+            choice=choice,
+            measured=measured,
             seed=case.seed,
         )
 

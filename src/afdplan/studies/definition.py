@@ -10,21 +10,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from afdplan.calibration.latency_choice import LatencyChoice
 from afdplan.errors import InvalidInputError
 from afdplan.files.study_file import StudyDocument, nearest, read_study_file
+from afdplan.model import parameters as ask
+from afdplan.model.parameter import Parameter
 from afdplan.studies.axes import Axis, DrawAxis, GridAxis, Range, RowAxis, parse_draws
+from afdplan.studies.columns import WORKLOAD
 from afdplan.studies.kinds import ComputeKind, compute_kind
 from afdplan.studies.latencies import read_latencies
-from afdplan.studies.parameters import Parameter
 from afdplan.studies.sources import WindowAxis, read_sources
-from afdplan.studies.study import Study
+from afdplan.studies.study import NAMED, Study
 from afdplan.studies.windows import parse_windows
 
 __all__ = ["MAXIMUM_CASES", "load_study"]
 
 MAXIMUM_CASES = 10_000_000
-_WORKLOAD = ("workload", "trace", "prompt", "decode")
-_DERIVED = ("model", "hardware", "ffn_hardware")
+_LARGEST = 2**53  # every count below is exact in JSON and in columns of numbers
+_WORKLOAD = tuple(one.name for one in WORKLOAD)
+_DERIVED = tuple(one.name for one in NAMED)
+_TIMES = tuple(one.name for one in ask.LATENCY_CHOICE)
 
 
 def load_study(path: str | Path) -> Study:
@@ -63,7 +68,6 @@ def load_study(path: str | Path) -> Study:
         axes=tuple(sorted(axes, key=_slowness)),
         sources=sources,
         latencies=latencies.models,
-        placements=latencies.placements,
         latency_fingerprints=latencies.fingerprints,
         time_unit=latencies.time_unit,
         digest=_digest(document, [s.fingerprint for s in sources.values()], latencies.fingerprints),
@@ -156,9 +160,14 @@ def _check_whole(name: str, source: Range, where: str) -> None:
 
 def _check(parameter: Parameter, value: Any, where: str) -> Any:
     try:
-        return parameter.check(value)
+        checked = parameter.check(value)
     except InvalidInputError as error:
         raise type(error)(f"{where}: {error}") from None
+    if isinstance(checked, int) and checked > _LARGEST:
+        raise InvalidInputError(
+            f"{where}: {parameter.name} must be at most {_LARGEST}, got {checked}"
+        )
+    return checked
 
 
 def _check_ways(names: frozenset[str], kind: ComputeKind, where: str) -> None:
@@ -170,16 +179,8 @@ def _check_ways(names: frozenset[str], kind: ComputeKind, where: str) -> None:
             f"{where}: say what the requests are by one of workload, trace, or prompt with decode; "
             f"got {', '.join(sorted(given)) or 'none'}"
         )
-    given = names & {"latency", *_DERIVED}
-    if given - {"ffn_hardware"} not in [{"latency"}, {"model", "hardware"}] or given == {
-        "latency",
-        "ffn_hardware",
-    }:
-        raise InvalidInputError(
-            f"{where}: give the times by one of latency, or model with hardware; "
-            f"got {', '.join(sorted(given)) or 'none'}"
-        )
     try:
+        LatencyChoice.of({name: name for name in names})
         kind.check(names)
     except InvalidInputError as error:
         raise type(error)(f"{where}: {error}") from None
@@ -251,7 +252,7 @@ def _slowness(axis: Axis) -> int:
     """Return 0 for requests, 1 for times, else 2: neighbouring cases then share what is costly."""
     if set(axis.names) & set(_WORKLOAD):
         return 0
-    return 1 if set(axis.names) & {"latency", *_DERIVED} else 2
+    return 1 if set(axis.names) & set(_TIMES) else 2
 
 
 def _digest(document: StudyDocument, requests: list[str], times: Mapping[str, str]) -> str:

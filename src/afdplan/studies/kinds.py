@@ -8,13 +8,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from afdplan.calibration.placement import Placement
+from afdplan.calibration.latency_choice import LatencyChoice
 from afdplan.errors import InvalidInputError
 from afdplan.lengths.law import LengthLaw
+from afdplan.model import parameters as ask
 from afdplan.model.estimate import Estimate
 from afdplan.model.latency import LatencyModel
+from afdplan.model.parameter import Parameter
+from afdplan.model.slots import slots_per_microbatch
 from afdplan.model.trace import Trace
-from afdplan.studies.parameters import LATENCY, WORKLOAD, Column, Parameter
+from afdplan.studies.columns import WORKLOAD, Column
 
 __all__ = ["CaseInputs", "ComputeKind", "compute_kind", "compute_kinds"]
 
@@ -40,10 +43,10 @@ class CaseInputs:
         The requests behind the law; None for a law of the mini-language.
     token_load
         Returns the mean token load with its interval; None without a trace.
-    latency
-        Times of the stages.
-    placement
-        Model on hardware behind the times; None if they were measured.
+    choice
+        What the times of the stages follow from.
+    measured
+        The latency model that `choice` names; None if the times are derived.
     seed
         For everything random: the study's `seed`, or a number that follows from the case.
     """
@@ -52,9 +55,18 @@ class CaseInputs:
     law: LengthLaw
     trace: Trace | None
     token_load: Callable[[], Estimate | None]
-    latency: LatencyModel
-    placement: Placement | None
+    choice: LatencyChoice
+    measured: LatencyModel | None
     seed: int
+
+    @property
+    def latency(self) -> LatencyModel:
+        """Times of the stages; derived ones for this batch size and number of FFN workers."""
+        if self.measured is not None:
+            return self.choice.with_devices(self.measured)
+        return self.choice.resolve(
+            batch_size=slots_per_microbatch(self.values), ffn_workers=self.values["ffn_workers"]
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +102,8 @@ class ComputeKind:
     @property
     def variables(self) -> dict[str, Parameter]:
         """Every variable that a study of this kind may set, by name."""
-        return {p.name: p for p in (*WORKLOAD, *LATENCY, *self.parameters)}
+        times = (one.changed(default=None) for one in ask.LATENCY_CHOICE)  # named tables may say
+        return {p.name: p for p in (*WORKLOAD, *times, *self.parameters)}
 
 
 def compute_kinds() -> list[str]:

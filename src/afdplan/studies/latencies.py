@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from afdplan.calibration.catalogue import find_hardware, find_model
-from afdplan.calibration.derived import latency_of
-from afdplan.calibration.placement import Placement, place
-from afdplan.errors import AfdplanError, InvalidInputError, TimeUnitError
+from afdplan.calibration.latency_choice import LatencyChoice
+from afdplan.errors import InvalidInputError, TimeUnitError
 from afdplan.files.latency_file import built_in_latency_names, latency_document, load_latency
 from afdplan.files.study_file import StudyDocument, nearest
+from afdplan.model import parameters as ask
 from afdplan.model.latency import LatencyModel, TimeUnit
-from afdplan.studies.study import latency_key
+from afdplan.studies.study import NAMED, latency_key
 
 __all__ = ["Latencies", "read_latencies"]
 
@@ -28,17 +26,14 @@ class Latencies:
     Attributes
     ----------
     models
-        A text in place of a model says why this combination has none.
-    placements
-        Model on hardware, where the times are derived.
+        As read; a choice that has been loaded where they are derived.
     fingerprints
         Digests of the contents.
     time_unit
         Of all of them.
     """
 
-    models: Mapping[str, LatencyModel | str]
-    placements: Mapping[str, Placement]
+    models: Mapping[str, LatencyModel | LatencyChoice]
     fingerprints: Mapping[str, str]
     time_unit: TimeUnit
 
@@ -62,39 +57,31 @@ def read_latencies(
     Raises
     ------
     InvalidInputError
-        If a file or name is wrong. A combination that cannot work (weights that do not fit) is
-        kept as its reason instead: its cases are refused, the others run.
+        If a file or name is wrong. Whether a combination works (weights that fit) shows case by
+        case: some are refused, the others run.
     TimeUnitError
         If some models are in seconds and others in abstract time.
     """
-    models: dict[str, LatencyModel | str] = {}
-    placements: dict[str, Placement] = {}
-    found = {latency_key({"latency": name}): _named(document, name, where) for name in names}
-    found |= {latency_key(values): _placement(document, values, where) for values in derived}
-    for key, one in found.items():
-        if isinstance(one, Placement):
-            placements[key] = one
-            models[key] = latency_of(one)
-        else:
-            models[key] = one
-    units = {model.time_unit for model in models.values() if isinstance(model, LatencyModel)}
+    models: dict[str, LatencyModel | LatencyChoice] = {
+        latency_key({"latency": name}): _named(document, name, where) for name in names
+    }
+    models |= {latency_key(values): _derived(document, values, where) for values in derived}
+    units: set[TimeUnit] = {
+        model.time_unit if isinstance(model, LatencyModel) else "s" for model in models.values()
+    }
     if len(units) > 1:
         raise TimeUnitError(
             f"{where}: latency models must have one time unit, got seconds and abstract time: "
             "make two studies"
         )
-    if not units:
-        reason = next(iter(models.values()))
-        raise InvalidInputError(f"{where}: no combination of model and hardware works: {reason}")
     return Latencies(
         models=models,
-        placements=placements,
         fingerprints={key: _fingerprint(model) for key, model in models.items()},
         time_unit=units.pop(),
     )
 
 
-def _named(document: StudyDocument, name: str, where: str) -> LatencyModel | Placement | str:
+def _named(document: StudyDocument, name: str, where: str) -> LatencyModel | LatencyChoice:
     table = document.latencies.get(name)
     if table is None:
         return _file(document, name, where)
@@ -105,7 +92,7 @@ def _named(document: StudyDocument, name: str, where: str) -> LatencyModel | Pla
         return _file(document, str(table["file"]), place)
     if not {"model", "hardware"} <= set(table):
         raise InvalidInputError(f"{place}: give file, or model and hardware")
-    return _placement(document, table, place)
+    return _derived(document, table, place)
 
 
 def _file(document: StudyDocument, name: str, where: str) -> LatencyModel:
@@ -118,33 +105,31 @@ def _file(document: StudyDocument, name: str, where: str) -> LatencyModel:
         raise type(error)(f"{where}: {error}") from None
 
 
-def _placement(document: StudyDocument, table: Mapping[str, Any], where: str) -> Placement | str:
-    """Return a model on hardware; a text says why they do not work together."""
-
-    def local(name: Any) -> str:
-        path = document.folder / str(name)
-        return str(path) if path.exists() else str(name)
-
-    options = dict(table)
+def _derived(document: StudyDocument, table: Mapping[str, Any], where: str) -> LatencyChoice:
+    """Return a model on hardware with all that its names stand for."""
+    known = {one.name: one for one in (*ask.DERIVED, *ask.DEVICES_PER_WORKER)}
+    known |= {one.field: one for one in known.values()}  # as in Python
+    given = {}
+    for key, value in table.items():
+        if key not in known:
+            raise InvalidInputError(f"{where}: unknown key {key}; {nearest(key, list(known))}")
+        one = known[key]
+        path = document.folder / str(value)
+        try:
+            checked = one.check(str(path) if one in NAMED and path.exists() else value)
+        except InvalidInputError as error:
+            raise type(error)(f"{where}: {error}") from None
+        given[one.name] = checked
     try:
-        model = find_model(local(options.pop("model")))
-        hardware = find_hardware(local(options.pop("hardware")))
-        other = options.pop("ffn_hardware", None)
-        ffn_hardware = None if other is None else find_hardware(local(other))
+        return LatencyChoice.of(given).loaded()
     except InvalidInputError as error:
         raise type(error)(f"{where}: {error}") from None
-    known = list(inspect.signature(place).parameters)[2:]
-    for key in options:
-        if key not in known or key in ("ffn_hardware", "efficiencies"):
-            raise InvalidInputError(f"{where}: unknown key {key}; {nearest(key, known)}")
-    try:
-        return place(model, hardware, ffn_hardware=ffn_hardware, **options)
-    except AfdplanError as error:
-        return " ".join(str(error).split())
 
 
-def _fingerprint(model: LatencyModel | str) -> str:
-    if isinstance(model, str):
-        return f"none: {model}"
-    text = json.dumps(latency_document(model), sort_keys=True)
+def _fingerprint(model: LatencyModel | LatencyChoice) -> str:
+    text = (
+        json.dumps(latency_document(model), sort_keys=True)
+        if isinstance(model, LatencyModel)
+        else repr([getattr(model, one.name) for one in NAMED])  # cases add the rest
+    )
     return hashlib.sha256(text.encode()).hexdigest()

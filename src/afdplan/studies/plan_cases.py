@@ -2,67 +2,52 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from afdplan.deploy.registry import find_target, target_names
 from afdplan.errors import InvalidInputError
+from afdplan.model import parameters as ask
+from afdplan.planning.chosen_source import chosen_source
 from afdplan.planning.colocated import ColocatedSearch
-from afdplan.planning.derived_source import DerivedSource
 from afdplan.planning.infeasible import explain_infeasible
 from afdplan.planning.limits import Limits
 from afdplan.planning.objective import DeviceCost
 from afdplan.planning.search import DesignSearch
-from afdplan.planning.source import LatencySource, MeasuredSource
 from afdplan.planning.space import SearchSpace, graph_batch_sizes
 from afdplan.planning.verdict import judge
+from afdplan.studies.columns import Column, numbers
 from afdplan.studies.kinds import CaseInputs, ComputeKind
-from afdplan.studies.parameters import Column, Parameter
 
 __all__ = ["KIND", "plan_columns"]
 
+COSTS = (ask.ATTENTION_DEVICE_COST, ask.FFN_DEVICE_COST)
 PARAMETERS = (
-    Parameter(name="devices", maximum=100_000),
-    Parameter(name="requests_per_second", data="number", minimum=0, strict=True),
-    Parameter(name="time_per_output_token", data="number", minimum=0, strict=True),
-    Parameter(name="statistic", data="text", default="mean", choices=("mean", "p50", "p95", "p99")),
-    Parameter(name="overflow_probability", data="number", default=1e-3, minimum=0, maximum=1),
-    Parameter(name="node_devices", default=1),
-    Parameter(name="target", data="text", default="any", choices=target_names()),
-    Parameter(name="batch_size"),
-    Parameter(name="largest_batch_size", default=1024),
-    Parameter(name="microbatches", maximum=8),
-    Parameter(name="ffn_workers"),
-    Parameter(name="max_attention_workers"),
-    Parameter(name="attention_devices"),
-    Parameter(name="ffn_devices"),
-    Parameter(name="kv_tokens"),
-    Parameter(name="attention_device_cost", data="number", default=1.0, minimum=0, strict=True),
-    Parameter(name="ffn_device_cost", data="number", default=1.0, minimum=0, strict=True),
+    *ask.LIMITS,
+    ask.TARGET.changed(choices=target_names()),
+    ask.BATCH_SIZE,
+    ask.LARGEST_BATCH_SIZE,
+    ask.MICROBATCHES.changed(default=None),
+    ask.FFN_WORKERS.changed(default=None),
+    ask.MAX_ATTENTION_WORKERS,
+    ask.KV_TOKENS,
+    ask.COLOCATED_KV_TOKENS,
+    *COSTS,
 )
 ANSWERS = (
-    Column(name="planned_bundles", data="count"),
-    Column(name="planned_attention_workers", data="count"),
-    Column(name="planned_ffn_workers", data="count"),
-    Column(name="planned_batch_size", data="count"),
-    Column(name="planned_microbatches", data="count"),
-    Column(name="planned_attention_devices", data="count"),
-    Column(name="planned_ffn_devices", data="count"),
-    Column(name="planned_devices", data="count"),
-    Column(name="requests_per_attention_worker", data="count"),
-    Column(name="score", data="number"),
-    Column(name="tokens_per_second", data="number"),
-    Column(name="tokens_per_second_per_device", data="number"),
-    Column(name="served_requests_per_second", data="number"),
-    Column(name="step_time_mean", data="number"),
-    Column(name="step_time_p50", data="number"),
-    Column(name="step_time_p95", data="number"),
-    Column(name="step_time_p99", data="number"),
-    Column(name="memory_overflow_probability", data="number"),
-    Column(name="attention_idle_fraction", data="number"),
-    Column(name="ffn_idle_fraction", data="number"),
+    *numbers(
+        "planned_bundles planned_attention_workers planned_ffn_workers planned_batch_size "
+        "planned_microbatches planned_attention_devices planned_ffn_devices planned_devices "
+        "requests_per_attention_worker",
+        "count",
+    ),
+    *numbers(
+        "score tokens_per_second tokens_per_second_per_device served_requests_per_second "
+        "step_time_mean step_time_p50 step_time_p95 step_time_p99 memory_overflow_probability "
+        "attention_idle_fraction ffn_idle_fraction"
+    ),
     Column(name="colocated_devices", data="count"),
-    Column(name="colocated_score", data="number"),
-    Column(name="gain_over_colocated", data="number"),
+    *numbers("colocated_score gain_over_colocated"),
     Column(name="split", data="text"),
 )
 
@@ -74,16 +59,10 @@ def plan_columns(case: CaseInputs) -> dict[str, Any]:
     several times as long.
     """
     values = case.values
-    source = _source(case)
-    limits = Limits(
-        devices=values["devices"],
-        requests_per_second=values["requests_per_second"],
-        time_per_output_token=values["time_per_output_token"],
-        statistic=values["statistic"],
-        overflow_probability=values["overflow_probability"],
-        node_devices=values["node_devices"],
-    )
-    search = DesignSearch(case.law, source, _space(case), _cost(case))
+    source = chosen_source(case.choice, case.measured)
+    limits = Limits(**{one.field: values[one.name] for one in ask.LIMITS})
+    cost = DeviceCost(**{one.field: values[one.name] for one in COSTS})
+    search = DesignSearch(case.law, source, _space(values), cost)
     best = search.best(limits)
     if best is None:
         raise explain_infeasible(search, limits)
@@ -121,39 +100,17 @@ def plan_columns(case: CaseInputs) -> dict[str, Any]:
     }
 
 
-def _source(case: CaseInputs) -> LatencySource:
-    values = case.values
-    if case.placement is None:
-        return MeasuredSource(
-            case.latency,
-            attention_devices=values["attention_devices"] or 1,
-            ffn_devices=values["ffn_devices"] or 1,
-            kv_tokens=values["kv_tokens"],
-        )
-    for name in ("ffn_devices", "kv_tokens"):
-        if values[name] is not None:
-            raise InvalidInputError(f"{name} follows from model and hardware: leave it out")
-    chosen = values["attention_devices"]
-    return DerivedSource(case.placement, None if chosen is None else (chosen,))
-
-
-def _space(case: CaseInputs) -> SearchSpace:
-    values = case.values
+def _space(values: Mapping[str, Any]) -> SearchSpace:
     size, microbatches = values["batch_size"], values["microbatches"]
-    ffn_workers = values["ffn_workers"]
+    workers, target = values["ffn_workers"], find_target(values["target"])
     return SearchSpace(
         batch_sizes=graph_batch_sizes(values["largest_batch_size"]) if size is None else (size,),
         fills_gaps=size is None,
-        microbatches=(1, 2, 3) if microbatches is None else (microbatches,),
-        target=find_target(values["target"]),
+        microbatches=target.microbatches if microbatches is None else (microbatches,),
+        target=target,
         max_attention_workers=values["max_attention_workers"],
-        ffn_workers=None if ffn_workers is None else (ffn_workers,),
+        ffn_workers=None if workers is None else (workers,),
     )
-
-
-def _cost(case: CaseInputs) -> DeviceCost:
-    values = case.values
-    return DeviceCost(attention=values["attention_device_cost"], ffn=values["ffn_device_cost"])
 
 
 def _check(names: frozenset[str]) -> None:

@@ -4,60 +4,34 @@ from __future__ import annotations
 
 from typing import Any
 
-from afdplan.errors import InvalidInputError
+from afdplan.model import parameters as ask
+from afdplan.model.parameter import Parameter
+from afdplan.model.slots import slots_per_microbatch
+from afdplan.studies.columns import Column, check_batch, numbers
 from afdplan.studies.kinds import CaseInputs, ComputeKind
-from afdplan.studies.parameters import BUNDLE, Column, Parameter, batch_size
 from afdplan.theory.recommend import recommend_ratio
 
-__all__ = ["KIND", "check_batch", "ratio_columns"]
+__all__ = ["KIND", "ratio_columns"]
 
-PARAMETERS = (
-    *BUNDLE,
-    Parameter(
-        name="method", data="text", default="exact", choices=("exact", "gaussian", "mean-field")
-    ),
-    Parameter(name="phase", data="text", default="random", choices=("random", "aligned")),
-    Parameter(name="ffn_weight", data="number", default=1.0, minimum=0, strict=True),
-    Parameter(name="max_attention_workers"),
-    Parameter(name="horizon"),
-    Parameter(name="intervals", data="flag", default=True),
-)
+PARAMETERS = (*ask.SLOTS, *ask.RATIO, Parameter(name="intervals", data="flag", default=True))
+ASKED = [one.name for one in (*ask.SLOTS[2:], *ask.RATIO)]
 ANSWERS = (
-    Column(name="optimal_attention_workers", data="count"),
-    Column(name="optimal_attention_workers_low", data="count"),
-    Column(name="optimal_attention_workers_high", data="count"),
-    Column(name="near_equal_low", data="count"),
-    Column(name="near_equal_high", data="count"),
-    Column(name="optimal_ratio", data="number"),
-    Column(name="mean_field_ratio", data="number"),
+    *numbers(
+        "optimal_attention_workers optimal_attention_workers_low optimal_attention_workers_high "
+        "near_equal_low near_equal_high",
+        "count",
+    ),
+    *numbers("optimal_ratio mean_field_ratio"),
     Column(name="bottleneck", data="text"),
-    Column(name="objective", data="number"),
-    Column(name="throughput_per_instance", data="number"),
-    Column(name="cycle_time", data="number"),
-    Column(name="step_time", data="number"),
-    Column(name="step_time_p50", data="number"),
-    Column(name="step_time_p95", data="number"),
-    Column(name="step_time_p99", data="number"),
-    Column(name="attention_idle_fraction", data="number"),
-    Column(name="ffn_idle_fraction", data="number"),
-    Column(name="barrier_cost", data="number"),
-    Column(name="mean_token_load", data="number"),
-    Column(name="mean_token_load_low", data="number"),
-    Column(name="mean_token_load_high", data="number"),
-    Column(name="confidence", data="number"),
-    Column(name="largest_regret", data="number"),
+    *numbers(
+        "objective throughput_per_instance cycle_time step_time step_time_p50 step_time_p95 "
+        "step_time_p99 attention_idle_fraction ffn_idle_fraction barrier_cost mean_token_load "
+        "mean_token_load_low mean_token_load_high confidence largest_regret"
+    ),
     Column(name="curve_attention_workers", data="counts"),
     Column(name="curve_objective", data="numbers"),
     Column(name="warnings", data="text"),
 )
-
-
-def check_batch(names: frozenset[str]) -> None:
-    """Raise unless a study names exactly one of both ways to give the batch size."""
-    if ("batch_size" in names) == ("requests_per_worker" in names):
-        raise InvalidInputError(
-            "a study needs one of batch_size (per microbatch) and requests_per_worker (= m B)"
-        )
 
 
 def ratio_columns(case: CaseInputs) -> dict[str, Any]:
@@ -71,15 +45,8 @@ def ratio_columns(case: CaseInputs) -> dict[str, Any]:
     answer = recommend_ratio(
         case.law,
         case.latency,
-        batch_size=batch_size(values),
-        ffn_workers=values["ffn_workers"],
-        microbatches=values["microbatches"],
-        overlap=values["overlap"],
-        method=values["method"],
-        phase=values["phase"],
-        ffn_weight=values["ffn_weight"],
-        max_attention_workers=values["max_attention_workers"],
-        horizon=values["horizon"],
+        batch_size=slots_per_microbatch(values),
+        **{name: values[name] for name in ASKED},
         token_load=case.token_load() if wants_interval else None,
     )
     best, sure = answer.best, answer.uncertainty

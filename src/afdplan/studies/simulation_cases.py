@@ -5,43 +5,30 @@ from __future__ import annotations
 from typing import Any
 
 from afdplan.errors import InvalidInputError, UnsupportedError
+from afdplan.model import parameters as ask
 from afdplan.model.bundle import Bundle
+from afdplan.model.parameter import Parameter
+from afdplan.model.slots import slots_per_microbatch
 from afdplan.simulation.run import simulate
-from afdplan.simulation.scenario import Arrivals, Scenario, Start, Variation
+from afdplan.simulation.scenario import Arrivals, Scenario, Variation
+from afdplan.studies.columns import Column, check_batch, numbers
 from afdplan.studies.kinds import CaseInputs, ComputeKind
-from afdplan.studies.parameters import BUNDLE, Column, Parameter, batch_size
-from afdplan.studies.ratio_cases import check_batch
 
 __all__ = ["KIND", "case_scenario", "simulation_columns"]
 
+_CASES = (ask.SEED, ask.START)
+"""What follows from the case unless a study names it."""
+_PLAIN = tuple(one for one in ask.SCENARIO if one not in (*_CASES, ask.CONFIDENCE))
 PARAMETERS = (
-    *BUNDLE,
-    Parameter(name="attention_workers", maximum=100_000),
-    Parameter(name="simulated_requests", default=10_000),
-    Parameter(name="seed", minimum=0),
-    Parameter(name="start", data="text", choices=("stationary", "fresh")),
-    Parameter(
-        name="measured", data="text", default="steady", choices=("steady", "all", "first-80")
-    ),
-    Parameter(
-        name="placement",
-        data="text",
-        default="round-robin",
-        choices=("round-robin", "least-requests", "least-tokens", "longest-prompt"),
-    ),
+    *ask.SLOTS,
+    ask.ATTENTION_WORKERS,
+    *_PLAIN,
+    *(one.changed(default=None) for one in _CASES),
     Parameter(name="replay", data="flag", default=False),
-    Parameter(name="arrivals", data="text", choices=("trace", "poisson", "gamma")),
-    Parameter(name="arrival_rate", data="number", minimum=0, strict=True),
-    Parameter(name="arrival_cv", data="number", minimum=0, strict=True),
-    Parameter(name="kv_capacity"),
-    Parameter(name="memory", data="text", default="reserve", choices=("reserve", "preempt")),
-    Parameter(name="ffn_tokens", data="text", default="padded", choices=("padded", "active")),
-    Parameter(name="attention_variation", data="number", default=0.0, minimum=0, maximum=3),
-    Parameter(name="ffn_variation", data="number", default=0.0, minimum=0, maximum=3),
-    Parameter(name="expert_imbalance", data="number", default=1.0, minimum=1),
-    Parameter(name="replications", maximum=100_000),
-    Parameter(name="precision", data="number", minimum=0, strict=True),
-    Parameter(name="p99_precision", data="number", minimum=0, strict=True),
+    ask.ARRIVALS,
+    ask.ARRIVAL_RATE,
+    ask.ARRIVAL_CV,
+    *ask.VARIATION,
 )
 _INTERVALS = (
     "throughput_per_instance",
@@ -50,21 +37,13 @@ _INTERVALS = (
     "ffn_idle_fraction",
 )
 _SPREADS = ("step_time", "request_time_per_output_token", "kv_tokens_per_worker")
+_PARTS = ("mean", "p50", "p95", "p99")
 _COUNTS = ("requests_completed", "tokens_generated", "steps", "preemptions", "requests_rejected")
 ANSWERS = (
-    *(
-        Column(name=f"{name}{end}", data="number")
-        for name in _INTERVALS
-        for end in ("", "_low", "_high")
-    ),
-    *(
-        Column(name=f"{name}_{part}", data="number")
-        for name in _SPREADS
-        for part in ("mean", "p50", "p95", "p99")
-    ),
-    Column(name="slot_occupancy", data="number"),
-    Column(name="confidence", data="number"),
-    *(Column(name=name, data="count") for name in _COUNTS),
+    *numbers(" ".join(f"{name} {name}_low {name}_high" for name in _INTERVALS)),
+    *numbers(" ".join(f"{name}_{part}" for name in _SPREADS for part in _PARTS)),
+    *numbers("slot_occupancy confidence"),
+    *numbers(" ".join(_COUNTS), "count"),
     Column(name="is_reliable", data="flag"),
     Column(name="warnings", data="text"),
 )
@@ -85,36 +64,22 @@ def case_scenario(case: CaseInputs) -> Scenario:
         arrivals = Arrivals(
             process=values["arrivals"],
             rate=values["arrival_rate"],
-            cv=1.0 if values["arrival_cv"] is None else values["arrival_cv"],
+            cv=values["arrival_cv"],
         )
-    start: Start = values["start"] or ("stationary" if arrivals is None else "fresh")
     return Scenario(
         bundle=Bundle(
             attention_workers=values["attention_workers"],
             ffn_workers=values["ffn_workers"],
-            batch_size=batch_size(values),
+            batch_size=slots_per_microbatch(values),
             microbatches=values["microbatches"],
         ),
         latency=case.latency,
         lengths=case.trace if replays and case.trace is not None else case.law,
-        requests_per_worker=values["simulated_requests"],
         seed=case.seed,
-        overlap=values["overlap"],
-        start=start,
-        window=values["measured"],
+        start=values["start"] or (ask.START.default if arrivals is None else "fresh"),
         arrivals=arrivals,
-        placement=values["placement"],
-        kv_capacity=values["kv_capacity"],
-        memory=values["memory"],
-        ffn_tokens=values["ffn_tokens"],
-        variation=Variation(
-            attention=values["attention_variation"],
-            ffn=values["ffn_variation"],
-            expert_imbalance=values["expert_imbalance"],
-        ),
-        replications=values["replications"],
-        precision=values["precision"],
-        p99_precision=values["p99_precision"],
+        variation=Variation(**{one.field: values[one.name] for one in ask.VARIATION}),
+        **{one.field: values[one.name] for one in (ask.OVERLAP, *_PLAIN)},
     )
 
 

@@ -20,7 +20,7 @@ from afdplan.studies.windows import WindowRule, cut
 
 __all__ = ["WindowAxis", "read_sources"]
 
-_KEYS = ("trace", "format", "columns", "prompt", "decode")
+_KEYS = ("trace", "format", "columns", "time_format", "prompt", "decode")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -132,7 +132,10 @@ def _trace_source(document: StudyDocument, table: Mapping[str, Any], where: str)
     path = str(table["trace"])
     try:
         trace = read_trace(
-            document.folder / path, format=table.get("format"), columns=table.get("columns")
+            document.folder / path,
+            format=table.get("format"),
+            columns=table.get("columns"),
+            time_format=table.get("time_format"),
         )
     except InvalidInputError as error:
         raise type(error)(f"{where}: {error}") from None

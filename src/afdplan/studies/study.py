@@ -5,18 +5,19 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from afdplan.calibration.placement import Placement
+from afdplan.calibration.latency_choice import LatencyChoice
+from afdplan.model import parameters as ask
 from afdplan.model.latency import LatencyModel, TimeUnit
 from afdplan.model.trace import Trace
 from afdplan.studies.axes import Axis, combine
+from afdplan.studies.columns import Column, columns
 from afdplan.studies.kinds import ComputeKind, compute_kind
-from afdplan.studies.parameters import Column
 from afdplan.studies.windows import TraceWindow
 
-__all__ = ["Case", "Source", "Study", "latency_key", "source_key"]
+__all__ = ["NAMED", "Case", "Source", "Study", "latency_key", "source_key"]
 
 _COMMON = (
     Column(name="case", data="count"),
@@ -37,6 +38,12 @@ _WINDOW = (
 )
 
 
+NAMED = (ask.MODEL, ask.HARDWARE, ask.FFN_HARDWARE)
+"""What a derived latency model is looked up by; the rest refines it."""
+_NAMES = (ask.LATENCY.name, *(one.name for one in NAMED))
+_REFINED = tuple(f.name for f in fields(LatencyChoice) if f.name not in _NAMES)
+
+
 def source_key(values: Mapping[str, Any]) -> str:
     """Return the name under which a study keeps the workload of a case."""
     if values.get("workload") is not None:
@@ -50,8 +57,7 @@ def latency_key(values: Mapping[str, Any]) -> str:
     """Return the name under which a study keeps the latency model of a case."""
     if values.get("latency") is not None:
         return f"latency {values['latency']}"
-    names = (values.get(name) for name in ("model", "hardware", "ffn_hardware"))
-    return f"derived {json.dumps(list(names))}"
+    return f"derived {json.dumps([values.get(one.name) for one in NAMED])}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -117,11 +123,9 @@ class Study:
     sources
         Workloads by `source_key`; laws that vary freely are made when needed.
     latencies
-        Latency models by `latency_key`; a text says why there is none.
-    placements
-        Model on hardware, where the latency model is derived.
+        Latency models by `latency_key`; a choice that has been loaded where they are derived.
     latency_fingerprints
-        Digests of the latency models.
+        Digests of their contents.
     time_unit
         Of all times.
     digest
@@ -135,8 +139,7 @@ class Study:
     fixed: Mapping[str, Any]
     axes: tuple[Axis, ...]
     sources: Mapping[str, Source]
-    latencies: Mapping[str, LatencyModel | str]
-    placements: Mapping[str, Placement]
+    latencies: Mapping[str, LatencyModel | LatencyChoice]
     latency_fingerprints: Mapping[str, str]
     time_unit: TimeUnit
     digest: str
@@ -164,8 +167,7 @@ class Study:
     def columns(self) -> tuple[Column, ...]:
         """The columns of the results, the same for every study of this kind."""
         kind = self.kind
-        inputs = (parameter.column for parameter in kind.variables.values())
-        return (*_COMMON, *_WINDOW, *inputs, *kind.answers)
+        return (*_COMMON, *_WINDOW, *columns(kind.variables.values()), *kind.answers)
 
     def case(self, index: int) -> Case:
         """Return case `index`; its hash and seed depend on its contents alone."""
@@ -174,15 +176,16 @@ class Study:
         content: dict[str, Any] = {
             name: value
             for name, value in values.items()
-            if value is not None
-            and name not in ("workload", "trace", "latency", "model", "hardware", "ffn_hardware")
+            if value is not None and name not in ("workload", "trace", *_NAMES, *_REFINED)
         }
         content["compute"] = self.compute
         content["requests"] = source.fingerprint
         if values.get("window") is not None:
             window = source.windows[values["window"]]
             content["window"] = [window.first, window.last]
-        content["times"] = self.latency_fingerprints[latency_key(values)]
+        choice, _ = self.latency(values)
+        refined = [getattr(choice, name) for name in _REFINED]
+        content["times"] = [self.latency_fingerprints[latency_key(values)], refined]
         text = json.dumps(content, sort_keys=True)
         digest = hashlib.sha256(text.encode()).hexdigest()[:32]
         seed = values.get("seed")
@@ -192,6 +195,14 @@ class Study:
             case_hash=digest,
             seed=int(digest[:15], 16) if seed is None else seed,
         )
+
+    def latency(self, values: Mapping[str, Any]) -> tuple[LatencyChoice, LatencyModel | None]:
+        """Return what the times of a case follow from, and the latency model if that is it."""
+        found = self.latencies[latency_key(values)]
+        refined = {name: values[name] for name in _REFINED if values.get(name) is not None}
+        if isinstance(found, LatencyModel):
+            return LatencyChoice(latency=found.name, **refined), found
+        return replace(found, **refined), None
 
     def source(self, values: Mapping[str, Any]) -> Source:
         """Return the workload of a case."""

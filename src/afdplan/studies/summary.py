@@ -11,7 +11,6 @@ from afdplan.files.results.dataset import ResultsDataset
 from afdplan.files.study_file import nearest
 from afdplan.studies.case_runner import DONE, FAILED, REFUSED
 from afdplan.studies.kinds import compute_kind
-from afdplan.studies.parameters import CHOICES
 from afdplan.studies.reprovisioning import Reprovisioning, WindowCurve, compare_fixed
 
 if TYPE_CHECKING:
@@ -19,6 +18,19 @@ if TYPE_CHECKING:
 
 __all__ = ["ChoiceRegret", "StudySummary", "WindowSeries", "summarize"]
 
+CHOICES = (
+    "batch_size",
+    "requests_per_worker",
+    "largest_batch_size",
+    "microbatches",
+    "attention_workers",
+    "ffn_workers",
+    "attention_devices",
+    "ffn_devices",
+    "placement",
+    "memory",
+)
+"""Variables that an operator chooses; the others are the world, its limits, and the method."""
 MAXIMUM_GROUPS = 1000
 MAXIMUM_VALUES = 50
 MAXIMUM_SERIES = 12

@@ -144,17 +144,7 @@ def cut(trace: Trace, rule: WindowRule) -> tuple[TraceWindow, ...]:
 
 def window_trace(trace: Trace, window: TraceWindow) -> Trace:
     """Return the requests of a window as a trace of its own."""
-    part = slice(window.first, window.last)
-    times, sessions = trace.arrival_times, trace.session_ids
-    return Trace(
-        prompt_tokens=trace.prompt_tokens[part],
-        decode_tokens=trace.decode_tokens[part],
-        arrival_times=None if times is None else times[part] - times[window.first],
-        session_ids=None if sessions is None else sessions[part],
-        source=f"{trace.source}, window {window.number}",
-        format=trace.format,
-        time_unit_in_file=trace.time_unit_in_file,
-    )
+    return trace.part(window.first, window.last, f"{trace.source}, window {window.number}")
 
 
 def _check_windows(trace: Trace, windows: int) -> None:

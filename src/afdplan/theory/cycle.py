@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from afdplan.lengths.token_load import SlotLoad
+from afdplan.theory.fresh_times import ffn_times
 from afdplan.theory.layer_cycle import Bottleneck, StageTimes, layer_cycle
 from afdplan.theory.layer_order import (
     drained_step,
@@ -108,6 +109,10 @@ class CycleModel:
             least = np.maximum(m * latency.layers * busiest, attention + latency.layers * trip)
             least = latency.step_overhead + np.maximum(least, m * attention)
             total, quantiles = np.maximum(total + added, least), quantiles + each
+        if stages.fresh is not None:
+            quantiles = _with_fresh_steps(
+                quantiles, total, stages, m * latency.layers, probabilities
+            )
         return StepTimes(
             mean=total,
             quantiles=quantiles,
@@ -182,6 +187,29 @@ class CycleModel:
         return totals
 
 
+def _with_fresh_steps(
+    quantiles: FloatArray,
+    mean: FloatArray,
+    stages: StageTimes,
+    stages_per_step: int,
+    probabilities: tuple[float, ...],
+) -> FloatArray:
+    """Return quantiles of steps whose fresh FFN times do not quite average out.
+
+    What their sum scatters by, where the FFN binds, adds to what the loads do as variances add.
+    """
+    if stages.fresh is None or not probabilities:
+        return quantiles
+    from scipy import special
+
+    busy = stages_per_step * stages.ffn / mean
+    scatter = np.sqrt(stages_per_step) * stages.fresh * np.minimum(busy, 1.0) ** 2
+    away = quantiles - mean[:, None]
+    apart = special.ndtri(np.array(probabilities)) * scatter[:, None]
+    moved: FloatArray = mean[:, None] + np.sign(apart) * np.sqrt(away**2 + apart**2)
+    return np.where(np.sign(away) == np.sign(apart), moved, quantiles)
+
+
 def stage_times(problem: RatioProblem, attention_workers: FloatArray) -> StageTimes:
     """Return the FFN and transfer times of bundles with `attention_workers` A, shape (n,)."""
     latency, batch_size = problem.latency, problem.batch_size
@@ -191,6 +219,12 @@ def stage_times(problem: RatioProblem, attention_workers: FloatArray) -> StageTi
         transfer.curve(own if transfer.load == "worker" else tokens)
         for transfer in (latency.send, latency.receive)
     )
+    ffn = ffn_times(latency, tokens, problem.ffn_workers)
     return StageTimes(
-        attention_workers=attention_workers, ffn=latency.ffn(tokens), out=out, back=back
+        attention_workers=attention_workers,
+        ffn=ffn.mean,
+        out=out,
+        back=back,
+        fresh=ffn.fresh,
+        between=ffn.between,
     )

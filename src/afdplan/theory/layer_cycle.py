@@ -15,6 +15,8 @@ from afdplan.model.latency import AttentionLayers
 from afdplan.theory.attention_time import TimeLaw, exact_time, gaussian_time
 from afdplan.theory.barrier import barrier_mean, barrier_quantile
 from afdplan.theory.constant import aligned_loads, constant_round
+from afdplan.theory.fresh_times import excess, larger_mean, scattered
+from afdplan.theory.layer_order import order_scores
 from afdplan.theory.moving_load import WorkerMotion, moving_load_gain, worker_motion
 from afdplan.theory.pipeline import RoundLawTable
 from afdplan.theory.problem import Overlap, RatioProblem
@@ -23,18 +25,63 @@ __all__ = ["Bottleneck", "LayerCycle", "StageTimes", "layer_cycle"]
 
 FloatArray = npt.NDArray[np.float64]
 Bottleneck = Literal["attention", "communication", "ffn", "latency"]
+WAITING = 0.3
+"""Share of the longest of m fresh FFN times, over their mean, that a trip waits for."""
+EVEN_LEVELS = tuple(((np.arange(16) + 0.5) / 16).tolist())
+BALANCE, ABSORBED = 0.4, 1.0
+"""How fast slack lets the FFN's and attention's fresh scatter fade (docs/theory/fresh-times.md)."""
+SMALLEST = 1e-300
+
 SUM_POINTS = 256
 """On which the density of a worker's round is taken for ties, per level of its grid."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class StageTimes:
-    """Times that all attention workers share, for n designs: f, c_out, c_back and A, shape (n,)."""
+    """Times that all attention workers share, for n designs.
+
+    Attributes
+    ----------
+    attention_workers
+        A, shape (n,).
+    ffn, out, back
+        f, c_out, c_back, shape (n,) [time].
+    fresh, between
+        Standard deviation of f as drawn anew for each microbatch, and between layers, shape (n,)
+        [time]; None where f is always the same.
+    """
 
     attention_workers: FloatArray
     ffn: FloatArray
     out: FloatArray
     back: FloatArray
+    fresh: FloatArray | None = None
+    between: FloatArray | None = None
+
+    def ffn_rounds(self, microbatches: int, attention: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Return mean and standard deviation of the FFN's work in a round [time].
+
+        Parameters
+        ----------
+        microbatches
+            m.
+        attention
+            Mean round without the FFN's own floor, shape (n,) [time].
+
+        Notes
+        -----
+        With more microbatches in flight than a trip needs, the FFN works off what it is late: the
+        loss of a balanced pair falls from the 0.4 of a standard deviation that a maximum costs to
+        variance / (2 slack), that of a random walk between two walls.
+        """
+        m, work = microbatches, microbatches * self.ffn
+        none = np.zeros_like(work)
+        fresh = none if self.fresh is None else math.sqrt(m) * self.fresh
+        between = none if self.between is None else m * self.between
+        trip = attention / m + self.ffn + self.out + self.back
+        slack = np.maximum(np.maximum(work, attention) - trip, 0.0)
+        fresh = fresh**2 / np.maximum(fresh + BALANCE * slack, SMALLEST)
+        return work, np.sqrt(fresh**2 + between**2)
 
 
 class LayerCycle(Protocol):
@@ -79,6 +126,7 @@ class _PipelinedCycle:
         layers: int,
         motion: WorkerMotion,
         ceiling: float,
+        scatter: float = 0.0,
     ) -> None:
         self.attention_mean, self.attention_std = law.mean, law.std
         self._law = law
@@ -86,6 +134,8 @@ class _PipelinedCycle:
         self._motion = motion
         self._ceiling = ceiling
         self._table = RoundLawTable(law, microbatches)
+        self._scatter = scatter
+        self._afresh = RoundLawTable(scattered(law, scatter), microbatches) if scatter else None
         self._sums = self._table.sum_cumulative(SUM_POINTS)
 
     def round(
@@ -94,12 +144,23 @@ class _PipelinedCycle:
         m = self._table.microbatches
         busiest = np.maximum(stages.ffn, np.maximum(stages.out, stages.back))
         trip = stages.ffn + stages.out + stages.back
+        floor, delay, levels = m * busiest, trip, probabilities
+        if stages.fresh is not None and m > 1:
+            floor = m * np.maximum(stages.out, stages.back)
+            delay = trip + WAITING * float(order_scores(m)[0]) * stages.fresh
+            levels = (*probabilities, *EVEN_LEVELS)
         law = self._table.evaluate(
-            stages.attention_workers,
-            longest_delay=trip,
-            floor=m * busiest,
-            probabilities=probabilities,
+            stages.attention_workers, longest_delay=delay, floor=floor, probabilities=levels
         )
+        mean, quantiles = law.mean, law.quantiles
+        if self._afresh is not None:
+            more = self._afresh.evaluate(
+                stages.attention_workers, longest_delay=delay, floor=floor
+            ).mean
+            added = self._felt(stages, mean) * (more - mean)
+            mean, quantiles = mean + added, quantiles + added[:, None]
+        if stages.fresh is not None and m > 1:
+            mean, quantiles = _with_fresh(mean, quantiles, stages, m, len(probabilities))
         gain = moving_load_gain(
             *self._sums,
             self._motion,
@@ -112,7 +173,17 @@ class _PipelinedCycle:
         )
         # However loads move: no resource does its mean work any faster.
         least = np.maximum(m * np.maximum(busiest, self.attention_mean), self.attention_mean + trip)
-        return np.maximum(law.mean - gain, least), law.quantiles
+        return np.maximum(mean - gain, least), quantiles
+
+    def _felt(self, stages: StageTimes, frozen: FloatArray) -> FloatArray:
+        """Return which share of the barrier over fresh attention times is felt, shape (n,)."""
+        m = self._table.microbatches
+        trip = frozen / m + stages.ffn + stages.out + stages.back
+        slack = np.maximum(np.maximum(frozen, m * stages.ffn) - trip, 0.0)
+        reach = math.sqrt(m) * self._scatter * self.attention_mean
+        reach = reach * np.sqrt(1 + 2 * np.log(np.maximum(stages.attention_workers, 1.0)))
+        felt: FloatArray = (reach / (reach + ABSORBED * slack)) ** 2
+        return felt
 
     def slowest_round(self, attention_workers: FloatArray, levels: FloatArray) -> FloatArray:
         each = np.exp(np.log(levels)[:, None] / attention_workers)
@@ -147,15 +218,21 @@ class _IdealCycle:
     def round(
         self, stages: StageTimes, probabilities: tuple[float, ...]
     ) -> tuple[FloatArray, FloatArray]:
-        floor = np.maximum(stages.ffn, np.maximum(stages.out, stages.back))
-        quantiles = [
+        floor = np.maximum(stages.out, stages.back)
+        levels = probabilities
+        if stages.fresh is None:
+            floor = np.maximum(stages.ffn, floor)
+        else:
+            levels = (*probabilities, *EVEN_LEVELS)
+        found = [
             barrier_quantile(self._law, stages.attention_workers, floor, probability)
-            for probability in probabilities
+            for probability in levels
         ]
-        return (
-            barrier_mean(self._law, stages.attention_workers, floor),
-            np.stack(quantiles, axis=1) if quantiles else np.empty((floor.size, 0)),
-        )
+        mean = barrier_mean(self._law, stages.attention_workers, floor)
+        quantiles = np.stack(found, axis=1) if found else np.empty((floor.size, 0))
+        if stages.fresh is None:
+            return mean, quantiles
+        return _with_fresh(mean, quantiles, stages, 1, len(probabilities))
 
     def slowest_microbatch(self, attention_workers: FloatArray, levels: FloatArray) -> FloatArray:
         return _slowest(self._law, attention_workers, levels)
@@ -210,6 +287,20 @@ class _ConstantCycle:
         return times
 
 
+def _with_fresh(
+    mean: FloatArray, quantiles: FloatArray, stages: StageTimes, microbatches: int, wanted: int
+) -> tuple[FloatArray, FloatArray]:
+    """Return mean and the first `wanted` quantiles of rounds that wait for fresh FFN times too.
+
+    `quantiles` are those of the round without the FFN's floor, even levels behind the wanted.
+    A step averages what is fresh: its quantile is that of the loads, at the mean of the rest.
+    """
+    wanted_levels, even = quantiles[:, :wanted], quantiles[:, wanted:]
+    work, scatter = stages.ffn_rounds(microbatches, even.mean(axis=1))
+    paid, _ = excess(work[:, None], scatter[:, None], wanted_levels)
+    return larger_mean(mean, even, work, scatter), wanted_levels + paid
+
+
 def _slowest(law: TimeLaw, attention_workers: FloatArray, levels: FloatArray) -> FloatArray:
     nothing = np.zeros_like(attention_workers)
     return np.stack([barrier_quantile(law, attention_workers, nothing, p) for p in levels])
@@ -233,10 +324,10 @@ def layer_cycle(
             loads = aligned_loads(problem.law, kind.context_window)
         return _ConstantCycle(kind.time(batch_size * loads, batch_size), m, problem.overlap)
     time_law = exact_time if problem.method == "exact" else gaussian_time
-    times = time_law(slot, kind, batch_size)
-    if problem.overlap == "ideal":
-        return _IdealCycle(times)
     latency = problem.latency
+    times, scatter = time_law(slot, kind, batch_size), latency.scatter.attention
+    if problem.overlap == "ideal":
+        return _IdealCycle(scattered(times, scatter))
     # A pipeline that empties after each step starts every step on its own, and between kinds of
     # layers the schedule changes anyway: nothing to gain.
     motion = STILL if latency.drain or len(latency.attention) > 1 else slot.motion
@@ -245,6 +336,7 @@ def layer_cycle(
         times,
         m,
         layers=latency.layers,
+        scatter=scatter,
         ceiling=math.inf
         if kind.context_window is None
         else m * kind.time(float(batch_size * kind.context_window), batch_size),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -11,17 +10,16 @@ import numpy.typing as npt
 from afdplan.errors import UnsupportedError
 from afdplan.lengths.law import LengthLaw
 from afdplan.lengths.token_load import SlotLoad
+from afdplan.model import parameters as ask
 from afdplan.model.bundle import Bundle
-from afdplan.model.checks import check_choice, check_count, check_number
 from afdplan.model.latency import LatencyModel
+from afdplan.model.parameter import check_fields
+from afdplan.model.parameters import Method, Overlap, Phase
 from afdplan.theory.transient import horizon_mean_load
 
 __all__ = ["Method", "Overlap", "Phase", "RatioProblem"]
 
 FloatArray = npt.NDArray[np.float64]
-Overlap = Literal["ideal", "pipelined"]
-Method = Literal["mean-field", "gaussian", "exact"]
-Phase = Literal["random", "aligned"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -47,7 +45,8 @@ class RatioProblem:
     phase
         For requests that are all alike: slots of ``random`` or ``aligned`` age.
     ffn_weight
-        w, cost of one FFN worker over that of one attention worker, > 0.
+        w, cost of one FFN worker over that of one attention worker, > 0; unless given, their
+        devices as the latency model names them, and 1 if it names none.
     horizon
         N requests per worker from a fresh start, in place of the steady state.
 
@@ -62,22 +61,20 @@ class RatioProblem:
     law: LengthLaw
     latency: LatencyModel
     batch_size: int
-    ffn_workers: int = 1
-    microbatches: int = 2
-    overlap: Overlap = "pipelined"
-    method: Method = "exact"
-    phase: Phase = "random"
-    ffn_weight: float = 1.0
-    horizon: int | None = None
+    ffn_workers: int = ask.FFN_WORKERS.default
+    microbatches: int = ask.MICROBATCHES.default
+    overlap: Overlap = ask.OVERLAP.default
+    method: Method = ask.METHOD.default
+    phase: Phase = ask.PHASE.default
+    ffn_weight: float = ask.FFN_WEIGHT.default  # None until the devices have been counted
+    horizon: int | None = ask.HORIZON.default
 
     def __post_init__(self) -> None:
         self.bundle(1)  # checks the counts
-        check_choice("overlap", self.overlap, get_args(Overlap))
-        check_choice("method", self.method, get_args(Method))
-        check_choice("phase", self.phase, get_args(Phase))
-        check_number("ffn_weight", self.ffn_weight, strict=True)
+        check_fields(self, (ask.OVERLAP, ask.METHOD, ask.PHASE, ask.FFN_WEIGHT, ask.HORIZON))
+        if self.ffn_weight is None:
+            object.__setattr__(self, "ffn_weight", self.latency.ffn_weight or 1.0)
         if self.horizon is not None:
-            check_count("horizon", self.horizon)
             if self.method != "mean-field":
                 raise UnsupportedError(
                     "a horizon has a mean load but no stationary law: it needs method mean-field"

@@ -8,11 +8,13 @@ import numpy as np
 
 from afdplan.lengths.law import LengthLaw
 from afdplan.lengths.token_load import SlotLoad
+from afdplan.model import parameters as ask
 from afdplan.model.estimate import Estimate
 from afdplan.model.latency import LatencyModel
+from afdplan.model.parameters import Method, Overlap, Phase
 from afdplan.model.sampling import sample_latency
 from afdplan.theory.cycle import CycleModel
-from afdplan.theory.problem import Method, Overlap, Phase, RatioProblem
+from afdplan.theory.problem import RatioProblem
 from afdplan.theory.ratio import (
     LatencyUncertainty,
     RatioRecommendation,
@@ -23,7 +25,7 @@ from afdplan.theory.search import MAXIMUM_WORKERS, WorkerSearch
 from afdplan.theory.solve import solve_ratio
 from afdplan.theory.validity import latency_range_warnings, theory_warnings
 
-__all__ = ["recommend_ratio"]
+__all__ = ["recommend", "recommend_ratio"]
 
 LATENCY_DRAWS = 40
 LATENCY_CANDIDATES = 40
@@ -37,14 +39,14 @@ def recommend_ratio(
     latency: LatencyModel,
     *,
     batch_size: int,
-    ffn_workers: int = 1,
-    microbatches: int = 2,
-    overlap: Overlap = "pipelined",
-    method: Method = "exact",
-    phase: Phase = "random",
-    ffn_weight: float = 1.0,
-    max_attention_workers: int | None = None,
-    horizon: int | None = None,
+    ffn_workers: int = ask.FFN_WORKERS.default,
+    microbatches: int = ask.MICROBATCHES.default,
+    overlap: Overlap = ask.OVERLAP.default,
+    method: Method = ask.METHOD.default,
+    phase: Phase = ask.PHASE.default,
+    ffn_weight: float | None = ask.FFN_WEIGHT.default,
+    max_attention_workers: int | None = ask.MAX_ATTENTION_WORKERS.default,
+    horizon: int | None = ask.HORIZON.default,
     token_load: Estimate | None = None,
 ) -> RatioRecommendation:
     """Return the attention workers that give the most output tokens per cost, and the whole curve.
@@ -68,7 +70,8 @@ def recommend_ratio(
     phase
         For requests that are all alike: slots of ``random`` or ``aligned`` age.
     ffn_weight
-        w, cost of one FFN worker over that of one attention worker, > 0.
+        w, cost of one FFN worker over that of one attention worker, > 0; unless given, their
+        devices as the latency model names them, and 1 if it names none.
     max_attention_workers
         Largest A considered; by default 64 F, or more where the mean field's optimum asks for it.
     horizon
@@ -118,14 +121,24 @@ def recommend_ratio(
         overlap=overlap,
         method=method,
         phase=phase,
-        ffn_weight=ffn_weight,
+        ffn_weight=ask.FFN_WEIGHT.default if ffn_weight is None else ffn_weight,
         horizon=horizon,
     )
+    return recommend(problem, max_attention_workers=max_attention_workers, token_load=token_load)
+
+
+def recommend(
+    problem: RatioProblem,
+    *,
+    max_attention_workers: int | None = ask.MAX_ATTENTION_WORKERS.default,
+    token_load: Estimate | None = None,
+) -> RatioRecommendation:
+    """Return what `recommend_ratio` does of a problem that has been stated already."""
     slots = problem.slot_loads()
     solved = solve_ratio(problem, slots, max_attention_workers)
     search, best, limit = solved.search, solved.best, solved.limit
     quantiles = None
-    if method != "mean-field":  # a mean field has no law
+    if problem.method != "mean-field":  # a mean field has no law
         step = solved.model.evaluate(np.array([float(best)]), STEP_PROBABILITIES)
         median, p95, p99 = map(float, step.quantiles[0])
         quantiles = (median, p95, p99)
@@ -134,13 +147,13 @@ def recommend_ratio(
         optimal_ratio=solved.optimal_ratio,
         optimal_attention_workers=best,
         bundle=problem.bundle(best),
-        ffn_weight=ffn_weight,
+        ffn_weight=problem.ffn_weight,
         bottleneck=solved.bottleneck,
         resource_times=solved.resource_times,
         attention_bound_ratio=field.attention_bound_ratio(),
         communication_bound_ratio=field.communication_bound_ratio(),
-        interior_ratio=field.interior_ratio(ffn_weight),
-        mean_token_load=_over_layers(latency, solved.model.mean_token_loads),
+        interior_ratio=field.interior_ratio(problem.ffn_weight),
+        mean_token_load=_over_layers(problem.latency, solved.model.mean_token_loads),
         curve=search.curve(),
         near_equal=search.near_equal(),
         barrier_cost=solved.barrier_cost,
@@ -162,7 +175,8 @@ def _load_uncertainty(
     problem: RatioProblem, search: WorkerSearch, token_load: Estimate | None, limit: int
 ) -> RatioUncertainty | None:
     """Solve again with all loads scaled to either end of the interval of the mean load."""
-    if token_load is None or token_load.confidence == 1.0 or problem.horizon is not None:
+    has_interval = token_load is not None and token_load.confidence < 1.0 and token_load.value > 0
+    if token_load is None or not has_interval or problem.horizon is not None:
         return None
     if token_load.value == 0:  # no request holds a token: there is no load to scale
         return None

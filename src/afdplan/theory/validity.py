@@ -20,6 +20,7 @@ _ERRORS = (0.10, 0.03, 0.025, 0.01, 0.009)
 DECLARED_ROUNDS = 200.0
 DECLARED_MICROBATCHES = 4
 DECLARED_WORKERS = 64
+DECLARED_SCATTER = 0.1
 
 
 def short_life_error(rounds: float) -> float:
@@ -53,7 +54,7 @@ def theory_warnings(
     """Return one sentence for each bound of the declared validity that is left.
 
     Declared validity of the exact pipelined method: ``L E[D] / tokens_per_step >= 200``,
-    m <= 4, A <= 64: 1 %.
+    m <= 4, A <= 64, stage times that scatter by at most 10 %: 1 %.
     """
     warnings = []
     rounds = latency.layers * law.mean_decode_tokens / latency.tokens_per_step
@@ -67,6 +68,19 @@ def theory_warnings(
         warnings.append(
             f"{microbatches} microbatches are beyond the declared validity of "
             f"{DECLARED_MICROBATCHES}: the round is then a lower bound. Check with afdplan simulate"
+        )
+    scatter = latency.scatter
+    widest = max(scatter.attention, scatter.ffn)
+    if widest > DECLARED_SCATTER:
+        warnings.append(
+            f"stage times scatter by {widest:.0%} of their mean, beyond the declared validity of "
+            f"{DECLARED_SCATTER:.0%}: the cycle time may be wrong by up to "
+            f"{0.025 if widest <= 0.2 else 0.05:.1%}"
+            f"{'' if widest <= 0.3 else ' or more'}. Check with afdplan simulate"
+        )
+    if scatter.send > 0 or scatter.receive > 0:
+        warnings.append(
+            "the scatter of transfers is played by afdplan simulate, the theory takes their mean"
         )
     if attention_workers > DECLARED_WORKERS:
         warnings.append(

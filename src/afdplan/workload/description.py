@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from afdplan.errors import UnsupportedError
 from afdplan.lengths.law import EmpiricalLengths, IndependentLengths, LengthLaw
+from afdplan.model import parameters as ask
 from afdplan.model.estimate import Estimate
 from afdplan.model.trace import Trace
 from afdplan.workload.arrivals import describe_arrivals, describe_sessions
@@ -23,7 +24,9 @@ FEWEST_DISTINCT_TIMES = 100
 """With fewer, times cut no sensible windows, and requests are counted instead."""
 
 
-def describe_workload(trace: Trace, confidence: float = 0.95, seed: int = 0) -> WorkloadReport:
+def describe_workload(
+    trace: Trace, confidence: float = ask.CONFIDENCE.default, seed: int = 0
+) -> WorkloadReport:
     """Return everything that a trace says about the load of an AFD bundle.
 
     Parameters

@@ -105,7 +105,7 @@ def describe_drift(trace: Trace, overall: Estimate, by_time: bool, seed: int = 0
     windows: list[LoadWindow] = []
     errors: list[float] = []
     for index, (first, last) in enumerate(itertools.pairwise(edges)):
-        window = _part(trace, first, last)
+        window = trace.part(first, last)
         load = token_load_estimate(window, overall.confidence, seed + index, replicates=500)
         start, end = float(first), float(last)
         if by_time and trace.arrival_times is not None:
@@ -145,16 +145,6 @@ def _edges(trace: Trace, by_time: bool) -> list[int]:
         if cut - edges[-1] >= FEWEST_REQUESTS and trace.requests - cut >= FEWEST_REQUESTS:
             edges.append(int(cut))
     return [*edges, trace.requests] if len(edges) >= FEWEST_WINDOWS else [0]
-
-
-def _part(trace: Trace, first: int, last: int) -> Trace:
-    part = slice(first, last)
-    return Trace(
-        prompt_tokens=trace.prompt_tokens[part],
-        decode_tokens=trace.decode_tokens[part],
-        session_ids=None if trace.session_ids is None else trace.session_ids[part],
-        source=trace.source,
-    )
 
 
 def _beyond_noise(

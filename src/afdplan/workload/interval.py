@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from afdplan.errors import InsufficientDataError
 from afdplan.lengths.law import EmpiricalLengths
+from afdplan.model import parameters as ask
 from afdplan.model.estimate import Estimate
 from afdplan.model.trace import Trace
 from afdplan.statistics.bootstrap import RatioBootstrap, bootstrap_ratio
@@ -31,7 +32,7 @@ def request_loads(trace: Trace) -> npt.NDArray[np.float64]:
 
 
 def token_load_estimate(
-    trace: Trace, confidence: float = 0.95, seed: int = 0, replicates: int = 2000
+    trace: Trace, confidence: float = ask.CONFIDENCE.default, seed: int = 0, replicates: int = 2000
 ) -> Estimate:
     """Return the mean token load of a slot with an interval that respects dependence.
 
@@ -71,7 +72,7 @@ def token_load_estimate(
 
 
 def bootstrap_token_load(
-    trace: Trace, confidence: float = 0.95, seed: int = 0, replicates: int = 2000
+    trace: Trace, confidence: float = ask.CONFIDENCE.default, seed: int = 0, replicates: int = 2000
 ) -> RatioBootstrap:
     """Return the estimate together with what dependence has cost; see `token_load_estimate`."""
     exact = EmpiricalLengths(trace).token_load().mean

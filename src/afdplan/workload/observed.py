@@ -8,6 +8,7 @@ from afdplan.errors import InsufficientDataError, InvalidInputError
 from afdplan.files.measurements.prometheus import Histogram, ServerMetrics
 from afdplan.lengths.discrete import DiscreteLaw
 from afdplan.lengths.law import IndependentLengths
+from afdplan.model import parameters as ask
 from afdplan.model.estimate import Estimate
 from afdplan.model.trace import Trace
 from afdplan.statistics.student import student_quantile
@@ -34,7 +35,7 @@ def observed_lengths(metrics: ServerMetrics) -> IndependentLengths:
     )
 
 
-def observed_load(metrics: ServerMetrics, confidence: float = 0.95) -> Estimate:
+def observed_load(metrics: ServerMetrics, confidence: float = ask.CONFIDENCE.default) -> Estimate:
     r"""Return the mean token load of a server's requests with its interval.
 
     With u = (D - 1) / 2 - E[theta - P], the ratio estimate theta of n requests has the variance

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from afdplan.errors import InsufficientDataError
 from afdplan.files.measurements.fpm import ForwardPasses
+from afdplan.model import parameters as ask
 from afdplan.model.estimate import Estimate
 from afdplan.statistics.student import student_quantile
 
@@ -82,7 +83,9 @@ class PassReport:
     mean_prompt_tokens: float | None
 
 
-def describe_passes(passes: ForwardPasses, confidence: float = 0.95) -> PassReport:
+def describe_passes(
+    passes: ForwardPasses, confidence: float = ask.CONFIDENCE.default
+) -> PassReport:
     """Return load, drift and barrier of forward passes.
 
     Parameters

@@ -109,6 +109,7 @@ def test_sglang_lanes_and_capacity(tmp_path):
     config = value(words["attention"], "--afd-config")
     assert config == value(words["ffn"], "--afd-config")
     assert (config["lanes"], config["attention_lanes"], config["stages"]) == (4, 6, 2)
+    assert config["attention_backend"] == value(words["ffn"], "--attention-backend") == "fa3"
     assert 0 < config["rendezvous_timeout_seconds"] <= 7200  # its validation
     parallel = {
         role: tuple(int(value(line, f"--{name}-size")) for name in ("tp", "dp", "ep"))
@@ -254,3 +255,54 @@ def test_settings_hold_what_the_scripts_hold(tmp_path):
     readme = (tmp_path / "out" / "README.md").read_text()
     assert f"| max_num_seqs | {told['roles']['ffn']['max_num_seqs']} |" in readme
     assert json.dumps(told)
+
+
+@pytest.mark.parametrize(
+    ("name", "devices"),
+    [
+        ("vllm-afd-plugin", (2, 4)),
+        ("vllm-afd-ascend", (2, 2)),
+        ("fastafd", (2, 4)),
+        ("sglang", (1, 2)),
+        ("stepmesh", (4, 4)),
+    ],
+)
+def test_workers_of_several_devices(tmp_path, name, devices):
+    m, hardware = (3 if name == "stepmesh" else 2), "h200"
+    if name == "vllm-afd-ascend":
+        hardware = "ascend-910c"
+    plan = pair_plan(8, 2, 10, m, bundles=1, devices=devices, hardware=hardware)
+    request, target = request_for(name, plan, node_devices=8, image="img"), find_target(name)
+    deployment = deployment_of(request, target)
+    (roles,) = deployment.bundles
+    ranks = {"attention": 8 * devices[0], "ffn": 2 * devices[1]}
+    told = {role.name: role.workers * role.devices for role in roles}
+    assert told == (ranks if "ffn" in told else {"server": sum(ranks.values())})
+    assert sum(told.values()) == plan.devices
+    files = deployment_files(request, target, "kubernetes")
+    count = files["bundle-001.yaml"].count("limits:")
+    assert count == 2 * len(roles)  # leader and workers of each role
+    for role in roles:
+        on_a_node = role.workers_per_node * role.devices
+        assert on_a_node <= 8
+        resource = "huawei.com/Ascend910" if hardware == "ascend-910c" else "nvidia.com/gpu"
+        assert f"{resource}: '{on_a_node}'" in files["bundle-001.yaml"]
+    folder = written(tmp_path, request, target)
+    if name.startswith("vllm"):
+        for role, values in deployment.settings.items():
+            words = words_of(folder / f"{role}.sh", 0, tmp_path / "room")
+            config = value(words, "--additional-config")["afd"]
+            sizes = config["num_attention_ranks"], config["num_ffn_ranks"]
+            assert sizes == (ranks["attention"], ranks["ffn"])
+            at = int(value(words, "--data-parallel-size"))
+            assert values["ranks"] == at * int(value(words, "--tensor-parallel-size"))
+    if name == "sglang":
+        words = words_of(folder / "ffn.sh", 0, tmp_path / "room")
+        assert value(words, "--afd-config")["lanes"] == 4 == int(value(words, "--tp-size"))
+
+
+def test_un_split_sglang_has_room_for_one_request_more_per_rank(tmp_path):
+    request = request_for("sglang", pair_plan(unsplit=UNSPLIT), unsplit=True)
+    folder = written(tmp_path, request, find_target("sglang"))
+    words = words_of(folder / "server.sh", 0, tmp_path / "room")
+    assert int(value(words, "--max-running-requests")) // 16 - 1 == 60

@@ -11,7 +11,7 @@ from afdplan.deploy.registry import find_target, target_names, versions
 from afdplan.errors import InvalidInputError
 from tests.cli.invoke import invoke
 from tests.deployed import words_of
-from tests.plans import written_plan
+from tests.plans import split_of, written_plan
 
 NEW_SYSTEM = '''
 """A system with pairs of its own, defined by a test."""
@@ -70,10 +70,11 @@ def test_plan_and_deploy_know_a_system_from_its_one_file(new_system, tmp_path):
         tmp_path, "--target", new_system, "--devices", 6, drop=("--target", "--devices")
     )
     document = json.loads(plan.read_text())
-    best = document["recommended"]
+    best = split_of(plan)
     assert best["attention_workers"] == 2 * best["ffn_workers"]
     assert document["inputs"]["target_version"] == "1"
-    outcome = invoke("deploy", plan, "--target", new_system, "-o", tmp_path / "out")
+    split, out = ("--deployment", "split"), tmp_path / "out"
+    outcome = invoke("deploy", plan, "--target", new_system, *split, "-o", out)
     assert outcome.code == 0, outcome
     script = tmp_path / "out" / "bundle-001" / "server.sh"
     told = words_of(script, 0, tmp_path / "room")
@@ -82,7 +83,8 @@ def test_plan_and_deploy_know_a_system_from_its_one_file(new_system, tmp_path):
 
 def test_every_other_pair_is_refused(new_system, tmp_path):
     plan = written_plan(tmp_path, "--ffn-workers", 4, "--max-attention-workers", 4)
-    outcome = invoke("deploy", plan, "--target", new_system, "-o", tmp_path / "out")
+    split, out = ("--deployment", "split"), tmp_path / "out"
+    outcome = invoke("deploy", plan, "--target", new_system, *split, "-o", out)
     assert outcome.code == 1
     assert "attention must be twice FFN" in outcome.error_line
     assert "nearest legal pair" in outcome.error_line

@@ -134,7 +134,7 @@ def test_score_by_hand():
     # With a rate of 8 requests of 50 tokens, 400 tokens/s count and nothing idle is paid for.
     assert score.value(3280.0, 12, 6, goal) == pytest.approx(400 / 150)
     # 130 tokens/s a bundle: 4 reach 400, in multiples of 3 it takes 6.
-    assert score.bundles(130.0, 1, 0, goal) == 4
-    assert score.bundles(130.0, 3, 0, goal) == 6
-    assert score.bundles(130.0, 3, 9, budget) == 9
+    assert score.bundles(130.0, 4, 2, 1, 0, goal) == 4
+    assert score.bundles(130.0, 4, 2, 3, 0, goal) == 6
+    assert score.bundles(130.0, 4, 2, 3, 9, budget) == 9
     assert score.bound(1640.0, 12, 6) == pytest.approx(1640 / 150)

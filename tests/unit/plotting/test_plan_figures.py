@@ -47,13 +47,13 @@ def test_every_case_is_what_a_narrowed_plan_recommends(plan, cases):
             continue
         found += 1
         other = make_plan(LAW, SOURCE, LIMITS, space=narrow)
-        assert case.best.design == other.recommended.design
-        assert case.best.score <= plan.recommended.score * (1 + 1e-9)
+        assert case.best.design == other.split.design
+        assert case.best.score <= plan.split.score * (1 + 1e-9)
     assert found >= 6
 
 
 def test_the_recommended_design_is_one_of_the_cases(plan, cases):
-    best = plan.recommended.design
+    best = plan.split.design
     (case,) = (c for c in cases if c.best is not None and c.best.design == best)
     assert (case.batch_size, case.microbatches) == (best.batch_size, best.microbatches)
 
@@ -66,7 +66,7 @@ def test_what_does_not_fit_says_why(cases):
 def test_the_frames_are_those_of_the_recommended_ffn_workers(plan, cases):
     for case in cases:
         if case.best is not None and case.best.design.ffn_workers == (
-            plan.recommended.design.ffn_workers
+            plan.split.design.ffn_workers
         ):
             assert case.attention_workers == case.best.design.attention_workers
 
@@ -79,7 +79,7 @@ def test_the_front_marks_the_baseline_the_plan_and_the_case_that_is_chosen(plan,
             layer.name: layer for layer in figure.charts[case_key(case)].layers
             if layer.kind == "point"
         }  # fmt: skip
-        is_other = case.best is not None and case.best.design != plan.recommended.design
+        is_other = case.best is not None and case.best.design != plan.split.design
         assert ("chosen B and m" in points) == is_other
         best = plan.best_colocated
         assert points["best not split"].columns["y"] == [best.tokens_per_second_per_device]

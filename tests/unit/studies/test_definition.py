@@ -89,8 +89,11 @@ WRONG = {
     "empty grid": (HEAD + LAWS + "[grid]\nbatch_size = []\n", "must not be empty"),
     "a value, not a list": (HEAD + LAWS + "[grid]\nbatch_size = 3\n", "must be a list"),
     "a list in fixed": (HEAD + LAWS + "batch_size = [3]\n", "belong in [grid]"),
-    "zero": (HEAD + LAWS + "[grid]\nbatch_size = [1, 0]\n", "integer >= 1, got 0"),
-    "too large": (HEAD + LAWS + f"batch_size = {10**19}\n", "at most 9007199254740992"),
+    "zero": (HEAD + LAWS + "[grid]\nbatch_size = [1, 0]\n", "integer >= 1 and <= 1000000, got 0"),
+    "too large": (
+        HEAD + LAWS + f"batch_size = 1\nhorizon = {10**19}\n",
+        "at most 9007199254740992",
+    ),
     "repeated": (HEAD + LAWS + "[grid]\nbatch_size = [1, 1]\n", "must not repeat"),
     "two sections": (HEAD + LAWS + "batch_size = 1\n[grid]\nbatch_size = [1]\n", "one section"),
     "unequal zip": (

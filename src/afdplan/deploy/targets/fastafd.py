@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from afdplan.deploy.deployment import Check, Deployment, Role, nodes_of
+from afdplan.deploy.devices import is_blackwell
 from afdplan.deploy.ladder import graph_ladder
-from afdplan.deploy.pairs import MUTUAL, PairRule
+from afdplan.deploy.pairs import MUTUAL
 from afdplan.deploy.request import DeployRequest
 from afdplan.deploy.target import Target
 from afdplan.deploy.words import Variable, Word, flags
@@ -20,11 +21,6 @@ RAY_PORT = 6379
 MEMORY_RATIO = "0.82"
 PREFILL_TOKENS = 512
 PAGE_SIZE = 64
-BLACKWELL = ("b200", "gb200", "b300", "gb300")
-
-
-def _blackwell(request: DeployRequest) -> bool:
-    return str(request.plan.inputs.get("hardware", "")).lower() in BLACKWELL
 
 
 def _settings(request: DeployRequest) -> dict[str, dict[str, object]]:
@@ -84,7 +80,7 @@ def _role(request: DeployRequest, target: Target, number: int) -> Role:
     if request.max_model_len is not None:
         pairs["--max-seq-len-override"] = request.max_model_len
     environment: dict[str, Word] = {}
-    if _blackwell(request):
+    if is_blackwell(request.plan.inputs.get("hardware")):
         pairs["--attention-backend"] = "trtllm"
         environment = {"MINISGL_AFD_MOE_BACKEND": "megamoe_m2n", "MINISGL_MEGAMOE_AG_SMS": "24"}
     if "--afd-model-placement" in target.flags:
@@ -124,7 +120,7 @@ def _deployment(request: DeployRequest, target: Target) -> Deployment:
         f"prompts are computed on the same devices, {PREFILL_TOKENS} tokens a step, which the plan "
         "does not count",
     ]
-    if not _blackwell(request):
+    if not is_blackwell(request.plan.inputs.get("hardware")):
         assumed.append(
             "the fused path (megamoe_m2n) and trtllm attention are of Blackwell: left out here"
         )
@@ -189,11 +185,6 @@ SERVER_FLAGS = frozenset(
 MODELS = frozenset(
     {"llama", "qwen2", "qwen3", "qwen3_moe", "minimax_m2", "glm4_moe", "mistral", "mistral3"}
 )
-TENSOR_MUTUAL = PairRule(
-    words="devices per worker of one side must divide those of the other",
-    test=lambda a, f, da, df: (a >= 1) & (f >= 1) & (max(da, df) % min(da, df) == 0),
-)
-
 TARGETS = (
     Target(
         name="fastafd",
@@ -209,8 +200,9 @@ TARGETS = (
     Target(
         name="fastafd",
         version="fork-393bc98",
-        source="linsj20/FastAFD 393bc98: any dp sizes, placement of projections",
-        pairs=TENSOR_MUTUAL,
+        source="linsj20/FastAFD 393bc98: placement of projections",
+        # It also takes other pairs, an FFN rank then serves ceil(A / F): plans are for even ones.
+        pairs=MUTUAL,
         microbatches=(1, 2, 3, 4),
         models=MODELS,
         flags=SERVER_FLAGS | {"--afd-model-placement"},

@@ -29,6 +29,7 @@ TARGETS = (
                 "stages",
                 "lanes",
                 "attention_lanes",
+                "attention_backend",
                 "rendezvous_host",
                 "rendezvous_port",
                 "rendezvous_timeout_seconds",

@@ -7,7 +7,7 @@ import urllib.parse
 import urllib.request
 
 from afdplan.errors import InvalidInputError
-from afdplan.files.measurements.prometheus import (
+from afdplan.files.measurements.counters import (
     LENGTH_NAMES,
     MAXIMUM_BYTES,
     Snapshot,

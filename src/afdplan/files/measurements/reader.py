@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 from afdplan.errors import LatencyModelError
 from afdplan.files.document import Source, opened
+from afdplan.files.measurements.counters import PROMETHEUS_SIGN
 from afdplan.files.measurements.fastafd import FASTAFD_SCHEMA, read_fastafd_steps
 from afdplan.files.measurements.fpm import FPM_SIGN, read_fpm_times
-from afdplan.files.measurements.prometheus import PROMETHEUS_SIGN
 from afdplan.files.measurements.sglang import read_sglang_log, read_sglang_step_times
 from afdplan.files.measurements.stepmesh import read_stepmesh_traces
 from afdplan.files.measurements.table import read_latency_table

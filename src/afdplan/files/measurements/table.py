@@ -11,6 +11,7 @@ from afdplan.errors import LatencyModelError
 from afdplan.files.atomic import write_atomic
 from afdplan.files.document import Source, opened
 from afdplan.files.measurements.rows import TIME_UNITS, find_column, measurement_rows, number
+from afdplan.model import parameters as ask
 from afdplan.model.measurement import STAGES, Measurements, StageSamples
 from afdplan.model.sweep import RatioSweep
 
@@ -165,7 +166,7 @@ def read_ratio_sweep(
     time_unit: str | None = None,
     ffn_workers: float = 1.0,
     batch_size: float | None = None,
-    microbatches: int = 2,
+    microbatches: int = ask.MICROBATCHES.default,
     context: float | None = None,
     tokens_per_step: float = 1.0,
 ) -> RatioSweep:

@@ -129,6 +129,7 @@ def _trace(table: Table, columns: Columns, time_format: str | None) -> Trace:
         decode_tokens=decode[order].astype(np.int64),
         arrival_times=times,
         session_ids=sessions,
+        clock=arrivals.clock,
         source=table.name,
         format=columns.format,
         time_unit_in_file=arrivals.unit,

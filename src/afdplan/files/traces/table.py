@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import itertools
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ __all__ = ["Table", "csv_table", "parquet_tables", "shown"]
 
 NULLS = ["null", "NULL", "None", "NA", "N/A", "n/a"]
 BLOCK = 1 << 24
+COUNTERS = re.compile(rb"(?m)^# (HELP|TYPE) |^\w*(vllm|sglang|dynamo)\w*[:_]\w+\{")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,6 +179,11 @@ def csv_table(source: Source) -> Table:
     """
     import polars as pl
 
+    if COUNTERS.search(source.head):
+        raise TraceError(
+            f"{source.name}: is a snapshot of metrics, which hold no requests: afdplan check "
+            "--metrics reads it, and afdplan calibrate --to-trace lays out its lengths"
+        )
     skip, header, delimiter = _header(source)
 
     def read(names: Sequence[str]) -> list[pl.Series]:

@@ -49,15 +49,21 @@ MONTH_NAMED = (
     rf"(?P<year>\d{{4}}){CLOCK}"
 )
 MONTHS = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"]
+TIME_OF_DAY = re.compile(r"(?<!\d)(\d{1,2}):(\d\d)(?::(\d\d(?:[.,]\d+)?))?\s*([AaPp])?(?:\.?[Mm])?")
+DAY = 86_400
 MEND = "convert the column to one unit"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Arrivals:
-    """Arrivals in seconds, unsorted; `seconds` is None if the file does not know them."""
+    """Arrivals in seconds, unsorted; `seconds` is None if the file does not know them.
+
+    `clock` has the seconds after midnight of the first, as the file wrote it; None if unknown.
+    """
 
     seconds: FloatArray | None
     unit: str
+    clock: float | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -97,9 +103,8 @@ def arrival_seconds(
         )
         return Arrivals(seconds=None, unit="", notes=(note,))
     if time_format is not None:
-        return Arrivals(
-            seconds=_from_format(table, columns, values, rows, time_format), unit=time_format
-        )
+        seconds = _from_format(table, columns, values, rows, time_format)
+        return Arrivals(seconds=seconds, unit=time_format, clock=_clock(values, seconds))
     import polars as pl
 
     kind = values.dtype
@@ -109,7 +114,8 @@ def arrival_seconds(
             f"the column holds {kind}; name another with --columns arrival=NAME, or arrival=none"
         )
     if kind.is_temporal():
-        return Arrivals(seconds=_from_dates(table, columns, values, rows), unit="calendar time")
+        seconds = _from_dates(table, columns, values, rows)
+        return Arrivals(seconds=seconds, unit="calendar time", clock=_clock(values, seconds))
     if kind.is_numeric():
         return _from_numbers(table, columns, values, rows)
     values = values.str.strip_chars()
@@ -124,7 +130,18 @@ def arrival_seconds(
             f"{table.place(int(rows[odd]), columns.arrival)}: all arrivals must have one format, "
             f"got {shown(values[odd])} after {shown(values[0])}; {MEND}"
         )
-    return Arrivals(seconds=_from_iso(table, columns, values, rows), unit="ISO 8601")
+    seconds = _from_iso(table, columns, values, rows)
+    return Arrivals(seconds=seconds, unit="ISO 8601", clock=_clock(values, seconds))
+
+
+def _clock(values: pl.Series, seconds: FloatArray) -> float | None:
+    """Return the time of day of the first arrival as written, in whatever zone it was written."""
+    found = TIME_OF_DAY.search(str(values[int(np.argmin(seconds))]))
+    if found is None:
+        return None
+    hour, minute, second, half = found.groups()
+    hours = int(hour) if half is None else int(hour) % 12 + 12 * (half in "Pp")
+    return (hours * 3600 + int(minute) * 60 + float((second or "0").replace(",", "."))) % DAY
 
 
 def _as_numbers(values: pl.Series) -> pl.Series:
@@ -328,7 +345,11 @@ def _from_numbers(
     exact = real.max() - real.min() < 2.0**62
     after = numbers - numbers.min() if exact else real - real.min()
     seconds = np.asarray(after, dtype=np.float64) / PER_SECOND[unit]
-    return Arrivals(seconds=seconds, unit=WORDS[unit], notes=notes)
+    low, high = EPOCHS[unit]
+    first = float(real.min())
+    # Calendar times count from a midnight, in Greenwich.
+    clock = first / PER_SECOND[unit] % DAY if low <= first < high else None
+    return Arrivals(seconds=seconds, unit=WORDS[unit], clock=clock, notes=notes)
 
 
 def _is_row_index(columns: Columns, numbers: FloatArray, rows: npt.NDArray[np.int64]) -> bool:

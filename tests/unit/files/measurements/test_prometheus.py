@@ -12,7 +12,8 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client import Histogram as Written
 
 from afdplan.errors import InsufficientDataError, InvalidInputError
-from afdplan.files.measurements.prometheus import read_metrics, read_snapshot
+from afdplan.files.measurements.counters import read_snapshot
+from afdplan.files.measurements.prometheus import read_metrics
 from afdplan.files.measurements.prometheus_api import prometheus_increase
 from afdplan.workload.observed import observed_lengths, observed_load, observed_trace
 

@@ -1,0 +1,159 @@
+"""Which deployment is best among those that hold in every part of the trace?
+
+The best one for all requests is held against every part that can be told apart and both ends of
+the load's interval. Where it breaks a limit, the search is made again for the part that it breaks
+most, with a margin if that part had its turn, until one holds everywhere; if none is found, the
+first one is returned with what it breaks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from afdplan.lengths.law import LengthLaw
+from afdplan.model.latency import LatencyModel
+from afdplan.planning.colocated import Colocated, ColocatedSearch
+from afdplan.planning.design import PlannedDesign
+from afdplan.planning.held import Breach, Circumstance, Deployment, HeldPart, hold, limits_in
+from afdplan.planning.infeasible import explain_infeasible
+from afdplan.planning.limits import Limits
+from afdplan.planning.objective import DeviceCost
+from afdplan.planning.search import DesignSearch
+from afdplan.planning.source import LatencySource
+from afdplan.planning.space import SearchSpace
+from afdplan.planning.verdict import Verdict, judge
+
+__all__ = ["Holding", "find_holding"]
+
+MOST_TRIES = 6
+MEMORY_MARGIN = 0.05
+"""Margin added for a part whose KV cache overflows."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Holding:
+    """The best split and un-split deployments for some requests, and where they hold.
+
+    Attributes
+    ----------
+    basis
+        The requests that were planned for.
+    limits
+        Those of these requests.
+    search
+        That found `split`.
+    split, colocated, verdict, latency
+        The best split design, the best un-split deployment of every width, which of both is
+        recommended, and the stage times of the split design.
+    parts, ends
+        The recommended deployment in every part of the trace and at both ends of the interval.
+    """
+
+    basis: Circumstance
+    limits: Limits
+    search: DesignSearch
+    split: PlannedDesign
+    colocated: tuple[Colocated, ...]
+    verdict: Verdict
+    latency: LatencyModel
+    parts: tuple[HeldPart, ...] = ()
+    ends: tuple[HeldPart, ...] = ()
+
+    @property
+    def recommended(self) -> Deployment:
+        """The split design, or the best un-split deployment where a split does not pay."""
+        best = max(self.colocated, key=lambda plan: plan.score, default=None)
+        return self.split if best is None or self.verdict.split == "yes" else best
+
+    @property
+    def breaches(self) -> tuple[Breach, ...]:
+        """Every limit that is broken somewhere, the gravest first."""
+        found = [breach for held in (*self.parts, *self.ends) for breach in held.breaches]
+        return tuple(sorted(found, key=lambda breach: -breach.excess))
+
+
+def find_holding(
+    law: LengthLaw,
+    source: LatencySource,
+    limits: Limits,
+    space: SearchSpace,
+    cost: DeviceCost,
+    parts: Sequence[Circumstance],
+    ends: Sequence[Circumstance],
+) -> Holding:
+    """Return the best deployment that holds everywhere; else the best one for all requests.
+
+    Raises
+    ------
+    InfeasibleError
+        If no design meets the limits even for all requests together.
+    """
+    asked = (source, space, cost)
+    whole = Circumstance(name="all requests", law=law)
+    first = _best(whole, limits, *asked)
+    if first is None:
+        raise explain_infeasible(DesignSearch(law, *asked), limits)
+    everywhere = {where.name: where for where in (*parts, *ends)}
+    current = first = _held(first, limits, parts, ends, *asked)
+    tried: set[str] = set()
+    margin = limits.margin
+    for _ in range(MOST_TRIES):
+        if not current.breaches:
+            return current
+        worst = next(
+            (breach for breach in current.breaches if breach.part not in tried),
+            current.breaches[0],
+        )
+        if worst.part in tried:
+            more = MEMORY_MARGIN if worst.limit == "KV memory" else worst.excess
+            margin = 1 - (1 - margin) / (1 + min(more, 1.0)) * (1 - 1e-6)
+        tried.add(worst.part)
+        where = everywhere[worst.part]
+        found = _best(where, replace(limits_in(where, limits), margin=margin), *asked)
+        if found is None:
+            break
+        current = _held(found, limits, parts, ends, *asked)
+    return current if not current.breaches else first
+
+
+def _best(
+    where: Circumstance,
+    limits: Limits,
+    source: LatencySource,
+    space: SearchSpace,
+    cost: DeviceCost,
+) -> Holding | None:
+    search = DesignSearch(where.law, source, space, cost)
+    split = search.best(limits)
+    if split is None:
+        return None
+    design = split.design
+    latency = source.latency(design.attention_devices, design.ffn_workers, design.batch_size)
+    colocated = tuple(ColocatedSearch(search).widths(limits))
+    return Holding(
+        basis=where,
+        limits=limits,
+        search=search,
+        split=split,
+        colocated=colocated,
+        verdict=judge(where.law, source, split, colocated, limits, latency),
+        latency=latency,
+    )
+
+
+def _held(
+    found: Holding,
+    limits: Limits,
+    parts: Sequence[Circumstance],
+    ends: Sequence[Circumstance],
+    source: LatencySource,
+    space: SearchSpace,
+    cost: DeviceCost,
+) -> Holding:
+    chosen = found.recommended
+    return replace(
+        found,
+        parts=tuple(hold(chosen, where, limits, source, space, cost) for where in parts),
+        ends=tuple(hold(chosen, where, limits, source, space, cost) for where in ends),
+    )

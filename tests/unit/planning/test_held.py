@@ -1,0 +1,153 @@
+"""Does a plan hold in every part, with its margin; is it told when it is too small or too large?"""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from afdplan.lengths.law import EmpiricalLengths
+from afdplan.model.latency import LatencyModel
+from afdplan.model.trace import Trace
+from afdplan.planning.held import Breach, circumstances
+from afdplan.planning.limits import Limits
+from afdplan.planning.plan import make_plan
+from afdplan.planning.source import MeasuredSource
+from afdplan.planning.space import SearchSpace
+from afdplan.report.plan import headline, plan_told
+from afdplan.report.plan_answer import plan_answer
+from afdplan.workload.interval import token_load_estimate
+
+LATENCY = LatencyModel.linear(
+    attention=(4e-8, 2e-5), ffn=(2e-7, 1e-4), transfer=(1e-8, 1e-5), layers=20, time_unit="s"
+)
+SPACE = SearchSpace(batch_sizes=(2, 8, 16, 32, 64), microbatches=(2,))
+
+
+def drifting(gap=0.5):
+    rng = np.random.default_rng(7)
+    prompt = np.concatenate([rng.geometric(1 / 400, 600), rng.geometric(1 / 2500, 600)])
+    gaps = np.concatenate([rng.exponential(gap, 600), rng.exponential(gap / 3, 600)])
+    times = np.cumsum(gaps)
+    return Trace(
+        prompt_tokens=prompt,
+        decode_tokens=rng.geometric(1 / 200, 1200),
+        arrival_times=times - times[0],
+    )
+
+
+def planned(trace, limits, **more):
+    source = MeasuredSource(LATENCY, kv_tokens=more.pop("kv_tokens", 4e5))
+    return make_plan(EmpiricalLengths(trace), source, limits, space=SPACE, trace=trace, **more)
+
+
+def test_a_plan_that_breaks_in_the_second_half_is_made_again_for_it():
+    trace = drifting()
+    source, law = MeasuredSource(LATENCY, kv_tokens=4e6), EmpiricalLengths(trace)
+    free = make_plan(law, source, Limits(devices=8), space=SPACE)
+    most = 0.8 * free.recommended.token_time("mean")
+    limit = Limits(devices=8, time_per_output_token=most)
+    alone = make_plan(law, source, limit, space=SPACE)
+    held = planned(trace, limit, kv_tokens=4e6)
+    heavy = max(held.drift, key=lambda part: part.mean_token_load)
+    assert held.is_feasible
+    assert held.basis == heavy.part
+    assert held.recommended.slots < alone.recommended.slots
+    assert all(part.time_per_output_token <= most * (1 + 1e-9) for part in held.drift)
+    assert f"Planned for {held.basis}" in headline(held)
+
+
+def test_what_no_deployment_keeps_is_said_first():
+    trace = drifting()
+    plan = planned(trace, Limits(devices=8, time_per_output_token=0.0125))
+    heavy = plan.drift[-1]
+    if not plan.is_feasible:
+        assert heavy.breaches
+        assert headline(plan).startswith(
+            f"No deployment keeps the limits everywhere; in {heavy.part}"
+        )
+    told = plan_answer(plan, plan.law)
+    assert told["holds_everywhere"] == plan.is_feasible
+    assert told["recommended"]["kind"] == plan.kind
+    assert told["split"]["batch_size"] == plan.split.design.batch_size
+
+
+def test_a_margin_keeps_away_from_every_limit():
+    trace = drifting()
+    limits = Limits(devices=8, time_per_output_token=0.02, margin=0.1)
+    plan = planned(trace, limits, kv_tokens=6e4)
+    chosen = plan.recommended
+    assert chosen.token_time("mean") <= 0.018 * (1 + 1e-9)
+    assert all(part.time_per_output_token <= 0.018 * (1 + 1e-9) for part in plan.drift)
+    assert chosen.held_overflow_probability >= chosen.memory_overflow_probability
+    rate = Limits(requests_per_second=5.0, margin=0.1)
+    wanted = planned(drifting(), rate).recommended.requests_per_second
+    assert wanted >= 5.5 * (1 - 1e-9)
+
+
+def test_a_stated_rate_is_that_of_the_whole_trace():
+    trace = drifting()
+    recorded = (trace.requests - 1) / trace.duration
+    plan = planned(trace, Limits(requests_per_second=2 * recorded))
+    assert plan.is_feasible
+    for part in plan.drift:
+        assert part.requests_per_second >= part.arrival_rate * (1 - 1e-9)
+    rates = [part.arrival_rate for part in plan.drift]
+    assert max(rates) > 2 * recorded > min(rates)
+
+
+def test_too_large_and_too_small_are_headlines():
+    large = headline(planned(drifting(gap=60.0), Limits(devices=32)))
+    assert "Too large" in large
+    assert "devices would do" in large
+    small = headline(planned(drifting(gap=0.002), Limits(devices=4)))
+    assert "Too small" in small
+    assert "requests/s arrive" in small
+
+
+def test_both_ends_of_the_interval_are_held():
+    rng = np.random.default_rng(2)
+    trace = Trace(
+        prompt_tokens=rng.geometric(1 / 1500, 260), decode_tokens=rng.geometric(1 / 200, 260)
+    )
+    load = token_load_estimate(trace)
+    _, ends = circumstances(trace, load, Limits(devices=8))
+    means = [end.law.token_load().mean for end in ends]
+    assert means == pytest.approx([load.low, load.high], rel=0.01)
+    plan = planned(trace, Limits(devices=8, time_per_output_token=0.02), token_load=load)
+    assert [end.part.split()[0] for end in plan.interval] == ["low", "high"]
+    assert plan.is_feasible
+    assert all(end.time_per_output_token <= 0.02 * (1 + 1e-9) for end in plan.interval)
+
+
+def test_where_a_split_does_not_pay_the_un_split_deployment_is_recommended():
+    wide = replace(LATENCY, send=replace(LATENCY.send, curve=LATENCY.ffn))
+    trace = drifting()
+    plan = make_plan(
+        EmpiricalLengths(trace),
+        MeasuredSource(wide, kv_tokens=4e5),
+        Limits(devices=8),
+        space=SPACE,
+    )
+    told = plan_answer(plan, plan.law)
+    assert plan.verdict.split != "yes"
+    assert plan.kind == told["recommended"]["kind"] == "un-split"
+    assert told["recommended"]["ranks"] == plan.best_colocated.ranks
+    assert told["split"]["attention_workers"] == plan.split.design.attention_workers
+    assert "deploy" in headline(plan)
+    assert str(plan.best_colocated) in headline(plan)
+    assert any(fact.name == "Best split" for fact in plan_told(plan, "").words)
+
+
+def test_breaches_in_words():
+    words = str(
+        Breach(
+            part="18:00 to 24:00",
+            limit="time per output token",
+            value=0.062,
+            allowed=0.05,
+            excess=0.24,
+        )
+    )
+    assert words == "18:00 to 24:00: 62 ms per output token, 50 ms allowed: 24.0 % too long"
+    rate = str(Breach(part="x", limit="rate", value=0.65, allowed=1.3, excess=0.5))
+    assert rate == "x: 0.65 requests/s can be finished, 1.3 are needed: 50.0 % too few"

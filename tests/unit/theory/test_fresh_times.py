@@ -1,0 +1,127 @@
+"""Times that are drawn afresh, against drawn ones and against a schedule that is played."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from afdplan.errors import LatencyModelError
+from afdplan.lengths.law import IndependentLengths
+from afdplan.model.latency import LatencyModel
+from afdplan.model.variation import ExpertLoad, Scatter
+from afdplan.theory.attention_time import TimeLaw
+from afdplan.theory.cycle import CycleModel
+from afdplan.theory.fresh_times import excess, ffn_times, larger_mean, scattered
+from afdplan.theory.problem import RatioProblem
+from afdplan.theory.validity import theory_warnings
+
+LAW = IndependentLengths(prompt="geometric:300", decode="geometric:1000")
+
+
+def test_excess_is_that_of_a_lognormal():
+    generator = np.random.default_rng(1)
+    sigma = np.sqrt(np.log1p(0.3**2))
+    drawn = 5 * np.exp(sigma * generator.standard_normal(400_000) - sigma**2 / 2)
+    for level in (3.0, 5.0, 8.0):
+        paid, chance = excess(np.array([5.0]), np.array([1.5]), np.array([level]))
+        assert paid[0] == pytest.approx(np.maximum(drawn - level, 0).mean(), abs=0.01)
+        assert chance[0] == pytest.approx((drawn > level).mean(), abs=0.004)
+    paid, chance = excess(np.array([5.0]), np.array([0.0]), np.array([4.0]))
+    assert (paid[0], chance[0]) == (1.0, 1.0)
+
+
+def test_larger_mean_is_exact_where_one_side_always_wins():
+    levels = np.array([[1.0, 2.0, 3.0]])
+    low, high = np.array([0.1]), np.array([50.0])
+    assert larger_mean(np.array([2.2]), levels, low, low / 10)[0] == pytest.approx(2.2)
+    assert larger_mean(np.array([2.2]), levels, high, high / 10)[0] == pytest.approx(50.0)
+
+
+def test_scattered_law_keeps_its_mean_and_adds_variances():
+    law = TimeLaw(lowest=4.0, spacing=1.0, probabilities=np.array([0.25, 0.5, 0.25]))
+    found = scattered(law, 0.2)
+    assert found.mean == pytest.approx(5.0, rel=1e-4)
+    assert found.std**2 == pytest.approx(0.5 + 0.04 * 25.5, rel=0.01)
+    assert scattered(law, 0.0) is law
+
+
+def test_only_the_share_of_the_experts_grows_and_nothing_without_effects():
+    plain = LatencyModel.linear(attention=(1.0, 1.0), ffn=(2.0, 10.0))
+    tokens = np.array([10.0])
+    assert ffn_times(plain, tokens, 2).fresh is None
+    uneven = replace(plain, experts=ExpertLoad(imbalance=1.5, share=0.5))
+    found = ffn_times(uneven, tokens, 2)
+    assert found.mean[0] == pytest.approx(30 + 0.5 * 0.5 * 20)
+    assert found.fresh is not None
+    assert found.fresh[0] == pytest.approx(0.0, abs=1e-9)
+
+
+def played(times, f, c, m, layers, generator, *, attention=0.0, ffn=0.0):
+    """Mean period with frozen loads of shape (draws, workers, m) and fresh gamma factors."""
+    draws, workers, _ = times.shape
+
+    def factor(cv, size):
+        return generator.gamma(cv**-2, cv**2, size) if cv else 1.0
+
+    worker, sent, served, back = np.zeros((draws, workers)), *np.zeros((3, draws))
+    ready, marks = [back] * m, []
+    for _ in range(6):
+        for _ in range(layers):
+            for u in range(m):
+                work = times[:, :, u] * factor(attention, (draws, workers))
+                worker = np.maximum(worker, ready[u][:, None]) + work
+                sent = np.maximum(sent, worker.max(axis=1)) + c / 2
+                served = np.maximum(served, sent) + f * factor(ffn, draws)
+                ready[u] = back = np.maximum(back, served) + c / 2
+        marks.append(back)
+    return (marks[-1] - marks[1]) / (4 * layers * m)
+
+
+@pytest.mark.parametrize("stage", ["ffn", "attention"])
+@pytest.mark.parametrize(("cv", "error"), [(0.05, 0.01), (0.1, 0.01), (0.2, 0.025), (0.3, 0.05)])
+def test_cycle_is_that_of_a_schedule_with_fresh_times(stage, cv, error):
+    generator = np.random.default_rng([3, round(100 * cv)])
+    missed = []
+    for m in (1, 2, 3, 4):
+        for _ in range(3):
+            workers, batch = int(generator.choice([1, 8, 16])), int(generator.choice([8, 32]))
+            f, c = generator.uniform(0.7, 1.6), float(generator.choice([0.0, 0.1, 0.3, 0.8]))
+            slope = 0.7 / (batch * 1299)
+            latency = replace(
+                LatencyModel.linear(
+                    attention=(slope, 0.3), ffn=(0.0, f), transfer=(0.0, c / 2), layers=20
+                ),
+                scatter=Scatter(**{stage: cv}),
+            )
+            slot = LAW.slot_load()
+            draws = int(np.clip(100_000 / (workers * batch * m), 200, 1500))
+            shape = (draws, workers, m, batch)
+            loads = generator.choice(slot.support, size=shape, p=slot.probabilities).sum(axis=-1)
+            times = slope * loads + 0.3
+            periods = played(times, f, c, m, 20, generator, **{stage: cv})
+            problem = RatioProblem(law=LAW, latency=latency, batch_size=batch, microbatches=m)
+            model = CycleModel(problem, problem.slot_loads())
+            got = float(model.evaluate(np.array([float(workers)])).cycle[0])
+            noise = 4 * periods.std() / np.sqrt(draws)
+            assert abs(got - periods.mean()) <= error * periods.mean() + noise, (m, workers, f, c)
+            missed.append(abs(got / periods.mean() - 1))
+    assert np.median(missed) < error
+
+
+def test_wide_scatter_and_scatter_of_transfers_are_warned_of():
+    plain = LatencyModel.linear(attention=(1.0, 1.0), ffn=(1.0, 1.0), layers=10)
+
+    def said(**cvs):
+        latency = replace(plain, scatter=Scatter(**cvs))
+        return " ".join(theory_warnings(LAW, latency, microbatches=2, attention_workers=8))
+
+    assert said(ffn=0.1) == ""
+    assert "wrong by up to 2.5%" in said(ffn=0.2)
+    assert "5.0% or more" in said(attention=0.5)
+    assert "transfers" in said(send=0.1)
+
+
+@pytest.mark.parametrize("value", [-0.1, float("nan"), 3.5])
+def test_scatter_out_of_its_domain_is_refused(value):
+    with pytest.raises(LatencyModelError, match="scatter of ffn"):
+        Scatter(ffn=value)
