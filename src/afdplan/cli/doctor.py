@@ -61,9 +61,6 @@ REQUIREMENTS = (
         needed_for="traces packed by zstd",
         before_python=(3, 14),
     ),
-    Requirement(
-        package="prometheus-client", version=">=0.21", needed_for="metrics of running servers"
-    ),
     Requirement(package="tomli-w", version=">=1.1", needed_for="writing latency models"),
     Requirement(package="numba", version=">=0.61", needed_for="simulate"),
     Requirement(package="matplotlib", version=">=3.9", needed_for="--plot, --timeline"),

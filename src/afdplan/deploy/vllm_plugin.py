@@ -29,15 +29,8 @@ __all__ = ["DEEPSEEK", "PLUGIN_KEYS", "Connector", "plugin_deployment"]
 
 PLUGIN_KEYS = frozenset(
     {
-        "role",
-        "connector",
-        "async",
-        "host",
-        "port",
-        "num_attention_ranks",
-        "num_ffn_ranks",
-        "compute_gate_on_attention",
-        "connector_extra_config",
+        *("role", "connector", "async", "host", "port", "num_attention_ranks", "num_ffn_ranks"),
+        *("compute_gate_on_attention", "connector_extra_config"),
     }
 )
 DEEPSEEK = frozenset(

@@ -1,7 +1,8 @@
 """Do the systems' own parsers take what is emitted? Skipped where they are not installed.
 
-`AFDPLAN_VLLM_PYTHON` names a Python that can import vLLM (the CPU build 0.26.0 was tried), and
-`AFDPLAN_AFD_PLUGIN` a checkout of vllm-project/afd-plugin (2e4378f was tried).
+`AFDPLAN_VLLM_PYTHON` names a Python that can import vLLM (the CPU build 0.26.0 was tried),
+`AFDPLAN_AFD_PLUGIN` a checkout of vllm-project/afd-plugin (2e4378f), `AFDPLAN_LWS_CRD` the
+CustomResourceDefinition of DisaggregatedSet (kubernetes-sigs/lws 060ab4d).
 """
 
 from __future__ import annotations
@@ -10,8 +11,10 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+import yaml
 
 from afdplan.deploy.emit import deployment_files
 from afdplan.deploy.registry import find_target, versions
@@ -23,6 +26,7 @@ from tests.unit.deploy.test_laws import UNSPLIT
 
 VLLM = os.environ.get("AFDPLAN_VLLM_PYTHON")
 PLUGIN = os.environ.get("AFDPLAN_AFD_PLUGIN")
+CRD = os.environ.get("AFDPLAN_LWS_CRD")
 
 PARSE = """
 import json, sys
@@ -116,3 +120,33 @@ def test_the_plugin_takes_its_configuration(tmp_path):
             check=False,
         )
         assert (ran.returncode == 0) != broken, ran.stderr
+
+
+@pytest.mark.skipif(CRD is None, reason="AFDPLAN_LWS_CRD names no schema of DisaggregatedSet")
+def test_the_schema_of_disaggregated_set_takes_it():
+    validate = pytest.importorskip("jsonschema").validate
+    (version, *_) = yaml.safe_load(Path(str(CRD)).read_text())["spec"]["versions"]
+    schema = version["schema"]["openAPIV3Schema"]
+    _forbid_the_unknown(schema)
+    schema["properties"]["metadata"] = {"type": "object"}
+    for name in ("vllm-afd-plugin", "vllm-afd-ascend", "sglang", "stepmesh"):
+        request = request_for(name, image="img", node_devices=2, plan_digest="abc")
+        files = deployment_files(request, find_target(name), "kubernetes")
+        whole = list(yaml.safe_load_all(files["bundle-001.yaml"]))[-1]
+        validate(whole, schema)
+        whole["spec"]["roles"][0]["spec"]["leaderWorkerTemplate"]["sizes"] = 1
+        with pytest.raises(Exception, match="sizes"):
+            validate(whole, schema)
+
+
+def _forbid_the_unknown(node):
+    """Let a schema refuse fields that it does not name, as the server does in strict mode."""
+    for child in node.values() if isinstance(node, dict) else node:
+        if isinstance(child, dict | list):
+            _forbid_the_unknown(child)
+    if isinstance(node, dict):
+        if node.pop("x-kubernetes-int-or-string", False):
+            node.pop("anyOf", None)
+            node.pop("type", None)
+        if isinstance(node.get("properties"), dict):
+            node.setdefault("additionalProperties", False)

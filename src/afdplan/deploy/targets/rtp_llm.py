@@ -87,15 +87,9 @@ def _deployment(request: DeployRequest, target: Target) -> Deployment:
 
 SERVER_FLAGS = frozenset(
     {
-        "--checkpoint_path",
-        "--concurrency_limit",
-        "--dp_size",
-        "--enable_ffn_disaggregate",
-        "--enable_layer_micro_batch",
-        "--max_seq_len",
-        "--model_type",
-        "--start_port",
-        "--world_size",
+        *("--checkpoint_path", "--concurrency_limit", "--dp_size", "--enable_ffn_disaggregate"),
+        *("--enable_layer_micro_batch", "--max_seq_len", "--model_type", "--start_port"),
+        *("--world_size",),
     }
 )
 

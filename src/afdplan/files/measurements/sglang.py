@@ -17,7 +17,7 @@ __all__ = ["read_sglang_log", "read_sglang_step_times"]
 
 _DECODE = re.compile(rb"Decode batch[.,\[]")
 _PREFILL = re.compile(rb"Prefill batch[.,\[]")
-_FIELD = re.compile(rb"([#a-z][a-zA-Z /()#-]*?)(?:: |=)\s*([0-9.eE+-]+)")
+_FIELD = re.compile(rb"([#a-z][a-zA-Z_ /()#-]*?)(?:: |=)\s*([0-9.eE+-]+)")
 _RANK = re.compile(rb"\b(?:DP|TP|EP|PP|CP)\d+(?: (?:DP|TP|EP|PP|CP)\d+)*\b")
 _RATE_AT_END = re.compile(rb"gen throughput \(token/s\): [0-9.]+$")
 _TOKENS = (b"#token", b"#full token")
@@ -76,7 +76,13 @@ def read_sglang_log(source: Source, rank: str | None = None) -> Measurements:
         elif own in interrupted:
             prefilled += 1
         else:
-            accept = next((v for name, v in fields.items() if b"accept len" in name), 1.0)
+            accept = next((v for name, v in fields.items() if b"accept len" in name), None)
+            if accept is None and any(b"accept" in name for name in fields):
+                raise LatencyModelError(
+                    f"{source}: line {at} tells of speculative decoding but not how many tokens "
+                    "a step brings (accept len): its steps cannot be told from its throughput"
+                )
+            accept = accept or 1.0
             accepted.append(accept)
             steps.append((at, tokens, requests, requests * accept / rate))
             ends.append(_RATE_AT_END.search(line) is not None)
@@ -135,7 +141,7 @@ def _fields(text: bytes) -> dict[bytes, float]:
     fields: dict[bytes, float] = {}
     for name, value in _FIELD.findall(text):
         try:
-            fields[name.strip(b" ,")] = float(value.rstrip(b"."))
+            fields[name.strip(b" ,").replace(b"_", b" ")] = float(value.rstrip(b"."))
         except ValueError:
             continue
     return fields

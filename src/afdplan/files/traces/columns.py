@@ -16,7 +16,7 @@ from afdplan.files.traces.formats import (
 )
 from afdplan.files.traces.summaries import summary_advice
 from afdplan.files.traces.table import Table
-from afdplan.files.traces.values import are_counts
+from afdplan.files.traces.values import are_counts, count_total
 
 __all__ = ["Columns", "find_columns", "parse_columns"]
 
@@ -149,12 +149,14 @@ def find_columns(
     holding = [t for t in tables if all(_named(t, value) for value in named.values())]
     if not holding:
         raise _not_there(tables, named)
-    for table in holding:
-        found = _in_table(table, forced, given)
-        if found is not None:
-            break
-    else:
+    fitting = [(t, c) for t in holding if (c := _in_table(t, forced, given)) is not None]
+    if not fitting:
         raise TraceError(_nothing_fits(tables, forced))
+    table, found = fitting[0]
+    for inner, of_inner in fitting[1:]:
+        # A record may sum up the requests in a list of its own: then those are the requests.
+        if not named and inner.level and _sums_up(table, found, inner, of_inner):
+            table, found = inner, of_inner
     for column in found.needed:
         if table.columns.count(column) > 1:
             raise TraceError(
@@ -162,6 +164,18 @@ def find_columns(
                 "rename or delete one"
             )
     return table, found
+
+
+def _sums_up(table: Table, found: Columns, inner: Table, of_inner: Columns) -> bool:
+    """Return whether the outputs of a table are, all in all, those of the lists inside it."""
+    if not (of_inner.decode and inner.level.startswith(table.level)):
+        return False
+    if inner.full and inner.columns.index(of_inner.decode) >= inner.own:
+        return False
+    whole, parts = (
+        count_total(t.read([c.decode])[0]) for t, c in ((table, found), (inner, of_inner))
+    )
+    return whole > 0 and abs(whole - parts) <= 0.01 * whole
 
 
 def _in_table(table: Table, forced: str | None, given: Mapping[str, str]) -> Columns | None:

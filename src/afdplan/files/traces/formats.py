@@ -64,14 +64,14 @@ class TraceFormat:
     unit: str = ""
     kind: tuple[str, ...] = (
         "genai.operation.name", "openinference.span.kind", "traceloop.span.kind", "spankind",
-        "calltype", "benchmarkphase",
+        "calltype", "runtype", "benchmarkphase",
     )  # fmt: skip
     request: tuple[str, ...] = (
         "requestid", "xrequestid", "generationid", "responseid", "callid", "litellmcallid",
         "spanid", "observationid",
     )  # fmt: skip
-    span: tuple[str, ...] = ("context.spanid", "spanid")
-    span_parent: tuple[str, ...] = ("parentspanid", "parentid")
+    span: tuple[str, ...] = ("context.spanid", "spanid", "runid")
+    span_parent: tuple[str, ...] = ("parentspanid", "parentrunid", "parentid")
     answered: tuple[str, ...] = ("cachehit", "fromcache", "iscached")
 
 

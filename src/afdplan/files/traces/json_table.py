@@ -268,6 +268,7 @@ def _level(
         read=read,
         line=row_line,
         level=".".join(level[-1]) if level else "",
+        own=sum(depth == len(level) for depth, _ in inner.values()),
         full=full,
     )
 

@@ -55,7 +55,7 @@ def where(data: bytes, reason: str) -> str:
 def records_of(name: str, value: Any) -> list[Record]:
     """Return the objects that one JSON value holds."""
     if isinstance(value, dict):
-        return list(parts(value))
+        return _framed(value) or list(parts(value))
     if not isinstance(value, list) or not all(isinstance(record, dict) for record in value):
         odd = (
             value
@@ -67,6 +67,39 @@ def records_of(name: str, value: Any) -> list[Record]:
             f"{type(odd).__name__} {shown(odd)}; write one object per request"
         )
     return [part for record in value for part in parts(record)]
+
+
+def _framed(value: Record) -> list[Record]:
+    """Return the rows of a data frame written as one object, in any of pandas' layouts, or none.
+
+    By column (lists, or objects by row), by row (objects of one shape), or split.
+    """
+    names, rows = value.get("columns"), value.get("data")
+    if (
+        isinstance(names, list)
+        and isinstance(rows, list)
+        and {*value} <= {"columns", "index", "data"}
+    ):
+        good = all(isinstance(row, list) and len(row) == len(names) for row in rows)
+        return [dict(zip(map(str, names), row, strict=True)) for row in rows] if good else []
+    inner = list(value.values())
+    if len(inner) < 2:
+        return []
+    if all(isinstance(column, list) for column in inner):
+        if is_arrays(value) or len({len(column) for column in inner}) > 1:
+            return []
+        if any(isinstance(cell, dict | list) for column in inner for cell in column):
+            return []
+        return [dict(zip(value, row, strict=True)) for row in zip(*inner, strict=True)]
+    if not all(isinstance(one, dict) and one for one in inner):
+        return []
+    # Objects of one shape: by row if their own names are numbers, else by column.
+    shape = set(inner[0])
+    if any(set(one) != shape for one in inner):
+        return []
+    if all(str(name).isdecimal() for name in shape):
+        return [{name: column[row] for name, column in value.items()} for row in inner[0]]
+    return inner if all(name.isdecimal() for name in value) else []
 
 
 def is_arrays(record: Record) -> bool:

@@ -8,7 +8,7 @@ import itertools
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -47,6 +47,8 @@ class Table:
         What the reader decided.
     level
         Dotted name of the nested list whose objects are the rows; empty for the file's own rows.
+    own
+        How many columns, the first ones, are the rows' own and do not stand around the list.
     full
         Names from the top of a record, for columns that have a shorter one in this table.
     """
@@ -57,6 +59,7 @@ class Table:
     line: Callable[[int], int | None]
     notes: tuple[str, ...] = field(default=())
     level: str = ""
+    own: int = 0
     full: Mapping[str, str] = field(default_factory=dict)
 
     def place(self, row: int, column: str) -> str:
@@ -114,7 +117,8 @@ def parquet_tables(source: Source) -> list[Table]:
             short = name.removeprefix(level + ".") if level else name
             found[short] = (expression, name)
         columns = {**found, **{n: e for n, e in around.items() if n not in found}}
-        tables.append(_parquet_level(source.name, rows, columns, level, damaged))
+        table = _parquet_level(source.name, rows, columns, level, damaged)
+        tables.append(replace(table, own=len(found)))
         for name, expression, inner in lists:
             row = f"row {len(tables)} {len(todo)}"
             below = rows.with_columns(expression.alias(row)).explode(row).drop_nulls(row)

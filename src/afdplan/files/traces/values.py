@@ -19,6 +19,7 @@ __all__ = [
     "are_counts",
     "as_text",
     "check_lengths",
+    "count_total",
     "failed_rows",
     "session_numbers",
     "token_counts",
@@ -50,6 +51,16 @@ def are_counts(column: str, values: pl.Series) -> bool:
     return len(numbers) > 0 and bool(
         (numbers.is_finite() & (numbers >= 0) & (numbers == numbers.floor())).all()
     )
+
+
+def count_total(values: pl.Series) -> float:
+    """Return the sum of a column of counts; 0 if it holds anything else."""
+    import polars as pl
+
+    if not (values.dtype.is_numeric() or values.dtype == pl.String):
+        return 0.0
+    total = _numbers(values).fill_nan(0.0).sum()
+    return float(total)
 
 
 def _numbers(values: pl.Series) -> pl.Series:

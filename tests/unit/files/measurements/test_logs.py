@@ -34,6 +34,18 @@ def test_short_logs_of_speculative_decoding():
     assert any("--tokens-per-step 2.71" in note for note in notes)
 
 
+def test_other_spellings_of_the_accepted_tokens(tmp_path):
+    text = (SAMPLES / "sglang_accept_len.log").read_text()
+    path = tmp_path / "log"
+    expected = steps(SAMPLES / "sglang_accept_len.log").times.tolist()
+    for other in ("accept length: ", "avg accept len: ", "accept_len: ", "accept_length="):
+        path.write_text(text.replace("accept len: ", other))
+        assert steps(path).times.tolist() == expected
+    path.write_text(text.replace("accept len: ", "accept rate: "))
+    with pytest.raises(LatencyModelError, match="speculative decoding but not how many tokens"):
+        steps(path)
+
+
 @pytest.mark.parametrize("name", ["plain", "spec-decode", "swa"])
 def test_layouts_of_the_writer(name):
     found = steps(SAMPLES / f"sglang-0.5.23-{name}.log")

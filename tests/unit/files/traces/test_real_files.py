@@ -287,6 +287,46 @@ def test_lists_of_requests_inside_records(form, tmp_path):
     assert any("nested lists 'turns'" in note for note in trace.notes)
 
 
+def test_a_record_that_sums_up_its_list_is_no_request(tmp_path):
+    calls = [{"prompt_tokens": 10, "output_tokens": 2}, {"prompt_tokens": 20, "output_tokens": 3}]
+    whole = [{"id": "a", "prompt_tokens": 30, "output_tokens": 5, "calls": calls}]
+    assert read_trace(written(tmp_path, whole)).decode_tokens.tolist() == [2, 3]
+    # A list with lengths of its own kind leaves the record what it is.
+    whole[0]["calls"] = [{"prompt_tokens": 10, "output_tokens": 900}]
+    assert read_trace(written(tmp_path, whole)).decode_tokens.tolist() == [5]
+
+
+def test_turns_that_name_the_one_before_are_all_requests(tmp_path):
+    turns = [
+        {"id": "a", "parent_id": None, "prompt_tokens": 10, "output_tokens": 5},
+        {"id": "b", "parent_id": "a", "prompt_tokens": 20, "output_tokens": 5},
+    ]
+    assert read_trace(written(tmp_path, turns)).requests == 2
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        {"isl": [1, 2], "osl": [3, 4]},
+        {"isl": {"0": 1, "1": 2}, "osl": {"0": 3, "1": 4}},
+        {"0": {"isl": 1, "osl": 3}, "1": {"isl": 2, "osl": 4}},
+        {"columns": ["isl", "osl"], "index": [0, 1], "data": [[1, 3], [2, 4]]},
+    ],
+)
+def test_data_frames_as_one_object(frame, tmp_path):
+    trace = read_trace(written(tmp_path, frame, "json"))
+    assert trace.prompt_tokens.tolist() == [1, 2]
+    assert trace.decode_tokens.tolist() == [3, 4]
+
+
+def test_runs_of_chains_are_no_requests(tmp_path):
+    runs = [
+        {"id": "r1", "run_type": "chain", "prompt_tokens": 30, "completion_tokens": 4},
+        {"id": "r2", "run_type": "llm", "prompt_tokens": 30, "completion_tokens": 4},
+    ]
+    assert read_trace(written(tmp_path, runs)).requests == 1
+
+
 def test_names_that_come_late_count(tmp_path):
     early = [{"isl": 5, "osl": 2}] * 3000
     late = [{"isl": 5, "osl": 2, "error": {"type": "Timeout"}, "start_time": 3}]
