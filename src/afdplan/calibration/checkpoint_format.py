@@ -188,6 +188,9 @@ def _bits(quantization: Mapping[str, Any]) -> str | None:
 
 def _quark(quantization: Mapping[str, Any]) -> str | None:
     general = quantization.get("global_quant_config")
+    layers = quantization.get("layer_quant_config")
+    if isinstance(layers, Mapping):  # experts decide, as in ModelOpt's mixtures
+        general = next((part for name, part in layers.items() if ".experts" in name), general)
     weight = general.get("weight") if isinstance(general, Mapping) else None
     if isinstance(weight, list):
         weight = weight[0] if weight else None

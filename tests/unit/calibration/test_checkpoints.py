@@ -72,6 +72,14 @@ def widened(weights):
             "fp8",
         ),
         ({"quant_method": "quark", "global_quant_config": {"weight": [{"dtype": "fp4"}]}}, "mxfp4"),
+        (
+            {
+                "quant_method": "quark",
+                "global_quant_config": {"weight": {"dtype": "fp8_e4m3"}},
+                "layer_quant_config": {"*mlp.experts.*": {"weight": {"dtype": "fp4"}}},
+            },
+            "mxfp4",
+        ),
         ({"quant_method": "torchao", "quant_type": "int4_weight_only"}, "int4"),
         ({"quant_method": "torchao", "quant_type": "float8_weight_only"}, None),
         (
