@@ -7,6 +7,8 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
+from afdplan.errors import LatencyModelError
+
 __all__ = ["posterior_draws"]
 
 FloatArray = npt.NDArray[np.float64]
@@ -14,6 +16,8 @@ FloatArray = npt.NDArray[np.float64]
 _PARTICLES = 3000
 _MOVES = 10
 _LAST_MOVES = 40
+_MOST_STEPS = 300
+"""Of switching the density on: sharp but sound measurements need a few dozen."""
 
 
 def posterior_draws(
@@ -42,6 +46,11 @@ def posterior_draws(
     P. Del Moral, A. Doucet, A. Jasra, J. R. Stat. Soc. B 68 (2006) 411-436 (sequential Monte
     Carlo); C. J. F. ter Braak, Statistics and Computing 16 (2006) 239-249 (the moves).
 
+    Raises
+    ------
+    LatencyModelError
+        If the density is so steep that particles never settle.
+
     Examples
     --------
     >>> draws = posterior_draws(lambda x: -0.5 * ((x[:, 0] - 3.0) / 0.1) ** 2,
@@ -51,8 +60,14 @@ def posterior_draws(
     """
     points = low + (high - low) * generator.random((_PARTICLES, low.size))
     density = log_density(points)
-    heat = 0.0
+    heat, steps = 0.0, 0
     while heat < 1.0:
+        steps += 1
+        if steps > _MOST_STEPS or not np.isfinite(density).all():
+            raise LatencyModelError(
+                "the measurements contradict every model by far more than their noise: give a "
+                "larger noise, or check the units of their times"
+            )
         step = _next_step(density, 1.0 - heat)
         weight = np.exp(step * (density - density.max()))
         heat += step

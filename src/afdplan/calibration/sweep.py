@@ -319,7 +319,9 @@ def _draw(
     def log_density(points: FloatArray) -> FloatArray:
         every = complete(points)
         times = _step_times(every, sweep, layers, overhead, maximum, reference)
-        density: FloatArray = -0.5 * (((times / sweep.step_times - 1.0) / noise) ** 2).sum(axis=1)
+        with np.errstate(over="ignore"):  # infinitely unlikely: refused by whoever draws
+            misses = ((times / sweep.step_times - 1.0) / noise) ** 2
+            density: FloatArray = -0.5 * misses.sum(axis=1)
         if 4 in free:
             density = density - every[:, 4] / (_TRIP_SHARE * unit)
         if expected is not None:

@@ -13,7 +13,8 @@ def main() -> None:
     """Run the `afdplan` command and exit with its code.
 
     Exit codes: 0 done, 1 expected failure (one line on standard error), 2 usage, 3 no feasible
-    plan, 4 a running plan no longer stands (`check`), 130 interrupted.
+    plan, 4 a running plan no longer stands (`check`), 5 it stands but the server runs with other
+    settings (`check --settings`), 130 interrupted.
     """
     # A stream that is closed is None, and the next file would be opened in its place.
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):

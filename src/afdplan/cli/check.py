@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 REPLAN_EXIT_CODE = 4
-DIFFERS_EXIT_CODE = 3
+DIFFERS_EXIT_CODE = 5
 
 EXAMPLES = """\b
 Examples:
@@ -61,7 +61,7 @@ def command(
     """Say whether a running plan still stands; exit code 0 if it does, 4 if not.
 
     By the stage times that the plan was made with; --latency, or --model, --hardware and what
-    refines them, override those. --settings alone compares settings only. Exit code 3: the plan
+    refines them, override those. --settings alone compares settings only. Exit code 5: the plan
     stands, but the server runs with other settings.
     """
     trace = given["trace"]

@@ -188,7 +188,8 @@ def check_plan(
         if again is None:
             words += f"{plan.bundle.attention_workers} attention workers loses {regret:.1%}"
         else:
-            words += f"the design loses {again.regret:.1%} against planning again"
+            lost = max(again.regret - plan.planned_replan_regret, 0.0)
+            words += f"the design loses {lost:.1%} against planning again"
         reasons.append(words.replace("%", " %"))
     return PlanCheck(
         standing=standing,

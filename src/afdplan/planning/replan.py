@@ -146,7 +146,7 @@ def _numbers(asked: Any, name: str) -> tuple[int, ...] | None:
     values = asked.get(name)
     if values is None:
         return None
-    if not isinstance(values, list) or not values:
+    if not isinstance(values, list | tuple) or not values:
         raise InvalidInputError(f"inputs.{name} must be a list of numbers, got {values!r:.40}")
     return tuple(values)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy.typing as npt
 from afdplan.lengths.discrete import DiscreteLaw
 from afdplan.simulation.compile import compiled
 
-__all__ = ["AliasTable"]
+__all__ = ["AliasTable", "alias_table"]
 
 BLOCK = 4096
 
@@ -58,6 +59,12 @@ class AliasTable:
         for first in range(0, len(rows), BLOCK):
             part = rows[first : first + BLOCK]
             _look_up(generator.random(len(part)), self.columns, self.lowest, part, column)
+
+
+@lru_cache(maxsize=4)
+def alias_table(law: DiscreteLaw) -> AliasTable:
+    """Return the table of a law, built once for all replications: a long tail takes a second."""
+    return AliasTable(law)
 
 
 @compiled

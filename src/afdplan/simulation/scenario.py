@@ -34,6 +34,9 @@ __all__ = [
     "Window",
 ]
 
+MOST_REQUESTS = 1_000_000_000
+"""Of one replication: minutes of work."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arrivals:
@@ -180,6 +183,11 @@ class Scenario:
         if not isinstance(self.lengths, EmpiricalLengths | IndependentLengths | Trace):
             raise InvalidInputError("lengths must be a length law or a Trace")
         check_fields(self, (ask.OVERLAP, *ask.SCENARIO))
+        if self.target_completions > MOST_REQUESTS:
+            raise InvalidInputError(
+                f"a replication must have at most {MOST_REQUESTS:,} requests, got "
+                f"{self.target_completions:,} of all attention workers: ask for fewer per worker"
+            )
         if (
             self.ffn_tokens == "active"
             and self.expert_load is not None

@@ -16,7 +16,7 @@ from afdplan.errors import InvalidInputError
 from afdplan.lengths.law import IndependentLengths
 from afdplan.model.trace import Trace
 from afdplan.model.variation import ExpertLoad
-from afdplan.simulation.alias import AliasTable
+from afdplan.simulation.alias import AliasTable, alias_table
 from afdplan.simulation.scenario import Arrivals, Scenario
 from afdplan.simulation.state import FOUND_IN_SLOT
 from afdplan.simulation.tables import token_fraction
@@ -73,7 +73,7 @@ class RequestSource:
         else:
             shortest = self.lengths.prompt.lowest, self.lengths.decode.lowest
             self._refuse_if_none_fits(*(np.array([length]) for length in shortest))
-            self._laws = AliasTable(self.lengths.prompt), AliasTable(self.lengths.decode)
+            self._laws = alias_table(self.lengths.prompt), alias_table(self.lengths.decode)
 
     @property
     def _plays_arrivals(self) -> bool:

@@ -111,7 +111,7 @@ def scattered(law: TimeLaw, cv: float) -> TimeLaw:
     law = law.coarsened(FACTORS)
     times = np.multiply.outer(factors, law.support).ravel()
     order = np.argsort(times)
-    spacing = (times.max() - times.min()) / (8 * FACTORS)
+    spacing = (times.max() - times.min()) / (4 * FACTORS)  # one level of the law of the round
     return spread(
         times[order], np.multiply.outer(chances, law.probabilities).ravel()[order], spacing
     )

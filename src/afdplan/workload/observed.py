@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from afdplan.errors import InsufficientDataError, InvalidInputError
@@ -70,12 +72,33 @@ def observed_load(metrics: ServerMetrics, confidence: float = ask.CONFIDENCE.def
     by_chance = student_quantile(confidence, requests - 1) * float(error)
     by_buckets = _second_moment_within(metrics.decode_tokens) / 2 / laws.mean_decode_tokens
     half = by_chance + by_buckets
+    # Without the sums each mean may lie anywhere that its buckets allow.
+    least, most = (
+        observed_lengths(_summed(metrics, share)).token_load().mean for share in (0.25, 0.75)
+    )
     return Estimate(
         value=theta,
-        low=max(theta - half, 0.0),
-        high=theta + half,
+        low=max(min(theta, least) - half, 0.0),
+        high=max(theta, most) + half,
         confidence=confidence,
         method=f"histograms of {requests:,} requests",
+    )
+
+
+def _summed(metrics: ServerMetrics, share: float) -> ServerMetrics:
+    """Return metrics in which an unknown sum is that of samples so far up in their buckets."""
+
+    def summed(histogram: Histogram) -> Histogram:
+        if histogram.total is not None:
+            return histogram
+        edges = np.array([0.0, *histogram.edges, 2 * histogram.edges[-1]])
+        inside = edges[:-1] + share * np.diff(edges)
+        return replace(histogram, total=float(np.array(histogram.counts) @ inside))
+
+    return replace(
+        metrics,
+        prompt_tokens=summed(metrics.prompt_tokens),
+        decode_tokens=summed(metrics.decode_tokens),
     )
 
 

@@ -1,5 +1,7 @@
 """A sweep gives back planted coefficients, and says what it cannot know."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -116,3 +118,15 @@ def test_bad_sweeps_cost_one_line():
             mean_tokens=1,
             step_times=[1.0, 0.0],
         )
+
+
+@pytest.mark.parametrize(
+    ("times", "noise"),
+    [((0.05, 0.052, 0.06, 0.07, 0.09), 1e-90), ((1e90, 1e-90, 1.0, 1e90, 1e30), 0.01)],
+)
+def test_times_that_no_model_explains_are_refused_in_time(times, noise):
+    sweep = replace(
+        planted([4, 8, 12, 16, 24], mean_tokens=8192.0), ffn_workers=4, step_times=np.array(times)
+    )
+    with pytest.raises(LatencyModelError, match="contradict every model by far more than"):
+        fit_sweep(sweep, layers=LAYERS, noise=noise)

@@ -97,7 +97,7 @@ def test_command(tmp_path):
     assert (outcome.code, outcome.out) == (0, "The server runs as planned.\n")
     log.write_text(log.read_text().replace(f"'max_num_seqs': {slots}", "'max_num_seqs': 1"))
     outcome = invoke("check", plan, "--settings", log, "--json")
-    assert outcome.code == 3
+    assert outcome.code == 5
     assert json.loads(outcome.out)["settings_that_differ"] == [
         {"name": "max_num_seqs", "planned": slots, "running": 1}
     ]

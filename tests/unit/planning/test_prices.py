@@ -9,8 +9,8 @@ from afdplan.errors import InvalidInputError
 from afdplan.lengths.law import IndependentLengths
 from afdplan.model.estimate import Estimate
 from afdplan.model.latency import LatencyModel
-from afdplan.planning.binding import shadow_prices
-from afdplan.planning.limits import MOST_DEVICES, Limits
+from afdplan.planning.binding import MOST, shadow_prices
+from afdplan.planning.limits import Limits
 from afdplan.planning.objective import DeviceCost
 from afdplan.planning.search import DesignSearch
 from afdplan.planning.sensitivity import sensitivities
@@ -85,10 +85,10 @@ def test_regret_is_against_the_best_that_the_limits_allow(limits):
 
 
 def test_the_largest_budget_has_no_price():
-    planner, limits = search(), Limits(devices=MOST_DEVICES)
+    planner, limits = search(), Limits(devices=MOST)
     best = planner.best(limits)
     assert "devices" not in {price.limit for price in shadow_prices(planner, best, limits)}
-    nearly = Limits(devices=MOST_DEVICES - 3)
+    nearly = Limits(devices=MOST - 3)
     price = {p.limit: p for p in shadow_prices(planner, best, nearly)}["devices"]
     assert price.relaxation.startswith("up to 3 more devices")
 

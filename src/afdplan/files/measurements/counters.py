@@ -50,8 +50,9 @@ LENGTH_NAMES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     },
 }
 """Histograms by engine and meaning, best first; collectors put words before and ``_`` for ``:``."""
+_SYSTEM = rb"\w*?(vllm|sglang|dynamo|trtllm|tgi)[:_]\w+"
 PROMETHEUS_SIGN = re.compile(
-    rb"(?m)^(# (HELP|TYPE) )?\w*?(vllm|sglang|dynamo|trtllm|tgi)[:_]\w+|"
+    rb"(?m)^# (HELP|TYPE) " + _SYSTEM + rb"|^" + _SYSTEM + rb"(\{\S|\s+[0-9.eE+-]+\s*$)|"
     rb'"resultType"\s*:\s*"(vector|matrix)"'
 )
 ROLES = ("prompt", "decode", "step")
@@ -238,7 +239,12 @@ def _snapshot(
                 raise InvalidInputError(f"{shown}: {name} has no bound le") from None
         engine = tuple(sorted((k, v) for k, v in labels.items() if k not in _APART))
         of = series.setdefault((metric, labels.get("model_name", ""), engine), {})
-        of[kind] = of.get(kind, 0.0) + value
+        if kind in of:
+            raise InvalidInputError(
+                f"{shown}: {name or role} is there twice with the same labels: are these two "
+                "snapshots in one file? give them one by one"
+            )
+        of[kind] = value
     if not series:
         raise InvalidInputError(f"{shown}: {_nothing_known(others)}")
     return Snapshot(source=shown, series=series, is_window=is_window)

@@ -217,6 +217,21 @@ def test_a_sample_is_as_large_as_it_says():
     assert many.method == "histograms of 1,000 requests"
 
 
+def test_without_sums_the_interval_holds_what_the_buckets_allow(tmp_path):
+    content = (SAMPLES / "vllm_plain.prom").read_text()
+    exact = observed_load(read_metrics(SAMPLES / "vllm_plain.prom"))
+    lines = [line + "\n" for line in content.splitlines() if "_sum" not in line]
+    open_sum = observed_load(read_metrics(file(tmp_path, "".join(lines))))
+    assert open_sum.low < exact.value < open_sum.high
+    assert open_sum.relative_half_width > 2 * exact.relative_half_width
+
+
+def test_one_series_twice_is_refused(tmp_path):
+    content = (SAMPLES / "vllm_plain.prom").read_bytes()
+    with pytest.raises(InvalidInputError, match="is there twice with the same labels"):
+        read_metrics(file(tmp_path, content + content))
+
+
 def test_the_interval_holds_the_load_of_the_requests(tmp_path):
     import numpy as np
 

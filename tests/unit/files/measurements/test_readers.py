@@ -49,6 +49,17 @@ def test_formats_are_recognised_by_content(write, name, expected):
     assert recognise_measurements(write((SAMPLES / name).read_bytes())) == expected
 
 
+def test_a_table_may_name_an_engine(write):
+    table = "vllm_version,stage,load,latency_us\nvllm_0.26,attention,1000,50\n"
+    assert recognise_measurements(write(table)) == "table"
+    for line in (
+        "# TYPE vllm:x histogram\n",
+        "vllm:num_requests_running 3\n",
+        'ray_vllm_x{a="b"} 1\n',
+    ):
+        assert recognise_measurements(write(line)) == "prometheus"
+
+
 TABLE = "stage,load,requests,latency_us\nattention,1000,4,50\nattn,2000,8,60\nmoe,64,,120.5\n"
 
 
