@@ -240,3 +240,11 @@ def test_forward_passes_are_checked(plan, tmp_path):
     assert told["mean_token_load"] == outcome["observed"]["mean_token_load"]
     assert told["barrier"] == outcome["observed"]["barrier"]
     assert "Slowest over mean rank" in invoke("workload", path).out
+
+
+def test_a_plan_that_allows_no_overflow_falls_when_the_memory_overflows(tmp_path):
+    plan = written_plan(tmp_path, "--overflow", 0)
+    new = trace(tmp_path / "new.csv", 40_000, requests=1000)
+    answer = invoke("check", plan, "--trace", new, "--json").document
+    assert answer["memory_overflow_probability"] > 0.5
+    assert any("KV memory overflows" in reason for reason in answer["reasons"])

@@ -62,7 +62,7 @@ def test_verify_reports_agreement():
     ("options", "code", "message"),
     [
         (("--tpot", "0.01ms"), 3, "no plan meets"),
-        (("--devices", 1), 3, "no plan meets"),
+        (("--devices", 1), 3, "no split meets"),
         (("--tpot", "fast"), 2, "--tpot must be a time"),
         (("--tpot", "50"), 2, "with its unit"),
         (("--rate", "20"), 2, "with its unit"),

@@ -33,6 +33,8 @@ STEP_LEAVE, STEP_RETURN = 0.10, 0.07
 """Distance of the measured step time from the model's, likewise."""
 OVERFLOW_LEAVE = 2.0
 """Overflow probability over its limit beyond which a plan falls."""
+LEAST_OVERFLOW = 1e-12
+"""Where none is allowed: what is less cannot be told from none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,7 +138,7 @@ def check_plan(
     if measured_step_time is not None:
         # A server reports time per token: a step brings `tokens_per_step` of them.
         off = measured_step_time * tokens / mean - 1
-    too_full = overflow / plan.overflow_probability if plan.overflow_probability else 0.0
+    too_full = overflow / max(plan.overflow_probability, LEAST_OVERFLOW)
     reasons = []
     if excess > TIME_LEAVE and limit is not None:
         reasons.append(

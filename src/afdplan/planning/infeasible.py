@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from afdplan.errors import InfeasibleError
+from afdplan.planning.colocated import ColocatedSearch
 from afdplan.planning.design import PlannedDesign
 from afdplan.planning.fastest import fastest_design
+from afdplan.planning.held import Deployment
 from afdplan.planning.limits import Limits
 from afdplan.planning.search import DesignSearch
 
@@ -30,22 +32,31 @@ def explain_infeasible(search: DesignSearch, limits: Limits) -> InfeasibleError:
         plan = search.best(replace(limits, node_devices=1))
         if plan is not None:
             ways.append((1.0, f"nodes of {limits.node_devices} devices would be shared", plan))
+    able = ColocatedSearch(search).widths(limits)
+    split, without = "plan", ""
+    if able:
+        best = max(able, key=lambda plan: plan.score)
+        split, without = "split", f". Without a split all are met: {_given(best)}"
     if not ways:
         return InfeasibleError(
-            "no plan meets the limits, and relaxing one alone does not help: "
-            f"{_basics(search, limits)}"
+            f"no {split} meets the limits, and relaxing one alone does not help: "
+            f"{_basics(search, limits)}{without}"
         )
     ways.sort(key=lambda way: way[0])
     nearest = ways[0][2]
     shown = "; or ".join(text for _, text, _ in ways)
-    message = f"no plan meets all limits: {shown}"
+    message = f"no {split} meets all limits: {shown}"
     if nearest is not None:
-        message += (
-            f". Nearest feasible plan: {nearest.design} on {nearest.design.devices} devices, "
-            f"{nearest.time_per_output_token * 1e3:.4g} ms per token, "
-            f"{nearest.tokens_per_second:,.0f} tokens/s"
-        )
-    return InfeasibleError(message, nearest)
+        message += f". Nearest feasible {split}: {_given(nearest)}"
+    return InfeasibleError(message + without, nearest)
+
+
+def _given(plan: Deployment) -> str:
+    """Return a deployment and what it gives."""
+    return (
+        f"{plan} on {plan.devices} devices, {plan.time_per_output_token * 1e3:.4g} ms per token, "
+        f"{plan.tokens_per_second:,.0f} tokens/s"
+    )
 
 
 def _more(factor: float) -> str:

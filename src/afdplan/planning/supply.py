@@ -65,7 +65,9 @@ def _words(
     if spare.waiting_p99 is not None and spare.waiting_p99 > LONG_WAIT:
         yield f"requests wait up to {spare.waiting_p99:,.3g} s for a slot (p99)"
     if spare.spare_fraction > MOST_SPARE:
-        wanted = replace(limits, requests_per_second=spare.arrival_rate)
+        # What would do must do in the busiest part of the trace too.
+        rates = [part.arrival_rate for part in parts if part.arrival_rate is not None]
+        wanted = replace(limits, requests_per_second=max([spare.arrival_rate, *rates]))
         split = search.best(wanted)
         able = [plan.devices for plan in ColocatedSearch(search).widths(wanted)]
         if split is not None:

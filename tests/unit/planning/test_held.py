@@ -1,10 +1,12 @@
 """Does a plan hold in every part, with its margin; is it told when it is too small or too large?"""
 
+import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from afdplan.errors import InfeasibleError
 from afdplan.lengths.law import EmpiricalLengths
 from afdplan.model.latency import LatencyModel
 from afdplan.model.trace import Trace
@@ -102,6 +104,21 @@ def test_too_large_and_too_small_are_headlines():
     small = headline(planned(drifting(gap=0.002), Limits(devices=4)))
     assert "Too small" in small
     assert "requests/s arrive" in small
+
+
+def test_the_smaller_size_that_would_do_is_not_called_too_small():
+    trace = drifting(gap=0.06)  # twice as many arrive in the last part as in the whole
+    told = " ".join(planned(trace, Limits(devices=32)).supply)
+    fewest = re.search(r"(\d+) of 32 devices would do", told)
+    assert fewest is not None, told
+    assert planned(trace, Limits(devices=int(fewest[1]))).supply == ()
+
+
+def test_where_no_split_is_possible_the_un_split_deployment_is_named():
+    source = MeasuredSource(LATENCY, kv_tokens=4e5)
+    with pytest.raises(InfeasibleError, match="no split meets all limits") as refused:
+        make_plan(EmpiricalLengths(drifting()), source, Limits(devices=1), space=SPACE)
+    assert "Without a split all are met: 1 ranks, " in str(refused.value)
 
 
 def test_both_ends_of_the_interval_are_held():
