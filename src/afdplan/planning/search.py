@@ -372,8 +372,7 @@ class DesignSearch:
         slots = combination.microbatches * combination.batch_size * a
         tokens = slots * self.tokens_per_step / step_time
         attention, ffn = a * lattice.attention_devices, f * lattice.ffn_devices
-        unit = lattice.unit[index]
-        bundles = self.score.bundles(tokens, attention, ffn, unit, most, limits)
+        bundles = self.score.bundles(tokens, attention, ffn, lattice.unit[index], most, limits)
         score = self.score.value(bundles * tokens, bundles * attention, bundles * ffn, limits)
         if limits.devices is not None:
             score = np.where(bundles <= most, score, 0.0)
