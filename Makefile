@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 # Not --quiet: it hides the warnings from --strict, too, and nothing would fail.
 BUILD_DOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
-.PHONY: demo test format docs bench bounds clean
+.PHONY: demo test format docs bench bounds fuzz clean
 demo: $(READY)
 	$(BIN)/python examples/demo.py
 
@@ -32,6 +32,10 @@ bench: $(READY)
 # The compiled kernel with every index checked, against its readable twin.
 bounds: $(READY)
 	NUMBA_BOUNDSCHECK=1 NUMBA_CACHE_DIR=$$(mktemp -d) $(BIN)/python -m pytest tests/twin
+
+# Numbers that no one means, in thousands of seeded calls of the commands; the tests try a few.
+fuzz: $(READY)
+	AFDPLAN_FUZZ_CASES=2000 $(BIN)/python -m pytest tests/property/test_hostile_numbers.py
 
 clean:
 	rm -rf $(VENV)

@@ -155,3 +155,21 @@ def test_json_where_no_memory_is_left_is_one_document_too(monkeypatch):
     assert outcome.document["infeasible"] == "no memory is left for the KV cache"
     assert outcome.document["inputs"]["hardware"] == "h100"
     assert outcome.document["nearest"] is None
+
+
+def test_a_plan_made_for_the_hardest_part_is_written_as_a_document(tmp_path):
+    trace = tmp_path / "trace.csv"
+    rows = [f"{100 + 1400 * (k >= 600) + k * 37 % 90},{30 + k % 40}" for k in range(1200)]
+    trace.write_text("\n".join(["prompt_tokens,decode_tokens", *rows]) + "\n")
+    model = tmp_path / "model.toml"
+    model.write_text(
+        "schema_version = 1\ntime_unit = 's'\n"
+        "[attention]\nkind = 'linear'\nslope = 1e-8\nintercept = 2e-4\nlayers = 30\n"
+        "[ffn]\nkind = 'linear'\nslope = 2e-6\nintercept = 5e-4\n"
+        "[transfer]\nkind = 'linear'\nslope = 2e-7\nintercept = 1e-4\n"
+    )
+    outcome = invoke("plan", "--trace", trace, "--latency", model, "--devices", 8, "--tpot", "60ms",
+                     "--batch-sizes", "16,56,150", "--microbatches", "1,2", "--json")  # fmt: skip
+    assert outcome.code == 0, outcome.err
+    assert outcome.document["basis"] != "all requests"
+    assert outcome.document["check"]["replan_regret"] >= 0

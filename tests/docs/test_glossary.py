@@ -63,7 +63,7 @@ def test_every_bottleneck_is_explained():
         ("colocated baseline", "derived"),
         ("cache pages", "prefixes"),
         ("--metrics", "paired at random"),
-        ("Imbalance of experts",),
+        ("how uneven your experts are",),
         ("prefill",),
     ],
     ids=lambda words: words[0],

@@ -163,6 +163,9 @@ def _compressed_tensors(quantization: Mapping[str, Any]) -> str | None:
         weights = group.get("weights") if isinstance(group, Mapping) else None
         if isinstance(weights, Mapping):
             name = _number_format(weights)
+            if "input_activations" in group and group["input_activations"] is None:
+                # Widened to 16 bits: four bits are bytes of int4, eight have no name here.
+                name = {"nvfp4": "int4", "int4": "int4", "mxfp4": "mxfp4"}.get(str(name))
             if str(group.get("format", quantization.get("format"))).startswith("mxfp4"):
                 name = "mxfp4"
             found.append(name)
@@ -175,6 +178,11 @@ def _compressed_tensors(quantization: Mapping[str, Any]) -> str | None:
 def _bits(quantization: Mapping[str, Any]) -> str | None:
     """Return the format of integer weights with 16-bit arithmetic, by their bits."""
     bits = quantization.get("bits", quantization.get("w_bit"))
+    kind = str(quantization.get("data_type", "int"))  # AutoRound writes other numbers, too
+    if not kind.startswith("int"):
+        widened = (quantization.get("act_bits") or 16) >= 16
+        floats = {"mx_fp": "mxfp4", "nv_fp": "int4" if widened else "nvfp4"}
+        return floats.get(kind[:5]) if bits == 4 else None
     return "int4" if bits == 4 else None
 
 

@@ -65,13 +65,18 @@ def _grouped(fields: ConfigFields, layers: int) -> list[Mixer]:
     """Return grouped attention, of which some layers may see a window only."""
     heads = grouped_heads(fields)
     whole = Mixer(heads=heads)
+    kinds = _kinds(fields, layers, "full_attention", "sliding_attention")
     window = fields.optional("sliding_window")
-    if window is None or fields.values.get("use_sliding_window") is False:
+    if fields.values.get("use_sliding_window") is False:
+        return [whole] * layers
+    if window is None:
+        if "sliding_attention" in (kinds or ()):
+            raise fields.fail("sliding_window is missing; layer_types has layers that slide")
         return [whole] * layers
     sliding = Mixer(heads=heads, window=window)
-    kinds = _kinds(fields, layers, "full_attention", "sliding_attention")
-    if kinds is None:
-        return [sliding] * layers
+    if kinds is None:  # Qwen's first layers see all
+        first = min(layers, fields.count("max_window_layers", minimum=0, default=0))
+        return [whole] * first + [sliding] * (layers - first)
     return [sliding if kind == "sliding_attention" else whole for kind in kinds]
 
 
@@ -263,7 +268,8 @@ def unread_layers(values: dict[str, Any]) -> str | None:
     'mamba_num_heads'
     """
     parts = ("mamba", "ssm", "linear_", "compress", "kda", "rwkv", "index_", "sparse_attention",
-             "hybrid", "conv_kernel", "block_configs", "cross_layer", "kv_shared")  # fmt: skip
+             "hybrid", "conv_kernel", "conv_l_cache", "layer_group", "block_configs", "cross_layer",
+             "kv_shared")  # fmt: skip
     for name, value in values.items():
         if value and any(part in name.lower() for part in parts):
             return name

@@ -19,6 +19,9 @@ __all__ = ["KNOWN_ARCHITECTURES", "architecture_from_config"]
 NESTED = ("text_config", "llm_config", "language_config", "thinker_config")
 """Where multimodal configs keep their text decoder; they may nest twice."""
 
+_OUTSIDE = ("tie_word_embeddings",)
+"""What they may say outside of it."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Family:
@@ -45,6 +48,11 @@ class _Family:
 _ROUTED = FeedForwardFields(
     experts="n_routed_experts",
     shared_experts="n_shared_experts",
+    first_dense="first_k_dense_replace",
+)
+_COUNTED = FeedForwardFields(
+    experts="num_experts",
+    shared_experts="num_shared_experts",
     first_dense="first_k_dense_replace",
 )
 _LISTED = FeedForwardFields(experts="n_routed_experts", shared_experts="n_shared_experts")
@@ -75,6 +83,7 @@ _MINIMAX_M3 = _Family(
 )
 
 _FAMILIES: dict[str, _Family] = {
+    "bailing_moe_v2": _Family(networks=_COUNTED),
     "deepseek_ref": _COMPRESSED,
     "deepseek_v2": _LATENT,
     "deepseek_v3": _LATENT,
@@ -150,7 +159,7 @@ _FAMILIES: dict[str, _Family] = {
 KNOWN_ARCHITECTURES = tuple(_FAMILIES)
 """Values of `model_type` that `architecture_from_config` reads."""
 
-_LOOK_ALIKES = ("deepseek_v3", "glm4_moe", "qwen3_moe", "minimax_m2", "mixtral")
+_LOOK_ALIKES = ("deepseek_v3", "glm4_moe", "bailing_moe_v2", "qwen3_moe", "minimax_m2", "mixtral")
 """Families whose fields tell them: a config of another name with all of them is read as theirs."""
 
 
@@ -232,7 +241,8 @@ def _text_model(config: Mapping[str, Any]) -> tuple[Mapping[str, Any], Any]:
         if inner is None:
             break
         # Some nest the sizes and leave the type outside.
-        config = {"model_type": config.get("model_type"), **inner}
+        outer = {key: config[key] for key in _OUTSIDE if config.get(key) is not None}
+        config = {"model_type": config.get("model_type"), **outer, **inner}
         quantization = config.get("quantization_config") or quantization
     return config, quantization
 
@@ -255,11 +265,24 @@ def _family(config: Mapping[str, Any], origin: str) -> tuple[_Family, str | None
         names = _FAMILIES[known].networks
         needed = {names.experts, names.experts_per_token, names.expert_size, names.first_dense}
         needed |= {"kv_lora_rank"} if known == "deepseek_v3" else {"num_key_value_heads"}
-        if needed - {""} <= config.keys() and unread_layers(dict(config)) is None:
+        if unread_layers(dict(config)) is not None or _unread_networks(config, names):
+            continue
+        if needed - {""} <= config.keys():
             return _FAMILIES[known], (
                 f"model_type {model_type:.40} is not known: read as {known}, whose fields it has"
             )
     raise _unknown(model_type, origin)
+
+
+def _unread_networks(config: Mapping[str, Any], names: FeedForwardFields) -> bool:
+    """Return whether a config speaks of shared experts or dense layers that `names` passes over."""
+    told = {key for key, value in config.items() if value and not isinstance(value, bool)}
+    shared = {key for key in told if "shared_expert" in key or key == "shared_intermediate_size"}
+    dense = told & {"first_k_dense_replace", "num_dense_layers", "moe_layer_start_index"}
+    return bool(
+        (shared and not shared & {names.shared_experts, names.shared_size})
+        or (dense and names.first_dense not in dense)
+    )
 
 
 def _unknown(model_type: Any, origin: str) -> InvalidInputError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -128,7 +129,7 @@ def command(
         from afdplan.planning.replan import replan
 
         # What `afdplan check` compares later requests with; it also proves that the file reads.
-        written = plan_from_document(answer)
+        written = plan_from_document(json.loads(to_json(answer)))
         answer["check"] = {"regret": regret_of_keeping(written, workload.law)}
         if plan.basis != "all requests":
             # What holding in the hardest part costs is no reason to plan again.

@@ -254,6 +254,11 @@ def _warnings(
             microbatches=problem.microbatches,
             attention_workers=best,
         )
+    if problem.method == "mean-field" and problem.latency.experts is not None:
+        warnings.append(
+            "the mean field takes the mean time of the slowest FFN rank and finds the real optimum "
+            "without it: the exact method has both"
+        )
     warnings += latency_range_warnings(
         problem.latency,
         slots,

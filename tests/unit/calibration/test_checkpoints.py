@@ -55,6 +55,10 @@ WIDE = {"num_bits": 8, "type": "float"}
 NARROW = {"num_bits": 4, "type": "float", "group_size": 16}
 
 
+def widened(weights):
+    return {"weights": weights, "input_activations": None}
+
+
 @pytest.mark.parametrize(
     ("quantization", "weights"),
     [
@@ -84,6 +88,12 @@ NARROW = {"num_bits": 4, "type": "float", "group_size": 16}
         ({"quant_method": "compressed-tensors", "config_groups": {"a": {"weights": {}}}}, None),
         ({"quant_method": "compressed-tensors"}, None),
         ({"quant_method": "modelopt", "quant_algo": "W4A16_NVFP4"}, "int4"),
+        ({"quant_method": "compressed-tensors", "config_groups": {"a": widened(NARROW)}}, "int4"),
+        ({"quant_method": "compressed-tensors", "config_groups": {"a": widened(WIDE)}}, None),
+        ({"quant_method": "auto-round", "bits": 4, "data_type": "mx_fp", "act_bits": 4}, "mxfp4"),
+        ({"quant_method": "auto-round", "bits": 4, "data_type": "nv_fp", "act_bits": 4}, "nvfp4"),
+        ({"quant_method": "auto-round", "bits": 4, "data_type": "nv_fp4"}, "int4"),
+        ({"quant_method": "auto-round", "bits": 8, "data_type": "fp8"}, None),
         ({"quant_method": "modelopt", "quant_algo": "NEW"}, None),
         ({"quant_method": ["fp8"]}, None),
         ({}, None),
@@ -134,6 +144,76 @@ def test_nested_and_renamed_models(file, total, active, cache):
     assert model.active_parameters == pytest.approx(active, rel=0.02)
     if cache is not None:
         assert cache_bytes(model) == pytest.approx(cache, rel=0.001)
+
+
+LING = {
+    "model_type": "bailing_moe_v2",
+    "hidden_size": 8192,
+    "intermediate_size": 18432,
+    "moe_intermediate_size": 2048,
+    "num_experts": 256,
+    "num_experts_per_tok": 8,
+    "num_shared_experts": 1,
+    "first_k_dense_replace": 4,
+    "num_hidden_layers": 80,
+    "num_attention_heads": 64,
+    "num_key_value_heads": 8,
+    "head_dim": 128,
+    "vocab_size": 157184,
+}
+
+
+@pytest.mark.parametrize("name", ["bailing_moe_v2", "brand_new_moe"])
+def test_shared_experts_and_dense_layers_of_a_new_name_are_counted(name):
+    model = architecture_from_config({**LING, "model_type": name})
+    assert model.total_parameters == pytest.approx(1000e9, rel=0.01)  # Ling-1T
+    assert model.dense_layers == 4
+    assert len(model.notes) == (name != "bailing_moe_v2")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"first_k_dense_replace": None, "num_dense_layers": 2},  # dense layers by another name
+        {"num_shared_experts": None, "n_extra_shared_experts": 1},
+        {"layer_group_size": 5},  # linear attention in most layers
+        {"conv_L_cache": 3},
+    ],
+)
+def test_a_new_name_with_unread_fields_is_not_taken_for_a_known_family(change):
+    config = {key: value for key, value in {**LING, **change}.items() if value is not None}
+    with pytest.raises(InvalidInputError, match="model_type must be one of"):
+        architecture_from_config({**config, "model_type": "brand_new_moe"})
+
+
+DENSE = {
+    "model_type": "qwen2",
+    "hidden_size": 3584,
+    "intermediate_size": 18944,
+    "num_hidden_layers": 28,
+    "num_attention_heads": 28,
+    "num_key_value_heads": 4,
+    "vocab_size": 152064,
+}
+
+
+def test_layers_that_slide_are_those_that_the_config_says():
+    def windows(**stated):
+        return [mixer.window for mixer in architecture_from_config({**DENSE, **stated}).mixers]
+
+    assert windows(sliding_window=4096) == [4096] * 28
+    assert windows(sliding_window=4096, max_window_layers=21) == [None] * 21 + [4096] * 7
+    assert windows(sliding_window=4096, max_window_layers=70) == [None] * 28
+    with pytest.raises(InvalidInputError, match="layer_types must be"):
+        windows(layer_types=["linear_attention"] * 28)
+    with pytest.raises(InvalidInputError, match="sliding_window is missing"):
+        windows(layer_types=["sliding_attention"] * 28)
+
+
+def test_tied_embeddings_may_be_said_outside_of_the_text_model():
+    text = {**DENSE, "model_type": "qwen3_vl_text"}
+    model = architecture_from_config({"tie_word_embeddings": True, "text_config": text})
+    assert model.embedding_parameters == 152064 * 3584
 
 
 def test_known_fields_under_a_new_name_are_read_and_said():
