@@ -268,9 +268,8 @@ class DesignSearch:
 
     def _able(self, lattice: PairLattice, least: float, limits: Limits) -> IntArray:
         """Return the pairs of which the fewest bundles score no less than `least`."""
-        attention = lattice.attention * lattice.attention_devices
-        ffn = lattice.ffn * lattice.ffn_devices
-        return np.flatnonzero(self.score.ceiling(attention, ffn, lattice.unit, limits) >= least)
+        a, f = lattice.attention * lattice.attention_devices, lattice.ffn * lattice.ffn_devices
+        return np.flatnonzero(self.score.ceiling(a, f, lattice.unit, limits) >= least)
 
     def _between(
         self,
@@ -373,8 +372,7 @@ class DesignSearch:
         slots = combination.microbatches * combination.batch_size * a
         tokens = slots * self.tokens_per_step / step_time
         attention, ffn = a * lattice.attention_devices, f * lattice.ffn_devices
-        unit = lattice.unit[index]
-        bundles = self.score.bundles(tokens, attention, ffn, unit, most, limits)
+        bundles = self.score.bundles(tokens, attention, ffn, lattice.unit[index], most, limits)
         score = self.score.value(bundles * tokens, bundles * attention, bundles * ffn, limits)
         if limits.devices is not None:
             score = np.where(bundles <= most, score, 0.0)
@@ -397,11 +395,6 @@ class DesignSearch:
 
 
 def _least(best: Candidate | None, limits: Limits) -> float:
-    """Return the score from which on a candidate is worth evaluating.
-
-    With a rate, whole families cost alike: only what is cheaper counts, and a second search takes
-    the one that gives most.
-    """
-    if best is None:
-        return 0.0
-    return best.score * (1 - TIE if limits.requests_per_second is None else 1 + TIE)
+    """Return the score from which on a candidate is looked at; with a rate ties are left out."""
+    slack = 1 - TIE if limits.requests_per_second is None else 1 + TIE
+    return 0.0 if best is None else best.score * slack

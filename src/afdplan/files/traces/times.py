@@ -44,10 +44,7 @@ DAY = 86_400
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Arrivals:
-    """Arrivals in seconds, unsorted; `seconds` is None if the file does not know them.
-
-    `clock` has the seconds after midnight of the first, as the file wrote it; None if unknown.
-    """
+    """Arrivals in seconds, unsorted, and the first one's after midnight; None where unknown."""
 
     seconds: FloatArray | None
     unit: str
@@ -184,10 +181,8 @@ def _from_numbers(
     exact = real.max() - real.min() < 2.0**62
     after = numbers - numbers.min() if exact else real - real.min()
     seconds = np.asarray(after, dtype=np.float64) / PER_SECOND[unit]
-    low, high = EPOCHS[unit]
-    first = float(real.min())
-    # Calendar times count from a midnight, in Greenwich.
-    clock = first / PER_SECOND[unit] % DAY if low <= first < high else None
+    (low, high), first = EPOCHS[unit], float(real.min())
+    clock = first / PER_SECOND[unit] % DAY if low <= first < high else None  # in Greenwich
     return Arrivals(seconds=seconds, unit=WORDS[unit], clock=clock, notes=notes)
 
 
