@@ -24,6 +24,7 @@ BENCHMARKS = {
     "placement": ("Does placing requests by load recover the barrier?", False, True),
     "studies": ("How fast, lean and unkillable are studies?", False, True),
     "derived_models": ("How far are derived times from published ones?", False, False),
+    "model_table": ("What is read from every config of a public package?", False, False),
 }
 
 

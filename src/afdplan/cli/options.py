@@ -160,7 +160,7 @@ class Workload:
 
 
 def resolve_workload(
-    given: Mapping[str, Any], confidence: float | None = None, window: str = "all"
+    given: Mapping[str, Any], confidence: float | None = None, window: str | None = None
 ) -> Workload:
     """Return the workload that the options name; exactly one of trace and laws must be given.
 
@@ -171,8 +171,10 @@ def resolve_workload(
     confidence
         Coverage of the interval of a trace's mean token load.
     window
-        Which requests of a trace count: see `afdplan.workload.parts.select_window`.
+        Which requests of a trace count, by default all: see
+        `afdplan.workload.parts.select_window`.
     """
+    window = window or ask.PLANNED_WINDOW.default
     from afdplan.lengths.law import EmpiricalLengths, IndependentLengths
 
     path, trace_format, columns, time_format, prompt, decode = (
@@ -195,7 +197,7 @@ def resolve_workload(
             "notes": requests.notes,
         }
         chosen: tuple[str, ...] = ()
-        if window != "all":
+        if window != ask.PLANNED_WINDOW.default:
             from afdplan.workload.parts import select_window
 
             part = select_window(requests, window)
@@ -212,7 +214,7 @@ def resolve_workload(
             warnings=(*chosen, *warnings),
             inputs=inputs,
         )
-    if window != "all":
+    if window != ask.PLANNED_WINDOW.default:
         raise click.UsageError("--window chooses requests of a trace: give --trace")
     if any(given.get(one.key) is not None for one in ask.OF_TRACE):
         raise click.UsageError(
