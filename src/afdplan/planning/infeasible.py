@@ -61,7 +61,10 @@ def _given(plan: Deployment) -> str:
 
 def _more(factor: float) -> str:
     """Return how much more a factor is, in words that stay short."""
-    return f"{factor:,.0f} times" if factor >= 10 else f"{factor - 1:.0%} more".replace("%", " %")
+    if factor >= 10:
+        return f"{factor:,.0f} times"
+    digits = 0 if factor >= 1.095 else 1 if factor >= 1.0095 else 2
+    return f"{factor - 1:.{digits}%} more".replace("%", " %")
 
 
 def _time(search: DesignSearch, limits: Limits) -> tuple[float, str, PlannedDesign | None] | None:

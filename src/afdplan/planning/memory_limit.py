@@ -114,6 +114,7 @@ def require_memory(
         raise InfeasibleError(
             f"batch_size = {batch_size:,} with {microbatches} microbatches does not fit: {asked} "
             f"take {limit.mean_bytes / 1e9:,.1f} GB of KV cache per attention device on average, "
-            f"{limit.capacity_bytes / 1e9:,.1f} GB are free; {mend}"
+            f"{limit.capacity_bytes / 1e9:,.1f} GB are free, and more than one step in 1,000 would "
+            f"need more than that; {mend}"
         )
     return limit
