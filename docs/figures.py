@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from drawings import loads, models, plans, rounds, steps
+from drawings import loads, models, plans, rounds, steps, uneven
 from drawings.canvas import (
     BASELINE,
     BLUE,
@@ -283,6 +283,8 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "prices": plans.prices,
     "reprovisioning": plans.reprovisioning,
     "experts": models.experts,
+    "busiest-rank": uneven.busiest_rank,
+    "fresh-times": uneven.fresh_times,
     "stage-fit": models.stage_fit,
     "sweep-fit": models.sweep_fit,
 }

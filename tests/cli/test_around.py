@@ -86,12 +86,12 @@ def test_a_plan_tells_its_other_batches_too(tmp_path):
     (own,) = (
         case["design"]
         for case in found
-        if all(case[key] == told["recommended"][key] for key in ("batch_size", "microbatches"))
+        if all(case[key] == told["split"][key] for key in ("batch_size", "microbatches"))
     )
-    assert own == told["recommended"]
+    assert own == told["split"]
     assert all((case["design"] is None) == (case["reason"] is not None) for case in found)
     point = column(next(iter(drawn["front"].values())), "recommended", "y")
-    assert point == pytest.approx([told["recommended"]["tokens_per_second_per_device"]], rel=1e-5)
+    assert point == pytest.approx([told["split"]["tokens_per_second_per_device"]], rel=1e-5)
 
 
 @pytest.mark.parametrize("arguments", [RATIO, PLAN])

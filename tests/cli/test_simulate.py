@@ -155,7 +155,7 @@ def test_refusals(arguments, code):
 def test_an_interrupt_ends_cleanly_and_leaves_no_file(tmp_path):
     run("--attention-workers", "1")  # the kernel is compiled by now
     arguments = [*BASE, "--attention-workers", "64", "--per-step", str(tmp_path / "s.csv")]
-    arguments[arguments.index("200")] = "100000000"
+    arguments[arguments.index("200")] = "15000000"
     code = "import sys; from afdplan.cli import main; "
     code += f"sys.argv[1:] = {['simulate', *arguments]!r}; main()"
     process = subprocess.Popen(

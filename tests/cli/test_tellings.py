@@ -216,7 +216,7 @@ def test_numbers_of_ratio_are_those_of_its_json(said):
 def test_numbers_of_plan_are_those_of_its_json(said):
     one = said["plan"]
     answer = one["document"]
-    best = answer["recommended"]
+    best = answer["split"]
     everywhere(
         one,
         rate(best["tokens_per_second_per_device"], "s"),

@@ -13,7 +13,7 @@ from afdplan.model.latency import AttentionLayers, LatencyModel, Transfer, coeff
 from afdplan.model.uncertainty import Uncertainty
 from afdplan.model.validity import Validity
 
-numbers = st.floats(min_value=0, max_value=1e60)
+numbers = st.just(0.0) | st.floats(min_value=1e-60, max_value=1e60)
 text = st.text(st.characters(exclude_categories=("Cs",)), max_size=20)
 
 

@@ -16,16 +16,23 @@ from afdplan.theory.problem import RatioProblem
 from afdplan.theory.recommend import recommend_ratio
 
 requests = st.lists(st.tuples(st.integers(0, 5000), st.integers(1, 900)), min_size=1, max_size=30)
+
+
+def sizes(largest):
+    """Return numbers that a coefficient may be: nothing, or of a size that means something."""
+    return st.just(0.0) | st.floats(1e-30, largest)
+
+
 models = st.builds(
     lambda a, b, c, d, e, f, layers: LatencyModel.linear(
         attention=(a, b), ffn=(c, d), transfer=(e, f), layers=layers
     ),
-    st.floats(0, 0.01),
+    sizes(0.01),
     st.floats(0.1, 200),
-    st.floats(0, 0.5),
+    sizes(0.5),
     st.floats(0.1, 200),
-    st.floats(0, 0.2),
-    st.floats(0, 100),
+    sizes(0.2),
+    sizes(100),
     st.sampled_from([1, 10]),
 )
 quick = settings(max_examples=15, deadline=None)

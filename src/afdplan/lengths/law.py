@@ -152,8 +152,9 @@ class EmpiricalLengths:
     def _motion(self, window: int | None) -> LoadMotion:
         weights = np.full(self.decode_tokens.size, 1 / self.decode_tokens.size)
         begins = self.prompt_tokens.astype(np.float64)
-        starts = Atoms(points=begins, weights=weights)
-        ends = Atoms(points=begins + self.decode_tokens, weights=weights)
+        # In order of size: sums of the same numbers then have the same last digit.
+        starts = Atoms(points=np.sort(begins), weights=weights)
+        ends = Atoms(points=np.sort(begins + self.decode_tokens), weights=weights)
         return load_motion(starts.cut(window), ends.cut(window), 1 / self.mean_decode_tokens)
 
     def survival(self) -> tuple[FloatArray, FloatArray]:

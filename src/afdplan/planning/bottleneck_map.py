@@ -80,7 +80,7 @@ def bottleneck_maps(
     ...     return {"attention": 2.0 + workers, "ffn": 4.0}
     >>> (one,) = bottleneck_maps({(8, 2): times}, {(8, 2): 2})
     >>> one.workers[:4], one.rows[0].binding[:4]
-    ((1, 2, 3, 4), ('attention', 'attention', 'attention', 'attention'))
+    ((1, 2, 3, 4), ('ffn', 'attention', 'attention', 'attention'))
     """
     maps = []
     for microbatches in sorted({count for _, count in resources}):

@@ -165,13 +165,14 @@ def played_step(
 
     Examples
     --------
-    Two layers, attention 4 and 2, FFN 3, two microbatches: empty at first, the last is back after
-    4 + 4 + 3 + 2 + 3 (the FFN serves the first microbatch while attention has the second).
+    Two layers, attention 4 and 2, FFN 3, two microbatches: empty at first, the FFN begins after 4
+    and serves until 7, from 8 to 11, from 11 to 14 and, since it is still busy when the second
+    microbatch comes again at 13, until 17.
 
     >>> times = np.array([4.0, 2.0]).reshape(2, 1, 1, 1, 1).repeat(2, axis=1)
     >>> three, none = np.array([3.0]), np.array([0.0])
     >>> played_step(times, (0, 1), three, none, none, is_drained=True)
-    array([[16.]])
+    array([[17.]])
     """
     kinds, m, workers = attention.shape[:3]
     shape = attention.shape[3:]
