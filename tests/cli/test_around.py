@@ -91,7 +91,7 @@ def test_a_plan_tells_its_other_batches_too(tmp_path):
     assert own == told["split"]
     assert all((case["design"] is None) == (case["reason"] is not None) for case in found)
     point = column(next(iter(drawn["front"].values())), "recommended", "y")
-    assert point == pytest.approx([told["split"]["tokens_per_second_per_device"]], rel=1e-5)
+    assert point == pytest.approx([told["recommended"]["tokens_per_second_per_device"]], rel=1e-5)
 
 
 @pytest.mark.parametrize("arguments", [RATIO, PLAN])

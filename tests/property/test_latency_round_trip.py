@@ -24,7 +24,9 @@ def curves(draw):
         return LinearCurve(slope=draw(numbers), intercept=draw(numbers))
     if kind == "roofline":
         return RooflineCurve(
-            floor=draw(numbers), slope=draw(numbers), intercept=draw(st.floats(-1e60, 1e60))
+            floor=draw(numbers),
+            slope=draw(numbers),
+            intercept=draw(numbers) * draw(st.sampled_from([1, -1])),
         )
     # Apart by a token at least: steeper tables are refused by the latency model.
     places = st.integers(0, 10**9).map(float)
