@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from math import isfinite
 from typing import Any
 
+from afdplan.model.answer import Answer
 from afdplan.model.estimate import Estimate
 from afdplan.simulation.distribution import Distribution
 from afdplan.simulation.scenario import Scenario
@@ -15,7 +16,7 @@ __all__ = ["OfferedLoad", "SimulationResult"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SimulationResult:
+class SimulationResult(Answer):
     """What a simulated bundle did. Printing it gives the main numbers; `answer` gives all.
 
     Attributes

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
+from afdplan.model.answer import Answer
 from afdplan.model.bundle import Bundle
 from afdplan.model.estimate import Estimate
 from afdplan.theory.layer_cycle import Bottleneck
+
+if TYPE_CHECKING:
+    from afdplan.theory.problem import RatioProblem
 
 __all__ = [
     "LatencyUncertainty",
@@ -113,7 +118,7 @@ class Replication:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RatioRecommendation:
+class RatioRecommendation(Answer):
     """The answer: how many attention workers, why, and what the others cost.
 
     Attributes
@@ -154,6 +159,8 @@ class RatioRecommendation:
         The best division into smaller bundles, gain or loss; None for one FFN worker.
     warnings
         One sentence each.
+    problem
+        What was asked.
     """
 
     optimal_ratio: float
@@ -175,6 +182,7 @@ class RatioRecommendation:
     latency_uncertainty: LatencyUncertainty | None
     replication: Replication | None
     warnings: tuple[str, ...]
+    problem: RatioProblem = field(repr=False, compare=False)
 
     @property
     def best(self) -> RatioPoint:

@@ -163,6 +163,7 @@ def recommend(
         latency_uncertainty=_latency_uncertainty(problem, slots, best, limit),
         replication=_replication(problem, slots, search),
         warnings=tuple(_warnings(problem, slots, best, limit)),
+        problem=problem,
     )
 
 
