@@ -362,3 +362,57 @@ FFN_DEVICE_COST = ATTENTION_DEVICE_COST.changed(
     name="ffn_device_cost", field="ffn", option="--ffn-cost", help="Likewise of an FFN device."
 )
 COST = (PER, ATTENTION_DEVICE_COST, FFN_DEVICE_COST)
+
+# A service: prefill, arrivals, failures.
+PrefillPolicy = Literal["first-come", "shortest-prompt"]
+PrefillArrivals = Literal["trace", "poisson"]
+TIME_TO_FIRST_TOKEN = number(
+    "time_to_first_token",
+    "Most time to first token: then devices are shared between prefill, attention and FFN.",
+    option="--ttft",
+    strict=True,
+    typed="duration",
+    metavar="TIME",
+)
+FIRST_TOKEN_STATISTIC = STATISTIC.changed(
+    name="first_token_statistic",
+    option="--ttft-statistic",
+    help="Of the requests' times that is held against --ttft.",
+    default="p99",
+)
+PREFILL_HARDWARE = text(
+    "prefill_hardware",
+    "Device of the prefill workers; by default that of the attention workers.",
+    metavar="NAME|FILE",
+)
+PREFILL_LATENCY = text(
+    "prefill_latency",
+    "Measured times of a prefill worker, as `calibrate --stage prefill` writes them.",
+    metavar="FILE",
+)
+PREFILL_DEVICES = count(
+    "prefill_devices",
+    "Devices of one prefill worker; by default the best number.",
+    maximum=100_000,
+    metavar="N",
+)
+PREFILL_CHUNK = count(
+    "prefill_chunk",
+    "Most prompt tokens of one pass.",
+    default=8192,
+    maximum=10_000_000,
+    metavar="TOKENS",
+)
+PREFILL_POLICY = choice(
+    "prefill_policy", "Which waiting prompt is next.", PrefillPolicy, default="first-come"
+)
+PREFILL_ARRIVALS = choice(
+    "prefill_arrivals",
+    "Arrivals at the prefill workers: those of the trace, or Poisson where it has none.",
+    PrefillArrivals,
+    default="trace",
+)
+SERVICE = (
+    *(TIME_TO_FIRST_TOKEN, FIRST_TOKEN_STATISTIC, PREFILL_HARDWARE, PREFILL_LATENCY),
+    *(PREFILL_DEVICES, PREFILL_CHUNK, PREFILL_POLICY, PREFILL_ARRIVALS),
+)
