@@ -416,3 +416,34 @@ SERVICE = (
     *(TIME_TO_FIRST_TOKEN, FIRST_TOKEN_STATISTIC, PREFILL_HARDWARE, PREFILL_LATENCY),
     *(PREFILL_DEVICES, PREFILL_CHUNK, PREFILL_POLICY, PREFILL_ARRIVALS),
 )
+
+DEVICE_MTBF = number(
+    "device_mtbf",
+    "Mean time between failures of a device; one stops its whole bundle: 10000h.",
+    strict=True,
+    typed="duration",
+    metavar="TIME",
+)
+RESTART = number(
+    "restart",
+    "With --device-mtbf: until a bundle works again: 5min.",
+    default=300.0,
+    typed="duration",
+    metavar="TIME",
+)
+REPAIR = number(
+    "repair",
+    "With --device-mtbf: mean time until a failed device is back; 0 counts it in --restart.",
+    default=0.0,
+    typed="duration",
+    metavar="TIME",
+)
+SPARE_DEVICES = count(
+    "spare_devices",
+    "With --repair: devices of the budget that stand by.",
+    default=0,
+    minimum=0,
+    maximum=100_000,
+    metavar="N",
+)
+FAILURES = (DEVICE_MTBF, RESTART, REPAIR, SPARE_DEVICES)
