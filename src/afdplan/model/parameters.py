@@ -446,4 +446,7 @@ SPARE_DEVICES = count(
     maximum=100_000,
     metavar="N",
 )
+MAX_BUNDLE_DEVICES = count(
+    "max_bundle_devices", "Most devices of one bundle.", maximum=100_000, metavar="N"
+)
 FAILURES = (DEVICE_MTBF, RESTART, REPAIR, SPARE_DEVICES)

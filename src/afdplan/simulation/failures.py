@@ -82,7 +82,9 @@ def play_failures(
     events = [(generator.exponential(1 / nu), 0, k) for k in range(bundles)]
     heapq.heapify(events)
     since = np.zeros(bundles)
-    spares, waiting, failed_at = failures.spare_devices, [], {}
+    spares = failures.spare_devices
+    waiting: list[int] = []
+    failed_at: dict[int, float] = {}
     useful = lost = outage = 0.0
     count = begun = 0
 
