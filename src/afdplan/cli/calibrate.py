@@ -38,6 +38,7 @@ Examples:
   afdplan calibrate steps.jsonl --attention-workers 28 --ffn-workers 4 --layers 94 -o model.toml
   afdplan calibrate attention.json.gz --role attention --load 393216 --to-table stages.csv
   afdplan calibrate metrics.prom --to-trace lengths.csv
+  afdplan calibrate server.log --format expert-load --prior model.toml -o uneven.toml
 """
 _FORMS = ("auto", "linear", "per-request", "roofline", "table")
 
@@ -107,7 +108,8 @@ def command(data: tuple[str, ...], **options: Any) -> None:
 
     DATA is a table with columns stage, load, latency and maybe requests (CSV, JSON lines,
     Parquet), a log of FastAFD, SGLang or StepMesh, a torch profiler trace of the vLLM AFD plugin,
-    or with --sweep a table of ratios with step times or throughputs.
+    counts of experts' choices or a log of their balance (vLLM, SGLang, Ascend), or with --sweep a
+    table of ratios with step times or throughputs.
     """
     from afdplan.model.checks import check_count, check_number
 
@@ -129,6 +131,12 @@ def command(data: tuple[str, ...], **options: Any) -> None:
         from afdplan.files.latency_file import load_latency
 
         prior = load_latency(options["prior"])
+    if not options["sweep"] and _kind(data[0], options["format_name"]) == "expert-load":
+        from afdplan.cli.calibrate_experts import calibrate_experts
+
+        asked = {name: options[name] for name in ("output", "as_json")}
+        calibrate_experts(data, prior, _inputs(data, options), **asked)
+        return
     points = None
     if options["sweep"]:
         points = _read_sweep(data, options)
@@ -160,6 +168,15 @@ class _Result:
     answer: dict[str, Any]
     figures: Callable[[], tuple[Figure, ...]]
     page: Callable[..., Page]
+
+
+def _kind(path: str, format_name: str | None) -> str | None:
+    """Return the format of a file; None of a pipe, which can be read only once."""
+    from afdplan.files.measurements.reader import recognise_measurements
+
+    if format_name or not Path(path).is_file():
+        return format_name
+    return recognise_measurements(path)
 
 
 def _read_parts(data: Sequence[str], options: dict[str, Any]) -> list[Measurements]:
