@@ -421,21 +421,21 @@ DEVICE_MTBF = number(
     "device_mtbf",
     "Mean time between failures of a device; one stops its whole bundle: 10000h.",
     strict=True,
-    typed="duration",
+    typed="span",
     metavar="TIME",
 )
 RESTART = number(
     "restart",
     "With --device-mtbf: until a bundle works again: 5min.",
     default=300.0,
-    typed="duration",
+    typed="span",
     metavar="TIME",
 )
 REPAIR = number(
     "repair",
-    "With --device-mtbf: mean time until a failed device is back; 0 counts it in --restart.",
+    "With --device-mtbf: mean time until a failed device is back; by default within --restart.",
     default=0.0,
-    typed="duration",
+    typed="span",
     metavar="TIME",
 )
 SPARE_DEVICES = count(

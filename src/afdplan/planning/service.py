@@ -23,7 +23,7 @@ class OneMore:
     Attributes
     ----------
     side
-        ``prefill``, ``attention``, ``FFN`` or ``ranks`` (of an un-split decode side).
+        ``prefill``, ``attention``, ``FFN`` or ``decode`` (un-split).
     change
         What is added, for people.
     devices

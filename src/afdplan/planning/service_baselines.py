@@ -26,7 +26,7 @@ from afdplan.planning.first_token import PrefillPool
 from afdplan.planning.limits import Limits
 from afdplan.planning.search import DesignSearch
 from afdplan.planning.service import Baseline, Service
-from afdplan.planning.service_sharing import Sharing, multiplied
+from afdplan.planning.service_sharing import MORE_DECODE, Sharing, multiplied
 
 __all__ = ["service_baselines"]
 
@@ -95,29 +95,29 @@ def _unsplit(service: Service, search: DesignSearch) -> Iterator[tuple[str, int,
             )
         except AfdplanError:
             continue
-        group = multiplied(width, 1)
-        found = _largest(colocated, group, pool, limits)
-        if found is None:
+        group = _largest(colocated, multiplied(width, 1), pool, limits)
+        if group is None:
             continue
-        side, able = found
         budget, wanted = service.devices, service.limits.wanted_rate
-        copies = max(1, -int(-(wanted or 0) // able)) if wanted is not None else 0
-        if budget is not None and (wanted is None or copies * devices > budget):
-            copies = budget // devices if wanted is None else 0
-        if copies < 1:
-            continue
-        rate = wanted or min(copies * able, pool.most_rate(copies))
-        if wanted is not None and not pool.carries(copies, wanted):
-            continue
-        yield str(multiplied(side, copies)), copies * devices, rate
+        if wanted is None:
+            copies = (budget or 0) // devices
+            rate = pool.most_rate(copies, multiplied(group, copies)) if copies else 0.0
+        else:
+            least = -int(-wanted // group.requests_per_second)
+            tried = (max(1, -int(-least * factor // 1)) for factor in MORE_DECODE)
+            able = (n for n in tried if pool.carries(n, wanted, multiplied(group, n)))
+            copies = next(able, 0)
+            rate = wanted if budget is None or copies * devices <= budget else 0.0
+        if copies and rate:
+            yield str(multiplied(group, copies)), copies * devices, rate
 
 
 def _largest(
     search: ColocatedSearch, group: Colocated, pool: PrefillPool, limits: Limits
-) -> tuple[Colocated, float] | None:
-    """Return a group with the largest batch that keeps the time per output token, and its rate."""
+) -> Colocated | None:
+    """Return a group with the largest batch that keeps its limits, its steps slowed by prompts."""
     least, most = 0, group.batch_size
-    best = None
+    best: Colocated | None = None
     while least < most:
         size = (least + most + 1) // 2
         plan = search.again(replace(group, batch_size=size), limits)
@@ -131,7 +131,9 @@ def _largest(
         elif busy / (1 - busy) * plan.step_time.mean > (1 - limits.probabilities[0]) * _pass(pool):
             time += _pass(pool) / plan.tokens_per_step
         if bool(limits.meets(time)):
-            least, best = size, (plan, rate)
+            least = size
+            slowed = replace(plan.step_time, mean=plan.step_time.mean / (1 - busy))
+            best = replace(plan, step_time=slowed, requests_per_second=rate)
         else:
             most = size - 1
     return best

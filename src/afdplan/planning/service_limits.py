@@ -51,7 +51,7 @@ def _steps(service: Service, search: DesignSearch) -> Iterator[tuple[str, str, i
     if isinstance(chosen, Colocated):
         group = chosen.devices // chosen.replicas
         larger = multiplied(chosen, chosen.replicas + 1)
-        yield "ranks", "1 group of ranks", group, pool.most_rate(workers, larger)
+        yield "decode", "1 group of ranks", group, pool.most_rate(workers, larger)
         return
     design = chosen.design
     per_bundle = f" in each of {design.bundles} bundles" if design.bundles > 1 else ""

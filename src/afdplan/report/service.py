@@ -8,6 +8,7 @@ from typing import Any
 
 from afdplan.planning.failure_plan import FailurePlan
 from afdplan.planning.service import Service
+from afdplan.planning.verdict import CLEAR
 from afdplan.planning.whole import Whole
 from afdplan.report.quantities import chance, change, counted, number, rate, sentence, share, time
 from afdplan.report.tables import TextTable
@@ -74,7 +75,14 @@ def service_sentence(service: Service) -> str:
         text += f"; {service.limited_by} limits the service"
     else:
         text += "; no side alone limits the service"
-    return sentence(text)
+    alone = next((one for one in service.baselines if one.kind == "un-split"), None)
+    if alone is None or alone.gain > -CLEAR:
+        return sentence(text)
+    more = f"{alone.deployment} on {counted(alone.devices, 'device')}"
+    return (
+        f"{sentence(text)} Without any split {more} would carry "
+        f"{rate(alone.rate, 's', 'requests')}: do not split."
+    )
 
 
 def _held(service: Service) -> float:
