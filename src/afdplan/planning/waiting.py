@@ -75,7 +75,7 @@ def spare_capacity(
         return SpareCapacity(arrival_rate=rate, capacity=plan.requests_per_second)
     count = min(trace.requests, MOST_REQUESTS)
     arrivals = trace.arrival_times[:count] * (found / rate)
-    services = trace.decode_tokens[:count] * plan.time_per_output_token
+    services = trace.decode_tokens[:count].astype(np.float64) * plan.time_per_output_token
     waits = slot_starts(arrivals, services, plan.slots) - arrivals
     return SpareCapacity(
         arrival_rate=rate,
