@@ -33,7 +33,7 @@ def test_contract(tmp_path):
 
 
 def test_text_says_what_matters():
-    out = invoke("plan", *SMALL).out
+    out = invoke("plan", *SMALL, "--full").out
     for word in (
         "Limits",
         "Best split",
@@ -127,7 +127,7 @@ def test_plans_edited_by_hand_are_refused(plan, tmp_path, keys, value, message):
 def test_text_begins_with_the_answer_and_the_limits():
     document = invoke("plan", *SMALL, "--json").document
     out = " ".join(
-        invoke("plan", *SMALL, "--tpot-statistic", "p99", "--node-devices", 1).out.split()
+        invoke("plan", *SMALL, "--tpot-statistic", "p99", "--node-devices", 1, "--full").out.split()
     )
     reason = document["verdict"]["reasons"][0]
     split = document["verdict"]["split"]

@@ -212,7 +212,8 @@ def test_all_refused_is_said(tmp_path):
     study = write(tmp_path, text)
     outcome = invoke("sweep", study, "-o", tmp_path / "r")
     assert outcome.code == 0, outcome
-    assert "12 refused, their inputs have no answer; the first: phase aligned" in outcome.out
+    assert "12 refused, their inputs have no answer" in outcome.out
+    assert "the first: phase aligned" in " ".join(outcome.out.split())
     told = invoke("sweep", "--summary", tmp_path / "r", "--json").document
     assert told["best"] == []
     assert told["reasons"][0]["cases"] == 12

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from afdplan.cli.options import json_option
+from afdplan.cli.help import GroupedCommand
 from afdplan.cli.report import (
     command_line,
+    documented,
+    json_option,
     plot_option,
     report_option,
     tell,
@@ -43,7 +46,7 @@ Examples:
 _FORMS = ("auto", "linear", "per-request", "roofline", "table")
 
 
-@click.command("calibrate", epilog=EXAMPLES)
+@click.command("calibrate", cls=GroupedCommand, epilog=EXAMPLES)
 @click.argument("data", nargs=-1, required=True, metavar="DATA...")
 @click.option("-o", "--output", metavar="FILE", help="Write the latency model (TOML, or .json).")
 @click.option("--name", help="Name of the model; by default that of the first file.")
@@ -416,10 +419,12 @@ def _tell_written(
         for line in (*lines, *(f"note: {note}" for note in notes)):
             click.echo(line, err=True)
         return
-    from afdplan.report.document import document, to_json
+    from afdplan.report.document import to_json
 
     inputs = _inputs(data, options)
-    click.echo(to_json(document(time_unit=time_unit, inputs=inputs, warnings=notes, answer=answer)))
+    click.echo(
+        to_json(documented(time_unit=time_unit, inputs=inputs, warnings=notes, answer=answer))
+    )
 
 
 def _inputs(data: Sequence[str], options: dict[str, Any]) -> dict[str, Any]:
@@ -440,9 +445,9 @@ def _deliver(result: _Result, data: Sequence[str], options: dict[str, Any]) -> N
         drawn = result.figures()
         write_picture(options["plot"], drawn, result.model.name, columns=2 if len(drawn) > 2 else 1)
     if options["as_json"] or options["report"]:
-        from afdplan.report.document import document, to_json
+        from afdplan.report.document import to_json
 
-        answered = document(
+        answered = documented(
             time_unit=result.model.time_unit,
             inputs=_inputs(data, options),
             warnings=result.told.warnings,
@@ -454,4 +459,7 @@ def _deliver(result: _Result, data: Sequence[str], options: dict[str, Any]) -> N
         if options["as_json"]:
             click.echo(to_json(answered))
             return
-    tell(result.told)
+    kept = options["output"] or "model.toml"
+    line = shlex.join(["afdplan", "ratio", "--latency", kept, "--trace", "requests.csv"])
+    line = f"{'' if options['output'] else 'add -o model.toml, then '}{line} --batch-size 128"
+    tell(replace(result.told, following=line))

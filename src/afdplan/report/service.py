@@ -10,7 +10,17 @@ from afdplan.planning.failure_plan import FailurePlan
 from afdplan.planning.service import Service
 from afdplan.planning.verdict import CLEAR
 from afdplan.planning.whole import Whole
-from afdplan.report.quantities import chance, change, counted, number, rate, sentence, share, time
+from afdplan.report.quantities import (
+    chance,
+    change,
+    counted,
+    given_time,
+    number,
+    rate,
+    sentence,
+    share,
+    time,
+)
 from afdplan.report.tables import TextTable
 from afdplan.report.telling import Fact, Telling
 
@@ -28,27 +38,36 @@ def whole_told(told: Telling, whole: Whole) -> Telling:
         The plan with its service and failures; without both, one line says that.
     """
     service, failures = whole.service, whole.failures
-    answer = told.answer
-    words: list[Fact] = []
-    tables: list[TextTable] = []
-    assumptions = told.assumptions
     if service is None:
-        words.append(Fact("Prefill", "decode only: prefill and its devices are not counted"))
+        only = Fact("Prefill", "decode only: prefill and its devices are not counted")
+        told = replace(
+            told, words=(*told.words, only), brief=(*told.brief[:2], only, *told.brief[2:])
+        )
     else:
-        answer = f"{service_sentence(service)} Decode side: {answer}"
-        words += _service_facts(service)
-        tables += [step_table(service), case_table(service), baseline_table(service)]
-        assumptions = (*assumptions, *service.model.assumptions, _counted(service))
+        answer = service_sentence(service)
+        facts = tuple(_service_facts(service))
+        told = replace(
+            told,
+            answer=f"{answer} Decode side: {told.answer}",
+            verdict=told.verdict if service.plan.breaches else answer,
+            brief=(*facts, *told.brief),
+            choice=step_table(service),
+            words=(*told.words, *facts),
+            tables=(
+                *(step_table(service), case_table(service), baseline_table(service)),
+                *told.tables,
+            ),
+            assumptions=(*told.assumptions, *service.model.assumptions, _counted(service)),
+        )
     if failures is not None:
-        words += _failure_facts(failures)
-        tables += [size_table(failures), *loss_table(failures)]
-    return replace(
-        told,
-        answer=answer,
-        words=(*told.words, *words),
-        tables=(*tables, *told.tables),
-        assumptions=assumptions,
-    )
+        facts = tuple(_failure_facts(failures))
+        told = replace(
+            told,
+            words=(*told.words, *facts),
+            brief=(*told.brief[:3], facts[0], *told.brief[3:]),
+            tables=(*told.tables, size_table(failures), *loss_table(failures)),
+        )
+    return told
 
 
 def _counted(service: Service) -> str:
@@ -93,13 +112,13 @@ def _held(service: Service) -> float:
 def _service_facts(service: Service) -> Iterable[Fact]:
     first, limit, model = service.first_token, service.pool.limit, service.model
     workers = f"{counted(service.workers, 'worker')} of {counted(model.devices, 'device')}"
-    yield Fact("Prefill", f"{workers}, {model.name}, {share(first.utilization)} busy")
+    yield Fact("Prefill", f"{workers}, {share(first.utilization)} busy", model.name)
     at = service.limits.requests_per_second or service.rate
     yield Fact(
-        "Time to first token",
-        f"{limit.first_token_statistic} {time(_held(service), 's')} at "
-        f"{rate(at, 's', 'requests')}, limit {time(limit.time_to_first_token, 's')}; mean "
-        f"{time(first.mean, 's')}: queue {time(first.queue_mean, 's')}, passes "
+        "First token",
+        f"kept: {time(_held(service), 's')} of {given_time(limit.time_to_first_token, 's')} "
+        f"({limit.first_token_statistic}) at {rate(at, 's', 'requests')}",
+        f"mean {time(first.mean, 's')}: queue {time(first.queue_mean, 's')}, passes "
         f"{time(first.alone_mean, 's')}, transfer {time(first.transfer_mean, 's')}, wait for a "
         f"slot {time(max(first.slot_mean, 0.0), 's')}",
     )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from afdplan.errors import InvalidInputError
 from afdplan.files.results.dataset import ResultsDataset
-from afdplan.files.study_file import nearest
+from afdplan.model.words import nearest
 from afdplan.studies.case_runner import DONE, FAILED, REFUSED
 from afdplan.studies.kinds import compute_kind
 from afdplan.studies.reprovisioning import Reprovisioning, WindowCurve, compare_fixed
