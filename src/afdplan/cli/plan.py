@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shlex
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from afdplan.cli.options import Workload, json_option, options, resolve_workload, workload_options
+from afdplan.cli.options import Workload, options, resolve_workload, workload_options
 from afdplan.cli.plan_options import (
     LATENCIES,
     limit_options,
@@ -17,9 +18,13 @@ from afdplan.cli.plan_options import (
     resolve_space,
     source_options,
 )
+from afdplan.cli.project import ProjectCommand
 from afdplan.cli.report import (
     around_option,
+    check_folder,
     command_line,
+    documented,
+    json_option,
     plot_option,
     progress,
     report_option,
@@ -52,18 +57,31 @@ Examples:
 """
 
 
-@click.command("plan", epilog=EXAMPLES)
+@click.command("plan", cls=ProjectCommand, epilog=EXAMPLES)
 @workload_options
 @source_options
 @limit_options
 @options(ask.PLANNED_WINDOW)
+@click.option(
+    "-o",
+    "--output",
+    metavar="FILE",
+    callback=check_folder,
+    help="Keep the plan as JSON, for deploy and check.",
+)
 @click.option("--verify", is_flag=True, help="Replay the plan and its neighbours in the simulator.")
 @plot_option("the Pareto front")
 @around_option
 @report_option
 @json_option
 def command(
-    verify: bool, plot: str | None, around: bool, report: str | None, as_json: bool, **given: Any
+    output: str | None,
+    verify: bool,
+    plot: str | None,
+    around: bool,
+    report: str | None,
+    as_json: bool,
+    **given: Any,
 ) -> None:
     """Find the deployment with the most tokens/s per device, euro or watt under real limits."""
     limits = resolve_limits(given)
@@ -111,12 +129,14 @@ def command(
         write_picture(plot, [front_figure(plan)], str(plan.split.design))
     from afdplan.report.plan import plan_told
 
-    told = plan_told(plan, f"{workload.law.name}; {source.name}", verified)
-    if as_json or report is not None:
-        from afdplan.report.document import document, to_json
+    told = plan_told(
+        plan, f"{workload.law.name}; {source.name}", verified, _following(plan, output)
+    )
+    if as_json or report is not None or output is not None:
+        from afdplan.report.document import to_json
         from afdplan.report.plan_answer import plan_answer
 
-        answer = document(
+        answer = documented(
             time_unit=source.time_unit,
             inputs=_inputs(
                 given, workload, source, limits, space, cost, layers=plan.latency.layers
@@ -152,10 +172,24 @@ def command(
                 verified=verified,
             )
             write_report(report, page)
+        if output is not None:
+            from afdplan.files.atomic import write_atomic
+
+            write_atomic(output, f"{to_json(answer)}\n".encode())
+            click.echo(f"afdplan: wrote {output}", err=True)
         if as_json:
             click.echo(to_json(answer))
             return
     tell(told)
+
+
+def _following(plan: Plan, output: str | None) -> str:
+    """Return how the plan becomes files of a serving system."""
+    target = plan.space.target
+    name = target.name if target.restricts else "vllm-afd-plugin"
+    kept = shlex.quote(output or "plan.json")
+    deploy = f"afdplan deploy {kept} --target {name} -o deployment"
+    return deploy if output else f"add -o plan.json, then {deploy}"
 
 
 def _inputs(
@@ -196,7 +230,7 @@ def _tell_infeasible(
     error: InfeasibleError, inputs: dict[str, Any], workload: Workload, unit: TimeUnit
 ) -> None:
     """Print the one document of a plan that does not exist."""
-    from afdplan.report.document import document, to_json
+    from afdplan.report.document import to_json
     from afdplan.report.plan_answer import design_answer
 
     nearest = error.nearest
@@ -205,7 +239,7 @@ def _tell_infeasible(
         "infeasible": str(error),
         "nearest": None if nearest is None else design_answer(nearest),
     }
-    told = document(time_unit=unit, inputs=inputs, warnings=workload.warnings, answer=answer)
+    told = documented(time_unit=unit, inputs=inputs, warnings=workload.warnings, answer=answer)
     click.echo(to_json(told))
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from afdplan.lengths.law import LengthLaw
 from afdplan.model.latency import LatencyModel
+from afdplan.model.words import counted
 from afdplan.planning.colocated import Colocated
 from afdplan.planning.derived_source import DerivedSource
 from afdplan.planning.design import PlannedDesign
@@ -115,7 +116,7 @@ def judge(
     if len(colocated) > 1 and narrow - gain > CLEAR:
         width = colocated[0].ranks * colocated[0].devices_per_rank
         reasons.append(
-            f"against a narrow baseline of {width} devices the split would seem "
+            f"against a narrow baseline of {counted(width, 'device')} the split would seem "
             f"{narrow:.0%} better: compare with the wide one".replace("%", " %")
         )
     return Verdict(

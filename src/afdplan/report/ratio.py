@@ -110,6 +110,8 @@ def ratio_told(
         warnings=tuple(warnings),
         assumptions=(*_assumptions(problem), *problem.latency.assumptions),
         style="green",
+        brief=tuple(_brief(answer, unit)),
+        choice=curve_table(answer, unit, _fewest(answer)),
     )
 
 
@@ -147,6 +149,33 @@ def _facts(answer: RatioRecommendation, unit: TimeUnit) -> Iterable[Fact]:
         number(answer.optimal_ratio),
         f"mean field {number(answer.mean_field_ratio)}",
     )
+
+
+def _brief(answer: RatioRecommendation, unit: TimeUnit) -> Iterable[Fact]:
+    """Yield what is told on one screen."""
+    yield from _facts(answer, unit)
+    if answer.ffn_weight != 1:
+        objective = rate(answer.best.objective, unit)
+        yield Fact("Objective", f"{objective} per unit of {cost_formula(answer.ffn_weight)}")
+    known, errors = answer.uncertainty, answer.latency_uncertainty
+    if known is not None:
+        yield Fact(
+            "Sure of the load",
+            f"best A {_span(known.low, known.high)} of its {100 * known.token_load.confidence:.4g} "
+            f"% interval ({interval(known.token_load)} tokens per slot)",
+        )
+    if errors is not None:
+        yield Fact(
+            "Sure of the times",
+            f"best A {_span(errors.low, errors.high)} by the model's standard errors",
+        )
+
+
+def _fewest(answer: RatioRecommendation) -> set[int]:
+    """Choose the A that a screen shows: the best, the near-equal ones, about half and double."""
+    best, known = answer.optimal_attention_workers, _few(answer)
+    wanted = {best, *answer.near_equal, best // 2, 2 * best}
+    return {min(known, key=lambda a: abs(a - want)) for want in wanted}
 
 
 def _trace_words(trace: Trace | None) -> Iterable[Fact]:
