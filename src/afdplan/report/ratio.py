@@ -9,6 +9,7 @@ from afdplan.plotting.ratio_figures import NAMES, cost_formula
 from afdplan.report.quantities import (
     change,
     counted,
+    estimated,
     interval,
     number,
     rate,
@@ -16,6 +17,7 @@ from afdplan.report.quantities import (
     share,
     stated_time,
     time,
+    times,
 )
 from afdplan.report.tables import TextTable
 from afdplan.report.telling import Fact, Telling
@@ -105,7 +107,7 @@ def ratio_told(
         answer=f"Use {_workers(bundle.attention_workers, bundle.ffn_workers)}: "
         f"{BINDS[answer.bottleneck]}, and {_near(answer.near_equal)} of the best.",
         facts=tuple(_facts(answer, unit)),
-        words=(*_trace_words(trace), *_bundle_words(answer, unit), *certainty(answer)),
+        words=(*_trace_words(trace), *_bundle_words(answer, unit), *certainty(answer, unit)),
         tables=(curve_table(answer, unit, _few(answer)),),
         warnings=tuple(warnings),
         assumptions=(*_assumptions(problem), *problem.latency.assumptions),
@@ -180,7 +182,7 @@ def _times(times: dict[Any, float], unit: TimeUnit) -> str:
     return ", ".join(f"{NAMES[name]} {stated_time(value, unit)}" for name, value in ordered)
 
 
-def certainty(answer: RatioRecommendation) -> tuple[Fact, ...]:
+def certainty(answer: RatioRecommendation, unit: TimeUnit) -> tuple[Fact, ...]:
     """Return how sure the answer is: by the requests, and by the latency model."""
     load = f"{number(answer.mean_token_load)} tokens per slot, taken as exact: it is a law, or too "
     load += "short a trace."
@@ -203,6 +205,11 @@ def certainty(answer: RatioRecommendation) -> tuple[Fact, ...]:
             f"Its standard errors put the best number at {_span(errors.low, errors.high)} "
             f"({100 * errors.confidence:.4g} % of {errors.draws:,} draws); the recommended one "
             f"gives up {share(errors.mean_regret)} on average."
+            + (
+                f" A step takes {estimated(errors.step_time, times(unit))}."
+                if errors.step_time
+                else ""
+            )
         )
     return (Fact("Token load", load), Fact("Latency model", model))
 

@@ -83,6 +83,8 @@ class LatencyUncertainty:
         Models drawn from the covariance of the coefficients.
     mean_regret
         What the recommended A gives up on average over the draws.
+    step_time
+        Mean step time at the recommended A with its interval over the draws [time].
     """
 
     low: int
@@ -90,6 +92,7 @@ class LatencyUncertainty:
     confidence: float
     draws: int
     mean_regret: float
+    step_time: Estimate | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,8 +12,14 @@ from afdplan.model import parameters as ask
 from afdplan.model.estimate import Estimate
 from afdplan.model.latency import LatencyModel
 from afdplan.model.parameters import Method, Overlap, Phase
-from afdplan.model.sampling import sample_latency
 from afdplan.theory.cycle import CycleModel
+from afdplan.theory.latency_draws import (
+    LATENCY_CONFIDENCE,
+    LATENCY_DRAWS,
+    drawn_interval,
+    drawn_step_times,
+    step_time_estimate,
+)
 from afdplan.theory.problem import RatioProblem
 from afdplan.theory.ratio import (
     LatencyUncertainty,
@@ -27,9 +33,7 @@ from afdplan.theory.validity import latency_range_warnings, theory_warnings
 
 __all__ = ["recommend", "recommend_ratio"]
 
-LATENCY_DRAWS = 40
 LATENCY_CANDIDATES = 40
-LATENCY_CONFIDENCE = 0.95
 MOST_REPLICATIONS = 12
 STEP_PROBABILITIES = (0.5, 0.95, 0.99)
 
@@ -203,20 +207,18 @@ def _latency_uncertainty(
         return None
     nearby = np.geomspace(max(best / 3, 1), min(3 * best + 2, limit), LATENCY_CANDIDATES)
     workers = np.unique(np.append(np.rint(nearby), best))
-    bests, regrets = [], []
-    for latency in sample_latency(problem.latency, np.random.default_rng(0), LATENCY_DRAWS):
-        model = CycleModel(replace(problem, latency=latency), slots)
-        objective = model.objective(workers, model.evaluate(workers).mean, problem.ffn_weight)
-        bests.append(workers[objective.argmax()])
-        regrets.append(1 - float(objective[workers == best][0] / objective.max()))
-    tail = (1 - LATENCY_CONFIDENCE) / 2
-    low, high = np.quantile(bests, (tail, 1 - tail))
+    times = drawn_step_times(problem, slots, workers)
+    objective = CycleModel(problem, slots).objective(workers, times, problem.ffn_weight)
+    low, high = drawn_interval(workers[objective.argmax(axis=1)])
+    kept = workers == best
+    regrets = 1 - objective[:, kept][:, 0] / objective.max(axis=1)
     return LatencyUncertainty(
         low=int(np.floor(low)),
         high=int(np.ceil(high)),
         confidence=LATENCY_CONFIDENCE,
         draws=LATENCY_DRAWS,
         mean_regret=float(np.mean(regrets)),
+        step_time=step_time_estimate(problem, best, times[:, kept][:, 0]),
     )
 
 
