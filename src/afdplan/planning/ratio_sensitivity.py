@@ -176,10 +176,11 @@ def curve_bands(
         bands.append(_band("token load's interval", workers, ends))
     if problem.latency.uncertainty is not None:
         slots = problem.slot_loads()
-        drawn = CycleModel(problem, slots).objective(
-            numbers, drawn_step_times(problem, slots, numbers), problem.ffn_weight
-        )
-        bands.append(_band("latency model's errors", workers, drawn_interval(drawn)))
+        model = CycleModel(problem, slots)
+        quick, drawn = drawn_step_times(problem, slots, numbers)
+        times = model.evaluate(numbers).mean * drawn / quick
+        found = model.objective(numbers, times, problem.ffn_weight)
+        bands.append(_band("latency model's errors", workers, drawn_interval(found)))
     return tuple(bands)
 
 

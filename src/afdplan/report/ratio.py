@@ -9,7 +9,6 @@ from afdplan.plotting.ratio_figures import NAMES, cost_formula
 from afdplan.report.quantities import (
     change,
     counted,
-    estimated,
     interval,
     number,
     rate,
@@ -17,7 +16,6 @@ from afdplan.report.quantities import (
     share,
     stated_time,
     time,
-    times,
 )
 from afdplan.report.tables import TextTable
 from afdplan.report.telling import Fact, Telling
@@ -112,6 +110,8 @@ def ratio_told(
         warnings=tuple(warnings),
         assumptions=(*_assumptions(problem), *problem.latency.assumptions),
         style="green",
+        brief=tuple(_brief(answer, unit)),
+        choice=curve_table(answer, unit, _fewest(answer)),
     )
 
 
@@ -149,6 +149,33 @@ def _facts(answer: RatioRecommendation, unit: TimeUnit) -> Iterable[Fact]:
         number(answer.optimal_ratio),
         f"mean field {number(answer.mean_field_ratio)}",
     )
+
+
+def _brief(answer: RatioRecommendation, unit: TimeUnit) -> Iterable[Fact]:
+    """Yield what is told on one screen."""
+    yield from _facts(answer, unit)
+    if answer.ffn_weight != 1:
+        objective = rate(answer.best.objective, unit)
+        yield Fact("Objective", f"{objective} per unit of {cost_formula(answer.ffn_weight)}")
+    known, errors = answer.uncertainty, answer.latency_uncertainty
+    if known is not None:
+        yield Fact(
+            "Sure of the load",
+            f"best A {_span(known.low, known.high)} of its {100 * known.token_load.confidence:.4g} "
+            f"% interval ({interval(known.token_load)} tokens per slot)",
+        )
+    if errors is not None:
+        yield Fact(
+            "Sure of the times",
+            f"best A {_span(errors.low, errors.high)} by the model's standard errors",
+        )
+
+
+def _fewest(answer: RatioRecommendation) -> set[int]:
+    """Choose the A that a screen shows: the best, the near-equal ones, about half and double."""
+    best, known = answer.optimal_attention_workers, _few(answer)
+    wanted = {best, *answer.near_equal, best // 2, 2 * best}
+    return {min(known, key=lambda a: abs(a - want)) for want in wanted}
 
 
 def _trace_words(trace: Trace | None) -> Iterable[Fact]:
@@ -204,12 +231,9 @@ def certainty(answer: RatioRecommendation, unit: TimeUnit) -> tuple[Fact, ...]:
         model = (
             f"Its standard errors put the best number at {_span(errors.low, errors.high)} "
             f"({100 * errors.confidence:.4g} % of {errors.draws:,} draws); the recommended one "
-            f"gives up {share(errors.mean_regret)} on average."
-            + (
-                f" A step takes {estimated(errors.step_time, times(unit))}."
-                if errors.step_time
-                else ""
-            )
+            f"gives up {share(errors.mean_regret)} on average. Its step takes "
+            f"{stated_time(errors.step_time_low, unit)} to "
+            f"{stated_time(errors.step_time_high, unit)}."
         )
     return (Fact("Token load", load), Fact("Latency model", model))
 

@@ -18,7 +18,6 @@ from afdplan.theory.latency_draws import (
     LATENCY_DRAWS,
     drawn_interval,
     drawn_step_times,
-    step_time_estimate,
 )
 from afdplan.theory.problem import RatioProblem
 from afdplan.theory.ratio import (
@@ -164,7 +163,7 @@ def recommend(
         step_time_quantiles=quantiles,
         mean_field_ratio=solved.mean_field_ratio,
         uncertainty=_load_uncertainty(problem, search, token_load, limit),
-        latency_uncertainty=_latency_uncertainty(problem, slots, best, limit),
+        latency_uncertainty=_latency_uncertainty(problem, slots, solved.model, best, limit),
         replication=_replication(problem, slots, search),
         warnings=tuple(_warnings(problem, slots, best, limit)),
     )
@@ -200,25 +199,31 @@ def _load_uncertainty(
 
 
 def _latency_uncertainty(
-    problem: RatioProblem, slots: tuple[SlotLoad, ...], best: int, limit: int
+    problem: RatioProblem, slots: tuple[SlotLoad, ...], stated: CycleModel, best: int, limit: int
 ) -> LatencyUncertainty | None:
-    """Solve again for models drawn from the covariance of the coefficients."""
+    """Solve again for models as likely as the estimated one, relative to it (`latency_draws`)."""
     if problem.latency.uncertainty is None:
         return None
     nearby = np.geomspace(max(best / 3, 1), min(3 * best + 2, limit), LATENCY_CANDIDATES)
     workers = np.unique(np.append(np.rint(nearby), best))
-    times = drawn_step_times(problem, slots, workers)
-    objective = CycleModel(problem, slots).objective(workers, times, problem.ffn_weight)
-    low, high = drawn_interval(workers[objective.argmax(axis=1)])
-    kept = workers == best
-    regrets = 1 - objective[:, kept][:, 0] / objective.max(axis=1)
+    quick, drawn = drawn_step_times(problem, slots, workers)
+    objective = stated.objective(workers, quick, problem.ffn_weight)
+    middle, at = workers[objective.argmax()], int(np.searchsorted(workers, best))
+    lost = 1 - float(objective[at] / objective.max())
+    objectives = stated.objective(workers, drawn, problem.ffn_weight)
+    bests = np.clip(best + workers[objectives.argmax(axis=1)] - middle, 1, limit)
+    low, high = drawn_interval(bests)
+    regrets = 1 - objectives[:, at] / objectives.max(axis=1)
+    step_time = float(stated.evaluate(workers[[at]]).mean[0])
+    least, most = drawn_interval(step_time * drawn[:, at] / quick[at])
     return LatencyUncertainty(
         low=int(np.floor(low)),
         high=int(np.ceil(high)),
         confidence=LATENCY_CONFIDENCE,
         draws=LATENCY_DRAWS,
-        mean_regret=float(np.mean(regrets)),
-        step_time=step_time_estimate(problem, best, times[:, kept][:, 0]),
+        mean_regret=max(float(np.mean(regrets)) - lost, 0.0),
+        step_time_low=float(least),
+        step_time_high=float(most),
     )
 
 
