@@ -10,7 +10,7 @@ BUILD_DOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 DEMO := .demo
 DEMO_NEEDS := click msgspec numpy polars rich scipy
 
-.PHONY: demo test format docs bench bounds fuzz clean
+.PHONY: demo test format docs bench bounds fuzz real clean
 demo: $(DEMO)/.ready
 	$(DEMO)/bin/python examples/demo.py
 
@@ -40,6 +40,10 @@ bounds: $(READY)
 # Numbers that no one means, in thousands of seeded calls of the commands; the tests try a few.
 fuzz: $(READY)
 	AFDPLAN_FUZZ_CASES=2000 $(BIN)/python -m pytest tests/property/test_hostile_numbers.py
+
+# vLLM on the CPU, three clients and Prometheus: is read what they write? (3.4 GB in build/real)
+real: $(READY)
+	$(BIN)/python -m benchmarks.real_parts
 
 clean:
 	rm -rf $(VENV) $(DEMO)

@@ -68,7 +68,8 @@ def plot(answer: Any, path: str | None) -> Picture:
     if path is not None:
         check_folder(path)
     drawn = figures(answer)
-    picture = draw_figures(drawn, sentence(answer)[:96], columns=2 if len(drawn) > 2 else 1)
+    heading = told(answer).subject or sentence(answer)
+    picture = draw_figures(drawn, heading, columns=2 if len(drawn) > 2 else 1)
     if path is not None and kind is not None:
         write_atomic(path, picture_bytes(picture, kind))
     return picture

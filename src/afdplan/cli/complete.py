@@ -38,7 +38,7 @@ def trace_formats() -> list[str]:
     """
     from afdplan.files.traces.formats import FORMATS
 
-    return [one.name for one in FORMATS]
+    return [*(one.name for one in FORMATS), "prometheus"]
 
 
 def measurement_formats() -> list[str]:

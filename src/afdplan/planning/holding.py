@@ -141,7 +141,9 @@ def _best(
     verdict = judge(where.law, source, split, colocated, limits, latency)
     if breaks:
         reasons = (f"do not split: {breaks}", *verdict.reasons[1:])
-        verdict = Verdict(split="no", gain=None, narrow_gain=None, reasons=reasons)
+        verdict = replace(
+            verdict, split="no", gain=None, narrow_gain=None, interval=None, reasons=reasons
+        )
     return Holding(
         basis=where,
         limits=limits,

@@ -214,7 +214,7 @@ def case_sentence(case: PlanCase, plan: Plan) -> str:
         f"({plan.limits.statistic})"
     )
     if best.design == plan.split.design:
-        return text + ", the recommended design."
+        return text + (", the recommended design." if plan.kind == "split" else ", the best split.")
     return f"{text}; gives up {share(1 - best.score / plan.split.score)}."
 
 
