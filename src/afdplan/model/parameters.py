@@ -365,6 +365,7 @@ COST = (PER, ATTENTION_DEVICE_COST, FFN_DEVICE_COST)
 
 # A service: prefill, arrivals, failures.
 PrefillPolicy = Literal["first-come", "shortest-prompt"]
+PrefixCache = Literal["none", "recorded", "session"]
 PrefillArrivals = Literal["trace", "poisson"]
 TIME_TO_FIRST_TOKEN = number(
     "time_to_first_token",
@@ -412,9 +413,16 @@ PREFILL_ARRIVALS = choice(
     PrefillArrivals,
     default="trace",
 )
+PREFIX_CACHE = choice(
+    "prefix_cache",
+    "Prompt tokens that need no computing: none; as the trace records them (block ids, cached "
+    "tokens); or the session so far.",
+    PrefixCache,
+    default="none",
+)
 SERVICE = (
     *(TIME_TO_FIRST_TOKEN, FIRST_TOKEN_STATISTIC, PREFILL_HARDWARE, PREFILL_LATENCY),
-    *(PREFILL_DEVICES, PREFILL_CHUNK, PREFILL_POLICY, PREFILL_ARRIVALS),
+    *(PREFILL_DEVICES, PREFILL_CHUNK, PREFILL_POLICY, PREFILL_ARRIVALS, PREFIX_CACHE),
 )
 
 DEVICE_MTBF = number(
