@@ -62,6 +62,19 @@ KV_PRECISION = text(
 LINK = choice(
     "link", "Which link joins both sides; by default what the hardware suggests.", LinkKind
 )
+SystemName = Literal[
+    "any", "fastafd", "stepmesh", "vllm-afd-plugin", "vllm-afd-ascend", "xdeepserve"
+]
+TransferPlace = Literal["overlapped", "in-stage", "fused"]
+SERVING_SYSTEM = choice(
+    "serving_system",
+    "Whose habits hold: where transfers and router run.",
+    SystemName,
+    default="any",
+)
+TRANSFERS = choice(
+    "transfers", "Where transfers run; by default as the serving system does.", TransferPlace
+)
 SPECULATIVE_TOKENS = count(
     "speculative_tokens", "Draft tokens per step.", default=0, minimum=0, maximum=16, metavar="K"
 )
@@ -77,7 +90,15 @@ ATTENTION_DEVICES = count(
 )
 FFN_DEVICES = count("ffn_devices", "Devices per FFN worker (TP/EP).", maximum=100_000, metavar="N")
 NAMED = (MODEL, HARDWARE, FFN_HARDWARE)
-REFINED = (WEIGHT_PRECISION, KV_PRECISION, LINK, SPECULATIVE_TOKENS, ACCEPTANCE)
+REFINED = (
+    WEIGHT_PRECISION,
+    KV_PRECISION,
+    LINK,
+    SERVING_SYSTEM,
+    TRANSFERS,
+    SPECULATIVE_TOKENS,
+    ACCEPTANCE,
+)
 DERIVED = (*NAMED, *REFINED)
 DEVICES_PER_WORKER = (ATTENTION_DEVICES, FFN_DEVICES)
 LATENCY_CHOICE = (LATENCY, *DERIVED, *DEVICES_PER_WORKER)

@@ -44,6 +44,7 @@ def plan_answer(
             "split": plan.verdict.split,
             "gain": plan.verdict.gain,
             "gain_over_narrow_baseline": plan.verdict.narrow_gain,
+            "interval": plan.verdict.interval,
             "reasons": list(plan.verdict.reasons),
         },
         "binding": [

@@ -105,7 +105,7 @@ def ratio_told(
         answer=f"Use {_workers(bundle.attention_workers, bundle.ffn_workers)}: "
         f"{BINDS[answer.bottleneck]}, and {_near(answer.near_equal)} of the best.",
         facts=tuple(_facts(answer, unit)),
-        words=(*_trace_words(trace), *_bundle_words(answer, unit), *certainty(answer)),
+        words=(*_trace_words(trace), *_bundle_words(answer, unit), *certainty(answer, unit)),
         tables=(curve_table(answer, unit, _few(answer)),),
         warnings=tuple(warnings),
         assumptions=(*_assumptions(problem), *problem.latency.assumptions),
@@ -167,7 +167,9 @@ def _brief(answer: RatioRecommendation, unit: TimeUnit) -> Iterable[Fact]:
     if errors is not None:
         yield Fact(
             "Sure of the times",
-            f"best A {_span(errors.low, errors.high)} by the model's standard errors",
+            f"best A {_span(errors.low, errors.high)}, step "
+            f"{stated_time(errors.step_time_low, unit)} to "
+            f"{stated_time(errors.step_time_high, unit)}, by the model's standard errors",
         )
 
 
@@ -209,7 +211,7 @@ def _times(times: dict[Any, float], unit: TimeUnit) -> str:
     return ", ".join(f"{NAMES[name]} {stated_time(value, unit)}" for name, value in ordered)
 
 
-def certainty(answer: RatioRecommendation) -> tuple[Fact, ...]:
+def certainty(answer: RatioRecommendation, unit: TimeUnit) -> tuple[Fact, ...]:
     """Return how sure the answer is: by the requests, and by the latency model."""
     load = f"{number(answer.mean_token_load)} tokens per slot, taken as exact: it is a law, or too "
     load += "short a trace."
@@ -231,7 +233,9 @@ def certainty(answer: RatioRecommendation) -> tuple[Fact, ...]:
         model = (
             f"Its standard errors put the best number at {_span(errors.low, errors.high)} "
             f"({100 * errors.confidence:.4g} % of {errors.draws:,} draws); the recommended one "
-            f"gives up {share(errors.mean_regret)} on average."
+            f"gives up {share(errors.mean_regret)} on average. Its step takes "
+            f"{stated_time(errors.step_time_low, unit)} to "
+            f"{stated_time(errors.step_time_high, unit)}."
         )
     return (Fact("Token load", load), Fact("Latency model", model))
 

@@ -12,8 +12,13 @@ from afdplan.model import parameters as ask
 from afdplan.model.estimate import Estimate
 from afdplan.model.latency import LatencyModel
 from afdplan.model.parameters import Method, Overlap, Phase
-from afdplan.model.sampling import sample_latency
 from afdplan.theory.cycle import CycleModel
+from afdplan.theory.latency_draws import (
+    LATENCY_CONFIDENCE,
+    LATENCY_DRAWS,
+    drawn_interval,
+    drawn_step_times,
+)
 from afdplan.theory.problem import RatioProblem
 from afdplan.theory.ratio import (
     LatencyUncertainty,
@@ -27,9 +32,7 @@ from afdplan.theory.validity import latency_range_warnings, theory_warnings
 
 __all__ = ["recommend", "recommend_ratio"]
 
-LATENCY_DRAWS = 40
 LATENCY_CANDIDATES = 40
-LATENCY_CONFIDENCE = 0.95
 MOST_REPLICATIONS = 12
 STEP_PROBABILITIES = (0.5, 0.95, 0.99)
 
@@ -160,7 +163,7 @@ def recommend(
         step_time_quantiles=quantiles,
         mean_field_ratio=solved.mean_field_ratio,
         uncertainty=_load_uncertainty(problem, search, token_load, limit),
-        latency_uncertainty=_latency_uncertainty(problem, slots, best, limit),
+        latency_uncertainty=_latency_uncertainty(problem, slots, solved.model, best, limit),
         replication=_replication(problem, slots, search),
         warnings=tuple(_warnings(problem, slots, best, limit)),
     )
@@ -196,27 +199,31 @@ def _load_uncertainty(
 
 
 def _latency_uncertainty(
-    problem: RatioProblem, slots: tuple[SlotLoad, ...], best: int, limit: int
+    problem: RatioProblem, slots: tuple[SlotLoad, ...], stated: CycleModel, best: int, limit: int
 ) -> LatencyUncertainty | None:
-    """Solve again for models drawn from the covariance of the coefficients."""
+    """Solve again for models as likely as the estimated one, relative to it (`latency_draws`)."""
     if problem.latency.uncertainty is None:
         return None
     nearby = np.geomspace(max(best / 3, 1), min(3 * best + 2, limit), LATENCY_CANDIDATES)
     workers = np.unique(np.append(np.rint(nearby), best))
-    bests, regrets = [], []
-    for latency in sample_latency(problem.latency, np.random.default_rng(0), LATENCY_DRAWS):
-        model = CycleModel(replace(problem, latency=latency), slots)
-        objective = model.objective(workers, model.evaluate(workers).mean, problem.ffn_weight)
-        bests.append(workers[objective.argmax()])
-        regrets.append(1 - float(objective[workers == best][0] / objective.max()))
-    tail = (1 - LATENCY_CONFIDENCE) / 2
-    low, high = np.quantile(bests, (tail, 1 - tail))
+    quick, drawn = drawn_step_times(problem, slots, workers)
+    objective = stated.objective(workers, quick, problem.ffn_weight)
+    middle, at = workers[objective.argmax()], int(np.searchsorted(workers, best))
+    lost = 1 - float(objective[at] / objective.max())
+    objectives = stated.objective(workers, drawn, problem.ffn_weight)
+    bests = np.clip(best + workers[objectives.argmax(axis=1)] - middle, 1, limit)
+    low, high = drawn_interval(bests)
+    regrets = 1 - objectives[:, at] / objectives.max(axis=1)
+    step_time = float(stated.evaluate(workers[[at]]).mean[0])
+    least, most = drawn_interval(step_time * drawn[:, at] / quick[at])
     return LatencyUncertainty(
         low=int(np.floor(low)),
         high=int(np.ceil(high)),
         confidence=LATENCY_CONFIDENCE,
         draws=LATENCY_DRAWS,
-        mean_regret=float(np.mean(regrets)),
+        mean_regret=max(float(np.mean(regrets)) - lost, 0.0),
+        step_time_low=float(least),
+        step_time_high=float(most),
     )
 
 
