@@ -32,6 +32,12 @@ from afdplan.cli.report import (
     write_picture,
     write_report,
 )
+from afdplan.cli.service_options import (
+    resolve_failures,
+    resolve_prefill,
+    service_inputs,
+    service_options,
+)
 from afdplan.errors import InfeasibleError
 from afdplan.model import parameters as ask
 from afdplan.model.parameter import values_of
@@ -61,6 +67,7 @@ Examples:
 @workload_options
 @source_options
 @limit_options
+@service_options
 @options(ask.PLANNED_WINDOW)
 @click.option(
     "-o",
@@ -95,14 +102,17 @@ def command(
         if as_json:
             _tell_infeasible(error, given | workload.inputs, workload, "s")
         raise
-    from afdplan.planning.plan import make_plan
+    from afdplan.planning.whole import plan_whole
 
+    failures = resolve_failures(given)
     try:
         with progress("planning") as show:
-            plan = make_plan(
+            whole = plan_whole(
                 workload.law,
                 source,
                 limits,
+                prefill=resolve_prefill(given, workload, source),
+                failures=failures,
                 space=space,
                 cost=cost,
                 trace=workload.trace,
@@ -115,8 +125,16 @@ def command(
             inputs = _inputs(given, workload, source, limits, space, cost, layers=layers)
             _tell_infeasible(error, inputs, workload, source.time_unit)
         raise
+    plan = whole.plan
+    limits, space = plan.limits, plan.space  # of the decode side
     plan = dataclasses.replace(plan, warnings=(*workload.warnings, *plan.warnings))
     verified = _verify(plan, plan.law, source) if verify else ()
+    played = None
+    if verify and whole.service is not None:
+        from afdplan.planning.service_verify import verify_service
+
+        with progress("playing the service") as show:
+            played = verify_service(whole.service, source, progress=show)
     found = None
     if around or report is not None:
         from afdplan.planning.plan_around import plan_around
@@ -128,10 +146,19 @@ def command(
 
         write_picture(plot, [front_figure(plan)], str(plan.split.design))
     from afdplan.report.plan import plan_told
+    from afdplan.report.service import (
+        failure_answer,
+        service_answer,
+        verification_told,
+        whole_told,
+    )
 
     told = plan_told(
         plan, f"{workload.law.name}; {source.name}", verified, _following(plan, output)
     )
+    told = whole_told(told, whole)
+    if played is not None:
+        told = verification_told(told, played)
     if as_json or report is not None or output is not None:
         from afdplan.report.document import to_json
         from afdplan.report.plan_answer import plan_answer
@@ -142,7 +169,11 @@ def command(
                 given, workload, source, limits, space, cost, layers=plan.latency.layers
             ),
             warnings=plan.warnings,
-            answer=plan_answer(plan, workload.law, verified),
+            answer=plan_answer(plan, workload.law, verified)
+            | {
+                "service": service_answer(whole.service, played),
+                "failures": failure_answer(whole.failures),
+            },
         )
         from afdplan.files.plan_file import plan_from_document
         from afdplan.planning.check import regret_of_keeping
@@ -222,6 +253,8 @@ def _inputs(
         "largest_batch_size": max(space.batch_sizes),
         "batch_sizes": None if space.fills_gaps else space.batch_sizes,
         "ffn_workers": space.ffn_workers,
+        "max_bundle_devices": space.max_bundle_devices,
+        **service_inputs(given),
         "max_attention_workers": space.max_attention_workers,
     }
 

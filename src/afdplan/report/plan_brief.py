@@ -83,7 +83,9 @@ def standing_words(standing: Standing, plan: Plan) -> Fact:
             )
         case "KV memory":
             value = f"{chance(standing.value)} of {standing.allowed:g}"
-            return Fact("KV memory", f"{kept}: overflow probability {value}", (margin + where)[2:])
+            return Fact(
+                "KV memory", f"{kept}: overflow probability {value}", (margin + where).lstrip(", ")
+            )
         case "rate":
             value = f"{number(standing.value)} of {number(standing.allowed)} requests/s"
             left = f"{share(standing.left)} spare" if standing.left >= 0 else "too few"
