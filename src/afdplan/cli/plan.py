@@ -129,6 +129,12 @@ def command(
     limits, space = plan.limits, plan.space  # of the decode side
     plan = dataclasses.replace(plan, warnings=(*workload.warnings, *plan.warnings))
     verified = _verify(plan, plan.law, source) if verify else ()
+    played = None
+    if verify and whole.service is not None:
+        from afdplan.planning.service_verify import verify_service
+
+        with progress("playing the service") as show:
+            played = verify_service(whole.service, source, progress=show)
     found = None
     if around or report is not None:
         from afdplan.planning.plan_around import plan_around
@@ -140,12 +146,19 @@ def command(
 
         write_picture(plot, [front_figure(plan)], str(plan.split.design))
     from afdplan.report.plan import plan_told
-    from afdplan.report.service import failure_answer, service_answer, whole_told
+    from afdplan.report.service import (
+        failure_answer,
+        service_answer,
+        verification_told,
+        whole_told,
+    )
 
     told = plan_told(
         plan, f"{workload.law.name}; {source.name}", verified, _following(plan, output)
     )
     told = whole_told(told, whole)
+    if played is not None:
+        told = verification_told(told, played)
     if as_json or report is not None or output is not None:
         from afdplan.report.document import to_json
         from afdplan.report.plan_answer import plan_answer
@@ -158,7 +171,7 @@ def command(
             warnings=plan.warnings,
             answer=plan_answer(plan, workload.law, verified)
             | {
-                "service": service_answer(whole.service),
+                "service": service_answer(whole.service, played),
                 "failures": failure_answer(whole.failures),
             },
         )
