@@ -218,14 +218,20 @@ def _assumptions(problem: RatioProblem) -> tuple[str, ...]:
         if problem.overlap == "pipelined"
         else "perfect overlap: the slowest resource alone sets the cycle"
     )
+    held = {
+        "exact": "the law of a worker's load is exact, and frozen while calls come and go",
+        "gaussian": "the load of a worker is taken as normal, and frozen while calls come and go",
+        "mean-field": "every attention worker always holds its mean load",
+    }
     barrier = {
         "exact": "every FFN step waits for the slowest attention worker, whose load is random",
         "gaussian": "every FFN step waits for the slowest attention worker, loads taken as normal",
         "mean-field": "every attention worker always holds its mean load: no barrier is counted",
-    }[problem.method]
+    }
+    known = (barrier if problem.execution == "synchronous" else held)[problem.method]
     return (
         sentence(overlap),
-        sentence(barrier),
+        sentence(known),
         "Slots are always occupied: a finished request is replaced at once.",
         "Requests are drawn independently of one another; drift and bursts are not in the ratio.",
     )

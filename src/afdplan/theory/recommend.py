@@ -11,9 +11,8 @@ from afdplan.lengths.token_load import SlotLoad
 from afdplan.model import parameters as ask
 from afdplan.model.estimate import Estimate
 from afdplan.model.latency import LatencyModel
-from afdplan.model.parameters import Method, Overlap, Phase
+from afdplan.model.parameters import Execution, Method, Overlap, Phase
 from afdplan.model.sampling import sample_latency
-from afdplan.theory.cycle import CycleModel
 from afdplan.theory.problem import RatioProblem
 from afdplan.theory.ratio import (
     LatencyUncertainty,
@@ -23,12 +22,14 @@ from afdplan.theory.ratio import (
 )
 from afdplan.theory.search import MAXIMUM_WORKERS, WorkerSearch
 from afdplan.theory.solve import solve_ratio
+from afdplan.theory.step_model import step_model
 from afdplan.theory.validity import latency_range_warnings, theory_warnings
 
 __all__ = ["recommend", "recommend_ratio"]
 
 LATENCY_DRAWS = 40
 LATENCY_CANDIDATES = 40
+PLAYED_DRAWS, PLAYED_CANDIDATES = 10, 8
 LATENCY_CONFIDENCE = 0.95
 MOST_REPLICATIONS = 12
 STEP_PROBABILITIES = (0.5, 0.95, 0.99)
@@ -47,6 +48,10 @@ def recommend_ratio(
     ffn_weight: float | None = ask.FFN_WEIGHT.default,
     max_attention_workers: int | None = ask.MAX_ATTENTION_WORKERS.default,
     horizon: int | None = ask.HORIZON.default,
+    execution: Execution = ask.EXECUTION.default,
+    least_calls: int = ask.LEAST_CALLS.default,
+    longest_wait: float | None = ask.LONGEST_WAIT.default,
+    most_tokens: int | None = ask.MOST_TOKENS.default,
     token_load: Estimate | None = None,
 ) -> RatioRecommendation:
     """Return the attention workers that give the most output tokens per cost, and the whole curve.
@@ -76,6 +81,10 @@ def recommend_ratio(
         Largest A considered; by default 64 F, or more where the mean field's optimum asks for it.
     horizon
         N requests per worker from a fresh start, in place of the steady state (mean field only).
+    execution
+        ``synchronous`` (a barrier over all attention workers) or ``barrier-free``.
+    least_calls, longest_wait, most_tokens
+        Boarding rule of the barrier-free pool, see `Boarding`.
     token_load
         Mean token load with its interval, to say how sure the answer is.
 
@@ -123,6 +132,10 @@ def recommend_ratio(
         phase=phase,
         ffn_weight=ask.FFN_WEIGHT.default if ffn_weight is None else ffn_weight,
         horizon=horizon,
+        execution=execution,
+        least_calls=least_calls,
+        longest_wait=longest_wait,
+        most_tokens=most_tokens,
     )
     return recommend(problem, max_attention_workers=max_attention_workers, token_load=token_load)
 
@@ -184,7 +197,7 @@ def _load_uncertainty(
     bests, regrets = [], []
     for end in (token_load.low, token_load.high):
         slots = problem.slot_loads(end / token_load.value)
-        other = WorkerSearch(CycleModel(problem, slots), limit)
+        other = WorkerSearch(step_model(problem, slots), limit)
         bests.append(other.best())
         regrets.append(1 - other.objective(chosen) / other.objective(bests[-1]))
     return RatioUncertainty(
@@ -201,11 +214,15 @@ def _latency_uncertainty(
     """Solve again for models drawn from the covariance of the coefficients."""
     if problem.latency.uncertainty is None:
         return None
-    nearby = np.geomspace(max(best / 3, 1), min(3 * best + 2, limit), LATENCY_CANDIDATES)
+    # Bundles that have to be played are few.
+    fewer = problem.execution == "barrier-free"
+    draws = PLAYED_DRAWS if fewer else LATENCY_DRAWS
+    candidates = PLAYED_CANDIDATES if fewer else LATENCY_CANDIDATES
+    nearby = np.geomspace(max(best / 3, 1), min(3 * best + 2, limit), candidates)
     workers = np.unique(np.append(np.rint(nearby), best))
     bests, regrets = [], []
-    for latency in sample_latency(problem.latency, np.random.default_rng(0), LATENCY_DRAWS):
-        model = CycleModel(replace(problem, latency=latency), slots)
+    for latency in sample_latency(problem.latency, np.random.default_rng(0), draws):
+        model = step_model(replace(problem, latency=latency), slots)
         objective = model.objective(workers, model.evaluate(workers).mean, problem.ffn_weight)
         bests.append(workers[objective.argmax()])
         regrets.append(1 - float(objective[workers == best][0] / objective.max()))
@@ -215,7 +232,7 @@ def _latency_uncertainty(
         low=int(np.floor(low)),
         high=int(np.ceil(high)),
         confidence=LATENCY_CONFIDENCE,
-        draws=LATENCY_DRAWS,
+        draws=draws,
         mean_regret=float(np.mean(regrets)),
     )
 
@@ -229,7 +246,7 @@ def _replication(
     for bundles in divisors[-MOST_REPLICATIONS:]:
         smaller = replace(problem, ffn_workers=problem.ffn_workers // bundles)
         workers = np.unique(np.maximum([best // bundles, -(-best // bundles)], 1)).astype(float)
-        model = CycleModel(smaller, slots)
+        model = step_model(smaller, slots)
         objectives = model.objective(workers, model.evaluate(workers).mean, problem.ffn_weight)
         at = int(objectives.argmax())
         gain = float(objectives[at]) / search.objective(best) - 1
