@@ -61,7 +61,9 @@ def test_a_table_becomes_a_model_a_picture_and_a_document(run, table, tmp_path):
 
 
 def test_text_for_people(run, table):
-    result = run(table, "--form", "linear", "--form", "ffn=table", "--window", "ffn=64..4096")
+    result = run(
+        table, "--form", "linear", "--form", "ffn=table", "--window", "ffn=64..4096", "--full"
+    )
     assert result.exit_code == 0, result.exception
     assert "95 % interval" in result.stdout
     assert "at 64 tokens" in result.stdout
@@ -82,6 +84,22 @@ def test_a_sweep(run, tmp_path):
     missing = run(sweep, "--sweep", "--layers", 94, "--context", 8192)
     assert isinstance(missing.exception, AfdplanError)
     assert "--batch-size" in str(missing.exception)
+
+
+def test_the_interval_of_a_sweep_goes_with_its_file(run, tmp_path):
+    sweep, model = tmp_path / "sweep.csv", tmp_path / "model.toml"
+    sweep.write_text("attention_workers,step_time_ms\n3,32.826\n7,33.4\n11,38.0\n")
+    fitted = run(*(sweep, "--sweep", "--batch-size", 48, "--layers", 94), "--context", 8192,
+                 "-o", model)  # fmt: skip
+    assert fitted.exit_code == 0, fitted.exception
+    asked = ("--prompt", "fixed:8192", "--decode", "fixed:2", "--latency", model, "--batch-size")
+    answer = invoke("ratio", *asked, 48, "--json").document["latency_uncertainty"]
+    assert 0.02 < answer["step_time_low"] < answer["step_time_high"] < 0.06
+    beyond = invoke("simulate", *asked, 48, "--attention-workers", 17, "--requests", 100, "--json")
+    known = beyond.document["step_time_by_latency_draws"]
+    # Measured: 48.7 ms, far beyond the fitted ratios.
+    assert known["low"] < 0.0487 < known["high"]
+    assert known["high"] - known["low"] > 0.005
 
 
 def test_logs(run, tmp_path):
@@ -183,7 +201,7 @@ def test_forward_passes_calibrate_attention(tmp_path):
     rows = "".join(f"ffn,{n},{1e-4 + 1e-7 * n}\n" for n in (16, 32, 64, 128, 256))
     ffn.write_text("stage,load,latency_s\n" + rows)
     model_file = tmp_path / "model.toml"
-    outcome = invoke("calibrate", path, ffn, "--layers", "10", "-o", model_file)
+    outcome = invoke("calibrate", path, ffn, "--layers", "10", "-o", model_file, "--full")
     assert outcome.code == 0, outcome
     assert "passes with a prefill" in " ".join(outcome.out.split())
     model = load_latency(str(model_file))

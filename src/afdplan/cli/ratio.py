@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from afdplan.cli.options import (
-    json_option,
     latency_inputs,
     latency_options,
     options,
@@ -18,9 +17,13 @@ from afdplan.cli.options import (
     resolve_workload,
     workload_options,
 )
+from afdplan.cli.project import ProjectCommand
 from afdplan.cli.report import (
     around_option,
     command_line,
+    command_with,
+    documented,
+    json_option,
     plot_option,
     progress,
     report_option,
@@ -46,7 +49,7 @@ Examples:
 """
 
 
-@click.command("ratio", epilog=EXAMPLES)
+@click.command("ratio", cls=ProjectCommand, epilog=EXAMPLES)
 @workload_options
 @latency_options
 @options(*ask.SLOTS, *ask.RATIO, ask.BY)
@@ -62,7 +65,7 @@ def command(
     if around and not as_json:
         raise click.UsageError("--around adds to --json: give both, or --report, which has it")
     choice, workers = resolve_choice(given), given["ffn_workers"]
-    model = choice.resolve(batch_size=size, ffn_workers=workers)
+    model = choice.resolve(batch_size=size, ffn_workers=workers, with_errors=True)
     workload = resolve_workload(given)
     if given["by"] is not None and workload.trace is None:
         raise click.UsageError("--by cuts a trace into windows of the clock: give --trace")
@@ -105,6 +108,9 @@ def command(
                 problem, workload.trace, given["by"], max_attention_workers=most, progress=show
             )
     told = ratio_told(answer, problem, warnings, workload.trace)
+    same = (*ask.WORKLOAD, *ask.LATENCY_CHOICE, *ask.SLOTS)
+    best = f"{answer.optimal_attention_workers}"
+    told = replace(told, following=command_with("simulate", same, "--attention-workers", best))
     figures: list[Figure] = []
     sections: list[Section] = []
     if day is not None:
@@ -118,7 +124,11 @@ def command(
 
         figures, sections = [day_figure(day)], [day_section(day)]
         told = replace(
-            told, words=(day_fact(day), *told.words), tables=(day_table(day), *told.tables)
+            told,
+            words=(day_fact(day), *told.words),
+            tables=(day_table(day), *told.tables),
+            brief=(day_fact(day), *told.brief),
+            choice=day_table(day),
         )
     if plot is not None:
         from afdplan.plotting.ratio_figures import asked_figures
@@ -128,7 +138,7 @@ def command(
         heading = f"{pair}, B = {size}, m = {bundle.microbatches}: {answer.bottleneck} binds"
         write_picture(plot, [*figures, *asked_figures(answer, problem, found)], heading)
     if as_json or report is not None:
-        from afdplan.report.document import document, to_json
+        from afdplan.report.document import to_json
 
         inputs = {
             **workload.inputs,
@@ -138,7 +148,7 @@ def command(
             "max_attention_workers": answer.curve[-1].attention_workers,
             "by": given["by"],
         }
-        answered = document(
+        answered = documented(
             time_unit=model.time_unit,
             inputs=inputs,
             warnings=warnings,

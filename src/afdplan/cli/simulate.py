@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from afdplan.cli.options import (
     Workload,
-    json_option,
     latency_inputs,
     latency_options,
     options,
@@ -20,9 +20,12 @@ from afdplan.cli.options import (
     resolve_workload,
     workload_options,
 )
+from afdplan.cli.project import ProjectCommand
 from afdplan.cli.quantity import parse_model_rate
 from afdplan.cli.report import (
     command_line,
+    command_with,
+    json_option,
     progress,
     report_option,
     tell,
@@ -109,7 +112,7 @@ LOGS = (
 )
 
 
-@click.command("simulate", epilog=EXAMPLES)
+@click.command("simulate", cls=ProjectCommand, epilog=EXAMPLES)
 @workload_options
 @latency_options
 @options(*ask.SLOTS, *SIMULATION, *LOGS)
@@ -178,13 +181,20 @@ def command(
         _write_timeline(timeline, results[0])
     inputs = {**workload.inputs, **latency_inputs(given, model)}
     asked = {one.key: given[one.key] for one in SIMULATION[1:]}
+    from afdplan.planning.theory_curve import step_time_by_draws
     from afdplan.report.simulate import simulation_document, simulation_told
 
-    told = simulation_told(results, f"{workload.law.name}; {model.name}", workload.warnings)
+    known = [step_time_by_draws(scenario, workload.law) for scenario in scenarios]
+    told = simulation_told(results, f"{workload.law.name}; {model.name}", workload.warnings, known)
+    same = (*ask.WORKLOAD, *ask.LATENCY_CHOICE, *ask.SLOTS)
+    told = replace(told, following=command_with("ratio", same))
     if as_json or report is not None:
         from afdplan.report.document import to_json
 
-        answered = simulation_document(results, inputs, attention_workers, asked, workload.warnings)
+        answered = simulation_document(
+            results, inputs, attention_workers, asked, workload.warnings, known
+        )
+        answered["command"] = command_line()
         if report is not None:
             write_report(report, _page(told, results, workload, answered))
         if as_json:

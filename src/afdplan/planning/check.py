@@ -19,6 +19,7 @@ from afdplan.planning.objective import find_objective
 from afdplan.planning.replan import Replan, replan, stored_cost
 from afdplan.planning.score import Score
 from afdplan.theory.cycle import CycleModel
+from afdplan.theory.latency_draws import step_time_estimate
 from afdplan.theory.problem import RatioProblem
 
 __all__ = ["PlanCheck", "Standing", "check_plan", "regret_of_keeping"]
@@ -63,6 +64,8 @@ class PlanCheck:
         What the plan file lacks for planning again, one sentence each.
     step_time
         Mean step time under the new requests [s].
+    step_time_interval
+        The same with what the latency model's errors leave it; None if it states none [s].
     measured_step_time
         Of the running server [s]; None if unknown.
     time_per_output_token
@@ -82,6 +85,7 @@ class PlanCheck:
     replan_regret: float | None
     notes: tuple[str, ...]
     step_time: float
+    step_time_interval: Estimate | None
     measured_step_time: float | None
     time_per_output_token: float
     memory_overflow_probability: float
@@ -201,6 +205,7 @@ def check_plan(
         replan_regret=None if again is None else least_again,
         notes=notes,
         step_time=mean,
+        step_time_interval=step_time_estimate(_problem(plan, law), plan.bundle.attention_workers),
         measured_step_time=None if measured_step_time is None else measured_step_time * tokens,
         time_per_output_token=held,
         memory_overflow_probability=overflow,
@@ -254,13 +259,7 @@ def _under(plan: PlanFile, law: LengthLaw, factor: float) -> tuple[float, int, f
     workers = np.union1d(workers, [bundle.attention_workers])
     legal = rule.allows(workers, bundle.ffn_workers, plan.attention_devices, plan.ffn_devices)
     workers = workers[legal | (workers == bundle.attention_workers)]
-    problem = RatioProblem(
-        law=law,
-        latency=plan.latency,
-        batch_size=bundle.batch_size,
-        ffn_workers=bundle.ffn_workers,
-        microbatches=bundle.microbatches,
-    )
+    problem = _problem(plan, law)
     times = CycleModel(problem, problem.slot_loads(factor)).evaluate(
         workers.astype(np.float64), percentile(plan.statistic)
     )
@@ -279,6 +278,16 @@ def _under(plan: PlanFile, law: LengthLaw, factor: float) -> tuple[float, int, f
         int(workers[best]),
         float(times.mean[at]),
         float(held[at]) / plan.latency.tokens_per_step,
+    )
+
+
+def _problem(plan: PlanFile, law: LengthLaw) -> RatioProblem:
+    return RatioProblem(
+        law=law,
+        latency=plan.latency,
+        batch_size=plan.bundle.batch_size,
+        ffn_workers=plan.bundle.ffn_workers,
+        microbatches=plan.bundle.microbatches,
     )
 
 

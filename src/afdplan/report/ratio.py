@@ -78,6 +78,7 @@ def ratio_answer(answer: RatioRecommendation) -> dict[str, Any]:
         "uncertainty": answer.uncertainty,
         "latency_uncertainty": answer.latency_uncertainty,
         "replication": answer.replication,
+        "modes": answer.modes,
         "curve": answer.curve,
     }
 
@@ -105,11 +106,18 @@ def ratio_told(
         answer=f"Use {_workers(bundle.attention_workers, bundle.ffn_workers)}: "
         f"{BINDS[answer.bottleneck]}, and {_near(answer.near_equal)} of the best.",
         facts=tuple(_facts(answer, unit)),
-        words=(*_trace_words(trace), *_bundle_words(answer, unit), *certainty(answer)),
+        words=(
+            *_trace_words(trace),
+            *_bundle_words(answer, unit),
+            *_mode_words(answer),
+            *certainty(answer, unit),
+        ),
         tables=(curve_table(answer, unit, _few(answer)),),
         warnings=tuple(warnings),
         assumptions=(*_assumptions(problem), *problem.latency.assumptions),
         style="green",
+        brief=(*_brief(answer, unit), *_mode_words(answer)),
+        choice=curve_table(answer, unit, _fewest(answer)),
     )
 
 
@@ -149,6 +157,35 @@ def _facts(answer: RatioRecommendation, unit: TimeUnit) -> Iterable[Fact]:
     )
 
 
+def _brief(answer: RatioRecommendation, unit: TimeUnit) -> Iterable[Fact]:
+    """Yield what is told on one screen."""
+    yield from _facts(answer, unit)
+    if answer.ffn_weight != 1:
+        objective = rate(answer.best.objective, unit)
+        yield Fact("Objective", f"{objective} per unit of {cost_formula(answer.ffn_weight)}")
+    known, errors = answer.uncertainty, answer.latency_uncertainty
+    if known is not None:
+        yield Fact(
+            "Sure of the load",
+            f"best A {_span(known.low, known.high)} of its {100 * known.token_load.confidence:.4g} "
+            f"% interval ({interval(known.token_load)} tokens per slot)",
+        )
+    if errors is not None:
+        yield Fact(
+            "Sure of the times",
+            f"best A {_span(errors.low, errors.high)}, step "
+            f"{stated_time(errors.step_time_low, unit)} to "
+            f"{stated_time(errors.step_time_high, unit)}, by the model's standard errors",
+        )
+
+
+def _fewest(answer: RatioRecommendation) -> set[int]:
+    """Choose the A that a screen shows: the best, the near-equal ones, about half and double."""
+    best, known = answer.optimal_attention_workers, _few(answer)
+    wanted = {best, *answer.near_equal, best // 2, 2 * best}
+    return {min(known, key=lambda a: abs(a - want)) for want in wanted}
+
+
 def _trace_words(trace: Trace | None) -> Iterable[Fact]:
     if trace is not None:
         words = [counted(trace.requests, "request"), f"format {trace.format}"]
@@ -175,12 +212,40 @@ def _bundle_words(answer: RatioRecommendation, unit: TimeUnit) -> Iterable[Fact]
         )
 
 
+def _mode_words(answer: RatioRecommendation) -> Iterable[Fact]:
+    """Yield which way to run pays, by how much and why; nothing with a barrier."""
+    found = answer.modes
+    if found is None:
+        return
+    if found.gain > 0:
+        verdict = f"Going without pays: {share(found.gain)} more"
+    else:
+        verdict = f"Keep the barrier: {share(-found.gain)} less without"
+    yield Fact(
+        "Without the barrier",
+        f"{verdict} than the best synchronous bundle (A = "
+        f"{found.synchronous_attention_workers:,}) with A = {found.attention_workers:,}.",
+    )
+    yield Fact(
+        "Why",
+        f"The barrier costs {share(found.barrier_saved)} of the throughput; without it the FFN "
+        f"pays {share(abs(found.floor_paid))} {'more' if found.floor_paid >= 0 else 'less'} time "
+        f"per token, {number(found.calls_per_departure)} calls at a time.",
+    )
+    yield Fact(
+        "Boarding rule",
+        "Leave as soon as one call waits."
+        if found.least_calls == 1
+        else f"Leave when {found.least_calls:,} calls wait.",
+    )
+
+
 def _times(times: dict[Any, float], unit: TimeUnit) -> str:
     ordered = sorted(times.items(), key=lambda item: -item[1])
     return ", ".join(f"{NAMES[name]} {stated_time(value, unit)}" for name, value in ordered)
 
 
-def certainty(answer: RatioRecommendation) -> tuple[Fact, ...]:
+def certainty(answer: RatioRecommendation, unit: TimeUnit) -> tuple[Fact, ...]:
     """Return how sure the answer is: by the requests, and by the latency model."""
     load = f"{number(answer.mean_token_load)} tokens per slot, taken as exact: it is a law, or too "
     load += "short a trace."
@@ -202,7 +267,9 @@ def certainty(answer: RatioRecommendation) -> tuple[Fact, ...]:
         model = (
             f"Its standard errors put the best number at {_span(errors.low, errors.high)} "
             f"({100 * errors.confidence:.4g} % of {errors.draws:,} draws); the recommended one "
-            f"gives up {share(errors.mean_regret)} on average."
+            f"gives up {share(errors.mean_regret)} on average. Its step takes "
+            f"{stated_time(errors.step_time_low, unit)} to "
+            f"{stated_time(errors.step_time_high, unit)}."
         )
     return (Fact("Token load", load), Fact("Latency model", model))
 

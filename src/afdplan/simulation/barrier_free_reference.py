@@ -105,8 +105,7 @@ class BarrierFreeReference(Reference):
             start = back + latency.step_overhead
             self.idle["overhead"][i] += latency.step_overhead
         kind = self.kinds[call.layer]
-        time = curve_time(kind.curve, self.load(u, i, kind.context_window))
-        time = self.varied("attention", time + kind.time_per_request * len(self.slots[u][i]))
+        time = self.varied("attention", self.attention_time(kind, u, i))
         call.sent = self.attention_free[i] = start + time
         self.busy[i] += time
         if latency.send.load == "aggregate":

@@ -364,6 +364,11 @@ def _set_attention_times(t: Any, n: Any, x: Any, first: Any, workers: Any) -> No
             for i in range(workers):
                 time = _curve(t, n, x, k, loads[i] / denominator)
                 times[i] = time + per_request * active[i]
+        per_context = x[U(t.time_per_context + k)]
+        if per_context > 0.0:
+            for i in range(workers):
+                if active[i] > 0:
+                    times[i] += per_context * (loads[i] / denominator / active[i])
 
 
 @inlined

@@ -12,7 +12,12 @@ from afdplan.model import parameters as ask
 from afdplan.model.estimate import Estimate
 from afdplan.model.latency import LatencyModel
 from afdplan.model.parameters import Execution, Method, Overlap, Phase
-from afdplan.model.sampling import sample_latency
+from afdplan.theory.latency_draws import (
+    LATENCY_CONFIDENCE,
+    drawn_interval,
+    drawn_step_times,
+)
+from afdplan.theory.modes import compare_modes
 from afdplan.theory.problem import RatioProblem
 from afdplan.theory.ratio import (
     LatencyUncertainty,
@@ -22,15 +27,13 @@ from afdplan.theory.ratio import (
 )
 from afdplan.theory.search import MAXIMUM_WORKERS, WorkerSearch
 from afdplan.theory.solve import solve_ratio
-from afdplan.theory.step_model import step_model
+from afdplan.theory.step_model import StepModel, step_model
 from afdplan.theory.validity import latency_range_warnings, theory_warnings
 
 __all__ = ["recommend", "recommend_ratio"]
 
-LATENCY_DRAWS = 40
 LATENCY_CANDIDATES = 40
-PLAYED_DRAWS, PLAYED_CANDIDATES = 10, 8
-LATENCY_CONFIDENCE = 0.95
+PLAYED_CANDIDATES = 5
 MOST_REPLICATIONS = 12
 STEP_PROBABILITIES = (0.5, 0.95, 0.99)
 
@@ -173,8 +176,11 @@ def recommend(
         step_time_quantiles=quantiles,
         mean_field_ratio=solved.mean_field_ratio,
         uncertainty=_load_uncertainty(problem, search, token_load, limit),
-        latency_uncertainty=_latency_uncertainty(problem, slots, best, limit),
+        latency_uncertainty=_latency_uncertainty(problem, slots, solved.model, best, limit),
         replication=_replication(problem, slots, search),
+        modes=compare_modes(problem, slots, solved)
+        if problem.execution == "barrier-free"
+        else None,
         warnings=tuple(_warnings(problem, slots, best, limit)),
     )
 
@@ -209,31 +215,33 @@ def _load_uncertainty(
 
 
 def _latency_uncertainty(
-    problem: RatioProblem, slots: tuple[SlotLoad, ...], best: int, limit: int
+    problem: RatioProblem, slots: tuple[SlotLoad, ...], stated: StepModel, best: int, limit: int
 ) -> LatencyUncertainty | None:
-    """Solve again for models drawn from the covariance of the coefficients."""
+    """Solve again for models as likely as the estimated one, relative to it (`latency_draws`)."""
     if problem.latency.uncertainty is None:
         return None
     # Bundles that have to be played are few.
-    fewer = problem.execution == "barrier-free"
-    draws = PLAYED_DRAWS if fewer else LATENCY_DRAWS
-    candidates = PLAYED_CANDIDATES if fewer else LATENCY_CANDIDATES
+    candidates = PLAYED_CANDIDATES if stated.whole_numbers else LATENCY_CANDIDATES
     nearby = np.geomspace(max(best / 3, 1), min(3 * best + 2, limit), candidates)
     workers = np.unique(np.append(np.rint(nearby), best))
-    bests, regrets = [], []
-    for latency in sample_latency(problem.latency, np.random.default_rng(0), draws):
-        model = step_model(replace(problem, latency=latency), slots)
-        objective = model.objective(workers, model.evaluate(workers).mean, problem.ffn_weight)
-        bests.append(workers[objective.argmax()])
-        regrets.append(1 - float(objective[workers == best][0] / objective.max()))
-    tail = (1 - LATENCY_CONFIDENCE) / 2
-    low, high = np.quantile(bests, (tail, 1 - tail))
+    quick, drawn = drawn_step_times(problem, slots, workers)
+    objective = stated.objective(workers, quick, problem.ffn_weight)
+    middle, at = workers[objective.argmax()], int(np.searchsorted(workers, best))
+    lost = 1 - float(objective[at] / objective.max())
+    objectives = stated.objective(workers, drawn, problem.ffn_weight)
+    bests = np.clip(best + workers[objectives.argmax(axis=1)] - middle, 1, limit)
+    low, high = drawn_interval(bests)
+    regrets = 1 - objectives[:, at] / objectives.max(axis=1)
+    step_time = float(stated.evaluate(workers[[at]]).mean[0])
+    least, most = drawn_interval(step_time * drawn[:, at] / quick[at])
     return LatencyUncertainty(
         low=int(np.floor(low)),
         high=int(np.ceil(high)),
         confidence=LATENCY_CONFIDENCE,
-        draws=draws,
-        mean_regret=float(np.mean(regrets)),
+        draws=len(drawn),
+        mean_regret=max(float(np.mean(regrets)) - lost, 0.0),
+        step_time_low=float(least),
+        step_time_high=float(most),
     )
 
 

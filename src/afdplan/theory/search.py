@@ -67,6 +67,10 @@ class WorkerSearch:
             self._evaluate([attention_workers])
         return self._points[attention_workers].objective
 
+    def point(self, attention_workers: int) -> RatioPoint:
+        """Return what `attention_workers` that were evaluated give."""
+        return self._points[attention_workers]
+
     def curve(self) -> tuple[RatioPoint, ...]:
         """Return all evaluated points by A, each with its regret."""
         top = self.objective(self.best())
