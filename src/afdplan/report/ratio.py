@@ -228,9 +228,11 @@ def _mode_words(answer: RatioRecommendation) -> Iterable[Fact]:
     )
     yield Fact(
         "Why",
-        f"The barrier costs {share(found.barrier_saved)} of the throughput; without it the FFN "
-        f"pays {share(abs(found.floor_paid))} {'more' if found.floor_paid >= 0 else 'less'} time "
-        f"per token, {number(found.calls_per_departure)} calls at a time.",
+        f"With the barrier the FFN idles {share(found.synchronous_ffn_idle_fraction)} (unequal "
+        f"loads cost {share(found.barrier_saved)} of the throughput), without it "
+        f"{share(found.ffn_idle_fraction)}; it then needs {share(abs(found.floor_paid))} "
+        f"{'more' if found.floor_paid >= 0 else 'less'} time per token, "
+        f"{number(found.calls_per_departure)} calls at a time.",
     )
     yield Fact(
         "Boarding rule",

@@ -136,6 +136,8 @@ class ModeVerdict:
         Of that rule: calls that wait before the pool departs.
     calls_per_departure
         Mean, under that rule.
+    synchronous_ffn_idle_fraction, ffn_idle_fraction
+        Of the FFN with the barrier and without: calls of other workers fill it, too.
     barrier_saved
         Share of the throughput that the barrier costs the best synchronous bundle.
     floor_paid
@@ -153,6 +155,8 @@ class ModeVerdict:
     step_time: float
     least_calls: int
     calls_per_departure: float
+    synchronous_ffn_idle_fraction: float
+    ffn_idle_fraction: float
     barrier_saved: float
     floor_paid: float
 
