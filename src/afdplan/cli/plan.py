@@ -189,6 +189,7 @@ def _inputs(
         "batch_sizes": None if space.fills_gaps else space.batch_sizes,
         "ffn_workers": space.ffn_workers,
         "max_attention_workers": space.max_attention_workers,
+        "placement": space.placement,
     }
 
 

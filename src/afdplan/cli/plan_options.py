@@ -53,6 +53,7 @@ SPACE = (
         default=None, typed="numbers", metavar="LIST", help="F per bundle to try."
     ),
     ask.MAX_ATTENTION_WORKERS.changed(metavar="A", help="Most A per bundle."),
+    ask.PLACEMENT,
 )
 PER = ask.PER.changed(choices=tuple(OBJECTIVES))
 COSTS = tuple(one.changed(default=None) for one in (ask.ATTENTION_DEVICE_COST, ask.FFN_DEVICE_COST))
@@ -86,6 +87,7 @@ def resolve_space(given: dict[str, Any]) -> SearchSpace:
         target=target,
         max_attention_workers=given["max_attention_workers"],
         ffn_workers=given["ffn_workers"],
+        placement=given["placement"],
     )
 
 

@@ -73,7 +73,8 @@ SIMULATION = (
     ),
     ask.ARRIVAL_RATE,
     ask.ARRIVAL_CV,
-    ask.PLACEMENT,
+    ask.PLACEMENT.changed(option="--policy"),
+    ask.PLACEMENT_WINDOW,
     ask.KV_CAPACITY,
     ask.MEMORY,
     ask.FFN_TOKENS,
@@ -94,6 +95,7 @@ SIMULATION = (
     ask.P99_PRECISION,
     ask.CONFIDENCE,
 )
+_ASKED_OTHERWISE = (ask.START, ask.PLACEMENT)
 LOGS = (
     Parameter(
         name="timeline",
@@ -220,7 +222,8 @@ def _scenario(
         start=start,
         arrivals=arrivals,
         variation=Variation(**factors),
-        **{one.field: given[one.key] for one in ask.SCENARIO if one is not ask.START},
+        placement=given["policy"],
+        **{one.field: given[one.key] for one in ask.SCENARIO if one not in _ASKED_OTHERWISE},
     )
 
 

@@ -12,13 +12,14 @@ from afdplan.deploy.registry import find_target
 from afdplan.errors import AfdplanError
 from afdplan.files.plan_file import PlanFile
 from afdplan.lengths.law import LengthLaw
+from afdplan.model import parameters as ask
 from afdplan.model.estimate import Estimate
 from afdplan.planning.cache_memory import CacheMemory, CacheSpace, CacheSums
 from afdplan.planning.limits import TIE, limited, percentile
 from afdplan.planning.objective import find_objective
 from afdplan.planning.replan import Replan, replan, stored_cost
 from afdplan.planning.score import Score
-from afdplan.theory.cycle import CycleModel
+from afdplan.theory.placement import cycle_model
 from afdplan.theory.problem import RatioProblem
 
 __all__ = ["PlanCheck", "Standing", "check_plan", "regret_of_keeping"]
@@ -260,8 +261,9 @@ def _under(plan: PlanFile, law: LengthLaw, factor: float) -> tuple[float, int, f
         batch_size=bundle.batch_size,
         ffn_workers=bundle.ffn_workers,
         microbatches=bundle.microbatches,
+        placement=plan.inputs.get("placement") or ask.PLACEMENT.default,
     )
-    times = CycleModel(problem, problem.slot_loads(factor)).evaluate(
+    times = cycle_model(problem, problem.slot_loads(factor)).evaluate(
         workers.astype(np.float64), percentile(plan.statistic)
     )
     score = Score(cost=stored_cost(plan), tokens_per_request=law.mean_decode_tokens)

@@ -11,6 +11,7 @@ from afdplan.model.estimate import Estimate
 from afdplan.model.latency import LatencyModel, coefficients_of
 from afdplan.model.sampling import sample_latency
 from afdplan.theory.cycle import CycleModel
+from afdplan.theory.placement import cycle_model
 from afdplan.theory.problem import RatioProblem
 from afdplan.theory.search import WorkerSearch
 from afdplan.theory.solve import worker_limit
@@ -85,7 +86,7 @@ def ratio_sensitivity(
         Largest A considered; by default each change looks as far as its own optimum asks.
     """
     slots = problem.slot_loads()
-    base = WorkerSearch(CycleModel(problem, slots), recommended).objective(recommended)
+    base = WorkerSearch(cycle_model(problem, slots), recommended).objective(recommended)
     searches = {
         "token load of a slot": tuple(
             _search(problem, problem.slot_loads(1 + sign * CHANGE), max_attention_workers)
@@ -118,7 +119,7 @@ def _search(
     problem: RatioProblem, slots: tuple[SlotLoad, ...], max_attention_workers: int | None
 ) -> WorkerSearch:
     limit = worker_limit(problem, slots, max_attention_workers)
-    return WorkerSearch(CycleModel(problem, slots), limit)
+    return WorkerSearch(cycle_model(problem, slots), limit)
 
 
 def _regret(search: WorkerSearch, recommended: int) -> float:
@@ -170,7 +171,7 @@ def curve_bands(
     if token_load is not None and has_interval and problem.horizon is None:
         ends = np.array(
             [
-                objective(CycleModel(problem, problem.slot_loads(end / token_load.value)))
+                objective(cycle_model(problem, problem.slot_loads(end / token_load.value)))
                 for end in (token_load.low, token_load.high)
             ]
         )
@@ -179,7 +180,7 @@ def curve_bands(
         slots = problem.slot_loads()
         draws = np.array(
             [
-                objective(CycleModel(replace(problem, latency=latency), slots))
+                objective(cycle_model(replace(problem, latency=latency), slots))
                 for latency in sample_latency(
                     problem.latency, np.random.default_rng(0), LATENCY_DRAWS
                 )

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from afdplan.deploy.target import ANY, Target
 from afdplan.errors import InvalidInputError
 from afdplan.model import parameters as ask
+from afdplan.model.parameters import Placement
 from afdplan.planning.limits import Limits
 from afdplan.planning.source import LatencySource
 
@@ -53,6 +54,8 @@ class SearchSpace:
         Most A of one bundle; None leaves it to the budget.
     ffn_workers
         F of one bundle; None tries all that the source offers.
+    placement
+        Which free slot an admitted request gets; the un-split baseline keeps blind placement.
     """
 
     batch_sizes: tuple[int, ...] = field(
@@ -63,6 +66,7 @@ class SearchSpace:
     target: Target = ANY
     max_attention_workers: int | None = ask.MAX_ATTENTION_WORKERS.default
     ffn_workers: tuple[int, ...] | None = None
+    placement: Placement = ask.PLACEMENT.default
 
     def __post_init__(self) -> None:
         for name, one in (("batch_sizes", ask.BATCH_SIZE), ("microbatches", ask.MICROBATCHES)):
@@ -81,6 +85,7 @@ class SearchSpace:
                     f"microbatches, got {', '.join(map(str, self.microbatches))}"
                 )
             object.__setattr__(self, "microbatches", kept)
+        object.__setattr__(self, "placement", ask.PLACEMENT.check(self.placement))
         if self.max_attention_workers is not None:
             ask.MAX_ATTENTION_WORKERS.check(self.max_attention_workers)
         for value in self.ffn_workers or ():

@@ -14,12 +14,29 @@ from afdplan.model import parameters as ask
 from afdplan.model.bundle import Bundle
 from afdplan.model.latency import LatencyModel
 from afdplan.model.parameter import check_fields
-from afdplan.model.parameters import Method, Overlap, Phase
+from afdplan.model.parameters import Method, Overlap, Phase, Placement
 from afdplan.theory.transient import horizon_mean_load
 
-__all__ = ["Method", "Overlap", "Phase", "RatioProblem"]
+__all__ = ["Method", "Overlap", "Phase", "RatioProblem", "unknown_placement"]
 
 FloatArray = npt.NDArray[np.float64]
+
+
+def unknown_placement(placement: Placement, latency: LatencyModel, microbatches: int) -> str | None:
+    """Return why the theory does not know the loads under a placement, None if it does."""
+    if placement == "longest-prompt-rank" and microbatches > 1:
+        return (
+            "placement longest-prompt-rank balances ranks and leaves their microbatches unequal, a "
+            "law that the theory does not know"
+        )
+    if placement.startswith("longest-prompt") and any(
+        kind.context_window is not None for kind in latency.attention
+    ):
+        return (
+            f"placement {placement} balances whole contexts, and the theory does not know what "
+            "layers with a context window then read"
+        )
+    return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -49,6 +66,9 @@ class RatioProblem:
         devices as the latency model names them, and 1 if it names none.
     horizon
         N requests per worker from a fresh start, in place of the steady state.
+    placement
+        Which free slot an admitted request gets. Where no prompt is compared all slots are filled
+        at once and alike: those policies have one law.
 
     Raises
     ------
@@ -68,10 +88,11 @@ class RatioProblem:
     phase: Phase = ask.PHASE.default
     ffn_weight: float = ask.FFN_WEIGHT.default  # None until the devices have been counted
     horizon: int | None = ask.HORIZON.default
+    placement: Placement = ask.PLACEMENT.default
 
     def __post_init__(self) -> None:
         self.bundle(1)  # checks the counts
-        check_fields(self, (ask.OVERLAP, ask.METHOD, ask.PHASE, ask.FFN_WEIGHT, ask.HORIZON))
+        check_fields(self, ask.PROBLEM[2:])
         if self.ffn_weight is None:
             object.__setattr__(self, "ffn_weight", self.latency.ffn_weight or 1.0)
         if self.horizon is not None:
@@ -92,6 +113,10 @@ class RatioProblem:
                     "phase aligned needs requests of one prompt and one output length: "
                     "use phase random for lengths that vary"
                 )
+
+        unknown = unknown_placement(self.placement, self.latency, self.counted_microbatches)
+        if unknown is not None:
+            raise UnsupportedError(f"{unknown}: play it with afdplan ratio --method simulated")
 
     def bundle(self, attention_workers: int) -> Bundle:
         """Return the bundle with `attention_workers` A."""

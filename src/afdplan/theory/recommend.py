@@ -11,9 +11,9 @@ from afdplan.lengths.token_load import SlotLoad
 from afdplan.model import parameters as ask
 from afdplan.model.estimate import Estimate
 from afdplan.model.latency import LatencyModel
-from afdplan.model.parameters import Method, Overlap, Phase
+from afdplan.model.parameters import Method, Overlap, Phase, Placement
 from afdplan.model.sampling import sample_latency
-from afdplan.theory.cycle import CycleModel
+from afdplan.theory.placement import cycle_model
 from afdplan.theory.problem import RatioProblem
 from afdplan.theory.ratio import (
     LatencyUncertainty,
@@ -47,6 +47,7 @@ def recommend_ratio(
     ffn_weight: float | None = ask.FFN_WEIGHT.default,
     max_attention_workers: int | None = ask.MAX_ATTENTION_WORKERS.default,
     horizon: int | None = ask.HORIZON.default,
+    placement: Placement = ask.PLACEMENT.default,
     token_load: Estimate | None = None,
 ) -> RatioRecommendation:
     """Return the attention workers that give the most output tokens per cost, and the whole curve.
@@ -76,6 +77,8 @@ def recommend_ratio(
         Largest A considered; by default 64 F, or more where the mean field's optimum asks for it.
     horizon
         N requests per worker from a fresh start, in place of the steady state (mean field only).
+    placement
+        Which free slot an admitted request gets: ``longest-prompt`` balances the loads.
     token_load
         Mean token load with its interval, to say how sure the answer is.
 
@@ -123,6 +126,7 @@ def recommend_ratio(
         phase=phase,
         ffn_weight=ask.FFN_WEIGHT.default if ffn_weight is None else ffn_weight,
         horizon=horizon,
+        placement=placement,
     )
     return recommend(problem, max_attention_workers=max_attention_workers, token_load=token_load)
 
@@ -184,7 +188,7 @@ def _load_uncertainty(
     bests, regrets = [], []
     for end in (token_load.low, token_load.high):
         slots = problem.slot_loads(end / token_load.value)
-        other = WorkerSearch(CycleModel(problem, slots), limit)
+        other = WorkerSearch(cycle_model(problem, slots), limit)
         bests.append(other.best())
         regrets.append(1 - other.objective(chosen) / other.objective(bests[-1]))
     return RatioUncertainty(
@@ -205,7 +209,7 @@ def _latency_uncertainty(
     workers = np.unique(np.append(np.rint(nearby), best))
     bests, regrets = [], []
     for latency in sample_latency(problem.latency, np.random.default_rng(0), LATENCY_DRAWS):
-        model = CycleModel(replace(problem, latency=latency), slots)
+        model = cycle_model(replace(problem, latency=latency), slots)
         objective = model.objective(workers, model.evaluate(workers).mean, problem.ffn_weight)
         bests.append(workers[objective.argmax()])
         regrets.append(1 - float(objective[workers == best][0] / objective.max()))
@@ -229,7 +233,7 @@ def _replication(
     for bundles in divisors[-MOST_REPLICATIONS:]:
         smaller = replace(problem, ffn_workers=problem.ffn_workers // bundles)
         workers = np.unique(np.maximum([best // bundles, -(-best // bundles)], 1)).astype(float)
-        model = CycleModel(smaller, slots)
+        model = cycle_model(smaller, slots)
         objectives = model.objective(workers, model.evaluate(workers).mean, problem.ffn_weight)
         at = int(objectives.argmax())
         gain = float(objectives[at]) / search.objective(best) - 1
