@@ -7,8 +7,9 @@ aiconfigurator-core is installed.
 from __future__ import annotations
 
 import statistics
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from afdplan.calibration.catalogue import find_hardware, find_model
 from afdplan.calibration.derived import derived_latency, latency_of
@@ -16,6 +17,7 @@ from afdplan.calibration.derived_feed_forward import network_time
 from afdplan.calibration.placement import place
 from afdplan.errors import AfdplanError
 from afdplan.lengths.law import IndependentLengths
+from afdplan.planning.derived_source import DerivedSource
 from afdplan.theory.recommend import recommend_ratio
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "derived-models.md"
@@ -56,6 +58,26 @@ FASTAFD_MFU = {8: 0.016, 128: 0.25, 1024: 0.68, 4096: 0.83}
 FASTAFD_DISPATCH_US = {2: 18.6, 4: 20.4, 8: 21.7, 16: 23.1, 32: 23.7, 64: 25.1}
 FASTAFD_COMBINE_US = {2: 18.0, 4: 21.6, 8: 24.1, 16: 25.5, 32: 26.9, 64: 27.9}
 FASTAFD_STEP_MS = {3: 32.826, 7: 33.4, 11: 38.0, 15: 44.66, 17: 48.7}
+
+# Step-3 report, Table 8: attention GPUs, requests per microbatch, context, cache.
+STEP3_STEP_MS = {
+    (16, 128, 4096, "fp8"): 47.54,
+    (24, 84, 4096, "bf16"): 45.53,
+    (32, 64, 8192, "fp8"): 48.43,
+}
+# vllm-project/afd-plugin, recipe deepseek_v3_2 (CAMP2pAFDConnector): attention dies to 64 expert
+# dies, two microbatches of 14 requests; upper bounds, all slots taken as busy.
+ASCEND_STEP_MS = {192: 95.32, 256: 86.52}
+# github.com/linsj20/FastAFD, vLLM wide EP on GB200: tokens per second and GPU within CUDA spans.
+WIDE_EP_TOKENS = {
+    ("qwen3-235b-a22b-fp8", 4, 64): 1779.83,
+    ("qwen3-235b-a22b-fp8", 8, 88): 2271.76,
+    ("qwen3-235b-a22b-fp8", 16, 96): 2331.65,
+    ("qwen3-235b-a22b-fp8", 32, 101): 2304.92,
+    ("qwen3-235b-a22b-fp8", 64, 103): 1811.48,
+    ("minimax-m2.5", 8, 68): 1991.72,
+    ("minimax-m2.5", 32, 78): 2162.36,
+}
 
 
 def attention_slopes() -> list[Row]:
@@ -136,7 +158,7 @@ def transfers() -> list[Row]:
 
 
 def deployments() -> list[Row]:
-    """Whole stages of two deployments, exactly as published."""
+    """Whole stages of a deployment, exactly as published."""
     # xDeepServe (arXiv:2508.02520), sections 5 and 7: DeepSeek-R1 INT8 with one draft token,
     # 288 expert dies serve three domains of 160 attention dies in turn, so one microbatch is of
     # 160 dies with 48 requests each; 2K + 2K tokens, 3K of context on average.
@@ -168,22 +190,92 @@ def deployments() -> list[Row]:
         Row("deployments", "xDeepServe A2E", 172, latency.send.time(48, tokens) * 1e6, "us"),
         Row("deployments", "xDeepServe E2A", 193, latency.receive.time(48, tokens) * 1e6, "us"),
     ]
-    return rows + fastafd_sweep()
+    return rows
 
 
-def fastafd_sweep() -> list[Row]:
-    """Step times of FastAFD's ratio sweep: constant context of 8K, 48 requests per microbatch.
+def step_time(
+    model: str,
+    device: str,
+    attention: int,
+    requests: int,
+    context: int,
+    microbatches: int = 2,
+    **options: Any,
+) -> float:
+    """Return the step time of a bundle of `attention` workers [ms]; all requests equally long."""
+    latency = derived_latency(model, device, batch_size=requests, **options)
+    curve = recommend_ratio(
+        IndependentLengths(prompt=f"fixed:{context}", decode="fixed:1"),
+        replace(latency, uncertainty=None),
+        batch_size=requests,
+        microbatches=microbatches,
+        ffn_workers=options.get("ffn_workers", 1),
+        max_attention_workers=attention,
+    ).curve
+    (step,) = (point.step_time for point in curve if point.attention_workers == attention)
+    return step * 1e3
 
-    An attention worker is one GPU, the FFN worker a tray of four.
-    """
-    latency = derived_latency("qwen3-235b-a22b-fp8", "gb200", ffn_devices=4, batch_size=48)
-    law = IndependentLengths(prompt="fixed:8192", decode="fixed:1")
-    curve = recommend_ratio(law, latency, batch_size=48, max_attention_workers=68).curve
-    steps = {point.attention_workers: point.step_time for point in curve}
-    return [
-        Row("deployments", f"FastAFD step at {a}:1, 8K", published, steps[4 * a] * 1e3, "ms")
-        for a, published in FASTAFD_STEP_MS.items()
+
+def systems() -> list[Row]:
+    """Steps of split systems, from names alone: model, device, formats, serving system."""
+    qwen = {"ffn_devices": 4, "serving_system": "fastafd"}
+    rows = [
+        Row(
+            "systems",
+            f"FastAFD, Qwen3-235B 8K, {nodes}:1",
+            published,
+            # An attention worker is one GPU, the FFN worker a tray of four.
+            step_time("qwen3-235b-a22b-fp8", "gb200", 4 * nodes, 48, 8192, **qwen),
+            "ms",
+        )
+        for nodes, published in FASTAFD_STEP_MS.items()
     ]
+    step3 = {"precision": "fp8", "ffn_devices": 8, "ffn_workers": 2, "serving_system": "stepmesh"}
+    for (attention, requests, context, cache), published in STEP3_STEP_MS.items():
+        derived = step_time(
+            "step-3", "h800-sxm", attention, requests, context, 3, cache_precision=cache, **step3
+        )
+        what = f"Step-3 {context // 1024}K, {attention // 8}A2F, {cache} cache"
+        rows.append(Row("systems", what, published, derived, "ms"))
+    # Three domains of 160 dies take turns on 288 expert dies; one draft token.
+    xdeepserve = {"precision": "int8", "ffn_devices": 288, "speculative_tokens": 1}
+    derived = step_time(
+        "deepseek-r1", "ascend-910c", 160, 48, 3072, serving_system="xdeepserve", **xdeepserve
+    )
+    rows.append(Row("systems", "xDeepServe, DeepSeek-R1", 93.0, derived, "ms"))
+    for attention, published in ASCEND_STEP_MS.items():
+        derived = step_time(
+            "deepseek-v3.2", "ascend-910c", attention, 14, 16_384 + 512,
+            precision="int8", ffn_devices=1, ffn_workers=64, serving_system="vllm-afd-ascend",
+        )  # fmt: skip
+        what = f"vLLM AFD plugin, DeepSeek-V3.2 16K, {attention}:64"
+        rows.append(Row("systems", what, published, derived, "ms"))
+    return rows
+
+
+def unsplit() -> list[Row]:
+    """Steps of un-split wide expert parallelism, one batch at a time, from names alone."""
+    rows = []
+    for (model, width, requests), rate in WIDE_EP_TOKENS.items():
+        derived = unsplit_step(model, "gb200", width, requests, 8192)
+        what = f"vLLM, {model}, EP{width}, {requests} requests"
+        rows.append(Row("unsplit", what, requests / rate * 1e3, derived, "ms"))
+    derived = unsplit_step("deepseek-v3.2", "ascend-910c", 64, 16, 16_384 + 512, precision="int8")
+    rows.append(Row("unsplit", "vLLM-Ascend, DeepSeek-V3.2 16K, EP64", 68.79, derived, "ms"))
+    return rows
+
+
+def unsplit_step(
+    model: str, device: str, width: int, requests: int, context: int, **options: Any
+) -> float:
+    """Return the step time of data-parallel ranks that hold the experts together [ms]."""
+    placement = place(find_model(model), find_hardware(device), ffn_devices=width, **options)
+    latency = DerivedSource(placement, (1,)).colocated.latency(1, width, requests)
+    attention = sum(k.layers * k.time(requests * context, requests) for k in latency.attention)
+    shared = latency.ffn(requests) + sum(
+        way.time(requests, requests) for way in (latency.send, latency.receive)
+    )
+    return (latency.step_overhead + attention + latency.layers * shared) * 1e3
 
 
 def operator_tables() -> list[Row]:
@@ -237,8 +329,6 @@ def operator_tables() -> list[Row]:
 
 
 def _routed(model: str, device: str, tokens: int, options: dict) -> float:
-    from dataclasses import replace
-
     placement = place(find_model(model), find_hardware(device), **options)
     routed = replace(placement.architecture.network, dense_size=0)
     return float(network_time(placement, routed, float(tokens))) * 1e6
@@ -274,6 +364,8 @@ SECTIONS = {
     "experts": experts,
     "transfers": transfers,
     "deployments": deployments,
+    "systems": systems,
+    "unsplit": unsplit,
 }
 
 

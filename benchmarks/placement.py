@@ -64,7 +64,11 @@ def saturated(law: EmpiricalLengths, name: str, batch: int, microbatches: int) -
             lambda count, changes=changes: simulated_scenario(problem, count, **changes),
         )
         took, gain = time.perf_counter() - start, played.gain
-        known = placement_gain(problem, blind, policy) if window == 1 else None
+        known = (
+            placement_gain(problem, blind.optimal_attention_workers, policy)
+            if window == 1
+            else None
+        )
         share = gain.given_back.moved(1 / gain.barrier_cost.value)
         theory = "" if known is None else f"{100 * known.given_back.value:.1f}"
         run = simulate(

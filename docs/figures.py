@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from drawings import loads, models, placements, plans, rounds, steps, uneven
+from drawings import loads, models, placements, plans, rounds, service, steps, uneven
 from drawings.canvas import (
     BASELINE,
     BLUE,
@@ -283,6 +283,8 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "search": plans.search,
     "prices": plans.prices,
     "reprovisioning": plans.reprovisioning,
+    "service": service.sharing,
+    "failures": service.failures,
     "experts": models.experts,
     "busiest-rank": uneven.busiest_rank,
     "fresh-times": uneven.fresh_times,

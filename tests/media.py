@@ -11,7 +11,14 @@ from rich.console import Console
 
 from afdplan.report.telling import to_terminal
 
-__all__ = ["markdown_headings", "markdown_tables", "page_tables", "page_words", "terminal_words"]
+__all__ = [
+    "markdown_headings",
+    "markdown_tables",
+    "page_tables",
+    "page_words",
+    "shown_lines",
+    "terminal_words",
+]
 
 
 def _inline(token) -> str:
@@ -90,9 +97,15 @@ def page_words(page: bytes | str) -> str:
     return " ".join(" ".join(_parsed(page).words).split())
 
 
+def shown_lines(shown, width: int = 80) -> list[str]:
+    """What a terminal shows, line by line."""
+    out = io.StringIO()
+    Console(file=out, width=width, force_terminal=False).print(shown)
+    return [line.rstrip() for line in out.getvalue().splitlines()]
+
+
 def terminal_words(told, width: int = 80) -> str:
     """What a terminal of that width shows, its lines joined."""
-    out = io.StringIO()
-    Console(file=out, width=width, force_terminal=False).print(to_terminal(told, width))
-    assert max(map(len, out.getvalue().splitlines())) <= width
-    return re.sub(r"\s+", " ", out.getvalue())
+    lines = shown_lines(to_terminal(told, width), width)
+    assert max(map(len, lines)) <= width
+    return re.sub(r"\s+", " ", "\n".join(lines))

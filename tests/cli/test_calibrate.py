@@ -61,7 +61,9 @@ def test_a_table_becomes_a_model_a_picture_and_a_document(run, table, tmp_path):
 
 
 def test_text_for_people(run, table):
-    result = run(table, "--form", "linear", "--form", "ffn=table", "--window", "ffn=64..4096")
+    result = run(
+        table, "--form", "linear", "--form", "ffn=table", "--window", "ffn=64..4096", "--full"
+    )
     assert result.exit_code == 0, result.exception
     assert "95 % interval" in result.stdout
     assert "at 64 tokens" in result.stdout
@@ -183,7 +185,7 @@ def test_forward_passes_calibrate_attention(tmp_path):
     rows = "".join(f"ffn,{n},{1e-4 + 1e-7 * n}\n" for n in (16, 32, 64, 128, 256))
     ffn.write_text("stage,load,latency_s\n" + rows)
     model_file = tmp_path / "model.toml"
-    outcome = invoke("calibrate", path, ffn, "--layers", "10", "-o", model_file)
+    outcome = invoke("calibrate", path, ffn, "--layers", "10", "-o", model_file, "--full")
     assert outcome.code == 0, outcome
     assert "passes with a prefill" in " ".join(outcome.out.split())
     model = load_latency(str(model_file))

@@ -42,7 +42,7 @@ def test_doctor_names_nothing_else():
 
 
 def test_text_names_versions_and_mends():
-    outcome = invoke("doctor")
+    outcome = invoke("doctor", "--full")
     assert outcome.code == 0
     assert f"afdplan {afdplan.__version__}" in outcome.out
     assert importlib.metadata.version("numpy") in outcome.out

@@ -1,5 +1,7 @@
 """Does `afdplan plan` keep its contract, and refuse in one line?"""
 
+import re
+
 import pytest
 
 from afdplan.errors import InfeasibleError
@@ -31,7 +33,7 @@ def test_contract(tmp_path):
 
 
 def test_text_says_what_matters():
-    out = invoke("plan", *SMALL).out
+    out = invoke("plan", *SMALL, "--full").out
     for word in (
         "Limits",
         "Best split",
@@ -125,7 +127,7 @@ def test_plans_edited_by_hand_are_refused(plan, tmp_path, keys, value, message):
 def test_text_begins_with_the_answer_and_the_limits():
     document = invoke("plan", *SMALL, "--json").document
     out = " ".join(
-        invoke("plan", *SMALL, "--tpot-statistic", "p99", "--node-devices", 1).out.split()
+        invoke("plan", *SMALL, "--tpot-statistic", "p99", "--node-devices", 1, "--full").out.split()
     )
     reason = document["verdict"]["reasons"][0]
     split = document["verdict"]["split"]
@@ -173,3 +175,26 @@ def test_a_plan_made_for_the_hardest_part_is_written_as_a_document(tmp_path):
     assert outcome.code == 0, outcome.err
     assert outcome.document["basis"] != "all requests"
     assert outcome.document["check"]["replan_regret"] >= 0
+
+
+@pytest.mark.parametrize(
+    ("target", "model", "hardware", "told"),
+    [
+        ("fastafd", "deepseek-v3", "h200", "fastafd .* does not register deepseek_v3: these do: "),
+        ("fastafd", "qwen3-235b-a22b", "ascend-910c", "runs on nvidia devices, the plan is for"),
+    ],
+)
+def test_what_deploy_would_refuse_is_refused_before_it_is_planned(target, model, hardware, told):
+    names = ("--model", model, "--hardware", hardware, "--target", target)
+    line = invoke("plan", "--prompt", "geometric:9", "--decode", "geometric:9", *names,
+                  "--devices", 16).error_line  # fmt: skip
+    assert re.search(told, line)
+
+
+def test_an_sglang_plan_spreads_over_nodes():
+    names = ("--model", "qwen3-235b-a22b", "--hardware", "h200", "--target", "sglang")
+    shape = ("--prompt", "geometric:2000", "--decode", "geometric:300", "--batch-sizes", 32)
+    answer = invoke("plan", *shape, *names, "--devices", 15, "--tpot", "100ms", "--json").document
+    split = answer["split"]
+    assert split["attention_workers"] not in (9, 11, 13)
+    assert split["attention_workers"] + split["ffn_workers"] <= 15

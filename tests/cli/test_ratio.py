@@ -85,7 +85,7 @@ def test_model_and_hardware_stand_in_for_a_latency_file():
     assert document["time_unit"] == "s"
     assert document["inputs"]["ffn_weight"] == 8  # eight devices of experts, one of attention
     assert len(document["inputs"]["latency"]["assumptions"]) > 3
-    text = invoke("ratio", *LAWS, *command).out
+    text = invoke("ratio", *LAWS, *command, "--full").out
     words = " ".join(text.split())
     for assumption in document["inputs"]["latency"]["assumptions"]:
         assert f"assumed: {assumption}" in words
@@ -93,7 +93,7 @@ def test_model_and_hardware_stand_in_for_a_latency_file():
 
 
 def test_text_says_the_answer_first_and_fits_the_terminal():
-    text = invoke("ratio", *BASE).out
+    text = invoke("ratio", *BASE, "--full").out
     assert " ".join(text.split()).startswith(
         "Use 7 attention workers with 1 FFN worker: the slowest attention worker sets the pace, "
         "and 7 to 8 are within 1 % of the best."
@@ -125,7 +125,7 @@ def test_a_trace_that_cannot_be_trusted_is_said_so(tmp_path):
     command = ("ratio", "--trace", path, "--latency", NAME, "--batch-size", 8)
     warnings = invoke(*command, "--json").document["warnings"]
     assert any("alone carries" in warning for warning in warnings)
-    text = invoke(*command).out
+    text = invoke(*command, "--full").out
     assert "31 requests" in text
     assert "1 dropped" in text
 

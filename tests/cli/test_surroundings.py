@@ -102,3 +102,33 @@ sys.meta_path.insert(0, Strike)"""
     done = afdplan_process("models", before=hook)
     assert (done.returncode, done.stdout) == (code, "")
     assert done.stderr.lstrip() == line
+
+
+LIMIT = "import resource; resource.setrlimit(resource.RLIMIT_AS, ({0}, {0}))"
+
+
+def test_a_limit_of_memory_is_told_and_kept(tmp_path):
+    question = ("ratio", "--prompt", "geometric:100", "--decode", "geometric:50", "--json")
+    question += ("--model", "deepseek-v3", "--hardware", "h200", "--batch-size", "64")
+    free = afdplan_process(*question)
+    enough = afdplan_process(*question, before=LIMIT.format(1_400_000_000))
+    assert (enough.returncode, enough.stdout) == (0, free.stdout)
+    short = afdplan_process(*question, before=LIMIT.format(600_000_000))
+    assert (short.returncode, short.stdout) == (0, free.stdout)
+    assert short.stderr.startswith(
+        "afdplan: memory is limited to 0.6 GB of addresses, and the libraries need 1.4 GB"
+    )
+
+
+@pytest.mark.parametrize(
+    ("limited", "error"),
+    [(False, "OSError(12, 'x')"), (True, "ImportError('a.so: failed to map segment')")],
+)
+def test_a_library_that_finds_no_memory_is_one_line(limited, error):
+    plant = f"import afdplan.cli as c\ndef _fail(): raise {error}\nc._run = _fail"
+    before = f"{LIMIT.format(10**13)}\n{plant}" if limited else plant
+    done = afdplan_process("hardware", before=before)
+    assert done.returncode == 1
+    assert done.stderr == (
+        "afdplan: there is not enough memory for this: ask for less, or allow more\n"
+    )

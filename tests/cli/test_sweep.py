@@ -3,6 +3,8 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
+import shutil
 
 import polars as pl
 import pytest
@@ -210,10 +212,30 @@ def test_all_refused_is_said(tmp_path):
     study = write(tmp_path, text)
     outcome = invoke("sweep", study, "-o", tmp_path / "r")
     assert outcome.code == 0, outcome
-    assert "12 refused, their inputs have no answer; the first: phase aligned" in outcome.out
+    assert "12 refused, their inputs have no answer" in outcome.out
+    assert "the first: phase aligned" in " ".join(outcome.out.split())
     told = invoke("sweep", "--summary", tmp_path / "r", "--json").document
     assert told["best"] == []
     assert told["reasons"][0]["cases"] == 12
     assert "nothing to draw" in invoke(
         "sweep", "--summary", tmp_path / "r", "--plot", tmp_path / "a.png"
     ).error_line  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("plant", "told"),
+    [
+        (lambda part: (part, part.with_name("part-00000077.parquet")), "rows repeat a case"),
+        (None, r"it has cases 0 to \d+ of a study of 1;"),
+    ],
+)
+def test_parts_of_another_run_are_not_counted(finished, tmp_path, plant, told):
+    _, folder, _ = finished
+    shutil.copytree(folder, tmp_path / "r")
+    if plant is not None:
+        shutil.copy(*plant(next((tmp_path / "r").glob("part-*"))))
+    else:
+        manifest = tmp_path / "r" / "manifest.json"
+        manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"cases": 1}))
+    line = invoke("sweep", "--summary", tmp_path / "r").error_line
+    assert re.search(f"holds parts of another run: .*{told}", line)

@@ -32,6 +32,7 @@ import afdplan
 from afdplan.calibration.catalogue import find_hardware
 from afdplan.cli.group import COMMANDS, cli
 from afdplan.files.latency_file import load_latency, save_latency
+from afdplan.files.prefill_file import load_prefill
 from afdplan.files.study_file import read_study_file
 from afdplan.files.traces.example import example_trace_path
 from afdplan.model.latency import LatencyModel
@@ -164,6 +165,8 @@ def check_toml(body, page, folder):
     path.write_text(body, encoding="utf-8")
     if "memory_bandwidth" in body:
         find_hardware(str(path))
+    elif re.search(r"^\[compute\]", body, re.MULTILINE):
+        load_prefill(path)
     elif re.search(r"^\[(grid|windows|fixed)\]|^compute", body, re.MULTILINE):
         assert read_study_file(path)  # what it names is tested in test_studies_doc
     else:

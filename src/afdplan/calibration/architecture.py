@@ -51,9 +51,13 @@ class Mixer:
         """Return the parameters of the layer, its indexer included."""
         count = self.heads.parameters(hidden_size)
         if self.indexer is not None:
-            rank = getattr(self.heads, "query_rank", None)
-            count += self.indexer.parameters(hidden_size, rank)
+            count += self.indexer.parameters(hidden_size, self.query_rank)
         return count
+
+    @property
+    def query_rank(self) -> int | None:
+        """Width of the low-rank query projection, of which an indexer reads; None: none."""
+        return getattr(self.heads, "query_rank", None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
-from typing import Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from afdplan.errors import InvalidInputError
 from afdplan.model.checks import check_count
@@ -13,10 +13,30 @@ __all__ = [
     "CompressedAttention",
     "GroupedAttention",
     "LatentAttention",
+    "Product",
     "SparseIndexer",
+    "weights_of",
 ]
 
 LARGEST = 1_000_000
+
+
+class Product(NamedTuple):
+    """A matrix product of all tokens with one weight, which is one kernel.
+
+    Attributes
+    ----------
+    depth, width
+        Rows and columns of the weight: numbers that go in and come out per token.
+    """
+
+    depth: int
+    width: int
+
+
+def weights_of(products: tuple[Product, ...]) -> int:
+    """Return the parameters of all products."""
+    return sum(product.depth * product.width for product in products)
 
 
 class Attention(Protocol):
@@ -43,8 +63,15 @@ class Attention(Protocol):
         """Query heads that read the same cached numbers: the rows of the matrix product."""
 
     @property
-    def kernels(self) -> int:
-        """Kernels of one layer that wait for memory: projections and the attention itself."""
+    def family(self) -> Literal["attention", "latent"]:
+        """Which measured kernels read the cache like this."""
+
+    @property
+    def passes(self) -> int:
+        """Kernels of one layer beside products and attention: norms, rotary, cache write."""
+
+    def products(self, hidden_size: int) -> tuple[Product, ...]:
+        """Return the projections of one layer, each one kernel; nothing twice."""
 
     def parameters(self, hidden_size: int) -> int:
         """Return the parameters of one layer's projections."""
@@ -89,6 +116,8 @@ class GroupedAttention:
         Whether the query projection also makes a gate on the output (Qwen3-Next).
     values_are_keys
         Whether values are taken from the key projection (Gemma 4); both are cached.
+    head_norms
+        Whether queries and keys are normalized head by head (Qwen3).
 
     References
     ----------
@@ -108,6 +137,7 @@ class GroupedAttention:
     query_rank: int | None = None
     gated: bool = False
     values_are_keys: bool = False
+    head_norms: bool = False
 
     def __post_init__(self) -> None:
         check_sizes(self, "value_size", "query_rank")
@@ -120,6 +150,11 @@ class GroupedAttention:
     @property
     def _values(self) -> int:
         return self.head_size if self.value_size is None else self.value_size
+
+    @property
+    def family(self) -> Literal["attention", "latent"]:
+        """Keys and values of their own."""
+        return "attention"
 
     @property
     def cached_values(self) -> int:
@@ -142,21 +177,24 @@ class GroupedAttention:
         return self.query_heads / self.kv_heads
 
     @property
-    def kernels(self) -> int:
-        """Input projections, attention, output projection, and the low-rank step if any."""
-        return 3 if self.query_rank is None else 4
+    def passes(self) -> int:
+        """Rotary and cache write; norms of queries and keys, of a low rank; a gate."""
+        norms = (2 if self.head_norms else 0) + (self.query_rank is not None)
+        return 2 + norms + self.gated
+
+    def products(self, hidden_size: int) -> tuple[Product, ...]:
+        """Return queries, keys and values in one, the low-rank step if any, and the output."""
+        query = self.query_heads * self.head_size * (2 if self.gated else 1)
+        keys = self.kv_heads * self.head_size
+        values = 0 if self.values_are_keys else self.kv_heads * self._values
+        first = query if self.query_rank is None else self.query_rank
+        low = () if self.query_rank is None else (Product(self.query_rank, query),)
+        out = Product(self.query_heads * self._values, hidden_size)
+        return (Product(hidden_size, first + keys + values), *low, out)
 
     def parameters(self, hidden_size: int) -> int:
         """Return the parameters of the query, key, value, gate and output projections."""
-        query = self.query_heads * self.head_size * (2 if self.gated else 1)
-        if self.query_rank is None:
-            into = hidden_size * query
-        else:
-            into = self.query_rank * (hidden_size + query)
-        keys = self.kv_heads * self.head_size
-        values = 0 if self.values_are_keys else self.kv_heads * self._values
-        out = self.query_heads * self._values * hidden_size
-        return into + hidden_size * (keys + values) + out
+        return weights_of(self.products(hidden_size))
 
     def sharded(self, devices: int) -> GroupedAttention:
         """Return one device's heads; KV heads are replicated when there are too few."""
@@ -212,6 +250,11 @@ class LatentAttention:
         check_sizes(self, "query_rank")
 
     @property
+    def family(self) -> Literal["attention", "latent"]:
+        """One cached vector for all heads."""
+        return "latent"
+
+    @property
     def cached_values(self) -> int:
         """Numbers that one token leaves in the KV cache of one layer."""
         return self.kv_rank + self.rotary_key_size
@@ -232,21 +275,29 @@ class LatentAttention:
         return float(self.query_heads)
 
     @property
-    def kernels(self) -> int:
-        """Down- and up-projections, two absorbed products, attention, output projection."""
-        return 5 if self.query_rank is None else 6
+    def passes(self) -> int:
+        """Norms of both latents, rotary, cache write, and a gate if any."""
+        return 3 + (self.query_rank is not None) + self.gated
+
+    def products(self, hidden_size: int) -> tuple[Product, ...]:
+        """Return down- and up-projections, two absorbed products, gate and output."""
+        query = self.query_heads * (self.plain_key_size + self.rotary_key_size)
+        first = query if self.query_rank is None else self.query_rank
+        up = () if self.query_rank is None else (Product(self.query_rank, query),)
+        values = self.query_heads * self.value_size
+        gate = (Product(hidden_size, values),) if self.gated else ()
+        return (
+            Product(hidden_size, first + self.cached_values),
+            *up,
+            Product(self.plain_key_size, self.query_heads * self.kv_rank),
+            Product(self.kv_rank, values),
+            *gate,
+            Product(values, hidden_size),
+        )
 
     def parameters(self, hidden_size: int) -> int:
         """Return the parameters of all projections, the absorbed ones included."""
-        key = self.plain_key_size + self.rotary_key_size
-        if self.query_rank is None:
-            query = hidden_size * self.query_heads * key
-        else:
-            query = self.query_rank * (hidden_size + self.query_heads * key)
-        latent = hidden_size * self.cached_values
-        absorbed = self.kv_rank * self.query_heads * (self.plain_key_size + self.value_size)
-        out = self.query_heads * self.value_size * hidden_size
-        return query + latent + absorbed + out * (2 if self.gated else 1)
+        return weights_of(self.products(hidden_size))
 
     def sharded(self, devices: int) -> LatentAttention:
         """Return one device's heads; the latent cache is replicated on every device."""
@@ -290,6 +341,11 @@ class CompressedAttention:
         check_sizes(replace(self, compressors=1) if self.compressors == 0 else self)
 
     @property
+    def family(self) -> Literal["attention", "latent"]:
+        """One cached vector for all heads."""
+        return "latent"
+
+    @property
     def cached_values(self) -> int:
         """The one key of a cached entry."""
         return self.head_size
@@ -310,17 +366,25 @@ class CompressedAttention:
         return float(self.query_heads)
 
     @property
-    def kernels(self) -> int:
-        """Query down and up, key, attention, output down and up, and the compressor if any."""
-        return 6 + (1 if self.compressors else 0)
+    def passes(self) -> int:
+        """Norms of query and key, rotary, cache write, and compression if any."""
+        return 4 + (1 if self.compressors else 0)
+
+    def products(self, hidden_size: int) -> tuple[Product, ...]:
+        """Return query down, key and compressors in one; query up; output down and up."""
+        width = self.query_heads * self.head_size
+        keys = self.head_size * (1 + self.compressors)
+        ranks = self.output_rank * self.output_groups
+        return (
+            Product(hidden_size, self.query_rank + keys),
+            Product(self.query_rank, width),
+            Product(width // self.output_groups, ranks),
+            Product(ranks, hidden_size),
+        )
 
     def parameters(self, hidden_size: int) -> int:
         """Return the parameters of all projections and of the compressor."""
-        width = self.query_heads * self.head_size
-        query = self.query_rank * (hidden_size + width)
-        key = hidden_size * self.head_size * (1 + self.compressors)
-        out = self.output_rank * (width + self.output_groups * hidden_size)
-        return query + key + out
+        return weights_of(self.products(hidden_size))
 
     def sharded(self, devices: int) -> CompressedAttention:
         """Return one device's heads and groups; the cache is replicated on every device."""
@@ -357,8 +421,20 @@ class SparseIndexer:
         """Operations of one query token against one index key."""
         return 2 * self.heads * self.head_size
 
+    @property
+    def passes(self) -> int:
+        """Norm and rotary of the key, cache write, choice of the largest scores."""
+        return 3
+
+    def products(self, hidden_size: int, query_rank: int | None) -> tuple[Product, ...]:
+        """Return the index queries, and index keys and head weights in one."""
+        width = hidden_size if query_rank is None else query_rank
+        keys = self.head_size * max(1, self.compressors)
+        return (
+            Product(width, self.heads * self.head_size),
+            Product(hidden_size, keys + self.heads),
+        )
+
     def parameters(self, hidden_size: int, query_rank: int | None) -> int:
         """Return the parameters of the index projections and head weights."""
-        width = hidden_size if query_rank is None else query_rank
-        keys = hidden_size * self.head_size * max(1, self.compressors)
-        return self.heads * self.head_size * width + keys + hidden_size * self.heads
+        return weights_of(self.products(hidden_size, query_rank))

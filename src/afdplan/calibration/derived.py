@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -10,7 +10,8 @@ from afdplan.calibration.architecture import ModelArchitecture
 from afdplan.calibration.assumption import Assumption
 from afdplan.calibration.catalogue import find_hardware, find_model
 from afdplan.calibration.derived_attention import attention_layers, layer_order, projection_error
-from afdplan.calibration.derived_feed_forward import feed_forward_curve
+from afdplan.calibration.derived_error import derived_uncertainty, part_errors
+from afdplan.calibration.derived_feed_forward import POPULARITY_CV, feed_forward_curve
 from afdplan.calibration.derived_transfer import receive_transfer, send_transfer
 from afdplan.calibration.hardware import Hardware
 from afdplan.calibration.memory import EMBEDDING_BYTES, WorkerMemory
@@ -28,6 +29,7 @@ __all__ = [
     "derived_memory",
     "derived_model",
     "latency_of",
+    "times_of",
 ]
 
 Cost = Literal["devices", "price", "watts"]
@@ -79,7 +81,13 @@ class DerivedModel:
 
 
 def latency_of(placement: Placement) -> LatencyModel:
-    """Return the latency model of a resolved placement; see `derive_latency`."""
+    """Return the latency model of a resolved placement with its uncertainty."""
+    model = times_of(placement)
+    return replace(model, uncertainty=derived_uncertainty(placement, model, times_of))
+
+
+def times_of(placement: Placement) -> LatencyModel:
+    """Return the latency model of a resolved placement, its errors left out."""
     architecture = placement.architecture
     devices = placement.attention_hardware.name
     if placement.ffn_hardware.name != devices:
@@ -94,7 +102,8 @@ def latency_of(placement: Placement) -> LatencyModel:
         receive=receive_transfer(placement),
         step_overhead=_step_overhead(placement),
         tokens_per_step=placement.tokens_per_step,
-        source=f"derived by a roofline, not measured; model sizes: {architecture.source}",
+        source="derived from measured operators, not measured itself; "
+        f"model sizes: {architecture.source}",
         assumptions=tuple(assumed.text for assumed in derived_assumptions(placement)),
         attention_devices=placement.attention_devices,
         ffn_devices=placement.ffn_devices,
@@ -220,9 +229,33 @@ def _step_overhead(placement: Placement) -> float:
     """Return scheduling, and reading the output embedding once per token of a step."""
     architecture, hardware = placement.architecture, placement.attention_hardware
     head = architecture.vocabulary_size * architecture.hidden_size * EMBEDDING_BYTES
-    bandwidth = hardware.memory_bandwidth * placement.efficiencies.weight_memory
-    read = head / placement.attention_devices / bandwidth
-    return placement.efficiencies.scheduling_time + placement.tokens_per_request * read
+    product = placement.efficiencies.of(hardware, "gemm", "bf16")
+    read = head / placement.attention_devices / hardware.memory_bandwidth / product.memory_share
+    scheduling = placement.efficiencies.scheduling_time * placement.efficiencies.factor(
+        "scheduling"
+    )
+    return scheduling + placement.tokens_per_request * read
+
+
+def _operator_lines(placement: Placement) -> list[Assumption]:
+    """Return how far each part may be off, and which operators were measured elsewhere."""
+    efficiency, precision = placement.efficiencies, placement.precision
+    parts = ", ".join(f"{part} {error:.0%}" for part, error in part_errors(placement).items())
+    lines = [
+        Assumption("efficiencies", f"standard errors of the parts: {parts}".replace("%", " %")),
+        Assumption("latencies", f"{efficiency.scheduling_time * 1e3:g} ms of scheduling per step"),
+    ]
+    if efficiency.operator is not None:
+        return lines
+    sides = {placement.attention_hardware.name: placement.attention_hardware}
+    sides[placement.ffn_hardware.name] = placement.ffn_hardware
+    for hardware in sides.values():
+        lender = efficiency.of(hardware, "gemm", precision.attention_weights).origin
+        lender = lender.partition(",")[0]
+        if lender != hardware.name:
+            words = f"{hardware.name} was not measured: its kernels are taken as those of {lender}"
+            lines.append(Assumption("operators", words))
+    return lines
 
 
 def derived_assumptions(placement: Placement) -> tuple[Assumption, ...]:
@@ -243,27 +276,18 @@ def derived_assumptions(placement: Placement) -> tuple[Assumption, ...]:
         if hardware.arithmetic(wanted) != wanted:
             words = f"{hardware.name} has no {wanted} matrix rate: the bf16 rate is used"
             lines.append(Assumption("matrix-rate", words))
-    efficiency = placement.efficiencies
-    shares = (
-        "shares of the peak: attention "
-        f"{efficiency.attention_memory:.0%} of memory and {efficiency.attention_matrix:.0%} of "
-        f"arithmetic, projections {efficiency.weight_memory:.0%} and {efficiency.matrix:.0%}, "
-        f"experts {efficiency.expert_memory:.0%} and {efficiency.matrix:.0%}, "
-        f"links {efficiency.link:.0%}"
-    ).replace("%", " %")
-    latencies = (
-        f"{efficiency.kernel_latency * 1e6:g} us per kernel, "
-        f"{efficiency.transfer_latency * 1e6:g} us per message, "
-        f"{efficiency.scheduling_time * 1e3:g} ms of scheduling per step"
-    )
-    lines += [Assumption("efficiencies", shares), Assumption("latencies", latencies)]
+    lines += _operator_lines(placement)
     if architecture.experts:
-        spread = "balanced" if efficiency.expert_imbalance == 1 else "drawn alike"
-        words = f"experts are {spread} and spread over {placement.expert_devices} FFN devices"
+        words = f"experts are spread evenly over {placement.expert_devices} FFN devices"
         lines.append(Assumption("expert-spread", words))
-        if efficiency.expert_imbalance > 1:
-            words = f"the busiest FFN device has {efficiency.expert_imbalance:g} of the mean"
-            lines.append(Assumption("expert-imbalance", words))
+        stated = placement.efficiencies.expert_imbalance
+        busiest = (
+            f"the busiest FFN device has what chance and a popularity of cv {POPULARITY_CV:g} give "
+            "it: no system's own routing is known"
+            if stated is None
+            else f"the busiest FFN device has {stated:g} of the mean"
+        )
+        lines.append(Assumption("expert-imbalance", busiest))
     if architecture.dense_layers and architecture.experts:
         words = (
             f"the {architecture.dense_layers} dense layers run on the FFN workers; their time is "

@@ -1,4 +1,4 @@
-"""How long does one attention layer take, from bytes and operations?"""
+"""How long does one attention layer take, kernel by kernel?"""
 
 from __future__ import annotations
 
@@ -6,9 +6,13 @@ import math
 from collections import Counter
 from typing import NamedTuple
 
+import numpy as np
+import numpy.typing as npt
+
 from afdplan.calibration.architecture import Mixer
-from afdplan.calibration.attention import Attention, SparseIndexer
-from afdplan.calibration.memory import INDEX_KEY_SCALE_BYTES, mixer_shard
+from afdplan.calibration.attention import Attention, Product, SparseIndexer
+from afdplan.calibration.memory import INDEX_KEY_SCALE_BYTES
+from afdplan.calibration.operator import Operator
 from afdplan.calibration.placement import Placement
 from afdplan.calibration.precision import FORMATS
 from afdplan.errors import UnsupportedError
@@ -16,27 +20,36 @@ from afdplan.model.curve import LinearCurve
 from afdplan.model.latency import AttentionLayers
 
 __all__ = [
-    "RooflineLine",
+    "AttentionTimes",
+    "BatchLine",
     "attention_layers",
+    "attention_operator",
+    "batch_line",
     "layer_order",
+    "pass_time",
+    "product_time",
     "projection_error",
-    "roofline_line",
+    "router_time",
     "token_time",
 ]
 
+FloatArray = npt.NDArray[np.float64]
+
 LARGEST_BATCH = 512
-INDEXER_KERNELS = 3
+ROUTER_FORMAT = "bf16"
+SMALLEST_QUANTIZED = 1024
+"""Products that are less deep (absorbed ones) stay in bf16: their input is not quantized."""
 
 
-class RooflineLine(NamedTuple):
-    """A straight line in place of ``max(floor, slope x)``, and its largest error.
+class BatchLine(NamedTuple):
+    """A straight line in place of a convex time against requests, and its largest error.
 
     Attributes
     ----------
     intercept, slope
         Of the line [s, s/request].
     error
-        Largest distance from the roofline in the range it was drawn for [s].
+        Largest distance from the time in the range it was drawn for [s].
     """
 
     intercept: float
@@ -44,40 +57,47 @@ class RooflineLine(NamedTuple):
     error: float
 
 
-def roofline_line(floor: float, slope: float, batch_size: int | None) -> RooflineLine:
-    """Return the line that stands for ``max(floor, slope x)`` of a layer's projections.
+def batch_line(times: FloatArray, batch_size: int | None) -> BatchLine:
+    """Return the line that stands for the time of a layer's products against requests.
 
-    With a batch size, the line is the branch that holds there, exact. Without, it is the best
-    line on [0, 512] in the sense of the largest error: the chord lowered by half the largest gap,
-
-        gap = floor (1 - floor / (slope 512)),   reached at the knee.
+    With a batch size, the line through the times of no request and of that many, exact at both.
+    Without, the best one over all in the sense of the largest error: the chord lowered by half
+    the largest gap.
 
     Parameters
     ----------
-    floor
-        Time to read the weights [s].
-    slope
-        Arithmetic per request [s/request].
+    times
+        Convex and non-decreasing, of 0, 1, ... requests [s].
     batch_size
         Requests at which the line must be exact, or None.
+
+    Examples
+    --------
+    >>> batch_line(np.array([2.0, 2.0, 4.0]), None)
+    BatchLine(intercept=1.5, slope=1.0, error=0.5)
     """
-    end = slope * (LARGEST_BATCH if batch_size is None else batch_size)
-    if end <= floor:
-        return RooflineLine(floor, 0.0, 0.0)
     if batch_size is not None:
-        return RooflineLine(0.0, slope, 0.0)
-    half_gap = floor * (1 - floor / end) / 2
-    return RooflineLine(floor - half_gap, (end - floor) / LARGEST_BATCH, half_gap)
+        slope = float(times[batch_size] - times[0]) / batch_size
+        return BatchLine(float(times[0]), slope, 0.0)
+    requests = np.arange(times.size)
+    slope = float(times[-1] - times[0]) / (times.size - 1)
+    half_gap = float((times[0] + slope * requests - times).max()) / 2
+    return BatchLine(float(times[0]) - half_gap, slope, half_gap)
+
+
+def attention_operator(placement: Placement, heads: Attention) -> Operator:
+    """Return what the kernels that read the cache of `heads` reach."""
+    return placement.efficiencies.of(
+        placement.attention_hardware, heads.family, placement.precision.cache
+    )
 
 
 def token_time(placement: Placement, heads: Attention, queries: int | None = None) -> float:
     """Return the time per cached entry that one attention layer reads [s/entry].
 
-        max( cached values * bytes / (bandwidth * efficiency),
-             operations * padding * queries / (matrix rate * efficiency) )
-
-    Query rows that share a KV head are padded to the tile of the matrix unit: that, not memory,
-    binds grouped-query attention on devices with little arithmetic.
+    The operator's work on its bytes and operations. Query rows that share a KV head are padded to
+    the tile of the matrix unit: that, not memory, binds grouped-query attention on devices with
+    little arithmetic.
 
     Parameters
     ----------
@@ -88,43 +108,93 @@ def token_time(placement: Placement, heads: Attention, queries: int | None = Non
     queries
         Query tokens of one request that share the read; all of a step's unless given.
     """
-    hardware, efficiency = placement.attention_hardware, placement.efficiencies
+    hardware = placement.attention_hardware
     attention = heads.sharded(placement.attention_devices)
     queries = placement.tokens_per_request if queries is None else queries
     rows = attention.query_rows * queries
     tile = hardware.matrix_tile_rows
     padding = math.ceil(rows / tile) * tile / rows
     cache_bytes = attention.cached_values * FORMATS[placement.precision.cache].bytes_per_value
-    memory = cache_bytes / (hardware.memory_bandwidth * efficiency.attention_memory)
     operations = attention.score_flops * queries * padding
-    return max(memory, operations / (hardware.matrix_rate("bf16") * efficiency.attention_matrix))
+    return float(
+        attention_operator(placement, heads).work(
+            cache_bytes / hardware.memory_bandwidth, operations / hardware.matrix_rate("bf16")
+        )
+    )
 
 
-def _index_time(placement: Placement, indexer: SparseIndexer) -> float:
+def _index_time(placement: Placement, heads: Attention, indexer: SparseIndexer) -> float:
     """Return the time per index key of the scorer of sparse attention [s/key]."""
-    hardware, efficiency = placement.attention_hardware, placement.efficiencies
-    memory = (indexer.head_size + INDEX_KEY_SCALE_BYTES) / (
-        hardware.memory_bandwidth * efficiency.attention_memory
-    )
+    hardware = placement.attention_hardware
+    moved = indexer.head_size + INDEX_KEY_SCALE_BYTES
     operations = indexer.score_flops * placement.tokens_per_request
-    return max(memory, operations / (hardware.matrix_rate("fp8") * efficiency.attention_matrix))
+    return float(
+        attention_operator(placement, heads).work(
+            moved / hardware.memory_bandwidth, operations / hardware.matrix_rate("fp8")
+        )
+    )
 
 
-def _projections(placement: Placement, mixer: Mixer) -> RooflineLine:
-    hardware, efficiency = placement.attention_hardware, placement.efficiencies
+def product_time(
+    placement: Placement, product: Product, tokens: FloatArray, number: str, side: str
+) -> FloatArray:
+    """Return the time of a matrix product of `tokens` rows on one device of a side [s]."""
+    hardware = getattr(placement, f"{side}_hardware")
+    form = FORMATS[number]
+    depth, width = product
+    moved = depth * (width + tokens) * form.bytes_per_value + 2.0 * tokens * width
+    return placement.efficiencies.of(hardware, "gemm", number).time(
+        moved / hardware.memory_bandwidth,
+        2.0 * depth * width * tokens / hardware.matrix_rate(form.arithmetic),
+        depth,
+    )
+
+
+def pass_time(placement: Placement, tokens: FloatArray, side: str) -> FloatArray:
+    """Return the time of a kernel that reads and writes each token's state once [s]."""
+    hardware = getattr(placement, f"{side}_hardware")
+    moved = 4.0 * placement.architecture.hidden_size * tokens
+    operator = placement.efficiencies.of(hardware, "elementwise", "bf16")
+    return operator.time(moved / hardware.memory_bandwidth)
+
+
+def router_time(placement: Placement, experts: int, tokens: FloatArray, side: str) -> FloatArray:
+    """Return the time of scoring `experts` and choosing among them [s]."""
+    product = Product(placement.architecture.hidden_size, experts)
+    scores = product_time(placement, product, tokens, ROUTER_FORMAT, side)
+    return scores + pass_time(placement, tokens, side)
+
+
+def _products_time(placement: Placement, mixer: Mixer, requests: FloatArray) -> FloatArray:
+    """Return the projections of one mixer, its norms, rotary, cache write, quantisation [s]."""
+    tokens = requests * placement.tokens_per_request
+    number = placement.precision.attention_weights
     size = placement.architecture.hidden_size
-    parameters = mixer_shard(mixer, placement.attention_devices, size)
-    number = FORMATS[placement.precision.attention_weights]
-    floor = (
-        parameters * number.bytes_per_value / (hardware.memory_bandwidth * efficiency.weight_memory)
-    )
-    slope = (
-        2
-        * parameters
-        * placement.tokens_per_request
-        / (hardware.matrix_rate(number.arithmetic) * efficiency.matrix)
-    )
-    return roofline_line(floor, slope, placement.batch_size)
+    heads = mixer.heads.sharded(placement.attention_devices)
+    products, passes = heads.products(size), 1 + heads.passes
+    if mixer.indexer is not None:
+        products += mixer.indexer.products(size, mixer.query_rank)
+        passes += mixer.indexer.passes
+    if FORMATS[number].arithmetic != "bf16":
+        passes += sum(product.depth >= SMALLEST_QUANTIZED for product in products)
+    time = passes * pass_time(placement, tokens, "attention")
+    for product in products:
+        time = time + product_time(placement, product, tokens, number, "attention")
+    return time
+
+
+def _layer_end(placement: Placement, requests: FloatArray) -> FloatArray:
+    """Return what stands between attention and the network: a norm, and the router if here [s].
+
+    Layers without experts have no router: its time is averaged over all of them.
+    """
+    tokens = requests * placement.tokens_per_request
+    time = pass_time(placement, tokens, "attention")
+    architecture = placement.architecture
+    if architecture.experts and placement.system.router == "attention":
+        share = 1 - architecture.dense_layers / architecture.layers
+        time = time + share * router_time(placement, architecture.experts, tokens, "attention")
+    return time
 
 
 def _reduction(placement: Placement) -> tuple[float, float]:
@@ -136,7 +206,7 @@ def _reduction(placement: Placement) -> tuple[float, float]:
     message = placement.architecture.hidden_size * 2.0 * placement.tokens_per_request
     share = 2 * (devices - 1) / devices
     slope = share * message / (link.bandwidth * placement.efficiencies.link)
-    return 2 * link.latency + placement.efficiencies.kernel_latency, slope
+    return 2 * link.latency + float(pass_time(placement, np.zeros(()), "attention")), slope
 
 
 class _MixerTime(NamedTuple):
@@ -148,19 +218,19 @@ class _MixerTime(NamedTuple):
 
 
 def _mixer_time(placement: Placement, mixer: Mixer) -> _MixerTime:
-    """Return what one mixer costs.
+    """Return what one mixer costs beside its products.
 
     Sparse attention reads all index keys and `selected_tokens` cached entries per request: the
     first is the slope, the second a time per request (requests shorter than that are charged too
     much). A recurrent layer reads and writes its state once per request.
     """
-    efficiency, heads = placement.efficiencies, mixer.heads
-    projections = _projections(placement, mixer)
-    wait, per_request = _reduction(placement)
-    kernels = heads.kernels
+    heads = mixer.heads
+    operator = attention_operator(placement, heads)
+    fixed, per_request = _reduction(placement)
+    fixed += operator.fixed_time
     if mixer.indexer is not None:
-        kernels += INDEXER_KERNELS
-        slope = _index_time(placement, mixer.indexer) / mixer.compression
+        fixed += operator.fixed_time
+        slope = _index_time(placement, heads, mixer.indexer) / mixer.compression
     elif mixer.selected_tokens is not None:
         slope = 0.0
     else:
@@ -172,13 +242,9 @@ def _mixer_time(placement: Placement, mixer: Mixer) -> _MixerTime:
     if mixer.local_tokens:
         per_request += mixer.local_tokens * token_time(placement, heads)
     state = heads.sharded(placement.attention_devices).state_bytes
-    bandwidth = placement.attention_hardware.memory_bandwidth * efficiency.attention_memory
+    bandwidth = placement.attention_hardware.memory_bandwidth * operator.memory_share
     per_request += 2 * state / bandwidth
-    return _MixerTime(
-        slope=slope,
-        per_request=projections.slope + per_request,
-        fixed=projections.intercept + wait + kernels * efficiency.kernel_latency,
-    )
+    return _MixerTime(slope=slope, per_request=per_request, fixed=fixed)
 
 
 def _stays(placement: Placement) -> tuple[tuple[Mixer, ...], ...]:
@@ -199,8 +265,7 @@ def attention_layers(placement: Placement) -> tuple[AttentionLayers, ...]:
     UnsupportedError
         If mixers with different windows stand in one round trip.
     """
-    kinds = Counter(_stays(placement))
-    return tuple(_layers_of(placement, mixers, count) for mixers, count in kinds.items())
+    return AttentionTimes(placement).layers(placement.batch_size)
 
 
 def layer_order(placement: Placement) -> tuple[int, ...]:
@@ -210,25 +275,69 @@ def layer_order(placement: Placement) -> tuple[int, ...]:
     return tuple(kinds.index(mixers) + 1 for mixers in stays)
 
 
-def _layers_of(placement: Placement, mixers: tuple[Mixer, ...], count: int) -> AttentionLayers:
-    times = [_mixer_time(placement, mixer) for mixer in mixers]
-    windows = {m.window for m, time in zip(mixers, times, strict=True) if time.slope}
-    if len(windows) > 1:
-        raise UnsupportedError(
-            f"{placement.architecture.name} has attention layers of different windows without a "
-            "feed-forward network between them: give a measured latency model"
+class AttentionTimes:
+    """The attention side of a placement at any batch size; kernels are timed once.
+
+    Parameters
+    ----------
+    placement
+        Its batch size is passed over.
+    """
+
+    def __init__(self, placement: Placement) -> None:
+        self._placement = placement
+        self._counts = Counter(_stays(placement))
+        self._mixers = {
+            mixers: [_mixer_time(placement, mixer) for mixer in mixers] for mixers in self._counts
+        }
+        requests = np.arange(LARGEST_BATCH + 1, dtype=np.float64)
+        self._products = {mixers: self._time(mixers, requests) for mixers in self._counts}
+
+    def _time(self, mixers: tuple[Mixer, ...], requests: FloatArray) -> FloatArray:
+        """Return everything of a layer that depends on its requests alone [s]."""
+        parts = [_products_time(self._placement, mixer, requests) for mixer in mixers]
+        return np.asarray(sum(parts) + _layer_end(self._placement, requests), dtype=np.float64)
+
+    def line(self, mixers: tuple[Mixer, ...], batch_size: int | None) -> BatchLine:
+        """Return the line that stands for what depends on requests; see `batch_line`."""
+        known = self._products[mixers]
+        if batch_size is not None and batch_size > LARGEST_BATCH:
+            last = float(self._time(mixers, np.array([float(batch_size)]))[0])
+            return BatchLine(float(known[0]), (last - float(known[0])) / batch_size, 0.0)
+        return batch_line(known, batch_size)
+
+    def layers(self, batch_size: int | None) -> tuple[AttentionLayers, ...]:
+        """Return the kinds of round trips, exact at `batch_size` requests if given."""
+        return tuple(
+            self._layers(mixers, count, batch_size) for mixers, count in self._counts.items()
         )
-    return AttentionLayers(
-        curve=LinearCurve(
-            slope=sum(time.slope for time in times),
-            intercept=sum(time.fixed for time in times),
-        ),
-        layers=count,
-        time_per_request=sum(time.per_request for time in times),
-        context_window=next(iter(windows), None),
-    )
+
+    def _layers(
+        self, mixers: tuple[Mixer, ...], count: int, batch_size: int | None
+    ) -> AttentionLayers:
+        times, line = self._mixers[mixers], self.line(mixers, batch_size)
+        windows = {m.window for m, time in zip(mixers, times, strict=True) if time.slope}
+        if len(windows) > 1:
+            raise UnsupportedError(
+                f"{self._placement.architecture.name} has attention layers of different windows "
+                "without a feed-forward network between them: give a measured latency model"
+            )
+        return AttentionLayers(
+            curve=LinearCurve(
+                slope=sum(time.slope for time in times),
+                intercept=line.intercept + sum(time.fixed for time in times),
+            ),
+            layers=count,
+            time_per_request=line.slope + sum(time.per_request for time in times),
+            context_window=next(iter(windows), None),
+        )
+
+    @property
+    def largest_error(self) -> float:
+        """Largest error of a line that was not drawn for one batch size [s]."""
+        return max(self.line(mixers, None).error for mixers in self._counts)
 
 
 def projection_error(placement: Placement) -> float:
-    """Return the largest error of a layer's projections' line [s], for the assumptions."""
-    return max(_projections(placement, mixer).error for mixer in set(placement.architecture.mixers))
+    """Return the largest error of a layer's line against requests [s], for the assumptions."""
+    return 0.0 if placement.batch_size is not None else AttentionTimes(placement).largest_error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from typing import Any
 
@@ -9,20 +10,29 @@ import numpy as np
 import numpy.typing as npt
 
 from afdplan.calibration.architecture import FeedForward
+from afdplan.calibration.attention import Product
+from afdplan.calibration.derived_attention import pass_time, product_time, router_time
+from afdplan.calibration.derived_transfer import exchange_times
 from afdplan.calibration.placement import Placement
 from afdplan.calibration.precision import FORMATS
 from afdplan.model.curve import TabulatedCurve
 
-__all__ = ["distinct_experts", "feed_forward_curve", "network_time"]
+__all__ = [
+    "POPULARITY_CV",
+    "busiest_share",
+    "distinct_experts",
+    "feed_forward_curve",
+    "network_time",
+]
 
 FloatArray = npt.NDArray[np.float64]
 
 LARGEST_LOAD = 65_536
 GRID_POINTS = 97
-# Router, two grouped products, activation; shared or dense: two products.
-ROUTED_KERNELS = 4
-DENSE_KERNELS = 2
 BF16_BYTES = 2.0
+POPULARITY_CV = 0.29
+"""Of the experts of a layer: 56 of them on each of 16 ranks had a busiest rank of 1.069 of the mean
+(Kimi-K3 without load balancing, vllm-project/vllm#50647)."""
 
 
 def distinct_experts(
@@ -54,30 +64,118 @@ def distinct_experts(
     return experts * -np.expm1(np.asarray(tokens) * np.log1p(-share))
 
 
-def _dense_time(placement: Placement, parameters: int, tokens: FloatArray) -> FloatArray:
-    """Return the time of a network that every token of a device passes."""
-    if not parameters:
-        return np.zeros_like(tokens)
+def busiest_share(
+    experts: int, devices: int, choices: float | npt.NDArray[Any], popularity_cv: float
+) -> Any:
+    """Return the mean load of the busiest of `devices`, over the mean of all.
+
+    Loads are taken as lognormal, their squared coefficient of variation as that of the popularity
+    of a device's experts and that of chance, ``cv^2 devices / experts + devices / choices``; the
+    largest of n stands at the normal quantile of ``(n - 3/8) / (n + 1/4)``.
+
+    Parameters
+    ----------
+    experts, devices
+        Routed experts, and devices over which they are spread evenly.
+    choices
+        Tokens times experts per token, > 0, any shape.
+    popularity_cv
+        Coefficient of variation of how often single experts are chosen.
+
+    References
+    ----------
+    G. Blom, Statistical Estimates and Transformed Beta-Variables, 1958 (the quantile).
+
+    Examples
+    --------
+    >>> round(float(busiest_share(896, 16, 1e9, 0.29)), 3)
+    1.071
+    >>> float(busiest_share(256, 1, 100.0, 0.29))
+    1.0
+    """
+    from scipy import special
+
+    squared = popularity_cv**2 * devices / experts + devices / np.asarray(choices)
+    sigma = np.sqrt(np.log1p(squared * (devices > 1)))
+    largest = special.ndtri((devices - 0.375) / (devices + 0.25))
+    # A device cannot get more than every choice.
+    return np.clip(np.exp(sigma * largest - sigma**2 / 2), 1.0, devices)
+
+
+def _busiest(placement: Placement, network: FeedForward, sent: FloatArray) -> FloatArray:
+    """Return the load of the busiest device over the mean: stated, or by chance and popularity."""
+    stated = placement.efficiencies.expert_imbalance
+    if stated is None:
+        slots = max(network.experts, placement.expert_devices)
+        choices = np.maximum(sent * placement.ffn_workers * network.experts_per_token, 1e-9)
+        is_sliced = placement.system.layout == "tensor"
+        ranks = placement.ffn_workers if is_sliced else placement.expert_devices
+        stated = busiest_share(slots, ranks, choices, POPULARITY_CV)
+    beyond = np.asarray(stated) - 1
+    return np.asarray(1 + beyond * placement.efficiencies.factor("imbalance"), dtype=np.float64)
+
+
+def _dense_time(placement: Placement, network: FeedForward, sent: FloatArray) -> FloatArray:
+    """Return the time of what every token passes: two products and the activation.
+
+    Each device has its share of the tokens, or, tensor parallel, all of them and a slice.
+    """
+    hidden = placement.architecture.hidden_size
+    slices = placement.ffn_devices if placement.system.layout == "tensor" else 1
+    tokens = sent / (placement.ffn_devices / slices)
+    number = placement.precision.feed_forward_weights
+    products = []
+    if network.dense_size:
+        size = math.ceil(network.dense_size / slices)
+        into = Product(hidden, (network.matrices - 1) * size)
+        products += [into, Product(size, hidden)]
+    if network.expert_hidden_size is not None:
+        latent = network.expert_hidden_size
+        products += [Product(hidden, latent), Product(latent, hidden)]
+    time = np.zeros_like(tokens)
+    for product in products:
+        time = time + product_time(placement, product, tokens, number, "ffn")
+    if network.dense_size:
+        passes = 1 + (FORMATS[number].arithmetic != "bf16")
+        time = time + passes * pass_time(placement, tokens, "ffn")
+    return time
+
+
+def _experts_time(placement: Placement, network: FeedForward, sent: FloatArray) -> FloatArray:
+    """Return the time of the routed experts of one device: the operator on bytes and operations.
+
+    It holds ``experts / devices`` of them and gets ``n k / devices`` rows.
+    """
     hardware, efficiency = placement.ffn_hardware, placement.efficiencies
-    number = FORMATS[placement.precision.feed_forward_weights]
-    memory = (
-        parameters * number.bytes_per_value / (hardware.memory_bandwidth * efficiency.weight_memory)
+    hidden = placement.architecture.hidden_size
+    number = placement.precision.feed_forward_weights
+    form = FORMATS[number]
+    # With more devices than experts the busiest are replicated: a device then holds one.
+    slots = max(network.experts, placement.expert_devices)
+    chosen = network.experts_per_token
+    touched = (
+        distinct_experts(slots, chosen, sent * placement.ffn_workers) / placement.expert_devices
     )
-    rate = hardware.matrix_rate(number.arithmetic) * efficiency.matrix
-    fixed = DENSE_KERNELS * efficiency.kernel_latency
-    return np.maximum(memory, 2 * parameters * tokens / rate) + fixed
+    rows = sent * chosen / placement.ffn_devices * _busiest(placement, network, sent)
+    expert = network.expert_parameters(hidden)
+    in_bytes = FORMATS[placement.precision.send].bytes_per_value
+    # Read the input, write and read what goes in (gate and up), write and read their product,
+    # write the output.
+    into = network.matrices - 1
+    row_bytes = network.expert_width(hidden) * (in_bytes + BF16_BYTES) + network.expert_size * (
+        2 * into * BF16_BYTES + 2 * in_bytes
+    )
+    moved = touched * expert * form.bytes_per_value + rows * row_bytes
+    return efficiency.of(hardware, "experts", number).time(
+        moved / hardware.memory_bandwidth, 2 * rows * expert / hardware.matrix_rate(form.arithmetic)
+    )
 
 
 def network_time(placement: Placement, network: FeedForward, tokens: npt.ArrayLike) -> FloatArray:
     """Return the time of one feed-forward network on one FFN worker [s].
 
-    Without experts it is that of a dense network; with them
-
-        max( (distinct experts * bytes / expert efficiency + activation bytes / efficiency)
-               / bandwidth,
-             operations / (matrix rate * efficiency) )  +  shared experts  +  kernels
-
-    on one device, which holds ``experts / devices`` experts and gets ``n k / devices`` rows.
+    Dense and shared parts, the router where it runs here, and the routed experts; transfers are
+    not in it.
 
     Parameters
     ----------
@@ -89,36 +187,14 @@ def network_time(placement: Placement, network: FeedForward, tokens: npt.ArrayLi
         Requests n of one FFN worker and microbatch, any shape; each sends
         ``1 + speculative_tokens`` tokens.
     """
-    hardware, efficiency = placement.ffn_hardware, placement.efficiencies
-    hidden = placement.architecture.hidden_size
     sent = np.asarray(tokens, dtype=np.float64) * placement.tokens_per_request
-    dense = _dense_time(placement, network.dense_parameters(hidden), sent / placement.ffn_devices)
-    if not network.experts:
-        return dense
-    number = FORMATS[placement.precision.feed_forward_weights]
-    # With more devices than experts the busiest are replicated: a device then holds one.
-    slots = max(network.experts, placement.expert_devices)
-    chosen = network.experts_per_token
-    touched = (
-        distinct_experts(slots, chosen, sent * placement.ffn_workers) / placement.expert_devices
-    )
-    rows = sent * chosen / placement.ffn_devices * efficiency.expert_imbalance
-    expert = network.expert_parameters(hidden)
-    weights = touched * expert * number.bytes_per_value
-    in_bytes = FORMATS[placement.precision.send].bytes_per_value
-    # Read the input, write and read what goes in (gate and up), write and read their product,
-    # write the output.
-    into = network.matrices - 1
-    row_bytes = network.expert_width(hidden) * (in_bytes + BF16_BYTES) + network.expert_size * (
-        2 * into * BF16_BYTES + 2 * in_bytes
-    )
-    memory = (
-        weights / efficiency.expert_memory + rows * row_bytes / efficiency.weight_memory
-    ) / hardware.memory_bandwidth
-    rate = hardware.matrix_rate(number.arithmetic) * efficiency.matrix
-    routed = np.maximum(memory, 2 * rows * expert / rate)
-    fixed = ROUTED_KERNELS * efficiency.kernel_latency
-    return np.asarray(routed + dense + fixed, dtype=np.float64)
+    time = _dense_time(placement, network, sent)
+    if network.experts:
+        time = time + _experts_time(placement, network, sent)
+        if placement.system.router == "ffn":
+            own = sent / placement.ffn_devices
+            time = time + router_time(placement, network.experts, own, "ffn")
+    return np.asarray(time, dtype=np.float64)
 
 
 def feed_forward_curve(placement: Placement) -> TabulatedCurve:
@@ -127,7 +203,9 @@ def feed_forward_curve(placement: Placement) -> TabulatedCurve:
     A table on a logarithmic grid from 1 to 65,536, because the number of touched experts
     saturates smoothly: no line or single knee describes it. Between its points the table is within
     3 % of the formula. Layers of several kinds, if any, are averaged; draft steps count as the
-    last one.
+    last one. Where the serving system lets transfers run inside the stage, it takes their time:
+    all of it in turn (``in-stage``), or their fixed times and the longer of moving and computing
+    (``fused``).
     """
     blocks = placement.architecture.blocks
     kinds = Counter(block.feed_forward for block in blocks)
@@ -136,4 +214,10 @@ def feed_forward_curve(placement: Placement) -> TabulatedCurve:
     times = np.zeros_like(grid)
     for networks, count in kinds.items():
         times = times + count * sum(network_time(placement, one, grid) for one in networks)
-    return TabulatedCurve(loads=grid, times=times / kinds.total())
+    times = times / kinds.total()
+    fixed, moving = exchange_times(placement, grid)
+    if placement.system.transfers == "in-stage":
+        times = times + fixed + moving
+    elif placement.system.transfers == "fused":
+        times = np.maximum(times, moving) + fixed
+    return TabulatedCurve(loads=grid, times=times)

@@ -4,12 +4,24 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+import numpy.typing as npt
+
+from afdplan.calibration.operator import Operator
 from afdplan.calibration.placement import Placement
 from afdplan.calibration.precision import FORMATS
 from afdplan.model.curve import LinearCurve
 from afdplan.model.latency import Transfer
 
-__all__ = ["copies_per_token", "receive_transfer", "send_transfer"]
+__all__ = [
+    "copies_per_token",
+    "exchange_operator",
+    "exchange_times",
+    "receive_transfer",
+    "send_transfer",
+]
+
+FloatArray = npt.NDArray[np.float64]
 
 
 def copies_per_token(experts: int, experts_per_token: int, groups: float) -> float:
@@ -43,31 +55,63 @@ def copies_per_token(experts: int, experts_per_token: int, groups: float) -> flo
     return groups * (1.0 - absent)
 
 
-def _transfer(placement: Placement, bytes_per_value: float) -> Transfer:
+def exchange_operator(placement: Placement, way: str) -> Operator:
+    """Return what one way (``send`` or ``receive``) of the exchange reaches on its link.
+
+    Inside a scale-up domain it is measured (DeepEP's low-latency kernels); over a network link it
+    is a share of the bandwidth and the software time of a message.
+    """
+    efficiency = placement.efficiencies
+    if placement.link == "scale-up" and efficiency.operator is None:
+        if way == "send":
+            return efficiency.of(placement.ffn_hardware, "dispatch", "fp8")
+        return efficiency.of(placement.ffn_hardware, "combine", "bf16")
+    factor = efficiency.factor("dispatch" if way == "send" else "combine")
+    return Operator(
+        memory_share=efficiency.link,
+        matrix_share=1.0,
+        fixed_time=placement.joint_link().latency + efficiency.transfer_latency,
+        sharpness=1.0,
+        error=efficiency.link_error,
+        origin="share of the bandwidth and time of a message, assumed",
+    ).scaled(factor)
+
+
+def _line(placement: Placement, way: str) -> LinearCurve:
     """Return one direction; the FFN side's links are the narrow place when A > F."""
-    architecture = placement.architecture
+    architecture, operator = placement.architecture, exchange_operator(placement, way)
+    bytes_per_value = FORMATS[getattr(placement.precision, way)].bytes_per_value
     groups = float(placement.expert_devices)
     if placement.link == "scale-out":
         # One copy per node crosses the network; it is spread inside over the scale-up link.
         groups = math.ceil(groups / placement.ffn_hardware.devices_per_node)
     copies = copies_per_token(architecture.experts, architecture.experts_per_token, groups)
-    link = placement.joint_link()
     message = architecture.hidden_size * bytes_per_value * placement.tokens_per_request
-    bandwidth = placement.ffn_devices * link.bandwidth * placement.efficiencies.link
-    return Transfer(
-        curve=LinearCurve(
-            slope=copies * message / bandwidth,
-            intercept=link.latency + placement.efficiencies.transfer_latency,
-        ),
-        load="aggregate",
+    bandwidth = placement.ffn_devices * placement.joint_link().bandwidth
+    return LinearCurve(
+        slope=float(operator.work(copies * message / bandwidth)), intercept=operator.fixed_time
     )
+
+
+def exchange_times(placement: Placement, requests: FloatArray) -> tuple[float, FloatArray]:
+    """Return the fixed time of both ways [s], and what moving takes, for requests of a worker."""
+    ways = [_line(placement, way) for way in ("send", "receive")]
+    slope = sum(way.slope for way in ways)
+    return sum(way.intercept for way in ways), slope * np.asarray(requests, dtype=np.float64)
+
+
+def _transfer(placement: Placement, way: str) -> Transfer:
+    line = _line(placement, way)
+    if placement.system.transfers != "overlapped":  # they are in the FFN stage
+        line = LinearCurve(slope=0.0, intercept=0.0)
+    return Transfer(curve=line, load="aggregate")
 
 
 def send_transfer(placement: Placement) -> Transfer:
     """Return the way to the experts: one copy of a hidden state per device or node visited."""
-    return _transfer(placement, FORMATS[placement.precision.send].bytes_per_value)
+    return _transfer(placement, "send")
 
 
 def receive_transfer(placement: Placement) -> Transfer:
     """Return the way back: one partial sum per device or node visited."""
-    return _transfer(placement, FORMATS[placement.precision.receive].bytes_per_value)
+    return _transfer(placement, "receive")

@@ -1,9 +1,11 @@
-"""Which share of its peak does hardware reach in decoding, and who says so?"""
+"""What does hardware reach beside the operators that were measured, and who says so?"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
+from afdplan.calibration.hardware import Hardware
+from afdplan.calibration.operator import Family, Operator, find_operator
 from afdplan.errors import InvalidInputError
 from afdplan.model.checks import check_number
 
@@ -12,69 +14,64 @@ __all__ = ["EFFICIENCY_SOURCES", "Efficiencies"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Efficiencies:
-    """Shares of peak rates and fixed times, one value each for all models and devices.
+    """What kernels, links and schedulers reach.
 
-    The defaults come from `EFFICIENCY_SOURCES`; none is fitted to the rows that
-    ``docs/derived-models.md`` compares them with.
+    Kernels are measured, device by device (`afdplan.calibration.operator`); the rest are single
+    numbers from `EFFICIENCY_SOURCES`. Nothing is fitted to the times of a whole system.
 
     Attributes
     ----------
-    attention_memory
-        Of the memory bandwidth, when attention reads the KV cache.
-    attention_matrix
-        Of the matrix rate, when attention is bound by arithmetic.
-    weight_memory
-        Of the memory bandwidth, when projections and dense layers read weights.
-    expert_memory
-        Of the memory bandwidth, when grouped products read many small experts.
-    matrix
-        Of the matrix rate, in projections and experts.
+    operator
+        Taken for every family of kernels in place of the measured ones; None takes those.
     link
-        Of the link bandwidth.
-    kernel_latency
-        Fixed time of each kernel that waits for memory [s].
+        Share of the bandwidth of a network link.
     transfer_latency
-        Software time of one message between attention and FFN, without the link's own [s].
+        Software time of one message over a network link, without the link's own [s].
+    link_error
+        Relative error of a transfer over a network link.
     scheduling_time
         Sampling and scheduling, once per step [s].
     expert_imbalance
-        Load of the busiest FFN device over the mean, >= 1.
+        Load of the busiest FFN device over the mean, >= 1; None takes chance and popularity.
+    factors
+        By which the times of some parts are multiplied, to see what their errors do: part and
+        factor > 0, where a part is a family of kernels, or ``scheduling``.
     """
 
-    attention_memory: float = 0.90
-    attention_matrix: float = 0.67
-    weight_memory: float = 0.80
-    expert_memory: float = 0.65
-    matrix: float = 0.60
+    operator: Operator | None = None
     link: float = 0.85
-    kernel_latency: float = 3e-6
     transfer_latency: float = 10e-6
+    link_error: float = 0.3
     scheduling_time: float = 2e-3
-    expert_imbalance: float = 1.0
+    expert_imbalance: float | None = None
+    factors: tuple[tuple[str, float], ...] = ()
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            name, value = field.name, getattr(self, field.name)
-            if name in ("kernel_latency", "transfer_latency", "scheduling_time"):
-                check_number(name, value)
-            elif name == "expert_imbalance":
-                check_number(name, value, 1.0)
-            elif check_number(name, value, strict=True) > 1:
-                raise InvalidInputError(f"{name} must be a share of the peak <= 1, got {value:g}")
+        for name in ("transfer_latency", "scheduling_time", "link_error"):
+            check_number(name, getattr(self, name))
+        if self.expert_imbalance is not None:
+            check_number("expert_imbalance", self.expert_imbalance, 1.0)
+        if check_number("link", self.link, strict=True) > 1:
+            raise InvalidInputError(f"link must be a share of the peak <= 1, got {self.link:g}")
+
+    def of(self, hardware: Hardware, family: Family, number: str) -> Operator:
+        """Return what one family of kernels reaches on one device in one format."""
+        operator = self.operator or find_operator(hardware, family, number)
+        factor = self.factor(family)
+        return operator if factor == 1.0 else operator.scaled(factor)
+
+    def factor(self, part: str) -> float:
+        """Return by how much the times of a part are multiplied."""
+        return dict(self.factors).get(part, 1.0)
 
 
 EFFICIENCY_SOURCES = {
-    "attention_memory": "FlashMLA README: 3000 GB/s of 3350 on H800",
-    "attention_matrix": "FlashMLA README (2025-04-22): 660 TFLOPS of 989 on H800",
-    "weight_memory": "aiconfigurator 0.12.0 system files: mem_bw_empirical_scaling_factor",
-    "expert_memory": "aiconfigurator 0.12.0, H200 vLLM 0.24.0 fp8 MoE tables at 64 tokens: "
-    "0.64 to 0.69 of the peak",
-    "matrix": "aiconfigurator 0.12.0, H200 vLLM 0.24.0 bf16 MoE table of Mixtral-8x22B beyond "
-    "1536 tokens: 0.58 to 0.63 of the peak",
+    "operator": "aiconfigurator-core 0.12.0, measured operators: benchmarks/operator_fits.py",
     "link": "DeepEP README: 43 GB/s of a 50 GB/s link at EP16",
-    "kernel_latency": "aiconfigurator 0.12.0 system files: mem_empirical_constant_latency",
     "transfer_latency": "aiconfigurator 0.12.0 system files: p2p_latency",
+    "link_error": "assumed: StepMesh's line-rate budgets are met within it or not at all",
     "scheduling_time": "xDeepServe, arXiv:2508.02520, section 7: 2 ms of a 93 ms step",
-    "expert_imbalance": "none: balanced experts are assumed",
+    "expert_imbalance": "vllm-project/vllm#50647: busiest of 16 ranks 1.069 of the mean",
+    "factors": "none: they show what an error does",
 }
 """Where each default comes from."""

@@ -63,6 +63,8 @@ class Hardware:
         Design power of one device [W].
     price_per_hour
         Assumed rent of one device; always an assumption.
+    like
+        Name of the measured device whose operators this one has, where it was not measured itself.
     currency
         Of the price.
     sources
@@ -83,6 +85,7 @@ class Hardware:
     devices_per_node: int
     watts: float
     price_per_hour: float
+    like: str | None = None
     currency: str = "USD"
     sources: tuple[str, ...] = ()
     assumptions: tuple[str, ...] = ()
@@ -116,7 +119,7 @@ _LISTS = ("sources", "assumptions")
 _TABLES = ("matrix_rates", "scale_up", "scale_out")
 _TOLD = ("short_name", "price_is_assumption")
 """What `afdplan hardware --json` prints beside the facts."""
-_OPTIONAL = ("currency", "aliases", *_TOLD, *_LISTS)
+_OPTIONAL = ("like", "currency", "aliases", *_TOLD, *_LISTS)
 _KEYS = (*_TEXTS, *_NUMBERS, *_COUNTS, *_TABLES, *_OPTIONAL)
 
 
@@ -165,6 +168,7 @@ def hardware_from_table(table: Mapping[str, Any], origin: str = "hardware file")
             matrix_rates=dict(table["matrix_rates"]),
             scale_up=_link(table["scale_up"], "scale_up"),
             scale_out=_link(table["scale_out"], "scale_out"),
+            like=None if table.get("like") is None else str(table["like"]),
             currency=str(table.get("currency", "USD")),
             sources=tuple(table.get("sources", ())),
             assumptions=tuple(table.get("assumptions", ())),

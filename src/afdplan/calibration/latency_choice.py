@@ -63,6 +63,8 @@ class LatencyChoice:
     weight_precision: str | None = None
     kv_precision: str | None = None
     link: str | None = None
+    serving_system: str = ask.SERVING_SYSTEM.default
+    transfers: str | None = None
     speculative_tokens: int = ask.SPECULATIVE_TOKENS.default
     acceptance: float = ask.ACCEPTANCE.default
     attention_devices: int | tuple[int, ...] | None = None

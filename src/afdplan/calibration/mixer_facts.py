@@ -17,6 +17,9 @@ from afdplan.calibration.recurrent import DeltaAttention
 
 __all__ = ["MIXERS", "grouped_heads"]
 
+HEAD_NORMS = ("qwen3", "gemma4", "bailing_moe_v2", "step3p", "minimax_m")
+"""Families whose queries and keys are always normalized head by head; others say so."""
+
 
 def grouped_heads(
     fields: ConfigFields, *, prefix: str = "", gated: bool = False
@@ -37,7 +40,15 @@ def grouped_heads(
         value_size=fields.optional(f"{prefix}v_head_dim"),
         query_rank=fields.optional(f"{prefix}share_q_dim"),
         gated=gated,
+        head_norms=_has_head_norms(fields),
     )
+
+
+def _has_head_norms(fields: ConfigFields) -> bool:
+    said = fields.values.get("use_qk_norm")
+    if said is None:
+        return str(fields.values.get("model_type", "")).startswith(HEAD_NORMS)
+    return said is True
 
 
 def _latent_heads(fields: ConfigFields, *, gated: bool = False) -> LatentAttention:

@@ -15,10 +15,11 @@ from afdplan.calibration.memory import (
     ffn_weight_bytes,
 )
 from afdplan.calibration.precision import PRECISIONS, Precision
+from afdplan.calibration.serving_system import SYSTEMS, ServingSystem
 from afdplan.errors import InvalidInputError, UnsupportedError
 from afdplan.model import parameters as ask
 from afdplan.model.checks import check_count
-from afdplan.model.parameters import LinkKind
+from afdplan.model.parameters import LinkKind, SystemName, TransferPlace
 
 __all__ = ["LinkKind", "Placement", "place"]
 
@@ -42,6 +43,8 @@ class Placement:
         FFN workers F that share the routed experts.
     link
         Which link joins the two sides.
+    system
+        Where transfers and router run.
     speculative_tokens
         Draft tokens per step, from multi-token prediction layers.
     acceptance
@@ -62,6 +65,7 @@ class Placement:
     ffn_devices: int
     ffn_workers: int
     link: LinkKind
+    system: ServingSystem
     speculative_tokens: int
     acceptance: float
     batch_size: int | None
@@ -121,6 +125,8 @@ def place(
     ffn_devices: int | None = ask.FFN_DEVICES.default,
     ffn_workers: int = ask.FFN_WORKERS.default,
     link: LinkKind | None = ask.LINK.default,
+    serving_system: SystemName = ask.SERVING_SYSTEM.default,
+    transfers: TransferPlace | None = ask.TRANSFERS.default,
     speculative_tokens: int = ask.SPECULATIVE_TOKENS.default,
     acceptance: float = ask.ACCEPTANCE.default,
     batch_size: int | None = None,
@@ -148,6 +154,10 @@ def place(
     link
         ``scale-up`` or ``scale-out``; unless given, scale-up on rack-scale machines (domain
         larger than a node) and scale-out elsewhere.
+    serving_system
+        Whose habits hold, a name of `SYSTEMS`.
+    transfers
+        Where transfers run; as the system does unless given.
     speculative_tokens
         Draft tokens per step.
     acceptance
@@ -175,9 +185,23 @@ def place(
         (ask.FFN_DEVICES, ffn_devices),
         (ask.BATCH_SIZE, batch_size),
         (ask.LINK, link),
+        (ask.SERVING_SYSTEM, serving_system),
+        (ask.TRANSFERS, transfers),
     ):
         if value is not None:
             one.check(value)
+    system = SYSTEMS[serving_system]
+    if transfers is not None and transfers != system.transfers:
+        system = replace(system, transfers=transfers)
+    where = {"in-stage": "inside the FFN stage", "fused": "in one kernel with the experts"}
+    words = where.get(system.transfers, "overlapped with both sides")
+    assumptions.append(
+        Assumption(
+            "transfers",
+            f"transfers run {words}, the router on the {system.router} side "
+            f"(serving system {serving_system!r})",
+        )
+    )
     if speculative_tokens:
         if not architecture.prediction_layers:
             raise UnsupportedError(
@@ -202,6 +226,7 @@ def place(
         ffn_devices=ffn_devices or 1,
         ffn_workers=ffn_workers,
         link=link,
+        system=system,
         speculative_tokens=speculative_tokens,
         acceptance=acceptance,
         batch_size=batch_size,

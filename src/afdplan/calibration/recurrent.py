@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Literal
 
-from afdplan.calibration.attention import check_sizes, shared_heads
+from afdplan.calibration.attention import Product, check_sizes, shared_heads, weights_of
 from afdplan.errors import InvalidInputError
 
 __all__ = ["DeltaAttention", "StateSpace"]
@@ -61,6 +62,11 @@ class DeltaAttention:
         return 2 * self.key_heads * self.key_size + self.query_heads * self.value_size
 
     @property
+    def family(self) -> Literal["attention", "latent"]:
+        """Read like a cache of its own."""
+        return "attention"
+
+    @property
     def cached_values(self) -> int:
         """Nothing is cached per token."""
         return 0
@@ -82,23 +88,32 @@ class DeltaAttention:
         return 1.0
 
     @property
-    def kernels(self) -> int:
-        """Input projections, convolution, state, output norm, output projection."""
-        return 5
+    def passes(self) -> int:
+        """Convolution, decay, output norm."""
+        return 3
+
+    def products(self, hidden_size: int) -> tuple[Product, ...]:
+        """Return what goes in, decay and gate, in one where they have full rank; the output."""
+        values = self.query_heads * self.value_size
+        inward, low = self._channels + self.query_heads, []
+        if self.gate_rank is None:
+            inward += self.query_heads
+        else:
+            low = [self.query_heads * self.key_size]
+        if self.full_rank_gate or self.gate_rank is None:
+            inward += values
+        else:
+            low.append(values)
+        rank = self.gate_rank or 0
+        return (
+            Product(hidden_size, inward + rank * len(low)),
+            *(Product(rank, width) for width in low),
+            Product(values, hidden_size),
+        )
 
     def parameters(self, hidden_size: int) -> int:
         """Return the parameters of projections, gates and convolution."""
-        values = self.query_heads * self.value_size
-        inward = hidden_size * (self._channels + self.query_heads)
-        if self.gate_rank is None:
-            decay = hidden_size * self.query_heads
-        else:
-            decay = self.gate_rank * (hidden_size + self.query_heads * self.key_size)
-        if self.full_rank_gate or self.gate_rank is None:
-            gate = hidden_size * values
-        else:
-            gate = self.gate_rank * (hidden_size + values)
-        return inward + decay + gate + self._channels * self.convolution + values * hidden_size
+        return weights_of(self.products(hidden_size)) + self._channels * self.convolution
 
     def sharded(self, devices: int) -> DeltaAttention:
         """Return one device's heads."""
@@ -152,6 +167,11 @@ class StateSpace:
         return self.query_heads * self.head_size + 2 * self.groups * self.state_size
 
     @property
+    def family(self) -> Literal["attention", "latent"]:
+        """Read like a cache of its own."""
+        return "attention"
+
+    @property
     def cached_values(self) -> int:
         """Nothing is cached per token."""
         return 0
@@ -173,15 +193,19 @@ class StateSpace:
         return 1.0
 
     @property
-    def kernels(self) -> int:
-        """Input projection, convolution, state, output norm, output projection."""
-        return 5
+    def passes(self) -> int:
+        """Convolution, output norm."""
+        return 2
+
+    def products(self, hidden_size: int) -> tuple[Product, ...]:
+        """Return what goes in, and the output."""
+        width = self.query_heads * self.head_size
+        inward = width + self._channels + self.query_heads
+        return (Product(hidden_size, inward), Product(width, hidden_size))
 
     def parameters(self, hidden_size: int) -> int:
         """Return the parameters of projections and convolution."""
-        width = self.query_heads * self.head_size
-        inward = hidden_size * (width + self._channels + self.query_heads)
-        return inward + self._channels * self.convolution + width * hidden_size
+        return weights_of(self.products(hidden_size)) + self._channels * self.convolution
 
     def sharded(self, devices: int) -> StateSpace:
         """Return one device's heads; groups are replicated when there are too few."""

@@ -8,6 +8,8 @@ import sys
 
 __all__ = ["main"]
 
+_ADDRESS_SPACE = 1.4e9  # measured for `simulate`, the largest; below, libraries abort by themselves
+
 
 def main() -> None:
     """Run the `afdplan` command and exit with its code.
@@ -20,16 +22,45 @@ def main() -> None:
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode))
+    limit = _memory_limit()
+    if limit is not None:  # each thread of a library reserves what may be all there is
+        for name in ("OPENBLAS_NUM_THREADS", "POLARS_MAX_THREADS"):
+            os.environ.setdefault(name, "1")
+        if limit < _ADDRESS_SPACE:
+            _say(
+                f"memory is limited to {limit / 1e9:.1f} GB of addresses, and the libraries need "
+                f"{_ADDRESS_SPACE / 1e9:.1f} GB: raise it (ulimit -v) if no answer comes"
+            )
     try:
         code = _run()
     except KeyboardInterrupt:  # while modules are imported, too
         code = _say("interrupted", 130)
-    except MemoryError:
+    except (MemoryError, ImportError, OSError, RuntimeError) as error:
+        if not _starved(error):
+            raise
         code = _say("there is not enough memory for this: ask for less, or allow more")
     compiler = sys.modules.get("afdplan.simulation.compile")
     for remark in getattr(compiler, "remarks", ()):
         _say(remark)
     sys.exit(code)
+
+
+def _starved(error: BaseException) -> bool:
+    """Tell whether memory ran out: libraries and threads that cannot start do not say so."""
+    if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
+        return True
+    words = ("failed to map", "shared object", "start new thread", "allocate memory")
+    return _memory_limit() is not None and any(word in str(error) for word in words)
+
+
+def _memory_limit() -> int | None:
+    """Return the bytes of addresses that this process may have; None if nothing limits them."""
+    try:
+        import resource
+    except ImportError:  # no such limits on this system
+        return None
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    return None if limit == resource.RLIM_INFINITY else limit
 
 
 def _run() -> int:

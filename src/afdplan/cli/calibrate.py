@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from afdplan.cli.options import json_option
+from afdplan.cli.help import GroupedCommand
 from afdplan.cli.report import (
     command_line,
+    documented,
+    json_option,
     plot_option,
     report_option,
     tell,
@@ -38,11 +41,12 @@ Examples:
   afdplan calibrate steps.jsonl --attention-workers 28 --ffn-workers 4 --layers 94 -o model.toml
   afdplan calibrate attention.json.gz --role attention --load 393216 --to-table stages.csv
   afdplan calibrate metrics.prom --to-trace lengths.csv
+  afdplan calibrate server.log --format expert-load --prior model.toml -o uneven.toml
 """
 _FORMS = ("auto", "linear", "per-request", "roofline", "table")
 
 
-@click.command("calibrate", epilog=EXAMPLES)
+@click.command("calibrate", cls=GroupedCommand, epilog=EXAMPLES)
 @click.argument("data", nargs=-1, required=True, metavar="DATA...")
 @click.option("-o", "--output", metavar="FILE", help="Write the latency model (TOML, or .json).")
 @click.option("--name", help="Name of the model; by default that of the first file.")
@@ -107,7 +111,8 @@ def command(data: tuple[str, ...], **options: Any) -> None:
 
     DATA is a table with columns stage, load, latency and maybe requests (CSV, JSON lines,
     Parquet), a log of FastAFD, SGLang or StepMesh, a torch profiler trace of the vLLM AFD plugin,
-    or with --sweep a table of ratios with step times or throughputs.
+    counts of experts' choices or a log of their balance (vLLM, SGLang, Ascend), or with --sweep a
+    table of ratios with step times or throughputs.
     """
     from afdplan.model.checks import check_count, check_number
 
@@ -129,6 +134,12 @@ def command(data: tuple[str, ...], **options: Any) -> None:
         from afdplan.files.latency_file import load_latency
 
         prior = load_latency(options["prior"])
+    if not options["sweep"] and _kind(data[0], options["format_name"]) == "expert-load":
+        from afdplan.cli.calibrate_experts import calibrate_experts
+
+        asked = {name: options[name] for name in ("output", "as_json")}
+        calibrate_experts(data, prior, _inputs(data, options), **asked)
+        return
     points = None
     if options["sweep"]:
         points = _read_sweep(data, options)
@@ -160,6 +171,15 @@ class _Result:
     answer: dict[str, Any]
     figures: Callable[[], tuple[Figure, ...]]
     page: Callable[..., Page]
+
+
+def _kind(path: str, format_name: str | None) -> str | None:
+    """Return the format of a file; None of a pipe, which can be read only once."""
+    from afdplan.files.measurements.reader import recognise_measurements
+
+    if format_name or not Path(path).is_file():
+        return format_name
+    return recognise_measurements(path)
 
 
 def _read_parts(data: Sequence[str], options: dict[str, Any]) -> list[Measurements]:
@@ -399,10 +419,12 @@ def _tell_written(
         for line in (*lines, *(f"note: {note}" for note in notes)):
             click.echo(line, err=True)
         return
-    from afdplan.report.document import document, to_json
+    from afdplan.report.document import to_json
 
     inputs = _inputs(data, options)
-    click.echo(to_json(document(time_unit=time_unit, inputs=inputs, warnings=notes, answer=answer)))
+    click.echo(
+        to_json(documented(time_unit=time_unit, inputs=inputs, warnings=notes, answer=answer))
+    )
 
 
 def _inputs(data: Sequence[str], options: dict[str, Any]) -> dict[str, Any]:
@@ -423,9 +445,9 @@ def _deliver(result: _Result, data: Sequence[str], options: dict[str, Any]) -> N
         drawn = result.figures()
         write_picture(options["plot"], drawn, result.model.name, columns=2 if len(drawn) > 2 else 1)
     if options["as_json"] or options["report"]:
-        from afdplan.report.document import document, to_json
+        from afdplan.report.document import to_json
 
-        answered = document(
+        answered = documented(
             time_unit=result.model.time_unit,
             inputs=_inputs(data, options),
             warnings=result.told.warnings,
@@ -437,4 +459,7 @@ def _deliver(result: _Result, data: Sequence[str], options: dict[str, Any]) -> N
         if options["as_json"]:
             click.echo(to_json(answered))
             return
-    tell(result.told)
+    kept = options["output"] or "model.toml"
+    line = shlex.join(["afdplan", "ratio", "--latency", kept, "--trace", "requests.csv"])
+    line = f"{'' if options['output'] else 'add -o model.toml, then '}{line} --batch-size 128"
+    tell(replace(result.told, following=line))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from afdplan.cli.options import json_option, option_name, options, resolve_workload
-from afdplan.cli.report import tell
+from afdplan.cli.options import option_name, options, resolve_workload
+from afdplan.cli.project import ProjectCommand
+from afdplan.cli.report import documented, json_option, tell
 from afdplan.cli.running import running, running_options
 from afdplan.model import parameters as ask
 
@@ -30,7 +32,7 @@ Examples:
 """
 
 
-@click.command("check", epilog=EXAMPLES)
+@click.command("check", cls=ProjectCommand, epilog=EXAMPLES)
 @click.argument("plan_file", metavar="PLAN.json")
 @options(ask.TRACE, *ask.OF_TRACE)
 @running_options
@@ -117,10 +119,15 @@ def command(
     warnings += result.notes
     if state is not None:
         write_state(state, CheckState(standing=result.standing, snapshot=snapshot))
-    from afdplan.report.check import check_answer, check_told, settings_answer, settings_words
+    from afdplan.planning.check import problem_of
+    from afdplan.planning.placement_gain import placement_gain
+    from afdplan.report.check import check_answer, check_told, settings_answer, settings_told
+    from afdplan.report.placement import gain_answer, gain_fact
 
+    problem = problem_of(plan, law)
+    gain = placement_gain(problem, plan.bundle.attention_workers)
     if as_json:
-        from afdplan.report.document import document, to_json
+        from afdplan.report.document import to_json
 
         files = metrics[0] if len(metrics) == 1 else list(metrics) or None
         inputs = {
@@ -135,18 +142,31 @@ def command(
         }
         click.echo(
             to_json(
-                document(
+                documented(
                     time_unit=plan.latency.time_unit,
                     inputs=inputs,
                     warnings=warnings,
-                    answer={**check_answer(result), **observed, **settings_answer(differs)},
+                    answer={
+                        **check_answer(result),
+                        "placement_gain": gain_answer(gain),
+                        **observed,
+                        **settings_answer(differs),
+                    },
                 )
             )
         )
     else:
-        tell(check_told(result, plan.latency.time_unit, warnings))
+        told = check_told(result, plan.latency.time_unit, warnings)
+        if gain is not None:
+            is_used = gain.placement == problem.placement
+            balanced = gain_fact(gain, plan.latency.time_unit, is_used=is_used)
+            told = replace(told, words=(*told.words, balanced))
         if settings is not None:
-            click.echo(settings_words(differs))
+            said = settings_told(differs)
+            told = replace(
+                told, answer=f"{told.answer} {said.answer}", facts=(*told.facts, *said.facts)
+            )
+        tell(told)
     if result.standing == "replan":
         raise click.exceptions.Exit(REPLAN_EXIT_CODE)
     if differs:
@@ -157,12 +177,12 @@ def _tell_settings(
     plan_file: str, settings: str | None, differs: tuple[Difference, ...], *, as_json: bool
 ) -> None:
     """Tell settings alone: nothing is known of the requests yet."""
-    from afdplan.report.check import settings_answer, settings_words
+    from afdplan.report.check import settings_answer, settings_told
 
     if as_json:
-        from afdplan.report.document import document, to_json
+        from afdplan.report.document import to_json
 
-        told = document(
+        told = documented(
             time_unit="s",
             inputs={"plan": plan_file, "settings": settings},
             warnings=(),
@@ -170,6 +190,6 @@ def _tell_settings(
         )
         click.echo(to_json(told))
     else:
-        click.echo(settings_words(differs))
+        tell(settings_told(differs))
     if differs:
         raise click.exceptions.Exit(DIFFERS_EXIT_CODE)

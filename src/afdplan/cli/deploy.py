@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from afdplan.cli.options import json_option
+from afdplan.cli.report import documented, json_option, tell
 
 __all__ = ["command"]
 
@@ -74,6 +74,7 @@ def command(
 ) -> None:
     """Write the launch scripts of a plan, all coupled settings consistent, and how to check it."""
     import hashlib
+    import shlex
     from pathlib import Path
 
     from afdplan.deploy.emit import deployment_files
@@ -82,6 +83,8 @@ def command(
     from afdplan.files.atomic import write_folder
     from afdplan.files.document import LARGEST_DOCUMENT, open_source
     from afdplan.files.plan_file import read_plan
+    from afdplan.report.quantities import counted
+    from afdplan.report.telling import Telling
 
     with open_source(plan_file, "a plan", limit=LARGEST_DOCUMENT) as source:
         plan, text = read_plan(source), source.text()
@@ -111,11 +114,11 @@ def command(
     files["plan.json"] = text
     write_folder(output, files)
     if as_json:
-        from afdplan.report.document import document, to_json
+        from afdplan.report.document import to_json
 
         click.echo(
             to_json(
-                document(
+                documented(
                     time_unit=plan.latency.time_unit,
                     inputs={
                         "plan": plan_file,
@@ -131,9 +134,16 @@ def command(
             )
         )
         return
-    click.echo(f"{output}: {len(files)} files for {target}; start with {output}/README.md")
+    hosts: tuple[str, ...] = ()
     if any(name.endswith("cluster.env") and "CHANGE_ME" in text for name, text in files.items()):
-        click.echo("set the hosts in bundle-*/cluster.env first: the scripts refuse placeholders")
+        hosts = ("set the hosts in bundle-*/cluster.env first: the scripts refuse placeholders",)
+    number = counted(len(files), "file")
+    told = Telling(
+        answer=f"{output}: {number} for {target}; start with {output}/README.md",
+        warnings=hosts,
+        following=shlex.join(["less", f"{output}/README.md"]),
+    )
+    tell(told)
 
 
 def _architecture(model: str) -> str:

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 import afdplan
-from afdplan.cli.options import json_option
-from afdplan.cli.report import tell
+from afdplan.cli.report import documented, json_option, tell
 
 if TYPE_CHECKING:
     from afdplan.report.telling import Telling
@@ -123,7 +122,7 @@ def command(as_json: bool) -> None:
     Ends with code 1 if a package that afdplan always needs is missing or too old.
     """
     from afdplan.errors import UnsupportedError
-    from afdplan.report.document import document, to_json
+    from afdplan.report.document import to_json
 
     findings = examine()
     broken = [f for f in findings if f.state != "ok" and f.requirement.extra is None]
@@ -142,7 +141,7 @@ def command(as_json: bool) -> None:
             ],
         }
         warnings = [f"{f.requirement.package}: {f.state}; {f.mend}" for f in findings if f.mend]
-        text = document(time_unit="s", inputs={}, warnings=warnings, answer=answer)
+        text = documented(time_unit="s", inputs={}, warnings=warnings, answer=answer)
         click.echo(to_json(text))
     else:
         tell(_told(findings, broken))
@@ -168,8 +167,9 @@ def _state(wanted: str, installed: str) -> State:
 
 
 def _told(findings: list[Finding], broken: list[Finding]) -> Telling:
+    from afdplan.report.quantities import counted
     from afdplan.report.tables import TextTable
-    from afdplan.report.telling import Telling
+    from afdplan.report.telling import Fact, Telling
 
     rows = [
         (
@@ -180,7 +180,12 @@ def _told(findings: list[Finding], broken: list[Finding]) -> Telling:
         )
         for found in findings
     ]
+    missing = [row for row, found in zip(rows, findings, strict=True) if found.state != "ok"]
     return Telling(
+        brief=(
+            Fact("As needed", counted(len(rows) - len(missing), "package")),
+            *(Fact(name, f"{have}, needed {want}", use) for name, want, have, use in missing),
+        ),
         answer="Some commands will fail."
         if broken
         else "Everything that is always needed is here.",

@@ -4,28 +4,28 @@ from __future__ import annotations
 
 import click
 
-from afdplan.cli.report import tell
+from afdplan.cli.report import documented, json_option, tell
 
 __all__ = ["command"]
 
 
 @click.command()
 @click.argument("name", required=False)
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@json_option
 def command(name: str | None, as_json: bool) -> None:
     """List the models whose sizes ship with afdplan, or show one.
 
     NAME is a short name, a Hugging Face id in any case, or the path of a config.json.
     """
     from afdplan.calibration.catalogue import find_model, shipped_models
-    from afdplan.report.document import document, to_json
+    from afdplan.report.document import to_json
     from afdplan.report.models import model_answer, model_told, models_told
 
     models = shipped_models() if name is None else {name: find_model(name)}
     if as_json:
         answer = {"models": [model_answer(short, model) for short, model in models.items()]}
         inputs = {"name": name}
-        click.echo(to_json(document(time_unit="s", inputs=inputs, warnings=[], answer=answer)))
+        click.echo(to_json(documented(time_unit="s", inputs=inputs, warnings=[], answer=answer)))
     elif name is None:
         tell(models_told(models))
     else:

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Workload",
-    "json_option",
     "latency_inputs",
     "latency_options",
     "option_name",
@@ -82,13 +81,6 @@ workload_options = options(*ask.WORKLOAD)
 """Adds --trace, --format, --columns and --prompt, --decode."""
 latency_options = options(*ask.LATENCY_CHOICE, fills=False)
 """Adds --latency, and --model with --hardware and their refinements."""
-
-
-def json_option(command: Command) -> Command:
-    """Add --json."""
-    return click.option(
-        "--json", "as_json", is_flag=True, help="Print one JSON document on standard output."
-    )(command)
 
 
 def option_name(parameter: Parameter) -> str:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shlex
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from afdplan.cli.options import Workload, json_option, options, resolve_workload, workload_options
+from afdplan.cli.options import Workload, options, resolve_workload, workload_options
 from afdplan.cli.plan_options import (
     LATENCIES,
     limit_options,
@@ -17,15 +18,25 @@ from afdplan.cli.plan_options import (
     resolve_space,
     source_options,
 )
+from afdplan.cli.project import ProjectCommand
 from afdplan.cli.report import (
     around_option,
+    check_folder,
     command_line,
+    documented,
+    json_option,
     plot_option,
     progress,
     report_option,
     tell,
     write_picture,
     write_report,
+)
+from afdplan.cli.service_options import (
+    resolve_failures,
+    resolve_prefill,
+    service_inputs,
+    service_options,
 )
 from afdplan.errors import InfeasibleError
 from afdplan.model import parameters as ask
@@ -52,18 +63,32 @@ Examples:
 """
 
 
-@click.command("plan", epilog=EXAMPLES)
+@click.command("plan", cls=ProjectCommand, epilog=EXAMPLES)
 @workload_options
 @source_options
 @limit_options
+@service_options
 @options(ask.PLANNED_WINDOW)
+@click.option(
+    "-o",
+    "--output",
+    metavar="FILE",
+    callback=check_folder,
+    help="Keep the plan as JSON, for deploy and check.",
+)
 @click.option("--verify", is_flag=True, help="Replay the plan and its neighbours in the simulator.")
 @plot_option("the Pareto front")
 @around_option
 @report_option
 @json_option
 def command(
-    verify: bool, plot: str | None, around: bool, report: str | None, as_json: bool, **given: Any
+    output: str | None,
+    verify: bool,
+    plot: str | None,
+    around: bool,
+    report: str | None,
+    as_json: bool,
+    **given: Any,
 ) -> None:
     """Find the deployment with the most tokens/s per device, euro or watt under real limits."""
     limits = resolve_limits(given)
@@ -77,14 +102,17 @@ def command(
         if as_json:
             _tell_infeasible(error, given | workload.inputs, workload, "s")
         raise
-    from afdplan.planning.plan import make_plan
+    from afdplan.planning.whole import plan_whole
 
+    failures = resolve_failures(given)
     try:
         with progress("planning") as show:
-            plan = make_plan(
+            whole = plan_whole(
                 workload.law,
                 source,
                 limits,
+                prefill=resolve_prefill(given, workload, source),
+                failures=failures,
                 space=space,
                 cost=cost,
                 trace=workload.trace,
@@ -97,6 +125,8 @@ def command(
             inputs = _inputs(given, workload, source, limits, space, cost, layers=layers)
             _tell_infeasible(error, inputs, workload, source.time_unit)
         raise
+    plan = whole.plan
+    limits, space = plan.limits, plan.space  # of the decode side
     plan = dataclasses.replace(plan, warnings=(*workload.warnings, *plan.warnings))
     verified = _verify(plan, plan.law, source) if verify else ()
     found = None
@@ -110,19 +140,36 @@ def command(
 
         write_picture(plot, [front_figure(plan)], str(plan.split.design))
     from afdplan.report.plan import plan_told
+    from afdplan.report.service import failure_answer, service_answer, whole_told
 
-    told = plan_told(plan, f"{workload.law.name}; {source.name}", verified)
-    if as_json or report is not None:
-        from afdplan.report.document import document, to_json
+    told = plan_told(
+        plan, f"{workload.law.name}; {source.name}", verified, _following(plan, output)
+    )
+    told = whole_told(told, whole)
+    from afdplan.planning.placement_gain import placement_gain
+    from afdplan.report.placement import gain_answer, gain_fact
+
+    gain = placement_gain(plan.problem, plan.split.design.attention_workers)
+    if gain is not None and plan.kind == "split":
+        is_used = gain.placement == space.placement
+        said = gain_fact(gain, source.time_unit, is_used=is_used)
+        told = dataclasses.replace(told, words=(*told.words, said))
+    if as_json or report is not None or output is not None:
+        from afdplan.report.document import to_json
         from afdplan.report.plan_answer import plan_answer
 
-        answer = document(
+        answer = documented(
             time_unit=source.time_unit,
             inputs=_inputs(
                 given, workload, source, limits, space, cost, layers=plan.latency.layers
             ),
             warnings=plan.warnings,
-            answer=plan_answer(plan, workload.law, verified),
+            answer=plan_answer(plan, workload.law, verified)
+            | {
+                "placement_gain": gain_answer(gain),
+                "service": service_answer(whole.service),
+                "failures": failure_answer(whole.failures),
+            },
         )
         from afdplan.files.plan_file import plan_from_document
         from afdplan.planning.check import regret_of_keeping
@@ -152,10 +199,24 @@ def command(
                 verified=verified,
             )
             write_report(report, page)
+        if output is not None:
+            from afdplan.files.atomic import write_atomic
+
+            write_atomic(output, f"{to_json(answer)}\n".encode())
+            click.echo(f"afdplan: wrote {output}", err=True)
         if as_json:
             click.echo(to_json(answer))
             return
     tell(told)
+
+
+def _following(plan: Plan, output: str | None) -> str:
+    """Return how the plan becomes files of a serving system."""
+    target = plan.space.target
+    name = target.name if target.restricts else "vllm-afd-plugin"
+    kept = shlex.quote(output or "plan.json")
+    deploy = f"afdplan deploy {kept} --target {name} -o deployment"
+    return deploy if output else f"add -o plan.json, then {deploy}"
 
 
 def _inputs(
@@ -188,6 +249,8 @@ def _inputs(
         "largest_batch_size": max(space.batch_sizes),
         "batch_sizes": None if space.fills_gaps else space.batch_sizes,
         "ffn_workers": space.ffn_workers,
+        "max_bundle_devices": space.max_bundle_devices,
+        **service_inputs(given),
         "max_attention_workers": space.max_attention_workers,
         "placement": space.placement,
     }
@@ -197,7 +260,7 @@ def _tell_infeasible(
     error: InfeasibleError, inputs: dict[str, Any], workload: Workload, unit: TimeUnit
 ) -> None:
     """Print the one document of a plan that does not exist."""
-    from afdplan.report.document import document, to_json
+    from afdplan.report.document import to_json
     from afdplan.report.plan_answer import design_answer
 
     nearest = error.nearest
@@ -206,7 +269,7 @@ def _tell_infeasible(
         "infeasible": str(error),
         "nearest": None if nearest is None else design_answer(nearest),
     }
-    told = document(time_unit=unit, inputs=inputs, warnings=workload.warnings, answer=answer)
+    told = documented(time_unit=unit, inputs=inputs, warnings=workload.warnings, answer=answer)
     click.echo(to_json(told))
 
 

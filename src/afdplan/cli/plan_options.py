@@ -54,6 +54,7 @@ SPACE = (
     ),
     ask.MAX_ATTENTION_WORKERS.changed(metavar="A", help="Most A per bundle."),
     ask.PLACEMENT,
+    ask.MAX_BUNDLE_DEVICES,
 )
 PER = ask.PER.changed(choices=tuple(OBJECTIVES))
 COSTS = tuple(one.changed(default=None) for one in (ask.ATTENTION_DEVICE_COST, ask.FFN_DEVICE_COST))
@@ -80,6 +81,13 @@ def resolve_space(given: dict[str, Any]) -> SearchSpace:
 
     largest = ask.LARGEST_BATCH_SIZE.check(given["max_batch_size"], "max_batch_size")
     target = find_target(given["target"], given["target_version"])
+    if target.split is not None:  # what deploy would refuse, it refuses now
+        from afdplan.calibration.catalogue import model_type
+        from afdplan.deploy.devices import kind_of
+        from afdplan.deploy.suits import check_devices, check_model
+
+        check_model(target, model_type(given["model"]) if given["model"] else "")
+        check_devices(target, kind_of(None, given["hardware"]))
     return SearchSpace(
         batch_sizes=given["batch_sizes"] or graph_batch_sizes(largest),
         fills_gaps=given["batch_sizes"] is None,
@@ -88,6 +96,7 @@ def resolve_space(given: dict[str, Any]) -> SearchSpace:
         max_attention_workers=given["max_attention_workers"],
         ffn_workers=given["ffn_workers"],
         placement=given["placement"],
+        max_bundle_devices=given["max_bundle_devices"],
     )
 
 

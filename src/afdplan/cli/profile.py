@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from pathlib import Path
 from typing import Any
 
 import click
 
-from afdplan.cli.report import progress, tell
+from afdplan.cli.report import documented, json_option, progress, tell
 
 __all__ = ["command"]
 
@@ -80,7 +81,7 @@ def _counts(
     "--seed", type=int, default=0, show_default=True, help="Of weights, inputs and routing."
 )
 @click.option("--threads", type=int, default=0, help="CPU threads; half of the cores unless given.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@json_option
 def command(
     model: str | None,
     output: Path | None,
@@ -103,9 +104,8 @@ def command(
     from afdplan.calibration.catalogue import find_model
     from afdplan.calibration.profile import ProfilePlan, load_torch, profile, small_model
     from afdplan.files.measurements.profile_table import environment_path, write_profile
-    from afdplan.report.document import document, to_json
+    from afdplan.report.document import to_json
     from afdplan.report.profile import profile_told
-    from afdplan.report.quantities import plain
 
     load_torch()
     architecture = small_model() if model is None else find_model(model)
@@ -136,13 +136,15 @@ def command(
         }
         click.echo(
             to_json(
-                document(
+                documented(
                     time_unit="s", inputs=inputs, warnings=list(result.warnings), answer=answer
                 )
             )
         )
         return
-    tell(profile_told(result))
+    told = profile_told(result)
     if output is not None:
-        click.echo(f"written: {plain(str(output))} and {plain(str(environment_path(output)))}")
-        click.echo(f"next:    afdplan calibrate {plain(str(output))} -o model.toml")
+        click.echo(f"afdplan: wrote {output} and {environment_path(output)}", err=True)
+        line = f"afdplan calibrate {shlex.quote(str(output))} -o model.toml"
+        told = dataclasses.replace(told, following=line)
+    tell(told)

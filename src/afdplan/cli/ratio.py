@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from afdplan.cli.options import (
-    json_option,
     latency_inputs,
     latency_options,
     options,
@@ -18,9 +17,13 @@ from afdplan.cli.options import (
     resolve_workload,
     workload_options,
 )
+from afdplan.cli.project import ProjectCommand
 from afdplan.cli.report import (
     around_option,
     command_line,
+    command_with,
+    documented,
+    json_option,
     plot_option,
     progress,
     report_option,
@@ -54,7 +57,7 @@ Examples:
 """
 
 
-@click.command("ratio", epilog=EXAMPLES)
+@click.command("ratio", cls=ProjectCommand, epilog=EXAMPLES)
 @workload_options
 @latency_options
 @options(*ask.SLOTS, METHOD, *ask.RATIO[1:], *SIMULATED, ask.BY)
@@ -115,7 +118,8 @@ def command(
         if problem is not blind:
             answer = recommend(problem, max_attention_workers=most, token_load=load)
         policy = problem.placement if problem is not blind else "longest-prompt"
-        gain = placement_gain(blind, without, policy, max_attention_workers=most)
+        here = without.optimal_attention_workers
+        gain = placement_gain(blind, here, policy, max_attention_workers=most)
     warnings = [*workload.warnings, *answer.warnings]
     found = None
     if around or report is not None:
@@ -145,10 +149,17 @@ def command(
     if is_played:  # how sure the formulas are of theirs is no word about it
         told = replace(told, words=tuple(w for w in told.words if w.name not in CERTAINTY))
     if gain is not None:
-        from afdplan.report.placement import gain_fact
+        from afdplan.report.placement import gain_fact, with_gain
 
         is_used = gain.placement == given["placement"]
-        told = replace(told, words=(*told.words, gain_fact(gain, model.time_unit, is_used=is_used)))
+        told = replace(
+            told,
+            words=(*told.words, gain_fact(gain, model.time_unit, is_used=is_used)),
+            brief=with_gain(told.brief, gain, is_used=is_used),
+        )
+    same = (*ask.WORKLOAD, *ask.LATENCY_CHOICE, *ask.SLOTS)
+    best = f"{answer.optimal_attention_workers}"
+    told = replace(told, following=command_with("simulate", same, "--attention-workers", best))
     figures: list[Figure] = []
     sections: list[Section] = []
     if day is not None:
@@ -162,7 +173,11 @@ def command(
 
         figures, sections = [day_figure(day)], [day_section(day)]
         told = replace(
-            told, words=(day_fact(day), *told.words), tables=(day_table(day), *told.tables)
+            told,
+            words=(day_fact(day), *told.words),
+            tables=(day_table(day), *told.tables),
+            brief=(day_fact(day), *told.brief),
+            choice=day_table(day),
         )
     if plot is not None:
         from afdplan.plotting.ratio_figures import asked_figures
@@ -172,7 +187,7 @@ def command(
         heading = f"{pair}, B = {size}, m = {bundle.microbatches}: {answer.bottleneck} binds"
         write_picture(plot, [*figures, *asked_figures(answer, problem, found)], heading)
     if as_json or report is not None:
-        from afdplan.report.document import document, to_json
+        from afdplan.report.document import to_json
         from afdplan.report.placement import gain_answer, objectives_answer
 
         inputs = {
@@ -186,7 +201,7 @@ def command(
             "max_attention_workers": answer.curve[-1].attention_workers,
             "by": given["by"],
         }
-        answered = document(
+        answered = documented(
             time_unit=model.time_unit,
             inputs=inputs,
             warnings=warnings,

@@ -11,15 +11,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from click.core import ParameterSource
+
+from afdplan.cli.project import filled_in
 
 if TYPE_CHECKING:
+    from afdplan.model.parameter import Parameter
     from afdplan.plotting.figure import Figure
     from afdplan.report.page import Page
     from afdplan.report.telling import Telling
 
 __all__ = [
     "around_option",
+    "check_folder",
     "command_line",
+    "command_with",
+    "documented",
+    "json_flag",
+    "json_option",
     "plot_option",
     "progress",
     "report_option",
@@ -32,31 +41,34 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 NARROWEST = 80
 """Columns that text is never squeezed below: a narrower terminal wraps its lines."""
+FULL = "afdplan.full"
+"""Where a context keeps whether all is printed."""
 PLAIN = str.maketrans(
     dict(zip("▁▂▃▄▅▆▇█▉▊▋▌▍▎▏", "_.-=+*%########", strict=True)) | {"µ": "u", "±": "+-"}
 )
 """What stands for signs that a terminal without Unicode cannot show."""
 
 
-def _check_page(_: click.Context, __: click.Parameter, path: str | None) -> str | None:
+def _check_page(context: click.Context, given: click.Parameter, path: str | None) -> str | None:
     if path is not None and Path(path).suffix.lower() not in (".html", ".htm"):
         raise click.BadParameter(f"a report's name must end in .html, got {path!r}")
-    return _check_folder(path)
+    return check_folder(context, given, path)
 
 
-def _check_picture(_: click.Context, __: click.Parameter, path: str | None) -> str | None:
+def _check_picture(context: click.Context, given: click.Parameter, path: str | None) -> str | None:
     if path is not None:
         from afdplan.plotting.picture import check_picture_name
 
         check_picture_name(path)
-    return _check_folder(path)
+    return check_folder(context, given, path)
 
 
-def _check_folder(path: str | None) -> str | None:
+def check_folder(_: click.Context, __: click.Parameter, path: str | None) -> str | None:
+    """Return the name of a file to write, once its folder is known to be there."""
     if path is not None:
-        from afdplan.files.atomic import check_folder
+        from afdplan.files import atomic
 
-        check_folder(path)
+        atomic.check_folder(path)
     return path
 
 
@@ -89,23 +101,125 @@ def around_option(command: Command) -> Command:
     )(command)
 
 
+def _full_option(command: Command) -> Command:
+    """Add --full, which `tell` reads."""
+    return click.option(
+        "--full",
+        is_flag=True,
+        expose_value=False,
+        callback=_remember_full,
+        help="Print everything, not what fits on a screen.",
+    )(command)
+
+
+def _remember_full(context: click.Context, _: click.Parameter, full: bool) -> None:
+    context.meta[FULL] = full
+
+
+def json_flag(command: Command) -> Command:
+    """Add --json."""
+    return click.option(
+        "--json", "as_json", is_flag=True, help="Print one JSON document on standard output."
+    )(command)
+
+
+def json_option(command: Command) -> Command:
+    """Add --full and --json."""
+    return _full_option(json_flag(command))
+
+
 def command_line() -> str:
-    """Return what was typed, quoted for a shell: it reproduces the page."""
-    return shlex.join(["afdplan", *sys.argv[1:]])
+    """Return what was typed, quoted for a shell: it reproduces the answer.
+
+    What the project file gave is typed out, for the file may change.
+    """
+    context, typed = click.get_current_context(silent=True), sys.argv[1:]
+    added = [] if context is None else filled_in(context)
+    if not added or context is None:
+        return shlex.join(["afdplan", *typed])
+    at = typed.index(str(context.info_name))
+    return shlex.join(["afdplan", "--project", "none", *_without_profile(typed[at:]), *added])
 
 
-def tell(told: Telling) -> None:
-    """Print what is said of an answer on standard output."""
-    from rich.console import Console
+def _without_profile(typed: list[str]) -> list[str]:
+    kept, skip = [], False
+    for word in typed:
+        if skip or word == "--profile":
+            skip = not skip
+        elif not word.startswith("--profile="):
+            kept.append(word)
+    return kept
 
+
+def command_with(name: str, parameters: Sequence[Parameter], *more: str) -> str:
+    """Return the line of another command with the options that were given to this one.
+
+    Parameters
+    ----------
+    name
+        Of the other command.
+    parameters
+        Options that both have.
+    more
+        What else it is given.
+    """
+    context, words = click.get_current_context(), ["afdplan", name]
+    for one in parameters:
+        value = context.params.get(one.key)
+        if (
+            context.get_parameter_source(one.key) is not ParameterSource.DEFAULT
+            and value is not None
+        ):
+            words += [one.option, str(value)]
+    return shlex.join([*words, *more])
+
+
+def documented(**parts: Any) -> dict[str, Any]:
+    """Return the JSON document of a command, with the line that prints it again.
+
+    Parameters
+    ----------
+    parts
+        As of `afdplan.report.document.document`.
+    """
+    from afdplan.report.document import document
+
+    return document(**parts) | {"command": command_line()}
+
+
+def tell(told: Telling, more: str = "--full adds", *, full: bool | None = None) -> None:
+    """Print what is said of an answer on standard output: a screen of it, or all.
+
+    Parameters
+    ----------
+    told
+        The answer.
+    more
+        What brings that which a screen leaves out.
+    full
+        Whether all is printed; by default what --full says.
+    """
+    from rich.console import Console, Group
+    from rich.text import Text
+
+    from afdplan.report.brief import ending, to_brief
     from afdplan.report.telling import to_terminal
 
     console = Console(file=sys.stdout, highlight=False, markup=False, emoji=False)
-    console.width = max(console.width, NARROWEST)
+    is_unicode = console.encoding.lower().startswith("utf")
+    # What stands for a sign elsewhere may be a letter longer.
+    width = max(console.width, NARROWEST) - 2 * (not is_unicode)
+    console.width = width
+    again = command_line()
+    if full is None:
+        full = click.get_current_context().meta.get(FULL, False)
+    shown_as = to_brief(told, again, width, more)
+    if full:
+        shown_as = Group(to_terminal(told, width), Text(), *ending(told, again, width))
     with console.capture() as shown:
-        console.print(to_terminal(told, console.width))
+        console.print(shown_as)
     text = re.sub(" +$", "", shown.get(), flags=re.M)
-    if not console.encoding.lower().startswith("utf"):
+    if not is_unicode:
         known = text.translate(PLAIN).encode(console.encoding, "backslashreplace")
         text = known.decode(console.encoding)
     sys.stdout.write(text)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from afdplan.cli.options import (
     Workload,
-    json_option,
     latency_inputs,
     latency_options,
     options,
@@ -20,9 +20,12 @@ from afdplan.cli.options import (
     resolve_workload,
     workload_options,
 )
+from afdplan.cli.project import ProjectCommand
 from afdplan.cli.quantity import parse_model_rate
 from afdplan.cli.report import (
     command_line,
+    command_with,
+    json_option,
     progress,
     report_option,
     tell,
@@ -110,7 +113,7 @@ LOGS = (
 )
 
 
-@click.command("simulate", epilog=EXAMPLES)
+@click.command("simulate", cls=ProjectCommand, epilog=EXAMPLES)
 @workload_options
 @latency_options
 @options(*ask.SLOTS, *SIMULATION, *LOGS)
@@ -181,10 +184,13 @@ def command(
     from afdplan.report.simulate import simulation_document, simulation_told
 
     told = simulation_told(results, f"{workload.law.name}; {model.name}", workload.warnings)
+    same = (*ask.WORKLOAD, *ask.LATENCY_CHOICE, *ask.SLOTS)
+    told = replace(told, following=command_with("ratio", same))
     if as_json or report is not None:
         from afdplan.report.document import to_json
 
         answered = simulation_document(results, inputs, attention_workers, asked, workload.warnings)
+        answered["command"] = command_line()
         if report is not None:
             write_report(report, _page(told, results, workload, answered))
         if as_json:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from afdplan.cli.options import json_option
-from afdplan.cli.report import plot_option, tell, write_picture
+from afdplan.cli.report import documented, json_option, plot_option, tell, write_picture
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -118,7 +119,8 @@ def _dry_run(study: Study, path: str, workers: int | None, as_json: bool) -> Non
         return
     from afdplan.report.sweep import forecast_told
 
-    tell(forecast_told(study, cost, count))
+    line = shlex.join(["afdplan", "sweep", path, "-o", "results"])
+    tell(replace(forecast_told(study, cost, count), following=line))
 
 
 def _run(
@@ -129,7 +131,7 @@ def _run(
     start: Callable[[Study], Engine],
     as_json: bool,
 ) -> None:
-    from afdplan.report.sweep import cost_line, tally_line
+    from afdplan.report.sweep import cost_line, tally_told
     from afdplan.studies.forecast import forecast
     from afdplan.studies.run import run_study
 
@@ -176,7 +178,7 @@ def _run(
         warnings = [*study.warnings, *(f"{s}: {reason}" for s, reason in tally.reasons.items())]
         _print_json(study.time_unit, _inputs(study, path), warnings, answer)
     else:
-        click.echo(tally_line(tally, output, results.size, study.warnings))
+        tell(tally_told(tally, output, results.size, study.warnings))
     if tally.failed:
         from afdplan.errors import AfdplanError
 
@@ -288,7 +290,8 @@ def _summarize(folder: str, by: str | None, plot: str | None, as_json: bool) -> 
         return
     from afdplan.report.sweep import summary_told
 
-    tell(summary_told(found))
+    line = shlex.join(["afdplan", "sweep", "--summary", folder, "--plot", "study.svg"])
+    tell(replace(summary_told(found), following="" if plot else line))
 
 
 def _inputs(study: Study, path: str) -> dict[str, Any]:
@@ -296,7 +299,7 @@ def _inputs(study: Study, path: str) -> dict[str, Any]:
 
 
 def _print_json(unit: Any, inputs: dict[str, Any], warnings: Any, answer: dict[str, Any]) -> None:
-    from afdplan.report.document import document, to_json
+    from afdplan.report.document import to_json
 
-    text = document(time_unit=unit, inputs=inputs, warnings=warnings, answer=answer)
+    text = documented(time_unit=unit, inputs=inputs, warnings=warnings, answer=answer)
     click.echo(to_json(text), file=sys.stdout)

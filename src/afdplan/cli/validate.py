@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from afdplan.cli.options import json_option
-from afdplan.cli.report import command_line, report_option, tell, write_report
+from afdplan.cli.report import (
+    command_line,
+    documented,
+    json_flag,
+    report_option,
+    tell,
+    write_report,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,7 +46,7 @@ Examples:
 @click.option("--jobs", type=click.IntRange(1, 256), help="Processes; by default one per core.")
 @click.option("--markdown", metavar="FILE", help="Write the tables to a Markdown file as well.")
 @report_option
-@json_option
+@json_flag
 def command(
     part: str,
     traces: str | None,
@@ -54,7 +61,7 @@ def command(
 
     Exit code 1 if a declared band does not hold.
     """
-    from afdplan.report.document import document, to_json
+    from afdplan.report.document import to_json
     from afdplan.report.validate import (
         markdown_page,
         validation_answer,
@@ -82,7 +89,7 @@ def command(
 
         write_atomic(markdown, markdown_page(result).encode())
     told = validation_told(result, traces)
-    answered = document(
+    answered = documented(
         time_unit="abstract",
         inputs={"part": part, "traces": traces, "full": full, "resume": resume},
         warnings=told.warnings,
@@ -96,7 +103,11 @@ def command(
     if as_json:
         click.echo(to_json(answered))
     else:
-        tell(told)
+        tell(
+            replace(told, following=f"afdplan validate {part} --report evidence.html"),
+            "--full computes all of it; --markdown FILE has",
+            full=full,
+        )
     if result.broken:
         raise verdict_error(result)
 

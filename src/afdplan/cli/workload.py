@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import shlex
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from afdplan.cli.options import json_option, options, resolve_workload, workload_options
+from afdplan.cli.options import options, resolve_workload, workload_options
 from afdplan.cli.passes import told_passes
+from afdplan.cli.project import ProjectCommand
 from afdplan.cli.report import (
     command_line,
+    documented,
+    json_option,
     plot_option,
     report_option,
     tell,
@@ -24,8 +29,11 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
+LATENCY = ("--model", "deepseek-v3", "--hardware", "h200", "--batch-size", "128")
+"""Of the command that is told to come next."""
 
-@click.command("workload")
+
+@click.command("workload", cls=ProjectCommand)
 @click.argument("trace_file", metavar="[TRACE]", required=False)
 @workload_options
 @options(ask.CONFIDENCE)
@@ -79,11 +87,14 @@ def command(
     from afdplan.report.workload import workload_answer, workload_told
 
     told = workload_told(described)
+    if workload.trace is not None:
+        line = shlex.join(["afdplan", "ratio", "--trace", trace_file or given["trace"], *LATENCY])
+        told = replace(told, following=line)
     if as_json or report is not None:
-        from afdplan.report.document import document, to_json
+        from afdplan.report.document import to_json
 
         answer = workload_answer(described)
-        answered = document(
+        answered = documented(
             time_unit="s", inputs=inputs, warnings=described.warnings, answer=answer
         )
         if report is not None:

@@ -10,10 +10,9 @@ from afdplan.deploy.formats.compose import compose_files
 from afdplan.deploy.formats.kubernetes import kubernetes_files
 from afdplan.deploy.formats.shell import shell_files
 from afdplan.deploy.formats.slurm import slurm_files
-from afdplan.deploy.names import system_names
 from afdplan.deploy.provenance import settings_yaml
-from afdplan.deploy.registry import versions
 from afdplan.deploy.request import DeployRequest
+from afdplan.deploy.suits import check_devices, check_model, those_that
 from afdplan.deploy.target import Target
 from afdplan.deploy.templates import checklist, readme
 from afdplan.errors import UnsupportedError
@@ -76,7 +75,7 @@ def deployment_of(request: DeployRequest, target: Target) -> Deployment:
         if target.unsplit is None:
             raise UnsupportedError(
                 f"no files without a split are written for {target.name} {target.version}: take "
-                f"{_those_that(lambda other: other.unsplit is not None)}, or deploy the split "
+                f"{those_that(lambda other: other.unsplit is not None)}, or deploy the split "
                 "with --deployment split"
             )
         return target.unsplit(request, target)
@@ -86,33 +85,11 @@ def deployment_of(request: DeployRequest, target: Target) -> Deployment:
     return target.split(request, target)
 
 
-def _those_that(fits: Callable[[Target], bool]) -> str:
-    """Return the versions of all systems that fit, in words."""
-    found = [
-        f"{target.name} {target.version}"
-        for name in system_names()
-        for target in versions(name)
-        if fits(target)
-    ]
-    return ", ".join(found)
-
-
 def _check_system(request: DeployRequest, target: Target) -> None:
     """Raise if model or devices are not those of the target."""
-    model = request.architecture
-    if not request.unsplit and target.models is not None and model not in {"", *target.models}:
-        others = _those_that(lambda other: other.models is not None and model in other.models)
-        raise UnsupportedError(
-            f"{target.name} {target.version} does not register {model}: "
-            + (f"these do: {others}" if others else "no known system does")
-        )
-    kind = kind_of(request.device, str(request.plan.inputs.get("hardware") or ""))
-    if kind is not None and kind.name not in target.devices:
-        raise UnsupportedError(
-            f"{target.name} {target.version} runs on {' or '.join(target.devices)} devices, the "
-            f"plan is for {kind.name}: "
-            f"{_those_that(lambda other: kind.name in other.devices) or 'no known system does'}"
-        )
+    if not request.unsplit:
+        check_model(target, request.architecture)
+    check_devices(target, kind_of(request.device, str(request.plan.inputs.get("hardware") or "")))
     if request.plan.latency.tokens_per_step != 1 or request.plan.inputs.get("speculative_tokens"):
         raise UnsupportedError(
             f"files for {target.name} decode one token a step, the plan decodes ahead: plan with "

@@ -14,13 +14,26 @@ from afdplan.deploy.words import Variable, Word, flags, json_word
 from afdplan.errors import UnsupportedError
 from afdplan.files.plan_unsplit import UnsplitPlan
 
-__all__ = ["SERVER_FLAGS", "group_of_ranks", "lane_deployment"]
+__all__ = ["SERVER_FLAGS", "group_of_ranks", "lane_deployment", "spreads"]
 
 HTTP_PORT = 30000
 INIT_PORT = 20000
 LOAD_SECONDS = 7200
 MOST_NODES = 8
 MEMORY_SHARE = "0.9"
+
+
+def spreads(ranks: Any, per_node: int = 8) -> Any:
+    """Return whether ranks can be shared evenly by nodes of at most `per_node`, elementwise.
+
+    Examples
+    --------
+    >>> [spreads(ranks) for ranks in (8, 12, 13, 72)]
+    [True, True, False, False]
+    """
+    nodes = -(-ranks // per_node)
+    return (ranks % nodes == 0) & (nodes <= MOST_NODES)
+
 
 SERVER_FLAGS = frozenset(
     {
@@ -109,7 +122,7 @@ def lane_deployment(request: DeployRequest, target: Target) -> Deployment:
             http, init = (base + 2 * (number - 1) + second for base in (HTTP_PORT, INIT_PORT))
             per_node = nodes_of(values["tp_size"], 1, request.node_devices)
             nodes = -(-values["tp_size"] // per_node)
-            if values["tp_size"] % nodes or nodes > MOST_NODES:
+            if not spreads(values["tp_size"], per_node):
                 raise UnsupportedError(
                     f"{target.name} spreads the {values['tp_size']} {role} ranks evenly over at "
                     f"most {MOST_NODES} nodes, {request.node_devices} devices a node do not allow "

@@ -368,6 +368,11 @@ def _kind(head: bytes, name: str, what: str, error: type[InvalidInputError]) -> 
         raise error(f"{name} is empty: {what} was expected")
     if head[:4] == b"PAR1":
         return "parquet"
+    if head[:2] == b"PK" and b"/data.pkl" in head[:200]:
+        raise error(
+            f"{name} was written by torch.save, as a pickle, which could run code when it is read: "
+            "write its table as JSON (json.dump(table.tolist(), file))"
+        )
     for magic, foreign in FOREIGN.items():
         if head.startswith(magic):
             raise error(f"{name} is {foreign}")

@@ -32,6 +32,7 @@ __all__ = [
     "latency_from_document",
     "load_latency",
     "save_latency",
+    "stage_curve",
 ]
 
 _BUILT_IN = Path(__file__).parent.parent / "data" / "latency"
@@ -214,7 +215,7 @@ def _check_keys(where: str, table: Any, known: tuple[str, ...], needed: tuple[st
 
 def _stage(name: str, table: Any) -> _Stage:
     """Return the curve of a stage and what stands beside it; errors name the stage."""
-    struct = {"attention": _Attention, "ffn": _Ffn}.get(name, _Link)
+    struct = {"attention": _Attention, "ffn": _Ffn, "compute": _Ffn}.get(name, _Link)
     extras = struct.__struct_fields__
     every = {field for curve in CURVES.values() for field in curve.field_names()}
     _check_keys(name, table, ("kind", *sorted(every), *extras), ("kind",))
@@ -237,6 +238,17 @@ def _stage(name: str, table: Any) -> _Stage:
         return curve(**values), _converted({k: table[k] for k in extras if k in table}, struct)
     except LatencyModelError as error:
         raise LatencyModelError(f"[{name}] {error}") from None
+
+
+def stage_curve(name: str, table: Any) -> Curve:
+    """Return the curve of a table; `name` is what messages call it.
+
+    Raises
+    ------
+    LatencyModelError
+        If a key is unknown or missing, or a value out of its domain.
+    """
+    return _stage(name, table)[0]
 
 
 def _is_numeric(value: Any) -> bool:

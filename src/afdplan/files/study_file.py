@@ -6,15 +6,15 @@ sections and their shapes; which variables exist and what they may hold is known
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from afdplan.errors import InvalidInputError
 from afdplan.files.document import read_document
+from afdplan.model.words import nearest
 
-__all__ = ["STUDY_SCHEMA_VERSION", "StudyDocument", "nearest", "read_study_file"]
+__all__ = ["STUDY_SCHEMA_VERSION", "StudyDocument", "read_study_file"]
 
 STUDY_SCHEMA_VERSION = 1
 _TABLES = ("fixed", "grid", "zip", "sample", "windows", "workloads", "latencies")
@@ -88,18 +88,6 @@ def read_study_file(path: str | Path) -> StudyDocument:
         if not isinstance(document, dict):
             raise InvalidInputError(f"{shown}: study must be a table of the study file's keys")
     return _sections(document, shown, folder, Path(path).stem)
-
-
-def nearest(name: str, known: tuple[str, ...] | list[str]) -> str:
-    """Return "did you mean ..." for an unknown name, or the names that are known.
-
-    Examples
-    --------
-    >>> nearest("bach_size", ["batch_size", "latency"])
-    'did you mean batch_size?'
-    """
-    close = difflib.get_close_matches(name, known, n=1)
-    return f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}"
 
 
 def _sections(

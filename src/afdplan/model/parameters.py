@@ -62,6 +62,19 @@ KV_PRECISION = text(
 LINK = choice(
     "link", "Which link joins both sides; by default what the hardware suggests.", LinkKind
 )
+SystemName = Literal[
+    "any", "fastafd", "stepmesh", "vllm-afd-plugin", "vllm-afd-ascend", "xdeepserve"
+]
+TransferPlace = Literal["overlapped", "in-stage", "fused"]
+SERVING_SYSTEM = choice(
+    "serving_system",
+    "Whose habits hold: where transfers and router run.",
+    SystemName,
+    default="any",
+)
+TRANSFERS = choice(
+    "transfers", "Where transfers run; by default as the serving system does.", TransferPlace
+)
 SPECULATIVE_TOKENS = count(
     "speculative_tokens", "Draft tokens per step.", default=0, minimum=0, maximum=16, metavar="K"
 )
@@ -77,7 +90,15 @@ ATTENTION_DEVICES = count(
 )
 FFN_DEVICES = count("ffn_devices", "Devices per FFN worker (TP/EP).", maximum=100_000, metavar="N")
 NAMED = (MODEL, HARDWARE, FFN_HARDWARE)
-REFINED = (WEIGHT_PRECISION, KV_PRECISION, LINK, SPECULATIVE_TOKENS, ACCEPTANCE)
+REFINED = (
+    WEIGHT_PRECISION,
+    KV_PRECISION,
+    LINK,
+    SERVING_SYSTEM,
+    TRANSFERS,
+    SPECULATIVE_TOKENS,
+    ACCEPTANCE,
+)
 DERIVED = (*NAMED, *REFINED)
 DEVICES_PER_WORKER = (ATTENTION_DEVICES, FFN_DEVICES)
 LATENCY_CHOICE = (LATENCY, *DERIVED, *DEVICES_PER_WORKER)
@@ -372,3 +393,91 @@ FFN_DEVICE_COST = ATTENTION_DEVICE_COST.changed(
     name="ffn_device_cost", field="ffn", option="--ffn-cost", help="Likewise of an FFN device."
 )
 COST = (PER, ATTENTION_DEVICE_COST, FFN_DEVICE_COST)
+
+# A service: prefill, arrivals, failures.
+PrefillPolicy = Literal["first-come", "shortest-prompt"]
+PrefillArrivals = Literal["trace", "poisson"]
+TIME_TO_FIRST_TOKEN = number(
+    "time_to_first_token",
+    "Most time to first token: then devices are shared between prefill, attention and FFN.",
+    option="--ttft",
+    strict=True,
+    typed="duration",
+    metavar="TIME",
+)
+FIRST_TOKEN_STATISTIC = STATISTIC.changed(
+    name="first_token_statistic",
+    option="--ttft-statistic",
+    help="Of the requests' times that is held against --ttft.",
+    default="p99",
+)
+PREFILL_HARDWARE = text(
+    "prefill_hardware",
+    "Device of the prefill workers; by default that of the attention workers.",
+    metavar="NAME|FILE",
+)
+PREFILL_LATENCY = text(
+    "prefill_latency",
+    "Measured times of a prefill worker, as `calibrate --stage prefill` writes them.",
+    metavar="FILE",
+)
+PREFILL_DEVICES = count(
+    "prefill_devices",
+    "Devices of one prefill worker; by default the best number.",
+    maximum=100_000,
+    metavar="N",
+)
+PREFILL_CHUNK = count(
+    "prefill_chunk",
+    "Most prompt tokens of one pass.",
+    default=8192,
+    maximum=10_000_000,
+    metavar="TOKENS",
+)
+PREFILL_POLICY = choice(
+    "prefill_policy", "Which waiting prompt is next.", PrefillPolicy, default="first-come"
+)
+PREFILL_ARRIVALS = choice(
+    "prefill_arrivals",
+    "Arrivals at the prefill workers: those of the trace, or Poisson where it has none.",
+    PrefillArrivals,
+    default="trace",
+)
+SERVICE = (
+    *(TIME_TO_FIRST_TOKEN, FIRST_TOKEN_STATISTIC, PREFILL_HARDWARE, PREFILL_LATENCY),
+    *(PREFILL_DEVICES, PREFILL_CHUNK, PREFILL_POLICY, PREFILL_ARRIVALS),
+)
+
+DEVICE_MTBF = number(
+    "device_mtbf",
+    "Mean time between failures of a device; one stops its whole bundle: 10000h.",
+    strict=True,
+    typed="span",
+    metavar="TIME",
+)
+RESTART = number(
+    "restart",
+    "With --device-mtbf: until a bundle works again: 5min.",
+    default=300.0,
+    typed="span",
+    metavar="TIME",
+)
+REPAIR = number(
+    "repair",
+    "With --device-mtbf: mean time until a failed device is back; by default within --restart.",
+    default=0.0,
+    typed="span",
+    metavar="TIME",
+)
+SPARE_DEVICES = count(
+    "spare_devices",
+    "With --repair: devices of the budget that stand by.",
+    default=0,
+    minimum=0,
+    maximum=100_000,
+    metavar="N",
+)
+MAX_BUNDLE_DEVICES = count(
+    "max_bundle_devices", "Most devices of one bundle.", maximum=100_000, metavar="N"
+)
+FAILURES = (DEVICE_MTBF, RESTART, REPAIR, SPARE_DEVICES)

@@ -7,6 +7,7 @@ from typing import Literal
 
 import numpy as np
 
+from afdplan.model.words import counted
 from afdplan.planning.design import Design, PlannedDesign
 from afdplan.planning.limits import TIE, Limits
 from afdplan.planning.search import DesignSearch
@@ -64,13 +65,13 @@ def alternatives(
         pair = _next_pair(search, space, design, limits, step)
         if pair is not None:
             gap = abs(pair.attention_workers - design.attention_workers)
-            noun = "worker" if gap == 1 else "workers"
-            found.append(_against(search, best, f"{gap} {word} attention {noun}", pair, limits))
+            words = counted(gap, f"{word} attention worker")
+            found.append(_against(search, best, words, pair, limits))
     searches: list[tuple[Kind, str, SearchSpace]] = []
     for m in (design.microbatches - 1, design.microbatches + 1):
         if m in (1, 2, 3, 4) and (space.target.name == "any" or m in space.target.microbatches):
-            noun = "microbatch" if m == 1 else "microbatches"
-            searches.append(("microbatches", f"{m} {noun}", replace(space, microbatches=(m,))))
+            narrowed = replace(space, microbatches=(m,))
+            searches.append(("microbatches", counted(m, "microbatch"), narrowed))
     smaller = [b for b in space.batch_sizes if b < design.batch_size][-1:]
     larger = [b for b in space.batch_sizes if b > design.batch_size][:1]
     for b in smaller + larger:
@@ -81,9 +82,9 @@ def alternatives(
         for other in (at - 1, at + 1):
             if 0 <= other < len(numbers):
                 f = numbers[other]
-                noun = "FFN worker" if f == 1 else "FFN workers"
                 narrowed = replace(space, ffn_workers=(f,))
-                searches.append(("ffn_workers", f"{f} {noun} per bundle", narrowed))
+                words = f"{counted(f, 'FFN worker')} per bundle"
+                searches.append(("ffn_workers", words, narrowed))
     for kind, change, narrowed in searches:
         plan = search.best(limits, narrowed)
         if plan is not None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from afdplan.deploy.target import ANY
 from afdplan.model import parameters as ask
+from afdplan.model.words import counted
 from afdplan.planning.design import PlannedDesign
 from afdplan.planning.limits import Limits
 from afdplan.planning.search import DesignSearch
@@ -90,7 +91,7 @@ def shadow_prices(
             optional_devices=limits.optional_devices + more_devices,
         )
         goal = "" if limits.requests_per_second is not None else " (gain per device)"
-        shown = f"up to {more_devices} more devices{goal}"
+        shown = f"up to {counted(more_devices, 'more device')}{goal}"
         trials.append(("devices", shown, search.best(relaxed, known=best)))
     if limits.node_devices > 1:
         relaxed = replace(limits, node_devices=1)

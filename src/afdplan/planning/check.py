@@ -22,7 +22,7 @@ from afdplan.planning.score import Score
 from afdplan.theory.placement import cycle_model
 from afdplan.theory.problem import RatioProblem
 
-__all__ = ["PlanCheck", "Standing", "check_plan", "regret_of_keeping"]
+__all__ = ["PlanCheck", "Standing", "check_plan", "problem_of", "regret_of_keeping"]
 
 Standing = Literal["stands", "watch", "replan"]
 
@@ -240,6 +240,18 @@ def _standing(*, beyond: bool, inside: bool, previous: Standing | None) -> Stand
     return "stands"
 
 
+def problem_of(plan: PlanFile, law: LengthLaw) -> RatioProblem:
+    """Return the bundle that runs, all but its A, with the requests that it sees now."""
+    return RatioProblem(
+        law=law,
+        latency=plan.latency,
+        batch_size=plan.bundle.batch_size,
+        ffn_workers=plan.bundle.ffn_workers,
+        microbatches=plan.bundle.microbatches,
+        placement=plan.inputs.get("placement") or ask.PLACEMENT.default,
+    )
+
+
 def _under(plan: PlanFile, law: LengthLaw, factor: float) -> tuple[float, int, float, float]:
     """Return (regret, best A, mean step, limited time per token), all loads times `factor`."""
     bundle = plan.bundle
@@ -255,14 +267,7 @@ def _under(plan: PlanFile, law: LengthLaw, factor: float) -> tuple[float, int, f
     workers = np.union1d(workers, [bundle.attention_workers])
     legal = rule.allows(workers, bundle.ffn_workers, plan.attention_devices, plan.ffn_devices)
     workers = workers[legal | (workers == bundle.attention_workers)]
-    problem = RatioProblem(
-        law=law,
-        latency=plan.latency,
-        batch_size=bundle.batch_size,
-        ffn_workers=bundle.ffn_workers,
-        microbatches=bundle.microbatches,
-        placement=plan.inputs.get("placement") or ask.PLACEMENT.default,
-    )
+    problem = problem_of(plan, law)
     times = cycle_model(problem, problem.slot_loads(factor)).evaluate(
         workers.astype(np.float64), percentile(plan.statistic)
     )

@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from afdplan.model.latency import LatencyModel
+from afdplan.model.words import counted
 from afdplan.planning.cache_memory import CacheMemory
 from afdplan.planning.design import StepSummary
 from afdplan.planning.limits import TIE, Limits
@@ -118,8 +119,8 @@ class Colocated:
         replicas = f"{self.replicas} x " if self.replicas > 1 else ""
         tensor = f" of TP {self.devices_per_rank}" if self.devices_per_rank > 1 else ""
         overlap = "two-batch overlap" if self.two_batch_overlap else "one batch at a time"
-        ranks = f"{replicas}{self.ranks} ranks{tensor}"
-        return f"{ranks}, {self.requests_per_rank} requests each, {overlap}"
+        ranks = f"{replicas}{counted(self.ranks, 'rank')}{tensor}"
+        return f"{ranks}, {counted(self.requests_per_rank, 'request')} each, {overlap}"
 
 
 class ColocatedSearch:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from functools import cached_property
 
-from afdplan.calibration.derived import derived_assumptions, latency_of
-from afdplan.calibration.derived_attention import attention_layers
+from afdplan.calibration.derived import derived_assumptions, times_of
+from afdplan.calibration.derived_attention import AttentionTimes
 from afdplan.calibration.placement import Placement
+from afdplan.calibration.serving_system import SYSTEMS
 from afdplan.errors import InfeasibleError, InvalidInputError
-from afdplan.model.latency import LatencyModel, TimeUnit
+from afdplan.model.curve import LinearCurve
+from afdplan.model.latency import LatencyModel, TimeUnit, Transfer
 from afdplan.planning.cache_memory import CacheSpace
 
-__all__ = ["DerivedSource"]
+__all__ = ["DerivedSource", "exchange_wait"]
 
 TENSOR_PARALLEL = (1, 2, 4, 8)
 
@@ -80,6 +83,10 @@ class DerivedSource:
         self.attention_devices = tuple(self._spaces)
         self.colocated = _DerivedColocated(self.placement)
 
+    def of(self, placement: Placement) -> DerivedSource:
+        """Return the same choices for another placement."""
+        return DerivedSource(placement, self.attention_devices)
+
     @property
     def name(self) -> str:
         """Model on hardware."""
@@ -97,7 +104,11 @@ class DerivedSource:
         moot = ("expert-spread", "transfer-side")
         kept = [line.text for line in derived_assumptions(example) if line.key not in moot]
         if self.placement.architecture.experts:
-            kept.append("every FFN device of a bundle holds equally many routed experts, balanced")
+            kept.append("every FFN device of a bundle holds equally many routed experts")
+        kept.append(
+            "un-split ranks wait for the slowest of them at both exchanges of a layer: "
+            f"{exchange_wait(16) * 1e6:.0f} us at 16 ranks, {exchange_wait(64) * 1e6:.0f} us at 64"
+        )
         kept.append(
             "bundles have at least as many attention as FFN devices, so that the links of the "
             "FFN side limit transfers"
@@ -134,6 +145,34 @@ class DerivedSource:
         return self._spaces[attention_devices]
 
 
+WAIT_SCALE = 7.0e-6
+"""Least wait of a law of waits with a tail of power 2 [s], from xDeepServe (arXiv:2508.02520,
+section 7): at 288 ranks a dispatch took 49 us and a combine 147 us longer in the mean than at
+least. No un-split step time was used."""
+
+
+def exchange_wait(ranks: int) -> float:
+    """Return how long both exchanges of a layer wait for the slowest of `ranks` [s].
+
+    A rank is late by a Pareto time with tail power 2 (the largest dispatch of 288 ranks took 5.3
+    times the mean, the largest combine 9.4 times): its largest of W is on average
+    ``x sqrt(pi) Gamma(W + 1) / Gamma(W + 1/2)``, of which one rank's own mean, 2 x, is no wait.
+
+    Examples
+    --------
+    >>> [round(1e6 * exchange_wait(w)) for w in (1, 4, 16, 64, 288)]
+    [0, 12, 37, 86, 197]
+    """
+    largest = math.exp(math.lgamma(ranks + 1) - math.lgamma(ranks + 0.5)) * math.sqrt(math.pi)
+    return WAIT_SCALE * max(largest - 2.0, 0.0)
+
+
+def _later(way: Transfer, wait: float) -> Transfer:
+    curve = way.curve
+    assert isinstance(curve, LinearCurve)
+    return replace(way, curve=replace(curve, intercept=curve.intercept + wait))
+
+
 class _BatchModels:
     """Derived models of placements that differ in numbers only; of the batch size, attention does.
 
@@ -141,21 +180,28 @@ class _BatchModels:
     """
 
     def __init__(self) -> None:
-        self._models: dict[tuple[int, int], LatencyModel] = {}
+        self._models: dict[tuple[int, int], tuple[LatencyModel, AttentionTimes]] = {}
 
     def of(self, placement: Placement) -> LatencyModel:
-        """Return `latency_of(placement)`."""
+        """Return `times_of(placement)`."""
         key = (placement.attention_devices, placement.ffn_workers)
         if key not in self._models:
-            self._models[key] = latency_of(placement)
-        return replace(self._models[key], attention=attention_layers(placement))
+            self._models[key] = (times_of(placement), AttentionTimes(placement))
+        model, attention = self._models[key]
+        return replace(model, attention=attention.layers(placement.batch_size))
 
 
 class _DerivedColocated:
-    """Ranks that hold attention weights and their share of the experts."""
+    """Ranks that hold attention weights and their share of the experts, and wait for each other.
+
+    Transfers are those of separate kernels, and every rank scores its own experts; both exchanges
+    of a layer wait for the slowest rank (`exchange_wait`), half of it each.
+    """
 
     def __init__(self, placement: Placement) -> None:
-        self._placement = replace(placement, ffn_hardware=placement.attention_hardware)
+        self._placement = replace(
+            placement, ffn_hardware=placement.attention_hardware, system=SYSTEMS["any"]
+        )
         self._models = _BatchModels()
 
     def widths(self, attention_devices: int, most_devices: int) -> tuple[int, ...]:
@@ -170,8 +216,11 @@ class _DerivedColocated:
         return tuple(found)
 
     def latency(self, attention_devices: int, ranks: int, batch_size: int) -> LatencyModel:
-        """Return stage times with the experts over all ranks."""
-        return self._models.of(self._place(attention_devices, ranks, batch_size))
+        """Return stage times with the experts over all ranks, waits in the transfers."""
+        placement = self._place(attention_devices, ranks, batch_size)
+        model = self._models.of(placement)
+        wait = exchange_wait(ranks) * placement.efficiencies.factor("waiting") / 2
+        return replace(model, send=_later(model.send, wait), receive=_later(model.receive, wait))
 
     def ffn_tokens(self, attention_devices: int, batch_size: int) -> float:
         """Return the B tokens of a rank: each rank is an FFN worker too."""

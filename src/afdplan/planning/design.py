@@ -8,6 +8,7 @@ from typing import NamedTuple
 from afdplan.model import parameters as ask
 from afdplan.model.bundle import Bundle
 from afdplan.model.checks import check_count
+from afdplan.model.words import counted
 from afdplan.planning.limits import TIE
 
 __all__ = ["Candidate", "Combination", "Design", "PlannedDesign", "StepSummary"]
@@ -104,7 +105,7 @@ class Design:
     def __str__(self) -> str:
         bundles = f"{self.bundles} x " if self.bundles > 1 else ""
         pair = f"({self.attention_workers} attention : {self.ffn_workers} FFN)"
-        size = f"batch {self.batch_size} x {self.microbatches} microbatches"
+        size = f"batch {self.batch_size} x {counted(self.microbatches, 'microbatch')}"
         if self.microbatches == 1:
             size = f"batch {self.batch_size}, 1 microbatch"
         tensor = "" if self.attention_devices == 1 else f", attention TP {self.attention_devices}"

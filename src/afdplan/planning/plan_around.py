@@ -12,7 +12,6 @@ from afdplan.planning.plan_grid import PlanCase, plan_grid
 from afdplan.planning.played import PlayedBundle, play_bundles
 from afdplan.planning.source import LatencySource
 from afdplan.theory.placement import cycle_model
-from afdplan.theory.problem import RatioProblem
 
 __all__ = ["PlanAround", "plan_around"]
 
@@ -55,16 +54,7 @@ def plan_around(
     """
     cases = tuple(plan_grid(plan, law, source, progress))
     design = plan.split.design
-    problem = RatioProblem(
-        law=law,
-        latency=plan.latency,
-        batch_size=design.batch_size,
-        ffn_workers=design.ffn_workers,
-        microbatches=design.microbatches,
-        placement=plan.space.placement,
-        ffn_weight=(plan.cost.ffn * design.ffn_devices)
-        / (plan.cost.attention * design.attention_devices),
-    )
+    problem = replace(plan.problem, law=law)
     slots = problem.slot_loads()
     latencies = {
         size: source.latency(design.attention_devices, design.ffn_workers, size)

@@ -193,6 +193,7 @@ class DesignSearch:
             space.target.name,
             space.max_attention_workers,
             space.ffn_workers,
+            space.max_bundle_devices,
         )
         if key not in self._lattices:
             self._lattices[key] = PairLattice.build(

@@ -56,6 +56,8 @@ class SearchSpace:
         F of one bundle; None tries all that the source offers.
     placement
         Which free slot an admitted request gets; the un-split baseline keeps blind placement.
+    max_bundle_devices
+        Most devices of one bundle; None leaves it to the budget.
     """
 
     batch_sizes: tuple[int, ...] = field(
@@ -67,6 +69,7 @@ class SearchSpace:
     max_attention_workers: int | None = ask.MAX_ATTENTION_WORKERS.default
     ffn_workers: tuple[int, ...] | None = None
     placement: Placement = ask.PLACEMENT.default
+    max_bundle_devices: int | None = ask.MAX_BUNDLE_DEVICES.default
 
     def __post_init__(self) -> None:
         for name, one in (("batch_sizes", ask.BATCH_SIZE), ("microbatches", ask.MICROBATCHES)):
@@ -88,6 +91,8 @@ class SearchSpace:
         object.__setattr__(self, "placement", ask.PLACEMENT.check(self.placement))
         if self.max_attention_workers is not None:
             ask.MAX_ATTENTION_WORKERS.check(self.max_attention_workers)
+        if self.max_bundle_devices is not None:
+            ask.MAX_BUNDLE_DEVICES.check(self.max_bundle_devices)
         for value in self.ffn_workers or ():
             ask.FFN_WORKERS.check(value)
 
@@ -183,6 +188,8 @@ class PairLattice:
             node // np.gcd(a * attention_devices, node), node // np.gcd(f * ffn_devices, node)
         )
         fits = size * unit <= most_devices
+        if space.max_bundle_devices is not None:
+            fits &= size <= space.max_bundle_devices
         if source.shares_ffn_times and space.ffn_workers is None:
             # With equal times, g bundles of (A/g, F/g) beat one of (A, F): a smaller barrier.
             fits &= np.gcd(a, f) == 1

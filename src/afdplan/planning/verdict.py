@@ -6,16 +6,18 @@ from dataclasses import dataclass
 
 from afdplan.lengths.law import LengthLaw
 from afdplan.model.latency import LatencyModel
+from afdplan.model.words import counted
 from afdplan.planning.colocated import Colocated
 from afdplan.planning.derived_source import DerivedSource
 from afdplan.planning.design import PlannedDesign
 from afdplan.planning.limits import Limits
 from afdplan.planning.source import LatencySource
+from afdplan.planning.verdict_error import GainInterval, gain_interval
 
 __all__ = ["Verdict", "judge"]
 
 CLEAR = 0.05
-"""Relative gain below which a model of this kind cannot tell both apart."""
+"""Relative gain below which a measured model, which says nothing of other widths, cannot tell."""
 SHORT_CONTEXT = 1024
 FINE_GRAINED = 64
 
@@ -27,12 +29,14 @@ class Verdict:
     Attributes
     ----------
     split
-        ``yes``, ``no`` or ``even`` (within what the model can tell).
+        ``yes``, ``no`` or ``even`` (nobody can tell: the interval of the gain covers zero).
     gain
         Relative gain of the score over the best colocated deployment; None if there is none.
     narrow_gain
         The same over the narrowest feasible width: what a comparison with a narrow baseline
         would claim.
+    interval
+        Between which gains the truth is expected; None where the models are not derived.
     reasons
         One sentence each.
     """
@@ -40,6 +44,7 @@ class Verdict:
     split: str
     gain: float | None
     narrow_gain: float | None
+    interval: GainInterval | None
     reasons: tuple[str, ...]
 
 
@@ -74,32 +79,57 @@ def judge(
             split="yes",
             gain=None,
             narrow_gain=None,
+            interval=None,
             reasons=("no un-split deployment meets the same limits on these devices", *regimes),
         )
     baseline = max(colocated, key=lambda plan: plan.score)
     gain = best.score / baseline.score - 1
     narrow = best.score / colocated[0].score - 1
-    shown = f"{abs(gain):.1%}".replace("%", " %")
-    if gain < -CLEAR:
+    shown = _percent(abs(gain))
+    interval, between = None, ""
+    low, high = gain - CLEAR, gain + CLEAR
+    if isinstance(source, DerivedSource):
+        interval = gain_interval(law, source, best, baseline, gain)
+        low, high = interval.low, interval.high
+        between = f" (between {_percent(low)} and {_percent(high)})"
+    if high < 0:
         split = "no"
-        reasons = [f"do not split: the best un-split deployment is {shown} cheaper per token"]
-    elif gain < CLEAR:
+        reasons = [
+            f"do not split: the best un-split deployment is {shown} cheaper per token{between}"
+        ]
+    elif low <= 0:
         split = "even"
         word = "better" if gain >= 0 else "worse"
         reasons = [
-            f"splitting is {shown} {word} than the best un-split deployment, less than a model "
-            "of this kind can tell: do not split unless a measurement says otherwise"
+            f"cannot tell: splitting is {shown} {word} than the best un-split deployment"
+            f"{between}, less than a model of this kind can tell: do not split unless a "
+            "measurement says otherwise"
         ]
     else:
         split = "yes"
-        reasons = [f"split: {shown} more than the best un-split deployment"]
+        reasons = [f"split: {shown} more than the best un-split deployment{between}"]
+    if interval is not None and interval.host_gap > 0.05 * baseline.step_time.mean:
+        reasons.append(
+            f"the upper end holds {interval.host_gap * 1e3:.0f} ms per step that a host may lose "
+            "between un-split steps: systems that schedule ahead lose none"
+        )
     if len(colocated) > 1 and narrow - gain > CLEAR:
         width = colocated[0].ranks * colocated[0].devices_per_rank
         reasons.append(
-            f"against a narrow baseline of {width} devices the split would seem "
+            f"against a narrow baseline of {counted(width, 'device')} the split would seem "
             f"{narrow:.0%} better: compare with the wide one".replace("%", " %")
         )
-    return Verdict(split=split, gain=gain, narrow_gain=narrow, reasons=(*reasons, *regimes))
+    return Verdict(
+        split=split,
+        gain=gain,
+        narrow_gain=narrow,
+        interval=interval,
+        reasons=(*reasons, *regimes),
+    )
+
+
+def _percent(value: float) -> str:
+    return f"{value:.1%}".replace("%", " %")
 
 
 def _regimes(

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import heapq
 from dataclasses import dataclass
 
 import numpy as np
 
 from afdplan.model.trace import Trace
 from afdplan.planning.held import Deployment
+from afdplan.simulation.service_queue import slot_starts
 
 __all__ = ["SpareCapacity", "spare_capacity"]
 
@@ -74,27 +74,12 @@ def spare_capacity(
     if rate >= plan.requests_per_second:
         return SpareCapacity(arrival_rate=rate, capacity=plan.requests_per_second)
     count = min(trace.requests, MOST_REQUESTS)
-    arrivals = (trace.arrival_times[:count] * (found / rate)).tolist()
-    services = (trace.decode_tokens[:count] * plan.time_per_output_token).tolist()
-    waits = np.array(_waits(arrivals, services, plan.slots))
+    arrivals = trace.arrival_times[:count] * (found / rate)
+    services = trace.decode_tokens[:count].astype(np.float64) * plan.time_per_output_token
+    waits = slot_starts(arrivals, services, plan.slots) - arrivals
     return SpareCapacity(
         arrival_rate=rate,
         capacity=plan.requests_per_second,
         waiting_mean=float(waits.mean()),
         waiting_p99=float(np.quantile(waits, 0.99)),
     )
-
-
-def _waits(arrivals: list[float], services: list[float], slots: int) -> list[float]:
-    """Return how long each request waits when `slots` servers take them in order."""
-    free: list[float] = []
-    waits = []
-    for arrival, service in zip(arrivals, services, strict=True):
-        start = arrival
-        if len(free) < slots:
-            heapq.heappush(free, arrival + service)
-        else:
-            start = max(arrival, free[0])
-            heapq.heapreplace(free, start + service)
-        waits.append(start - arrival)
-    return waits

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from afdplan.model.latency import TimeUnit
     from afdplan.planning.check import PlanCheck
 
-__all__ = ["check_answer", "check_told", "settings_answer", "settings_words"]
+__all__ = ["check_answer", "check_told", "settings_answer", "settings_told"]
 
 STANDINGS = {
     "stands": ("The plan stands.", "green"),
@@ -103,9 +103,14 @@ def settings_answer(differs: tuple[Difference, ...]) -> dict[str, Any]:
     }
 
 
-def settings_words(differs: tuple[Difference, ...]) -> str:
-    """Return the settings that run otherwise than planned, one line each."""
+def settings_told(differs: tuple[Difference, ...]) -> Telling:
+    """Return the settings that run otherwise than planned."""
     if not differs:
-        return "The server runs as planned."
-    lines = [f"  {one.name}: planned {one.planned:,}, running {one.running:,}" for one in differs]
-    return "\n".join(["The server runs otherwise than planned:", *lines])
+        return Telling(answer="The server runs as planned.", style="green")
+    return Telling(
+        answer="The server runs otherwise than planned.",
+        facts=tuple(
+            Fact(one.name, f"planned {one.planned:,}, running {one.running:,}") for one in differs
+        ),
+        style="red",
+    )

@@ -33,6 +33,7 @@ def device_answer(short: str, device: Hardware) -> dict[str, Any]:
         "price_per_hour": device.price_per_hour,
         "price_is_assumption": True,
         "currency": device.currency,
+        **({} if device.like is None else {"like": device.like}),
         "sources": list(device.sources),
         "assumptions": list(device.assumptions),
     }

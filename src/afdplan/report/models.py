@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -112,6 +113,8 @@ def models_told(models: Mapping[str, ModelArchitecture]) -> Telling:
         for short, model in models.items()
     ]
     return Telling(
+        brief=tuple(_families(models)),
+        following="afdplan models deepseek-v3",
         tables=(
             TextTable(
                 title="Models that ship with afdplan",
@@ -132,8 +135,17 @@ def models_told(models: Mapping[str, ModelArchitecture]) -> Telling:
                 "KV: per token in bf16, all layers. "
                 "Hugging Face ids and paths of a config.json work wherever a model is asked for.",
             ),
-        )
+        ),
     )
+
+
+def _families(models: Mapping[str, ModelArchitecture]) -> Iterable[Fact]:
+    """Yield the short names by family: what stands before the first digit or dash."""
+    families: dict[str, list[str]] = {}
+    for short in models:
+        families.setdefault(re.match("[a-z]*", short)[0] or short, []).append(short)  # type: ignore[index]
+    for family, names in families.items():
+        yield Fact(family, ", ".join(names))
 
 
 def model_told(model: ModelArchitecture) -> Telling:

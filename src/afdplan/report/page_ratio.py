@@ -111,7 +111,10 @@ def ratio_page(
             ),
             Section(
                 title="How sure is it?",
-                words=(f"For {asked_for}, as asked:", *(f.value for f in certainty(answer))),
+                words=(
+                    f"For {asked_for}, as asked:",
+                    *(f.value for f in certainty(answer, problem.latency.time_unit)),
+                ),
                 figures=(sensitivity_figure(around.sensitivities),),
                 tables=(sensitivity_table(around.sensitivities, of),),
             ),

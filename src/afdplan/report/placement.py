@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from afdplan.report.quantities import share, time
@@ -13,8 +14,9 @@ if TYPE_CHECKING:
     from afdplan.planning.placement_gain import PlacementGain
     from afdplan.planning.simulated_ratio import SimulatedRatio
 
-__all__ = ["gain_answer", "gain_fact", "objectives_answer"]
+__all__ = ["BARRIER", "gain_answer", "gain_fact", "objectives_answer", "with_gain"]
 
+BARRIER = "Cost of the barrier"
 NEGLIGIBLE = 0.001
 """A barrier that costs less than this share of the throughput is not worth a policy."""
 
@@ -51,6 +53,20 @@ def gain_fact(gain: PlacementGain, unit: TimeUnit, *, is_used: bool = False) -> 
     )
     remark = "by prompts alone: what is left comes from outputs, whose lengths nobody knows"
     return Fact(name, words, remark)
+
+
+def with_gain(
+    facts: Sequence[Fact], gain: PlacementGain, *, is_used: bool = False
+) -> tuple[Fact, ...]:
+    """Return short facts in which the cost of the barrier says what the policy gives back."""
+    if gain.barrier_cost.value < NEGLIGIBLE:
+        return tuple(facts)
+    back = (
+        f"{gain.placement} {'gives' if is_used else 'would give'} back "
+        f"{100 * gain.given_back.value:.1f} of {share(gain.barrier_cost.value)}, best A "
+        f"{gain.attention_workers:,}"
+    )
+    return tuple(fact._replace(remark=back) if fact.name == BARRIER else fact for fact in facts)
 
 
 def gain_answer(gain: PlacementGain | None) -> dict[str, Any] | None:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from afdplan.planning.plan import Plan
+from afdplan.report.plan_brief import choice_table, plan_brief, plan_verdict
 from afdplan.report.quantities import (
     chance,
     change,
@@ -42,7 +43,9 @@ __all__ = [
 ]
 
 
-def plan_told(plan: Plan, subject: str, verified: Sequence[Verification] = ()) -> Telling:
+def plan_told(
+    plan: Plan, subject: str, verified: Sequence[Verification] = (), following: str = ""
+) -> Telling:
     """Return what text and page say of a plan.
 
     Parameters
@@ -53,6 +56,8 @@ def plan_told(plan: Plan, subject: str, verified: Sequence[Verification] = ()) -
         The requests and the latency model, for people.
     verified
         Designs that were simulated.
+    following
+        The command that comes next.
     """
     tables = (alternative_table(plan), front_table(plan), *colocated_table(plan))
     return Telling(
@@ -71,6 +76,10 @@ def plan_told(plan: Plan, subject: str, verified: Sequence[Verification] = ()) -
         style="red"
         if plan.breaches
         else {"yes": "green", "no": "red", "even": "yellow"}[plan.verdict.split],
+        verdict=plan_verdict(plan),
+        brief=tuple(plan_brief(plan)),
+        choice=choice_table(plan),
+        following=following,
     )
 
 

@@ -11,6 +11,7 @@ from afdplan.planning.colocated import Colocated
 from afdplan.planning.design import PlannedDesign
 from afdplan.planning.held import Breach, HeldPart
 from afdplan.planning.plan import Plan
+from afdplan.planning.standing import standings
 
 if TYPE_CHECKING:
     from afdplan.planning.verify import Verification
@@ -43,6 +44,7 @@ def plan_answer(
             "split": plan.verdict.split,
             "gain": plan.verdict.gain,
             "gain_over_narrow_baseline": plan.verdict.narrow_gain,
+            "interval": plan.verdict.interval,
             "reasons": list(plan.verdict.reasons),
         },
         "binding": [
@@ -91,6 +93,7 @@ def plan_answer(
         "basis": plan.basis,
         "holds_everywhere": plan.is_feasible,
         "breaches": [_breach(breach) for breach in plan.breaches],
+        "limits": list(standings(plan)),
         "drift": [_held(part) for part in plan.drift],
         "interval": [_held(end) for end in plan.interval],
         "assumptions": list(plan.assumptions),

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 from afdplan.model.estimate import Estimate
 from afdplan.model.latency import TimeUnit
+from afdplan.model.words import counted
 
 __all__ = [
     "chance",
@@ -171,18 +172,6 @@ def size(value: float) -> str:
         if value >= unit:
             return f"{value / unit:.2g} {name}"
     return f"{max(value / 1e3, 1):.0f} kB"
-
-
-def counted(count: int, noun: str) -> str:
-    """Return a number of things.
-
-    Examples
-    --------
-    >>> counted(1, "bundle"), counted(1200, "device"), counted(2, "microbatch")
-    ('1 bundle', '1,200 devices', '2 microbatches')
-    """
-    plural = "" if count == 1 else "es" if noun.endswith("ch") else "s"
-    return f"{count:,} {noun}{plural}"
 
 
 def share(value: float) -> str:

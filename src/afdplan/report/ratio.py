@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from afdplan.plotting.ratio_figures import NAMES, cost_formula
+from afdplan.report.placement import BARRIER
 from afdplan.report.quantities import (
     change,
     counted,
@@ -105,11 +106,13 @@ def ratio_told(
         answer=f"Use {_workers(bundle.attention_workers, bundle.ffn_workers)}: "
         f"{BINDS[answer.bottleneck]}, and {_near(answer.near_equal)} of the best.",
         facts=tuple(_facts(answer, unit)),
-        words=(*_trace_words(trace), *_bundle_words(answer, unit), *certainty(answer)),
+        words=(*_trace_words(trace), *_bundle_words(answer, unit), *certainty(answer, unit)),
         tables=(curve_table(answer, unit, _few(answer)),),
         warnings=tuple(warnings),
         assumptions=(*_assumptions(problem), *problem.latency.assumptions),
         style="green",
+        brief=tuple(_brief(answer, unit)),
+        choice=curve_table(answer, unit, _fewest(answer)),
     )
 
 
@@ -141,12 +144,39 @@ def _facts(answer: RatioRecommendation, unit: TimeUnit) -> Iterable[Fact]:
         f"{bundle.requests_per_attention_worker:,} per worker",
         f"{bundle.microbatches} x {bundle.batch_size:,} slots",
     )
-    yield Fact("Cost of the barrier", share(answer.barrier_cost), "of what equal loads would give")
+    yield Fact(BARRIER, share(answer.barrier_cost), "of what equal loads would give")
     yield Fact(
         "Real optimum A/F",
         number(answer.optimal_ratio),
         f"mean field {number(answer.mean_field_ratio)}",
     )
+
+
+def _brief(answer: RatioRecommendation, unit: TimeUnit) -> Iterable[Fact]:
+    """Yield what is told on one screen."""
+    yield from _facts(answer, unit)
+    if answer.ffn_weight != 1:
+        objective = rate(answer.best.objective, unit)
+        yield Fact("Objective", f"{objective} per unit of {cost_formula(answer.ffn_weight)}")
+    known, errors = answer.uncertainty, answer.latency_uncertainty
+    if known is not None:
+        yield Fact(
+            "Sure of the load",
+            f"best A {_span(known.low, known.high)} of its {100 * known.token_load.confidence:.4g} "
+            f"% interval ({interval(known.token_load)} tokens per slot)",
+        )
+    if errors is not None:
+        yield Fact(
+            "Sure of the times",
+            f"best A {_span(errors.low, errors.high)} by the model's standard errors",
+        )
+
+
+def _fewest(answer: RatioRecommendation) -> set[int]:
+    """Choose the A that a screen shows: the best, the near-equal ones, about half and double."""
+    best, known = answer.optimal_attention_workers, _few(answer)
+    wanted = {best, *answer.near_equal, best // 2, 2 * best}
+    return {min(known, key=lambda a: abs(a - want)) for want in wanted}
 
 
 def _trace_words(trace: Trace | None) -> Iterable[Fact]:
@@ -180,7 +210,7 @@ def _times(times: dict[Any, float], unit: TimeUnit) -> str:
     return ", ".join(f"{NAMES[name]} {stated_time(value, unit)}" for name, value in ordered)
 
 
-def certainty(answer: RatioRecommendation) -> tuple[Fact, ...]:
+def certainty(answer: RatioRecommendation, unit: TimeUnit) -> tuple[Fact, ...]:
     """Return how sure the answer is: by the requests, and by the latency model."""
     load = f"{number(answer.mean_token_load)} tokens per slot, taken as exact: it is a law, or too "
     load += "short a trace."
@@ -202,7 +232,9 @@ def certainty(answer: RatioRecommendation) -> tuple[Fact, ...]:
         model = (
             f"Its standard errors put the best number at {_span(errors.low, errors.high)} "
             f"({100 * errors.confidence:.4g} % of {errors.draws:,} draws); the recommended one "
-            f"gives up {share(errors.mean_regret)} on average."
+            f"gives up {share(errors.mean_regret)} on average. Its step takes "
+            f"{stated_time(errors.step_time_low, unit)} to "
+            f"{stated_time(errors.step_time_high, unit)}."
         )
     return (Fact("Token load", load), Fact("Latency model", model))
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from afdplan.report.quantities import counted, number, plain, share, size, spark, time
+from afdplan.report.quantities import counted, number, share, size, spark, time
 from afdplan.report.tables import TextTable
 from afdplan.report.telling import Fact, Telling
 from afdplan.studies.forecast import Forecast
@@ -22,7 +23,7 @@ __all__ = [
     "regret_table",
     "summary_answer",
     "summary_told",
-    "tally_line",
+    "tally_told",
     "trouble",
 ]
 
@@ -92,23 +93,23 @@ def trouble(tally: Tally) -> str:
     return ", ".join(f"{count:,} {name}" for count, name in counts if count)
 
 
-def tally_line(tally: Tally, folder: str, written: int, warnings: Sequence[str]) -> str:
-    """Return what became of a study and how to read it."""
+def tally_told(tally: Tally, folder: str, written: int, warnings: Sequence[str]) -> Telling:
+    """Return what became of a study."""
     done = tally.finished - tally.refused - tally.failed
-    lines = [f"{done:,} of {tally.cases:,} cases done, {size(written)} in {folder}"]
-    lines += [f"warning: {warning}" for warning in warnings]
+    facts = []
     if tally.refused:
-        reason = tally.reasons.get("refused")
-        lines.append(
-            f"{tally.refused:,} refused, their inputs have no answer"
-            + (f"; the first: {reason}" if reason else " (column reason)")
-        )
+        reason = tally.reasons.get("refused") or "see the column reason"
+        said = f"{tally.refused:,} refused, their inputs have no answer"
+        facts.append(Fact("Refused", said, f"the first: {reason}"))
     if tally.deaths:
-        lines.append(
-            f"{counted(tally.deaths, 'worker')} died and the cases in flight were computed again"
-        )
-    lines.append(f"read them: afdplan sweep --summary {folder}")
-    return "\n".join(map(plain, lines))
+        died = f"{counted(tally.deaths, 'worker')} died"
+        facts.append(Fact("Computed again", "cases in flight", died))
+    return Telling(
+        answer=f"{done:,} of {counted(tally.cases, 'case')} done, {size(written)} in {folder}",
+        facts=tuple(facts),
+        warnings=tuple(warnings),
+        following=shlex.join(["afdplan", "sweep", "--summary", folder]),
+    )
 
 
 def forecast_told(study: Study, cost: Forecast | None, workers: int) -> Telling:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from afdplan.report.quantities import plain
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from rich.console import RenderableType
 
 __all__ = ["TextTable", "to_markdown", "to_rich"]
 
 WORDY = 24
 """Letters beyond which a cell holds words that need room on a page."""
+FEWEST_ROWS = 3
+"""Rows from which on a column of one and the same cell is no column."""
 BAR = 10
 """Columns of a bar on a terminal."""
 
@@ -64,22 +66,28 @@ class TextTable:
         return any(len(row[0]) > WORDY for row in self.rows)
 
 
-def to_rich(table: TextTable, width: int = 80) -> Table:
-    """Return the table for a terminal of that many columns."""
+def to_rich(
+    table: TextTable, width: int = 80, *, compact: bool = False, title: bool = True
+) -> RenderableType:
+    """Return the table for a terminal of that many columns; `compact` leaves the rule out.
+
+    Columns that say the same in every row are told below the table instead.
+    """
     from rich.bar import Bar
     from rich.box import SIMPLE_HEAD
+    from rich.console import Group
     from rich.table import Table
     from rich.text import Text
 
+    table = _without_constants(table)
     shown = Table(
-        title=Text(plain(table.title), style="bold"),
+        title=Text(plain(table.title), style="bold") if title else None,
         title_justify="left",
-        caption=Text(plain(table.note)) if table.note else None,
-        caption_justify="left",
-        box=SIMPLE_HEAD,
+        box=None if compact else SIMPLE_HEAD,
+        header_style="dim" if compact else "table.header",
         pad_edge=False,
         show_edge=False,
-        padding=(0, 1, 0, 0),
+        padding=(0, 2 if compact else 1, 0, 0),
     )
     is_wordy = table.is_wordy or table.has_long_names
     for k, (column, columns) in enumerate(zip(table.columns, _widths(table, width), strict=True)):
@@ -99,7 +107,29 @@ def to_rich(table: TextTable, width: int = 80) -> Table:
         if table.bars:
             cells.append(Bar(1.0, 0.0, table.bars[at], color="green" if is_strong else "default"))
         shown.add_row(*cells, style="bold" if is_strong else None)
-    return shown
+    # Not a caption, which would be as narrow as the table.
+    note = [Text(plain(table.note), style="italic dim")] * bool(table.note)
+    return Group(shown, *note)
+
+
+def _without_constants(table: TextTable) -> TextTable:
+    """Return the table without columns of one and the same cell, which its note then says."""
+    if len(table.rows) < FEWEST_ROWS:
+        return table
+    columns = list(zip(*table.rows, strict=True))
+    same = [k for k, cells in enumerate(columns) if k and len(set(cells)) == 1]
+    if not same:
+        return table
+    kept = [k for k in range(len(columns)) if k not in same]
+    said = [f"{table.columns[k]}: {columns[k][0]}" for k in same if columns[k][0]]
+    note = f"In every row {'; '.join(said)}." if said else ""
+    return replace(
+        table,
+        columns=tuple(table.columns[k] for k in kept),
+        rows=[tuple(row[k] for k in kept) for row in table.rows],
+        left=sum(k < table.left for k in kept),
+        note=" ".join(text for text in (note, table.note) if text),
+    )
 
 
 def _widths(table: TextTable, width: int) -> list[int | None]:

@@ -1,7 +1,8 @@
-"""What is said of one answer, whatever shows it, and how does a terminal show it?"""
+"""What is said of one answer, whatever shows it, and how does a terminal show all of it?"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -11,7 +12,7 @@ from afdplan.report.tables import TextTable, to_rich
 if TYPE_CHECKING:
     from rich.console import Group, RenderableType
 
-__all__ = ["Fact", "Telling", "to_terminal"]
+__all__ = ["Fact", "Telling", "facts_grid", "to_terminal"]
 
 
 class Fact(NamedTuple):
@@ -42,6 +43,11 @@ class Telling:
         One sentence each.
     style
         Colour of the answer on a terminal; empty for none.
+    verdict, brief, choice
+        What the short text of a terminal says instead of `answer`, facts and tables; nothing
+        where those are short themselves.
+    following
+        The command that comes next; empty for none.
     """
 
     subject: str = ""
@@ -52,10 +58,14 @@ class Telling:
     warnings: tuple[str, ...] = ()
     assumptions: tuple[str, ...] = ()
     style: str = ""
+    verdict: str = ""
+    brief: tuple[Fact, ...] = ()
+    choice: TextTable | None = None
+    following: str = ""
 
 
 def to_terminal(told: Telling, width: int = 80) -> Group:
-    """Return what a terminal of that many columns shows: the answer first, last what to mind."""
+    """Return all of it for a terminal of that many columns: the answer first, last what to mind."""
     from rich.console import Group
     from rich.text import Text
 
@@ -65,7 +75,7 @@ def to_terminal(told: Telling, width: int = 80) -> Group:
     if told.subject:
         parts.append(Text(plain(told.subject), style="dim"))
     if told.facts or told.words:
-        parts += [Text()] * bool(parts) + [_grid((*told.facts, *told.words))]
+        parts += [Text()] * bool(parts) + [facts_grid((*told.facts, *told.words))]
     for table in told.tables:
         parts += [Text()] * bool(parts) + [to_rich(table, width)]
     for head, sentences, style in (
@@ -77,7 +87,8 @@ def to_terminal(told: Telling, width: int = 80) -> Group:
     return Group(*parts)
 
 
-def _grid(facts: tuple[Fact, ...]) -> RenderableType:
+def facts_grid(facts: Sequence[Fact]) -> RenderableType:
+    """Return names with their values beside them."""
     from rich.table import Table
     from rich.text import Text
 

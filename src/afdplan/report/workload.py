@@ -120,6 +120,21 @@ def workload_told(report: WorkloadReport | LawReport) -> Telling:
             "In its step i a request holds its prompt and i tokens of output.",
             *notes,
         ),
+        brief=(*_facts(report), *_brief(report)),
+    )
+
+
+def _brief(report: WorkloadReport | LawReport) -> Iterable[Fact]:
+    """Yield what a screen shows besides the numbers."""
+    yield Fact("Where it comes from", split_words(report))
+    if isinstance(report, LawReport):
+        return
+    if report.drift.windows:
+        yield Fact("Windows", _windows(report.drift))
+    largest = report.largest
+    yield Fact(
+        "Largest request",
+        f"{share(largest.load_fraction)} of the load: number {largest.request:,}",
     )
 
 

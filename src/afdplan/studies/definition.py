@@ -12,9 +12,10 @@ from typing import Any
 
 from afdplan.calibration.latency_choice import LatencyChoice
 from afdplan.errors import InvalidInputError
-from afdplan.files.study_file import StudyDocument, nearest, read_study_file
+from afdplan.files.study_file import StudyDocument, read_study_file
 from afdplan.model import parameters as ask
 from afdplan.model.parameter import Parameter
+from afdplan.model.words import nearest
 from afdplan.studies.axes import Axis, DrawAxis, GridAxis, Range, RowAxis, parse_draws
 from afdplan.studies.columns import WORKLOAD
 from afdplan.studies.kinds import ComputeKind, compute_kind

@@ -11,9 +11,10 @@ from typing import Any
 from afdplan.calibration.latency_choice import LatencyChoice
 from afdplan.errors import InvalidInputError, TimeUnitError
 from afdplan.files.latency_file import built_in_latency_names, latency_document, load_latency
-from afdplan.files.study_file import StudyDocument, nearest
+from afdplan.files.study_file import StudyDocument
 from afdplan.model import parameters as ask
 from afdplan.model.latency import LatencyModel, TimeUnit
+from afdplan.model.words import nearest
 from afdplan.studies.study import NAMED, latency_key
 
 __all__ = ["Latencies", "read_latencies"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import afdplan
@@ -24,7 +25,9 @@ __all__ = ["Tally", "new_results", "resume_results", "run_study"]
 CHUNK_SECONDS = 0.3
 LARGEST_CHUNK = 512
 PART_SECONDS = 0.5
-PART_ROWS = 2048
+LATEST_PART_SECONDS = 30.0
+PART_SHARE = 0.02  # of the time so far: fifty parts for each e-fold of it, and few files at the end
+PART_ROWS = 8192
 _ATTEMPTS = 3
 _POLL_SECONDS = 0.5
 
@@ -146,7 +149,10 @@ def run_study(
     part_seconds: float = PART_SECONDS,
     report: Callable[[Tally], None] | None = None,
 ) -> Tally:
-    """Compute all missing cases and return the tally; rows reach the disk half a second later.
+    """Compute all missing cases and return the tally.
+
+    Finished rows reach the disk after half a second, later after 2 % of the time so far, at most
+    after half a minute: that much work is lost if the process is killed.
 
     Parameters
     ----------
@@ -157,7 +163,7 @@ def run_study(
     seconds_per_case
         A first guess for the size of chunks; measured from then on.
     part_seconds
-        How much work of every worker goes into one part [s]; a part costs about 5 ms.
+        How long rows wait at least before they are written as a part [s]; a part costs about 5 ms.
     report
         Called whenever something has changed, and twice a second.
 
@@ -173,7 +179,7 @@ def run_study(
     """
     tally = tally or Tally(cases=study.cases)
     queue = _Queue(study, done or CaseSet(study.cases), tally, engine.workers, seconds_per_case)
-    keeper = _Keeper(results, tally, part_seconds * engine.workers)
+    keeper = _Keeper(results, tally, part_seconds)
     try:
         while True:
             while (chunk := queue.take()) is not None:
@@ -183,41 +189,43 @@ def run_study(
             outcomes = engine.collect(_POLL_SECONDS)
             for outcome in queue.settle(outcomes):
                 keeper.add(outcome)
-            if not outcomes:
-                keeper.write()
+            keeper.write_if_due()
             if report is not None:
                 report(tally)
     finally:
         # Also when interrupted: what is finished is kept.
         keeper.write()
-    results.finish()
     return tally
 
 
 class _Keeper:
-    """Writes finished rows as soon as enough work has come together."""
+    """Writes finished rows as soon as they have waited long enough for what they are."""
 
-    def __init__(self, results: ResultsDataset, tally: Tally, worker_seconds: float) -> None:
+    def __init__(self, results: ResultsDataset, tally: Tally, seconds: float) -> None:
         self._results = results
         self._tally = tally
-        self._worker_seconds = worker_seconds
+        self._seconds = seconds
         self._packed: list[bytes] = []
         self._rows = 0
-        self._waited = 0.0
+        self._start = self._written = monotonic()
 
     def add(self, outcome: Outcome) -> None:
-        """Take the rows of a chunk; write when there are enough."""
-        if outcome.rows is None:
-            return
-        self._packed.append(outcome.rows)
-        self._rows += len(outcome.chunk)
-        self._waited += outcome.seconds
-        if self._waited >= self._worker_seconds or self._rows >= PART_ROWS:
+        """Take the rows of a chunk."""
+        if outcome.rows is not None:
+            self._packed.append(outcome.rows)
+            self._rows += len(outcome.chunk)
+
+    def write_if_due(self) -> None:
+        """Write when there are many rows, or when the last part is long ago."""
+        now = monotonic()
+        due = max(self._seconds, min(PART_SHARE * (now - self._start), LATEST_PART_SECONDS))
+        if self._rows >= PART_ROWS or now - self._written >= due:
             self.write()
 
     def write(self) -> None:
         """Write what has come together, and count it."""
-        packed, self._packed, self._rows, self._waited = self._packed, [], 0, 0.0
+        packed, self._packed, self._rows = self._packed, [], 0
+        self._written = monotonic()
         if not packed:
             return
         rows = decode_rows(packed)

@@ -10,10 +10,11 @@ from itertools import accumulate
 from typing import Any
 
 from afdplan.errors import InvalidInputError
-from afdplan.files.study_file import StudyDocument, nearest
+from afdplan.files.study_file import StudyDocument
 from afdplan.files.traces.reader import read_trace
 from afdplan.lengths.discrete import parse_law
 from afdplan.model.trace import Trace
+from afdplan.model.words import nearest
 from afdplan.studies.axes import Axis
 from afdplan.studies.study import Source, source_key
 from afdplan.studies.windows import WindowRule, cut

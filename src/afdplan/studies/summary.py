@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from afdplan.errors import InvalidInputError
 from afdplan.files.results.dataset import ResultsDataset
-from afdplan.files.study_file import nearest
+from afdplan.model.words import nearest
 from afdplan.studies.case_runner import DONE, FAILED, REFUSED
 from afdplan.studies.kinds import compute_kind
 from afdplan.studies.reprovisioning import Reprovisioning, WindowCurve, compare_fixed
@@ -141,6 +141,7 @@ def summarize(results: ResultsDataset, by: Sequence[str] | None = None) -> Study
     manifest = results.manifest
     kind = compute_kind(str(manifest["compute"]))
     rows = results.scan()
+    _check_cases(rows, results, int(manifest["cases"]))
     counts = dict(rows.group_by("status").len().collect().iter_rows())
     varied = _varied(rows, [name for name in manifest["varied"] if name not in _REPEATS])
     groups = _groups(varied, by, [*kind.variables, "window"])
@@ -180,6 +181,30 @@ def summarize(results: ResultsDataset, by: Sequence[str] | None = None) -> Study
         series=series,
         warnings=(*warnings, *notes),
     )
+
+
+def _check_cases(rows: pl.LazyFrame, results: ResultsDataset, cases: int) -> None:
+    """Refuse parts that do not belong together: they would be counted as results."""
+    import polars as pl
+
+    case = pl.col("case")
+    count, different, first, last = (
+        rows.select(
+            pl.len(), case.n_unique().alias("different"), case.min(), case.max().alias("last")
+        )
+        .collect()
+        .row(0)
+    )
+    rule = None
+    if different < count:
+        rule = f"{count - different:,} of its {count:,} rows repeat a case"
+    elif count and not 0 <= first <= last < cases:
+        rule = f"it has cases {first:,} to {last:,} of a study of {cases:,}"
+    if rule is not None:
+        raise InvalidInputError(
+            f"{results.folder} holds parts of another run: {rule}; remove the parts that were "
+            "copied there, or run the study again into another folder"
+        )
 
 
 def _varied(rows: pl.LazyFrame, names: list[str]) -> list[str]:

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from afdplan.errors import InvalidInputError
-from afdplan.files.study_file import nearest
 from afdplan.model.checks import check_count, check_number
 from afdplan.model.trace import Trace
+from afdplan.model.words import nearest
 
 __all__ = ["MAXIMUM_WINDOWS", "TraceWindow", "WindowRule", "cut", "parse_windows", "window_trace"]
 

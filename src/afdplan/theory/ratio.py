@@ -71,7 +71,7 @@ class RatioUncertainty:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LatencyUncertainty:
-    """How the standard errors of a calibrated latency model move the answer.
+    """How the standard errors of a latency model, fitted or derived, move the answer.
 
     Attributes
     ----------
@@ -83,6 +83,8 @@ class LatencyUncertainty:
         Models drawn from the covariance of the coefficients.
     mean_regret
         What the recommended A gives up on average over the draws.
+    step_time_low, step_time_high
+        Ends of the interval of the step time with the recommended A [time].
     """
 
     low: int
@@ -90,6 +92,8 @@ class LatencyUncertainty:
     confidence: float
     draws: int
     mean_regret: float
+    step_time_low: float
+    step_time_high: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

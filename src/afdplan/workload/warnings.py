@@ -69,10 +69,10 @@ def _about_precision(report: WorkloadReport) -> Iterator[str]:
     if load.high - load.low > 2 * WANTED_HALF_WIDTH * load.value:
         half = (load.high - load.low) / 2 / load.value
         yield (
-            f"{report.requests:,} requests give the mean token load to ± {100 * half:.1f} % "
-            f"only, since they tell no more than {precision.effective_requests:,.0f} independent "
-            f"ones; ± 1 % would take about {rounded_count(precision.requests_for_one_percent)} "
-            "such requests: use a longer trace, or plan for the whole interval."
+            f"{report.requests:,} requests (worth {precision.effective_requests:,.0f} independent "
+            f"ones) give the mean token load to ± {100 * half:.1f} % only; ± 1 % would take about "
+            f"{rounded_count(precision.requests_for_one_percent)} such requests: use a "
+            "longer trace, or plan for the whole interval."
         )
 
 

@@ -306,3 +306,9 @@ def test_un_split_sglang_has_room_for_one_request_more_per_rank(tmp_path):
     folder = written(tmp_path, request, find_target("sglang"))
     words = words_of(folder / "server.sh", 0, tmp_path / "room")
     assert int(value(words, "--max-running-requests")) // 16 - 1 == 60
+
+
+def test_sglang_ranks_spread_evenly_over_nodes_as_the_plan_is_made():
+    workers = [8, 9, 10, 12, 13, 16, 60, 61, 64, 72]
+    legal = find_target("sglang").allows(workers, [4] * len(workers)).tolist()
+    assert legal == [True, False, True, True, False, True, False, False, True, False]

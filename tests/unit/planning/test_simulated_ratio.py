@@ -68,7 +68,7 @@ def test_what_is_played_and_the_formulas_agree_on_the_gain(problem, blind):
         blind,
         lambda count: simulated_scenario(problem, count, placement="longest-prompt"),
     ).gain
-    told = placement_gain(problem, blind)
+    told = placement_gain(problem, blind.optimal_attention_workers)
     assert told is not None
     for mine, other in (
         (told.given_back, found.given_back),
@@ -108,6 +108,6 @@ def test_arrivals_are_refused(problem):
         play_paired(replace(scenario, arrivals=Arrivals(process="poisson", rate=0.1)), 2)
 
 
-def test_where_there_is_no_barrier_nothing_is_told(problem, blind):
-    assert placement_gain(replace(problem, method="mean-field"), blind) is None
-    assert placement_gain(problem, blind, "longest-prompt-rank") is None
+def test_where_there_is_no_barrier_nothing_is_told(problem):
+    assert placement_gain(replace(problem, method="mean-field"), 5) is None
+    assert placement_gain(problem, 5, "longest-prompt-rank") is None

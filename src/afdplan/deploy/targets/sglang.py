@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from afdplan.deploy.pairs import PairRule
-from afdplan.deploy.sglang import SERVER_FLAGS, group_of_ranks, lane_deployment
+from afdplan.deploy.sglang import SERVER_FLAGS, group_of_ranks, lane_deployment, spreads
 from afdplan.deploy.target import Target
 
 __all__ = ["TARGETS"]
@@ -18,8 +18,9 @@ TARGETS = (
         version="srt-afd",
         source="SGLang pull request 36258, 2026-11: srt/afd/config.py, profiles.py, contracts.py",
         pairs=PairRule(
-            words="FFN ranks must be 1, 2, 4, 8, 16 or 32, an attention worker one device",
-            test=lambda a, f, da, df: np.isin(f * df, LANES) & (a >= 1) & (da == 1),
+            words="FFN ranks must be 1, 2, 4, 8, 16 or 32, an attention worker one device, "
+            "attention workers even over nodes of 8, at most 8 nodes",
+            test=lambda a, f, da, df: np.isin(f * df, LANES) & spreads(a) & (da == 1),
         ),
         microbatches=(2,),
         models=frozenset({"qwen3_moe", "glm_moe_dsa"}),

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from afdplan.errors import LatencyModelError
 from afdplan.files.document import Source, opened
 from afdplan.files.measurements.counters import PROMETHEUS_SIGN
+from afdplan.files.measurements.expert_load import EXPERT_SIGN
 from afdplan.files.measurements.fastafd import FASTAFD_SCHEMA, read_fastafd_steps
 from afdplan.files.measurements.fpm import FPM_SIGN, read_fpm_times
 from afdplan.files.measurements.sglang import read_sglang_log, read_sglang_step_times
@@ -34,6 +35,7 @@ MEASUREMENT_FORMATS = {
     "sglang-log": "SGLang decode log lines",
     "sglang-steps": "SGLang step_time_dict",
     "torch-trace": "torch profiler Chrome trace of one rank",
+    "expert-load": "counts of experts' choices, or lines of a log that compare ranks",
     "prometheus": "vLLM Prometheus snapshot (lengths only)",
 }
 _EIGHT_NUMBERS = re.compile(rb"^\s*\[\s*(\d+\s*,\s*){7}\d+\s*\]")
@@ -43,6 +45,7 @@ _SIGNS = (
     ("fastafd", "", re.compile(re.escape(FASTAFD_SCHEMA.encode()))),
     ("fpm", "{", FPM_SIGN),
     ("sglang-log", "", re.compile(rb"Decode batch[.,\[]")),
+    ("expert-load", "", EXPERT_SIGN),
     ("stepmesh-text", "", STEPMESH_BLOCK),
     ("sglang-pool", "", POOL_LINE),
     ("prometheus", "", PROMETHEUS_SIGN),
@@ -126,6 +129,11 @@ def read_measurements(
         raise LatencyModelError(
             f"{source} is a Prometheus snapshot: it holds lengths of requests, no stage times; "
             "write them as a trace with --to-trace"
+        )
+    if name == "expert-load":
+        raise LatencyModelError(
+            f"{source} compares loads of experts, it holds no stage times: give it to calibrate "
+            "alone, through a pipe with --format expert-load"
         )
     readers: dict[str, Callable[[], Measurements]] = {
         "table": lambda: read_latency_table(source, time_unit),

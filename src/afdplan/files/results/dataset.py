@@ -1,10 +1,10 @@
 """How do the rows of a study lie on disk, so that no kill, full disk or second run can spoil them?
 
-A folder with `manifest.json` and parts ``part-<first>-<last>.parquet``. A part is written whole or
-not at all. Sixteen small parts are merged into a larger one, sixteen of those into a still larger
-one, and so on up to parts of `LARGEST_ROWS` rows, which are never touched again: few files, and
-never more rows in memory, however many there are. A merged part names the range of parts that it
-replaces, so that a kill between writing it and removing those leaves nothing doubled.
+A folder with `manifest.json` and parts ``part-<number>.parquet``. A part is written whole or not at
+all and never touched again, so whoever reads ``part-*.parquet``, also while a study runs or after a
+kill, sees every row once. How few files there are is up to the writer, which gathers more rows the
+longer a study runs (`afdplan.studies.run`). Earlier versions merged parts into
+``part-<first>-<last>.parquet``; those that such a part covers do not count.
 """
 
 from __future__ import annotations
@@ -18,19 +18,16 @@ from typing import TYPE_CHECKING, Any
 from afdplan.errors import InvalidInputError
 from afdplan.files.atomic import cannot_write, write_atomic
 from afdplan.files.document import is_there, read_document
-from afdplan.files.results.parts import Part, broken, ending_in, part_range, read_part, write_part
+from afdplan.files.results.parts import broken, part_name, part_range, read_part, write_part
 from afdplan.files.results.rows import rows_schema
 
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["LARGEST_ROWS", "RESULTS_SCHEMA_VERSION", "ResultsDataset", "read_manifest"]
+__all__ = ["RESULTS_SCHEMA_VERSION", "ResultsDataset", "read_manifest"]
 
 RESULTS_SCHEMA_VERSION = 1
 _MANIFEST = "manifest.json"
-LARGEST_ROWS = 8_192
-"""A part has at most this many rows (a larger table that is appended stays one part)."""
-_FAN = 16
 
 
 def read_manifest(folder: str | Path) -> dict[str, Any]:
@@ -88,9 +85,7 @@ class ResultsDataset:
         self.folder = Path(folder)
         self.manifest = dict(manifest)
         self._lock: Any = None
-        # The newest parts, which are still merged; read from the folder before the first writing.
-        self._tail: list[Part] | None = None
-        self._next = 1
+        self._next: int | None = None  # read from the folder before the first writing
 
     @classmethod
     def create(cls, folder: str | Path, manifest: Mapping[str, Any]) -> ResultsDataset:
@@ -173,10 +168,9 @@ class ResultsDataset:
             left_behind = path.name.endswith(".tmp") and path.name.startswith((".part-", ".manif"))
             if left_behind or (part_range(path) and path not in kept):
                 path.unlink(missing_ok=True)
-        self._tail = None
 
     def append(self, frame: pl.DataFrame) -> None:
-        """Write rows as a new part, whole or not at all, and merge parts that have become many.
+        """Write rows as a new part, whole or not at all.
 
         Parameters
         ----------
@@ -190,22 +184,11 @@ class ResultsDataset:
         """
         if not frame.height:
             return
-        tail = self._newest()
-        if sum(part.rows for part in tail) + frame.height > LARGEST_ROWS:
-            self._merge(len(tail))
-            tail.clear()  # large enough
-        part = Part(self._next, self._next, frame.height)
-        write_part(self.folder / part.name, frame.lazy())
+        if self._next is None:
+            ranges = (part_range(path) for path in self.parts())
+            self._next = 1 + max((numbers[1] for numbers in ranges if numbers), default=0)
+        write_part(self.folder / part_name(self._next), frame.lazy())
         self._next += 1
-        tail.append(part)
-        span = 1
-        while (few := ending_in(tail, span)) >= _FAN:
-            self._merge(few)
-            span *= _FAN
-
-    def finish(self) -> None:
-        """Merge what is still in small parts."""
-        self._merge(len(self._newest()))
 
     def remove(self, status: str) -> int:
         """Remove the rows of a status and return how many; each part changes atomically."""
@@ -218,7 +201,6 @@ class ResultsDataset:
                 rest = pl.scan_parquet(path, glob=False).filter(pl.col("status") != status)
                 write_part(path, rest, [path])
                 removed += found
-        self._tail = None
         return removed
 
     def progress(self) -> Iterator[pl.DataFrame]:
@@ -256,36 +238,6 @@ class ResultsDataset:
                 f"{path} has other columns than the manifest says: it is no part of these results; "
                 "remove it"
             )
-
-    def _newest(self) -> list[Part]:
-        """Return the parts that are still merged: the newest, of `LARGEST_ROWS` rows together."""
-        if self._tail is None:
-            self._tail, self._next, rows = [], 1, 0
-            for path in reversed(self.parts()):
-                first, last = part_range(path) or (0, 0)
-                part = Part(first, last, read_part(path, ["case"]).height)
-                self._next = max(self._next, last + 1)
-                rows += part.rows
-                if rows > LARGEST_ROWS:
-                    break
-                self._tail.insert(0, part)
-        return self._tail
-
-    def _merge(self, count: int) -> None:
-        """Replace the last `count` parts by one."""
-        import polars as pl
-
-        tail = self._newest()
-        old = tail[len(tail) - count :]
-        if len(old) < 2:
-            return
-        merged = Part(old[0].first, old[-1].last, sum(part.rows for part in old))
-        paths = [self.folder / part.name for part in old]
-        # Row by row through a reader and a writer, never all at once.
-        write_part(self.folder / merged.name, pl.scan_parquet(paths, glob=False), paths)
-        tail[len(tail) - count :] = [merged]
-        for path in paths:
-            path.unlink(missing_ok=True)
 
     @property
     def size(self) -> int:

@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from afdplan.errors import InvalidInputError
 from afdplan.files.atomic import cannot_write, staged
@@ -14,30 +14,22 @@ from afdplan.files.atomic import cannot_write, staged
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["Part", "broken", "ending_in", "part_range", "read_part", "write_part"]
+__all__ = ["broken", "part_name", "part_range", "read_part", "write_part"]
 
-_NAME = re.compile(r"part-(\d{8})-(\d{8})\.parquet")
+_NAME = re.compile(r"part-(\d{8})(?:-(\d{8}))?\.parquet")
 _SYSTEM_ERROR = re.compile(r"\(os error (\d+)\)")
 _ROW_GROUP = 2048  # rows that a writer holds before they reach the file
 
 
-class Part(NamedTuple):
-    """A part: the first and the last of the appended tables that it holds, and its rows.
+def part_name(number: int) -> str:
+    """Return the name of the file of the appended table of a number.
 
     Examples
     --------
-    >>> Part(1, 16, 300).name
-    'part-00000001-00000016.parquet'
+    >>> part_name(7)
+    'part-00000007.parquet'
     """
-
-    first: int
-    last: int
-    rows: int
-
-    @property
-    def name(self) -> str:
-        """The name of its file."""
-        return f"part-{self.first:08d}-{self.last:08d}.parquet"
+    return f"part-{number:08d}.parquet"
 
 
 def part_range(path: Path) -> tuple[int, int] | None:
@@ -45,23 +37,13 @@ def part_range(path: Path) -> tuple[int, int] | None:
 
     Examples
     --------
-    >>> part_range(Path("r/part-00000001-00000016.parquet")), part_range(Path("r/manifest.json"))
-    ((1, 16), None)
+    >>> part_range(Path("r/part-00000007.parquet")), part_range(Path("r/manifest.json"))
+    ((7, 7), None)
+    >>> part_range(Path("r/part-00000001-00000016.parquet"))  # merged, by an earlier version
+    (1, 16)
     """
     match = _NAME.fullmatch(path.name)
-    return (int(match[1]), int(match[2])) if match else None
-
-
-def ending_in(parts: Sequence[Part], span: int) -> int:
-    """Return how many of the last parts hold at most `span` appended tables each.
-
-    Examples
-    --------
-    >>> ending_in([Part(1, 16, 99), Part(17, 17, 5), Part(18, 18, 5)], 1)
-    2
-    """
-    large = (k for k, part in enumerate(reversed(parts)) if part.last - part.first >= span)
-    return next(large, len(parts))
+    return (int(match[1]), int(match[2] or match[1])) if match else None
 
 
 def read_part(path: Path, columns: list[str] | None = None) -> pl.DataFrame:

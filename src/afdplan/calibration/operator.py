@@ -1,0 +1,212 @@
+"""How long does one operator take on one device, from its bytes and operations?
+
+Five numbers per device, family and format, fitted to measured operators by
+``benchmarks/operator_fits.py`` and shipped in ``data/operators.csv`` with their error:
+
+    t = fixed + ( (bytes / (bandwidth * memory share))^s + (operations / (rate * matrix share))^s
+                  + (depth * depth time)^s )^(1/s)
+
+s is the sharpness: how sharply the longest of the three takes over. The depth is what one block of
+threads walks through in turn, the inner width of a matrix product: it binds narrow ones.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import cache
+from importlib import resources
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from afdplan.calibration.hardware import Hardware
+
+__all__ = ["Family", "Operator", "find_operator", "measured_devices", "operator_rows"]
+
+Family = Literal["attention", "latent", "gemm", "experts", "elementwise", "dispatch", "combine"]
+FloatArray = npt.NDArray[np.float64]
+
+STANDS_FOR = {
+    ("gemm", "int8"): "fp8",
+    ("gemm", "mxfp4"): "nvfp4",
+    ("gemm", "int4"): "bf16",
+    ("experts", "int8"): "fp8",
+    ("experts", "mxfp4"): "nvfp4",
+    ("attention", "int8"): "fp8",
+    ("latent", "int8"): "fp8",
+}
+"""Formats that were not measured on a device, and which measured one has the same arithmetic."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operator:
+    """What one family of kernels reaches on one device.
+
+    Attributes
+    ----------
+    memory_share, matrix_share
+        Of the peak bandwidth and of the peak matrix rate, > 0.
+    fixed_time
+        Of a call that has next to nothing to do [s].
+    sharpness
+        Exponent s, > 0: with a large one the longest part alone counts.
+    depth_time
+        Time per unit of depth [s]; 0 where none was fitted.
+    error
+        Median relative error on shapes that were not fitted.
+    origin
+        Device, system and format that were measured.
+
+    Examples
+    --------
+    >>> perfect = Operator(memory_share=1, matrix_share=1, fixed_time=0, sharpness=64)
+    >>> float(perfect.time(2.0, 1.0))
+    2.0
+    """
+
+    memory_share: float
+    matrix_share: float
+    fixed_time: float
+    sharpness: float
+    depth_time: float = 0.0
+    error: float = 0.0
+    origin: str = ""
+
+    def scaled(self, factor: float) -> Operator:
+        """Return the operator whose every call takes `factor` times as long."""
+        return replace(
+            self,
+            memory_share=self.memory_share / factor,
+            matrix_share=self.matrix_share / factor,
+            fixed_time=self.fixed_time * factor,
+            depth_time=self.depth_time * factor,
+        )
+
+    def time(
+        self, memory: npt.ArrayLike, matrix: npt.ArrayLike = 0.0, depth: float = 0.0
+    ) -> FloatArray:
+        """Return the time of one call [s].
+
+        Parameters
+        ----------
+        memory, matrix
+            Bytes over the peak bandwidth and operations over the peak rate [s], any shape.
+        depth
+            Inner width of the product.
+        """
+        return self.fixed_time + self.work(memory, matrix, depth)
+
+    def work(
+        self, memory: npt.ArrayLike, matrix: npt.ArrayLike = 0.0, depth: float = 0.0
+    ) -> FloatArray:
+        """Return the time of one call without its fixed time [s]; doubles with all parts."""
+        parts = np.stack(
+            np.broadcast_arrays(
+                np.asarray(memory, dtype=np.float64) / self.memory_share,
+                np.asarray(matrix, dtype=np.float64) / self.matrix_share,
+                depth * self.depth_time,
+            )
+        )
+        longest = np.maximum(parts.max(axis=0), 1e-300)
+        return np.asarray(
+            longest * ((parts / longest) ** self.sharpness).sum(axis=0) ** (1 / self.sharpness)
+        )
+
+
+@cache
+def operator_rows() -> dict[tuple[str, str, str], tuple[Operator, float]]:
+    """Return the shipped operators by (device, family, format), with what borrowing them costs.
+
+    The second number is the median relative error that the row of the nearest measured device has
+    on another one's shapes.
+    """
+    text = (resources.files("afdplan.data") / "operators.csv").read_text(encoding="utf-8")
+    rows = csv.DictReader(io.StringIO(text))
+    return {
+        (row["device"], row["family"], row["format"]): (
+            Operator(
+                memory_share=float(row["memory_share"]),
+                matrix_share=float(row["matrix_share"]),
+                fixed_time=float(row["fixed_us"]) * 1e-6,
+                sharpness=float(row["sharpness"]),
+                depth_time=float(row["depth_ns"]) * 1e-9,
+                error=float(row["error"]),
+                origin=" ".join(
+                    (f"{row['device']},", row["backend"], row["version"], row["kernel"])
+                ),
+            ),
+            float(row["borrowed_error"]),
+        )
+        for row in rows
+        if row["chosen"] == "yes"
+    }
+
+
+def measured_devices() -> tuple[str, ...]:
+    """Return the names of the devices whose operators were measured."""
+    return tuple(dict.fromkeys(device for device, _, _ in operator_rows()))
+
+
+def find_operator(hardware: Hardware, family: Family, number: str) -> Operator:
+    """Return the operator of a device, or of the nearest one that was measured.
+
+    Nearest is the device that its file names (`Hardware.like`), else the one whose bandwidth and
+    bf16 rate are the least factors away. A borrowed row errs by as much more as the rows of
+    measured devices do on each other; where the matrix units are slower than those of the device
+    it comes from, what does not run on them is taken to last as long as there.
+
+    Parameters
+    ----------
+    hardware
+        The device.
+    family
+        Kind of kernel.
+    number
+        Number format of what it reads.
+
+    Examples
+    --------
+    >>> from afdplan.calibration.catalogue import find_hardware
+    >>> find_operator(find_hardware("h200"), "gemm", "bf16").origin.partition(",")[0]
+    'H200'
+    """
+    rows = operator_rows()
+    for name in (number, STANDS_FOR.get((family, number), number), "bf16"):
+        devices = [device for device, kind, form in rows if (kind, form) == (family, name)]
+        if hardware.name in devices:
+            operator, borrowed = rows[hardware.name, family, name]
+            if name == number or number == STANDS_FOR.get((family, number)):
+                return operator
+            return replace(operator, error=math.hypot(operator.error, borrowed))
+        if devices:
+            return _borrowed(hardware, devices, family, name)
+    raise AssertionError(f"no device has a row of {family}")
+
+
+def _borrowed(hardware: Hardware, devices: Iterable[str], family: Family, name: str) -> Operator:
+    from afdplan.calibration.catalogue import find_hardware
+
+    known = {device: find_hardware(device) for device in devices}
+    nearest = hardware.like
+    if nearest not in known:
+        nearest = min(known, key=lambda device: device_distance(hardware, known[device]))
+    operator, borrowed = operator_rows()[nearest, family, name]
+    rate = hardware.matrix_rate("bf16") / known[nearest].matrix_rate("bf16")
+    beside = (1 / operator.matrix_share - 1) * min(rate, 1.0)
+    return replace(
+        operator,
+        matrix_share=1 / (1 + max(beside, 0.0)),
+        error=math.hypot(operator.error, borrowed),
+    )
+
+
+def device_distance(one: Hardware, other: Hardware) -> float:
+    return math.hypot(
+        math.log(one.memory_bandwidth / other.memory_bandwidth),
+        math.log(one.matrix_rate("bf16") / other.matrix_rate("bf16")),
+    )

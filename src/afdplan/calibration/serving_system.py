@@ -1,0 +1,71 @@
+"""Where does a serving system let transfers and the router run?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from afdplan.model.parameters import SystemName, TransferPlace
+
+__all__ = ["SYSTEMS", "ServingSystem"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServingSystem:
+    """Habits of one system that change what a stage takes.
+
+    Attributes
+    ----------
+    transfers
+        ``overlapped``: links work while both sides compute; ``in-stage``: the FFN receives, then
+        computes, then returns; ``fused``: one kernel does all three, and only the fixed times of
+        both ways add to the longer of computing and moving.
+    router
+        On which side the router and the choice of experts run.
+    source
+        Who says so.
+    layout
+        How the devices of one FFN worker share its work: ``expert``, each has experts of its own
+        and the shared ones whole, or ``tensor``, each has a slice of all.
+    """
+
+    transfers: TransferPlace
+    router: Literal["attention", "ffn"]
+    source: str
+    layout: Literal["expert", "tensor"] = "expert"
+
+
+SYSTEMS: dict[SystemName, ServingSystem] = {
+    "any": ServingSystem(
+        transfers="overlapped", router="attention", source="assumed: no system was named"
+    ),
+    "fastafd": ServingSystem(
+        transfers="fused",
+        router="attention",
+        source="FastAFD blog (Hao AI Lab, 2026-07): MegaMoE receives, computes and returns",
+    ),
+    "stepmesh": ServingSystem(
+        transfers="overlapped",
+        router="ffn",
+        layout="tensor",
+        source="Step-3 report, arXiv:2507.19427: RDMA from host threads, three microbatches; FFN "
+        "tensor parallel in a node",
+    ),
+    "vllm-afd-plugin": ServingSystem(
+        transfers="in-stage",
+        router="ffn",
+        source="vllm-project/afd-plugin, P2pNcclAFDConnector: receives its peers in turn, sends "
+        "on its compute stream; compute_gate_on_attention is off by default",
+    ),
+    "vllm-afd-ascend": ServingSystem(
+        transfers="in-stage",
+        router="ffn",
+        source="vllm-project/afd-plugin, CAMP2pAFDConnector: synchronous",
+    ),
+    "xdeepserve": ServingSystem(
+        transfers="overlapped",
+        router="attention",
+        source="xDeepServe, arXiv:2508.02520, section 5: A2E and E2A run beside both sides",
+    ),
+}
+"""Systems by name."""

@@ -1,0 +1,262 @@
+"""Which numbers of prefill workers and decode devices go together best?
+
+With a budget of N devices and P workers of g devices, decoding has N - P g. The rate of the service
+
+    rate(P) = largest rate that P workers and the slots of the best decode side carry
+
+rises while prefill limits it and falls once decoding does: its top is found from the crossing of
+both and by climbing. Groups of un-split ranks give what one gives, times their number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+from afdplan.planning.colocated import Colocated
+from afdplan.planning.design import PlannedDesign
+from afdplan.planning.first_token import PrefillPool
+from afdplan.planning.held import Deployment
+from afdplan.planning.limits import Limits
+
+__all__ = [
+    "MORE_DECODE",
+    "Sharing",
+    "cheapest_ranks",
+    "cheapest_split",
+    "most_ranks",
+    "most_split",
+    "multiplied",
+]
+
+Either = TypeVar("Either", PlannedDesign, Colocated)
+MORE_DECODE = (1.0, 1.05, 1.1, 1.2, 1.35, 1.5, 2.0, 3.0)
+"""Factors on the rate that decoding is planned for, where bursts fill its slots."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Sharing:
+    """Prefill workers in front of a decode side.
+
+    Attributes
+    ----------
+    pool, workers
+        Kind and number of prefill workers.
+    decode
+        The decode side.
+    rate
+        Requests per second that are carried (at least).
+    decode_factor
+        On the wanted rate that decoding is planned for.
+    """
+
+    pool: PrefillPool
+    workers: int
+    decode: Deployment
+    rate: float
+    decode_factor: float = 1.0
+
+    @property
+    def prefill_devices(self) -> int:
+        """Devices of all prefill workers."""
+        return self.workers * self.pool.model.devices
+
+    @property
+    def devices(self) -> int:
+        """Devices of both sides."""
+        return self.prefill_devices + self.decode.devices
+
+    def __str__(self) -> str:
+        each = self.pool.model.devices
+        noun = "prefill worker" if self.workers == 1 else "prefill workers"
+        size = "1 device" if each == 1 else f"{each} devices"
+        return f"{self.workers} {noun} of {size} and {self.decode}"
+
+
+def multiplied(plan: Either, copies: int) -> Either:
+    """Return a deployment with so many independent bundles or groups; each gives the same."""
+    changes: dict[str, Any] = {"replicas": copies}
+    factor = copies / (plan.replicas if isinstance(plan, Colocated) else plan.design.bundles)
+    if not isinstance(plan, Colocated):
+        changes = {"design": replace(plan.design, bundles=copies)}
+    for name in ("tokens_per_second", "requests_per_second", "cost"):
+        changes[name] = getattr(plan, name) * factor
+    return replace(plan, **changes)
+
+
+def most_split(
+    pools: Sequence[PrefillPool],
+    devices: int,
+    decode: Callable[[int], PlannedDesign | None],
+) -> Sharing | None:
+    """Return the sharing of a budget with the most requests per second; None if there is none.
+
+    Parameters
+    ----------
+    pools
+        Kinds of prefill workers.
+    devices
+        N, the budget.
+    decode
+        The best design on so many devices.
+    """
+    found = [_most_split(pool, devices, decode) for pool in pools]
+    return _best(one for one in found if one is not None)
+
+
+def _best(options: Iterable[Sharing]) -> Sharing | None:
+    """Return what carries most; of equals, what takes fewest devices."""
+    return max(options, key=lambda one: (one.rate, -one.devices), default=None)
+
+
+def _most_split(
+    pool: PrefillPool, devices: int, decode: Callable[[int], PlannedDesign | None]
+) -> Sharing | None:
+    each, most = pool.model.devices, (devices - 2) // pool.model.devices
+    while most >= 1 and decode(devices - most * each) is None:
+        most -= 1
+    known: dict[int, Sharing | None] = {}
+
+    def sharing(number: int) -> Sharing | None:
+        if number not in known:
+            found = decode(devices - number * each) if 1 <= number <= most else None
+            known[number] = None
+            if found is not None:
+                rate = pool.most_rate(number, found)
+                known[number] = Sharing(pool=pool, workers=number, decode=found, rate=rate)
+        return known[number]
+
+    def rate(number: int) -> float:
+        found = sharing(number)
+        return 0.0 if found is None else found.rate
+
+    if most < 1:
+        return None
+    # Where prefill crosses decoding: guessed as if both grew with their devices, then halved.
+    low, high = 0, most
+    whole = decode(devices)
+    per_device = 0.0 if whole is None else whole.requests_per_second / devices
+    middle = round(per_device * devices / (pool.rate_of_worker + per_device * each))
+    while high - low > 1:
+        middle = min(max(middle, low + 1), high - 1)
+        found = decode(devices - middle * each)
+        is_enough = found is None or pool.most_rate(middle) >= found.requests_per_second
+        low, high = (low, middle) if is_enough else (middle, high)
+        middle = (low + high) // 2
+    at = max((low, high), key=rate)
+    while (better := max((at - 1, at + 1), key=rate)) and rate(better) > rate(at):
+        at = better
+    return sharing(at) if rate(at) > 0 else None
+
+
+def most_ranks(
+    pools: Sequence[PrefillPool], devices: int, widths: Sequence[Colocated]
+) -> Sharing | None:
+    """Return the sharing of a budget between prefill and un-split ranks; None without any.
+
+    Parameters
+    ----------
+    pools
+        Kinds of prefill workers.
+    devices
+        The budget.
+    widths
+        The best un-split deployment of every width.
+    """
+    return _best(
+        found
+        for pool in pools
+        for width in widths
+        if (found := _most_ranks(pool, devices, multiplied(width, 1))) is not None
+    )
+
+
+def _most_ranks(pool: PrefillPool, devices: int, group: Colocated) -> Sharing | None:
+    each, size = pool.model.devices, group.devices
+    known: dict[int, Sharing] = {}
+
+    def rate(copies: int) -> float:
+        workers = (devices - copies * size) // each
+        if copies < 1 or workers < 1:
+            return 0.0
+        if copies not in known:
+            side = multiplied(group, copies)
+            carried = pool.most_rate(workers, side)
+            known[copies] = Sharing(pool=pool, workers=workers, decode=side, rate=carried)
+        return known[copies].rate
+
+    per_device = pool.rate_of_worker / each
+    at = max(1, round(devices * per_device / (group.requests_per_second + per_device * size)))
+    while at > 1 and rate(at) == 0:
+        at -= 1
+    while (better := max((at - 1, at + 1), key=rate)) and rate(better) > rate(at):
+        at = better
+    return known.get(at) if rate(at) > 0 else None
+
+
+def cheapest_split(
+    pools: Sequence[PrefillPool],
+    limits: Limits,
+    decode: Callable[[Limits], PlannedDesign | None],
+    device_cost: float,
+) -> Sharing | None:
+    """Return the cheapest sharing that carries the wanted rate; None if there is none.
+
+    The decode side is the cheapest for the rate; where its slots fill in bursts, so that no
+    number of prefill workers keeps the time to first token, for the next factor of `MORE_DECODE`.
+
+    Parameters
+    ----------
+    pools
+        Kinds of prefill workers.
+    limits
+        With a rate.
+    decode
+        The best design under limits.
+    device_cost
+        Of a prefill device.
+    """
+    rate, wanted = limits.requests_per_second or 0.0, limits.wanted_rate or 0.0
+    for factor in MORE_DECODE:
+        side = decode(replace(limits, requests_per_second=rate * factor))
+        if side is None:
+            return None
+        found = [
+            Sharing(pool=pool, workers=number, decode=side, rate=rate, decode_factor=factor)
+            for pool in pools
+            if (number := pool.fewest_workers(wanted, side)) is not None
+        ]
+        able = [one for one in found if limits.devices is None or one.devices <= limits.devices]
+        if able:
+            return min(able, key=lambda one: one.decode.cost + device_cost * one.prefill_devices)
+    return None
+
+
+def cheapest_ranks(
+    pools: Sequence[PrefillPool],
+    limits: Limits,
+    widths: Sequence[Colocated],
+    device_cost: float,
+) -> Sharing | None:
+    """Return the cheapest prefill workers and un-split ranks that carry the wanted rate."""
+    rate, wanted = limits.requests_per_second or 0.0, limits.wanted_rate or 0.0
+    found = []
+    for width in widths:
+        for factor in MORE_DECODE:
+            copies = max(1, -int(-wanted * factor // multiplied(width, 1).requests_per_second))
+            side = multiplied(width, copies)
+            able = [
+                Sharing(pool=pool, workers=number, decode=side, rate=rate, decode_factor=factor)
+                for pool in pools
+                if (number := pool.fewest_workers(wanted, side)) is not None
+            ]
+            found += able
+            if able:
+                break
+    fits = [one for one in found if limits.devices is None or one.devices <= limits.devices]
+    return min(
+        fits,
+        key=lambda one: one.decode.cost + device_cost * one.prefill_devices,
+        default=None,
+    )

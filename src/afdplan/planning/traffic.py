@@ -1,0 +1,126 @@
+"""Which requests arrive at a service, when, and how much of their prompts is cached?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from afdplan.errors import InvalidInputError
+from afdplan.lengths.law import LengthLaw
+from afdplan.model import parameters as ask
+from afdplan.model.parameters import PrefillArrivals
+from afdplan.model.trace import Trace
+from afdplan.workload.arrivals import describe_arrivals
+
+__all__ = ["Traffic", "service_traffic"]
+
+DRAWN_REQUESTS = 50_000
+MOST_REQUESTS = 200_000
+"""Requests that are replayed at most: the first of a longer trace."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Traffic:
+    """Requests in the order of their arrival, shape (n,) each.
+
+    Attributes
+    ----------
+    arrivals
+        At the recorded rate [s], the first at 0.
+    prompts, decodes
+        P and D [tokens].
+    cached
+        Prompt tokens whose KV cache the prefill side still has [tokens].
+    rate
+        The recorded rate [requests/s].
+    name
+        How they arrive, for people.
+    """
+
+    arrivals: npt.NDArray[np.float64]
+    prompts: npt.NDArray[np.int64]
+    decodes: npt.NDArray[np.int64]
+    cached: npt.NDArray[np.int64]
+    rate: float
+    name: str
+
+    def at(self, rate: float) -> npt.NDArray[np.float64]:
+        """Return the arrivals at another mean rate [requests/s]: the clock is scaled."""
+        return self.arrivals * (self.rate / rate)
+
+
+def service_traffic(
+    law: LengthLaw,
+    trace: Trace | None,
+    process: PrefillArrivals = ask.PREFILL_ARRIVALS.default,
+    seed: int = ask.SEED.default,
+) -> Traffic:
+    """Return the requests that a prefill pool is to meet.
+
+    Parameters
+    ----------
+    law, trace
+        Lengths, and the requests behind them; None for a law of the mini-language.
+    process
+        ``trace`` replays its arrivals; ``poisson`` draws gaps, and lengths where there is no
+        trace.
+    seed
+        Of what is drawn.
+
+    Raises
+    ------
+    InvalidInputError
+        If there are no arrivals to replay.
+
+    Examples
+    --------
+    >>> from afdplan.lengths.law import EmpiricalLengths
+    >>> trace = Trace(prompt_tokens=[9, 5, 7], decode_tokens=[3, 4, 5],
+    ...     arrival_times=[0.0, 1.0, 4.0])
+    >>> service_traffic(EmpiricalLengths(trace), trace).rate
+    0.5
+    """
+    if process == "poisson":
+        generator = np.random.default_rng(seed)
+        if trace is None:
+            prompts, decodes = law.sample(generator, DRAWN_REQUESTS)
+        else:
+            prompts, decodes = trace.prompt_tokens, trace.decode_tokens
+        gaps = generator.exponential(size=prompts.size)
+        return Traffic(
+            arrivals=np.cumsum(gaps) - gaps[0],
+            prompts=prompts,
+            decodes=decodes,
+            cached=np.zeros(prompts.size, np.int64),
+            rate=1.0,
+            name="Poisson arrivals",
+        )
+    remedy = "give --prefill-arrivals poisson to assume independent users, or a trace with times"
+    if trace is None:
+        raise InvalidInputError(
+            f"a time to first token needs arrivals, and a law has none: {remedy}"
+        )
+    if trace.arrival_times is None or trace.requests < 2 or not trace.duration:
+        raise InvalidInputError(
+            f"a time to first token needs arrivals, and {trace.source} has none: {remedy}"
+        )
+    times = trace.arrival_times - trace.arrival_times[0]
+    if describe_arrivals(times).is_evenly_spaced:
+        raise InvalidInputError(
+            f"a time to first token needs arrivals, and those of {trace.source} are evenly spaced, "
+            f"row numbers or a test: {remedy}"
+        )
+    kept = slice(0, MOST_REQUESTS)
+    name = f"arrivals of {trace.source}"
+    if trace.requests > MOST_REQUESTS:
+        name = f"the first {MOST_REQUESTS:,} arrivals of {trace.source}"
+    return Traffic(
+        arrivals=times[kept],
+        prompts=trace.prompt_tokens[kept],
+        decodes=trace.decode_tokens[kept],
+        cached=np.zeros(times[kept].size, np.int64),
+        rate=float((times[kept].size - 1) / times[kept][-1]),
+        name=name,
+    )

@@ -1,0 +1,175 @@
+"""What does a terminal show unless everything is asked for: at most a screen, the answer first?"""
+
+from __future__ import annotations
+
+import io
+import re
+import textwrap
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from afdplan.report.quantities import counted, plain
+from afdplan.report.tables import TextTable, to_rich
+from afdplan.report.telling import Telling, facts_grid
+
+if TYPE_CHECKING:
+    from rich.console import Group, RenderableType
+
+__all__ = ["LINES", "ending", "pasted", "shortened", "to_brief"]
+
+LINES = 30
+"""Lines that a short answer has at most, at 80 columns."""
+FEWEST_FACTS, FEWEST_ROWS = 5, 3
+"""Facts, and rows of a table, that are shown however little room is left."""
+
+
+def to_brief(told: Telling, again: str, width: int = 80, more: str = "--full adds") -> Group:
+    """Return the short answer for a terminal: what to do, what holds, what to run next.
+
+    Parameters
+    ----------
+    told
+        The whole answer; its `verdict`, `brief` and `choice` are shown where it has them.
+    again
+        The command line that prints the same, shown last.
+    width
+        Columns of the terminal.
+    more
+        What brings the rest, in front of a list of it.
+    """
+    from rich.console import Group
+    from rich.text import Text
+
+    facts = list(told.brief or told.facts or told.words)
+    # A table that was made for a screen follows from what stands above it.
+    table, titled = told.choice, told.choice is None
+    if not told.brief and table is None and told.tables:
+        table = told.tables[0]
+    head: list[RenderableType] = []
+    if told.verdict or told.answer:
+        style = f"bold {told.style}".strip()
+        head.append(Text(plain(told.verdict or told.answer), style=style))
+    if told.subject:
+        head.append(Text(plain(told.subject), style="dim"))
+    warnings = [_warning(text, width) for text in dict.fromkeys(map(shortened, told.warnings))]
+    heights = [_height(part, width) for part in warnings]
+    tail = ending(told, again, width)
+    # Empty lines stand before facts, table and warnings, and one line tells what is left out.
+    room = LINES - sum(_height(part, width) for part in (*head, *tail))
+    room -= 2 + bool(facts) + (table is not None)
+    least = sum(heights[:1]) + (0 if table is None else _fitting(table, 0, width, titled)[1])
+    dropped = 0
+    while len(facts) > FEWEST_FACTS and _height(facts_grid(facts), width) + least > room:
+        facts.pop()
+        dropped += 1
+    if facts:
+        head += [Text()] * bool(head) + [facts_grid(facts)]
+        room -= _height(head[-1], width)
+    if table is not None:
+        kept = 2 if least + sum(heights[1:2]) <= room else 1
+        table, height = _fitting(table, room - sum(heights[:kept]), width, titled)
+        head += [Text()] * bool(head) + [to_rich(table, width, compact=True, title=titled)]
+        room -= height
+    said = 1
+    while said < len(warnings) and sum(heights[: said + 1]) <= room:
+        said += 1
+    left = _left_out(told, table, dropped, len(warnings[said:]))
+    if left:
+        tail.insert(0, Text(f"{more} {left}", style="dim"))
+    return Group(*head, *[Text()] * bool(head), *warnings[:said], *tail)
+
+
+def ending(told: Telling, again: str, width: int) -> list[RenderableType]:
+    """Return the last lines of any text: what to run next, and what prints the same again."""
+    from rich.text import Text
+
+    return [
+        Text("\n".join(pasted(f"{name} {plain(command)}", width)), style="dim", overflow="fold")
+        for name, command in (("next: ", told.following), ("again:", again))
+        if command
+    ]
+
+
+def shortened(warning: str) -> str:
+    """Return the claim and the mend of a warning; what stands between them is told elsewhere.
+
+    Examples
+    --------
+    >>> shortened("few requests; 10,000 would do: use a longer trace.")
+    'few requests: use a longer trace.'
+    >>> shortened("the queue grows: give more devices.")
+    'the queue grows: give more devices.'
+    """
+    claim, between, rest = warning.partition("; ")
+    if not between:
+        return warning
+    _, colon, mend = rest.rpartition(": ")
+    if not colon:
+        mend = rest.rpartition("; ")[2]
+    return f"{claim}{': ' if colon else '; '}{mend}"
+
+
+def pasted(command: str, width: int) -> list[str]:
+    r"""Return a command line in lines that a shell reads as one; options stay with their values.
+
+    Examples
+    --------
+    >>> pasted("afdplan ratio --trace requests.csv --batch-size 8", 42)
+    ['afdplan ratio --trace requests.csv \\', '    --batch-size 8']
+    """
+    words = re.findall(r"--?\w\S*(?:\s+(?:'[^']*'|[^-\s]\S*))?|(?:'[^']*'|[^\s'])+", command)
+    lines = [words[0]]
+    for word in words[1:]:
+        if len(lines[-1]) + len(word) + 3 <= width:
+            lines[-1] += f" {word}"
+        else:
+            lines.append(f"    {word}")
+    return [f"{line} \\" for line in lines[:-1]] + lines[-1:]
+
+
+def _warning(text: str, width: int) -> RenderableType:
+    from rich.text import Text
+
+    lines = textwrap.wrap(f"warning: {plain(text)}", width, subsequent_indent="  ")
+    return Text("\n".join(lines), style="yellow", overflow="fold")
+
+
+def _fitting(table: TextTable, room: int, width: int, titled: bool) -> tuple[TextTable, int]:
+    """Return a table with as many rows as there is room for, its answer among them."""
+    height = _height(to_rich(table, width, compact=True, title=titled), width)
+    kept, cut = list(range(len(table.rows))), table
+    while height > room and len(kept) > FEWEST_ROWS:
+        # Those farthest from the answer go first.
+        kept.remove(max(kept, key=lambda at: (abs(at - (table.strong or 0)), at)))
+        cut = replace(
+            table,
+            rows=[table.rows[at] for at in kept],
+            bars=[table.bars[at] for at in kept] if table.bars else (),
+            strong=None if table.strong is None else kept.index(table.strong),
+        )
+        height = _height(to_rich(cut, width, compact=True, title=titled), width)
+    return cut, height
+
+
+def _left_out(told: Telling, shown: TextTable | None, facts: int, warnings: int) -> str:
+    rows = tables = 0
+    for table in told.tables:
+        if shown is None or table.title != shown.title:
+            tables += 1
+        else:
+            rows = len(table.rows) - len(shown.rows)
+    parts = (
+        (facts, "more fact"),
+        (rows, "more row"),
+        (tables, "table"),
+        (len(told.assumptions), "assumption"),
+        (warnings, "more warning"),
+    )
+    return ", ".join(counted(count, noun) for count, noun in parts if count > 0)
+
+
+def _height(part: RenderableType, width: int) -> int:
+    from rich.console import Console
+
+    console = Console(file=io.StringIO(), width=width, color_system=None)
+    return len(console.render_lines(part, pad=False))

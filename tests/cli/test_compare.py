@@ -1,0 +1,120 @@
+"""Does `compare` say what differs and what it costs, by numbers that both files hold?"""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.cli.invoke import invoke
+from tests.plans import SMALL
+
+RATIO = ("ratio", "--latency", "deepseek-v3-ascend-910c", "--batch-size", 64)
+PLAYED = (
+    *("simulate", "--latency", "deepseek-v3-ascend-910c", "--batch-size", 4),
+    *("--attention-workers", 2, "--requests", 300, "--decode", "geometric:20"),
+)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """Two plans, two ratios and two simulations, as files."""
+    folder = tmp_path_factory.mktemp("compare")
+    runs = {
+        "plan-a": ("plan", *SMALL, "--batch-sizes", "8,16"),
+        "plan-b": ("plan", *SMALL, "--batch-sizes", "8,32"),
+        "ratio-a": (*RATIO, "--prompt", "geometric:1000", "--decode", "geometric:100"),
+        "ratio-b": (*RATIO, "--prompt", "geometric:1500", "--decode", "geometric:100"),
+        "play-a": (*PLAYED, "--prompt", "geometric:100"),
+        "play-b": (*PLAYED, "--prompt", "geometric:900"),
+    }
+    for name, run in runs.items():
+        (folder / f"{name}.json").write_text(invoke(*run, "--json").out)
+    return folder
+
+
+def read(files, name):
+    return json.loads((files / f"{name}.json").read_text())
+
+
+def compared(files, kind):
+    outcome = invoke("compare", files / f"{kind}-a.json", files / f"{kind}-b.json", "--json")
+    assert outcome.code == 0, outcome.err
+    return outcome.document
+
+
+def test_ratios(files):
+    a, b, found = read(files, "ratio-a"), read(files, "ratio-b"), compared(files, "ratio")
+    asked = {one["name"]: one for one in found["inputs_that_differ"]}
+    assert asked["prompt"]["first"] == "geometric:1000"
+    assert asked["prompt"]["second"] == "geometric:1500"
+    assert "batch_size" not in asked
+    told = {one["name"]: one for one in found["answers_that_differ"]}
+    best = told["optimal_attention_workers"]
+    assert (best["first"], best["second"]) == tuple(x["optimal_attention_workers"] for x in (a, b))
+    (kept,) = [p for p in b["curve"] if p["attention_workers"] == best["first"]]
+    assert (
+        f"keeping A = {best['first']} in ratio-b.json gives up {100 * kept['regret']:.2f} %"
+        in (found["costs"])
+    )
+    most = [max(point["objective"] for point in one["curve"]) for one in (a, b)]
+    assert found["gain"] == pytest.approx(most[1] / most[0] - 1)
+
+
+def test_plans(files):
+    a, b, found = read(files, "plan-a"), read(files, "plan-b"), compared(files, "plan")
+    told = {one["name"]: one for one in found["answers_that_differ"]}
+    for name in ("tokens_per_second", "time_per_output_token"):
+        pair = (a["recommended"][name], b["recommended"][name])
+        assert (told[name]["first"], told[name]["second"]) == pair
+        assert told[name]["change"] == pytest.approx(pair[1] / pair[0] - 1)
+    assert found["gain"] == pytest.approx(
+        b["recommended"]["objective"] / a["recommended"]["objective"] - 1
+    )
+    assert any("devices in plan-b.json" in cost for cost in found["costs"])
+    assert [one["name"] for one in found["inputs_that_differ"]] == [
+        "largest_batch_size",
+        "batch_sizes",
+    ]
+
+
+def test_simulations_say_whether_intervals_explain_it(files):
+    found = compared(files, "play")
+    values = [read(files, f"play-{x}")["throughput_per_instance"] for x in "ab"]
+    apart = values[0]["low"] > values[1]["high"]
+    assert apart
+    (cost,) = found["costs"]
+    assert cost.endswith("more than both intervals explain")
+    same = invoke("compare", files / "play-a.json", files / "play-a.json", "--json").document
+    assert same["costs"][0].endswith("which both intervals may explain")
+    assert same["answers_that_differ"] == same["inputs_that_differ"] == []
+
+
+def test_text_says_the_gain_first(files):
+    text = invoke("compare", files / "ratio-a.json", files / "ratio-b.json").out
+    gain = compared(files, "ratio")["gain"]
+    assert text.startswith(f"ratio-b.json gives {100 * gain:.1f} % tokens per unit of cost")
+    assert "asked prompt" in text
+
+
+def test_what_cannot_be_compared_is_refused(files, tmp_path):
+    line = invoke("compare", files / "ratio-a.json", files / "play-a.json").error_line
+    assert "the same kind of answer" in line
+    assert "same unit" in invoke(
+        "compare", files / "plan-a.json", _with(files, tmp_path, time_unit="abstract")
+    ).error_line  # fmt: skip
+    assert "with --json" in invoke("compare", files / "plan-a.json", _empty(tmp_path)).error_line
+    broken = _with(files, tmp_path, recommended={"kind": "split"})
+    assert "was not written by this afdplan" in invoke(
+        "compare", files / "plan-a.json", broken
+    ).error_line  # fmt: skip
+
+
+def _with(files, folder, **changed):
+    (folder / "changed.json").write_text(json.dumps(read(files, "plan-a") | changed))
+    return folder / "changed.json"
+
+
+def _empty(folder):
+    (folder / "empty.json").write_text("{}")
+    return folder / "empty.json"

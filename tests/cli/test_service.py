@@ -1,0 +1,135 @@
+"""Does `afdplan plan` share devices between prefill, attention and FFN, and refuse in one line?"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from afdplan.files.prefill_file import load_prefill, save_prefill
+from afdplan.model.curve import LinearCurve, RooflineCurve
+from afdplan.model.prefill import PairCost, PrefillModel
+from tests.cli.invoke import invoke
+
+TRACE = Path(__file__).parents[2] / "src/afdplan/data/example_trace.csv.gz"
+MODEL = ("--model", "qwen3-30b-a3b", "--hardware", "h100", "--attention-devices", "1")
+SPACE = ("--batch-sizes", "32", "--microbatches", "2", "--tpot", "50ms", "--ffn-workers", "2,4")
+ASKED = ("plan", "--trace", TRACE, *MODEL, *SPACE)
+LAWS = ("plan", "--prompt", "geometric:500", "--decode", "geometric:100", *MODEL, *SPACE)
+
+
+@pytest.fixture(scope="module")
+def answer():
+    told = invoke(
+        *(*ASKED, "--devices", 16, "--ttft", "1s", "--device-mtbf", "1000h", "--restart", "5min"),
+        *("--repair", "4h", "--spare-devices", 1, "--json"),
+    )
+    assert told.code == 0, told
+    return told.document
+
+
+def test_the_budget_is_shared(answer):
+    service, failures = answer["service"], answer["failures"]
+    assert service["devices"] + service["idle_devices"] == 15  # one stands by
+    assert service["prefill_devices"] + service["decode_devices"] == service["devices"]
+    assert service["time_to_first_token"]["p99"] <= 1.0
+    assert 0 < service["requests_per_second"] <= answer["recommended"]["requests_per_second"]
+    assert answer["inputs"]["devices"] == 15 - service["prefill_devices"]
+    assert answer["inputs"]["service_devices"] == 16
+    assert 0.9 < failures["share"] < 1
+    assert failures["tokens_per_second"] == pytest.approx(
+        failures["share"] * answer["recommended"]["tokens_per_second"]
+    )
+
+
+def test_text_says_the_numbers_of_json():
+    told = invoke(*ASKED, "--devices", 16, "--ttft", "1s", "--full").out
+    for word in ("prefill", "time to first", "One step more of each side", "First token"):
+        assert word in told, word
+    shared = invoke(*ASKED, "--devices", 16, "--ttft", "1s", "--json").document["service"]
+    assert f"{shared['prefill_devices']} prefill" in told
+    assert f"{shared['requests_per_second']:.1f} requests/s" in told
+
+
+def test_decode_only_is_the_plan_of_before():
+    asked = (*LAWS, "--devices", 8)
+    plain = invoke(*asked, "--full")
+    assert "decode only: prefill and its devices are not counted" in " ".join(plain.out.split())
+    said = invoke(*asked, "--full", "--decode-only").out
+    assert said.replace(" --decode-only", "").split() == plain.out.split()
+    document = invoke(*asked, "--json").document
+    assert document["service"] is None
+    assert document["failures"] is None
+
+
+def test_a_plan_of_a_service_can_be_checked(tmp_path, answer):
+    path = tmp_path / "plan.json"
+    path.write_text(json.dumps(answer))
+    assert invoke("check", path, "--trace", TRACE).code in (0, 4)
+
+
+def test_a_measured_worker_is_read_from_its_file(tmp_path):
+    model = PrefillModel(
+        name="ours",
+        compute=RooflineCurve(floor=0.01, slope=2e-5),
+        pairs=(PairCost(time=1e-10), PairCost(time=1e-11, window=128)),
+        devices=2,
+        most_tokens=1e6,
+    )
+    path = tmp_path / "prefill.toml"
+    save_prefill(model, path)
+    assert load_prefill(path) == model
+    told = invoke(*ASKED, "--devices", 12, "--ttft", "1s", "--prefill-latency", path, "--json")
+    assert told.document["service"]["prefill_devices_per_worker"] == 2
+    for wrong in ("compute = 3", "schema_version = 2", "chunk = 3", "devices = 'x'"):
+        path.write_text(f'schema_version = 1\n{wrong}\n[compute]\nkind = "linear"\nslope = 1.0\n')
+        refused = invoke(*ASKED, "--devices", 12, "--ttft", "1s", "--prefill-latency", path)
+        assert str(path) in refused.error_line
+        assert refused.code == 1
+    bare = PrefillModel(name="b", compute=LinearCurve(slope=1e-5))
+    save_prefill(bare, path)
+    assert load_prefill(path) == bare
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "message"),
+    [
+        (("--ttft", "5ms"), 3, "below what prompts take"),
+        (("--ttft", "0s"), 2, "--ttft must be a time"),
+        (("--ttft", "1s", "--decode-only"), 2, "--ttft is of prefill"),
+        (("--prefill-policy", "first-come"), 2, "give --ttft too"),
+        (("--ttft", "1s", "--prefill-hardware", "h1000"), 1, "hardware must be"),
+        (("--ttft", "1s", "--prefill-devices", "0"), 1, "prefill-devices must be"),
+        (("--device-mtbf", "0h"), 2, "--device-mtbf must be a time"),
+        (("--restart", "5min"), 2, "give --device-mtbf too"),
+        (("--device-mtbf", "9000h", "--spare-devices", "2"), 2, "give --repair"),
+        (("--device-mtbf", "9000h", "--repair", "1h", "--spare-devices", "8"), 3, "spare_devices"),
+        (("--max-bundle-devices", "0"), 1, "max_bundle_devices must be"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused_in_one_line(options, code, message):
+    refused = invoke(*ASKED, "--devices", 8, *options)
+    assert message in refused.error_line
+    assert refused.code == code
+
+
+def test_no_arrivals_and_prefill_that_does_not_fit():
+    refused = invoke(*LAWS, "--devices", 8, "--ttft", "1s")
+    assert "needs arrivals" in refused.error_line
+    assert "--prefill-arrivals poisson" in refused.error_line
+    drawn = invoke(*LAWS, "--devices", 8, "--ttft", "1s", "--prefill-arrivals", "poisson", "--json")
+    assert drawn.document["service"]["arrivals"] == "Poisson arrivals"
+    large = invoke(
+        *("plan", "--trace", TRACE, "--model", "deepseek-v3", "--hardware", "h200"),
+        *("--devices", 32, "--ttft", "1s", "--prefill-devices", 2),
+    )
+    assert "does not fit" in large.error_line
+    assert large.code == 3
+
+
+def test_bundles_are_no_larger_than_asked():
+    told = invoke(*LAWS, "--devices", 16, "--max-bundle-devices", 7, "--json").document
+    split = told["split"]
+    assert split["attention_workers"] + split["ffn_workers"] <= 7
+    assert told["inputs"]["max_bundle_devices"] == 7

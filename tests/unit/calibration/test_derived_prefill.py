@@ -1,0 +1,93 @@
+"""Does a derived prefill worker do the operations, reads and messages that its sizes ask for?"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from afdplan.calibration.catalogue import find_hardware, find_model
+from afdplan.calibration.derived_prefill import derive_prefill, prefill_workers
+from afdplan.calibration.placement import place
+from afdplan.errors import AfdplanError, InfeasibleError
+
+H100, H200 = find_hardware("h100"), find_hardware("h200")
+
+
+def worker(model, hardware, devices, **options):
+    return derive_prefill(
+        place(find_model(model), hardware, attention_devices=1), hardware, devices, **options
+    )
+
+
+def test_long_passes_of_a_dense_part_are_bound_by_arithmetic():
+    """Twice the tokens of a long pass take twice the operations of the active parameters."""
+    found = worker("qwen3-235b-a22b-fp8", H200, 2)
+    slope = (found.compute(8192.0) - found.compute(4096.0)) / 4096
+    model = find_model("qwen3-235b-a22b-fp8")
+    operations = 2 * (model.active_parameters - model.embedding_parameters)
+    least = operations / (2 * H200.matrix_rate("fp8") * 0.6)
+    sent = 2 * model.layers * model.hidden_size * 2 / (H200.scale_up.bandwidth * 0.85)
+    assert slope == pytest.approx(least + sent, rel=0.03)
+
+
+def test_pairs_are_those_of_heads_and_layers():
+    found = worker("qwen3-235b-a22b-fp8", H200, 4)
+    model = find_model("qwen3-235b-a22b-fp8")
+    heads = model.attention
+    operations = model.layers * 4 * heads.query_heads * heads.head_size / 4
+    expected = operations / (H200.matrix_rate("bf16") * 0.67)
+    assert [kind.window for kind in found.pairs] == [None]
+    assert found.pairs[0].time == pytest.approx(expected, rel=1e-9)
+
+
+def test_windows_and_selected_tokens_bound_the_pairs():
+    windows = {kind.window for kind in worker("gpt-oss-120b", H200, 1).pairs}
+    assert windows == {None, 128}
+    assert {kind.window for kind in worker("deepseek-v3.2", H200, 8).pairs} == {None, 2048}
+
+
+def test_prefill_of_deepseek_is_near_what_was_published():
+    """LMSYS, 2025-05-05, 96 H100: 52.3 k input tokens/s per node of 8 at prompts of 2,000."""
+    found = worker("deepseek-v3", H100, 16)
+    rate = 8192 / (found.compute(8192.0) + 4 * found.pair_times(2048.0)) / 2
+    assert 0.7 < rate / 52_300 < 1.1
+
+
+def test_workers_have_what_holds_the_model_inside_a_domain():
+    placement = place(find_model("deepseek-v3"), H200)
+    assert [one.devices for one in prefill_workers(placement, H200)] == [8]
+    wide = prefill_workers(placement, H100)
+    assert [one.devices for one in wide] == [16]
+    longer = np.array([100, 5000])
+    assert (
+        np.diff(
+            [
+                one.times(longer)[1]
+                for one in prefill_workers(place(find_model("gpt-oss-120b"), H200), H200)
+            ]
+        )
+        < 0
+    ).all()
+
+
+def test_the_cache_is_sent_once():
+    """A latent cache is replicated on 8 devices, but each sends an eighth of one copy."""
+    found = worker("deepseek-v3", H200, 8)
+    entry = 61 * 576 * 2
+    assert found.transfer_per_token == pytest.approx(
+        entry / 8 / (H200.scale_out.bandwidth * 0.85), rel=1e-9
+    )
+
+
+def test_what_does_not_fit_is_said_in_one_line():
+    placement = place(find_model("deepseek-v3"), H200)
+    small = replace(H200, memory_size=10e9)
+    with pytest.raises(InfeasibleError, match="does not fit") as refused:
+        prefill_workers(placement, small)
+    assert "\n" not in str(refused.value)
+    with pytest.raises(AfdplanError, match="multiple of the 8"):
+        prefill_workers(placement, H200, devices=12)
+    with pytest.raises(AfdplanError, match="does not fit"):
+        prefill_workers(placement, H200, devices=4)
