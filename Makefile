@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 # Not --quiet: it hides the warnings from --strict, too, and nothing would fail.
 BUILD_DOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
-.PHONY: demo test format docs bench bounds fuzz clean
+.PHONY: demo test format docs bench bounds fuzz real clean
 demo: $(READY)
 	$(BIN)/python examples/demo.py
 
@@ -36,6 +36,10 @@ bounds: $(READY)
 # Numbers that no one means, in thousands of seeded calls of the commands; the tests try a few.
 fuzz: $(READY)
 	AFDPLAN_FUZZ_CASES=2000 $(BIN)/python -m pytest tests/property/test_hostile_numbers.py
+
+# vLLM on the CPU, three clients and Prometheus: is read what they write? (3.4 GB in build/real)
+real: $(READY)
+	$(BIN)/python -m benchmarks.real_parts
 
 clean:
 	rm -rf $(VENV)

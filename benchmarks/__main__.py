@@ -24,6 +24,8 @@ BENCHMARKS = {
     "placement": ("What does placing requests by load give back?", False, True),
     "studies": ("How fast, lean and unkillable are studies?", False, True),
     "derived_models": ("How far are derived times from published ones?", False, False),
+    "ratio_sweeps": ("Do fitted sweeps keep their points, and their intervals?", False, True),
+    "real_parts": ("Is read what vLLM and its clients write and say?", False, False),
     "model_table": ("What is read from every config of a public package?", False, False),
 }
 

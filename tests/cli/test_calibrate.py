@@ -86,6 +86,22 @@ def test_a_sweep(run, tmp_path):
     assert "--batch-size" in str(missing.exception)
 
 
+def test_the_interval_of_a_sweep_goes_with_its_file(run, tmp_path):
+    sweep, model = tmp_path / "sweep.csv", tmp_path / "model.toml"
+    sweep.write_text("attention_workers,step_time_ms\n3,32.826\n7,33.4\n11,38.0\n")
+    fitted = run(*(sweep, "--sweep", "--batch-size", 48, "--layers", 94), "--context", 8192,
+                 "-o", model)  # fmt: skip
+    assert fitted.exit_code == 0, fitted.exception
+    asked = ("--prompt", "fixed:8192", "--decode", "fixed:2", "--latency", model, "--batch-size")
+    answer = invoke("ratio", *asked, 48, "--json").document["latency_uncertainty"]
+    assert 0.02 < answer["step_time_low"] < answer["step_time_high"] < 0.06
+    beyond = invoke("simulate", *asked, 48, "--attention-workers", 17, "--requests", 100, "--json")
+    known = beyond.document["step_time_by_latency_draws"]
+    # Measured: 48.7 ms, far beyond the fitted ratios.
+    assert known["low"] < 0.0487 < known["high"]
+    assert known["high"] - known["low"] > 0.005
+
+
 def test_logs(run, tmp_path):
     steps = run(SAMPLES / "fastafd_steps.jsonl", "--attention-workers", 12, "--ffn-workers", 4,
                 "--layers", 94, "--json")  # fmt: skip

@@ -99,7 +99,7 @@ def test_a_plan_is_searched_with_balanced_loads_and_checked_by_them(tmp_path):
     checked = invoke("check", plan, "--trace", TRACE, "--json").document["placement_gain"]
     assert checked["blind_attention_workers"] == split["attention_workers"]
     folder = tmp_path / "out"
-    assert invoke("deploy", plan, "-o", folder, "--deployment", "split").code == 0
+    assert invoke("deploy", plan, *SMALL[-2:], "-o", folder, "--deployment", "split").code == 0
     readme = (folder / "README.md").read_text(encoding="utf-8")
     assert "vLLM balances the number of requests" in readme
     assert "The plan counts on placement longest-prompt" in readme

@@ -44,6 +44,7 @@ def models(draw):
                 curve=curves(),
                 layers=st.integers(2, 100),
                 time_per_request=numbers,
+                time_per_context=numbers,
                 context_window=st.none() | st.integers(1, 10**6),
             ),
             min_size=1,

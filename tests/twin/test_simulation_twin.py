@@ -57,6 +57,7 @@ def random_scenario(seed):
                 curve=random_curve(r),
                 layers=r.choice([1, 1, 2, 3]),
                 time_per_request=r.choice([0.0, 0.3]),
+                time_per_context=r.choice([0.0, 0.02]),
                 context_window=r.choice([None, None, 2, 5, 11]),
             )
         )

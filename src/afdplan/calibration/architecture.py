@@ -161,6 +161,8 @@ class ModelArchitecture:
         Number format of the checkpoint's large matrices; None if it is not recognised.
     cache_precision
         Number format of the KV cache that the checkpoint asks for; None if it says nothing.
+    attention_precision
+        Number format of attention's projections where it is not the usual one beside `precision`.
     precision_source
         Where the formats stand, or what was not recognised.
     published_parameters
@@ -180,6 +182,7 @@ class ModelArchitecture:
     tied_embeddings: bool = False
     precision: str | None = "bf16"
     cache_precision: str | None = None
+    attention_precision: str | None = None
     precision_source: str = "the checkpoint"
     published_parameters: float = 0.0
     source: str = ""

@@ -6,6 +6,9 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from afdplan.calibration.checkpoint_parts import is_attention, is_experts, left_out
+from afdplan.calibration.precision import PRECISIONS
+
 __all__ = ["CheckpointFormat", "checkpoint_format"]
 
 
@@ -15,16 +18,19 @@ class CheckpointFormat(NamedTuple):
     Attributes
     ----------
     weights
-        A name of `PRECISIONS`; None if what is stated is not recognised.
+        A name of `PRECISIONS`, that of the experts; None if what is stated is not recognised.
     cache
         Format that the KV cache shall have; None if nothing is said.
     told
         Where it stands, for people; or what was not recognised.
+    attention
+        Format of attention's projections where the checkpoint says that it differs.
     """
 
     weights: str | None
     cache: str | None
     told: str
+    attention: str | None = None
 
 
 _ALGORITHMS = {
@@ -73,9 +79,10 @@ def checkpoint_format(
     """
     if isinstance(second, Mapping):
         inner = second.get("quantization")
-        found = _modelopt(inner if isinstance(inner, Mapping) else second, "hf_quant_config.json")
+        stated = inner if isinstance(inner, Mapping) else second
+        found = _modelopt(stated, "hf_quant_config.json")
         if found is not None:
-            return found
+            return _in_parts(found, stated, config)
         return CheckpointFormat(None, None, "the quantisation of hf_quant_config.json")
     if quantization is not None:
         return _quantized(config, quantization)
@@ -99,14 +106,36 @@ def _quantized(config: Mapping[str, Any], quantization: Any) -> CheckpointFormat
         return CheckpointFormat("mxfp4", cache, "expert_dtype 'fp4'")
     found = _modelopt(quantization, told)
     if found is not None:
-        return found
+        return _in_parts(found, quantization, config)
     weights = None
+    if method == "compressed-tensors":
+        return _compressed_tensors(quantization, config, cache)
+    if method == "quark":
+        cache = _quark_cache(quantization) or cache
     if isinstance(method, str):
         weights = _METHODS.get(method) or _DIALECTS.get(method, lambda _: None)(quantization)
     if weights is None:
         unread = f"quant_method {method!r:.40} of {told}" if method is not None else told
         return CheckpointFormat(None, cache, unread)
-    return CheckpointFormat(weights, cache, told)
+    return _in_parts(CheckpointFormat(weights, cache, told), quantization, config)
+
+
+def _in_parts(
+    found: CheckpointFormat, quantization: Mapping[str, Any], config: Mapping[str, Any]
+) -> CheckpointFormat:
+    """Return the formats of experts and attention when the tool left one of them in 16 bits."""
+    patterns = left_out(quantization)
+    experts, attention = is_experts(patterns, config), is_attention(patterns, config)
+    if found.weights is None or not (experts or attention):
+        return found
+    if not experts:
+        return found._replace(attention="bf16")
+    return CheckpointFormat(
+        "bf16",
+        found.cache,
+        f"{found.told}, which leaves the experts in 16 bits",
+        None if attention else found.weights,
+    )
 
 
 def _modelopt(quantization: Mapping[str, Any], told: str) -> CheckpointFormat | None:
@@ -154,25 +183,49 @@ def _number_format(part: Mapping[str, Any]) -> str | None:
     return {8: "int8", 4: "int4"}.get(bits) if kind == "int" else None  # type: ignore[arg-type]
 
 
-def _compressed_tensors(quantization: Mapping[str, Any]) -> str | None:
+def _compressed_tensors(
+    quantization: Mapping[str, Any], config: Mapping[str, Any], cache: str | None
+) -> CheckpointFormat:
+    """Return the formats of the groups that target experts and attention; no group: 16 bits."""
+    told = "quantization_config"
+    unread = CheckpointFormat(None, cache, f"quant_method 'compressed-tensors' of {told}")
     groups = quantization.get("config_groups")
     if not isinstance(groups, Mapping):
-        return None
-    found = []
+        return unread
+    patterns = left_out(quantization)
+    ignored = is_experts(patterns, config), is_attention(patterns, config)
+    found: list[list[str | None]] = [[], []]
     for group in groups.values():
         weights = group.get("weights") if isinstance(group, Mapping) else None
         if isinstance(weights, Mapping):
-            name = _number_format(weights)
-            if "input_activations" in group and group["input_activations"] is None:
-                # Widened to 16 bits: four bits are bytes of int4, eight have no name here.
-                name = {"nvfp4": "int4", "int4": "int4", "mxfp4": "mxfp4"}.get(str(name))
-            if str(group.get("format", quantization.get("format"))).startswith("mxfp4"):
-                name = "mxfp4"
-            found.append(name)
+            targets = [str(one) for one in group.get("targets") or ("Linear",)]
+            is_all = any("Linear" in one and not one.startswith("re:") for one in targets)
+            for of, is_out, is_part in zip(found, ignored, (is_experts, is_attention), strict=True):
+                if not is_out and (is_all or is_part(targets, config)):
+                    of.append(_group_format(quantization, group, weights))
     # Experts come in the narrowest group: they are what is worth the effort.
     order = ("nvfp4", "mxfp4", "int4", "fp8", "int8")
-    known = [name for name in order if name in found]
-    return known[0] if known and None not in found else None
+    experts, attention = (
+        next((name for name in order if name in of), "bf16" if not of else None) for of in found
+    )
+    if experts is None or any(None in of for of in found):
+        return unread
+    if experts == "bf16":
+        told += ", which leaves the experts in 16 bits"
+    usual = PRECISIONS[experts].attention_weights
+    return CheckpointFormat(experts, cache, told, attention if attention != usual else None)
+
+
+def _group_format(
+    quantization: Mapping[str, Any], group: Mapping[str, Any], weights: Mapping[str, Any]
+) -> str | None:
+    if str(group.get("format", quantization.get("format"))).startswith("mxfp4"):
+        return "mxfp4"
+    name = _number_format(weights)
+    if "input_activations" in group and group["input_activations"] is None:
+        # Widened to 16 bits: four bits are bytes of int4, eight have no name here.
+        return {"nvfp4": "int4", "int4": "int4", "mxfp4": "mxfp4"}.get(str(name))
+    return name
 
 
 def _bits(quantization: Mapping[str, Any]) -> str | None:
@@ -186,16 +239,37 @@ def _bits(quantization: Mapping[str, Any]) -> str | None:
     return "int4" if bits == 4 else None
 
 
+_QUARK = {"fp4": "mxfp4", "fp8_e4m3": "fp8", "int8": "int8", "int4": "int4"}
+
+
 def _quark(quantization: Mapping[str, Any]) -> str | None:
     general = quantization.get("global_quant_config")
     layers = quantization.get("layer_quant_config")
     if isinstance(layers, Mapping):  # experts decide, as in ModelOpt's mixtures
         general = next((part for name, part in layers.items() if ".experts" in name), general)
-    weight = general.get("weight") if isinstance(general, Mapping) else None
-    if isinstance(weight, list):
-        weight = weight[0] if weight else None
-    dtype = weight.get("dtype") if isinstance(weight, Mapping) else None
-    return {"fp4": "mxfp4", "fp8_e4m3": "fp8", "int8": "int8", "int4": "int4"}.get(str(dtype))
+    return _quark_dtype(general, "weight")
+
+
+def _quark_dtype(part: Any, of: str) -> str | None:
+    tensor = part.get(of) if isinstance(part, Mapping) else None
+    if isinstance(tensor, list):
+        tensor = tensor[0] if tensor else None
+    dtype = tensor.get("dtype") if isinstance(tensor, Mapping) else None
+    return _QUARK.get(str(dtype))
+
+
+def _quark_cache(quantization: Mapping[str, Any]) -> str | None:
+    """Return the format of what the key and value projections put out, as vLLM reads it."""
+    export = quantization.get("export")
+    group = export.get("kv_cache_group") if isinstance(export, Mapping) else None
+    for table in ("kv_cache_quant_config", "layer_quant_config"):
+        parts = quantization.get(table)
+        if isinstance(parts, Mapping):
+            names = group if isinstance(group, list) and group else ["*k_proj", "*v_proj"]
+            found = [_quark_dtype(parts.get(name), "output_tensors") for name in names]
+            if any(found):
+                return next(name for name in found if name)
+    return None
 
 
 def _torchao(quantization: Mapping[str, Any]) -> str | None:
@@ -221,7 +295,6 @@ def _bitsandbytes(quantization: Mapping[str, Any]) -> str | None:
 
 
 _DIALECTS = {
-    "compressed-tensors": _compressed_tensors,
     "awq": _bits,
     "gptq": _bits,
     "auto-round": _bits,

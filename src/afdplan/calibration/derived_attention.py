@@ -28,6 +28,7 @@ __all__ = [
     "layer_order",
     "pass_time",
     "product_time",
+    "products_time",
     "projection_error",
     "router_time",
     "token_time",
@@ -165,8 +166,16 @@ def router_time(placement: Placement, experts: int, tokens: FloatArray, side: st
     return scores + pass_time(placement, tokens, side)
 
 
-def _products_time(placement: Placement, mixer: Mixer, requests: FloatArray) -> FloatArray:
-    """Return the projections of one mixer, its norms, rotary, cache write, quantisation [s]."""
+def products_time(placement: Placement, mixer: Mixer, requests: FloatArray) -> FloatArray:
+    """Return the projections of one mixer, its norms, rotary, cache write, quantisation [s].
+
+    Parameters
+    ----------
+    placement, mixer
+        Where it runs, and its sizes.
+    requests
+        Of one device, any shape; each has ``1 + speculative_tokens`` tokens.
+    """
     tokens = requests * placement.tokens_per_request
     number = placement.precision.attention_weights
     size = placement.architecture.hidden_size
@@ -295,7 +304,7 @@ class AttentionTimes:
 
     def _time(self, mixers: tuple[Mixer, ...], requests: FloatArray) -> FloatArray:
         """Return everything of a layer that depends on its requests alone [s]."""
-        parts = [_products_time(self._placement, mixer, requests) for mixer in mixers]
+        parts = [products_time(self._placement, mixer, requests) for mixer in mixers]
         return np.asarray(sum(parts) + _layer_end(self._placement, requests), dtype=np.float64)
 
     def line(self, mixers: tuple[Mixer, ...], batch_size: int | None) -> BatchLine:

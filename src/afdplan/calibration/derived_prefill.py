@@ -4,9 +4,9 @@ A worker of g devices holds the whole model: heads are split over d of them, g o
 domain (tensor parallel), experts over all. Each of the G = g / d domains has n / G of the n tokens
 of a pass. Per layer
 
-    max(weights / bandwidth, 2 n/G parameters / matrix rate)  projections
+    projections, norms, quantisation of n/G tokens             as in decoding
     + the feed-forward network of n tokens over g devices      as in decoding
-    + kernels + 2 (latency + 2 (d - 1)/d n/G hidden bytes / scale-up bandwidth)
+    + the fixed time of attention + 2 (latency + 2 (d - 1)/d n/G hidden bytes / scale-up bandwidth)
     + copies to other domains and back, n/g per device         over the scale-out link
 
 and per causal pair the operations of a score and its weighted sum at the rate of attention.
@@ -22,12 +22,17 @@ import numpy as np
 import numpy.typing as npt
 
 from afdplan.calibration.architecture import FeedForward, Mixer, ModelArchitecture
-from afdplan.calibration.attention import Attention, LatentAttention
-from afdplan.calibration.derived_attention import INDEXER_KERNELS
+from afdplan.calibration.attention import Attention, LatentAttention, Product
+from afdplan.calibration.derived_attention import (
+    attention_operator,
+    pass_time,
+    product_time,
+    products_time,
+)
 from afdplan.calibration.derived_feed_forward import BF16_BYTES, network_time
 from afdplan.calibration.derived_transfer import copies_per_token
 from afdplan.calibration.hardware import Hardware
-from afdplan.calibration.memory import EMBEDDING_BYTES, WorkerMemory, cache_kinds, mixer_shard
+from afdplan.calibration.memory import WorkerMemory, cache_kinds
 from afdplan.calibration.placement import Placement
 from afdplan.calibration.precision import FORMATS
 from afdplan.errors import InfeasibleError, InvalidInputError
@@ -40,6 +45,8 @@ __all__ = ["WIDTHS", "derive_prefill", "prefill_workers"]
 WIDTHS = (1, 2, 4, 8, 16, 32)
 """Devices of a worker that are tried unless some are named."""
 GRID_POINTS = 65
+ATTENTION_MATRIX_SHARE = 0.67
+"""Of the peak, attention over a prompt: FlashMLA README (2025-04-22), 660 TFLOPS of 989 on H800."""
 STATE_OPERATIONS = 6
 """Per number of a recurrent state and token: decay, update and read, two operations each."""
 
@@ -188,9 +195,9 @@ def _chunk_times(placement: Placement, tokens: npt.NDArray[np.float64]) -> npt.N
     architecture, efficiency = placement.architecture, placement.efficiencies
     times = np.full_like(tokens, efficiency.scheduling_time)
     # Only the last token of a prompt passes the output embedding.
-    head = architecture.vocabulary_size * architecture.hidden_size * EMBEDDING_BYTES
-    bandwidth = placement.attention_hardware.memory_bandwidth * efficiency.weight_memory
-    times += head / placement.attention_devices / bandwidth
+    head = Product(architecture.hidden_size, architecture.vocabulary_size)
+    shard = Product(head.depth, head.width // placement.attention_devices)
+    times += product_time(placement, shard, np.ones(()), "bf16", "attention")
     for mixer, count in Counter(architecture.mixers).items():
         times += count * _mixer_time(placement, mixer, tokens)
     networks = Counter(one for block in architecture.blocks for one in block.feed_forward)
@@ -203,22 +210,17 @@ def _chunk_times(placement: Placement, tokens: npt.NDArray[np.float64]) -> npt.N
 def _mixer_time(
     placement: Placement, mixer: Mixer, tokens: npt.NDArray[np.float64]
 ) -> npt.NDArray[np.float64]:
-    hardware, efficiency = placement.attention_hardware, placement.efficiencies
     own = tokens / _domains(placement)
-    parameters = mixer_shard(mixer, placement.attention_devices, placement.architecture.hidden_size)
-    number = FORMATS[placement.precision.attention_weights]
-    bandwidth = hardware.memory_bandwidth * efficiency.weight_memory
-    rate = hardware.matrix_rate(number.arithmetic) * efficiency.matrix
-    products = np.maximum(
-        parameters * number.bytes_per_value / bandwidth, 2 * parameters * own / rate
-    )
     heads = mixer.heads.sharded(placement.attention_devices)
     state = heads.state_bytes / getattr(heads, "state_value_bytes", 4)
-    matrix = hardware.matrix_rate("bf16") * efficiency.matrix
-    recurrent = STATE_OPERATIONS * state * own / matrix
-    kernels = heads.kernels + (INDEXER_KERNELS if mixer.indexer is not None else 0)
+    # Of state and scores: what the matrix units reach in products of bf16.
+    gemm = placement.efficiencies.of(placement.attention_hardware, "gemm", "bf16")
+    rate = placement.attention_hardware.matrix_rate("bf16") * gemm.matrix_share
+    kernels = 2 if mixer.indexer is not None else 1
+    fixed = kernels * attention_operator(placement, mixer.heads).fixed_time
+    recurrent = STATE_OPERATIONS * state * own / rate
     return np.asarray(
-        products + recurrent + kernels * efficiency.kernel_latency + _reduction(placement, tokens)
+        products_time(placement, mixer, own) + recurrent + fixed + _reduction(placement, tokens)
     )
 
 
@@ -234,7 +236,7 @@ def _reduction(
     sent = 2 * (devices - 1) / devices * message
     return (
         2 * link.latency
-        + placement.efficiencies.kernel_latency
+        + float(pass_time(placement, np.zeros(()), "attention"))
         + sent / (link.bandwidth * placement.efficiencies.link)
     )
 
@@ -263,8 +265,8 @@ def _crossing(
 
 def _pair_costs(placement: Placement) -> Iterator[PairCost]:
     """Yield the time per pair of every kind of layer."""
-    hardware, share = placement.attention_hardware, placement.efficiencies.attention_matrix
-    share *= _domains(placement)
+    hardware = placement.attention_hardware
+    share = ATTENTION_MATRIX_SHARE * _domains(placement)
     rate, index_rate = hardware.matrix_rate("bf16") * share, hardware.matrix_rate("fp8") * share
     times: defaultdict[int | None, float] = defaultdict(float)
     for mixer, count in Counter(placement.architecture.mixers).items():

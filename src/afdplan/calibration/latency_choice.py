@@ -11,7 +11,7 @@ from typing import Any
 
 from afdplan.calibration.architecture import ModelArchitecture
 from afdplan.calibration.catalogue import find_hardware, find_model
-from afdplan.calibration.derived import latency_of
+from afdplan.calibration.derived import latency_of, times_of
 from afdplan.calibration.hardware import Hardware
 from afdplan.calibration.placement import Placement, place
 from afdplan.errors import InvalidInputError
@@ -162,13 +162,17 @@ class LatencyChoice:
             options.setdefault("attention_devices", chosen.attention_devices)
         return place(chosen.model, attention, ffn_hardware=ffn, **options)
 
-    def resolve(self, *, batch_size: int | None = None, ffn_workers: int = 1) -> LatencyModel:
+    def resolve(
+        self, *, batch_size: int | None = None, ffn_workers: int = 1, with_errors: bool = False
+    ) -> LatencyModel:
         """Return the stage times.
 
         Parameters
         ----------
         batch_size, ffn_workers
             B and F: a derived FFN worker holds its share of the experts.
+        with_errors
+            Whether a derived model is to carry its uncertainty, which takes eight times as long.
 
         Raises
         ------
@@ -176,7 +180,8 @@ class LatencyChoice:
             If a name is unknown, a file is wrong, or a value is out of its domain.
         """
         if self.is_derived:
-            return latency_of(self.placement(batch_size=batch_size, ffn_workers=ffn_workers))
+            derive = latency_of if with_errors else times_of
+            return derive(self.placement(batch_size=batch_size, ffn_workers=ffn_workers))
         return self.with_devices(load_latency(str(self.latency)))
 
     def with_devices(self, model: LatencyModel) -> LatencyModel:

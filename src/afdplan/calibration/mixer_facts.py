@@ -85,6 +85,8 @@ def _grouped(fields: ConfigFields, layers: int) -> list[Mixer]:
             raise fields.fail("sliding_window is missing; layer_types has layers that slide")
         return [whole] * layers
     sliding = Mixer(heads=heads, window=window)
+    if kinds is None and fields.values.get("model_type") == "gpt_oss":  # every other one slides
+        return [(sliding, whole)[layer % 2] for layer in range(layers)]
     if kinds is None:  # Qwen's first layers see all
         first = min(layers, fields.count("max_window_layers", minimum=0, default=0))
         return [whole] * first + [sliding] * (layers - first)

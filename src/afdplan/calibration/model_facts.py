@@ -224,6 +224,7 @@ def architecture_from_config(
         tied_embeddings=text.get("tie_word_embeddings") is True,
         precision=formats.weights,
         cache_precision=formats.cache,
+        attention_precision=formats.attention,
         precision_source=formats.told,
         published_parameters=published,
         source=str(facts.get("source") or origin),

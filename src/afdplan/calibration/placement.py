@@ -261,15 +261,17 @@ def _formats(
         return precision if cache is None else replace(precision, cache=cache)
     assumptions += [Assumption("family", note) for note in architecture.notes]
     told = architecture.precision_source
-    name = precision
+    name, attention = precision, None
     if name is None:
-        name = architecture.precision
+        name, attention = architecture.precision, architecture.attention_precision
         if name is None:
             raise InvalidInputError(
                 f"{architecture.name}: {told} is not known; give the format of the weights "
                 f"(--weight-precision, in Python precision=): {', '.join(PRECISIONS)}"
             )
-        assumptions.append(Assumption("weight-format", f"weights are in {name}, as in {told}"))
+        beside = "" if attention is None else f", those of attention in {attention}"
+        said = f"weights are in {name}{beside}, as in {told}"
+        assumptions.append(Assumption("weight-format", said))
     if cache is None:
         cache = architecture.cache_precision
         stated = (
@@ -278,7 +280,8 @@ def _formats(
             else (f"the KV cache is in {cache}, as in {told}")
         )
         assumptions.append(Assumption("cache-format", stated))
-    return Precision.named(name, cache)
+    found = Precision.named(name, cache)
+    return found if attention is None else replace(found, attention_weights=attention)
 
 
 def _enough_devices(placement: Placement) -> Placement:

@@ -11,12 +11,12 @@ which is which.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from afdplan.calibration.posterior import posterior_draws
+from afdplan.calibration.sweep_round import COLUMNS, Maximum, SweepRound
+from afdplan.calibration.sweep_space import SweepSpace, expected_coefficients, sweep_space
 from afdplan.errors import InsufficientDataError
 from afdplan.model.checks import check_choice, check_count, check_number
 from afdplan.model.estimate import Estimate
@@ -26,15 +26,18 @@ from afdplan.model.sweep import RatioSweep
 __all__ = ["SweepFit", "fit_sweep"]
 
 FloatArray = npt.NDArray[np.float64]
-Maximum = Literal["hard", "soft"]
 
-_SEED = 20260121
-_TRIP_SHARE = 0.03
-"""Mean a priori of the exposed trip over the longest microbatch time: transfers mostly hide, but
-a limit of zero would push what little shows into the FFN line (see the user guide)."""
+_UNKNOWN = 0.35
+"""An estimate with a wider half interval is called bounded, not measured."""
 
-_PRIOR_SPREAD = np.log(1.5)
-"""A prior model is trusted to a factor of 1.5 (one standard deviation)."""
+_TOLERANCE = 2.0
+"""Misses up to so many times the noise are noise."""
+
+_AROUND = 24
+"""Loads at which a stored model keeps to the mean of the draws."""
+
+_FAR = np.log(2.5)
+"""A prior that differs by a larger factor from what the points tell is said to contradict them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -45,9 +48,10 @@ class SweepFit:
     ----------
     sweep
         The points.
-    layers, step_overhead, maximum, transfer_time
-        What was given: L, seconds per step, ``hard`` or ``soft``, c there and back [s] (its mean
-        if it was fitted).
+    form
+        What was given: L, seconds per step, ``hard`` or ``soft``, the reference load.
+    transfer_time
+        c there and back [s], as in `point`.
     attention_time
         a at `reference_tokens` [s].
     ffn_slope, ffn_intercept
@@ -56,38 +60,50 @@ class SweepFit:
         f at the largest measured n [s].
     transfer_limit
         The largest c, there and back, that would still be hidden [s].
-    reference_tokens
-        B theta at which `attention_time` holds [tokens]; the mean over the points.
     identified
         Which of ``attention``, ``ffn_time``, ``ffn_slope``, ``ffn_intercept`` the data tell; the
         others are only bounded from above.
     noise
         Relative error of a step time that was used.
+    point
+        The one set of coefficients (`COLUMNS`) that a model file holds, shape (8,).
     residuals
-        measured / fitted - 1, shape (n,).
+        measured / fitted - 1, shape (n,), with the fitted times of `point`.
     draws
-        Draws of (a, share of a that does not grow with the load, intercept, slope, c, ln
-        sharpness), shape (draws, 6).
+        Draws of all coefficients, shape (draws, 8).
     warnings
         One sentence each.
     """
 
     sweep: RatioSweep
-    layers: int
-    step_overhead: float
-    maximum: Maximum
+    form: SweepRound
     transfer_time: float
     attention_time: Estimate
     ffn_slope: Estimate
     ffn_intercept: Estimate
     ffn_time: Estimate
     transfer_limit: float
-    reference_tokens: float
     identified: dict[str, bool]
     noise: float
+    point: FloatArray
     residuals: FloatArray
     draws: FloatArray
     warnings: tuple[str, ...]
+
+    @property
+    def layers(self) -> int:
+        """L, round trips per step."""
+        return self.form.layers
+
+    @property
+    def maximum(self) -> Maximum:
+        """``hard`` or ``soft``."""
+        return self.form.maximum
+
+    @property
+    def reference_tokens(self) -> float:
+        """B theta at which `attention_time` holds: the mean over the points [tokens]."""
+        return self.form.tokens
 
     def predict(self, points: RatioSweep) -> list[Estimate]:
         """Return the step time at each of `points` with its 95 % interval [s].
@@ -97,41 +113,25 @@ class SweepFit:
         points
             Ratios to predict; their `step_times` are not looked at.
         """
-        times = _step_times(
-            self.draws, points, self.layers, self.step_overhead, self.maximum, self.reference_tokens
+        times = self.form.times(self.draws, points)
+        central = (
+            self.form.times(self.point[None, :], points)[0]
+            if self.form.maximum == "hard"
+            else times.mean(axis=0)
         )
-        return [_estimate(column) for column in times.T]
+        return [_estimate(c, v) for c, v in zip(times.T, central, strict=True)]
 
 
-def _estimate(draws: FloatArray) -> Estimate:
-    low, high = np.quantile(draws, [0.025, 0.975])
-    value = float(np.clip(draws.mean(), low, high))
+def _estimate(draws: FloatArray, value: float | None = None) -> Estimate:
+    low, high = map(float, np.quantile(draws, [0.025, 0.975]))
+    value = float(draws.mean() if value is None else value)
     return Estimate(
-        value=value, low=float(low), high=float(high), confidence=0.95, method="posterior draws"
+        value=value,
+        low=min(low, value),
+        high=max(high, value),
+        confidence=0.95,
+        method="posterior draws",
     )
-
-
-def _step_times(
-    draws: FloatArray,
-    points: RatioSweep,
-    layers: int,
-    overhead: float,
-    maximum: Maximum,
-    reference: float,
-) -> FloatArray:
-    """Return the step time of every draw at every point, shape (draws, points)."""
-    at_reference, fixed, intercept, slope, trip, sharpness = (column[:, None] for column in draws.T)
-    attention = at_reference * (fixed + (1 - fixed) * points.attention_tokens / reference)
-    ffn = intercept + slope * points.ffn_tokens
-    high = np.maximum(np.maximum(attention, ffn), 1e-300)
-    busy = high
-    if maximum == "soft":
-        power = np.exp(sharpness)
-        busy = high * ((attention / high) ** power + (ffn / high) ** power) ** (1 / power)
-    m = points.microbatches
-    round_time = np.maximum(np.maximum(m * busy, m * trip / 2), attention + ffn + trip)
-    times: FloatArray = layers * round_time + overhead
-    return times
 
 
 def fit_sweep(
@@ -158,18 +158,19 @@ def fit_sweep(
         ``hard``, or ``soft``: the plateau bends into the line, ``(a^p + f^p)^(1/p)`` with p
         between 2 and 100, as jitter between layers makes it.
     transfer_time
-        c, there and back [s], 0 for hidden; None takes the prior's, or without a prior fits it
-        with a mean of 3 % of the longest microbatch time a priori.
+        c, there and back [s], 0 for hidden; None fits it: around the prior's, or without a prior
+        with a mean of 5 % of the longest microbatch time a priori.
     noise
         Relative error of a measured step time; raised to the misfit if that is larger.
     prior
         A model that says a priori, to a factor of 1.5, what attention, FFN and transfers take.
+        Where it contradicts the points it gives way.
 
     Returns
     -------
     SweepFit
         Means and 95 % intervals over draws of all coefficients, each with a flat prior from 0 to
-        what one measured step allows (or the given prior).
+        what one measured step allows (or the given prior), and the one point to store.
 
     Raises
     ------
@@ -199,62 +200,142 @@ def fit_sweep(
             f"step_overhead must be below every step time, got {overhead:g} and "
             f"{sweep.step_times.min():g}"
         )
-    reference = float(sweep.attention_tokens.mean())
-    warnings: list[str] = []
-    trip = transfer_time
-    if prior is not None and trip is None:
-        size, tokens = float(sweep.batch_size.mean()), float(sweep.ffn_tokens.mean())
-        trip = sum(link.time(size, tokens) for link in (prior.send, prior.receive))
-    elif trip is None and (sweep.microbatches == 1).all():
+    form = SweepRound(
+        layers=layers,
+        step_overhead=overhead,
+        maximum=maximum,
+        tokens=float(sweep.attention_tokens.mean()),
+        requests=float(sweep.batch_size.mean()),
+        length=float(sweep.mean_tokens.mean()),
+    )
+    expected = None if prior is None else expected_coefficients(prior, sweep, form)
+    trip = None if transfer_time is None else check_number("transfer_time", transfer_time)
+    if trip is None and (sweep.microbatches == 1).all() and (expected is None or expected[4] == 0):
         trip = 0.0  # it adds to every step and cannot be told from attention and FFN
-    if trip is not None:
-        trip = check_number("transfer_time", trip)
-    draws = _draw(sweep, layers, overhead, maximum, trip, noise, prior)
-    misfit = _misfit(draws, sweep, layers, overhead, maximum, reference)
-    if misfit > 2 * noise:
+    space = sweep_space(sweep, form, trip, expected)
+    warnings: list[str] = []
+    draws = space.draws(noise, expected)
+    misfit = space.misfit(draws)
+    given = noise
+    if misfit > _TOLERANCE * noise:
         warnings.append(
             f"no attention plateau and FFN line come closer than {100 * misfit:.1f} % to these "
             f"step times (expected {100 * noise:.1f} %): intervals are widened; other limits, "
             "or points of different set-ups?"
         )
         noise = misfit
-        draws = _draw(sweep, layers, overhead, maximum, trip, noise, prior)
-    times = _step_times(draws, sweep, layers, overhead, maximum, reference)
+        draws = space.draws(noise, expected)
     largest = float(sweep.ffn_tokens.max())
-    at_largest = draws[:, 2] + draws[:, 3] * largest
     estimates = {
         "attention": _estimate(draws[:, 0]),
-        "ffn_time": _estimate(at_largest),
+        "ffn_time": _estimate(draws[:, 2] + draws[:, 3] * largest),
         "ffn_slope": _estimate(draws[:, 3]),
         "ffn_intercept": _estimate(draws[:, 2]),
     }
-    identified = {name: value.relative_half_width < 0.35 for name, value in estimates.items()}
-    attention = draws[:, :1] * (
-        draws[:, 1:2] + (1 - draws[:, 1:2]) * sweep.attention_tokens / reference
-    )
-    room = (
-        (times - overhead) / layers - attention - draws[:, 2:3] - draws[:, 3:4] * sweep.ffn_tokens
-    )
-    limit = float(np.quantile(np.maximum(room.min(axis=1), 0.0), 0.975))
+    identified = {name: value.relative_half_width < _UNKNOWN for name, value in estimates.items()}
+    point = _point(space, draws, noise, estimates, identified)
+    times = form.times(draws, sweep)
+    room = (times - overhead) / layers - form.attention(draws, sweep) - form.ffn(draws, sweep)
+    fitted = form.times(point[None, :], sweep, "hard")[0]
     warnings.extend(_unknowns(identified, estimates, sweep))
+    if expected is not None:
+        warnings.extend(_contradicted(expected, largest, estimates, identified))
+    warnings.extend(_missed(sweep, fitted, given, maximum))
     return SweepFit(
         sweep=sweep,
-        layers=layers,
-        step_overhead=overhead,
-        maximum=maximum,
-        transfer_time=float(draws[:, 4].mean()),
+        form=form,
+        transfer_time=float(point[COLUMNS.index("trip")]),
         attention_time=estimates["attention"],
         ffn_slope=estimates["ffn_slope"],
         ffn_intercept=estimates["ffn_intercept"],
         ffn_time=estimates["ffn_time"],
-        transfer_limit=limit,
-        reference_tokens=reference,
+        transfer_limit=float(np.quantile(np.maximum(room.min(axis=1), 0.0), 0.975)),
         identified=identified,
         noise=noise,
-        residuals=sweep.step_times / times.mean(axis=0) - 1.0,
+        point=point,
+        residuals=sweep.step_times / fitted - 1.0,
         draws=draws,
         warnings=tuple(warnings),
     )
+
+
+def _contradicted(
+    expected: FloatArray, largest: float, estimates: dict[str, Estimate], known: dict[str, bool]
+) -> list[str]:
+    """Return where a prior is far from what the points tell, in words."""
+    said = {
+        "attention": ("attention", expected[0]),
+        "ffn_time": ("the FFN", expected[2] + expected[3] * largest),
+    }
+    return [
+        f"the prior contradicts the points and gave way: {name} would take {1e6 * value:.4g} us "
+        f"per layer and microbatch, they say {1e6 * estimates[key].value:.4g} us"
+        for key, (name, value) in said.items()
+        if known[key] and value > 0 and abs(np.log(value / estimates[key].value)) > _FAR
+    ]
+
+
+def _point(
+    space: SweepSpace,
+    draws: FloatArray,
+    noise: float,
+    estimates: dict[str, Estimate],
+    identified: dict[str, bool],
+) -> FloatArray:
+    """Return the coefficients to store: they meet the points, then the mean of the draws.
+
+    A stage that the points only bound is taken as long as they allow: a planner that believes it
+    does not go beyond what was measured.
+    """
+    sweep, form = space.sweep, space.form
+    around = _around(sweep)
+    drawn = form.times(draws, around, "hard")
+    target = drawn.mean(axis=0)
+    spread = np.maximum(drawn.std(axis=0) / noise, target)  # what is unsure may be missed by more
+    cautious = {}
+    if not identified["attention"]:
+        cautious[0] = estimates["attention"].high
+    if not identified["ffn_time"]:
+        longer = estimates["ffn_time"].high / estimates["ffn_time"].value
+        cautious |= {2: draws[:, 2].mean() * longer, 3: draws[:, 3].mean() * longer}
+    wish = np.array(list(cautious.values()))
+
+    def wanted(every: FloatArray) -> FloatArray:
+        if cautious:
+            found: FloatArray = every[:, list(cautious)] / wish - 1.0
+            return found
+        off: FloatArray = (form.times(every, around, "hard") - target) / spread
+        return off
+
+    return space.best(draws, noise, wanted)
+
+
+def _around(sweep: RatioSweep) -> RatioSweep:
+    """Return points from half of the lowest to twice the highest load of the FFN."""
+    loads, one = sweep.ffn_tokens, np.ones(_AROUND)
+    batch = float(np.median(sweep.batch_size))
+    return RatioSweep(
+        attention_workers=np.geomspace(loads.min() / 2, 2 * loads.max(), _AROUND) / batch,
+        ffn_workers=one,
+        batch_size=batch * one,
+        microbatches=np.median(sweep.microbatches) * one,
+        mean_tokens=np.median(sweep.mean_tokens) * one,
+        step_times=one,
+    )
+
+
+def _missed(sweep: RatioSweep, fitted: FloatArray, noise: float, maximum: Maximum) -> list[str]:
+    """Return what the stored model does not reproduce, in words."""
+    errors = fitted / sweep.step_times - 1.0
+    worst = int(np.argmax(np.abs(errors)))
+    if abs(errors[worst]) <= _TOLERANCE * noise:
+        return []
+    a, f = sweep.attention_workers[worst], sweep.ffn_workers[worst]
+    return [
+        f"the stored model misses the step time at {a:g}:{f:g} by {100 * errors[worst]:+.1f} % "
+        f"(noise {100 * noise:.1f} %)"
+        + (": a model file has no soft maximum" if maximum == "soft" else "")
+    ]
 
 
 def _unknowns(
@@ -280,88 +361,3 @@ def _unknowns(
             "measure another ratio beyond the knee or give a prior"
         )
     return said
-
-
-def _draw(
-    sweep: RatioSweep,
-    layers: int,
-    overhead: float,
-    maximum: Maximum,
-    transfer_time: float | None,
-    noise: float,
-    prior: LatencyModel | None,
-) -> FloatArray:
-    """Return draws of all six coefficients; those that stay fixed are filled in."""
-    reference = float(sweep.attention_tokens.mean())
-    largest = float(sweep.ffn_tokens.max())
-    rounds = (sweep.step_times - overhead) / layers
-    # No stage of a layer can take longer than the longest round.
-    unit = float((rounds / np.where(sweep.microbatches > 1, sweep.microbatches, 1)).max())
-    varied = float(np.ptp(sweep.attention_tokens)) > 0.2 * reference
-    free = [0, 2, 3]
-    free += [1] if varied else []
-    free += [4] if transfer_time is None else []
-    free += [5] if maximum == "soft" else []
-    free.sort()
-    low = np.array([0, 0, 0, 0, 0, np.log(2.0)])
-    high = np.array([1.5, 1.0, 1.5, 1.5, 1.5, np.log(100.0)])
-    scale = np.array([unit, 1.0, unit, unit / largest, unit, 1.0])
-    rest = np.array([0.0, 0.0, 0.0, 0.0, transfer_time or 0.0, 0.0])
-    expected = _expected(prior, sweep, reference) if prior is not None else None
-    if expected is not None:
-        rest[1] = expected[1]
-
-    def complete(points: FloatArray) -> FloatArray:
-        every: FloatArray = np.broadcast_to(rest, (points.shape[0], 6)).copy()
-        every[:, free] = points * scale[free]
-        return every
-
-    def log_density(points: FloatArray) -> FloatArray:
-        every = complete(points)
-        times = _step_times(every, sweep, layers, overhead, maximum, reference)
-        with np.errstate(over="ignore"):  # infinitely unlikely: refused by whoever draws
-            misses = ((times / sweep.step_times - 1.0) / noise) ** 2
-            density: FloatArray = -0.5 * misses.sum(axis=1)
-        if 4 in free:
-            density = density - every[:, 4] / (_TRIP_SHARE * unit)
-        if expected is not None:
-            for column in (0, 2, 3):
-                if expected[column] > 0:
-                    ratio = np.maximum(every[:, column], 1e-300) / expected[column]
-                    density = density - 0.5 * (np.log(ratio) / _PRIOR_SPREAD) ** 2
-        return density
-
-    generator = np.random.default_rng(_SEED)
-    return complete(posterior_draws(log_density, low[free], high[free], generator))
-
-
-def _expected(prior: LatencyModel, sweep: RatioSweep, reference: float) -> FloatArray:
-    """Return the prior's coefficients in the order of the draws."""
-    requests = round(float(sweep.batch_size.mean()))
-    layers = prior.layers
-
-    def attention(tokens: float) -> float:
-        return sum(k.layers * float(k.time(tokens, requests)) for k in prior.attention) / layers
-
-    at_reference = attention(reference)
-    fixed = attention(0.0) / at_reference if at_reference > 0 else 0.0
-    low, high = float(sweep.ffn_tokens.min()), float(sweep.ffn_tokens.max())
-    if low == high:
-        low = 0.5 * high
-    slope = float(prior.ffn(high) - prior.ffn(low)) / (high - low)
-    intercept = max(float(prior.ffn(high)) - slope * high, 0.0)
-    return np.array([at_reference, fixed, intercept, slope, 0.0, 0.0])
-
-
-def _misfit(
-    draws: FloatArray,
-    sweep: RatioSweep,
-    layers: int,
-    overhead: float,
-    maximum: Maximum,
-    reference: float,
-) -> float:
-    """Return the least root-mean-square relative error among the draws."""
-    times = _step_times(draws, sweep, layers, overhead, maximum, reference)
-    errors: FloatArray = np.sqrt(((times / sweep.step_times - 1.0) ** 2).mean(axis=1))
-    return float(errors.min())

@@ -129,6 +129,12 @@ def command(
     limits, space = plan.limits, plan.space  # of the decode side
     plan = dataclasses.replace(plan, warnings=(*workload.warnings, *plan.warnings))
     verified = _verify(plan, plan.law, source) if verify else ()
+    played = None
+    if verify and whole.service is not None:
+        from afdplan.planning.service_verify import verify_service
+
+        with progress("playing the service") as show:
+            played = verify_service(whole.service, source, progress=show)
     found = None
     if around or report is not None:
         from afdplan.planning.plan_around import plan_around
@@ -140,7 +146,12 @@ def command(
 
         write_picture(plot, [front_figure(plan)], str(plan.split.design))
     from afdplan.report.plan import plan_told
-    from afdplan.report.service import failure_answer, service_answer, whole_told
+    from afdplan.report.service import (
+        failure_answer,
+        service_answer,
+        verification_told,
+        whole_told,
+    )
 
     told = plan_told(
         plan, f"{workload.law.name}; {source.name}", verified, _following(plan, output)
@@ -154,6 +165,8 @@ def command(
         is_used = gain.placement == space.placement
         said = gain_fact(gain, source.time_unit, is_used=is_used)
         told = dataclasses.replace(told, words=(*told.words, said))
+    if played is not None:
+        told = verification_told(told, played)
     if as_json or report is not None or output is not None:
         from afdplan.report.document import to_json
         from afdplan.report.plan_answer import plan_answer
@@ -167,7 +180,7 @@ def command(
             answer=plan_answer(plan, workload.law, verified)
             | {
                 "placement_gain": gain_answer(gain),
-                "service": service_answer(whole.service),
+                "service": service_answer(whole.service, played),
                 "failures": failure_answer(whole.failures),
             },
         )

@@ -73,7 +73,7 @@ def command(
     if around and not as_json:
         raise click.UsageError("--around adds to --json: give both, or --report, which has it")
     choice, workers = resolve_choice(given), given["ffn_workers"]
-    model = choice.resolve(batch_size=size, ffn_workers=workers)
+    model = choice.resolve(batch_size=size, ffn_workers=workers, with_errors=True)
     workload = resolve_workload(given)
     if given["by"] is not None and workload.trace is None:
         raise click.UsageError("--by cuts a trace into windows of the clock: give --trace")

@@ -181,15 +181,19 @@ def command(
         _write_timeline(timeline, results[0])
     inputs = {**workload.inputs, **latency_inputs(given, model)}
     asked = {one.key: given[one.key] for one in SIMULATION[1:]}
+    from afdplan.planning.theory_curve import step_time_by_draws
     from afdplan.report.simulate import simulation_document, simulation_told
 
-    told = simulation_told(results, f"{workload.law.name}; {model.name}", workload.warnings)
+    known = [step_time_by_draws(scenario, workload.law) for scenario in scenarios]
+    told = simulation_told(results, f"{workload.law.name}; {model.name}", workload.warnings, known)
     same = (*ask.WORKLOAD, *ask.LATENCY_CHOICE, *ask.SLOTS)
     told = replace(told, following=command_with("ratio", same))
     if as_json or report is not None:
         from afdplan.report.document import to_json
 
-        answered = simulation_document(results, inputs, attention_workers, asked, workload.warnings)
+        answered = simulation_document(
+            results, inputs, attention_workers, asked, workload.warnings, known
+        )
         answered["command"] = command_line()
         if report is not None:
             write_report(report, _page(told, results, workload, answered))

@@ -49,6 +49,7 @@ class _Attention(msgspec.Struct, kw_only=True):
     """What stands in [attention] beside its curve."""
 
     time_per_request: float = 0.0
+    time_per_context: float = 0.0
     context_window: int | None = None
     layers: int | None = None
 
@@ -75,7 +76,8 @@ class _Validity(msgspec.Struct, kw_only=True):
 
 class _Uncertainty(msgspec.Struct, kw_only=True):
     coefficients: list[str]
-    covariance: list[list[float]]
+    covariance: list[list[float]] | None = None
+    draws: list[list[float]] | None = None
 
 
 class _File(msgspec.Struct, kw_only=True):
@@ -283,6 +285,8 @@ def latency_document(model: LatencyModel) -> dict[str, Any]:
     kinds = []
     for kind in model.attention:
         stage = kind.curve.document() | {"time_per_request": kind.time_per_request}
+        if kind.time_per_context > 0:
+            stage["time_per_context"] = kind.time_per_context
         if kind.context_window is not None:
             stage["context_window"] = kind.context_window
         if len(model.attention) > 1:
@@ -310,10 +314,12 @@ def latency_document(model: LatencyModel) -> dict[str, Any]:
     if bounds:
         document["validity"] = bounds
     if model.uncertainty is not None:
-        document["uncertainty"] = {
-            "coefficients": list(model.uncertainty.coefficients),
-            "covariance": model.uncertainty.covariance.tolist(),
-        }
+        known = model.uncertainty
+        document["uncertainty"] = {"coefficients": list(known.coefficients)} | (
+            {"covariance": known.covariance.tolist()}
+            if known.draws is None
+            else {"draws": known.draws.tolist()}
+        )
     return document
 
 
@@ -328,7 +334,7 @@ def latency_from_document(document: dict[str, Any], default_name: str) -> Latenc
     _check_keys("", document, known, ("time_unit", "attention", "ffn"))
     for name, struct in (("validity", _Validity), ("uncertainty", _Uncertainty)):
         if name in document:
-            needed = ("coefficients", "covariance") if name == "uncertainty" else ()
+            needed = ("coefficients",) if name == "uncertainty" else ()
             _check_keys(name, document[name], struct.__struct_fields__, needed)
     file: _File = _converted(document, _File)
     variations = {
@@ -385,7 +391,8 @@ def _variation(name: str, table: Any) -> Any:
 
 
 def _uncertainty(table: Mapping[str, Any]) -> Uncertainty:
-    return Uncertainty(coefficients=tuple(table["coefficients"]), covariance=table["covariance"])
+    given = {name: table[name] for name in ("covariance", "draws") if table[name] is not None}
+    return Uncertainty(coefficients=tuple(table["coefficients"]), **given)
 
 
 def _attention(stages: list[_Stage], layers: int | None) -> tuple[AttentionLayers, ...]:
@@ -412,6 +419,7 @@ def _attention(stages: list[_Stage], layers: int | None) -> tuple[AttentionLayer
             curve=curve,
             layers=count,
             time_per_request=beside.time_per_request,
+            time_per_context=beside.time_per_context,
             context_window=beside.context_window,
         )
         for (curve, beside), count in zip(stages, counts, strict=True)

@@ -36,6 +36,8 @@ TransferLoad = Literal["worker", "aggregate"]
 FloatArray = npt.NDArray[np.float64]
 PROBE_TOKENS = 1e9
 SHORTEST_TIME = 1e-100
+BESIDE_THE_CURVE = ("time_per_request", "time_per_context")
+"""What attention takes beside its curve; both are coefficients."""
 
 
 def _check_curve(name: str, value: Any) -> None:
@@ -48,8 +50,8 @@ def _check_curve(name: str, value: Any) -> None:
 class AttentionLayers:
     """The attention layers of one kind: how many, how long each takes, how far back each reads.
 
-    One such layer takes ``curve(T) + time_per_request * B``, with T the sum over the B requests
-    of a worker's microbatch of ``min(P + i, context_window)``.
+    One such layer takes ``curve(T) + time_per_request B + time_per_context T / B``, with T the
+    sum over the B requests of a worker's microbatch of ``min(P + i, context_window)``.
 
     Attributes
     ----------
@@ -59,6 +61,9 @@ class AttentionLayers:
         Number of layers of this kind, >= 1.
     time_per_request
         Extra time per request of the microbatch (projections, launch) [time/request], >= 0.
+    time_per_context
+        Extra time per token of the microbatch's mean context T / B [time/token], >= 0: few long
+        requests keep a device less busy than many short ones with as many tokens together.
     context_window
         Most tokens of one request that a layer reads (sliding window, top-k) [tokens], >= 1;
         None reads the whole context.
@@ -67,6 +72,7 @@ class AttentionLayers:
     curve: Curve
     layers: int = 1
     time_per_request: float = 0.0
+    time_per_context: float = 0.0
     context_window: int | None = None
 
     def __post_init__(self) -> None:
@@ -74,11 +80,9 @@ class AttentionLayers:
         object.__setattr__(
             self, "layers", check_count("layers", self.layers, 1, 10_000, LatencyModelError)
         )
-        object.__setattr__(
-            self,
-            "time_per_request",
-            check_number("time_per_request", self.time_per_request, error=LatencyModelError),
-        )
+        for name in ("time_per_request", "time_per_context"):
+            value = check_number(name, getattr(self, name), error=LatencyModelError)
+            object.__setattr__(self, name, value)
         if self.context_window is not None:
             window = check_count("context_window", self.context_window, error=LatencyModelError)
             object.__setattr__(self, "context_window", window)
@@ -89,7 +93,8 @@ class AttentionLayers:
     def time(self, kv_tokens: npt.NDArray[Any], requests: int) -> FloatArray: ...
     def time(self, kv_tokens: float | npt.NDArray[Any], requests: int) -> float | FloatArray:
         """Return t_A, the time of one layer for `kv_tokens` in `requests` requests."""
-        return self.curve(kv_tokens) + self.time_per_request * requests
+        each = self.time_per_context / requests if requests else 0.0
+        return self.curve(kv_tokens) + self.time_per_request * requests + each * kv_tokens
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -342,7 +347,10 @@ class LatencyModel:
             replace(
                 kind,
                 curve=changed(kind.curve, stage),
-                time_per_request=values.get(f"{stage}.time_per_request", kind.time_per_request),
+                **{
+                    name: values.get(f"{stage}.{name}", getattr(kind, name))
+                    for name in BESIDE_THE_CURVE
+                },
             )
             for stage, kind in attention_stages(self).items()
         ]
@@ -369,7 +377,7 @@ class LatencyModel:
                 replace(
                     kind,
                     curve=kind.curve.scaled(factor),
-                    time_per_request=kind.time_per_request * factor,
+                    **{name: getattr(kind, name) * factor for name in BESIDE_THE_CURVE},
                 )
                 for kind in self.attention
             ),
@@ -420,7 +428,8 @@ def coefficients_of(model: LatencyModel) -> dict[str, float]:
     for stage, curve in stage_curves(model).items():
         found |= {f"{stage}.{name}": value for name, value in curve.coefficients().items()}
         if stage in kinds:
-            found[f"{stage}.time_per_request"] = kinds[stage].time_per_request
+            kind = kinds[stage]
+            found |= {f"{stage}.{name}": getattr(kind, name) for name in BESIDE_THE_CURVE}
     return found | {"step_overhead": model.step_overhead}
 
 

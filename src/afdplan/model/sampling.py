@@ -16,7 +16,8 @@ def sample_latency(
 ) -> list[LatencyModel]:
     """Return `draws` models whose coefficients are drawn from the model's uncertainty.
 
-    Coefficients are normal around their estimates. A draw out of its domain (a negative slope) is
+    Stored draws are taken evenly as they are (at random beyond their number). Otherwise
+    coefficients are normal around their estimates. A draw out of its domain (a negative slope) is
     thrown away and drawn again, unless the curve knows a nearest one (`Curve.nearest`).
 
     Parameters
@@ -49,6 +50,15 @@ def sample_latency(
     if model.uncertainty is None:
         return [model] * draws
     names = model.uncertainty.coefficients
+    stored = model.uncertainty.draws
+    if stored is not None:
+        rows = np.linspace(0, len(stored) - 1, draws).round().astype(int)
+        if draws > len(stored):
+            rows = generator.integers(len(stored), size=draws)
+        return [
+            model.with_coefficients(dict(zip(names, row, strict=True)))
+            for row in stored[rows].tolist()
+        ]
     known = coefficients_of(model)
     mean = np.array([known[name] for name in names])
     covariance = model.uncertainty.covariance

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +18,7 @@ FloatArray = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Uncertainty:
-    """Covariance of estimated coefficients, which are taken to err normally.
+    """How estimated coefficients err: normally with a covariance, or as draws from their law.
 
     Attributes
     ----------
@@ -27,12 +28,15 @@ class Uncertainty:
         ``step_overhead``, ... k of them.
     covariance
         Their covariance [products of their units], symmetric and positive semidefinite,
-        shape (k, k).
+        shape (k, k); that of the draws, if those are given.
+    draws
+        Values as likely as the estimate [their units], shape (n, k), n >= 2: for laws that no
+        covariance describes. None: the coefficients are normal.
 
     Raises
     ------
     LatencyModelError
-        If a name is given twice or the matrix is no covariance.
+        If a name is given twice, the matrix is no covariance, or both or neither are given.
 
     Examples
     --------
@@ -42,7 +46,8 @@ class Uncertainty:
     """
 
     coefficients: tuple[str, ...]
-    covariance: FloatArray
+    covariance: FloatArray = field(default_factory=lambda: np.empty(0))
+    draws: FloatArray | None = None
 
     def __post_init__(self) -> None:
         error = LatencyModelError
@@ -52,6 +57,11 @@ class Uncertainty:
         twice = {name for name in names if names.count(name) > 1}
         if twice:
             raise error(f"uncertainty coefficients must be named once, got {min(twice)} twice")
+        if (self.draws is None) == (np.size(self.covariance) == 0):
+            raise error("uncertainty needs a covariance or draws, one of the two")
+        if self.draws is not None:
+            object.__setattr__(self, "draws", _checked_draws(self.draws, len(names)))
+            object.__setattr__(self, "covariance", np.atleast_2d(np.cov(self.draws, rowvar=False)))
         try:
             matrix = frozen_array(self.covariance, np.float64)
         except (TypeError, ValueError, OverflowError):
@@ -82,9 +92,11 @@ class Uncertainty:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Uncertainty):
             return NotImplemented
-        return self.coefficients == other.coefficients and np.array_equal(
-            self.covariance, other.covariance
-        )
+        same = self.coefficients == other.coefficients
+        if self.draws is None or other.draws is None:
+            same = same and self.draws is None and other.draws is None
+            return same and np.array_equal(self.covariance, other.covariance)
+        return same and np.array_equal(self.draws, other.draws)
 
     def __hash__(self) -> int:
         return hash((self.coefficients, self.covariance.tobytes()))
@@ -97,6 +109,22 @@ class Uncertainty:
 
     def scaled(self, factor: float) -> Uncertainty:
         """Return the uncertainty of the same coefficients with all times times `factor`."""
+        if self.draws is not None:
+            return Uncertainty(coefficients=self.coefficients, draws=self.draws * factor)
         return Uncertainty(
             coefficients=self.coefficients, covariance=self.covariance * factor * factor
         )
+
+
+def _checked_draws(draws: Any, size: int) -> FloatArray:
+    try:
+        found = frozen_array(draws, np.float64)
+    except (TypeError, ValueError, OverflowError):
+        raise LatencyModelError("uncertainty draws must be rows of numbers") from None
+    if found.ndim != 2 or found.shape[0] < 2 or found.shape[1] != size:
+        raise LatencyModelError(
+            f"uncertainty draws must be 2 or more rows of {size} numbers, got shape {found.shape}"
+        )
+    if not np.isfinite(found).all():
+        raise LatencyModelError("uncertainty draws must be finite")
+    return found

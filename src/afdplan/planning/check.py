@@ -19,6 +19,7 @@ from afdplan.planning.limits import TIE, limited, percentile
 from afdplan.planning.objective import find_objective
 from afdplan.planning.replan import Replan, replan, stored_cost
 from afdplan.planning.score import Score
+from afdplan.theory.latency_draws import step_time_estimate
 from afdplan.theory.placement import cycle_model
 from afdplan.theory.problem import RatioProblem
 
@@ -64,6 +65,8 @@ class PlanCheck:
         What the plan file lacks for planning again, one sentence each.
     step_time
         Mean step time under the new requests [s].
+    step_time_interval
+        The same with what the latency model's errors leave it; None if it states none [s].
     measured_step_time
         Of the running server [s]; None if unknown.
     time_per_output_token
@@ -83,6 +86,7 @@ class PlanCheck:
     replan_regret: float | None
     notes: tuple[str, ...]
     step_time: float
+    step_time_interval: Estimate | None
     measured_step_time: float | None
     time_per_output_token: float
     memory_overflow_probability: float
@@ -202,6 +206,7 @@ def check_plan(
         replan_regret=None if again is None else least_again,
         notes=notes,
         step_time=mean,
+        step_time_interval=step_time_estimate(problem_of(plan, law), plan.bundle.attention_workers),
         measured_step_time=None if measured_step_time is None else measured_step_time * tokens,
         time_per_output_token=held,
         memory_overflow_probability=overflow,

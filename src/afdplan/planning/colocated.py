@@ -241,6 +241,7 @@ class ColocatedSearch:
             * (
                 convex_floor(kind.curve, b * self._search.models.mean_load(kind))
                 + kind.time_per_request * b
+                + kind.time_per_context * self._search.models.mean_load(kind)
             )
             for kind in model.attention
         )

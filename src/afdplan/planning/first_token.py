@@ -166,6 +166,11 @@ class PrefillPool:
             utilization=rate / (workers * self.rate_of_worker),
         )
 
+    def ready(self, workers: int, arrivals: FloatArray) -> FloatArray:
+        """Return when the cache of each prompt is on the decode side [s], shape (n,)."""
+        computed = prefill_finishes(self.line, arrivals, workers, self.limit.prefill_policy)
+        return computed + self._transfer
+
     def carries(self, workers: int, rate: float, decode: Deployment | None = None) -> bool:
         """Return whether the limit holds at a rate, and both sides keep up with it."""
         if rate > self._long_run(workers, decode) * (1 + TIE):

@@ -9,8 +9,8 @@ import numpy as np
 from afdplan.lengths.token_load import SlotLoad
 from afdplan.model.estimate import Estimate
 from afdplan.model.latency import LatencyModel, coefficients_of
-from afdplan.model.sampling import sample_latency
 from afdplan.theory.cycle import CycleModel
+from afdplan.theory.latency_draws import drawn_interval, drawn_step_times
 from afdplan.theory.placement import cycle_model
 from afdplan.theory.problem import RatioProblem
 from afdplan.theory.search import WorkerSearch
@@ -19,7 +19,6 @@ from afdplan.theory.solve import worker_limit
 __all__ = ["CurveBand", "RatioSensitivity", "curve_bands", "ratio_sensitivity"]
 
 CHANGE = 0.2
-LATENCY_DRAWS = 40
 GROUPS = {
     "attention": "attention time",
     "ffn": "FFN time",
@@ -178,17 +177,11 @@ def curve_bands(
         bands.append(_band("token load's interval", workers, ends))
     if problem.latency.uncertainty is not None:
         slots = problem.slot_loads()
-        draws = np.array(
-            [
-                objective(cycle_model(replace(problem, latency=latency), slots))
-                for latency in sample_latency(
-                    problem.latency, np.random.default_rng(0), LATENCY_DRAWS
-                )
-            ]
-        )
-        bands.append(
-            _band("latency model's errors", workers, np.quantile(draws, (0.025, 0.975), axis=0))
-        )
+        model = cycle_model(problem, slots)
+        quick, drawn = drawn_step_times(problem, slots, numbers)
+        times = model.evaluate(numbers).mean * drawn / quick
+        found = model.objective(numbers, times, problem.ffn_weight)
+        bands.append(_band("latency model's errors", workers, drawn_interval(found)))
     return tuple(bands)
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
-from afdplan.calibration.derived import latency_of
+from afdplan.calibration.derived import times_of
 from afdplan.calibration.latency_choice import LatencyChoice
 from afdplan.errors import InvalidInputError, TimeUnitError
 from afdplan.files.plan_file import PlanFile
@@ -59,7 +59,7 @@ def retimed(plan: PlanFile, given: Mapping[str, Any], say: Callable[[Parameter],
             ffn_workers=plan.bundle.ffn_workers,
             batch_size=plan.bundle.batch_size,
         )
-        model, space = latency_of(placement), CacheSpace.of(placement.memory())
+        model, space = times_of(placement), CacheSpace.of(placement.memory())
         if space is None:
             raise InvalidInputError("no memory is left for the KV cache on the plan's devices")
         kinds = tuple((kind.bytes_per_token, kind.window) for kind in space.kinds)

@@ -153,6 +153,7 @@ class StepModels:
             * (
                 convex_floor(kind.curve, batch_size * self.mean_load(kind))
                 + kind.time_per_request * batch_size
+                + kind.time_per_context * self.mean_load(kind)
             )
             for kind in self.attention_side(devices, batch_size).attention
         )
@@ -180,6 +181,8 @@ class StepModels:
             at least what the mean load does, if time is linear in the load.
         """
         known = barrier_of or combination
+        if any(kind.time_per_context > 0 for kind in self.model(known).problem.latency.attention):
+            known = combination  # a slot's load counts for less among more of them
         most = int(stages.attention_workers.max())
         key = (known, most, limits.statistic)
         if key not in self._barriers:

@@ -5,12 +5,38 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from afdplan.lengths.law import LengthLaw
+from afdplan.model.estimate import Estimate
 from afdplan.planning.ratio_grid import shown_workers
 from afdplan.simulation.scenario import Scenario, Variation
+from afdplan.theory.latency_draws import step_time_estimate
+from afdplan.theory.problem import RatioProblem
 from afdplan.theory.ratio import RatioPoint
 from afdplan.theory.recommend import recommend_ratio
 
-__all__ = ["theory_curve"]
+__all__ = ["step_time_by_draws", "theory_curve"]
+
+
+def step_time_by_draws(scenario: Scenario, law: LengthLaw) -> Estimate | None:
+    """Return the exact step time of full slots with what the latency model's errors leave it.
+
+    Parameters
+    ----------
+    scenario
+        What is played; one with arrivals or other lengths than the law's has no such time.
+    law
+        Of prompt and decode lengths.
+    """
+    if scenario.arrivals is not None or scenario.latency.uncertainty is None:
+        return None
+    problem = RatioProblem(
+        law=law,
+        latency=scenario.latency,
+        batch_size=scenario.bundle.batch_size,
+        ffn_workers=scenario.bundle.ffn_workers,
+        microbatches=scenario.microbatches,
+        overlap=scenario.overlap,
+    )
+    return step_time_estimate(problem, scenario.bundle.attention_workers)
 
 
 def theory_curve(

@@ -6,7 +6,16 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from afdplan.report.plan_answer import design_answer
-from afdplan.report.quantities import chance, change, number, sentence, share, stated_time
+from afdplan.report.quantities import (
+    chance,
+    change,
+    estimated,
+    number,
+    sentence,
+    share,
+    stated_time,
+    times,
+)
 from afdplan.report.telling import Fact, Telling
 
 if TYPE_CHECKING:
@@ -41,6 +50,7 @@ def check_answer(result: PlanCheck) -> dict[str, Any]:
             "least_regret_of_keeping": result.replan_regret,
         },
         "step_time": result.step_time,
+        "step_time_interval": result.step_time_interval,
         "measured_step_time": result.measured_step_time,
         "time_per_output_token": result.time_per_output_token,
         "memory_overflow_probability": result.memory_overflow_probability,
@@ -74,10 +84,10 @@ def _facts(result: PlanCheck, unit: TimeUnit) -> Iterable[Fact]:
         number(result.mean_token_load),
         f"planned {number(result.planned_token_load)}",
     )
-    measured = result.measured_step_time
+    measured, known = result.measured_step_time, result.step_time_interval
     yield Fact(
         "Step time by the model",
-        stated_time(result.step_time, unit),
+        stated_time(result.step_time, unit) if known is None else estimated(known, times(unit)),
         "" if measured is None else f"measured {stated_time(measured, unit)}",
     )
     yield Fact("Time per output token", stated_time(result.time_per_output_token, unit))

@@ -38,6 +38,7 @@ def model_answer(short: str, model: ModelArchitecture) -> dict[str, Any]:
         "cache_bytes_per_token": _cache_bytes(model),
         "state_bytes_per_request": model.state_bytes,
         "checkpoint_precision": model.precision,
+        "attention_precision": model.attention_precision,
         "cache_precision": model.cache_precision,
         "source": model.source,
     }

@@ -168,7 +168,9 @@ def _brief(answer: RatioRecommendation, unit: TimeUnit) -> Iterable[Fact]:
     if errors is not None:
         yield Fact(
             "Sure of the times",
-            f"best A {_span(errors.low, errors.high)} by the model's standard errors",
+            f"best A {_span(errors.low, errors.high)}, step "
+            f"{stated_time(errors.step_time_low, unit)} to "
+            f"{stated_time(errors.step_time_high, unit)}, by the model's standard errors",
         )
 
 

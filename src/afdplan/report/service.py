@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from math import isfinite
 from typing import Any
 
+from afdplan.model.estimate import Estimate
 from afdplan.planning.failure_plan import FailurePlan
 from afdplan.planning.service import Service
+from afdplan.planning.service_verify import ServiceVerification
 from afdplan.planning.verdict import CLEAR
 from afdplan.planning.whole import Whole
 from afdplan.report.quantities import (
@@ -24,7 +27,13 @@ from afdplan.report.quantities import (
 from afdplan.report.tables import TextTable
 from afdplan.report.telling import Fact, Telling
 
-__all__ = ["failure_answer", "service_answer", "whole_told"]
+__all__ = [
+    "failure_answer",
+    "service_answer",
+    "verification_answer",
+    "verification_told",
+    "whole_told",
+]
 
 
 def whole_told(told: Telling, whole: Whole) -> Telling:
@@ -68,6 +77,72 @@ def whole_told(told: Telling, whole: Whole) -> Telling:
             tables=(*told.tables, size_table(failures), *loss_table(failures)),
         )
     return told
+
+
+def verification_told(told: Telling, played: ServiceVerification) -> Telling:
+    """Return what is said of a service with how it fared when played end to end."""
+    kept = (
+        f"{share(played.good_fraction)} keep both limits: {rate(played.goodput, 's', 'requests')}"
+    )
+    fact = Fact("Played", kept, f"{played.requests:,} requests, decoding: {played.decode}")
+    return replace(
+        told,
+        words=(*told.words, fact),
+        brief=(*told.brief[:3], fact, *told.brief[3:]),
+        tables=(played_table(played), *told.tables),
+    )
+
+
+def played_table(played: ServiceVerification) -> TextTable:
+    """Return the percentiles of the service played end to end, with their intervals."""
+    named = (
+        ("time to first token p50", played.first_token_p50),
+        ("time to first token p99", played.first_token_p99),
+        ("time per output token p99", played.token_time_p99),
+        ("request, arrival to last token, p50", played.latency_p50),
+        ("request, arrival to last token, p99", played.latency_p99),
+    )
+    rows = [
+        (
+            name,
+            time(found.value, "s"),
+            time(found.low, "s"),
+            time(found.high, "s") if isfinite(found.high) else "not known",
+        )
+        for name, found in named
+    ]
+    return TextTable(
+        title="The service played from arrival to last token",
+        columns=("time", "played", "low", "high"),
+        rows=rows,
+        note=f"Planned time to first token p99: {time(played.predicted_p99, 's')}.",
+        is_open=True,
+    )
+
+
+def verification_answer(played: ServiceVerification | None) -> dict[str, Any] | None:
+    """Return the service played end to end, for machines; None if it was not."""
+    if played is None:
+        return None
+
+    def interval(found: Estimate) -> dict[str, float | None]:
+        high = found.high if isfinite(found.high) else None
+        return {"value": found.value, "low": found.low, "high": high}
+
+    return {
+        "decode": played.decode,
+        "requests": played.requests,
+        "first_token_p50": interval(played.first_token_p50),
+        "first_token_p99": interval(played.first_token_p99),
+        "predicted_first_token_p99": played.predicted_p99,
+        "token_time_mean": played.token_time_mean,
+        "token_time_p99": interval(played.token_time_p99),
+        "latency_p50": interval(played.latency_p50),
+        "latency_p99": interval(played.latency_p99),
+        "good_fraction": played.good_fraction,
+        "goodput": played.goodput,
+        "agrees": played.agrees,
+    }
 
 
 def _counted(service: Service) -> str:
@@ -241,7 +316,9 @@ def loss_table(lost: FailurePlan) -> tuple[TextTable, ...]:
     )
 
 
-def service_answer(service: Service | None) -> dict[str, Any] | None:
+def service_answer(
+    service: Service | None, played: ServiceVerification | None = None
+) -> dict[str, Any] | None:
     """Return a service for machines; None without one."""
     if service is None:
         return None
@@ -302,6 +379,7 @@ def service_answer(service: Service | None) -> dict[str, Any] | None:
         ],
         "arrivals": service.pool.traffic.name,
         "prefill_model": service.model.name,
+        "verification": verification_answer(played),
     }
 
 

@@ -24,6 +24,7 @@ from afdplan.report.tables import TextTable
 from afdplan.report.telling import Fact, Telling
 
 if TYPE_CHECKING:
+    from afdplan.model.estimate import Estimate
     from afdplan.model.latency import TimeUnit
     from afdplan.simulation.distribution import Distribution
     from afdplan.simulation.result import SimulationResult
@@ -47,10 +48,12 @@ def simulation_document(
     attention_workers: list[int],
     options: dict[str, Any],
     workload_warnings: Sequence[str] = (),
+    by_draws: Sequence[Estimate | None] = (),
 ) -> dict[str, Any]:
     """Return what ``afdplan simulate --json`` promises: one answer, or a curve of them.
 
-    `workload_warnings` come first; they are about the requests, not about a bundle.
+    `workload_warnings` come first; they are about the requests, not about a bundle. `by_draws`
+    are exact step times with what the latency model's errors leave them, where it states any.
     """
     scenario = results[0].scenario
     inputs = {
@@ -65,7 +68,10 @@ def simulation_document(
         **options,
         "start": scenario.start,
     }
-    answers = [result.answer() for result in results]
+    answers = [
+        result.answer() | ({} if known is None else {"step_time_by_latency_draws": known})
+        for result, known in zip(results, by_draws or [None] * len(results), strict=True)
+    ]
     return document(
         time_unit=scenario.latency.time_unit,
         inputs=inputs,
@@ -75,7 +81,10 @@ def simulation_document(
 
 
 def simulation_told(
-    results: Sequence[SimulationResult], subject: str, workload_warnings: Sequence[str] = ()
+    results: Sequence[SimulationResult],
+    subject: str,
+    workload_warnings: Sequence[str] = (),
+    by_draws: Sequence[Estimate | None] = (),
 ) -> Telling:
     """Return what text and page say of simulated bundles.
 
@@ -87,17 +96,26 @@ def simulation_told(
         The requests and the latency model, for people.
     workload_warnings
         One sentence each; they are about the requests, not about a bundle.
+    by_draws
+        As in `simulation_document`.
     """
     best = max(results, key=lambda result: result.throughput_per_instance.value)
+    known = dict(zip(map(id, results), by_draws, strict=bool(by_draws))).get(id(best))
     return Telling(
         subject=subject,
         answer=_sentence(best, len(results)),
         facts=tuple(_facts(best)),
-        words=tuple(_words(best)),
+        words=(*_words(best), *_draws_words(known, best)),
         tables=(result_table(results), cause_table(results), time_table(results)),
         warnings=tuple(_warnings(results, workload_warnings)),
         assumptions=(*_assumptions(best), *best.scenario.latency.assumptions),
     )
+
+
+def _draws_words(known: Estimate | None, best: SimulationResult) -> Iterable[Fact]:
+    if known is not None:
+        step = estimated(known, times(_unit(best)))
+        yield Fact("Latency model", f"With its errors an output step takes {step} in theory.")
 
 
 def _warnings(results: Sequence[SimulationResult], about_requests: Sequence[str]) -> list[str]:

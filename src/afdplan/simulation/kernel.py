@@ -430,6 +430,11 @@ def _admit(t: Any, n: Any, x: Any, r: Any, v: Any, u: Any, now: Any, clock: Any)
             for i in range(workers):
                 time = _curve(t, n, x, k, loads[i] / denominator)
                 times[i] = time + per_request * active[i]
+        per_context = x[U(t.time_per_context + k)]
+        if per_context > 0.0:
+            for i in range(workers):
+                if active[i] > 0:
+                    times[i] += per_context * (loads[i] / denominator / active[i])
     if t.padded and x[U(t.ffn_time + u)] > 0.0:
         return  # stage times of padded slots never change
     total = t.attention_workers * t.batch_size

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 
 from afdplan.model.curve import Curve
+from afdplan.model.latency import AttentionLayers
 from afdplan.simulation.scenario import Scenario
 
 __all__ = ["Reference", "Request"]
@@ -118,8 +119,7 @@ class Reference:
                     attention = [
                         self.varied(
                             "attention",
-                            curve_time(kind.curve, self.load(u, i, kind.context_window))
-                            + kind.time_per_request * len(self.slots[u][i]),
+                            self.attention_time(kind, u, i),
                         )
                         for i in self.workers
                     ]
@@ -138,6 +138,14 @@ class Reference:
                 self.kv_max = max(self.kv_max, held)
 
     # Stages.
+
+    def attention_time(self, kind: AttentionLayers, u: int, i: int) -> float:
+        """Return how long worker i computes on microbatch u in one layer."""
+        load, count = self.load(u, i, kind.context_window), len(self.slots[u][i])
+        time = curve_time(kind.curve, load) + kind.time_per_request * count
+        if kind.time_per_context > 0 and count:
+            time += kind.time_per_context * (float(load) / count)
+        return time
 
     def varied(self, stage: str, time: float) -> float:
         """Return a time, times the next factor of its stage."""

@@ -75,6 +75,7 @@ class Tables(NamedTuple):
     kind_of_layer: IntArray  # (layers,)
     load_of_kind: IntArray  # (kinds,): 0 the whole context, q >= 1 window q - 1
     time_per_request: FloatArray  # (kinds,)
+    time_per_context: FloatArray  # (kinds,)
     windows: IntArray  # (windows,) in units
     curve_first: IntArray  # (kinds + 4,): where the pieces of a curve begin
     curve_starts: FloatArray
@@ -155,6 +156,7 @@ class State:
         }
         self._float_parts: dict[str, tuple[int, ...]] = {
             "time_per_request": tables.time_per_request.shape,
+            "time_per_context": tables.time_per_context.shape,
             "curve_starts": tables.curve_starts.shape,
             "curve_values": tables.curve_values.shape,
             "curve_slopes": tables.curve_slopes.shape,
@@ -228,7 +230,13 @@ class State:
         self.log: FloatArray = np.empty(0)
         for name in ("kind_of_layer", "load_of_kind", "windows", "curve_first"):
             self.whole(name)[:] = getattr(tables, name)
-        for name in ("time_per_request", "curve_starts", "curve_values", "curve_slopes"):
+        for name in (
+            "time_per_request",
+            "time_per_context",
+            "curve_starts",
+            "curve_values",
+            "curve_slopes",
+        ):
             self.real(name)[:] = getattr(tables, name)
         free = np.arange(1, slots + 1)
         free[tables.batch_size - 1 :: tables.batch_size] = -1

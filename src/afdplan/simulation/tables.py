@@ -84,6 +84,7 @@ def build_tables(
             dtype=np.int64,
         ),
         time_per_request=np.array([kind.time_per_request for kind in latency.attention]),
+        time_per_context=np.array([kind.time_per_context for kind in latency.attention]),
         windows=np.array(windows, dtype=np.int64) * unit,
         curve_first=first.astype(np.int64),
         curve_starts=np.concatenate([p.starts for p in pieces]),

@@ -87,7 +87,7 @@ class TimeLaw:
 
 
 def exact_time(slot: SlotLoad, layers: AttentionLayers, batch_size: int) -> TimeLaw:
-    """Return the law of ``a = t_A(T) + t_request B`` for B independent stationary slots.
+    """Return the law of ``a = t_A(T) + t_request B + t_context T / B`` for independent slots.
 
     Parameters
     ----------
@@ -96,7 +96,7 @@ def exact_time(slot: SlotLoad, layers: AttentionLayers, batch_size: int) -> Time
     layers
         Attention layers of one kind.
     batch_size
-        B [requests].
+        B, stationary slots [requests].
 
     Notes
     -----
@@ -148,7 +148,7 @@ def _through_curve(load: WorkerLoad, layers: AttentionLayers, batch_size: int) -
     if isinstance(curve, LinearCurve):
         return TimeLaw(
             lowest=layers.time(load.lowest, batch_size),
-            spacing=curve.slope * load.spacing,
+            spacing=(curve.slope + layers.time_per_context / batch_size) * load.spacing,
             probabilities=load.probabilities,
         )
     times = layers.time(np.maximum(load.support, 0.0), batch_size)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 
 from afdplan.lengths.law import LengthLaw
 from afdplan.lengths.token_load import SlotLoad
@@ -13,8 +12,13 @@ from afdplan.model import parameters as ask
 from afdplan.model.estimate import Estimate
 from afdplan.model.latency import LatencyModel
 from afdplan.model.parameters import Method, Overlap, Phase, Placement
-from afdplan.model.sampling import sample_latency
 from afdplan.theory.cycle import CycleModel
+from afdplan.theory.latency_draws import (
+    LATENCY_CONFIDENCE,
+    LATENCY_DRAWS,
+    drawn_interval,
+    drawn_step_times,
+)
 from afdplan.theory.placement import cycle_model
 from afdplan.theory.problem import RatioProblem
 from afdplan.theory.ratio import (
@@ -29,11 +33,7 @@ from afdplan.theory.validity import latency_range_warnings, theory_warnings
 
 __all__ = ["recommend", "recommend_ratio"]
 
-FloatArray = npt.NDArray[np.float64]
-
-LATENCY_DRAWS = 40
 LATENCY_CANDIDATES = 40
-LATENCY_CONFIDENCE = 0.95
 MOST_REPLICATIONS = 12
 STEP_PROBABILITIES = (0.5, 0.95, 0.99)
 
@@ -206,36 +206,21 @@ def _load_uncertainty(
 def _latency_uncertainty(
     problem: RatioProblem, slots: tuple[SlotLoad, ...], stated: CycleModel, best: int, limit: int
 ) -> LatencyUncertainty | None:
-    """Solve again for models drawn from the covariance of the coefficients.
-
-    The draws have a gaussian barrier, a tenth of the work of the exact one: what they say is taken
-    relative to the stated model with that barrier.
-    """
+    """Solve again for models as likely as the estimated one, relative to it (`latency_draws`)."""
     if problem.latency.uncertainty is None:
         return None
     nearby = np.geomspace(max(best / 3, 1), min(3 * best + 2, limit), LATENCY_CANDIDATES)
     workers = np.unique(np.append(np.rint(nearby), best))
-    if problem.method == "exact" and problem.phase != "aligned":
-        problem = replace(problem, method="gaussian")
-
-    def solved(latency: LatencyModel) -> tuple[FloatArray, FloatArray]:
-        model = cycle_model(replace(problem, latency=latency), slots)
-        times = model.evaluate(workers).mean
-        return times, model.objective(workers, times, problem.ffn_weight)
-
-    step_time = float(stated.evaluate(np.array([float(best)])).mean[0])
-    times, objective = solved(problem.latency)
+    quick, drawn = drawn_step_times(problem, slots, workers)
+    objective = stated.objective(workers, quick, problem.ffn_weight)
     middle, at = workers[objective.argmax()], int(np.searchsorted(workers, best))
     lost = 1 - float(objective[at] / objective.max())
-    bests, regrets, steps = [], [], []
-    for latency in sample_latency(problem.latency, np.random.default_rng(0), LATENCY_DRAWS):
-        drawn, objective = solved(latency)
-        bests.append(best + workers[objective.argmax()] - middle)
-        regrets.append(1 - float(objective[at] / objective.max()))
-        steps.append(step_time * drawn[at] / times[at])
-    tail = (1 - LATENCY_CONFIDENCE) / 2
-    low, high = np.quantile(np.clip(bests, 1, limit), (tail, 1 - tail))
-    least, most = np.quantile(steps, (tail, 1 - tail))
+    objectives = stated.objective(workers, drawn, problem.ffn_weight)
+    bests = np.clip(best + workers[objectives.argmax(axis=1)] - middle, 1, limit)
+    low, high = drawn_interval(bests)
+    regrets = 1 - objectives[:, at] / objectives.max(axis=1)
+    step_time = float(stated.evaluate(workers[[at]]).mean[0])
+    least, most = drawn_interval(step_time * drawn[:, at] / quick[at])
     return LatencyUncertainty(
         low=int(np.floor(low)),
         high=int(np.ceil(high)),

@@ -10,6 +10,8 @@ from afdplan.workload.report import LawReport, WorkloadReport
 __all__ = ["law_warnings", "load_warnings", "rounded_count", "workload_warnings"]
 
 LARGE_LOAD_FRACTION = 0.01
+LEAST_MOVE = 0.005
+"""By how much a large request must move the mean load before anybody needs to look at it."""
 WANTED_HALF_WIDTH = 0.01
 FEWEST_UNITS = 40
 """Independent-looking units below which intervals are too narrow for skewed lengths."""
@@ -51,7 +53,8 @@ def _about_empty_prompts(report: WorkloadReport) -> Iterator[str]:
 
 def _about_precision(report: WorkloadReport) -> Iterator[str]:
     largest, load, precision = report.largest, report.token_load, report.precision
-    if largest.load_fraction > LARGE_LOAD_FRACTION:
+    moved = abs(largest.token_load_without / load.value - 1) if load.value > 0 else 0.0
+    if largest.load_fraction > LARGE_LOAD_FRACTION and moved > LEAST_MOVE:
         yield (
             f"request {largest.request:,} (prompt {largest.prompt_tokens:,}, output "
             f"{largest.decode_tokens:,}) alone carries {100 * largest.load_fraction:.1f} % of the "

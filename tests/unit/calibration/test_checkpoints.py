@@ -111,6 +111,86 @@ def test_dialects(quantization, weights):
     assert checkpoint_format({}, quantization).weights == weights
 
 
+QWEN = {"num_hidden_layers": 48, "num_experts": 128}
+GATES = [f"model.layers.{k}.mlp.gate" for k in range(48)]
+EXPERTS = [f"model.layers.{k}.mlp.experts" for k in range(48)]
+LINEAR = {"targets": ["Linear"], "weights": WIDE}
+ONLY_ATTENTION = {"targets": ["re:.*self_attn.*"], "weights": WIDE}
+
+
+@pytest.mark.parametrize(
+    ("quantization", "experts", "attention"),
+    [
+        # What large models list: routers and the head. Nothing changes.
+        ({"quant_method": "fp8", "modules_to_not_convert": ["lm_head", *GATES]}, "fp8", None),
+        ({"quant_method": "fp8", "modules_to_not_convert": ["gate", "visual"]}, "fp8", None),
+        ({"quant_method": "fp8", "modules_to_not_convert": EXPERTS[:3]}, "fp8", None),
+        ({"quant_method": "fp8", "modules_to_not_convert": None}, "fp8", None),
+        ({"quant_method": "fp8", "modules_to_not_convert": EXPERTS}, "bf16", "fp8"),
+        ({"quant_method": "fp8", "modules_to_not_convert": ["mlp"]}, "bf16", "fp8"),
+        ({"quant_method": "fbgemm_fp8", "modules_to_not_convert": ["experts"]}, "bf16", "fp8"),
+        ({"quant_method": "fp8", "ignored_layers": ["model.language_model"]}, "bf16", None),
+        ({"quant_method": "fp8", "modules_to_not_convert": ["self_attn"]}, "fp8", "bf16"),
+        ({"quant_method": "mxfp4", "modules_to_not_convert": ["model.layers.*.self_attn",
+          "model.layers.*.mlp.router", "lm_head"]}, "mxfp4", "bf16"),
+        ({"quant_method": "modelopt", "quant_algo": "FP8", "ignore": ["*mlp*"]}, "bf16", "fp8"),
+        ({"quant_method": "modelopt", "quant_algo": "NVFP4", "exclude_modules": ["*mlp.gate",
+          "*self_attn*", "lm_head"]}, "nvfp4", "bf16"),
+        ({"quant_method": "modelopt", "quant_algo": "FP8", "exclude_modules":
+          ["model.layers.0.*", "model.layers.1.*"]}, "fp8", None),
+        ({"quant_method": "compressed-tensors", "config_groups": {"a": ONLY_ATTENTION}},
+         "bf16", "fp8"),
+        ({"quant_method": "compressed-tensors", "config_groups": {"a": LINEAR},
+          "ignore": ["re:.*mlp.*", "lm_head"]}, "bf16", "fp8"),
+        ({"quant_method": "compressed-tensors", "config_groups": {"a": LINEAR},
+          "ignore": ["re:.*self_attn.*"]}, "fp8", "bf16"),
+        ({"quant_method": "compressed-tensors", "config_groups": {"a": ONLY_ATTENTION,
+          "b": {"targets": ["re:.*experts.*"], "weights": NARROW}}}, "nvfp4", "fp8"),
+        ({"quant_method": "quark", "global_quant_config": {"weight": {"dtype": "fp8_e4m3"}},
+          "exclude": ["lm_head", "re:.*mlp.experts.*"]}, "bf16", "fp8"),
+        ({"quant_method": "gptq", "bits": 4, "dynamic": {"-:.*experts.*": {}}}, "bf16", "int4"),
+        ({"quant_method": "auto-round", "bits": 4,
+          "extra_config": {".*experts.*": {"bits": 16}}}, "bf16", "int4"),
+        ({"quant_method": "awq", "bits": 4, "modules_to_not_convert": ["(", "re:("]}, "int4", None),
+    ],
+)  # fmt: skip
+def test_parts_that_a_tool_left_in_16_bits(quantization, experts, attention):
+    found = checkpoint_format(QWEN, quantization)
+    assert (found.weights, found.attention) == (experts, attention)
+    assert ("leaves the experts in 16 bits" in found.told) == (experts == "bf16")
+
+
+def test_modelopt_s_second_file_leaves_out_the_networks_of_a_dense_model():
+    second = {"quantization": {"quant_algo": "FP8", "exclude_modules": ["*mlp*"]}}
+    found = checkpoint_format({"num_hidden_layers": 4}, None, second)
+    assert (found.weights, found.attention) == ("bf16", "fp8")
+
+
+def test_the_times_follow_the_parts():
+    config = json.loads((SAMPLES / "qwen3_235b_fbgemm_fp8_config.json").read_text())
+    config["quantization_config"]["modules_to_not_convert"] = ["experts"]
+    model = architecture_from_config(config, "config.json")
+    placement = place(model, find_hardware("h200"))
+    assert placement.precision.feed_forward_weights == "bf16"
+    assert placement.precision.attention_weights == "fp8"
+    said = " ".join(one.text for one in placement.assumptions)
+    assert "weights are in bf16, those of attention in fp8" in said
+
+
+@pytest.mark.parametrize("table", ["layer_quant_config", "kv_cache_quant_config"])
+def test_quark_keeps_the_cache_as_its_projections_put_it_out(table):
+    part = {"output_tensors": {"dtype": "fp8_e4m3", "qscheme": "per_tensor"}}
+    quantization = {
+        "quant_method": "quark",
+        "global_quant_config": {"weight": {"dtype": "fp4"}},
+        "export": {"kv_cache_group": ["*k_proj", "*v_proj"]},
+        table: {"*k_proj": part, "*v_proj": part},
+    }
+    assert checkpoint_format(QWEN, quantization).cache == "fp8"
+    assert checkpoint_format(QWEN, quantization).weights == "mxfp4"
+    assert checkpoint_format(QWEN, quantization | {table: {}}).cache is None
+
+
 def test_mixed_precision_is_that_of_the_experts():
     layers = {
         "layers.0.self_attn.q_proj": {"quant_algo": "FP8"},
@@ -203,6 +283,18 @@ DENSE = {
     "num_key_value_heads": 4,
     "vocab_size": 152064,
 }
+
+
+def test_every_other_layer_of_gpt_oss_slides_unless_the_config_says_otherwise():
+    """As its own class of configurations fills `layer_types` in (openai/gpt-oss, transformers)."""
+    config = {
+        "model_type": "gpt_oss", "hidden_size": 2880, "intermediate_size": 2880,
+        "num_hidden_layers": 36, "num_attention_heads": 64, "num_key_value_heads": 8,
+        "head_dim": 64, "num_local_experts": 128, "num_experts_per_tok": 4,
+        "vocab_size": 201088, "sliding_window": 128,
+    }  # fmt: skip
+    windows = [mixer.window for mixer in architecture_from_config(config).mixers]
+    assert windows == [128, None] * 18
 
 
 def test_layers_that_slide_are_those_that_the_config_says():

@@ -289,7 +289,7 @@ def test_every_efficiency_has_a_source_and_every_model_says_what_it_assumed():
     assert set(EFFICIENCY_SOURCES) == {field.name for field in dataclasses.fields(Efficiencies)}
     model = derived_latency("deepseek-ai/DeepSeek-V3", "h200")
     text = " ".join(model.assumptions)
-    for word in ("fp8", "KV cache", "8 devices", "link latencies", "balanced", "dense layers"):
+    for word in ("fp8", "KV cache", "8 devices", "link latencies", "popularity", "dense layers"):
         assert word in text
     assert model.source.startswith("derived")
     explicit = derived_latency(

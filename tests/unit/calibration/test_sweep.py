@@ -11,6 +11,7 @@ from afdplan.calibration.sweep_model import sweep_latency_model
 from afdplan.errors import InsufficientDataError, LatencyModelError
 from afdplan.model.latency import LatencyModel
 from afdplan.model.sweep import RatioSweep
+from benchmarks.ratio_sweeps import judge, stored_times
 
 LAYERS, BATCH = 60, 64
 
@@ -54,7 +55,11 @@ def test_an_ffn_never_exposed_is_only_bounded():
     model = sweep_latency_model(fit, name="bounded")
     assert model.ffn(4.0 * BATCH) >= truth
     assert any("largest that the sweep allows" in said for said in model.assumptions)
-    assert not any(name.startswith("ffn") for name in model.uncertainty.coefficients)
+    # The file's value is the cautious end; what else agrees goes with it.
+    assert "ffn.slope" in model.uncertainty.coefficients
+    kept = dict(zip(model.uncertainty.coefficients, model.uncertainty.draws.T, strict=True))
+    drawn = kept["ffn.intercept"] + kept["ffn.slope"] * 4 * BATCH
+    assert drawn.min() < truth < model.ffn(4.0 * BATCH) <= 1.02 * drawn.max()
 
 
 def test_attention_never_exposed_is_only_bounded():
@@ -62,6 +67,63 @@ def test_attention_never_exposed_is_only_bounded():
     assert not fit.identified["attention"]
     assert any("attention is never the limit" in warning for warning in fit.warnings)
     assert fit.attention_time.high >= 50e-6
+
+
+@pytest.mark.parametrize("seed", range(15))
+def test_the_stored_model_reproduces_its_points_and_covers_other_ratios(seed):
+    """Thirty sweeps, noise-free and noisy; `benchmarks.ratio_sweeps` does a thousand."""
+    judged = [judge(one) for one in (2 * seed, 2 * seed + 1)]
+    assert max(one.miss for one in judged) < 0.005
+    held = [covers for one in judged for place in one.covered.values() for covers in place]
+    assert np.mean(held) >= 0.6  # of about 16 of which 95 % are held
+
+
+def test_points_of_one_microbatch_share_their_time():
+    # Attention, FFN and transfer add up: each alone may take nearly all of a step, not all at once.
+    alone = replace(planted([2, 3, 4]), microbatches=1.0)
+    fit = fit_sweep(replace(alone, step_times=alone.step_times), layers=LAYERS)
+    model = sweep_latency_model(fit, name="one")
+    assert stored_times(model, fit.sweep) == pytest.approx(fit.sweep.step_times, rel=0.02)
+
+
+def test_a_prior_that_contradicts_the_points_does_not_worsen_the_fit():
+    points = planted([2, 4, 6, 10, 14, 18])
+    wrong = LatencyModel.linear(
+        attention=(2e-9, 300e-6), ffn=(3e-8, 3e-3), transfer=(0.0, 2e-3), time_unit="s"
+    )
+    fit = fit_sweep(points, layers=LAYERS, prior=wrong)
+    model = sweep_latency_model(fit, name="told wrongly")
+    assert np.abs(fit.residuals).max() < 0.005
+    assert stored_times(model, points) == pytest.approx(points.step_times, rel=0.005)
+    drawn = fit.form.times(fit.draws, points).mean(axis=0)
+    assert drawn == pytest.approx(points.step_times, rel=0.01)
+    assert any("gave way: the FFN would take" in said for said in fit.warnings)
+
+
+def test_few_long_requests_take_longer_where_the_points_say_so():
+    def at(context, attention):
+        batch = BATCH * 4096 / context  # the KV tokens stay
+        few = planted([1, 2, 4], attention=attention, ffn=(1e-9, 10e-6), mean_tokens=context)
+        return replace(few, batch_size=np.full(3, batch))
+
+    slower = join_sweeps([at(4096.0, 200e-6), at(8192.0, 220e-6), at(16384.0, 260e-6)])
+    model = sweep_latency_model(fit_sweep(slower, layers=LAYERS), name="long")
+    assert stored_times(model, slower) == pytest.approx(slower.step_times, rel=0.005)
+    kind = model.attention[0]
+    assert kind.time_per_context == pytest.approx(20e-6 / 4096, rel=0.25)
+    assert "attention.time_per_context" in model.uncertainty.coefficients
+    assert any("grows with the mean length" in said for said in model.assumptions)
+    quicker = join_sweeps([at(4096.0, 260e-6), at(8192.0, 220e-6), at(16384.0, 200e-6)])
+    model = sweep_latency_model(fit_sweep(quicker, layers=LAYERS), name="many")
+    assert stored_times(model, quicker) == pytest.approx(quicker.step_times, rel=0.005)
+    assert model.attention[0].time_per_request > 0.5e-6
+
+
+def test_a_stored_model_that_misses_a_point_says_which():
+    bent = planted([2, 4, 6, 10, 14, 18])
+    bent = replace(bent, step_times=bent.step_times * [1, 1, 1.06, 1, 1, 1])
+    fit = fit_sweep(bent, layers=LAYERS)
+    assert any("misses the step time at 6:1 by -" in said for said in fit.warnings), fit.warnings
 
 
 def test_a_prior_fills_what_the_sweep_cannot_see():

@@ -191,6 +191,7 @@ def test_coefficients_keep_their_names():
         "attention.slope",
         "attention.intercept",
         "attention.time_per_request",
+        "attention.time_per_context",
         "ffn.slope",
         "ffn.intercept",
         "send.slope",

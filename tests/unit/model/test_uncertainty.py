@@ -100,3 +100,36 @@ def test_scaling_and_equality():
 def test_no_covariance(names, matrix, message):
     with pytest.raises(LatencyModelError, match=message):
         Uncertainty(coefficients=names, covariance=matrix)
+
+
+def test_stored_draws_are_what_is_drawn_and_survive_a_file(tmp_path):
+    from afdplan.files.latency_file import load_latency, save_latency
+
+    values = [[2.9, 41.0], [3.1, 39.0], [3.3, 38.0]]
+    known = Uncertainty(coefficients=("ffn.slope", "ffn.intercept"), draws=values)
+    assert known.covariance == pytest.approx(np.cov(np.array(values).T))
+    model = replace(LINES, uncertainty=known)
+    drawn = sample_latency(model, np.random.default_rng(1), 3)
+    assert [[one.ffn.slope, one.ffn.intercept] for one in drawn] == values
+    many = sample_latency(model, np.random.default_rng(1), 50)
+    assert {one.ffn.slope for one in many} == {2.9, 3.1, 3.3}
+    for name in ("model.toml", "model.json"):
+        save_latency(model, tmp_path / name)
+        assert load_latency(tmp_path / name) == model
+    assert model.scaled(2.0).uncertainty.draws[0].tolist() == [5.8, 82.0]
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({}, "a covariance or draws, one of the two"),
+        ({"covariance": [[1.0]], "draws": [[1.0], [2.0]]}, "a covariance or draws"),
+        ({"draws": [[1.0]]}, "2 or more rows of 1 numbers"),
+        ({"draws": [[1.0, 2.0], [1.0, 2.0]]}, "rows of 1 numbers"),
+        ({"draws": [["a"], ["b"]]}, "rows of numbers"),
+        ({"draws": [[1.0], [float("nan")]]}, "draws must be finite"),
+    ],
+)
+def test_no_draws(given, said):
+    with pytest.raises(LatencyModelError, match=said):
+        Uncertainty(coefficients=("ffn.slope",), **given)

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from afdplan.calibration.catalogue import find_hardware, find_model
-from afdplan.calibration.derived import latency_of
+from afdplan.calibration.derived import times_of
 from afdplan.calibration.placement import place
 from afdplan.planning.derived_source import DerivedSource
 
@@ -22,7 +22,7 @@ def test_every_batch_size_has_the_model_of_its_placement(model):
                     ffn_workers=ffn_workers,
                     batch_size=batch_size,
                 )
-                assert source.latency(devices, ffn_workers, batch_size) == latency_of(placement)
+                assert source.latency(devices, ffn_workers, batch_size) == times_of(placement)
 
 
 def test_colocated_ranks_have_models_of_their_own():

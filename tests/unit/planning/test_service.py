@@ -228,3 +228,34 @@ def test_arrivals_must_be_there_and_be_traffic():
     drawn = service_traffic(LAW, None, "poisson")
     assert np.diff(drawn.at(10.0)).mean() == pytest.approx(0.1, rel=0.05)
     assert TRAFFIC.at(3.0)[-1] == pytest.approx((TRACE.requests - 1) / 3.0)
+
+
+def test_the_service_played_end_to_end_keeps_what_was_planned():
+    """Through the simulator's stages and layers, not the plan's mean step."""
+    from afdplan.planning.service_verify import verify_service
+
+    trace = bursty_trace(600)
+    law = EmpiricalLengths(trace)
+    limits = Limits(devices=10, time_per_output_token=0.06)
+    traffic = service_traffic(law, trace)
+    found = plan_service(law, SOURCE, limits, TTFT, (worker(),), traffic, space=SPACE)
+    decode = found.plan.split
+    split = replace(
+        found, plan=replace(found.plan, verdict=replace(found.plan.verdict, split="yes"))
+    )
+    rate = 0.8 * found.pool.most_rate(found.workers, decode)
+    split = replace(
+        split, rate=rate, first_token=found.pool.first_tokens(found.workers, rate, decode)
+    )
+    played = verify_service(split, SOURCE)
+    assert played.decode == "simulated"
+    assert played.requests == 600
+    assert played.agrees
+    assert played.first_token_p99.value == pytest.approx(split.first_token.p99, rel=0.15)
+    assert played.first_token_p50.low <= split.first_token.p50 * 1.3
+    assert played.token_time_mean <= decode.time_per_output_token * 1.02
+    assert 0.9 <= played.good_fraction <= 1
+    assert played.goodput == pytest.approx(played.good_fraction * rate)
+    # Power: twice the rate breaks the limit when it is played, too.
+    flooded = verify_service(replace(split, rate=2.5 * rate, first_token=split.first_token), SOURCE)
+    assert flooded.good_fraction < played.good_fraction - 0.1

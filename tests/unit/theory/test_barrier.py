@@ -42,7 +42,7 @@ def enumerated(slot, batch, count, time, floor):
 @pytest.mark.parametrize("floor", [0.0, 3.1, 100.0])
 def test_exact_barrier_equals_enumeration(curve, batch, count, floor):
     slot = IndependentLengths(prompt="uniform:0..1", decode="uniform:1..3").slot_load()
-    kind = AttentionLayers(curve=curve, time_per_request=0.25)
+    kind = AttentionLayers(curve=curve, time_per_request=0.25, time_per_context=0.1)
     law = exact_time(slot, kind, batch)
     got = barrier_mean(law, workers(count), np.array([floor]))[0]
     expected = enumerated(slot, batch, count, lambda load: kind.time(float(load), batch), floor)

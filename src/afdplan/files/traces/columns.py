@@ -48,6 +48,8 @@ class Columns:
         Unit of arrivals; empty if it must be found out.
     is_unit_given
         Whether the user named the unit.
+    is_arrival_given
+        Whether the user named the column of arrivals.
     are_spans
         Whether records without lengths are parts of programs and no requests.
     """
@@ -69,6 +71,7 @@ class Columns:
     cached: tuple[str, ...] = ()
     unit: str = ""
     is_unit_given: bool = False
+    is_arrival_given: bool = False
     are_spans: bool = False
 
     @property
@@ -227,6 +230,7 @@ def _in_table(table: Table, forced: str | None, given: Mapping[str, str]) -> Col
             cached=several(known.cached),
             unit=given.get("unit") or ("" if "arrival" in own else known.unit),
             is_unit_given="unit" in given,
+            is_arrival_given="arrival" in given,
             are_spans=known.are_spans,
         )
     return None

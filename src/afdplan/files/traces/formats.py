@@ -89,7 +89,8 @@ SESSIONS = (
 ARRIVAL_NAMES = (
     "arrivedat", "arrivaltime", "arrivaltimestamp", "arrival", "arrivals", "timestamp",
     "timestamps", "requesttime", "requesttimestamp", "starttime", "starttimeunix",
-    "requeststarttime", "requeststart", "created", "createdat", "datetime", "time", "ts",
+    "requeststarttime", "requeststart", "requestcreatedat", "created", "createdat", "datetime",
+    "time", "ts",
 )  # fmt: skip
 UNIT_ENDINGS = ("", "s", "sec", "seconds", "ms", "millis", "us", "micros", "ns", "nano", "nanos")
 ARRIVALS = tuple(name + unit for name in ARRIVAL_NAMES for unit in UNIT_ENDINGS)

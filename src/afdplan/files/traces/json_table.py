@@ -83,8 +83,14 @@ def json_tables(source: Source) -> list[Table]:
     if has_lines and not any(map(is_bundle, sample)):
         for record in sample:
             structure.learn(record)
+
+        def widen(record: Record) -> tuple[Path, ...] | None:
+            structure.learn(record)
+            has_rows = is_bundle(record) or len(structure.levels()) > 1
+            return None if has_rows else tuple(structure.paths)
+
         if len(structure.levels()) == 1:
-            read = shape_reader(source, tuple(structure.paths))
+            read = shape_reader(source, tuple(structure.paths), structure.listed, widen)
             if read is not None:
                 return [_shaped_table(source.name, tuple(structure.paths), read, line)]
     for block in blocks():
@@ -189,10 +195,13 @@ class _Structure:
     paths
         For the keys that lead to each value that is no object: how many of them lead to each
         list of objects on the way. In order of appearance.
+    listed
+        Those that led to a list.
     """
 
     def __init__(self) -> None:
         self.paths: dict[Path, tuple[int, ...]] = {}
+        self.listed: set[Path] = set()
         self._inner: dict[Any, tuple[str, ...]] = {}
 
     def learn(self, node: Record, above: Path = (), lists: tuple[int, ...] = ()) -> None:
@@ -217,6 +226,8 @@ class _Structure:
         else:
             inner = ()
         for key, value in node.items():
+            if type(value) is list:
+                self.listed.add((*above, key))
             if key not in inner or type(value) is list or not value:
                 self.paths.setdefault((*above, key), lists)
         return inner
@@ -345,8 +356,10 @@ def _series(values: list[Any]) -> pl.Series:
     kinds = set(map(type, values)) - {type(None)}
     if kinds <= {bool}:
         return pl.Series(values, dtype=pl.Boolean if kinds else pl.Null)
-    if kinds == {int} and all(-(2**63) <= v < 2**63 for v in values if v is not None):
-        return pl.Series(values, dtype=pl.Int64)
+    if kinds == {int}:
+        known = [v for v in values if v is not None]
+        if min(known) >= -(2**63) and max(known) < 2**63:
+            return pl.Series(values, dtype=pl.Int64)
     if kinds <= {int, float}:
         return pl.Series([None if v is None else _real(v) for v in values], dtype=pl.Float64)
     if kinds == {list}:

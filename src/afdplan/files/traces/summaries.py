@@ -27,6 +27,10 @@ _SUMMARIES = (
         "profile --export-level records and its profile_export.jsonl",
     ),
     (
+        {"nrequests", "ncontexttokenstotal"},
+        "holds sums over several requests and no requests; give the log of the requests",
+    ),
+    (
         {"metric", "p50", "p99"},
         "holds percentiles over requests and no requests; aiperf profile --export-level records "
         "writes them to profile_export.jsonl",
@@ -52,6 +56,8 @@ _STATISTIC = re.compile(
     r"(?i)(count|sum|mean|avg|average|median|min(imum)?|max(imum)?|std(dev)?|stddev|variance|"
     r"(p|q|percentile[ _]?)\d{1,3}(\.\d+)?|\d{1,3}(\.\d+)?(%|th|st|nd|rd)( percentile)?)"
 )
+_COUNTS = re.compile(r"(n|num|number|total)?(of)?(model)?requests?(count|s)?|countofrequests")
+"""Names, without signs, of a column that counts the requests of a row."""
 _LARGEST = 200
 """Rows above which a table is no list of statistics."""
 
@@ -63,7 +69,7 @@ def summary_advice(columns: Sequence[str]) -> str:
 
 
 def refuse_statistics(table: Table, rows: int) -> None:
-    """Raise if the rows of a table are named as statistics: percentiles are no requests.
+    """Raise if the rows of a table are statistics or sums: they are no requests.
 
     Parameters
     ----------
@@ -75,10 +81,21 @@ def refuse_statistics(table: Table, rows: int) -> None:
     Raises
     ------
     TraceError
-        If every row is named min, mean, p99, 50% and the like.
+        If every row is named min, mean, p99, 50% and the like, or a column counts the requests
+        of each row.
     """
     import polars as pl
 
+    for column in table.columns[: table.own] if table.own else table.columns:
+        name = re.sub(r"[^a-z]", "", column.lower().rpartition(".")[2])
+        if _COUNTS.fullmatch(name) and name not in ("request", "requests"):
+            counts = table.read([column])[0].cast(pl.Float64, strict=False)
+            most = counts.max()
+            if isinstance(most, float) and most > 1 and not counts.null_count():
+                raise TraceError(
+                    f"{table.name}: its rows are sums over several requests, up to {most:g} by "
+                    f"column {shown(column)}; give the records of the requests themselves"
+                )
     if rows > _LARGEST:
         return
     for column, values in zip(table.columns, table.read(table.columns), strict=True):

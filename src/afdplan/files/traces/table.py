@@ -190,6 +190,8 @@ def csv_table(source: Source) -> Table:
     if COUNTERS.search(source.head):
         raise TraceError(f"{source.name}: {SNAPSHOT}")
     skip, header, delimiter = _header(source)
+    if len(header) == 1 and re.fullmatch(r"[\w-]+:(\s.*)?", header[0]):
+        raise TraceError(f"{source.name}: is YAML; give the JSON file of the same run")
 
     def read(names: Sequence[str]) -> list[pl.Series]:
         positions = [header.index(name) for name in names]

@@ -188,7 +188,12 @@ def _from_numbers(
 
 def _is_row_index(columns: Columns, numbers: FloatArray, rows: npt.NDArray[np.int64]) -> bool:
     """Return whether arrivals are 0, 1, 2, ... or 1, 2, 3, ... by row, dropped ones counted."""
-    if columns.is_unit_given or columns.unit not in {"", "s"} or numbers.size < 2:
+    if (
+        columns.is_unit_given
+        or columns.is_arrival_given
+        or columns.unit not in {"", "s"}
+        or numbers.size < 2
+    ):
         return False
     first = numbers[0] - rows[0]
     return bool(first in (0.0, 1.0) and (numbers - rows == first).all())

@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from afdplan.errors import TraceError
 from afdplan.files.traces.formats import FORMATS
 from afdplan.files.traces.reader import read_trace
 from tests.unit.files.traces.test_real_files import RIGHT
@@ -289,3 +290,77 @@ def test_a_pipe_is_read(tmp_path):
     writer.start()
     assert read_trace(pipe).requests == 2
     writer.join()
+
+
+def test_arrivals_that_are_asked_for_are_no_row_numbers(tmp_path):
+    path = tmp_path / "trace.csv"
+    path.write_text("arrival,prompt_tokens,decode_tokens\n1,100,20\n2,200,10\n3,150,30\n")
+    assert read_trace(path).arrival_times is None
+    asked = read_trace(path, columns="arrival=arrival")
+    assert asked.arrival_times.tolist() == [0.0, 1.0, 2.0]
+
+
+@pytest.mark.parametrize("at", [0, 500, 5_000, 30_000])
+def test_a_key_that_comes_late_is_found_without_reading_each_record(tmp_path, monkeypatch, at):
+    """A key, a list of numbers, and an object for what was null: one kind of record after all."""
+    from afdplan.files.traces import json_table
+
+    rows = [
+        {"timestamp": k, "input_length": 5 + k % 7, "output_length": 2, "x": None, "ids": [k, 1]}
+        for k in range(30_001)
+    ]
+    rows[at] |= {"note": "late", "x": {"y": 1}}
+    path = tmp_path / "trace.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    monkeypatch.setattr(json_table, "_blocks", None)
+    trace = read_trace(path)
+    assert trace.requests == 30_001
+    assert trace.prompt_tokens.tolist() == [row["input_length"] for row in rows]
+    monkeypatch.setattr("afdplan.files.traces.json_shape.KEPT", 0)
+    assert read_trace(path).prompt_tokens.tolist() == trace.prompt_tokens.tolist()
+    # An object in a list that held numbers is another table: then each record is read.
+    rows[at]["ids"] = [{"input_length": 1}]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(TypeError):
+        read_trace(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        (
+            "usage.csv",  # the usage export of an API: hours, not requests
+            "start_time,num_model_requests,input_tokens,output_tokens\n1730419200,50,4000,900\n"
+            "1730422800,60,5000,800\n",
+            "sums over several requests, up to 60 by column 'num_model_requests'",
+        ),
+        (
+            "usage.json",
+            json.dumps({"data": [{"start_time": 1730419200, "results": [
+                {"input_tokens": 4000, "output_tokens": 900, "num_model_requests": 50}]}]}),
+            "up to 50 by column 'num_model_requests'",
+        ),
+        (
+            "old.csv",
+            "timestamp,n_requests,n_context_tokens_total,n_generated_tokens_total\n1,5,90,30\n",
+            "holds sums over several requests",
+        ),
+        ("guidellm.yaml", "benchmarks:\n- requests:\n    prompt_tokens: 5\n", "is YAML; give"),
+    ],
+)  # fmt: skip
+def test_what_holds_no_requests_is_refused_plainly(tmp_path, name, text, said):
+    path = tmp_path / name
+    path.write_text(text)
+    with pytest.raises(TraceError, match=said):
+        read_trace(path)
+
+
+def test_one_request_a_row_is_no_sum(tmp_path):
+    path = tmp_path / "trace.csv"
+    path.write_text(
+        "request_created_at,num_requests,requests,prompt_tokens,completion_tokens\n"
+        "2025-03-01 10:00:01.12+00,1,7,5,3\n2025-03-01 10:00:03.12+00,1,9,6,2\n"
+    )
+    trace = read_trace(path)
+    assert trace.prompt_tokens.tolist() == [5, 6]
+    assert trace.arrival_times.tolist() == [0.0, 2.0]
