@@ -102,6 +102,7 @@ BY_NAME = {
     "model": MODEL,
     "hardware": HARDWARE,
     "ffn_hardware": HARDWARE,
+    "prefill_hardware": HARDWARE,
     "format": Completed(trace_formats),
     "format_name": Completed(measurement_formats),
     "target": Completed(lambda: systems("any")),
