@@ -157,7 +157,7 @@ def command(
             words=(*told.words, gain_fact(gain, model.time_unit, is_used=is_used)),
             brief=with_gain(told.brief, gain, is_used=is_used),
         )
-    same = (*ask.WORKLOAD, *ask.LATENCY_CHOICE, *ask.SLOTS)
+    same = (*ask.WORKLOAD, *ask.LATENCY_CHOICE, *ask.SLOTS, *ask.MODE)
     more = ["--attention-workers", f"{answer.optimal_attention_workers}"]
     if given["placement"] != ask.PLACEMENT.default:
         more += ["--policy", given["placement"]]
