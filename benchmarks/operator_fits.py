@@ -48,7 +48,8 @@ MOST_ROWS = 4000
 LEAST_ROWS = 60
 SUSPECT_FIXED = 100e-6
 """A fixed time beyond this was not taken inside a CUDA graph: no serving system pays it."""
-SUSPECT_ERROR = 0.3
+SUSPECT_ERROR, SUSPECT_TAIL = 0.3, 0.7
+"""A median and a 90th percentile of the error beyond these: the five numbers do not describe it."""
 OFTEN_AS_GOOD = 1.5
 BARS = dict.fromkeys(("attention", "latent", "gemm", "elementwise"), 0.1)
 BARS |= dict.fromkeys(("experts", "dispatch", "combine"), 0.15)
@@ -361,7 +362,8 @@ def chosen_fits(fits: list[Fit]) -> dict[tuple[str, str, str], Fit]:
     """Return the fastest fit of each (device, family, format) that can be believed."""
     groups: dict[tuple[str, str, str], list[Fit]] = {}
     for fit in fits:
-        if fit.operator.fixed_time <= SUSPECT_FIXED and fit.error <= SUSPECT_ERROR:
+        is_known = fit.error <= SUSPECT_ERROR and fit.error_90 <= SUSPECT_TAIL
+        if is_known and fit.operator.fixed_time <= SUSPECT_FIXED:
             groups.setdefault((fit.device, fit.family, fit.format), []).append(fit)
     chosen = {}
     for key, group in groups.items():
