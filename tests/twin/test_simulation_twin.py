@@ -9,6 +9,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
+from afdplan.errors import InvalidInputError, UnsupportedError
 from afdplan.lengths.law import EmpiricalLengths, IndependentLengths
 from afdplan.model.bundle import Bundle
 from afdplan.model.curve import LinearCurve, RooflineCurve, TabulatedCurve
@@ -16,6 +17,7 @@ from afdplan.model.latency import AttentionLayers, LatencyModel, Transfer
 from afdplan.model.trace import Trace
 from afdplan.model.variation import ExpertLoad, Scatter, zipf_popularity
 from afdplan.simulation import state as ix
+from afdplan.simulation.barrier_free_reference import BarrierFreeReference
 from afdplan.simulation.engine import Engine
 from afdplan.simulation.reference import Reference, Request
 from afdplan.simulation.scenario import Arrivals, Scenario, Variation
@@ -132,6 +134,30 @@ def random_scenario(seed):
     )
 
 
+def random_barrier_free(seed):
+    """Return the same bundle without the barrier, under a random boarding rule."""
+    r = random.Random(-1 - seed)
+    while True:
+        scenario = random_scenario(seed)
+        wait = r.choice([None, None, 0.0, 3.0, 20.0])
+        calls = r.choice([1, 1, 1, 2, 3, 5])
+        size = scenario.bundle.batch_size
+        most = r.choice([None, None, calls * size, (calls + 1) * size])
+        try:
+            return replace(
+                scenario,
+                execution="barrier-free",
+                least_calls=calls,
+                longest_wait=wait,
+                most_tokens=most,
+                latency=replace(scenario.latency, drain=False),
+                overlap="pipelined",
+                placement="round-robin",
+            )
+        except (InvalidInputError, UnsupportedError):
+            seed += 100_003
+
+
 def twin_of(scenario):
     capacity = scenario.kv_capacity
     object.__setattr__(scenario, "kv_capacity", None)
@@ -174,7 +200,8 @@ def twin_of(scenario):
                     found_in_slot=True,
                 )
             )
-    return Reference(
+    kind = BarrierFreeReference if scenario.execution == "barrier-free" else Reference
+    return kind(
         scenario,
         requests(),
         {stage: factors(stage) if on else None for stage, on in varied.items()},
@@ -252,6 +279,16 @@ def differences(scenario, steps, block=16):
         "step histogram": (histogram(ix.STEP_TIMES), bins([r[3] for r in twin.step_log], base)),
         "tpot histogram": (histogram(ix.TOKEN_TIMES), bins(tpot, base)),
     }
+    if scenario.execution == "barrier-free":
+        del pairs["ready"]
+        mine = n[[ix.DEPARTURES, ix.BOARDED, ix.CELL_STEPS]].tolist()
+        pairs["departures"] = mine, [twin.departures, twin.boarded, twin.ended]
+        pairs["wait of calls"] = x[ix.CALL_WAIT], twin.call_wait
+        pairs["next events"] = [
+            (float(time) for time in s.real("event")[[c.number for c in twin.calls if c.next]]),
+            (c.time for c in twin.calls if c.next),
+        ]
+        pairs["next events"] = tuple(map(list, pairs["next events"]))
     if scenario.arrivals:
         pairs["queued"] = (n[ix.ARRIVED] - n[ix.HEAD] + n[ix.RETURNED], queued)
     return [name for name, (mine, other) in pairs.items() if mine != other], engine, twin
@@ -261,6 +298,14 @@ def differences(scenario, steps, block=16):
 def test_kernel_equals_reference_on_random_scenarios(lane):
     for seed in range(lane, SCENARIOS, 4):
         scenario = random_scenario(seed)
+        wrong, _, _ = differences(scenario, steps=30)
+        assert not wrong, (seed, wrong, scenario)
+
+
+@pytest.mark.parametrize("lane", range(2))
+def test_kernel_equals_reference_without_the_barrier(lane):
+    for seed in range(lane, SCENARIOS // 2, 2):
+        scenario = random_barrier_free(seed)
         wrong, _, _ = differences(scenario, steps=30)
         assert not wrong, (seed, wrong, scenario)
 

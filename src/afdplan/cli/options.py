@@ -177,7 +177,13 @@ def resolve_workload(
     if path is not None:
         from afdplan.files.traces.reader import read_trace
 
-        requests = read_trace(path, format=trace_format, columns=columns, time_format=time_format)
+        requests = read_trace(
+            path,
+            format=trace_format,
+            columns=columns,
+            time_format=time_format,
+            prefixes=given.get(ask.PREFIX_CACHE.key) == "recorded",
+        )
         inputs = {
             "trace": path,
             "format": requests.format,

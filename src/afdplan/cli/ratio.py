@@ -108,7 +108,7 @@ def command(
                 problem, workload.trace, given["by"], max_attention_workers=most, progress=show
             )
     told = ratio_told(answer, problem, warnings, workload.trace)
-    same = (*ask.WORKLOAD, *ask.LATENCY_CHOICE, *ask.SLOTS)
+    same = (*ask.WORKLOAD, *ask.LATENCY_CHOICE, *ask.SLOTS, *ask.MODE)
     best = f"{answer.optimal_attention_workers}"
     told = replace(told, following=command_with("simulate", same, "--attention-workers", best))
     figures: list[Figure] = []

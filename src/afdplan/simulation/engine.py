@@ -28,6 +28,17 @@ STAGES = (
 )
 
 
+def _kernel_of(scenario: Scenario) -> Callable[..., int]:
+    """Return the kernel that plays a scenario; compiling waits until one is played."""
+    if scenario.execution == "barrier-free":
+        from afdplan.simulation.barrier_free_kernel import advance_barrier_free
+
+        return advance_barrier_free
+    from afdplan.simulation.kernel import advance
+
+    return advance
+
+
 class Engine:
     """One replication of a scenario, played in whole steps.
 
@@ -94,8 +105,7 @@ class Engine:
 
     def run(self, stop_step: int = UNLIMITED, stop_completed: int = UNLIMITED) -> None:
         """Play until `stop_step` steps or `stop_completed` requests are done, or all has come."""
-        from afdplan.simulation.kernel import advance
-
+        advance = _kernel_of(self.scenario)
         s = self.state
         # Short calls: an interrupt is heard between them.
         cells = s.constants["cells"] * self.tables.layers
@@ -166,7 +176,7 @@ class Engine:
     def _refill_factors(self) -> None:
         """Drop the factors used, append a block, for every stage that varies."""
         n = self.state.integers
-        need = max(self.block, 2 * self.tables.attention_workers)
+        need = max(self.block, 2 * int(self.state.constants["cells"]))
         for stage, varies, position, size in STAGES:
             if getattr(self.tables, varies):
                 left = self._factors[stage][n[position] :]

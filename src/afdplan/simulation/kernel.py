@@ -51,7 +51,7 @@ def _bucket(t: Any, q: Any, u: Any, due: Any, now: Any) -> Any:
     b = due & (ix.WHEEL - 1)
     if due // ix.WHEEL != now // ix.WHEEL:
         b = ix.WHEEL + (due // ix.WHEEL & (ix.WHEEL - 1))
-    return t.last + (q * t.microbatches + u) * 2 * ix.WHEEL + b
+    return t.last + (q * t.calendars + u) * 2 * ix.WHEEL + b
 
 
 @inlined
@@ -94,7 +94,7 @@ def _unschedule(t: Any, n: Any, q: Any, u: Any, slot: Any, now: Any) -> None:
 @compiled
 def _cascade(t: Any, n: Any, q: Any, u: Any, now: Any) -> None:
     """Spread the events of the window that begins now over its steps."""
-    b = t.last + (q * t.microbatches + u) * 2 * ix.WHEEL
+    b = t.last + (q * t.calendars + u) * 2 * ix.WHEEL
     b += ix.WHEEL + (now // ix.WHEEL & (ix.WHEEL - 1))
     tail = n[U(b)]
     if tail < 0:
@@ -170,7 +170,8 @@ def _place(t: Any, n: Any, x: Any, u: Any, i: Any, k: Any, now: Any, clock: Any)
     n[U(t.present + u)] += 1
     n[U(t.loads + c)] += prompt
     n[U(t.growing + c)] += 1
-    _schedule(t, n, ZERO, u, slot, now + steps - 1, now)
+    calendar = c if t.barrier_free else u
+    _schedule(t, n, ZERO, calendar, slot, now + steps - 1, now)
     for w in range(t.queues - 1):
         at = (1 + w) * t.cells + c
         window = n[U(t.windows + w)]
@@ -181,7 +182,7 @@ def _place(t: Any, n: Any, x: Any, u: Any, i: Any, k: Any, now: Any, clock: Any)
             n[U(t.growing + at)] += 1
             full = (window - prompt + t.numerator - 1) // t.numerator
             if full <= steps - 1:
-                _schedule(t, n, 1 + w, u, slot, now + full - 1, now)
+                _schedule(t, n, 1 + w, calendar, slot, now + full - 1, now)
 
 
 @inlined
@@ -325,8 +326,8 @@ def _admit_by_prompt(
 
 
 @inlined
-def _admit(t: Any, n: Any, x: Any, r: Any, v: Any, u: Any, now: Any, clock: Any) -> None:
-    """Fill free slots of a microbatch, first come first served; then set its stage times."""
+def _hear(t: Any, n: Any, x: Any, v: Any, clock: Any) -> None:
+    """Let the requests into the queue that have arrived by now."""
     if t.open:
         queued = n[ix.ARRIVED] - n[ix.HEAD] + n[ix.RETURNED]
         x[ix.QUEUE_AREA] += queued * (clock - x[ix.QUEUE_TIME])
@@ -336,21 +337,11 @@ def _admit(t: Any, n: Any, x: Any, r: Any, v: Any, u: Any, now: Any, clock: Any)
             n[ix.ARRIVED] += 1
     else:
         n[ix.ARRIVED] = n[ix.AVAILABLE]
-    free = t.attention_workers * t.batch_size - n[U(t.present + u)]
-    if t.policy == ix.LONGEST_PROMPT:
-        _admit_by_prompt(t, n, x, r, v, u, free, now, clock)
-    else:
-        while free > 0 and _take(t, n, x, r, v, ZERO):
-            i = _choose(t, n, u, ZERO)
-            if i < 0:
-                _give_back(t, n, x, ZERO)
-                break
-            _place(t, n, x, u, i, ZERO, now, clock)
-            free -= 1
 
-    # How long each stage of the microbatch's next step takes.
-    first = u * t.attention_workers
-    workers = t.attention_workers
+
+@inlined
+def _set_attention_times(t: Any, n: Any, x: Any, first: Any, workers: Any) -> None:
+    """Set how long the attention of `workers` cells from `first` on takes, per kind of layer."""
     active = n[t.active + first : t.active + first + workers]
     denominator = float(t.denominator)
     for k in range(t.kinds):
@@ -378,6 +369,27 @@ def _admit(t: Any, n: Any, x: Any, r: Any, v: Any, u: Any, now: Any, clock: Any)
             for i in range(workers):
                 if active[i] > 0:
                     times[i] += per_context * (loads[i] / denominator / active[i])
+
+
+@inlined
+def _admit(t: Any, n: Any, x: Any, r: Any, v: Any, u: Any, now: Any, clock: Any) -> None:
+    """Fill free slots of a microbatch, first come first served; then set its stage times."""
+    _hear(t, n, x, v, clock)
+    free = t.attention_workers * t.batch_size - n[U(t.present + u)]
+    if t.policy == ix.LONGEST_PROMPT:
+        _admit_by_prompt(t, n, x, r, v, u, free, now, clock)
+    else:
+        while free > 0 and _take(t, n, x, r, v, ZERO):
+            i = _choose(t, n, u, ZERO)
+            if i < 0:
+                _give_back(t, n, x, ZERO)
+                break
+            _place(t, n, x, u, i, ZERO, now, clock)
+            free -= 1
+
+    # How long each stage of the microbatch's next step takes.
+    first = u * t.attention_workers
+    _set_attention_times(t, n, x, first, t.attention_workers)
     if t.padded and x[U(t.ffn_time + u)] > 0.0:
         return  # stage times of padded slots never change
     total = t.attention_workers * t.batch_size
@@ -651,6 +663,53 @@ def _finish(t: Any, n: Any, x: Any, g: Any, u: Any, slot: Any, clock: Any) -> No
 
 
 @inlined
+def _end_requests(
+    t: Any, n: Any, x: Any, g: Any, calendar: Any, u: Any, bucket: Any, clock: Any
+) -> None:
+    """Let all requests leave whose last step has just ended."""
+    b = t.last + calendar * 2 * ix.WHEEL + bucket
+    tail = n[U(b)]
+    if tail >= 0:
+        n[U(b)] = -1
+        slot = n[U(t.following + tail)]
+        while True:
+            after = n[U(t.following + slot)]
+            _finish(t, n, x, g, u, slot, clock)
+            if slot == tail:
+                break
+            slot = after
+
+
+@inlined
+def _grow(t: Any, n: Any, calendar: Any, first: Any, workers: Any, now: Any) -> None:
+    """Let the loads of `workers` cells from `first` on grow by a step; `now` counts it."""
+    numerator = t.numerator
+    for q in range(t.queues):
+        at = q * t.cells + first
+        loads = n[t.loads + at : t.loads + at + workers]
+        growing = n[t.growing + at : t.growing + at + workers]
+        for i in range(workers):
+            loads[i] += numerator * growing[i]
+    bucket = (now - 1) & (ix.WHEEL - 1)
+    for w in range(t.queues - 1):
+        # Contexts that have grown beyond a window stop there.
+        b = t.last + ((1 + w) * t.calendars + calendar) * 2 * ix.WHEEL + bucket
+        tail = n[U(b)]
+        if tail < 0:
+            continue
+        n[U(b)] = -1
+        slot = tail
+        while True:
+            slot = n[U(t.following + (1 + w) * t.slots + slot)]
+            c = (1 + w) * t.cells + slot // t.batch_size
+            grown = n[U(t.prompt + 4 * slot)] + t.numerator * (now - n[U(t.since + slot)])
+            n[U(t.loads + c)] -= grown - n[U(t.windows + w)]
+            n[U(t.growing + c)] -= 1
+            if slot == tail:
+                break
+
+
+@inlined
 def _end_step(t: Any, n: Any, x: Any, r: Any, v: Any, g: Any, u: Any) -> None:
     """End a microbatch's step: requests leave, loads grow, requests enter."""
     first = u * t.attention_workers
@@ -682,43 +741,11 @@ def _end_step(t: Any, n: Any, x: Any, r: Any, v: Any, g: Any, u: Any) -> None:
 
     now = n[ix.STEP] + 1
     bucket = n[ix.STEP] & (ix.WHEEL - 1)
-    b = t.last + u * 2 * ix.WHEEL + bucket
-    tail = n[U(b)]
-    if tail >= 0:
-        n[U(b)] = -1
-        slot = n[U(t.following + tail)]
-        while True:
-            after = n[U(t.following + slot)]
-            _finish(t, n, x, g, u, slot, clock)
-            if slot == tail:
-                break
-            slot = after
-    workers = t.attention_workers
-    numerator = t.numerator
-    for q in range(t.queues):
-        at = q * t.cells + first
-        loads = n[t.loads + at : t.loads + at + workers]
-        growing = n[t.growing + at : t.growing + at + workers]
-        for i in range(workers):
-            loads[i] += numerator * growing[i]
-    for w in range(t.queues - 1):
-        # Contexts that have grown beyond a window stop there.
-        b = t.last + ((1 + w) * t.microbatches + u) * 2 * ix.WHEEL + bucket
-        tail = n[U(b)]
-        if tail < 0:
-            continue
-        n[U(b)] = -1
-        slot = tail
-        while True:
-            slot = n[U(t.following + (1 + w) * t.slots + slot)]
-            c = (1 + w) * t.cells + slot // t.batch_size
-            grown = n[U(t.prompt + 4 * slot)] + t.numerator * (now - n[U(t.since + slot)])
-            n[U(t.loads + c)] -= grown - n[U(t.windows + w)]
-            n[U(t.growing + c)] -= 1
-            if slot == tail:
-                break
+    _end_requests(t, n, x, g, u, u, bucket, clock)
+    _grow(t, n, u, first, t.attention_workers, now)
     if t.preempt:
-        _make_room(t, n, x, u, now)
+        for i in range(t.attention_workers):
+            _make_room(t, n, x, u, u, i, now)
     if now & (ix.WHEEL - 1) == 0:
         for q in range(t.queues):
             _cascade(t, n, q, u, now)
@@ -726,43 +753,42 @@ def _end_step(t: Any, n: Any, x: Any, r: Any, v: Any, g: Any, u: Any) -> None:
 
 
 @compiled
-def _make_room(t: Any, n: Any, x: Any, u: Any, now: Any) -> None:
-    """Take the youngest requests of this microbatch out while a worker's KV memory overflows."""
-    for i in range(t.attention_workers):
-        c = u * t.attention_workers + i
-        while n[U(t.active + c)] > 0:
-            held = 0
-            for k in range(t.microbatches):
-                held += n[U(t.loads + k * t.attention_workers + i)]
-            if held <= t.capacity:
-                break
-            victim = ZERO - 1
-            for slot in range(c * t.batch_size, (c + 1) * t.batch_size):
-                if n[U(t.due + slot)] >= now and (
-                    victim < 0 or n[U(t.order + slot)] > n[U(t.order + victim)]
-                ):
-                    victim = slot
-            # The calendar still stands at the step that has just ended.
-            _unschedule(t, n, ZERO, u, victim, now - 1)
-            done = now - n[U(t.since + victim)]
-            prompt = n[U(t.prompt + 4 * victim)]
-            for w in range(t.queues - 1):
-                full = (n[U(t.windows + w)] - prompt + t.numerator - 1) // t.numerator
-                if done < full <= n[U(t.steps + 4 * victim)] - 1:
-                    _unschedule(t, n, 1 + w, u, victim, now - 1)
-            grown = t.numerator * done
-            n[U(t.chosen + ix.PROMPT)] = prompt + grown
-            n[U(t.chosen + ix.STEPS)] = n[U(t.steps + 4 * victim)] - done
-            n[U(t.chosen + ix.OUTPUT)] = n[U(t.output + 4 * victim)] - grown
-            n[U(t.chosen + ix.TOKENS)] = n[U(t.tokens + 4 * victim)]
-            n[U(t.chosen + ix.PREEMPTIONS)] = n[U(t.preemptions + victim)] + 1
-            x[U(t.chosen_times)] = x[U(t.begun + victim)]
-            x[U(t.chosen_times + 1)] = x[U(t.arrival + victim)]
-            _leave(t, n, u, c, victim, done + 1)
-            n[U(t.due + victim)] = -1
-            n[ix.PREEMPTED] += 1
-            n[ix.RECOMPUTED] += prompt + grown
-            _give_back(t, n, x, ZERO)
+def _make_room(t: Any, n: Any, x: Any, u: Any, calendar: Any, i: Any, now: Any) -> None:
+    """Take the youngest requests of this microbatch out while worker i's KV memory overflows."""
+    c = u * t.attention_workers + i
+    while n[U(t.active + c)] > 0:
+        held = 0
+        for k in range(t.microbatches):
+            held += n[U(t.loads + k * t.attention_workers + i)]
+        if held <= t.capacity:
+            break
+        victim = ZERO - 1
+        for slot in range(c * t.batch_size, (c + 1) * t.batch_size):
+            if n[U(t.due + slot)] >= now and (
+                victim < 0 or n[U(t.order + slot)] > n[U(t.order + victim)]
+            ):
+                victim = slot
+        # The calendar still stands at the step that has just ended.
+        _unschedule(t, n, ZERO, calendar, victim, now - 1)
+        done = now - n[U(t.since + victim)]
+        prompt = n[U(t.prompt + 4 * victim)]
+        for w in range(t.queues - 1):
+            full = (n[U(t.windows + w)] - prompt + t.numerator - 1) // t.numerator
+            if done < full <= n[U(t.steps + 4 * victim)] - 1:
+                _unschedule(t, n, 1 + w, calendar, victim, now - 1)
+        grown = t.numerator * done
+        n[U(t.chosen + ix.PROMPT)] = prompt + grown
+        n[U(t.chosen + ix.STEPS)] = n[U(t.steps + 4 * victim)] - done
+        n[U(t.chosen + ix.OUTPUT)] = n[U(t.output + 4 * victim)] - grown
+        n[U(t.chosen + ix.TOKENS)] = n[U(t.tokens + 4 * victim)]
+        n[U(t.chosen + ix.PREEMPTIONS)] = n[U(t.preemptions + victim)] + 1
+        x[U(t.chosen_times)] = x[U(t.begun + victim)]
+        x[U(t.chosen_times + 1)] = x[U(t.arrival + victim)]
+        _leave(t, n, u, c, victim, done + 1)
+        n[U(t.due + victim)] = -1
+        n[ix.PREEMPTED] += 1
+        n[ix.RECOMPUTED] += prompt + grown
+        _give_back(t, n, x, ZERO)
 
 
 @compiled

@@ -130,10 +130,14 @@ class Reference:
             self.step += 1
             if latency.drain:
                 self.gate = self.clock
-            for i in self.workers:
-                held = sum((self.held(u, i) for u in self.microbatches), Fraction(0))
-                self.kv_sum += held
-                self.kv_max = max(self.kv_max, held)
+            self.sample_memory()
+
+    def sample_memory(self) -> None:
+        """Note how many KV tokens each worker holds."""
+        for i in self.workers:
+            held = sum((self.held(u, i) for u in self.microbatches), Fraction(0))
+            self.kv_sum += held
+            self.kv_max = max(self.kv_max, held)
 
     # Stages.
 
@@ -341,30 +345,34 @@ class Reference:
                     finished.append((request.order, i, request))
             self.slots[u][i] = [request for request in self.slots[u][i] if request.steps > 0]
         for _, i, request in sorted(finished, key=lambda entry: entry[0]):
-            self.completed += 1
-            begun = -2.0 if request.begun is None else request.begun
-            if not request.found_in_slot:
-                self.time_per_token += (clock - begun) / request.tokens
-            times = (request.arrival, begun, clock)
-            self.finished_log.append(
-                (request.prompt, request.tokens, *times, i, u, request.preemptions)
-            )
+            self.finish(request, u, i, clock)
         if self.scenario.memory == "preempt":
-            self.make_room(u)
+            for i in self.workers:
+                self.make_room(u, i)
         self.admit(u, clock)
 
-    def make_room(self, u: int) -> None:
-        """Take the youngest requests of this microbatch out while KV memory overflows."""
+    def finish(self, request: Request, u: int, i: int, clock: float) -> None:
+        """Let a request leave that has generated its last token."""
+        self.completed += 1
+        begun = -2.0 if request.begun is None else request.begun
+        if not request.found_in_slot:
+            self.time_per_token += (clock - begun) / request.tokens
+        times = (request.arrival, begun, clock)
+        self.finished_log.append(
+            (request.prompt, request.tokens, *times, i, u, request.preemptions)
+        )
+
+    def make_room(self, u: int, i: int) -> None:
+        """Take the youngest requests of a cell out while its worker's KV memory overflows."""
         limit = self.scenario.kv_capacity or 0
-        for i in self.workers:
-            cell = self.slots[u][i]
-            while cell and sum(self.held(v, i) for v in self.microbatches) > limit:
-                victim = max(cell, key=lambda request: request.order)
-                cell.remove(victim)
-                victim.preemptions += 1
-                self.preempted += 1
-                self.recomputed += victim.held
-                self.waiting.appendleft(victim)
+        cell = self.slots[u][i]
+        while cell and sum(self.held(v, i) for v in self.microbatches) > limit:
+            victim = max(cell, key=lambda request: request.order)
+            cell.remove(victim)
+            victim.preemptions += 1
+            self.preempted += 1
+            self.recomputed += victim.held
+            self.waiting.appendleft(victim)
 
     def arrive(self, clock: float) -> None:
         """Let requests arrive until the clock; one that no worker can ever hold is refused."""
@@ -392,15 +400,9 @@ class Reference:
 
     def admit(self, u: int, clock: float) -> None:
         """Fill free slots of a microbatch, first come first served."""
-        is_open = self.scenario.arrivals is not None
         size = self.scenario.bundle.batch_size
         free = sum(size - len(cell) for cell in self.slots[u])
-        if is_open:
-            self.queue_area += len(self.waiting) * (clock - self.queue_time)
-            self.queue_time = clock
-            self.arrive(clock)
-        else:
-            self.fill_queue(free)
+        self.hear(free, clock)
         if self.scenario.placement == "longest-prompt":
             taken = [self.leave_queue() for _ in range(min(free, len(self.waiting)))]
             placed = set()
@@ -419,6 +421,15 @@ class Reference:
                 return
             self.place(u, i, request, clock)
             free -= 1
+
+    def hear(self, free: int, clock: float) -> None:
+        """Let in what has arrived, or (saturated) as many as may enter."""
+        if self.scenario.arrivals is None:
+            self.fill_queue(free)
+            return
+        self.queue_area += len(self.waiting) * (clock - self.queue_time)
+        self.queue_time = clock
+        self.arrive(clock)
 
     def fill_queue(self, count: int) -> None:
         """Let as many requests arrive as there are free slots (saturated)."""

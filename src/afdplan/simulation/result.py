@@ -11,7 +11,26 @@ from afdplan.model.estimate import Estimate
 from afdplan.simulation.distribution import Distribution
 from afdplan.simulation.scenario import Scenario
 
-__all__ = ["OfferedLoad", "SimulationResult"]
+__all__ = ["OfferedLoad", "PoolRecord", "SimulationResult"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolRecord:
+    """How the barrier-free FFN pool worked.
+
+    Attributes
+    ----------
+    calls_per_departure
+        Microbatches served at once, mean over departures.
+    time_between_departures
+        Mean [time].
+    call_wait
+        From a call's arrival at the pool to its departure, mean [time].
+    """
+
+    calls_per_departure: float
+    time_between_departures: float
+    call_wait: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +78,8 @@ class SimulationResult:
         Where the intervals come from.
     is_reliable
         Whether the run was long enough for its intervals.
+    pool
+        Departures of barrier-free execution; None with a barrier.
     warnings
         One sentence each.
     """
@@ -91,6 +112,7 @@ class SimulationResult:
     interval_method: str
     is_reliable: bool
     offered_load: OfferedLoad | None = None
+    pool: PoolRecord | None = None
     warnings: tuple[str, ...] = field(default=())
 
     def answer(self) -> dict[str, Any]:
@@ -145,6 +167,7 @@ class SimulationResult:
             "recomputed_tokens": self.recomputed_tokens,
             "replications": self.replications,
             "warmup_fraction": self.warmup_fraction,
+            "pool": self.pool,
             "confidence": self.scenario.confidence,
             "interval_method": self.interval_method,
             "offered_load": None
@@ -165,9 +188,14 @@ class SimulationResult:
         return (
             f"{bundle.attention_workers}A-{bundle.ffn_workers}F, {m} "
             f"microbatch{'es' if m > 1 else ''} of {bundle.batch_size:,} slots per attention "
-            f"worker, {self.scenario.overlap}, "
-            + ("open arrivals" if self.scenario.arrivals else "saturated")
+            f"worker, {self._mode}, " + ("open arrivals" if self.scenario.arrivals else "saturated")
         )
+
+    @property
+    def _mode(self) -> str:
+        if self.scenario.execution == "synchronous":
+            return self.scenario.overlap
+        return self.scenario.execution
 
     def __str__(self) -> str:
         x = self.throughput_per_instance

@@ -30,11 +30,14 @@ RETURNED, RETURNED_HEAD, NEXT_WORKER = range(24, 27)
 AT_ATTENTION, AT_SEND, AT_FFN, AT_RECEIVE, REQUEST_ROWS, STEP_ROWS, STAGE_ROWS = range(27, 34)
 ATTENTION_FACTORS, SEND_FACTORS, FFN_FACTORS, RECEIVE_FACTORS, LAYER = range(34, 39)
 AT_EXPERTS, EXPERT_FACTORS = range(39, 41)
-INTEGER_TOTALS = 41
+# Barrier-free: events to come, calls that wait and where their ring begins, empty cells,
+# departures, calls on board of them, steps of single cells.
+EVENTS, CALLS, FIRST_CALL, SLEEPING, DEPARTURES, BOARDED, CELL_STEPS = range(41, 48)
+INTEGER_TOTALS = 48
 # Float totals.
 CLOCK, QUEUE_AREA, QUEUE_TIME, WAIT, TIME_PER_TOKEN, ACTIVE_AREA, GATE, STEP_TIME = range(8)
-FFN_FREE, SEND_FREE, RECEIVE_FREE, FFN_BUSY, ASLEEP, SCRATCH = range(8, 14)
-FLOAT_TOTALS = 14
+FFN_FREE, SEND_FREE, RECEIVE_FREE, FFN_BUSY, ASLEEP, SCRATCH, CALL_WAIT = range(8, 15)
+FLOAT_TOTALS = 15
 # Where idle time goes.
 IDLE_TRANSFER, IDLE_BARRIER, IDLE_OTHER_SIDE, IDLE_OVERHEAD, IDLE_EMPTY = range(5)
 CAUSES = 5
@@ -54,6 +57,9 @@ WHEEL = 4096
 """Buckets of one level of the calendar; two levels span 16.8 million steps."""
 ROUND_ROBIN, LEAST_REQUESTS, LEAST_TOKENS, LONGEST_PROMPT = range(4)
 ATTENTION, SEND, FFN, RECEIVE = range(4)
+# What a call does next, barrier-free: reach its worker, leave it, reach the pool.
+RETURNS, LEAVES, ARRIVES = range(3)
+NEVER = float("inf")
 LOG_COLUMNS = 8
 
 
@@ -95,6 +101,10 @@ class Tables(NamedTuple):
     log_requests: bool
     log_steps: bool
     log_stages: bool
+    barrier_free: bool
+    least_calls: int
+    longest_wait: float  # -1 without a limit
+    most_tokens: int  # -1 without a limit
     bin_base: int  # histogram bin of the shortest time told apart
 
 
@@ -121,6 +131,8 @@ class State:
         slots = cells * tables.batch_size
         together = tables.attention_workers * tables.batch_size
         queues = 1 + tables.windows.size
+        # Who ends steps together shares a calendar: a microbatch, or a cell without the barrier.
+        calendars = cells if tables.barrier_free else tables.microbatches
         rows = 2 * slots + 2
         workers, microbatches = (tables.attention_workers,), (tables.microbatches,)
         cell = (tables.microbatches, tables.attention_workers)
@@ -144,11 +156,19 @@ class State:
             "due": (queues, slots),  # step of the calendar's event
             "following": (queues, slots),  # circular lists
             "preceding": (queues, slots),
-            "last": (queues, tables.microbatches, 2 * WHEEL),  # of a bucket, -1 if empty
+            "last": (queues, calendars, 2 * WHEEL),  # of a bucket, -1 if empty
             "returned": (rows, 5),
             "chosen": (together, 6),
             "ranking": (2, together),
             "histograms": (HISTOGRAMS, BINS),
+            # Barrier-free, per cell: heap of events, ring of calls that wait, what comes next,
+            # the layer and step it is in, whether it is empty and sleeps.
+            "heap": (cells,),
+            "calls": (cells,),
+            "next": (cells,),
+            "layer": (cells,),
+            "own_step": (cells,),
+            "sleeps": (cells,),
         }
         self._float_parts: dict[str, tuple[int, ...]] = {
             "time_per_request": tables.time_per_request.shape,
@@ -177,6 +197,13 @@ class State:
             "arrival": (slots,),
             "returned_times": (rows, 2),
             "chosen_times": (together, 2),
+            # Barrier-free: when a cell's next event is, when its call reached the pool, boarded,
+            # was served, and when its step before ended.
+            "event": (cells,),
+            "arrived": (cells,),
+            "boarded": (cells,),
+            "served": (cells,),
+            "cell_end": (cells,),
         }
         numbers = {
             name: value
@@ -184,6 +211,7 @@ class State:
             if not isinstance(value, np.ndarray)
         }
         numbers |= {"cells": cells, "slots": slots, "queues": queues, "rows": rows}
+        numbers |= {"calendars": calendars}
         numbers |= {"kinds": tables.load_of_kind.size, "request_room": 0, "step_room": 0}
         tracked = tables.capacity >= 0 or queues > 1 or tables.log_requests
         numbers |= {"tracked": tracked, "stage_room": 0, "arrival_at": 0}

@@ -11,10 +11,11 @@ from afdplan.errors import UnsupportedError
 from afdplan.lengths.law import LengthLaw
 from afdplan.lengths.token_load import SlotLoad
 from afdplan.model import parameters as ask
+from afdplan.model.boarding import Boarding, check_execution
 from afdplan.model.bundle import Bundle
 from afdplan.model.latency import LatencyModel
 from afdplan.model.parameter import check_fields
-from afdplan.model.parameters import Method, Overlap, Phase
+from afdplan.model.parameters import Execution, Method, Overlap, Phase
 from afdplan.theory.transient import horizon_mean_load
 
 __all__ = ["Method", "Overlap", "Phase", "RatioProblem"]
@@ -47,6 +48,10 @@ class RatioProblem:
     ffn_weight
         w, cost of one FFN worker over that of one attention worker, > 0; unless given, their
         devices as the latency model names them, and 1 if it names none.
+    execution
+        ``synchronous`` (a barrier over all attention workers) or ``barrier-free``.
+    least_calls, longest_wait, most_tokens
+        Boarding rule of the barrier-free pool, see `Boarding`.
     horizon
         N requests per worker from a fresh start, in place of the steady state.
 
@@ -68,10 +73,25 @@ class RatioProblem:
     phase: Phase = ask.PHASE.default
     ffn_weight: float = ask.FFN_WEIGHT.default  # None until the devices have been counted
     horizon: int | None = ask.HORIZON.default
+    execution: Execution = ask.EXECUTION.default
+    least_calls: int = ask.LEAST_CALLS.default
+    longest_wait: float | None = ask.LONGEST_WAIT.default
+    most_tokens: int | None = ask.MOST_TOKENS.default
 
     def __post_init__(self) -> None:
         self.bundle(1)  # checks the counts
-        check_fields(self, (ask.OVERLAP, ask.METHOD, ask.PHASE, ask.FFN_WEIGHT, ask.HORIZON))
+        check_fields(
+            self,
+            (ask.OVERLAP, ask.METHOD, ask.PHASE, ask.FFN_WEIGHT, ask.HORIZON, ask.EXECUTION),
+        )
+        # A search may grow the bundle: calls enough for any rule.
+        most = self.bundle(int(ask.ATTENTION_WORKERS.maximum or 1))
+        check_execution(self.execution, self.latency, most, self.boarding, self.overlap)
+        if self.execution == "barrier-free" and (self.phase == "aligned" or self.horizon):
+            raise UnsupportedError(
+                "barrier-free execution is known in the steady state and for ages that differ: "
+                "leave phase aligned and the horizon out"
+            )
         if self.ffn_weight is None:
             object.__setattr__(self, "ffn_weight", self.latency.ffn_weight or 1.0)
         if self.horizon is not None:
@@ -92,6 +112,11 @@ class RatioProblem:
                     "phase aligned needs requests of one prompt and one output length: "
                     "use phase random for lengths that vary"
                 )
+
+    @property
+    def boarding(self) -> Boarding:
+        """When the pool of barrier-free execution departs."""
+        return Boarding(**{one.field: getattr(self, one.field) for one in ask.BOARDING})
 
     def bundle(self, attention_workers: int) -> Bundle:
         """Return the bundle with `attention_workers` A."""

@@ -8,11 +8,11 @@ import numpy as np
 
 from afdplan.lengths.token_load import SlotLoad
 from afdplan.model.checks import check_count
-from afdplan.theory.cycle import CycleModel
 from afdplan.theory.layer_cycle import Bottleneck
 from afdplan.theory.mean_field import MeanField
 from afdplan.theory.problem import RatioProblem
 from afdplan.theory.search import MAXIMUM_WORKERS, WorkerSearch
+from afdplan.theory.step_model import StepModel, step_model
 
 __all__ = ["RatioSolution", "largest_resource", "solve_ratio", "worker_limit"]
 
@@ -41,7 +41,7 @@ class RatioSolution:
         Share of the throughput that waiting for the slowest worker costs.
     """
 
-    model: CycleModel
+    model: StepModel
     mean_field: MeanField
     search: WorkerSearch
     limit: int
@@ -72,7 +72,7 @@ def solve_ratio(
         Largest A considered; see `worker_limit`.
     """
     field = _mean_field(problem, slots)
-    model = CycleModel(problem, slots)
+    model = step_model(problem, slots)
     limit = worker_limit(problem, slots, max_attention_workers)
     workers, weight = problem.ffn_workers, problem.ffn_weight
     field_ratio = field.optimal_ratio(
