@@ -314,5 +314,6 @@ def test_slices_of_a_node_share_what_all_tokens_pass():
     router = 7168 * 48 * 2 / device.memory_bandwidth
     assert times[0] - times[1] == pytest.approx(shared * 7 / 8 - router, rel=0.02)
     # One device of the same node as a worker of its own has the same work.
-    single = place(model, device, ffn_devices=1, ffn_workers=8, serving_system="stepmesh", **options)
+    options |= {"ffn_workers": 8, "serving_system": "stepmesh"}
+    single = place(model, device, ffn_devices=1, **options)
     assert network_time(single, single.architecture.network, 1.0) == pytest.approx(times[1])
