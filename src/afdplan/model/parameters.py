@@ -105,6 +105,32 @@ LATENCY_CHOICE = (LATENCY, *DERIVED, *DEVICES_PER_WORKER)
 
 # One bundle.
 Overlap = Literal["pipelined", "ideal"]
+Execution = Literal["synchronous", "barrier-free"]
+EXECUTION = choice(
+    "execution",
+    "All attention workers meet at a barrier, or each calls the FFN pool when it is ready.",
+    Execution,
+    default="synchronous",
+)
+LEAST_CALLS = count(
+    "least_calls",
+    "Barrier-free: calls that wait before the FFN pool departs.",
+    default=1,
+    maximum=1_000_000,
+    metavar="K",
+)
+LONGEST_WAIT = number(
+    "longest_wait",
+    "Barrier-free: depart with fewer once a call has waited so long (in the model's time unit).",
+    metavar="TIME",
+)
+MOST_TOKENS = count(
+    "most_tokens",
+    "Barrier-free: most tokens of one departure; by default all that wait.",
+    metavar="N",
+)
+BOARDING = (LEAST_CALLS, LONGEST_WAIT, MOST_TOKENS)
+MODE = (EXECUTION, *BOARDING)
 ATTENTION_WORKERS = count(
     "attention_workers", "A of one bundle.", maximum=1_000_000, metavar="A", is_required=True
 )
@@ -169,11 +195,27 @@ BY = text(
     typed="span",
     metavar="TIME",
 )
-RATIO = (METHOD, FFN_WEIGHT, MAX_ATTENTION_WORKERS, HORIZON, PHASE)
-PROBLEM = (FFN_WORKERS, MICROBATCHES, OVERLAP, METHOD, PHASE, FFN_WEIGHT, HORIZON)
+Placement = Literal[
+    "round-robin", "fewest-requests", "fewest-tokens", "longest-prompt", "longest-prompt-rank"
+]
+PLACEMENT = choice(
+    "placement",
+    "Which free slot an admitted request gets.",
+    Placement,
+    former=(("least-requests", "fewest-requests"), ("least-tokens", "fewest-tokens")),
+    default="round-robin",
+)
+PLACEMENT_WINDOW = count(
+    "placement_window",
+    "With longest-prompt: choose among K - 1 more waiting requests than there are free slots.",
+    default=1,
+    maximum=64,
+    metavar="K",
+)
+RATIO = (METHOD, FFN_WEIGHT, MAX_ATTENTION_WORKERS, HORIZON, PHASE, PLACEMENT, *MODE)
+PROBLEM = (FFN_WORKERS, MICROBATCHES, OVERLAP, METHOD, PHASE, FFN_WEIGHT, HORIZON, *MODE, PLACEMENT)
 
 # A simulation.
-Placement = Literal["round-robin", "least-requests", "least-tokens", "longest-prompt"]
 Start = Literal["stationary", "fresh"]
 Window = Literal["steady", "all", "first-80"]
 Memory = Literal["reserve", "preempt"]
@@ -228,13 +270,6 @@ ARRIVAL_CV = number(
     maximum=20,
     metavar="CV",
 )
-PLACEMENT = choice(
-    "placement",
-    "Which free slot an admitted request gets.",
-    Placement,
-    option="--policy",
-    default="round-robin",
-)
 KV_CAPACITY = count("kv_capacity", "KV memory of one attention worker.", metavar="TOKENS")
 MEMORY = choice(
     "memory",
@@ -279,8 +314,10 @@ P99_PRECISION = PRECISION.changed(
 )
 CONFIDENCE = number("confidence", "Of all intervals.", default=0.95, strict=True, below=1)
 SCENARIO = (
-    *(SIMULATED_REQUESTS, SEED, START, MEASURED, PLACEMENT, KV_CAPACITY, MEMORY, FFN_TOKENS),
+    *(SIMULATED_REQUESTS, SEED, START, MEASURED, PLACEMENT, PLACEMENT_WINDOW),
+    *(KV_CAPACITY, MEMORY, FFN_TOKENS),
     *(REPLICATIONS, PRECISION, P99_PRECISION, CONFIDENCE),
+    *MODE,
 )
 
 # A plan.

@@ -14,6 +14,7 @@ __all__ = ["ATTENTION_WORKERS", "causes_figure", "throughput_figure"]
 ATTENTION_WORKERS = "attention workers A"
 CAUSES: dict[str, tuple[Role, str]] = {
     "barrier": ("best", "hatch"),
+    "departure": ("best", "hatch"),
     "other side": ("neutral", "cross"),
     "transfer": ("communication", "dots"),
     "step overhead": ("latency", "hatch"),
