@@ -50,6 +50,23 @@ def test_same_requests_stand(plan, tmp_path):
     assert outcome.document["standing"] == "stands"
 
 
+def test_the_errors_of_a_fitted_model_leave_the_step_time_an_interval(plan, tmp_path):
+    document = json.loads(plan.read_text())
+    document["latency_model"]["uncertainty"] = {
+        "coefficients": ["step_overhead"],
+        "draws": [[0.0], [1e-3], [3e-3]],
+    }
+    known = tmp_path / "known.json"
+    known.write_text(json.dumps(document))
+    new = trace(tmp_path / "new.csv", 1000)
+    plain = invoke("check", plan, "--trace", new, "--json").document
+    assert plain["step_time_interval"] is None
+    found = invoke("check", known, "--trace", new, "--json").document
+    step = found["step_time_interval"]
+    assert step["value"] == pytest.approx(plain["step_time"])
+    assert step["low"] < step["value"] - 1e-4 < step["high"] - 5e-4
+
+
 def test_other_requests_do_not(plan, tmp_path):
     outcome = invoke("check", plan, "--trace", trace(tmp_path / "new.csv", 20_000), "--json")
     assert outcome.code == 4

@@ -85,8 +85,11 @@ def find_holding(
     cost: DeviceCost,
     parts: Sequence[Circumstance],
     ends: Sequence[Circumstance],
+    search: DesignSearch | None = None,
 ) -> Holding:
     """Return the best deployment that holds everywhere; else the best one for all requests.
+
+    A `search` over all requests that was made before keeps what it has computed.
 
     Raises
     ------
@@ -95,7 +98,7 @@ def find_holding(
     """
     asked = (source, space, cost)
     whole = Circumstance(name="all requests", law=law)
-    first = _best(whole, limits, *asked)
+    first = _best(whole, limits, *asked, search)
     if first is None:
         raise explain_infeasible(DesignSearch(law, *asked), limits)
     everywhere = {where.name: where for where in (*parts, *ends)}
@@ -127,8 +130,9 @@ def _best(
     source: LatencySource,
     space: SearchSpace,
     cost: DeviceCost,
+    known: DesignSearch | None = None,
 ) -> Holding | None:
-    search = DesignSearch(where.law, source, space, cost)
+    search = known or DesignSearch(where.law, source, space, cost)
     split, colocated = search.best(limits), tuple(ColocatedSearch(search).widths(limits))
     breaks = ""
     if split is None:

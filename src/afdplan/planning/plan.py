@@ -23,6 +23,7 @@ from afdplan.planning.holding import Holding, find_holding
 from afdplan.planning.limits import Limits
 from afdplan.planning.next_batch import NextBatch, next_batch
 from afdplan.planning.objective import DeviceCost
+from afdplan.planning.search import DesignSearch
 from afdplan.planning.sensitivity import Sensitivity, sensitivities
 from afdplan.planning.source import LatencySource
 from afdplan.planning.space import SearchSpace
@@ -167,6 +168,7 @@ def make_plan(
     cost: DeviceCost | None = None,
     trace: Trace | None = None,
     token_load: Estimate | None = None,
+    search: DesignSearch | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> Plan:
     """Return the best deployment under the limits, with everything that is needed to judge it.
@@ -187,6 +189,9 @@ def make_plan(
         The trace behind `law`: its arrivals, and its parts, in all of which the limits must hold.
     token_load
         Mean token load with its interval.
+    search
+        One over the same law, source, space and cost that was made before: it keeps what it has
+        computed.
     progress
         Called with the share done, 0 to 1.
 
@@ -231,7 +236,7 @@ def make_plan(
             )
     space, show = space or SearchSpace(), progress or (lambda _: None)
     parts, ends = circumstances(trace, token_load, limits)
-    found = find_holding(law, source, limits, space, cost or DeviceCost(), parts, ends)
+    found = find_holding(law, source, limits, space, cost or DeviceCost(), parts, ends, search)
     search, best, inside = found.search, found.split, found.limits
     show(0.4)
     spare = spare_capacity(found.recommended, trace, limits.requests_per_second)
