@@ -26,6 +26,7 @@ from afdplan.cli.report import (
     command_line,
     command_with,
     json_option,
+    plot_option,
     progress,
     report_option,
     tell,
@@ -76,7 +77,8 @@ SIMULATION = (
     ),
     ask.ARRIVAL_RATE,
     ask.ARRIVAL_CV,
-    ask.PLACEMENT,
+    ask.PLACEMENT.changed(option="--policy"),
+    ask.PLACEMENT_WINDOW,
     ask.KV_CAPACITY,
     ask.MEMORY,
     ask.FFN_TOKENS,
@@ -96,7 +98,9 @@ SIMULATION = (
     ask.PRECISION,
     ask.P99_PRECISION,
     ask.CONFIDENCE,
+    *ask.MODE,
 )
+_ASKED_OTHERWISE = (ask.START, ask.PLACEMENT)
 LOGS = (
     Parameter(
         name="timeline",
@@ -115,6 +119,7 @@ LOGS = (
 @workload_options
 @latency_options
 @options(*ask.SLOTS, *SIMULATION, *LOGS)
+@plot_option("throughput and idle causes")
 @report_option
 @json_option
 def command(
@@ -122,6 +127,7 @@ def command(
     timeline: str | None,
     per_request: str | None,
     per_step: str | None,
+    plot: str | None,
     report: str | None,
     as_json: bool,
     **given: Any,
@@ -163,7 +169,8 @@ def command(
 
     scenarios = [scenario_of(count) for count in attention_workers]
     results: list[SimulationResult] = []
-    with _tables(per_request, per_step) as (on_requests, on_steps), progress("simulating") as show:
+    tables = _tables(per_request, per_step, given["execution"])
+    with tables as (on_requests, on_steps), progress("simulating") as show:
         from afdplan.simulation.run import simulate
 
         for k, scenario in enumerate(scenarios):
@@ -177,6 +184,10 @@ def command(
             )
     if timeline is not None:
         _write_timeline(timeline, results[0])
+    if plot is not None:
+        from afdplan.plotting.simulation_figures import simulation_figures
+
+        write_picture(plot, simulation_figures(results), f"{workload.law.name}; {model.name}")
     inputs = {**workload.inputs, **latency_inputs(given, model)}
     asked = {one.key: given[one.key] for one in SIMULATION[1:]}
     from afdplan.planning.theory_curve import step_time_by_draws
@@ -230,7 +241,8 @@ def _scenario(
         start=start,
         arrivals=arrivals,
         variation=Variation(**factors),
-        **{one.field: given[one.key] for one in ask.SCENARIO if one is not ask.START},
+        placement=given["policy"],
+        **{one.field: given[one.key] for one in ask.SCENARIO if one not in _ASKED_OTHERWISE},
     )
 
 
@@ -252,10 +264,16 @@ def _numbers(name: str, text: str | None, known: tuple[str, ...]) -> dict[str, f
 
 
 @contextlib.contextmanager
-def _tables(per_request: str | None, per_step: str | None) -> Iterator[tuple[Any, Any]]:
+def _tables(
+    per_request: str | None, per_step: str | None, execution: str
+) -> Iterator[tuple[Any, Any]]:
     """Yield the sinks of both logs; their files appear when all went well."""
     from afdplan.files.results.table import TableWriter
-    from afdplan.simulation.record import REQUEST_COLUMNS, STEP_COLUMNS
+    from afdplan.simulation.record import (
+        BARRIER_FREE_STEP_COLUMNS,
+        REQUEST_COLUMNS,
+        STEP_COLUMNS,
+    )
 
     with contextlib.ExitStack() as stack:
         sinks: list[Any] = [None, None]
@@ -270,9 +288,12 @@ def _tables(per_request: str | None, per_step: str | None) -> Iterator[tuple[Any
                 )
             ).write
         if per_step is not None:
-            whole = ("step", "microbatch", "active_requests", "queued_requests")
+            free = execution == "barrier-free"
+            columns = BARRIER_FREE_STEP_COLUMNS if free else STEP_COLUMNS
+            whole = ["step", "microbatch", "active_requests", "queued_requests"]
+            whole += ["attention_worker"] * free
             sinks[1] = stack.enter_context(
-                TableWriter(per_step, STEP_COLUMNS, whole_columns=whole)
+                TableWriter(per_step, columns, whole_columns=whole)
             ).write
         yield sinks[0], sinks[1]
 
@@ -289,7 +310,7 @@ def _write_timeline(path: str, result: SimulationResult) -> None:
             (
                 span.stage,
                 f"worker {span.worker + 1}",
-                f"microbatch {span.microbatch + 1}",
+                f"microbatch {span.microbatch + 1}" if span.calls == 1 else f"{span.calls} calls",
                 span.start,
                 span.end,
                 {"step": span.step, "layer": span.layer},

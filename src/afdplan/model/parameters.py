@@ -13,7 +13,11 @@ from afdplan.model.parameter import choice, count, number, text
 # Requests: a trace, or laws of lengths.
 _LAW = "100, fixed:100, geometric:500, uniform:512..1536, lognormal:mean=1200,cv=1.3"
 TRACE = text("trace", "Request trace; its format is detected.", metavar="FILE")
-FORMAT = text("format", "Force a trace format.", metavar="NAME")
+FORMAT = text(
+    "format",
+    "Force a trace format; prometheus: lengths from a snapshot of /metrics.",
+    metavar="NAME",
+)
 COLUMNS = text(
     "columns",
     "Columns of any other table: prompt=NAME,decode=NAME,arrival=NAME.",
@@ -105,6 +109,32 @@ LATENCY_CHOICE = (LATENCY, *DERIVED, *DEVICES_PER_WORKER)
 
 # One bundle.
 Overlap = Literal["pipelined", "ideal"]
+Execution = Literal["synchronous", "barrier-free"]
+EXECUTION = choice(
+    "execution",
+    "All attention workers meet at a barrier, or each calls the FFN pool when it is ready.",
+    Execution,
+    default="synchronous",
+)
+LEAST_CALLS = count(
+    "least_calls",
+    "Barrier-free: calls that wait before the FFN pool departs.",
+    default=1,
+    maximum=1_000_000,
+    metavar="K",
+)
+LONGEST_WAIT = number(
+    "longest_wait",
+    "Barrier-free: depart with fewer once a call has waited so long (in the model's time unit).",
+    metavar="TIME",
+)
+MOST_TOKENS = count(
+    "most_tokens",
+    "Barrier-free: most tokens of one departure; by default all that wait.",
+    metavar="N",
+)
+BOARDING = (LEAST_CALLS, LONGEST_WAIT, MOST_TOKENS)
+MODE = (EXECUTION, *BOARDING)
 ATTENTION_WORKERS = count(
     "attention_workers", "A of one bundle.", maximum=1_000_000, metavar="A", is_required=True
 )
@@ -169,11 +199,27 @@ BY = text(
     typed="span",
     metavar="TIME",
 )
-RATIO = (METHOD, FFN_WEIGHT, MAX_ATTENTION_WORKERS, HORIZON, PHASE)
-PROBLEM = (FFN_WORKERS, MICROBATCHES, OVERLAP, METHOD, PHASE, FFN_WEIGHT, HORIZON)
+Placement = Literal[
+    "round-robin", "fewest-requests", "fewest-tokens", "longest-prompt", "longest-prompt-rank"
+]
+PLACEMENT = choice(
+    "placement",
+    "Which free slot an admitted request gets.",
+    Placement,
+    former=(("least-requests", "fewest-requests"), ("least-tokens", "fewest-tokens")),
+    default="round-robin",
+)
+PLACEMENT_WINDOW = count(
+    "placement_window",
+    "With longest-prompt: choose among K - 1 more waiting requests than there are free slots.",
+    default=1,
+    maximum=64,
+    metavar="K",
+)
+RATIO = (METHOD, FFN_WEIGHT, MAX_ATTENTION_WORKERS, HORIZON, PHASE, PLACEMENT, *MODE)
+PROBLEM = (FFN_WORKERS, MICROBATCHES, OVERLAP, METHOD, PHASE, FFN_WEIGHT, HORIZON, *MODE, PLACEMENT)
 
 # A simulation.
-Placement = Literal["round-robin", "least-requests", "least-tokens", "longest-prompt"]
 Start = Literal["stationary", "fresh"]
 Window = Literal["steady", "all", "first-80"]
 Memory = Literal["reserve", "preempt"]
@@ -228,13 +274,6 @@ ARRIVAL_CV = number(
     maximum=20,
     metavar="CV",
 )
-PLACEMENT = choice(
-    "placement",
-    "Which free slot an admitted request gets.",
-    Placement,
-    option="--policy",
-    default="round-robin",
-)
 KV_CAPACITY = count("kv_capacity", "KV memory of one attention worker.", metavar="TOKENS")
 MEMORY = choice(
     "memory",
@@ -279,8 +318,10 @@ P99_PRECISION = PRECISION.changed(
 )
 CONFIDENCE = number("confidence", "Of all intervals.", default=0.95, strict=True, below=1)
 SCENARIO = (
-    *(SIMULATED_REQUESTS, SEED, START, MEASURED, PLACEMENT, KV_CAPACITY, MEMORY, FFN_TOKENS),
+    *(SIMULATED_REQUESTS, SEED, START, MEASURED, PLACEMENT, PLACEMENT_WINDOW),
+    *(KV_CAPACITY, MEMORY, FFN_TOKENS),
     *(REPLICATIONS, PRECISION, P99_PRECISION, CONFIDENCE),
+    *MODE,
 )
 
 # A plan.
@@ -386,6 +427,7 @@ COST = (PER, ATTENTION_DEVICE_COST, FFN_DEVICE_COST)
 
 # A service: prefill, arrivals, failures.
 PrefillPolicy = Literal["first-come", "shortest-prompt"]
+PrefixCache = Literal["none", "recorded", "session"]
 PrefillArrivals = Literal["trace", "poisson"]
 TIME_TO_FIRST_TOKEN = number(
     "time_to_first_token",
@@ -433,9 +475,16 @@ PREFILL_ARRIVALS = choice(
     PrefillArrivals,
     default="trace",
 )
+PREFIX_CACHE = choice(
+    "prefix_cache",
+    "Prompt tokens that need no computing: none; as the trace records them (block ids, cached "
+    "tokens); or the session so far.",
+    PrefixCache,
+    default="none",
+)
 SERVICE = (
     *(TIME_TO_FIRST_TOKEN, FIRST_TOKEN_STATISTIC, PREFILL_HARDWARE, PREFILL_LATENCY),
-    *(PREFILL_DEVICES, PREFILL_CHUNK, PREFILL_POLICY, PREFILL_ARRIVALS),
+    *(PREFILL_DEVICES, PREFILL_CHUNK, PREFILL_POLICY, PREFILL_ARRIVALS, PREFIX_CACHE),
 )
 
 DEVICE_MTBF = number(

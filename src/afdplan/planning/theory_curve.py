@@ -69,6 +69,10 @@ def theory_curve(
         ffn_workers=scenario.bundle.ffn_workers,
         microbatches=scenario.microbatches,
         overlap=scenario.overlap,
+        execution=scenario.execution,
+        least_calls=scenario.least_calls,
+        longest_wait=scenario.longest_wait,
+        most_tokens=scenario.most_tokens,
         max_attention_workers=max(16, max(attention_workers) * 5 // 4),
     )
     every = [point.attention_workers for point in answer.curve]

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from afdplan.plotting.ratio_figures import NAMES, cost_formula
+from afdplan.report.placement import BARRIER
 from afdplan.report.quantities import (
     change,
     counted,
@@ -78,6 +79,7 @@ def ratio_answer(answer: RatioRecommendation) -> dict[str, Any]:
         "uncertainty": answer.uncertainty,
         "latency_uncertainty": answer.latency_uncertainty,
         "replication": answer.replication,
+        "modes": answer.modes,
         "curve": answer.curve,
     }
 
@@ -105,12 +107,17 @@ def ratio_told(
         answer=f"Use {_workers(bundle.attention_workers, bundle.ffn_workers)}: "
         f"{BINDS[answer.bottleneck]}, and {_near(answer.near_equal)} of the best.",
         facts=tuple(_facts(answer, unit)),
-        words=(*_trace_words(trace), *_bundle_words(answer, unit), *certainty(answer, unit)),
+        words=(
+            *_trace_words(trace),
+            *_bundle_words(answer, unit),
+            *_mode_words(answer),
+            *certainty(answer, unit),
+        ),
         tables=(curve_table(answer, unit, _few(answer)),),
         warnings=tuple(warnings),
         assumptions=(*_assumptions(problem), *problem.latency.assumptions),
         style="green",
-        brief=tuple(_brief(answer, unit)),
+        brief=(*_brief(answer, problem), *_mode_words(answer)),
         choice=curve_table(answer, unit, _fewest(answer)),
     )
 
@@ -143,7 +150,7 @@ def _facts(answer: RatioRecommendation, unit: TimeUnit) -> Iterable[Fact]:
         f"{bundle.requests_per_attention_worker:,} per worker",
         f"{bundle.microbatches} x {bundle.batch_size:,} slots",
     )
-    yield Fact("Cost of the barrier", share(answer.barrier_cost), "of what equal loads would give")
+    yield Fact(BARRIER, share(answer.barrier_cost), "of what equal loads would give")
     yield Fact(
         "Real optimum A/F",
         number(answer.optimal_ratio),
@@ -151,12 +158,18 @@ def _facts(answer: RatioRecommendation, unit: TimeUnit) -> Iterable[Fact]:
     )
 
 
-def _brief(answer: RatioRecommendation, unit: TimeUnit) -> Iterable[Fact]:
+def _brief(answer: RatioRecommendation, problem: RatioProblem) -> Iterable[Fact]:
     """Yield what is told on one screen."""
-    yield from _facts(answer, unit)
+    unit = problem.latency.time_unit
+    facts = list(_facts(answer, unit))
+    if tuple(_alike(problem)):
+        words = "counts as 1 attention worker"
+        facts.insert(1, Fact("An FFN worker", words, "no devices are named"))
     if answer.ffn_weight != 1:
         objective = rate(answer.best.objective, unit)
-        yield Fact("Objective", f"{objective} per unit of {cost_formula(answer.ffn_weight)}")
+        words = f"{objective} per unit of {cost_formula(answer.ffn_weight)}"
+        facts.insert(1, Fact("Objective", words))
+    yield from facts
     known, errors = answer.uncertainty, answer.latency_uncertainty
     if known is not None:
         yield Fact(
@@ -206,6 +219,36 @@ def _bundle_words(answer: RatioRecommendation, unit: TimeUnit) -> Iterable[Fact]
         )
 
 
+def _mode_words(answer: RatioRecommendation) -> Iterable[Fact]:
+    """Yield which way to run pays, by how much and why; nothing with a barrier."""
+    found = answer.modes
+    if found is None:
+        return
+    if found.gain > 0:
+        verdict = f"Going without pays: {share(found.gain)} more"
+    else:
+        verdict = f"Keep the barrier: {share(-found.gain)} less without"
+    yield Fact(
+        "Without the barrier",
+        f"{verdict} than the best synchronous bundle (A = "
+        f"{found.synchronous_attention_workers:,}) with A = {found.attention_workers:,}.",
+    )
+    yield Fact(
+        "Why",
+        f"With the barrier the FFN idles {share(found.synchronous_ffn_idle_fraction)} (unequal "
+        f"loads cost {share(found.barrier_saved)} of the throughput), without it "
+        f"{share(found.ffn_idle_fraction)}; it then needs {share(abs(found.floor_paid))} "
+        f"{'more' if found.floor_paid >= 0 else 'less'} time per token, "
+        f"{number(found.calls_per_departure)} calls at a time.",
+    )
+    yield Fact(
+        "Boarding rule",
+        "Leave as soon as one call waits."
+        if found.least_calls == 1
+        else f"Leave when {found.least_calls:,} calls wait.",
+    )
+
+
 def _times(times: dict[Any, float], unit: TimeUnit) -> str:
     ordered = sorted(times.items(), key=lambda item: -item[1])
     return ", ".join(f"{NAMES[name]} {stated_time(value, unit)}" for name, value in ordered)
@@ -251,17 +294,33 @@ def _assumptions(problem: RatioProblem) -> tuple[str, ...]:
         if problem.overlap == "pipelined"
         else "perfect overlap: the slowest resource alone sets the cycle"
     )
+    held = {
+        "exact": "the law of a worker's load is exact, and frozen while calls come and go",
+        "gaussian": "the load of a worker is taken as normal, and frozen while calls come and go",
+        "mean-field": "every attention worker always holds its mean load",
+    }
     barrier = {
         "exact": "every FFN step waits for the slowest attention worker, whose load is random",
         "gaussian": "every FFN step waits for the slowest attention worker, loads taken as normal",
         "mean-field": "every attention worker always holds its mean load: no barrier is counted",
-    }[problem.method]
+    }
+    known = (barrier if problem.execution == "synchronous" else held)[problem.method]
     return (
         sentence(overlap),
-        sentence(barrier),
+        sentence(known),
+        *_alike(problem),
         "Slots are always occupied: a finished request is replaced at once.",
         "Requests are drawn independently of one another; drift and bursts are not in the ratio.",
     )
+
+
+def _alike(problem: RatioProblem) -> Iterable[str]:
+    """Yield that both kinds of workers count alike where nobody said what each costs."""
+    if problem.latency.ffn_weight is None and problem.ffn_weight == 1:
+        yield (
+            "An FFN worker counts as one attention worker: the latency model names no devices per "
+            "worker; ffn_weight says otherwise."
+        )
 
 
 def _few(answer: RatioRecommendation) -> set[int]:

@@ -143,6 +143,13 @@ def _words(best: SimulationResult) -> Iterable[Fact]:
     if load is not None:
         capacity = f"{estimated(load.capacity)} can be finished"
         yield Fact("Arrivals", f"{rate(load.arrival_rate, unit, 'requests')}; {capacity}")
+    if best.pool is not None:
+        yield Fact(
+            "Departures",
+            f"{number(best.pool.calls_per_departure)} calls each, every "
+            f"{stated_time(best.pool.time_between_departures, unit)}",
+            f"a call waits {stated_time(best.pool.call_wait, unit)} for its own",
+        )
     if best.queue_length is not None:
         yield Fact("Queue length", estimated(best.queue_length), "requests")
     if best.scenario.kv_capacity is not None:
@@ -318,8 +325,14 @@ def _assumptions(best: SimulationResult) -> tuple[str, ...]:
         if best.warmup_fraction
         else f"Window of the run that counts: {scenario.window}."
     )
+    way = (
+        "No barrier: each attention worker calls the FFN pool when it is ready."
+        if scenario.execution == "barrier-free"
+        else "Every FFN step waits for all attention workers."
+    )
     return (
         requests,
+        way,
         f"Start: {scenario.start}. {window}",
         f"Intervals: {100 * scenario.confidence:.4g} % by {best.interval_method}.",
     )

@@ -28,6 +28,17 @@ STAGES = (
 )
 
 
+def _kernel_of(scenario: Scenario) -> Callable[..., int]:
+    """Return the kernel that plays a scenario; compiling waits until one is played."""
+    if scenario.execution == "barrier-free":
+        from afdplan.simulation.barrier_free_kernel import advance_barrier_free
+
+        return advance_barrier_free
+    from afdplan.simulation.kernel import advance
+
+    return advance
+
+
 class Engine:
     """One replication of a scenario, played in whole steps.
 
@@ -88,14 +99,13 @@ class Engine:
         self.state.log = np.zeros(int(rooms) * ix.LOG_COLUMNS)
         if scenario.start == "stationary":
             rows, times = initial_requests(scenario, replication)
-            self.state.whole("returned")[: len(rows)] = rows
+            self.state.whole("returned")[: len(rows), :5] = rows
             self.state.real("returned_times")[: len(rows)] = times
             self.state.integers[ix.RETURNED] = len(rows)
 
     def run(self, stop_step: int = UNLIMITED, stop_completed: int = UNLIMITED) -> None:
         """Play until `stop_step` steps or `stop_completed` requests are done, or all has come."""
-        from afdplan.simulation.kernel import advance
-
+        advance = _kernel_of(self.scenario)
         s = self.state
         # Short calls: an interrupt is heard between them.
         cells = s.constants["cells"] * self.tables.layers
@@ -152,7 +162,7 @@ class Engine:
         head = int(n[ix.HEAD])
         kept = s.requests[3 * head :]
         need = self.tables.attention_workers * self.tables.batch_size
-        need *= self.tables.microbatches + 1
+        need = need * (self.tables.microbatches + 1) + self.tables.placement_window
         new, arrival = self._requests.draw(max(self.block, need, kept.size // 3))
         s.requests = np.concatenate([kept, new.ravel()]) if kept.size else new.ravel()
         n[ix.AVAILABLE] = s.requests.size // 3
@@ -166,7 +176,7 @@ class Engine:
     def _refill_factors(self) -> None:
         """Drop the factors used, append a block, for every stage that varies."""
         n = self.state.integers
-        need = max(self.block, 2 * self.tables.attention_workers)
+        need = max(self.block, 2 * int(self.state.constants["cells"]))
         for stage, varies, position, size in STAGES:
             if getattr(self.tables, varies):
                 left = self._factors[stage][n[position] :]

@@ -51,7 +51,7 @@ def _bucket(t: Any, q: Any, u: Any, due: Any, now: Any) -> Any:
     b = due & (ix.WHEEL - 1)
     if due // ix.WHEEL != now // ix.WHEEL:
         b = ix.WHEEL + (due // ix.WHEEL & (ix.WHEEL - 1))
-    return t.last + (q * t.microbatches + u) * 2 * ix.WHEEL + b
+    return t.last + (q * t.calendars + u) * 2 * ix.WHEEL + b
 
 
 @inlined
@@ -94,7 +94,7 @@ def _unschedule(t: Any, n: Any, q: Any, u: Any, slot: Any, now: Any) -> None:
 @compiled
 def _cascade(t: Any, n: Any, q: Any, u: Any, now: Any) -> None:
     """Spread the events of the window that begins now over its steps."""
-    b = t.last + (q * t.microbatches + u) * 2 * ix.WHEEL
+    b = t.last + (q * t.calendars + u) * 2 * ix.WHEEL
     b += ix.WHEEL + (now // ix.WHEEL & (ix.WHEEL - 1))
     tail = n[U(b)]
     if tail < 0:
@@ -142,7 +142,7 @@ def _place(t: Any, n: Any, x: Any, u: Any, i: Any, k: Any, now: Any, clock: Any)
     c = u * t.attention_workers + i
     slot = n[U(t.free_first + c)]
     n[U(t.free_first + c)] = n[U(t.following + slot)]
-    row = t.chosen + 6 * k
+    row = t.chosen + 7 * k
     times = t.chosen_times + 2 * k
     prompt = n[U(row + ix.PROMPT)]
     steps = n[U(row + ix.STEPS)]
@@ -164,13 +164,16 @@ def _place(t: Any, n: Any, x: Any, u: Any, i: Any, k: Any, now: Any, clock: Any)
         n[U(t.since + slot)] = now
         n[U(t.order + slot)] = n[ix.PLACED]
         n[U(t.reserved + i)] += prompt + t.numerator * (steps - 1)
+    if t.placement_window > 1 and x[U(times)] == ix.NOT_BEGUN:
+        _count(t, n, x, ix.PASSES, float(n[U(row + ix.PASSED)]))
     n[ix.PLACED] += 1
     n[ix.ACTIVE] += 1
     n[U(t.active + c)] += 1
     n[U(t.present + u)] += 1
     n[U(t.loads + c)] += prompt
     n[U(t.growing + c)] += 1
-    _schedule(t, n, ZERO, u, slot, now + steps - 1, now)
+    calendar = c if t.barrier_free else u
+    _schedule(t, n, ZERO, calendar, slot, now + steps - 1, now)
     for w in range(t.queues - 1):
         at = (1 + w) * t.cells + c
         window = n[U(t.windows + w)]
@@ -181,7 +184,7 @@ def _place(t: Any, n: Any, x: Any, u: Any, i: Any, k: Any, now: Any, clock: Any)
             n[U(t.growing + at)] += 1
             full = (window - prompt + t.numerator - 1) // t.numerator
             if full <= steps - 1:
-                _schedule(t, n, 1 + w, u, slot, now + full - 1, now)
+                _schedule(t, n, 1 + w, calendar, slot, now + full - 1, now)
 
 
 @inlined
@@ -189,7 +192,7 @@ def _fits(t: Any, n: Any, i: Any, k: Any) -> Any:
     """Say whether worker i has KV memory for the chosen request number k."""
     if t.capacity < 0:
         return True
-    row = t.chosen + 6 * k
+    row = t.chosen + 7 * k
     held = n[U(row + ix.PROMPT)]
     if t.preempt:
         for v in range(t.microbatches):
@@ -197,6 +200,17 @@ def _fits(t: Any, n: Any, i: Any, k: Any) -> Any:
     else:
         held += n[U(t.reserved + i)] + t.numerator * (n[U(row + ix.STEPS)] - 1)
     return held <= t.capacity
+
+
+@inlined
+def _weight(t: Any, n: Any, u: Any, i: Any) -> Any:
+    """Return the load by which worker i is told from others: its microbatch's, or all of it."""
+    if t.policy != ix.LONGEST_PROMPT_RANK:
+        return n[U(t.loads + u * t.attention_workers + i)]
+    held = ZERO
+    for k in range(t.microbatches):
+        held += n[U(t.loads + k * t.attention_workers + i)]
+    return held
 
 
 @inlined
@@ -216,27 +230,29 @@ def _choose(t: Any, n: Any, u: Any, k: Any) -> Any:
                 return i
             i = after
         return -1
-    value = t.active if t.policy == ix.LEAST_REQUESTS else t.loads
     best = -1
+    least = ZERO
     for i in range(workers):
-        if (
-            n[U(t.free_first + cell + i)] >= 0
-            and (best < 0 or n[U(value + cell + i)] < n[U(value + cell + best)])
-            and _fits(t, n, i, k)
-        ):
-            best = i
+        if n[U(t.free_first + cell + i)] >= 0:
+            if t.policy == ix.FEWEST_REQUESTS:
+                value = n[U(t.active + cell + i)]
+            else:
+                value = _weight(t, n, u, i)
+            if (best < 0 or value < least) and _fits(t, n, i, k):
+                best = i
+                least = value
     return best
 
 
 @inlined
 def _take(t: Any, n: Any, x: Any, r: Any, v: Any, k: Any) -> Any:
     """Take the next waiting request out of its queue as number k; says whether there was one."""
-    row = t.chosen + 6 * k
+    row = t.chosen + 7 * k
     times = t.chosen_times + 2 * k
     if n[ix.RETURNED] > 0:
         at = n[ix.RETURNED_HEAD]
-        for column in range(5):
-            n[U(row + column)] = n[U(t.returned + 5 * at + column)]
+        for column in range(6):
+            n[U(row + column)] = n[U(t.returned + 6 * at + column)]
         x[U(times)] = x[U(t.returned_times + 2 * at)]
         x[U(times + 1)] = x[U(t.returned_times + 2 * at + 1)]
         n[ix.RETURNED_HEAD] = at + 1 if at + 1 < t.rows else 0
@@ -257,6 +273,7 @@ def _take(t: Any, n: Any, x: Any, r: Any, v: Any, k: Any) -> Any:
     n[U(row + ix.OUTPUT)] = decode * t.denominator
     n[U(row + ix.TOKENS)] = decode
     n[U(row + ix.PREEMPTIONS)] = 0
+    n[U(row + ix.PASSED)] = 0
     x[U(times)] = ix.NOT_BEGUN
     x[U(times + 1)] = v[U(t.arrival_at + at)] if t.open else 0.0
     return True
@@ -270,8 +287,8 @@ def _give_back(t: Any, n: Any, x: Any, k: Any) -> None:
         at = t.rows - 1
     n[ix.RETURNED_HEAD] = at
     n[ix.RETURNED] += 1
-    for column in range(5):
-        n[U(t.returned + 5 * at + column)] = n[U(t.chosen + 6 * k + column)]
+    for column in range(6):
+        n[U(t.returned + 6 * at + column)] = n[U(t.chosen + 7 * k + column)]
     x[U(t.returned_times + 2 * at)] = x[U(t.chosen_times + 2 * k)]
     x[U(t.returned_times + 2 * at + 1)] = x[U(t.chosen_times + 2 * k + 1)]
 
@@ -279,7 +296,7 @@ def _give_back(t: Any, n: Any, x: Any, k: Any) -> None:
 @compiled
 def _rank_by_prompt(t: Any, n: Any, count: Any) -> None:
     """Rank the chosen requests by falling prompt; of equals, first come first (merge sort)."""
-    to = t.ranking + t.attention_workers * t.batch_size
+    to = t.ranking + t.together
     for j in range(count):
         n[U(t.ranking + j)] = j
     width = 1
@@ -291,8 +308,8 @@ def _rank_by_prompt(t: Any, n: Any, count: Any) -> None:
             for j in range(low, high):
                 left = a < middle
                 if left and b < high:
-                    one = n[U(t.chosen + 6 * n[U(t.ranking + a)] + ix.PROMPT)]
-                    left = one >= n[U(t.chosen + 6 * n[U(t.ranking + b)] + ix.PROMPT)]
+                    one = n[U(t.chosen + 7 * n[U(t.ranking + a)] + ix.PROMPT)]
+                    left = one >= n[U(t.chosen + 7 * n[U(t.ranking + b)] + ix.PROMPT)]
                 if left:
                     n[U(to + j)] = n[U(t.ranking + a)]
                     a += 1
@@ -309,24 +326,65 @@ def _admit_by_prompt(
     t: Any, n: Any, x: Any, r: Any, v: Any, u: Any, free: Any, now: Any, clock: Any
 ) -> None:
     """Let in as many as there are free slots, the longest prompt to the lightest worker first."""
+    if free == 0:
+        return
     taken = 0
-    while taken < free and _take(t, n, x, r, v, taken):
+    while taken < free + t.placement_window - 1 and _take(t, n, x, r, v, taken):
+        n[U(t.chosen + 7 * taken + ix.FATE)] = ix.KEPT
         taken += 1
     _rank_by_prompt(t, n, taken)
+    if taken > free:
+        _keep(t, n, u, free, taken)
     for j in range(taken):
         k = n[U(t.ranking + j)]
-        i = _choose(t, n, u, k)
-        n[U(t.chosen + 6 * k + ix.IS_PLACED)] = i >= 0
-        if i >= 0:
-            _place(t, n, x, u, i, k, now, clock)
+        if n[U(t.chosen + 7 * k + ix.FATE)] == ix.KEPT:
+            i = _choose(t, n, u, k)
+            if i >= 0:
+                n[U(t.chosen + 7 * k + ix.FATE)] = ix.PLACED_NOW
+                _place(t, n, x, u, i, k, now, clock)
     for k in range(taken - 1, -1, -1):
-        if n[U(t.chosen + 6 * k + ix.IS_PLACED)] == 0:
+        if n[U(t.chosen + 7 * k + ix.FATE)] != ix.PLACED_NOW:
+            n[U(t.chosen + 7 * k + ix.PASSED)] += 1
             _give_back(t, n, x, k)
 
 
+@compiled
+def _keep(t: Any, n: Any, u: Any, free: Any, taken: Any) -> None:
+    """Of more waiting requests than free slots, keep as many as there are slots.
+
+    First those that were passed over often enough, so that none starves; then for every free
+    slot of a worker lighter than the mean the longest prompt, for every other the shortest.
+    """
+    left = free
+    for k in range(taken):
+        n[U(t.chosen + 7 * k + ix.FATE)] = ix.PASSED_OVER
+        if left > 0 and n[U(t.chosen + 7 * k + ix.PASSED)] >= t.placement_window:
+            n[U(t.chosen + 7 * k + ix.FATE)] = ix.KEPT
+            left -= 1
+    total = ZERO
+    for i in range(t.attention_workers):
+        total += _weight(t, n, u, i)
+    longest = ZERO
+    for i in range(t.attention_workers):
+        if _weight(t, n, u, i) * t.attention_workers < total:
+            longest += t.batch_size - n[U(t.active + u * t.attention_workers + i)]
+    longest = min(longest, left)
+    left -= longest
+    for j in range(taken):
+        k = n[U(t.ranking + j)]
+        if longest > 0 and n[U(t.chosen + 7 * k + ix.FATE)] == ix.PASSED_OVER:
+            n[U(t.chosen + 7 * k + ix.FATE)] = ix.KEPT
+            longest -= 1
+    for j in range(taken - 1, -1, -1):
+        k = n[U(t.ranking + j)]
+        if left > 0 and n[U(t.chosen + 7 * k + ix.FATE)] == ix.PASSED_OVER:
+            n[U(t.chosen + 7 * k + ix.FATE)] = ix.KEPT
+            left -= 1
+
+
 @inlined
-def _admit(t: Any, n: Any, x: Any, r: Any, v: Any, u: Any, now: Any, clock: Any) -> None:
-    """Fill free slots of a microbatch, first come first served; then set its stage times."""
+def _hear(t: Any, n: Any, x: Any, v: Any, clock: Any) -> None:
+    """Let the requests into the queue that have arrived by now."""
     if t.open:
         queued = n[ix.ARRIVED] - n[ix.HEAD] + n[ix.RETURNED]
         x[ix.QUEUE_AREA] += queued * (clock - x[ix.QUEUE_TIME])
@@ -336,21 +394,11 @@ def _admit(t: Any, n: Any, x: Any, r: Any, v: Any, u: Any, now: Any, clock: Any)
             n[ix.ARRIVED] += 1
     else:
         n[ix.ARRIVED] = n[ix.AVAILABLE]
-    free = t.attention_workers * t.batch_size - n[U(t.present + u)]
-    if t.policy == ix.LONGEST_PROMPT:
-        _admit_by_prompt(t, n, x, r, v, u, free, now, clock)
-    else:
-        while free > 0 and _take(t, n, x, r, v, ZERO):
-            i = _choose(t, n, u, ZERO)
-            if i < 0:
-                _give_back(t, n, x, ZERO)
-                break
-            _place(t, n, x, u, i, ZERO, now, clock)
-            free -= 1
 
-    # How long each stage of the microbatch's next step takes.
-    first = u * t.attention_workers
-    workers = t.attention_workers
+
+@inlined
+def _set_attention_times(t: Any, n: Any, x: Any, first: Any, workers: Any) -> None:
+    """Set how long the attention of `workers` cells from `first` on takes, per kind of layer."""
     active = n[t.active + first : t.active + first + workers]
     denominator = float(t.denominator)
     for k in range(t.kinds):
@@ -378,6 +426,27 @@ def _admit(t: Any, n: Any, x: Any, r: Any, v: Any, u: Any, now: Any, clock: Any)
             for i in range(workers):
                 if active[i] > 0:
                     times[i] += per_context * (loads[i] / denominator / active[i])
+
+
+@inlined
+def _admit(t: Any, n: Any, x: Any, r: Any, v: Any, u: Any, now: Any, clock: Any) -> None:
+    """Fill free slots of a microbatch, first come first served; then set its stage times."""
+    _hear(t, n, x, v, clock)
+    free = t.attention_workers * t.batch_size - n[U(t.present + u)]
+    if t.policy >= ix.LONGEST_PROMPT:
+        _admit_by_prompt(t, n, x, r, v, u, free, now, clock)
+    else:
+        while free > 0 and _take(t, n, x, r, v, ZERO):
+            i = _choose(t, n, u, ZERO)
+            if i < 0:
+                _give_back(t, n, x, ZERO)
+                break
+            _place(t, n, x, u, i, ZERO, now, clock)
+            free -= 1
+
+    # How long each stage of the microbatch's next step takes.
+    first = u * t.attention_workers
+    _set_attention_times(t, n, x, first, t.attention_workers)
     if t.padded and x[U(t.ffn_time + u)] > 0.0:
         return  # stage times of padded slots never change
     total = t.attention_workers * t.batch_size
@@ -651,6 +720,53 @@ def _finish(t: Any, n: Any, x: Any, g: Any, u: Any, slot: Any, clock: Any) -> No
 
 
 @inlined
+def _end_requests(
+    t: Any, n: Any, x: Any, g: Any, calendar: Any, u: Any, bucket: Any, clock: Any
+) -> None:
+    """Let all requests leave whose last step has just ended."""
+    b = t.last + calendar * 2 * ix.WHEEL + bucket
+    tail = n[U(b)]
+    if tail >= 0:
+        n[U(b)] = -1
+        slot = n[U(t.following + tail)]
+        while True:
+            after = n[U(t.following + slot)]
+            _finish(t, n, x, g, u, slot, clock)
+            if slot == tail:
+                break
+            slot = after
+
+
+@inlined
+def _grow(t: Any, n: Any, calendar: Any, first: Any, workers: Any, now: Any) -> None:
+    """Let the loads of `workers` cells from `first` on grow by a step; `now` counts it."""
+    numerator = t.numerator
+    for q in range(t.queues):
+        at = q * t.cells + first
+        loads = n[t.loads + at : t.loads + at + workers]
+        growing = n[t.growing + at : t.growing + at + workers]
+        for i in range(workers):
+            loads[i] += numerator * growing[i]
+    bucket = (now - 1) & (ix.WHEEL - 1)
+    for w in range(t.queues - 1):
+        # Contexts that have grown beyond a window stop there.
+        b = t.last + ((1 + w) * t.calendars + calendar) * 2 * ix.WHEEL + bucket
+        tail = n[U(b)]
+        if tail < 0:
+            continue
+        n[U(b)] = -1
+        slot = tail
+        while True:
+            slot = n[U(t.following + (1 + w) * t.slots + slot)]
+            c = (1 + w) * t.cells + slot // t.batch_size
+            grown = n[U(t.prompt + 4 * slot)] + t.numerator * (now - n[U(t.since + slot)])
+            n[U(t.loads + c)] -= grown - n[U(t.windows + w)]
+            n[U(t.growing + c)] -= 1
+            if slot == tail:
+                break
+
+
+@inlined
 def _end_step(t: Any, n: Any, x: Any, r: Any, v: Any, g: Any, u: Any) -> None:
     """End a microbatch's step: requests leave, loads grow, requests enter."""
     first = u * t.attention_workers
@@ -682,43 +798,11 @@ def _end_step(t: Any, n: Any, x: Any, r: Any, v: Any, g: Any, u: Any) -> None:
 
     now = n[ix.STEP] + 1
     bucket = n[ix.STEP] & (ix.WHEEL - 1)
-    b = t.last + u * 2 * ix.WHEEL + bucket
-    tail = n[U(b)]
-    if tail >= 0:
-        n[U(b)] = -1
-        slot = n[U(t.following + tail)]
-        while True:
-            after = n[U(t.following + slot)]
-            _finish(t, n, x, g, u, slot, clock)
-            if slot == tail:
-                break
-            slot = after
-    workers = t.attention_workers
-    numerator = t.numerator
-    for q in range(t.queues):
-        at = q * t.cells + first
-        loads = n[t.loads + at : t.loads + at + workers]
-        growing = n[t.growing + at : t.growing + at + workers]
-        for i in range(workers):
-            loads[i] += numerator * growing[i]
-    for w in range(t.queues - 1):
-        # Contexts that have grown beyond a window stop there.
-        b = t.last + ((1 + w) * t.microbatches + u) * 2 * ix.WHEEL + bucket
-        tail = n[U(b)]
-        if tail < 0:
-            continue
-        n[U(b)] = -1
-        slot = tail
-        while True:
-            slot = n[U(t.following + (1 + w) * t.slots + slot)]
-            c = (1 + w) * t.cells + slot // t.batch_size
-            grown = n[U(t.prompt + 4 * slot)] + t.numerator * (now - n[U(t.since + slot)])
-            n[U(t.loads + c)] -= grown - n[U(t.windows + w)]
-            n[U(t.growing + c)] -= 1
-            if slot == tail:
-                break
+    _end_requests(t, n, x, g, u, u, bucket, clock)
+    _grow(t, n, u, first, t.attention_workers, now)
     if t.preempt:
-        _make_room(t, n, x, u, now)
+        for i in range(t.attention_workers):
+            _make_room(t, n, x, u, u, i, now)
     if now & (ix.WHEEL - 1) == 0:
         for q in range(t.queues):
             _cascade(t, n, q, u, now)
@@ -726,43 +810,43 @@ def _end_step(t: Any, n: Any, x: Any, r: Any, v: Any, g: Any, u: Any) -> None:
 
 
 @compiled
-def _make_room(t: Any, n: Any, x: Any, u: Any, now: Any) -> None:
-    """Take the youngest requests of this microbatch out while a worker's KV memory overflows."""
-    for i in range(t.attention_workers):
-        c = u * t.attention_workers + i
-        while n[U(t.active + c)] > 0:
-            held = 0
-            for k in range(t.microbatches):
-                held += n[U(t.loads + k * t.attention_workers + i)]
-            if held <= t.capacity:
-                break
-            victim = ZERO - 1
-            for slot in range(c * t.batch_size, (c + 1) * t.batch_size):
-                if n[U(t.due + slot)] >= now and (
-                    victim < 0 or n[U(t.order + slot)] > n[U(t.order + victim)]
-                ):
-                    victim = slot
-            # The calendar still stands at the step that has just ended.
-            _unschedule(t, n, ZERO, u, victim, now - 1)
-            done = now - n[U(t.since + victim)]
-            prompt = n[U(t.prompt + 4 * victim)]
-            for w in range(t.queues - 1):
-                full = (n[U(t.windows + w)] - prompt + t.numerator - 1) // t.numerator
-                if done < full <= n[U(t.steps + 4 * victim)] - 1:
-                    _unschedule(t, n, 1 + w, u, victim, now - 1)
-            grown = t.numerator * done
-            n[U(t.chosen + ix.PROMPT)] = prompt + grown
-            n[U(t.chosen + ix.STEPS)] = n[U(t.steps + 4 * victim)] - done
-            n[U(t.chosen + ix.OUTPUT)] = n[U(t.output + 4 * victim)] - grown
-            n[U(t.chosen + ix.TOKENS)] = n[U(t.tokens + 4 * victim)]
-            n[U(t.chosen + ix.PREEMPTIONS)] = n[U(t.preemptions + victim)] + 1
-            x[U(t.chosen_times)] = x[U(t.begun + victim)]
-            x[U(t.chosen_times + 1)] = x[U(t.arrival + victim)]
-            _leave(t, n, u, c, victim, done + 1)
-            n[U(t.due + victim)] = -1
-            n[ix.PREEMPTED] += 1
-            n[ix.RECOMPUTED] += prompt + grown
-            _give_back(t, n, x, ZERO)
+def _make_room(t: Any, n: Any, x: Any, u: Any, calendar: Any, i: Any, now: Any) -> None:
+    """Take the youngest requests of this microbatch out while worker i's KV memory overflows."""
+    c = u * t.attention_workers + i
+    while n[U(t.active + c)] > 0:
+        held = 0
+        for k in range(t.microbatches):
+            held += n[U(t.loads + k * t.attention_workers + i)]
+        if held <= t.capacity:
+            break
+        victim = ZERO - 1
+        for slot in range(c * t.batch_size, (c + 1) * t.batch_size):
+            if n[U(t.due + slot)] >= now and (
+                victim < 0 or n[U(t.order + slot)] > n[U(t.order + victim)]
+            ):
+                victim = slot
+        # The calendar still stands at the step that has just ended.
+        _unschedule(t, n, ZERO, calendar, victim, now - 1)
+        done = now - n[U(t.since + victim)]
+        prompt = n[U(t.prompt + 4 * victim)]
+        for w in range(t.queues - 1):
+            full = (n[U(t.windows + w)] - prompt + t.numerator - 1) // t.numerator
+            if done < full <= n[U(t.steps + 4 * victim)] - 1:
+                _unschedule(t, n, 1 + w, calendar, victim, now - 1)
+        grown = t.numerator * done
+        n[U(t.chosen + ix.PROMPT)] = prompt + grown
+        n[U(t.chosen + ix.STEPS)] = n[U(t.steps + 4 * victim)] - done
+        n[U(t.chosen + ix.OUTPUT)] = n[U(t.output + 4 * victim)] - grown
+        n[U(t.chosen + ix.TOKENS)] = n[U(t.tokens + 4 * victim)]
+        n[U(t.chosen + ix.PREEMPTIONS)] = n[U(t.preemptions + victim)] + 1
+        n[U(t.chosen + ix.PASSED)] = 0
+        x[U(t.chosen_times)] = x[U(t.begun + victim)]
+        x[U(t.chosen_times + 1)] = x[U(t.arrival + victim)]
+        _leave(t, n, u, c, victim, done + 1)
+        n[U(t.due + victim)] = -1
+        n[ix.PREEMPTED] += 1
+        n[ix.RECOMPUTED] += prompt + grown
+        _give_back(t, n, x, ZERO)
 
 
 @compiled
@@ -799,7 +883,7 @@ def _wake(t: Any, n: Any, x: Any, r: Any, v: Any) -> None:
 def _begin(t: Any, n: Any, x: Any, r: Any, v: Any) -> Any:
     """Let requests into a bundle that holds none; returns a status, `STOPPED` if all is well."""
     if not t.open:
-        if n[ix.AVAILABLE] - n[ix.HEAD] < t.slots:
+        if n[ix.AVAILABLE] - n[ix.HEAD] < t.slots + t.placement_window:
             return ix.NEED_REQUESTS
         for u in range(t.microbatches):
             _admit_to_empty(t, n, x, r, v, u, ZERO, 0.0)
@@ -817,7 +901,7 @@ def _begin(t: Any, n: Any, x: Any, r: Any, v: Any) -> Any:
 def _blocks_suffice(t: Any, n: Any, x: Any, v: Any, u: Any) -> Any:
     """Say whether all requests are at hand that may enter when the microbatch ends its step."""
     if not t.open:
-        return n[ix.AVAILABLE] - n[ix.HEAD] >= t.attention_workers * t.batch_size
+        return n[ix.AVAILABLE] - n[ix.HEAD] >= t.together
     if n[ix.EXHAUSTED]:
         return True
     if n[ix.AVAILABLE] == 0:

@@ -11,6 +11,8 @@ from afdplan.simulation import state as ix
 from afdplan.simulation.engine import Engine
 
 __all__ = [
+    "BARRIER_FREE_CAUSES",
+    "BARRIER_FREE_STEP_COLUMNS",
     "CAUSES",
     "REQUEST_COLUMNS",
     "STAGES",
@@ -23,6 +25,9 @@ __all__ = [
 
 CAUSES = ("transfer", "barrier", "other side", "step overhead", "empty bundle")
 """Where idle time goes, in the order of the kernel."""
+
+BARRIER_FREE_CAUSES = ("transfer", "departure", "other side", "step overhead", "empty bundle")
+"""The same without the barrier: attention waits in the pool's queue, the pool by its rule."""
 
 REQUEST_COLUMNS = (
     "prompt_tokens",
@@ -47,6 +52,11 @@ STEP_COLUMNS = (
     "queued_requests",
 )
 """One row per microbatch and step; loads are those during the step."""
+
+BARRIER_FREE_STEP_COLUMNS = tuple(
+    "attention_worker" if name == "kv_tokens_of_heaviest_worker" else name for name in STEP_COLUMNS
+)
+"""One row per step of one microbatch of one attention worker."""
 
 STAGE_COLUMNS = ("stage", "worker", "microbatch", "step", "layer", "start", "end")
 """One row per stage played."""

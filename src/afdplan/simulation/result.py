@@ -7,15 +7,35 @@ from dataclasses import dataclass, field
 from math import isfinite
 from typing import Any
 
+from afdplan.model.answer import Answer
 from afdplan.model.estimate import Estimate
 from afdplan.simulation.distribution import Distribution
 from afdplan.simulation.scenario import Scenario
 
-__all__ = ["OfferedLoad", "SimulationResult"]
+__all__ = ["OfferedLoad", "PoolRecord", "SimulationResult"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SimulationResult:
+class PoolRecord:
+    """How the barrier-free FFN pool worked.
+
+    Attributes
+    ----------
+    calls_per_departure
+        Microbatches served at once, mean over departures.
+    time_between_departures
+        Mean [time].
+    call_wait
+        From a call's arrival at the pool to its departure, mean [time].
+    """
+
+    calls_per_departure: float
+    time_between_departures: float
+    call_wait: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SimulationResult(Answer):
     """What a simulated bundle did. Printing it gives the main numbers; `answer` gives all.
 
     Attributes
@@ -42,6 +62,9 @@ class SimulationResult:
         The largest seen [tokens].
     waiting_time, queue_length
         From arrival to start of service [time]; requests waiting, over time; None if saturated.
+    waiting_steps_p999
+        Steps that all but one in a thousand requests wait at most: from their arrival; saturated,
+        from when the first of them would have been let in, had nobody been preferred.
     offered_load
         Arrivals beside what the bundle can finish; None if saturated.
     requests_completed, tokens_generated, steps
@@ -59,6 +82,8 @@ class SimulationResult:
         Where the intervals come from.
     is_reliable
         Whether the run was long enough for its intervals.
+    pool
+        Departures of barrier-free execution; None with a barrier.
     warnings
         One sentence each.
     """
@@ -77,6 +102,7 @@ class SimulationResult:
     maximum_kv_tokens_per_worker: float
     waiting_time: Distribution | None
     queue_length: Estimate | None
+    waiting_steps_p999: float
     requests_completed: int
     tokens_generated: int
     steps: int
@@ -91,6 +117,7 @@ class SimulationResult:
     interval_method: str
     is_reliable: bool
     offered_load: OfferedLoad | None = None
+    pool: PoolRecord | None = None
     warnings: tuple[str, ...] = field(default=())
 
     def answer(self) -> dict[str, Any]:
@@ -134,6 +161,7 @@ class SimulationResult:
             "kv_tokens_per_worker": self.kv_tokens_per_worker.values()
             | {"maximum": self.maximum_kv_tokens_per_worker},
             **waiting,
+            "waiting_steps_p999": self.waiting_steps_p999,
             "requests_completed": self.requests_completed,
             "tokens_generated": self.tokens_generated,
             "steps": self.steps,
@@ -145,6 +173,7 @@ class SimulationResult:
             "recomputed_tokens": self.recomputed_tokens,
             "replications": self.replications,
             "warmup_fraction": self.warmup_fraction,
+            "pool": self.pool,
             "confidence": self.scenario.confidence,
             "interval_method": self.interval_method,
             "offered_load": None
@@ -165,9 +194,14 @@ class SimulationResult:
         return (
             f"{bundle.attention_workers}A-{bundle.ffn_workers}F, {m} "
             f"microbatch{'es' if m > 1 else ''} of {bundle.batch_size:,} slots per attention "
-            f"worker, {self.scenario.overlap}, "
-            + ("open arrivals" if self.scenario.arrivals else "saturated")
+            f"worker, {self._mode}, " + ("open arrivals" if self.scenario.arrivals else "saturated")
         )
+
+    @property
+    def _mode(self) -> str:
+        if self.scenario.execution == "synchronous":
+            return self.scenario.overlap
+        return self.scenario.execution
 
     def __str__(self) -> str:
         x = self.throughput_per_instance

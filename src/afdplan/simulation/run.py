@@ -15,8 +15,8 @@ from afdplan.simulation import state as ix
 from afdplan.simulation.distribution import Distribution, distribution_of
 from afdplan.simulation.engine import Engine, Sink
 from afdplan.simulation.overload import judged, offered_load, refuse_extreme, saturated
-from afdplan.simulation.record import CAUSES, Part, Recorder
-from afdplan.simulation.result import SimulationResult
+from afdplan.simulation.record import BARRIER_FREE_CAUSES, CAUSES, Part, Recorder
+from afdplan.simulation.result import PoolRecord, SimulationResult
 from afdplan.simulation.scenario import Scenario
 from afdplan.simulation.window import is_deterministic, is_long_enough, keep
 from afdplan.statistics.batch_means import BATCHES, batch_means
@@ -253,16 +253,6 @@ def _summary(scenario: Scenario, runs: list[_Run]) -> SimulationResult:
         batches = min(BATCHES, len(parts))
         return batch_means(top, bottom, confidence=scenario.confidence, batches=batches)
 
-    def moved(value: Estimate, factor: float, offset: float = 0.0) -> Estimate:
-        low, high = sorted((offset + factor * value.low, offset + factor * value.high))
-        return Estimate(
-            value=offset + factor * value.value,
-            low=low,
-            high=high,
-            confidence=value.confidence,
-            method=value.method,
-        )
-
     def scatter(top: FloatArray, bottom: FloatArray, histogram: int) -> Distribution:
         return distribution_of(
             estimate(top, bottom),
@@ -273,29 +263,43 @@ def _summary(scenario: Scenario, runs: list[_Run]) -> SimulationResult:
         )
 
     time, steps = real(ix.CLOCK), integer(ix.STEP)
-    step = scatter(real(ix.STEP_TIME), steps * t.microbatches, ix.STEP_TIMES)
+    ended = integer(ix.CELL_STEPS) if t.barrier_free else steps * t.microbatches
+    step = scatter(real(ix.STEP_TIME), ended, ix.STEP_TIMES)
     horizon = float(total.floats[ix.CLOCK])
     busy = np.array([part.busy for part in parts])
     first = reduce(add, kept[0].parts)
     n = runs[0].engine.state.integers
     open_ = scenario.arrivals is not None
+    causes = BARRIER_FREE_CAUSES if t.barrier_free else CAUSES
+    pool = None
+    if t.barrier_free:
+        departures = float(total.integers[ix.DEPARTURES]) or 1.0
+        calls = float(total.integers[ix.BOARDED]) or 1.0
+        pool = PoolRecord(
+            calls_per_departure=calls / departures,
+            time_between_departures=horizon / departures,
+            call_wait=float(total.floats[ix.CALL_WAIT]) / calls,
+        )
     result = SimulationResult(
         scenario=scenario,
         throughput_per_instance=estimate(integer(ix.UNITS) / t.denominator / instances, time),
-        cycle_time=moved(step.mean, 1 / rounds, -t.overhead / rounds),
+        cycle_time=step.mean.moved(1 / rounds, -t.overhead / rounds),
         step_time=step,
         request_time_per_output_token=scatter(
             real(ix.TIME_PER_TOKEN), integer(ix.TIMED), ix.TOKEN_TIMES
         ),
-        attention_idle_fraction=moved(estimate(busy, time * workers), -1.0, 1.0),
-        ffn_idle_fraction=moved(estimate(real(ix.FFN_BUSY), time), -1.0, 1.0),
-        attention_idle_causes=_shares(total.idle, horizon * workers, total.busy),
-        ffn_idle_causes=_shares(total.ffn_idle, horizon, float(total.floats[ix.FFN_BUSY])),
+        attention_idle_fraction=estimate(busy, time * workers).moved(-1.0, 1.0),
+        ffn_idle_fraction=estimate(real(ix.FFN_BUSY), time).moved(-1.0, 1.0),
+        attention_idle_causes=_shares(total.idle, horizon * workers, total.busy, causes),
+        ffn_idle_causes=_shares(total.ffn_idle, horizon, float(total.floats[ix.FFN_BUSY]), causes),
         slot_occupancy=estimate(real(ix.ACTIVE_AREA), time * slots),
         kv_tokens_per_worker=scatter(
             integer(ix.KV_SUM) / t.denominator, integer(ix.KV_SAMPLES), ix.KV_TOKENS
         ),
         maximum_kv_tokens_per_worker=max(run.largest_load / t.denominator for run in runs),
+        waiting_steps_p999=total.histograms[ix.WAITS].quantile(0.999) / step.mean.value
+        if open_
+        else total.histograms[ix.PASSES].quantile(0.999) / t.microbatches,
         waiting_time=scatter(real(ix.WAIT), integer(ix.WAITED), ix.WAITS) if open_ else None,
         queue_length=estimate(real(ix.QUEUE_AREA), time) if open_ else None,
         requests_completed=int(first.integers[ix.COMPLETED]),
@@ -311,6 +315,7 @@ def _summary(scenario: Scenario, runs: list[_Run]) -> SimulationResult:
         warmup_fraction=kept[0].dropped / len(runs[0].parts),
         interval_method="batch means" if single else "replications",
         is_reliable=reliable,
+        pool=pool,
         warnings=warnings,
     )
     if not reliable:
@@ -322,10 +327,12 @@ def _summary(scenario: Scenario, runs: list[_Run]) -> SimulationResult:
     return result
 
 
-def _shares(idle: FloatArray, horizon: float, busy: float) -> dict[str, float]:
+def _shares(
+    idle: FloatArray, horizon: float, busy: float, causes: tuple[str, ...]
+) -> dict[str, float]:
     """Return idle time by cause as shares of the horizon; they add up to 1 - busy / horizon."""
     known = float(idle.sum())
     total = max(horizon - busy, 0.0)
     # A wait is booked when it ends: what is open at the window's ends is spread evenly.
     scale = total / known if known > 0 else 0.0
-    return {cause: float(part) * scale / horizon for cause, part in zip(CAUSES, idle, strict=True)}
+    return {cause: float(part) * scale / horizon for cause, part in zip(causes, idle, strict=True)}

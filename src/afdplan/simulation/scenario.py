@@ -7,11 +7,13 @@ from dataclasses import dataclass, field, replace
 from afdplan.errors import InvalidInputError, TimeUnitError, UnsupportedError
 from afdplan.lengths.law import EmpiricalLengths, IndependentLengths, LengthLaw
 from afdplan.model import parameters as ask
+from afdplan.model.boarding import Boarding, check_execution
 from afdplan.model.bundle import Bundle
 from afdplan.model.latency import LatencyModel
 from afdplan.model.parameter import check_fields
 from afdplan.model.parameters import (
     ArrivalProcess,
+    Execution,
     FfnTokens,
     Memory,
     Overlap,
@@ -114,6 +116,11 @@ class Scenario:
         Everything random follows from it, >= 0.
     overlap
         ``pipelined`` (microbatches in flight) or ``ideal`` (the paper's cycle; m is ignored).
+    execution
+        ``synchronous`` (all attention workers meet at a barrier) or ``barrier-free`` (each sends
+        when it is ready, the FFN pool serves what waits).
+    least_calls, longest_wait, most_tokens
+        Boarding rule of the barrier-free pool, see `Boarding`.
     start
         ``stationary``: slots hold requests as an observer finds them; ``fresh``: all requests
         begin at time zero, as in the paper (with arrivals, the bundle begins empty).
@@ -123,7 +130,16 @@ class Scenario:
     arrivals
         None keeps every slot busy (saturated).
     placement
-        Which free slot of the microbatch that ends its step an admitted request gets.
+        Which free slot of the microbatch that ends its step an admitted request gets: that of
+        the next worker in turn (``round-robin``); of the worker with ``fewest-requests`` or
+        ``fewest-tokens`` in this microbatch; or, of as many waiting requests as there are free
+        slots, the longest prompt to the lightest worker first, where the load is that of the
+        worker's microbatch (``longest-prompt``) or of all its microbatches, which is what a
+        router sees (``longest-prompt-rank``).
+    placement_window
+        K >= 1, for the longest prompts: K - 1 more waiting requests are looked at than there are
+        free slots. Every free slot of a worker lighter than the mean keeps the longest of them,
+        every other the shortest; one that was passed over K times goes first.
     kv_capacity
         KV tokens that one attention worker can hold, all microbatches [tokens]; None, no limit.
     memory
@@ -163,10 +179,15 @@ class Scenario:
     requests_per_worker: int = ask.SIMULATED_REQUESTS.default
     seed: int = ask.SEED.default
     overlap: Overlap = ask.OVERLAP.default
+    execution: Execution = ask.EXECUTION.default
+    least_calls: int = ask.LEAST_CALLS.default
+    longest_wait: float | None = ask.LONGEST_WAIT.default
+    most_tokens: int | None = ask.MOST_TOKENS.default
     start: Start = ask.START.default
     window: Window = ask.MEASURED.default
     arrivals: Arrivals | None = None
     placement: Placement = ask.PLACEMENT.default
+    placement_window: int = ask.PLACEMENT_WINDOW.default
     kv_capacity: int | None = ask.KV_CAPACITY.default
     memory: Memory = ask.MEMORY.default
     ffn_tokens: FfnTokens = ask.FFN_TOKENS.default
@@ -197,9 +218,40 @@ class Scenario:
                 "ffn_tokens active changes how many tokens the experts share, and their load is "
                 "drawn for full slots: use padded, or a measured expert imbalance"
             )
+        self._check_execution()
         self._check_arrivals()
 
+    def _check_execution(self) -> None:
+        rule = self.boarding
+        check_execution(self.execution, self.latency, self.bundle, rule, self.overlap)
+        if self.execution == "synchronous":
+            return
+        if self.placement != "round-robin":
+            raise UnsupportedError(
+                f"placement {self.placement} chooses among workers that end a step together; "
+                "barrier-free workers take what waits when they end their own: leave it out"
+            )
+        if (
+            rule.longest_wait is None
+            and rule.least_calls > 1
+            and (self.arrivals is not None or self.kv_capacity is not None)
+        ):
+            raise UnsupportedError(
+                "least_calls above 1 can wait for ever where workers may be empty (arrivals, "
+                "kv_capacity): give longest_wait"
+            )
+        if self.expert_load is not None and self.expert_load.imbalance is None:
+            raise UnsupportedError(
+                "barrier-free departures differ in size, and this expert load is drawn for full "
+                "ones: give a measured expert imbalance"
+            )
+
     def _check_arrivals(self) -> None:
+        if self.placement_window > 1 and not self.placement.startswith("longest-prompt"):
+            raise UnsupportedError(
+                f"placement_window > 1 chooses by prompt: it needs placement longest-prompt, got "
+                f"{self.placement}"
+            )
         if self.memory == "preempt" and self.kv_capacity is None:
             raise UnsupportedError("memory preempt needs a limit: give kv_capacity")
         if self.arrivals is None:
@@ -228,6 +280,11 @@ class Scenario:
                 raise InvalidInputError(
                     "all requests of the trace arrive at once: use poisson arrivals with a rate"
                 )
+
+    @property
+    def boarding(self) -> Boarding:
+        """When the pool of barrier-free execution departs."""
+        return Boarding(**{one.field: getattr(self, one.field) for one in ask.BOARDING})
 
     @property
     def scatter(self) -> Scatter:

@@ -95,6 +95,7 @@ def build_tables(
         padded=scenario.ffn_tokens == "padded",
         ffn_workers=bundle.ffn_workers,
         policy=get_args(Placement).index(scenario.placement),
+        placement_window=scenario.placement_window,
         capacity=-1
         if scenario.kv_capacity is None
         else min(scenario.kv_capacity * unit, MAXIMUM_UNITS),
@@ -109,6 +110,10 @@ def build_tables(
         log_requests=log_requests,
         log_steps=log_steps,
         log_stages=log_stages,
+        barrier_free=scenario.execution == "barrier-free",
+        least_calls=scenario.least_calls,
+        longest_wait=-1.0 if scenario.longest_wait is None else scenario.longest_wait,
+        most_tokens=scenario.most_tokens or -1,
         bin_base=int(np.float64(base).view(np.int64)) >> BIN_SHIFT,
     )
 

@@ -33,6 +33,8 @@ class Span:
         What it works on, from 0.
     start, end
         When [time].
+    calls
+        How many microbatches it works on at once: a barrier-free FFN pool takes what waits.
     """
 
     stage: str
@@ -42,6 +44,7 @@ class Span:
     layer: int
     start: float
     end: float
+    calls: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +82,8 @@ def record_timeline(scenario: Scenario, *, steps: int = 6, skip: int = 20) -> Ti
     skip = check_count("skip", skip, 0)
     per_step = scenario.latency.layers * scenario.microbatches
     per_step *= 3 * scenario.bundle.attention_workers + 1
+    if scenario.execution == "barrier-free":  # up to one departure per call
+        per_step *= 2
     rows = min(steps * per_step, MAXIMUM_SPANS)
     engine = Engine(scenario, stage_rows=rows)
     engine.state.constants["stage_room"] = 0
@@ -86,22 +91,28 @@ def record_timeline(scenario: Scenario, *, steps: int = 6, skip: int = 20) -> Ti
     engine.state.constants["stage_room"] = rows
     engine.run(stop_step=skip + steps)
     return Timeline(
-        spans=tuple(_spans(engine.stages)),
+        spans=tuple(_spans(engine.stages, scenario)),
         time_unit=scenario.latency.time_unit,
         is_complete=int(engine.state.integers[ix.STAGE_ROWS]) < MAXIMUM_SPANS,
     )
 
 
-def _spans(rows: npt.NDArray[np.float64]) -> list[Span]:
+def _spans(rows: npt.NDArray[np.float64], scenario: Scenario) -> list[Span]:
+    shared = set()
+    if scenario.execution == "barrier-free":
+        shared = {ix.FFN}
+        if scenario.latency.receive.load == "aggregate":
+            shared.add(ix.RECEIVE)
     return [
         Span(
             stage=STAGES[int(stage)],
             worker=int(worker),
-            microbatch=int(microbatch),
+            microbatch=0 if stage in shared else int(microbatch),
             step=int(step),
             layer=int(layer),
             start=start,
             end=end,
+            calls=int(microbatch) if stage in shared else 1,
         )
         for stage, worker, microbatch, step, layer, start, end in rows.tolist()
     ]

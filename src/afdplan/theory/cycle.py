@@ -18,7 +18,7 @@ from afdplan.theory.layer_order import (
 )
 from afdplan.theory.problem import RatioProblem
 
-__all__ = ["CycleModel", "StepTimes", "stage_times"]
+__all__ = ["CycleModel", "StepTimes", "objective", "stage_times"]
 
 FloatArray = npt.NDArray[np.float64]
 LEVELS = 16
@@ -59,6 +59,9 @@ class CycleModel:
     slots
         The law of a slot's load for each kind of attention layers, `problem.slot_loads()`.
     """
+
+    whole_numbers = False
+    """Whether the number of attention workers must be whole."""
 
     def __init__(self, problem: RatioProblem, slots: tuple[SlotLoad, ...]) -> None:
         self.problem = problem
@@ -165,11 +168,7 @@ class CycleModel:
         self, attention_workers: FloatArray, step_time: FloatArray, ffn_weight: float
     ) -> FloatArray:
         """Return ``A m B tokens_per_step / (step (A + w F))`` [tokens/time per unit of cost]."""
-        problem = self.problem
-        tokens = problem.counted_microbatches * problem.batch_size * attention_workers
-        cost = attention_workers + ffn_weight * problem.ffn_workers
-        value: FloatArray = tokens * problem.latency.tokens_per_step / step_time / cost
-        return value
+        return objective(self.problem, attention_workers, step_time, ffn_weight)
 
     def resources(self, attention_workers: float) -> dict[Bottleneck, float]:
         """Return how long each resource needs per layer and microbatch, barriers included [time].
@@ -185,6 +184,16 @@ class CycleModel:
                 share = kind.layers / latency.layers
                 totals[name] = totals.get(name, 0.0) + share * float(times[0])
         return totals
+
+
+def objective(
+    problem: RatioProblem, attention_workers: FloatArray, step_time: FloatArray, ffn_weight: float
+) -> FloatArray:
+    """Return ``A m B tokens_per_step / (step (A + w F))`` [tokens/time per unit of cost]."""
+    tokens = problem.counted_microbatches * problem.batch_size * attention_workers
+    cost = attention_workers + ffn_weight * problem.ffn_workers
+    value: FloatArray = tokens * problem.latency.tokens_per_step / step_time / cost
+    return value
 
 
 def _with_fresh_steps(

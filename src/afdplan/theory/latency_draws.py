@@ -11,8 +11,8 @@ from afdplan.lengths.token_load import SlotLoad
 from afdplan.model.estimate import Estimate
 from afdplan.model.latency import LatencyModel
 from afdplan.model.sampling import sample_latency
-from afdplan.theory.cycle import CycleModel
 from afdplan.theory.problem import RatioProblem
+from afdplan.theory.step_model import step_model
 
 __all__ = [
     "LATENCY_CONFIDENCE",
@@ -24,7 +24,7 @@ __all__ = [
 
 FloatArray = npt.NDArray[np.float64]
 
-LATENCY_DRAWS = 40
+LATENCY_DRAWS, PLAYED_DRAWS = 40, 8
 LATENCY_CONFIDENCE = 0.95
 
 
@@ -40,9 +40,11 @@ def drawn_step_times(
         problem = replace(problem, method="gaussian")
 
     def times(latency: LatencyModel) -> FloatArray:
-        return CycleModel(replace(problem, latency=latency), slots).evaluate(workers).mean
+        return step_model(replace(problem, latency=latency), slots).evaluate(workers).mean
 
-    drawn = sample_latency(problem.latency, np.random.default_rng(0), LATENCY_DRAWS)
+    # Bundles that have to be played are few.
+    count = PLAYED_DRAWS if problem.execution == "barrier-free" else LATENCY_DRAWS
+    drawn = sample_latency(problem.latency, np.random.default_rng(0), count)
     return times(problem.latency), np.array([times(latency) for latency in drawn])
 
 
@@ -86,7 +88,7 @@ def step_time_estimate(problem: RatioProblem, attention_workers: int) -> Estimat
         return None
     workers, slots = np.array([float(attention_workers)]), problem.slot_loads()
     quick, drawn = drawn_step_times(problem, slots, workers)
-    value = float(CycleModel(problem, slots).evaluate(workers).mean[0])
+    value = float(step_model(problem, slots).evaluate(workers).mean[0])
     low, high = value * drawn_interval(drawn[:, 0]) / quick[0]
     return Estimate(
         value=value,

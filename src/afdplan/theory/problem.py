@@ -12,16 +12,34 @@ from afdplan.errors import UnsupportedError
 from afdplan.lengths.law import LengthLaw
 from afdplan.lengths.token_load import SlotLoad
 from afdplan.model import parameters as ask
+from afdplan.model.boarding import Boarding, check_execution
 from afdplan.model.bundle import Bundle
 from afdplan.model.checks import frozen_array
 from afdplan.model.latency import LatencyModel
 from afdplan.model.parameter import check_fields
-from afdplan.model.parameters import Method, Overlap, Phase
+from afdplan.model.parameters import Execution, Method, Overlap, Phase, Placement
 from afdplan.theory.transient import horizon_mean_load
 
-__all__ = ["Method", "Overlap", "Phase", "RatioProblem"]
+__all__ = ["Method", "Overlap", "Phase", "RatioProblem", "unknown_placement"]
 
 FloatArray = npt.NDArray[np.float64]
+
+
+def unknown_placement(placement: Placement, latency: LatencyModel, microbatches: int) -> str | None:
+    """Return why the theory does not know the loads under a placement, None if it does."""
+    if placement == "longest-prompt-rank" and microbatches > 1:
+        return (
+            "placement longest-prompt-rank balances ranks and leaves their microbatches unequal, a "
+            "law that the theory does not know"
+        )
+    if placement.startswith("longest-prompt") and any(
+        kind.context_window is not None for kind in latency.attention
+    ):
+        return (
+            f"placement {placement} balances whole contexts, and the theory does not know what "
+            "layers with a context window then read"
+        )
+    return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -49,8 +67,15 @@ class RatioProblem:
     ffn_weight
         w, cost of one FFN worker over that of one attention worker, > 0; unless given, their
         devices as the latency model names them, and 1 if it names none.
+    execution
+        ``synchronous`` (a barrier over all attention workers) or ``barrier-free``.
+    least_calls, longest_wait, most_tokens
+        Boarding rule of the barrier-free pool, see `Boarding`.
     horizon
         N requests per worker from a fresh start, in place of the steady state.
+    placement
+        Which free slot an admitted request gets. Where no prompt is compared all slots are filled
+        at once and alike: those policies have one law.
 
     Raises
     ------
@@ -70,10 +95,23 @@ class RatioProblem:
     phase: Phase = ask.PHASE.default
     ffn_weight: float = ask.FFN_WEIGHT.default  # None until the devices have been counted
     horizon: int | None = ask.HORIZON.default
+    execution: Execution = ask.EXECUTION.default
+    least_calls: int = ask.LEAST_CALLS.default
+    longest_wait: float | None = ask.LONGEST_WAIT.default
+    most_tokens: int | None = ask.MOST_TOKENS.default
+    placement: Placement = ask.PLACEMENT.default
 
     def __post_init__(self) -> None:
         self.bundle(1)  # checks the counts
-        check_fields(self, (ask.OVERLAP, ask.METHOD, ask.PHASE, ask.FFN_WEIGHT, ask.HORIZON))
+        check_fields(self, (*ask.PROBLEM[2:7], ask.EXECUTION, ask.PLACEMENT))
+        # A search may grow the bundle: calls enough for any rule.
+        most = self.bundle(int(ask.ATTENTION_WORKERS.maximum or 1))
+        check_execution(self.execution, self.latency, most, self.boarding, self.overlap)
+        if self.execution == "barrier-free" and (self.phase == "aligned" or self.horizon):
+            raise UnsupportedError(
+                "barrier-free execution is known in the steady state and for ages that differ: "
+                "leave phase aligned and the horizon out"
+            )
         if self.ffn_weight is None:
             object.__setattr__(self, "ffn_weight", self.latency.ffn_weight or 1.0)
         if self.horizon is not None:
@@ -94,6 +132,16 @@ class RatioProblem:
                     "phase aligned needs requests of one prompt and one output length: "
                     "use phase random for lengths that vary"
                 )
+        unknown = unknown_placement(self.placement, self.latency, self.counted_microbatches)
+        if self.execution == "barrier-free" and self.placement.startswith("longest-prompt"):
+            unknown = "balanced loads without a barrier are a law that the theory does not know"
+        if unknown is not None:
+            raise UnsupportedError(f"{unknown}: play it with afdplan ratio --method simulated")
+
+    @property
+    def boarding(self) -> Boarding:
+        """When the pool of barrier-free execution departs."""
+        return Boarding(**{one.field: getattr(self, one.field) for one in ask.BOARDING})
 
     def bundle(self, attention_workers: int) -> Bundle:
         """Return the bundle with `attention_workers` A."""

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
+from afdplan.model.answer import Answer
 from afdplan.model.bundle import Bundle
 from afdplan.model.estimate import Estimate
+from afdplan.model.parameters import Execution
 from afdplan.theory.layer_cycle import Bottleneck
+
+if TYPE_CHECKING:
+    from afdplan.theory.problem import RatioProblem
 
 __all__ = [
     "LatencyUncertainty",
+    "ModeVerdict",
     "RatioPoint",
     "RatioRecommendation",
     "RatioUncertainty",
@@ -117,7 +124,50 @@ class Replication:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RatioRecommendation:
+class ModeVerdict:
+    """Whether a bundle without the barrier pays, each way with its own best bundle.
+
+    Attributes
+    ----------
+    execution
+        The way with the larger objective.
+    gain
+        Objective without the barrier over that with it, less 1.
+    synchronous_attention_workers, synchronous_objective, synchronous_step_time
+        The best bundle with the barrier, and what it gives.
+    attention_workers, objective, step_time
+        The best bundle without it under the best rule found.
+    least_calls
+        Of that rule: calls that wait before the pool departs.
+    calls_per_departure
+        Mean, under that rule.
+    synchronous_ffn_idle_fraction, ffn_idle_fraction
+        Of the FFN with the barrier and without: calls of other workers fill it, too.
+    barrier_saved
+        Share of the throughput that the barrier costs the best synchronous bundle.
+    floor_paid
+        FFN time per token without the barrier over that with it, less 1: weights are read again
+        at every departure.
+    """
+
+    execution: Execution
+    gain: float
+    synchronous_attention_workers: int
+    synchronous_objective: float
+    synchronous_step_time: float
+    attention_workers: int
+    objective: float
+    step_time: float
+    least_calls: int
+    calls_per_departure: float
+    synchronous_ffn_idle_fraction: float
+    ffn_idle_fraction: float
+    barrier_saved: float
+    floor_paid: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RatioRecommendation(Answer):
     """The answer: how many attention workers, why, and what the others cost.
 
     Attributes
@@ -156,8 +206,12 @@ class RatioRecommendation:
         None if the latency model states no standard errors.
     replication
         The best division into smaller bundles, gain or loss; None for one FFN worker.
+    modes
+        Barrier-free execution beside the synchronous one; None where the latter was asked for.
     warnings
         One sentence each.
+    problem
+        What was asked.
     """
 
     optimal_ratio: float
@@ -178,7 +232,9 @@ class RatioRecommendation:
     uncertainty: RatioUncertainty | None
     latency_uncertainty: LatencyUncertainty | None
     replication: Replication | None
+    modes: ModeVerdict | None
     warnings: tuple[str, ...]
+    problem: RatioProblem = field(repr=False, compare=False)
 
     @property
     def best(self) -> RatioPoint:

@@ -11,14 +11,13 @@ from afdplan.lengths.token_load import SlotLoad
 from afdplan.model import parameters as ask
 from afdplan.model.estimate import Estimate
 from afdplan.model.latency import LatencyModel
-from afdplan.model.parameters import Method, Overlap, Phase
-from afdplan.theory.cycle import CycleModel
+from afdplan.model.parameters import Execution, Method, Overlap, Phase, Placement
 from afdplan.theory.latency_draws import (
     LATENCY_CONFIDENCE,
-    LATENCY_DRAWS,
     drawn_interval,
     drawn_step_times,
 )
+from afdplan.theory.modes import compare_modes
 from afdplan.theory.problem import RatioProblem
 from afdplan.theory.ratio import (
     LatencyUncertainty,
@@ -28,11 +27,13 @@ from afdplan.theory.ratio import (
 )
 from afdplan.theory.search import MAXIMUM_WORKERS, WorkerSearch
 from afdplan.theory.solve import solve_ratio
+from afdplan.theory.step_model import StepModel, step_model
 from afdplan.theory.validity import latency_range_warnings, theory_warnings
 
 __all__ = ["recommend", "recommend_ratio"]
 
 LATENCY_CANDIDATES = 40
+PLAYED_CANDIDATES = 5
 MOST_REPLICATIONS = 12
 STEP_PROBABILITIES = (0.5, 0.95, 0.99)
 
@@ -50,6 +51,11 @@ def recommend_ratio(
     ffn_weight: float | None = ask.FFN_WEIGHT.default,
     max_attention_workers: int | None = ask.MAX_ATTENTION_WORKERS.default,
     horizon: int | None = ask.HORIZON.default,
+    execution: Execution = ask.EXECUTION.default,
+    least_calls: int = ask.LEAST_CALLS.default,
+    longest_wait: float | None = ask.LONGEST_WAIT.default,
+    most_tokens: int | None = ask.MOST_TOKENS.default,
+    placement: Placement = ask.PLACEMENT.default,
     token_load: Estimate | None = None,
 ) -> RatioRecommendation:
     """Return the attention workers that give the most output tokens per cost, and the whole curve.
@@ -79,6 +85,12 @@ def recommend_ratio(
         Largest A considered; by default 64 F, or more where the mean field's optimum asks for it.
     horizon
         N requests per worker from a fresh start, in place of the steady state (mean field only).
+    execution
+        ``synchronous`` (a barrier over all attention workers) or ``barrier-free``.
+    least_calls, longest_wait, most_tokens
+        Boarding rule of the barrier-free pool, see `Boarding`.
+    placement
+        Which free slot an admitted request gets: ``longest-prompt`` balances the loads.
     token_load
         Mean token load with its interval, to say how sure the answer is.
 
@@ -126,6 +138,11 @@ def recommend_ratio(
         phase=phase,
         ffn_weight=ask.FFN_WEIGHT.default if ffn_weight is None else ffn_weight,
         horizon=horizon,
+        execution=execution,
+        least_calls=least_calls,
+        longest_wait=longest_wait,
+        most_tokens=most_tokens,
+        placement=placement,
     )
     return recommend(problem, max_attention_workers=max_attention_workers, token_load=token_load)
 
@@ -165,7 +182,11 @@ def recommend(
         uncertainty=_load_uncertainty(problem, search, token_load, limit),
         latency_uncertainty=_latency_uncertainty(problem, slots, solved.model, best, limit),
         replication=_replication(problem, slots, search),
+        modes=compare_modes(problem, slots, solved)
+        if problem.execution == "barrier-free"
+        else None,
         warnings=tuple(_warnings(problem, slots, best, limit)),
+        problem=problem,
     )
 
 
@@ -187,7 +208,7 @@ def _load_uncertainty(
     bests, regrets = [], []
     for end in (token_load.low, token_load.high):
         slots = problem.slot_loads(end / token_load.value)
-        other = WorkerSearch(CycleModel(problem, slots), limit)
+        other = WorkerSearch(step_model(problem, slots), limit)
         bests.append(other.best())
         regrets.append(1 - other.objective(chosen) / other.objective(bests[-1]))
     return RatioUncertainty(
@@ -199,12 +220,14 @@ def _load_uncertainty(
 
 
 def _latency_uncertainty(
-    problem: RatioProblem, slots: tuple[SlotLoad, ...], stated: CycleModel, best: int, limit: int
+    problem: RatioProblem, slots: tuple[SlotLoad, ...], stated: StepModel, best: int, limit: int
 ) -> LatencyUncertainty | None:
     """Solve again for models as likely as the estimated one, relative to it (`latency_draws`)."""
     if problem.latency.uncertainty is None:
         return None
-    nearby = np.geomspace(max(best / 3, 1), min(3 * best + 2, limit), LATENCY_CANDIDATES)
+    # Bundles that have to be played are few.
+    candidates = PLAYED_CANDIDATES if stated.whole_numbers else LATENCY_CANDIDATES
+    nearby = np.geomspace(max(best / 3, 1), min(3 * best + 2, limit), candidates)
     workers = np.unique(np.append(np.rint(nearby), best))
     quick, drawn = drawn_step_times(problem, slots, workers)
     objective = stated.objective(workers, quick, problem.ffn_weight)
@@ -220,7 +243,7 @@ def _latency_uncertainty(
         low=int(np.floor(low)),
         high=int(np.ceil(high)),
         confidence=LATENCY_CONFIDENCE,
-        draws=LATENCY_DRAWS,
+        draws=len(drawn),
         mean_regret=max(float(np.mean(regrets)) - lost, 0.0),
         step_time_low=float(least),
         step_time_high=float(most),
@@ -236,7 +259,7 @@ def _replication(
     for bundles in divisors[-MOST_REPLICATIONS:]:
         smaller = replace(problem, ffn_workers=problem.ffn_workers // bundles)
         workers = np.unique(np.maximum([best // bundles, -(-best // bundles)], 1)).astype(float)
-        model = CycleModel(smaller, slots)
+        model = step_model(smaller, slots)
         objectives = model.objective(workers, model.evaluate(workers).mean, problem.ffn_weight)
         at = int(objectives.argmax())
         gain = float(objectives[at]) / search.objective(best) - 1

@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from afdplan.theory.cycle import CycleModel
 from afdplan.theory.ratio import RatioPoint
+from afdplan.theory.step_model import StepModel
 
 __all__ = ["MAXIMUM_WORKERS", "WorkerSearch"]
 
@@ -18,6 +18,8 @@ MAXIMUM_WORKERS = 100_000
 """Largest number of attention workers that a search considers."""
 DENSE_WORKERS = 256
 """Up to so many attention workers every number is evaluated."""
+PLAYED_WORKERS = 8
+"""The same where every number has to be played, which takes hundredths of a second."""
 NEAR_EQUAL = 0.01
 """Regret below which two designs count as equally good."""
 
@@ -36,15 +38,18 @@ class WorkerSearch:
     -----
     Every A up to 256 is evaluated. Beyond, a geometric grid of 256 numbers and then every number
     between the neighbours of its best, which finds the optimum of an objective with one top.
+    Without a barrier the grid has 8 numbers.
     """
 
-    def __init__(self, model: CycleModel, limit: int) -> None:
+    def __init__(self, model: StepModel, limit: int) -> None:
         self._model = model
+        # Bundles that have to be played are few, and whole.
+        self._dense = PLAYED_WORKERS if model.whole_numbers else DENSE_WORKERS
         self._points: dict[int, RatioPoint] = {}
-        if limit <= DENSE_WORKERS:
+        if limit <= self._dense:
             workers = list(range(1, limit + 1))
         else:
-            grid = np.rint(np.geomspace(1, limit, DENSE_WORKERS))
+            grid = np.rint(np.geomspace(1, limit, self._dense))
             workers = sorted({int(count) for count in grid} | {limit})
         self._evaluate(workers)
         while missing := self._gap_around_best():
@@ -61,6 +66,10 @@ class WorkerSearch:
         if attention_workers not in self._points:
             self._evaluate([attention_workers])
         return self._points[attention_workers].objective
+
+    def point(self, attention_workers: int) -> RatioPoint:
+        """Return what `attention_workers` that were evaluated give."""
+        return self._points[attention_workers]
 
     def curve(self) -> tuple[RatioPoint, ...]:
         """Return all evaluated points by A, each with its regret."""
@@ -96,6 +105,8 @@ class WorkerSearch:
 
     def real_best(self) -> float:
         """Return the real A >= 1 with the largest objective, within 1 of the best integer."""
+        if self._model.whole_numbers:
+            return float(self.best())
         workers = sorted(self._points)
         center, radius = float(self.best()), 1.0
         for _ in range(5):
@@ -110,7 +121,7 @@ class WorkerSearch:
         at = workers.index(self.best())
         low, high = workers[max(at - 1, 0)], workers[min(at + 1, len(workers) - 1)]
         missing = [a for a in range(low, high) if a not in self._points]
-        step = -(-len(missing) // DENSE_WORKERS) if missing else 1
+        step = -(-len(missing) // self._dense) if missing else 1
         return missing[::step]
 
     def _objectives(self, workers: FloatArray) -> FloatArray:
