@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from drawings import loads, models, plans, rounds, service, steps, uneven
+from drawings import loads, models, placements, plans, rounds, service, steps, uneven
 from drawings.canvas import (
     BASELINE,
     BLUE,
@@ -271,6 +271,7 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "transient": transient,
     "constant-lengths": constant_lengths,
     "moving-loads": rounds.moving_loads,
+    "placement": placements.placement,
     "validity": validity,
     "idle": steps.idle,
     "drain": steps.drain,

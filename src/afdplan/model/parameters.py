@@ -13,7 +13,11 @@ from afdplan.model.parameter import choice, count, number, text
 # Requests: a trace, or laws of lengths.
 _LAW = "100, fixed:100, geometric:500, uniform:512..1536, lognormal:mean=1200,cv=1.3"
 TRACE = text("trace", "Request trace; its format is detected.", metavar="FILE")
-FORMAT = text("format", "Force a trace format.", metavar="NAME")
+FORMAT = text(
+    "format",
+    "Force a trace format; prometheus: lengths from a snapshot of /metrics.",
+    metavar="NAME",
+)
 COLUMNS = text(
     "columns",
     "Columns of any other table: prompt=NAME,decode=NAME,arrival=NAME.",
@@ -195,11 +199,27 @@ BY = text(
     typed="span",
     metavar="TIME",
 )
-RATIO = (METHOD, FFN_WEIGHT, MAX_ATTENTION_WORKERS, HORIZON, PHASE, *MODE)
-PROBLEM = (FFN_WORKERS, MICROBATCHES, OVERLAP, METHOD, PHASE, FFN_WEIGHT, HORIZON, *MODE)
+Placement = Literal[
+    "round-robin", "fewest-requests", "fewest-tokens", "longest-prompt", "longest-prompt-rank"
+]
+PLACEMENT = choice(
+    "placement",
+    "Which free slot an admitted request gets.",
+    Placement,
+    former=(("least-requests", "fewest-requests"), ("least-tokens", "fewest-tokens")),
+    default="round-robin",
+)
+PLACEMENT_WINDOW = count(
+    "placement_window",
+    "With longest-prompt: choose among K - 1 more waiting requests than there are free slots.",
+    default=1,
+    maximum=64,
+    metavar="K",
+)
+RATIO = (METHOD, FFN_WEIGHT, MAX_ATTENTION_WORKERS, HORIZON, PHASE, PLACEMENT, *MODE)
+PROBLEM = (FFN_WORKERS, MICROBATCHES, OVERLAP, METHOD, PHASE, FFN_WEIGHT, HORIZON, *MODE, PLACEMENT)
 
 # A simulation.
-Placement = Literal["round-robin", "least-requests", "least-tokens", "longest-prompt"]
 Start = Literal["stationary", "fresh"]
 Window = Literal["steady", "all", "first-80"]
 Memory = Literal["reserve", "preempt"]
@@ -254,13 +274,6 @@ ARRIVAL_CV = number(
     maximum=20,
     metavar="CV",
 )
-PLACEMENT = choice(
-    "placement",
-    "Which free slot an admitted request gets.",
-    Placement,
-    option="--policy",
-    default="round-robin",
-)
 KV_CAPACITY = count("kv_capacity", "KV memory of one attention worker.", metavar="TOKENS")
 MEMORY = choice(
     "memory",
@@ -305,7 +318,8 @@ P99_PRECISION = PRECISION.changed(
 )
 CONFIDENCE = number("confidence", "Of all intervals.", default=0.95, strict=True, below=1)
 SCENARIO = (
-    *(SIMULATED_REQUESTS, SEED, START, MEASURED, PLACEMENT, KV_CAPACITY, MEMORY, FFN_TOKENS),
+    *(SIMULATED_REQUESTS, SEED, START, MEASURED, PLACEMENT, PLACEMENT_WINDOW),
+    *(KV_CAPACITY, MEMORY, FFN_TOKENS),
     *(REPLICATIONS, PRECISION, P99_PRECISION, CONFIDENCE),
     *MODE,
 )
