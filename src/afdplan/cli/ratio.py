@@ -158,8 +158,12 @@ def command(
             brief=with_gain(told.brief, gain, is_used=is_used),
         )
     same = (*ask.WORKLOAD, *ask.LATENCY_CHOICE, *ask.SLOTS, *ask.MODE)
-    best = f"{answer.optimal_attention_workers}"
-    told = replace(told, following=command_with("simulate", same, "--attention-workers", best))
+    more = ["--attention-workers", f"{answer.optimal_attention_workers}"]
+    if given["placement"] != ask.PLACEMENT.default:
+        more += ["--policy", given["placement"]]
+    if given["placement_window"] != ask.PLACEMENT_WINDOW.default:
+        more += [ask.PLACEMENT_WINDOW.option, f"{given['placement_window']}"]
+    told = replace(told, following=command_with("simulate", same, *more))
     figures: list[Figure] = []
     sections: list[Section] = []
     if day is not None:
