@@ -146,12 +146,8 @@ def command(
 
         write_picture(plot, [front_figure(plan)], str(plan.split.design))
     from afdplan.report.plan import plan_told
-    from afdplan.report.service import (
-        failure_answer,
-        service_answer,
-        verification_told,
-        whole_told,
-    )
+    from afdplan.report.service import verification_told, whole_told
+    from afdplan.report.service_answer import failure_answer, service_answer
 
     told = plan_told(
         plan, f"{workload.law.name}; {source.name}", verified, _following(plan, output)

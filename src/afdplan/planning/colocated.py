@@ -165,10 +165,28 @@ class ColocatedSearch:
 
     def again(self, plan: Colocated, limits: Limits) -> Colocated:
         """Return a deployment evaluated under other limits; nothing is held against them."""
-        m = 2 if plan.two_batch_overlap else 1
-        return self._evaluate(
-            plan.devices_per_rank, plan.ranks, plan.batch_size, m, limits, plan.replicas
+        return self.deployed(
+            replicas=plan.replicas,
+            ranks=plan.ranks,
+            devices_per_rank=plan.devices_per_rank,
+            batch_size=plan.batch_size,
+            two_batch_overlap=plan.two_batch_overlap,
+            limits=limits,
         )
+
+    def deployed(
+        self,
+        *,
+        replicas: int,
+        ranks: int,
+        devices_per_rank: int,
+        batch_size: int,
+        two_batch_overlap: bool,
+        limits: Limits,
+    ) -> Colocated:
+        """Return what ranks of that many devices and slots give; nothing is held against limits."""
+        m = 2 if two_batch_overlap else 1
+        return self._evaluate(devices_per_rank, ranks, batch_size, m, limits, replicas)
 
     def _widths(self, limits: Limits) -> list[Colocated]:
         most = limits.devices or 1024

@@ -192,8 +192,7 @@ class DesignSearch:
             limits.node_devices,
             space.target.name,
             space.max_attention_workers,
-            space.ffn_workers,
-            space.max_bundle_devices,
+            (space.ffn_workers, space.max_bundle_devices),
         )
         if key not in self._lattices:
             self._lattices[key] = PairLattice.build(

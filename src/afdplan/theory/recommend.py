@@ -186,6 +186,7 @@ def recommend(
         if problem.execution == "barrier-free"
         else None,
         warnings=tuple(_warnings(problem, slots, best, limit)),
+        problem=problem,
     )
 
 
