@@ -12,6 +12,7 @@ from afdplan.model import parameters as ask
 from afdplan.model.estimate import Estimate
 from afdplan.model.latency import LatencyModel
 from afdplan.model.parameters import Execution, Method, Overlap, Phase, Placement
+from afdplan.model.words import counted
 from afdplan.theory.latency_draws import (
     LATENCY_CONFIDENCE,
     drawn_interval,
@@ -308,7 +309,8 @@ def _warnings(
         )
     if best == 1:
         warnings.append(
-            f"one attention worker is already enough for {problem.ffn_workers} FFN worker(s): "
+            "one attention worker is already enough for "
+            f"{counted(problem.ffn_workers, 'FFN worker')}: "
             "give fewer FFN workers, a larger batch, or do not split"
         )
     if problem.law.is_constant and problem.law.mean_decode_tokens > 1 and problem.phase == "random":
