@@ -22,6 +22,8 @@ FloatArray = npt.NDArray[np.float64]
 CELLS_DRAWN = 2048
 """Loads drawn in all: few calls need many draws, many calls average by themselves."""
 FEWEST_DRAWS, MOST_DRAWS = 24, 160
+MANY_LAYERS = 8
+"""Above so many the overhead of a step is spread over its layers."""
 BINS = 16
 """Of levels of the load, in which slowness is told apart."""
 
@@ -156,10 +158,14 @@ class BarrierFreeModel:
         if latency.receive.load == "aggregate":
             curve = latency.receive.curve
             back = np.stack([curve(tokens), _occupied(curve, tokens)])
+        overhead = latency.step_overhead
+        if latency.layers > MANY_LAYERS:  # calls meet it in any layer: spread, it is as long
+            attention[:, :, 0] += overhead / latency.layers
+            overhead = 0.0
         return PoolTimes(
             attention=attention,
             kind_of_layer=np.array(latency.kind_of_layer),
-            overhead=latency.step_overhead,
+            overhead=overhead,
             ffn=ffn.mean,
             ffn_cv=cv,
             out=latency.send.curve(out),

@@ -1,0 +1,35 @@
+"""Would the planned split do better without the barrier?"""
+
+from __future__ import annotations
+
+from afdplan.planning.plan import Plan
+from afdplan.theory.modes import compare_modes
+from afdplan.theory.problem import RatioProblem
+from afdplan.theory.ratio import ModeVerdict
+from afdplan.theory.solve import solve_ratio
+
+__all__ = ["plan_modes"]
+
+
+def plan_modes(plan: Plan) -> ModeVerdict:
+    """Return both modes at the plan's batch size, microbatches and FFN workers.
+
+    Each has its own best number of attention workers within the devices of the plan's limit;
+    costs are the plan's.
+    """
+    design, cost = plan.split.design, plan.cost
+    problem = RatioProblem(
+        law=plan.law,
+        latency=plan.latency,
+        batch_size=design.batch_size,
+        microbatches=design.microbatches,
+        ffn_workers=design.ffn_workers,
+        ffn_weight=cost.of(0, design.ffn_devices) / cost.of(design.attention_devices, 0),
+        execution="barrier-free",
+    )
+    most = None
+    if plan.limits.devices is not None:
+        left = plan.limits.devices - design.ffn_workers * design.ffn_devices
+        most = max(left // design.attention_devices, 1)
+    slots = problem.slot_loads()
+    return compare_modes(problem, slots, solve_ratio(problem, slots, most))
