@@ -14,6 +14,7 @@ from typing import Any
 from afdplan.calibration.catalogue import find_hardware, find_model
 from afdplan.calibration.derived import derived_latency, latency_of
 from afdplan.calibration.derived_feed_forward import network_time
+from afdplan.calibration.efficiency import Efficiencies
 from afdplan.calibration.placement import place
 from afdplan.errors import AfdplanError
 from afdplan.lengths.law import IndependentLengths
@@ -114,12 +115,13 @@ def _attention(model: str, device: str):
 def experts() -> list[Row]:
     """Expert layers of FastAFD; "1024 tokens per GPU" is read as rows, see the document."""
     model, device = find_model("qwen3-235b-a22b-fp8"), find_hardware("gb200")
+    even = Efficiencies(expert_imbalance=1.0)  # as such benchmarks are
     rows = []
     for devices, published in FASTAFD_MOE_US.items():
-        placement = place(model, device, ffn_devices=devices)
+        placement = place(model, device, ffn_devices=devices, efficiencies=even)
         derived = float(network_time(placement, model.network, 128.0 * devices)) * 1e6
         rows.append(Row("experts", f"MoE GEMM, EP{devices}, 1024 rows", published, derived, "us"))
-    placement = place(model, device, ffn_devices=8)
+    placement = place(model, device, ffn_devices=8, efficiencies=even)
     for tokens, published in FASTAFD_MFU.items():
         count = 16.0 * tokens  # 16 experts per device; k = devices, so rows equal tokens
         seconds = float(network_time(placement, model.network, count))
@@ -329,7 +331,8 @@ def operator_tables() -> list[Row]:
 
 
 def _routed(model: str, device: str, tokens: int, options: dict) -> float:
-    placement = place(find_model(model), find_hardware(device), **options)
+    even = Efficiencies(expert_imbalance=1.0)
+    placement = place(find_model(model), find_hardware(device), efficiencies=even, **options)
     routed = replace(placement.architecture.network, dense_size=0)
     return float(network_time(placement, routed, float(tokens))) * 1e6
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from afdplan.calibration.attention import GroupedAttention, LatentAttention
 from afdplan.calibration.catalogue import find_hardware, find_model
-from afdplan.calibration.derived import latency_of
+from afdplan.calibration.derived import times_of
 from afdplan.calibration.derived_feed_forward import network_time
 from afdplan.calibration.placement import Placement, place
 from afdplan.errors import InsufficientDataError, UnsupportedError
@@ -122,7 +122,7 @@ def measured_latency(
         placement, system, backend, batch_range, context_range, notes, provenance
     )
     curve, ffn_error = _feed_forward(placement, system, backend, notes, provenance)
-    derived = latency_of(placement)
+    derived = times_of(placement)
     latency = replace(
         derived,
         name=f"{architecture.name} on {device.name} (measured tables, {backend})",
@@ -246,7 +246,7 @@ def _attention(
 
 
 def _derived_attention(placement: Placement, load: FloatArray, batch: FloatArray) -> FloatArray:
-    kind = latency_of(placement).attention[0]
+    kind = times_of(placement).attention[0]
     return np.asarray(kind.curve(load) + kind.time_per_request * batch, dtype=np.float64)
 
 
@@ -269,7 +269,7 @@ def _projections(
     times = _product_time(rows, batch, query + attention.cached_values, hidden) + _product_time(
         rows, batch, hidden, query
     )
-    kind = latency_of(placement).attention[0]
+    kind = times_of(placement).attention[0]
     derived = kind.curve(0.0) + kind.time_per_request * batch
     _judge("projection", float(np.median(times * SECONDS / derived)), notes)
     return times

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from afdplan.calibration.catalogue import find_hardware
-from afdplan.calibration.derived_feed_forward import distinct_experts
+from afdplan.calibration.derived_feed_forward import distinct_experts, tiled_operations
 from afdplan.calibration.hardware import Hardware
 from afdplan.calibration.operator import Operator, device_distance
 from afdplan.calibration.precision import FORMATS
@@ -188,8 +188,9 @@ def experts(hardware: Hardware, rows: dict[str, FloatArray], number: str) -> Mea
     kept &= (devices == 1) | (handled <= HANDLED_SHARE * weights)
     return Measured(
         memory=moved / hardware.memory_bandwidth,
-        matrix=6 * share * hidden * inter / hardware.matrix_rate(form.arithmetic),
-        depth=np.zeros_like(tokens),
+        matrix=tiled_operations(6 * share * hidden * inter, share, touched)
+        / hardware.matrix_rate(form.arithmetic),
+        depth=share * hidden,
         times=rows["latency"] * SECONDS,
         held=held_out(hidden, inter, chosen, count, devices),
     ).part(kept)
@@ -293,15 +294,7 @@ def _fastest(rows: dict[str, FloatArray]) -> dict[str, FloatArray]:
 
 def predicted(operator: Operator, calls: Measured) -> FloatArray:
     """Return the fitted times of calls."""
-    flat = Operator(
-        memory_share=1, matrix_share=1, fixed_time=0, sharpness=operator.sharpness, depth_time=1
-    )
-    work: FloatArray = flat.work(
-        calls.memory / operator.memory_share,
-        calls.matrix / operator.matrix_share,
-        calls.depth * operator.depth_time,  # type: ignore[arg-type]
-    )
-    return operator.fixed_time + work
+    return operator.time(calls.memory, calls.matrix, calls.depth)
 
 
 def fitted(calls: Measured) -> Operator:
@@ -326,7 +319,7 @@ def fitted(calls: Measured) -> Operator:
             depth_time=depth if has_depth else 0.0,
         )
 
-    low = np.log([1e-7, LEAST_SHARE, 0.01, 0.7, 1e-12])
+    low = np.log([1e-7, LEAST_SHARE, 0.01, 0.7, 1e-15])
     high = np.log([1e-3, 1.0, 1.0, 8.0, 1e-7])
     found = [
         least_squares(
@@ -336,7 +329,7 @@ def fitted(calls: Measured) -> Operator:
             loss="soft_l1",
             f_scale=0.1,
         )
-        for start in ((4e-6, 0.8, 0.5, 2.0, 5e-10), (2e-5, 0.9, 0.2, 3.0, 1e-9))
+        for start in ((4e-6, 0.8, 0.5, 2.0, 5e-10), (2e-5, 0.9, 0.4, 3.0, 1e-12))
     ]
     return operator(min(found, key=lambda one: one.cost).x)
 
@@ -424,7 +417,7 @@ def main() -> None:
             writer.writerow(
                 [*key, fit.backend, fit.version, fit.kernel, f"{one.memory_share:.3f}",
                  f"{one.matrix_share:.3f}", f"{one.fixed_time * 1e6:.2f}",
-                 f"{one.sharpness:.2f}", f"{one.depth_time * 1e9:.3f}", f"{fit.error:.3f}",
+                 f"{one.sharpness:.2f}", f"{one.depth_time * 1e9:.3g}", f"{fit.error:.3f}",
                  f"{fit.error_90:.3f}", int(fit.measured.held.sum()),
                  f"{borrowed.get(key[1:], 0.3):.3f}", "yes" if chosen.get(key) is fit else "no"]
             )  # fmt: skip
@@ -451,7 +444,7 @@ def main() -> None:
         lines.append(
             f"| {fit.device} | {fit.family} | {fit.format} | {name} | {one.memory_share:.2f} "
             f"| {one.matrix_share:.2f} | {one.fixed_time * 1e6:.1f} | {one.sharpness:.1f} "
-            f"| {one.depth_time * 1e9:.2f} | {fit.error:.1%} | {fit.error_90:.0%} "
+            f"| {one.depth_time * 1e9:.3g} | {fit.error:.1%} | {fit.error_90:.0%} "
             f"| {fit.measured.held.sum()} |".replace("%", " %")
         )
     lines += [""]

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from drawings import loads, models, modes, plans, rounds, service, steps, uneven
+from drawings import loads, models, modes, placements, plans, rounds, service, steps, uneven
 from drawings.canvas import (
     BASELINE,
     BLUE,
@@ -273,6 +273,7 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "transient": transient,
     "constant-lengths": constant_lengths,
     "moving-loads": rounds.moving_loads,
+    "placement": placements.placement,
     "validity": validity,
     "idle": steps.idle,
     "drain": steps.drain,

@@ -99,6 +99,8 @@ def test_a_measured_worker_is_read_from_its_file(tmp_path):
         (("--ttft", "0s"), 2, "--ttft must be a time"),
         (("--ttft", "1s", "--decode-only"), 2, "--ttft is of prefill"),
         (("--prefill-policy", "first-come"), 2, "give --ttft too"),
+        (("--ttft", "1s", "--prefix-cache", "recorded"), 1, "records no cached prefixes"),
+        (("--prefix-cache", "session"), 2, "give --ttft too"),
         (("--ttft", "1s", "--prefill-hardware", "h1000"), 1, "hardware must be"),
         (("--ttft", "1s", "--prefill-devices", "0"), 1, "prefill-devices must be"),
         (("--device-mtbf", "0h"), 2, "--device-mtbf must be a time"),

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import afdplan.simulation
-from afdplan.errors import InsufficientDataError
+from afdplan.errors import InsufficientDataError, UnsupportedError
 from afdplan.lengths.law import EmpiricalLengths, IndependentLengths
 from afdplan.model.bundle import Bundle
 from afdplan.model.latency import LatencyModel
@@ -50,11 +50,14 @@ CASES = {
         arrivals=Arrivals(process="gamma", rate=0.02, cv=2.0),
         kv_capacity=220,
         memory="preempt",
-        placement="least-tokens",
+        placement="fewest-tokens",
         variation=Variation(attention=0.3, ffn=0.2),
     ),
     "longest prompt first": scenario(
         start="fresh", arrivals=OPEN, kv_capacity=200, placement="longest-prompt", microbatches=3
+    ),
+    "a window of waiting requests": scenario(
+        placement="longest-prompt-rank", placement_window=4, microbatches=2
     ),
     "ideal": scenario(overlap="ideal", layers=3),
 }
@@ -156,7 +159,7 @@ def test_littles_law_ties_queue_and_waits(name):
 
 
 @pytest.mark.parametrize(
-    "policy", ["round-robin", "least-requests", "least-tokens", "longest-prompt"]
+    "policy", ["round-robin", "fewest-requests", "fewest-tokens", "longest-prompt"]
 )
 @pytest.mark.parametrize("memory", ["reserve", "preempt"])
 def test_a_free_slot_and_an_admissible_request_never_coexist(policy, memory):
@@ -360,3 +363,44 @@ def test_slots_of_nearly_one_length_are_judged_by_replications():
         )
     )
     assert result.replications > 1
+
+
+@pytest.mark.parametrize("placement", ["longest-prompt", "longest-prompt-rank"])
+def test_a_window_starves_nobody_and_is_what_it_says(placement):
+    """Of K = 4 waiting requests none is passed over more than 2 K times; without a rule some are.
+
+    One slot is freed at a time, so that three of four have to wait.
+    """
+    case = scenario(
+        attention_workers=2,
+        batch_size=2,
+        microbatches=1,
+        decode="geometric:30",
+        placement=placement,
+        placement_window=4,
+    )
+    engine = Engine(case)
+    engine.run(stop_step=20_000)
+    counts = engine.state.whole("histograms")[ix.PASSES]
+    assert counts.sum() == engine.state.integers[ix.STARTED] > 1000
+    bins = np.flatnonzero(counts)
+    edges = ((bins + int(engine.tables.bin_base)) << ix.BIN_SHIFT).view(np.float64)
+    passed = np.round(np.where(bins > 0, edges, 0.0))
+    assert passed.max() <= 2 * case.placement_window
+    assert counts[bins[passed > 0]].sum() > 0.3 * counts.sum()  # it does choose
+    result = simulate(case)
+    assert 0 < result.waiting_steps_p999 <= 2 * case.placement_window
+
+
+def test_first_come_first_served_waits_for_nobody_when_saturated():
+    assert simulate(scenario()).waiting_steps_p999 == 0
+
+
+def test_a_window_needs_a_policy_that_compares():
+    with pytest.raises(UnsupportedError, match="placement_window > 1"):
+        scenario(placement="fewest-tokens", placement_window=2)
+
+
+def test_former_names_of_policies_still_work():
+    assert scenario(placement="least-tokens").placement == "fewest-tokens"
+    assert scenario(placement="least-requests").placement == "fewest-requests"

@@ -5,6 +5,7 @@ import random
 import struct
 from dataclasses import replace
 from fractions import Fraction
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from afdplan.simulation import state as ix
 from afdplan.simulation.barrier_free_reference import BarrierFreeReference
 from afdplan.simulation.engine import Engine
 from afdplan.simulation.reference import Reference, Request
-from afdplan.simulation.scenario import Arrivals, Scenario, Variation
+from afdplan.simulation.scenario import Arrivals, Placement, Scenario, Variation
 from afdplan.simulation.sources import RequestSource, initial_requests, variation_source
 
 FFN_TOKENS = ["padded", "active"]
@@ -111,6 +112,7 @@ def random_scenario(seed):
         if arrivals.process == "trace":
             lengths = trace
     capacity = r.choice([None, None, 14, 25, 60])
+    placement = r.choice([*get_args(Placement), "longest-prompt", "longest-prompt-rank"])
     return Scenario(
         bundle=bundle,
         latency=latency,
@@ -119,7 +121,8 @@ def random_scenario(seed):
         overlap=r.choice(["pipelined", "pipelined", "pipelined", "ideal"]),
         start="fresh" if arrivals else r.choice(["fresh", "stationary"]),
         arrivals=arrivals,
-        placement=r.choice(["round-robin", "least-requests", "least-tokens", "longest-prompt"]),
+        placement=placement,
+        placement_window=r.choice([1, 1, 2, 4, 9]) if placement.startswith("longest") else 1,
         kv_capacity=capacity,
         memory=r.choice(["reserve", "preempt"]) if capacity else "reserve",
         ffn_tokens="padded" if experts and experts.imbalance is None else r.choice(FFN_TOKENS),
@@ -277,6 +280,10 @@ def differences(scenario, steps, block=16):
         "finished requests": (table(finished), twin.finished_log),
         "ended steps": (table(ended), twin.step_log),
         "step histogram": (histogram(ix.STEP_TIMES), bins([r[3] for r in twin.step_log], base)),
+        "passes histogram": (
+            histogram(ix.PASSES),
+            bins(twin.passes, base) if scenario.placement_window > 1 else {},
+        ),
         "tpot histogram": (histogram(ix.TOKEN_TIMES), bins(tpot, base)),
     }
     if scenario.execution == "barrier-free":
@@ -357,7 +364,22 @@ def window_off_by_one(self, u, i, window):
     return LOAD(self, u, i, window and window + 1)
 
 
+def nobody_goes_first(self, u, free, taken, ranked):
+    passed = [request.passed for request in taken]
+    for request in taken:
+        request.passed = 0
+    kept = KEPT(self, u, free, taken, ranked)
+    for request, count in zip(taken, passed, strict=True):
+        request.passed = count
+    return kept
+
+
+def heaviest_as_light(self, u, i):
+    return -WEIGHT(self, u, i)
+
+
 PLACE, LEAVE, LOAD = Reference.place, Reference.leave_queue, Reference.load
+KEPT, WEIGHT = Reference.kept, Reference.weight
 
 
 @pytest.mark.parametrize(
@@ -367,13 +389,15 @@ PLACE, LEAVE, LOAD = Reference.place, Reference.leave_queue, Reference.load
         ("place", one_token_heavier),
         ("leave_queue", last_come_first_served),
         ("load", window_off_by_one),
+        ("kept", nobody_goes_first),
+        ("weight", heaviest_as_light),
     ],
 )
 def test_a_planted_fault_is_caught(monkeypatch, method, fault):
     caught = 0
     monkeypatch.setattr(Reference, method, fault)
-    for seed in range(24):
+    for seed in range(40):
         scenario = random_scenario(seed)
-        wrong, _, _ = differences(scenario, steps=12)
+        wrong, _, _ = differences(scenario, steps=16)
         caught += bool(wrong)
     assert caught >= 3

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
-from afdplan.calibration.attention import Attention, SparseIndexer
+from afdplan.calibration.attention import SparseIndexer
+from afdplan.calibration.heads import Attention
 from afdplan.errors import InvalidInputError
 from afdplan.model.checks import check_count
 

@@ -100,6 +100,9 @@ def _quantized(config: Mapping[str, Any], quantization: Any) -> CheckpointFormat
     if not isinstance(quantization, Mapping):
         return CheckpointFormat(None, None, f"quantization_config {quantization!r:.40}")
     told = "quantization_config"
+    inner = quantization.get("quantization")
+    if isinstance(inner, Mapping):  # ModelOpt's second file, put into the first
+        quantization = {**quantization, **inner}
     method = quantization.get("quant_method")
     cache = _cache_scheme(quantization)
     if config.get("expert_dtype") == "fp4" and method == "fp8":
@@ -235,6 +238,8 @@ def _bits(quantization: Mapping[str, Any]) -> str | None:
     if not kind.startswith("int"):
         widened = (quantization.get("act_bits") or 16) >= 16
         floats = {"mx_fp": "mxfp4", "nv_fp": "int4" if widened else "nvfp4"}
+        if bits == 8 and kind.startswith("mx_fp") and not widened:
+            return "fp8"
         return floats.get(kind[:5]) if bits == 4 else None
     return "int4" if bits == 4 else None
 

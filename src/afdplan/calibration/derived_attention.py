@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from afdplan.calibration.architecture import Mixer
-from afdplan.calibration.attention import Attention, Product, SparseIndexer
+from afdplan.calibration.attention import SparseIndexer
+from afdplan.calibration.heads import Attention, Product
 from afdplan.calibration.memory import INDEX_KEY_SCALE_BYTES
 from afdplan.calibration.operator import Operator
 from afdplan.calibration.placement import Placement

@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from afdplan.calibration.architecture import FeedForward
-from afdplan.calibration.attention import Product
 from afdplan.calibration.derived_attention import pass_time, product_time, router_time
 from afdplan.calibration.derived_transfer import exchange_times
+from afdplan.calibration.heads import Product
 from afdplan.calibration.placement import Placement
 from afdplan.calibration.precision import FORMATS
 from afdplan.model.curve import TabulatedCurve
@@ -23,6 +23,7 @@ __all__ = [
     "distinct_experts",
     "feed_forward_curve",
     "network_time",
+    "tiled_operations",
 ]
 
 FloatArray = npt.NDArray[np.float64]
@@ -30,6 +31,7 @@ FloatArray = npt.NDArray[np.float64]
 LARGEST_LOAD = 65_536
 GRID_POINTS = 97
 BF16_BYTES = 2.0
+TILE_ROWS = 128
 POPULARITY_CV = 0.29
 """Of the experts of a layer: 56 of them on each of 16 ranks had a busiest rank of 1.069 of the mean
 (Kimi-K3 without load balancing, vllm-project/vllm#50647)."""
@@ -62,6 +64,22 @@ def distinct_experts(
     if share >= 1:
         return experts * (1.0 - (np.asarray(tokens) == 0))
     return experts * -np.expm1(np.asarray(tokens) * np.log1p(-share))
+
+
+def tiled_operations(operations: FloatArray, rows: FloatArray, experts: FloatArray) -> FloatArray:
+    """Return the operations that matrix units spend on grouped products of few rows each.
+
+    They work on tiles of `TILE_ROWS`: an expert of as many rows takes twice its operations, one
+    of many rows its own.
+
+    Parameters
+    ----------
+    operations
+        Of all rows.
+    rows, experts
+        Rows of a device, and experts that they meet.
+    """
+    return np.asarray(operations * (1 + TILE_ROWS * experts / np.maximum(rows, 1e-300)))
 
 
 def busiest_share(
@@ -110,7 +128,9 @@ def _busiest(placement: Placement, network: FeedForward, sent: FloatArray) -> Fl
         choices = np.maximum(sent * placement.ffn_workers * network.experts_per_token, 1e-9)
         is_sliced = placement.system.layout == "tensor"
         ranks = placement.ffn_workers if is_sliced else placement.expert_devices
-        stated = busiest_share(slots, ranks, choices, POPULARITY_CV)
+        # Who has more devices than experts replicates by popularity: chance is left.
+        spread = POPULARITY_CV if placement.expert_devices <= network.experts else 0.0
+        stated = busiest_share(slots, ranks, choices, spread)
     beyond = np.asarray(stated) - 1
     return np.asarray(1 + beyond * placement.efficiencies.factor("imbalance"), dtype=np.float64)
 
@@ -166,8 +186,11 @@ def _experts_time(placement: Placement, network: FeedForward, sent: FloatArray) 
         2 * into * BF16_BYTES + 2 * in_bytes
     )
     moved = touched * expert * form.bytes_per_value + rows * row_bytes
+    operations = tiled_operations(2 * rows * expert, rows, touched)
     return efficiency.of(hardware, "experts", number).time(
-        moved / hardware.memory_bandwidth, 2 * rows * expert / hardware.matrix_rate(form.arithmetic)
+        moved / hardware.memory_bandwidth,
+        operations / hardware.matrix_rate(form.arithmetic),
+        rows * network.expert_width(hidden),
     )
 
 

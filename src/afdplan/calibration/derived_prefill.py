@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from afdplan.calibration.architecture import FeedForward, Mixer, ModelArchitecture
-from afdplan.calibration.attention import Attention, LatentAttention, Product
+from afdplan.calibration.attention import LatentAttention
 from afdplan.calibration.derived_attention import (
     attention_operator,
     pass_time,
@@ -32,6 +32,7 @@ from afdplan.calibration.derived_attention import (
 from afdplan.calibration.derived_feed_forward import BF16_BYTES, network_time
 from afdplan.calibration.derived_transfer import copies_per_token
 from afdplan.calibration.hardware import Hardware
+from afdplan.calibration.heads import Attention, Product
 from afdplan.calibration.memory import WorkerMemory, cache_kinds
 from afdplan.calibration.placement import Placement
 from afdplan.calibration.precision import FORMATS

@@ -3,11 +3,13 @@
 Five numbers per device, family and format, fitted to measured operators by
 ``benchmarks/operator_fits.py`` and shipped in ``data/operators.csv`` with their error:
 
-    t = fixed + ( (bytes / (bandwidth * memory share))^s + (operations / (rate * matrix share))^s
-                  + (depth * depth time)^s )^(1/s)
+    t = fixed + ( moving^s + computing^s )^(1/s)
+    moving = bytes / (bandwidth * memory share)
+    computing = operations / (rate * matrix share) + depth * depth time
 
-s is the sharpness: how sharply the longest of the three takes over. The depth is what one block of
-threads walks through in turn, the inner width of a matrix product: it binds narrow ones.
+s is the sharpness: how sharply the longer of both takes over. The depth of a matrix product is its
+inner width, which one block of threads walks through in turn: it binds narrow ones. That of experts
+is the numbers that are sorted, quantized and added up beside the products.
 """
 
 from __future__ import annotations
@@ -88,7 +90,7 @@ class Operator:
         )
 
     def time(
-        self, memory: npt.ArrayLike, matrix: npt.ArrayLike = 0.0, depth: float = 0.0
+        self, memory: npt.ArrayLike, matrix: npt.ArrayLike = 0.0, depth: npt.ArrayLike = 0.0
     ) -> FloatArray:
         """Return the time of one call [s].
 
@@ -97,19 +99,19 @@ class Operator:
         memory, matrix
             Bytes over the peak bandwidth and operations over the peak rate [s], any shape.
         depth
-            Inner width of the product.
+            Inner width of the product; numbers of the experts' rows.
         """
         return self.fixed_time + self.work(memory, matrix, depth)
 
     def work(
-        self, memory: npt.ArrayLike, matrix: npt.ArrayLike = 0.0, depth: float = 0.0
+        self, memory: npt.ArrayLike, matrix: npt.ArrayLike = 0.0, depth: npt.ArrayLike = 0.0
     ) -> FloatArray:
         """Return the time of one call without its fixed time [s]; doubles with all parts."""
         parts = np.stack(
             np.broadcast_arrays(
                 np.asarray(memory, dtype=np.float64) / self.memory_share,
-                np.asarray(matrix, dtype=np.float64) / self.matrix_share,
-                depth * self.depth_time,
+                np.asarray(matrix, dtype=np.float64) / self.matrix_share
+                + np.asarray(depth, dtype=np.float64) * self.depth_time,
             )
         )
         longest = np.maximum(parts.max(axis=0), 1e-300)
@@ -157,8 +159,9 @@ def find_operator(hardware: Hardware, family: Family, number: str) -> Operator:
 
     Nearest is the device that its file names (`Hardware.like`), else the one whose bandwidth and
     bf16 rate are the least factors away. A borrowed row errs by as much more as the rows of
-    measured devices do on each other; where the matrix units are slower than those of the device
-    it comes from, what does not run on them is taken to last as long as there.
+    measured devices do on each other. Where the matrix units are slower than those of the device it
+    comes from, their share is taken between two readings: that it stays, and that what does not
+    run on them lasts as long as there.
 
     Parameters
     ----------
@@ -200,7 +203,7 @@ def _borrowed(hardware: Hardware, devices: Iterable[str], family: Family, name: 
     beside = (1 / operator.matrix_share - 1) * min(rate, 1.0)
     return replace(
         operator,
-        matrix_share=1 / (1 + max(beside, 0.0)),
+        matrix_share=math.sqrt(operator.matrix_share / (1 + max(beside, 0.0))),
         error=math.hypot(operator.error, borrowed),
     )
 

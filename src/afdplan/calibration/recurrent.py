@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from afdplan.calibration.attention import Product, check_sizes, shared_heads, weights_of
+from afdplan.calibration.heads import Product, check_sizes, shared_heads, weights_of
 from afdplan.errors import InvalidInputError
 
 __all__ = ["DeltaAttention", "StateSpace"]

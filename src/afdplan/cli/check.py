@@ -119,8 +119,13 @@ def command(
     warnings += result.notes
     if state is not None:
         write_state(state, CheckState(standing=result.standing, snapshot=snapshot))
+    from afdplan.planning.check import problem_of
+    from afdplan.planning.placement_gain import placement_gain
     from afdplan.report.check import check_answer, check_told, settings_answer, settings_told
+    from afdplan.report.placement import gain_answer, gain_fact
 
+    problem = problem_of(plan, law)
+    gain = placement_gain(problem, plan.bundle.attention_workers)
     if as_json:
         from afdplan.report.document import to_json
 
@@ -141,12 +146,21 @@ def command(
                     time_unit=plan.latency.time_unit,
                     inputs=inputs,
                     warnings=warnings,
-                    answer={**check_answer(result), **observed, **settings_answer(differs)},
+                    answer={
+                        **check_answer(result),
+                        "placement_gain": gain_answer(gain),
+                        **observed,
+                        **settings_answer(differs),
+                    },
                 )
             )
         )
     else:
         told = check_told(result, plan.latency.time_unit, warnings)
+        if gain is not None:
+            is_used = gain.placement == problem.placement
+            balanced = gain_fact(gain, plan.latency.time_unit, is_used=is_used)
+            told = replace(told, words=(*told.words, balanced))
         if settings is not None:
             said = settings_told(differs)
             told = replace(

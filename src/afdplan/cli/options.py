@@ -54,9 +54,7 @@ def options(*parameters: Parameter, fills: bool = True) -> Callable[[Command], C
             command = click.option(
                 one.option,
                 one.key,
-                type=click.Choice(one.choices)
-                if one.choices
-                else TYPES.get(one.typed, _PLAIN.get(one.data)),
+                type=_Choice(one) if one.choices else TYPES.get(one.typed, _PLAIN.get(one.data)),
                 default=one.default if fills else None,
                 show_default=has_default if fills else str(one.default) if has_default else False,
                 required=one.is_required,
@@ -66,6 +64,17 @@ def options(*parameters: Parameter, fills: bool = True) -> Callable[[Command], C
         return command
 
     return add
+
+
+class _Choice(click.Choice[str]):
+    """One of a parameter's choices; earlier spellings work, but help lists the present ones."""
+
+    def __init__(self, parameter: Parameter) -> None:
+        super().__init__(parameter.choices)
+        self.parameter = parameter
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        return super().convert(self.parameter.present(value), param, ctx)
 
 
 workload_options = options(*ask.WORKLOAD)
@@ -177,7 +186,13 @@ def resolve_workload(
     if path is not None:
         from afdplan.files.traces.reader import read_trace
 
-        requests = read_trace(path, format=trace_format, columns=columns, time_format=time_format)
+        requests = read_trace(
+            path,
+            format=trace_format,
+            columns=columns,
+            time_format=time_format,
+            prefixes=given.get(ask.PREFIX_CACHE.key) == "recorded",
+        )
         inputs = {
             "trace": path,
             "format": requests.format,

@@ -172,6 +172,14 @@ def command(
         told = dataclasses.replace(
             told, words=(*told.words, *words), brief=(*told.brief, *words) if told.brief else ()
         )
+    from afdplan.planning.placement_gain import placement_gain
+    from afdplan.report.placement import gain_answer, gain_fact
+
+    gain = placement_gain(plan.problem, plan.split.design.attention_workers)
+    if gain is not None and plan.kind == "split":
+        is_used = gain.placement == space.placement
+        said = gain_fact(gain, source.time_unit, is_used=is_used)
+        told = dataclasses.replace(told, words=(*told.words, said))
     if played is not None:
         told = verification_told(told, played)
     if as_json or report is not None or output is not None:
@@ -186,6 +194,7 @@ def command(
             warnings=plan.warnings,
             answer=plan_answer(plan, workload.law, verified)
             | {
+                "placement_gain": gain_answer(gain),
                 "service": service_answer(whole.service, played),
                 "failures": failure_answer(whole.failures),
                 "modes": modes,
@@ -273,6 +282,7 @@ def _inputs(
         "max_bundle_devices": space.max_bundle_devices,
         **service_inputs(given),
         "max_attention_workers": space.max_attention_workers,
+        "placement": space.placement,
     }
 
 

@@ -53,6 +53,7 @@ SPACE = (
         default=None, typed="numbers", metavar="LIST", help="F per bundle to try."
     ),
     ask.MAX_ATTENTION_WORKERS.changed(metavar="A", help="Most A per bundle."),
+    ask.PLACEMENT,
     ask.MAX_BUNDLE_DEVICES,
 )
 PER = ask.PER.changed(choices=tuple(OBJECTIVES))
@@ -94,6 +95,7 @@ def resolve_space(given: dict[str, Any]) -> SearchSpace:
         target=target,
         max_attention_workers=given["max_attention_workers"],
         ffn_workers=given["ffn_workers"],
+        placement=given["placement"],
         max_bundle_devices=given["max_bundle_devices"],
     )
 

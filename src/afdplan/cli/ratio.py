@@ -41,6 +41,14 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
+METHOD = ask.METHOD.changed(
+    choices=(*ask.METHOD.choices, "simulated"),
+    help="The barrier: exact law, normal approximation, none, or a few ratios played.",
+)
+CERTAINTY = ("Token load", "Latency model")
+SIMULATED = (ask.PLACEMENT_WINDOW, ask.KV_CAPACITY, ask.MEMORY, ask.FFN_TOKENS, ask.SEED)
+"""What only the simulator knows."""
+
 EXAMPLES = """\b
 Examples:
   afdplan ratio --trace requests.csv --latency model.toml --batch-size 256
@@ -52,7 +60,7 @@ Examples:
 @click.command("ratio", cls=ProjectCommand, epilog=EXAMPLES)
 @workload_options
 @latency_options
-@options(*ask.SLOTS, *ask.RATIO, ask.BY)
+@options(*ask.SLOTS, METHOD, *ask.RATIO[1:], *SIMULATED, ask.BY)
 @plot_option("the curve")
 @around_option
 @report_option
@@ -74,14 +82,44 @@ def command(
     from afdplan.theory.problem import RatioProblem
     from afdplan.theory.recommend import recommend
 
-    problem = RatioProblem(
-        law=workload.law,
-        latency=model,
-        batch_size=size,
-        **{one.field: given[one.key] for one in ask.PROBLEM},
-    )
+    asked = {one.field: given[one.key] for one in ask.PROBLEM}
+    is_played = _is_played(given, model)
+    if is_played:
+        if around or report is not None or given["by"] is not None:
+            raise click.UsageError(
+                "what is played answers for one batch and all requests: leave --around, --report "
+                "and --by out"
+            )
+        asked |= {"method": ask.METHOD.default, "placement": ask.PLACEMENT.default}
+    problem = RatioProblem(law=workload.law, latency=model, batch_size=size, **asked)
     most = given["max_attention_workers"]
-    answer = recommend(problem, max_attention_workers=most, token_load=workload.token_load)
+    load = workload.token_load
+    blind = problem
+    if problem.placement != ask.PLACEMENT.default:
+        blind = replace(problem, placement=ask.PLACEMENT.default)
+    without = recommend(blind, max_attention_workers=most, token_load=load)
+    answer, gain = without, None
+    if is_played:
+        from afdplan.planning.simulated_ratio import simulate_ratio, simulated_scenario
+
+        changes = {one.field: given[one.key] for one in (ask.PLACEMENT, *SIMULATED)}
+        with progress("ratios") as show:
+            played = simulate_ratio(
+                problem,
+                without,
+                lambda count: simulated_scenario(problem, count, **changes),
+                max_attention_workers=most,
+                progress=show,
+            )
+        answer, gain = played.recommendation, played.gain
+    else:
+        from afdplan.planning.placement_gain import placement_gain
+
+        if problem is not blind:
+            answer = recommend(problem, max_attention_workers=most, token_load=load)
+        policy = problem.placement if problem is not blind else "longest-prompt"
+        here = without.optimal_attention_workers
+        gain = placement_gain(blind, here, policy, max_attention_workers=most)
     warnings = [*workload.warnings, *answer.warnings]
     found = None
     if around or report is not None:
@@ -108,6 +146,17 @@ def command(
                 problem, workload.trace, given["by"], max_attention_workers=most, progress=show
             )
     told = ratio_told(answer, problem, warnings, workload.trace)
+    if is_played:  # how sure the formulas are of theirs is no word about it
+        told = replace(told, words=tuple(w for w in told.words if w.name not in CERTAINTY))
+    if gain is not None:
+        from afdplan.report.placement import gain_fact, with_gain
+
+        is_used = gain.placement == given["placement"]
+        told = replace(
+            told,
+            words=(*told.words, gain_fact(gain, model.time_unit, is_used=is_used)),
+            brief=with_gain(told.brief, gain, is_used=is_used),
+        )
     same = (*ask.WORKLOAD, *ask.LATENCY_CHOICE, *ask.SLOTS, *ask.MODE)
     best = f"{answer.optimal_attention_workers}"
     told = replace(told, following=command_with("simulate", same, "--attention-workers", best))
@@ -139,11 +188,15 @@ def command(
         write_picture(plot, [*figures, *asked_figures(answer, problem, found)], heading)
     if as_json or report is not None:
         from afdplan.report.document import to_json
+        from afdplan.report.placement import gain_answer, objectives_answer
 
         inputs = {
             **workload.inputs,
             **latency_inputs(given, model),
             **values_of(problem, (ask.BATCH_SIZE, *ask.PROBLEM)),
+            "method": "simulated" if is_played else problem.method,
+            "placement": given["placement"],
+            **{one.key: given[one.key] for one in SIMULATED},
             "requests_per_attention_worker": answer.bundle.requests_per_attention_worker,
             "max_attention_workers": answer.curve[-1].attention_workers,
             "by": given["by"],
@@ -154,6 +207,9 @@ def command(
             warnings=warnings,
             answer=ratio_answer(answer),
         )
+        answered["placement_gain"] = gain_answer(gain)
+        if is_played:
+            answered["objectives"] = objectives_answer(played)
         if day is not None:
             answered["day"] = day_answer(day)
         if found is not None:
@@ -178,3 +234,19 @@ def command(
             click.echo(to_json(answered))
             return
     tell(told)
+
+
+def _is_played(given: dict[str, Any], model: LatencyModel) -> bool:
+    """Say whether the answer is played: asked for, or nothing else knows what is asked."""
+    from afdplan.theory.problem import unknown_placement
+
+    only = [one for one in SIMULATED[:-1] if given[one.key] != one.default]
+    microbatches = 1 if given["overlap"] == "ideal" else given["microbatches"]
+    unknown = unknown_placement(given["placement"], model, microbatches)
+    if given["method"] in ("gaussian", "mean-field"):
+        if only:
+            raise click.UsageError(
+                f"{only[0].option} is known to the simulator only: use --method simulated"
+            )
+        return False
+    return given["method"] == "simulated" or bool(only) or unknown is not None

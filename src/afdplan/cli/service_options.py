@@ -57,7 +57,9 @@ def resolve_prefill(
             prefill_policy=asked["prefill_policy"],
         ),
         workers=_workers(asked, source),
-        traffic=service_traffic(workload.law, workload.trace, asked["prefill_arrivals"]),
+        traffic=service_traffic(
+            workload.law, workload.trace, asked["prefill_arrivals"], asked["prefix_cache"]
+        ),
     )
 
 

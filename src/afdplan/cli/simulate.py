@@ -76,7 +76,8 @@ SIMULATION = (
     ),
     ask.ARRIVAL_RATE,
     ask.ARRIVAL_CV,
-    ask.PLACEMENT,
+    ask.PLACEMENT.changed(option="--policy"),
+    ask.PLACEMENT_WINDOW,
     ask.KV_CAPACITY,
     ask.MEMORY,
     ask.FFN_TOKENS,
@@ -98,6 +99,7 @@ SIMULATION = (
     ask.CONFIDENCE,
     *ask.MODE,
 )
+_ASKED_OTHERWISE = (ask.START, ask.PLACEMENT)
 LOGS = (
     Parameter(
         name="timeline",
@@ -232,7 +234,8 @@ def _scenario(
         start=start,
         arrivals=arrivals,
         variation=Variation(**factors),
-        **{one.field: given[one.key] for one in ask.SCENARIO if one is not ask.START},
+        placement=given["policy"],
+        **{one.field: given[one.key] for one in ask.SCENARIO if one not in _ASKED_OTHERWISE},
     )
 
 

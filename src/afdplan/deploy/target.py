@@ -39,6 +39,8 @@ class Target:
         Values of ``model_type`` in the configurations that it registers; None if not known.
     devices
         Kinds of devices that it runs on (`afdplan.deploy.devices`).
+    placement
+        Which switch balances the ranks' tokens, or that there is none: one sentence.
     flags
         Command-line flags that may be emitted.
     keys
@@ -57,6 +59,7 @@ class Target:
     engine: str = ""
     models: frozenset[str] | None = None
     devices: tuple[str, ...] = ("nvidia",)
+    placement: str = ""
     flags: frozenset[str] = frozenset()
     keys: frozenset[str] = frozenset()
     split: Callable[[DeployRequest, Target], Deployment] | None = None

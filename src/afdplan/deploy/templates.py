@@ -99,12 +99,26 @@ def readme(
             rows=rows,
             start=start,
             version=afdplan.__version__,
+            placement=placement_words(request, target),
             step=promise.step_time_mean * 1e3,
             p99=promise.step_time_p99 * 1e3,
             tokens=plan.latency.tokens_per_step,
             assumed=[*deployment.assumed, *plan.latency.assumptions],
         )
     )
+
+
+def placement_words(request: DeployRequest, target: Target) -> list[str]:
+    """Return how the system balances its ranks, and whether the plan counts on more."""
+    words = [f"{target.placement[:1].upper()}{target.placement[1:]}."] if target.placement else []
+    planned = request.plan.inputs.get("placement")
+    if planned is not None and str(planned).startswith("longest-prompt"):
+        words.append(
+            f"The plan counts on placement {planned}: of the requests that wait, the longest "
+            "prompt to the rank (and microbatch) that holds the fewest tokens. Until something "
+            "before the ranks does that, expect the step times and the ratio of a plan without it."
+        )
+    return words
 
 
 def checklist(deployment: Deployment) -> str:

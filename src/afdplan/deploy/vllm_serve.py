@@ -13,6 +13,7 @@ from afdplan.deploy.words import Variable, Word, json_word
 from afdplan.files.plan_unsplit import UnsplitPlan
 
 __all__ = [
+    "PLACEMENT",
     "SERVE_FLAGS",
     "group_of_ranks",
     "kv_words",
@@ -33,6 +34,13 @@ PROMPT_TOKENS = 2048
 RESERVED = 0.1
 """Share of the memory that plans leave free, as vLLM does."""
 
+PLACEMENT = (
+    "vLLM balances the number of requests of its ranks, not their tokens (vllm #40795 is open): no "
+    "switch. A router before the ranks can: Dynamo with --router-mode kv, "
+    "--router-kv-overlap-score-weight 0 (from 1.2 on --router-kv-overlap-score-credit 0), "
+    "--router-temperature 0.5, --no-kv-events and DYN_ROUTER_LOAD_BLOCK_SIZE=1, or llm-d with its "
+    "kv-cache-utilization-scorer. Nothing balances the microbatches of a rank"
+)
 SERVE_FLAGS = frozenset(
     {
         *("--all2all-backend", "--additional-config", "--api-server-count"),

@@ -157,6 +157,12 @@ class EmpiricalLengths:
         ends = Atoms(points=np.sort(begins + self.decode_tokens), weights=weights)
         return load_motion(starts.cut(window), ends.cut(window), 1 / self.mean_decode_tokens)
 
+    def prompts(self) -> Atoms:
+        """Return the law of prompt lengths, a point per request [tokens]."""
+        size = self.prompt_tokens.size
+        points = np.sort(self.prompt_tokens).astype(np.float64)
+        return Atoms(points=points, weights=np.full(size, 1 / size))
+
     def survival(self) -> tuple[FloatArray, FloatArray]:
         """Return ``P(D > i)`` and ``E[P 1{D > i}]`` for i = 0 .. max D - 1."""
         size = int(self.decode_tokens.max())
@@ -293,6 +299,10 @@ class IndependentLengths:
         if pmf.size == max(kept, 0):
             pmf = np.append(pmf, max(1.0 - float(pmf.sum()), 0.0))
         return _with_moments(min(self.prompt.lowest, window), pmf / pmf.sum())
+
+    def prompts(self) -> Atoms:
+        """Return the law of prompt lengths, on up to 2,048 points [tokens]."""
+        return self.prompt.atoms(16 * MOTION_ATOMS)
 
     def survival(self) -> tuple[FloatArray, FloatArray]:
         """Return ``P(D > i)`` and ``E[P 1{D > i}]`` for i = 0 .. max D - 1."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 __all__ = ["Estimate"]
 
@@ -43,6 +43,18 @@ class Estimate:
     def relative_half_width(self) -> float:
         """Half the interval's width over the value; infinite at zero."""
         return (self.high - self.low) / 2 / abs(self.value) if self.value else float("inf")
+
+    def moved(self, factor: float, offset: float = 0.0) -> Estimate:
+        """Return ``offset + factor x``, with its interval.
+
+        Examples
+        --------
+        >>> one = Estimate(value=1.0, low=0.5, high=2.0, confidence=0.95, method="bootstrap")
+        >>> print(one.moved(-1.0, 3.0))
+        2 (1 to 2.5, 95 %)
+        """
+        low, high = sorted((offset + factor * self.low, offset + factor * self.high))
+        return replace(self, value=offset + factor * self.value, low=low, high=high)
 
     def __str__(self) -> str:
         if self.confidence == 1.0:

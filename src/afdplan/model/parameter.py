@@ -42,6 +42,8 @@ class Parameter:
         maximum that is excluded.
     choices
         Domain of a text; empty for any.
+    former
+        Earlier spellings of choices, which still work: (earlier, present) pairs.
     help
         One line for people.
     field
@@ -65,6 +67,7 @@ class Parameter:
     strict: bool = False
     below: float | None = None
     choices: tuple[str, ...] = ()
+    former: tuple[tuple[str, str], ...] = ()
     help: str = ""
     field: str = ""
     option: str = ""
@@ -110,10 +113,20 @@ class Parameter:
                 raise InvalidInputError(f"{label} must be true or false, got {value!r:.40}")
             return value
         if self.choices:
-            return check_choice(label, value, self.choices)
+            return check_choice(label, self.present(value), self.choices)
         if isinstance(value, bool | float) or not isinstance(value, str | int) or value == "":
             raise InvalidInputError(f"{label} must be text, got {value!r:.40}")
         return str(value)
+
+    def present(self, value: Any) -> Any:
+        """Return the present spelling of a choice.
+
+        Examples
+        --------
+        >>> Parameter(name="way", choices=("new",), former=(("old", "new"),)).present("old")
+        'new'
+        """
+        return next((now for earlier, now in self.former if earlier == value), value)
 
     def _number(self, value: Any, label: str) -> float:
         number = check_number(label, value, self.minimum or 0, self.strict)

@@ -195,11 +195,27 @@ BY = text(
     typed="span",
     metavar="TIME",
 )
-RATIO = (METHOD, FFN_WEIGHT, MAX_ATTENTION_WORKERS, HORIZON, PHASE, *MODE)
-PROBLEM = (FFN_WORKERS, MICROBATCHES, OVERLAP, METHOD, PHASE, FFN_WEIGHT, HORIZON, *MODE)
+Placement = Literal[
+    "round-robin", "fewest-requests", "fewest-tokens", "longest-prompt", "longest-prompt-rank"
+]
+PLACEMENT = choice(
+    "placement",
+    "Which free slot an admitted request gets.",
+    Placement,
+    former=(("least-requests", "fewest-requests"), ("least-tokens", "fewest-tokens")),
+    default="round-robin",
+)
+PLACEMENT_WINDOW = count(
+    "placement_window",
+    "With longest-prompt: choose among K - 1 more waiting requests than there are free slots.",
+    default=1,
+    maximum=64,
+    metavar="K",
+)
+RATIO = (METHOD, FFN_WEIGHT, MAX_ATTENTION_WORKERS, HORIZON, PHASE, PLACEMENT, *MODE)
+PROBLEM = (FFN_WORKERS, MICROBATCHES, OVERLAP, METHOD, PHASE, FFN_WEIGHT, HORIZON, *MODE, PLACEMENT)
 
 # A simulation.
-Placement = Literal["round-robin", "least-requests", "least-tokens", "longest-prompt"]
 Start = Literal["stationary", "fresh"]
 Window = Literal["steady", "all", "first-80"]
 Memory = Literal["reserve", "preempt"]
@@ -254,13 +270,6 @@ ARRIVAL_CV = number(
     maximum=20,
     metavar="CV",
 )
-PLACEMENT = choice(
-    "placement",
-    "Which free slot an admitted request gets.",
-    Placement,
-    option="--policy",
-    default="round-robin",
-)
 KV_CAPACITY = count("kv_capacity", "KV memory of one attention worker.", metavar="TOKENS")
 MEMORY = choice(
     "memory",
@@ -305,7 +314,8 @@ P99_PRECISION = PRECISION.changed(
 )
 CONFIDENCE = number("confidence", "Of all intervals.", default=0.95, strict=True, below=1)
 SCENARIO = (
-    *(SIMULATED_REQUESTS, SEED, START, MEASURED, PLACEMENT, KV_CAPACITY, MEMORY, FFN_TOKENS),
+    *(SIMULATED_REQUESTS, SEED, START, MEASURED, PLACEMENT, PLACEMENT_WINDOW),
+    *(KV_CAPACITY, MEMORY, FFN_TOKENS),
     *(REPLICATIONS, PRECISION, P99_PRECISION, CONFIDENCE),
     *MODE,
 )
@@ -413,6 +423,7 @@ COST = (PER, ATTENTION_DEVICE_COST, FFN_DEVICE_COST)
 
 # A service: prefill, arrivals, failures.
 PrefillPolicy = Literal["first-come", "shortest-prompt"]
+PrefixCache = Literal["none", "recorded", "session"]
 PrefillArrivals = Literal["trace", "poisson"]
 TIME_TO_FIRST_TOKEN = number(
     "time_to_first_token",
@@ -460,9 +471,16 @@ PREFILL_ARRIVALS = choice(
     PrefillArrivals,
     default="trace",
 )
+PREFIX_CACHE = choice(
+    "prefix_cache",
+    "Prompt tokens that need no computing: none; as the trace records them (block ids, cached "
+    "tokens); or the session so far.",
+    PrefixCache,
+    default="none",
+)
 SERVICE = (
     *(TIME_TO_FIRST_TOKEN, FIRST_TOKEN_STATISTIC, PREFILL_HARDWARE, PREFILL_LATENCY),
-    *(PREFILL_DEVICES, PREFILL_CHUNK, PREFILL_POLICY, PREFILL_ARRIVALS),
+    *(PREFILL_DEVICES, PREFILL_CHUNK, PREFILL_POLICY, PREFILL_ARRIVALS, PREFIX_CACHE),
 )
 
 DEVICE_MTBF = number(

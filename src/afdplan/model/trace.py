@@ -31,6 +31,8 @@ class Trace:
         Seconds since the first arrival, non-decreasing, shape (n,); None if unknown.
     session_ids
         Integers that tell sessions (conversations, agents) apart, shape (n,); None if unknown.
+    cached_tokens
+        Prompt tokens whose KV cache was there already, shape (n,); None if unknown.
     clock
         Seconds after midnight of the first arrival, by the clock of the file; None if unknown.
     source
@@ -60,6 +62,7 @@ class Trace:
     decode_tokens: npt.NDArray[np.int64]
     arrival_times: npt.NDArray[np.float64] | None = None
     session_ids: npt.NDArray[np.int64] | None = None
+    cached_tokens: npt.NDArray[np.int64] | None = None
     clock: float | None = None
     source: str = "memory"
     format: str = "arrays"
@@ -89,6 +92,13 @@ class Trace:
             if sessions.shape != prompt.shape:
                 raise TraceError("session_ids must be given for every request")
             object.__setattr__(self, "session_ids", sessions)
+        if self.cached_tokens is not None:
+            cached = _lengths("cached_tokens", self.cached_tokens, 0)
+            if cached.shape != prompt.shape or (cached > prompt).any():
+                raise TraceError(
+                    "cached_tokens must be given for every request, at most its prompt"
+                )
+            object.__setattr__(self, "cached_tokens", cached)
         check_count("dropped_requests", self.dropped_requests, 0, error=TraceError)
 
     @property
@@ -107,6 +117,7 @@ class Trace:
             decode_tokens=self.decode_tokens[chosen],
             arrival_times=None if times is None else times[chosen] - times[first],
             session_ids=None if self.session_ids is None else self.session_ids[chosen],
+            cached_tokens=None if self.cached_tokens is None else self.cached_tokens[chosen],
             clock=clock,
             source=source or self.source,
             format=self.format,

@@ -12,17 +12,18 @@ from afdplan.deploy.registry import find_target
 from afdplan.errors import AfdplanError
 from afdplan.files.plan_file import PlanFile
 from afdplan.lengths.law import LengthLaw
+from afdplan.model import parameters as ask
 from afdplan.model.estimate import Estimate
 from afdplan.planning.cache_memory import CacheMemory, CacheSpace, CacheSums
 from afdplan.planning.limits import TIE, limited, percentile
 from afdplan.planning.objective import find_objective
 from afdplan.planning.replan import Replan, replan, stored_cost
 from afdplan.planning.score import Score
-from afdplan.theory.cycle import CycleModel
 from afdplan.theory.latency_draws import step_time_estimate
+from afdplan.theory.placement import cycle_model
 from afdplan.theory.problem import RatioProblem
 
-__all__ = ["PlanCheck", "Standing", "check_plan", "regret_of_keeping"]
+__all__ = ["PlanCheck", "Standing", "check_plan", "problem_of", "regret_of_keeping"]
 
 Standing = Literal["stands", "watch", "replan"]
 
@@ -205,7 +206,7 @@ def check_plan(
         replan_regret=None if again is None else least_again,
         notes=notes,
         step_time=mean,
-        step_time_interval=step_time_estimate(_problem(plan, law), plan.bundle.attention_workers),
+        step_time_interval=step_time_estimate(problem_of(plan, law), plan.bundle.attention_workers),
         measured_step_time=None if measured_step_time is None else measured_step_time * tokens,
         time_per_output_token=held,
         memory_overflow_probability=overflow,
@@ -244,6 +245,18 @@ def _standing(*, beyond: bool, inside: bool, previous: Standing | None) -> Stand
     return "stands"
 
 
+def problem_of(plan: PlanFile, law: LengthLaw) -> RatioProblem:
+    """Return the bundle that runs, all but its A, with the requests that it sees now."""
+    return RatioProblem(
+        law=law,
+        latency=plan.latency,
+        batch_size=plan.bundle.batch_size,
+        ffn_workers=plan.bundle.ffn_workers,
+        microbatches=plan.bundle.microbatches,
+        placement=plan.inputs.get("placement") or ask.PLACEMENT.default,
+    )
+
+
 def _under(plan: PlanFile, law: LengthLaw, factor: float) -> tuple[float, int, float, float]:
     """Return (regret, best A, mean step, limited time per token), all loads times `factor`."""
     bundle = plan.bundle
@@ -259,8 +272,8 @@ def _under(plan: PlanFile, law: LengthLaw, factor: float) -> tuple[float, int, f
     workers = np.union1d(workers, [bundle.attention_workers])
     legal = rule.allows(workers, bundle.ffn_workers, plan.attention_devices, plan.ffn_devices)
     workers = workers[legal | (workers == bundle.attention_workers)]
-    problem = _problem(plan, law)
-    times = CycleModel(problem, problem.slot_loads(factor)).evaluate(
+    problem = problem_of(plan, law)
+    times = cycle_model(problem, problem.slot_loads(factor)).evaluate(
         workers.astype(np.float64), percentile(plan.statistic)
     )
     score = Score(cost=stored_cost(plan), tokens_per_request=law.mean_decode_tokens)
@@ -278,16 +291,6 @@ def _under(plan: PlanFile, law: LengthLaw, factor: float) -> tuple[float, int, f
         int(workers[best]),
         float(times.mean[at]),
         float(held[at]) / plan.latency.tokens_per_step,
-    )
-
-
-def _problem(plan: PlanFile, law: LengthLaw) -> RatioProblem:
-    return RatioProblem(
-        law=law,
-        latency=plan.latency,
-        batch_size=plan.bundle.batch_size,
-        ffn_workers=plan.bundle.ffn_workers,
-        microbatches=plan.bundle.microbatches,
     )
 
 

@@ -28,6 +28,7 @@ from afdplan.planning.space import SearchSpace
 from afdplan.planning.supply import supply_words
 from afdplan.planning.verdict import Verdict
 from afdplan.planning.waiting import SpareCapacity, spare_capacity
+from afdplan.theory.problem import RatioProblem
 from afdplan.theory.validity import latency_range_warnings, theory_warnings
 
 __all__ = ["Plan", "make_plan"]
@@ -118,6 +119,21 @@ class Plan:
     def kind(self) -> Literal["split", "un-split"]:
         """Whether the recommendation is the split design or the best un-split deployment."""
         return "un-split" if self.verdict.split != "yes" and self.colocated else "split"
+
+    @property
+    def problem(self) -> RatioProblem:
+        """The bundle of the best split, all but its A, with the requests that it was found for."""
+        design = self.split.design
+        return RatioProblem(
+            law=self.law,
+            latency=self.latency,
+            batch_size=design.batch_size,
+            ffn_workers=design.ffn_workers,
+            microbatches=design.microbatches,
+            placement=self.space.placement,
+            ffn_weight=(self.cost.ffn * design.ffn_devices)
+            / (self.cost.attention * design.attention_devices),
+        )
 
     @property
     def recommended(self) -> Deployment:

@@ -11,8 +11,7 @@ from afdplan.planning.plan import Plan
 from afdplan.planning.plan_grid import PlanCase, plan_grid
 from afdplan.planning.played import PlayedBundle, play_bundles
 from afdplan.planning.source import LatencySource
-from afdplan.theory.cycle import CycleModel
-from afdplan.theory.problem import RatioProblem
+from afdplan.theory.placement import cycle_model
 
 __all__ = ["PlanAround", "plan_around"]
 
@@ -55,15 +54,7 @@ def plan_around(
     """
     cases = tuple(plan_grid(plan, law, source, progress))
     design = plan.split.design
-    problem = RatioProblem(
-        law=law,
-        latency=plan.latency,
-        batch_size=design.batch_size,
-        ffn_workers=design.ffn_workers,
-        microbatches=design.microbatches,
-        ffn_weight=(plan.cost.ffn * design.ffn_devices)
-        / (plan.cost.attention * design.attention_devices),
-    )
+    problem = replace(plan.problem, law=law)
     slots = problem.slot_loads()
     latencies = {
         size: source.latency(design.attention_devices, design.ffn_workers, size)
@@ -81,7 +72,7 @@ def plan_around(
     return PlanAround(
         cases=cases,
         maps=bottleneck_maps(
-            {(b.batch_size, b.microbatches): CycleModel(b, slots).resources for b in bundles},
+            {(b.batch_size, b.microbatches): cycle_model(b, slots).resources for b in bundles},
             {(case.batch_size, case.microbatches): case.attention_workers for case in cases},
         ),
         played=play_bundles(problem, design.attention_workers),

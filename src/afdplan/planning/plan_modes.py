@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from afdplan.model import parameters as ask
 from afdplan.planning.plan import Plan
 from afdplan.theory.modes import compare_modes
-from afdplan.theory.problem import RatioProblem
 from afdplan.theory.ratio import ModeVerdict
 from afdplan.theory.solve import solve_ratio
 
@@ -14,20 +16,11 @@ __all__ = ["plan_modes"]
 def plan_modes(plan: Plan) -> ModeVerdict:
     """Return both modes at the plan's batch size, microbatches and FFN workers.
 
-    Each has its own best number of attention workers within the devices of the plan's limit;
-    costs are the plan's.
+    Each has its own best number of attention workers within the devices of the plan's limit, and
+    requests that are placed in turn.
     """
-    design, cost = plan.split.design, plan.cost
-    problem = RatioProblem(
-        law=plan.law,
-        latency=plan.latency,
-        batch_size=design.batch_size,
-        microbatches=design.microbatches,
-        ffn_workers=design.ffn_workers,
-        ffn_weight=cost.of(0, design.ffn_devices) / cost.of(design.attention_devices, 0),
-        execution="barrier-free",
-    )
-    most = None
+    problem = replace(plan.problem, execution="barrier-free", placement=ask.PLACEMENT.default)
+    design, most = plan.split.design, None
     if plan.limits.devices is not None:
         left = plan.limits.devices - design.ffn_workers * design.ffn_devices
         most = max(left // design.attention_devices, 1)

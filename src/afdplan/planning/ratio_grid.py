@@ -10,8 +10,8 @@ import numpy as np
 from afdplan.lengths.token_load import SlotLoad
 from afdplan.model.latency import LatencyModel
 from afdplan.planning.bottleneck_map import BottleneckMap, bottleneck_maps
-from afdplan.theory.cycle import CycleModel
 from afdplan.theory.layer_cycle import Bottleneck
+from afdplan.theory.placement import cycle_model
 from afdplan.theory.problem import Method, RatioProblem
 from afdplan.theory.ratio import RatioPoint, RatioRecommendation
 from afdplan.theory.solve import RatioSolution, solve_ratio
@@ -229,7 +229,7 @@ def _other_methods(
         if method == problem.method:
             continue
         other = replace(problem, method=method)
-        model = CycleModel(other, slots)
+        model = cycle_model(other, slots)
         steps = model.evaluate(workers).mean
         found[method] = tuple(model.objective(workers, steps, problem.ffn_weight).tolist())
     return found

@@ -11,6 +11,7 @@ from afdplan.model.estimate import Estimate
 from afdplan.model.latency import LatencyModel, coefficients_of
 from afdplan.theory.cycle import CycleModel
 from afdplan.theory.latency_draws import drawn_interval, drawn_step_times
+from afdplan.theory.placement import cycle_model
 from afdplan.theory.problem import RatioProblem
 from afdplan.theory.search import WorkerSearch
 from afdplan.theory.solve import worker_limit
@@ -84,7 +85,7 @@ def ratio_sensitivity(
         Largest A considered; by default each change looks as far as its own optimum asks.
     """
     slots = problem.slot_loads()
-    base = WorkerSearch(CycleModel(problem, slots), recommended).objective(recommended)
+    base = WorkerSearch(cycle_model(problem, slots), recommended).objective(recommended)
     searches = {
         "token load of a slot": tuple(
             _search(problem, problem.slot_loads(1 + sign * CHANGE), max_attention_workers)
@@ -117,7 +118,7 @@ def _search(
     problem: RatioProblem, slots: tuple[SlotLoad, ...], max_attention_workers: int | None
 ) -> WorkerSearch:
     limit = worker_limit(problem, slots, max_attention_workers)
-    return WorkerSearch(CycleModel(problem, slots), limit)
+    return WorkerSearch(cycle_model(problem, slots), limit)
 
 
 def _regret(search: WorkerSearch, recommended: int) -> float:
@@ -169,14 +170,14 @@ def curve_bands(
     if token_load is not None and has_interval and problem.horizon is None:
         ends = np.array(
             [
-                objective(CycleModel(problem, problem.slot_loads(end / token_load.value)))
+                objective(cycle_model(problem, problem.slot_loads(end / token_load.value)))
                 for end in (token_load.low, token_load.high)
             ]
         )
         bands.append(_band("token load's interval", workers, ends))
     if problem.latency.uncertainty is not None:
         slots = problem.slot_loads()
-        model = CycleModel(problem, slots)
+        model = cycle_model(problem, slots)
         quick, drawn = drawn_step_times(problem, slots, numbers)
         times = model.evaluate(numbers).mean * drawn / quick
         found = model.objective(numbers, times, problem.ffn_weight)

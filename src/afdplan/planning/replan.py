@@ -139,6 +139,7 @@ def _space(plan: PlanFile) -> SearchSpace:
         target=target,
         max_attention_workers=asked.get("max_attention_workers"),
         ffn_workers=_numbers(asked, "ffn_workers"),
+        placement=asked.get("placement") or ask.PLACEMENT.default,
         max_bundle_devices=asked.get("max_bundle_devices"),
     )
 

@@ -74,7 +74,7 @@ class DesignSearch:
         self.source = source
         self.space = space
         self.score = Score(cost=cost, tokens_per_request=law.mean_decode_tokens)
-        self.models = StepModels(law, source, load_factor)
+        self.models = StepModels(law, source, load_factor, space.placement)
         self.memories = WorkerMemories(law, source, load_factor=load_factor)
         self.evaluated = 0
         self._ratio_bounds = RatioBounds(self.models, self.score, source.ffn_devices)
@@ -312,7 +312,10 @@ class DesignSearch:
         below: Combination | None = None,
     ) -> Candidate | None:
         # From cheap to dear: mean loads; the barrier of a smaller batch size; its own barrier.
-        barriers = (None, combination) if below is None else (None, below, combination)
+        # Balanced loads have no barrier that grows with A or B: their mean bounds them alone.
+        barriers: tuple[Combination | None, ...] = (None,)
+        if not self.space.placement.startswith("longest-prompt"):
+            barriers = (None, combination) if below is None else (None, below, combination)
         for barrier in barriers:
             if barrier == combination and index.size <= FEW_PAIRS:
                 break

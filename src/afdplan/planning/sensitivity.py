@@ -17,7 +17,8 @@ from afdplan.planning.design import Design, PlannedDesign
 from afdplan.planning.limits import Limits, limited
 from afdplan.planning.search import MOST_DEVICES, DesignSearch
 from afdplan.planning.space import PairLattice
-from afdplan.theory.cycle import CycleModel, StepTimes, stage_times
+from afdplan.theory.cycle import StepTimes, stage_times
+from afdplan.theory.placement import cycle_model
 from afdplan.theory.problem import RatioProblem
 
 __all__ = ["Sensitivity", "sensitivities"]
@@ -163,7 +164,7 @@ def _step_times(
     workers: npt.NDArray[np.int64],
 ) -> StepTimes:
     """Return the step times of the design with so many attention workers each."""
-    problem = _problem(search.law, latency, design)
+    problem = replace(_problem(search.law, latency, design), placement=search.space.placement)
     known = search.models.model(design.combination)
     if factor == 1 and latency.attention == known.problem.latency.attention:
         # Only the shared stages changed: the law of the attention side is known.
@@ -171,7 +172,7 @@ def _step_times(
         times = known.evaluate_stages(stages, limits.probabilities)
         extra = latency.step_overhead - known.problem.latency.step_overhead
         return replace(times, mean=times.mean + extra, quantiles=times.quantiles + extra)
-    model = CycleModel(problem, problem.slot_loads(factor))
+    model = cycle_model(problem, problem.slot_loads(factor))
     return model.evaluate(workers.astype(np.float64), limits.probabilities)
 
 

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from afdplan.deploy.target import ANY, Target
 from afdplan.errors import InvalidInputError
 from afdplan.model import parameters as ask
+from afdplan.model.parameters import Placement
 from afdplan.planning.limits import Limits
 from afdplan.planning.source import LatencySource
 
@@ -53,6 +54,8 @@ class SearchSpace:
         Most A of one bundle; None leaves it to the budget.
     ffn_workers
         F of one bundle; None tries all that the source offers.
+    placement
+        Which free slot an admitted request gets; the un-split baseline keeps blind placement.
     max_bundle_devices
         Most devices of one bundle; None leaves it to the budget.
     """
@@ -65,6 +68,7 @@ class SearchSpace:
     target: Target = ANY
     max_attention_workers: int | None = ask.MAX_ATTENTION_WORKERS.default
     ffn_workers: tuple[int, ...] | None = None
+    placement: Placement = ask.PLACEMENT.default
     max_bundle_devices: int | None = ask.MAX_BUNDLE_DEVICES.default
 
     def __post_init__(self) -> None:
@@ -84,6 +88,7 @@ class SearchSpace:
                     f"microbatches, got {', '.join(map(str, self.microbatches))}"
                 )
             object.__setattr__(self, "microbatches", kept)
+        object.__setattr__(self, "placement", ask.PLACEMENT.check(self.placement))
         if self.max_attention_workers is not None:
             ask.MAX_ATTENTION_WORKERS.check(self.max_attention_workers)
         if self.max_bundle_devices is not None:

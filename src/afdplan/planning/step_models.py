@@ -16,14 +16,17 @@ import numpy.typing as npt
 
 from afdplan.lengths.law import LengthLaw
 from afdplan.lengths.token_load import SlotLoad
+from afdplan.model import parameters as ask
 from afdplan.model.curve import Curve, LinearCurve
 from afdplan.model.latency import AttentionLayers, LatencyModel
+from afdplan.model.parameters import Placement
 from afdplan.planning.design import Combination
 from afdplan.planning.limits import Limits, limited
 from afdplan.planning.source import LatencySource
 from afdplan.theory.cycle import CycleModel, StepTimes
 from afdplan.theory.fresh_times import ffn_times
 from afdplan.theory.layer_cycle import StageTimes
+from afdplan.theory.placement import cycle_model
 from afdplan.theory.problem import RatioProblem
 
 __all__ = ["StepModels"]
@@ -47,10 +50,19 @@ class StepModels:
         Stage times.
     load_factor
         Scales the load of every slot (> 0).
+    placement
+        Of requests; balanced loads have no bound from the barrier of a smaller bundle.
     """
 
-    def __init__(self, law: LengthLaw, source: LatencySource, load_factor: float = 1.0) -> None:
+    def __init__(
+        self,
+        law: LengthLaw,
+        source: LatencySource,
+        load_factor: float = 1.0,
+        placement: Placement = ask.PLACEMENT.default,
+    ) -> None:
         self.law = law
+        self.placement = placement
         self.source = source
         self._load_factor = load_factor
         self._slots: dict[int | None, SlotLoad] = {}
@@ -96,10 +108,14 @@ class StepModels:
             devices, microbatches, batch_size = combination
             latency = self.attention_side(devices, batch_size)
             problem = RatioProblem(
-                law=self.law, latency=latency, batch_size=batch_size, microbatches=microbatches
+                law=self.law,
+                latency=latency,
+                batch_size=batch_size,
+                microbatches=microbatches,
+                placement=self.placement,
             )
             slots = tuple(self.slot_of(kind) for kind in latency.attention)
-            self._models[combination] = CycleModel(problem, slots)
+            self._models[combination] = cycle_model(problem, slots)
         return self._models[combination]
 
     def evaluate(

@@ -10,9 +10,10 @@ import numpy.typing as npt
 from afdplan.errors import InvalidInputError
 from afdplan.lengths.law import LengthLaw
 from afdplan.model import parameters as ask
-from afdplan.model.parameters import PrefillArrivals
+from afdplan.model.parameters import PrefillArrivals, PrefixCache
 from afdplan.model.trace import Trace
 from afdplan.workload.arrivals import describe_arrivals
+from afdplan.workload.prefixes import session_prefixes
 
 __all__ = ["Traffic", "service_traffic"]
 
@@ -46,6 +47,11 @@ class Traffic:
     rate: float
     name: str
 
+    @property
+    def cached_fraction(self) -> float:
+        """Share of all prompt tokens that needs no computing."""
+        return float(self.cached.sum() / max(self.prompts.sum(), 1))
+
     def at(self, rate: float) -> npt.NDArray[np.float64]:
         """Return the arrivals at another mean rate [requests/s]: the clock is scaled."""
         return self.arrivals * (self.rate / rate)
@@ -55,6 +61,7 @@ def service_traffic(
     law: LengthLaw,
     trace: Trace | None,
     process: PrefillArrivals = ask.PREFILL_ARRIVALS.default,
+    prefix_cache: PrefixCache = ask.PREFIX_CACHE.default,
     seed: int = ask.SEED.default,
 ) -> Traffic:
     """Return the requests that a prefill pool is to meet.
@@ -66,6 +73,9 @@ def service_traffic(
     process
         ``trace`` replays its arrivals; ``poisson`` draws gaps, and lengths where there is no
         trace.
+    prefix_cache
+        Which prompt tokens need no computing: ``none``; ``recorded``, the `cached_tokens` of the
+        trace; ``session``, the session so far. Nothing is evicted.
     seed
         Of what is drawn.
 
@@ -93,7 +103,7 @@ def service_traffic(
             arrivals=np.cumsum(gaps) - gaps[0],
             prompts=prompts,
             decodes=decodes,
-            cached=np.zeros(prompts.size, np.int64),
+            cached=_cached(trace, prompts, prefix_cache),
             rate=1.0,
             name="Poisson arrivals",
         )
@@ -120,7 +130,21 @@ def service_traffic(
         arrivals=times[kept],
         prompts=trace.prompt_tokens[kept],
         decodes=trace.decode_tokens[kept],
-        cached=np.zeros(times[kept].size, np.int64),
+        cached=_cached(trace, trace.prompt_tokens, prefix_cache)[kept],
         rate=float((times[kept].size - 1) / times[kept][-1]),
         name=name,
     )
+
+
+def _cached(
+    trace: Trace | None, prompts: npt.NDArray[np.int64], prefix_cache: PrefixCache
+) -> npt.NDArray[np.int64]:
+    if prefix_cache == "none":
+        return np.zeros(prompts.size, np.int64)
+    if trace is None:
+        raise InvalidInputError("a prefix cache needs a trace, and a law has no prefixes")
+    if prefix_cache == "session":
+        return session_prefixes(trace)
+    if trace.cached_tokens is None:
+        raise InvalidInputError(f"{trace.source} was read without its cached prefixes")
+    return trace.cached_tokens

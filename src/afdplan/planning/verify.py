@@ -108,6 +108,7 @@ def verify_plan(
             bundle=design.bundle,
             latency=source.latency(design.attention_devices, design.ffn_workers, design.batch_size),
             lengths=law,
+            placement=plan.space.placement,
             requests_per_worker=LIVES * design.requests_per_attention_worker,
             seed=seed,
         )

@@ -110,9 +110,13 @@ def time(value: float, unit: TimeUnit, more: int = 0) -> str:
     --------
     >>> time(0.01239, "s"), time(0.082, "s"), time(2.5e-5, "s"), time(316.2, "abstract")
     ('12.4 ms', '82.0 ms', '25.0 µs', '316')
+    >>> time(3e-18, "s")  # what rounding leaves of nothing
+    '0 s'
     """
     if unit == "abstract":
         return number(float(value), more)
+    if abs(value) < 1e-15:
+        return "0 s"
     scale, name = _scale(value)
     return f"{number(value / scale, more)} {name}"
 

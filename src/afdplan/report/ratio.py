@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from afdplan.plotting.ratio_figures import NAMES, cost_formula
+from afdplan.report.placement import BARRIER
 from afdplan.report.quantities import (
     change,
     counted,
@@ -150,7 +151,7 @@ def _facts(answer: RatioRecommendation, unit: TimeUnit) -> Iterable[Fact]:
         f"{bundle.requests_per_attention_worker:,} per worker",
         f"{bundle.microbatches} x {bundle.batch_size:,} slots",
     )
-    yield Fact("Cost of the barrier", share(answer.barrier_cost), "of what equal loads would give")
+    yield Fact(BARRIER, share(answer.barrier_cost), "of what equal loads would give")
     yield Fact(
         "Real optimum A/F",
         number(answer.optimal_ratio),

@@ -197,6 +197,10 @@ def _service_facts(service: Service) -> Iterable[Fact]:
         f"{time(first.alone_mean, 's')}, transfer {time(first.transfer_mean, 's')}, wait for a "
         f"slot {time(max(first.slot_mean, 0.0), 's')}",
     )
+    if service.pool.traffic.cached_fraction:
+        yield Fact(
+            "Prefix cache", f"{share(service.pool.traffic.cached_fraction)} of prompt tokens"
+        )
     if service.idle_devices:
         yield Fact("Idle devices", counted(service.idle_devices, "device"))
 
@@ -379,6 +383,7 @@ def service_answer(
         ],
         "arrivals": service.pool.traffic.name,
         "prefill_model": service.model.name,
+        "cached_fraction": service.pool.traffic.cached_fraction,
         "verification": verification_answer(played),
     }
 

@@ -99,7 +99,7 @@ class Engine:
         self.state.log = np.zeros(int(rooms) * ix.LOG_COLUMNS)
         if scenario.start == "stationary":
             rows, times = initial_requests(scenario, replication)
-            self.state.whole("returned")[: len(rows)] = rows
+            self.state.whole("returned")[: len(rows), :5] = rows
             self.state.real("returned_times")[: len(rows)] = times
             self.state.integers[ix.RETURNED] = len(rows)
 
@@ -162,7 +162,7 @@ class Engine:
         head = int(n[ix.HEAD])
         kept = s.requests[3 * head :]
         need = self.tables.attention_workers * self.tables.batch_size
-        need *= self.tables.microbatches + 1
+        need = need * (self.tables.microbatches + 1) + self.tables.placement_window
         new, arrival = self._requests.draw(max(self.block, need, kept.size // 3))
         s.requests = np.concatenate([kept, new.ravel()]) if kept.size else new.ravel()
         n[ix.AVAILABLE] = s.requests.size // 3

@@ -142,7 +142,7 @@ def _place(t: Any, n: Any, x: Any, u: Any, i: Any, k: Any, now: Any, clock: Any)
     c = u * t.attention_workers + i
     slot = n[U(t.free_first + c)]
     n[U(t.free_first + c)] = n[U(t.following + slot)]
-    row = t.chosen + 6 * k
+    row = t.chosen + 7 * k
     times = t.chosen_times + 2 * k
     prompt = n[U(row + ix.PROMPT)]
     steps = n[U(row + ix.STEPS)]
@@ -164,6 +164,8 @@ def _place(t: Any, n: Any, x: Any, u: Any, i: Any, k: Any, now: Any, clock: Any)
         n[U(t.since + slot)] = now
         n[U(t.order + slot)] = n[ix.PLACED]
         n[U(t.reserved + i)] += prompt + t.numerator * (steps - 1)
+    if t.placement_window > 1 and x[U(times)] == ix.NOT_BEGUN:
+        _count(t, n, x, ix.PASSES, float(n[U(row + ix.PASSED)]))
     n[ix.PLACED] += 1
     n[ix.ACTIVE] += 1
     n[U(t.active + c)] += 1
@@ -190,7 +192,7 @@ def _fits(t: Any, n: Any, i: Any, k: Any) -> Any:
     """Say whether worker i has KV memory for the chosen request number k."""
     if t.capacity < 0:
         return True
-    row = t.chosen + 6 * k
+    row = t.chosen + 7 * k
     held = n[U(row + ix.PROMPT)]
     if t.preempt:
         for v in range(t.microbatches):
@@ -198,6 +200,17 @@ def _fits(t: Any, n: Any, i: Any, k: Any) -> Any:
     else:
         held += n[U(t.reserved + i)] + t.numerator * (n[U(row + ix.STEPS)] - 1)
     return held <= t.capacity
+
+
+@inlined
+def _weight(t: Any, n: Any, u: Any, i: Any) -> Any:
+    """Return the load by which worker i is told from others: its microbatch's, or all of it."""
+    if t.policy != ix.LONGEST_PROMPT_RANK:
+        return n[U(t.loads + u * t.attention_workers + i)]
+    held = ZERO
+    for k in range(t.microbatches):
+        held += n[U(t.loads + k * t.attention_workers + i)]
+    return held
 
 
 @inlined
@@ -217,27 +230,29 @@ def _choose(t: Any, n: Any, u: Any, k: Any) -> Any:
                 return i
             i = after
         return -1
-    value = t.active if t.policy == ix.LEAST_REQUESTS else t.loads
     best = -1
+    least = ZERO
     for i in range(workers):
-        if (
-            n[U(t.free_first + cell + i)] >= 0
-            and (best < 0 or n[U(value + cell + i)] < n[U(value + cell + best)])
-            and _fits(t, n, i, k)
-        ):
-            best = i
+        if n[U(t.free_first + cell + i)] >= 0:
+            if t.policy == ix.FEWEST_REQUESTS:
+                value = n[U(t.active + cell + i)]
+            else:
+                value = _weight(t, n, u, i)
+            if (best < 0 or value < least) and _fits(t, n, i, k):
+                best = i
+                least = value
     return best
 
 
 @inlined
 def _take(t: Any, n: Any, x: Any, r: Any, v: Any, k: Any) -> Any:
     """Take the next waiting request out of its queue as number k; says whether there was one."""
-    row = t.chosen + 6 * k
+    row = t.chosen + 7 * k
     times = t.chosen_times + 2 * k
     if n[ix.RETURNED] > 0:
         at = n[ix.RETURNED_HEAD]
-        for column in range(5):
-            n[U(row + column)] = n[U(t.returned + 5 * at + column)]
+        for column in range(6):
+            n[U(row + column)] = n[U(t.returned + 6 * at + column)]
         x[U(times)] = x[U(t.returned_times + 2 * at)]
         x[U(times + 1)] = x[U(t.returned_times + 2 * at + 1)]
         n[ix.RETURNED_HEAD] = at + 1 if at + 1 < t.rows else 0
@@ -258,6 +273,7 @@ def _take(t: Any, n: Any, x: Any, r: Any, v: Any, k: Any) -> Any:
     n[U(row + ix.OUTPUT)] = decode * t.denominator
     n[U(row + ix.TOKENS)] = decode
     n[U(row + ix.PREEMPTIONS)] = 0
+    n[U(row + ix.PASSED)] = 0
     x[U(times)] = ix.NOT_BEGUN
     x[U(times + 1)] = v[U(t.arrival_at + at)] if t.open else 0.0
     return True
@@ -271,8 +287,8 @@ def _give_back(t: Any, n: Any, x: Any, k: Any) -> None:
         at = t.rows - 1
     n[ix.RETURNED_HEAD] = at
     n[ix.RETURNED] += 1
-    for column in range(5):
-        n[U(t.returned + 5 * at + column)] = n[U(t.chosen + 6 * k + column)]
+    for column in range(6):
+        n[U(t.returned + 6 * at + column)] = n[U(t.chosen + 7 * k + column)]
     x[U(t.returned_times + 2 * at)] = x[U(t.chosen_times + 2 * k)]
     x[U(t.returned_times + 2 * at + 1)] = x[U(t.chosen_times + 2 * k + 1)]
 
@@ -280,7 +296,7 @@ def _give_back(t: Any, n: Any, x: Any, k: Any) -> None:
 @compiled
 def _rank_by_prompt(t: Any, n: Any, count: Any) -> None:
     """Rank the chosen requests by falling prompt; of equals, first come first (merge sort)."""
-    to = t.ranking + t.attention_workers * t.batch_size
+    to = t.ranking + t.together
     for j in range(count):
         n[U(t.ranking + j)] = j
     width = 1
@@ -292,8 +308,8 @@ def _rank_by_prompt(t: Any, n: Any, count: Any) -> None:
             for j in range(low, high):
                 left = a < middle
                 if left and b < high:
-                    one = n[U(t.chosen + 6 * n[U(t.ranking + a)] + ix.PROMPT)]
-                    left = one >= n[U(t.chosen + 6 * n[U(t.ranking + b)] + ix.PROMPT)]
+                    one = n[U(t.chosen + 7 * n[U(t.ranking + a)] + ix.PROMPT)]
+                    left = one >= n[U(t.chosen + 7 * n[U(t.ranking + b)] + ix.PROMPT)]
                 if left:
                     n[U(to + j)] = n[U(t.ranking + a)]
                     a += 1
@@ -310,19 +326,60 @@ def _admit_by_prompt(
     t: Any, n: Any, x: Any, r: Any, v: Any, u: Any, free: Any, now: Any, clock: Any
 ) -> None:
     """Let in as many as there are free slots, the longest prompt to the lightest worker first."""
+    if free == 0:
+        return
     taken = 0
-    while taken < free and _take(t, n, x, r, v, taken):
+    while taken < free + t.placement_window - 1 and _take(t, n, x, r, v, taken):
+        n[U(t.chosen + 7 * taken + ix.FATE)] = ix.KEPT
         taken += 1
     _rank_by_prompt(t, n, taken)
+    if taken > free:
+        _keep(t, n, u, free, taken)
     for j in range(taken):
         k = n[U(t.ranking + j)]
-        i = _choose(t, n, u, k)
-        n[U(t.chosen + 6 * k + ix.IS_PLACED)] = i >= 0
-        if i >= 0:
-            _place(t, n, x, u, i, k, now, clock)
+        if n[U(t.chosen + 7 * k + ix.FATE)] == ix.KEPT:
+            i = _choose(t, n, u, k)
+            if i >= 0:
+                n[U(t.chosen + 7 * k + ix.FATE)] = ix.PLACED_NOW
+                _place(t, n, x, u, i, k, now, clock)
     for k in range(taken - 1, -1, -1):
-        if n[U(t.chosen + 6 * k + ix.IS_PLACED)] == 0:
+        if n[U(t.chosen + 7 * k + ix.FATE)] != ix.PLACED_NOW:
+            n[U(t.chosen + 7 * k + ix.PASSED)] += 1
             _give_back(t, n, x, k)
+
+
+@compiled
+def _keep(t: Any, n: Any, u: Any, free: Any, taken: Any) -> None:
+    """Of more waiting requests than free slots, keep as many as there are slots.
+
+    First those that were passed over often enough, so that none starves; then for every free
+    slot of a worker lighter than the mean the longest prompt, for every other the shortest.
+    """
+    left = free
+    for k in range(taken):
+        n[U(t.chosen + 7 * k + ix.FATE)] = ix.PASSED_OVER
+        if left > 0 and n[U(t.chosen + 7 * k + ix.PASSED)] >= t.placement_window:
+            n[U(t.chosen + 7 * k + ix.FATE)] = ix.KEPT
+            left -= 1
+    total = ZERO
+    for i in range(t.attention_workers):
+        total += _weight(t, n, u, i)
+    longest = ZERO
+    for i in range(t.attention_workers):
+        if _weight(t, n, u, i) * t.attention_workers < total:
+            longest += t.batch_size - n[U(t.active + u * t.attention_workers + i)]
+    longest = min(longest, left)
+    left -= longest
+    for j in range(taken):
+        k = n[U(t.ranking + j)]
+        if longest > 0 and n[U(t.chosen + 7 * k + ix.FATE)] == ix.PASSED_OVER:
+            n[U(t.chosen + 7 * k + ix.FATE)] = ix.KEPT
+            longest -= 1
+    for j in range(taken - 1, -1, -1):
+        k = n[U(t.ranking + j)]
+        if left > 0 and n[U(t.chosen + 7 * k + ix.FATE)] == ix.PASSED_OVER:
+            n[U(t.chosen + 7 * k + ix.FATE)] = ix.KEPT
+            left -= 1
 
 
 @inlined
@@ -376,7 +433,7 @@ def _admit(t: Any, n: Any, x: Any, r: Any, v: Any, u: Any, now: Any, clock: Any)
     """Fill free slots of a microbatch, first come first served; then set its stage times."""
     _hear(t, n, x, v, clock)
     free = t.attention_workers * t.batch_size - n[U(t.present + u)]
-    if t.policy == ix.LONGEST_PROMPT:
+    if t.policy >= ix.LONGEST_PROMPT:
         _admit_by_prompt(t, n, x, r, v, u, free, now, clock)
     else:
         while free > 0 and _take(t, n, x, r, v, ZERO):
@@ -782,6 +839,7 @@ def _make_room(t: Any, n: Any, x: Any, u: Any, calendar: Any, i: Any, now: Any) 
         n[U(t.chosen + ix.OUTPUT)] = n[U(t.output + 4 * victim)] - grown
         n[U(t.chosen + ix.TOKENS)] = n[U(t.tokens + 4 * victim)]
         n[U(t.chosen + ix.PREEMPTIONS)] = n[U(t.preemptions + victim)] + 1
+        n[U(t.chosen + ix.PASSED)] = 0
         x[U(t.chosen_times)] = x[U(t.begun + victim)]
         x[U(t.chosen_times + 1)] = x[U(t.arrival + victim)]
         _leave(t, n, u, c, victim, done + 1)
@@ -825,7 +883,7 @@ def _wake(t: Any, n: Any, x: Any, r: Any, v: Any) -> None:
 def _begin(t: Any, n: Any, x: Any, r: Any, v: Any) -> Any:
     """Let requests into a bundle that holds none; returns a status, `STOPPED` if all is well."""
     if not t.open:
-        if n[ix.AVAILABLE] - n[ix.HEAD] < t.slots:
+        if n[ix.AVAILABLE] - n[ix.HEAD] < t.slots + t.placement_window:
             return ix.NEED_REQUESTS
         for u in range(t.microbatches):
             _admit_to_empty(t, n, x, r, v, u, ZERO, 0.0)
@@ -843,7 +901,7 @@ def _begin(t: Any, n: Any, x: Any, r: Any, v: Any) -> Any:
 def _blocks_suffice(t: Any, n: Any, x: Any, v: Any, u: Any) -> Any:
     """Say whether all requests are at hand that may enter when the microbatch ends its step."""
     if not t.open:
-        return n[ix.AVAILABLE] - n[ix.HEAD] >= t.attention_workers * t.batch_size
+        return n[ix.AVAILABLE] - n[ix.HEAD] >= t.together
     if n[ix.EXHAUSTED]:
         return True
     if n[ix.AVAILABLE] == 0:

@@ -34,6 +34,7 @@ class Request:
     found_in_slot: bool = False
     order: int = 0
     preemptions: int = 0
+    passed: int = 0
 
 
 def curve_time(curve: Curve, load: float) -> float:
@@ -97,6 +98,7 @@ class Reference:
         )
         self.finished_log: list[tuple[float, ...]] = []
         self.step_log: list[tuple[float, ...]] = []
+        self.passes: list[int] = []
 
     def play(self, steps: int, completions: int) -> None:
         """Play whole steps until so many steps or finished requests are reached."""
@@ -370,6 +372,7 @@ class Reference:
             victim = max(cell, key=lambda request: request.order)
             cell.remove(victim)
             victim.preemptions += 1
+            victim.passed = 0
             self.preempted += 1
             self.recomputed += victim.held
             self.waiting.appendleft(victim)
@@ -402,16 +405,10 @@ class Reference:
         """Fill free slots of a microbatch, first come first served."""
         size = self.scenario.bundle.batch_size
         free = sum(size - len(cell) for cell in self.slots[u])
-        self.hear(free, clock)
-        if self.scenario.placement == "longest-prompt":
-            taken = [self.leave_queue() for _ in range(min(free, len(self.waiting)))]
-            placed = set()
-            for request in sorted(taken, key=lambda request: -request.held):
-                i = self.choose(u, request)
-                if i is not None:
-                    self.place(u, i, request, clock)
-                    placed.add(id(request))
-            self.waiting.extendleft(r for r in reversed(taken) if id(r) not in placed)
+        self.hear(free + self.scenario.placement_window - 1, clock)
+        if self.scenario.placement.startswith("longest-prompt"):
+            if free:
+                self.admit_by_prompt(u, free, clock)
             return
         while free > 0 and self.waiting:
             request = self.leave_queue()
@@ -430,6 +427,39 @@ class Reference:
         self.queue_area += len(self.waiting) * (clock - self.queue_time)
         self.queue_time = clock
         self.arrive(clock)
+
+    def admit_by_prompt(self, u: int, free: int, clock: float) -> None:
+        """Let in as many as there are free slots, the longest prompt to the lightest worker."""
+        looked_at = min(free + self.scenario.placement_window - 1, len(self.waiting))
+        taken = [self.leave_queue() for _ in range(looked_at)]
+        ranked = sorted(taken, key=lambda request: -request.held)
+        kept = self.kept(u, free, taken, ranked) if len(taken) > free else taken
+        placed = set()
+        for request in ranked:
+            i = self.choose(u, request) if request in kept else None
+            if i is not None:
+                self.place(u, i, request, clock)
+                placed.add(id(request))
+        passed_over = [request for request in taken if id(request) not in placed]
+        for request in passed_over:
+            request.passed += 1
+        self.waiting.extendleft(reversed(passed_over))
+
+    def kept(self, u: int, free: int, taken: list[Request], ranked: list[Request]) -> list[Request]:
+        """Return as many of the requests that are looked at as there are free slots.
+
+        First those that were passed over often enough, so that none starves; then for every free
+        slot of a worker lighter than the mean the longest prompt, for every other the shortest.
+        """
+        limit = self.scenario.placement_window
+        kept = [request for request in taken if request.passed >= limit][:free]
+        left = free - len(kept)
+        weights = [self.weight(u, i) for i in self.workers]
+        light = [i for i in self.workers if weights[i] * len(weights) < sum(weights)]
+        size = self.scenario.bundle.batch_size
+        longest = min(sum(size - len(self.slots[u][i]) for i in light), left)
+        others = [request for request in ranked if request not in kept]
+        return kept + others[:longest] + others[len(others) - (left - longest) :]
 
     def fill_queue(self, count: int) -> None:
         """Let as many requests arrive as there are free slots (saturated)."""
@@ -460,12 +490,18 @@ class Reference:
         able = [i for i in workers if len(self.slots[u][i]) < size and self.fits(i, request)]
         if not able:
             return None
-        if policy == "least-requests":
+        if policy == "fewest-requests":
             return min(able, key=lambda i: len(self.slots[u][i]))
-        if policy in ("least-tokens", "longest-prompt"):
-            return min(able, key=lambda i: self.held(u, i))
+        if policy != "round-robin":
+            return min(able, key=lambda i: self.weight(u, i))
         self.next_worker = (able[0] + 1) % len(workers)
         return able[0]
+
+    def weight(self, u: int, i: int) -> Fraction:
+        """Return the load by which workers are told apart: the microbatch's, or all of it."""
+        if self.scenario.placement != "longest-prompt-rank":
+            return self.held(u, i)
+        return sum((self.held(k, i) for k in self.microbatches), Fraction(0))
 
     def fits(self, i: int, request: Request) -> bool:
         """Say whether a worker has KV memory for a request."""
@@ -483,6 +519,7 @@ class Reference:
         if request.begun is None and not request.found_in_slot:
             request.begun = clock
             self.started += 1
+            self.passes.append(request.passed)
             if self.scenario.arrivals is not None:
                 self.wait += clock - request.arrival
         self.placed += 1

@@ -61,6 +61,9 @@ class SimulationResult:
         The largest seen [tokens].
     waiting_time, queue_length
         From arrival to start of service [time]; requests waiting, over time; None if saturated.
+    waiting_steps_p999
+        Steps that all but one in a thousand requests wait at most: from their arrival; saturated,
+        from when the first of them would have been let in, had nobody been preferred.
     offered_load
         Arrivals beside what the bundle can finish; None if saturated.
     requests_completed, tokens_generated, steps
@@ -98,6 +101,7 @@ class SimulationResult:
     maximum_kv_tokens_per_worker: float
     waiting_time: Distribution | None
     queue_length: Estimate | None
+    waiting_steps_p999: float
     requests_completed: int
     tokens_generated: int
     steps: int
@@ -156,6 +160,7 @@ class SimulationResult:
             "kv_tokens_per_worker": self.kv_tokens_per_worker.values()
             | {"maximum": self.maximum_kv_tokens_per_worker},
             **waiting,
+            "waiting_steps_p999": self.waiting_steps_p999,
             "requests_completed": self.requests_completed,
             "tokens_generated": self.tokens_generated,
             "steps": self.steps,

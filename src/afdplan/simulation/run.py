@@ -253,16 +253,6 @@ def _summary(scenario: Scenario, runs: list[_Run]) -> SimulationResult:
         batches = min(BATCHES, len(parts))
         return batch_means(top, bottom, confidence=scenario.confidence, batches=batches)
 
-    def moved(value: Estimate, factor: float, offset: float = 0.0) -> Estimate:
-        low, high = sorted((offset + factor * value.low, offset + factor * value.high))
-        return Estimate(
-            value=offset + factor * value.value,
-            low=low,
-            high=high,
-            confidence=value.confidence,
-            method=value.method,
-        )
-
     def scatter(top: FloatArray, bottom: FloatArray, histogram: int) -> Distribution:
         return distribution_of(
             estimate(top, bottom),
@@ -293,13 +283,13 @@ def _summary(scenario: Scenario, runs: list[_Run]) -> SimulationResult:
     result = SimulationResult(
         scenario=scenario,
         throughput_per_instance=estimate(integer(ix.UNITS) / t.denominator / instances, time),
-        cycle_time=moved(step.mean, 1 / rounds, -t.overhead / rounds),
+        cycle_time=step.mean.moved(1 / rounds, -t.overhead / rounds),
         step_time=step,
         request_time_per_output_token=scatter(
             real(ix.TIME_PER_TOKEN), integer(ix.TIMED), ix.TOKEN_TIMES
         ),
-        attention_idle_fraction=moved(estimate(busy, time * workers), -1.0, 1.0),
-        ffn_idle_fraction=moved(estimate(real(ix.FFN_BUSY), time), -1.0, 1.0),
+        attention_idle_fraction=estimate(busy, time * workers).moved(-1.0, 1.0),
+        ffn_idle_fraction=estimate(real(ix.FFN_BUSY), time).moved(-1.0, 1.0),
         attention_idle_causes=_shares(total.idle, horizon * workers, total.busy, causes),
         ffn_idle_causes=_shares(total.ffn_idle, horizon, float(total.floats[ix.FFN_BUSY]), causes),
         slot_occupancy=estimate(real(ix.ACTIVE_AREA), time * slots),
@@ -307,6 +297,9 @@ def _summary(scenario: Scenario, runs: list[_Run]) -> SimulationResult:
             integer(ix.KV_SUM) / t.denominator, integer(ix.KV_SAMPLES), ix.KV_TOKENS
         ),
         maximum_kv_tokens_per_worker=max(run.largest_load / t.denominator for run in runs),
+        waiting_steps_p999=total.histograms[ix.WAITS].quantile(0.999) / step.mean.value
+        if open_
+        else total.histograms[ix.PASSES].quantile(0.999) / t.microbatches,
         waiting_time=scatter(real(ix.WAIT), integer(ix.WAITED), ix.WAITS) if open_ else None,
         queue_length=estimate(real(ix.QUEUE_AREA), time) if open_ else None,
         requests_completed=int(first.integers[ix.COMPLETED]),

@@ -130,7 +130,16 @@ class Scenario:
     arrivals
         None keeps every slot busy (saturated).
     placement
-        Which free slot of the microbatch that ends its step an admitted request gets.
+        Which free slot of the microbatch that ends its step an admitted request gets: that of
+        the next worker in turn (``round-robin``); of the worker with ``fewest-requests`` or
+        ``fewest-tokens`` in this microbatch; or, of as many waiting requests as there are free
+        slots, the longest prompt to the lightest worker first, where the load is that of the
+        worker's microbatch (``longest-prompt``) or of all its microbatches, which is what a
+        router sees (``longest-prompt-rank``).
+    placement_window
+        K >= 1, for the longest prompts: K - 1 more waiting requests are looked at than there are
+        free slots. Every free slot of a worker lighter than the mean keeps the longest of them,
+        every other the shortest; one that was passed over K times goes first.
     kv_capacity
         KV tokens that one attention worker can hold, all microbatches [tokens]; None, no limit.
     memory
@@ -178,6 +187,7 @@ class Scenario:
     window: Window = ask.MEASURED.default
     arrivals: Arrivals | None = None
     placement: Placement = ask.PLACEMENT.default
+    placement_window: int = ask.PLACEMENT_WINDOW.default
     kv_capacity: int | None = ask.KV_CAPACITY.default
     memory: Memory = ask.MEMORY.default
     ffn_tokens: FfnTokens = ask.FFN_TOKENS.default
@@ -237,6 +247,11 @@ class Scenario:
             )
 
     def _check_arrivals(self) -> None:
+        if self.placement_window > 1 and not self.placement.startswith("longest-prompt"):
+            raise UnsupportedError(
+                f"placement_window > 1 chooses by prompt: it needs placement longest-prompt, got "
+                f"{self.placement}"
+            )
         if self.memory == "preempt" and self.kv_capacity is None:
             raise UnsupportedError("memory preempt needs a limit: give kv_capacity")
         if self.arrivals is None:

@@ -41,13 +41,15 @@ FLOAT_TOTALS = 15
 # Where idle time goes.
 IDLE_TRANSFER, IDLE_BARRIER, IDLE_OTHER_SIDE, IDLE_OVERHEAD, IDLE_EMPTY = range(5)
 CAUSES = 5
-# A waiting request: prompt, steps, output, tokens, preemptions (and whether it was placed).
-PROMPT, STEPS, OUTPUT, TOKENS, PREEMPTIONS, IS_PLACED = range(6)
+# A waiting request: prompt, steps, output, tokens, preemptions, admissions at which it was passed
+# over (and what becomes of it now: not kept, kept, placed).
+PROMPT, STEPS, OUTPUT, TOKENS, PREEMPTIONS, PASSED, FATE = range(7)
+PASSED_OVER, KEPT, PLACED_NOW = range(3)
 # What the kernel says when it returns.
 STOPPED, NEED_REQUESTS, NEED_FACTORS, LOG_FULL, FINISHED = range(5)
 # Histograms: 1024 bins per octave, 64 octaves.
-STEP_TIMES, TOKEN_TIMES, WAITS, KV_TOKENS = range(4)
-HISTOGRAMS = 4
+STEP_TIMES, TOKEN_TIMES, WAITS, KV_TOKENS, PASSES = range(5)
+HISTOGRAMS = 5
 BINS = 65_536
 BIN_SHIFT = 42
 # When a request began to be served: a time, or one of these.
@@ -55,7 +57,8 @@ NOT_BEGUN = -1.0
 FOUND_IN_SLOT = -2.0
 WHEEL = 4096
 """Buckets of one level of the calendar; two levels span 16.8 million steps."""
-ROUND_ROBIN, LEAST_REQUESTS, LEAST_TOKENS, LONGEST_PROMPT = range(4)
+# In the order of `Placement`; all from `LONGEST_PROMPT` on rank by prompt.
+ROUND_ROBIN, FEWEST_REQUESTS, FEWEST_TOKENS, LONGEST_PROMPT, LONGEST_PROMPT_RANK = range(5)
 ATTENTION, SEND, FFN, RECEIVE = range(4)
 # What a call does next, barrier-free: reach its worker, leave it, reach the pool.
 RETURNS, LEAVES, ARRIVES = range(3)
@@ -89,6 +92,7 @@ class Tables(NamedTuple):
     padded: bool
     ffn_workers: int
     policy: int
+    placement_window: int
     capacity: int  # units; -1 without a limit
     preempt: bool
     open: bool
@@ -129,11 +133,11 @@ class State:
         self.tables = tables
         cells = tables.microbatches * tables.attention_workers
         slots = cells * tables.batch_size
-        together = tables.attention_workers * tables.batch_size
+        together = tables.attention_workers * tables.batch_size + tables.placement_window - 1
         queues = 1 + tables.windows.size
         # Who ends steps together shares a calendar: a microbatch, or a cell without the barrier.
         calendars = cells if tables.barrier_free else tables.microbatches
-        rows = 2 * slots + 2
+        rows = 2 * slots + 1 + tables.placement_window
         workers, microbatches = (tables.attention_workers,), (tables.microbatches,)
         cell = (tables.microbatches, tables.attention_workers)
         self._integer_parts: dict[str, tuple[int, ...]] = {
@@ -157,8 +161,8 @@ class State:
             "following": (queues, slots),  # circular lists
             "preceding": (queues, slots),
             "last": (queues, calendars, 2 * WHEEL),  # of a bucket, -1 if empty
-            "returned": (rows, 5),
-            "chosen": (together, 6),
+            "returned": (rows, 6),
+            "chosen": (together, 7),
             "ranking": (2, together),
             "histograms": (HISTOGRAMS, BINS),
             # Barrier-free, per cell: heap of events, ring of calls that wait, what comes next,
@@ -210,7 +214,13 @@ class State:
             for name, value in tables._asdict().items()
             if not isinstance(value, np.ndarray)
         }
-        numbers |= {"cells": cells, "slots": slots, "queues": queues, "rows": rows}
+        numbers |= {
+            "together": together,
+            "cells": cells,
+            "slots": slots,
+            "queues": queues,
+            "rows": rows,
+        }
         numbers |= {"calendars": calendars}
         numbers |= {"kinds": tables.load_of_kind.size, "request_room": 0, "step_room": 0}
         tracked = tables.capacity >= 0 or queues > 1 or tables.log_requests

@@ -95,6 +95,7 @@ def build_tables(
         padded=scenario.ffn_tokens == "padded",
         ffn_workers=bundle.ffn_workers,
         policy=get_args(Placement).index(scenario.placement),
+        placement_window=scenario.placement_window,
         capacity=-1
         if scenario.kv_capacity is None
         else min(scenario.kv_capacity * unit, MAXIMUM_UNITS),

@@ -30,6 +30,7 @@ PARAMETERS = (
     ask.MICROBATCHES.changed(default=None),
     ask.FFN_WORKERS.changed(default=None),
     ask.MAX_ATTENTION_WORKERS,
+    ask.PLACEMENT,
     ask.KV_TOKENS,
     ask.COLOCATED_KV_TOKENS,
     *COSTS,
@@ -110,6 +111,7 @@ def _space(values: Mapping[str, Any]) -> SearchSpace:
         target=target,
         max_attention_workers=values["max_attention_workers"],
         ffn_workers=None if workers is None else (workers,),
+        placement=values["placement"],
     )
 
 

@@ -23,7 +23,8 @@ CELLS_DRAWN = 2048
 """Loads drawn in all: few calls need many draws, many calls average by themselves."""
 FEWEST_DRAWS, MOST_DRAWS = 24, 160
 MANY_LAYERS = 8
-"""Above so many the overhead of a step is spread over its layers."""
+SMALL_OVERHEAD = 0.1
+"""Above so many layers, an overhead below that share of attention's step is spread over them."""
 BINS = 16
 """Of levels of the load, in which slowness is told apart."""
 
@@ -159,7 +160,8 @@ class BarrierFreeModel:
             curve = latency.receive.curve
             back = np.stack([curve(tokens), _occupied(curve, tokens)])
         overhead = latency.step_overhead
-        if latency.layers > MANY_LAYERS:  # calls meet it in any layer: spread, it is as long
+        work = latency.layers * problem.microbatches * float(attention.mean())
+        if latency.layers > MANY_LAYERS and overhead < SMALL_OVERHEAD * work:
             attention[:, :, 0] += overhead / latency.layers
             overhead = 0.0
         return PoolTimes(

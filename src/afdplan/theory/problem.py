@@ -15,12 +15,29 @@ from afdplan.model.boarding import Boarding, check_execution
 from afdplan.model.bundle import Bundle
 from afdplan.model.latency import LatencyModel
 from afdplan.model.parameter import check_fields
-from afdplan.model.parameters import Execution, Method, Overlap, Phase
+from afdplan.model.parameters import Execution, Method, Overlap, Phase, Placement
 from afdplan.theory.transient import horizon_mean_load
 
-__all__ = ["Method", "Overlap", "Phase", "RatioProblem"]
+__all__ = ["Method", "Overlap", "Phase", "RatioProblem", "unknown_placement"]
 
 FloatArray = npt.NDArray[np.float64]
+
+
+def unknown_placement(placement: Placement, latency: LatencyModel, microbatches: int) -> str | None:
+    """Return why the theory does not know the loads under a placement, None if it does."""
+    if placement == "longest-prompt-rank" and microbatches > 1:
+        return (
+            "placement longest-prompt-rank balances ranks and leaves their microbatches unequal, a "
+            "law that the theory does not know"
+        )
+    if placement.startswith("longest-prompt") and any(
+        kind.context_window is not None for kind in latency.attention
+    ):
+        return (
+            f"placement {placement} balances whole contexts, and the theory does not know what "
+            "layers with a context window then read"
+        )
+    return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -54,6 +71,9 @@ class RatioProblem:
         Boarding rule of the barrier-free pool, see `Boarding`.
     horizon
         N requests per worker from a fresh start, in place of the steady state.
+    placement
+        Which free slot an admitted request gets. Where no prompt is compared all slots are filled
+        at once and alike: those policies have one law.
 
     Raises
     ------
@@ -77,13 +97,11 @@ class RatioProblem:
     least_calls: int = ask.LEAST_CALLS.default
     longest_wait: float | None = ask.LONGEST_WAIT.default
     most_tokens: int | None = ask.MOST_TOKENS.default
+    placement: Placement = ask.PLACEMENT.default
 
     def __post_init__(self) -> None:
         self.bundle(1)  # checks the counts
-        check_fields(
-            self,
-            (ask.OVERLAP, ask.METHOD, ask.PHASE, ask.FFN_WEIGHT, ask.HORIZON, ask.EXECUTION),
-        )
+        check_fields(self, (*ask.PROBLEM[2:7], ask.EXECUTION, ask.PLACEMENT))
         # A search may grow the bundle: calls enough for any rule.
         most = self.bundle(int(ask.ATTENTION_WORKERS.maximum or 1))
         check_execution(self.execution, self.latency, most, self.boarding, self.overlap)
@@ -112,6 +130,11 @@ class RatioProblem:
                     "phase aligned needs requests of one prompt and one output length: "
                     "use phase random for lengths that vary"
                 )
+        unknown = unknown_placement(self.placement, self.latency, self.counted_microbatches)
+        if self.execution == "barrier-free" and self.placement.startswith("longest-prompt"):
+            unknown = "balanced loads without a barrier are a law that the theory does not know"
+        if unknown is not None:
+            raise UnsupportedError(f"{unknown}: play it with afdplan ratio --method simulated")
 
     @property
     def boarding(self) -> Boarding:

@@ -11,7 +11,7 @@ from afdplan.lengths.token_load import SlotLoad
 from afdplan.model import parameters as ask
 from afdplan.model.estimate import Estimate
 from afdplan.model.latency import LatencyModel
-from afdplan.model.parameters import Execution, Method, Overlap, Phase
+from afdplan.model.parameters import Execution, Method, Overlap, Phase, Placement
 from afdplan.theory.barrier_free import BarrierFreeModel
 from afdplan.theory.latency_draws import (
     LATENCY_CONFIDENCE,
@@ -60,6 +60,7 @@ def recommend_ratio(
     least_calls: int = ask.LEAST_CALLS.default,
     longest_wait: float | None = ask.LONGEST_WAIT.default,
     most_tokens: int | None = ask.MOST_TOKENS.default,
+    placement: Placement = ask.PLACEMENT.default,
     token_load: Estimate | None = None,
 ) -> RatioRecommendation:
     """Return the attention workers that give the most output tokens per cost, and the whole curve.
@@ -93,6 +94,8 @@ def recommend_ratio(
         ``synchronous`` (a barrier over all attention workers) or ``barrier-free``.
     least_calls, longest_wait, most_tokens
         Boarding rule of the barrier-free pool, see `Boarding`.
+    placement
+        Which free slot an admitted request gets: ``longest-prompt`` balances the loads.
     token_load
         Mean token load with its interval, to say how sure the answer is.
 
@@ -144,6 +147,7 @@ def recommend_ratio(
         least_calls=least_calls,
         longest_wait=longest_wait,
         most_tokens=most_tokens,
+        placement=placement,
     )
     return recommend(problem, max_attention_workers=max_attention_workers, token_load=token_load)
 

@@ -14,7 +14,7 @@ from afdplan.theory.problem import RatioProblem
 from afdplan.theory.search import MAXIMUM_WORKERS, WorkerSearch
 from afdplan.theory.step_model import StepModel, step_model
 
-__all__ = ["RatioSolution", "largest_resource", "solve_ratio", "worker_limit"]
+__all__ = ["RatioSolution", "largest_resource", "mean_field_of", "solve_ratio", "worker_limit"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -71,7 +71,7 @@ def solve_ratio(
     max_attention_workers
         Largest A considered; see `worker_limit`.
     """
-    field = _mean_field(problem, slots)
+    field = mean_field_of(problem, slots)
     model = step_model(problem, slots)
     limit = worker_limit(problem, slots, max_attention_workers)
     workers, weight = problem.ffn_workers, problem.ffn_weight
@@ -111,7 +111,7 @@ def worker_limit(
     """
     if max_attention_workers is not None:
         return check_count("max_attention_workers", max_attention_workers, 1, MAXIMUM_WORKERS)
-    widest = _mean_field(problem, slots).optimal_ratio(
+    widest = mean_field_of(problem, slots).optimal_ratio(
         ffn_weight=problem.ffn_weight,
         lowest=1 / problem.ffn_workers,
         highest=MAXIMUM_WORKERS / problem.ffn_workers,
@@ -126,7 +126,8 @@ def largest_resource(times: dict[Bottleneck, float]) -> Bottleneck:
     return next(name for name, time in times.items() if time >= longest * (1 - 1e-9))
 
 
-def _mean_field(problem: RatioProblem, slots: tuple[SlotLoad, ...]) -> MeanField:
+def mean_field_of(problem: RatioProblem, slots: tuple[SlotLoad, ...]) -> MeanField:
+    """Return the same bundle with equal loads: what no barrier would give."""
     return MeanField(
         latency=problem.latency,
         mean_token_loads=problem.mean_token_loads(slots),

@@ -102,6 +102,8 @@ def widened(weights):
         ({"quant_method": "auto-round", "bits": 4, "data_type": "nv_fp", "act_bits": 4}, "nvfp4"),
         ({"quant_method": "auto-round", "bits": 4, "data_type": "nv_fp4"}, "int4"),
         ({"quant_method": "auto-round", "bits": 8, "data_type": "fp8"}, None),
+        ({"quant_method": "auto-round", "bits": 8, "data_type": "mx_fp", "act_bits": 8}, "fp8"),
+        ({"quant_method": "modelopt", "quantization": {"quant_algo": "NVFP4"}}, "nvfp4"),
         ({"quant_method": "modelopt", "quant_algo": "NEW"}, None),
         ({"quant_method": ["fp8"]}, None),
         ({}, None),

@@ -166,6 +166,7 @@ SERVER_FLAGS = frozenset(
 MODELS = frozenset(
     {"llama", "qwen2", "qwen3", "qwen3_moe", "minimax_m2", "glm4_moe", "mistral", "mistral3"}
 )
+PLACEMENT = "no switch is known; the microbatches of a rank are filled by equal counts"
 TARGETS = (
     Target(
         name="fastafd",
@@ -175,6 +176,7 @@ TARGETS = (
         pairs=MUTUAL,
         microbatches=(1, 2, 3, 4),
         models=MODELS,
+        placement=PLACEMENT,
         flags=SERVER_FLAGS,
         split=_deployment,
     ),
@@ -186,6 +188,7 @@ TARGETS = (
         pairs=MUTUAL,
         microbatches=(1, 2, 3, 4),
         models=MODELS,
+        placement=PLACEMENT,
         flags=SERVER_FLAGS | {"--afd-model-placement"},
         split=_deployment,
     ),

@@ -24,6 +24,10 @@ TARGETS = (
         ),
         microbatches=(2,),
         models=frozenset({"qwen3_moe", "glm_moe_dsa"}),
+        placement="--load-balance-method total_tokens is set for the attention ranks: a request "
+        "goes to the rank with the fewest tokens (afdplan calls that fewest-tokens). No switch "
+        "gives the longest of several waiting prompts to the lightest rank, and the stages of a "
+        "rank are filled by equal counts",
         flags=SERVER_FLAGS,
         keys=frozenset(
             {

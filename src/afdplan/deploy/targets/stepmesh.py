@@ -107,6 +107,7 @@ TARGETS = (
             test=lambda a, f, da, df: (a >= 1) & (f >= 1) & (da == df),
         ),
         microbatches=(3,),
+        placement="requests are placed by your engine: StepMesh moves tensors only",
         split=_deployment,
     ),
 )

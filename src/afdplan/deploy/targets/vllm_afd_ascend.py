@@ -7,7 +7,7 @@ from functools import partial
 from afdplan.deploy.pairs import EITHER_MULTIPLE, MULTIPLE
 from afdplan.deploy.target import Target
 from afdplan.deploy.vllm_plugin import DEEPSEEK, PLUGIN_KEYS, Connector, plugin_deployment
-from afdplan.deploy.vllm_serve import SERVE_FLAGS
+from afdplan.deploy.vllm_serve import PLACEMENT, SERVE_FLAGS
 
 __all__ = ["TARGETS"]
 
@@ -42,6 +42,7 @@ def _target(version: str, engine: str, source: str) -> Target:
         microbatches=(1, 2),
         models=DEEPSEEK,
         devices=("ascend",),
+        placement=PLACEMENT,
         flags=SERVE_FLAGS,
         keys=PLUGIN_KEYS,
         split=partial(plugin_deployment, connector=_connector("CAMP2pAFDConnector")),
@@ -68,6 +69,7 @@ TARGETS = (
         microbatches=(1, 2),
         models=frozenset({"deepseek_v4"}),
         devices=("ascend",),
+        placement=PLACEMENT,
         flags=SERVE_FLAGS,
         keys=PLUGIN_KEYS,
         split=partial(plugin_deployment, connector=_connector("P2pHcclAFDConnector")),

@@ -7,7 +7,7 @@ from functools import partial
 from afdplan.deploy.pairs import MULTIPLE
 from afdplan.deploy.target import Target
 from afdplan.deploy.vllm_plugin import DEEPSEEK, PLUGIN_KEYS, Connector, plugin_deployment
-from afdplan.deploy.vllm_serve import SERVE_FLAGS, group_of_ranks
+from afdplan.deploy.vllm_serve import PLACEMENT, SERVE_FLAGS, group_of_ranks
 
 __all__ = ["TARGETS"]
 
@@ -23,6 +23,7 @@ TARGETS = (
         pairs=MULTIPLE,
         microbatches=(1, 2),
         models=DEEPSEEK | {"deepseek_v4", "qwen3_moe", "qwen3_5_moe"},
+        placement=PLACEMENT,
         flags=SERVE_FLAGS,
         keys=PLUGIN_KEYS | {"afd_process_group_timeout_s"},
         unsplit=group_of_ranks,
@@ -38,6 +39,7 @@ TARGETS = (
         pairs=MULTIPLE,
         microbatches=(1, 2),
         models=DEEPSEEK,
+        placement=PLACEMENT,
         flags=SERVE_FLAGS,
         keys=PLUGIN_KEYS,
         unsplit=group_of_ranks,
@@ -58,6 +60,7 @@ TARGETS = (
         source="vllm-project/afd-plugin 6fa5b0d, 2026: config.py, GpuAsyncAFDConnector recipes",
         microbatches=(1, 2),
         models=DEEPSEEK,
+        placement=PLACEMENT,
         flags=SERVE_FLAGS,
         keys=PLUGIN_KEYS,
         unsplit=group_of_ranks,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -349,7 +350,8 @@ def _table_of_arrays(name: str, records: Sequence[Record]) -> Table:
 def _series(values: list[Any]) -> pl.Series:
     """Return the values as numbers if all are numbers, else as text; null stays null.
 
-    Lists become lists of nothing: only how long they are can matter.
+    Lists of integers are kept, for they may be ids of blocks; others become lists of nothing: only
+    how long they are can matter.
     """
     import polars as pl
 
@@ -363,6 +365,9 @@ def _series(values: list[Any]) -> pl.Series:
     if kinds <= {int, float}:
         return pl.Series([None if v is None else _real(v) for v in values], dtype=pl.Float64)
     if kinds == {list}:
+        if all(set(map(type, v)) <= {int} for v in values if v):
+            with contextlib.suppress(TypeError, OverflowError):
+                return pl.Series(values, dtype=pl.List(pl.Int64))
         sizes = [None if v is None else [None] * len(v) for v in values]
         return pl.Series(sizes, dtype=pl.List(pl.Null))
     texts = [None if v is None else v if isinstance(v, str) else str(v) for v in values]

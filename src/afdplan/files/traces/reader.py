@@ -12,6 +12,7 @@ from afdplan.errors import TraceError
 from afdplan.files.document import Readable, Source, open_source
 from afdplan.files.traces.columns import Columns, find_columns, parse_columns
 from afdplan.files.traces.json_table import json_tables
+from afdplan.files.traces.prefixes import cached_tokens
 from afdplan.files.traces.requests import kept_requests
 from afdplan.files.traces.summaries import refuse_statistics
 from afdplan.files.traces.table import Table, csv_table, parquet_tables, shown
@@ -31,6 +32,7 @@ def read_trace(
     format: str | None = None,
     columns: str | Mapping[str, str] | None = None,
     time_format: str | None = None,
+    prefixes: bool = False,
 ) -> Trace:
     r"""Return the requests of a trace file in the order of their arrival.
 
@@ -47,6 +49,8 @@ def read_trace(
         objects and lists of them; ``arrival=none`` reads no arrivals.
     time_format
         How arrivals are written, by the letters of ``strptime``: ``%d/%m/%Y %H:%M:%S``.
+    prefixes
+        Whether to read what the trace records of cached prefixes.
 
     Returns
     -------
@@ -75,7 +79,7 @@ def read_trace(
     given = parse_columns(columns)
     with open_source(path, "a trace", TraceError) as source:
         table, found = find_columns(_tables(source), format, given)
-        return _trace(table, found, time_format)
+        return _trace(table, found, time_format, prefixes)
 
 
 def _tables(source: Source) -> list[Table]:
@@ -84,7 +88,7 @@ def _tables(source: Source) -> list[Table]:
     return json_tables(source) if source.kind == "json" else [csv_table(source)]
 
 
-def _trace(table: Table, columns: Columns, time_format: str | None) -> Trace:
+def _trace(table: Table, columns: Columns, time_format: str | None, prefixes: bool) -> Trace:
     """Return the trace that `columns` of `table` hold."""
     series = dict(zip(columns.needed, table.read(columns.needed), strict=True))
     if len(series[columns.prompt]) == 0:
@@ -124,7 +128,18 @@ def _trace(table: Table, columns: Columns, time_format: str | None) -> Trace:
         order, times = rows[by_time], times[by_time]
         sessions = None if sessions is None else sessions[by_time]
         notes.append("requests were not in the order of arrival and have been sorted")
+    cached = None
+    if prefixes:
+        if not columns.cached:
+            raise TraceError(
+                f"{table.name}: records no cached prefixes (block ids or cached tokens); give "
+                "--prefix-cache session, or none"
+            )
+        (held,) = table.read(columns.cached[:1])
+        lengths = prompt[order].astype(np.int64)
+        cached = cached_tokens(table, columns.cached[0], held.gather(order), lengths)
     return Trace(
+        cached_tokens=cached,
         prompt_tokens=prompt[order].astype(np.int64),
         decode_tokens=decode[order].astype(np.int64),
         arrival_times=times,

@@ -1,0 +1,111 @@
+"""Do ratio, plan and check tell what placement brings, by formula or played?"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.cli.invoke import invoke
+from tests.plans import SMALL
+
+TRACE = Path(__file__).parents[2] / "src/afdplan/data/example_trace.csv.gz"
+LAW = ("--prompt", "lognormal:mean=800,cv=1.0", "--decode", "geometric:40")
+RATIO = ("ratio", *LAW, "--latency", "deepseek-v3-ascend-910c", "--batch-size", 128)
+
+
+def gain_of(*arguments):
+    return invoke(*arguments, "--json").document["placement_gain"]
+
+
+def test_ratio_tells_what_a_policy_would_give_back_and_with_it_what_it_gives():
+    would = invoke(*RATIO)
+    assert would.code == 0
+    assert "longest-prompt would give back" in " ".join(would.out.split())
+    told = gain_of(*RATIO)
+    used = invoke(*RATIO, "--placement", "longest-prompt")
+    assert "longest-prompt gives back" in " ".join(used.out.split())
+    document = invoke(*RATIO, "--placement", "longest-prompt", "--json").document
+    assert document["placement_gain"] == told
+    assert document["inputs"]["placement"] == "longest-prompt"
+    assert document["optimal_attention_workers"] == told["attention_workers"]
+    assert told["method"] == "theory"
+    assert 0 < told["given_back"]["low"] < told["given_back"]["value"] < told["given_back"]["high"]
+    assert told["given_back"]["value"] <= told["barrier_cost"]["value"] + 0.001
+    assert told["time_per_output_token"] < told["blind_time_per_output_token"]
+    assert document["barrier_cost"] < told["barrier_cost"]["value"]
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [("--method", "simulated"), ("--placement", "longest-prompt-rank", "--kv-capacity", "150000")],
+)
+def test_what_the_theory_does_not_know_is_played(asked):
+    done = invoke(*RATIO[:-1], 16, *asked, "--json")
+    assert done.code == 0
+    document = done.document
+    assert document["inputs"]["method"] == "simulated"
+    assert document["placement_gain"]["method"] == "replications"
+    played = {one["attention_workers"]: one for one in document["objectives"]}
+    best = played[document["optimal_attention_workers"]]
+    assert best["low"] < best["value"] < best["high"]
+    assert len(document["curve"]) == len(played)
+    assert document["uncertainty"] is None  # of the formulas' answer, not of this one
+
+
+def test_a_window_is_played_and_told():
+    window = ("--placement", "longest-prompt", "--placement-window", 4)
+    done = invoke(*RATIO[:-1], 16, *window, "--full")
+    assert done.code == 0
+    assert "longest-prompt of 4 waiting requests gives back" in " ".join(done.out.split())
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        (("--method", "gaussian", "--kv-capacity", 9000), "use --method simulated"),
+        (("--method", "simulated", "--around", "--json"), "leave --around"),
+        (("--placement-window", 2), "needs placement longest-prompt"),
+        (("--placement", "tallest"), "is not one of"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(asked, said):
+    done = invoke(*RATIO, *asked)
+    assert done.code in (1, 2)
+    assert said in done.err
+
+
+def test_former_names_of_policies_still_work_and_the_present_ones_are_told():
+    old = invoke(*RATIO, "--placement", "least-tokens", "--json")
+    assert old.document["inputs"]["placement"] == "fewest-tokens"
+    done = invoke(
+        *("simulate", *LAW, "--latency", "deepseek-v3-ascend-910c", "--batch-size", 4),
+        *("--attention-workers", 2, "--requests", 200, "--policy", "least-requests", "--json"),
+    )
+    assert done.document["inputs"]["policy"] == "fewest-requests"
+    assert done.document["waiting_steps_p999"] == 0
+
+
+def test_a_plan_is_searched_with_balanced_loads_and_checked_by_them(tmp_path):
+    without = invoke("plan", *SMALL, "--json").document
+    with_it = invoke("plan", *SMALL, "--placement", "longest-prompt", "--json").document
+    assert with_it["inputs"]["placement"] == "longest-prompt"
+    split, blind = with_it["split"], without["split"]
+    assert split["tokens_per_second_per_device"] >= blind["tokens_per_second_per_device"]
+    assert without["placement_gain"]["barrier_cost"]["value"] >= 0
+    plan = tmp_path / "plan.json"
+    plan.write_text(json.dumps(with_it))
+    checked = invoke("check", plan, "--trace", TRACE, "--json").document["placement_gain"]
+    assert checked["blind_attention_workers"] == split["attention_workers"]
+    folder = tmp_path / "out"
+    assert invoke("deploy", plan, *SMALL[-2:], "-o", folder, "--deployment", "split").code == 0
+    readme = (folder / "README.md").read_text(encoding="utf-8")
+    assert "vLLM balances the number of requests" in readme
+    assert "The plan counts on placement longest-prompt" in readme
+
+
+def test_a_plan_with_a_placement_that_no_formula_knows_is_refused():
+    done = invoke("plan", *SMALL, "--placement", "longest-prompt-rank")
+    assert done.code == 1
+    assert "afdplan ratio --method simulated" in done.err
