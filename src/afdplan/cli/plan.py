@@ -68,7 +68,12 @@ Examples:
 @source_options
 @limit_options
 @service_options
-@options(ask.PLANNED_WINDOW)
+@options(
+    ask.PLANNED_WINDOW,
+    ask.EXECUTION.changed(
+        help="barrier-free: also compare the split with one that runs without the barrier."
+    ),
+)
 @click.option(
     "-o",
     "--output",
@@ -153,6 +158,16 @@ def command(
         plan, f"{workload.law.name}; {source.name}", verified, _following(plan, output)
     )
     told = whole_told(told, whole, played)
+    modes = None
+    if given["execution"] == "barrier-free":
+        from afdplan.planning.plan_modes import plan_modes
+        from afdplan.report.ratio import mode_words
+
+        modes = plan_modes(plan)
+        words = tuple(mode_words(modes, source.time_unit))
+        told = dataclasses.replace(
+            told, words=(*told.words, *words), brief=(*told.brief, *words) if told.brief else ()
+        )
     from afdplan.planning.placement_gain import placement_gain
     from afdplan.report.placement import gain_answer, gain_fact
 
@@ -176,6 +191,7 @@ def command(
                 "placement_gain": gain_answer(gain),
                 "service": service_answer(whole.service, played),
                 "failures": failure_answer(whole.failures),
+                "modes": modes,
             },
         )
         from afdplan.files.plan_file import plan_from_document
@@ -250,6 +266,7 @@ def _inputs(
         "latency": {"name": source.name, "layers": layers},
         **values_of(limits, ask.LIMITS),
         "window": given["window"],
+        "execution": given["execution"],
         **values_of(cost, ask.COST),
         "target": space.target.name,
         "target_version": space.target.version or None,
