@@ -23,6 +23,7 @@ BENCHMARKS = {
     "simulator": ("How fast is the simulator against SimPy, a heap and NumPy?", True, True),
     "trace_reading": ("How many rows per second are read?", True, True),
     "placement": ("What does placing requests by load give back?", False, True),
+    "modes": ("With or without the barrier: is theory right, and which pays?", False, True),
     "studies": ("How fast, lean and unkillable are studies?", False, True),
     "derived_models": ("How far are derived times from published ones?", False, False),
     "ratio_sweeps": ("Do fitted sweeps keep their points, and their intervals?", False, True),

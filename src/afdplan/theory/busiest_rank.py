@@ -257,7 +257,7 @@ def _of_two(shares: FloatArray, choices: FloatArray, wanted: FloatArray) -> list
     low = np.maximum(np.floor(means[:, :1] - REACH * spread), 0.0)
     high = np.minimum(np.ceil(means[:, :1] + REACH * spread), number)
     step = np.maximum((high - low) / (TWO_RANKS - 1), 1.0)
-    one: FloatArray = low + step * np.arange(TWO_RANKS)
+    one: FloatArray = low + step * np.arange(float(TWO_RANKS))
     possible = one <= number
     other: FloatArray = np.where(possible, number - one, 0.0)
     logs = np.zeros_like(one)

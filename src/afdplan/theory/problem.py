@@ -25,8 +25,15 @@ __all__ = ["Method", "Overlap", "Phase", "RatioProblem", "unknown_placement"]
 FloatArray = npt.NDArray[np.float64]
 
 
-def unknown_placement(placement: Placement, latency: LatencyModel, microbatches: int) -> str | None:
+def unknown_placement(
+    placement: Placement,
+    latency: LatencyModel,
+    microbatches: int,
+    execution: Execution = ask.EXECUTION.default,
+) -> str | None:
     """Return why the theory does not know the loads under a placement, None if it does."""
+    if execution == "barrier-free" and placement.startswith("longest-prompt"):
+        return "balanced loads without a barrier are a law that the theory does not know"
     if placement == "longest-prompt-rank" and microbatches > 1:
         return (
             "placement longest-prompt-rank balances ranks and leaves their microbatches unequal, a "
@@ -132,9 +139,9 @@ class RatioProblem:
                     "phase aligned needs requests of one prompt and one output length: "
                     "use phase random for lengths that vary"
                 )
-        unknown = unknown_placement(self.placement, self.latency, self.counted_microbatches)
-        if self.execution == "barrier-free" and self.placement.startswith("longest-prompt"):
-            unknown = "balanced loads without a barrier are a law that the theory does not know"
+        unknown = unknown_placement(
+            self.placement, self.latency, self.counted_microbatches, self.execution
+        )
         if unknown is not None:
             raise UnsupportedError(f"{unknown}: play it with afdplan ratio --method simulated")
 
