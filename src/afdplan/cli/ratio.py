@@ -111,7 +111,8 @@ def command(
                 max_attention_workers=most,
                 progress=show,
             )
-        answer, gain = played.recommendation, played.gain
+        answer = played.recommendation
+        gain = played.gain if problem.execution == "synchronous" else None
     else:
         from afdplan.planning.placement_gain import placement_gain
 
@@ -246,7 +247,7 @@ def _is_played(given: dict[str, Any], model: LatencyModel) -> bool:
 
     only = [one for one in SIMULATED[:-1] if given[one.key] != one.default]
     microbatches = 1 if given["overlap"] == "ideal" else given["microbatches"]
-    unknown = unknown_placement(given["placement"], model, microbatches)
+    unknown = unknown_placement(given["placement"], model, microbatches, given["execution"])
     if given["method"] in ("gaussian", "mean-field"):
         if only:
             raise click.UsageError(

@@ -131,12 +131,9 @@ def play_pool(
         Of the phases in which calls begin, and of fresh times.
     """
     play = _Play(times, least_calls, longest_wait, most_calls, generator)
-    layers = times.kind_of_layer.size
-    varied = times.attention.shape[3] > 1 or times.overhead > 0
-    rounds = max(ROUNDS, layers) if varied else ROUNDS
     play.run(WARM_UP_ROUNDS)
     play.start_counting()
-    play.run(rounds)
+    play.run(ROUNDS)
     return play.result()
 
 
