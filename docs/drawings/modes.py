@@ -16,8 +16,8 @@ from afdplan.theory.problem import RatioProblem
 from afdplan.theory.recommend import recommend
 from drawings.canvas import BASELINE, BLUE, ORANGE, RED, plain_axes, titled
 
-SPREADS = (0.1, 0.5, 1.0, 2.0)
-FLOORS = (0.0, 0.25, 0.5, 0.75)
+SPREADS = (0.1, 1.0, 2.0)
+FLOORS = (0.0, 0.4, 0.8)
 
 
 def timelines() -> Figure:
@@ -94,5 +94,5 @@ def _gain(spread: float, floor: float, microbatches: int) -> float:
         microbatches=microbatches,
         execution="barrier-free",
     )
-    found = recommend(problem, max_attention_workers=32).modes
+    found = recommend(problem, max_attention_workers=16).modes
     return 0.0 if found is None else found.gain
