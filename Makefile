@@ -6,9 +6,13 @@ READY := $(VENV)/.ready
 # Not --quiet: it hides the warnings from --strict, too, and nothing would fail.
 BUILD_DOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
+# What the two commands of the demo import; the rest of the dependencies is not installed for it.
+DEMO := .demo
+DEMO_NEEDS := click msgspec numpy polars rich scipy
+
 .PHONY: demo test format docs bench bounds fuzz real clean
-demo: $(READY)
-	$(BIN)/python examples/demo.py
+demo: $(DEMO)/.ready
+	$(DEMO)/bin/python examples/demo.py
 
 test: $(READY)
 	$(BIN)/ruff format --check .
@@ -42,7 +46,13 @@ real: $(READY)
 	$(BIN)/python -m benchmarks.real_parts
 
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) $(DEMO)
+
+$(DEMO)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(DEMO)
+	$(DEMO)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(DEMO_NEEDS)
+	$(DEMO)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	@touch $@
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

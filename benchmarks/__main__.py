@@ -19,6 +19,7 @@ BENCHMARKS = {
         True,
         True,
     ),
+    "plan_table": ("How long does `plan` take for every shipped model and device?", False, True),
     "simulator": ("How fast is the simulator against SimPy, a heap and NumPy?", True, True),
     "trace_reading": ("How many rows per second are read?", True, True),
     "placement": ("What does placing requests by load give back?", False, True),

@@ -4,8 +4,9 @@ Run `python -m benchmarks.operator_fits` where aiconfigurator-core 0.12.0 is ins
 five numbers of `afdplan.calibration.operator` to the tables of every device, system and kernel, on
 two thirds of the shapes, states the error on the last third, and writes
 `src/afdplan/data/operators.csv` and `benchmarks/operators.md`. Of several systems the fastest is
-marked as chosen: a deployment runs the fastest kernel it has. Nothing else is fitted to. Calls
-that are faster than the memory can deliver read a cache that serving does not hit: left out.
+marked as chosen, to a tenth: a deployment runs the fastest kernel it has. Nothing else is fitted
+to. Calls that are faster than the memory can deliver read a cache that serving does not hit: left
+out.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from afdplan.calibration.catalogue import find_hardware
-from afdplan.calibration.derived_feed_forward import distinct_experts, tiled_operations
+from afdplan.calibration.derived_feed_forward import tiled_operations
 from afdplan.calibration.hardware import Hardware
 from afdplan.calibration.operator import Operator, device_distance
 from afdplan.calibration.precision import FORMATS
@@ -48,13 +49,29 @@ MOST_ROWS = 4000
 LEAST_ROWS = 60
 SUSPECT_FIXED = 100e-6
 """A fixed time beyond this was not taken inside a CUDA graph: no serving system pays it."""
-SUSPECT_ERROR = 0.3
+SUSPECT_ERROR, SUSPECT_TAIL = 0.3, 0.7
+"""A median and a 90th percentile of the error beyond these: the five numbers do not describe it."""
 OFTEN_AS_GOOD = 1.5
 BARS = dict.fromkeys(("attention", "latent", "gemm", "elementwise"), 0.1)
 BARS |= dict.fromkeys(("experts", "dispatch", "combine"), 0.15)
 """A kernel may be chosen if its error is at most this, or that times the least of its group,"""
 OFTEN_AS_WIDE = 0.25
 """and it was measured at this share of the shapes of the widest one."""
+AS_FAST = 1.1
+_US = 1e-6
+_READING = tuple((t * _US, 0.2 * t * _US, 0.0) for t in (30, 100, 300))
+_SENDING = tuple((t * _US, 0.0, 0.0) for t in (5, 20))
+TYPICAL = {
+    # Seconds of memory and of the matrix units at their peaks, and depth.
+    "attention": _READING,
+    "latent": _READING,
+    "gemm": tuple((t * _US, r * t * _US, 4096.0) for t in (2, 5, 15) for r in (0.1, 0.5)),
+    "experts": tuple((t * _US, r * t * _US, 2e6) for t in (30, 100, 300) for r in (0.1, 0.3, 1)),
+    "elementwise": ((1 * _US, 0.0, 0.0),),
+    "dispatch": _SENDING,
+    "combine": _SENDING,
+}
+"""Calls by which kernels are compared: of decoding, one layer."""
 HANDLED_BYTES, HANDLED_SHARE = 4, 0.1
 """Of a row that is only handled, and the share of the weights' bytes from which that weighs."""
 LEAST_SHARE = 0.2
@@ -173,12 +190,8 @@ def experts(hardware: Hardware, rows: dict[str, FloatArray], number: str) -> Mea
     names = ("num_tokens", "hidden_size", "inter_size", "topk", "num_experts", "moe_ep_size")
     tokens, hidden, inter, chosen, count, devices = (rows[name] for name in names)
     form = FORMATS[number]
-    touched = np.array(
-        [
-            float(distinct_experts(e, k, n)) / d
-            for e, k, n, d in zip(count, chosen, tokens, devices, strict=True)
-        ]
-    )
+    # Balanced calls give every expert a row before any gets a second one.
+    touched = np.minimum(tokens * chosen, count) / devices
     share = tokens * chosen / devices
     row = hidden * (form.bytes_per_value + 2) + inter * (8 + 2 * form.bytes_per_value)
     weights = touched * 3 * hidden * inter * form.bytes_per_value
@@ -357,11 +370,21 @@ def fit_all() -> list[Fit]:
     return fits
 
 
+def typical_time(fit: Fit) -> float:
+    """Return the geometric mean of the times of `TYPICAL` calls [s]."""
+    calls = TYPICAL[fit.family]
+    return float(np.exp(np.mean([np.log(fit.operator.time(*call)) for call in calls])))
+
+
 def chosen_fits(fits: list[Fit]) -> dict[tuple[str, str, str], Fit]:
-    """Return the fastest fit of each (device, family, format) that can be believed."""
+    """Return the fastest fit of each (device, family, format) that can be believed.
+
+    Of several that are as fast, to a tenth, it is the one with the least error.
+    """
     groups: dict[tuple[str, str, str], list[Fit]] = {}
     for fit in fits:
-        if fit.operator.fixed_time <= SUSPECT_FIXED and fit.error <= SUSPECT_ERROR:
+        is_known = fit.error <= SUSPECT_ERROR and fit.error_90 <= SUSPECT_TAIL
+        if is_known and fit.operator.fixed_time <= SUSPECT_FIXED:
             groups.setdefault((fit.device, fit.family, fit.format), []).append(fit)
     chosen = {}
     for key, group in groups.items():
@@ -369,12 +392,9 @@ def chosen_fits(fits: list[Fit]) -> dict[tuple[str, str, str], Fit]:
         wide = [fit for fit in group if fit.measured.held.sum() >= OFTEN_AS_WIDE * widest]
         least = min(fit.error for fit in wide)
         fair = [fit for fit in wide if fit.error <= max(OFTEN_AS_GOOD * least, BARS[key[1]])]
-        chosen[key] = min(
-            fair,
-            key=lambda fit: sum(
-                np.log(predicted(fit.operator, other.measured)).mean() for other in group
-            ),
-        )
+        fastest = min(map(typical_time, fair))
+        equal = [fit for fit in fair if typical_time(fit) <= AS_FAST * fastest]
+        chosen[key] = min(equal, key=lambda fit: fit.error)
     return chosen
 
 

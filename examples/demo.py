@@ -1,10 +1,14 @@
-"""The main job on the bundled trace: what the requests look like, then the right ratio."""
+"""The main job on the bundled trace: what the requests look like, then the right ratio.
+
+Needs only what `make demo` installs; `pip install -e .` brings the other commands too.
+"""
 
 from __future__ import annotations
 
 import shlex
 import subprocess
 import sys
+from pathlib import Path
 
 from afdplan.files.traces.example import example_trace_path
 
@@ -14,10 +18,11 @@ COMMANDS = [
     [
         "ratio",
         *("--trace", TRACE),
-        *("--latency", "deepseek-v3-ascend-910c"),
-        *("--batch-size", "128"),
+        *("--model", "deepseek-v3", "--hardware", "h200"),
+        *("--requests-per-worker", "256"),
     ],
 ]
+NEXT = "ratio --trace requests.csv --model deepseek-v3 --hardware h200 --requests-per-worker 256"
 
 
 def main() -> int:
@@ -27,6 +32,10 @@ def main() -> int:
         finished = subprocess.run([sys.executable, "-m", "afdplan", *arguments], check=False)
         if finished.returncode:
             return finished.returncode
+    folder = Path(sys.executable).parent
+    print(
+        f"\nWith your own trace (any table of prompt and output lengths):\n{folder}/afdplan {NEXT}"
+    )
     return 0
 
 

@@ -38,6 +38,9 @@ def folder(tmp_path_factory):
     made = tmp_path_factory.mktemp("brief")
     plan = ("plan", *LAWS, *DERIVED, "--tpot", "25ms", "--devices", 2, "--max-batch-size", 8)
     assert invoke(*plan, "-o", made / "plan.json").code == 0
+    for name, size in (("one", 8), ("other", 64)):
+        ratio = invoke("ratio", *LAWS, *MADE_UP, "--batch-size", size, "--json")
+        (made / f"{name}.json").write_text(ratio.out)
     (made / "study.toml").write_text(STUDY)
     assert invoke("sweep", made / "study.toml", "-o", made / "results").code == 0
     stages = [f"attention,{n},{5e-5 + 2e-10 * n}" for n in range(999, 10**6, 49999)]
@@ -73,6 +76,8 @@ COMMANDS = {
     "sweep forecast": ("sweep", "study.toml", "--dry-run"),
     "sweep summary": ("sweep", "--summary", "results"),
     "validate": ("validate", "published"),
+    "compare": ("compare", "one.json", "other.json"),
+    "config": ("config",),
     "models": ("models",),
     "one model": ("models", "deepseek-v3"),
     "hardware": ("hardware",),

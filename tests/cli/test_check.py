@@ -50,6 +50,23 @@ def test_same_requests_stand(plan, tmp_path):
     assert outcome.document["standing"] == "stands"
 
 
+def test_the_errors_of_a_fitted_model_leave_the_step_time_an_interval(plan, tmp_path):
+    document = json.loads(plan.read_text())
+    document["latency_model"]["uncertainty"] = {
+        "coefficients": ["step_overhead"],
+        "draws": [[0.0], [1e-3], [3e-3]],
+    }
+    known = tmp_path / "known.json"
+    known.write_text(json.dumps(document))
+    new = trace(tmp_path / "new.csv", 1000)
+    plain = invoke("check", plan, "--trace", new, "--json").document
+    assert plain["step_time_interval"] is None
+    found = invoke("check", known, "--trace", new, "--json").document
+    step = found["step_time_interval"]
+    assert step["value"] == pytest.approx(plain["step_time"])
+    assert step["low"] < step["value"] - 1e-4 < step["high"] - 5e-4
+
+
 def test_other_requests_do_not(plan, tmp_path):
     outcome = invoke("check", plan, "--trace", trace(tmp_path / "new.csv", 20_000), "--json")
     assert outcome.code == 4
@@ -125,9 +142,32 @@ def test_a_better_plan_under_the_same_limits_is_found(tmp_path):
         *("--max-batch-size", 512, "--tpot", "100ms", "--trace", lighter),
         drop=("--batch-sizes", "--prompt", "--decode"),
     )
-    best = json.loads(again.read_text())["split"]
-    for name in ("attention_workers", "ffn_workers", "batch_size", "microbatches"):
+    # What is checked is what the plan recommends: here a deployment without a split.
+    best = json.loads(again.read_text())["recommended"]
+    assert best["kind"] == "un-split"
+    for name in ("replicas", "ranks", "requests_per_rank", "two_batch_overlap"):
         assert answer["replanned"][name] == best[name]
+
+
+def test_an_un_split_plan_falls_by_its_own_times(tmp_path):
+    plan = written_plan(tmp_path, "--tpot", "20ms")
+    document = json.loads(plan.read_text())
+    assert document["recommended"]["kind"] == "un-split"
+    same = invoke("check", plan, "--trace", trace(tmp_path / "same.csv", 1000), "--json")
+    assert same.code == 0
+    answer = same.document
+    assert answer["step_time"] == pytest.approx(document["recommended"]["step_time"]["mean"], 0.01)
+    assert answer["step_time"] != pytest.approx(document["split"]["step_time"]["mean"], 0.01)
+    assert answer["best_attention_workers"] is None
+    assert not any("best split" in warning for warning in answer["warnings"])
+    # Another promise in the file is another deployment, and that is what is checked.
+    document["colocated"]["requests_per_rank"] //= 4
+    plan.write_text(json.dumps(document))
+    smaller = invoke("check", plan, "--trace", tmp_path / "same.csv", "--json").document
+    assert smaller["step_time"] < answer["step_time"]
+    assert any("planned again under the same limits" in why for why in smaller["reasons"])
+    text = invoke("check", plan, "--trace", tmp_path / "same.csv").out
+    assert "best A" not in text
 
 
 def test_what_the_file_lacks_is_said(plan, tmp_path):
@@ -143,7 +183,7 @@ def test_what_the_file_lacks_is_said(plan, tmp_path):
 
 def test_a_rate_that_is_no_longer_reached_is_told(plan, tmp_path):
     document = json.loads(plan.read_text())
-    document["inputs"]["rate"] = 1.5 * document["split"]["requests_per_second"]
+    document["inputs"]["rate"] = 1.5 * document["recommended"]["requests_per_second"]
     document["inputs"]["devices"] = None
     busy = tmp_path / "busy.json"
     busy.write_text(json.dumps(document))
@@ -163,7 +203,7 @@ def test_one_request_stands_only_with_a_warning(plan, tmp_path):
 def test_one_request_is_no_reason_to_plan_again(plan):
     outcome = invoke("check", plan, "--metrics", SAMPLES / "vllm-0.32.0-during.prom")
     assert outcome.code == 1
-    assert "only 1 requests have finished so far: at least 30" in outcome.error_line
+    assert "only 1 request finished so far: at least 30" in outcome.error_line
 
 
 def test_a_state_keeps_the_counters(plan, tmp_path):

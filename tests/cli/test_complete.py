@@ -56,7 +56,7 @@ def plain(*names):
         ("sweep s", [("file", "s")]),
         ("sweep --summary r", [("dir", "r")]),
         ("ratio --overlap p", plain("pipelined")),
-        ("ratio --pr", plain("--prompt")),
+        ("ratio --pro", plain("--prompt", "--profile")),
     ],
 )
 def test_what_is_offered(line, found):

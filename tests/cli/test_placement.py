@@ -109,3 +109,12 @@ def test_a_plan_with_a_placement_that_no_formula_knows_is_refused():
     done = invoke("plan", *SMALL, "--placement", "longest-prompt-rank")
     assert done.code == 1
     assert "afdplan ratio --method simulated" in done.err
+
+
+def test_without_a_barrier_nothing_is_told_and_nothing_placed():
+    free = (*RATIO[:-1], 16, "--execution", "barrier-free")
+    assert gain_of(*free) is None
+    assert invoke(*free, "--method", "simulated", "--json").document["placement_gain"] is None
+    refused = invoke(*free, "--placement", "longest-prompt")
+    assert refused.code == 1
+    assert "barrier-free workers take what waits" in refused.err

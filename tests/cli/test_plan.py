@@ -64,7 +64,6 @@ def test_verify_reports_agreement():
     ("options", "code", "message"),
     [
         (("--tpot", "0.01ms"), 3, "no plan meets"),
-        (("--devices", 1), 3, "no split meets"),
         (("--tpot", "fast"), 2, "--tpot must be a time"),
         (("--tpot", "50"), 2, "with its unit"),
         (("--rate", "20"), 2, "with its unit"),
@@ -88,6 +87,21 @@ def test_refusals_are_one_line(options, code, message):
     outcome = invoke("plan", *SMALL, *options)
     assert outcome.code == code, outcome
     assert message in outcome.error_line
+
+
+def test_no_split_is_no_error_where_an_un_split_deployment_holds():
+    outcome = invoke("plan", *SMALL, "--devices", 1, "--json")
+    assert outcome.code == 0
+    answer = outcome.document
+    assert answer["recommended"]["kind"] == "un-split"
+    assert answer["recommended"]["devices"] == 1
+    assert "2 devices would be needed, 1 may be used" in answer["split"]["breaks"]
+    assert answer["verdict"]["split"] == "no"
+    assert answer["verdict"]["gain"] is None
+    assert answer["holds_everywhere"] is True
+    text = " ".join(invoke("plan", *SMALL, "--devices", 1).out.split())
+    assert text.startswith("Do not split: no split meets all limits: 2 devices would be needed")
+    assert "Deploy 1 rank" in text
 
 
 def test_abstract_time_refuses_seconds():

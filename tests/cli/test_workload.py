@@ -3,7 +3,9 @@
 import io
 import json
 import os
+import re
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 from unittest import mock
 
@@ -155,3 +157,22 @@ def test_bad_use_is_refused_in_one_line(trace, tmp_path, arguments, code, words)
     assert done.stdout == b""
     if code == 1:
         assert error.count("\n") == 1
+
+
+def test_counts_of_a_server_stand_for_a_trace():
+    counts = Path(__file__).parents[1] / "samples/metrics/vllm-0.32.0-after-bench.prom"
+    done = run("--trace", str(counts), "--format", "prometheus", "--json")
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout)
+    text = counts.read_text()
+    for name, key in (("prompt", "mean_prompt_tokens"), ("generation", "mean_decode_tokens")):
+        total, count = (
+            float(re.search(rf"^vllm:request_{name}_tokens_{part}{{.*?}} (\S+)$", text, re.M)[1])
+            for part in ("sum", "count")
+        )
+        assert answer[key] == pytest.approx(total / count, rel=0.02)
+    assert any("paired at random" in note for note in answer["inputs"]["notes"])
+    refused = run(
+        "--trace", str(counts), "--format", "prometheus", "--columns", "prompt=a,decode=b"
+    )
+    assert refused.returncode == 2

@@ -23,7 +23,9 @@ from afdplan.planning.plan import make_plan
 from afdplan.planning.search import DesignSearch
 from afdplan.planning.source import MeasuredSource
 from afdplan.planning.space import SearchSpace
+from afdplan.planning.standing import standings
 from afdplan.report.plan import headline
+from afdplan.report.plan_brief import plan_verdict
 from afdplan.theory.cycle import CycleModel
 from afdplan.theory.problem import RatioProblem
 from afdplan.workload.interval import token_load_estimate
@@ -136,10 +138,13 @@ def outcome(seed):
     if broken:
         assert not plan.is_feasible, (seed, broken)
         assert said.startswith("No deployment keeps the limits everywhere"), said
+        assert plan_verdict(plan).startswith("No deployment keeps the limits everywhere")
+        assert any(not standing.is_kept for standing in standings(plan))
         assert any(name in said for name in broken)
         return "told"
     assert plan.is_feasible, (seed, plan.breaches)
     assert not said.startswith("No deployment"), said
+    assert all(standing.is_kept for standing in standings(plan))
     return "holds" if plan.basis == "all requests" else "holds after another search"
 
 

@@ -126,8 +126,7 @@ def _busiest(placement: Placement, network: FeedForward, sent: FloatArray) -> Fl
     if stated is None:
         slots = max(network.experts, placement.expert_devices)
         choices = np.maximum(sent * placement.ffn_workers * network.experts_per_token, 1e-9)
-        is_sliced = placement.system.layout == "tensor"
-        ranks = placement.ffn_workers if is_sliced else placement.expert_devices
+        ranks = placement.expert_devices // placement.ffn_slices
         # Who has more devices than experts replicates by popularity: chance is left.
         spread = POPULARITY_CV if placement.expert_devices <= network.experts else 0.0
         stated = busiest_share(slots, ranks, choices, spread)
@@ -141,8 +140,8 @@ def _dense_time(placement: Placement, network: FeedForward, sent: FloatArray) ->
     Each device has its share of the tokens, or, tensor parallel, all of them and a slice.
     """
     hidden = placement.architecture.hidden_size
-    slices = placement.ffn_devices if placement.system.layout == "tensor" else 1
-    tokens = sent / (placement.ffn_devices / slices)
+    slices = placement.ffn_slices
+    tokens = sent * slices / placement.ffn_devices
     number = placement.precision.feed_forward_weights
     products = []
     if network.dense_size:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 
 from afdplan.calibration.architecture import ModelArchitecture
@@ -85,6 +86,13 @@ class Placement:
     def expert_devices(self) -> int:
         """Devices over which the routed experts are spread."""
         return self.ffn_devices * self.ffn_workers
+
+    @property
+    def ffn_slices(self) -> int:
+        """Devices of a node that hold a slice of every expert each; 1 where each has its own."""
+        if self.system.layout == "expert":
+            return 1
+        return math.gcd(self.ffn_hardware.devices_per_node, self.expert_devices)
 
     def joint_link(self) -> Link:
         """Return the slower of both sides' links."""

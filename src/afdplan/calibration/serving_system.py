@@ -25,8 +25,8 @@ class ServingSystem:
     source
         Who says so.
     layout
-        How the devices of one FFN worker share its work: ``expert``, each has experts of its own
-        and the shared ones whole, or ``tensor``, each has a slice of all.
+        How FFN devices share their work: ``expert``, each has experts of its own and the shared
+        ones whole, or ``tensor``, each of a node has a slice of all of them.
     """
 
     transfers: TransferPlace

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from afdplan.calibration.least_squares import least_squares
 from afdplan.calibration.posterior import posterior_draws
 from afdplan.calibration.sweep_round import COLUMNS, SweepRound
 from afdplan.model.latency import LatencyModel
@@ -34,9 +35,6 @@ _TOLD_APART = 0.1
 _STARTS, _START_TIE, _TIE = 24, 0.1, 0.01
 """Draws from which the best point is sought; weight of what the data leave open against them, in
 choosing those draws and in the search itself."""
-
-_STEP, _MOST_STEPS = 1e-7, 80
-"""Of the search: width of a difference quotient in units of the box, and steps from one start."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -131,8 +129,6 @@ class SweepSpace:
             What decides where the data leave a choice: how far points (all coefficients) miss a
             wish, relative, shape (points, n).
         """
-        from scipy.optimize import least_squares
-
         moved = [k for k in self.free if k != 5]  # a model file has no soft maximum
 
         def all_of(points: FloatArray) -> FloatArray:
@@ -145,33 +141,15 @@ class SweepSpace:
             misses = times / self.sweep.step_times - 1.0
             return np.concatenate([misses, tie * wanted(every)], axis=1) / noise
 
-        def missed(point: FloatArray) -> FloatArray:
-            found: FloatArray = residuals(all_of(point[None, :]), _TIE)[0]
-            return found
-
-        def slopes(point: FloatArray) -> FloatArray:
-            steps = _STEP * np.eye(point.size)
-            there = all_of(np.vstack([point + steps, point - steps]))
-            after, before = np.split(residuals(there, _TIE), 2)
-            found: FloatArray = (after - before).T / (2 * _STEP)
-            return found
-
-        starts = self._inverse(draws)[:, moved]
-        costs = (residuals(draws, _START_TIE) ** 2).sum(axis=1)
-        low, high = self.low[moved], self.high[moved]
-        inside = 1e-9 * (high - low)
-        found = [
-            least_squares(
-                missed,
-                np.clip(starts[k], low + inside, high - inside),
-                jac=slopes,
-                bounds=(low, high),
-                max_nfev=_MOST_STEPS,
-            )
-            for k in np.argsort(costs)[:_STARTS]
-        ]
-        nearest: FloatArray = all_of(min(found, key=lambda fit: float(fit.cost)).x[None, :])[0]
-        return nearest
+        nearest = np.argsort((residuals(draws, _START_TIE) ** 2).sum(axis=1))[:_STARTS]
+        found = least_squares(
+            lambda points: residuals(all_of(points), _TIE),
+            self._inverse(draws[nearest])[:, moved],
+            self.low[moved],
+            self.high[moved],
+        )
+        best: FloatArray = all_of(found[None, :])[0]
+        return best
 
     def _inverse(self, every: FloatArray) -> FloatArray:
         """Return the points of the box that `complete` makes these of, shape (points, 8)."""

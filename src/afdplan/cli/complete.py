@@ -38,7 +38,7 @@ def trace_formats() -> list[str]:
     """
     from afdplan.files.traces.formats import FORMATS
 
-    return [one.name for one in FORMATS]
+    return [*(one.name for one in FORMATS), "prometheus"]
 
 
 def measurement_formats() -> list[str]:
@@ -102,6 +102,7 @@ BY_NAME = {
     "model": MODEL,
     "hardware": HARDWARE,
     "ffn_hardware": HARDWARE,
+    "prefill_hardware": HARDWARE,
     "format": Completed(trace_formats),
     "format_name": Completed(measurement_formats),
     "target": Completed(lambda: systems("any")),

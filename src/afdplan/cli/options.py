@@ -34,6 +34,8 @@ __all__ = [
 ]
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+METRICS = "prometheus"
+"""The format of a server's own counts: no trace, but lengths all the same."""
 _PLAIN = {"count": int, "number": float, "text": str}
 
 
@@ -184,13 +186,11 @@ def resolve_workload(
     if path is not None and (prompt is not None or decode is not None):
         raise click.UsageError("give --trace, or --prompt and --decode, not both")
     if path is not None:
-        from afdplan.files.traces.reader import read_trace
-
-        requests = read_trace(
+        requests = _requests(
             path,
-            format=trace_format,
-            columns=columns,
-            time_format=time_format,
+            trace_format,
+            columns,
+            time_format,
             prefixes=given.get(ask.PREFIX_CACHE.key) == "recorded",
         )
         inputs = {
@@ -232,6 +232,33 @@ def resolve_workload(
     law = IndependentLengths(prompt=prompt, decode=decode)
     inputs = {"prompt": prompt, "decode": decode}
     return Workload(law=law, trace=None, report=None, warnings=(), inputs=inputs)
+
+
+def _requests(
+    path: str,
+    trace_format: str | None,
+    columns: str | None,
+    time_format: str | None,
+    *,
+    prefixes: bool,
+) -> Trace:
+    """Return the requests of a trace, or as many as the histograms of a server say there were."""
+    if trace_format == METRICS:
+        from afdplan.files.measurements.prometheus import read_metrics
+        from afdplan.workload.observed import observed_trace
+
+        if columns is not None or time_format is not None:
+            raise click.UsageError(f"--format {METRICS} has no columns: leave them out")
+        return observed_trace(read_metrics(path), path)
+    from afdplan.files.traces.reader import read_trace
+
+    return read_trace(
+        path,
+        format=trace_format,
+        columns=columns,
+        time_format=time_format,
+        prefixes=prefixes,
+    )
 
 
 def _described(

@@ -151,17 +151,13 @@ def command(
 
         write_picture(plot, [front_figure(plan)], str(plan.split.design))
     from afdplan.report.plan import plan_told
-    from afdplan.report.service import (
-        failure_answer,
-        service_answer,
-        verification_told,
-        whole_told,
-    )
+    from afdplan.report.service import whole_tables, whole_told
+    from afdplan.report.service_answer import failure_answer, service_answer
 
     told = plan_told(
         plan, f"{workload.law.name}; {source.name}", verified, _following(plan, output)
     )
-    told = whole_told(told, whole)
+    told = whole_told(told, whole, played)
     modes = None
     if given["execution"] == "barrier-free":
         from afdplan.planning.plan_modes import plan_modes
@@ -180,8 +176,6 @@ def command(
         is_used = gain.placement == space.placement
         said = gain_fact(gain, source.time_unit, is_used=is_used)
         told = dataclasses.replace(told, words=(*told.words, said))
-    if played is not None:
-        told = verification_told(told, played)
     if as_json or report is not None or output is not None:
         from afdplan.report.document import to_json
         from afdplan.report.plan_answer import plan_answer
@@ -226,6 +220,7 @@ def command(
                 command_line=command_line(),
                 workload=workload.report,
                 verified=verified,
+                beside=whole_tables(whole, played),
             )
             write_report(report, page)
         if output is not None:

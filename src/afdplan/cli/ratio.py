@@ -111,7 +111,8 @@ def command(
                 max_attention_workers=most,
                 progress=show,
             )
-        answer, gain = played.recommendation, played.gain
+        answer = played.recommendation
+        gain = played.gain if problem.execution == "synchronous" else None
     else:
         from afdplan.planning.placement_gain import placement_gain
 
@@ -158,8 +159,12 @@ def command(
             brief=with_gain(told.brief, gain, is_used=is_used),
         )
     same = (*ask.WORKLOAD, *ask.LATENCY_CHOICE, *ask.SLOTS, *ask.MODE)
-    best = f"{answer.optimal_attention_workers}"
-    told = replace(told, following=command_with("simulate", same, "--attention-workers", best))
+    more = ["--attention-workers", f"{answer.optimal_attention_workers}"]
+    if given["placement"] != ask.PLACEMENT.default:
+        more += ["--policy", given["placement"]]
+    if given["placement_window"] != ask.PLACEMENT_WINDOW.default:
+        more += [ask.PLACEMENT_WINDOW.option, f"{given['placement_window']}"]
+    told = replace(told, following=command_with("simulate", same, *more))
     figures: list[Figure] = []
     sections: list[Section] = []
     if day is not None:
@@ -242,7 +247,7 @@ def _is_played(given: dict[str, Any], model: LatencyModel) -> bool:
 
     only = [one for one in SIMULATED[:-1] if given[one.key] != one.default]
     microbatches = 1 if given["overlap"] == "ideal" else given["microbatches"]
-    unknown = unknown_placement(given["placement"], model, microbatches)
+    unknown = unknown_placement(given["placement"], model, microbatches, given["execution"])
     if given["method"] in ("gaussian", "mean-field"):
         if only:
             raise click.UsageError(

@@ -26,6 +26,7 @@ from afdplan.cli.report import (
     command_line,
     command_with,
     json_option,
+    plot_option,
     progress,
     report_option,
     tell,
@@ -118,6 +119,7 @@ LOGS = (
 @workload_options
 @latency_options
 @options(*ask.SLOTS, *SIMULATION, *LOGS)
+@plot_option("throughput and idle causes")
 @report_option
 @json_option
 def command(
@@ -125,6 +127,7 @@ def command(
     timeline: str | None,
     per_request: str | None,
     per_step: str | None,
+    plot: str | None,
     report: str | None,
     as_json: bool,
     **given: Any,
@@ -181,6 +184,10 @@ def command(
             )
     if timeline is not None:
         _write_timeline(timeline, results[0])
+    if plot is not None:
+        from afdplan.plotting.simulation_figures import simulation_figures
+
+        write_picture(plot, simulation_figures(results), f"{workload.law.name}; {model.name}")
     inputs = {**workload.inputs, **latency_inputs(given, model)}
     asked = {one.key: given[one.key] for one in SIMULATION[1:]}
     from afdplan.planning.theory_curve import step_time_by_draws

@@ -110,7 +110,7 @@ def readme(
 
 def placement_words(request: DeployRequest, target: Target) -> list[str]:
     """Return how the system balances its ranks, and whether the plan counts on more."""
-    words = [f"{target.placement[:1].upper()}{target.placement[1:]}."] if target.placement else []
+    words = [f"{target.placement}."] if target.placement else []
     planned = request.plan.inputs.get("placement")
     if planned is not None and str(planned).startswith("longest-prompt"):
         words.append(

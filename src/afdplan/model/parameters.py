@@ -13,7 +13,11 @@ from afdplan.model.parameter import choice, count, number, text
 # Requests: a trace, or laws of lengths.
 _LAW = "100, fixed:100, geometric:500, uniform:512..1536, lognormal:mean=1200,cv=1.3"
 TRACE = text("trace", "Request trace; its format is detected.", metavar="FILE")
-FORMAT = text("format", "Force a trace format.", metavar="NAME")
+FORMAT = text(
+    "format",
+    "Force a trace format; prometheus: lengths from a snapshot of /metrics.",
+    metavar="NAME",
+)
 COLUMNS = text(
     "columns",
     "Columns of any other table: prompt=NAME,decode=NAME,arrival=NAME.",

@@ -13,11 +13,14 @@ from afdplan.errors import AfdplanError
 from afdplan.files.plan_file import PlanFile
 from afdplan.lengths.law import LengthLaw
 from afdplan.model import parameters as ask
+from afdplan.model.answer import Answer
 from afdplan.model.estimate import Estimate
+from afdplan.model.latency import TimeUnit
+from afdplan.model.words import counted
 from afdplan.planning.cache_memory import CacheMemory, CacheSpace, CacheSums
 from afdplan.planning.limits import TIE, limited, percentile
 from afdplan.planning.objective import find_objective
-from afdplan.planning.replan import Replan, replan, stored_cost
+from afdplan.planning.replan import Replan, kept_unsplit, replan, stored_cost
 from afdplan.planning.score import Score
 from afdplan.theory.latency_draws import step_time_estimate
 from afdplan.theory.placement import cycle_model
@@ -40,7 +43,7 @@ LEAST_OVERFLOW = 1e-12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PlanCheck:
+class PlanCheck(Answer):
     """What today's requests mean for a plan.
 
     Attributes
@@ -55,7 +58,7 @@ class PlanCheck:
         Share of throughput per unit of cost that keeping A loses under the new requests, beyond
         what it lost under the planned ones; with an interval of theta, the least over its ends.
     best_attention_workers
-        A that would now be best; same F, batch size and microbatches.
+        A that would now be best; same F, batch size and microbatches. None of an un-split plan.
     replanned
         What planning again under the stored limits finds; None if the file does not keep them.
     replan_regret
@@ -75,13 +78,15 @@ class PlanCheck:
         Per attention worker and step under the new requests.
     reasons
         One sentence each, the gravest first.
+    time_unit
+        Of the times.
     """
 
     standing: Standing
     mean_token_load: float
     planned_token_load: float
     regret: float
-    best_attention_workers: int
+    best_attention_workers: int | None
     replanned: Replan | None
     replan_regret: float | None
     notes: tuple[str, ...]
@@ -91,6 +96,7 @@ class PlanCheck:
     time_per_output_token: float
     memory_overflow_probability: float
     reasons: tuple[str, ...]
+    time_unit: TimeUnit
 
 
 def check_plan(
@@ -127,15 +133,19 @@ def check_plan(
     factors = [1.0]
     if token_load is not None and token_load.confidence < 1 and token_load.value > 0:
         factors += [token_load.low / token_load.value, token_load.high / token_load.value]
-    cases = [_under(plan, law, factor) for factor in factors]
-    regret, best, mean, held = cases[0]
-    regret = max(regret - plan.planned_regret, 0.0)
-    least_regret = max(min(case[0] for case in cases) - plan.planned_regret, 0.0)
-    least_held = min(case[3] for case in cases)
     again, least_again, notes = _again(plan, law, factors)
-    if plan.recommends_unsplit:
+    unsplit = plan.recommends_unsplit and plan.unsplit is not None and again is not None
+    cases = [(_unsplit if unsplit else _under)(plan, law, factor) for factor in factors]
+    regret, best, mean, held = cases[0]
+    planned_regret = 0.0 if unsplit else plan.planned_regret
+    regret = max(regret - planned_regret, 0.0)
+    least_regret = max(min(case[0] for case in cases) - planned_regret, 0.0)
+    least_held = min(case[3] for case in cases)
+    if plan.recommends_unsplit and not unsplit:
         notes += ("the plan recommends not to split: what is checked is its best split",)
     overflow = _overflow(plan, law)
+    if unsplit and again is not None:
+        overflow = again.kept.memory_overflow_probability
     limit = plan.time_per_output_token
     excess = -1.0 if limit is None else least_held / limit - 1
     tokens = plan.latency.tokens_per_step
@@ -169,8 +179,8 @@ def check_plan(
         )
     if again is not None and again.best is not None and least_again > LEAVE:
         reasons.append(
-            f"planned again under the same limits, {again.best.design} on "
-            f"{again.best.design.devices:,} devices would give {again.gain:.1%} more "
+            f"planned again under the same limits, {again.best} on "
+            f"{counted(again.best.devices, 'device')} would give {again.gain:.1%} more "
             f"{find_objective(stored_cost(plan).per).score}".replace("%", " %")
         )
     if abs(off) > STEP_LEAVE:
@@ -211,6 +221,7 @@ def check_plan(
         time_per_output_token=held,
         memory_overflow_probability=overflow,
         reasons=tuple(reasons),
+        time_unit=plan.latency.time_unit,
     )
 
 
@@ -243,6 +254,12 @@ def _standing(*, beyond: bool, inside: bool, previous: Standing | None) -> Stand
     if previous == "replan" and not inside:
         return "replan"
     return "stands"
+
+
+def _unsplit(plan: PlanFile, law: LengthLaw, factor: float) -> tuple[float, None, float, float]:
+    """Return the same as `_under` of an un-split deployment, which has no A to be another."""
+    kept = kept_unsplit(plan, law, factor)
+    return 0.0, None, kept.step_time.mean, kept.token_time(plan.statistic)
 
 
 def problem_of(plan: PlanFile, law: LengthLaw) -> RatioProblem:

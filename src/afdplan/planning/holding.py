@@ -48,6 +48,9 @@ class Holding:
         recommended, and the stage times of the split design.
     parts, ends
         The recommended deployment in every part of the trace and at both ends of the interval.
+    split_breaks
+        The limits that no split keeps, in words, if only un-split deployments keep all: `split` is
+        the nearest one then. Empty where it keeps them.
     """
 
     basis: Circumstance
@@ -59,6 +62,7 @@ class Holding:
     latency: LatencyModel
     parts: tuple[HeldPart, ...] = ()
     ends: tuple[HeldPart, ...] = ()
+    split_breaks: str = ""
 
     @property
     def recommended(self) -> Deployment:
@@ -81,8 +85,11 @@ def find_holding(
     cost: DeviceCost,
     parts: Sequence[Circumstance],
     ends: Sequence[Circumstance],
+    search: DesignSearch | None = None,
 ) -> Holding:
     """Return the best deployment that holds everywhere; else the best one for all requests.
+
+    A `search` over all requests that was made before keeps what it has computed.
 
     Raises
     ------
@@ -91,7 +98,7 @@ def find_holding(
     """
     asked = (source, space, cost)
     whole = Circumstance(name="all requests", law=law)
-    first = _best(whole, limits, *asked)
+    first = _best(whole, limits, *asked, search)
     if first is None:
         raise explain_infeasible(DesignSearch(law, *asked), limits)
     everywhere = {where.name: where for where in (*parts, *ends)}
@@ -123,22 +130,33 @@ def _best(
     source: LatencySource,
     space: SearchSpace,
     cost: DeviceCost,
+    known: DesignSearch | None = None,
 ) -> Holding | None:
-    search = DesignSearch(where.law, source, space, cost)
-    split = search.best(limits)
+    search = known or DesignSearch(where.law, source, space, cost)
+    split, colocated = search.best(limits), tuple(ColocatedSearch(search).widths(limits))
+    breaks = ""
     if split is None:
-        return None
+        refused = explain_infeasible(search, limits, colocated)
+        split, breaks = refused.nearest, str(refused).partition(". ")[0]
+        if split is None or not colocated:
+            return None
     design = split.design
     latency = source.latency(design.attention_devices, design.ffn_workers, design.batch_size)
-    colocated = tuple(ColocatedSearch(search).widths(limits))
+    verdict = judge(where.law, source, split, colocated, limits, latency)
+    if breaks:
+        reasons = (f"do not split: {breaks}", *verdict.reasons[1:])
+        verdict = replace(
+            verdict, split="no", gain=None, narrow_gain=None, interval=None, reasons=reasons
+        )
     return Holding(
         basis=where,
         limits=limits,
         search=search,
         split=split,
         colocated=colocated,
-        verdict=judge(where.law, source, split, colocated, limits, latency),
+        verdict=verdict,
         latency=latency,
+        split_breaks=breaks,
     )
 
 

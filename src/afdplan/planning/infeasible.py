@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from afdplan.errors import InfeasibleError
-from afdplan.planning.colocated import ColocatedSearch
+from afdplan.model.words import counted
+from afdplan.planning.colocated import Colocated, ColocatedSearch
 from afdplan.planning.design import PlannedDesign
 from afdplan.planning.fastest import fastest_design
 from afdplan.planning.held import Deployment
@@ -15,11 +17,20 @@ from afdplan.planning.search import DesignSearch
 __all__ = ["explain_infeasible"]
 
 
-def explain_infeasible(search: DesignSearch, limits: Limits) -> InfeasibleError:
+def explain_infeasible(
+    search: DesignSearch, limits: Limits, able: Sequence[Colocated] | None = None
+) -> InfeasibleError:
     """Return the error that says what conflicts and what the nearest feasible plan is.
 
     Each limit is dropped alone; where that makes a plan possible, the value that it would have
     to take is computed exactly.
+
+    Parameters
+    ----------
+    search, limits
+        Under which no split was found.
+    able
+        The un-split deployments that meet the limits, where they are known.
     """
     ways: list[tuple[float, str, PlannedDesign | None]] = []
     for way in (_time(search, limits), _devices(search, limits), _rate(search, limits)):
@@ -32,7 +43,8 @@ def explain_infeasible(search: DesignSearch, limits: Limits) -> InfeasibleError:
         plan = search.best(replace(limits, node_devices=1))
         if plan is not None:
             ways.append((1.0, f"nodes of {limits.node_devices} devices would be shared", plan))
-    able = ColocatedSearch(search).widths(limits)
+    if able is None:
+        able = ColocatedSearch(search).widths(limits)
     split, without = "plan", ""
     if able:
         best = max(able, key=lambda plan: plan.score)
@@ -54,7 +66,8 @@ def explain_infeasible(search: DesignSearch, limits: Limits) -> InfeasibleError:
 def _given(plan: Deployment) -> str:
     """Return a deployment and what it gives."""
     return (
-        f"{plan} on {plan.devices} devices, {plan.time_per_output_token * 1e3:.4g} ms per token, "
+        f"{plan} on {counted(plan.devices, 'device')}, "
+        f"{plan.time_per_output_token * 1e3:.4g} ms per token, "
         f"{plan.tokens_per_second:,.0f} tokens/s"
     )
 

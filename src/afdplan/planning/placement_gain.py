@@ -84,6 +84,7 @@ def placement_gain(
     """
     latency, m = problem.latency, problem.counted_microbatches
     has_barrier = problem.method == "exact" and problem.phase == "random"
+    has_barrier &= problem.execution == "synchronous"
     if not has_barrier or unknown_placement(placement, latency, m) is not None:
         return None
     blind = replace(problem, placement=ask.PLACEMENT.default)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from afdplan.errors import InvalidInputError, TimeUnitError
 from afdplan.lengths.law import LengthLaw
+from afdplan.model.answer import Answer
 from afdplan.model.estimate import Estimate
 from afdplan.model.latency import LatencyModel
 from afdplan.model.trace import Trace
@@ -22,6 +23,7 @@ from afdplan.planning.holding import Holding, find_holding
 from afdplan.planning.limits import Limits
 from afdplan.planning.next_batch import NextBatch, next_batch
 from afdplan.planning.objective import DeviceCost
+from afdplan.planning.search import DesignSearch
 from afdplan.planning.sensitivity import Sensitivity, sensitivities
 from afdplan.planning.source import LatencySource
 from afdplan.planning.space import SearchSpace
@@ -38,13 +40,15 @@ MOST_TOKENS = 1e9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Plan:
+class Plan(Answer):
     """The answer of the planner.
 
     Attributes
     ----------
     split
-        Best split design under the limits.
+        Best split design under the limits; where none keeps them, the nearest one.
+    split_breaks
+        The limits that no split keeps, in words; empty where `split` keeps all.
     latency
         Stage times of that design.
     cache
@@ -78,7 +82,7 @@ class Plan:
     breaches
         Every limit that the recommended deployment breaks in any of them, the gravest first;
         empty if all hold.
-    limits, space, cost
+    limits, space, cost, requests, source
         What was asked.
     planned_limits
         The limits under which the requests of `basis` were planned for: their own rate.
@@ -91,6 +95,7 @@ class Plan:
     """
 
     split: PlannedDesign
+    split_breaks: str
     latency: LatencyModel
     cache: CacheSpace | None
     alternatives: tuple[Alternative, ...]
@@ -114,6 +119,8 @@ class Plan:
     assumptions: tuple[str, ...]
     warnings: tuple[str, ...]
     evaluated_designs: int
+    requests: LengthLaw = field(repr=False)
+    source: LatencySource = field(repr=False)
 
     @property
     def kind(self) -> Literal["split", "un-split"]:
@@ -161,6 +168,7 @@ def make_plan(
     cost: DeviceCost | None = None,
     trace: Trace | None = None,
     token_load: Estimate | None = None,
+    search: DesignSearch | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> Plan:
     """Return the best deployment under the limits, with everything that is needed to judge it.
@@ -181,13 +189,16 @@ def make_plan(
         The trace behind `law`: its arrivals, and its parts, in all of which the limits must hold.
     token_load
         Mean token load with its interval.
+    search
+        One over the same law, source, space and cost that was made before: it keeps what it has
+        computed.
     progress
         Called with the share done, 0 to 1.
 
     Raises
     ------
     InfeasibleError
-        If no design meets the limits; says which conflict and what is nearest.
+        If no deployment, split or not, meets the limits; says which conflict and what is nearest.
     TimeUnitError
         If a limit in seconds meets an abstract time.
 
@@ -225,19 +236,28 @@ def make_plan(
             )
     space, show = space or SearchSpace(), progress or (lambda _: None)
     parts, ends = circumstances(trace, token_load, limits)
-    found = find_holding(law, source, limits, space, cost or DeviceCost(), parts, ends)
+    found = find_holding(law, source, limits, space, cost or DeviceCost(), parts, ends, search)
     search, best, inside = found.search, found.split, found.limits
     show(0.4)
-    fastest = fastest_design(search, inside) or best
     spare = spare_capacity(found.recommended, trace, limits.requests_per_second)
-    others = alternatives(search, best, inside)
-    show(0.6)
-    front = pareto_front(search, best, fastest, inside)
-    show(0.8)
-    binding = shadow_prices(search, best, inside)
+    others: tuple[Alternative, ...] = ()
+    binding: tuple[ShadowPrice, ...] = ()
+    following: NextBatch | None = None
+    changed: tuple[Sensitivity, ...] = ()
+    front: tuple[PlannedDesign, ...] = (best,)
+    if not found.split_breaks:  # what stands next to a split that keeps no limits says nothing
+        fastest = fastest_design(search, inside) or best
+        others = alternatives(search, best, inside)
+        show(0.6)
+        front = pareto_front(search, best, fastest, inside)
+        show(0.8)
+        binding = shadow_prices(search, best, inside)
+        following = next_batch(search, best, inside)
+        changed = sensitivities(search, best, inside, token_load)
     show(0.9)
     return Plan(
         split=best,
+        split_breaks=found.split_breaks,
         latency=found.latency,
         cache=source.cache(best.design.attention_devices),
         alternatives=others,
@@ -245,10 +265,10 @@ def make_plan(
         colocated=found.colocated,
         verdict=found.verdict,
         binding=binding,
-        next_batch=next_batch(search, best, inside),
+        next_batch=following,
         spare=spare,
         supply=supply_words(search, found.recommended, limits, spare, found.parts),
-        sensitivity=sensitivities(search, best, inside, token_load),
+        sensitivity=changed,
         basis=found.basis.name,
         law=found.basis.law,
         drift=found.parts,
@@ -261,6 +281,8 @@ def make_plan(
         assumptions=source.assumptions,
         warnings=(*_warnings(found, space, source), *_little_spare(spare)),
         evaluated_designs=search.evaluated,
+        requests=law,
+        source=source,
     )
 
 

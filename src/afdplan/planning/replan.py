@@ -16,14 +16,16 @@ from afdplan.model import parameters as ask
 from afdplan.model.latency import LatencyModel
 from afdplan.planning.cache_memory import CacheSpace
 from afdplan.planning.chosen_source import chosen_source
+from afdplan.planning.colocated import Colocated, ColocatedSearch
 from afdplan.planning.design import Design, PlannedDesign
+from afdplan.planning.held import Deployment
 from afdplan.planning.limits import TIE, Limits
 from afdplan.planning.objective import DeviceCost, find_objective
 from afdplan.planning.search import DesignSearch
 from afdplan.planning.source import LatencySource, MeasuredSource
 from afdplan.planning.space import SearchSpace, graph_batch_sizes
 
-__all__ = ["Replan", "replan", "stored_cost"]
+__all__ = ["Replan", "kept_unsplit", "replan", "stored_cost"]
 
 SAME_TIME = 1e-6
 """Relative difference of stage times that counts as none."""
@@ -31,22 +33,22 @@ SAME_TIME = 1e-6
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Replan:
-    """The running design beside the best one under the same limits.
+    """What runs beside the best of its kind, split or not, under the same limits.
 
     Attributes
     ----------
     kept
-        The running design under the new requests.
+        What the plan recommends, under the new requests.
     best
-        The best design under the stored limits; None if no design meets them any more.
+        The best under the stored limits; None if nothing of the kind meets them any more.
     is_rate_reached
         Whether the running design finishes the requests per second that were asked for.
     notes
         What the plan file lacks, one sentence each.
     """
 
-    kept: PlannedDesign
-    best: PlannedDesign | None
+    kept: Deployment
+    best: Deployment | None
     is_rate_reached: bool
     notes: tuple[str, ...]
 
@@ -62,7 +64,7 @@ class Replan:
 
 
 def replan(plan: PlanFile, law: LengthLaw, *, load_factor: float = 1.0) -> Replan:
-    """Return the running design and the one that planning again would find.
+    """Return what runs and what planning again would find.
 
     Parameters
     ----------
@@ -78,13 +80,56 @@ def replan(plan: PlanFile, law: LengthLaw, *, load_factor: float = 1.0) -> Repla
     InvalidInputError
         If the file does not keep the limits.
     """
-    limits, cost = _limits(plan), stored_cost(plan)
+    limits = _limits(plan)
+    search, notes = _search(plan, law, load_factor)
+    kept = _kept(plan, search, limits)
+    best: Deployment | None = search.best(limits) if isinstance(kept, PlannedDesign) else None
+    if isinstance(kept, Colocated):
+        widths = ColocatedSearch(search).widths(limits)
+        best = max(widths, key=lambda one: one.score, default=None)
+    goal = limits.requests_per_second
+    return Replan(
+        kept=kept,
+        best=best,
+        is_rate_reached=goal is None or kept.requests_per_second >= goal * (1 - TIE),
+        notes=notes,
+    )
+
+
+def kept_unsplit(plan: PlanFile, law: LengthLaw, load_factor: float) -> Deployment:
+    """Return the un-split deployment that a plan recommends, under other requests.
+
+    Raises
+    ------
+    InvalidInputError
+        If the file does not keep the limits.
+    """
+    return _kept(plan, _search(plan, law, load_factor)[0], _limits(plan))
+
+
+def _search(
+    plan: PlanFile, law: LengthLaw, load_factor: float
+) -> tuple[DesignSearch, tuple[str, ...]]:
     source, notes = _source(plan)
     space = _space(plan)
     if notes:
         # Stage times of one design say nothing of other splits of its experts.
         space = replace(space, ffn_workers=(plan.bundle.ffn_workers,))
-    search = DesignSearch(law, source, space, cost, load_factor=load_factor)
+    return DesignSearch(law, source, space, stored_cost(plan), load_factor=load_factor), notes
+
+
+def _kept(plan: PlanFile, search: DesignSearch, limits: Limits) -> Deployment:
+    """Return what the plan recommends, described by a search of other requests."""
+    if plan.recommends_unsplit and plan.unsplit is not None:
+        ours = plan.unsplit
+        return ColocatedSearch(search).deployed(
+            replicas=ours.replicas,
+            ranks=ours.ranks,
+            devices_per_rank=ours.devices_per_rank,
+            batch_size=ours.requests_per_rank // (2 if ours.two_batch_overlap else 1),
+            two_batch_overlap=ours.two_batch_overlap,
+            limits=limits,
+        )
     design = Design(
         bundles=plan.bundles,
         attention_workers=plan.bundle.attention_workers,
@@ -94,14 +139,7 @@ def replan(plan: PlanFile, law: LengthLaw, *, load_factor: float = 1.0) -> Repla
         attention_devices=plan.attention_devices,
         ffn_devices=plan.ffn_devices,
     )
-    kept = search.describe(design, limits)
-    goal = limits.requests_per_second
-    return Replan(
-        kept=kept,
-        best=search.best(limits),
-        is_rate_reached=goal is None or kept.requests_per_second >= goal * (1 - TIE),
-        notes=notes,
-    )
+    return search.describe(design, limits)
 
 
 def _limits(plan: PlanFile) -> Limits:

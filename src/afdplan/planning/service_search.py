@@ -112,10 +112,12 @@ def plan_service(
             _left(limits, best, factor),
             space=space,
             cost=cost,
+            search=search,
             progress=lambda share: show(0.3 + 0.6 * share),
             **asked,
         )
-        service = _served(plan, best, limits)
+        # What arrives by itself says nothing of a service that is planned for its most.
+        service = _served(replace(plan, supply=()), best, limits)
         # What is recommended may have fewer slots than what was found: then it is planned larger.
         if service is not None or limits.requests_per_second is None:
             break

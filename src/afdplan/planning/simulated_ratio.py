@@ -14,15 +14,15 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from afdplan.model import parameters as ask
 from afdplan.model.estimate import Estimate
 from afdplan.planning.placement_gain import PlacementGain
 from afdplan.simulation.paired import Paired, play_paired
 from afdplan.simulation.scenario import Scenario
-from afdplan.theory.cycle import CycleModel
-from afdplan.theory.placement import cycle_model
 from afdplan.theory.problem import RatioProblem, unknown_placement
 from afdplan.theory.ratio import RatioPoint, RatioRecommendation
 from afdplan.theory.solve import largest_resource, mean_field_of
+from afdplan.theory.step_model import StepModel, step_model
 
 __all__ = ["SimulatedRatio", "simulate_ratio", "simulated_scenario"]
 
@@ -61,7 +61,8 @@ def simulated_scenario(
     problem: RatioProblem, attention_workers: int, **changes: object
 ) -> Scenario:
     """Return a problem's bundle to be played; `changes` are fields of `Scenario`."""
-    known: dict[str, object] = {"overlap": problem.overlap} | changes
+    asked = (ask.OVERLAP, *ask.MODE)
+    known: dict[str, object] = {one.field: getattr(problem, one.field) for one in asked} | changes
     return Scenario(
         bundle=problem.bundle(attention_workers),
         latency=problem.latency,
@@ -233,14 +234,14 @@ class _Played:
             replication=None,
         )
 
-    def _nearest_model(self) -> CycleModel:
+    def _nearest_model(self) -> StepModel:
         """Return the formulas that come nearest to what is played: balanced loads, or blind."""
         problem, played = self.problem, next(iter(self.runs.values())).scenario.placement
         m = problem.counted_microbatches
-        is_balanced = played.startswith("longest-prompt")
-        if is_balanced and unknown_placement("longest-prompt", problem.latency, m) is None:
+        unknown = unknown_placement("longest-prompt", problem.latency, m, problem.execution)
+        if played.startswith("longest-prompt") and unknown is None:
             problem = replace(problem, placement="longest-prompt")
-        return cycle_model(problem, problem.slot_loads())
+        return step_model(problem, problem.slot_loads())
 
     def _point(self, count: int, top: float) -> RatioPoint:
         run, workers = self.runs[count], self.problem.ffn_workers

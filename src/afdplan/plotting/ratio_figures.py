@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from afdplan.model.latency import TimeUnit
-from afdplan.planning.ratio_around import RatioAround
 from afdplan.planning.ratio_grid import RatioCase, asked_case
 from afdplan.planning.ratio_sensitivity import CHANGE, CurveBand, RatioSensitivity
 from afdplan.plotting.figure import Axis, Chart, Figure, Role, layer, single
 from afdplan.theory.layer_cycle import Bottleneck
 from afdplan.theory.problem import Method, RatioProblem
 from afdplan.theory.ratio import RatioRecommendation, RatioUncertainty
+
+if TYPE_CHECKING:  # it plays bundles, and the compiler is slow to import
+    from afdplan.planning.ratio_around import RatioAround
 
 __all__ = [
     "BATCH_SIZE",

@@ -9,7 +9,7 @@ from afdplan.plotting.figure import Axis, Figure, Role, layer, single
 from afdplan.simulation.result import SimulationResult
 from afdplan.theory.ratio import RatioPoint
 
-__all__ = ["ATTENTION_WORKERS", "causes_figure", "throughput_figure"]
+__all__ = ["ATTENTION_WORKERS", "causes_figure", "simulation_figures", "throughput_figure"]
 
 ATTENTION_WORKERS = "attention workers A"
 CAUSES: dict[str, tuple[Role, str]] = {
@@ -97,6 +97,19 @@ def throughput_figure(
         layers=layers,
         height=340,
     )
+
+
+def simulation_figures(results: Sequence[SimulationResult]) -> list[Figure]:
+    """Return the picture of simulated bundles: what they deliver, and where the time goes.
+
+    Parameters
+    ----------
+    results
+        At least one; only several have a curve of throughput.
+    """
+    unit = results[0].scenario.latency.time_unit
+    curve = [throughput_figure(results, (), unit)] if len(results) > 1 else []
+    return [*curve, causes_figure(results)]
 
 
 def causes_figure(

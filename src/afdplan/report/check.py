@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from afdplan.report.plan_answer import design_answer
+from afdplan.planning.colocated import Colocated
+from afdplan.report.plan_answer import colocated_answer, design_answer
 from afdplan.report.quantities import (
     chance,
     change,
@@ -45,7 +46,11 @@ def check_answer(result: PlanCheck) -> dict[str, Any]:
         "replanned": None
         if again is None or again.best is None
         else {
-            **design_answer(again.best),
+            **(
+                colocated_answer(again.best)
+                if isinstance(again.best, Colocated)
+                else design_answer(again.best)
+            ),
             "gain": again.gain,
             "least_regret_of_keeping": result.replan_regret,
         },
@@ -94,13 +99,13 @@ def _facts(result: PlanCheck, unit: TimeUnit) -> Iterable[Fact]:
     yield Fact(
         "KV overflow probability", chance(result.memory_overflow_probability), "per worker and step"
     )
-    yield Fact(
-        "Given up by keeping A", share(result.regret), f"best A {result.best_attention_workers:,}"
-    )
+    if result.best_attention_workers is not None:
+        best = f"best A {result.best_attention_workers:,}"
+        yield Fact("Given up by keeping A", share(result.regret), best)
     again = result.replanned
     if again is not None and again.best is not None:
         yield Fact(
-            "Planned again", str(again.best.design), f"{change(again.gain)} over keeping the design"
+            "Planned again", str(again.best), f"{change(again.gain)} over keeping the design"
         )
 
 

@@ -98,9 +98,9 @@ def headline(plan: Plan) -> str:
         found = f"nearest is {found}"
     if plan.kind == "un-split":
         # The best split stays in sight: a measurement may say otherwise.
-        best = plan.split
+        best, rank = plan.split, "nearest" if plan.split_breaks else "best"
         said.append(
-            f"{plan.verdict.reasons[0]}: deploy {found}; the best split, {best}, gives "
+            f"{plan.verdict.reasons[0]}: deploy {found}; the {rank} split, {best}, gives "
             f"{rate(best.tokens_per_second, unit)} on {counted(best.devices, 'device')}"
         )
     else:
@@ -214,7 +214,7 @@ def case_sentence(case: PlanCase, plan: Plan) -> str:
         f"({plan.limits.statistic})"
     )
     if best.design == plan.split.design:
-        return text + ", the recommended design."
+        return text + (", the recommended design." if plan.kind == "split" else ", the best split.")
     return f"{text}; gives up {share(1 - best.score / plan.split.score)}."
 
 
@@ -240,7 +240,9 @@ def _overflow(probability: float, plan: Plan) -> str:
 def alternative_table(plan: Plan) -> TextTable:
     """Return the recommended design and what changing it gives up."""
     first = "recommended" if plan.kind == "split" else "best split"
-    rows = [(*_row(first, plan.split, plan), share(0.0), "")]
+    if plan.split_breaks:
+        first = "nearest split"
+    rows = [(*_row(first, plan.split, plan), share(0.0), "limits" * bool(plan.split_breaks))]
     rows += [
         (*_row(other.change, other.plan, plan), share(other.regret), other.breaks)
         for other in plan.alternatives

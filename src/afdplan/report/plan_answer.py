@@ -16,7 +16,7 @@ from afdplan.planning.standing import standings
 if TYPE_CHECKING:
     from afdplan.planning.verify import Verification
 
-__all__ = ["design_answer", "plan_answer"]
+__all__ = ["colocated_answer", "design_answer", "plan_answer"]
 
 
 def plan_answer(
@@ -29,17 +29,18 @@ def plan_answer(
         "recommended": {
             "kind": plan.kind,
             **(
-                _colocated(plan.recommended)
+                colocated_answer(plan.recommended)
                 if isinstance(plan.recommended, Colocated)
                 else design_answer(plan.recommended)
             ),
         },
-        "split": design_answer(plan.split),
+        "split": {**design_answer(plan.split), "breaks": plan.split_breaks or None},
         "alternatives": [_alternative(other) for other in plan.alternatives],
         "pareto_front": [design_answer(point) for point in plan.front],
         "colocated": None
         if best is None
-        else _colocated(best) | {"by_width": [_colocated(plan) for plan in plan.colocated]},
+        else colocated_answer(best)
+        | {"by_width": [colocated_answer(plan) for plan in plan.colocated]},
         "verdict": {
             "split": plan.verdict.split,
             "gain": plan.verdict.gain,
@@ -185,7 +186,8 @@ def _alternative(other: Alternative) -> dict[str, Any]:
     }
 
 
-def _colocated(plan: Colocated) -> dict[str, Any]:
+def colocated_answer(plan: Colocated) -> dict[str, Any]:
+    """Return an un-split deployment and what it gives, by the names of ``recommended``."""
     step = plan.step_time
     return {
         "replicas": plan.replicas,

@@ -148,7 +148,8 @@ def _others(plan: Plan) -> list[tuple[str, Deployment, str]]:
         if one is not plan.recommended
     ]
     if plan.kind == "un-split" and best is not None:
-        return [("split", plan.split, ""), *unsplit]
+        name, breaks = ("nearest split", "limits") if plan.split_breaks else ("split", "")
+        return [(name, plan.split, breaks), *unsplit]
     splits: list[tuple[str, Deployment, str]] = [
         (other.change, other.plan, other.breaks)
         for other in sorted(plan.alternatives, key=lambda one: (bool(one.breaks), one.regret))

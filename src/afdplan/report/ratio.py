@@ -118,7 +118,7 @@ def ratio_told(
         warnings=tuple(warnings),
         assumptions=(*_assumptions(problem), *problem.latency.assumptions),
         style="green",
-        brief=(*_brief(answer, unit), *mode_words(answer.modes, unit)),
+        brief=(*_brief(answer, problem), *mode_words(answer.modes, unit)),
         choice=curve_table(answer, unit, _fewest(answer)),
     )
 
@@ -159,12 +159,18 @@ def _facts(answer: RatioRecommendation, unit: TimeUnit) -> Iterable[Fact]:
     )
 
 
-def _brief(answer: RatioRecommendation, unit: TimeUnit) -> Iterable[Fact]:
+def _brief(answer: RatioRecommendation, problem: RatioProblem) -> Iterable[Fact]:
     """Yield what is told on one screen."""
-    yield from _facts(answer, unit)
+    unit = problem.latency.time_unit
+    facts = list(_facts(answer, unit))
+    if tuple(_alike(problem)):
+        words = "counts as 1 attention worker"
+        facts.insert(1, Fact("An FFN worker", words, "no devices are named"))
     if answer.ffn_weight != 1:
         objective = rate(answer.best.objective, unit)
-        yield Fact("Objective", f"{objective} per unit of {cost_formula(answer.ffn_weight)}")
+        words = f"{objective} per unit of {cost_formula(answer.ffn_weight)}"
+        facts.insert(1, Fact("Objective", words))
+    yield from facts
     known, errors = answer.uncertainty, answer.latency_uncertainty
     if known is not None:
         yield Fact(
@@ -303,9 +309,19 @@ def _assumptions(problem: RatioProblem) -> tuple[str, ...]:
     return (
         sentence(overlap),
         sentence(known),
+        *_alike(problem),
         "Slots are always occupied: a finished request is replaced at once.",
         "Requests are drawn independently of one another; drift and bursts are not in the ratio.",
     )
+
+
+def _alike(problem: RatioProblem) -> Iterable[str]:
+    """Yield that both kinds of workers count alike where nobody said what each costs."""
+    if problem.latency.ffn_weight is None and problem.ffn_weight == 1:
+        yield (
+            "An FFN worker counts as one attention worker: the latency model names no devices per "
+            "worker; ffn_weight says otherwise."
+        )
 
 
 def _few(answer: RatioRecommendation) -> set[int]:

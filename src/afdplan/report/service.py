@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 from math import isfinite
-from typing import Any
 
-from afdplan.model.estimate import Estimate
 from afdplan.planning.failure_plan import FailurePlan
 from afdplan.planning.service import Service
 from afdplan.planning.service_verify import ServiceVerification
@@ -27,16 +25,21 @@ from afdplan.report.quantities import (
 from afdplan.report.tables import TextTable
 from afdplan.report.telling import Fact, Telling
 
-__all__ = [
-    "failure_answer",
-    "service_answer",
-    "verification_answer",
-    "verification_told",
-    "whole_told",
-]
+__all__ = ["whole_tables", "whole_told"]
 
 
-def whole_told(told: Telling, whole: Whole) -> Telling:
+def whole_tables(whole: Whole, played: ServiceVerification | None = None) -> list[TextTable]:
+    """Return the tables of what stands beside the decode side; none if there is nothing."""
+    service, failures = whole.service, whole.failures
+    tables = [] if played is None else [played_table(played)]
+    if service is not None:
+        tables += [step_table(service), case_table(service), baseline_table(service)]
+    if failures is not None:
+        tables += [size_table(failures), *loss_table(failures)]
+    return tables
+
+
+def whole_told(told: Telling, whole: Whole, played: ServiceVerification | None = None) -> Telling:
     """Return what is said of a plan with what is said of its service and of failures.
 
     Parameters
@@ -44,52 +47,39 @@ def whole_told(told: Telling, whole: Whole) -> Telling:
     told
         What is said of the decode side.
     whole
-        The plan with its service and failures; without both, one line says that.
+        The plan with its service and failures; without a service, one line says that.
+    played
+        How the service fared when it was played end to end; None if it was not.
     """
-    service, failures = whole.service, whole.failures
+    service = whole.service
+    told = replace(told, tables=(*whole_tables(whole, played), *told.tables))
+    facts: list[Fact] = []
     if service is None:
-        only = Fact("Prefill", "decode only: prefill and its devices are not counted")
-        told = replace(
-            told, words=(*told.words, only), brief=(*told.brief[:2], only, *told.brief[2:])
-        )
+        facts = [Fact("Prefill", "decode only: prefill and its devices are not counted")]
     else:
         answer = service_sentence(service)
-        facts = tuple(_service_facts(service))
+        facts = [*_service_facts(service)]
         told = replace(
             told,
             answer=f"{answer} Decode side: {told.answer}",
             verdict=told.verdict if service.plan.breaches else answer,
-            brief=(*facts, *told.brief),
             choice=step_table(service),
-            words=(*told.words, *facts),
-            tables=(
-                *(step_table(service), case_table(service), baseline_table(service)),
-                *told.tables,
-            ),
             assumptions=(*told.assumptions, *service.model.assumptions, _counted(service)),
         )
-    if failures is not None:
-        facts = tuple(_failure_facts(failures))
-        told = replace(
-            told,
-            words=(*told.words, *facts),
-            brief=(*told.brief[:3], facts[0], *told.brief[3:]),
-            tables=(*told.tables, size_table(failures), *loss_table(failures)),
+    if played is not None:
+        kept = f"{share(played.good_fraction)} keep both limits"
+        facts.append(
+            Fact(
+                "Played",
+                f"{kept}: {rate(played.goodput, 's', 'requests')}",
+                f"{played.requests:,} requests, decoding: {played.decode}",
+            )
         )
-    return told
-
-
-def verification_told(told: Telling, played: ServiceVerification) -> Telling:
-    """Return what is said of a service with how it fared when played end to end."""
-    kept = (
-        f"{share(played.good_fraction)} keep both limits: {rate(played.goodput, 's', 'requests')}"
-    )
-    fact = Fact("Played", kept, f"{played.requests:,} requests, decoding: {played.decode}")
+    lost = [] if whole.failures is None else [*_failure_facts(whole.failures)]
     return replace(
         told,
-        words=(*told.words, fact),
-        brief=(*told.brief[:3], fact, *told.brief[3:]),
-        tables=(played_table(played), *told.tables),
+        words=(*told.words, *facts, *lost),
+        brief=(*told.brief[:2], *facts, *lost[:1], *told.brief[2:]),
     )
 
 
@@ -118,31 +108,6 @@ def played_table(played: ServiceVerification) -> TextTable:
         note=f"Planned time to first token p99: {time(played.predicted_p99, 's')}.",
         is_open=True,
     )
-
-
-def verification_answer(played: ServiceVerification | None) -> dict[str, Any] | None:
-    """Return the service played end to end, for machines; None if it was not."""
-    if played is None:
-        return None
-
-    def interval(found: Estimate) -> dict[str, float | None]:
-        high = found.high if isfinite(found.high) else None
-        return {"value": found.value, "low": found.low, "high": high}
-
-    return {
-        "decode": played.decode,
-        "requests": played.requests,
-        "first_token_p50": interval(played.first_token_p50),
-        "first_token_p99": interval(played.first_token_p99),
-        "predicted_first_token_p99": played.predicted_p99,
-        "token_time_mean": played.token_time_mean,
-        "token_time_p99": interval(played.token_time_p99),
-        "latency_p50": interval(played.latency_p50),
-        "latency_p99": interval(played.latency_p99),
-        "good_fraction": played.good_fraction,
-        "goodput": played.goodput,
-        "agrees": played.agrees,
-    }
 
 
 def _counted(service: Service) -> str:
@@ -318,112 +283,3 @@ def loss_table(lost: FailurePlan) -> tuple[TextTable, ...]:
             left=2,
         ),
     )
-
-
-def service_answer(
-    service: Service | None, played: ServiceVerification | None = None
-) -> dict[str, Any] | None:
-    """Return a service for machines; None without one."""
-    if service is None:
-        return None
-    first = service.first_token
-    return {
-        "prefill_workers": service.workers,
-        "prefill_devices_per_worker": service.model.devices,
-        "prefill_devices": service.prefill_devices,
-        "decode_devices": service.plan.recommended.devices,
-        "devices": service.used_devices,
-        "idle_devices": service.idle_devices,
-        "requests_per_second": service.rate,
-        "limited_by": service.limited_by or None,
-        "time_to_first_token": {
-            "limit": service.pool.limit.time_to_first_token,
-            "statistic": service.pool.limit.first_token_statistic,
-            "mean": first.mean,
-            "p50": first.p50,
-            "p95": first.p95,
-            "p99": first.p99,
-            "queue_mean": first.queue_mean,
-            "queue_p99": first.queue_p99,
-            "alone_mean": first.alone_mean,
-            "transfer_mean": first.transfer_mean,
-            "slot_mean": first.slot_mean,
-            "slot_p99": first.slot_p99,
-        },
-        "prefill_utilization": first.utilization,
-        "one_more": [
-            {
-                "side": step.side,
-                "change": step.change,
-                "devices": step.devices,
-                "requests_per_second": step.rate,
-                "gain": step.gain,
-                "gain_per_device": step.gain_per_device,
-            }
-            for step in service.steps
-        ],
-        "cases": [
-            {
-                "name": case.name,
-                "devices": case.devices,
-                "requests_per_second": case.rate,
-                "limited_by": case.limited_by,
-            }
-            for case in service.cases
-        ],
-        "baselines": [
-            {
-                "kind": one.kind,
-                "deployment": one.deployment,
-                "devices": one.devices,
-                "requests_per_second": one.rate,
-                "gain": one.gain,
-            }
-            for one in service.baselines
-        ],
-        "arrivals": service.pool.traffic.name,
-        "prefill_model": service.model.name,
-        "cached_fraction": service.pool.traffic.cached_fraction,
-        "verification": verification_answer(played),
-    }
-
-
-def failure_answer(lost: FailurePlan | None) -> dict[str, Any] | None:
-    """Return what failures do, for machines; None without any."""
-    if lost is None:
-        return None
-    bundle = lost.bundle
-    return {
-        "bundle_failures_per_second": bundle.rate,
-        "outage": bundle.outage,
-        "availability": bundle.availability,
-        "share": bundle.share,
-        "lost_tokens_per_slot": bundle.lost_tokens,
-        "tokens_per_second": lost.tokens_per_second,
-        "requests_per_second": lost.requests_per_second,
-        "lost_tokens_per_second": lost.lost_tokens_per_second,
-        "lost_requests_per_second": lost.lost_requests_per_second,
-        "no_spare_probability": lost.no_spare_probability,
-        "fewest_spares": lost.fewest_spares,
-        "bundle_sizes": [
-            {
-                "most_devices": size.most_devices,
-                "design": str(size.plan.design),
-                "tokens_per_second": size.plan.tokens_per_second,
-                "share": size.share,
-                "objective": size.expected_score,
-            }
-            for size in lost.sizes
-        ],
-        "losses": [
-            {
-                "lost": loss.lost,
-                "change": loss.change,
-                "throughput_change": loss.throughput_change,
-                "time_per_output_token": loss.time_per_output_token,
-                "meets_limit": loss.meets_limit,
-                "memory_overflow_probability": loss.memory_overflow_probability,
-            }
-            for loss in lost.losses
-        ],
-    }

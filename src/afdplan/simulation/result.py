@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from math import isfinite
 from typing import Any
 
+from afdplan.model.answer import Answer
 from afdplan.model.estimate import Estimate
 from afdplan.simulation.distribution import Distribution
 from afdplan.simulation.scenario import Scenario
@@ -34,7 +35,7 @@ class PoolRecord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SimulationResult:
+class SimulationResult(Answer):
     """What a simulated bundle did. Printing it gives the main numbers; `answer` gives all.
 
     Attributes

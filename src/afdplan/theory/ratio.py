@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
+from afdplan.model.answer import Answer
 from afdplan.model.bundle import Bundle
 from afdplan.model.estimate import Estimate
 from afdplan.model.parameters import Execution
 from afdplan.theory.layer_cycle import Bottleneck
+
+if TYPE_CHECKING:
+    from afdplan.theory.problem import RatioProblem
 
 __all__ = [
     "LatencyUncertainty",
@@ -162,7 +167,7 @@ class ModeVerdict:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RatioRecommendation:
+class RatioRecommendation(Answer):
     """The answer: how many attention workers, why, and what the others cost.
 
     Attributes
@@ -205,6 +210,8 @@ class RatioRecommendation:
         Barrier-free execution beside the synchronous one; None where the latter was asked for.
     warnings
         One sentence each.
+    problem
+        What was asked.
     """
 
     optimal_ratio: float
@@ -227,6 +234,7 @@ class RatioRecommendation:
     replication: Replication | None
     modes: ModeVerdict | None
     warnings: tuple[str, ...]
+    problem: RatioProblem = field(repr=False, compare=False)
 
     @property
     def best(self) -> RatioPoint:

@@ -12,6 +12,7 @@ from afdplan.model import parameters as ask
 from afdplan.model.estimate import Estimate
 from afdplan.model.latency import LatencyModel
 from afdplan.model.parameters import Execution, Method, Overlap, Phase, Placement
+from afdplan.model.words import counted
 from afdplan.theory.barrier_free import BarrierFreeModel
 from afdplan.theory.latency_draws import (
     LATENCY_CONFIDENCE,
@@ -191,6 +192,7 @@ def recommend(
         if problem.execution == "barrier-free"
         else None,
         warnings=tuple(_warnings(problem, slots, solved)),
+        problem=problem,
     )
 
 
@@ -325,7 +327,8 @@ def _warnings(
         )
     if best == 1:
         warnings.append(
-            f"one attention worker is already enough for {problem.ffn_workers} FFN worker(s): "
+            "one attention worker is already enough for "
+            f"{counted(problem.ffn_workers, 'FFN worker')}: "
             "give fewer FFN workers, a larger batch, or do not split"
         )
     if problem.law.is_constant and problem.law.mean_decode_tokens > 1 and problem.phase == "random":

@@ -63,6 +63,7 @@ def describe_workload(
     report = WorkloadReport(
         source=trace.source,
         format=trace.format,
+        law=law,
         requests=trace.requests,
         dropped_requests=trace.dropped_requests,
         token_load=found.estimate,
@@ -110,6 +111,7 @@ def describe_law(law: LengthLaw) -> LawReport:
     load = law.token_load()
     report = LawReport(
         name=law.name,
+        law=law,
         token_load=Estimate.exact(load.mean),
         token_load_std=load.std,
         split=split_token_load(law),

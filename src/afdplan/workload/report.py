@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from afdplan.lengths.law import LengthLaw
+from afdplan.model.answer import Answer
 from afdplan.model.estimate import Estimate
 from afdplan.workload.arrivals import Arrivals, Sessions
 from afdplan.workload.drift import Drift
@@ -14,13 +16,13 @@ __all__ = ["LawReport", "Precision", "WorkloadReport"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LawReport:
+class LawReport(Answer):
     """What laws of the mini-language say, without error.
 
     Attributes
     ----------
-    name
-        The laws, for people.
+    name, law
+        The laws, for people and as they are.
     token_load
         Mean token load of a slot [tokens], exact.
     token_load_std
@@ -36,6 +38,7 @@ class LawReport:
     """
 
     name: str
+    law: LengthLaw = field(repr=False)
     token_load: Estimate
     token_load_std: float
     split: TokenLoadSplit
@@ -72,13 +75,13 @@ class Precision:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WorkloadReport:
+class WorkloadReport(Answer):
     """What a trace says.
 
     Attributes
     ----------
-    source, format
-        Where the trace comes from.
+    source, format, law
+        Where the trace comes from, and the lengths of its requests.
     requests, dropped_requests
         Requests kept, and left out as failed.
     token_load
@@ -111,6 +114,7 @@ class WorkloadReport:
 
     source: str
     format: str
+    law: LengthLaw = field(repr=False, compare=False)
     requests: int
     dropped_requests: int
     token_load: Estimate

@@ -299,3 +299,21 @@ def test_every_efficiency_has_a_source_and_every_model_says_what_it_assumed():
     assert "KV cache" not in " ".join(explicit.assumptions)
     a100 = derived_latency("qwen3-235b-a22b-fp8", "a100")
     assert "no fp8 matrix rate" in " ".join(a100.assumptions)
+
+
+def test_slices_of_a_node_share_what_all_tokens_pass():
+    model, device = find_model("step-3"), find_hardware("h800-sxm")
+    options = {"precision": "fp8", "efficiencies": PERFECT}
+    whole, sliced = (
+        place(model, device, ffn_devices=8, serving_system=name, **options)
+        for name in ("any", "stepmesh")
+    )
+    # Few tokens: the shared expert's weights bind, an eighth of them on each device.
+    shared = 3 * 7168 * 5120 / device.memory_bandwidth
+    times = [network_time(one, one.architecture.network, 8.0) for one in (whole, sliced)]
+    router = 7168 * 48 * 2 / device.memory_bandwidth
+    assert times[0] - times[1] == pytest.approx(shared * 7 / 8 - router, rel=0.02)
+    # One device of the same node as a worker of its own has the same work.
+    options |= {"ffn_workers": 8, "serving_system": "stepmesh"}
+    single = place(model, device, ffn_devices=1, **options)
+    assert network_time(single, single.architecture.network, 1.0) == pytest.approx(times[1])

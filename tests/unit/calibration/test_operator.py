@@ -13,7 +13,7 @@ from afdplan.calibration.operator import Operator, find_operator, measured_devic
 from afdplan.calibration.placement import place
 from afdplan.model.latency import coefficients_of
 
-BARS = {"attention": 0.12, "latent": 0.17, "gemm": 0.10, "experts": 0.16}
+BARS = {"attention": 0.10, "latent": 0.11, "gemm": 0.10, "experts": 0.15}
 
 
 def test_parts_add_up_between_their_longest_and_their_sum():
@@ -30,9 +30,11 @@ def test_the_chosen_kernels_meet_their_bars_on_shapes_that_were_held_out():
     rows = {key: row for key, (row, _) in operator_rows().items() if key[1] in BARS}
     large = {"A100-80G", "H100-SXM", "H200", "B200", "GB200", "B300", "GB300"}
     missed = [key for key, row in rows.items() if key[0] in large and row.error > BARS[key[1]]]
-    # Said in benchmarks/operators.md: kernels for unpacked weights, and A100's experts.
-    assert {key[1:] for key in missed} <= {("experts", "int4"), ("experts", "bf16")}
-    for family, bar in {"attention": 0.09, "gemm": 0.09, "experts": 0.13}.items():
+    # Weights that are unpacked before the product, and A100's experts.
+    assert {key[::2] for key in missed} <= {
+        ("H100-SXM", "mxfp4"), ("H200", "mxfp4"), ("A100-80G", "bf16")
+    }  # fmt: skip
+    for family, bar in {"attention": 0.08, "gemm": 0.08, "experts": 0.06}.items():
         errors = [row.error for key, row in rows.items() if key[1] == family]
         assert np.median(errors) < bar
 

@@ -11,7 +11,7 @@ from afdplan.calibration.sweep_model import sweep_latency_model
 from afdplan.errors import InsufficientDataError, LatencyModelError
 from afdplan.model.latency import LatencyModel
 from afdplan.model.sweep import RatioSweep
-from benchmarks.ratio_sweeps import judge, stored_times
+from benchmarks.ratio_sweeps import judge, missed, stored_times
 
 LAYERS, BATCH = 60, 64
 
@@ -69,13 +69,17 @@ def test_attention_never_exposed_is_only_bounded():
     assert fit.attention_time.high >= 50e-6
 
 
-@pytest.mark.parametrize("seed", range(15))
-def test_the_stored_model_reproduces_its_points_and_covers_other_ratios(seed):
-    """Thirty sweeps, noise-free and noisy; `benchmarks.ratio_sweeps` does a thousand."""
-    judged = [judge(one) for one in (2 * seed, 2 * seed + 1)]
-    assert max(one.miss for one in judged) < 0.005
+@pytest.mark.parametrize("seed", range(0, 30, 5))
+def test_the_stored_model_reproduces_its_points(seed):
+    """Thirty sweeps without noise; `benchmarks.ratio_sweeps` does a thousand."""
+    assert max(missed(one) for one in range(seed, seed + 5)) < 0.005
+
+
+def test_its_draws_cover_other_ratios():
+    judged = [judge(seed) for seed in range(5)]
     held = [covers for one in judged for place in one.covered.values() for covers in place]
-    assert np.mean(held) >= 0.6  # of about 16 of which 95 % are held
+    assert 30 < len(held) < 60
+    assert np.mean(held) >= 0.8  # 95 % are held; three in four would be a planted fault
 
 
 def test_points_of_one_microbatch_share_their_time():

@@ -6,7 +6,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from afdplan.errors import InfeasibleError
 from afdplan.lengths.law import EmpiricalLengths
 from afdplan.model.latency import LatencyModel
 from afdplan.model.trace import Trace
@@ -17,6 +16,7 @@ from afdplan.planning.source import MeasuredSource
 from afdplan.planning.space import SearchSpace
 from afdplan.report.plan import headline, plan_told
 from afdplan.report.plan_answer import plan_answer
+from afdplan.report.plan_brief import choice_table
 from afdplan.workload.interval import token_load_estimate
 
 LATENCY = LatencyModel.linear(
@@ -116,9 +116,22 @@ def test_the_smaller_size_that_would_do_is_not_called_too_small():
 
 def test_where_no_split_is_possible_the_un_split_deployment_is_named():
     source = MeasuredSource(LATENCY, kv_tokens=4e5)
-    with pytest.raises(InfeasibleError, match="no split meets all limits") as refused:
-        make_plan(EmpiricalLengths(drifting()), source, Limits(devices=1), space=SPACE)
-    assert "Without a split all are met: 1 ranks, " in str(refused.value)
+    plan = make_plan(EmpiricalLengths(drifting()), source, Limits(devices=1), space=SPACE)
+    assert plan.kind == "un-split"
+    assert plan.recommended.devices == 1
+    assert plan.is_feasible
+    assert plan.split_breaks == (
+        "no split meets all limits: 2 devices would be needed, 1 may be used"
+    )
+    assert plan.split.devices == 2  # the nearest, never the recommendation
+    assert plan.alternatives == plan.binding == plan.sensitivity == ()
+    said = headline(plan)
+    assert said.startswith("Do not split: no split meets all limits")
+    assert "1 rank, " in said
+    answer = plan_answer(plan, plan.law)
+    assert answer["recommended"]["kind"] == "un-split"
+    assert answer["split"]["breaks"] == plan.split_breaks
+    assert [row[-1] for row in choice_table(plan).rows] == ["", "limits"]
 
 
 def test_both_ends_of_the_interval_are_held():

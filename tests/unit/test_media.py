@@ -1,0 +1,128 @@
+"""Does every answer of the library show, save and draw itself, with the numbers that it holds?"""
+
+from __future__ import annotations
+
+import json
+
+import polars as pl
+import pytest
+
+import afdplan
+from afdplan.errors import InvalidInputError, UnsupportedError
+from afdplan.model.latency import LatencyModel
+from tests.cli.invoke import invoke
+from tests.media import page_tables, page_words
+
+LAW = {"prompt": "geometric:1000", "decode": "geometric:100"}
+
+
+@pytest.fixture(scope="module")
+def answers(tmp_path_factory):
+    """One answer of each kind."""
+    folder = tmp_path_factory.mktemp("answers")
+    law = afdplan.IndependentLengths(**LAW)
+    latency = LatencyModel.linear(attention=(1e-9, 2e-5), ffn=(2e-7, 1e-4), layers=4, time_unit="s")
+    afdplan.save_latency(latency, folder / "latency.toml")
+    plan = ("plan", "--prompt", LAW["prompt"], "--decode", LAW["decode"])
+    plan = (*plan, "--latency", folder / "latency.toml", "--kv-tokens", "1e5", "--devices", 3)
+    assert invoke(*plan, "--batch-sizes", "4,16", "-o", folder / "plan.json").code == 0
+    trace = folder / "trace.csv"
+    rows = [f"{100 + k * 37 % 900},{1 + k * k % 300}" for k in range(60)]
+    trace.write_text("\n".join(["prompt_tokens,decode_tokens", *rows]) + "\n")
+    return {
+        "ratio": afdplan.recommend_ratio(law, latency, batch_size=16),
+        "plan": afdplan.make_plan(
+            law,
+            afdplan.MeasuredSource(latency, kv_tokens=1e5),
+            afdplan.Limits(devices=3),
+            space=afdplan.planning.space.SearchSpace(batch_sizes=(4, 16)),
+        ),
+        "simulation": afdplan.simulate(
+            afdplan.Scenario(
+                bundle=afdplan.Bundle(attention_workers=2, ffn_workers=1, batch_size=4),
+                latency=latency,
+                lengths=law,
+                requests_per_worker=100,
+            )
+        ),
+        "check": afdplan.check_plan(afdplan.read_plan(folder / "plan.json"), law),
+        "workload": afdplan.describe_workload(afdplan.read_trace(trace)),
+    }
+
+
+KINDS = ("ratio", "plan", "simulation", "check", "workload")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_data_are_plain_and_rows_hold_them(kind, answers):
+    answer = answers[kind]
+    found = answer.to_dict()
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+    rows = answer.frame()
+    assert isinstance(rows, pl.DataFrame)
+    assert rows.height >= 1
+    if kind == "ratio":
+        best = rows.sort("objective", descending=True).row(0, named=True)
+        assert best["attention_workers"] == found["optimal_attention_workers"]
+        assert best["step_time"] == found["step_time"]["mean"]
+    if kind == "plan":
+        split = rows.filter(pl.col("role") == "split").row(0, named=True)
+        assert split["tokens_per_second"] == found["split"]["tokens_per_second"]
+        assert rows.filter(pl.col("role") == "un-split").height == len(
+            found["colocated"]["by_width"]
+        )
+    if kind == "simulation":
+        value = found["throughput_per_instance"]["value"]
+        assert rows["throughput_per_instance_value"].to_list() == [value]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_notebook_shows_a_screen_and_print_a_sentence(kind, answers):
+    answer = answers[kind]
+    said = str(answer)
+    assert "\n" not in said
+    assert 20 < len(said) < 300
+    shown = answer._repr_html_()
+    words = page_words(f"<html><body>{shown}</body></html>")
+    assert page_tables(f"<html><body>{shown}</body></html>")
+    if kind == "ratio":
+        assert f"Use {answer.optimal_attention_workers} attention worker" in words
+    if kind == "plan":
+        assert said.startswith("Deploy ")
+        assert str(answer.recommended) in said
+        assert str(answer.recommended) in words
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "check"])
+def test_pictures(kind, answers, tmp_path):
+    import matplotlib.figure
+
+    path = tmp_path / "picture.svg"
+    assert isinstance(answers[kind].plot(str(path)), matplotlib.figure.Figure)
+    assert path.read_bytes().startswith(b"<?xml")
+    with pytest.raises(InvalidInputError, match="there is no folder"):
+        answers[kind].plot(str(tmp_path / "none" / "picture.svg"))
+
+
+@pytest.mark.parametrize("kind", ["check", "workload", "simulation"])
+def test_pages(kind, answers, tmp_path):
+    path = tmp_path / "page.html"
+    answers[kind].report(str(path))
+    shown = page_words(answers[kind]._repr_html_()).partition(". ")[0]
+    assert shown in page_words(path.read_bytes())
+
+
+def test_what_has_no_picture_says_so(answers):
+    with pytest.raises(UnsupportedError, match="PlanCheck has no picture"):
+        answers["check"].plot()
+
+
+def test_what_comes_from_outside_is_escaped(tmp_path):
+    trace = tmp_path / "a<b>&.csv"
+    trace.write_text("prompt_tokens,decode_tokens\n" + "5,5\n9,7\n" * 20)
+    found = afdplan.describe_workload(afdplan.read_trace(trace))
+    assert "<b>&" not in found._repr_html_().replace("<b>One", "")
+
+
+def test_only_public_names_are_listed():
+    assert set(dir(afdplan)) == {*afdplan.__all__, "__version__"}
