@@ -294,7 +294,13 @@ def _warnings(
         warnings += barrier_free_warnings(
             problem.latency, microbatches=problem.microbatches, attention_workers=best
         )
-        tokens *= solved.model.play(best).play.calls_per_departure / best
+        play = solved.model.play(best).play
+        tokens *= play.calls_per_departure / best
+        if play.other_rhythm:
+            warnings.append(
+                f"rounds are {play.other_rhythm:+.0%} as long where calls do not begin together: "
+                "the bundle has two rhythms. Check with afdplan simulate"
+            )
     elif problem.overlap == "pipelined" and problem.method != "mean-field":
         warnings += theory_warnings(
             problem.law,
