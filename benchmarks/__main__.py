@@ -29,7 +29,6 @@ BENCHMARKS = {
     "operator_fits": ("How far are fitted operators from tables held out?", False, False),
     "ratio_sweeps": ("Do fitted sweeps keep their points, and their intervals?", False, True),
     "real_parts": ("Is read what vLLM and its clients write and say?", False, False),
-    "operator_fits": ("What do measured operators reach of a device's peaks?", False, False),
     "model_table": ("What is read from every config of a public package?", False, False),
 }
 
