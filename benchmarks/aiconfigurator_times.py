@@ -69,7 +69,7 @@ class PeerTimes:
     time_unit = "s"
     ffn_devices = GPUS_PER_NODE
     least_device_ratio = 0.0
-    shares_ffn_times = False
+    shares_ffn_times = shares_ffn_latency = False
     assumptions: tuple[str, ...] = ()
     attention_devices = (1, 2, 4, 8)
 
@@ -146,16 +146,20 @@ class PeerTimes:
 
     def latency(self, attention_devices: int, ffn_workers: int, batch_size: int) -> LatencyModel:
         """Return the times of a design; attention at exactly this batch size."""
-        layers, attention = self.attention_side(attention_devices, batch_size)
         ffn, send, receive = self.ffn_side(ffn_workers)
         return LatencyModel(
             name=self.name,
             time_unit="s",
-            attention=(AttentionLayers(curve=attention, layers=layers),),
+            attention=self.attention(attention_devices, batch_size),
             ffn=ffn,
             send=send,
             receive=receive,
         )
+
+    def attention(self, attention_devices: int, batch_size: int) -> tuple[AttentionLayers, ...]:
+        """Return its attention side."""
+        layers, curve = self.attention_side(attention_devices, batch_size)
+        return (AttentionLayers(curve=curve, layers=layers),)
 
     def _attention(self, devices: int, batch_size: int) -> tuple[int, TabulatedCurve]:
         """Its time of one layer, local reduction of expert parts included, against T = B s."""

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from drawings import loads, models, placements, plans, rounds, service, steps, uneven
+from drawings import loads, models, modes, placements, plans, rounds, service, steps, uneven
 from drawings.canvas import (
     BASELINE,
     BLUE,
@@ -267,6 +267,7 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "barrier": barrier,
     "pipeline": pipeline,
     "pipeline-timeline": pipeline_timeline,
+    "barrier-free-timeline": modes.timelines,
     "optimum": optimum,
     "transient": transient,
     "constant-lengths": constant_lengths,

@@ -6,7 +6,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from afdplan.model.variation import ExpertLoad
-from afdplan.theory.expert_load import largest_count, rank_load
+from afdplan.theory.busiest_rank import largest_count
+from afdplan.theory.expert_load import rank_load
 from drawings.canvas import BLUE, GREEN, GREY, ORANGE, plain_axes, titled
 
 

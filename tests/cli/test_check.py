@@ -203,7 +203,7 @@ def test_one_request_stands_only_with_a_warning(plan, tmp_path):
 def test_one_request_is_no_reason_to_plan_again(plan):
     outcome = invoke("check", plan, "--metrics", SAMPLES / "vllm-0.32.0-during.prom")
     assert outcome.code == 1
-    assert "only 1 requests have finished so far: at least 30" in outcome.error_line
+    assert "only 1 request finished so far: at least 30" in outcome.error_line
 
 
 def test_a_state_keeps_the_counters(plan, tmp_path):

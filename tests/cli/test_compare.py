@@ -93,7 +93,8 @@ def test_simulations_say_whether_intervals_explain_it(files):
 def test_text_says_the_gain_first(files):
     text = invoke("compare", files / "ratio-a.json", files / "ratio-b.json").out
     gain = compared(files, "ratio")["gain"]
-    assert text.startswith(f"ratio-b.json gives {100 * gain:.1f} % tokens per unit of cost")
+    assert gain < 0
+    assert text.startswith(f"ratio-b.json gives {-100 * gain:.1f} % fewer tokens per unit of cost")
     assert "asked prompt" in text
 
 

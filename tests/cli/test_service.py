@@ -135,3 +135,25 @@ def test_bundles_are_no_larger_than_asked():
     split = told["split"]
     assert split["attention_workers"] + split["ffn_workers"] <= 7
     assert told["inputs"]["max_bundle_devices"] == 7
+
+
+def test_the_page_and_a_played_service_say_the_same(tmp_path):
+    page = tmp_path / "plan.html"
+    told = invoke(
+        *(*ASKED, "--devices", 12, "--ttft", "1s", "--device-mtbf", "2000h", "--verify"),
+        *("--report", page, "--json"),
+    )
+    assert told.code == 0, told
+    service = told.document["service"]
+    played = service["verification"]
+    assert played["first_token_p99"]["low"] <= played["first_token_p99"]["value"]
+    assert 0 < played["good_fraction"] <= 1
+    text = page.read_text()
+    for words in (
+        "Prefill and failures",
+        "One step more of each side, the others kept",
+        "The service played from arrival to last token",
+        "Bundle sizes under failures",
+        f"{service['prefill_devices']} prefill",
+    ):
+        assert words in text, words

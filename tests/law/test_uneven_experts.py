@@ -12,7 +12,9 @@ from afdplan.model.latency import LatencyModel
 from afdplan.model.variation import ExpertLoad
 from afdplan.simulation.run import simulate
 from afdplan.simulation.scenario import Scenario, Variation
+from afdplan.simulation.sources import variation_source
 from afdplan.theory.cycle import CycleModel
+from afdplan.theory.expert_load import rank_load
 from afdplan.theory.problem import RatioProblem
 
 LAW = IndependentLengths(prompt="geometric:300", decode="geometric:100")
@@ -37,7 +39,7 @@ def uneven(experts, workers, f=1.0):
 @pytest.mark.parametrize(
     ("experts", "costs"),
     [
-        (ExpertLoad(experts=64, experts_per_token=4, ranks_per_worker=8), 0.05),
+        (ExpertLoad(experts=64, experts_per_token=4, ranks_per_worker=8), 0.04),
         (ExpertLoad(experts=64, experts_per_token=4, ranks_per_worker=8, popularity=HOT), 0.1),
         (
             ExpertLoad(
@@ -73,6 +75,37 @@ def test_cycle_of_theory_is_that_of_the_simulator(experts, costs, m):
     assert cycle(latency) == pytest.approx(played.value, rel=0.01)
     even = cycle(replace(latency, experts=None))
     assert played.value / even - 1 > costs / (4 if m < 2 else 2)  # power
+
+
+def of_ranks(load, requests, **options):
+    return Scenario(
+        bundle=Bundle(attention_workers=1, batch_size=requests, microbatches=2),
+        latency=uneven(load, 1),
+        lengths=LAW,
+        **options,
+    )
+
+
+def test_drawn_choices_of_one_token_are_different_experts():
+    load = ExpertLoad(experts=256, experts_per_token=8, ranks_per_worker=256)
+    assert (variation_source(of_ranks(load, 1), 0, "experts").draw(500) == 32.0).all()
+
+
+@pytest.mark.parametrize("popularity", [(), HOT])
+def test_choices_do_not_depend_on_how_many_are_drawn_together(popularity):
+    load = ExpertLoad(experts=64, experts_per_token=4, ranks_per_worker=8, popularity=popularity)
+    scenario = of_ranks(load, 16)
+    together = variation_source(scenario, 0, "experts").draw(90)
+    source = variation_source(scenario, 0, "experts")
+    assert (np.concatenate([source.draw(n) for n in (1, 7, 2, 80)]) == together).all()
+
+
+@pytest.mark.parametrize(("requests", "popularity"), [(4, ()), (64, ()), (2000, HOT[:1])])
+def test_drawn_and_derived_law_of_the_busiest_rank_agree(requests, popularity):
+    load = ExpertLoad(experts=64, experts_per_token=4, ranks_per_worker=8, popularity=popularity)
+    x = variation_source(of_ranks(load, requests), 0, "experts").draw(4000)
+    derived = float(rank_load(load, np.array([float(requests)]), 1).quantiles.mean())
+    assert abs(derived - x.mean()) <= 4 * x.std() / np.sqrt(x.size) + 0.003 * x.mean()
 
 
 def test_variation_says_the_same_as_the_latency_model():

@@ -15,6 +15,7 @@ from afdplan.lengths.law import EmpiricalLengths, IndependentLengths
 from afdplan.model.curve import LinearCurve, RooflineCurve, TabulatedCurve
 from afdplan.model.latency import AttentionLayers, LatencyModel, Transfer
 from afdplan.model.trace import Trace
+from afdplan.model.variation import ExpertLoad
 from afdplan.planning.cache_memory import CacheMemory, CacheSums
 from afdplan.planning.derived_source import DerivedSource
 from afdplan.planning.design import Design
@@ -147,6 +148,35 @@ def test_search_equals_brute_force(seed):
         assert (found is None) == (design is None), (found, design)
         if found is not None:
             assert found.score == pytest.approx(score, rel=1e-6), (found.design, design)
+
+
+@pytest.mark.parametrize("seed", [1, 3])
+def test_search_with_uneven_experts_equals_brute_force(seed):
+    law, latency, source, space, cost = random_problem(seed)
+    experts = ExpertLoad(experts=64, experts_per_token=6, ranks_per_worker=4, share=0.8)
+    latency = replace(latency, experts=experts)
+    devices = source.attention_devices[0]
+    source = MeasuredSource(
+        latency,
+        attention_devices=devices,
+        ffn_devices=source.ffn_devices,
+        cache=source.cache(devices),
+    )
+    space = replace(space, batch_sizes=(8, 100), microbatches=(2,))
+    limits = Limits(devices=9)
+    rows = every_pair(law, latency, source, space, limits.devices)
+    search = DesignSearch(law, source, space, cost)
+    loose = search.best(limits)
+    for tight in (
+        limits,
+        replace(limits, time_per_output_token=loose.step_time.mean * 0.8),
+        replace(limits, requests_per_second=loose.requests_per_second * 0.4),
+    ):
+        found = search.best(tight)
+        score, design = brute_force(rows, law, source, space, cost, tight)
+        assert (found is None) == (design is None), (found, design)
+        if found is not None:
+            assert found.score == pytest.approx(score, rel=1e-4), (found.design, design)
 
 
 @pytest.mark.parametrize("seed", range(12, 16))

@@ -300,6 +300,7 @@ class AttentionTimes:
         self._mixers = {
             mixers: [_mixer_time(placement, mixer) for mixer in mixers] for mixers in self._counts
         }
+        self._larger: dict[tuple[tuple[Mixer, ...], int], FloatArray] = {}
         requests = np.arange(LARGEST_BATCH + 1, dtype=np.float64)
         self._products = {mixers: self._time(mixers, requests) for mixers in self._counts}
 
@@ -312,7 +313,11 @@ class AttentionTimes:
         """Return the line that stands for what depends on requests; see `batch_line`."""
         known = self._products[mixers]
         if batch_size is not None and batch_size > LARGEST_BATCH:
-            last = float(self._time(mixers, np.array([float(batch_size)]))[0])
+            block = batch_size // LARGEST_BATCH
+            if (mixers, block) not in self._larger:
+                sizes = LARGEST_BATCH * block + np.arange(LARGEST_BATCH, dtype=np.float64)
+                self._larger[mixers, block] = self._time(mixers, sizes)
+            last = float(self._larger[mixers, block][batch_size % LARGEST_BATCH])
             return BatchLine(float(known[0]), (last - float(known[0])) / batch_size, 0.0)
         return batch_line(known, batch_size)
 

@@ -51,6 +51,11 @@ _FORMS = ("auto", "linear", "per-request", "roofline", "table")
 @click.option("-o", "--output", metavar="FILE", help="Write the latency model (TOML, or .json).")
 @click.option("--name", help="Name of the model; by default that of the first file.")
 @click.option("--format", "format_name", metavar="NAME", help="Force a format of DATA.")
+@click.option(
+    "--stage",
+    type=click.Choice(["prefill"]),
+    help="Fit a prefill worker: a CSV of prompts with columns tokens, latency and maybe cached.",
+)
 @click.option("--time-unit", metavar="UNIT", help="Of a table's times: s, ms, us, ns, abstract.")
 @click.option(
     "--form", "forms", multiple=True, metavar="[STAGE=]FORM", help=f"{', '.join(_FORMS)}."
@@ -126,6 +131,11 @@ def command(data: tuple[str, ...], **options: Any) -> None:
     for name in ("step_overhead", "transfer_time"):
         if options[name] is not None:
             check_number(name, options[name])
+    if options["stage"] == "prefill":
+        from afdplan.cli.calibrate_prefill import calibrate_prefill
+
+        calibrate_prefill(data, options)
+        return
     if options["to_trace"]:
         _write_trace(data, options)
         return

@@ -68,7 +68,12 @@ Examples:
 @source_options
 @limit_options
 @service_options
-@options(ask.PLANNED_WINDOW)
+@options(
+    ask.PLANNED_WINDOW,
+    ask.EXECUTION.changed(
+        help="barrier-free: also compare the split with one that runs without the barrier."
+    ),
+)
 @click.option(
     "-o",
     "--output",
@@ -146,13 +151,23 @@ def command(
 
         write_picture(plot, [front_figure(plan)], str(plan.split.design))
     from afdplan.report.plan import plan_told
-    from afdplan.report.service import verification_told, whole_told
+    from afdplan.report.service import whole_tables, whole_told
     from afdplan.report.service_answer import failure_answer, service_answer
 
     told = plan_told(
         plan, f"{workload.law.name}; {source.name}", verified, _following(plan, output)
     )
-    told = whole_told(told, whole)
+    told = whole_told(told, whole, played)
+    modes = None
+    if given["execution"] == "barrier-free":
+        from afdplan.planning.plan_modes import plan_modes
+        from afdplan.report.ratio import mode_words
+
+        modes = plan_modes(plan)
+        words = tuple(mode_words(modes, source.time_unit))
+        told = dataclasses.replace(
+            told, words=(*told.words, *words), brief=(*told.brief, *words) if told.brief else ()
+        )
     from afdplan.planning.placement_gain import placement_gain
     from afdplan.report.placement import gain_answer, gain_fact
 
@@ -161,8 +176,6 @@ def command(
         is_used = gain.placement == space.placement
         said = gain_fact(gain, source.time_unit, is_used=is_used)
         told = dataclasses.replace(told, words=(*told.words, said))
-    if played is not None:
-        told = verification_told(told, played)
     if as_json or report is not None or output is not None:
         from afdplan.report.document import to_json
         from afdplan.report.plan_answer import plan_answer
@@ -178,6 +191,7 @@ def command(
                 "placement_gain": gain_answer(gain),
                 "service": service_answer(whole.service, played),
                 "failures": failure_answer(whole.failures),
+                "modes": modes,
             },
         )
         from afdplan.files.plan_file import plan_from_document
@@ -206,6 +220,7 @@ def command(
                 command_line=command_line(),
                 workload=workload.report,
                 verified=verified,
+                beside=whole_tables(whole, played),
             )
             write_report(report, page)
         if output is not None:
@@ -251,6 +266,7 @@ def _inputs(
         "latency": {"name": source.name, "layers": layers},
         **values_of(limits, ask.LIMITS),
         "window": given["window"],
+        "execution": given["execution"],
         **values_of(cost, ask.COST),
         "target": space.target.name,
         "target_version": space.target.version or None,

@@ -6,6 +6,9 @@ import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+import numpy as np
+import numpy.typing as npt
+
 from afdplan.errors import LatencyModelError
 from afdplan.model.checks import check_choice, check_count, check_number
 
@@ -67,7 +70,8 @@ class ExpertLoad:
         Share of the choices that each expert gets, one row per layer (or one for all), shape
         (rows, E), each summing to 1; empty: all alike, chance alone.
     overdispersion
-        Variance of a rank's load over that of independent choices, phi >= 1.
+        Variance of a rank's load over that of independent choices, phi >= 1; 1 is chance alone,
+        where a token's k choices are different experts.
     imbalance, imbalance_cv
         Measured mean of X, >= 1, in place of all of the above, and the coefficient of variation of
         what exceeds 1, ``X = 1 + (imbalance - 1) gamma``, 0 to 3; None: not measured.
@@ -119,11 +123,14 @@ class ExpertLoad:
                     "count by their sum"
                 )
 
+    def __hash__(self) -> int:
+        return hash((self.experts, self.overdispersion, self.share, self.popularity[:1]))
+
     def ranks(self, ffn_workers: int) -> int:
         """Return R, the ranks over which the experts are spread."""
         return self.ranks_per_worker * ffn_workers
 
-    def rank_shares(self, ffn_workers: int) -> tuple[tuple[float, ...], ...]:
+    def rank_shares(self, ffn_workers: int) -> npt.NDArray[np.float64]:
         """Return which share of the choices each rank gets, rows as `popularity` has them.
 
         Raises
@@ -134,23 +141,38 @@ class ExpertLoad:
         Examples
         --------
         >>> load = ExpertLoad(experts=4, popularity=((0.4, 0.3, 0.2, 0.1),))
-        >>> load.rank_shares(2)
-        ((0.7, 0.3...),)
+        >>> load.rank_shares(2).round(6).tolist()
+        [[0.7, 0.3]]
         """
         ranks = self.ranks(ffn_workers)
         if not self.popularity:
-            return ((1.0 / ranks,) * ranks,)
+            return np.full((1, ranks), 1.0 / ranks)
         if self.experts % ranks:
             raise LatencyModelError(
                 f"the {ranks} ranks of {ffn_workers} FFN workers must divide the {self.experts} "
                 "experts whose popularity is known: take another number of FFN workers"
             )
-        size = self.experts // ranks
-        sums = (
-            [sum(row[at : at + size]) for at in range(0, self.experts, size)]
-            for row in self.popularity
-        )
-        return tuple(tuple(share / sum(row) for share in row) for row in sums)
+        rows = np.array(self.popularity)
+        rows = rows.reshape(len(rows), ranks, -1).sum(axis=2)
+        shares: npt.NDArray[np.float64] = rows / rows.sum(axis=1, keepdims=True)
+        return shares
+
+    def dispersions(self) -> tuple[float, ...]:
+        """Return a rank's variance over that of independent choices, rows as `popularity` has them.
+
+        phi; by chance alone ``(E - k) / (E - 1)``, since a token chooses k different experts, with
+        ``E = 1 / sum p^2`` of as many alike experts.
+
+        Examples
+        --------
+        >>> [round(one, 3) for one in ExpertLoad(experts=8, experts_per_token=2).dispersions()]
+        [0.857]
+        """
+        k, even = self.experts_per_token, (self.experts,) * (not self.popularity)
+        alike = (*even, *(1 / sum(p * p for p in row) for row in self.popularity))
+        if self.overdispersion > 1 or k == 1:
+            return (self.overdispersion,) * len(alike)
+        return tuple(max(experts - k, 0.0) / max(experts - 1, 1.0) for experts in alike)
 
     def concentration(self, choices: float) -> float | None:
         """Return s of the Dirichlet(s p) that choices are drawn by; None if they are independent.

@@ -21,13 +21,13 @@ from itertools import product
 import numpy as np
 import numpy.typing as npt
 
-from afdplan.model.latency import LatencyModel
+from afdplan.model.latency import AttentionLayers, LatencyModel
 from afdplan.model.words import counted
 from afdplan.planning.cache_memory import CacheMemory
 from afdplan.planning.design import StepSummary
 from afdplan.planning.limits import TIE, Limits
 from afdplan.planning.search import STEP_PROBABILITIES, DesignSearch
-from afdplan.planning.step_models import SLACK, convex_floor
+from afdplan.planning.step_models import SLACK
 from afdplan.theory.attention_time import TimeLaw, exact_time
 from afdplan.theory.barrier import barrier_mean, barrier_quantile
 from afdplan.theory.fresh_times import ffn_times
@@ -36,6 +36,8 @@ from afdplan.theory.two_batch import two_batch_round
 __all__ = ["Colocated", "ColocatedSearch"]
 
 FloatArray = npt.NDArray[np.float64]
+TOGETHER = 256
+"""Batch sizes whose FFN times are computed together."""
 Bounds = dict[tuple[int, int], tuple[float, float]]
 """By (B, m): the most score and the least step time."""
 
@@ -140,9 +142,10 @@ class ColocatedSearch:
         self._parts = search.source.colocated
         self._memories: dict[tuple[int, int], CacheMemory | None] = {}
         self._most: dict[tuple[int, int, float, float], int] = {}
-        self._attention: dict[tuple[int, int], LatencyModel] = {}
+        self._attention: dict[tuple[int, int], tuple[AttentionLayers, ...]] = {}
         self._sides: dict[tuple[int, int], LatencyModel] = {}
         self._laws: dict[tuple[int, int], list[tuple[int, TimeLaw]]] = {}
+        self._ffn_means: dict[tuple[int, int, int], FloatArray] = {}
         self._least_steps: dict[tuple[int, int, int, int], float] = {}
 
     def widths(self, limits: Limits) -> list[Colocated]:
@@ -253,24 +256,15 @@ class ColocatedSearch:
     def _least_step(self, devices: int, ranks: int, b: int, m: int) -> float:
         side = self._side(devices, ranks)
         f, out, back = self._shared_times(side, devices, ranks, b)
-        model = self._attention_model(devices, ranks, b)
-        a = sum(
-            kind.layers
-            * (
-                convex_floor(kind.curve, b * self._search.models.mean_load(kind))
-                + kind.time_per_request * b
-                + kind.time_per_context * self._search.models.mean_load(kind)
-            )
-            for kind in model.attention
-        )
-        layers = model.layers
+        a = self._search.models.least_attention(self._attention_of(devices, ranks, b), b)
+        layers = side.layers
         # The mean of a largest is at least the largest mean.
         longest = max(out, back)
         if m == 1:
             rounds = a + layers * (f + out + back)
         else:
             rounds = layers * (f + max(f, longest)) + a + max(a, layers * longest)
-        return SLACK * (model.step_overhead + rounds)
+        return SLACK * (side.step_overhead + rounds)
 
     def _best(
         self, devices: int, ranks: int, bounds: Bounds, limits: Limits, best: Colocated | None
@@ -313,9 +307,8 @@ class ColocatedSearch:
     ) -> Colocated:
         side = self._side(devices, ranks)
         f, out, back = self._shared_times(side, devices, ranks, b)
-        model = self._attention_model(devices, ranks, b)
-        step = np.full(1 + len(STEP_PROBABILITIES), model.step_overhead)
-        for layers, law in self._time_laws(devices, b, model):
+        step = np.full(1 + len(STEP_PROBABILITIES), side.step_overhead)
+        for layers, law in self._time_laws(devices, ranks, b):
             step += layers * _round(law, ranks, m, f, out, back)
         mean, p50, p95, p99 = (float(t) for t in step)
         score, found = self._scored(devices, ranks, m * b, mean, limits)
@@ -344,15 +337,13 @@ class ColocatedSearch:
             held_overflow_probability=held,
         )
 
-    def _time_laws(
-        self, devices: int, batch_size: int, model: LatencyModel
-    ) -> list[tuple[int, TimeLaw]]:
+    def _time_laws(self, devices: int, ranks: int, batch_size: int) -> list[tuple[int, TimeLaw]]:
         """Return layers and attention time of each kind; neither m nor the width changes them."""
         key = (devices, batch_size)
         if key not in self._laws:
             self._laws[key] = [
                 (kind.layers, exact_time(self._search.models.slot_of(kind), kind, batch_size))
-                for kind in model.attention
+                for kind in self._attention_of(devices, ranks, batch_size)
             ]
         return self._laws[key]
 
@@ -378,8 +369,13 @@ class ColocatedSearch:
         self, side: LatencyModel, devices: int, ranks: int, batch_size: int
     ) -> tuple[float, float, float]:
         load = self._parts.ffn_tokens(devices, batch_size)
+        key = (devices, ranks, batch_size // TOGETHER)
+        if key not in self._ffn_means:
+            sizes = np.maximum(TOGETHER * key[2] + np.arange(TOGETHER), 1)
+            loads = [float(self._parts.ffn_tokens(devices, int(b))) for b in sizes]
+            self._ffn_means[key] = ffn_times(side, np.array(loads), ranks).mean
         return (
-            float(ffn_times(side, np.array([float(load)]), ranks).mean[0]),
+            float(self._ffn_means[key][batch_size % TOGETHER]),
             side.send.time(batch_size, load),
             side.receive.time(batch_size, load),
         )
@@ -390,10 +386,12 @@ class ColocatedSearch:
             self._sides[devices, ranks] = self._parts.latency(devices, ranks, 1)
         return self._sides[devices, ranks]
 
-    def _attention_model(self, devices: int, ranks: int, batch_size: int) -> LatencyModel:
+    def _attention_of(
+        self, devices: int, ranks: int, batch_size: int
+    ) -> tuple[AttentionLayers, ...]:
         key = (devices, batch_size)
         if key not in self._attention:
-            self._attention[key] = self._parts.latency(devices, ranks, batch_size)
+            self._attention[key] = self._parts.attention(devices, ranks, batch_size)
         return self._attention[key]
 
     def _memory(self, devices: int, ranks: int) -> CacheMemory | None:

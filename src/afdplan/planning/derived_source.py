@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
 
@@ -12,7 +13,7 @@ from afdplan.calibration.placement import Placement
 from afdplan.calibration.serving_system import SYSTEMS
 from afdplan.errors import InfeasibleError, InvalidInputError
 from afdplan.model.curve import LinearCurve
-from afdplan.model.latency import LatencyModel, TimeUnit, Transfer
+from afdplan.model.latency import AttentionLayers, LatencyModel, TimeUnit, Transfer
 from afdplan.planning.cache_memory import CacheSpace
 
 __all__ = ["DerivedSource", "exchange_wait"]
@@ -56,8 +57,8 @@ class DerivedSource:
         self.ffn_devices = 1
         # Transfers are limited by the FFN side's links: true while it has no more devices.
         self.least_device_ratio = 1.0
-        self.shares_ffn_times = not placement.architecture.experts
-        self._models = _BatchModels()
+        self.shares_ffn_times = self.shares_ffn_latency = not placement.architecture.experts
+        self._models = _BatchModels(self._place)
         self._spaces: dict[int, CacheSpace] = {}
         node = placement.attention_hardware.devices_per_node
         shortest = 0.0
@@ -120,24 +121,32 @@ class DerivedSource:
 
     @cached_property
     def _examples(self) -> tuple[int, ...]:
-        return self.ffn_workers(100_000) or (1,)
+        return self._numbers or (1,)
 
     def ffn_workers(self, most: int) -> tuple[int, ...]:
         """Return the F that hold the weights and divide the experts; any for a dense model."""
+        return tuple(f for f in self._numbers if f <= most)
+
+    @cached_property
+    def _numbers(self) -> tuple[int, ...]:
         experts = self.placement.architecture.experts
-        numbers = range(1, min(most, experts or 64) + 1)
-        even = [f for f in numbers if not experts or experts % f == 0]
+        even = [f for f in range(1, (experts or 64) + 1) if not experts or experts % f == 0]
         return tuple(f for f in even if replace(self.placement, ffn_workers=f).memory().ffn_fits)
 
     def latency(self, attention_devices: int, ffn_workers: int, batch_size: int) -> LatencyModel:
         """Return the derived model of a design, its projections exact at the batch size."""
-        return self._models.of(
-            replace(
-                self.placement,
-                attention_devices=attention_devices,
-                ffn_workers=ffn_workers,
-                batch_size=batch_size,
-            )
+        return self._models.of(attention_devices, ffn_workers, batch_size)
+
+    def attention(self, attention_devices: int, batch_size: int) -> tuple[AttentionLayers, ...]:
+        """Return its attention side, which no number of FFN workers changes."""
+        return self._models.attention(attention_devices, self._examples[0], batch_size)
+
+    def _place(self, attention_devices: int, ffn_workers: int, batch_size: int) -> Placement:
+        return replace(
+            self.placement,
+            attention_devices=attention_devices,
+            ffn_workers=ffn_workers,
+            batch_size=batch_size,
         )
 
     def cache(self, attention_devices: int) -> CacheSpace | None:
@@ -179,16 +188,29 @@ class _BatchModels:
     A search asks for thousands of batch sizes: what does not depend on them is derived once.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, place: Callable[[int, int, int], Placement]) -> None:
+        self._place = place
         self._models: dict[tuple[int, int], tuple[LatencyModel, AttentionTimes]] = {}
 
-    def of(self, placement: Placement) -> LatencyModel:
-        """Return `times_of(placement)`."""
-        key = (placement.attention_devices, placement.ffn_workers)
+    def of(self, attention_devices: int, workers: int, batch_size: int) -> LatencyModel:
+        """Return `times_of` the placement."""
+        model, attention = self._known(attention_devices, workers, batch_size)
+        return replace(model, attention=attention.layers(batch_size))
+
+    def attention(
+        self, attention_devices: int, workers: int, batch_size: int
+    ) -> tuple[AttentionLayers, ...]:
+        """Return the attention side alone."""
+        return self._known(attention_devices, workers, batch_size)[1].layers(batch_size)
+
+    def _known(
+        self, attention_devices: int, workers: int, batch_size: int
+    ) -> tuple[LatencyModel, AttentionTimes]:
+        key = (attention_devices, workers)
         if key not in self._models:
+            placement = self._place(attention_devices, workers, batch_size)
             self._models[key] = (times_of(placement), AttentionTimes(placement))
-        model, attention = self._models[key]
-        return replace(model, attention=attention.layers(placement.batch_size))
+        return self._models[key]
 
 
 class _DerivedColocated:
@@ -202,7 +224,7 @@ class _DerivedColocated:
         self._placement = replace(
             placement, ffn_hardware=placement.attention_hardware, system=SYSTEMS["any"]
         )
-        self._models = _BatchModels()
+        self._models = _BatchModels(self._place)
 
     def widths(self, attention_devices: int, most_devices: int) -> tuple[int, ...]:
         """Return powers of two of ranks that hold the weights and share the experts evenly."""
@@ -217,10 +239,15 @@ class _DerivedColocated:
 
     def latency(self, attention_devices: int, ranks: int, batch_size: int) -> LatencyModel:
         """Return stage times with the experts over all ranks, waits in the transfers."""
-        placement = self._place(attention_devices, ranks, batch_size)
-        model = self._models.of(placement)
-        wait = exchange_wait(ranks) * placement.efficiencies.factor("waiting") / 2
+        model = self._models.of(attention_devices, ranks, batch_size)
+        wait = exchange_wait(ranks) * self._placement.efficiencies.factor("waiting") / 2
         return replace(model, send=_later(model.send, wait), receive=_later(model.receive, wait))
+
+    def attention(
+        self, attention_devices: int, ranks: int, batch_size: int
+    ) -> tuple[AttentionLayers, ...]:
+        """Return its attention side."""
+        return self._models.attention(attention_devices, ranks, batch_size)
 
     def ffn_tokens(self, attention_devices: int, batch_size: int) -> float:
         """Return the B tokens of a rank: each rank is an FFN worker too."""

@@ -32,7 +32,7 @@ def fastest_design(search: DesignSearch, limits: Limits) -> PlannedDesign | None
         _, first = np.unique(lattice.ffn, return_index=True)
         if not first.size:
             continue
-        if search.source.shares_ffn_times:
+        if search.source.shares_ffn_latency:
             # More FFN workers are faster: a smaller F counts only if it allows a smaller A.
             later = np.minimum.accumulate(lattice.attention[first][::-1])[::-1]
             first = first[np.append(lattice.attention[first][:-1] < later[1:], True)]

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from afdplan.planning.design import Combination
 from afdplan.planning.limits import Limits
 from afdplan.planning.score import Score
+from afdplan.planning.source import LatencySource
 from afdplan.planning.space import PairLattice
 from afdplan.planning.step_models import StepModels
 from afdplan.theory.layer_cycle import StageTimes
@@ -25,23 +26,32 @@ RATIO_BLOCKS = 192
 
 @dataclass(frozen=True, slots=True)
 class RatioBlocks:
-    """Blocks of r = A / F that cover all pairs, and the F that occur."""
+    """Blocks of r = A / F that cover all pairs, and the least F of each group of F."""
 
     low: float
     high: float
     ffn_numbers: tuple[int, ...]
 
     @classmethod
-    def over(cls, lattices: Iterable[PairLattice]) -> RatioBlocks:
-        """Return the blocks that cover every pair of all lattices."""
+    def over(cls, lattices: Iterable[PairLattice], source: LatencySource) -> RatioBlocks:
+        """Return the blocks that cover every pair of all lattices.
+
+        Of times that no F changes, one is the group of all; where more F are never faster at equal
+        A / F, each power of two begins a group; else each F is one.
+        """
         held = [lattice for lattice in lattices if lattice.attention.size]
         low = min((lattice.ratios[0] for lattice in held), default=1.0)
         high = max((lattice.ratios[1] for lattice in held), default=1.0)
+        numbers = {int(f) for lattice in held for f in lattice.ffn_numbers}
+        if source.shares_ffn_latency:
+            numbers = {1 << (f.bit_length() - 1) for f in numbers}
+        if source.shares_ffn_times:
+            numbers = {1}
         # Powers of two, so that a few more devices need no new bounds.
         return cls(
             2.0 ** math.floor(math.log2(low)),
             2.0 ** math.ceil(math.log2(high)),
-            tuple(sorted({int(f) for lattice in held for f in lattice.ffn_numbers})),
+            tuple(sorted(numbers)),
         )
 
 
@@ -71,6 +81,13 @@ class BlockScores:
                 found[at] = self.rows[np.ix_(at, np.unique(columns))].max(axis=1)
         return found
 
+    def of_pairs(self, at: int, pairs: IntArray) -> FloatArray:
+        """Return the most score of some pairs by their blocks."""
+        bound: FloatArray = self.rows[
+            at, self.columns[self.combinations[at].attention_devices][pairs]
+        ]
+        return bound
+
     def pairs(self, at: int, least: float, among: IntArray) -> IntArray:
         """Return those of some pairs whose block may score more than 0, no less than `least`."""
         row = self.rows[at]
@@ -84,7 +101,7 @@ class RatioBounds:
     """Bounds of the score over all pairs, block by block of r = A / F; computed once.
 
     In a block, cost per token is least at its upper end and the step at its lower end. Where FFN
-    times depend on F, every F has blocks of its own. No design of a block can score more.
+    times depend on F, groups of F have blocks of their own. No design of a block can score more.
 
     Parameters
     ----------
@@ -136,8 +153,8 @@ class RatioBounds:
             edges = self._edges[blocks]
             ratio = lattice.attention / lattice.ffn
             block = np.clip(np.searchsorted(edges, ratio, side="right") - 1, 0, RATIO_BLOCKS - 1)
-            if not self._models.source.shares_ffn_times:
-                block += RATIO_BLOCKS * np.searchsorted(blocks.ffn_numbers, lattice.ffn)
+            group = np.searchsorted(blocks.ffn_numbers, lattice.ffn, side="right") - 1
+            block += RATIO_BLOCKS * group
             self._columns[lattice, blocks] = block
         return self._columns[lattice, blocks]
 
@@ -154,9 +171,8 @@ class RatioBounds:
 
     def _envelope(self, batch_size: int, blocks: RatioBlocks) -> StageTimes:
         """Return FFN and transfer times at the lower end of each block, for one F after another."""
-        low = self._edges[blocks][:-1]
-        shared = self._models.source.shares_ffn_times
-        numbers = blocks.ffn_numbers[:1] if shared else blocks.ffn_numbers
+        low, numbers = self._edges[blocks][:-1], blocks.ffn_numbers
         # The real pair (r F, F) stands for the block: loads depend on A / F only.
         ffn = np.repeat(numbers, low.size)
-        return self._models.stages(np.tile(low, len(numbers)) * ffn, ffn, batch_size)
+        attention = np.tile(low, len(numbers)) * ffn
+        return self._models.stages(attention, ffn, batch_size, at_least=True)

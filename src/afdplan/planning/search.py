@@ -35,7 +35,8 @@ __all__ = ["DesignSearch"]
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
-CHUNK = 16
+CHUNK, FIRST = 16, 1024
+"""Pairs evaluated together, and bounded before there is any design to beat."""
 FEW_PAIRS = 48
 """So few pairs are evaluated at once rather than bounded again."""
 FIRST_DEVICES = 64
@@ -221,7 +222,7 @@ class DesignSearch:
                 devices: self.lattice(limits, self.space, devices, most_devices)
                 for devices in self.source.attention_devices
             }
-        blocks = RatioBlocks.over([*whole.values(), *lattices.values()])
+        blocks = RatioBlocks.over([*whole.values(), *lattices.values()], self.source)
         combinations = [
             c
             for c in self.combinations(limits, space)
@@ -258,9 +259,21 @@ class DesignSearch:
             pairs = bounds.pairs(at, least, able[devices])
             if not pairs.size:
                 continue
-            found = self._best_pair(
-                combination, lattices[devices], pairs, limits, best, below.get(combination)
-            )
+            # The most promising first: what they give spares the others.
+            found, promise = best, bounds.of_pairs(at, pairs)
+            order = np.argsort(-promise, kind="stable")
+            for part in np.split(order, [FIRST] if best is None else []):
+                slab = part[promise[part] >= _least(found, limits)]
+                if not slab.size:
+                    break
+                found = self._best_pair(
+                    combination,
+                    lattices[devices],
+                    pairs[slab],
+                    limits,
+                    found,
+                    below.get(combination),
+                )
             if found is not best:
                 best, least = found, _least(found, limits)
                 able = {devices: self._able(of, least, limits) for devices, of in lattices.items()}
@@ -356,7 +369,7 @@ class DesignSearch:
     ) -> tuple[FloatArray, FloatArray]:
         """Return lower bounds of mean and limited statistic."""
         stages = self.models.stages(
-            lattice.attention[index], lattice.ffn[index], combination.batch_size
+            lattice.attention[index], lattice.ffn[index], combination.batch_size, at_least=True
         )
         if barrier is not None:
             return self.models.tight_bounds(combination, stages, limits, barrier)

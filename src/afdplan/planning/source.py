@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from afdplan.model.latency import LatencyModel, TimeUnit
+from afdplan.model.latency import AttentionLayers, LatencyModel, TimeUnit
 from afdplan.planning.cache_memory import CacheSpace
 
 __all__ = ["ColocatedParts", "LatencySource", "MeasuredSource"]
@@ -18,6 +18,11 @@ class ColocatedParts(Protocol):
 
     def latency(self, attention_devices: int, ranks: int, batch_size: int) -> LatencyModel:
         """Return the stage times of a rank."""
+
+    def attention(
+        self, attention_devices: int, ranks: int, batch_size: int
+    ) -> tuple[AttentionLayers, ...]:
+        """Return the attention side of `latency`."""
 
     def ffn_tokens(self, attention_devices: int, batch_size: int) -> float:
         """Return the load of the FFN curve when every rank has B tokens."""
@@ -58,6 +63,13 @@ class LatencySource(Protocol):
         """Whether the FFN side is the same for every number of FFN workers."""
 
     @property
+    def shares_ffn_latency(self) -> bool:
+        """Whether at most the barrier over alike expert ranks depends on their number.
+
+        Then fewer FFN workers are never slower at equal A / F, nor more of them at equal A.
+        """
+
+    @property
     def assumptions(self) -> tuple[str, ...]:
         """What was assumed, one sentence each."""
 
@@ -70,6 +82,9 @@ class LatencySource(Protocol):
 
     def latency(self, attention_devices: int, ffn_workers: int, batch_size: int) -> LatencyModel:
         """Return the stage times of a design."""
+
+    def attention(self, attention_devices: int, batch_size: int) -> tuple[AttentionLayers, ...]:
+        """Return the attention side of `latency`."""
 
     def cache(self, attention_devices: int) -> CacheSpace | None:
         """Return the room for KV cache of an attention worker; None if memory is not limited."""
@@ -109,6 +124,7 @@ class MeasuredSource:
         self.ffn_devices = ffn_devices
         experts = latency_model.experts
         self.shares_ffn_times = experts is None or experts.imbalance is not None
+        self.shares_ffn_latency = experts is None or not experts.popularity or self.shares_ffn_times
         self.least_device_ratio = 0.0
         self._space = cache if kv_tokens is None else CacheSpace.tokens(kv_tokens)
         together = self._space
@@ -141,6 +157,10 @@ class MeasuredSource:
         """Return the one model."""
         return self._model
 
+    def attention(self, attention_devices: int, batch_size: int) -> tuple[AttentionLayers, ...]:
+        """Return that of the one model."""
+        return self._model.attention
+
     def cache(self, attention_devices: int) -> CacheSpace | None:
         """Return the stated room."""
         return self._space
@@ -169,6 +189,12 @@ class _MeasuredColocated:
     def latency(self, attention_devices: int, ranks: int, batch_size: int) -> LatencyModel:
         """Return the one model."""
         return self._model
+
+    def attention(
+        self, attention_devices: int, ranks: int, batch_size: int
+    ) -> tuple[AttentionLayers, ...]:
+        """Return that of the one model."""
+        return self._model.attention
 
     def ffn_tokens(self, attention_devices: int, batch_size: int) -> float:
         """Return the tokens of all ranks on the devices of one FFN worker."""

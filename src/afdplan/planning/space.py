@@ -190,8 +190,8 @@ class PairLattice:
         fits = size * unit <= most_devices
         if space.max_bundle_devices is not None:
             fits &= size <= space.max_bundle_devices
-        if source.shares_ffn_times and space.ffn_workers is None:
-            # With equal times, g bundles of (A/g, F/g) beat one of (A, F): a smaller barrier.
+        if source.shares_ffn_latency and space.ffn_workers is None:
+            # With no longer times, g bundles of (A/g, F/g) beat one of (A, F): a smaller barrier.
             fits &= np.gcd(a, f) == 1
         a, f, size, unit = a[fits], f[fits], size[fits], unit[fits]
         most_bundles = np.zeros_like(a)

@@ -24,7 +24,7 @@ from afdplan.planning.design import Combination
 from afdplan.planning.limits import Limits, limited
 from afdplan.planning.source import LatencySource
 from afdplan.theory.cycle import CycleModel, StepTimes
-from afdplan.theory.fresh_times import ffn_times
+from afdplan.theory.fresh_times import ffn_times, least_ffn_mean
 from afdplan.theory.layer_cycle import StageTimes
 from afdplan.theory.placement import cycle_model
 from afdplan.theory.problem import RatioProblem
@@ -37,6 +37,8 @@ IntArray = npt.NDArray[np.int64]
 SLACK = 1 - 2e-5
 """Interpolation error of the law that a bound must survive."""
 BARRIER_POINTS = 8
+RISING = 0.998
+"""How exactly the law of the busiest expert rank rises with the number of ranks."""
 
 
 class StepModels:
@@ -71,26 +73,43 @@ class StepModels:
         self._ffn_sides: dict[int, LatencyModel] = {}
         numbers = source.ffn_workers(100_000)
         self._any_ffn = numbers[0] if numbers else 1
+        self._attentions: dict[tuple[int, int], tuple[AttentionLayers, ...]] = {}
         self._attention_sides: dict[tuple[int, int], LatencyModel] = {}
         first = self.attention_side(source.attention_devices[0], 1)
         self.tokens_per_step = first.tokens_per_step
 
     def stages(
-        self, attention: IntArray | FloatArray, ffn: IntArray, batch_size: int
+        self,
+        attention: IntArray | FloatArray,
+        ffn: IntArray,
+        batch_size: int,
+        *,
+        at_least: bool = False,
     ) -> StageTimes:
-        """Return the FFN and transfer times of pairs (A, F), shape (n,)."""
+        """Return the FFN and transfer times of pairs (A, F), shape (n,).
+
+        With `at_least` what their means are at least: of many numbers of FFN workers that differ in
+        the barrier over expert ranks only, few laws are computed.
+        """
         load = attention * (batch_size / ffn)
         own = np.full(load.size, float(batch_size))
         times, fresh = np.empty((3, load.size)), np.zeros((2, load.size))
         is_fresh = False
-        for f in (self._any_ffn,) if self.source.shares_ffn_times else np.unique(ffn):
+        together = self.source.shares_ffn_latency
+        few = together and not self.source.shares_ffn_times
+        for f in (self._any_ffn,) if together else np.unique(ffn):
             model = self._ffn_side(int(f))
-            at = slice(None) if self.source.shares_ffn_times else ffn == f
-            own_ffn = ffn_times(model, load[at], int(f))
-            times[0, at] = own_ffn.mean
-            if own_ffn.fresh is not None and own_ffn.between is not None:
-                fresh[:, at] = own_ffn.fresh, own_ffn.between
-                is_fresh = True
+            at = slice(None) if together else ffn == f
+            if at_least:
+                numbers = _fewer(ffn[at]) if few else ffn[at]
+                sure = 1.0 if model.experts is None else RISING
+                times[0, at] = sure * least_ffn_mean(model, load[at], numbers)
+            else:
+                own_ffn = ffn_times(model, load[at], ffn[at])
+                times[0, at] = own_ffn.mean
+                if own_ffn.fresh is not None and own_ffn.between is not None:
+                    fresh[:, at] = own_ffn.fresh, own_ffn.between
+                    is_fresh = True
             for row, link in ((1, model.send), (2, model.receive)):
                 times[row, at] = link.curve(own[at] if link.load == "worker" else load[at])
         return StageTimes(
@@ -141,13 +160,16 @@ class StepModels:
         lowest = sum(
             kind.layers
             * float(kind.time(max(batch_size * self.slot_of(kind).lowest, 0.0), batch_size))
-            for kind in self.attention_side(devices, batch_size).attention
+            for kind in self.attention_of(devices, batch_size)
         )
         return expected, self._combine(combination, stages, np.float64(microbatches * lowest))
 
     def _mean_attention(self, combination: Combination) -> float:
-        """Return the least mean time of attention in a step; for linear curves it is the mean."""
         devices, _, batch_size = combination
+        return self.least_attention(self.attention_of(devices, batch_size), batch_size)
+
+    def least_attention(self, kinds: tuple[AttentionLayers, ...], batch_size: int) -> float:
+        """Return the least mean time of attention in a step; for linear curves it is the mean."""
         return sum(
             kind.layers
             * (
@@ -155,7 +177,7 @@ class StepModels:
                 + kind.time_per_request * batch_size
                 + kind.time_per_context * self.mean_load(kind)
             )
-            for kind in self.attention_side(devices, batch_size).attention
+            for kind in kinds
         )
 
     def tight_bounds(
@@ -205,7 +227,7 @@ class StepModels:
 
     def _added_attention(self, smaller: Combination, larger: Combination) -> float:
         """Return by how much more slots lengthen the mean of attention, at least."""
-        sides = [self.attention_side(devices, b).attention for devices, _, b in (smaller, larger)]
+        sides = [self.attention_of(devices, b) for devices, _, b in (smaller, larger)]
         for small, large in zip(*sides, strict=True):
             if not isinstance(small.curve, LinearCurve) or small.curve != large.curve:
                 return 0.0
@@ -215,14 +237,21 @@ class StepModels:
     def _combine(
         self, combination: Combination, stages: StageTimes, attention: FloatArray | np.float64
     ) -> FloatArray:
-        devices, m, batch_size = combination
-        latency = self.attention_side(devices, batch_size)
+        devices, m, _ = combination
+        latency = self.attention_side(devices, 1)  # what no batch size changes
         layers = latency.layers
         busiest = np.maximum(stages.ffn, np.maximum(stages.out, stages.back))
         trip = attention / m + layers * (stages.ffn + stages.out + stages.back)
         longest = np.maximum(np.maximum(attention, layers * m * busiest), trip)
         bound: FloatArray = SLACK * (latency.step_overhead + longest)
         return bound
+
+    def attention_of(self, attention_devices: int, batch_size: int) -> tuple[AttentionLayers, ...]:
+        """Return the attention layers that are right for these two."""
+        key = (attention_devices, batch_size)
+        if key not in self._attentions:
+            self._attentions[key] = self.source.attention(attention_devices, batch_size)
+        return self._attentions[key]
 
     def attention_side(self, attention_devices: int, batch_size: int) -> LatencyModel:
         """Return a latency model whose attention side is right for these two."""
@@ -251,6 +280,13 @@ class StepModels:
     def mean_load(self, kind: AttentionLayers) -> float:
         """Return theta as these layers see it [tokens]."""
         return self.slot_of(kind).moments.mean
+
+
+def _fewer(ffn_workers: IntArray) -> IntArray:
+    """Return numbers no larger, of which there are eight between powers of two."""
+    marks = np.unique((2.0 ** (np.arange(8 * 20) / 8)).astype(np.int64))
+    fewer: IntArray = marks[np.searchsorted(marks, ffn_workers, side="right") - 1]
+    return fewer
 
 
 def convex_floor(curve: Curve, load: float) -> float:

@@ -98,8 +98,8 @@ def compare(first: Any, second: Any, names: tuple[str, str]) -> Comparison:
     kinds = [_kind(document, name) for document, name in zip((first, second), names, strict=True)]
     if kinds[0] != kinds[1]:
         raise InvalidInputError(
-            f"both files must hold the same kind of answer: {names[0]} holds a {kinds[0]}, "
-            f"{names[1]} a {kinds[1]}"
+            "both files must hold the same kind of answer: "
+            f"{names[0]} holds a {kinds[0]}, {names[1]} a {kinds[1]}"
         )
     units = (first.get("time_unit"), second.get("time_unit"))
     if units[0] != units[1] or units[0] not in ("s", "abstract"):
@@ -380,7 +380,9 @@ def comparison_told(found: Comparison) -> Telling:
     elif not found.answers:
         answer = f"The same {found.kind}, although {counted(len(found.inputs), 'input')} differ."
     else:
-        answer = f"{found.names[1]} gives {change(found.gain)} {measure} against {found.names[0]}."
+        word = "more" if found.gain >= 0 else "fewer"
+        first, second = found.names
+        answer = f"{second} gives {share(abs(found.gain))} {word} {measure} than {first}."
     costs = " ".join(map(sentence, found.costs)) if found.answers else ""
     tables = tuple(_tables(found))
     return Telling(

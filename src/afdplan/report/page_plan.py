@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from afdplan.planning.plan_around import PlanAround
     from afdplan.planning.plan_grid import PlanCase
     from afdplan.planning.verify import Verification
+    from afdplan.report.tables import TextTable
     from afdplan.report.telling import Telling
     from afdplan.workload.report import WorkloadReport
 
@@ -50,6 +51,7 @@ def plan_page(
     command_line: str,
     workload: WorkloadReport | None = None,
     verified: Sequence[Verification] = (),
+    beside: Sequence[TextTable] = (),
 ) -> Page:
     """Return the page of a plan.
 
@@ -69,6 +71,8 @@ def plan_page(
         What the trace is like, if there is one.
     verified
         Designs that were simulated.
+    beside
+        Tables of what stands beside the decode side: prefill, failures.
     """
     unit = plan.latency.time_unit
     grid, maps = around.cases, around.maps
@@ -78,6 +82,7 @@ def plan_page(
         choices=_choices(plan, grid),
         choice_answers={case_key(case): case_sentence(case, plan) for case in grid},
         sections=(
+            *((Section(title="Prefill and failures", tables=tuple(beside)),) if beside else ()),
             Section(
                 title="Is a split worth it?",
                 words=tuple(map(sentence, plan.verdict.reasons)),

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from afdplan.planning.ratio_grid import RatioCase
     from afdplan.planning.ratio_sensitivity import RatioSensitivity
     from afdplan.theory.problem import RatioProblem
-    from afdplan.theory.ratio import RatioPoint, RatioRecommendation
+    from afdplan.theory.ratio import ModeVerdict, RatioPoint, RatioRecommendation
 
 __all__ = [
     "BINDS",
@@ -37,6 +37,7 @@ __all__ = [
     "cost_words",
     "curve_table",
     "idle_words",
+    "mode_words",
     "ratio_answer",
     "ratio_told",
     "resource_words",
@@ -110,14 +111,14 @@ def ratio_told(
         words=(
             *_trace_words(trace),
             *_bundle_words(answer, unit),
-            *_mode_words(answer),
+            *mode_words(answer.modes, unit),
             *certainty(answer, unit),
         ),
         tables=(curve_table(answer, unit, _few(answer)),),
         warnings=tuple(warnings),
         assumptions=(*_assumptions(problem), *problem.latency.assumptions),
         style="green",
-        brief=(*_brief(answer, problem), *_mode_words(answer)),
+        brief=(*_brief(answer, problem), *mode_words(answer.modes, unit)),
         choice=curve_table(answer, unit, _fewest(answer)),
     )
 
@@ -219,9 +220,8 @@ def _bundle_words(answer: RatioRecommendation, unit: TimeUnit) -> Iterable[Fact]
         )
 
 
-def _mode_words(answer: RatioRecommendation) -> Iterable[Fact]:
-    """Yield which way to run pays, by how much and why; nothing with a barrier."""
-    found = answer.modes
+def mode_words(found: ModeVerdict | None, unit: TimeUnit) -> Iterable[Fact]:
+    """Yield which way to run pays, by how much and why; nothing where nobody asked."""
     if found is None:
         return
     if found.gain > 0:
@@ -231,7 +231,8 @@ def _mode_words(answer: RatioRecommendation) -> Iterable[Fact]:
     yield Fact(
         "Without the barrier",
         f"{verdict} than the best synchronous bundle (A = "
-        f"{found.synchronous_attention_workers:,}) with A = {found.attention_workers:,}.",
+        f"{found.synchronous_attention_workers:,}) with A = {found.attention_workers:,} and an "
+        f"output step of {stated_time(found.step_time, unit)}.",
     )
     yield Fact(
         "Why",

@@ -25,13 +25,21 @@ from afdplan.report.quantities import (
 from afdplan.report.tables import TextTable
 from afdplan.report.telling import Fact, Telling
 
-__all__ = [
-    "verification_told",
-    "whole_told",
-]
+__all__ = ["whole_tables", "whole_told"]
 
 
-def whole_told(told: Telling, whole: Whole) -> Telling:
+def whole_tables(whole: Whole, played: ServiceVerification | None = None) -> list[TextTable]:
+    """Return the tables of what stands beside the decode side; none if there is nothing."""
+    service, failures = whole.service, whole.failures
+    tables = [] if played is None else [played_table(played)]
+    if service is not None:
+        tables += [step_table(service), case_table(service), baseline_table(service)]
+    if failures is not None:
+        tables += [size_table(failures), *loss_table(failures)]
+    return tables
+
+
+def whole_told(told: Telling, whole: Whole, played: ServiceVerification | None = None) -> Telling:
     """Return what is said of a plan with what is said of its service and of failures.
 
     Parameters
@@ -39,52 +47,39 @@ def whole_told(told: Telling, whole: Whole) -> Telling:
     told
         What is said of the decode side.
     whole
-        The plan with its service and failures; without both, one line says that.
+        The plan with its service and failures; without a service, one line says that.
+    played
+        How the service fared when it was played end to end; None if it was not.
     """
-    service, failures = whole.service, whole.failures
+    service = whole.service
+    told = replace(told, tables=(*whole_tables(whole, played), *told.tables))
+    facts: list[Fact] = []
     if service is None:
-        only = Fact("Prefill", "decode only: prefill and its devices are not counted")
-        told = replace(
-            told, words=(*told.words, only), brief=(*told.brief[:2], only, *told.brief[2:])
-        )
+        facts = [Fact("Prefill", "decode only: prefill and its devices are not counted")]
     else:
         answer = service_sentence(service)
-        facts = tuple(_service_facts(service))
+        facts = [*_service_facts(service)]
         told = replace(
             told,
             answer=f"{answer} Decode side: {told.answer}",
             verdict=told.verdict if service.plan.breaches else answer,
-            brief=(*facts, *told.brief),
             choice=step_table(service),
-            words=(*told.words, *facts),
-            tables=(
-                *(step_table(service), case_table(service), baseline_table(service)),
-                *told.tables,
-            ),
             assumptions=(*told.assumptions, *service.model.assumptions, _counted(service)),
         )
-    if failures is not None:
-        facts = tuple(_failure_facts(failures))
-        told = replace(
-            told,
-            words=(*told.words, *facts),
-            brief=(*told.brief[:3], facts[0], *told.brief[3:]),
-            tables=(*told.tables, size_table(failures), *loss_table(failures)),
+    if played is not None:
+        kept = f"{share(played.good_fraction)} keep both limits"
+        facts.append(
+            Fact(
+                "Played",
+                f"{kept}: {rate(played.goodput, 's', 'requests')}",
+                f"{played.requests:,} requests, decoding: {played.decode}",
+            )
         )
-    return told
-
-
-def verification_told(told: Telling, played: ServiceVerification) -> Telling:
-    """Return what is said of a service with how it fared when played end to end."""
-    kept = (
-        f"{share(played.good_fraction)} keep both limits: {rate(played.goodput, 's', 'requests')}"
-    )
-    fact = Fact("Played", kept, f"{played.requests:,} requests, decoding: {played.decode}")
+    lost = [] if whole.failures is None else [*_failure_facts(whole.failures)]
     return replace(
         told,
-        words=(*told.words, fact),
-        brief=(*told.brief[:3], fact, *told.brief[3:]),
-        tables=(played_table(played), *told.tables),
+        words=(*told.words, *facts, *lost),
+        brief=(*told.brief[:2], *facts, *lost[:1], *told.brief[2:]),
     )
 
 

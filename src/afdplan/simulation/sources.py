@@ -25,6 +25,8 @@ __all__ = ["Factors", "RequestSource", "initial_requests", "stream", "variation_
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
+LARGEST_POOL, FEWEST = 10**9, 8
+"""A pool of choices must be smaller (NumPy), and its parts of unequal ranks as large."""
 STREAMS = (
     "prompt lengths",
     "decode lengths",
@@ -208,8 +210,14 @@ class ExpertSource:
         self._choices = stream(scenario.seed, replication, "expert choices")
         self._drift = stream(scenario.seed, replication, "expert drift")
         bundle = scenario.bundle
-        self._shares = np.array(self._load.rank_shares(bundle.ffn_workers))
+        self._shares = self._load.rank_shares(bundle.ffn_workers)
         self._count = round(self._load.choices(bundle.attention_workers * bundle.batch_size))
+        seeds = self._choices.bit_generator.seed_seq.spawn(len(self._shares))  # type: ignore[attr-defined]
+        self._of_layer = [np.random.Generator(np.random.PCG64DXSM(seed)) for seed in seeds]
+        self._pools = [
+            _pool(self._count, dispersion, shares)
+            for dispersion, shares in zip(self._load.dispersions(), self._shares, strict=True)
+        ]
         self._microbatches, self._layers = scenario.microbatches, scenario.latency.layers
         self._played = 0
 
@@ -226,9 +234,43 @@ class ExpertSource:
         if together is not None:
             drawn = self._drift.standard_gamma(together * shares)
             shares = drawn / drawn.sum(axis=1, keepdims=True)
-        counts = self._choices.multinomial(self._count, shares)
+        counts = (
+            self._different(stages % len(self._shares))
+            if together is None
+            else self._choices.multinomial(self._count, shares)
+        )
         busiest: FloatArray = counts.max(axis=1) * (shares.shape[1] / self._count)
         return busiest
+
+    def _different(self, layers: IntArray) -> IntArray:
+        """Return the choices of each rank by chance, shape (stages, ranks), layer by layer.
+
+        A token's choices are different experts: N choices vary as if they were drawn without
+        replacement from a pool, which for one token is all experts. Each layer has its own stream.
+        """
+        counts = np.empty((layers.size, self._shares.shape[1]), np.int64)
+        for layer in np.unique(layers):
+            at, generator = np.flatnonzero(layers == layer), self._of_layer[layer]
+            pool = self._pools[layer]
+            if pool is not None:
+                counts[at] = generator.multivariate_hypergeometric(pool, self._count, at.size)
+            else:
+                counts[at] = generator.multinomial(self._count, self._shares[layer], at.size)
+        return counts
+
+
+def _pool(choices: int, dispersion: float, shares: FloatArray) -> IntArray | None:
+    """Return a pool from which N draws vary so much less than independent ones; None if none does.
+
+    Parts of a few draws are not whole: of unequal ranks they would no longer be the shares.
+    """
+    if not choices > dispersion < 1:
+        return None
+    parts = (choices - dispersion) / (1 - dispersion) * shares
+    whole = np.maximum(np.rint(parts), np.ceil(choices * shares - 1e-9)).astype(np.int64)
+    if whole.sum() >= LARGEST_POOL or (np.ptp(shares) > 0 and parts[shares > 0].min() < FEWEST):
+        return None
+    return whole
 
 
 def _gamma(generator: np.random.Generator, cv: float, count: int) -> FloatArray:

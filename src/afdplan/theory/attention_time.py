@@ -63,7 +63,8 @@ class TimeLaw:
     @property
     def std(self) -> float:
         """Standard deviation [time]."""
-        return math.sqrt(float(self.probabilities @ (self.support - self.mean) ** 2))
+        times = self.support
+        return math.sqrt(float(self.probabilities @ (times - self.probabilities @ times) ** 2))
 
     def coarsened(self, points: int) -> TimeLaw:
         """Return the law on at most `points` grid points, with the same mean.

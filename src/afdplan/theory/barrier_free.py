@@ -22,6 +22,9 @@ FloatArray = npt.NDArray[np.float64]
 CELLS_DRAWN = 2048
 """Loads drawn in all: few calls need many draws, many calls average by themselves."""
 FEWEST_DRAWS, MOST_DRAWS = 24, 160
+MANY_LAYERS = 8
+SMALL_OVERHEAD = 0.1
+"""Above so many layers, an overhead below that share of attention's step is spread over them."""
 BINS = 16
 """Of levels of the load, in which slowness is told apart."""
 
@@ -156,10 +159,15 @@ class BarrierFreeModel:
         if latency.receive.load == "aggregate":
             curve = latency.receive.curve
             back = np.stack([curve(tokens), _occupied(curve, tokens)])
+        overhead = latency.step_overhead
+        work = latency.layers * problem.microbatches * float(attention.mean())
+        if latency.layers > MANY_LAYERS and overhead < SMALL_OVERHEAD * work:
+            attention[:, :, 0] += overhead / latency.layers
+            overhead = 0.0
         return PoolTimes(
             attention=attention,
             kind_of_layer=np.array(latency.kind_of_layer),
-            overhead=latency.step_overhead,
+            overhead=overhead,
             ffn=ffn.mean,
             ffn_cv=cv,
             out=latency.send.curve(out),

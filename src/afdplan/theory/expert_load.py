@@ -1,17 +1,13 @@
 """How much has the busiest expert rank to do, over the mean: the second barrier?
 
-Of N choices rank g gets N_g, multinomial with shares p_g; overdispersed by phi, they are
-Dirichlet-multinomial. Independent X_g of means N p_g, Poisson (negative binomial of variance
-phi N p_g), have that law given that they add up to N, so
-
-    P(max_g N_g <= x) = prod_g P(X_g <= x) * P(sum of the truncated X_g = N) / P(sum X_g = N)
-
-(Levin, Annals of Statistics 9, 1981). Only the middle factor is approximated: the truncated sum is
-nearly normal, with an Edgeworth correction for its skewness. The truncated X_g's moments are exact.
+The law of the largest count comes from `afdplan.theory.busiest_rank`, for microbatches of 1, 2, 4,
+... tokens; between them its quantiles are interpolated. Where all experts are alike, it depends on
+tokens and ranks alone, and designs of any FFN workers are evaluated together.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -19,114 +15,18 @@ import numpy as np
 import numpy.typing as npt
 
 from afdplan.model.variation import ExpertLoad
+from afdplan.theory.busiest_rank import largest_counts
 
-__all__ = ["RankLoad", "largest_count", "rank_load"]
+__all__ = ["RankLoad", "mean_rank_load", "rank_load"]
 
 FloatArray = npt.NDArray[np.float64]
-POINTS = 64
-REACH = 9.0
-"""Grid of the largest count, in points, and how many standard deviations it goes out."""
+IntArray = npt.NDArray[np.int64]
 NODES = 24
 """Levels at which a curve is averaged over the law."""
-MOST = 2.0**40
-TINY = 1e-300
+LEVELS = (np.arange(NODES) + 0.5) / NODES
+COLUMNS, MARKS = NODES + 2, 42
+"""Microbatches of 1 to 2^41 tokens have laws of their own."""
 SMALLEST = 1e-15
-
-
-def largest_count(
-    shares: FloatArray, choices: float, overdispersion: float = 1.0
-) -> tuple[FloatArray, FloatArray]:
-    """Return the law of the largest of the ranks' counts.
-
-    Parameters
-    ----------
-    shares
-        p_g >= 0, summing to 1, shape (ranks,).
-    choices
-        N > 0.
-    overdispersion
-        phi >= 1.
-
-    Returns
-    -------
-    tuple
-        Increasing counts x and ``P(max_g N_g <= x)``, shape (points,).
-
-    Examples
-    --------
-    Two ranks are its worst case: up to 0.05 off near the ends, where the mean is within 1 %.
-
-    >>> counts, cumulative = largest_count(np.array([0.5, 0.5]), 100.0)
-    >>> round(float(np.interp(55.0, counts, cumulative)), 2)  # 0.73 by the binomial law
-    0.72
-    """
-    if shares.size == 1:
-        return np.array([choices - 1e-9, choices]), np.array([0.0, 1.0])
-    p, ranks = np.unique(shares[shares > 0], return_counts=True)
-    # Independent counts of this variance have the wanted one when their sum is given.
-    wanted = max(min(overdispersion, choices / 2), 1.0)
-    phi = 1 + choices * (wanted - 1) / (choices - wanted) if wanted > 1 else 1.0
-    means = choices * p
-    spread = np.sqrt(phi * means)
-    start = max(np.max(means - 1.5 * spread), choices / shares.size) - 1
-    end = min(np.max(means + REACH * spread + REACH**2 * phi / 6), choices)
-    x = np.unique(np.floor(np.linspace(max(start, 0.0), max(end, 1.0), POINTS)))
-    x = np.append(x[x < choices], choices).astype(np.float64)
-    held, factors, ratios = (_poisson if phi == 1 else _negative_binomial)(x, means, phi)
-    first, second, third = factors[:, None, :] * ratios
-    variance = np.maximum(second + first - first**2, 0.0)
-    skew = third + 3 * second + first - 3 * first * (second + first) + 2 * first**3
-    total, total_variance, total_skew = (
-        (part * ranks).sum(axis=1) for part in (first, variance, skew)
-    )
-    logs = (np.log(held) * ranks).sum(axis=1)
-    total_variance = np.maximum(total_variance, 1e-300)
-    z = (choices - total) / np.sqrt(total_variance)
-    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        g = total_skew / total_variance**1.5
-        edgeworth = np.maximum(1 + g / 6 * (z**3 - 3 * z), 0.0)
-        # Against the sum without truncation, which is at its mean.
-        ratio = np.sqrt(phi * choices / total_variance) * np.exp(-(z**2) / 2) * edgeworth
-        cumulative = np.exp(logs) * ratio
-    cumulative[x * shares.size < choices] = 0.0  # the largest is at least the mean
-    cumulative = np.minimum(np.maximum.accumulate(np.nan_to_num(cumulative)), 1.0)
-    cumulative[-1] = 1.0
-    return x, cumulative
-
-
-def _poisson(
-    x: FloatArray, means: FloatArray, phi: float
-) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Return P(X_g <= x), E of ``X (X - 1) ..`` up to three factors, and what truncation leaves.
-
-    Shapes (points, shares), (3, shares) and (3, points, shares): the i-th factorial moment given
-    X <= x is the whole law's, times ``P(X <= x - i) / P(X <= x)``.
-    """
-    from scipy import special
-
-    held = np.maximum(special.gammaincc(x[:, None] + 1, means), TINY)
-    chance = np.exp(x[:, None] * np.log(means) - means - special.gammaln(x + 1)[:, None])
-    below, left = [], held
-    for i in range(3):
-        left = left - chance
-        chance = chance * np.maximum(x[:, None] - i, 0.0) / means
-        below.append(np.maximum(left, 0.0))
-    return held, means ** np.arange(1, 4)[:, None], np.stack(below) / held
-
-
-def _negative_binomial(
-    x: FloatArray, means: FloatArray, phi: float
-) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Return the same as `_poisson`: the i-th moment truncates a law of size r + i at x - i."""
-    from scipy import special
-
-    size = means / (phi - 1)
-    i = np.arange(4.0)[:, None, None]
-    at = x[None, :, None] - i
-    below = special.betainc(size + i, np.maximum(at, 0.0) + 1, 1 / phi) * (at >= 0)
-    factors = np.stack([size, size * (size + 1), size * (size + 1) * (size + 2)])
-    held = np.maximum(below[0], TINY)
-    return held, factors * (phi - 1) ** np.arange(1, 4)[:, None], below[1:] / held
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -146,8 +46,8 @@ class RankLoad:
     fresh: FloatArray
 
 
-def rank_load(load: ExpertLoad, requests: FloatArray, ffn_workers: int) -> RankLoad:
-    """Return the law of X for microbatches of `requests` A B, shape (n,).
+def rank_load(load: ExpertLoad, requests: FloatArray, ffn_workers: IntArray | int) -> RankLoad:
+    """Return the law of X for microbatches of `requests` A B and F workers, shape (n,).
 
     Examples
     --------
@@ -157,39 +57,120 @@ def rank_load(load: ExpertLoad, requests: FloatArray, ffn_workers: int) -> RankL
     >>> round(float(rank_load(load, np.array([2048.0]), 8).quantiles.mean()), 3)
     1.031
     """
-    levels = (np.arange(NODES) + 0.5) / NODES
     if load.imbalance is not None:
-        beyond: FloatArray = np.ones(NODES)
-        if load.imbalance_cv > 0:
-            from scipy import special
-
-            shape = load.imbalance_cv**-2
-            beyond = np.asarray(special.gammaincinv(shape, levels), dtype=np.float64) / shape
-            beyond = beyond + (1 - beyond.mean())
-        one = 1 + (load.imbalance - 1) * beyond
+        one = _measured(load)
         return RankLoad(quantiles=np.tile(one, (requests.size, 1)), fresh=np.ones(requests.size))
-    at = np.log2(np.clip(load.choices(1.0) * requests, 1.0, MOST))
-    marks = np.arange(int(at.min()), int(at.max()) + 2)
-    laws = [_law(load, ffn_workers, int(mark)) for mark in marks]
-    rows = np.array([row for row, _ in laws])
-    logs = np.stack([np.interp(at, marks, row) for row in rows.T], axis=1)
-    return RankLoad(
-        quantiles=1 + np.exp(logs), fresh=np.interp(at, marks, [fresh for _, fresh in laws])
+    rows = _interpolated(load, requests, ffn_workers, slice(None))
+    return RankLoad(quantiles=1 + np.exp(rows[:, :NODES]), fresh=rows[:, NODES])
+
+
+def mean_rank_load(
+    load: ExpertLoad, requests: FloatArray, ffn_workers: IntArray | int
+) -> FloatArray:
+    """Return the mean of X, shape (n,), up to a thousandth of what is beyond 1: for bounds."""
+    if load.imbalance is not None:
+        return np.full(requests.size, _measured(load).mean())
+    mean: FloatArray = 1 + np.exp(_interpolated(load, requests, ffn_workers, NODES + 1))
+    return mean
+
+
+def _measured(load: ExpertLoad) -> FloatArray:
+    beyond: FloatArray = np.ones(NODES)
+    if load.imbalance_cv > 0:
+        from scipy import special
+
+        shape = load.imbalance_cv**-2
+        beyond = np.asarray(special.gammaincinv(shape, LEVELS), dtype=np.float64) / shape
+        beyond = beyond + (1 - beyond.mean())
+    return 1 + ((load.imbalance or 1.0) - 1) * beyond
+
+
+def _interpolated(
+    load: ExpertLoad, requests: FloatArray, ffn_workers: IntArray | int, column: slice | int
+) -> FloatArray:
+    """Return a column (or all) of the table between doublings of tokens."""
+    at = np.log2(np.clip(load.tokens_per_request * requests, 1.0, 2.0 ** (MARKS - 2)))
+    workers, below, table = (
+        np.broadcast_to(ffn_workers, at.shape),
+        at.astype(np.int64),
+        _table(load),
     )
+    low, high = (table.rows(workers, below + step, column) for step in (0, 1))
+    between = at - below
+    rows: FloatArray = low + (between if low.ndim == 1 else between[:, None]) * (high - low)
+    return rows
 
 
-@lru_cache(maxsize=4096)
-def _law(load: ExpertLoad, ffn_workers: int, mark: int) -> tuple[FloatArray, float]:
-    """Return log (X - 1) at each level, and the fresh share, of ``2^mark`` choices."""
-    rows, counts = np.unique(load.rank_shares(ffn_workers), axis=0, return_counts=True)
-    levels = (np.arange(NODES) + 0.5) / NODES
-    each = []
-    for row in rows:
-        x, cumulative = largest_count(row, 2.0**mark, load.overdispersion)
-        # Whole counts: the chance of x is spread over x - 1/2 to x + 1/2.
-        counts_at = np.interp(levels, cumulative, x + 0.5 * (row.size > 1))
-        each.append(counts_at * (row.size / 2.0**mark))
-    values = np.repeat(np.array(each), counts, axis=0)
-    within, whole = values.var(axis=1).mean(), values.var()
-    logs = np.log(np.maximum(np.quantile(values, levels) - 1, SMALLEST))
-    return logs, float(within / whole) if whole > 0 else 1.0
+@lru_cache(maxsize=64)
+def _table(load: ExpertLoad) -> _Table:
+    return _Table(load)
+
+
+class _Table:
+    """Log (X - 1) at each level, fresh share and log (E X - 1), by FFN workers and doublings."""
+
+    def __init__(self, load: ExpertLoad) -> None:
+        self._load = load
+        self._places: dict[int, int] = {}
+        self._rows = np.empty((0, MARKS, COLUMNS))
+        self._shares: dict[int, FloatArray] = {}
+        self._dispersions = load.dispersions()
+
+    def rows(self, workers: IntArray, marks: IntArray, column: slice | int) -> FloatArray:
+        """Return what a column (or all) holds for FFN workers and doublings of tokens."""
+        numbers, which = np.unique(workers, return_inverse=True)
+        for number in numbers.tolist():
+            self._places.setdefault(number, len(self._places))
+        if len(self._places) > len(self._rows):
+            more = np.full((len(self._places), MARKS, COLUMNS), np.nan)
+            self._rows = np.concatenate([self._rows, more])
+        places = np.array([self._places[number] for number in numbers.tolist()])
+        at = places[which]
+        if np.isnan(self._rows[at, marks, 0]).any():
+            wanted = np.zeros((places.size, MARKS), dtype=bool)
+            wanted[which, marks] = True
+            row, mark = np.nonzero(wanted & np.isnan(self._rows[places, :, 0]))
+            self._rows[places[row], mark] = self._laws(numbers[row], mark)
+        found: FloatArray = self._rows[at, marks, column]
+        return found
+
+    def _laws(self, workers: IntArray, marks: IntArray) -> FloatArray:
+        """Return the rows of pairs of FFN workers and doublings."""
+        load = self._load
+        choices: FloatArray = load.experts_per_token * 2.0 ** marks.astype(np.float64)
+        if load.popularity:
+            return np.stack(
+                [self._popular(int(f), n) for f, n in zip(workers, choices, strict=True)]
+            )
+        ranks = np.array([load.ranks(int(number)) for number in workers])
+        found = _loads(1.0 / ranks[:, None], ranks, choices, self._dispersions * int(ranks.size))
+        fresh, mean = np.ones((ranks.size, 1)), _logs(found.mean(axis=1))[:, None]
+        return np.concatenate([_logs(found), fresh, mean], axis=1)
+
+    def _popular(self, ffn_workers: int, choices: float) -> FloatArray:
+        if ffn_workers not in self._shares:
+            self._shares[ffn_workers] = self._load.rank_shares(ffn_workers)
+        shares = self._shares[ffn_workers]
+        layers, ranks = shares.shape
+        found = _loads(shares, np.full(layers, ranks), np.full(layers, choices), self._dispersions)
+        within, whole = found.var(axis=1).mean(), found.var()
+        levels = np.quantile(found, LEVELS)
+        fresh = within / whole if whole > 0 else 1.0
+        return np.concatenate([_logs(levels), [fresh, _logs(levels.mean())]])
+
+
+def _logs(loads: FloatArray) -> FloatArray:
+    logs: FloatArray = np.log(np.maximum(loads - 1, SMALLEST))
+    return logs
+
+
+def _loads(
+    shares: FloatArray, ranks: IntArray, choices: FloatArray, dispersion: Sequence[float]
+) -> FloatArray:
+    """Return X at each level of rows of ranks, shape (rows, levels)."""
+    laws = largest_counts(shares, ranks, choices, np.array(dispersion))
+    # Whole counts: the chance of x is spread over x - 1/2 to x + 1/2, that of the least is not.
+    found = np.array([np.interp(LEVELS, law[1], law[0] + 0.5 * (law[0].size > 2)) for law in laws])
+    least = np.ceil(choices / ranks - 1e-9)[:, None]
+    found = np.where(found < least + 0.5, np.minimum(least, found.max(axis=1)[:, None]), found)
+    return found * (ranks / choices)[:, None]

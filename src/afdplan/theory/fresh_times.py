@@ -19,10 +19,10 @@ import numpy as np
 import numpy.typing as npt
 
 from afdplan.model.latency import LatencyModel
-from afdplan.theory.attention_time import TimeLaw, spread
-from afdplan.theory.expert_load import rank_load
+from afdplan.theory.attention_time import TimeLaw
+from afdplan.theory.expert_load import mean_rank_load, rank_load
 
-__all__ = ["FfnTimes", "excess", "ffn_times", "larger_mean", "scattered"]
+__all__ = ["FfnTimes", "excess", "ffn_times", "larger_mean", "least_ffn_mean", "scattered"]
 
 FloatArray = npt.NDArray[np.float64]
 FACTORS = 256
@@ -39,7 +39,9 @@ class FfnTimes:
     between: FloatArray | None = None
 
 
-def ffn_times(latency: LatencyModel, tokens: FloatArray, ffn_workers: int) -> FfnTimes:
+def ffn_times(
+    latency: LatencyModel, tokens: FloatArray, ffn_workers: npt.NDArray[np.int64] | int
+) -> FfnTimes:
     """Return the FFN times of `tokens` n = A B / F on each of `ffn_workers` F, shape (n,)."""
     mean = latency.ffn(tokens)
     if latency.experts is None and latency.scatter.ffn == 0:
@@ -57,6 +59,23 @@ def ffn_times(latency: LatencyModel, tokens: FloatArray, ffn_workers: int) -> Ff
         cv = latency.scatter.ffn
         fresh = np.sqrt(fresh**2 + cv**2 * (mean**2 + fresh**2 + between**2))
     return FfnTimes(mean=mean, fresh=fresh, between=between)
+
+
+def least_ffn_mean(
+    latency: LatencyModel, tokens: FloatArray, ffn_workers: npt.NDArray[np.int64] | int
+) -> FloatArray:
+    """Return what the mean FFN time of `ffn_times` is at least, shape (n,) [time].
+
+    ``E t_F(n X) >= t_F(n E X)`` for convex t_F, equal if it is linear: one number of X will do.
+    """
+    experts = latency.experts
+    if experts is None:
+        return latency.ffn(tokens)
+    if np.any(np.diff(latency.ffn.segments()[2]) < 0):
+        return ffn_times(latency, tokens, ffn_workers).mean
+    mean = latency.ffn(tokens)
+    busiest = mean_rank_load(experts, tokens * ffn_workers, ffn_workers)
+    return mean + experts.share * (latency.ffn(tokens * busiest) - mean)
 
 
 def excess(mean: FloatArray, std: FloatArray, level: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -102,16 +121,18 @@ def scattered(law: TimeLaw, cv: float) -> TimeLaw:
     """Return the law of a time and an independent lognormal factor of mean 1, `cv` its scatter."""
     if cv == 0:
         return law
+    from scipy import special
+
     sigma = math.sqrt(math.log1p(cv**2))
-    x = np.linspace(-FACTOR_REACH, FACTOR_REACH, FACTORS)
-    chances = np.exp(-(x**2) / 2)
-    chances /= chances.sum()
-    factors = np.exp(sigma * x - sigma**2 / 2)
-    factors /= chances @ factors
     law = law.coarsened(FACTORS)
-    times = np.multiply.outer(factors, law.support).ravel()
-    order = np.argsort(times)
-    spacing = (times.max() - times.min()) / (4 * FACTORS)  # one level of the law of the round
-    return spread(
-        times[order], np.multiply.outer(chances, law.probabilities).ravel()[order], spacing
-    )
+    times, chances = np.maximum(law.support, 1e-300), law.probabilities
+    reach = np.exp(sigma * FACTOR_REACH * np.array([-1.0, 1.0]) - sigma**2 / 2)
+    low, high = float(times[0]) * reach[0], float(times[-1]) * reach[1]
+    points = np.linspace(low, high, 4 * FACTORS)  # one level of the law of the round
+    edges = np.append(low, (points[1:] + points[:-1]) / 2)
+    with np.errstate(divide="ignore"):
+        away = np.log(edges[:, None] / times) / sigma + sigma / 2
+    pmf = np.diff(np.append(special.ndtr(away) @ chances, 1.0))
+    pmf[0] += 1 - pmf.sum()
+    missed = law.mean - float(pmf @ points)
+    return TimeLaw(lowest=low + missed, spacing=points[1] - points[0], probabilities=pmf)

@@ -30,7 +30,8 @@ WAITING = 0.3
 EVEN_LEVELS = tuple(((np.arange(16) + 0.5) / 16).tolist())
 BALANCE, ABSORBED = 0.4, 1.0
 """How fast slack lets the FFN's and attention's fresh scatter fade (docs/theory/fresh-times.md)."""
-SMALLEST = 1e-300
+SMALLEST, HARDLY = 1e-300, 4.5
+"""Least time, and standard deviations of its logarithm below which a time hardly ever is (3e-6)."""
 
 SUM_POINTS = 256
 """On which the density of a worker's round is taken for ties, per level of its grid."""
@@ -57,6 +58,18 @@ class StageTimes:
     back: FloatArray
     fresh: FloatArray | None = None
     between: FloatArray | None = None
+
+    def least_ffn_round(self, microbatches: int) -> FloatArray:
+        """Return what the FFN's work in a round is hardly ever below, shape (n,) [time].
+
+        However long the rest of the round: no law of it need be resolved down there.
+        """
+        m, nothing = microbatches, np.zeros_like(self.ffn)
+        fresh, between = (nothing if x is None else x for x in (self.fresh, self.between))
+        work = np.maximum(m * self.ffn, SMALLEST)
+        sigma = np.sqrt(np.log1p((m * fresh**2 + (m * between) ** 2) / work**2))
+        least: FloatArray = work * np.exp(-HARDLY * sigma - sigma**2 / 2)
+        return least
 
     def ffn_rounds(self, microbatches: int, attention: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Return mean and standard deviation of the FFN's work in a round [time].
@@ -125,10 +138,11 @@ class _PipelinedCycle:
         *,
         layers: int,
         motion: WorkerMotion,
+        std: float,
         ceiling: float,
         scatter: float = 0.0,
     ) -> None:
-        self.attention_mean, self.attention_std = law.mean, law.std
+        self.attention_mean, self.attention_std = law.mean, std
         self._law = law
         self._layers = layers
         self._motion = motion
@@ -146,7 +160,7 @@ class _PipelinedCycle:
         trip = stages.ffn + stages.out + stages.back
         floor, delay, levels = m * busiest, trip, probabilities
         if stages.fresh is not None and m > 1:
-            floor = m * np.maximum(stages.out, stages.back)
+            floor = np.maximum(m * np.maximum(stages.out, stages.back), stages.least_ffn_round(m))
             delay = trip + WAITING * float(order_scores(m)[0]) * stages.fresh
             levels = (*probabilities, *EVEN_LEVELS)
         law = self._table.evaluate(
@@ -331,16 +345,17 @@ def layer_cycle(
     # A pipeline that empties after each step starts every step on its own, and between kinds of
     # layers the schedule changes anyway: nothing to gain.
     motion = STILL if latency.drain or len(latency.attention) > 1 else slot.motion
-    spread = math.sqrt(batch_size) * slot.moments.std
+    std, spread = times.std, math.sqrt(batch_size) * slot.moments.std
     return _PipelinedCycle(
         times,
         m,
         layers=latency.layers,
         scatter=scatter,
+        std=std,
         ceiling=math.inf
         if kind.context_window is None
         else m * kind.time(float(batch_size * kind.context_window), batch_size),
         motion=worker_motion(
-            motion, m * batch_size, times.std / spread if spread else 0.0, latency.tokens_per_step
+            motion, m * batch_size, std / spread if spread else 0.0, latency.tokens_per_step
         ),
     )

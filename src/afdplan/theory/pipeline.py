@@ -222,38 +222,44 @@ class RoundLawTable:
             late[rows] += (np.diff(edges, axis=0) * (1 - cumulative)).sum(axis=(0, 2))
             starts[rows] = np.minimum(starts[rows], edges[0, :, 0])
             ends[rows] = np.maximum(ends[rows], edges[2, :, -1])
-            for column, probability in enumerate(probabilities):
-                wanted = min(probability, 1 - NEGLIGIBLE)
+            if probabilities:
+                wanted = np.minimum(probabilities, 1 - NEGLIGIBLE)
                 quantile = _crossing if self._smooth else _atom
                 found = quantile(begin, part, h, cumulative, wanted)
-                quantiles[rows, column] = np.minimum(quantiles[rows, column], found)
+                quantiles[rows] = np.minimum(quantiles[rows], found)
         quantiles = np.clip(quantiles, floor[:, None], ends[:, None])
         return np.minimum(starts, ends) + late, quantiles
 
 
+def _first(values: FloatArray, wanted: FloatArray) -> tuple[IntArray, npt.NDArray[np.bool_]]:
+    """Return where each row first reaches each of `wanted`, shape (rows, wanted), and whether."""
+    highest = np.maximum.accumulate(values, axis=1)
+    at = np.stack([np.searchsorted(row, wanted) for row in highest])
+    reached = at < values.shape[1]
+    return np.where(reached, at, 0), reached
+
+
 def _crossing(
-    begin: FloatArray, part: FloatArray, h: float, cumulative: FloatArray, wanted: float
+    begin: FloatArray, part: FloatArray, h: float, cumulative: FloatArray, wanted: FloatArray
 ) -> FloatArray:
     """Return where the cdf, its mean over each cell taken at the middle, reaches `wanted`."""
     mean = (1 - part) * cumulative[0] + part * cumulative[1]
-    rows = np.arange(len(mean))
-    at = np.argmax(mean >= wanted, axis=1)
-    above, below = mean[rows, at], mean[rows, at - 1]
+    at, reached = _first(mean, wanted)
+    above, below = (np.take_along_axis(mean, cells, axis=1) for cells in (at, at - 1))
     rise = np.where(at > 0, above - below, np.inf)
-    found = begin[rows, at] + h / 2 - h * (above - wanted) / rise
-    return np.where(above >= wanted, found, np.inf)
+    found = np.take_along_axis(begin, at, axis=1) + h / 2 - h * (above - wanted) / rise
+    return np.where(reached, found, np.inf)
 
 
 def _atom(
-    begin: FloatArray, part: FloatArray, h: float, cumulative: FloatArray, wanted: float
+    begin: FloatArray, part: FloatArray, h: float, cumulative: FloatArray, wanted: FloatArray
 ) -> FloatArray:
     """Return the first half-cell on which the cdf is at least `wanted`."""
-    rows = np.arange(len(begin))
-    whole, half = (np.argmax(side >= wanted, axis=1) for side in cumulative)
-    found = np.full(len(begin), np.inf)
-    for side, at, shift in ((0, whole, 0.0), (1, half, (1 - part[:, 0]) * h)):
-        reached = cumulative[side][rows, at] >= wanted
-        found = np.where(reached, np.minimum(found, begin[rows, at] + shift), found)
+    found = np.full((len(begin), wanted.size), np.inf)
+    for side, shift in ((0, 0.0), (1, (1 - part) * h)):
+        at, reached = _first(cumulative[side], wanted)
+        cell = np.take_along_axis(begin, at, axis=1) + shift
+        found = np.where(reached, np.minimum(found, cell), found)
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +14,7 @@ from afdplan.lengths.token_load import SlotLoad
 from afdplan.model import parameters as ask
 from afdplan.model.boarding import Boarding, check_execution
 from afdplan.model.bundle import Bundle
+from afdplan.model.checks import frozen_array
 from afdplan.model.latency import LatencyModel
 from afdplan.model.parameter import check_fields
 from afdplan.model.parameters import Execution, Method, Overlap, Phase, Placement
@@ -186,20 +188,10 @@ class RatioProblem:
         Corr(min(y, w_k), min(y, w_l)) over the stationary law of y; 1 where loads are no random
         variables, or never vary.
         """
-        windows = [kind.context_window for kind in self.latency.attention]
+        windows = tuple(kind.context_window for kind in self.latency.attention)
         if len(windows) == 1 or self.phase == "aligned" or self.method == "mean-field":
             return np.ones((len(windows), len(windows)))
-        slot = self.law.slot_load()
-        seen = np.array(
-            [slot.support if w is None else np.minimum(slot.support, w) for w in windows]
-        )
-        seen -= (seen @ slot.probabilities)[:, None]
-        covariance = (seen * slot.probabilities) @ seen.T
-        spread = np.sqrt(np.outer(covariance.diagonal(), covariance.diagonal()))
-        constant = spread <= 0
-        correlations: FloatArray = covariance / np.where(constant, 1.0, spread)
-        correlations[constant] = 1.0
-        return correlations
+        return _load_correlations(self.law, windows)
 
     def mean_token_loads(self, slots: tuple[SlotLoad, ...]) -> tuple[float, ...]:
         """Return theta of each kind of layers: stationary, or over the horizon [tokens]."""
@@ -208,3 +200,17 @@ class RatioProblem:
         slots_per_worker = self.counted_microbatches * self.batch_size
         load = horizon_mean_load(self.law, self.horizon, slots_per_worker)
         return (load,) * len(slots)
+
+
+@lru_cache(maxsize=4)
+def _load_correlations(law: LengthLaw, windows: tuple[int | None, ...]) -> FloatArray:
+    """Return the same for one law: a search asks for it at every batch size."""
+    slot = law.slot_load()
+    seen = np.array([slot.support if w is None else np.minimum(slot.support, w) for w in windows])
+    seen -= (seen @ slot.probabilities)[:, None]
+    covariance = (seen * slot.probabilities) @ seen.T
+    spread = np.sqrt(np.outer(covariance.diagonal(), covariance.diagonal()))
+    constant = spread <= 0
+    correlations: FloatArray = covariance / np.where(constant, 1.0, spread)
+    correlations[constant] = 1.0
+    return frozen_array(correlations, np.float64)

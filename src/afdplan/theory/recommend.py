@@ -12,6 +12,8 @@ from afdplan.model import parameters as ask
 from afdplan.model.estimate import Estimate
 from afdplan.model.latency import LatencyModel
 from afdplan.model.parameters import Execution, Method, Overlap, Phase, Placement
+from afdplan.model.words import counted
+from afdplan.theory.barrier_free import BarrierFreeModel
 from afdplan.theory.latency_draws import (
     LATENCY_CONFIDENCE,
     drawn_interval,
@@ -26,9 +28,13 @@ from afdplan.theory.ratio import (
     Replication,
 )
 from afdplan.theory.search import MAXIMUM_WORKERS, WorkerSearch
-from afdplan.theory.solve import solve_ratio
+from afdplan.theory.solve import RatioSolution, solve_ratio
 from afdplan.theory.step_model import StepModel, step_model
-from afdplan.theory.validity import latency_range_warnings, theory_warnings
+from afdplan.theory.validity import (
+    barrier_free_warnings,
+    latency_range_warnings,
+    theory_warnings,
+)
 
 __all__ = ["recommend", "recommend_ratio"]
 
@@ -108,8 +114,8 @@ def recommend_ratio(
     Notes
     -----
     Validity: exact and pipelined within 1 % of simulation for ``L E[D] >= 200``, m <= 4,
-    A <= 64; outside a warning states the error. Up to 256 attention workers every A is
-    evaluated; beyond, a geometric grid and every A around its best.
+    A <= 64; outside a warning states the error. Barrier-free it is within 3 %. Up to 256
+    attention workers every A is evaluated; beyond, a geometric grid and every A around its best.
 
     References
     ----------
@@ -185,9 +191,13 @@ def recommend(
         modes=compare_modes(problem, slots, solved)
         if problem.execution == "barrier-free"
         else None,
-        warnings=tuple(_warnings(problem, slots, best, limit)),
+        warnings=tuple(_warnings(problem, slots, solved)),
         problem=problem,
     )
+
+
+LEAST_LOAD = 1e-6
+"""Share of the mean load below which a load is not scaled."""
 
 
 def _over_layers(latency: LatencyModel, loads: tuple[float, ...]) -> float:
@@ -207,7 +217,8 @@ def _load_uncertainty(
     chosen = search.best()
     bests, regrets = [], []
     for end in (token_load.low, token_load.high):
-        slots = problem.slot_loads(end / token_load.value)
+        # Few requests may leave an interval that reaches to nothing: next to nothing stands for it.
+        slots = problem.slot_loads(max(end / token_load.value, LEAST_LOAD))
         other = WorkerSearch(step_model(problem, slots), limit)
         bests.append(other.best())
         regrets.append(1 - other.objective(chosen) / other.objective(bests[-1]))
@@ -274,10 +285,23 @@ def _replication(
 
 
 def _warnings(
-    problem: RatioProblem, slots: tuple[SlotLoad, ...], best: int, limit: int
+    problem: RatioProblem, slots: tuple[SlotLoad, ...], solved: RatioSolution
 ) -> list[str]:
     warnings = []
-    if problem.overlap == "pipelined" and problem.method != "mean-field":
+    best, limit = solved.best, solved.limit
+    tokens = problem.bundle(best).ffn_tokens
+    if isinstance(solved.model, BarrierFreeModel):
+        warnings += barrier_free_warnings(
+            problem.latency, microbatches=problem.microbatches, attention_workers=best
+        )
+        play = solved.model.play(best).play
+        tokens *= play.calls_per_departure / best
+        if play.other_rhythm:
+            warnings.append(
+                f"rounds are {play.other_rhythm:+.0%} as long where calls do not begin together: "
+                "the bundle has two rhythms. Check with afdplan simulate"
+            )
+    elif problem.overlap == "pipelined" and problem.method != "mean-field":
         warnings += theory_warnings(
             problem.law,
             problem.latency,
@@ -293,7 +317,7 @@ def _warnings(
         problem.latency,
         slots,
         batch_size=problem.batch_size,
-        ffn_tokens=problem.bundle(best).ffn_tokens,
+        ffn_tokens=tokens,
         aligned=problem.phase == "aligned",
     )
     if best == limit == MAXIMUM_WORKERS:
@@ -308,7 +332,8 @@ def _warnings(
         )
     if best == 1:
         warnings.append(
-            f"one attention worker is already enough for {problem.ffn_workers} FFN worker(s): "
+            "one attention worker is already enough for "
+            f"{counted(problem.ffn_workers, 'FFN worker')}: "
             "give fewer FFN workers, a larger batch, or do not split"
         )
     if problem.law.is_constant and problem.law.mean_decode_tokens > 1 and problem.phase == "random":

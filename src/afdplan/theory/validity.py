@@ -10,7 +10,7 @@ from afdplan.lengths.law import LengthLaw
 from afdplan.lengths.token_load import SlotLoad
 from afdplan.model.latency import LatencyModel
 
-__all__ = ["latency_range_warnings", "short_life_error", "theory_warnings"]
+__all__ = ["barrier_free_warnings", "latency_range_warnings", "short_life_error", "theory_warnings"]
 
 # Stated relative error of E[tau] by the rounds a request lives, L E[D] / tokens_per_step. What was
 # seen, and the one family beyond it, is in docs/theory/validity.md; `afdplan validate` judges it.
@@ -88,6 +88,26 @@ def theory_warnings(
             f"{DECLARED_WORKERS}. Check with afdplan simulate"
         )
     return warnings
+
+
+def barrier_free_warnings(
+    latency: LatencyModel, *, microbatches: int, attention_workers: float
+) -> list[str]:
+    """Return one sentence for each bound that is left within which the pace was compared.
+
+    Without the barrier: m <= 3, A <= 64, stage times that scatter by at most 30 %: 3 %.
+    """
+    bounds = (
+        ("microbatches", float(microbatches), 3.0),
+        ("attention workers", attention_workers, float(DECLARED_WORKERS)),
+        ("percent of scatter", 100 * max(latency.scatter.attention, latency.scatter.ffn), 30.0),
+    )
+    return [
+        f"{value:.0f} {name} are beyond the {most:.0f} up to which the barrier-free pace was "
+        "compared with simulation. Check with afdplan simulate"
+        for name, value, most in bounds
+        if value > most
+    ]
 
 
 def latency_range_warnings(

@@ -13,6 +13,7 @@ from afdplan.lengths.law import IndependentLengths
 from afdplan.model import parameters as ask
 from afdplan.model.estimate import Estimate
 from afdplan.model.trace import Trace
+from afdplan.model.words import counted
 from afdplan.statistics.student import student_quantile
 
 __all__ = ["law_of_histogram", "observed_lengths", "observed_load", "observed_trace"]
@@ -60,7 +61,7 @@ def observed_load(metrics: ServerMetrics, confidence: float = ask.CONFIDENCE.def
     if requests < FEWEST_REQUESTS:
         since = "since the last snapshot" if metrics.is_window else "so far"
         raise InsufficientDataError(
-            f"only {requests} requests have finished {since}: at least {FEWEST_REQUESTS} are "
+            f"only {counted(requests, 'request')} finished {since}: at least {FEWEST_REQUESTS} are "
             "needed to judge their load; wait, or take a longer time"
         )
     laws = observed_lengths(metrics)

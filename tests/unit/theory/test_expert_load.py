@@ -2,16 +2,18 @@
 
 import numpy as np
 import pytest
+from scipy.stats import binom, poisson
 
 from afdplan.errors import LatencyModelError
 from afdplan.model.variation import ExpertLoad, zipf_popularity
-from afdplan.theory.expert_load import largest_count, rank_load
+from afdplan.theory.busiest_rank import largest_count
+from afdplan.theory.expert_load import rank_load
 
 # Shares of 16 ranks as published for a layer of a large model: one hot rank, a long tail.
 MEASURED = np.array([9, 8, 7, 7, 7, 6, 6, 6, 6, 6, 6, 6, 5, 5, 5, 5]) / 100
 
 
-def drawn(shares, choices, phi, generator, count=4000):
+def drawn(shares, choices, phi, generator, count=2000):
     if phi > 1:
         concentration = ExpertLoad(overdispersion=phi).concentration(choices)
         drift = generator.standard_gamma(concentration * shares, (count, shares.size))
@@ -25,7 +27,7 @@ def test_mean_and_tail_are_those_of_drawn_choices(ranks, phi):
     generator = np.random.default_rng(ranks)
     popularities = [np.full(ranks, 1 / ranks), np.array(zipf_popularity(ranks, 0.7))]
     popularities += [MEASURED] if ranks == 16 else []
-    for tokens in (16, 64, 256, 2048, 16384, 65536):
+    for tokens in (16, 256, 2048, 65536):
         for shares in popularities:
             counts = drawn(shares, 8 * tokens, phi, generator)
             x, cumulative = largest_count(shares, 8.0 * tokens, phi)
@@ -37,14 +39,77 @@ def test_mean_and_tail_are_those_of_drawn_choices(ranks, phi):
             assert ranks == 1 or 0.05 < late < 0.14 or counts.std() < 6
 
 
-def test_table_of_designs_is_the_law_itself():
+def different_experts(experts, k, ranks, tokens, generator, count):
+    """Draw X, each token choosing k different experts."""
+    found = np.empty(count)
+    for at in range(count):
+        chosen = generator.random((tokens, experts)).argpartition(k - 1, axis=1)[:, :k]
+        found[at] = np.bincount(chosen.ravel() * ranks // experts, minlength=ranks).max()
+    return found * (ranks / (tokens * k))
+
+
+@pytest.mark.parametrize(
+    ("experts", "k", "ranks", "tokens"),
+    [
+        (256, 8, 256, 1),
+        (256, 8, 256, 4),
+        (256, 8, 8, 40),
+        (256, 8, 32, 6),
+        (8, 2, 8, 3),
+        (8, 2, 4, 64),
+        (8, 2, 2, 16),
+        (8, 2, 2, 1),
+        (8, 8, 4, 5),
+    ],
+)
+def test_chance_is_that_of_tokens_that_choose_different_experts(experts, k, ranks, tokens):
+    x = different_experts(experts, k, ranks, tokens, np.random.default_rng(tokens), 1500)
+    load = ExpertLoad(experts=experts, experts_per_token=k)
+    found = float(rank_load(load, np.array([float(tokens)]), ranks).quantiles.mean())
+    assert abs(found - x.mean()) <= 4 * x.std() / np.sqrt(x.size) + 0.012 * x.mean()
+
+
+def test_one_token_gives_no_rank_more_than_one_expert():
     load = ExpertLoad(experts=256, experts_per_token=8)
-    requests = np.array([100.0, 2048.0, 5000.0])
-    table = rank_load(load, requests, 8).quantiles.mean(axis=1)
-    generator = np.random.default_rng(2)
-    for n, found in zip(requests, table, strict=True):
-        counts = drawn(np.full(8, 1 / 8), int(8 * n), 1.0, generator, 40_000)
-        assert found == pytest.approx(counts.mean() / n, abs=0.002)
+    assert rank_load(load, np.ones(1), 256).quantiles == pytest.approx(32.0)
+
+
+@pytest.mark.parametrize(("share", "choices"), [(0.5, 64), (0.3, 100), (0.9, 10), (0.5, 100_000)])
+def test_two_ranks_are_the_binomial_law(share, choices):
+    x, cumulative = largest_count(np.array([share, 1 - share]), float(choices))
+    whole = np.unique(np.round(np.linspace(np.ceil(choices / 2), x[-1], 500)))
+    exact = binom.cdf(whole, choices, share) - binom.cdf(choices - whole - 1, choices, share)
+    assert np.abs(np.interp(whole, x, cumulative) - exact).max() < (
+        1e-9 if choices < 500 else 0.003
+    )
+
+
+@pytest.mark.parametrize(("ranks", "error"), [(3, 0.008), (4, 0.003), (8, 0.002), (16, 0.002)])
+@pytest.mark.parametrize("choices", [8, 12, 48, 96])
+def test_more_ranks_are_the_convolved_law(ranks, error, choices):
+    x, cumulative = largest_count(np.full(ranks, 1 / ranks), float(choices))
+    exact = []
+    whole = np.arange(-(-choices // ranks), min(choices, x[-2]) + 1)
+    for most in whole:
+        one = poisson.pmf(np.arange(most + 1), choices / ranks)
+        law = np.ones(1)
+        for _ in range(ranks):
+            law = np.convolve(law, one)[: choices + 1]
+        exact.append(law[choices] if law.size > choices else 0.0)
+    exact = np.array(exact) / poisson.pmf(choices, choices)
+    assert np.abs(np.interp(whole, x, cumulative) - exact).max() < error
+
+
+def test_designs_of_many_ffn_workers_are_evaluated_as_one_by_one():
+    for load in (
+        ExpertLoad(experts=64, experts_per_token=6, ranks_per_worker=2),
+        ExpertLoad(experts=64, popularity=(zipf_popularity(64, 0.5),), overdispersion=2.0),
+    ):
+        requests, workers = np.array([3.0, 700.0, 41.0, 700.0]), np.array([4, 1, 8, 2])
+        together = rank_load(load, requests, workers).quantiles
+        for at in range(4):
+            alone = rank_load(load, requests[at : at + 1], int(workers[at])).quantiles
+            assert (together[at] == alone[0]).all()
 
 
 def test_layers_with_hot_experts_of_their_own_differ_and_chance_does_not():

@@ -212,7 +212,7 @@ def test_a_sample_is_as_large_as_it_says():
         for name in ("vllm-0.32.0-after-bench.prom", "vllm_plain.prom")
     )
     assert few.relative_half_width > 0.1
-    with pytest.raises(InsufficientDataError, match="only 1 requests have finished"):
+    with pytest.raises(InsufficientDataError, match="only 1 request finished"):
         observed_load(read_metrics(SAMPLES / "vllm-0.32.0-during.prom"))
     assert many.method == "histograms of 1,000 requests"
 

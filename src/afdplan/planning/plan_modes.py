@@ -1,0 +1,28 @@
+"""Would the planned split do better without the barrier?"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from afdplan.model import parameters as ask
+from afdplan.planning.plan import Plan
+from afdplan.theory.modes import compare_modes
+from afdplan.theory.ratio import ModeVerdict
+from afdplan.theory.solve import solve_ratio
+
+__all__ = ["plan_modes"]
+
+
+def plan_modes(plan: Plan) -> ModeVerdict:
+    """Return both modes at the plan's batch size, microbatches and FFN workers.
+
+    Each has its own best number of attention workers within the devices of the plan's limit, and
+    requests that are placed in turn.
+    """
+    problem = replace(plan.problem, execution="barrier-free", placement=ask.PLACEMENT.default)
+    design, most = plan.split.design, None
+    if plan.limits.devices is not None:
+        left = plan.limits.devices - design.ffn_workers * design.ffn_devices
+        most = max(left // design.attention_devices, 1)
+    slots = problem.slot_loads()
+    return compare_modes(problem, slots, solve_ratio(problem, slots, most))
