@@ -21,7 +21,7 @@ def test_ratio_says_which_way_pays_and_why():
     plain = invoke("ratio", *ASKED, "--microbatches", 1, "--max-attention-workers", 12, "--json")
     assert plain.document["modes"] is None
     assert modes["synchronous_attention_workers"] == plain.document["optimal_attention_workers"]
-    told = invoke(*asked, "--max-attention-workers", 12).out
+    told = invoke(*asked, "--max-attention-workers", 12, "--full").out
     assert "Without the barrier" in told
     assert "Boarding rule" in told
 
