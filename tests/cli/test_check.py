@@ -52,6 +52,9 @@ def test_same_requests_stand(plan, tmp_path):
 
 def test_the_errors_of_a_fitted_model_leave_the_step_time_an_interval(plan, tmp_path):
     document = json.loads(plan.read_text())
+    document["recommended"] = document["split"] | {"kind": "split"}
+    split = tmp_path / "split.json"
+    split.write_text(json.dumps(document))
     document["latency_model"]["uncertainty"] = {
         "coefficients": ["step_overhead"],
         "draws": [[0.0], [1e-3], [3e-3]],
@@ -59,7 +62,7 @@ def test_the_errors_of_a_fitted_model_leave_the_step_time_an_interval(plan, tmp_
     known = tmp_path / "known.json"
     known.write_text(json.dumps(document))
     new = trace(tmp_path / "new.csv", 1000)
-    plain = invoke("check", plan, "--trace", new, "--json").document
+    plain = invoke("check", split, "--trace", new, "--json").document
     assert plain["step_time_interval"] is None
     found = invoke("check", known, "--trace", new, "--json").document
     step = found["step_time_interval"]

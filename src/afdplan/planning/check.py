@@ -71,7 +71,8 @@ class PlanCheck(Answer):
     step_time
         Mean step time under the new requests [s].
     step_time_interval
-        The same with what the latency model's errors leave it; None if it states none [s].
+        The same with what the latency model's errors leave it; None if it states none, or the
+        plan runs without a split [s].
     measured_step_time
         Of the running server [s]; None if unknown.
     time_per_output_token
@@ -219,7 +220,9 @@ def check_plan(
         replan_regret=None if again is None else least_again,
         notes=notes,
         step_time=mean,
-        step_time_interval=step_time_estimate(problem_of(plan, law), plan.bundle.attention_workers),
+        step_time_interval=None
+        if unsplit
+        else step_time_estimate(problem_of(plan, law), plan.bundle.attention_workers),
         measured_step_time=None if measured_step_time is None else measured_step_time * tokens,
         time_per_output_token=held,
         memory_overflow_probability=overflow,
