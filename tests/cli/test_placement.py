@@ -92,7 +92,8 @@ def test_a_plan_is_searched_with_balanced_loads_and_checked_by_them(tmp_path):
     with_it = invoke("plan", *SMALL, "--placement", "longest-prompt", "--json").document
     assert with_it["inputs"]["placement"] == "longest-prompt"
     split, blind = with_it["split"], without["split"]
-    assert split["tokens_per_second_per_device"] >= blind["tokens_per_second_per_device"]
+    least = blind["tokens_per_second_per_device"] * (1 - 1e-6)  # the FFN sets the pace of both
+    assert split["tokens_per_second_per_device"] >= least
     assert without["placement_gain"]["barrier_cost"]["value"] >= 0
     plan = tmp_path / "plan.json"
     plan.write_text(json.dumps(with_it))
