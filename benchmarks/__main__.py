@@ -26,6 +26,7 @@ BENCHMARKS = {
     "modes": ("With or without the barrier: is theory right, and which pays?", False, True),
     "studies": ("How fast, lean and unkillable are studies?", False, True),
     "derived_models": ("How far are derived times from published ones?", False, False),
+    "operator_fits": ("How far are fitted operators from tables held out?", False, False),
     "ratio_sweeps": ("Do fitted sweeps keep their points, and their intervals?", False, True),
     "real_parts": ("Is read what vLLM and its clients write and say?", False, False),
     "model_table": ("What is read from every config of a public package?", False, False),

@@ -268,7 +268,6 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "pipeline": pipeline,
     "pipeline-timeline": pipeline_timeline,
     "barrier-free-timeline": modes.timelines,
-    "barrier-free-map": modes.which_pays,
     "optimum": optimum,
     "transient": transient,
     "constant-lengths": constant_lengths,

@@ -1,23 +1,16 @@
-"""Pictures of bundles with and without the barrier."""
+"""A picture of bundles with and without the barrier."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
 from matplotlib.figure import Figure
 
-from afdplan.lengths.law import IndependentLengths
 from afdplan.model.bundle import Bundle
 from afdplan.model.latency import LatencyModel
 from afdplan.simulation.scenario import Scenario
 from afdplan.simulation.timeline import record_timeline
-from afdplan.theory.problem import RatioProblem
-from afdplan.theory.recommend import recommend
-from drawings.canvas import BASELINE, BLUE, ORANGE, RED, plain_axes, titled
-
-SPREADS = (0.1, 0.5, 1.0, 2.0)
-FLOORS = (0.0, 0.25, 0.5, 0.75)
+from drawings.canvas import BASELINE, BLUE, ORANGE, plain_axes, titled
 
 
 def timelines() -> Figure:
@@ -54,45 +47,3 @@ def timelines() -> Figure:
         axes.invert_yaxis()
         titled(axes, name)
     return figure
-
-
-def which_pays() -> Figure:
-    """Return what going without the barrier gains, over spread of loads and share of the floor."""
-    figure, panels = plain_axes(2, width=9.6, height=3.8)
-    for axes, microbatches in zip(panels, (1, 2), strict=True):
-        gains = np.array(
-            [[_gain(spread, floor, microbatches) for spread in SPREADS] for floor in FLOORS]
-        )
-        image = axes.imshow(100 * gains, cmap="RdBu", vmin=-40, vmax=40, origin="lower")
-        for (row, column), gain in np.ndenumerate(gains):
-            color = RED if gain < 0 else "black"
-            axes.text(column, row, f"{100 * gain:+.0f}", ha="center", va="center", color=color)
-        axes.set_xticks(range(len(SPREADS)), [f"{spread:g}" for spread in SPREADS])
-        axes.set_yticks(range(len(FLOORS)), [f"{100 * floor:.0f} %" for floor in FLOORS])
-        axes.set(xlabel="coefficient of variation of prompts", ylabel="floor of the FFN time")
-        titled(axes, f"m = {microbatches}")
-    figure.colorbar(image, ax=panels, label="gain without the barrier [%]")
-    return figure
-
-
-def _gain(spread: float, floor: float, microbatches: int) -> float:
-    """Return the gain where eight workers of mean load and the FFN need equally long."""
-    law = IndependentLengths(
-        prompt=f"lognormal:mean=1000,cv={spread}", decode="lognormal:mean=500,cv=0.5"
-    )
-    batch = 32 // microbatches
-    load = law.token_load().mean
-    latency = LatencyModel.linear(
-        attention=(80.0 / (32 * load), 20.0 / microbatches),
-        ffn=((1 - floor) * 100 / (8 * 32), floor * 100 / microbatches),
-        transfer=(0.0, 5.0),
-    )
-    problem = RatioProblem(
-        law=law,
-        latency=latency,
-        batch_size=batch,
-        microbatches=microbatches,
-        execution="barrier-free",
-    )
-    found = recommend(problem, max_attention_workers=32).modes
-    return 0.0 if found is None else found.gain

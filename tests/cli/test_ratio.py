@@ -227,3 +227,11 @@ def test_unknown_command_and_help():
     assert "ratio" in text
     assert invoke("--version").out.startswith("afdplan, version")
     assert invoke().code == 0
+
+
+def test_an_interval_that_reaches_to_nothing_is_answered(tmp_path):
+    few = tmp_path / "few.csv"
+    few.write_text("prompt,decode\n1200,85\n310,410\n2048,12\n")
+    outcome = invoke("ratio", "--trace", few, "--latency", NAME, "--batch-size", 8, "--json")
+    assert outcome.code == 0, outcome.err
+    assert outcome.document["uncertainty"]["token_load"]["low"] >= 0

@@ -39,7 +39,7 @@ def uneven(experts, workers, f=1.0):
 @pytest.mark.parametrize(
     ("experts", "costs"),
     [
-        (ExpertLoad(experts=64, experts_per_token=4, ranks_per_worker=8), 0.05),
+        (ExpertLoad(experts=64, experts_per_token=4, ranks_per_worker=8), 0.04),
         (ExpertLoad(experts=64, experts_per_token=4, ranks_per_worker=8, popularity=HOT), 0.1),
         (
             ExpertLoad(

@@ -36,6 +36,8 @@ TIME_LEAVE, TIME_RETURN = 0.02, 0.0
 """Excess over the limit on time per output token, likewise."""
 STEP_LEAVE, STEP_RETURN = 0.10, 0.07
 """Distance of the measured step time from the model's, likewise."""
+LEAST_LOAD = 1e-6
+"""Share of the mean load below which a load is not scaled: few requests bound nothing."""
 OVERFLOW_LEAVE = 2.0
 """Overflow probability over its limit beyond which a plan falls."""
 LEAST_OVERFLOW = 1e-12
@@ -132,7 +134,8 @@ def check_plan(
     """
     factors = [1.0]
     if token_load is not None and token_load.confidence < 1 and token_load.value > 0:
-        factors += [token_load.low / token_load.value, token_load.high / token_load.value]
+        ends = (token_load.low, token_load.high)
+        factors += [max(end / token_load.value, LEAST_LOAD) for end in ends]
     again, least_again, notes = _again(plan, law, factors)
     unsplit = plan.recommends_unsplit and plan.unsplit is not None and again is not None
     cases = [(_unsplit if unsplit else _under)(plan, law, factor) for factor in factors]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from afdplan.report.quantities import share, time
+from afdplan.report.quantities import change, share, time
 from afdplan.report.telling import Fact
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def gain_fact(gain: PlacementGain, unit: TimeUnit, *, is_used: bool = False) -> 
         f"{_points(gain.given_back)}, {ratio}, time per output token "
         f"{time(gain.time_per_output_token, unit)} in place of "
         f"{time(gain.blind_time_per_output_token, unit)}, throughput per cost "
-        f"{100 * gain.gain.value:+.1f} %"
+        f"{change(gain.gain.value)}"
     )
     remark = "by prompts alone: what is left comes from outputs, whose lengths nobody knows"
     return Fact(name, words, remark)

@@ -29,6 +29,8 @@ WARM_UP_ROUNDS = 16
 ROUNDS = 24
 MOST_DEPARTURES = 1000
 """Enough where nearly every call departs alone: there the calls hardly meet."""
+TELLING = 0.06
+"""Relative difference of two rhythms that is no noise of the draws."""
 CHECK = 8
 """Departures between two looks at how far the play is."""
 
@@ -108,7 +110,19 @@ class PoolPlay:
     def mean_round(self) -> float:
         """Mean time of a round over all rounds; each draw lasts as long as its rounds do."""
         calls = int(self.round_time[0].size)
-        return float(calls * np.mean(1 / self.calls_per_time))
+        rounds = calls / self.calls_per_time
+        return float((rounds[::2] if self.other_rhythm else rounds).mean())
+
+    @property
+    def other_rhythm(self) -> float:
+        """How much longer rounds are where calls begin apart (odd draws), 0 where that is noise.
+
+        A bundle may have two rhythms that loads do not break; `mean_round` is then that of calls
+        that begin together (even draws), as workers do that start together.
+        """
+        apart = float(np.mean(1 / self.calls_per_time[1::2]))
+        change = apart / float(np.mean(1 / self.calls_per_time[::2])) - 1
+        return change if abs(change) > TELLING else 0.0
 
 
 def play_pool(
@@ -165,7 +179,14 @@ class _Play:
         attention = float(times.attention.mean())
         trip = attention + times.out + times.back + float(times.ffn[-1]) / 2
         begin = generator.random((rows, self.microbatches))
-        self.arrival = np.sort(begin, axis=1).ravel() * max(attention * self.microbatches, trip)
+        begin = np.sort(begin, axis=1) * max(attention * self.microbatches, trip)
+        together = np.cumsum(times.attention[..., 0], axis=2) + times.out
+        arrival = np.where(
+            (np.arange(self.draws) % 2 == 0)[:, None, None],
+            together,
+            begin.reshape(together.shape),
+        )
+        self.arrival = arrival.ravel()
         self.leave = np.full(cells, np.inf)  # waits for the shared link since then
         self.turn = np.zeros(rows, dtype=np.int64)
         self.attention_free, self.send_free, self.receive_free = (np.zeros(rows) for _ in range(3))

@@ -196,6 +196,10 @@ def recommend(
     )
 
 
+LEAST_LOAD = 1e-6
+"""Share of the mean load below which a load is not scaled."""
+
+
 def _over_layers(latency: LatencyModel, loads: tuple[float, ...]) -> float:
     total = sum(k.layers * load for k, load in zip(latency.attention, loads, strict=True))
     return total / latency.layers
@@ -213,7 +217,8 @@ def _load_uncertainty(
     chosen = search.best()
     bests, regrets = [], []
     for end in (token_load.low, token_load.high):
-        slots = problem.slot_loads(end / token_load.value)
+        # Few requests may leave an interval that reaches to nothing: next to nothing stands for it.
+        slots = problem.slot_loads(max(end / token_load.value, LEAST_LOAD))
         other = WorkerSearch(step_model(problem, slots), limit)
         bests.append(other.best())
         regrets.append(1 - other.objective(chosen) / other.objective(bests[-1]))
@@ -289,7 +294,13 @@ def _warnings(
         warnings += barrier_free_warnings(
             problem.latency, microbatches=problem.microbatches, attention_workers=best
         )
-        tokens *= solved.model.play(best).play.calls_per_departure / best
+        play = solved.model.play(best).play
+        tokens *= play.calls_per_departure / best
+        if play.other_rhythm:
+            warnings.append(
+                f"rounds are {play.other_rhythm:+.0%} as long where calls do not begin together: "
+                "the bundle has two rhythms. Check with afdplan simulate"
+            )
     elif problem.overlap == "pipelined" and problem.method != "mean-field":
         warnings += theory_warnings(
             problem.law,

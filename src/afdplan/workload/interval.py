@@ -95,7 +95,7 @@ def bootstrap_token_load(
     # The exactly rounded value may differ from the bootstrap's in the last digit.
     estimate = Estimate(
         value=exact,
-        low=exact - (found.value - found.low),
+        low=max(exact - (found.value - found.low), 0.0),  # else rounding may take it below
         high=exact + (found.high - found.value),
         confidence=confidence,
         method=method,

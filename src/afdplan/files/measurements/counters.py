@@ -219,7 +219,7 @@ def _snapshot(
     others: set[str] = set()
     for name, labels, value in samples:
         part = _PART.fullmatch(name)
-        if part is None and not (role and "le" in labels):
+        if part is None and not (role and ("le" in labels or not name)):
             others.add(name)
             continue
         metric = _metric(part["name"]) if part else f"unnamed {role}"
@@ -227,7 +227,8 @@ def _snapshot(
             others.add(name)
             continue
         edge = labels.get("le", "x").replace("+Inf", "inf")
-        kind = part["part"] if part else "bucket"
+        # A result without names and bounds is the increase of a _sum.
+        kind = part["part"] if part else "bucket" if "le" in labels else "sum"
         if not math.isfinite(value) or value < 0:
             raise InvalidInputError(
                 f"{shown}: {name or role} must be a finite number >= 0, got {value:g}"

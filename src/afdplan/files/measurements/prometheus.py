@@ -95,7 +95,8 @@ def read_metrics(*paths: Readable) -> ServerMetrics:
     *paths
         Text of ``/metrics`` or JSON of Prometheus's HTTP API, maybe packed, a pipe or ``-``. Two
         of the same names are an earlier and a later one: what is between counts. Before a file,
-        ``prompt=``, ``decode=`` or ``step=`` says what a result without names holds.
+        ``prompt=``, ``decode=`` or ``step=`` says what a result without names holds: buckets, or
+        (the same word again) their sum.
 
     Raises
     ------
@@ -108,7 +109,8 @@ def read_metrics(*paths: Readable) -> ServerMetrics:
         role, equals, name = str(path).partition("=")
         if equals and role in ROLES and isinstance(path, str):
             part = read_snapshot(name, role)
-            parts |= part.series
+            for key, values in part.series.items():
+                parts[key] = {**parts.get(key, {}), **values}
         else:
             snapshots.append(read_snapshot(path))
     if parts:

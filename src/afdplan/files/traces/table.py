@@ -28,7 +28,8 @@ NULLS = ["null", "NULL", "None", "NA", "N/A", "n/a"]
 BLOCK = 1 << 24
 SNAPSHOT = (
     "is a snapshot of metrics, which hold no requests: afdplan check --metrics reads it, and "
-    "afdplan calibrate --to-trace lays out its lengths"
+    "afdplan calibrate --to-trace lays out its lengths (results without names as prompt=FILE and "
+    "decode=FILE)"
 )
 COUNTERS = re.compile(rb"(?m)^# (HELP|TYPE) |^\w*(vllm|sglang|dynamo)\w*[:_]\w+\{")
 
