@@ -31,8 +31,10 @@ import pytest
 import afdplan
 from afdplan.calibration.catalogue import find_hardware
 from afdplan.cli.group import COMMANDS, cli
+from afdplan.cli.project import PARAMETERS
 from afdplan.files.latency_file import load_latency, save_latency
 from afdplan.files.prefill_file import load_prefill
+from afdplan.files.project_file import read_project
 from afdplan.files.study_file import read_study_file
 from afdplan.files.traces.example import example_trace_path
 from afdplan.model.latency import LatencyModel
@@ -169,6 +171,8 @@ def check_toml(body, page, folder):
         load_prefill(path)
     elif re.search(r"^\[(grid|windows|fixed)\]|^compute", body, re.MULTILINE):
         assert read_study_file(path)  # what it names is tested in test_studies_doc
+    elif "[profile." in body:
+        assert read_project(path, [one.key for one in PARAMETERS])
     else:
         load_latency(path)
 
