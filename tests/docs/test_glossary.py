@@ -60,7 +60,7 @@ def test_every_bottleneck_is_explained():
     [
         ("deploy", "started a real system"),
         ("readers of serving logs", "samples of our making"),
-        ("colocated baseline", "derived"),
+        ("un-split baseline", "derived"),
         ("cache pages", "prefixes"),
         ("--metrics", "paired at random"),
         ("how uneven your experts are",),
