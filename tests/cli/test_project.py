@@ -102,7 +102,7 @@ def test_config_shows_each_value_with_its_origin(folder):
         ("profile = 3", ("ratio", *LAWS), "profiles must be tables"),
         ("[profile.night]\n", ("ratio", "--profile", "nihgt"), "did you mean night?"),
         ("devices = ", ("config",), "afdplan.toml"),
-        ("", ("config", "--profile", "x"), "has no profile 'x'"),
+        ("# nothing\n", ("config", "--profile", "x"), "has no profile 'x'"),
     ],
 )
 def test_a_wrong_project_is_refused_with_the_mend(folder, text, given, said):

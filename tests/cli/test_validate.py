@@ -10,7 +10,7 @@ def test_published_systems_hold():
     outcome = invoke("validate", "published")
     assert outcome.code == 0, outcome.err
     assert "All 2 declared bands hold" in outcome.out
-    assert "7:1" in outcome.out
+    assert "FastAFD" in outcome.out
 
 
 def test_json_and_markdown(tmp_path):
@@ -35,7 +35,7 @@ def test_a_broken_band_exits_with_1_and_names_the_worst_case(monkeypatch, tmp_pa
     wrote, line = outcome.err.splitlines()
     assert wrote.startswith("afdplan: wrote ")
     assert line.startswith("afdplan: step time of measured designs")
-    assert "7:1" in line
+    assert "FastAFD, 15:1" in line  # the farthest from its own measurement
     assert "<h1>1 of 2 declared bands does not hold.</h1>" in report.read_text()
 
 

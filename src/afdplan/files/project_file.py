@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from afdplan.errors import InvalidInputError, reason
+from afdplan.files.document import open_source
 from afdplan.model import parameters as ask
 from afdplan.model.words import nearest
 
@@ -94,9 +95,11 @@ def read_project(path: Path, known: Iterable[str]) -> ProjectFile:
         If it cannot be read, or holds a key that is not known (the nearest is named) or a value
         that is neither text nor a number.
     """
+    with open_source(path, "a project file") as source:
+        text = source.text()
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        document = tomllib.loads(text)
+    except (RecursionError, tomllib.TOMLDecodeError) as error:
         raise InvalidInputError(f"cannot read {path}: {reason(error)}") from None
     keys = list(known)
     profiles = document.pop("profile", {})
