@@ -11,6 +11,12 @@ __all__ = ["DECODES", "FORMATS", "OTHER_KINDS", "PROMPTS", "UNITS", "TraceFormat
 UNITS = ("s", "ms", "us", "ns", "iso")
 
 
+SUCCESS_FLAGS = ("success", "issuccess", "successful", "issuccessful", "succeeded", "ok", "isok")
+"""Columns that say by "false" that a request failed."""
+FAILURE_FLAGS = ("failed", "isfailed", "iserror", "haserror", "aborted", "cancelled", "canceled")
+"""Columns that say so by "true"."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TraceFormat:
     """The column names of one format, normalised: lower case, letters and digits only.
@@ -56,8 +62,8 @@ class TraceFormat:
     session: tuple[str, ...] = ()
     parent: tuple[str, ...] = ()
     failed: tuple[str, ...] = (
-        "errors", "error", "errormessage", "errorstr", "errorcode", "success", "status",
-        "statuscode", "wascancelled",
+        "errors", "error", "errormessage", "errorstr", "errorcode", "status", "statuscode",
+        "wascancelled", "state", "finishreason", *SUCCESS_FLAGS, *FAILURE_FLAGS,
     )  # fmt: skip
     added_to_prompt: tuple[str, ...] = ()
     cached: tuple[str, ...] = ()

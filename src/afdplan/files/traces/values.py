@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from afdplan.errors import TraceError
+from afdplan.files.traces.formats import SUCCESS_FLAGS
 from afdplan.files.traces.table import Table, shown
 from afdplan.model.trace import MAXIMUM_TOKENS
 
@@ -32,7 +33,7 @@ IntArray = npt.NDArray[np.int64]
 NO_ERROR = ("", "none", "null", "nan", "false", "0", "0.0", "[]", "{}", "no")
 BAD_STATUS = (
     "error", "errored", "failed", "failure", "fail", "timeout", "timedout", "cancelled",
-    "canceled", "aborted", "rejected", "exception", "status_code_error",
+    "canceled", "abort", "aborted", "rejected", "exception", "status_code_error",
 )  # fmt: skip
 OPENTELEMETRY_ERROR = 2
 LISTS = re.compile(r"(?i)(ids|tokens|prompt)$")
@@ -168,8 +169,10 @@ def failed_rows(name: str, values: pl.Series) -> BoolArray:
 
     text = as_text(values).fill_null("").str.strip_chars().str.to_lowercase()
     last = re.sub(r"[^a-z]", "", name.lower().rpartition(".")[2])
-    if last == "success":
-        failed = text.is_in(["false", "0", "no"])
+    if last in SUCCESS_FLAGS:
+        failed = text.is_in(["false", "0", "0.0", "no"])
+    elif last in {"state", "finishreason"}:
+        failed = text.is_in(BAD_STATUS)
     elif last in {"status", "statuscode", "code", "level", "guidellmoutcome"}:
         codes = text.cast(pl.Float64, strict=False).fill_null(0)
         failed = text.is_in(BAD_STATUS) | (codes >= 400) | (codes == OPENTELEMETRY_ERROR)

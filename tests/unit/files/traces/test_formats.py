@@ -364,3 +364,25 @@ def test_one_request_a_row_is_no_sum(tmp_path):
     trace = read_trace(path)
     assert trace.prompt_tokens.tolist() == [5, 6]
     assert trace.arrival_times.tolist() == [0.0, 2.0]
+
+
+@pytest.mark.parametrize(
+    ("column", "good", "bad"),
+    [
+        ("failed", "0", "1"),
+        ("is_error", "false", "true"),
+        ("ok", "true", "false"),
+        ("succeeded", "1", "0"),
+        ("is_success", "True", "False"),
+        ("aborted", "", "yes"),
+        ("state", "COMPLETED", "CANCELLED"),
+        ("finish_reason", "length", "abort"),
+    ],
+)
+def test_flags_of_failed_requests_by_any_name(tmp_path, column, good, bad):
+    rows = [f"{100 * k},{10 * k},{good}" for k in range(1, 4)] + [f"9000,40,{bad}"]
+    path = tmp_path / "log.csv"
+    path.write_text("\n".join([f"prompt_tokens,output_tokens,{column}", *rows]) + "\n")
+    trace = read_trace(path)
+    assert trace.prompt_tokens.tolist() == [100, 200, 300]
+    assert any("1" in note and column in note for note in trace.notes)
