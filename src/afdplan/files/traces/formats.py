@@ -342,6 +342,16 @@ FORMATS: tuple[TraceFormat, ...] = (
         cached=("usage.cachereadinputtokens",),
     ),
     TraceFormat(
+        name="anthropic-table",
+        prompt=("inputtokens",),
+        decode=("outputtokens",),
+        needs=("cachereadinputtokens",),
+        arrival=("timestamp", "createdat", "created", "starttime"),
+        session=SESSIONS,
+        added_to_prompt=("cachereadinputtokens", "cachecreationinputtokens"),
+        cached=("cachereadinputtokens",),
+    ),
+    TraceFormat(
         name="openai",
         prompt=("usage.prompttokens", "usage.inputtokens"),
         decode=("usage.completiontokens", "usage.outputtokens"),

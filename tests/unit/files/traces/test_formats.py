@@ -131,6 +131,11 @@ SAMPLES: dict[str, tuple[str, str, list[int], list[int], list[float] | None, str
         ),
         "anthropic", [115], [7], [0.0], "ISO 8601", 0,
     ),
+    "anthropic as a table": (
+        "timestamp,input_tokens,cache_creation_input_tokens,cache_read_input_tokens,output_tokens\n"
+        "2026-01-01 00:00:00,10,90,900,10\n2026-01-01 00:00:02,10,90,,20\n",
+        "anthropic-table", [1000, 100], [10, 20], [0.0, 2.0], "ISO 8601", 0,
+    ),
     "litellm": (
         lines(
             {"prompt_tokens": 10, "completion_tokens": 5, "status": "success",
