@@ -35,6 +35,7 @@ def load_warnings(report: WorkloadReport) -> tuple[str, ...]:
         *_about_precision(report),
         *_about_drift(report),
         *_about_prefixes(report),
+        *_about_metrics(report),
     )
 
 
@@ -89,6 +90,12 @@ def _about_drift(report: WorkloadReport) -> Iterator[str]:
             f"{drift.half_width:,.0f}; one ratio will not fit all hours: plan for the window that "
             "matters (peak), or for the range."
         )
+
+
+def _about_metrics(report: WorkloadReport) -> Iterator[str]:
+    for note in report.notes:
+        if "models are added" in note or note.startswith("Without the sums"):
+            yield note[0].lower() + note[1:]
 
 
 def _about_prefixes(report: WorkloadReport) -> Iterator[str]:

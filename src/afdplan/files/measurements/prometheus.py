@@ -165,15 +165,24 @@ def server_metrics(snapshot: Snapshot) -> ServerMetrics:
         both = [_sum(snapshot, of_role[role], engine) for role in ("prompt", "decode")]
         if both[0] is not None and both[1] is not None:
             engines.append((_label(engine, keys), both[0], both[1]))
+    models = tuple(dict.fromkeys(key[1] for key in keys if key[1]))
+    notes = snapshot.notes
+    if len(models) > 1:
+        notes += (
+            f"The requests of {len(models)} models are added: {', '.join(models[:4])}; keep the "
+            "lines of one to see its own.",
+        )
+    if prompt.mean is None or decode.mean is None:
+        notes += ("Without the sums of the histograms means come from the edges of buckets alone.",)
     return ServerMetrics(
         system=system,
         prompt_tokens=prompt,
         decode_tokens=decode,
         step_time=found["step"],
         engines=tuple(engines),
-        models=tuple(dict.fromkeys(key[1] for key in keys if key[1])),
+        models=models,
         is_window=snapshot.is_window,
-        notes=snapshot.notes,
+        notes=notes,
     )
 
 

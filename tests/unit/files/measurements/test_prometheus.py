@@ -311,3 +311,13 @@ def test_addresses_that_are_no_server(url):
 def test_a_server_that_is_away():
     with pytest.raises(InvalidInputError, match=r"cannot reach Prometheus at http://127.0.0.1:9"):
         prometheus_increase("http://user:secret@127.0.0.1:9", 60)
+
+
+def test_two_models_and_missing_sums_are_said(tmp_path):
+    both = read_metrics(SAMPLES / "vllm_lora_models.prom")
+    assert any("models are added" in note for note in both.notes)
+    plain = (SAMPLES / "vllm_plain.prom").read_text()
+    assert not read_metrics(SAMPLES / "vllm_plain.prom").notes
+    kept = [line for line in plain.splitlines() if "_sum" not in line.partition("{")[0]]
+    found = read_metrics(file(tmp_path, "\n".join(kept).encode() + b"\n", "nosum"))
+    assert any("Without the sums" in note for note in found.notes)
