@@ -107,7 +107,7 @@ def busiest_share(
     Examples
     --------
     >>> round(float(busiest_share(896, 16, 1e9, 0.29)), 3)
-    1.071
+    1.07
     >>> float(busiest_share(256, 1, 100.0, 0.29))
     1.0
     """

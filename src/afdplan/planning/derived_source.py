@@ -170,7 +170,7 @@ def exchange_wait(ranks: int) -> float:
     Examples
     --------
     >>> [round(1e6 * exchange_wait(w)) for w in (1, 4, 16, 64, 288)]
-    [0, 12, 37, 86, 197]
+    [0, 12, 36, 85, 197]
     """
     largest = math.exp(math.lgamma(ranks + 1) - math.lgamma(ranks + 0.5)) * math.sqrt(math.pi)
     return WAIT_SCALE * max(largest - 2.0, 0.0)

@@ -80,7 +80,7 @@ def step_time_estimate(problem: RatioProblem, attention_workers: int) -> Estimat
     >>> from afdplan.model.uncertainty import Uncertainty
     >>> model = LatencyModel.linear(attention=(0.0, 10.0), ffn=(0.0, 1.0), uncertainty=Uncertainty(
     ...     coefficients=("attention.intercept",), draws=[[9.0], [10.0], [11.0]]))
-    >>> law = IndependentLengths.from_specs("fixed:4", "fixed:2")
+    >>> law = IndependentLengths(prompt="fixed:4", decode="fixed:2")
     >>> print(step_time_estimate(RatioProblem(law=law, latency=model, batch_size=4), 2))
     20 (18 to 22, 95 %)
     """
