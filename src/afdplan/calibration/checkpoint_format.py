@@ -6,7 +6,13 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from afdplan.calibration.checkpoint_parts import is_attention, is_experts, left_out
+from afdplan.calibration.checkpoint_parts import (
+    is_attention,
+    is_experts,
+    left_out,
+    some_attention,
+    some_experts,
+)
 from afdplan.calibration.precision import PRECISIONS
 
 __all__ = ["CheckpointFormat", "checkpoint_format"]
@@ -197,15 +203,27 @@ def _compressed_tensors(
         return unread
     patterns = left_out(quantization)
     ignored = is_experts(patterns, config), is_attention(patterns, config)
-    found: list[list[str | None]] = [[], []]
+    named: list[tuple[list[str], str | None]] = []
     for group in groups.values():
         weights = group.get("weights") if isinstance(group, Mapping) else None
         if isinstance(weights, Mapping):
             targets = [str(one) for one in group.get("targets") or ("Linear",)]
-            is_all = any("Linear" in one and not one.startswith("re:") for one in targets)
-            for of, is_out, is_part in zip(found, ignored, (is_experts, is_attention), strict=True):
-                if not is_out and (is_all or is_part(targets, config)):
-                    of.append(_group_format(quantization, group, weights))
+            named.append((targets, _group_format(quantization, group, weights)))
+    found: list[list[str | None]] = []
+    parts = ((is_experts, some_experts), (is_attention, some_attention))
+    for is_out, (is_part, is_some) in zip(ignored, parts, strict=True):
+        of = [form for targets, form in named if _is_all(targets) or is_part(targets, config)]
+        touched = [(targets, form) for targets, form in named if is_some(targets, config)]
+        if not of and touched and not is_out:
+            # Projection by projection: one format if together they are the whole part.
+            forms = {form for _, form in touched}
+            together = [target for targets, _ in touched for target in targets]
+            if len(forms) > 1 or not is_part(together, config):
+                return unread._replace(told=f"the groups of {told}, which differ by projection")
+            of = list(forms)
+        found.append([] if is_out else of)
+    if any(not _is_known(target) for targets, _ in named for target in targets):
+        return unread._replace(told=f"a group of {told} that names a class of modules")
     # Experts come in the narrowest group: they are what is worth the effort.
     order = ("nvfp4", "mxfp4", "int4", "fp8", "int8")
     experts, attention = (
@@ -217,6 +235,15 @@ def _compressed_tensors(
         told += ", which leaves the experts in 16 bits"
     usual = PRECISIONS[experts].attention_weights
     return CheckpointFormat(experts, cache, told, attention if attention != usual else None)
+
+
+def _is_all(targets: list[str]) -> bool:
+    return any("Linear" in one and not one.startswith("re:") for one in targets)
+
+
+def _is_known(target: str) -> bool:
+    """Tell the name of a module, an expression or a linear class from another class of modules."""
+    return target.startswith("re:") or "Linear" in target or not target[:1].isupper()
 
 
 def _group_format(
@@ -257,10 +284,10 @@ def _quark(quantization: Mapping[str, Any]) -> str | None:
 
 def _quark_dtype(part: Any, of: str) -> str | None:
     tensor = part.get(of) if isinstance(part, Mapping) else None
-    if isinstance(tensor, list):
-        tensor = tensor[0] if tensor else None
-    dtype = tensor.get("dtype") if isinstance(tensor, Mapping) else None
-    return _QUARK.get(str(dtype))
+    steps = tensor if isinstance(tensor, list) else [tensor]
+    # Quantised in steps: what lies in memory is the narrowest.
+    found = [_QUARK.get(str(one.get("dtype"))) for one in steps if isinstance(one, Mapping)]
+    return next((name for name in ("int4", "mxfp4", "fp8", "int8") if name in found), None)
 
 
 def _quark_cache(quantization: Mapping[str, Any]) -> str | None:
@@ -284,10 +311,10 @@ def _torchao(quantization: Mapping[str, Any]) -> str | None:
         kind = kind.get("_type") if isinstance(kind, Mapping) else kind
     name = str(kind).lower().replace("_", "")
     for part, format_name in (
+        ("int4", "int4"),  # before the numbers that it is multiplied in
         ("float8", "fp8"),
         ("nvfp4", "nvfp4"),
         ("mxfp4", "mxfp4"),
-        ("int4", "int4"),
         ("int8dynamicactivationint8", "int8"),
     ):
         if part in name and not (part == "float8" and "weightonly" in name):

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
-__all__ = ["is_attention", "is_experts", "left_out"]
+__all__ = ["is_attention", "is_experts", "left_out", "some_attention", "some_experts"]
 
 _LISTS = (
     "modules_to_not_convert",
@@ -80,9 +80,7 @@ def is_experts(patterns: Iterable[str], config: Mapping[str, Any]) -> bool:
     >>> is_experts(["*mlp*"], config), is_experts(["lm_head", "re:.*mlp.gate$"], config)
     (True, False)
     """
-    counts = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
-    has_experts = any(isinstance(config.get(key), int) and config[key] > 0 for key in counts)
-    return _are_named(_NETWORKS if has_experts else _DENSE, tuple(patterns), config)
+    return _are_named(_networks(config), tuple(patterns), config)
 
 
 def is_attention(patterns: Iterable[str], config: Mapping[str, Any]) -> bool:
@@ -90,7 +88,28 @@ def is_attention(patterns: Iterable[str], config: Mapping[str, Any]) -> bool:
     return _are_named(_ATTENTION, tuple(patterns), config)
 
 
-def _are_named(families: _Families, patterns: tuple[str, ...], config: Mapping[str, Any]) -> bool:
+def some_experts(patterns: Iterable[str], config: Mapping[str, Any]) -> bool:
+    """Return whether patterns name one or more projections of the experts; as `is_experts`."""
+    return _are_named(_networks(config), tuple(patterns), config, whole=any)
+
+
+def some_attention(patterns: Iterable[str], config: Mapping[str, Any]) -> bool:
+    """Return whether patterns name one or more projections of attention; as `is_experts`."""
+    return _are_named(_ATTENTION, tuple(patterns), config, whole=any)
+
+
+def _networks(config: Mapping[str, Any]) -> _Families:
+    counts = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
+    has_experts = any(isinstance(config.get(key), int) and config[key] > 0 for key in counts)
+    return _NETWORKS if has_experts else _DENSE
+
+
+def _are_named(
+    families: _Families,
+    patterns: tuple[str, ...],
+    config: Mapping[str, Any],
+    whole: Callable[[Iterable[bool]], bool] = all,
+) -> bool:
     layers = config.get("num_hidden_layers")
     last = layers - 1 if isinstance(layers, int) and layers > 0 else 0
     asked = sorted({round(last * k / (_SAMPLE - 1)) for k in range(_SAMPLE)})
@@ -98,7 +117,7 @@ def _are_named(families: _Families, patterns: tuple[str, ...], config: Mapping[s
 
     def named(layer: int) -> bool:
         return any(
-            all(
+            whole(
                 any(test(f"layers.{layer}.{part}.{projection}") for test in tests)
                 for projection in projections
             )

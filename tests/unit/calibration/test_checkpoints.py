@@ -410,3 +410,44 @@ def test_compressed_attention_caches_a_share_of_the_tokens():
     assert (fours, dense, ratios.count(1)) == (21, 20, 2)
     assert kinds[None] == pytest.approx(fours * (1024 + 132) / 4 + dense * 1024 / 128)
     assert kinds[128] == 43 * 1024
+
+
+MOE = {"num_hidden_layers": 48, "num_experts": 128}
+ATTENTION = {"targets": ["re:.*self_attn.*"], "weights": WIDE}
+
+
+@pytest.mark.parametrize(
+    ("groups", "weights"),
+    [
+        # One group per projection: together they are the experts.
+        ([(["re:.*down_proj"], WIDE), (["re:.*up_proj", "re:.*gate_proj"], WIDE)], "fp8"),
+        ([(["re:.*down_proj"], WIDE), (["re:.*up_proj", "re:.*gate_proj"], NARROW)], None),
+        ([(["re:.*up_proj", "re:.*gate_proj"], WIDE)], None),
+        ([(["Qwen3MoeMLP"], NARROW)], None),
+    ],
+)
+def test_groups_that_name_projections_or_classes(groups, weights):
+    tables = {f"g{k}": {"targets": t, "weights": w} for k, (t, w) in enumerate(groups)}
+    quantization = {
+        "quant_method": "compressed-tensors",
+        "config_groups": tables | {"attention": ATTENTION},
+        "ignore": ["lm_head"],
+    }
+    assert checkpoint_format(MOE, quantization).weights == weights
+
+
+@pytest.mark.parametrize(
+    "quantization",
+    [
+        {
+            "quant_method": "torchao",
+            "quant_type": {"default": {"_type": "Float8DynamicActivationInt4WeightConfig"}},
+        },
+        {
+            "quant_method": "quark",
+            "global_quant_config": {"weight": [{"dtype": "fp8_e4m3"}, {"dtype": "int4"}]},
+        },
+    ],
+)
+def test_four_bit_weights_of_eight_bit_arithmetic_are_four_bits(quantization):
+    assert checkpoint_format(MOE, quantization).weights == "int4"
