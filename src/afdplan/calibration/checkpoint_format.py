@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from afdplan.calibration.checkpoint_parts import (
+    a_part_of_experts,
     is_attention,
     is_experts,
     left_out,
@@ -16,6 +17,9 @@ from afdplan.calibration.checkpoint_parts import (
 from afdplan.calibration.precision import PRECISIONS
 
 __all__ = ["CheckpointFormat", "checkpoint_format"]
+
+
+A_PART = "which leaves a part of the experts in 16 bits"
 
 
 class CheckpointFormat(NamedTuple):
@@ -134,6 +138,8 @@ def _in_parts(
 ) -> CheckpointFormat:
     """Return the formats of experts and attention when the tool left one of them in 16 bits."""
     patterns = left_out(quantization)
+    if a_part_of_experts(patterns, config):
+        return found._replace(weights=None, told=f"{found.told}, {A_PART}")
     experts, attention = is_experts(patterns, config), is_attention(patterns, config)
     if found.weights is None or not (experts or attention):
         return found
@@ -202,6 +208,8 @@ def _compressed_tensors(
     if not isinstance(groups, Mapping):
         return unread
     patterns = left_out(quantization)
+    if a_part_of_experts(patterns, config):
+        return unread._replace(told=f"{told}, {A_PART}")
     ignored = is_experts(patterns, config), is_attention(patterns, config)
     named: list[tuple[list[str], str | None]] = []
     for group in groups.values():

@@ -7,7 +7,14 @@ from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
-__all__ = ["is_attention", "is_experts", "left_out", "some_attention", "some_experts"]
+__all__ = [
+    "a_part_of_experts",
+    "is_attention",
+    "is_experts",
+    "left_out",
+    "some_attention",
+    "some_experts",
+]
 
 _LISTS = (
     "modules_to_not_convert",
@@ -88,6 +95,17 @@ def is_attention(patterns: Iterable[str], config: Mapping[str, Any]) -> bool:
     return _are_named(_ATTENTION, tuple(patterns), config)
 
 
+def a_part_of_experts(patterns: Iterable[str], config: Mapping[str, Any]) -> bool:
+    """Return whether patterns name the experts of some layers only, or some of their projections.
+
+    A few layers at the ends do not count: tools leave those out.
+    """
+    families, named = _networks(config), tuple(patterns)
+    layers = _count(families, named, config, all)
+    some = _count(families, named, config, any)
+    return _SAMPLE / 3 < layers < _SAMPLE - 1 or (layers == 0 and some > _SAMPLE / 3)
+
+
 def some_experts(patterns: Iterable[str], config: Mapping[str, Any]) -> bool:
     """Return whether patterns name one or more projections of the experts; as `is_experts`."""
     return _are_named(_networks(config), tuple(patterns), config, whole=any)
@@ -110,9 +128,19 @@ def _are_named(
     config: Mapping[str, Any],
     whole: Callable[[Iterable[bool]], bool] = all,
 ) -> bool:
+    return _count(families, patterns, config, whole) > _SAMPLE / 2
+
+
+def _count(
+    families: _Families,
+    patterns: tuple[str, ...],
+    config: Mapping[str, Any],
+    whole: Callable[[Iterable[bool]], bool],
+) -> int:
+    """Return in how many of `_SAMPLE` layers, evenly spread, the patterns name the part."""
     layers = config.get("num_hidden_layers")
     last = layers - 1 if isinstance(layers, int) and layers > 0 else 0
-    asked = sorted({round(last * k / (_SAMPLE - 1)) for k in range(_SAMPLE)})
+    asked = [round(last * k / (_SAMPLE - 1)) for k in range(_SAMPLE)]
     tests = [_test(pattern) for pattern in patterns]
 
     def named(layer: int) -> bool:
@@ -124,7 +152,7 @@ def _are_named(
             for part, projections in families
         )
 
-    return sum(map(named, asked)) > len(asked) / 2
+    return sum(map(named, asked))
 
 
 def _test(pattern: str) -> Any:

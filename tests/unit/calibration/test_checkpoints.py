@@ -451,3 +451,23 @@ def test_groups_that_name_projections_or_classes(groups, weights):
 )
 def test_four_bit_weights_of_eight_bit_arithmetic_are_four_bits(quantization):
     assert checkpoint_format(MOE, quantization).weights == "int4"
+
+
+@pytest.mark.parametrize(
+    ("left", "weights"),
+    [
+        (["lm_head", "re:.*mlp.gate$"], "fp8"),
+        ([f"model.layers.{k}.mlp.experts" for k in (0, 47)], "fp8"),  # the ends, as tools do
+        ([f"model.layers.{k}.mlp.experts" for k in range(24)], None),
+        (["re:.*experts.*down_proj"], None),
+        (["re:.*mlp.experts.*"], "bf16"),
+    ],
+)
+@pytest.mark.parametrize("dialect", ["fp8", "compressed-tensors"])
+def test_experts_that_are_quantised_in_part_are_refused(dialect, left, weights):
+    quantization = {"quant_method": dialect, "ignore": left}
+    if dialect == "compressed-tensors":
+        quantization["config_groups"] = {"g": {"targets": ["Linear"], "weights": WIDE}}
+    found = checkpoint_format(MOE, quantization)
+    assert found.weights == weights
+    assert ("a part of the experts" in found.told) == (weights is None)
