@@ -38,6 +38,8 @@ _NETWORKS = (
     ("ffn.experts.0", ("w1", "w2", "w3")),
     ("mixer.experts.0", ("up_proj", "down_proj")),
 )
+_BESIDE = (("experts", ("gate_up_proj", "down_proj")), ("experts.0", _PROJECTIONS))
+"""Of Gemma, whose `mlp` is a dense network beside the experts."""
 _DENSE = (("mlp", _PROJECTIONS), ("feed_forward", ("w1", "w2", "w3")))
 _ATTENTION = (
     ("self_attn", ("q_proj", "k_proj", "v_proj", "o_proj")),
@@ -119,6 +121,8 @@ def some_attention(patterns: Iterable[str], config: Mapping[str, Any]) -> bool:
 def _networks(config: Mapping[str, Any]) -> _Families:
     counts = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
     has_experts = any(isinstance(config.get(key), int) and config[key] > 0 for key in counts)
+    if has_experts and str(config.get("model_type")).startswith("gemma"):
+        return _BESIDE
     return _NETWORKS if has_experts else _DENSE
 
 

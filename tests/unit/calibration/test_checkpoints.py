@@ -471,3 +471,18 @@ def test_experts_that_are_quantised_in_part_are_refused(dialect, left, weights):
     found = checkpoint_format(MOE, quantization)
     assert found.weights == weights
     assert ("a part of the experts" in found.told) == (weights is None)
+
+
+def test_the_dense_network_beside_the_experts_of_gemma_is_not_the_experts():
+    """nvidia/Gemma-4-26B-A4B-NVFP4 leaves `mlp`, router and attention of every layer out."""
+    parts = ("mlp", "router", "self_attn")
+    quantization = {
+        "quant_method": "modelopt",
+        "config_groups": {"g": {"targets": ["Linear"], "weights": NARROW}},
+        "quant_algo": "NVFP4",
+        "ignore": [f"model.language_model.layers.{k}.{part}*" for k in range(30) for part in parts],
+    }
+    gemma = {"model_type": "gemma4_text", "num_hidden_layers": 30, "num_experts": 128}
+    found = checkpoint_format(gemma, quantization)
+    assert (found.weights, found.attention) == ("nvfp4", "bf16")
+    assert checkpoint_format(gemma | {"model_type": "qwen3_moe"}, quantization).weights == "bf16"
