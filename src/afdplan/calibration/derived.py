@@ -83,11 +83,17 @@ class DerivedModel:
 def latency_of(placement: Placement) -> LatencyModel:
     """Return the latency model of a resolved placement with its uncertainty."""
     model = times_of(placement)
-    return replace(model, uncertainty=derived_uncertainty(placement, model, times_of))
+    return replace(model, uncertainty=derived_uncertainty(placement, model, _times))
 
 
 def times_of(placement: Placement) -> LatencyModel:
     """Return the latency model of a resolved placement, its errors left out."""
+    told = tuple(assumed.text for assumed in derived_assumptions(placement))
+    return replace(_times(placement), assumptions=told)
+
+
+def _times(placement: Placement) -> LatencyModel:
+    """Return the times alone, which are derived anew for the error of every part."""
     architecture = placement.architecture
     devices = placement.attention_hardware.name
     if placement.ffn_hardware.name != devices:
@@ -104,7 +110,6 @@ def times_of(placement: Placement) -> LatencyModel:
         tokens_per_step=placement.tokens_per_step,
         source="derived from measured operators, not measured itself; "
         f"model sizes: {architecture.source}",
-        assumptions=tuple(assumed.text for assumed in derived_assumptions(placement)),
         attention_devices=placement.attention_devices,
         ffn_devices=placement.ffn_devices,
     )

@@ -191,10 +191,16 @@ def find_operator(hardware: Hardware, family: Family, number: str) -> Operator:
     raise AssertionError(f"no device has a row of {family}")
 
 
-def _borrowed(hardware: Hardware, devices: Iterable[str], family: Family, name: str) -> Operator:
+@cache
+def _measured(device: str) -> Hardware:
+    """Return a shipped device whose operators were measured; asked for with every operator."""
     from afdplan.calibration.catalogue import find_hardware
 
-    known = {device: find_hardware(device) for device in devices}
+    return find_hardware(device)
+
+
+def _borrowed(hardware: Hardware, devices: Iterable[str], family: Family, name: str) -> Operator:
+    known = {device: _measured(device) for device in devices}
     nearest = hardware.like
     if nearest not in known:
         nearest = min(known, key=lambda device: device_distance(hardware, known[device]))
