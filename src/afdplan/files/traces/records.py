@@ -10,9 +10,11 @@ from typing import Any
 from afdplan.errors import TraceError
 from afdplan.files.traces.table import shown
 
-__all__ = ["Record", "decode", "is_arrays", "is_bundle", "parts", "records_of", "where"]
+__all__ = ["RUN", "Record", "decode", "is_arrays", "is_bundle", "parts", "records_of", "where"]
 
 Record = dict[str, Any]
+RUN = "benchmark run"
+"""Column that numbers the runs of one file, each with a clock and a load of its own."""
 
 
 def decode(data: bytes) -> Any:
@@ -120,7 +122,7 @@ def parts(record: Record) -> Iterator[Record]:
     """Yield `record`, or, of an OpenTelemetry export, its spans with attributes as keys.
 
     Of guidellm's benchmarks come the requests that succeeded, erred and were cut off, each with
-    its ``guidellm_outcome``.
+    its ``guidellm_outcome`` and the number of its benchmark.
     """
     if isinstance(record.get("resourceSpans"), list):
         for group in _objects(record, "resourceSpans"):
@@ -128,14 +130,14 @@ def parts(record: Record) -> Iterator[Record]:
                 for scope in _objects(group, key):
                     yield from map(_with_attributes, _objects(scope, "spans"))
     elif isinstance(record.get("benchmarks"), list):
-        for benchmark in _objects(record, "benchmarks"):
+        for at, benchmark in enumerate(_objects(record, "benchmarks"), start=1):
             outcomes = benchmark.get("requests")
             if not isinstance(outcomes, dict):
                 yield record
                 return
             for outcome, status in GUIDELLM_OUTCOMES.items():
                 for request in _objects(outcomes, outcome):
-                    yield {**request, "guidellm_outcome": status}
+                    yield {**request, "guidellm_outcome": status, RUN: at}
     else:
         yield _with_attributes(record)
 

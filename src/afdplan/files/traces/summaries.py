@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
 
 from afdplan.errors import TraceError
 from afdplan.files.traces.table import Table, shown
 
-__all__ = ["refuse_statistics", "summary_advice"]
+if TYPE_CHECKING:
+    import polars as pl
+
+__all__ = ["refuse_statistics", "summary_advice", "summary_rows"]
 
 _SUMMARIES = (
     (
@@ -58,6 +65,14 @@ _STATISTIC = re.compile(
 )
 _COUNTS = re.compile(r"(n|num|number|total)?(of)?(model)?requests?(count|s)?|countofrequests")
 """Names, without signs, of a column that counts the requests of a row."""
+_TOTAL = (
+    r"(?i)^((grand|sub|overall)?[ _-]?totals?|sums?|averages?|avg|mean|median|overall|"
+    r"(gesamt|total)?summe|gesamt|mittelwert|durchschnitt|总计|合计|小计|平均)( \(.*\))?:?$"
+)
+_SEARCHED = 200_000
+"""Rows above which only numbers, not labels, tell a row of sums from requests."""
+_LABELS = 3
+"""Columns, the first ones, among which a row of sums has its label."""
 _LARGEST = 200
 """Rows above which a table is no list of statistics."""
 
@@ -107,3 +122,49 @@ def refuse_statistics(table: Table, rows: int) -> None:
                 f"{table.name}: holds statistics, no requests: column {shown(column)} names its "
                 f"rows {', '.join(texts[:3])}; give the records of the requests themselves"
             )
+
+
+def summary_rows(
+    table: Table,
+    read: Sequence[str],
+    series: Mapping[str, pl.Series],
+    prompt: npt.NDArray[np.float64],
+    decode: npt.NDArray[np.float64],
+) -> npt.NDArray[np.bool_]:
+    """Return which rows sum up the others, as spreadsheets and dashboards add at the end.
+
+    Parameters
+    ----------
+    table
+        The table.
+    read, series
+        Columns that are read already, and their values.
+    prompt, decode
+        Lengths, shape (n,).
+
+    Notes
+    -----
+    A row is one if its label says so, or if it is the last of at least four and both its lengths
+    are the sums of all others.
+    """
+    import polars as pl
+
+    found = np.zeros(prompt.size, dtype=np.bool_)
+    if prompt.size >= 4:
+        is_sum = [of[-1] > 0 and of[-1] == of[:-1].sum() for of in (prompt, decode)]
+        found[-1] = all(is_sum)
+    if prompt.size > _SEARCHED or table.level:
+        return found
+    names = dict.fromkeys((*table.columns[:_LABELS], *read))
+    more = [name for name in names if name not in series]
+    values = {**series, **dict(zip(more, table.read(more) if more else [], strict=True))}
+    for name in names:
+        texts = values[name]
+        if texts.dtype == pl.String:
+            cells = texts.str.strip_chars()
+            rows = cells.str.contains(_TOTAL)
+            which = rows.fill_null(value=False).to_numpy()
+            # What many rows say is a name of something, not the label of a sum.
+            if which.any() and which.sum() <= max(2, 0.2 * which.size):
+                found |= which
+    return found
