@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from afdplan.errors import TraceError
 from afdplan.files.traces.formats import FAILURE_SIGNS, FORMATS, UNITS, TraceFormat
@@ -179,6 +179,7 @@ def find_columns(
         # A record may sum up the requests in a list of its own: then those are the requests.
         if not named and inner.level and _sums_up(table, found, inner, of_inner):
             table, found = inner, of_inner
+    found = replace(found, doubts=(*found.doubts, *_choices(tables, table, found)))
     for column in found.needed:
         if table.columns.count(column) > 1:
             raise TraceError(
@@ -186,6 +187,21 @@ def find_columns(
                 "rename or delete one"
             )
     return table, found
+
+
+def _choices(tables: Sequence[Table], table: Table, found: Columns) -> list[str]:
+    """Return what to say of requests with several answers, whose tokens are counted together."""
+    inside = [t for t in tables if t.level.rpartition(".")[2] == "choices" and t is not table]
+    if table.level or len(inside) != 1:
+        return []
+    answers = len(inside[0].read(inside[0].columns[:1])[0])
+    asked = len(table.read([found.decode])[0])
+    if answers <= asked:
+        return []
+    return [
+        f"{asked:,} records hold {answers:,} choices: the output of a record is that of all its "
+        "choices together, which are decoded side by side"
+    ]
 
 
 def _sums_up(table: Table, found: Columns, inner: Table, of_inner: Columns) -> bool:

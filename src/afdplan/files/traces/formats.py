@@ -11,11 +11,16 @@ __all__ = ["FAILURE_SIGNS", "FORMATS", "OTHER_KINDS", "SUCCESS_FLAGS", "UNITS", 
 UNITS = ("s", "ms", "us", "ns", "iso")
 
 
-SUCCESS_FLAGS = ("success", "issuccess", "successful", "issuccessful", "succeeded", "ok", "isok")
+SUCCESS_FLAGS = (
+    "success", "issuccess", "successful", "issuccessful", "succeeded", "ok", "isok", "completed",
+    "iscompleted", "complete", "iscomplete", "finished", "isfinished",
+)  # fmt: skip
 """Columns that say by "false" that a request failed."""
 FAILURE_SIGNS = (
     "errors", "error", "errormessage", "errormsg", "errorstr", "errorcode", "status", "statuscode",
-    "wascancelled", "state", "finishreason", *SUCCESS_FLAGS,
+    "wascancelled", "state", "finishreason", "httpstatus", "httpstatuscode", "responsestatus",
+    "responsecode", "httpcode", "outcome", "result", "exception", "errortype", "failurereason",
+    *SUCCESS_FLAGS,
     "failed", "isfailed", "iserror", "haserror", "aborted", "cancelled", "canceled",
 )  # fmt: skip
 """Columns that say so in any format: by "true", a text or a code."""
@@ -76,8 +81,8 @@ class TraceFormat:
         "calltype", "runtype", "benchmarkphase",
     )  # fmt: skip
     request: tuple[str, ...] = (
-        "requestid", "xrequestid", "generationid", "responseid", "callid", "litellmcallid",
-        "spanid", "observationid", "correlationid", "id",
+        "requestid", "xrequestid", "rid", "reqid", "generationid", "responseid", "callid",
+        "litellmcallid", "spanid", "observationid", "correlationid", "id",
     )  # fmt: skip
     span: tuple[str, ...] = ("context.spanid", "spanid", "runid")
     span_parent: tuple[str, ...] = ("parentspanid", "parentrunid", "parentid")

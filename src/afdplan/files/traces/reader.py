@@ -15,7 +15,7 @@ from afdplan.files.traces.json_table import json_tables
 from afdplan.files.traces.prefixes import cached_tokens
 from afdplan.files.traces.requests import kept_requests
 from afdplan.files.traces.runs import chosen_run, doubted_totals, run_numbers
-from afdplan.files.traces.summaries import refuse_statistics, summary_rows
+from afdplan.files.traces.summaries import doubted_counts, refuse_statistics, summary_rows
 from afdplan.files.traces.table import Table, csv_table, parquet_tables, shown
 from afdplan.files.traces.times import Arrivals, arrival_seconds
 from afdplan.files.traces.usage import whole_lengths
@@ -113,6 +113,7 @@ def _trace(
         prompt,
         decode,
         is_defined=columns.format not in ("generic", "columns"),
+        told=columns.cached,
     )
     prompt, decode = (np.where(is_sum, 0.0, of) for of in (whole.prompt, whole.decode))
     runs = run_numbers(series.get(columns.run), prompt.size)
@@ -126,6 +127,7 @@ def _trace(
         *columns.doubts,
         *whole.doubts,
         *kept.doubts,
+        *doubted_counts(table),
         *_models(columns, series, kept.rows & wanted),
         *doubted_totals(table, runs, kept.rows, {"prompt": prompt, "decode": decode}),
     ]

@@ -50,6 +50,9 @@ def where(data: bytes, reason: str) -> str:
             if cut
             else f"is no trace: {reason}"
         )
+    if "trailing characters" in reason:
+        line = data[: int(match.group(1))].count(b"\n") + 1
+        return f"holds another JSON value from line {line} on: write one value per line"
     line = data[: int(match.group(1))].count(b"\n") + 1
     return f"is no JSON in line {line} ({reason}); mend the file"
 

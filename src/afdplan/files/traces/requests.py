@@ -27,6 +27,10 @@ SAME_USAGE = 0.25
 """Share by which the output of a call may differ from that of the calls inside, yet be theirs."""
 
 
+PIECES = 0.5
+"""Share of repeated records above which they may be pieces of few requests."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Kept:
     """Which records are requests, and in words what became of the others.
@@ -117,6 +121,13 @@ def kept_requests(
     if columns.request:
         again = _repeated(columns, series, rows, prompt, decode)
         leave_out(again, "the same request again, with the same lengths", columns.request)
+        if again.sum() > PIECES * prompt.size and columns.arrival:
+            times = as_text(series[columns.arrival])
+            if times.filter(again).n_unique() > times.filter(rows).n_unique():
+                doubts.append(
+                    f"{again.sum()} records were left out as repeats though their times differ: if "
+                    "each counts a piece of an output, add the pieces of a request up first"
+                )
     return Kept(rows=rows, unanswered=dropped, notes=tuple(notes), doubts=tuple(doubts))
 
 
@@ -189,7 +200,7 @@ def _unfinished(
     """Return which records count a request while it still runs: a later one has more output.
 
     That is so if, of every request with several records, prompts are the same and outputs never
-    fall: then they are the running counts of a stream.
+    fall: then they are the running counts of a stream. Records without an output may be anywhere.
     """
     import polars as pl
 
@@ -198,8 +209,13 @@ def _unfinished(
     frame = frame.filter(pl.Series(rows) & ids.is_not_null())
     frame = frame.filter(pl.len().over("id") > 1)
     known = pl.col("prompt").filter(pl.col("prompt") > 0)
-    of = frame.group_by("id").agg(
-        ((known.n_unique() <= 1) & (pl.col("decode").diff().min() >= 0)).alias("is_stream")
+    given = pl.col("decode").filter(pl.col("decode") > 0)
+    of = frame.group_by("id", maintain_order=True).agg(
+        (
+            (known.n_unique() <= 1)
+            & (given.diff().min() >= 0).fill_null(value=True)
+            & (given.len() > 0)
+        ).alias("is_stream")
     )
     found = np.zeros_like(rows)
     if len(of) and of["is_stream"].all():

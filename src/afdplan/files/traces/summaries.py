@@ -11,11 +11,12 @@ import numpy.typing as npt
 
 from afdplan.errors import TraceError
 from afdplan.files.traces.table import Table, shown
+from afdplan.files.traces.values import are_counts
 
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["refuse_statistics", "summary_advice", "summary_rows"]
+__all__ = ["doubted_counts", "refuse_statistics", "summary_advice", "summary_rows"]
 
 _SUMMARIES = (
     (
@@ -63,8 +64,30 @@ _STATISTIC = re.compile(
     r"(?i)(count|sum|mean|avg|average|median|min(imum)?|max(imum)?|std(dev)?|stddev|variance|"
     r"(p|q|percentile[ _]?)\d{1,3}(\.\d+)?|\d{1,3}(\.\d+)?(%|th|st|nd|rd)( percentile)?)"
 )
-_COUNTS = re.compile(r"(n|num|number|total)?(of)?(model)?requests?(count|s)?|countofrequests")
+_COUNTS = re.compile(
+    r"(n|nb|num|number|total)?(of)?(model|api)?requests?(count|s)?|countofrequests"
+)
 """Names, without signs, of a column that counts the requests of a row."""
+_SEVERAL = {
+    **dict.fromkeys(
+        (
+            "count",
+            "counts",
+            "freq",
+            "frequency",
+            "weight",
+            "weights",
+            "occurrences",
+            "repeats",
+            "requests",
+        ),
+        "how many requests a row stands for",
+    ),
+    **dict.fromkeys(
+        ("n", "numchoices", "nchoices", "bestof", "numsamples", "numreturnsequences"),
+        "that a request has several answers, whose outputs are summed up",
+    ),
+}
 _TOTAL = (
     r"(?i)^((grand|sub|overall)?[ _-]?totals?|sums?|averages?|avg|mean|median|overall|"
     r"(gesamt|total)?summe|gesamt|mittelwert|durchschnitt|总计|合计|小计|平均)( \(.*\))?:?$"
@@ -104,9 +127,9 @@ def refuse_statistics(table: Table, rows: int) -> None:
     for column in table.columns[: table.own] if table.own else table.columns:
         name = re.sub(r"[^a-z]", "", column.lower().rpartition(".")[2])
         if _COUNTS.fullmatch(name) and name not in ("request", "requests"):
-            counts = table.read([column])[0].cast(pl.Float64, strict=False)
-            most = counts.max()
-            if isinstance(most, float) and most > 1 and not counts.null_count():
+            counts = table.read([column])[0]
+            most = _most(column, counts)
+            if most > 1 and not counts.null_count():
                 raise TraceError(
                     f"{table.name}: its rows are sums over several requests, up to {most:g} by "
                     f"column {shown(column)}; give the records of the requests themselves"
@@ -122,6 +145,32 @@ def refuse_statistics(table: Table, rows: int) -> None:
                 f"{table.name}: holds statistics, no requests: column {shown(column)} names its "
                 f"rows {', '.join(texts[:3])}; give the records of the requests themselves"
             )
+
+
+def doubted_counts(table: Table) -> list[str]:
+    """Return what to say of columns by which a row may stand for several requests or answers."""
+    import polars as pl
+
+    said = []
+    for column in table.columns[: table.own] if table.own else table.columns:
+        what = _SEVERAL.get(re.sub(r"[^a-z]", "", column.lower().rpartition(".")[2]), "")
+        counts = table.read([column])[0] if what else None
+        if counts is None or (most := _most(column, counts)) <= 1:
+            continue
+        numbers = counts.cast(pl.Float64, strict=False).drop_nulls()
+        if len(numbers) < 2 or not (numbers.diff().drop_nulls() == 1).all():  # no index of rows
+            said.append(f"column {shown(column)}, up to {most:g}, may say {what}; each row is one")
+    return said
+
+
+def _most(column: str, values: pl.Series) -> float:
+    """Return the largest of a column of counts; 0 if it has none."""
+    import polars as pl
+
+    if not are_counts(column, values) or values.dtype == pl.List:
+        return 0.0
+    most = values.cast(pl.Float64, strict=False).max()
+    return most if isinstance(most, float) else 0.0
 
 
 def summary_rows(

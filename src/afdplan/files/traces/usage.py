@@ -61,6 +61,7 @@ def whole_lengths(
     decode: FloatArray,
     *,
     is_defined: bool,
+    told: Sequence[str],
 ) -> Whole:
     """Return the lengths with those parts added that they do not hold yet.
 
@@ -74,6 +75,8 @@ def whole_lengths(
         Lengths as they stand in the file, 0 where there is none, shape (n,).
     is_defined
         Whether a format defines what its lengths hold.
+    told
+        Columns of parts that are known to be inside, and said to be.
     """
     counts = {part: token_counts(table, part.column, series[part.column])[0] for part in parts}
     parts = [part for part in parts if (counts[part] > 0).any()][:MOST_PARTS]
@@ -107,7 +110,7 @@ def whole_lengths(
         if larger:
             added |= frozenset(larger)
             doubts.append(_told(larger, side, "added to", "they are often more than those"))
-        left = [p for p in inside if p not in larger and p.kind == "reasoning"]
+        left = [part for part in inside if part not in larger and part.column not in told]
         if left and not is_told and not is_defined:
             doubts.append(_told(left, side, "taken as part of", "no total tells otherwise"))
         chosen = [part for part in mine if part in added and part not in larger]

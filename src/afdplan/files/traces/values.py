@@ -36,6 +36,11 @@ BAD_STATUS = (
     "canceled", "abort", "aborted", "rejected", "exception", "status_code_error",
 )  # fmt: skip
 OPENTELEMETRY_ERROR = 2
+STATUSES = frozenset({
+    "status", "statuscode", "code", "level", "guidellmoutcome", "httpstatus", "httpstatuscode",
+    "httpcode", "responsestatus", "responsecode",
+})  # fmt: skip
+"""Columns of words or numbers, of which few mean failure."""
 MARKS = r"([.,'’_ \u00a0\u202f])"
 GROUPED = r"^\d{1,3}([.,'’_ \u00a0\u202f]\d{3})+$"
 """Numbers whose thousands are set apart."""
@@ -203,9 +208,9 @@ def failed_rows(name: str, values: pl.Series) -> BoolArray:
     last = re.sub(r"[^a-z]", "", name.lower().rpartition(".")[2])
     if last in SUCCESS_FLAGS:
         failed = text.is_in(["false", "0", "0.0", "no"])
-    elif last in {"state", "finishreason"}:
+    elif last in {"state", "finishreason", "outcome", "result"}:
         failed = text.is_in(BAD_STATUS)
-    elif last in {"status", "statuscode", "code", "level", "guidellmoutcome"}:
+    elif last in STATUSES:
         codes = text.cast(pl.Float64, strict=False).fill_null(0)
         failed = text.is_in(BAD_STATUS) | (codes >= 400) | (codes == OPENTELEMETRY_ERROR)
     elif last == "errorcode":

@@ -382,3 +382,81 @@ def test_several_models_are_said(tmp_path):
     (doubt,) = read_trace(written(tmp_path, rows)).doubts
     assert "requests of 2 models are taken together (a 75 %, b 25 %, column 'model')" in doubt
     assert not read_trace(written(tmp_path, rows[1:])).doubts
+
+
+SIGNS = {
+    "http_status": (200, 429), "outcome": ("success", "error"), "result": ("ok", "failed"),
+    "exception": (None, "Timeout()"), "is_complete": (True, False), "finished": ("true", "false"),
+    "failure_reason": ("", "preempted"), "response_code": ("200", "503"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SIGNS)
+def test_failures_are_told_by_signs_of_any_name(name, tmp_path):
+    good, bad = SIGNS[name]
+    rows = records(lambda at, p, d: {"isl": p, "osl": d, name: bad if at == 2 else good})
+    trace = read_trace(written(tmp_path, rows))
+    assert trace.prompt_tokens.tolist() == [100, 200, 400]
+    assert trace.dropped_requests == 1
+
+
+SEVERAL = {
+    "count": "how many requests a row stands for", "weight": "how many requests",
+    "frequency": "how many requests", "requests": "how many requests", "n": "several answers",
+    "best_of": "several answers",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SEVERAL)
+def test_rows_that_may_stand_for_several_are_said(name, tmp_path):
+    rows = records(lambda at, p, d: {"isl": p, "osl": d, name: 7 - 2 * at})
+    (doubt,) = read_trace(written(tmp_path, rows)).doubts
+    assert SEVERAL[name] in doubt
+    index = records(lambda at, p, d: {"isl": p, "osl": d, name: at})
+    assert not read_trace(written(tmp_path, index)).doubts
+    ones = records(lambda at, p, d: {"isl": p, "osl": d, name: 1})
+    assert not read_trace(written(tmp_path, ones)).doubts
+
+
+def test_several_choices_of_an_answer_are_said(tmp_path):
+    usage = {"prompt_tokens": 9, "completion_tokens": 20}
+    rows = [{"usage": usage, "choices": [{"index": k} for k in range(n)]} for n in (1, 3)]
+    (doubt,) = read_trace(written(tmp_path, rows)).doubts
+    assert "2 records hold 4 choices" in doubt
+    assert not read_trace(written(tmp_path, rows[:1])).doubts
+
+
+def test_events_and_attempts_of_one_request_count_once(tmp_path):
+    done = [{"rid": f"r{p}", "prompt_tokens": p, "completion_tokens": d} for p, d in PAIRS]
+    events = [{"rid": record["rid"], "event": "received"} for record in done]
+    for rows in (events + done, done + events):
+        trace = read_trace(written(tmp_path, rows))
+        assert trace.decode_tokens.tolist() == OUTPUTS
+        assert trace.dropped_requests == 0
+    retried = [{**done[0], "completion_tokens": 0}, *done]
+    assert read_trace(written(tmp_path, retried)).dropped_requests == 0
+
+
+def test_pieces_of_outputs_are_said(tmp_path):
+    pieces = [
+        {"request_id": f"r{p}", "ts": 1700000000.5 + k, "prompt_tokens": p, "completion_tokens": 1}
+        for p in PROMPTS for k in range(5)
+    ]  # fmt: skip
+    doubts = read_trace(written(tmp_path, pieces)).doubts
+    assert "16 records were left out as repeats though their times differ" in doubts[0]
+    # The same export twice has the same times.
+    twice = [{**piece, "request_id": f"{piece}"} for piece in pieces] * 2
+    assert not read_trace(written(tmp_path, twice)).doubts
+
+
+def test_days_of_a_spreadsheet_are_no_seconds(tmp_path):
+    file = written(tmp_path, "timestamp,isl,osl\n46054.25,1,2\n46054.5,3,4\n")
+    with pytest.raises(TraceError, match="may be seconds or the days of a spreadsheet"):
+        read_trace(file)
+    assert read_trace(file, columns="unit=s").duration == 0.25
+
+
+def test_json_values_one_after_another_are_refused_with_what_to_do(tmp_path):
+    text = json.dumps({"requests": [{"isl": 5, "osl": 2}]}, indent=1) * 2
+    with pytest.raises(TraceError, match="holds another JSON value from line 8 on: write one"):
+        read_trace(written(tmp_path, text))
