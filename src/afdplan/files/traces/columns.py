@@ -16,7 +16,7 @@ from afdplan.files.traces.lengths import (
     parts_of,
     pick,
     rivals,
-    total_of,
+    totals_of,
 )
 from afdplan.files.traces.names import side_of_name
 from afdplan.files.traces.records import RUN
@@ -46,8 +46,8 @@ class Columns:
         Likewise, of the columns by which records that are no requests of their own are told.
     failed, cached
         Several such names.
-    parts, total
-        What counts parts of the lengths, and prompt and output together.
+    parts, totals
+        What counts parts of the lengths, and totals: (``prompt``, ``decode`` or ``both``, column).
     run
         What numbers the runs of a benchmark.
     measure
@@ -80,7 +80,7 @@ class Columns:
     failed: tuple[str, ...] = ()
     cached: tuple[str, ...] = ()
     parts: tuple[Part, ...] = ()
-    total: str = ""
+    totals: tuple[tuple[str, str], ...] = ()
     run: str = ""
     measure: str = ""
     doubts: tuple[str, ...] = ()
@@ -94,11 +94,11 @@ class Columns:
         """Names of all columns whose values matter."""
         single = (
             self.prompt, self.decode, self.arrival, self.session, self.parent, self.kind,
-            self.request, self.span, self.span_parent, self.trace, self.answered, self.total,
+            self.request, self.span, self.span_parent, self.trace, self.answered,
             self.run, self.measure, self.model,
         )  # fmt: skip
-        several = (*self.failed, *(part.column for part in self.parts))
-        return tuple(dict.fromkeys(name for name in (*single, *several) if name))
+        counted = (*(part.column for part in self.parts), *(c for _, c in self.totals))
+        return tuple(dict.fromkeys(name for name in (*single, *self.failed, *counted) if name))
 
 
 def parse_columns(columns: str | Mapping[str, str] | None) -> dict[str, str]:
@@ -241,8 +241,8 @@ def _in_table(table: Table, forced: str | None, given: Mapping[str, str]) -> Col
             continue
 
         parts = parts_of(known, table, index, (prompt, decode))
-        total = total_of(table, (prompt, decode))
-        spoken_for = [total, *(part.column for part in parts)]
+        totals = totals_of(table, (prompt, decode))
+        spoken_for = [*(part.column for part in parts), *(column for _, column in totals)]
         of_prompt = of_decode = ""
         if "prompt" not in own and _may_have_rivals(known, known.prompt):
             prompt, of_prompt = rivals(table, "prompt", prompt, [decode, *spoken_for])
@@ -279,9 +279,11 @@ def _in_table(table: Table, forced: str | None, given: Mapping[str, str]) -> Col
                 )
             ),
             parts=tuple(parts),
-            total=total,
+            totals=totals,
             run=RUN if RUN in table.columns else "",
-            measure=pick((f"{normal(prompt).rpartition('.')[0]}.unit", "usage.unit"), index),
+            measure=pick(
+                (f"{normal(prompt).rpartition('.')[0]}.unit", "usage.unit", "unit", "units"), index
+            ),
             doubts=tuple(doubt for doubt in (of_prompt, of_decode) if doubt),
             cached=several(known.cached),
             unit=given.get("unit") or ("" if "arrival" in own else known.unit),

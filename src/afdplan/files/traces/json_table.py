@@ -75,7 +75,7 @@ def json_tables(source: Source) -> list[Table]:
 
     def line(at: int) -> int | None:
         numbered = ((n, record) for n, text in _lines(source) for record in [decode(text)])
-        numbers = (n for n, record in numbered for _ in parts(record))
+        numbers = (n for n, record in numbered for _ in parts(record, itertools.count()))
         return next(itertools.islice(numbers, at, None), None) if has_lines else None
 
     head = itertools.islice(_lines(source), SAMPLE) if has_lines else ()
@@ -159,7 +159,7 @@ def _blocks(source: Source) -> Blocks:
     import msgspec
 
     decoder = msgspec.json.Decoder()
-    start = 0
+    start, runs = 0, itertools.count(1)
     for block in line_blocks(source):
         try:
             records = decoder.decode_lines(block)
@@ -173,7 +173,7 @@ def _blocks(source: Source) -> Blocks:
             ]
         start += block.count(b"\n")
         if any(map(is_bundle, records)):
-            records = [part for record in records for part in parts(record)]
+            records = [part for record in records for part in parts(record, runs)]
         yield records
 
 

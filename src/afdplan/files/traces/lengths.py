@@ -6,19 +6,32 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from afdplan.files.traces.formats import TraceFormat
+import numpy as np
+import numpy.typing as npt
+
+from afdplan.files.traces.formats import FORMATS, TraceFormat
 from afdplan.files.traces.names import (
     DECODES,
     PROMPTS,
-    is_total,
     part_of_name,
     side_of_name,
+    total_of_name,
     truer_side_of_name,
 )
 from afdplan.files.traces.table import Table
 from afdplan.files.traces.values import are_counts, count_total
 
-__all__ = ["Part", "index_of", "length_column", "normal", "parts_of", "pick", "rivals", "total_of"]
+__all__ = [
+    "Part",
+    "elsewhere",
+    "index_of",
+    "length_column",
+    "normal",
+    "parts_of",
+    "pick",
+    "rivals",
+    "totals_of",
+]
 
 Index = Mapping[str, list[str]]
 
@@ -136,13 +149,40 @@ def parts_of(known: TraceFormat, table: Table, index: Index, lengths: Sequence[s
     return [part for part, values in counted if are_counts(part.column, values)]
 
 
-def total_of(table: Table, lengths: Sequence[str]) -> str:
-    """Return the column that counts prompt and output together, "" if there is none."""
-    totals = [
-        c for c, below, is_in_usage in _beside(table, lengths) if is_total(below, is_in_usage)
+def totals_of(table: Table, lengths: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    """Return (side, column) of what counts all of a side, or ``both``; at most one of each."""
+    found: dict[str, str] = {}
+    for column, below, is_in_usage in _beside(table, lengths):
+        side = total_of_name(below, is_in_usage)
+        if side and side not in found and are_counts(column, table.read([column])[0]):
+            found[side] = column
+    return tuple(found.items())
+
+
+def elsewhere(table: Table, lengths: Sequence[str], is_bare: npt.NDArray[np.bool_]) -> list[str]:
+    """Return what to say of records whose lengths stand in other columns, as of another service."""
+    import polars as pl
+
+    if not is_bare.any():
+        return []
+    index, found = index_of(table), []
+    for role in ("prompt", "decode"):
+        names = {name for known in FORMATS for name in getattr(known, role)}
+        columns = sorted({pick((name,), index) for name in names} - {"", *lengths})
+        read = zip(columns, table.read(columns) if columns else [], strict=True)
+        filled = [
+            (len(values.filter(pl.Series(is_bare)).drop_nulls()), column)
+            for column, values in read
+            if are_counts(column, values)
+        ]
+        found.append(max(filled, default=(0, "")))
+    (count, prompt), (outputs, decode) = found
+    if not min(count, outputs):
+        return []
+    return [
+        f"{min(count, outputs):,} of {is_bare.size:,} records are left out: their lengths stand in "
+        f"other columns; read them alone with --columns prompt={prompt},decode={decode}"
     ]
-    counted = (c for c in totals if are_counts(c, table.read([c])[0]))
-    return next(counted, "")
 
 
 def _beside(table: Table, lengths: Sequence[str]) -> Iterator[tuple[str, str, bool]]:

@@ -10,9 +10,9 @@ __all__ = [
     "DECODES",
     "PROMPTS",
     "SESSIONS",
-    "is_total",
     "part_of_name",
     "side_of_name",
+    "total_of_name",
     "truer_side_of_name",
 ]
 
@@ -112,17 +112,25 @@ def part_of_name(name: str, is_in_usage: bool = False) -> tuple[str, str]:
     return side or named[0], kinds[0]
 
 
-def is_total(name: str, is_in_usage: bool = False) -> bool:
-    """Return whether a column counts prompt and output together; `part_of_name` has the same names.
+def total_of_name(name: str, is_in_usage: bool = False) -> str:
+    """Return what a column counts in all: ``both`` sides, ``prompt`` or ``decode``; "" if nothing.
+
+    Parameters
+    ----------
+    name, is_in_usage
+        As for `part_of_name`.
 
     Examples
     --------
-    >>> [is_total(name) for name in ("total_tokens", "totalTokenCount", "total_input_tokens")]
-    [True, True, False]
+    >>> [total_of_name(name) for name in ("totalTokenCount", "total_input_tokens", "total_cost")]
+    ['both', 'prompt', '']
     """
     words = _words(name)
-    says_tokens = is_in_usage or bool(words & {"token", "tokens", "toks"})
-    return says_tokens and "total" in words and words <= MEASURE_WORDS | {"total", "usage"}
+    if "total" not in words or not (is_in_usage or words & {"token", "tokens", "toks"}):
+        return ""
+    if words <= MEASURE_WORDS | {"total", "usage"}:
+        return "both"
+    return side_of_name(" ".join(words - {"total"}))
 
 
 def truer_side_of_name(column: str) -> str:

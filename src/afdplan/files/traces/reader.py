@@ -12,10 +12,16 @@ from afdplan.errors import TraceError
 from afdplan.files.document import Readable, Source, open_source
 from afdplan.files.traces.columns import Columns, find_columns, parse_columns
 from afdplan.files.traces.json_table import json_tables
+from afdplan.files.traces.lengths import elsewhere
 from afdplan.files.traces.prefixes import cached_tokens
 from afdplan.files.traces.requests import kept_requests
 from afdplan.files.traces.runs import chosen_run, doubted_totals, run_numbers
-from afdplan.files.traces.summaries import doubted_counts, refuse_statistics, summary_rows
+from afdplan.files.traces.summaries import (
+    doubted_counts,
+    doubted_growth,
+    refuse_statistics,
+    summary_rows,
+)
 from afdplan.files.traces.table import Table, csv_table, parquet_tables, shown
 from afdplan.files.traces.times import Arrivals, arrival_seconds
 from afdplan.files.traces.usage import whole_lengths
@@ -27,6 +33,8 @@ if TYPE_CHECKING:
 
 __all__ = ["read_trace"]
 
+NO_TOKENS = r"^(char(acter)?|word|byte|letter|image|request|(milli)?second)s?$"
+"""Units of lengths that are no tokens."""
 BoolArray = npt.NDArray[np.bool_]
 
 
@@ -109,11 +117,11 @@ def _trace(
         table,
         series,
         columns.parts,
-        columns.total,
+        columns.totals,
         prompt,
         decode,
         is_defined=columns.format not in ("generic", "columns"),
-        told=columns.cached,
+        known=columns.cached,
     )
     prompt, decode = (np.where(is_sum, 0.0, of) for of in (whole.prompt, whole.decode))
     runs = run_numbers(series.get(columns.run), prompt.size)
@@ -127,6 +135,8 @@ def _trace(
         *columns.doubts,
         *whole.doubts,
         *kept.doubts,
+        *elsewhere(table, (columns.prompt, columns.decode), no_prompt & no_decode & ~is_sum),
+        *doubted_growth(prompt[kept.rows], decode[kept.rows]),
         *doubted_counts(table),
         *_models(columns, series, kept.rows & wanted),
         *doubted_totals(table, runs, kept.rows, {"prompt": prompt, "decode": decode}),
@@ -213,7 +223,7 @@ def _check_measure(
     """Raise if lengths are not counted in tokens."""
     if columns.measure:
         units = as_text(series[columns.measure].gather(rows)).drop_nulls().str.to_lowercase()
-        odd = units.filter(~units.str.starts_with("token") & (units != ""))
+        odd = units.filter(units.str.contains(NO_TOKENS))
         if len(odd):
             raise TraceError(
                 f"{table.name}: {len(odd)} of {rows.size} lengths are in {odd[0]}, not in tokens "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from collections.abc import Iterator
@@ -60,7 +61,7 @@ def where(data: bytes, reason: str) -> str:
 def records_of(name: str, value: Any) -> list[Record]:
     """Return the objects that one JSON value holds."""
     if isinstance(value, dict):
-        return _framed(value) or list(parts(value))
+        return _framed(value) or list(parts(value, itertools.count(1)))
     if not isinstance(value, list) or not all(isinstance(record, dict) for record in value):
         odd = (
             value
@@ -71,7 +72,8 @@ def records_of(name: str, value: Any) -> list[Record]:
             f"{name}: every JSON record must be an object with named lengths, got "
             f"{type(odd).__name__} {shown(odd)}; write one object per request"
         )
-    return [part for record in value for part in parts(record)]
+    runs = itertools.count(1)
+    return [part for record in value for part in parts(record, runs)]
 
 
 def _framed(value: Record) -> list[Record]:
@@ -121,11 +123,11 @@ def is_bundle(record: Record) -> bool:
     )
 
 
-def parts(record: Record) -> Iterator[Record]:
+def parts(record: Record, runs: Iterator[int]) -> Iterator[Record]:
     """Yield `record`, or, of an OpenTelemetry export, its spans with attributes as keys.
 
     Of guidellm's benchmarks come the requests that succeeded, erred and were cut off, each with
-    its ``guidellm_outcome`` and the number of its benchmark.
+    its ``guidellm_outcome`` and the number of its benchmark, one of `runs`.
     """
     if isinstance(record.get("resourceSpans"), list):
         for group in _objects(record, "resourceSpans"):
@@ -133,11 +135,12 @@ def parts(record: Record) -> Iterator[Record]:
                 for scope in _objects(group, key):
                     yield from map(_with_attributes, _objects(scope, "spans"))
     elif isinstance(record.get("benchmarks"), list):
-        for at, benchmark in enumerate(_objects(record, "benchmarks"), start=1):
+        for benchmark in _objects(record, "benchmarks"):
             outcomes = benchmark.get("requests")
             if not isinstance(outcomes, dict):
                 yield record
                 return
+            at = next(runs)
             for outcome, status in GUIDELLM_OUTCOMES.items():
                 for request in _objects(outcomes, outcome):
                     yield {**request, "guidellm_outcome": status, RUN: at}

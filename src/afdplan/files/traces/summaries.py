@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -11,12 +12,18 @@ import numpy.typing as npt
 
 from afdplan.errors import TraceError
 from afdplan.files.traces.table import Table, shown
-from afdplan.files.traces.values import are_counts
+from afdplan.files.traces.values import are_counts, as_text
 
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["doubted_counts", "refuse_statistics", "summary_advice", "summary_rows"]
+__all__ = [
+    "doubted_counts",
+    "doubted_growth",
+    "refuse_statistics",
+    "summary_advice",
+    "summary_rows",
+]
 
 _SUMMARIES = (
     (
@@ -68,6 +75,10 @@ _COUNTS = re.compile(
     r"(n|nb|num|number|total)?(of)?(model|api)?requests?(count|s)?|countofrequests"
 )
 """Names, without signs, of a column that counts the requests of a row."""
+_QUANTILES = frozenset({"quantile", "percentile", "quantiles", "percentiles", "cdf"})
+_SHARES = _QUANTILES | {
+    "probability", "prob", "share", "fraction", "pdf", "pmf", "density", "percent", "percentage",
+}  # fmt: skip
 _SEVERAL = {
     **dict.fromkeys(
         (
@@ -89,9 +100,13 @@ _SEVERAL = {
     ),
 }
 _TOTAL = (
-    r"(?i)^((grand|sub|overall)?[ _-]?totals?|sums?|averages?|avg|mean|median|overall|"
+    r"(?i)^((.* )?(grand|sub|overall)?[ _-]?totals?|sums?|averages?|avg|mean|median|overall|"
     r"(gesamt|total)?summe|gesamt|mittelwert|durchschnitt|总计|合计|小计|平均)( \(.*\))?:?$"
 )
+_MANY = 0.45
+"""Share of rows with labels of sums from which on these are no labels."""
+_GROWING = 10
+"""Rows from which on it is no chance that prompts and outputs never fall."""
 _SEARCHED = 200_000
 """Rows above which only numbers, not labels, tell a row of sums from requests."""
 _LABELS = 3
@@ -137,6 +152,7 @@ def refuse_statistics(table: Table, rows: int) -> None:
     if rows > _LARGEST:
         return
     for column, values in zip(table.columns, table.read(table.columns), strict=True):
+        _refuse_shares(table, column, values)
         if values.dtype != pl.String or values.null_count():
             continue
         texts = [text.strip() for text in values.to_list()]
@@ -145,6 +161,24 @@ def refuse_statistics(table: Table, rows: int) -> None:
                 f"{table.name}: holds statistics, no requests: column {shown(column)} names its "
                 f"rows {', '.join(texts[:3])}; give the records of the requests themselves"
             )
+
+
+def _refuse_shares(table: Table, column: str, values: pl.Series) -> None:
+    """Raise if a column says that rows are quantiles, or shares of a distribution."""
+    import polars as pl
+
+    name = re.sub(r"[^a-z]", "", column.lower().rpartition(".")[2])
+    if name not in _SHARES or values.dtype == pl.List:
+        return
+    shares = as_text(values).cast(pl.Float64, strict=False).fill_null(-1.0).to_numpy()
+    if shares.size < 2 or not ((shares >= 0) & (shares <= 100)).all():
+        return
+    is_whole = any(abs(shares.sum() - whole) < 0.011 * whole for whole in (1, 100))
+    if is_whole or (name in _QUANTILES and (np.diff(shares) > 0).all()):
+        raise TraceError(
+            f"{table.name}: column {shown(column)} says that rows are quantiles or shares, no "
+            "requests; give the records of the requests themselves"
+        )
 
 
 def doubted_counts(table: Table) -> list[str]:
@@ -163,14 +197,24 @@ def doubted_counts(table: Table) -> list[str]:
     return said
 
 
+def doubted_growth(*lengths: npt.NDArray[np.float64]) -> list[str]:
+    """Return what to say of prompts and outputs that both grow from row to row, as counters do."""
+    grow = [
+        of.size >= _GROWING and (np.diff(of) >= 0).all() and (np.diff(of) > 0).mean() > 0.5
+        for of in lengths
+    ]
+    if not all(grow):
+        return []
+    return ["prompts and outputs both grow from row to row: are these running sums of a counter?"]
+
+
 def _most(column: str, values: pl.Series) -> float:
     """Return the largest of a column of counts; 0 if it has none."""
     import polars as pl
 
     if not are_counts(column, values) or values.dtype == pl.List:
         return 0.0
-    most = values.cast(pl.Float64, strict=False).max()
-    return most if isinstance(most, float) else 0.0
+    return max(values.cast(pl.Float64, strict=False).drop_nulls().to_list(), default=0.0)
 
 
 def summary_rows(
@@ -211,9 +255,22 @@ def summary_rows(
         texts = values[name]
         if texts.dtype == pl.String:
             cells = texts.str.strip_chars()
-            rows = cells.str.contains(_TOTAL)
-            which = rows.fill_null(value=False).to_numpy()
+            which = cells.str.contains(_TOTAL).fill_null(value=False).to_numpy()
             # What many rows say is a name of something, not the label of a sum.
-            if which.any() and which.sum() <= max(2, 0.2 * which.size):
+            if which.sum() < _MANY * which.size:
                 found |= which
+            found[which.size - _tail_of_statistics(cells.to_list()) :] = True
     return found
+
+
+def _tail_of_statistics(cells: Sequence[str | None]) -> int:
+    """Return how many cells at the end name a statistic, each another one and found nowhere else.
+
+    Examples
+    --------
+    >>> _tail_of_statistics(["1", "2", "max", "min"]), _tail_of_statistics(["max", "1", "max"])
+    (2, 0)
+    """
+    tail = list(itertools.takewhile(lambda c: c and _STATISTIC.fullmatch(c), reversed(cells)))
+    rest = cells[: len(cells) - len(tail)]
+    return len(tail) if len(set(tail)) == len(tail) and not set(tail) & set(rest) and rest else 0

@@ -56,12 +56,12 @@ def whole_lengths(
     table: Table,
     series: Mapping[str, pl.Series],
     parts: Sequence[Part],
-    total: str,
+    totals: Sequence[tuple[str, str]],
     prompt: FloatArray,
     decode: FloatArray,
     *,
     is_defined: bool,
-    told: Sequence[str],
+    known: Sequence[str],
 ) -> Whole:
     """Return the lengths with those parts added that they do not hold yet.
 
@@ -69,38 +69,49 @@ def whole_lengths(
     ----------
     table, series
         For messages, and the values of all columns.
-    parts, total
-        Columns that count parts, and both together ("" if none does).
+    parts, totals
+        Columns that count parts, and (``prompt``, ``decode`` or ``both``, column) of totals.
     prompt, decode
         Lengths as they stand in the file, 0 where there is none, shape (n,).
     is_defined
         Whether a format defines what its lengths hold.
-    told
+    known
         Columns of parts that are known to be inside, and said to be.
     """
     counts = {part: token_counts(table, part.column, series[part.column])[0] for part in parts}
     parts = [part for part in parts if (counts[part] > 0).any()][:MOST_PARTS]
     usual = frozenset(part for part in parts if part.is_apart)
     added, doubts = usual, list[str]()
-    is_told = False
-    if total:
-        whole, no_whole = token_counts(table, total, series[total])
-        told = ~no_whole & (whole > 0) & (prompt + decode > 0)
-        if told.any():
-            missing = (whole - prompt - decode)[told]
-            added, share = _explaining(missing, [(p, counts[p][told]) for p in parts], usual)
-            is_told = share >= AGREEING
-            if not is_told:
-                added = usual
-                doubts.append(
-                    f"column {shown(total)} is not prompt and output together in "
-                    f"{round((1 - share) * missing.size):,} of {missing.size:,} records: are the "
-                    "columns of lengths the right ones?"
-                )
+    tellers: dict[str, str] = {}
+    for sides, column in totals:
+        length = {"prompt": prompt, "decode": decode}.get(sides, prompt + decode)
+        mine = [part for part in parts if sides in ("both", part.side)]
+        whole, absent = token_counts(table, column, series[column])
+        seen = ~absent & (whole > 0) & (prompt + decode > 0)
+        if not seen.any():
+            continue
+        missing = (whole - length)[seen]
+        own = usual & frozenset(mine)
+        found, share = _explaining(missing, [(p, counts[p][seen]) for p in mine], own)
+        if share >= AGREEING:
+            added = added - own | found
+            tellers |= dict.fromkeys(("prompt", "decode") if sides == "both" else (sides,), column)
+        else:
+            what = {"prompt": "the prompts", "decode": "the outputs"}.get(
+                sides, "prompt and output together"
+            )
+            doubts.append(
+                f"column {shown(column)} is not {what} in "
+                f"{round((1 - share) * missing.size):,} of {missing.size:,} records: are the "
+                "columns of lengths the right ones?"
+            )
     passed_over = frozenset(part for part in usual - added if part.is_sure)
-    if passed_over:
-        added |= passed_over
-        doubts.append(f"column {shown(total)} leaves tokens out that the format counts apart")
+    for part in passed_over:
+        doubts.append(
+            f"column {shown(tellers[part.side])} leaves tokens out that the format counts apart "
+            f"(column {shown(part.column)})"
+        )
+    added |= passed_over
     notes = []
     lengths = {"prompt": prompt, "decode": decode}
     for side, length in lengths.items():
@@ -110,12 +121,16 @@ def whole_lengths(
         if larger:
             added |= frozenset(larger)
             doubts.append(_told(larger, side, "added to", "they are often more than those"))
-        left = [part for part in inside if part not in larger and part.column not in told]
-        if left and not is_told and not is_defined:
+        left = [part for part in inside if part not in larger and part.column not in known]
+        if left and side not in tellers and not is_defined:
             doubts.append(_told(left, side, "taken as part of", "no total tells otherwise"))
         chosen = [part for part in mine if part in added and part not in larger]
         if chosen:
-            why = f"by column {shown(total)}" if is_told else "the format counts them apart"
+            why = (
+                f"by column {shown(tellers[side])}"
+                if side in tellers
+                else "the format counts them apart"
+            )
             notes.append(_told(chosen, side, "added to", why))
         lengths[side] = sum((counts[p] for p in mine if p in added), length)
     return Whole(**lengths, notes=tuple(notes), doubts=tuple(doubts))

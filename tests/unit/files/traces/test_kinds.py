@@ -127,6 +127,8 @@ USAGES: dict[str, Any] = {
     + "".join(f"{p},50,{d},{p + d}\n" for p, d in PAIRS),
     "anthropic, a total without the cached": "input_tokens,cache_read_input_tokens,output_tokens,"
     "total_tokens\n" + "".join(f"{p - 50},50,{d},{p - 50 + d}\n" for p, d in PAIRS),
+    "cached beside, by the total of its side": "input_tokens,cached_input_tokens,"
+    "total_input_tokens,output_tokens\n" + "".join(f"{p - 50},50,{p},{d}\n" for p, d in PAIRS),
     "asked and actual": records(
         lambda at, p, d: {"input_length": p, "output_length": 4096, "actual_output_length": d}
     ),
@@ -250,7 +252,13 @@ def bench(factor=1, **more):
 
 
 @pytest.mark.parametrize(
-    "content", [{"benchmarks": [guidellm(), guidellm(10)]}, [bench(), bench(10)]], ids=str
+    "content",
+    [
+        {"benchmarks": [guidellm(), guidellm(10)]},
+        [{"benchmarks": [guidellm()]}, {"benchmarks": [guidellm(10)]}],
+        [bench(), bench(10)],
+    ],
+    ids=["one report", "two reports", "two results"],
 )
 def test_each_run_of_a_benchmark_has_its_own_load(content, tmp_path):
     file = written(tmp_path, content)
@@ -301,6 +309,8 @@ SUMS = {
     "average": "Average,,250,25\n",
     "average that is no whole number": "Mean:,,250.5,25.5\n",
     "sum and average": "Sum,,1000,100\nAverage,,250,25\n",
+    "largest and least": "max,,400,40\nmin,,100,10\n",
+    "of a group": "m Total,,1000,100\nGrand Total,,1000,100\n",
     "german": "Gesamtsumme,,1000,100\n",
     "no label": ",2026-01-01 00:00:09,1000,100\n",
     "with a count": "Grand Total (4 rows),,1000,100\n",
@@ -460,3 +470,51 @@ def test_json_values_one_after_another_are_refused_with_what_to_do(tmp_path):
     text = json.dumps({"requests": [{"isl": 5, "osl": 2}]}, indent=1) * 2
     with pytest.raises(TraceError, match="holds another JSON value from line 8 on: write one"):
         read_trace(written(tmp_path, text))
+
+
+@pytest.mark.parametrize("column", ["quantile", "percentile", "cdf"])
+def test_quantiles_are_no_requests(column, tmp_path):
+    text = f"isl,osl,{column}\n100,10,0.5\n200,20,0.9\n300,30,0.99\n"
+    with pytest.raises(TraceError, match="says that rows are quantiles or shares, no requests"):
+        read_trace(written(tmp_path, text))
+
+
+@pytest.mark.parametrize("column", ["probability", "share", "fraction"])
+def test_shares_of_a_distribution_are_no_requests(column, tmp_path):
+    for rows in ("100,10,0.5\n200,20,0.3\n300,30,0.2\n", "100,10,70\n200,20,30\n"):
+        with pytest.raises(TraceError, match="says that rows are quantiles or shares"):
+            read_trace(written(tmp_path, f"isl,osl,{column}\n" + rows))
+    odd = f"isl,osl,{column}\n100,10,0.9\n200,20,0.8\n300,30,0.7\n"
+    assert read_trace(written(tmp_path, odd)).requests == 3
+
+
+def test_records_of_another_service_are_said(tmp_path):
+    openai = [{"usage": {"prompt_tokens": p, "completion_tokens": d}} for p, d in PAIRS]
+    others = {
+        "usage.input_tokens": [
+            {"usage": {"input_tokens": p, "output_tokens": d}} for p, d in PAIRS[:2]
+        ],
+        "usageMetadata.promptTokenCount": [
+            {"usageMetadata": {"promptTokenCount": p, "candidatesTokenCount": d}}
+            for p, d in PAIRS[:2]
+        ],
+    }
+    for column, more in others.items():
+        doubts = read_trace(written(tmp_path, [*openai, *more])).doubts
+        said = "; ".join(doubts)
+        assert "records are left out: their lengths stand in other columns" in said
+        assert column in said or "usage.prompt_tokens" in said
+    assert not read_trace(written(tmp_path, [*openai, {"event": "x"}])).doubts
+
+
+def test_counters_that_only_grow_are_said(tmp_path):
+    rows = [{"timestamp": 1700000000 + k, "isl": 100 * k * k, "osl": 10 * k} for k in range(1, 12)]
+    (doubt,) = read_trace(written(tmp_path, rows)).doubts
+    assert "running sums of a counter" in doubt
+    assert not read_trace(written(tmp_path, [*rows, rows[0]])).doubts
+
+
+def test_lengths_in_a_column_of_other_units(tmp_path):
+    with pytest.raises(TraceError, match="in characters, not in tokens"):
+        read_trace(written(tmp_path, "isl,osl,unit\n9,5,characters\n8,4,characters\n"))
+    assert read_trace(written(tmp_path, "isl,osl,unit\n9,5,USD\n8,4,USD\n")).requests == 2
