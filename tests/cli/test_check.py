@@ -136,7 +136,7 @@ def test_prefill_engines_count_no_request_and_a_selector_picks(plan, tmp_path):
     both = invoke("check", plan, "--metrics", file, "--json").document
     assert both["observed"]["requests"] == 10_000
     said = " ".join(both["warnings"])
-    assert "prefill prefills only" in said
+    assert "are left out (prefill)" in said
     assert "counted once" in said
     picked = invoke("check", plan, "--metrics", file, "--selector", 'job="decode-b"', "--json")
     assert picked.document["observed"]["requests"] == 10_000

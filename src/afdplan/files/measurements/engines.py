@@ -18,6 +18,10 @@ Counts = tuple[dict[str, float], dict[str, float]]
 
 _PREFILL = re.compile(r"(?i)(?<![a-z])(prefill(er|ers|s|ing)?|kv_producer)(?![a-z])")
 _DECODE = re.compile(r"(?i)(?<![a-z])(decode(r|rs|s)?|decoding|kv_consumer)(?![a-z])")
+_ROLE = re.compile(r"role|mode|stage|worker_type")
+"""Labels that may say it in a letter, or as context and generation."""
+_SHORT_PREFILL = frozenset({"p", "ctx", "context", "producer", "encode", "encoder"})
+_SHORT_DECODE = frozenset({"d", "gen", "generation", "consumer"})
 _COPIES = re.compile(r"_*(\w+_)?replica_*")
 """Labels that tell Prometheus servers apart, which scrape the same engines."""
 _MATCHER = re.compile(r'\s*(\w+)\s*(=~|!~|!=|=)\s*"((?:[^"\\]|\\.)*)"\s*(?:,|$)')
@@ -129,15 +133,16 @@ def decoding_engines(snapshot: Snapshot, prompt: str, decode: str) -> Snapshot:
     if prefill:
         requests = sum(_requests(serving[engine][1]) for engine in prefill)
         notes.append(
-            f"{named_engines(prefill)} prefills only, by its labels or its one token per request: "
-            f"{requests:,.0f} requests are left out, which the decoding engines count again."
+            f"Engines that only prefill, by their labels or their one token per request, are left "
+            f"out ({named_engines(prefill)}): those that decode count their {requests:,.0f} "
+            "requests again."
         )
     kept = {engine: of for engine, of in serving.items() if engine not in prefill}
     copies = _copies(kept)
     if copies:
         notes.append(
-            f"{named_engines(copies)} repeats another engine, as two Prometheus servers that "
-            "scrape one do: counted once."
+            "Engines with the counts of another, as two Prometheus servers scrape them, are "
+            f"counted once ({named_engines(copies)})."
         )
     apart = [engine for engine in kept if engine not in copies]
     alike = next((p for p in itertools.combinations(apart, 2) if _same(*(kept[e] for e in p))), ())
@@ -169,8 +174,11 @@ def _requests(of: Mapping[str, float]) -> float:
 def _role(engine: Engine, all_of: Collection[Engine]) -> str:
     """Return ``prefill`` or ``decode`` if the labels say so that not all engines share."""
     shared = set.intersection(*map(set, all_of)) if len(all_of) > 1 else set()
-    words = " ".join(value for name, value in engine if (name, value) not in shared)
-    is_prefill, is_decode = bool(_PREFILL.search(words)), bool(_DECODE.search(words))
+    own = [label for label in engine if label not in shared]
+    words = " ".join(value for _, value in own)
+    said = {value.lower() for name, value in own if _ROLE.search(name)}
+    is_prefill = bool(_PREFILL.search(words) or said & _SHORT_PREFILL)
+    is_decode = bool(_DECODE.search(words) or said & _SHORT_DECODE)
     if is_prefill == is_decode:
         return ""
     return "prefill" if is_prefill else "decode"

@@ -46,6 +46,8 @@ def read(folder, *engines):
         ('engine_type="prefill"', 'engine_type="decode"'),
         ('kv_role="kv_producer"', 'kv_role="kv_consumer"'),
         ('dynamo_component="prefill"', 'dynamo_component="backend"'),
+        ('role="P",pod="a"', 'role="D",pod="b"'),
+        ('server_role="CONTEXT"', 'server_role="GENERATION"'),
         ('pod="llm-prefiller-7c9",ns="pd"', 'pod="llm-decoder-5f2",ns="pd"'),
     ],
 )
@@ -57,8 +59,8 @@ def test_engines_that_only_prefill_count_no_request_again(
     assert found.requests == 1003
     assert found.decode_tokens.mean == pytest.approx(230, rel=0.01)
     (note,) = found.notes
-    assert "prefills only" in note
-    assert "1,000 requests are left out" in note
+    assert "only prefill" in note
+    assert "their 1,000 requests again" in note
 
 
 def test_one_token_per_request_tells_a_prefill_engine_without_a_name(tmp_path):
@@ -66,7 +68,7 @@ def test_one_token_per_request_tells_a_prefill_engine_without_a_name(tmp_path):
         single = engine(f'instance="{one}"', outputs_of_one=True)
         found = read(tmp_path, single, engine(f'instance="{other}"', more=3))
         assert found.requests == 1003
-        assert f"{one} prefills only" in found.notes[0]
+        assert f"are left out ({one})" in found.notes[0]
 
 
 def test_only_prefill_engines_are_refused(tmp_path):
