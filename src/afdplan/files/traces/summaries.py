@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = [
     "doubted_counts",
     "doubted_growth",
+    "json_texts",
     "refuse_statistics",
     "summary_advice",
     "summary_rows",
@@ -100,7 +101,8 @@ _SEVERAL = {
     ),
 }
 _TOTAL = (
-    r"(?i)^((.* )?(grand|sub|overall)?[ _-]?totals?|sums?|averages?|avg|mean|median|overall|"
+    r"(?i)^(([\w.-]{1,30} )?(grand|sub|overall)?[ _-]?totals?|sums?|averages?|avg|mean|median|"
+    r"overall|"
     r"(gesamt|total)?summe|gesamt|mittelwert|durchschnitt|总计|合计|小计|平均)( \(.*\))?:?$"
 )
 _MANY = 0.45
@@ -110,7 +112,7 @@ _GROWING = 10
 _SEARCHED = 200_000
 """Rows above which only numbers, not labels, tell a row of sums from requests."""
 _LABELS = 3
-"""Columns, the first ones, among which a row of sums has its label."""
+"""Columns, the first ones, among which a row of sums of a long table has its label."""
 _LARGEST = 200
 """Rows above which a table is no list of statistics."""
 
@@ -119,6 +121,15 @@ def summary_advice(columns: Sequence[str]) -> str:
     """Return what a file with such columns is and how to get its requests, "" if it is unknown."""
     plain = {re.sub(r"[^a-z0-9.]", "", column.lower()) for column in columns}
     return next((advice for names, advice in _SUMMARIES if names <= plain), "")
+
+
+def json_texts(table: Table) -> str:
+    """Return the first column of texts that are JSON objects, "" if there is none."""
+    for column in table.columns:
+        texts = as_text(table.read([column])[0]).drop_nulls()
+        if len(texts) and texts.str.contains(r"^\s*\{.*token").all():
+            return column
+    return ""
 
 
 def refuse_statistics(table: Table, rows: int) -> None:
@@ -248,7 +259,8 @@ def summary_rows(
         found[-1] = all(is_sum)
     if prompt.size > _SEARCHED or table.level:
         return found
-    names = dict.fromkeys((*table.columns[:_LABELS], *read))
+    first = table.columns[:_LABELS] if prompt.size > _LARGEST else table.columns
+    names = dict.fromkeys((*first, *read))
     more = [name for name in names if name not in series]
     values = {**series, **dict(zip(more, table.read(more) if more else [], strict=True))}
     for name in names:
