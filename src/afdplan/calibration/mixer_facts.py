@@ -284,6 +284,8 @@ def unread_layers(values: dict[str, Any]) -> str | None:
              "hybrid", "conv_kernel", "conv_l_cache", "layer_group", "block_configs", "cross_layer",
              "kv_shared")  # fmt: skip
     for name, value in values.items():
+        if name == "compression_config":  # of weights
+            continue
         if value and any(part in name.lower() for part in parts):
             return name
     return None

@@ -8,6 +8,7 @@ from typing import Any
 
 from afdplan.calibration.architecture import Block, ModelArchitecture
 from afdplan.calibration.checkpoint_format import checkpoint_format
+from afdplan.calibration.checkpoint_modules import modules_of_model
 from afdplan.calibration.config_fields import ConfigFields
 from afdplan.calibration.feed_forward_facts import FeedForwardFields, feed_forward_layers
 from afdplan.calibration.hybrid_facts import nemotron_h_blocks, searched_blocks
@@ -19,7 +20,10 @@ __all__ = ["KNOWN_ARCHITECTURES", "architecture_from_config"]
 NESTED = ("text_config", "llm_config", "language_config", "thinker_config")
 """Where multimodal configs keep their text decoder; they may nest twice."""
 
-_OUTSIDE = ("tie_word_embeddings",)
+_QUANTIZATIONS = ("quantization_config", "compression_config", "quantization")
+"""Names of what a tool states of its formats: of today, compressed-tensors' old one, MLX's."""
+
+_OUTSIDE = ("tie_word_embeddings", "torch_dtype", "dtype")
 """What they may say outside of it."""
 
 
@@ -200,7 +204,7 @@ def architecture_from_config(
     text, quantization = _text_model(config)
     family, told_as = _family(text, origin)
     fields = ConfigFields(text, origin)
-    decoder_layers = 0
+    decoder_layers, apart = 0, family.blocks is nemotron_h_blocks
     if family.blocks is not None:
         blocks = family.blocks(fields)
         decoder_layers = fields.count("num_hidden_layers", default=len(blocks))
@@ -212,7 +216,14 @@ def architecture_from_config(
             Block(mixers=(mixer,), feed_forward=(network,))
             for mixer, network in zip(mixers, networks, strict=True)
         )
-    formats = checkpoint_format(text, quantization, config.get("hf_quant_config"))
+    formats = checkpoint_format(
+        text,
+        quantization,
+        config.get("hf_quant_config"),
+        modules_of_model(
+            blocks, fields.count("hidden_size"), apart=apart, model_type=str(text["model_type"])
+        ),
+    )
     published = fields.number("published_parameters", facts.get("published_parameters", 0.0))
     return ModelArchitecture(
         name=str(facts.get("name") or name or config.get("_name_or_path") or text["model_type"]),
@@ -224,7 +235,9 @@ def architecture_from_config(
         tied_embeddings=text.get("tie_word_embeddings") is True,
         precision=formats.weights,
         cache_precision=formats.cache,
+        cache_unread=formats.cache_unread,
         attention_precision=formats.attention,
+        stored=formats.precision,
         precision_source=formats.told,
         published_parameters=published,
         source=str(facts.get("source") or origin),
@@ -234,7 +247,7 @@ def architecture_from_config(
 
 def _text_model(config: Mapping[str, Any]) -> tuple[Mapping[str, Any], Any]:
     """Return the text model's object, however deep it is nested, and the quantisation."""
-    quantization = config.get("quantization_config")
+    quantization = _quantization(config)
     for _ in range(3):
         if str(config.get("model_type")) in _FAMILIES and "hidden_size" in config:
             break
@@ -244,8 +257,16 @@ def _text_model(config: Mapping[str, Any]) -> tuple[Mapping[str, Any], Any]:
         # Some nest the sizes and leave the type outside.
         outer = {key: config[key] for key in _OUTSIDE if config.get(key) is not None}
         config = {"model_type": config.get("model_type"), **outer, **inner}
-        quantization = config.get("quantization_config") or quantization
+        quantization = _quantization(inner) or quantization
     return config, quantization
+
+
+def _quantization(config: Mapping[str, Any]) -> Any:
+    """Return what a config says of its quantisation, under any of its names; None for nothing."""
+    stated = [config[key] for key in _QUANTIZATIONS if config.get(key) not in (None, {})]
+    if len(stated) > 1 and any(one != stated[0] for one in stated):
+        return f"of {' and '.join(key for key in _QUANTIZATIONS if config.get(key))}, which differ"
+    return stated[0] if stated else None
 
 
 def _family(config: Mapping[str, Any], origin: str) -> tuple[_Family, str | None]:
