@@ -62,6 +62,7 @@ _COUNTED = FeedForwardFields(
 _LISTED = FeedForwardFields(experts="n_routed_experts", shared_experts="n_shared_experts")
 _SHARED = FeedForwardFields(experts="num_experts", shared_size="shared_expert_intermediate_size")
 _LOCAL = FeedForwardFields(experts="num_local_experts", expert_size="intermediate_size")
+_ONE_SIZE = FeedForwardFields(experts="num_experts", expert_size="intermediate_size")
 _LATENT = _Family(mixers="latent", networks=_ROUTED)
 _SPARSE = _Family(mixers="sparse latent", networks=_ROUTED)
 _COMPRESSED = _Family(mixers="compressed", networks=_LISTED)
@@ -93,6 +94,14 @@ _FAMILIES: dict[str, _Family] = {
     "deepseek_v3": _LATENT,
     "deepseek_v32": _SPARSE,
     "deepseek_v4": _COMPRESSED,
+    "ernie4_5_moe": _Family(
+        networks=FeedForwardFields(
+            experts="moe_num_experts",
+            experts_per_token="moe_k",
+            shared_experts="moe_num_shared_experts",
+            first_dense="moe_layer_start_index",
+        ),
+    ),
     "gemma4_text": _Family(
         mixers="global keys",
         networks=FeedForwardFields(
@@ -102,6 +111,13 @@ _FAMILIES: dict[str, _Family] = {
     "glm4_moe": _Family(networks=_ROUTED),
     "glm_moe_dsa": _SPARSE,
     "gpt_oss": _Family(networks=_LOCAL),
+    "hunyuan_v1_moe": _Family(
+        networks=FeedForwardFields(
+            experts="num_experts",
+            experts_per_token="moe_topk",
+            shared_experts="num_shared_expert",
+        ),
+    ),
     "kimi_k2": _LATENT,
     "kimi_linear": _Family(
         mixers="kimi linear",
@@ -140,6 +156,7 @@ _FAMILIES: dict[str, _Family] = {
     "mixtral": _Family(networks=_LOCAL),
     "nemotron-nas": _Family(blocks=searched_blocks),
     "nemotron_h": _Family(blocks=nemotron_h_blocks),
+    "olmoe": _Family(networks=_ONE_SIZE),
     "qwen2": _PLAIN,
     "qwen2_moe": _QWEN,
     "qwen3": _PLAIN,
@@ -276,7 +293,8 @@ def _family(config: Mapping[str, Any], origin: str) -> tuple[_Family, str | None
         raise _unknown(model_type, origin)
     if model_type in _FAMILIES:
         family = _FAMILIES[model_type]
-        special = unread_layers(dict(config)) if family in (_PLAIN, _QWEN, _LATENT) else None
+        is_plain = family.blocks is None and family.mixers in ("grouped", "latent")
+        special = unread_layers(dict(config)) if is_plain else None
         if special is not None:
             raise InvalidInputError(
                 f"{origin}: {special} speaks of layers that a {model_type} model does not have: "
@@ -301,8 +319,14 @@ def _unread_networks(config: Mapping[str, Any], names: FeedForwardFields) -> boo
     told = {key for key, value in config.items() if value and not isinstance(value, bool)}
     shared = {key for key in told if "shared_expert" in key or key == "shared_intermediate_size"}
     dense = told & {"first_k_dense_replace", "num_dense_layers", "moe_layer_start_index"}
+    # Where experts stand, of what width they are, and how many of them do nothing.
+    where = ("moe_layer", "moe_every", "expert_layer", "interleave", "latent", "zero_expert",
+             "routed_expert_hidden")  # fmt: skip
+    known = {"moe_layer_freq", "moe_layers_enum", "mlp_layer_types", "interleaved"}
+    strange = any(part in key for key in told - known for part in where)
     return bool(
-        (shared and not shared & {names.shared_experts, names.shared_size})
+        strange
+        or (shared and not shared & {names.shared_experts, names.shared_size})
         or (dense and names.first_dense not in dense)
     )
 

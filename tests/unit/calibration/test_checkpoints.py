@@ -144,9 +144,13 @@ def test_every_other_layer_of_gpt_oss_slides_unless_the_config_says_otherwise():
 
 def test_layers_that_slide_are_those_that_the_config_says():
     def windows(**stated):
-        return [mixer.window for mixer in architecture_from_config({**DENSE, **stated}).mixers]
+        config = {**DENSE, "use_sliding_window": True, **stated}
+        return [mixer.window for mixer in architecture_from_config(config).mixers]
 
     assert windows(sliding_window=4096) == [4096] * 28
+    # Qwen's own class of configurations slides only if it is told to (transformers).
+    unsaid = architecture_from_config({**DENSE, "sliding_window": 4096})
+    assert {mixer.window for mixer in unsaid.mixers} == {None}
     assert windows(sliding_window=4096, max_window_layers=21) == [None] * 21 + [4096] * 7
     assert windows(sliding_window=4096, max_window_layers=70) == [None] * 28
     with pytest.raises(InvalidInputError, match="layer_types must be"):
