@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 from afdplan.calibration.architecture import Mixer, ModelArchitecture
@@ -132,6 +133,7 @@ def attention_weight_bytes(
     return weights + architecture.embedding_parameters * EMBEDDING_BYTES / devices
 
 
+@lru_cache(maxsize=256)  # dozens of layers are alike
 def mixer_shard(mixer: Mixer, devices: int, hidden_size: int) -> int:
     """Return the parameters of a mixer on one of `devices`; its indexer is replicated."""
     indexer = mixer.parameters(hidden_size) - mixer.heads.parameters(hidden_size)
