@@ -17,6 +17,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cache
@@ -174,6 +175,7 @@ def find_operator(hardware: Hardware, family: Family, number: str) -> Operator:
     'H200'
     """
     rows = operator_rows()
+    number = _kernels(number)
     for name in (number, STANDS_FOR.get((family, number), number), "bf16"):
         devices = _devices_with(family, name)
         if hardware.name in devices:
@@ -184,6 +186,17 @@ def find_operator(hardware: Hardware, family: Family, number: str) -> Operator:
         if devices:
             return _borrowed(hardware, devices, family, name)
     raise AssertionError(f"no device has a row of {family}")
+
+
+def _kernels(number: str) -> str:
+    """Return the format that chooses the kernels: its name without bits and arithmetic.
+
+    Weights that are unpacked on the way run on the kernels of int4, whatever their width.
+    """
+    base = re.match("[a-z]+[0-9]+", number)
+    name = base[0] if base else number
+    is_unpacked = number.endswith("a16") or name in ("int2", "int3", "int5", "int6")
+    return "int4" if is_unpacked else name
 
 
 @cache

@@ -40,8 +40,32 @@ def model_answer(short: str, model: ModelArchitecture) -> dict[str, Any]:
         "checkpoint_precision": model.precision,
         "attention_precision": model.attention_precision,
         "cache_precision": model.cache_precision,
+        "formats": _formats(model),
+        "weight_bytes": _weight_bytes(model),
         "source": model.source,
     }
+
+
+def _formats(model: ModelArchitecture) -> dict[str, str] | None:
+    """Return the format of every part of the weights; None if it is not recognised."""
+    stored = model.stored
+    if stored is None:
+        return None
+    return {
+        "experts": stored.feed_forward_weights,
+        "dense": stored.common_weights,
+        "attention": stored.attention_weights,
+        "embeddings": stored.embedding_weights,
+        "head": stored.head_weights,
+    }
+
+
+def _weight_bytes(model: ModelArchitecture) -> float | None:
+    from afdplan.calibration.memory import attention_weight_bytes, ffn_weight_bytes
+
+    if model.stored is None:
+        return None
+    return attention_weight_bytes(model, model.stored, 1) + ffn_weight_bytes(model, model.stored, 1)
 
 
 def _cache_bytes(model: ModelArchitecture) -> float:
