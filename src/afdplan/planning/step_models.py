@@ -11,13 +11,16 @@ same holds for quantiles. S grows with A, so its value at a smaller A is a bound
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
 from afdplan.lengths.law import LengthLaw
 from afdplan.lengths.token_load import SlotLoad
 from afdplan.model import parameters as ask
-from afdplan.model.curve import Curve, LinearCurve
+from afdplan.model.curve import Curve
 from afdplan.model.latency import AttentionLayers, LatencyModel
 from afdplan.model.parameters import Placement
 from afdplan.planning.design import Combination
@@ -29,7 +32,7 @@ from afdplan.theory.layer_cycle import StageTimes
 from afdplan.theory.placement import cycle_model
 from afdplan.theory.problem import RatioProblem
 
-__all__ = ["StepModels"]
+__all__ = ["Line", "StepModels"]
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -37,8 +40,43 @@ IntArray = npt.NDArray[np.int64]
 SLACK = 1 - 2e-5
 """Interpolation error of the law that a bound must survive."""
 BARRIER_POINTS = 8
+BACK = 0.1
+"""How far back from a batch size the slope of its step is taken, relative."""
 RISING = 0.998
 """How exactly the law of the busiest expert rank rises with the number of ranks."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Line:
+    """What the mean step of some pairs is at least, from a batch size on: a straight line.
+
+    Attributes
+    ----------
+    batch_size
+        Where it begins.
+    mean, slope
+        Shape (n,) [time, time/request].
+    """
+
+    batch_size: int
+    mean: FloatArray
+    slope: FloatArray
+
+    def of(self, chosen: IntArray) -> Line:
+        """Return the line of some pairs."""
+        return replace(self, mean=self.mean[chosen], slope=self.slope[chosen])
+
+    def at(self, batch_size: Any) -> FloatArray:
+        """Return the least mean step at larger batch sizes, shape (n,) [time]."""
+        least: FloatArray = SLACK * (self.mean + self.slope * (batch_size - self.batch_size))
+        return least
+
+    def largest(self, step_time: float) -> FloatArray:
+        """Return the batch size up to which the line is no longer than that, shape (n,)."""
+        room = np.maximum(step_time / SLACK - self.mean, 0.0)
+        more = np.divide(room, self.slope, out=np.full_like(room, np.inf), where=self.slope > 0)
+        found: FloatArray = self.batch_size + more
+        return found
 
 
 class StepModels:
@@ -137,6 +175,11 @@ class StepModels:
             self._models[combination] = cycle_model(problem, slots)
         return self._models[combination]
 
+    @property
+    def laws(self) -> int:
+        """How many laws of the attention side were computed so far."""
+        return len(self._models)
+
     def evaluate(
         self,
         combination: Combination,
@@ -147,6 +190,41 @@ class StepModels:
         """Return the exact step times of pairs (A, F), shape (n,)."""
         stages = self.stages(attention, ffn, combination[2])
         return self.model(combination).evaluate_stages(stages, probabilities)
+
+    def line(
+        self,
+        base: Combination,
+        last: int,
+        attention: IntArray,
+        ffn: IntArray,
+        mean: FloatArray,
+    ) -> Line:
+        """Return the line from a batch size, whose mean step is known, up to `last`.
+
+        Notes
+        -----
+        With z what the stages of a step take, the step is convex in z and grows with it: where
+        ``z(B') >= z(B) + growth (B' - B)``, it is above the line through its values at z(B) and at
+        ``z(B) - growth d``, for any d > 0.
+        """
+        devices, m, batch_size = base
+        back = BACK * batch_size
+        sizes = sorted({batch_size + -(-(last - batch_size) // 4), last})
+        more = [size - batch_size for size in sizes]
+        added = [self._added_attention(base, Combination(devices, m, size)) for size in sizes]
+        slower = np.min([np.array(a) / n for a, n in zip(added, more, strict=True)], axis=0)
+        here = self.stages(attention, ffn, batch_size)
+        ahead = [self.stages(attention, ffn, size) for size in sizes]
+        earlier: dict[str, FloatArray] = {}
+        for name in ("ffn", "out", "back"):
+            now = getattr(here, name)
+            each = [(getattr(a, name) - now) / n for a, n in zip(ahead, more, strict=True)]
+            growth = np.maximum(np.min(each, axis=0), 0.0)
+            earlier[name] = np.maximum(now - back * growth, 0.0)
+        model = self.model(base).later((-back * slower).tolist())
+        before = model.evaluate_stages(replace(here, **earlier)).mean
+        slope = np.maximum(mean - before, 0.0) / back
+        return Line(batch_size=batch_size, mean=mean, slope=slope)
 
     def rough_bounds(
         self, combination: Combination, stages: StageTimes, limits: Limits
@@ -202,6 +280,7 @@ class StepModels:
             and since E max_j (T_j + Y_j) >= E max_j T_j + E Y for independent Y, its mean grows by
             at least what the mean load does, if time is linear in the load.
         """
+        devices, microbatches, batch_size = combination
         known = barrier_of or combination
         if any(kind.time_per_context > 0 for kind in self.model(known).problem.latency.attention):
             known = combination  # a slot's load counts for less among more of them
@@ -218,21 +297,28 @@ class StepModels:
         at = np.searchsorted(grid, stages.attention_workers, side="right") - 1
         alone_mean, alone_statistic = barrier
         if known != combination:
-            alone_mean = alone_mean + self._added_attention(known, combination)
+            added = self._added_attention(known, combination)
+            kinds = self.attention_of(devices, batch_size)
+            longer = sum(kind.layers * more for kind, more in zip(kinds, added, strict=True))
+            alone_mean = alone_mean + microbatches * longer
             alone_statistic = alone_statistic if limits.probabilities else alone_mean
         mean = self._combine(combination, stages, alone_mean[at])
         if not limits.probabilities:
             return mean, mean
         return mean, self._combine(combination, stages, alone_statistic[at])
 
-    def _added_attention(self, smaller: Combination, larger: Combination) -> float:
-        """Return by how much more slots lengthen the mean of attention, at least."""
-        sides = [self.attention_of(devices, b) for devices, _, b in (smaller, larger)]
+    def _added_attention(self, smaller: Combination, larger: Combination) -> list[float]:
+        """Return by how much more slots lengthen a layer of each kind, at least [time]."""
+        devices, _, batch_size = smaller
+        sides = [self.attention_of(devices, b) for _, _, b in (smaller, larger)]
+        added = []
         for small, large in zip(*sides, strict=True):
-            if not isinstance(small.curve, LinearCurve) or small.curve != large.curve:
-                return 0.0
-        added = self._mean_attention(larger) - self._mean_attention(smaller)
-        return max(larger[1] * added, 0.0)
+            load, more = self.mean_load(small), larger.batch_size - batch_size
+            same = small.curve == large.curve and large.time_per_context == 0
+            steepness = float(small.curve.segments()[2].min()) if same else 0.0
+            each = large.time_per_request * larger.batch_size - small.time_per_request * batch_size
+            added.append(max(steepness * load * more + each, 0.0) if same else 0.0)
+        return added
 
     def _combine(
         self, combination: Combination, stages: StageTimes, attention: FloatArray | np.float64
