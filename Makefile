@@ -5,23 +5,35 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 # Not --quiet: it hides the warnings from --strict, too, and nothing would fail.
 BUILD_DOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+# Tests run in as many processes as there are cores: more threads would wait, spinning.
+export OPENBLAS_NUM_THREADS := 1
 
 # What the two commands of the demo import; the rest of the dependencies is not installed for it.
 DEMO := .demo
 DEMO_NEEDS := click msgspec numpy polars rich scipy
 
-.PHONY: demo test format docs bench bounds fuzz real clean
+.PHONY: demo test checks compiled format docs bench bounds fuzz real clean
 demo: $(DEMO)/.ready
 	$(DEMO)/bin/python examples/demo.py
 
 test: $(READY)
+	$(MAKE) --no-print-directory --jobs=2 checks compiled
+	$(BIN)/python -m pytest -n 2
+
+checks: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/codespell src tests docs examples benchmarks README.md CHANGELOG.md CONTRIBUTING.md
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BUILD_DOCS)
-	$(BIN)/python -m pytest -n 2
+
+# The simulator's kernels, once: two processes of tests would each wait half a minute for their own.
+PLAY := simulate --prompt 10 --decode geometric:20 --latency deepseek-v3-ascend-910c --batch-size 4 \
+  --attention-workers 2 --requests 100
+compiled: $(READY)
+	$(BIN)/afdplan $(PLAY) > /dev/null
+	$(BIN)/afdplan $(PLAY) --execution barrier-free > /dev/null
 
 format: $(READY)
 	$(BIN)/ruff format .

@@ -323,3 +323,19 @@ def test_a_low_rate_is_no_harder_than_a_budget(rate):
     found = search.best(Limits(requests_per_second=rate, time_per_output_token=0.05))
     assert found.requests_per_second >= rate
     assert search.evaluated < 200
+
+
+def test_of_many_batch_sizes_few_need_a_law():
+    """Near a limit of time hundreds of sizes are within a percent of the best: one is it."""
+    source = DerivedSource(place(find_model("gpt-oss-120b"), find_hardware("b200")))
+    law = IndependentLengths(prompt="geometric:2000", decode="geometric:500")
+    search = DesignSearch(law, source, SearchSpace(), DeviceCost())
+    limits = Limits(devices=32, time_per_output_token=0.05)
+    best = search.best(limits)
+    assert search.models.laws < 50  # 650 when each was looked at
+    design = best.design
+    for size in range(design.batch_size - 3, design.batch_size + 4):
+        other = search.describe(replace(design, batch_size=size), limits)
+        held = limits.meets(other.step_time.mean, search.tokens_per_step)
+        fits = other.memory_overflow_probability <= limits.overflow_probability
+        assert not (held and fits) or other.score <= best.score * (1 + 1e-9)

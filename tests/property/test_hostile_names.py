@@ -17,6 +17,8 @@ from afdplan.report.page import Page, Section, render_page
 from afdplan.report.quantities import plain
 from afdplan.report.tables import TextTable, to_markdown
 from afdplan.report.telling import Fact, Telling
+from afdplan.studies import local_engine
+from afdplan.studies.engine import SerialEngine
 from tests.cli.invoke import invoke
 from tests.media import markdown_headings, markdown_tables, page_tables, page_words, terminal_words
 
@@ -174,7 +176,9 @@ def test_json_keeps_the_name_that_was_given(name, files):
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_studies_plans_and_refusals_tell_names(name, files):
+def test_studies_plans_and_refusals_tell_names(name, files, monkeypatch):
+    # In this process: workers, two seconds each to begin, have tests of their own.
+    monkeypatch.setattr(local_engine, "LocalEngine", lambda study, _: SerialEngine(study))
     folder, _, latency, _, safe = files[name]
     study = folder / "study.toml"
     study.write_text(

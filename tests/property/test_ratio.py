@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from afdplan.lengths.law import EmpiricalLengths
+from afdplan.lengths.law import EmpiricalLengths, IndependentLengths
 from afdplan.model.latency import LatencyModel
 from afdplan.model.trace import Trace
 from afdplan.theory.cycle import CycleModel
@@ -131,3 +133,41 @@ def test_longer_outputs_can_lower_the_attention_bound_ratio():
     before = law_of([(5000, 10), (0, 10)])
     after = law_of([(5000, 10), (0, 200)])
     assert attention_bound(after) < attention_bound(before)
+
+
+@pytest.mark.parametrize("drain", [False, True])
+@pytest.mark.parametrize("kinds", [1, 2])
+def test_attention_that_takes_longer_needs_no_new_law(kinds, drain):
+    """Longer by a constant: the model made anew from longer curves says the same."""
+    latency = replace(
+        LatencyModel.linear(
+            attention=(1e-8, 2e-5), ffn=(1e-7, 5e-5), transfer=(1e-7, 1e-5), layers=10
+        ),
+        drain=drain,
+    )
+    (kind,) = latency.attention
+    windows = (None, 128)[:kinds]
+    latency = replace(
+        latency, attention=tuple(replace(kind, layers=5, context_window=w) for w in windows)
+    )
+    law = IndependentLengths(prompt="geometric:500", decode="geometric:200")
+    workers = np.array([1.0, 4.0, 20.0])
+
+    def model(added):
+        curves = [
+            replace(k, curve=replace(k.curve, intercept=k.curve.intercept + more))
+            for k, more in zip(latency.attention, added, strict=True)
+        ]
+        problem = RatioProblem(
+            law=law,
+            latency=replace(latency, attention=tuple(curves)),
+            batch_size=32,
+            microbatches=3,
+        )
+        return CycleModel(problem, problem.slot_loads())
+
+    added = (1.3e-5, 0.4e-5)[:kinds]
+    shifted = model([0.0] * kinds).later(added).evaluate(workers, (0.5, 0.99))
+    anew = model(added).evaluate(workers, (0.5, 0.99))
+    for name in ("mean", "quantiles", "attention_idle_fraction", "ffn_idle_fraction"):
+        assert getattr(shifted, name) == pytest.approx(getattr(anew, name), rel=1e-12)

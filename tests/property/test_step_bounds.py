@@ -1,4 +1,4 @@
-"""Is a bound of the step never above the step, for heavy tails and layers of several kinds too?"""
+"""Is no bound of the step above the step, for heavy tails and layers of several kinds too?"""
 
 from dataclasses import replace
 
@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from afdplan.lengths.law import IndependentLengths
+from afdplan.model.curve import TabulatedCurve
 from afdplan.model.latency import LatencyModel
+from afdplan.model.variation import ExpertLoad
 from afdplan.planning.design import Combination
 from afdplan.planning.limits import Limits, limited
 from afdplan.planning.source import MeasuredSource
@@ -53,3 +55,44 @@ def test_no_bound_exceeds_the_step(prompt, window):
                     mean, statistic = bounds(combination, stages, limits)
                     assert (mean <= times.mean).all()
                     assert (statistic <= held).all()
+
+
+@pytest.mark.parametrize("window", [None, 1024])
+@pytest.mark.parametrize("prompt", PROMPTS[1:])
+def test_no_line_from_a_batch_size_exceeds_a_later_step(prompt, window):
+    """Also where experts are uneven: their busiest rank grows with the root of the load."""
+    rng = np.random.default_rng(7)
+    workers, ones = np.array([1, 3, 9, 32]), np.ones(4, dtype=int)
+    tightest = []
+    for decode in DECODES[1::2]:
+        law = IndependentLengths(prompt=prompt, decode=decode)
+        latency = random_latency(rng, window)
+        for experts in (None, ExpertLoad(experts=64, experts_per_token=4, ranks_per_worker=8)):
+            models = StepModels(law, MeasuredSource(replace(latency, experts=experts)))
+            for m, b in ((1, 20), (3, 40)):
+                base, last = Combination(1, m, b), int(1.25 * b)
+                mean = models.evaluate(base, workers, ones).mean
+                line = models.line(base, last, workers, ones, mean)
+                for size in (b + 1, (b + last) // 2, last):
+                    step = models.evaluate(Combination(1, m, size), workers, ones).mean
+                    assert (line.at(size) <= step * (1 + 1e-9)).all()
+                tightest.append((line.at(last) / step).max())
+    assert np.median(tightest) > 0.99  # a line that is far below would spare nothing
+
+
+def test_a_line_holds_across_the_kink_of_a_roofline():
+    law = IndependentLengths(prompt="geometric:200", decode="geometric:100")
+    ones = np.ones(3, dtype=int)
+    workers = np.array([2, 4, 8])
+    flat = LatencyModel.linear(
+        attention=(1e-9, 1e-5), ffn=(1e-7, 1e-4), transfer=(1e-9, 1e-6), layers=8
+    )
+    for kink in (84, 100, 180, 240, 390, 440, 520):
+        ffn = TabulatedCurve(loads=[0, kink, 2 * kink], times=[1e-4, 1e-4, 5e-4])
+        models = StepModels(law, MeasuredSource(replace(flat, ffn=ffn)))
+        base = Combination(1, 2, 40)
+        mean = models.evaluate(base, workers, ones).mean
+        line = models.line(base, 64, workers, ones, mean)
+        for size in range(41, 65):
+            step = models.evaluate(Combination(1, 2, size), workers, ones).mean
+            assert (line.at(size) <= step * (1 + 1e-9)).all()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from afdplan.calibration.attention import SparseIndexer
 from afdplan.calibration.heads import Attention
+from afdplan.calibration.precision import Precision
 from afdplan.errors import InvalidInputError
 from afdplan.model.checks import check_count
 
@@ -162,8 +163,12 @@ class ModelArchitecture:
         Number format of the checkpoint's large matrices; None if it is not recognised.
     cache_precision
         Number format of the KV cache that the checkpoint asks for; None if it says nothing.
+    cache_unread
+        What the checkpoint says of the KV cache and was not recognised; empty else.
     attention_precision
-        Number format of attention's projections where it is not the usual one beside `precision`.
+        Number format of attention's projections; None as `precision`.
+    stored
+        Number formats of every part, with bits per weight and arithmetic; None as `precision`.
     precision_source
         Where the formats stand, or what was not recognised.
     published_parameters
@@ -183,7 +188,9 @@ class ModelArchitecture:
     tied_embeddings: bool = False
     precision: str | None = "bf16"
     cache_precision: str | None = None
+    cache_unread: str = ""
     attention_precision: str | None = None
+    stored: Precision | None = None
     precision_source: str = "the checkpoint"
     published_parameters: float = 0.0
     source: str = ""

@@ -75,6 +75,9 @@ class ConfigFields:
         return float(value)
 
     def _checked(self, name: str, value: Any, minimum: int) -> int:
+        is_listed = isinstance(value, list) and len(value) == self.values.get("num_hidden_layers")
+        if is_listed and len(value) > 1 and all(one == value[0] for one in value):
+            value = value[0]  # the same in every layer
         if isinstance(value, bool) or not isinstance(value, int):
             raise self.fail(f"{name} must be an integer, got {value!r:.80}")
         if not minimum <= value <= LARGEST_SIZE:

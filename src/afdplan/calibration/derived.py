@@ -14,9 +14,9 @@ from afdplan.calibration.derived_error import derived_uncertainty, part_errors
 from afdplan.calibration.derived_feed_forward import POPULARITY_CV, feed_forward_curve
 from afdplan.calibration.derived_transfer import receive_transfer, send_transfer
 from afdplan.calibration.hardware import Hardware
-from afdplan.calibration.memory import EMBEDDING_BYTES, WorkerMemory
+from afdplan.calibration.memory import WorkerMemory
 from afdplan.calibration.placement import Placement, place
-from afdplan.calibration.precision import FORMATS
+from afdplan.calibration.precision import number_format
 from afdplan.errors import InvalidInputError
 from afdplan.model.checks import check_choice
 from afdplan.model.latency import LatencyModel
@@ -233,8 +233,10 @@ def _find(
 def _step_overhead(placement: Placement) -> float:
     """Return scheduling, and reading the output embedding once per token of a step."""
     architecture, hardware = placement.architecture, placement.attention_hardware
-    head = architecture.vocabulary_size * architecture.hidden_size * EMBEDDING_BYTES
-    product = placement.efficiencies.of(hardware, "gemm", "bf16")
+    number = placement.precision.head_weights
+    width = number_format(number).bytes_per_value
+    head = architecture.vocabulary_size * architecture.hidden_size * width
+    product = placement.efficiencies.of(hardware, "gemm", number)
     read = head / placement.attention_devices / hardware.memory_bandwidth / product.memory_share
     scheduling = placement.efficiencies.scheduling_time * placement.efficiencies.factor(
         "scheduling"
@@ -277,7 +279,7 @@ def derived_assumptions(placement: Placement) -> tuple[Assumption, ...]:
             for line in hardware.assumptions
             if "price" not in line
         ]
-        wanted = FORMATS[getattr(placement.precision, field)].arithmetic
+        wanted = number_format(getattr(placement.precision, field)).arithmetic
         if hardware.arithmetic(wanted) != wanted:
             words = f"{hardware.name} has no {wanted} matrix rate: the bf16 rate is used"
             lines.append(Assumption("matrix-rate", words))

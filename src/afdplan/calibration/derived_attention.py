@@ -15,7 +15,7 @@ from afdplan.calibration.heads import Attention, Product
 from afdplan.calibration.memory import INDEX_KEY_SCALE_BYTES
 from afdplan.calibration.operator import Operator
 from afdplan.calibration.placement import Placement
-from afdplan.calibration.precision import FORMATS
+from afdplan.calibration.precision import number_format
 from afdplan.errors import UnsupportedError
 from afdplan.model.curve import LinearCurve
 from afdplan.model.latency import AttentionLayers
@@ -39,6 +39,9 @@ FloatArray = npt.NDArray[np.float64]
 
 LARGEST_BATCH = 512
 ROUTER_FORMAT = "bf16"
+ACTIVATION_BYTES = {"bf16": 2.0, "fp8": 1.0, "int8": 1.0, "fp4": 0.5 + 1 / 16}
+"""What a product reads of a token, by its arithmetic."""
+
 SMALLEST_QUANTIZED = 1024
 """Products that are less deep (absorbed ones) stay in bf16: their input is not quantized."""
 
@@ -116,7 +119,7 @@ def token_time(placement: Placement, heads: Attention, queries: int | None = Non
     rows = attention.query_rows * queries
     tile = hardware.matrix_tile_rows
     padding = math.ceil(rows / tile) * tile / rows
-    cache_bytes = attention.cached_values * FORMATS[placement.precision.cache].bytes_per_value
+    cache_bytes = attention.cached_values * number_format(placement.precision.cache).bytes_per_value
     operations = attention.score_flops * queries * padding
     return float(
         attention_operator(placement, heads).work(
@@ -142,9 +145,10 @@ def product_time(
 ) -> FloatArray:
     """Return the time of a matrix product of `tokens` rows on one device of a side [s]."""
     hardware = getattr(placement, f"{side}_hardware")
-    form = FORMATS[number]
+    form = number_format(number)
     depth, width = product
-    moved = depth * (width + tokens) * form.bytes_per_value + 2.0 * tokens * width
+    read = depth * tokens * ACTIVATION_BYTES[form.arithmetic]
+    moved = depth * width * form.bytes_per_value + read + 2.0 * tokens * width
     return placement.efficiencies.of(hardware, "gemm", number).time(
         moved / hardware.memory_bandwidth,
         2.0 * depth * width * tokens / hardware.matrix_rate(form.arithmetic),
@@ -185,7 +189,7 @@ def products_time(placement: Placement, mixer: Mixer, requests: FloatArray) -> F
     if mixer.indexer is not None:
         products += mixer.indexer.products(size, mixer.query_rank)
         passes += mixer.indexer.passes
-    if FORMATS[number].arithmetic != "bf16":
+    if number_format(number).arithmetic != "bf16":
         passes += sum(product.depth >= SMALLEST_QUANTIZED for product in products)
     time = passes * pass_time(placement, tokens, "attention")
     for product in products:

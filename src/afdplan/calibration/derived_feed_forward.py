@@ -14,7 +14,7 @@ from afdplan.calibration.derived_attention import pass_time, product_time, route
 from afdplan.calibration.derived_transfer import exchange_times
 from afdplan.calibration.heads import Product
 from afdplan.calibration.placement import Placement
-from afdplan.calibration.precision import FORMATS
+from afdplan.calibration.precision import number_format
 from afdplan.model.curve import TabulatedCurve
 
 __all__ = [
@@ -142,7 +142,7 @@ def _dense_time(placement: Placement, network: FeedForward, sent: FloatArray) ->
     hidden = placement.architecture.hidden_size
     slices = placement.ffn_slices
     tokens = sent * slices / placement.ffn_devices
-    number = placement.precision.feed_forward_weights
+    number = placement.precision.common_weights
     products = []
     if network.dense_size:
         size = math.ceil(network.dense_size / slices)
@@ -155,7 +155,7 @@ def _dense_time(placement: Placement, network: FeedForward, sent: FloatArray) ->
     for product in products:
         time = time + product_time(placement, product, tokens, number, "ffn")
     if network.dense_size:
-        passes = 1 + (FORMATS[number].arithmetic != "bf16")
+        passes = 1 + (number_format(number).arithmetic != "bf16")
         time = time + passes * pass_time(placement, tokens, "ffn")
     return time
 
@@ -168,7 +168,7 @@ def _experts_time(placement: Placement, network: FeedForward, sent: FloatArray) 
     hardware, efficiency = placement.ffn_hardware, placement.efficiencies
     hidden = placement.architecture.hidden_size
     number = placement.precision.feed_forward_weights
-    form = FORMATS[number]
+    form = number_format(number)
     # With more devices than experts the busiest are replicated: a device then holds one.
     slots = max(network.experts, placement.expert_devices)
     chosen = network.experts_per_token
@@ -177,7 +177,7 @@ def _experts_time(placement: Placement, network: FeedForward, sent: FloatArray) 
     )
     rows = sent * chosen / placement.ffn_devices * _busiest(placement, network, sent)
     expert = network.expert_parameters(hidden)
-    in_bytes = FORMATS[placement.precision.send].bytes_per_value
+    in_bytes = number_format(placement.precision.send).bytes_per_value
     # Read the input, write and read what goes in (gate and up), write and read their product,
     # write the output.
     into = network.matrices - 1

@@ -35,7 +35,7 @@ from afdplan.calibration.hardware import Hardware
 from afdplan.calibration.heads import Attention, Product
 from afdplan.calibration.memory import WorkerMemory, cache_kinds
 from afdplan.calibration.placement import Placement
-from afdplan.calibration.precision import FORMATS
+from afdplan.calibration.precision import number_format
 from afdplan.errors import InfeasibleError, InvalidInputError
 from afdplan.model import parameters as ask
 from afdplan.model.curve import TabulatedCurve
@@ -256,7 +256,7 @@ def _crossing(
         return 0.0
     copies = copies_per_token(network.experts, network.experts_per_token, domains)
     away = copies * (domains - 1) / domains
-    number = sum(FORMATS[one].bytes_per_value for one in (placement.precision.send, "bf16"))
+    number = sum(number_format(one).bytes_per_value for one in (placement.precision.send, "bf16"))
     sent = away * placement.architecture.hidden_size * number * tokens / placement.ffn_devices
     link, efficiency = placement.attention_hardware.scale_out, placement.efficiencies
     return 2 * (link.latency + efficiency.transfer_latency) + sent / (

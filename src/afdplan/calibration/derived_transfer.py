@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from afdplan.calibration.operator import Operator
 from afdplan.calibration.placement import Placement
-from afdplan.calibration.precision import FORMATS
+from afdplan.calibration.precision import number_format
 from afdplan.model.curve import LinearCurve
 from afdplan.model.latency import Transfer
 
@@ -80,7 +80,7 @@ def exchange_operator(placement: Placement, way: str) -> Operator:
 def _line(placement: Placement, way: str) -> LinearCurve:
     """Return one direction; the FFN side's links are the narrow place when A > F."""
     architecture, operator = placement.architecture, exchange_operator(placement, way)
-    bytes_per_value = FORMATS[getattr(placement.precision, way)].bytes_per_value
+    bytes_per_value = number_format(getattr(placement.precision, way)).bytes_per_value
     groups = float(placement.expert_devices)
     if placement.link == "scale-out":
         # One copy per node crosses the network; it is spread inside over the scale-up link.

@@ -9,6 +9,8 @@ from afdplan.calibration.config_fields import ConfigFields
 
 __all__ = ["FeedForwardFields", "feed_forward_layers"]
 
+ERNIE_END = "moe_layer_end_index"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FeedForwardFields:
@@ -85,31 +87,49 @@ def _routed_layers(fields: ConfigFields, names: FeedForwardFields, layers: int) 
         return [False] * layers
     if names.is_beside:
         return [fields.values.get("enable_moe_block") is not False] * layers
+    kinds = fields.listed("mlp_layer_types", layers)
+    if kinds is not None:
+        if not {*map(str, kinds)} <= {"dense", "sparse"}:
+            raise fields.fail("mlp_layer_types must be dense or sparse")
+        return [kind == "sparse" for kind in kinds]
     if names.first_dense:
         dense = fields.count(names.first_dense, minimum=0)
         if dense > layers:
             raise fields.fail(
                 f"{names.first_dense} must be at most num_hidden_layers = {layers}, got {dense}"
             )
-        return [i >= dense for i in range(layers)]
+        listed = fields.values.get("moe_layer_freq")
+        if isinstance(listed, list):
+            return [bool(flag) for flag in fields.listed("moe_layer_freq", layers) or ()]
+        step = fields.count("moe_layer_freq", default=1)
+        if names.first_dense != "moe_layer_start_index":
+            return [i >= dense and i % step == 0 for i in range(layers)]
+        step, end = fields.count("moe_layer_interval", default=1), fields.values.get(ERNIE_END)
+        last = layers - 1 if end in (None, -1) else fields.count(ERNIE_END, minimum=0)
+        return [dense <= i <= last and (i + 1) % step == 0 for i in range(layers)]
+    if names.every and fields.values.get("moe_layers"):
+        return _chosen(fields, "moe_layers", layers)
     if names.every:
         every = fields.count(names.every, default=1)
         return [(i + 1) % every == 0 for i in range(layers)]
     frequency = fields.values.get("moe_layer_freq")
     if isinstance(frequency, list):
         return [bool(flag) for flag in fields.listed("moe_layer_freq", layers) or ()]
-    chosen = fields.values.get("moe_layers_enum")
-    if chosen is not None:
-        try:
-            listed = chosen.split(",") if isinstance(chosen, str) else chosen
-            numbers = {int(layer) for layer in listed}
-        except (TypeError, ValueError):
-            raise fields.fail(
-                f"moe_layers_enum must list layer numbers, got {chosen!r:.80}"
-            ) from None
-        return [i in numbers for i in range(layers)]
+    if fields.values.get("moe_layers_enum") is not None:
+        return _chosen(fields, "moe_layers_enum", layers)
     only = fields.values.get("mlp_only_layers") or []
     if not isinstance(only, list):
         raise fields.fail(f"mlp_only_layers must be a list, got {only!r:.80}")
     step = fields.count("decoder_sparse_step", default=1)
     return [i not in only and (i + 1) % step == 0 for i in range(layers)]
+
+
+def _chosen(fields: ConfigFields, name: str, layers: int) -> list[bool]:
+    """Return which layers a field lists by their numbers."""
+    chosen = fields.values[name]
+    try:
+        listed = chosen.split(",") if isinstance(chosen, str) else chosen
+        numbers = {int(layer) for layer in listed}
+    except (TypeError, ValueError):
+        raise fields.fail(f"{name} must list layer numbers, got {chosen!r:.80}") from None
+    return [i in numbers for i in range(layers)]

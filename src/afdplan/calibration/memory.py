@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 from afdplan.calibration.architecture import Mixer, ModelArchitecture
-from afdplan.calibration.precision import FORMATS, Precision
+from afdplan.calibration.precision import Precision, number_format
 from afdplan.model.checks import check_count, check_number
 
 __all__ = [
@@ -15,12 +16,12 @@ __all__ = [
     "WorkerMemory",
     "attention_weight_bytes",
     "cache_kinds",
+    "embedding_bytes",
     "ffn_weight_bytes",
     "mixer_shard",
 ]
 
 INDEX_KEY_SCALE_BYTES = 4.0
-EMBEDDING_BYTES = 2.0
 
 
 class CacheKind(NamedTuple):
@@ -119,7 +120,7 @@ def attention_weight_bytes(
     Parameters
     ----------
     architecture, precision
-        Sizes and formats; embeddings are kept in bf16.
+        Sizes and formats.
     devices
         Tensor-parallel devices of the worker.
     draft_layers
@@ -128,10 +129,20 @@ def attention_weight_bytes(
     size = architecture.hidden_size
     mixers = (*architecture.mixers, *architecture.mixers[-1:] * draft_layers)
     parameters = sum(mixer_shard(mixer, devices, size) for mixer in mixers)
-    weights = parameters * FORMATS[precision.attention_weights].bytes_per_value
-    return weights + architecture.embedding_parameters * EMBEDDING_BYTES / devices
+    weights = parameters * number_format(precision.attention_weights).bytes_per_value
+    return weights + embedding_bytes(architecture, precision) / devices
 
 
+def embedding_bytes(architecture: ModelArchitecture, precision: Precision) -> float:
+    """Return the bytes of both embeddings, or of the one that serves as both."""
+    tables = {precision.head_weights: 1.0}
+    if not architecture.tied_embeddings:
+        tables[precision.embedding_weights] = tables.get(precision.embedding_weights, 0.0) + 1.0
+    count = architecture.vocabulary_size * architecture.hidden_size
+    return sum(n * count * number_format(name).bytes_per_value for name, n in tables.items())
+
+
+@lru_cache(maxsize=256)  # dozens of layers are alike
 def mixer_shard(mixer: Mixer, devices: int, hidden_size: int) -> int:
     """Return the parameters of a mixer on one of `devices`; its indexer is replicated."""
     indexer = mixer.parameters(hidden_size) - mixer.heads.parameters(hidden_size)
@@ -163,12 +174,16 @@ def ffn_weight_bytes(
     """
     blocks = (*architecture.blocks, *architecture.blocks[-1:] * draft_layers)
     size = architecture.hidden_size
-    parameters = sum(
-        network.parameters(size, math.ceil(network.experts / (devices * workers)))
-        for block in blocks
-        for network in block.feed_forward
+    networks = [network for block in blocks for network in block.feed_forward]
+    experts = sum(
+        math.ceil(network.experts / (devices * workers)) * network.expert_parameters(size)
+        for network in networks
     )
-    return parameters * FORMATS[precision.feed_forward_weights].bytes_per_value
+    common = sum(network.common_parameters(size) for network in networks)
+    return (
+        experts * number_format(precision.feed_forward_weights).bytes_per_value
+        + common * number_format(precision.common_weights).bytes_per_value
+    )
 
 
 def cache_kinds(
@@ -179,7 +194,7 @@ def cache_kinds(
     Grouped-query heads are split over the devices, latents and index keys are replicated. What a
     recurrent layer keeps is the same for every request: a kind whose window is one token.
     """
-    number = FORMATS[precision.cache].bytes_per_value
+    number = number_format(precision.cache).bytes_per_value
     kinds: dict[int | None, float] = {}
 
     def add(window: int | None, amount: float) -> None:

@@ -17,6 +17,9 @@ from afdplan.calibration.recurrent import DeltaAttention
 
 __all__ = ["MIXERS", "grouped_heads"]
 
+HEAD_SIZES = {"qwen3": 128, "glm4_moe": 128, "gpt_oss": 64}
+"""What the classes of these families take where no head_dim is stated (transformers)."""
+
 HEAD_NORMS = ("qwen3", "gemma4", "bailing_moe_v2", "step3p", "minimax_m")
 """Families whose queries and keys are always normalized head by head; others say so."""
 
@@ -32,11 +35,20 @@ def grouped_heads(
         raise fields.fail(
             f"{prefix}num_attention_heads must be a multiple of {name} = {kv_heads}, got {heads}"
         )
-    default = max(1, fields.count("hidden_size") // heads)
+    size = fields.optional(f"{prefix}head_dim", f"{prefix}attention_head_dim")
+    if size is None:
+        size = HEAD_SIZES.get(str(fields.values.get("model_type")))
+    if size is None:
+        size, rest = divmod(fields.count("hidden_size"), heads)
+        if rest or not size:
+            raise fields.fail(
+                f"{prefix}head_dim is missing, and {prefix}num_attention_heads = {heads} does not "
+                "divide hidden_size"
+            )
     return GroupedAttention(
         query_heads=heads,
         kv_heads=kv_heads,
-        head_size=fields.count(f"{prefix}head_dim", f"{prefix}attention_head_dim", default=default),
+        head_size=size,
         value_size=fields.optional(f"{prefix}v_head_dim"),
         query_rank=fields.optional(f"{prefix}share_q_dim"),
         gated=gated,
@@ -78,7 +90,11 @@ def _grouped(fields: ConfigFields, layers: int) -> list[Mixer]:
     whole = Mixer(heads=heads)
     kinds = _kinds(fields, layers, "full_attention", "sliding_attention")
     window = fields.optional("sliding_window")
-    if fields.values.get("use_sliding_window") is False:
+    if any(kind != 1 for kind in fields.listed("attn_type_list", layers) or ()):
+        raise fields.fail("attn_type_list has layers of linear attention: they are not read")
+    # Qwen's classes slide only if they are told to.
+    is_qwen = str(fields.values.get("model_type")).startswith("qwen")
+    if fields.values.get("use_sliding_window", False if is_qwen else None) is False:
         return [whole] * layers
     if window is None:
         if "sliding_attention" in (kinds or ()):
@@ -87,10 +103,25 @@ def _grouped(fields: ConfigFields, layers: int) -> list[Mixer]:
     sliding = Mixer(heads=heads, window=window)
     if kinds is None and fields.values.get("model_type") == "gpt_oss":  # every other one slides
         return [(sliding, whole)[layer % 2] for layer in range(layers)]
+    pattern = fields.values.get(
+        "sliding_window_pattern", fields.values.get("_sliding_window_pattern")
+    )
+    if kinds is None and pattern is not None:
+        return _by_pattern(fields, pattern, whole, sliding, layers)
     if kinds is None:  # Qwen's first layers see all
         first = min(layers, fields.count("max_window_layers", minimum=0, default=0))
         return [whole] * first + [sliding] * (layers - first)
     return [sliding if kind == "sliding_attention" else whole for kind in kinds]
+
+
+def _by_pattern(
+    fields: ConfigFields, pattern: Any, whole: Mixer, sliding: Mixer, layers: int
+) -> list[Mixer]:
+    """Return layers of which every n-th sees all, or as letters (L, G) say it over and over."""
+    if isinstance(pattern, str) and pattern and set(pattern) <= set("LG"):
+        return [whole if pattern[i % len(pattern)] == "G" else sliding for i in range(layers)]
+    every = fields.count("sliding_window_pattern", "_sliding_window_pattern")
+    return [sliding if (i + 1) % every else whole for i in range(layers)]
 
 
 def _latent(fields: ConfigFields, layers: int) -> list[Mixer]:
@@ -159,9 +190,11 @@ def _chunked(fields: ConfigFields, layers: int) -> list[Mixer]:
     kinds = _kinds(fields, layers, "full_attention", "chunked_attention")
     if kinds is None:
         every = fields.count("no_rope_layer_interval", default=4)
-        kinds = [
-            "chunked_attention" if (i + 1) % every else "full_attention" for i in range(layers)
-        ]
+        rotary = (
+            fields.listed("no_rope_layers", layers) if fields.values.get("no_rope_layers") else None
+        )
+        rotary = rotary or [(i + 1) % every for i in range(layers)]
+        kinds = ["chunked_attention" if flag else "full_attention" for flag in rotary]
     local = Mixer(heads=heads, window=chunk)
     return [local if kind == "chunked_attention" else Mixer(heads=heads) for kind in kinds]
 
@@ -181,6 +214,8 @@ def _two_sizes(fields: ConfigFields, layers: int) -> list[Mixer]:
 
 def _global_keys(fields: ConfigFields, layers: int) -> list[Mixer]:
     """Return Gemma 4's layers: those that read all have wider heads, fewer keys, no values."""
+    if fields.count("num_kv_shared_layers", minimum=0, default=0):
+        raise fields.fail("num_kv_shared_layers: layers that share a KV cache are not read")
     sliding = Mixer(heads=grouped_heads(fields), window=fields.count("sliding_window"))
     whole = Mixer(
         heads=GroupedAttention(
@@ -282,8 +317,10 @@ def unread_layers(values: dict[str, Any]) -> str | None:
     """
     parts = ("mamba", "ssm", "linear_", "compress", "kda", "rwkv", "index_", "sparse_attention",
              "hybrid", "conv_kernel", "conv_l_cache", "layer_group", "block_configs", "cross_layer",
-             "kv_shared")  # fmt: skip
+             "kv_shared", "use_cla", "swa_", "global_head_dim", "num_global_key")  # fmt: skip
     for name, value in values.items():
+        if name == "compression_config":  # of weights
+            continue
         if value and any(part in name.lower() for part in parts):
             return name
     return None

@@ -8,6 +8,7 @@ from typing import Any
 
 from afdplan.calibration.architecture import Block, ModelArchitecture
 from afdplan.calibration.checkpoint_format import checkpoint_format
+from afdplan.calibration.checkpoint_modules import modules_of_model
 from afdplan.calibration.config_fields import ConfigFields
 from afdplan.calibration.feed_forward_facts import FeedForwardFields, feed_forward_layers
 from afdplan.calibration.hybrid_facts import nemotron_h_blocks, searched_blocks
@@ -19,7 +20,10 @@ __all__ = ["KNOWN_ARCHITECTURES", "architecture_from_config"]
 NESTED = ("text_config", "llm_config", "language_config", "thinker_config")
 """Where multimodal configs keep their text decoder; they may nest twice."""
 
-_OUTSIDE = ("tie_word_embeddings",)
+_QUANTIZATIONS = ("quantization_config", "compression_config", "quantization")
+"""Names of what a tool states of its formats: of today, compressed-tensors' old one, MLX's."""
+
+_OUTSIDE = ("tie_word_embeddings", "torch_dtype", "dtype")
 """What they may say outside of it."""
 
 
@@ -58,6 +62,7 @@ _COUNTED = FeedForwardFields(
 _LISTED = FeedForwardFields(experts="n_routed_experts", shared_experts="n_shared_experts")
 _SHARED = FeedForwardFields(experts="num_experts", shared_size="shared_expert_intermediate_size")
 _LOCAL = FeedForwardFields(experts="num_local_experts", expert_size="intermediate_size")
+_ONE_SIZE = FeedForwardFields(experts="num_experts", expert_size="intermediate_size")
 _LATENT = _Family(mixers="latent", networks=_ROUTED)
 _SPARSE = _Family(mixers="sparse latent", networks=_ROUTED)
 _COMPRESSED = _Family(mixers="compressed", networks=_LISTED)
@@ -89,6 +94,14 @@ _FAMILIES: dict[str, _Family] = {
     "deepseek_v3": _LATENT,
     "deepseek_v32": _SPARSE,
     "deepseek_v4": _COMPRESSED,
+    "ernie4_5_moe": _Family(
+        networks=FeedForwardFields(
+            experts="moe_num_experts",
+            experts_per_token="moe_k",
+            shared_experts="moe_num_shared_experts",
+            first_dense="moe_layer_start_index",
+        ),
+    ),
     "gemma4_text": _Family(
         mixers="global keys",
         networks=FeedForwardFields(
@@ -98,6 +111,13 @@ _FAMILIES: dict[str, _Family] = {
     "glm4_moe": _Family(networks=_ROUTED),
     "glm_moe_dsa": _SPARSE,
     "gpt_oss": _Family(networks=_LOCAL),
+    "hunyuan_v1_moe": _Family(
+        networks=FeedForwardFields(
+            experts="num_experts",
+            experts_per_token="moe_topk",
+            shared_experts="num_shared_expert",
+        ),
+    ),
     "kimi_k2": _LATENT,
     "kimi_linear": _Family(
         mixers="kimi linear",
@@ -136,6 +156,7 @@ _FAMILIES: dict[str, _Family] = {
     "mixtral": _Family(networks=_LOCAL),
     "nemotron-nas": _Family(blocks=searched_blocks),
     "nemotron_h": _Family(blocks=nemotron_h_blocks),
+    "olmoe": _Family(networks=_ONE_SIZE),
     "qwen2": _PLAIN,
     "qwen2_moe": _QWEN,
     "qwen3": _PLAIN,
@@ -200,7 +221,7 @@ def architecture_from_config(
     text, quantization = _text_model(config)
     family, told_as = _family(text, origin)
     fields = ConfigFields(text, origin)
-    decoder_layers = 0
+    decoder_layers, apart = 0, family.blocks is nemotron_h_blocks
     if family.blocks is not None:
         blocks = family.blocks(fields)
         decoder_layers = fields.count("num_hidden_layers", default=len(blocks))
@@ -212,7 +233,14 @@ def architecture_from_config(
             Block(mixers=(mixer,), feed_forward=(network,))
             for mixer, network in zip(mixers, networks, strict=True)
         )
-    formats = checkpoint_format(text, quantization, config.get("hf_quant_config"))
+    formats = checkpoint_format(
+        text,
+        quantization,
+        config.get("hf_quant_config"),
+        modules_of_model(
+            blocks, fields.count("hidden_size"), apart=apart, model_type=str(text["model_type"])
+        ),
+    )
     published = fields.number("published_parameters", facts.get("published_parameters", 0.0))
     return ModelArchitecture(
         name=str(facts.get("name") or name or config.get("_name_or_path") or text["model_type"]),
@@ -224,7 +252,9 @@ def architecture_from_config(
         tied_embeddings=text.get("tie_word_embeddings") is True,
         precision=formats.weights,
         cache_precision=formats.cache,
+        cache_unread=formats.cache_unread,
         attention_precision=formats.attention,
+        stored=formats.precision,
         precision_source=formats.told,
         published_parameters=published,
         source=str(facts.get("source") or origin),
@@ -234,7 +264,7 @@ def architecture_from_config(
 
 def _text_model(config: Mapping[str, Any]) -> tuple[Mapping[str, Any], Any]:
     """Return the text model's object, however deep it is nested, and the quantisation."""
-    quantization = config.get("quantization_config")
+    quantization = _quantization(config)
     for _ in range(3):
         if str(config.get("model_type")) in _FAMILIES and "hidden_size" in config:
             break
@@ -244,8 +274,16 @@ def _text_model(config: Mapping[str, Any]) -> tuple[Mapping[str, Any], Any]:
         # Some nest the sizes and leave the type outside.
         outer = {key: config[key] for key in _OUTSIDE if config.get(key) is not None}
         config = {"model_type": config.get("model_type"), **outer, **inner}
-        quantization = config.get("quantization_config") or quantization
+        quantization = _quantization(inner) or quantization
     return config, quantization
+
+
+def _quantization(config: Mapping[str, Any]) -> Any:
+    """Return what a config says of its quantisation, under any of its names; None for nothing."""
+    stated = [config[key] for key in _QUANTIZATIONS if config.get(key) not in (None, {})]
+    if len(stated) > 1 and any(one != stated[0] for one in stated):
+        return f"of {' and '.join(key for key in _QUANTIZATIONS if config.get(key))}, which differ"
+    return stated[0] if stated else None
 
 
 def _family(config: Mapping[str, Any], origin: str) -> tuple[_Family, str | None]:
@@ -255,7 +293,8 @@ def _family(config: Mapping[str, Any], origin: str) -> tuple[_Family, str | None
         raise _unknown(model_type, origin)
     if model_type in _FAMILIES:
         family = _FAMILIES[model_type]
-        special = unread_layers(dict(config)) if family in (_PLAIN, _QWEN, _LATENT) else None
+        is_plain = family.blocks is None and family.mixers in ("grouped", "latent")
+        special = unread_layers(dict(config)) if is_plain else None
         if special is not None:
             raise InvalidInputError(
                 f"{origin}: {special} speaks of layers that a {model_type} model does not have: "
@@ -280,8 +319,14 @@ def _unread_networks(config: Mapping[str, Any], names: FeedForwardFields) -> boo
     told = {key for key, value in config.items() if value and not isinstance(value, bool)}
     shared = {key for key in told if "shared_expert" in key or key == "shared_intermediate_size"}
     dense = told & {"first_k_dense_replace", "num_dense_layers", "moe_layer_start_index"}
+    # Where experts stand, of what width they are, and how many of them do nothing.
+    where = ("moe_layer", "moe_every", "expert_layer", "interleave", "latent", "zero_expert",
+             "routed_expert_hidden")  # fmt: skip
+    known = {"moe_layer_freq", "moe_layers_enum", "mlp_layer_types", "interleaved"}
+    strange = any(part in key for key in told - known for part in where)
     return bool(
-        (shared and not shared & {names.shared_experts, names.shared_size})
+        strange
+        or (shared and not shared & {names.shared_experts, names.shared_size})
         or (dense and names.first_dense not in dense)
     )
 

@@ -269,18 +269,26 @@ def _formats(
         return precision if cache is None else replace(precision, cache=cache)
     assumptions += [Assumption("family", note) for note in architecture.notes]
     told = architecture.precision_source
-    name, attention = precision, None
-    if name is None:
-        name, attention = architecture.precision, architecture.attention_precision
-        if name is None:
-            raise InvalidInputError(
-                f"{architecture.name}: {told} is not known; give the format of the weights "
-                f"(--weight-precision, in Python precision=): {', '.join(PRECISIONS)}"
-            )
-        beside = "" if attention is None else f", those of attention in {attention}"
-        said = f"weights are in {name}{beside}, as in {told}"
+    stored = architecture.stored
+    if precision is not None:
+        stored = Precision.named(precision)
+    elif stored is None and architecture.precision is not None:
+        stored = Precision.named(architecture.precision)
+    elif stored is None:
+        raise InvalidInputError(
+            f"{architecture.name}: {told} cannot be read as one format; give that of the weights "
+            f"(--weight-precision, in Python precision=): {', '.join(PRECISIONS)}, or one of them "
+            "with its bits per weight (int4:4.85)"
+        )
+    if precision is None:
+        said = f"weights are in {stored.told()}, as in {told}"
         assumptions.append(Assumption("weight-format", said))
     if cache is None:
+        if architecture.cache_unread:
+            raise InvalidInputError(
+                f"{architecture.name}: {architecture.cache_unread} is not known; give the format "
+                "of the KV cache (--kv-precision, in Python cache_precision=)"
+            )
         cache = architecture.cache_precision
         stated = (
             "the KV cache is in bf16"
@@ -288,8 +296,7 @@ def _formats(
             else (f"the KV cache is in {cache}, as in {told}")
         )
         assumptions.append(Assumption("cache-format", stated))
-    found = Precision.named(name, cache)
-    return found if attention is None else replace(found, attention_weights=attention)
+    return replace(stored, cache=cache or "bf16")
 
 
 def _enough_devices(placement: Placement) -> Placement:

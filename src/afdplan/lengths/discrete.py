@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -222,6 +223,7 @@ def _geometric(role: str, text: str, whole: str) -> DiscreteLaw:
     return DiscreteLaw(lowest=1, probabilities=probabilities / probabilities.sum(), name=name)
 
 
+@lru_cache(maxsize=4)  # millions of points take seconds; the cases of a study ask for the same law
 def _lognormal(role: str, mean_text: str, cv_text: str, minimum: int, whole: str) -> DiscreteLaw:
     from scipy.special import ndtr
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -120,7 +121,11 @@ class Limits:
         self, step_time: npt.NDArray[np.float64] | float, tokens_per_step: float = 1.0
     ) -> npt.NDArray[np.bool_]:
         """Return whether step times (of the limited statistic) respect the limit, elementwise."""
+        return np.asarray(step_time <= self.longest_step(tokens_per_step))
+
+    def longest_step(self, tokens_per_step: float = 1.0) -> float:
+        """Return the longest step whose limited statistic is allowed; infinite without a limit."""
         if self.time_per_output_token is None:
-            return np.ones(np.shape(step_time), dtype=bool)
+            return math.inf
         limit = self.time_per_output_token * (1 - self.margin) * tokens_per_step
-        return np.asarray(step_time <= limit * (1 + TIE))
+        return limit * (1 + TIE)

@@ -1,29 +1,27 @@
 """Which design is best under the limits, exactly?
 
-Branch and bound in three stages, each with a bound that no design can beat: a bound per (devices
-per attention worker, m, B) and block of ratios A/F; a bound per pair from mean loads; a bound per
-pair with the barrier of the attention side. Only pairs that survive are evaluated exactly, best
-bound first, until none left beats the best design found. Batch sizes between those of the list
-come last: steps only grow with B, so its bound, times the slots gained, holds for the gap above.
+Branch and bound, with bounds that no design can beat: per (devices per attention worker, m, B) and
+block of ratios A/F; per pair from mean loads; per pair with the barrier of the attention side; per
+pair and range of batch sizes from an exact step (`batch_search`). Only what survives is evaluated
+exactly, best bound first, until none left beats the best design found.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
 from dataclasses import replace
 from itertools import product
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from afdplan.lengths.law import LengthLaw
+from afdplan.planning.batch_search import BatchSearch
 from afdplan.planning.design import Candidate, Combination, Design, PlannedDesign, StepSummary
-from afdplan.planning.limits import TIE, Limits, limited
+from afdplan.planning.limits import TIE, Limits
 from afdplan.planning.objective import DeviceCost
-from afdplan.planning.ratio_bounds import BlockScores, RatioBlocks, RatioBounds
+from afdplan.planning.ratio_bounds import RatioBlocks, RatioBounds
 from afdplan.planning.score import Score
 from afdplan.planning.source import LatencySource
 from afdplan.planning.space import PairLattice, SearchSpace
@@ -35,10 +33,6 @@ __all__ = ["DesignSearch"]
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
-CHUNK, FIRST = 16, 1024
-"""Pairs evaluated together, and bounded before there is any design to beat."""
-FEW_PAIRS = 48
-"""So few pairs are evaluated at once rather than bounded again."""
 FIRST_DEVICES = 64
 MOST_DEVICES = 2048
 """Largest bundle considered."""
@@ -231,149 +225,42 @@ class DesignSearch:
         if not combinations:
             return best
         bounds = self._ratio_bounds.scores(combinations, blocks, lattices, limits)
-        best = self._best_of(bounds, lattices, limits, best)
-        between = self._between(bounds, lattices, limits, space, best)
-        if between:
-            bounds = self._ratio_bounds.scores(list(between), blocks, lattices, limits)
-            best = self._best_of(bounds, lattices, limits, best, between)
-        return best
+        sizes = {
+            group: self._sizes(*group, limits, space) for group in {c[:2] for c in combinations}
+        }
+        return BatchSearch(self, bounds, lattices, limits, sizes).best(best)
 
-    def _best_of(
-        self,
-        bounds: BlockScores,
-        lattices: dict[int, PairLattice],
-        limits: Limits,
-        best: Candidate | None,
-        below: Mapping[Combination, Combination] = MappingProxyType({}),
-    ) -> Candidate | None:
-        """Return the best of some combinations, or `best`; `below` has smaller B of known law."""
-        most = bounds.most().tolist()
-        ranked = sorted(range(len(most)), key=lambda at: (-most[at], bounds.combinations[at]))
-        least = _least(best, limits)
-        able = {devices: self._able(of, least, limits) for devices, of in lattices.items()}
-        for at in ranked:
-            if most[at] <= 0 or most[at] < least:
-                break
-            combination = bounds.combinations[at]
-            devices = combination.attention_devices
-            pairs = bounds.pairs(at, least, able[devices])
-            if not pairs.size:
-                continue
-            # The most promising first: what they give spares the others.
-            found, promise = best, bounds.of_pairs(at, pairs)
-            order = np.argsort(-promise, kind="stable")
-            for part in np.split(order, [FIRST] if best is None else []):
-                slab = part[promise[part] >= _least(found, limits)]
-                if not slab.size:
-                    break
-                found = self._best_pair(
-                    combination,
-                    lattices[devices],
-                    pairs[slab],
-                    limits,
-                    found,
-                    below.get(combination),
-                )
-            if found is not best:
-                best, least = found, _least(found, limits)
-                able = {devices: self._able(of, least, limits) for devices, of in lattices.items()}
-        return best
+    def _sizes(self, devices: int, m: int, limits: Limits, space: SearchSpace) -> IntArray:
+        """Return the batch sizes that fit the memory, ascending."""
+        listed = np.array(space.batch_sizes)
+        if space.fills_gaps:
+            listed = np.arange(listed[0], listed[-1] + 1)
+        largest = max(space.microbatches) * max(space.batch_sizes)
+        return listed[m * listed <= self.memories.most_requests(devices, largest, limits)]
 
-    def _able(self, lattice: PairLattice, least: float, limits: Limits) -> IntArray:
+    def able(self, lattice: PairLattice, least: float, limits: Limits) -> IntArray:
         """Return the pairs of which the fewest bundles score no less than `least`."""
         a, f = lattice.attention * lattice.attention_devices, lattice.ffn * lattice.ffn_devices
         return np.flatnonzero(self.score.ceiling(a, f, lattice.unit, limits) >= least)
 
-    def _between(
-        self,
-        bounds: BlockScores,
-        lattices: dict[int, PairLattice],
-        limits: Limits,
-        space: SearchSpace,
-        best: Candidate | None,
-    ) -> dict[Combination, Combination]:
-        """Return what lies between batch sizes of the list and could beat `best`.
-
-        Each combination comes with the one of the list below it.
-        """
-        found: dict[Combination, Combination] = {}
-        if best is None or not space.fills_gaps:
-            return found
-        least = _least(best, limits)
-        able = {d: bool(self._able(of, least, limits).size) for d, of in lattices.items()}
-        largest = max(space.microbatches) * max(space.batch_sizes)
-        most_scores = bounds.most().tolist()
-        for (devices, m, b), bound in zip(bounds.combinations, most_scores, strict=True):
-            gap = space.gap_above(b)
-            if gap and bound * (gap[-1] / b) >= least and able[devices]:
-                most = self.memories.most_requests(devices, largest, limits)
-                found |= {
-                    Combination(devices, m, size): Combination(devices, m, b)
-                    for size in gap
-                    if m * size <= most
-                }
-        return found
-
-    def _best_pair(
+    def least_times(
         self,
         combination: Combination,
         lattice: PairLattice,
         index: IntArray,
         limits: Limits,
-        best: Candidate | None,
-        below: Combination | None = None,
-    ) -> Candidate | None:
-        # From cheap to dear: mean loads; the barrier of a smaller batch size; its own barrier.
-        # Balanced loads have no barrier that grows with A or B: their mean bounds them alone.
-        barriers: tuple[Combination | None, ...] = (None,)
-        if not self.space.placement.startswith("longest-prompt"):
-            barriers = (None, combination) if below is None else (None, below, combination)
-        for barrier in barriers:
-            if barrier == combination and index.size <= FEW_PAIRS:
-                break
-            mean, statistic = self._bounds(combination, lattice, index, limits, barrier)
-            score, _ = self.scores(combination, lattice, index, mean, limits)
-            kept = limits.meets(statistic, self.tokens_per_step) & (score > 0)
-            kept &= score >= _least(best, limits)
-            index, score = index[kept], score[kept]
-            if not index.size:
-                return best
-        order = np.lexsort((lattice.bundle_devices[index], -score))
-        index, score = index[order], score[order]
-        for start in range(0, index.size, CHUNK):
-            if score[start] < _least(best, limits):
-                break
-            chunk = index[start : start + CHUNK]
-            times = self.models.evaluate(
-                combination, lattice.attention[chunk], lattice.ffn[chunk], limits.probabilities
-            )
-            self.evaluated += chunk.size
-            exact, bundles = self.scores(combination, lattice, chunk, times.mean, limits)
-            held = limits.meets(limited(times), self.tokens_per_step)
-            for at in np.flatnonzero(held & (exact > 0)):
-                candidate = Candidate(
-                    score=float(exact[at]),
-                    design=self.design_of(combination, lattice, int(chunk[at]), int(bundles[at])),
-                )
-                if candidate.beats(best):
-                    best = candidate
-        return best
-
-    def _bounds(
-        self,
-        combination: Combination,
-        lattice: PairLattice,
-        index: IntArray,
-        limits: Limits,
-        barrier: Combination | None,
+        barrier_of: Combination | None,
     ) -> tuple[FloatArray, FloatArray]:
-        """Return lower bounds of mean and limited statistic."""
+        """Return lower bounds of mean and limited statistic.
+
+        From mean loads, or from the barrier of attention at a batch size that is no larger.
+        """
         stages = self.models.stages(
             lattice.attention[index], lattice.ffn[index], combination.batch_size, at_least=True
         )
-        if barrier is not None:
-            return self.models.tight_bounds(combination, stages, limits, barrier)
-        return self.models.rough_bounds(combination, stages, limits)
+        if barrier_of is None:
+            return self.models.rough_bounds(combination, stages, limits)
+        return self.models.tight_bounds(combination, stages, limits, barrier_of)
 
     def scores(
         self,
@@ -384,9 +271,20 @@ class DesignSearch:
         limits: Limits,
     ) -> tuple[FloatArray, IntArray]:
         """Return the score of each pair, 0 where no number of bundles will do, and the bundles."""
+        slots = combination.microbatches * combination.batch_size
+        return self.scores_of(slots, lattice, index, step_time, limits)
+
+    def scores_of(
+        self,
+        slots: Any,
+        lattice: PairLattice,
+        index: IntArray,
+        step_time: FloatArray,
+        limits: Limits,
+    ) -> tuple[FloatArray, IntArray]:
+        """Return the same for `slots` requests per attention worker, a number or shape (n,)."""
         a, f, most = lattice.attention[index], lattice.ffn[index], lattice.most_bundles[index]
-        slots = combination.microbatches * combination.batch_size * a
-        tokens = slots * self.tokens_per_step / step_time
+        tokens = slots * a * self.tokens_per_step / step_time
         attention, ffn = a * lattice.attention_devices, f * lattice.ffn_devices
         bundles = self.score.bundles(tokens, attention, ffn, lattice.unit[index], most, limits)
         score = self.score.value(bundles * tokens, bundles * attention, bundles * ffn, limits)
@@ -408,9 +306,3 @@ class DesignSearch:
             attention_devices=devices,
             ffn_devices=lattice.ffn_devices,
         )
-
-
-def _least(best: Candidate | None, limits: Limits) -> float:
-    """Return the score from which on a candidate is looked at; with a rate ties are left out."""
-    slack = 1 - TIE if limits.requests_per_second is None else 1 + TIE
-    return 0.0 if best is None else best.score * slack

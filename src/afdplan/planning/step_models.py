@@ -11,18 +11,22 @@ same holds for quantiles. S grows with A, so its value at a smaller A is a bound
 
 from __future__ import annotations
 
+from dataclasses import fields
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
 from afdplan.lengths.law import LengthLaw
 from afdplan.lengths.token_load import SlotLoad
 from afdplan.model import parameters as ask
-from afdplan.model.curve import Curve, LinearCurve
+from afdplan.model.curve import Curve
 from afdplan.model.latency import AttentionLayers, LatencyModel
 from afdplan.model.parameters import Placement
 from afdplan.planning.design import Combination
 from afdplan.planning.limits import Limits, limited
 from afdplan.planning.source import LatencySource
+from afdplan.planning.step_line import SLACK, Line, least_slopes
 from afdplan.theory.cycle import CycleModel, StepTimes
 from afdplan.theory.fresh_times import ffn_times, least_ffn_mean
 from afdplan.theory.layer_cycle import StageTimes
@@ -34,8 +38,6 @@ __all__ = ["StepModels"]
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
-SLACK = 1 - 2e-5
-"""Interpolation error of the law that a bound must survive."""
 BARRIER_POINTS = 8
 RISING = 0.998
 """How exactly the law of the busiest expert rank rises with the number of ranks."""
@@ -69,6 +71,10 @@ class StepModels:
         self._load_factor = load_factor
         self._slots: dict[int | None, SlotLoad] = {}
         self._models: dict[Combination, CycleModel] = {}
+        self._known: dict[
+            tuple[Combination, tuple[float, ...]], dict[tuple[int, int], tuple[Any, ...]]
+        ] = {}
+        self._slopes: dict[tuple[Combination, int], dict[tuple[int, int], float]] = {}
         self._barriers: dict[tuple[Combination, int, str], tuple[FloatArray, FloatArray]] = {}
         self._ffn_sides: dict[int, LatencyModel] = {}
         numbers = source.ffn_workers(100_000)
@@ -137,6 +143,11 @@ class StepModels:
             self._models[combination] = cycle_model(problem, slots)
         return self._models[combination]
 
+    @property
+    def laws(self) -> int:
+        """How many laws of the attention side were computed so far."""
+        return len(self._models)
+
     def evaluate(
         self,
         combination: Combination,
@@ -144,9 +155,37 @@ class StepModels:
         ffn: IntArray,
         probabilities: tuple[float, ...] = (),
     ) -> StepTimes:
-        """Return the exact step times of pairs (A, F), shape (n,)."""
-        stages = self.stages(attention, ffn, combination[2])
-        return self.model(combination).evaluate_stages(stages, probabilities)
+        """Return the exact step times of pairs (A, F), shape (n,); each is computed once."""
+        known = self._known.setdefault((combination, probabilities), {})
+        pairs = list(zip(attention.tolist(), ffn.tolist(), strict=True))
+        new = np.array([pair not in known for pair in pairs], dtype=bool)
+        if new.any():
+            stages = self.stages(attention[new], ffn[new], combination[2])
+            times = self.model(combination).evaluate_stages(stages, probabilities)
+            rows = zip(*(getattr(times, one.name) for one in fields(StepTimes)), strict=True)
+            known.update(zip((pairs[at] for at in np.flatnonzero(new)), rows, strict=True))
+        columns = zip(*(known[pair] for pair in pairs), strict=True)
+        return StepTimes(
+            **{
+                one.name: np.array(column)
+                for one, column in zip(fields(StepTimes), columns, strict=True)
+            }
+        )
+
+    def line(
+        self, base: Combination, last: int, attention: IntArray, ffn: IntArray, mean: FloatArray
+    ) -> Line:
+        """Return the line from a batch size, whose mean step is known, up to `last`."""
+        known = self._slopes.setdefault((base, last), {})
+        pairs = list(zip(attention.tolist(), ffn.tolist(), strict=True))
+        new = np.array([pair not in known for pair in pairs], dtype=bool)
+        if new.any():
+            found = least_slopes(self, base, last, attention[new], ffn[new], mean[new])
+            known.update(
+                zip((pairs[at] for at in np.flatnonzero(new)), found.tolist(), strict=True)
+            )
+        slope = np.array([known[pair] for pair in pairs])
+        return Line(batch_size=base.batch_size, mean=mean, slope=slope)
 
     def rough_bounds(
         self, combination: Combination, stages: StageTimes, limits: Limits
@@ -202,6 +241,7 @@ class StepModels:
             and since E max_j (T_j + Y_j) >= E max_j T_j + E Y for independent Y, its mean grows by
             at least what the mean load does, if time is linear in the load.
         """
+        devices, microbatches, batch_size = combination
         known = barrier_of or combination
         if any(kind.time_per_context > 0 for kind in self.model(known).problem.latency.attention):
             known = combination  # a slot's load counts for less among more of them
@@ -218,21 +258,28 @@ class StepModels:
         at = np.searchsorted(grid, stages.attention_workers, side="right") - 1
         alone_mean, alone_statistic = barrier
         if known != combination:
-            alone_mean = alone_mean + self._added_attention(known, combination)
+            added = self.added_attention(known, combination)
+            kinds = self.attention_of(devices, batch_size)
+            longer = sum(kind.layers * more for kind, more in zip(kinds, added, strict=True))
+            alone_mean = alone_mean + microbatches * longer
             alone_statistic = alone_statistic if limits.probabilities else alone_mean
         mean = self._combine(combination, stages, alone_mean[at])
         if not limits.probabilities:
             return mean, mean
         return mean, self._combine(combination, stages, alone_statistic[at])
 
-    def _added_attention(self, smaller: Combination, larger: Combination) -> float:
-        """Return by how much more slots lengthen the mean of attention, at least."""
-        sides = [self.attention_of(devices, b) for devices, _, b in (smaller, larger)]
+    def added_attention(self, smaller: Combination, larger: Combination) -> list[float]:
+        """Return by how much more slots lengthen a layer of each kind, at least [time]."""
+        devices, _, batch_size = smaller
+        sides = [self.attention_of(devices, b) for _, _, b in (smaller, larger)]
+        added = []
         for small, large in zip(*sides, strict=True):
-            if not isinstance(small.curve, LinearCurve) or small.curve != large.curve:
-                return 0.0
-        added = self._mean_attention(larger) - self._mean_attention(smaller)
-        return max(larger[1] * added, 0.0)
+            load, more = self.mean_load(small), larger.batch_size - batch_size
+            same = small.curve == large.curve and large.time_per_context == 0
+            steepness = float(small.curve.segments()[2].min()) if same else 0.0
+            each = large.time_per_request * larger.batch_size - small.time_per_request * batch_size
+            added.append(max(steepness * load * more + each, 0.0) if same else 0.0)
+        return added
 
     def _combine(
         self, combination: Combination, stages: StageTimes, attention: FloatArray | np.float64

@@ -40,8 +40,32 @@ def model_answer(short: str, model: ModelArchitecture) -> dict[str, Any]:
         "checkpoint_precision": model.precision,
         "attention_precision": model.attention_precision,
         "cache_precision": model.cache_precision,
+        "formats": _formats(model),
+        "weight_bytes": _weight_bytes(model),
         "source": model.source,
     }
+
+
+def _formats(model: ModelArchitecture) -> dict[str, str] | None:
+    """Return the format of every part of the weights; None if it is not recognised."""
+    stored = model.stored
+    if stored is None:
+        return None
+    return {
+        "experts": stored.feed_forward_weights,
+        "dense": stored.common_weights,
+        "attention": stored.attention_weights,
+        "embeddings": stored.embedding_weights,
+        "head": stored.head_weights,
+    }
+
+
+def _weight_bytes(model: ModelArchitecture) -> float | None:
+    from afdplan.calibration.memory import attention_weight_bytes, ffn_weight_bytes
+
+    if model.stored is None:
+        return None
+    return attention_weight_bytes(model, model.stored, 1) + ffn_weight_bytes(model, model.stored, 1)
 
 
 def _cache_bytes(model: ModelArchitecture) -> float:
@@ -172,7 +196,16 @@ def _facts(model: ModelArchitecture) -> Iterable[Fact]:
             f"{model.network.expert_size:,}, shared width {model.network.dense_size:,}",
         )
     yield Fact("multi-token prediction", counted(model.prediction_layers, "layer"))
-    yield Fact("checkpoint format", model.precision or "not recognised: give --weight-precision")
+    if model.stored is None:
+        unread = f"{model.precision_source} cannot be read as one format: give --weight-precision"
+        yield Fact("checkpoint format", unread)
+    else:
+        parts = ", ".join(f"{part} {form}" for part, form in (_formats(model) or {}).items())
+        yield Fact("checkpoint format", f"{model.precision}, from {model.precision_source}")
+        yield Fact("weights", f"{(_weight_bytes(model) or 0) / 1e9:.1f} GB: {parts}")
+    if model.cache_precision or model.cache_unread:
+        unread = f"{model.cache_unread} cannot be read: give --kv-precision"
+        yield Fact("KV cache asked for", model.cache_precision or unread)
     for note in model.notes:
         yield Fact("read as", note)
     yield Fact("source", model.source)

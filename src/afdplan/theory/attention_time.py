@@ -63,8 +63,10 @@ class TimeLaw:
     @property
     def std(self) -> float:
         """Standard deviation [time]."""
-        times = self.support
-        return math.sqrt(float(self.probabilities @ (times - self.probabilities @ times) ** 2))
+        away = np.arange(self.probabilities.size, dtype=np.float64)
+        away -= self.probabilities @ away
+        np.square(away, out=away)
+        return self.spacing * math.sqrt(float(self.probabilities @ away))
 
     def coarsened(self, points: int) -> TimeLaw:
         """Return the law on at most `points` grid points, with the same mean.

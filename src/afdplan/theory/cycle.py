@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -163,6 +165,18 @@ class CycleModel:
             )
         added = step - rounds
         return added[:LEVELS].mean(axis=0), added[LEVELS:].T
+
+    def later(self, added: Sequence[float]) -> CycleModel:
+        """Return the model of attention that takes longer; its laws are shared.
+
+        Parameters
+        ----------
+        added
+            How much longer a layer of each kind always takes, for one microbatch [time].
+        """
+        other = copy.copy(self)
+        other._cycles = [cycle.later(more) for cycle, more in zip(self._cycles, added, strict=True)]
+        return other
 
     def objective(
         self, attention_workers: FloatArray, step_time: FloatArray, ffn_weight: float

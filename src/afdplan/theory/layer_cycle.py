@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
 import numpy as np
@@ -123,6 +124,13 @@ class LayerCycle(Protocol):
         """Return the same of one microbatch for itself, shape (levels, n) [time]."""
         ...
 
+    def later(self, added: float) -> LayerCycle:
+        """Return the cycle of attention that always takes `added` longer [time]; laws are shared.
+
+        What is `added` may be negative, as long as no time becomes so.
+        """
+        ...
+
     def resources(self, stages: StageTimes) -> dict[Bottleneck, FloatArray]:
         """Return how long each resource needs per microbatch, shape (n,) [time]."""
         ...
@@ -189,6 +197,17 @@ class _PipelinedCycle:
         least = np.maximum(m * np.maximum(busiest, self.attention_mean), self.attention_mean + trip)
         return np.maximum(mean - gain, least), quantiles
 
+    def later(self, added: float) -> LayerCycle:
+        other, m = copy.copy(self), self._table.microbatches
+        other.attention_mean = self.attention_mean + added
+        other._law = replace(self._law, lowest=self._law.lowest + added)
+        other._table = self._table.later(added)
+        other._afresh = None if self._afresh is None else self._afresh.later(added)
+        other._ceiling = self._ceiling + m * added
+        times, cumulative = self._sums
+        other._sums = times + m * added, cumulative
+        return other
+
     def _felt(self, stages: StageTimes, frozen: FloatArray) -> FloatArray:
         """Return which share of the barrier over fresh attention times is felt, shape (n,)."""
         m = self._table.microbatches
@@ -253,6 +272,9 @@ class _IdealCycle:
 
     slowest_round = slowest_microbatch  # a perfect overlap counts one microbatch
 
+    def later(self, added: float) -> LayerCycle:
+        return _IdealCycle(replace(self._law, lowest=self._law.lowest + added))
+
     def resources(self, stages: StageTimes) -> dict[Bottleneck, FloatArray]:
         nothing = np.zeros_like(stages.ffn)
         return {
@@ -280,6 +302,9 @@ class _ConstantCycle:
         else:
             rounds = constant_round(self._attention, f, out, back, self._microbatches)
         return _over_ages(rounds, probabilities)
+
+    def later(self, added: float) -> LayerCycle:
+        return _ConstantCycle(self._attention[:, 0] + added, self._microbatches, self._overlap)
 
     def slowest_microbatch(self, attention_workers: FloatArray, levels: FloatArray) -> FloatArray:
         ages = np.quantile(self._attention[:, 0], levels, method="inverted_cdf")

@@ -16,6 +16,7 @@ tabulated once, and every ratio reads it along its own diagonal.
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -106,6 +107,12 @@ class RoundLawTable:
         self._levels = _levels(finest, microbatches)
         # Between the points of a coarser grid quantiles are interpolated, atoms are not.
         self._smooth = finest.spacing != law.spacing or len(self._levels) > 1
+
+    def later(self, added: float) -> RoundLawTable:
+        """Return the table of a law whose every time is `added` longer; all tables stay shared."""
+        other = copy.copy(self)
+        other._lowest = self._lowest + added
+        return other
 
     def sum_cumulative(self, points: int) -> tuple[FloatArray, FloatArray]:
         """Return increasing times t and ``P(sum_u a_u <= t)``, about `points` per level [time]."""

@@ -20,7 +20,9 @@ The load that is read has been refilled: ``V = W - e``, never below what one pro
 
 from __future__ import annotations
 
+import copy
 import math
+from collections.abc import Sequence
 from dataclasses import fields, replace
 from functools import lru_cache
 from typing import Any
@@ -150,6 +152,13 @@ class PlacedModel(CycleModel):
         super().__init__(problem, slots)
         self._slots = slots
         self._models: dict[int, CycleModel] = {}
+        self._earlier: tuple[PlacedModel, Sequence[float]] | None = None
+
+    def later(self, added: Sequence[float]) -> PlacedModel:
+        """Return the model of attention that takes longer; its laws are shared."""
+        other = copy.copy(self)
+        other._earlier = self, added
+        return other
 
     def _shares(self, attention_workers: FloatArray) -> FloatArray:
         law, tokens = self.problem.law, self.problem.latency.tokens_per_step
@@ -157,6 +166,9 @@ class PlacedModel(CycleModel):
         return _balanced_loads(law).shares(attention_workers, self.problem.batch_size, freed)
 
     def _model(self, level: int) -> CycleModel:
+        if self._earlier is not None:
+            model, added = self._earlier
+            return model._model(level).later(added)
         if level not in self._models:
             slots = tuple(slot.shrunk(LEVEL**level) for slot in self._slots)
             self._models[level] = CycleModel(self.problem, slots)

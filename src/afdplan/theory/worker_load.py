@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +22,8 @@ POINTS_PER_STD = 32
 """Grid points per standard deviation of one slot, where binning is needed."""
 LOST_PROBABILITY = 1e-13
 """Chance of a load outside the window that the transform keeps."""
+TILTS = np.geomspace(1e-4, 64.0, 24)
+"""Of Chernoff's bound, times the standard deviation of one slot."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -92,7 +95,7 @@ def convolve_slots(slot: SlotLoad, batch_size: int) -> WorkerLoad:
     moments = slot.moments
     if batch_size * (slot.probabilities.size - 1) + 1 > EXACT_POINTS:
         factor = math.floor(moments.std / (POINTS_PER_STD * slot.spacing))
-        slot = slot.binned(max(factor, 1))
+        slot = _binned(slot, max(factor, 1))
     pmf = slot.probabilities
     low, high = _window(slot, batch_size)
     size = 1 << (high - low).bit_length()
@@ -116,22 +119,35 @@ def _window(slot: SlotLoad, batch_size: int) -> tuple[int, int]:
     last = batch_size * (pmf.size - 1)
     if last < EXACT_POINTS:
         return 0, last
+    mean, tilts, cumulants = _cumulants(slot)
+    allowed = -math.log(LOST_PROBABILITY / 2)
+    # Chernoff: P(sum - B mean > x) <= exp(B log M(s) - s x) for every s > 0; take the best s.
+    above, below = ((batch_size * cumulants + allowed) / tilts).min(axis=1)
+    high = min(last, math.ceil(batch_size * mean + above))
+    low = max(0, math.floor(batch_size * mean - below))
+    return low, high
+
+
+@lru_cache(maxsize=16)
+def _binned(slot: SlotLoad, factor: int) -> SlotLoad:
+    return slot.binned(factor)
+
+
+@lru_cache(maxsize=16)
+def _cumulants(slot: SlotLoad) -> tuple[float, FloatArray, FloatArray]:
+    """Return the mean grid index k, some tilts s, and ``log E exp(+-s (k - mean))`` of one slot.
+
+    Shapes (), (n,) and (2, n). The tilts suit sums of 1 to some 100,000 slots.
+    """
+    pmf = slot.probabilities
     index = np.arange(pmf.size, dtype=np.float64)
     mean = float(pmf @ index)
     std = math.sqrt(float(pmf @ (index - mean) ** 2))
-    allowed = -math.log(LOST_PROBABILITY / 2)
-    # Chernoff: P(sum - B mean > x) <= exp(B log M(s) - s x) for every s > 0; take the best s.
-    tilts = np.geomspace(0.05, 64.0, 24) / (std * math.sqrt(batch_size))
-    reach = []
-    for sign in (1.0, -1.0):
-        centred = sign * (index - mean)
-        best = math.inf
-        for tilt in tilts:
+    tilts = TILTS / std
+    cumulants = np.empty((2, tilts.size))
+    for row, centred in enumerate((index - mean, mean - index)):
+        for column, tilt in enumerate(tilts):
             exponent = tilt * centred
             peak = float(exponent.max())
-            log_mgf = peak + math.log(float(pmf @ np.exp(exponent - peak)))
-            best = min(best, (batch_size * log_mgf + allowed) / float(tilt))
-        reach.append(best)
-    high = min(last, math.ceil(batch_size * mean + reach[0]))
-    low = max(0, math.floor(batch_size * mean - reach[1]))
-    return low, high
+            cumulants[row, column] = peak + math.log(float(pmf @ np.exp(exponent - peak)))
+    return mean, tilts, cumulants

@@ -15,6 +15,7 @@ import pytest
 from afdplan.files.results.dataset import ResultsDataset
 from tests.unit.studies.declare import LATENCY, write
 
+CASES = 2500
 STUDY = f"""
 compute = "ratio"
 [fixed]
@@ -24,7 +25,7 @@ decode = "geometric:20"
 method = "mean-field"
 max_attention_workers = 8
 [sample]
-cases = 4000
+cases = {CASES}
 batch_size = {{ low = 1, high = 64 }}
 microbatches = [1, 2]
 """
@@ -101,7 +102,7 @@ def undisturbed(tmp_path_factory):
     run = sweep(study, "-o", folder / "r")
     out, err = run.communicate(timeout=60)
     assert run.returncode == 0, err
-    assert "4,000 of 4,000 cases done" in out
+    assert f"{CASES:,} of {CASES:,} cases done" in out
     return study, table(folder / "r")
 
 
@@ -185,7 +186,9 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, height)
 def test_memory_does_not_grow_with_the_cases(tmp_path):
     peaks = []
     for cases in (3_000, 100_000):
-        study = write(tmp_path, STUDY.replace("cases = 4000", f"cases = {cases}"), f"{cases}.toml")
+        study = write(
+            tmp_path, STUDY.replace(f"cases = {CASES}", f"cases = {cases}"), f"{cases}.toml"
+        )
         told = run_python(MEMORY, study, tmp_path / f"r{cases}").stdout.split()
         assert int(told[1]) == cases
         peaks.append(int(told[0]) / 1024)

@@ -1,0 +1,311 @@
+"""Which batch size is best, for which pair of workers, without a look at each?
+
+More slots never shorten a step, and the step of a pair (A, F) is convex in what its stages take
+(longest paths, expectations). So from an exact step at B, with what each further request adds to
+every stage at least (attention, as if all workers got the mean: E max >= max E), follows a line
+
+    step(B') >= step(B) + slope (B' - B)    for B' > B
+
+that bounds the score of a whole range of batch sizes. Ranges whose bound is below the best design
+found are never looked at; the others are cut in two at a size that is evaluated exactly.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import count, groupby
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from afdplan.planning.design import Candidate, Combination
+from afdplan.planning.limits import TIE, Limits, limited
+from afdplan.planning.ratio_bounds import BlockScores
+from afdplan.planning.space import PairLattice
+from afdplan.planning.step_line import Line
+
+if TYPE_CHECKING:
+    from afdplan.planning.search import DesignSearch
+
+__all__ = ["BatchSearch", "least_score"]
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+
+CHUNK, FIRST = 16, 1024
+"""Pairs evaluated together, and bounded together."""
+WIDEST = 1.25
+"""Ranges of batch sizes begin with at most this ratio of their ends."""
+
+
+def least_score(best: Candidate | None, limits: Limits) -> float:
+    """Return the score from which on a candidate is looked at; with a rate ties are left out."""
+    slack = 1 - TIE if limits.requests_per_second is None else 1 + TIE
+    return 0.0 if best is None else best.score * slack
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Start:
+    """A range whose pairs are not known yet: the most score of every block of ratios.
+
+    Attributes
+    ----------
+    group
+        Devices per attention worker, and m.
+    first, last
+        Positions in the sizes of the group.
+    listed
+        Those of the sizes in it whose bounds are known.
+    row
+        Most score in every block, shape (blocks,).
+    """
+
+    group: tuple[int, int]
+    first: int
+    last: int
+    listed: tuple[int, ...]
+    row: FloatArray
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Range:
+    """Batch sizes ``sizes[first..last]`` of some pairs, and the most that each pair can score.
+
+    Attributes
+    ----------
+    group, first, last
+        As of a start.
+    listed
+        Sizes in it at which bounds of the pairs may still tell more.
+    has_means
+        Whether `bound` knows the pairs' mean loads and whole bundles.
+    pairs, bound
+        Positions in the lattice and most score, shape (n,).
+    line
+        Of each pair, from a smaller batch size; None before any was evaluated.
+    """
+
+    group: tuple[int, int]
+    first: int
+    last: int
+    listed: tuple[int, ...] = ()
+    pairs: IntArray
+    bound: FloatArray
+    has_means: bool = False
+    line: Line | None = None
+
+    def of(self, chosen: IntArray) -> _Range:
+        """Return the range of some of its pairs."""
+        line = None if self.line is None else self.line.of(chosen)
+        return replace(self, pairs=self.pairs[chosen], bound=self.bound[chosen], line=line)
+
+
+class BatchSearch:
+    """The best design over all batch sizes of the space, under some limits.
+
+    Parameters
+    ----------
+    search
+        Step times, scores and memories.
+    bounds
+        Most score of the listed batch sizes in every block of ratios.
+    lattices
+        Legal pairs by devices per attention worker.
+    limits
+        All of them.
+    sizes
+        Batch sizes to look at by (devices per attention worker, m), ascending, shape (n,).
+    """
+
+    def __init__(
+        self,
+        search: DesignSearch,
+        bounds: BlockScores,
+        lattices: dict[int, PairLattice],
+        limits: Limits,
+        sizes: dict[tuple[int, int], IntArray],
+    ) -> None:
+        self._search = search
+        self._bounds = bounds
+        self._lattices = lattices
+        self._limits = limits
+        self._sizes = sizes
+        self._longest = limits.longest_step(search.tokens_per_step)
+        self._best: Candidate | None = None
+        self._queue: list[tuple[float, int, _Start | _Range]] = []
+        self._number = count()
+
+    def best(self, best: Candidate | None) -> Candidate | None:
+        """Return the best design, or `best` if none is better."""
+        self._best, self._queue = best, []
+        for start, most in self._starts():
+            self._push(start, most)
+        while self._queue:
+            most, _, found = heapq.heappop(self._queue)
+            if -most < self._least:
+                break
+            if isinstance(found, _Start):
+                found = self._opened(found)
+            # The most promising first: what they give spares the others.
+            order = np.argsort(-found.bound, kind="stable")
+            order = order[found.bound[order] >= self._least]
+            size = FIRST if found.listed else CHUNK
+            if order.size > size:
+                self._push_range(found.of(order[size:]))
+            found = found.of(order[:size])
+            if not found.pairs.size:
+                continue
+            parts = [self._tightened(found)] if found.listed else self._cut(found)
+            for part in parts:
+                self._push_range(part)
+        return self._best
+
+    @property
+    def _least(self) -> float:
+        return least_score(self._best, self._limits)
+
+    def _push(self, found: _Start | _Range, most: float) -> None:
+        if most > 0 and most >= self._least:
+            heapq.heappush(self._queue, (-most, next(self._number), found))
+
+    def _push_range(self, found: _Range) -> None:
+        kept = np.flatnonzero((found.bound > 0) & (found.bound >= self._least))
+        if kept.size:
+            self._push(found.of(kept), float(found.bound[kept].max()))
+
+    def _starts(self) -> Iterator[tuple[_Start, float]]:
+        """Yield ranges of neighbouring sizes that cover all, with their bounds."""
+        combinations, most = self._bounds.combinations, self._bounds.most()
+        ranked = sorted(range(len(combinations)), key=combinations.__getitem__)
+        for group, members in groupby(ranked, key=lambda at: combinations[at][:2]):
+            sizes, listed = self._sizes[group], list(members)
+            firsts = np.searchsorted(sizes, [combinations[at].batch_size for at in listed])
+            lasts = np.append(firsts[1:], sizes.size) - 1
+            gains = sizes[lasts] / sizes[firsts]
+            begin = 0
+            for end in range(1, len(listed) + 1):
+                if end < len(listed) and sizes[lasts[end]] <= WIDEST * sizes[firsts[begin]]:
+                    continue
+                part = list(zip(listed[begin:end], gains[begin:end], strict=True))
+                start = _Start(
+                    group=group,
+                    first=int(firsts[begin]),
+                    last=int(lasts[end - 1]),
+                    listed=tuple(firsts[begin:end].tolist()),
+                    row=np.max([self._bounds.rows[at] * gain for at, gain in part], axis=0),
+                )
+                yield start, max(float(most[at] * gain) for at, gain in part)
+                begin = end
+
+    def _opened(self, start: _Start) -> _Range:
+        """Return the pairs of a start that may be good enough."""
+        devices = start.group[0]
+        columns = self._bounds.columns[devices]
+        able = self._search.able(self._lattices[devices], self._least, self._limits)
+        pairs = able[((start.row > 0) & (start.row >= self._least))[columns[able]]]
+        return _Range(
+            group=start.group,
+            first=start.first,
+            last=start.last,
+            listed=start.listed,
+            pairs=pairs,
+            bound=start.row[columns[pairs]],
+        )
+
+    def _tightened(self, found: _Range) -> _Range:
+        """Return a range with better bounds: from mean loads, then from the barrier at its first.
+
+        The second need a law, as any exact step does: they pay for many pairs.
+        """
+        lattice, sizes = self._lattices[found.group[0]], self._sizes[found.group]
+        base = Combination(*found.group, int(sizes[found.first])) if found.has_means else None
+        lasts = [*(first - 1 for first in found.listed[1:]), found.last]
+        bound = np.zeros(found.pairs.size)
+        for first, last in zip(found.listed, lasts, strict=True):
+            combination = Combination(*found.group, int(sizes[first]))
+            mean, statistic = self._search.least_times(
+                combination, lattice, found.pairs, self._limits, base
+            )
+            score = self._score(found, sizes[last], mean)
+            bound = np.maximum(bound, np.where(statistic <= self._longest, score, 0.0))
+        # Balanced loads have no barrier that grows with A: their mean bounds them alone.
+        placed = self._search.space.placement.startswith("longest-prompt")
+        few = np.count_nonzero(bound >= self._least) <= CHUNK
+        listed = () if found.has_means or few or placed else found.listed
+        return replace(found, listed=listed, has_means=True, bound=np.minimum(bound, found.bound))
+
+    def _cut(self, found: _Range) -> list[_Range]:
+        """Evaluate a batch size of a range; return what is left of it on either side."""
+        search, limits = self._search, self._limits
+        devices, m = found.group
+        lattice, sizes = self._lattices[devices], self._sizes[found.group]
+        at = self._middle(found)
+        combination = Combination(devices, m, int(sizes[at]))
+        a, f = lattice.attention[found.pairs], lattice.ffn[found.pairs]
+        times = search.models.evaluate(combination, a, f, limits.probabilities)
+        search.evaluated += found.pairs.size
+        held = limited(times) <= self._longest
+        score, bundles = search.scores(combination, lattice, found.pairs, times.mean, limits)
+        for n in np.flatnonzero(held & (score > 0)):
+            candidate = Candidate(
+                score=float(score[n]),
+                design=search.design_of(combination, lattice, int(found.pairs[n]), int(bundles[n])),
+            )
+            if candidate.beats(self._best):
+                self._best = candidate
+        parts = []
+        if found.first < at:
+            parts.append(self._bounded(replace(found, last=at - 1)))
+        # What is too slow already only grows.
+        ahead = replace(found, first=at + 1).of(np.flatnonzero(held))
+        if at < found.last and ahead.pairs.size:
+            slots = self._score(ahead, sizes[found.last], times.mean[held])
+            worth = np.flatnonzero(slots >= self._least)
+            ahead, mean = ahead.of(worth), times.mean[held][worth]
+            if worth.size:
+                workers = lattice.attention[ahead.pairs], lattice.ffn[ahead.pairs]
+                line = search.models.line(combination, int(sizes[found.last]), *workers, mean)
+                parts.append(self._bounded(replace(ahead, line=line)))
+        return parts
+
+    def _middle(self, found: _Range) -> int:
+        """Return where to look: at the beginning, or near the end that promises more."""
+        if found.line is None:
+            return found.first
+        first, last = (
+            self._score(found, size, found.line.at(size))
+            for size in self._sizes[found.group][[found.first, found.last]]
+        )
+        if first.max() > last.max():
+            return found.first
+        return found.last - (found.last - found.first) // 4
+
+    def _bounded(self, found: _Range) -> _Range:
+        """Return a range with bounds from its lines, cut where all pairs are too slow."""
+        line = found.line
+        if line is None:
+            return found
+        sizes = self._sizes[found.group]
+        last = np.full(found.pairs.size, found.last)
+        if not self._limits.probabilities:
+            # The slack of a bound is for the search: here sizes may be as long as allowed.
+            longest = line.largest(self._longest)
+            last = np.minimum(last, np.searchsorted(sizes, longest, side="right") - 1)
+        fits = last >= found.first
+        last = np.maximum(last, found.first)
+        ends = [
+            self._score(found, size, line.at(size))
+            for size in (sizes[last], np.broadcast_to(sizes[found.first], last.shape))
+        ]
+        bound = np.where(fits, np.minimum(np.maximum(*ends), found.bound), 0.0)
+        return replace(found, last=int(last[fits].max(initial=found.first)), bound=bound)
+
+    def _score(self, found: _Range, batch_size: Any, step_time: FloatArray) -> FloatArray:
+        devices, m = found.group
+        lattice = self._lattices[devices]
+        return self._search.scores_of(
+            m * batch_size, lattice, found.pairs, step_time, self._limits
+        )[0]
