@@ -96,7 +96,16 @@ _SEVERAL = {
         "how many requests a row stands for",
     ),
     **dict.fromkeys(
-        ("n", "numchoices", "nchoices", "bestof", "numsamples", "numreturnsequences"),
+        (
+            "n",
+            "numchoices",
+            "nchoices",
+            "bestof",
+            "numsamples",
+            "numreturnsequences",
+            "numgenerations",
+            "numcompletions",
+        ),
         "that a request has several answers, whose outputs are summed up",
     ),
 }
@@ -111,6 +120,8 @@ _GROWING = 10
 """Rows from which on it is no chance that prompts and outputs never fall."""
 _SEARCHED = 200_000
 """Rows above which only numbers, not labels, tell a row of sums from requests."""
+_FOOT = 3
+"""Rows at the end among which a sum without a label is looked for."""
 _LABELS = 3
 """Columns, the first ones, among which a row of sums of a long table has its label."""
 _LARGEST = 200
@@ -248,15 +259,19 @@ def summary_rows(
 
     Notes
     -----
-    A row is one if its label says so, or if it is the last of at least four and both its lengths
-    are the sums of all others.
+    A row is one if its label says so, or if it is among the last three, both its lengths are the
+    sums of the three or more rows above, or it follows such a row.
     """
     import polars as pl
 
     found = np.zeros(prompt.size, dtype=np.bool_)
-    if prompt.size >= 4:
-        is_sum = [of[-1] > 0 and of[-1] == of[:-1].sum() for of in (prompt, decode)]
-        found[-1] = all(is_sum)
+    for at in range(max(prompt.size - _FOOT, 3), prompt.size):
+        summed = [of[:at] for of in (prompt, decode)]
+        if all((of > 0).sum() >= _FOOT for of in summed) and (
+            summed[0].sum() == prompt[at] and summed[1].sum() == decode[at]
+        ):
+            found[at:] = True
+            break
     if prompt.size > _SEARCHED or table.level:
         return found
     first = table.columns[:_LABELS] if prompt.size > _LARGEST else table.columns

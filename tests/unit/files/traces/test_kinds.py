@@ -70,6 +70,11 @@ USAGES: dict[str, Any] = {
             "prompt_token_count": p - 9, "tool_use_prompt_token_count": 9,
             "candidates_token_count": d - 5, "thoughts_token_count": 5}}
     ),
+    "gemini, thoughts alone in one record": [
+        {"usageMetadata": {"promptTokenCount": 100, "thoughtsTokenCount": 10}},
+        *records(lambda at, p, d: {"usageMetadata": {
+            "promptTokenCount": p, "candidatesTokenCount": d, "totalTokenCount": p + d}})[1:],
+    ],
     "responses": records(
         lambda at, p, d: {"id": f"r{at}", "created_at": 1700000000 + at, "usage": {
             "input_tokens": p, "input_tokens_details": {"cached_tokens": 50}, "output_tokens": d,
@@ -320,6 +325,7 @@ SUMS = {
     "of a group": "m Total,,1000,100\nGrand Total,,1000,100\n",
     "german": "Gesamtsumme,,1000,100\n",
     "a label further on": "m,Total,1000,100\n",
+    "no labels of sum and average": ",2026-01-01 00:00:09,1000,100\n,2026-01-01 00:00:09,250,25\n",
     "no label": ",2026-01-01 00:00:09,1000,100\n",
     "with a count": "Grand Total (4 rows),,1000,100\n",
 }
