@@ -205,9 +205,9 @@ def _resolved(scheme: Scheme, modules: Sequence[Modules]) -> CheckpointFormat:
     failed = CheckpointFormat(None, scheme.cache, scheme.told, cache_unread=scheme.cache_unread)
     names: dict[Part, str] = {}
     for part, stored in found.items():
-        name, unread = _of_part(part, stored)
+        name, unread = _of_part(part, stored, scheme.told)
         if unread:
-            return failed._replace(told=f"{unread} of {scheme.told}" if scheme.told else unread)
+            return failed._replace(told=unread)
         names[part] = name
     main: Part = "experts" if "experts" in names else "dense"
     weights = names.get(main) or names.get("attention", "bf16")
@@ -232,21 +232,22 @@ def _resolved(scheme: Scheme, modules: Sequence[Modules]) -> CheckpointFormat:
     )
 
 
-def _of_part(part: Part, stored: Sequence[Share]) -> tuple[str, str]:
-    """Return the format of a part with its mean bits, or what is not known of it."""
+def _of_part(part: Part, stored: Sequence[Share], told: str) -> tuple[str, str]:
+    """Return the format of a part with its mean bits, or what cannot be read of it."""
     whole = sum(share.parameters for share in stored)
     for share in stored:
         if not share.stored.name and share.parameters:
-            return "", share.stored.said
+            return "", f"{share.stored.said} of {told}" if told else share.stored.said
     first = stored[0].stored
     bits = sum(share.parameters * share.stored.bits for share in stored) / whole
     is_mixed = stored[0].parameters < LEAST_SHARE[part] * whole * (1 - 1e-9)
     if is_mixed or (part == "experts" and first == PLAIN and len(stored) > 1):
-        forms = sorted({share.stored.name for share in stored})
-        words = " and ".join(forms)
-        if part == "experts" and "bf16" in forms:
-            words += ": a part of the experts is left in 16 bits"
-        return "", f"the mixture of {part}, {bits:.3g} bits per weight in {words},"
+        words = " and ".join(sorted({share.stored.name for share in stored}))
+        more = f"{bits:.3g} bits per weight in the mean"
+        if part == "experts" and "bf16" in words:
+            more += ", a part of the experts left in 16 bits"
+        what = {"experts": "experts", "dense": "dense networks", "attention": "attention"}[part]
+        return "", f"{told}, with {what} in {words} ({more}),"
     return format_name(first.name, bits, first.arithmetic), ""
 
 

@@ -181,22 +181,30 @@ def modules_of_model(
 
 
 def _modules(blocks: Sequence[Block], hidden: int, apart: bool, beside: bool) -> Iterator[Modules]:
+    known: dict[Mixer | FeedForward, list[tuple[Part, float, tuple[Names, ...]]]] = {}
     layer = 0
     for block in blocks:
         parts: tuple[Mixer | FeedForward, ...] = (*block.mixers, *block.feed_forward)
         for part in parts:
-            if isinstance(part, Mixer):
-                yield Modules(layer, "attention", part.parameters(hidden), _attention(part, hidden))
-            else:
-                if part.experts:
-                    count = part.experts * part.expert_parameters(hidden)
-                    names = _experts(part.matrices, part.experts, beside)
-                    yield Modules(layer, "experts", count, names)
-                if part.dense_size:
-                    count = part.matrices * hidden * part.dense_size
-                    yield Modules(layer, "dense", count, _network(part, beside))
+            if part not in known:
+                known[part] = list(_named(part, hidden, beside))
+            yield from (Modules(layer, *one) for one in known[part])
             layer += apart
         layer += not apart
+
+
+def _named(
+    part: Mixer | FeedForward, hidden: int, beside: bool
+) -> Iterator[tuple[Part, float, tuple[Names, ...]]]:
+    """Yield what a layer is a part of, its parameters and its names."""
+    if isinstance(part, Mixer):
+        yield "attention", part.parameters(hidden), _attention(part, hidden)
+        return
+    if part.experts:
+        count = part.experts * part.expert_parameters(hidden)
+        yield "experts", count, _experts(part.matrices, part.experts, beside)
+    if part.dense_size:
+        yield "dense", part.matrices * hidden * part.dense_size, _network(part, beside)
 
 
 def modules_of_config(config: Mapping[str, Any]) -> tuple[Modules, ...]:
@@ -246,12 +254,20 @@ def _by_names(
     layers: Sequence[Modules], names: Names, rules: Resolver, default: Stored
 ) -> tuple[float, dict[Stored, float]]:
     """Return the parameters that rules name under some names, and all by format."""
+    sizes: dict[int, float] = {}
+    alike: int | None = None
+    for one in layers:
+        layer = one.layer
+        # Layers that no rule tells from others are all alike: the first stands for them.
+        if rules.layers is not None and str(layer) not in rules.layers:
+            layer = alike = one.layer if alike is None else alike
+        sizes[layer] = sizes.get(layer, 0.0) + one.parameters
     touched, whole = 0.0, sum(weight for _, weight in names)
     stored: dict[Stored, float] = {}
-    for one in layers:
+    for layer, parameters in sizes.items():
         for name, weight in names:
-            size = one.parameters * weight / whole
-            found = rules.of(f"layers.{one.layer}.{name}")
+            size = parameters * weight / whole
+            found = rules.of(f"layers.{layer}.{name}")
             touched += size * (found is not None)
             form = default if found is None else found
             stored[form] = stored.get(form, 0.0) + size

@@ -16,6 +16,11 @@ _FULL = ("", "model.", "language_model.model.", "model.language_model.", "backbo
 """Beginnings of the names that an expression may ask for."""
 
 
+_NUMBER = re.compile(r"(?:^|\.)(\d+)(?=\.|$)")
+_NUMBERED = re.compile(r"(?<![A-Za-z_])\d|\\d|[?\[]")
+"""In a pattern of many layers: a number that is no part of a word, or what stands for one."""
+
+
 class Stored(NamedTuple):
     """How the weights of a module are stored.
 
@@ -88,6 +93,13 @@ class Resolver:
     rules
         In their order.
 
+    Attributes
+    ----------
+    is_empty
+        Whether there is no rule.
+    layers
+        Numbers of the layers that rules tell from others; None if it may be any.
+
     Examples
     --------
     >>> rules = (Rule("model.layers.*.mlp.experts*", PLAIN), Rule("re:.*k_proj", Stored("fp8", 8)))
@@ -99,14 +111,23 @@ class Resolver:
     def __init__(self, rules: Iterable[Rule]) -> None:
         self._names: dict[str, tuple[int, Stored]] = {}
         self._tests: dict[str | None, list[tuple[int, Callable[[str], bool], Stored]]] = {}
+        layers: set[str] = set()
+        is_any = False
         for order, (pattern, stored) in enumerate(rules):
             if not pattern.startswith("re:") and not any(sign in pattern for sign in "*?["):
-                self._names.setdefault(_inner(pattern), (order, stored))
+                inner = _inner(pattern)
+                self._names.setdefault(inner, (order, stored))
+                layers.update(_NUMBER.findall(inner))
                 continue
             test = _test(pattern)
             if test is not None:
-                self._tests.setdefault(_layer(pattern), []).append((order, test, stored))
+                layer = _layer(pattern)
+                self._tests.setdefault(layer, []).append((order, test, stored))
+                is_any = is_any or (layer is None and _NUMBERED.search(pattern) is not None)
+                layers.update(() if layer is None else (layer,))
+        self._first = {name.partition(".")[0] for name in self._names}
         self.is_empty = not self._names and not self._tests
+        self.layers = None if is_any else frozenset(layers)
 
     def of(self, name: str) -> Stored | None:
         """Return how the first rule that names a module says it is stored; None if none does.
@@ -118,7 +139,9 @@ class Resolver:
         """
         first: tuple[int, Stored] | None = self._names.get("")
         parts = name.split(".")
-        for begin in range(len(parts)):
+        for begin, part in enumerate(parts):
+            if part not in self._first:
+                continue
             for end in range(begin + 1, len(parts) + 1):
                 found = self._names.get(".".join(parts[begin:end]))
                 if found is not None and (first is None or found[0] < first[0]):

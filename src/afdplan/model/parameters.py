@@ -20,7 +20,7 @@ FORMAT = text(
 )
 COLUMNS = text(
     "columns",
-    "Columns of any other table: prompt=NAME,decode=NAME,arrival=NAME.",
+    "Columns of any other table: prompt=NAME,decode=NAME,arrival=NAME; run=N of several.",
     metavar="MAP",
 )
 TIME_FORMAT = text(
@@ -53,7 +53,8 @@ HARDWARE = text(
 FFN_HARDWARE = text("ffn_hardware", "Device of the FFN workers.", metavar="NAME|FILE")
 WEIGHT_PRECISION = text(
     "weight_precision",
-    "Format of the weights, for example fp8 or bf16; by default the checkpoint's.",
+    "Format of the weights, for example fp8, int4:4.85 (bits) or int8a16; by default the "
+    "checkpoint's.",
     field="precision",
     metavar="NAME",
 )

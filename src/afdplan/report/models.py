@@ -196,7 +196,16 @@ def _facts(model: ModelArchitecture) -> Iterable[Fact]:
             f"{model.network.expert_size:,}, shared width {model.network.dense_size:,}",
         )
     yield Fact("multi-token prediction", counted(model.prediction_layers, "layer"))
-    yield Fact("checkpoint format", model.precision or "not recognised: give --weight-precision")
+    if model.stored is None:
+        unread = f"{model.precision_source} cannot be read as one format: give --weight-precision"
+        yield Fact("checkpoint format", unread)
+    else:
+        parts = ", ".join(f"{part} {form}" for part, form in (_formats(model) or {}).items())
+        yield Fact("checkpoint format", f"{model.precision}, from {model.precision_source}")
+        yield Fact("weights", f"{(_weight_bytes(model) or 0) / 1e9:.1f} GB: {parts}")
+    if model.cache_precision or model.cache_unread:
+        unread = f"{model.cache_unread} cannot be read: give --kv-precision"
+        yield Fact("KV cache asked for", model.cache_precision or unread)
     for note in model.notes:
         yield Fact("read as", note)
     yield Fact("source", model.source)
