@@ -123,6 +123,27 @@ def test_bad_metrics_are_refused(plan, tmp_path, content, message):
 def test_usage(plan):
     assert invoke("check", plan).code == 2
     assert invoke("check", "nowhere.json", "--trace", "x.csv").code == 1
+    assert invoke("check", plan, "--trace", "x.csv", "--selector", 'job="a"').code == 2
+
+
+def test_prefill_engines_count_no_request_and_a_selector_picks(plan, tmp_path):
+    one = metrics(tmp_path / "one").read_text()
+    file = tmp_path / "both"
+    file.write_text("".join(
+        line.replace('engine="0"', f'job="{job}"').replace("_sum ", f'_sum{{job="{job}"}} ') + "\n"
+        for job in ("prefill", "decode", "decode-b") for line in one.splitlines()[1:]
+    ))  # fmt: skip
+    both = invoke("check", plan, "--metrics", file, "--json").document
+    assert both["observed"]["requests"] == 10_000
+    said = " ".join(both["warnings"])
+    assert "are left out (prefill)" in said
+    assert "counted once" in said
+    picked = invoke("check", plan, "--metrics", file, "--selector", 'job="decode-b"', "--json")
+    assert picked.document["observed"]["requests"] == 10_000
+    assert "counted once" not in " ".join(picked.document["warnings"])
+    nobody = invoke("check", plan, "--metrics", file, "--selector", 'job="x"')
+    assert nobody.code == 1
+    assert "no engine matches" in nobody.error_line
 
 
 def test_a_better_plan_under_the_same_limits_is_found(tmp_path):

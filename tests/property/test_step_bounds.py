@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from afdplan.lengths.law import IndependentLengths
+from afdplan.model.curve import TabulatedCurve
 from afdplan.model.latency import LatencyModel
 from afdplan.model.variation import ExpertLoad
 from afdplan.planning.design import Combination
@@ -77,3 +78,21 @@ def test_no_line_from_a_batch_size_exceeds_a_later_step(prompt, window):
                     assert (line.at(size) <= step * (1 + 1e-9)).all()
                 tightest.append((line.at(last) / step).max())
     assert np.median(tightest) > 0.99  # a line that is far below would spare nothing
+
+
+def test_a_line_holds_across_the_kink_of_a_roofline():
+    law = IndependentLengths(prompt="geometric:200", decode="geometric:100")
+    ones = np.ones(3, dtype=int)
+    workers = np.array([2, 4, 8])
+    flat = LatencyModel.linear(
+        attention=(1e-9, 1e-5), ffn=(1e-7, 1e-4), transfer=(1e-9, 1e-6), layers=8
+    )
+    for kink in (84, 100, 180, 240, 390, 440, 520):
+        ffn = TabulatedCurve(loads=[0, kink, 2 * kink], times=[1e-4, 1e-4, 5e-4])
+        models = StepModels(law, MeasuredSource(replace(flat, ffn=ffn)))
+        base = Combination(1, 2, 40)
+        mean = models.evaluate(base, workers, ones).mean
+        line = models.line(base, 64, workers, ones, mean)
+        for size in range(41, 65):
+            step = models.evaluate(Combination(1, 2, size), workers, ones).mean
+            assert (line.at(size) <= step * (1 + 1e-9)).all()

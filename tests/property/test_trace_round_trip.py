@@ -30,13 +30,17 @@ REQUESTS = st.lists(
 
 def write(form: str, rows: list[tuple[int, int, int, str]], file: Path) -> None:
     names = ("time_us", "prompt_tokens", "output_tokens", "session_id")
-    frame = pl.DataFrame(rows, schema=list(names), orient="row")
+    store(form, pl.DataFrame(rows, schema=list(names), orient="row"), file)
+
+
+def store(form: str, frame: pl.DataFrame, file: Path) -> None:
+    """Write a table in one of the forms that readers know."""
     if form == "csv":
         frame.write_csv(file)
     elif form == "jsonl":
         frame.write_ndjson(file)
     elif form == "json":
-        file.write_text(json.dumps([dict(zip(names, row, strict=True)) for row in rows], indent=1))
+        file.write_text(json.dumps(frame.to_dicts(), indent=1))
     else:
         frame.write_parquet(file)
 
@@ -81,7 +85,8 @@ NAMES = st.sampled_from(
 )
 OTHERS = st.sampled_from(
     [("finish_reason", "stop"), ("ttft_ms", 31.5), ("tokens_per_second", 7), ("model", "m"),
-     ("prompt_text", "12 monkeys"), ("total_tokens", 9), ("note", None)]
+     ("prompt_text", "12 monkeys"), ("total_tokens", 9), ("note", None), ("unit", "USD"), ("n", 1),
+     ("http_status", 200), ("cached_tokens", 0), ("outcome", "ok"), ("estimated_output_len", 77)]
 )  # fmt: skip
 
 
@@ -101,25 +106,76 @@ def test_names_order_and_unread_columns_change_nothing(form, name, others, order
     frame = pl.DataFrame({key: columns[key] for key in names})
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "trace"
-        if form == "csv":
-            frame.write_csv(file)
-        elif form == "parquet":
-            frame.write_parquet(file)
-        elif form == "jsonl":
-            frame.write_ndjson(file)
-        else:
-            file.write_text(json.dumps(frame.to_dicts()))
+        store(form, frame, file)
         trace = read_trace(file)
     assert trace.prompt_tokens.tolist() == [p for p, _ in rows]
     assert trace.decode_tokens.tolist() == [d for _, d in rows]
     assert trace.dropped_requests == 0
 
 
+@pytest.mark.parametrize("form", ["csv", "jsonl", "json", "parquet"])
+@settings(max_examples=40, deadline=None)
+@given(
+    rows=st.lists(
+        st.tuples(*[st.integers(0, 999)] * 2, st.integers(1, 999), st.integers(0, 999)),
+        min_size=1,
+        max_size=9,
+    ),
+    apart=st.tuples(st.booleans(), st.booleans()),
+    names=st.sampled_from([("cached_tokens", "reasoning_tokens"), ("cacheRead", "thinkingTokens")]),
+    order=st.randoms(use_true_random=False),
+)
+def test_parts_inside_or_apart_are_told_by_the_total(form, rows, apart, names, order):
+    """Cached tokens are even and reasoned ones odd, so that one reading alone gives the total."""
+    names = (names[0] + "Tokens" * (names[0] == "cacheRead"), names[1])
+    table: list[dict[str, int]] = []
+    whole = []
+    for fresh, held, said, thought in rows:
+        cached, reasoned = 2 * held, 2 * thought + 1
+        prompt, decode = fresh + cached, said + reasoned
+        whole.append((prompt, decode))
+        table.append({
+            "prompt_tokens": prompt - cached * apart[0],
+            "completion_tokens": decode - reasoned * apart[1],
+            names[0]: cached,
+            names[1]: reasoned,
+            "total_tokens": prompt + decode,
+        })  # fmt: skip
+    columns = list(table[0])
+    order.shuffle(columns)
+    frame = pl.DataFrame(table).select(columns)
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "trace"
+        store(form, frame, file)
+        trace = read_trace(file)
+    read = list(zip(trace.prompt_tokens.tolist(), trace.decode_tokens.tolist(), strict=True))
+    if read != whole[:-1]:  # a last row may happen to be the sum of all others
+        assert read == whole
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl", "json", "parquet"])
+def test_running_counts_sums_and_models_are_told_in_every_form(form, tmp_path):
+    rows = [
+        {"request_id": f"r{k}", "model": "ab"[k % 2], "prompt_tokens": 9 * k, "output_tokens": n}
+        for k in range(1, 5) for n in (1, k + 3)
+    ]  # fmt: skip
+    total = {"request_id": "Total", "model": None, "prompt_tokens": 99, "output_tokens": 77}
+    frame = pl.DataFrame([*rows, total])
+    file = tmp_path / "trace"
+    store(form, frame, file)
+    trace = read_trace(file)
+    assert trace.decode_tokens.tolist() == [4, 5, 6, 7]
+    said = "; ".join(trace.doubts)
+    for words in ("sum up the others", "4 of 9 records left out: earlier counts", "2 models"):
+        assert words in said
+
+
 CUT = {
     name: (Path(__file__).parents[1] / "samples" / "traces" / name).read_bytes()
     for name in (
         "otel_agent_span.json", "otel_agent_span_flat.jsonl", "aiperf_profile_export.jsonl",
-        "litellm_pg_export.csv", "weka_trace.json", "phoenix_spans.csv",
+        "litellm_pg_export.csv", "weka_trace.json", "phoenix_spans.csv", "burstgpt_new.csv",
+        "openrouter_activity.csv", "langfuse_observations.json",
     )
 }  # fmt: skip
 

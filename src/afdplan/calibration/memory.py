@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 from afdplan.calibration.architecture import Mixer, ModelArchitecture
@@ -141,6 +142,7 @@ def embedding_bytes(architecture: ModelArchitecture, precision: Precision) -> fl
     return sum(n * count * number_format(name).bytes_per_value for name, n in tables.items())
 
 
+@lru_cache(maxsize=256)  # dozens of layers are alike
 def mixer_shard(mixer: Mixer, devices: int, hidden_size: int) -> int:
     """Return the parameters of a mixer on one of `devices`; its indexer is replicated."""
     indexer = mixer.parameters(hidden_size) - mixer.heads.parameters(hidden_size)

@@ -108,17 +108,12 @@ class Operator:
         self, memory: npt.ArrayLike, matrix: npt.ArrayLike = 0.0, depth: npt.ArrayLike = 0.0
     ) -> FloatArray:
         """Return the time of one call without its fixed time [s]; doubles with all parts."""
-        parts = np.stack(
-            np.broadcast_arrays(
-                np.asarray(memory, dtype=np.float64) / self.memory_share,
-                np.asarray(matrix, dtype=np.float64) / self.matrix_share
-                + np.asarray(depth, dtype=np.float64) * self.depth_time,
-            )
-        )
-        longest = np.maximum(parts.max(axis=0), 1e-300)
-        return np.asarray(
-            longest * ((parts / longest) ** self.sharpness).sum(axis=0) ** (1 / self.sharpness)
-        )
+        read = np.asarray(memory, dtype=np.float64) / self.memory_share
+        computed = np.asarray(matrix, dtype=np.float64) / self.matrix_share
+        computed = computed + np.asarray(depth, dtype=np.float64) * self.depth_time
+        longest = np.maximum(np.maximum(read, computed), 1e-300)
+        both = (read / longest) ** self.sharpness + (computed / longest) ** self.sharpness
+        return np.asarray(longest * both ** (1 / self.sharpness))
 
 
 @cache
@@ -182,7 +177,7 @@ def find_operator(hardware: Hardware, family: Family, number: str) -> Operator:
     rows = operator_rows()
     number = _kernels(number)
     for name in (number, STANDS_FOR.get((family, number), number), "bf16"):
-        devices = [device for device, kind, form in rows if (kind, form) == (family, name)]
+        devices = _devices_with(family, name)
         if hardware.name in devices:
             operator, borrowed = rows[hardware.name, family, name]
             if name == number or number == STANDS_FOR.get((family, number)):
@@ -202,6 +197,12 @@ def _kernels(number: str) -> str:
     name = base[0] if base else number
     is_unpacked = number.endswith("a16") or name in ("int2", "int3", "int5", "int6")
     return "int4" if is_unpacked else name
+
+
+@cache
+def _devices_with(family: Family, name: str) -> tuple[str, ...]:
+    """Return the devices on which a family was measured in a format."""
+    return tuple(device for device, kind, form in operator_rows() if (kind, form) == (family, name))
 
 
 @cache

@@ -414,7 +414,7 @@ def _write_trace(data: Sequence[str], options: dict[str, Any]) -> None:
     text = "\n".join(["prompt_tokens,decode_tokens", *rows]) + "\n"
     write_atomic(options["to_trace"], text.encode())
     answer = {"trace": options["to_trace"], "requests": len(rows)}
-    _tell_written(data, options, "s", trace.notes, answer)
+    _tell_written(data, options, "s", (*trace.doubts, *trace.notes), answer)
 
 
 def _tell_written(

@@ -76,6 +76,8 @@ def command(
         raise click.UsageError(
             "--format, --columns and --time-format describe a trace: give --trace too"
         )
+    if selector and not (metrics or prometheus):
+        raise click.UsageError("--selector picks engines: give --metrics or --prometheus too")
     warnings: tuple[str, ...] = ()
     from afdplan.files.check_state import CheckState, read_state, write_state
     from afdplan.files.plan_file import read_plan
@@ -136,6 +138,7 @@ def command(
             "metrics": files,
             "prometheus": prometheus,
             "window": window if prometheus else None,
+            "selector": selector or None,
             "settings": settings,
             "state": state,
             **times,

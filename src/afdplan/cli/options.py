@@ -272,7 +272,7 @@ def _described(
     try:
         report = describe_workload(trace, confidence or ask.CONFIDENCE.default)
     except InsufficientDataError as error:
-        return None, (f"the token load has no interval: {error}",)
+        return None, (*trace.doubts, f"the token load has no interval: {error}")
     return report, load_warnings(report)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -45,7 +46,7 @@ def running_options(command: Command) -> Command:
             help="Of --prometheus: the last 30min, 1h, 1d.",
         ),
         click.option(
-            "--selector", metavar="LABELS", default="", help='Of --prometheus: job="decode".'
+            "--selector", metavar="LABELS", default="", help='Which engines: job="decode".'
         ),
     ]
     for option in reversed(options):
@@ -103,8 +104,9 @@ def running(
     from afdplan.errors import InvalidInputError
     from afdplan.files.document import open_source
     from afdplan.files.measurements.counters import read_snapshot
+    from afdplan.files.measurements.engines import chosen_engines, engines_serving
     from afdplan.files.measurements.fpm import FPM_SIGN, read_forward_passes
-    from afdplan.files.measurements.prometheus import read_metrics, server_metrics
+    from afdplan.files.measurements.prometheus import read_snapshots, server_metrics
     from afdplan.workload.observed import observed_lengths, observed_load
 
     snapshot = None
@@ -112,16 +114,22 @@ def running(
         from afdplan.files.measurements.prometheus_api import prometheus_increase
 
         seconds = _window(window)
-        found = server_metrics(prometheus_increase(prometheus, seconds, selector))
+        gained = prometheus_increase(prometheus, seconds, selector)
     elif len(metrics) == 1 and not re.match("(prompt|decode|step)=", metrics[0]):
         with open_source(metrics[0], "metrics", InvalidInputError) as source:
             if source.kind == "json" and FPM_SIGN.search(source.head):
                 return _passing(plan, read_forward_passes(source))
-            now = read_snapshot(source)
-        snapshot = None if now.is_window else now
-        found = server_metrics(now if earlier is None or now.is_window else now.since(earlier))
+            gained = now = read_snapshot(source)
+        if not now.is_window:
+            snapshot = now
+            gained = now if earlier is None else now.since(earlier)
     else:
-        found = read_metrics(*metrics)
+        gained = read_snapshots(*metrics)
+    if prometheus is None:
+        gained = chosen_engines(gained, selector)
+    if plan.model:
+        gained = engines_serving(gained, partial(_alike, plan.model))
+    found = server_metrics(gained)
     load = observed_load(found)
     step = None
     if found.step_time is not None and plan.latency.time_unit == "s":
@@ -205,8 +213,6 @@ def _warnings(found: ServerMetrics, plan: PlanFile) -> list[str]:
             f"the metrics are of model {', '.join(found.models[:3])}, the plan is for "
             f"{plan.model}: is it the same?"
         )
-    if len(found.models) > 1:
-        said.append(f"requests of {len(found.models)} models are taken together.")
     lengths = {
         "prompts": [(prompt.mean or 0.0, name) for name, prompt, _ in found.engines],
         "outputs": [(decode.mean or 0.0, name) for name, _, decode in found.engines],

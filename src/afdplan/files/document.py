@@ -6,7 +6,6 @@ or a binary one, a damaged archive and an endless pipe are refused in the same w
 
 from __future__ import annotations
 
-import gzip
 import json
 import os
 import shutil
@@ -14,14 +13,14 @@ import stat
 import sys
 import tempfile
 import tomllib
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cached_property, wraps
 from pathlib import Path
-from typing import Any, BinaryIO, Concatenate, Literal, ParamSpec, TypeAlias, TypeVar, cast
+from typing import Any, BinaryIO, Concatenate, ParamSpec, TypeAlias, TypeVar
 
 from afdplan.errors import InvalidInputError, reason
+from afdplan.files.content import kind_of, packing_of
 
 __all__ = [
     "LARGEST_DOCUMENT",
@@ -43,21 +42,7 @@ LONGEST_LINE = 64_000_000
 LARGEST_BOMB = 1 << 30
 """Bytes above which a file that shrank to under 1/200 is refused as a decompression bomb."""
 
-FOREIGN = {
-    b"PK\x03\x04": "a zip archive (or a spreadsheet): unpack it, or save the table as CSV",
-    b"BZh": "compressed by bzip2: unpack it, or use gzip or zstd",
-    b"\xfd7zXZ\x00": "compressed by xz: unpack it, or use gzip or zstd",
-    b"\xff\xfe": "text in UTF-16: save it as UTF-8",
-    b"\xfe\xff": "text in UTF-16: save it as UTF-8",
-    b"%PDF": "a PDF document",
-    b"SQLite format 3": "an SQLite database: export the table as CSV",
-    b"ARROW1": "an Arrow file: save it as Parquet or CSV",
-}
-# Tab, line ends and the escape of coloured logs are text.
-CONTROL = bytes({*range(32)} - {9, 10, 11, 12, 13, 27})
-MARK = b"\xef\xbb\xbf"
 
-Kind = Literal["parquet", "json", "text"]
 Arguments = ParamSpec("Arguments")
 Answer = TypeVar("Answer")
 
@@ -85,7 +70,7 @@ class Source:
         self.name, self.what, self.error = name, what, error
         self._file, self._stack = file, stack
         self.head = next(self._blocks(HEAD_BYTES), b"")
-        self.kind = _kind(self.head, name, what, error)
+        self.kind = kind_of(self.head, name, what, error)
 
     def __str__(self) -> str:
         return self.name
@@ -100,7 +85,7 @@ class Source:
         """A plain file of the content: the user's own, or a copy that goes when the block ends."""
         is_text = os.fsencode(self._file).decode(errors="replace") == str(self._file)
         with self._file.open("rb") as file:
-            if is_text and _packing(file.read(4)) is None:  # polars opens names of Unicode only
+            if is_text and packing_of(file.read(4)) is None:  # polars opens names of Unicode only
                 return self._file
         copy = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="afdplan-")))
         with explained(self.name, self.error), (copy / "unpacked").open("wb") as out:
@@ -153,7 +138,7 @@ class Source:
             written = 0
             try:
                 for _ in range(2):
-                    packing = _packing(file.read(4))
+                    packing = packing_of(file.read(4))
                     file.seek(0)
                     if packing is None:
                         break
@@ -338,47 +323,14 @@ def _regular_file(
         pipe = sys.stdin.buffer if is_input else inner.enter_context(file.open("rb"))
         out = inner.enter_context(copy.open("wb"))
         head = pipe.read(HEAD_BYTES)
-        if _packing(head) is None:
-            _kind(head, name, what, error)  # an endless device is seen for what it is at once
+        if packing_of(head) is None:
+            kind_of(head, name, what, error)  # an endless device is seen for what it is at once
         written = out.write(head)
         while block := pipe.read(BLOCK):
             written += out.write(block)
             if written > most:
                 raise _too_large(name, most, f"{what} from a pipe", error)
     return copy
-
-
-def _packing(magic: bytes) -> tuple[str, Any, tuple[type[Exception], ...]] | None:
-    """Return how a file that starts so is packed: the method, its opener, and its failures."""
-    if magic[:2] == b"\x1f\x8b":
-        return "gzip", gzip.open, (EOFError, zlib.error, gzip.BadGzipFile)
-    if magic[:4] != b"\x28\xb5\x2f\xfd":
-        return None
-    if sys.version_info >= (3, 14):
-        from compression import zstd
-    else:
-        from backports import zstd
-    return "zstd", zstd.open, (EOFError, cast(type[Exception], zstd.ZstdError))
-
-
-def _kind(head: bytes, name: str, what: str, error: type[InvalidInputError]) -> Kind:
-    """Return what the first bytes show, or raise saying what it is."""
-    first = head.removeprefix(MARK).lstrip()[:1]
-    if not first:
-        raise error(f"{name} is empty: {what} was expected")
-    if head[:4] == b"PAR1":
-        return "parquet"
-    if head[:2] == b"PK" and b"/data.pkl" in head[:200]:
-        raise error(
-            f"{name} was written by torch.save, as a pickle, which could run code when it is read: "
-            "write its table as JSON (json.dump(table.tolist(), file))"
-        )
-    for magic, foreign in FOREIGN.items():
-        if head.startswith(magic):
-            raise error(f"{name} is {foreign}")
-    if b"\0" in head or sum(head.count(code) for code in CONTROL) > len(head) / 100:
-        raise error(f"{name} is binary: {what} was expected, as text in UTF-8")
-    return "json" if first in b"{[" else "text"
 
 
 def _too_large(

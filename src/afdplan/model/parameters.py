@@ -20,7 +20,7 @@ FORMAT = text(
 )
 COLUMNS = text(
     "columns",
-    "Columns of any other table: prompt=NAME,decode=NAME,arrival=NAME.",
+    "Columns of any other table: prompt=NAME,decode=NAME,arrival=NAME; run=N of several.",
     metavar="MAP",
 )
 TIME_FORMAT = text(

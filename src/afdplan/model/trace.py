@@ -45,6 +45,8 @@ class Trace:
         Requests that failed or gave no output, left out.
     notes
         What the reader decided or noticed, one sentence each.
+    doubts
+        What may make these lengths other than those of the requests: passed on as warnings.
 
     Raises
     ------
@@ -69,6 +71,7 @@ class Trace:
     time_unit_in_file: str = ""
     dropped_requests: int = 0
     notes: tuple[str, ...] = ()
+    doubts: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         prompt = _lengths("prompt_tokens", self.prompt_tokens, 0)
@@ -122,6 +125,7 @@ class Trace:
             source=source or self.source,
             format=self.format,
             time_unit_in_file=self.time_unit_in_file,
+            doubts=self.doubts,
         )
 
     @property

@@ -25,7 +25,7 @@ from afdplan.planning.design import Candidate, Combination
 from afdplan.planning.limits import TIE, Limits, limited
 from afdplan.planning.ratio_bounds import BlockScores
 from afdplan.planning.space import PairLattice
-from afdplan.planning.step_models import Line
+from afdplan.planning.step_line import Line
 
 if TYPE_CHECKING:
     from afdplan.planning.search import DesignSearch

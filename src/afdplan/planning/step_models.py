@@ -11,7 +11,7 @@ same holds for quantiles. S grows with A, so its value at a smaller A is a bound
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -26,57 +26,21 @@ from afdplan.model.parameters import Placement
 from afdplan.planning.design import Combination
 from afdplan.planning.limits import Limits, limited
 from afdplan.planning.source import LatencySource
+from afdplan.planning.step_line import SLACK, Line, least_slopes
 from afdplan.theory.cycle import CycleModel, StepTimes
 from afdplan.theory.fresh_times import ffn_times, least_ffn_mean
 from afdplan.theory.layer_cycle import StageTimes
 from afdplan.theory.placement import cycle_model
 from afdplan.theory.problem import RatioProblem
 
-__all__ = ["Line", "StepModels"]
+__all__ = ["StepModels"]
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
-SLACK = 1 - 2e-5
-"""Interpolation error of the law that a bound must survive."""
 BARRIER_POINTS = 8
-BACK = 0.1
-"""How far back from a batch size the slope of its step is taken, relative."""
 RISING = 0.998
 """How exactly the law of the busiest expert rank rises with the number of ranks."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Line:
-    """What the mean step of some pairs is at least, from a batch size on: a straight line.
-
-    Attributes
-    ----------
-    batch_size
-        Where it begins.
-    mean, slope
-        Shape (n,) [time, time/request].
-    """
-
-    batch_size: int
-    mean: FloatArray
-    slope: FloatArray
-
-    def of(self, chosen: IntArray) -> Line:
-        """Return the line of some pairs."""
-        return replace(self, mean=self.mean[chosen], slope=self.slope[chosen])
-
-    def at(self, batch_size: Any) -> FloatArray:
-        """Return the least mean step at larger batch sizes, shape (n,) [time]."""
-        least: FloatArray = SLACK * (self.mean + self.slope * (batch_size - self.batch_size))
-        return least
-
-    def largest(self, step_time: float) -> FloatArray:
-        """Return the batch size up to which the line is no longer than that, shape (n,)."""
-        room = np.maximum(step_time / SLACK - self.mean, 0.0)
-        more = np.divide(room, self.slope, out=np.full_like(room, np.inf), where=self.slope > 0)
-        found: FloatArray = self.batch_size + more
-        return found
 
 
 class StepModels:
@@ -107,6 +71,10 @@ class StepModels:
         self._load_factor = load_factor
         self._slots: dict[int | None, SlotLoad] = {}
         self._models: dict[Combination, CycleModel] = {}
+        self._known: dict[
+            tuple[Combination, tuple[float, ...]], dict[tuple[int, int], tuple[Any, ...]]
+        ] = {}
+        self._slopes: dict[tuple[Combination, int], dict[tuple[int, int], float]] = {}
         self._barriers: dict[tuple[Combination, int, str], tuple[FloatArray, FloatArray]] = {}
         self._ffn_sides: dict[int, LatencyModel] = {}
         numbers = source.ffn_workers(100_000)
@@ -187,44 +155,37 @@ class StepModels:
         ffn: IntArray,
         probabilities: tuple[float, ...] = (),
     ) -> StepTimes:
-        """Return the exact step times of pairs (A, F), shape (n,)."""
-        stages = self.stages(attention, ffn, combination[2])
-        return self.model(combination).evaluate_stages(stages, probabilities)
+        """Return the exact step times of pairs (A, F), shape (n,); each is computed once."""
+        known = self._known.setdefault((combination, probabilities), {})
+        pairs = list(zip(attention.tolist(), ffn.tolist(), strict=True))
+        new = np.array([pair not in known for pair in pairs], dtype=bool)
+        if new.any():
+            stages = self.stages(attention[new], ffn[new], combination[2])
+            times = self.model(combination).evaluate_stages(stages, probabilities)
+            rows = zip(*(getattr(times, one.name) for one in fields(StepTimes)), strict=True)
+            known.update(zip((pairs[at] for at in np.flatnonzero(new)), rows, strict=True))
+        columns = zip(*(known[pair] for pair in pairs), strict=True)
+        return StepTimes(
+            **{
+                one.name: np.array(column)
+                for one, column in zip(fields(StepTimes), columns, strict=True)
+            }
+        )
 
     def line(
-        self,
-        base: Combination,
-        last: int,
-        attention: IntArray,
-        ffn: IntArray,
-        mean: FloatArray,
+        self, base: Combination, last: int, attention: IntArray, ffn: IntArray, mean: FloatArray
     ) -> Line:
-        """Return the line from a batch size, whose mean step is known, up to `last`.
-
-        Notes
-        -----
-        With z what the stages of a step take, the step is convex in z and grows with it: where
-        ``z(B') >= z(B) + growth (B' - B)``, it is above the line through its values at z(B) and at
-        ``z(B) - growth d``, for any d > 0.
-        """
-        devices, m, batch_size = base
-        back = BACK * batch_size
-        sizes = sorted({batch_size + -(-(last - batch_size) // 4), last})
-        more = [size - batch_size for size in sizes]
-        added = [self._added_attention(base, Combination(devices, m, size)) for size in sizes]
-        slower = np.min([np.array(a) / n for a, n in zip(added, more, strict=True)], axis=0)
-        here = self.stages(attention, ffn, batch_size)
-        ahead = [self.stages(attention, ffn, size) for size in sizes]
-        earlier: dict[str, FloatArray] = {}
-        for name in ("ffn", "out", "back"):
-            now = getattr(here, name)
-            each = [(getattr(a, name) - now) / n for a, n in zip(ahead, more, strict=True)]
-            growth = np.maximum(np.min(each, axis=0), 0.0)
-            earlier[name] = np.maximum(now - back * growth, 0.0)
-        model = self.model(base).later((-back * slower).tolist())
-        before = model.evaluate_stages(replace(here, **earlier)).mean
-        slope = np.maximum(mean - before, 0.0) / back
-        return Line(batch_size=batch_size, mean=mean, slope=slope)
+        """Return the line from a batch size, whose mean step is known, up to `last`."""
+        known = self._slopes.setdefault((base, last), {})
+        pairs = list(zip(attention.tolist(), ffn.tolist(), strict=True))
+        new = np.array([pair not in known for pair in pairs], dtype=bool)
+        if new.any():
+            found = least_slopes(self, base, last, attention[new], ffn[new], mean[new])
+            known.update(
+                zip((pairs[at] for at in np.flatnonzero(new)), found.tolist(), strict=True)
+            )
+        slope = np.array([known[pair] for pair in pairs])
+        return Line(batch_size=base.batch_size, mean=mean, slope=slope)
 
     def rough_bounds(
         self, combination: Combination, stages: StageTimes, limits: Limits
@@ -297,7 +258,7 @@ class StepModels:
         at = np.searchsorted(grid, stages.attention_workers, side="right") - 1
         alone_mean, alone_statistic = barrier
         if known != combination:
-            added = self._added_attention(known, combination)
+            added = self.added_attention(known, combination)
             kinds = self.attention_of(devices, batch_size)
             longer = sum(kind.layers * more for kind, more in zip(kinds, added, strict=True))
             alone_mean = alone_mean + microbatches * longer
@@ -307,7 +268,7 @@ class StepModels:
             return mean, mean
         return mean, self._combine(combination, stages, alone_statistic[at])
 
-    def _added_attention(self, smaller: Combination, larger: Combination) -> list[float]:
+    def added_attention(self, smaller: Combination, larger: Combination) -> list[float]:
         """Return by how much more slots lengthen a layer of each kind, at least [time]."""
         devices, _, batch_size = smaller
         sides = [self.attention_of(devices, b) for _, _, b in (smaller, larger)]

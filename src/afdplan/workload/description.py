@@ -88,6 +88,7 @@ def describe_workload(
         sessions=describe_sessions(trace),
         time_unit_in_file=trace.time_unit_in_file,
         notes=trace.notes,
+        doubts=trace.doubts,
     )
     return replace(report, warnings=workload_warnings(report))
 

@@ -136,7 +136,6 @@ def observed_trace(metrics: ServerMetrics, source: str) -> Trace:
         for law in (laws.prompt, laws.decode)
     )
     notes = [
-        *metrics.notes,
         f"{count:,} requests were laid out from histograms of {metrics.requests:,} requests.",
         "Prompts and outputs were paired at random: their correlation is not in a histogram.",
     ]
@@ -146,6 +145,7 @@ def observed_trace(metrics: ServerMetrics, source: str) -> Trace:
         source=source,
         format=f"{metrics.system} Prometheus histograms",
         notes=tuple(notes),
+        doubts=metrics.notes,
     )
 
 

@@ -155,6 +155,7 @@ def select_window(trace: Trace, window: str) -> TracePart:
         format=trace.format,
         time_unit_in_file=trace.time_unit_in_file,
         notes=trace.notes,
+        doubts=trace.doubts,
     )
     return TracePart(name=window, trace=part, arrival_rate=_rate(part))
 

@@ -108,6 +108,8 @@ class WorkloadReport(Answer):
         Unit in which the file gave arrivals; empty if it gave none.
     notes
         What the reader of the file noticed.
+    doubts
+        What it doubts.
     warnings
         What to know before trusting the numbers, one sentence each with its advice.
     """
@@ -132,4 +134,5 @@ class WorkloadReport(Answer):
     sessions: Sessions | None
     time_unit_in_file: str
     notes: tuple[str, ...]
+    doubts: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()

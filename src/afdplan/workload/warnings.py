@@ -17,6 +17,7 @@ FEWEST_UNITS = 40
 """Independent-looking units below which intervals are too narrow for skewed lengths."""
 MANY_EQUAL_FRACTION = 0.1
 HISTORY_FRACTION = 0.5
+CACHED = "prompts include cached prefixes"
 
 
 def workload_warnings(report: WorkloadReport) -> tuple[str, ...]:
@@ -31,11 +32,11 @@ def workload_warnings(report: WorkloadReport) -> tuple[str, ...]:
 def load_warnings(report: WorkloadReport) -> tuple[str, ...]:
     """Return those warnings that bear on the token load itself."""
     return (
+        *report.doubts,
         *_about_empty_prompts(report),
         *_about_precision(report),
         *_about_drift(report),
         *_about_prefixes(report),
-        *_about_metrics(report),
     )
 
 
@@ -92,26 +93,20 @@ def _about_drift(report: WorkloadReport) -> Iterator[str]:
         )
 
 
-def _about_metrics(report: WorkloadReport) -> Iterator[str]:
-    for note in report.notes:
-        if "models are added" in note or note.startswith("Without the sums"):
-            yield note[0].lower() + note[1:]
-
-
 def _about_prefixes(report: WorkloadReport) -> Iterator[str]:
-    noted = [note for note in report.notes if "cache" in note.lower()]
+    noted = [note for note in report.notes if note.startswith(CACHED)]
     sessions = report.sessions
     if noted or (sessions is not None and sessions.history_fraction > HISTORY_FRACTION):
         evidence = (
-            noted[0].rstrip(".")
+            noted[0].partition(": ")[0]
             if noted or sessions is None
-            else f"in {100 * sessions.history_fraction:.0f} % of follow-up requests the prompt "
-            "repeats the session so far"
+            else f"{CACHED} (in {100 * sessions.history_fraction:.0f} % of follow-up requests the "
+            "prompt repeats the session so far)"
         )
         yield (
-            f"prompts include cached prefixes ({evidence}): right for decode, whose attention "
-            "reads the whole context, but do not take prompt tokens for prefill work, and if "
-            "slots share prefixes in memory, fewer tokens are stored than read."
+            f"{evidence}: right for decode, whose attention reads the whole context, but do not "
+            "take prompt tokens for prefill work, and if slots share prefixes in memory, fewer "
+            "tokens are stored than read."
         )
 
 

@@ -57,8 +57,12 @@ def test_drift_beyond_the_interval():
 
 def test_cached_prefixes_by_note_or_by_evidence():
     prompt, decode = lengths(1000)
-    noted = warnings_of(prompt, decode, notes=("prompt tokens include cached tokens.",))
-    assert said(noted, "(prompt tokens include cached tokens)")
+    note = "prompts include cached prefixes (column 'x'): right for the KV cache"
+    assert said(
+        warnings_of(prompt, decode, notes=(note,)), "prefixes (column 'x'): right for decode"
+    )
+    left_out = ("1 of 9 records left out: answered from a cache of answers",)
+    assert not said(warnings_of(prompt, decode, notes=left_out), "prefixes")
     ids = np.arange(1000) // 10
     grown = 100 + 300 * (np.arange(1000) % 10)
     assert said(warnings_of(grown, decode, session_ids=ids), "100 % of follow-up requests")

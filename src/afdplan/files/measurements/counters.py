@@ -22,6 +22,7 @@ __all__ = [
     "Engine",
     "Key",
     "Snapshot",
+    "named_engines",
     "read_snapshot",
     "snapshot_of_api",
 ]
@@ -104,7 +105,7 @@ class Snapshot:
         new = {key[2] for key in self.series} - {key[2] for key in earlier.series}
         gone = {key[2] for key in earlier.series} - {key[2] for key in self.series}
         notes = [
-            f"{_named(engines)} {what}"
+            f"{named_engines(engines)} {what}"
             for engines, what in (
                 (again, "started again since the last snapshot: counted from its start."),
                 (new, "was not in the last snapshot: counted from its start."),
@@ -284,6 +285,7 @@ def _nothing_known(names: set[str]) -> str:
     )
 
 
-def _named(engines: Iterable[Any]) -> str:
+def named_engines(engines: Iterable[Engine]) -> str:
+    """Return engines by the values of their labels, the first four."""
     names = [" ".join(value for _, value in engine) or "the server" for engine in sorted(engines)]
     return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")

@@ -17,8 +17,13 @@ from afdplan.files.measurements.counters import (
     Snapshot,
     read_snapshot,
 )
+from afdplan.files.measurements.engines import decoding_engines
 
-__all__ = ["Histogram", "ServerMetrics", "read_metrics", "server_metrics"]
+__all__ = ["Histogram", "ServerMetrics", "read_metrics", "read_snapshots", "server_metrics"]
+
+
+UNLIKE_COUNTS = 0.02
+"""Share by which prompts and outputs may differ in number, for what runs counts in one of them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,15 +98,31 @@ def read_metrics(*paths: Readable) -> ServerMetrics:
     Parameters
     ----------
     *paths
-        Text of ``/metrics`` or JSON of Prometheus's HTTP API, maybe packed, a pipe or ``-``. Two
-        of the same names are an earlier and a later one: what is between counts. Before a file,
-        ``prompt=``, ``decode=`` or ``step=`` says what a result without names holds: buckets, or
-        (the same word again) their sum.
+        As `read_snapshots` takes them.
 
     Raises
     ------
     InvalidInputError
         If a file is missing, empty, HTML, no metrics, or lacks the histograms.
+    """
+    return server_metrics(read_snapshots(*paths))
+
+
+def read_snapshots(*paths: Readable) -> Snapshot:
+    """Return the counters of one snapshot, or what they gained between two.
+
+    Parameters
+    ----------
+    *paths
+        Text of ``/metrics`` or JSON of Prometheus's HTTP API, maybe packed, a pipe or ``-``. Two
+        of the same names are an earlier and a later one. Before a file, ``prompt=``, ``decode=``
+        or ``step=`` says what a result without names holds: buckets, or (the same word again)
+        their sum.
+
+    Raises
+    ------
+    InvalidInputError
+        If a file is missing, empty, HTML or no metrics.
     """
     snapshots: list[Snapshot] = []
     parts: dict[Key, Mapping[str, float]] = {}
@@ -117,10 +138,10 @@ def read_metrics(*paths: Readable) -> ServerMetrics:
         if snapshots:
             raise InvalidInputError("give each result a name (prompt=FILE), or none of them")
         names = " and ".join(str(path) for path in paths)
-        return server_metrics(Snapshot(source=names, series=parts, is_window=True))
+        return Snapshot(source=names, series=parts, is_window=True)
     if len(snapshots) > 2:
         raise InvalidInputError(f"give one snapshot, or two to subtract, got {len(snapshots)}")
-    return server_metrics(snapshots[0] if len(snapshots) == 1 else snapshots[1].since(snapshots[0]))
+    return snapshots[0] if len(snapshots) == 1 else snapshots[1].since(snapshots[0])
 
 
 def server_metrics(snapshot: Snapshot) -> ServerMetrics:
@@ -152,6 +173,7 @@ def server_metrics(snapshot: Snapshot) -> ServerMetrics:
             f"{', '.join(sorted(present)[:4])}: give both (for results without names, "
             "prompt=FILE and decode=FILE)"
         )
+    snapshot = decoding_engines(snapshot, of_role["prompt"], of_role["decode"])
     keys = sorted(key for key in snapshot.series if key[0] == of_role["decode"])
     found = {role: _sum(snapshot, of_role[role]) for role in ROLES}
     prompt, decode = found["prompt"], found["decode"]
@@ -171,6 +193,11 @@ def server_metrics(snapshot: Snapshot) -> ServerMetrics:
         notes += (
             f"The requests of {len(models)} models are added: {', '.join(models[:4])}; keep the "
             "lines of one to see its own.",
+        )
+    if abs(prompt.count - decode.count) > UNLIKE_COUNTS * decode.count:
+        notes += (
+            f"Histograms of {prompt.count:,.0f} prompts and of {decode.count:,.0f} outputs are not "
+            "of the same requests: lines are missing, or counted twice.",
         )
     if prompt.mean is None or decode.mean is None:
         notes += ("Without the sums of the histograms means come from the edges of buckets alone.",)
@@ -194,6 +221,13 @@ def _sum(snapshot: Snapshot, metric: str, engine: Engine | None = None) -> Histo
         if name == metric and engine in (None, of)
     ]
     bucketed = [values for values in mine if values.keys() - {"sum", "count"}]
+    for values in bucketed:
+        both = values.get("count", 0.0), values.get("inf", 0.0)
+        if min(both) > 0 and max(both) > (1 + UNLIKE_COUNTS) * min(both):
+            raise InvalidInputError(
+                f"{snapshot.source}: {metric} counts {both[0]:,.0f} requests, its buckets hold "
+                f"{both[1]:,.0f}: take the snapshot again"
+            )
     # Engines of different versions may have other buckets: those that all have are summed.
     edges = sorted(
         {float(edge) for edge in bucketed[0].keys() - {"sum", "count", "inf"}}.intersection(

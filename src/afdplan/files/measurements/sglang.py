@@ -19,6 +19,7 @@ _DECODE = re.compile(rb"Decode batch[.,\[]")
 _PREFILL = re.compile(rb"Prefill batch[.,\[]")
 _FIELD = re.compile(rb"([#a-z][a-zA-Z_ /()#-]*?)(?:: |=)\s*([0-9.eE+-]+)")
 _RANK = re.compile(rb"\b(?:DP|TP|EP|PP|CP)\d+(?: (?:DP|TP|EP|PP|CP)\d+)*\b")
+_EAGER = re.compile(rb"graph: False\b")
 _RATE_AT_END = re.compile(rb"gen throughput \(token/s\): [0-9.]+$")
 _TOKENS = (b"#token", b"#full token")
 """KV tokens that attention reads; beside a sliding window or a state they are the full ones."""
@@ -31,7 +32,8 @@ def read_sglang_log(source: Source, rank: str | None = None) -> Measurements:
     A line gives requests, KV tokens and tokens per second since the previous line; the step time
     is requests over throughput, times the tokens accepted per request and step (``accept len``)
     under speculative decoding. Decode lines after a prefill or with queued requests, whose
-    interval may hold a prefill, or without throughput, are left out and counted.
+    interval may hold a prefill, or without throughput, are left out and counted; so are those
+    that ran without a CUDA graph where others had one.
 
     Parameters
     ----------
@@ -57,6 +59,7 @@ def read_sglang_log(source: Source, rank: str | None = None) -> Measurements:
     prefills = 0
     seen: dict[bytes, int] = {}  # prefills before the last line of each rank
     ends: list[bool] = []
+    eager: list[bool] = []
     prefilled = idle = at = 0
     for at, line in source.lines():
         if _PREFILL.search(line):
@@ -89,6 +92,7 @@ def read_sglang_log(source: Source, rank: str | None = None) -> Measurements:
             accepted.append(accept)
             steps.append((at, tokens, requests, requests * accept / rate))
             ends.append(_RATE_AT_END.search(line) is not None)
+            eager.append(_EAGER.search(line) is not None)
     if steps and steps[-1][0] == at and ends[-1] and not all(ends):
         steps.pop()  # the file ends within a number
         idle += 1
@@ -108,6 +112,10 @@ def read_sglang_log(source: Source, rank: str | None = None) -> Measurements:
             f"{idle + prefilled} left out{why})"
         )
     table = np.array(steps)
+    without_graph = np.array(eager[: len(steps)])
+    slow = int(without_graph.sum()) if not without_graph.all() else 0
+    if slow:
+        table = table[~without_graph]
     return Measurements(
         stages=(
             StageSamples(
@@ -120,8 +128,8 @@ def read_sglang_log(source: Source, rank: str | None = None) -> Measurements:
         ),
         source=source.short_name,
         format="SGLang decode log",
-        dropped=idle + prefilled,
-        notes=tuple(_notes(idle, prefilled, ranks, accepted)),
+        dropped=idle + prefilled + slow,
+        notes=tuple(_notes(idle, prefilled, slow, ranks, accepted)),
     )
 
 
@@ -150,11 +158,16 @@ def _fields(text: bytes) -> dict[bytes, float]:
 
 
 def _notes(
-    idle: int, prefilled: int, ranks: dict[bytes, bool], accepted: list[float]
+    idle: int, prefilled: int, slow: int, ranks: dict[bytes, bool], accepted: list[float]
 ) -> Iterator[str]:
     yield f"{idle} decode lines were idle, queued or cut and are left out."
     if prefilled:
         yield f"{prefilled} decode lines are left out: a prefill lies within their interval."
+    if slow:
+        yield (
+            f"{slow} decode lines are left out: they ran without a graph of the device's work, "
+            "others with one."
+        )
     taken = [rank for rank, is_taken in ranks.items() if is_taken]
     if len(taken) > 1:
         yield (

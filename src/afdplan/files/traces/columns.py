@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from afdplan.errors import TraceError
-from afdplan.files.traces.formats import (
-    FORMATS,
-    UNITS,
-    TraceFormat,
-    side_of_name,
+from afdplan.files.traces.formats import FAILURE_SIGNS, FORMATS, UNITS, TraceFormat
+from afdplan.files.traces.lengths import (
+    Part,
+    index_of,
+    length_column,
+    normal,
+    parts_of,
+    pick,
+    rivals,
+    totals_of,
 )
+from afdplan.files.traces.names import side_of_name
+from afdplan.files.traces.records import RUN
 from afdplan.files.traces.summaries import summary_advice
 from afdplan.files.traces.table import Table
 from afdplan.files.traces.values import are_counts, count_total
@@ -22,12 +28,8 @@ __all__ = ["Columns", "find_columns", "parse_columns"]
 
 NO_COLUMN = "none"
 """What stands for a column that the user does not want: ``arrival=none``."""
-TEXTS = frozenset({"prompt", "input", "output", "decode", "prefill"})
-"""Names of lengths that also head texts."""
-STATISTIC = re.compile(
-    r"(?:^|\.)(?:mean|avg|average|median|min|max|std|stddev|sum|p\d+|stats?|statistics|summary|"
-    r"aggregated?\w*|percentiles?|quantiles?)\."
-)
+NO_NAMES = ("unit", "run")
+"""What the user says beside names of columns."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,10 +42,18 @@ class Columns:
         Name of the format.
     prompt, decode, arrival, session, parent
         Column names as the file spells them.
-    kind, request, span, span_parent, trace, answered
+    kind, request, span, span_parent, trace, answered, model
         Likewise, of the columns by which records that are no requests of their own are told.
-    failed, added_to_prompt, cached
+    failed, cached
         Several such names.
+    parts, totals
+        What counts parts of the lengths, and totals: (``prompt``, ``decode`` or ``both``, column).
+    run
+        What numbers the runs of a benchmark.
+    measure
+        What says in which unit lengths are.
+    doubts
+        What may make these columns the wrong ones.
     unit
         Unit of arrivals; empty if it must be found out.
     is_unit_given
@@ -66,9 +76,14 @@ class Columns:
     span_parent: str = ""
     trace: str = ""
     answered: str = ""
+    model: str = ""
     failed: tuple[str, ...] = ()
-    added_to_prompt: tuple[str, ...] = ()
     cached: tuple[str, ...] = ()
+    parts: tuple[Part, ...] = ()
+    totals: tuple[tuple[str, str], ...] = ()
+    run: str = ""
+    measure: str = ""
+    doubts: tuple[str, ...] = ()
     unit: str = ""
     is_unit_given: bool = False
     is_arrival_given: bool = False
@@ -80,8 +95,10 @@ class Columns:
         single = (
             self.prompt, self.decode, self.arrival, self.session, self.parent, self.kind,
             self.request, self.span, self.span_parent, self.trace, self.answered,
+            self.run, self.measure, self.model,
         )  # fmt: skip
-        return tuple(dict.fromkeys(n for n in (*single, *self.failed, *self.added_to_prompt) if n))
+        counted = (*(part.column for part in self.parts), *(c for _, c in self.totals))
+        return tuple(dict.fromkeys(name for name in (*single, *self.failed, *counted) if name))
 
 
 def parse_columns(columns: str | Mapping[str, str] | None) -> dict[str, str]:
@@ -97,7 +114,7 @@ def parse_columns(columns: str | Mapping[str, str] | None) -> dict[str, str]:
     >>> parse_columns("prompt=ctx, decode=out, unit=ms")
     {'prompt': 'ctx', 'decode': 'out', 'unit': 'ms'}
     """
-    known = ("prompt", "decode", "arrival", "session", "unit")
+    known = ("prompt", "decode", "arrival", "session", "unit", "run")
     if columns is None:
         return {}
     if isinstance(columns, str):
@@ -119,6 +136,8 @@ def parse_columns(columns: str | Mapping[str, str] | None) -> dict[str, str]:
         if key in meant or not value:
             raise TraceError(f"columns must give {key} exactly one name, got {columns!r}")
         meant[key] = value
+    if not meant.get("run", "1").isdecimal():
+        raise TraceError(f"columns run must be a whole number, got {meant['run']!r}")
     if meant.get("unit", "s") not in UNITS:
         raise TraceError(f"columns unit must be one of {', '.join(UNITS)}, got {meant['unit']!r}")
     return meant
@@ -143,12 +162,12 @@ def find_columns(
     TraceError
         If no format fits, a named column is not there, or a needed one is there twice.
     """
-    names = [known.name for known in FORMATS]
+    names = list(dict.fromkeys(known.name for known in FORMATS))
     if forced is not None and forced not in names:
         near = difflib.get_close_matches(forced.lower(), names, 3, 0.4)
         hint = f"; nearest: {', '.join(near)}" if near else ""
         raise TraceError(f"format must be one of {', '.join(names)}, got {forced!r}{hint}")
-    named = {key: value for key, value in given.items() if key != "unit" and value != NO_COLUMN}
+    named = {k: v for k, v in given.items() if k not in NO_NAMES and v != NO_COLUMN}
     holding = [t for t in tables if all(_named(t, value) for value in named.values())]
     if not holding:
         raise _not_there(tables, named)
@@ -160,6 +179,7 @@ def find_columns(
         # A record may sum up the requests in a list of its own: then those are the requests.
         if not named and inner.level and _sums_up(table, found, inner, of_inner):
             table, found = inner, of_inner
+    found = replace(found, doubts=(*found.doubts, *_choices(tables, table, found)))
     for column in found.needed:
         if table.columns.count(column) > 1:
             raise TraceError(
@@ -167,6 +187,21 @@ def find_columns(
                 "rename or delete one"
             )
     return table, found
+
+
+def _choices(tables: Sequence[Table], table: Table, found: Columns) -> list[str]:
+    """Return what to say of requests with several answers, whose tokens are counted together."""
+    inside = [t for t in tables if t.level.rpartition(".")[2] == "choices" and t is not table]
+    if table.level or len(inside) != 1:
+        return []
+    answers = len(inside[0].read(inside[0].columns[:1])[0])
+    asked = len(table.read([found.decode])[0])
+    if answers <= asked:
+        return []
+    return [
+        f"{asked:,} records hold {answers:,} choices: the output of a record is that of all its "
+        "choices together, which are decoded side by side"
+    ]
 
 
 def _sums_up(table: Table, found: Columns, inner: Table, of_inner: Columns) -> bool:
@@ -183,8 +218,10 @@ def _sums_up(table: Table, found: Columns, inner: Table, of_inner: Columns) -> b
 
 def _in_table(table: Table, forced: str | None, given: Mapping[str, str]) -> Columns | None:
     """Return what the columns of one table mean, by the first format that fits."""
-    index = _index(table)
-    own = {k: v if v == NO_COLUMN else _named(table, v) for k, v in given.items() if k != "unit"}
+    index = index_of(table)
+    own = {
+        k: v if v == NO_COLUMN else _named(table, v) for k, v in given.items() if k not in NO_NAMES
+    }
     # The user's own names leave nothing to recognise a format by.
     is_custom = "prompt" in own or "decode" in own
     for known in FORMATS:
@@ -192,23 +229,32 @@ def _in_table(table: Table, forced: str | None, given: Mapping[str, str]) -> Col
             is_custom and forced is None and known.name != "generic"
         ):
             continue
-        prompt = own.get("prompt") or _length(known, "prompt", table, index)
-        decode = own.get("decode") or _length(known, "decode", table, index)
+        prompt = own.get("prompt") or length_column(known, "prompt", table, index)
+        decode = own.get("decode") or length_column(known, "decode", table, index)
         if own and prompt and prompt == decode:
             raise TraceError(
                 f"{table.name}: prompt and decode must be two columns, got {prompt!r} for both; "
                 f"it has {_listed(table.columns)}"
             )
-        fits = all(_pick((need,), index) for need in known.needs)
+        fits = all(pick((need,), index) for need in known.needs)
         if not prompt or not decode or not fits or known.level not in ("", table.level):
             continue
 
+        parts = parts_of(known, table, index, (prompt, decode))
+        totals = totals_of(table, (prompt, decode))
+        spoken_for = [*(part.column for part in parts), *(column for _, column in totals)]
+        of_prompt = of_decode = ""
+        if "prompt" not in own and _may_have_rivals(known, known.prompt):
+            prompt, of_prompt = rivals(table, "prompt", prompt, [decode, *spoken_for])
+        if "decode" not in own and _may_have_rivals(known, known.decode):
+            decode, of_decode = rivals(table, "decode", decode, [prompt, *spoken_for])
+
         def one(role: str, known: TraceFormat = known) -> str:
-            column: str = own.get(role) or _pick(getattr(known, role), index)
+            column: str = own.get(role) or pick(getattr(known, role), index)
             return "" if column == NO_COLUMN else column
 
         def several(aliases: Sequence[str]) -> tuple[str, ...]:
-            return tuple(dict.fromkeys(c for c in (_pick((a,), index) for a in aliases) if c))
+            return tuple(dict.fromkeys(c for c in (pick((a,), index) for a in aliases) if c))
 
         return Columns(
             format="columns" if is_custom and forced is None else known.name,
@@ -216,17 +262,29 @@ def _in_table(table: Table, forced: str | None, given: Mapping[str, str]) -> Col
             decode=decode,
             arrival=one("arrival"),
             session=one("session"),
-            parent="" if "session" in own else _pick(known.parent, index),
+            parent="" if "session" in own else pick(known.parent, index),
             kind=one("kind"),
-            request=one("request"),
+            request=_own(table, one("request")),
             span=one("span"),
             span_parent=one("span_parent"),
-            trace=_pick(("context.traceid", "traceid"), index),
+            trace=pick(("context.traceid", "traceid"), index),
             answered=one("answered"),
+            model=one("model"),
             failed=tuple(
-                dict.fromkeys((*several(known.failed), *_below(("error", "errors"), index)))
+                dict.fromkeys(
+                    (
+                        *several((*known.failed, *FAILURE_SIGNS)),
+                        *_below(("error", "errors"), index),
+                    )
+                )
             ),
-            added_to_prompt=several(known.added_to_prompt),
+            parts=tuple(parts),
+            totals=totals,
+            run=RUN if RUN in table.columns else "",
+            measure=pick(
+                (f"{normal(prompt).rpartition('.')[0]}.unit", "usage.unit", "unit", "units"), index
+            ),
+            doubts=tuple(doubt for doubt in (of_prompt, of_decode) if doubt),
             cached=several(known.cached),
             unit=given.get("unit") or ("" if "arrival" in own else known.unit),
             is_unit_given="unit" in given,
@@ -236,53 +294,15 @@ def _in_table(table: Table, forced: str | None, given: Mapping[str, str]) -> Col
     return None
 
 
-def _index(table: Table) -> dict[str, list[str]]:
-    index: dict[str, list[str]] = {}
-    for column in table.columns:
-        index.setdefault(_normal(column), []).append(column)
-    return index
+def _may_have_rivals(known: TraceFormat, names: Sequence[str]) -> bool:
+    """Return whether another column may hold a length better: a format's own order settles it."""
+    return known.name == "generic" or (len(names) == 1 and "." not in names[0])
 
 
-def _length(known: TraceFormat, role: str, table: Table, index: Mapping[str, list[str]]) -> str:
-    """Return the column of prompt or decode lengths: of several that fit, the fullest."""
-    aliases: tuple[str, ...] = getattr(known, role)
-    fitting = list(dict.fromkeys(c for c in (_pick((a,), index) for a in aliases) if c))
-    if known.name != "generic":
-        if len(fitting) < 2:
-            return "".join(fitting)
-        empty = [values.null_count() for values in table.read(fitting)]
-        return fitting[empty.index(min(empty))]
-    # Names such as "prompt" may head texts: a column of lengths holds counts.
-    sure = [column for column in fitting if _normal(column) not in TEXTS]
-    if sure:
-        return sure[0]
-    counts = [column for column in fitting if are_counts(column, table.read([column])[0])]
-    if counts:
-        return counts[0]
-    telling = [column for column in table.columns if side_of_name(column) == role]
-    return telling[0] if len(telling) == 1 else ""
-
-
-def _normal(column: str) -> str:
-    """Return the name in lower case with letters, digits and the dots of nesting only."""
-    return re.sub(r"[^\w.]|_", "", column.lower()).strip(".")
-
-
-def _pick(wanted: Sequence[str], index: Mapping[str, list[str]]) -> str:
-    """Return the column with the first name of `wanted`, at the top or else nested least."""
-    for name in wanted:
-        if name in index:
-            return index[name][0]
-        # Short words such as "time" mean anything deep inside a record, and below "mean" or
-        # "p99" stands no value of one request.
-        nested = [
-            key
-            for key in index
-            if len(name) >= 5 and key.endswith("." + name) and not STATISTIC.search(key)
-        ]
-        if nested:
-            return index[min(nested, key=lambda key: (key.count("."), key))][0]
-    return ""
+def _own(table: Table, column: str) -> str:
+    """Return a column if it is the rows' own; what stands around a list names no single row."""
+    is_around = bool(table.level) and column in table.columns[table.own :]
+    return "" if is_around else column
 
 
 def _below(names: Sequence[str], index: Mapping[str, list[str]]) -> tuple[str, ...]:
@@ -298,8 +318,8 @@ def _named(table: Table, wanted: str) -> str:
         return wanted
     if wanted in table.full:
         return table.full[wanted]
-    alike = {c for c in table.columns if _normal(c) == _normal(wanted)}
-    alike |= {short for full, short in table.full.items() if _normal(full) == _normal(wanted)}
+    alike = {c for c in table.columns if normal(c) == normal(wanted)}
+    alike |= {short for full, short in table.full.items() if normal(full) == normal(wanted)}
     return alike.pop() if len(alike) == 1 else ""
 
 
@@ -342,7 +362,7 @@ def _nothing_fits(tables: Sequence[Table], forced: str | None) -> str:
         lost = [
             role
             for role in ("prompt", "decode")
-            if not any(_length(FORMATS[-1], role, table, _index(table)) for table in tables)
+            if not any(length_column(FORMATS[-1], role, table, index_of(table)) for table in tables)
         ]
         why = f"no column is known to hold {' or '.join(lost or ['prompt and decode'])} lengths"
     say = ",".join(f"{role}={_hint(role, tables)}" for role in ("prompt", "decode"))

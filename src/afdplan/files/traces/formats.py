@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-import difflib
-import re
 from dataclasses import dataclass
 
-__all__ = ["DECODES", "FORMATS", "OTHER_KINDS", "PROMPTS", "UNITS", "TraceFormat", "side_of_name"]
+from afdplan.files.traces.names import ARRIVALS, DECODES, PROMPTS, SESSIONS
+
+__all__ = ["FAILURE_SIGNS", "FORMATS", "OTHER_KINDS", "SUCCESS_FLAGS", "UNITS", "TraceFormat"]
 
 UNITS = ("s", "ms", "us", "ns", "iso")
 
 
-SUCCESS_FLAGS = ("success", "issuccess", "successful", "issuccessful", "succeeded", "ok", "isok")
+SUCCESS_FLAGS = (
+    "success", "issuccess", "successful", "issuccessful", "succeeded", "ok", "isok", "completed",
+    "iscompleted", "complete", "iscomplete", "finished", "isfinished",
+)  # fmt: skip
 """Columns that say by "false" that a request failed."""
-FAILURE_FLAGS = ("failed", "isfailed", "iserror", "haserror", "aborted", "cancelled", "canceled")
-"""Columns that say so by "true"."""
+FAILURE_SIGNS = (
+    "errors", "error", "errormessage", "errormsg", "errorstr", "errorcode", "status", "statuscode",
+    "wascancelled", "state", "finishreason", "httpstatus", "httpstatuscode", "responsestatus",
+    "responsecode", "httpcode", "outcome", "result", "exception", "errortype", "failurereason",
+    *SUCCESS_FLAGS,
+    "failed", "isfailed", "iserror", "haserror", "aborted", "cancelled", "canceled",
+)  # fmt: skip
+"""Columns that say so in any format: by "true", a text or a code."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +44,7 @@ class TraceFormat:
         Whether records may be parts of programs of all kinds, of which few are requests.
     arrival, session, parent, failed
         Names of optional columns, best first. `parent` links a request to the one before it;
-        a row with something in a `failed` column is left out.
+        a row with something in a `failed` column, or one of `FAILURE_SIGNS`, is left out.
     kind
         Columns that say what a record is: those of `OTHER_KINDS` are no requests.
     request
@@ -44,8 +53,10 @@ class TraceFormat:
         Columns that name a span and the one around it, which may sum up what is inside.
     answered
         Columns that say of a request that a cache of answers, and no engine, answered it.
-    added_to_prompt
-        Columns of cached prompt tokens that the prompt column does not count.
+    model
+        Columns that name the model that answered.
+    apart
+        Columns of parts of the tokens that its lengths do not count; ``*`` for all parts.
     cached
         Columns whose presence says that the prompt column counts cached prefixes.
     unit
@@ -61,11 +72,8 @@ class TraceFormat:
     arrival: tuple[str, ...] = ()
     session: tuple[str, ...] = ()
     parent: tuple[str, ...] = ()
-    failed: tuple[str, ...] = (
-        "errors", "error", "errormessage", "errorstr", "errorcode", "status", "statuscode",
-        "wascancelled", "state", "finishreason", *SUCCESS_FLAGS, *FAILURE_FLAGS,
-    )  # fmt: skip
-    added_to_prompt: tuple[str, ...] = ()
+    failed: tuple[str, ...] = ()
+    apart: tuple[str, ...] = ()
     cached: tuple[str, ...] = ()
     unit: str = ""
     kind: tuple[str, ...] = (
@@ -73,12 +81,16 @@ class TraceFormat:
         "calltype", "runtype", "benchmarkphase",
     )  # fmt: skip
     request: tuple[str, ...] = (
-        "requestid", "xrequestid", "generationid", "responseid", "callid", "litellmcallid",
-        "spanid", "observationid",
+        "requestid", "xrequestid", "rid", "reqid", "generationid", "responseid", "callid",
+        "litellmcallid", "spanid", "observationid", "correlationid", "id",
     )  # fmt: skip
     span: tuple[str, ...] = ("context.spanid", "spanid", "runid")
     span_parent: tuple[str, ...] = ("parentspanid", "parentrunid", "parentid")
     answered: tuple[str, ...] = ("cachehit", "fromcache", "iscached")
+    model: tuple[str, ...] = (
+        "genai.request.model", "llm.modelname", "providedmodelname", "modelname", "modelid",
+        "model",
+    )  # fmt: skip
 
 
 OTHER_KINDS = frozenset({
@@ -88,36 +100,6 @@ OTHER_KINDS = frozenset({
     "atranscription", "imagegeneration", "aimagegeneration", "moderation", "amoderation", "plan",
 })  # fmt: skip
 """Kinds of records that are no requests to a model that decodes, or sum up several."""
-SESSIONS = (
-    "sessionid", "session", "conversationid", "conversation", "threadid", "chatid", "traceid",
-    "userid", "user", "enduser", "clientid",
-)  # fmt: skip
-ARRIVAL_NAMES = (
-    "arrivedat", "arrivaltime", "arrivaltimestamp", "arrival", "arrivals", "timestamp",
-    "timestamps", "requesttime", "requesttimestamp", "starttime", "starttimeunix",
-    "requeststarttime", "requeststart", "requestcreatedat", "created", "createdat", "datetime",
-    "time", "ts",
-)  # fmt: skip
-UNIT_ENDINGS = ("", "s", "sec", "seconds", "ms", "millis", "us", "micros", "ns", "nano", "nanos")
-ARRIVALS = tuple(name + unit for name in ARRIVAL_NAMES for unit in UNIT_ENDINGS)
-PROMPTS = (
-    "numprefilltokens", "prompttokens", "promptlen", "promptlength", "promptsize",
-    "inputtokens", "inputlength", "inputlen", "inputlens", "inputtoks", "inputsize",
-    "contexttokens", "contextlength", "contextlen", "requesttokens", "numprompttokens",
-    "numinputtokens", "prefilltokens", "prefilllength", "prefilllen", "prefill", "isl", "plen",
-    "promptlens", "nprompttokens", "ninputtokens", "inputsequencelength", "prompt", "input",
-    "inputids", "prompttokenids", "inputtokenids",
-)  # fmt: skip
-DECODES = (
-    "numdecodetokens", "decodetokens", "decodelen", "decodelength", "completiontokens",
-    "outputtokens", "outputlength", "outputlen", "outputlens", "outputtoks", "outputsize",
-    "generatedtokens", "generatedlength", "generationtokens", "generationlength",
-    "generationlen", "responsetokens", "responselength", "responselen", "tokensize",
-    "numoutputtokens", "numcompletiontokens", "numgeneratedtokens", "completionlength",
-    "completionlen", "osl", "olen", "noutputtokens", "ngeneratedtokens", "newtokens",
-    "outputsequencelength", "decode", "output", "outputids", "outputtokenids",
-    "completiontokenids",
-)  # fmt: skip
 OPENAI_CACHED = ("prompttokensdetails.cachedtokens", "inputtokensdetails.cachedtokens")
 
 OPENTELEMETRY_SESSIONS = ("genai.conversation.id", "session.id", "context.traceid", "traceid")
@@ -188,7 +170,6 @@ FORMATS: tuple[TraceFormat, ...] = (
         prompt=("inputlens",),
         decode=("outputlens",),
         arrival=("starttimes",),
-        failed=("errors", "error"),
         unit="s",
     ),
     TraceFormat(
@@ -198,7 +179,7 @@ FORMATS: tuple[TraceFormat, ...] = (
         decode=("genai.usage.outputtokens", "genai.usage.completiontokens"),
         arrival=("starttimeunixnano", "starttime", "timestamp"),
         session=OPENTELEMETRY_SESSIONS,
-        failed=("error.type", "status.code", "status.statuscode", "statuscode"),
+        failed=("error.type", "status.code", "status.statuscode"),
         cached=("genai.usage.cacheread.inputtokens",),
     ),
     TraceFormat(
@@ -208,7 +189,7 @@ FORMATS: tuple[TraceFormat, ...] = (
         decode=("llm.tokencount.completion",),
         arrival=("starttime", "starttimeunixnano", "timestamp"),
         session=OPENTELEMETRY_SESSIONS,
-        failed=("statuscode", "status.code", "status.statuscode"),
+        failed=("status.code", "status.statuscode"),
         cached=("llm.tokencount.promptdetails.cacheread",),
     ),
     TraceFormat(
@@ -216,17 +197,11 @@ FORMATS: tuple[TraceFormat, ...] = (
         are_spans=True,
         prompt=("usagedetails.input", "usage.input", "prompttokens", "inputusage"),
         decode=("usagedetails.output", "usage.output", "completiontokens", "outputusage"),
-        needs=("traceid", "starttime", "type"),
+        needs=("starttime", "type"),
         arrival=("starttime",),
         session=("sessionid", "traceid"),
         failed=("level", "statusmessage.error"),
-        added_to_prompt=(
-            "usagedetails.inputcachedtokens",
-            "usagedetails.inputcacheread",
-            "usagedetails.cachereadinputtokens",
-            "usagedetails.inputcachecreation",
-            "usagedetails.cachecreationinputtokens",
-        ),
+        apart=("*",),
         cached=("usagedetails.inputcachedtokens", "usagedetails.cachereadinputtokens"),
         kind=("type",),
         request=("id",),
@@ -237,6 +212,15 @@ FORMATS: tuple[TraceFormat, ...] = (
         name="aiperf",
         prompt=("metrics.usageprompttokens.value", "metrics.inputsequencelength.value"),
         decode=("metrics.usagecompletiontokens.value", "metrics.outputsequencelength.value"),
+        arrival=("metadata.requeststartns",),
+        session=("metadata.conversationid", "metadata.xcorrelationid"),
+        unit="ns",
+    ),
+    TraceFormat(
+        name="aiperf",
+        prompt=("metrics.usageprompttokens.value", "metrics.inputsequencelength.value"),
+        decode=("metrics.outputtokencount.value",),
+        apart=("metrics.reasoningtokencount.value",),
         arrival=("metadata.requeststartns",),
         session=("metadata.conversationid", "metadata.xcorrelationid"),
         unit="ns",
@@ -254,7 +238,7 @@ FORMATS: tuple[TraceFormat, ...] = (
             "starttime",
         ),
         session=("info.conversationid",),
-        failed=("guidellmoutcome", "error"),
+        failed=("guidellmoutcome",),
         unit="s",
     ),
     TraceFormat(
@@ -262,7 +246,6 @@ FORMATS: tuple[TraceFormat, ...] = (
         prompt=("numinputtokens",),
         decode=("numoutputtokens",),
         needs=("e2elatency",),
-        failed=("errorcode", "errormessage"),
     ),
     TraceFormat(
         name="inference-perf",
@@ -274,7 +257,6 @@ FORMATS: tuple[TraceFormat, ...] = (
         ),
         needs=("starttime", "endtime"),
         arrival=("starttime",),
-        failed=("error",),
         unit="s",
     ),
     TraceFormat(
@@ -282,16 +264,14 @@ FORMATS: tuple[TraceFormat, ...] = (
         prompt=("numberinputtokens",),
         decode=("numberoutputtokens",),
         needs=("numbertotaltokens",),
-        failed=("errorcode", "errormsg"),
     ),
     TraceFormat(
         name="openrouter",
-        prompt=("tokensprompt",),
-        decode=("tokenscompletion",),
+        prompt=("nativetokensprompt", "tokensprompt"),
+        decode=("nativetokenscompletion", "tokenscompletion"),
         needs=("generationid",),
         arrival=("createdat",),
-        failed=("cancelled",),
-        cached=("tokenscached",),
+        cached=("nativetokenscached", "tokenscached"),
     ),
     TraceFormat(
         name="agentic-coding",
@@ -300,6 +280,7 @@ FORMATS: tuple[TraceFormat, ...] = (
         needs=("hashids", "t"),
         arrival=("t",),
         session=("id", "sessionid"),
+        request=(),
         cached=("hashids",),
         unit="s",
     ),
@@ -318,7 +299,6 @@ FORMATS: tuple[TraceFormat, ...] = (
         decode=("completiontokens",),
         needs=("success", "starttime"),
         arrival=("starttime",),
-        failed=("success",),
         unit="s",
     ),
     TraceFormat(
@@ -328,7 +308,6 @@ FORMATS: tuple[TraceFormat, ...] = (
         needs=("starttime",),
         arrival=("starttime",),
         session=("sessionid", "traceid", "enduser", "user"),
-        failed=("status", "errorstr"),
         cached=OPENAI_CACHED,
     ),
     TraceFormat(
@@ -338,7 +317,11 @@ FORMATS: tuple[TraceFormat, ...] = (
         needs=("usage.cachereadinputtokens",),
         arrival=("timestamp", "createdat", "created"),
         session=SESSIONS,
-        added_to_prompt=("usage.cachereadinputtokens", "usage.cachecreationinputtokens"),
+        apart=(
+            "usage.cachereadinputtokens",
+            "usage.cachecreationinputtokens",
+            "usage.cachewriteinputtokens",
+        ),
         cached=("usage.cachereadinputtokens",),
     ),
     TraceFormat(
@@ -348,8 +331,34 @@ FORMATS: tuple[TraceFormat, ...] = (
         needs=("cachereadinputtokens",),
         arrival=("timestamp", "createdat", "created", "starttime"),
         session=SESSIONS,
-        added_to_prompt=("cachereadinputtokens", "cachecreationinputtokens"),
+        apart=("cachereadinputtokens", "cachecreationinputtokens", "cachewriteinputtokens"),
         cached=("cachereadinputtokens",),
+    ),
+    TraceFormat(
+        name="bedrock",
+        prompt=("input.inputtokencount",),
+        decode=("output.outputtokencount",),
+        arrival=("timestamp",),
+        apart=("input.cachereadinputtokencount", "input.cachewriteinputtokencount"),
+        cached=("input.cachereadinputtokencount",),
+    ),
+    TraceFormat(
+        name="cohere",
+        prompt=("tokens.inputtokens",),
+        decode=("tokens.outputtokens",),
+        needs=("billedunits.inputtokens",),
+        arrival=("createdat", "timestamp", "created"),
+        session=SESSIONS,
+        cached=("cachedtokens",),
+    ),
+    TraceFormat(
+        name="gemini",
+        prompt=("usagemetadata.prompttokencount", "prompttokencount"),
+        decode=("usagemetadata.candidatestokencount", "candidatestokencount"),
+        arrival=("createtime", "timestamp", "created", "starttime"),
+        session=SESSIONS,
+        apart=("thoughtstokencount", "toolusetokencount", "tooluseprompttokencount"),
+        cached=("cachedcontenttokencount",),
     ),
     TraceFormat(
         name="openai",
@@ -357,7 +366,6 @@ FORMATS: tuple[TraceFormat, ...] = (
         decode=("usage.completiontokens", "usage.outputtokens"),
         arrival=("created", "createdat", "timestamp", "starttime"),
         session=SESSIONS,
-        failed=("error",),
         cached=OPENAI_CACHED,
     ),
     TraceFormat(
@@ -370,47 +378,3 @@ FORMATS: tuple[TraceFormat, ...] = (
     ),
 )
 """From the most telling to the least: the first whose columns are all there is taken."""
-
-PROMPT_WORDS = frozenset({"prompt", "prompts", "input", "inputs", "in", "context", "prefill"})
-DECODE_WORDS = frozenset({
-    "completion", "completions", "output", "outputs", "out", "generated", "generation", "decode",
-    "response", "gen",
-})  # fmt: skip
-MEASURE_WORDS = frozenset({
-    "token", "tokens", "tok", "toks", "length", "lengths", "len", "lens", "size", "count",
-    "counts", "number", "num", "nb", "no", "n", "of", "tokenized", "sequence", "seq",
-})  # fmt: skip
-LIKELY_WORDS = {
-    "prompt": PROMPT_WORDS | {"query", "question", "request", "user"},
-    "decode": DECODE_WORDS | {"answer", "reply", "assistant"},
-}
-ALL_WORDS = [*sorted(LIKELY_WORDS["prompt"] | LIKELY_WORDS["decode"] | MEASURE_WORDS), "total"]
-
-
-def side_of_name(column: str, is_sure: bool = True) -> str:
-    """Return "prompt" or "decode" if each word of a column's name says so or is about counting.
-
-    Parameters
-    ----------
-    column
-        As the file spells it; of a nested name the last part counts, or else the last two.
-    is_sure
-        False takes weaker words as well: a hint, not a reading.
-
-    Examples
-    --------
-    >>> [side_of_name(name) for name in ("nb_input_tokens", "tokensOut", "output_tokens_per_s")]
-    ['prompt', 'decode', '']
-    """
-    for last in (1, 2):
-        part = " ".join(column.split(".")[-last:])
-        words = {word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+", part)}
-        if not is_sure:  # misspelt words are likely what they look like
-            words = {(difflib.get_close_matches(w, ALL_WORDS, 1, 0.8) or [w])[0] for w in words}
-        measures = words & (MEASURE_WORDS if is_sure else MEASURE_WORDS | {"total"})
-        meanings = words - measures
-        for side, sure in (("prompt", PROMPT_WORDS), ("decode", DECODE_WORDS)):
-            known = sure if is_sure else LIKELY_WORDS[side]
-            if measures and len(meanings) == 1 and meanings <= known:
-                return side
-    return ""

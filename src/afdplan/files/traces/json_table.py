@@ -6,12 +6,15 @@ import contextlib
 import itertools
 import re
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from afdplan.errors import TraceError
 from afdplan.files.document import Source
 from afdplan.files.traces.json_shape import BYTE_ORDER_MARK, line_blocks, shape_reader
+from afdplan.files.traces.partial import pages_left
 from afdplan.files.traces.records import (
+    RUN,
     Record,
     decode,
     is_arrays,
@@ -64,14 +67,15 @@ def json_tables(source: Source) -> list[Table]:
         if marks.search(source.head):
             raise TraceError(f"{source.name}: {told}")
     has_lines = _has_lines(source)
-    whole = [] if has_lines else _whole(source)
+    value = None if has_lines else _value(source)
+    whole = [] if has_lines else records_of(source.name, value)
 
     def blocks() -> Blocks:
         return _blocks(source) if has_lines else iter([whole])
 
     def line(at: int) -> int | None:
         numbered = ((n, record) for n, text in _lines(source) for record in [decode(text)])
-        numbers = (n for n, record in numbered for _ in parts(record))
+        numbers = (n for n, record in numbered for _ in parts(record, itertools.count()))
         return next(itertools.islice(numbers, at, None), None) if has_lines else None
 
     head = itertools.islice(_lines(source), SAMPLE) if has_lines else ()
@@ -97,8 +101,11 @@ def json_tables(source: Source) -> list[Table]:
     for block in blocks():
         for record in block:
             structure.learn(record)
-    levels = structure.levels()
-    return [_level(source.name, blocks, line, structure.paths, level) for level in levels]
+    doubts = pages_left(sample if has_lines else [value])
+    return [
+        replace(_level(source.name, blocks, line, structure.paths, level), doubts=doubts)
+        for level in structure.levels()
+    ]
 
 
 def _shaped_table(
@@ -129,14 +136,13 @@ def _has_lines(source: Source) -> bool:
     return True
 
 
-def _whole(source: Source) -> list[Record]:
-    """Return the records of a file that is one JSON value."""
+def _value(source: Source) -> Any:
+    """Return the value of a file that is one JSON value."""
     data = source.content(LARGEST_VALUE).removeprefix(BYTE_ORDER_MARK)
     try:
-        value = decode(data)
+        return decode(data)
     except ValueError as error:
         raise TraceError(f"{source.name}: {where(data, str(error))}") from None
-    return records_of(source.name, value)
 
 
 def _lines(source: Source) -> Iterator[tuple[int, bytes]]:
@@ -153,7 +159,7 @@ def _blocks(source: Source) -> Blocks:
     import msgspec
 
     decoder = msgspec.json.Decoder()
-    start = 0
+    start, runs = 0, itertools.count(1)
     for block in line_blocks(source):
         try:
             records = decoder.decode_lines(block)
@@ -167,7 +173,7 @@ def _blocks(source: Source) -> Blocks:
             ]
         start += block.count(b"\n")
         if any(map(is_bundle, records)):
-            records = [part for record in records for part in parts(record)]
+            records = [part for record in records for part in parts(record, runs)]
         yield records
 
 
@@ -329,21 +335,23 @@ def _table_of_arrays(name: str, records: Sequence[Record]) -> Table:
             for run, size in zip(runs, sizes, strict=True)
         )
 
-    # Every run starts its own clock: arrivals of several cannot be put on one line of time.
-    names = [key for key in runs[0] if fits(key) and (len(runs) == 1 or key != "start_times")]
-    notes = []
-    if len(runs) > 1:
-        notes.append(f"{len(runs)} benchmark runs were put one after another")
-        if any("start_times" in run for run in runs):
-            notes.append("arrivals are left out: every benchmark run starts its own clock")
-    if len(runs) < len(records):
-        notes.append(f"{len(records) - len(runs)} of {len(records)} runs hold no lengths")
-
-    def read(wanted: Sequence[str]) -> list[pl.Series]:
-        return [_series([value for run in runs for value in run[key]]) for key in wanted]
-
+    columns: dict[str, list[Any]] = {
+        key: [value for run in runs for value in run[key]] for key in runs[0] if fits(key)
+    }
+    columns[RUN] = [at for at, size in enumerate(sizes, start=1) for _ in range(size)]
+    short = len(records) - len(runs)
     return Table(
-        name=name, columns=tuple(names), read=read, line=lambda _row: None, notes=tuple(notes)
+        name=name,
+        columns=tuple(columns),
+        read=lambda wanted: [_series(columns[key]) for key in wanted],
+        line=lambda _row: None,
+        notes=(f"{short} of {len(records)} runs hold no lengths",) if short else (),
+        totals=tuple(
+            (at, side, float(run[key]))
+            for at, run in enumerate(runs, start=1)
+            for side, key in (("prompt", "total_input_tokens"), ("decode", "total_output_tokens"))
+            if isinstance(run.get(key), int | float)
+        ),
     )
 
 

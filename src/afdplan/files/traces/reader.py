@@ -12,18 +12,30 @@ from afdplan.errors import TraceError
 from afdplan.files.document import Readable, Source, open_source
 from afdplan.files.traces.columns import Columns, find_columns, parse_columns
 from afdplan.files.traces.json_table import json_tables
+from afdplan.files.traces.lengths import elsewhere
 from afdplan.files.traces.prefixes import cached_tokens
 from afdplan.files.traces.requests import kept_requests
-from afdplan.files.traces.summaries import refuse_statistics
+from afdplan.files.traces.runs import chosen_run, doubted_totals, run_numbers
+from afdplan.files.traces.summaries import (
+    doubted_counts,
+    doubted_growth,
+    refuse_statistics,
+    summary_rows,
+)
 from afdplan.files.traces.table import Table, csv_table, parquet_tables, shown
 from afdplan.files.traces.times import Arrivals, arrival_seconds
-from afdplan.files.traces.values import check_lengths, session_numbers, token_counts
+from afdplan.files.traces.usage import whole_lengths
+from afdplan.files.traces.values import as_text, check_lengths, session_numbers, token_counts
 from afdplan.model.trace import Trace
 
 if TYPE_CHECKING:
     import polars as pl
 
 __all__ = ["read_trace"]
+
+NO_TOKENS = r"^(char(acter)?|word|byte|letter|image|request|(milli)?second)s?$"
+"""Units of lengths that are no tokens."""
+BoolArray = npt.NDArray[np.bool_]
 
 
 def read_trace(
@@ -44,9 +56,10 @@ def read_trace(
     format
         Name of a format (docs/traces.md), or None to recognise it by its columns.
     columns
-        ``prompt=NAME,decode=NAME[,arrival=NAME][,session=NAME][,unit=s|ms|us|ns|iso]`` or the
-        same as a mapping; what is not said is recognised. Dotted names reach into nested
-        objects and lists of them; ``arrival=none`` reads no arrivals.
+        ``prompt=NAME,decode=NAME[,arrival=NAME][,session=NAME][,unit=s|ms|us|ns|iso][,run=N]``
+        or the same as a mapping; what is not said is recognised. Dotted names reach into nested
+        objects and lists of them; ``arrival=none`` reads no arrivals, ``run=2`` the second run
+        of a file of several.
     time_format
         How arrivals are written, by the letters of ``strptime``: ``%d/%m/%Y %H:%M:%S``.
     prefixes
@@ -79,7 +92,7 @@ def read_trace(
     given = parse_columns(columns)
     with open_source(path, "a trace", TraceError) as source:
         table, found = find_columns(_tables(source), format, given)
-        return _trace(table, found, time_format, prefixes)
+        return _trace(table, found, time_format, given.get("run"), prefixes)
 
 
 def _tables(source: Source) -> list[Table]:
@@ -88,7 +101,9 @@ def _tables(source: Source) -> list[Table]:
     return json_tables(source) if source.kind == "json" else [csv_table(source)]
 
 
-def _trace(table: Table, columns: Columns, time_format: str | None, prefixes: bool) -> Trace:
+def _trace(
+    table: Table, columns: Columns, time_format: str | None, run: str | None, prefixes: bool
+) -> Trace:
     """Return the trace that `columns` of `table` hold."""
     series = dict(zip(columns.needed, table.read(columns.needed), strict=True))
     if len(series[columns.prompt]) == 0:
@@ -96,22 +111,54 @@ def _trace(table: Table, columns: Columns, time_format: str | None, prefixes: bo
     refuse_statistics(table, len(series[columns.prompt]))
     prompt, no_prompt = token_counts(table, columns.prompt, series[columns.prompt])
     decode, no_decode = token_counts(table, columns.decode, series[columns.decode])
-    for name in columns.added_to_prompt:
-        prompt = prompt + token_counts(table, name, series[name])[0]
-    kept = kept_requests(columns, series, prompt, decode, no_prompt, no_decode)
+    is_sum = summary_rows(table, columns.needed, series, prompt, decode)
+    prompt, decode = (np.where(is_sum, 0.0, of) for of in (prompt, decode))
+    whole = whole_lengths(
+        table,
+        series,
+        columns.parts,
+        columns.totals,
+        prompt,
+        decode,
+        is_defined=columns.format not in ("generic", "columns"),
+        known=columns.cached,
+    )
+    prompt, decode = (np.where(is_sum, 0.0, of) for of in (whole.prompt, whole.decode))
+    runs = run_numbers(series.get(columns.run), prompt.size)
+    wanted = chosen_run(table, runs, run)
+    kept = kept_requests(columns, series, prompt, decode, no_prompt, no_decode, is_sum)
     every = np.arange(prompt.size)
     check_lengths(table, columns.decode, decode, every, np.zeros_like(no_decode))
     check_lengths(table, columns.prompt, prompt, every, no_prompt & kept.rows)
-    rows = np.flatnonzero(kept.rows)
+    doubts = [
+        *table.doubts,
+        *columns.doubts,
+        *whole.doubts,
+        *kept.doubts,
+        *elsewhere(table, (columns.prompt, columns.decode), no_prompt & no_decode & ~is_sum),
+        *doubted_growth(prompt[kept.rows], decode[kept.rows]),
+        *doubted_counts(table),
+        *_models(columns, series, kept.rows & wanted),
+        *doubted_totals(table, runs, kept.rows, {"prompt": prompt, "decode": decode}),
+    ]
+    rows = np.flatnonzero(kept.rows & wanted)
     if rows.size == 0:
         raise TraceError(
             f"{table.name}: none of {prompt.size} requests has an output (column "
             f"{shown(columns.decode)}; {'; '.join(kept.notes)}); name another with --columns "
             "decode=NAME"
         )
-    notes = [*table.notes, *kept.notes, *_notes(table, columns, series)]
+    _check_measure(table, columns, series, rows)
+    notes = [*table.notes, *kept.notes, *whole.notes, *_notes(table, columns, series)]
     arrivals = Arrivals(seconds=None, unit="")
-    if columns.arrival:
+    several = np.unique(runs[rows])
+    if several.size > 1:
+        clocks = ", their arrivals left out" if columns.arrival else ""
+        doubts.append(
+            f"{several.size} runs of a benchmark are taken together{clocks}, though each has its "
+            f"own load: read one with --columns run={several[0]} to run={several[-1]}"
+        )
+    elif columns.arrival:
         arrivals = arrival_seconds(
             table, columns, series[columns.arrival].gather(rows), rows, time_format
         )
@@ -150,7 +197,38 @@ def _trace(table: Table, columns: Columns, time_format: str | None, prefixes: bo
         time_unit_in_file=arrivals.unit,
         dropped_requests=kept.unanswered,
         notes=tuple(notes),
+        doubts=tuple(doubts),
     )
+
+
+def _models(columns: Columns, series: Mapping[str, pl.Series], rows: BoolArray) -> list[str]:
+    """Return what to say of requests to several models, nothing if there is one."""
+    if not columns.model:
+        return []
+    names = as_text(series[columns.model].filter(rows)).drop_nulls()
+    counts = names.value_counts(sort=True).rows()
+    if len(counts) < 2:
+        return []
+    shares = ", ".join(f"{name} {100 * n / len(names):.0f} %" for name, n in counts[:3])
+    more = f" and {len(counts) - 3} more" if len(counts) > 3 else ""
+    return [
+        f"requests of {len(counts)} models are taken together ({shares}{more}, column "
+        f"{shown(columns.model)}): keep those of the model that is planned"
+    ]
+
+
+def _check_measure(
+    table: Table, columns: Columns, series: Mapping[str, pl.Series], rows: npt.NDArray[np.int64]
+) -> None:
+    """Raise if lengths are not counted in tokens."""
+    if columns.measure:
+        units = as_text(series[columns.measure].gather(rows)).drop_nulls().str.to_lowercase()
+        odd = units.filter(units.str.contains(NO_TOKENS))
+        if len(odd):
+            raise TraceError(
+                f"{table.name}: {len(odd)} of {rows.size} lengths are in {odd[0]}, not in tokens "
+                f"(column {shown(columns.measure)}); leave those records out"
+            )
 
 
 def _notes(table: Table, columns: Columns, series: Mapping[str, pl.Series]) -> list[str]:
@@ -162,8 +240,6 @@ def _notes(table: Table, columns: Columns, series: Mapping[str, pl.Series]) -> l
     for name in (columns.prompt, columns.decode):
         if series[name].dtype == pl.List:
             notes.append(f"lengths are the sizes of the lists in column {shown(name)}")
-    if columns.added_to_prompt:
-        notes.append("cached prompt tokens were added to the prompt lengths")
     if columns.cached:
         notes.append(
             f"prompts include cached prefixes (column {shown(columns.cached[0], 80)}): right for "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from collections.abc import Iterator
@@ -10,9 +11,11 @@ from typing import Any
 from afdplan.errors import TraceError
 from afdplan.files.traces.table import shown
 
-__all__ = ["Record", "decode", "is_arrays", "is_bundle", "parts", "records_of", "where"]
+__all__ = ["RUN", "Record", "decode", "is_arrays", "is_bundle", "parts", "records_of", "where"]
 
 Record = dict[str, Any]
+RUN = "benchmark run"
+"""Column that numbers the runs of one file, each with a clock and a load of its own."""
 
 
 def decode(data: bytes) -> Any:
@@ -48,6 +51,9 @@ def where(data: bytes, reason: str) -> str:
             if cut
             else f"is no trace: {reason}"
         )
+    if "trailing characters" in reason:
+        line = data[: int(match.group(1))].count(b"\n") + 1
+        return f"holds another JSON value from line {line} on: write one value per line"
     line = data[: int(match.group(1))].count(b"\n") + 1
     return f"is no JSON in line {line} ({reason}); mend the file"
 
@@ -55,7 +61,7 @@ def where(data: bytes, reason: str) -> str:
 def records_of(name: str, value: Any) -> list[Record]:
     """Return the objects that one JSON value holds."""
     if isinstance(value, dict):
-        return _framed(value) or list(parts(value))
+        return _framed(value) or list(parts(value, itertools.count(1)))
     if not isinstance(value, list) or not all(isinstance(record, dict) for record in value):
         odd = (
             value
@@ -66,7 +72,8 @@ def records_of(name: str, value: Any) -> list[Record]:
             f"{name}: every JSON record must be an object with named lengths, got "
             f"{type(odd).__name__} {shown(odd)}; write one object per request"
         )
-    return [part for record in value for part in parts(record)]
+    runs = itertools.count(1)
+    return [part for record in value for part in parts(record, runs)]
 
 
 def _framed(value: Record) -> list[Record]:
@@ -116,11 +123,11 @@ def is_bundle(record: Record) -> bool:
     )
 
 
-def parts(record: Record) -> Iterator[Record]:
+def parts(record: Record, runs: Iterator[int]) -> Iterator[Record]:
     """Yield `record`, or, of an OpenTelemetry export, its spans with attributes as keys.
 
     Of guidellm's benchmarks come the requests that succeeded, erred and were cut off, each with
-    its ``guidellm_outcome``.
+    its ``guidellm_outcome`` and the number of its benchmark, one of `runs`.
     """
     if isinstance(record.get("resourceSpans"), list):
         for group in _objects(record, "resourceSpans"):
@@ -133,9 +140,10 @@ def parts(record: Record) -> Iterator[Record]:
             if not isinstance(outcomes, dict):
                 yield record
                 return
+            at = next(runs)
             for outcome, status in GUIDELLM_OUTCOMES.items():
                 for request in _objects(outcomes, outcome):
-                    yield {**request, "guidellm_outcome": status}
+                    yield {**request, "guidellm_outcome": status, RUN: at}
     else:
         yield _with_attributes(record)
 

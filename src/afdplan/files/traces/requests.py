@@ -27,6 +27,10 @@ SAME_USAGE = 0.25
 """Share by which the output of a call may differ from that of the calls inside, yet be theirs."""
 
 
+PIECES = 0.5
+"""Share of repeated records above which they may be pieces of few requests."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Kept:
     """Which records are requests, and in words what became of the others.
@@ -39,11 +43,14 @@ class Kept:
         How many requests failed, gave no output or were answered from a cache.
     notes
         One sentence per reason.
+    doubts
+        What was left out, or kept, by no definition.
     """
 
     rows: BoolArray
     unanswered: int
     notes: tuple[str, ...]
+    doubts: tuple[str, ...]
 
 
 def kept_requests(
@@ -53,6 +60,7 @@ def kept_requests(
     decode: FloatArray,
     has_no_prompt: BoolArray,
     is_empty: BoolArray,
+    is_sum: BoolArray,
 ) -> Kept:
     """Return which records are requests to count: each that an engine decoded, once.
 
@@ -64,6 +72,8 @@ def kept_requests(
         Lengths [tokens]; 0 where there is none, shape (n,).
     has_no_prompt, is_empty
         Where a record says nothing of a prompt, and of an output.
+    is_sum
+        Where a row sums up others.
     """
     import polars as pl
 
@@ -79,6 +89,8 @@ def kept_requests(
             notes.append(f"{count} of {prompt.size} records left out: {what}{told}")
         return count
 
+    leave_out(is_sum, "they sum up the others")
+    doubts, notes = notes, []
     is_known_kind = np.zeros_like(rows)
     if columns.kind:
         kinds = as_text(series[columns.kind]).fill_null("").str.to_lowercase()
@@ -99,13 +111,24 @@ def kept_requests(
         hits = as_text(series[columns.answered]).fill_null("").str.to_lowercase().is_in(TRUE)
         what = "answered from a cache of answers, no engine decoded them"
         dropped += leave_out(hits.to_numpy(), what, columns.answered)
+    if columns.request:
+        parts = _unfinished(columns, series, rows, prompt, decode)
+        doubts += _counted(int(parts.sum()), prompt.size, columns.request)
+        rows &= ~parts
     dropped += leave_out(is_empty | (decode == 0), "no output", columns.decode)
     if series[columns.prompt].dtype == pl.List:
         leave_out(has_no_prompt, "no list of prompt tokens, so no length", columns.prompt)
     if columns.request:
         again = _repeated(columns, series, rows, prompt, decode)
         leave_out(again, "the same request again, with the same lengths", columns.request)
-    return Kept(rows=rows, unanswered=dropped, notes=tuple(notes))
+        if again.sum() > PIECES * prompt.size and columns.arrival:
+            times = as_text(series[columns.arrival])
+            if times.filter(again).n_unique() > times.filter(rows).n_unique():
+                doubts.append(
+                    f"{again.sum()} records were left out as repeats though their times differ: if "
+                    "each counts a piece of an output, add the pieces of a request up first"
+                )
+    return Kept(rows=rows, unanswered=dropped, notes=tuple(notes), doubts=tuple(doubts))
 
 
 def _any_failed(columns: Columns, series: Mapping[str, pl.Series], count: int) -> BoolArray:
@@ -157,6 +180,48 @@ def _containers(
     encloses[holder[found]] = True
     alike = np.abs(inside - decode) <= SAME_USAGE * np.maximum(inside, decode)
     return encloses & (alike | ~is_known_kind)
+
+
+def _counted(count: int, of: int, column: str) -> list[str]:
+    """Return the sentence for records of a request before its last, none if there are none."""
+    return [
+        f"{count} of {of} records left out: earlier counts of the same requests, whose outputs "
+        f"still grew (column {shown(column)})"
+    ] * (count > 0)
+
+
+def _unfinished(
+    columns: Columns,
+    series: Mapping[str, pl.Series],
+    rows: BoolArray,
+    prompt: FloatArray,
+    decode: FloatArray,
+) -> BoolArray:
+    """Return which records count a request while it still runs: a later one has more output.
+
+    That is so if, of every request with several records, prompts are the same and outputs never
+    fall: then they are the running counts of a stream. Records without an output may be anywhere.
+    """
+    import polars as pl
+
+    ids = _keys(columns, series[columns.request], series)
+    frame = pl.DataFrame({"id": ids, "prompt": prompt, "decode": decode}).with_row_index("row")
+    frame = frame.filter(pl.Series(rows) & ids.is_not_null())
+    frame = frame.filter(pl.len().over("id") > 1)
+    known = pl.col("prompt").filter(pl.col("prompt") > 0)
+    given = pl.col("decode").filter(pl.col("decode") > 0)
+    of = frame.group_by("id", maintain_order=True).agg(
+        (
+            (known.n_unique() <= 1)
+            & (given.diff().min() >= 0).fill_null(value=True)
+            & (given.len() > 0)
+        ).alias("is_stream")
+    )
+    found = np.zeros_like(rows)
+    if len(of) and of["is_stream"].all():
+        before = frame.filter(pl.col("decode") < pl.col("decode").max().over("id"))
+        found[before["row"].to_numpy()] = True
+    return found
 
 
 def _repeated(

@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
 
 from afdplan.errors import TraceError
 from afdplan.files.traces.table import Table, shown
+from afdplan.files.traces.values import are_counts, as_text
 
-__all__ = ["refuse_statistics", "summary_advice"]
+if TYPE_CHECKING:
+    import polars as pl
+
+__all__ = [
+    "doubted_counts",
+    "doubted_growth",
+    "refuse_statistics",
+    "summary_advice",
+    "summary_rows",
+]
 
 _SUMMARIES = (
     (
@@ -56,8 +71,46 @@ _STATISTIC = re.compile(
     r"(?i)(count|sum|mean|avg|average|median|min(imum)?|max(imum)?|std(dev)?|stddev|variance|"
     r"(p|q|percentile[ _]?)\d{1,3}(\.\d+)?|\d{1,3}(\.\d+)?(%|th|st|nd|rd)( percentile)?)"
 )
-_COUNTS = re.compile(r"(n|num|number|total)?(of)?(model)?requests?(count|s)?|countofrequests")
+_COUNTS = re.compile(
+    r"(n|nb|num|number|total)?(of)?(model|api)?requests?(count|s)?|countofrequests"
+)
 """Names, without signs, of a column that counts the requests of a row."""
+_QUANTILES = frozenset({"quantile", "percentile", "quantiles", "percentiles", "cdf"})
+_SHARES = _QUANTILES | {
+    "probability", "prob", "share", "fraction", "pdf", "pmf", "density", "percent", "percentage",
+}  # fmt: skip
+_SEVERAL = {
+    **dict.fromkeys(
+        (
+            "count",
+            "counts",
+            "freq",
+            "frequency",
+            "weight",
+            "weights",
+            "occurrences",
+            "repeats",
+            "requests",
+        ),
+        "how many requests a row stands for",
+    ),
+    **dict.fromkeys(
+        ("n", "numchoices", "nchoices", "bestof", "numsamples", "numreturnsequences"),
+        "that a request has several answers, whose outputs are summed up",
+    ),
+}
+_TOTAL = (
+    r"(?i)^((.* )?(grand|sub|overall)?[ _-]?totals?|sums?|averages?|avg|mean|median|overall|"
+    r"(gesamt|total)?summe|gesamt|mittelwert|durchschnitt|总计|合计|小计|平均)( \(.*\))?:?$"
+)
+_MANY = 0.45
+"""Share of rows with labels of sums from which on these are no labels."""
+_GROWING = 10
+"""Rows from which on it is no chance that prompts and outputs never fall."""
+_SEARCHED = 200_000
+"""Rows above which only numbers, not labels, tell a row of sums from requests."""
+_LABELS = 3
+"""Columns, the first ones, among which a row of sums has its label."""
 _LARGEST = 200
 """Rows above which a table is no list of statistics."""
 
@@ -89,9 +142,9 @@ def refuse_statistics(table: Table, rows: int) -> None:
     for column in table.columns[: table.own] if table.own else table.columns:
         name = re.sub(r"[^a-z]", "", column.lower().rpartition(".")[2])
         if _COUNTS.fullmatch(name) and name not in ("request", "requests"):
-            counts = table.read([column])[0].cast(pl.Float64, strict=False)
-            most = counts.max()
-            if isinstance(most, float) and most > 1 and not counts.null_count():
+            counts = table.read([column])[0]
+            most = _most(column, counts)
+            if most > 1 and not counts.null_count():
                 raise TraceError(
                     f"{table.name}: its rows are sums over several requests, up to {most:g} by "
                     f"column {shown(column)}; give the records of the requests themselves"
@@ -99,6 +152,7 @@ def refuse_statistics(table: Table, rows: int) -> None:
     if rows > _LARGEST:
         return
     for column, values in zip(table.columns, table.read(table.columns), strict=True):
+        _refuse_shares(table, column, values)
         if values.dtype != pl.String or values.null_count():
             continue
         texts = [text.strip() for text in values.to_list()]
@@ -107,3 +161,116 @@ def refuse_statistics(table: Table, rows: int) -> None:
                 f"{table.name}: holds statistics, no requests: column {shown(column)} names its "
                 f"rows {', '.join(texts[:3])}; give the records of the requests themselves"
             )
+
+
+def _refuse_shares(table: Table, column: str, values: pl.Series) -> None:
+    """Raise if a column says that rows are quantiles, or shares of a distribution."""
+    import polars as pl
+
+    name = re.sub(r"[^a-z]", "", column.lower().rpartition(".")[2])
+    if name not in _SHARES or values.dtype == pl.List:
+        return
+    shares = as_text(values).cast(pl.Float64, strict=False).fill_null(-1.0).to_numpy()
+    if shares.size < 2 or not ((shares >= 0) & (shares <= 100)).all():
+        return
+    is_whole = any(abs(shares.sum() - whole) < 0.011 * whole for whole in (1, 100))
+    if is_whole or (name in _QUANTILES and (np.diff(shares) > 0).all()):
+        raise TraceError(
+            f"{table.name}: column {shown(column)} says that rows are quantiles or shares, no "
+            "requests; give the records of the requests themselves"
+        )
+
+
+def doubted_counts(table: Table) -> list[str]:
+    """Return what to say of columns by which a row may stand for several requests or answers."""
+    import polars as pl
+
+    said = []
+    for column in table.columns[: table.own] if table.own else table.columns:
+        what = _SEVERAL.get(re.sub(r"[^a-z]", "", column.lower().rpartition(".")[2]), "")
+        counts = table.read([column])[0] if what else None
+        if counts is None or (most := _most(column, counts)) <= 1:
+            continue
+        numbers = counts.cast(pl.Float64, strict=False).drop_nulls()
+        if len(numbers) < 2 or not (numbers.diff().drop_nulls() == 1).all():  # no index of rows
+            said.append(f"column {shown(column)}, up to {most:g}, may say {what}; each row is one")
+    return said
+
+
+def doubted_growth(*lengths: npt.NDArray[np.float64]) -> list[str]:
+    """Return what to say of prompts and outputs that both grow from row to row, as counters do."""
+    grow = [
+        of.size >= _GROWING and (np.diff(of) >= 0).all() and (np.diff(of) > 0).mean() > 0.5
+        for of in lengths
+    ]
+    if not all(grow):
+        return []
+    return ["prompts and outputs both grow from row to row: are these running sums of a counter?"]
+
+
+def _most(column: str, values: pl.Series) -> float:
+    """Return the largest of a column of counts; 0 if it has none."""
+    import polars as pl
+
+    if not are_counts(column, values) or values.dtype == pl.List:
+        return 0.0
+    return max(values.cast(pl.Float64, strict=False).drop_nulls().to_list(), default=0.0)
+
+
+def summary_rows(
+    table: Table,
+    read: Sequence[str],
+    series: Mapping[str, pl.Series],
+    prompt: npt.NDArray[np.float64],
+    decode: npt.NDArray[np.float64],
+) -> npt.NDArray[np.bool_]:
+    """Return which rows sum up the others, as spreadsheets and dashboards add at the end.
+
+    Parameters
+    ----------
+    table
+        The table.
+    read, series
+        Columns that are read already, and their values.
+    prompt, decode
+        Lengths, shape (n,).
+
+    Notes
+    -----
+    A row is one if its label says so, or if it is the last of at least four and both its lengths
+    are the sums of all others.
+    """
+    import polars as pl
+
+    found = np.zeros(prompt.size, dtype=np.bool_)
+    if prompt.size >= 4:
+        is_sum = [of[-1] > 0 and of[-1] == of[:-1].sum() for of in (prompt, decode)]
+        found[-1] = all(is_sum)
+    if prompt.size > _SEARCHED or table.level:
+        return found
+    names = dict.fromkeys((*table.columns[:_LABELS], *read))
+    more = [name for name in names if name not in series]
+    values = {**series, **dict(zip(more, table.read(more) if more else [], strict=True))}
+    for name in names:
+        texts = values[name]
+        if texts.dtype == pl.String:
+            cells = texts.str.strip_chars()
+            which = cells.str.contains(_TOTAL).fill_null(value=False).to_numpy()
+            # What many rows say is a name of something, not the label of a sum.
+            if which.sum() < _MANY * which.size:
+                found |= which
+            found[which.size - _tail_of_statistics(cells.to_list()) :] = True
+    return found
+
+
+def _tail_of_statistics(cells: Sequence[str | None]) -> int:
+    """Return how many cells at the end name a statistic, each another one and found nowhere else.
+
+    Examples
+    --------
+    >>> _tail_of_statistics(["1", "2", "max", "min"]), _tail_of_statistics(["max", "1", "max"])
+    (2, 0)
+    """
+    tail = list(itertools.takewhile(lambda c: c and _STATISTIC.fullmatch(c), reversed(cells)))
+    rest = cells[: len(cells) - len(tail)]
+    return len(tail) if len(set(tail)) == len(tail) and not set(tail) & set(rest) and rest else 0

@@ -56,6 +56,10 @@ class Table:
         How many columns, the first ones, are the rows' own and do not stand around the list.
     full
         Names from the top of a record, for columns that have a shorter one in this table.
+    totals
+        What the file itself says of its runs: (run, ``prompt`` or ``decode``, tokens in all).
+    doubts
+        Why it may not be all that there is.
     """
 
     name: str
@@ -66,6 +70,8 @@ class Table:
     level: str = ""
     own: int = 0
     full: Mapping[str, str] = field(default_factory=dict)
+    totals: tuple[tuple[int, str, float], ...] = ()
+    doubts: tuple[str, ...] = ()
 
     def place(self, row: int, column: str) -> str:
         """Return "FILE, row R (line L), column C" for a message; `row` counts from 0."""

@@ -25,6 +25,8 @@ PER_SECOND = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}
 WORDS = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
 EPOCHS = {"s": (1e9, 1e10), "ms": (1e12, 1e13), "us": (1e15, 1e16), "ns": (1e18, 1e19)}
 """Where calendar times of 2001 to 2286 lie, by unit since 1970."""
+SPREADSHEET_DAYS = (36_526, 73_051)
+"""Days since 1900 of the years 2000 to 2099, as spreadsheets number them."""
 LONGEST_SPAN = 1e9
 """Seconds (32 years) that no trace spans: larger numbers are in another unit."""
 UNIT_WORDS = {
@@ -232,6 +234,12 @@ def _by_size(
             )
         if columns.unit:
             return "s", ()
+        low, high = SPREADSHEET_DAYS
+        if low <= numbers.min() and numbers.max() < high and (numbers != np.floor(numbers)).any():
+            raise TraceError(
+                f"{table.place(int(rows[0]), columns.arrival)}: {numbers[0]:.15g} may be seconds "
+                "or the days of a spreadsheet: say --columns unit=s, or write dates as text"
+            )
         return "s", (
             f"arrivals in column {shown(columns.arrival)} taken as seconds: neither its name nor "
             "the size of its numbers says otherwise (--columns unit=ms changes that)",

@@ -36,6 +36,14 @@ BAD_STATUS = (
     "canceled", "abort", "aborted", "rejected", "exception", "status_code_error",
 )  # fmt: skip
 OPENTELEMETRY_ERROR = 2
+STATUSES = frozenset({
+    "status", "statuscode", "code", "level", "guidellmoutcome", "httpstatus", "httpstatuscode",
+    "httpcode", "responsestatus", "responsecode",
+})  # fmt: skip
+"""Columns of words or numbers, of which few mean failure."""
+MARKS = r"([.,'’_ \u00a0\u202f])"
+GROUPED = r"^\d{1,3}([.,'’_ \u00a0\u202f]\d{3})+$"
+"""Numbers whose thousands are set apart."""
 LISTS = re.compile(r"(?i)(ids|tokens|prompt)$")
 """Names of columns that may hold the tokens themselves, whose number is the length."""
 
@@ -71,9 +79,32 @@ def _numbers(values: pl.Series) -> pl.Series:
     if values.dtype != pl.String:
         return values.cast(pl.Float64)
     stripped = values.str.strip_chars()
-    numbers = stripped.cast(pl.Float64, strict=False)
+    numbers = _from_text(stripped)[0]
     nothing = values.is_null() | (stripped == "")
     return numbers.fill_null(float("nan")).zip_with(~nothing, pl.Series([None], dtype=pl.Float64))
+
+
+def _from_text(texts: pl.Series) -> tuple[pl.Series, str]:
+    """Return text as numbers, null where it is none, and a text that may be two numbers.
+
+    Thousands may be set apart (1,234 or 1.234 or 1 234) and whole numbers have a decimal comma.
+    """
+    import polars as pl
+
+    numbers = texts.cast(pl.Float64, strict=False)
+    marked = texts.filter(texts.str.contains(MARKS).fill_null(value=False))
+    if not len(marked):
+        return numbers, ""
+    grouped = marked.filter(marked.str.contains(GROUPED))
+    marks = set(grouped.str.extract(MARKS).to_list())
+    rest = texts.filter(~texts.str.contains(MARKS))
+    if len(marks) == 1 and len(grouped) == len(marked) and not (rest.str.len_chars() > 3).any():
+        is_thousands = grouped.str.contains(r"[.,]\d{3}\D|[1-9]\d{0,2}$|[^.,\d]").any()
+        if not is_thousands:
+            return numbers, str(grouped[0])
+        return texts.str.replace_all(MARKS, "").cast(pl.Float64, strict=False), ""
+    commas = texts.str.replace(r"^(\d+),(0+)$", "$1.$2").cast(pl.Float64, strict=False)
+    return numbers.fill_null(commas), ""
 
 
 def as_text(values: pl.Series) -> pl.Series:
@@ -104,10 +135,16 @@ def token_counts(table: Table, column: str, values: pl.Series) -> tuple[FloatArr
     empty = values.is_null()
     if values.dtype == pl.String:
         numbers = values.cast(pl.Float64, strict=False)
-        if numbers.null_count() > empty.sum():
+        has_marks = values.str.contains(".", literal=True).any()
+        if has_marks or numbers.null_count() > empty.sum():
             stripped = values.str.strip_chars()
             empty = empty | (stripped == "")
-            numbers = stripped.cast(pl.Float64, strict=False)
+            numbers, unclear = _from_text(stripped)
+            if unclear:
+                raise TraceError(
+                    f"{table.name}, column {shown(column)}: {unclear!r} may have three decimals or "
+                    "be thousands; write the numbers without signs between their digits"
+                )
     elif values.dtype == pl.List and LISTS.search(column):
         numbers = values.list.len().cast(pl.Float64)
     elif values.dtype.is_numeric() or values.dtype == pl.Null:
@@ -171,9 +208,9 @@ def failed_rows(name: str, values: pl.Series) -> BoolArray:
     last = re.sub(r"[^a-z]", "", name.lower().rpartition(".")[2])
     if last in SUCCESS_FLAGS:
         failed = text.is_in(["false", "0", "0.0", "no"])
-    elif last in {"state", "finishreason"}:
+    elif last in {"state", "finishreason", "outcome", "result"}:
         failed = text.is_in(BAD_STATUS)
-    elif last in {"status", "statuscode", "code", "level", "guidellmoutcome"}:
+    elif last in STATUSES:
         codes = text.cast(pl.Float64, strict=False).fill_null(0)
         failed = text.is_in(BAD_STATUS) | (codes >= 400) | (codes == OPENTELEMETRY_ERROR)
     elif last == "errorcode":

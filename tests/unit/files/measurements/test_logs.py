@@ -69,6 +69,22 @@ def test_only_intervals_with_prefill_are_refused(tmp_path):
         read_measurements(path)
 
 
+def test_steps_without_a_graph_are_not_mixed_with_others(tmp_path):
+    line = (
+        "Decode batch. #running-req: 16, #token: {}, cuda graph: {}, gen throughput (token/s): {}"
+    )
+    path = tmp_path / "eager.log"
+    flags = [True, False, True, True]
+    lines = [line.format(1000 * k, flag, 800 if flag else 250) for k, flag in enumerate(flags, 1)]
+    path.write_text("\n".join(lines) + "\n")
+    found = read_measurements(path)
+    assert found.stage("step").times.tolist() == [0.02] * 3
+    assert found.dropped == 1
+    assert any("1 decode lines are left out: they ran without a graph" in n for n in found.notes)
+    path.write_text("\n".join(lines).replace("True", "False") + "\n")
+    assert steps(path).count == 4
+
+
 def test_ranks_are_chosen_or_taken_together():
     log = SAMPLES / "sglang_dp_ranks.log"
     together = read_measurements(log)

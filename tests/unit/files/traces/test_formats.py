@@ -170,6 +170,21 @@ SAMPLES: dict[str, tuple[str, str, list[int], list[int], list[float] | None, str
         "ts,prompt_tokens,output_tokens\n1700000000000,1,2\n1700000001500,3,4\n",
         "generic", [1, 3], [2, 4], [0.0, 1.5], "milliseconds", 0,
     ),
+    "gemini": (
+        lines({"createTime": "2026-01-01T00:00:00Z", "usageMetadata": {
+            "promptTokenCount": 5, "candidatesTokenCount": 7}}),
+        "gemini", [5], [7], [0.0], "ISO 8601", 0,
+    ),
+    "bedrock": (
+        lines({"timestamp": "2026-01-01T00:00:00Z", "input": {"inputTokenCount": 5},
+               "output": {"outputTokenCount": 7}}),
+        "bedrock", [5], [7], [0.0], "ISO 8601", 0,
+    ),
+    "cohere": (
+        lines({"usage": {"billed_units": {"input_tokens": 1, "output_tokens": 6},
+                         "tokens": {"input_tokens": 5, "output_tokens": 7}}}),
+        "cohere", [5], [7], None, "", 0,
+    ),
     "generic, one list of objects": (
         json.dumps({"requests": [{"isl": 3, "osl": 4}, {"isl": 5, "osl": None}]}),
         "generic", [3], [4], None, "", 1,

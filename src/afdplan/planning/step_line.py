@@ -1,0 +1,107 @@
+"""What is the mean step at least, for more requests than the one it is known for?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from afdplan.planning.design import Combination
+
+if TYPE_CHECKING:
+    from afdplan.planning.step_models import StepModels
+
+__all__ = ["SLACK", "Line", "least_slopes"]
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+
+SLACK = 1 - 2e-5
+"""Interpolation error of the law that a bound must survive."""
+BACK = 0.1
+"""How far back from a batch size the slope of its step is taken, relative."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Line:
+    """What the mean step of some pairs is at least, from a batch size on: a straight line.
+
+    Attributes
+    ----------
+    batch_size
+        Where it begins.
+    mean, slope
+        Shape (n,) [time, time/request].
+    """
+
+    batch_size: int
+    mean: FloatArray
+    slope: FloatArray
+
+    def of(self, chosen: IntArray) -> Line:
+        """Return the line of some pairs."""
+        return replace(self, mean=self.mean[chosen], slope=self.slope[chosen])
+
+    def at(self, batch_size: Any) -> FloatArray:
+        """Return the least mean step at larger batch sizes, shape (n,) [time]."""
+        least: FloatArray = SLACK * (self.mean + self.slope * (batch_size - self.batch_size))
+        return least
+
+    def largest(self, step_time: float) -> FloatArray:
+        """Return the batch size up to which the line is no longer than that, shape (n,)."""
+        room = np.maximum(step_time / SLACK - self.mean, 0.0)
+        more = np.divide(room, self.slope, out=np.full_like(room, np.inf), where=self.slope > 0)
+        found: FloatArray = self.batch_size + more
+        return found
+
+
+def least_slopes(
+    models: StepModels,
+    base: Combination,
+    last: int,
+    attention: IntArray,
+    ffn: IntArray,
+    mean: FloatArray,
+) -> FloatArray:
+    """Return by how much each further request lengthens the step at least, shape (n,).
+
+    Parameters
+    ----------
+    models
+        Step times.
+    base
+        Devices, m and B, where the line begins.
+    last
+        Where it ends, > B.
+    attention, ffn, mean
+        A and F of pairs, and their mean step at B [time], shape (n,).
+
+    Notes
+    -----
+    With z what the stages of a step take, the step is convex in z and grows with it: where
+    ``z(B') >= z(B) + growth (B' - B)``, it is above the line through its values at z(B) and at
+    ``z(B) - growth d``, for any d > 0. Attention grows by what the mean load does, as
+    ``E max_j (a_j + y_j) >= E max_j (a_j + E y)``. What is convex in the load (memory or matrix
+    units) grows least at the beginning, what grows with its root (the busiest rank of experts) at
+    the end: the chord to the middle is taken as well.
+    """
+    devices, m, batch_size = base
+    back = BACK * batch_size
+    sizes = sorted({batch_size + 1, (batch_size + 1 + last) // 2, last})
+    more = [size - batch_size for size in sizes]
+    added = [models.added_attention(base, Combination(devices, m, size)) for size in sizes]
+    slower = np.min([np.array(a) / n for a, n in zip(added, more, strict=True)], axis=0)
+    here = models.stages(attention, ffn, batch_size)
+    ahead = [models.stages(attention, ffn, size) for size in sizes]
+    earlier: dict[str, FloatArray] = {}
+    for name in ("ffn", "out", "back"):
+        now = getattr(here, name)
+        each = [(getattr(a, name) - now) / n for a, n in zip(ahead, more, strict=True)]
+        growth = np.maximum(np.min(each, axis=0), 0.0)
+        earlier[name] = np.maximum(now - back * growth, 0.0)
+    model = models.model(base).later((-back * slower).tolist())
+    before = model.evaluate_stages(replace(here, **earlier)).mean
+    slopes: FloatArray = np.maximum(mean - before, 0.0) / back
+    return slopes
