@@ -226,7 +226,7 @@ def test_the_next_line_runs(tmp_path, monkeypatch, target):
     ).out
     following = text.split("next: ")[1].split("\nagain: ")[0].replace("\\\n", " ")
     program, *words = shlex.split(following)
-    assert program == "afdplan" and words[0] == "deploy"
+    assert [program, words[0]] == ["afdplan", "deploy"]
     outcome = invoke(*words)
     assert outcome.code == 0, outcome.err
     assert (tmp_path / "deployment" / "README.md").exists()
