@@ -156,8 +156,11 @@ def compressed_tensors(quantization: Mapping[str, Any]) -> Scheme:
 def _group_stored(
     quantization: Mapping[str, Any], group: Mapping[str, Any], weights: Mapping[str, Any]
 ) -> Stored:
-    if str(group.get("format", quantization.get("format"))).startswith("mxfp4"):
+    written = str(group.get("format", quantization.get("format")))
+    if written.startswith("mxfp4"):
         return MXFP4
+    if written == "dense":  # saved without packing: the numbers are still wide
+        return unknown("format 'dense' of weights that are to be quantised")
     stored = number_stored(weights)
     inputs = group.get("input_activations")
     if "input_activations" in group and inputs is None:

@@ -8,7 +8,7 @@ from typing import Any
 from afdplan.calibration.architecture import Block, FeedForward, Mixer
 from afdplan.calibration.attention import GroupedAttention
 from afdplan.calibration.config_fields import ConfigFields
-from afdplan.calibration.mixer_facts import grouped_heads
+from afdplan.calibration.mixer_facts import grouped_heads, state_value_bytes
 from afdplan.calibration.recurrent import StateSpace
 
 __all__ = ["nemotron_h_blocks", "searched_blocks", "together"]
@@ -45,7 +45,6 @@ def nemotron_h_blocks(fields: ConfigFields) -> tuple[Block, ...]:
     kinds = _kinds(fields)
     mamba = attention = experts = dense = None
     if "mamba" in kinds:
-        wide = fields.values.get("mamba_ssm_cache_dtype") in (None, "float32")
         mamba = Mixer(
             heads=StateSpace(
                 query_heads=fields.count("mamba_num_heads"),
@@ -53,7 +52,7 @@ def nemotron_h_blocks(fields: ConfigFields) -> tuple[Block, ...]:
                 state_size=fields.count("ssm_state_size"),
                 groups=fields.count("n_groups"),
                 convolution=fields.count("conv_kernel"),
-                state_value_bytes=4 if wide else 2,
+                state_value_bytes=state_value_bytes(fields),
             )
         )
     if "attention" in kinds:

@@ -256,6 +256,7 @@ def _gated_delta(fields: ConfigFields, layers: int) -> list[Mixer]:
             key_size=fields.count("linear_key_head_dim"),
             value_size=fields.count("linear_value_head_dim"),
             convolution=fields.count("linear_conv_kernel_dim"),
+            state_value_bytes=state_value_bytes(fields),
         )
     )
     gated = fields.values.get("attn_output_gate") is not False
@@ -292,6 +293,13 @@ def _kimi_linear(fields: ConfigFields, layers: int) -> list[Mixer]:
     return [whole if i + 1 in full else linear for i in range(layers)]
 
 
+def state_value_bytes(fields: ConfigFields) -> int:
+    """Return the bytes of one number of a recurrent state: servers keep 32 bits unless told."""
+    names = ("mamba_ssm_dtype", "mamba_ssm_cache_dtype")
+    stated = next((fields.values[name] for name in names if fields.values.get(name)), "float32")
+    return 4 if str(stated).removeprefix("torch.") == "float32" else 2
+
+
 MIXERS: dict[str, Callable[[ConfigFields, int], list[Mixer]]] = {
     "grouped": _grouped,
     "latent": _latent,
@@ -317,7 +325,8 @@ def unread_layers(values: dict[str, Any]) -> str | None:
     """
     parts = ("mamba", "ssm", "linear_", "compress", "kda", "rwkv", "index_", "sparse_attention",
              "hybrid", "conv_kernel", "conv_l_cache", "layer_group", "block_configs", "cross_layer",
-             "kv_shared", "use_cla", "swa_", "global_head_dim", "num_global_key")  # fmt: skip
+             "kv_shared", "use_cla", "swa_", "global_head_dim", "num_global_key", "attention_chunk",
+             "attn_output_gate", "hc_mult")  # fmt: skip
     for name, value in values.items():
         if name == "compression_config":  # of weights
             continue

@@ -180,6 +180,8 @@ _FAMILIES: dict[str, _Family] = {
 KNOWN_ARCHITECTURES = tuple(_FAMILIES)
 """Values of `model_type` that `architecture_from_config` reads."""
 
+_COUNTS_OF_EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
+
 _LOOK_ALIKES = ("deepseek_v3", "glm4_moe", "bailing_moe_v2", "qwen3_moe", "minimax_m2", "mixtral")
 """Families whose fields tell them: a config of another name with all of them is read as theirs."""
 
@@ -293,8 +295,13 @@ def _family(config: Mapping[str, Any], origin: str) -> tuple[_Family, str | None
         raise _unknown(model_type, origin)
     if model_type in _FAMILIES:
         family = _FAMILIES[model_type]
+        if config.get("draft_vocab_size"):
+            raise InvalidInputError(
+                f"{origin}: draft_vocab_size: is the draft head of a model, no model; give the "
+                "config of the model it drafts for"
+            )
         is_plain = family.blocks is None and family.mixers in ("grouped", "latent")
-        special = unread_layers(dict(config)) if is_plain else None
+        special = _passed_over(config, family) if is_plain else None
         if special is not None:
             raise InvalidInputError(
                 f"{origin}: {special} speaks of layers that a {model_type} model does not have: "
@@ -304,7 +311,10 @@ def _family(config: Mapping[str, Any], origin: str) -> tuple[_Family, str | None
     for known in _LOOK_ALIKES:
         names = _FAMILIES[known].networks
         needed = {names.experts, names.experts_per_token, names.expert_size, names.first_dense}
-        needed |= {"kv_lora_rank"} if known == "deepseek_v3" else {"num_key_value_heads"}
+        is_latent = _FAMILIES[known].mixers == "latent"
+        if config.get("kv_lora_rank") and not is_latent:
+            continue
+        needed |= {"kv_lora_rank"} if is_latent else {"num_key_value_heads"}
         if unread_layers(dict(config)) is not None or _unread_networks(config, names):
             continue
         if needed - {""} <= config.keys():
@@ -312,6 +322,24 @@ def _family(config: Mapping[str, Any], origin: str) -> tuple[_Family, str | None
                 f"model_type {model_type:.40} is not known: read as {known}, whose fields it has"
             )
     raise _unknown(model_type, origin)
+
+
+def _passed_over(config: Mapping[str, Any], family: _Family) -> str | None:
+    """Return a field of another family's layers, which the reading of `family` would miss."""
+    names = family.networks
+    if (special := unread_layers(dict(config))) is not None:
+        return special
+    if family.mixers == "grouped" and config.get("kv_lora_rank"):
+        return "kv_lora_rank"
+    told = [key for key, value in config.items() if value and not isinstance(value, bool)]
+    read = {names.shared_experts, names.shared_size, names.latent_size}
+    for key in told:
+        is_shared = "shared_expert" in key and not read & set(told)
+        is_odd = any(part in key for part in ("moe_latent", "zero_expert", "routed_expert_hidden"))
+        is_routed = key in _COUNTS_OF_EXPERTS and not names.experts and config[key] != 1
+        if (is_shared or is_odd or is_routed) and key not in read:
+            return key
+    return None
 
 
 def _unread_networks(config: Mapping[str, Any], names: FeedForwardFields) -> bool:

@@ -240,3 +240,10 @@ def test_the_dense_network_beside_the_experts_of_gemma_is_not_the_experts():
     found = checkpoint_format(gemma, quantization)
     assert (found.weights, found.attention) == ("nvfp4", "bf16")
     assert checkpoint_format(gemma | {"model_type": "qwen3_moe"}, quantization).weights == "bf16"
+
+
+def test_weights_that_were_saved_without_packing_are_of_no_known_width():
+    groups = {"g": {"targets": ["Linear"], "weights": {"num_bits": 8, "type": "int"}}}
+    quantization = {"quant_method": "compressed-tensors", "config_groups": groups}
+    assert checkpoint_format(MOE, quantization).weights == "int8"
+    assert checkpoint_format(MOE, {**quantization, "format": "dense"}).weights is None

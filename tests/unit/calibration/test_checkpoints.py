@@ -257,3 +257,12 @@ def test_compressed_attention_caches_a_share_of_the_tokens():
     assert (fours, dense, ratios.count(1)) == (21, 20, 2)
     assert kinds[None] == pytest.approx(fours * (1024 + 132) / 4 + dense * 1024 / 128)
     assert kinds[128] == 43 * 1024
+
+
+def test_the_state_of_a_linear_layer_is_as_wide_as_the_config_says():
+    whole, half = (
+        architecture_from_config({**NEXT, "mamba_ssm_dtype": dtype}).state_bytes
+        for dtype in ("float32", "bfloat16")
+    )
+    assert whole == architecture_from_config(NEXT).state_bytes
+    assert whole - half == 36 * 32 * 128 * 128 * 2

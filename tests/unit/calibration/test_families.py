@@ -191,6 +191,15 @@ def test_windows_follow_whatever_field_says_them(config, change, windows):
         (QWEN_CODER, {"mlp_layer_types": ["dense", "odd"] * 24}, "mlp_layer_types"),
         (QWEN_CODER, {"model_type": "jamba", "mamba_d_state": 16}, "model_type must be one of"),
         (SCOUT, {"moe_layers": ["x"]}, "moe_layers must list"),
+        (QWEN_CODER, {"n_shared_experts": 1}, "n_shared_experts speaks of layers"),
+        (QWEN_CODER, {"kv_lora_rank": 512}, "kv_lora_rank speaks of layers"),
+        (QWEN_CODER, {"moe_latent_size": 1024}, "moe_latent_size speaks of layers"),
+        (QWEN_CODER, {"zero_expert_num": 64}, "zero_expert_num speaks of layers"),
+        (QWEN_CODER, {"attn_output_gate": True}, "attn_output_gate speaks of layers"),
+        (QWEN_CODER, {"attention_chunk_size": 8192}, "attention_chunk_size speaks of layers"),
+        (QWEN_CODER, {"hc_mult": 4}, "hc_mult speaks of layers"),
+        (QWEN_CODER, {"model_type": "qwen3"}, "num_experts speaks of layers"),
+        (QWEN_CODER, {"draft_vocab_size": 32000}, "is the draft head"),
     ],
 )  # fmt: skip
 def test_layers_that_are_not_read_are_refused(config, change, said):

@@ -42,7 +42,7 @@ class Columns:
         Name of the format.
     prompt, decode, arrival, session, parent
         Column names as the file spells them.
-    kind, request, span, span_parent, trace, answered, model
+    kind, request, span, span_parent, trace, answered, warm, model
         Likewise, of the columns by which records that are no requests of their own are told.
     failed, cached
         Several such names.
@@ -76,6 +76,7 @@ class Columns:
     span_parent: str = ""
     trace: str = ""
     answered: str = ""
+    warm: str = ""
     model: str = ""
     failed: tuple[str, ...] = ()
     cached: tuple[str, ...] = ()
@@ -95,7 +96,7 @@ class Columns:
         single = (
             self.prompt, self.decode, self.arrival, self.session, self.parent, self.kind,
             self.request, self.span, self.span_parent, self.trace, self.answered,
-            self.run, self.measure, self.model,
+            self.warm, self.run, self.measure, self.model,
         )  # fmt: skip
         counted = (*(part.column for part in self.parts), *(c for _, c in self.totals))
         return tuple(dict.fromkeys(name for name in (*single, *self.failed, *counted) if name))
@@ -269,6 +270,7 @@ def _in_table(table: Table, forced: str | None, given: Mapping[str, str]) -> Col
             span_parent=one("span_parent"),
             trace=pick(("context.traceid", "traceid"), index),
             answered=one("answered"),
+            warm=one("warm"),
             model=one("model"),
             failed=tuple(
                 dict.fromkeys(
@@ -284,7 +286,11 @@ def _in_table(table: Table, forced: str | None, given: Mapping[str, str]) -> Col
             measure=pick(
                 (f"{normal(prompt).rpartition('.')[0]}.unit", "usage.unit", "unit", "units"), index
             ),
-            doubts=tuple(doubt for doubt in (of_prompt, of_decode, _billed(prompt)) if doubt),
+            doubts=tuple(
+                doubt
+                for doubt in (of_prompt, of_decode, _billed(prompt), *map(_sized, (prompt, decode)))
+                if doubt
+            ),
             cached=several(known.cached),
             unit=given.get("unit") or ("" if "arrival" in own else known.unit),
             is_unit_given="unit" in given,
@@ -298,6 +304,13 @@ def _billed(prompt: str) -> str:
     """Return what to say of lengths that are those of a bill, "" if they are not."""
     is_billed = "billed" in normal(prompt)
     return "lengths are billed tokens, which may leave some out" if is_billed else ""
+
+
+def _sized(length: str) -> str:
+    """Return what to say of a length whose name may as well be of bytes, "" for others."""
+    if normal(length).rpartition(".")[2] not in ("inputsize", "outputsize"):
+        return ""
+    return f"column {shown(length)} does not say that it counts tokens: are these bytes?"
 
 
 def _may_have_rivals(known: TraceFormat, names: Sequence[str]) -> bool:

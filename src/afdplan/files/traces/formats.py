@@ -18,10 +18,12 @@ SUCCESS_FLAGS = (
 """Columns that say by "false" that a request failed."""
 FAILURE_SIGNS = (
     "errors", "error", "errormessage", "errormsg", "errorstr", "errorcode", "status", "statuscode",
-    "wascancelled", "state", "finishreason", "httpstatus", "httpstatuscode", "responsestatus",
+    "wascancelled", "state", "finishreason", "finishreason.type", "finishreasons", "httpstatus",
+    "httpstatuscode", "responsestatus",
     "responsecode", "httpcode", "outcome", "result", "exception", "errortype", "failurereason",
     *SUCCESS_FLAGS,
-    "failed", "isfailed", "iserror", "haserror", "aborted", "cancelled", "canceled",
+    "failed", "isfailed", "iserror", "haserror", "erroronresponse", "aborted", "cancelled",
+    "canceled",
 )  # fmt: skip
 """Columns that say so in any format: by "true", a text or a code."""
 
@@ -53,6 +55,8 @@ class TraceFormat:
         Columns that name a span and the one around it, which may sum up what is inside.
     answered
         Columns that say of a request that a cache of answers, and no engine, answered it.
+    warm
+        Columns that say of a request that a benchmark sent it before it began to measure.
     model
         Columns that name the model that answered.
     apart
@@ -86,7 +90,11 @@ class TraceFormat:
     )  # fmt: skip
     span: tuple[str, ...] = ("context.spanid", "spanid", "runid")
     span_parent: tuple[str, ...] = ("parentspanid", "parentrunid", "parentid")
-    answered: tuple[str, ...] = ("cachehit", "fromcache", "iscached")
+    answered: tuple[str, ...] = (
+        "cachehit", "fromcache", "iscached", "servedfromcache", "responsecached", "cachestatus",
+        "cached",
+    )  # fmt: skip
+    warm: tuple[str, ...] = ("iswarmup", "warmup", "phase", "runphase", "testphase")
     model: tuple[str, ...] = (
         "genai.request.model", "llm.modelname", "providedmodelname", "modelname", "modelid",
         "model",

@@ -35,6 +35,7 @@ Blocks = Iterator[list[Record]]
 
 DEEPEST = 12
 RETOKENIZED = "total_output_tokens_retokenized"
+LONGEST_WORD = 40
 SAMPLE = 1000
 """Records by whose keys the shape of all is guessed, before the others are held against it."""
 LARGEST_VALUE = 1 << 30
@@ -365,7 +366,7 @@ def _series(values: list[Any]) -> pl.Series:
     """Return the values as numbers if all are numbers, else as text; null stays null.
 
     Lists of integers are kept, for they may be ids of blocks; others become lists of nothing: only
-    how long they are can matter.
+    how long they are can matter, unless each is one word, such as why a choice ended.
     """
     import polars as pl
 
@@ -382,10 +383,16 @@ def _series(values: list[Any]) -> pl.Series:
         if all(set(map(type, v)) <= {int} for v in values if v):
             with contextlib.suppress(TypeError, OverflowError):
                 return pl.Series(values, dtype=pl.List(pl.Int64))
+        if all(len(v) == 1 and _is_word(v[0]) for v in values if v is not None):
+            return pl.Series([None if v is None else v[0] for v in values], dtype=pl.String)
         sizes = [None if v is None else [None] * len(v) for v in values]
         return pl.Series(sizes, dtype=pl.List(pl.Null))
     texts = [None if v is None else v if isinstance(v, str) else str(v) for v in values]
     return pl.Series(texts, dtype=pl.String)
+
+
+def _is_word(value: Any) -> bool:
+    return isinstance(value, str) and value.isidentifier() and len(value) < LONGEST_WORD
 
 
 def _real(value: float) -> float:

@@ -153,6 +153,8 @@ def totals_of(table: Table, lengths: Sequence[str]) -> tuple[tuple[str, str], ..
         side = total_of_name(below, is_in_usage)
         if side:
             found.setdefault(side, column)
+    if "both" not in found and (traced := pick(("llm.usage.totaltokens",), index_of(table))):
+        found["both"] = traced  # OpenLLMetry writes it beside gen_ai.usage, not in it
     return tuple(found.items())
 
 

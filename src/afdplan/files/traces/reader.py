@@ -19,6 +19,7 @@ from afdplan.files.traces.runs import chosen_run, doubted_totals, run_numbers
 from afdplan.files.traces.summaries import (
     doubted_counts,
     doubted_growth,
+    doubted_halves,
     refuse_statistics,
     summary_rows,
 )
@@ -139,6 +140,7 @@ def _trace(
         *kept.doubts,
         *elsewhere(table, (columns.prompt, columns.decode), no_prompt & no_decode & ~is_sum),
         *doubted_growth(prompt[kept.rows], decode[kept.rows]),
+        *doubted_halves(prompt[kept.rows], decode[kept.rows]),
         *doubted_counts(table),
         *_models(columns, series, kept.rows & wanted),
         *doubted_totals(table, runs, kept.rows, {"prompt": prompt, "decode": decode}),

@@ -23,6 +23,7 @@ BoolArray = npt.NDArray[np.bool_]
 FloatArray = npt.NDArray[np.float64]
 
 TRUE = ("true", "1", "yes", "hit")
+WARM = ("true", "yes", "warmup", "warming")
 SAME_USAGE = 0.25
 """Share by which the output of a call may differ from that of the calls inside, yet be theirs."""
 
@@ -108,9 +109,12 @@ def kept_requests(
     for name in columns.failed:
         dropped += leave_out(failed_rows(name, series[name]), "failed requests", name)
     if columns.answered:
-        hits = as_text(series[columns.answered]).fill_null("").str.to_lowercase().is_in(TRUE)
         what = "answered from a cache of answers, no engine decoded them"
-        dropped += leave_out(hits.to_numpy(), what, columns.answered)
+        dropped += leave_out(_hits(columns, series), what, columns.answered)
+    if columns.warm:
+        phases = as_text(series[columns.warm]).fill_null("").str.to_lowercase()
+        is_warm = phases.str.replace_all("[^a-z]", "").is_in(WARM).to_numpy()
+        leave_out(is_warm, "a benchmark's requests before it measured", columns.warm)
     if columns.request:
         parts = _unfinished(columns, series, rows, prompt, decode)
         doubts += _counted(int(parts.sum()), prompt.size, columns.request)
@@ -129,6 +133,16 @@ def kept_requests(
                     "each counts a piece of an output, add the pieces of a request up first"
                 )
     return Kept(rows=rows, unanswered=dropped, notes=tuple(notes), doubts=tuple(doubts))
+
+
+def _hits(columns: Columns, series: Mapping[str, pl.Series]) -> BoolArray:
+    """Return where a cache of answers replied; plain numbers may be counts of cached tokens."""
+    said = as_text(series[columns.answered]).fill_null("").str.to_lowercase()
+    numbers = set(said.to_list()) - {"0", "1", "0.0", "1.0", "", "true", "false"}
+    is_count = series[columns.answered].dtype.is_numeric() or any(map(str.isdecimal, numbers))
+    if is_count and columns.answered.lower().endswith("cached"):
+        return np.zeros(len(said), dtype=np.bool_)
+    return said.is_in(TRUE).to_numpy()
 
 
 def _any_failed(columns: Columns, series: Mapping[str, pl.Series], count: int) -> BoolArray:

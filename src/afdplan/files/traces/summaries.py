@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = [
     "doubted_counts",
     "doubted_growth",
+    "doubted_halves",
     "json_texts",
     "refuse_statistics",
     "summary_advice",
@@ -81,6 +82,9 @@ _QUANTILES = frozenset({"quantile", "percentile", "quantiles", "percentiles", "c
 _SHARES = _QUANTILES | {
     "probability", "prob", "share", "fraction", "pdf", "pmf", "density", "percent", "percentage",
 }  # fmt: skip
+_DAYS = frozenset({"date", "day", "month", "usagedate", "usagedateutc", "dateutc", "dayutc"})
+_PAIRS = 3
+"""Records of one output token from which on it is no chance that others have the same prompts."""
 _SEVERAL = {
     **dict.fromkeys(
         (
@@ -93,6 +97,11 @@ _SEVERAL = {
             "occurrences",
             "repeats",
             "requests",
+            "calls",
+            "ncalls",
+            "numcalls",
+            "callcount",
+            "invocations",
         ),
         "how many requests a row stands for",
     ),
@@ -211,6 +220,11 @@ def doubted_counts(table: Table) -> list[str]:
 
     said = []
     for column in table.columns[: table.own] if table.own else table.columns:
+        if re.search("(?i)date|day|month", column) and _is_by_day(column, table.read([column])[0]):
+            said.append(
+                f"each row has a day or month of its own (column {shown(column)}): are these sums "
+                "over all requests of it?"
+            )
         what = _SEVERAL.get(re.sub(r"[^a-z]", "", column.lower().rpartition(".")[2]), "")
         counts = table.read([column])[0] if what else None
         if counts is None or (most := _most(column, counts)) <= 1:
@@ -230,6 +244,33 @@ def doubted_growth(*lengths: npt.NDArray[np.float64]) -> list[str]:
     if not all(grow):
         return []
     return ["prompts and outputs both grow from row to row: are these running sums of a counter?"]
+
+
+def doubted_halves(prompt: npt.NDArray[np.float64], decode: npt.NDArray[np.float64]) -> list[str]:
+    """Return what to say of records of which one half, one token each, has the other's prompts.
+
+    So write engines that prefill apart from those that decode, where no id ties the two records.
+    """
+    is_first = decode == 1
+    first, rest = np.sort(prompt[is_first]), np.sort(prompt[~is_first])
+    if first.size < _PAIRS or not np.array_equal(first, rest):
+        return []
+    return [
+        f"{first.size:,} of {prompt.size:,} records have one output token and the same prompts as "
+        "the others: if they are the prefill of the same requests, leave them out"
+    ]
+
+
+def _is_by_day(column: str, values: pl.Series) -> bool:
+    """Return whether each row has a day or month of its own, as sums over all requests have."""
+    import polars as pl
+
+    name = re.sub(r"[^a-z]", "", column.lower().rpartition(".")[2])
+    if name not in _DAYS or len(values) < _FOOT:
+        return False
+    days = values.cast(pl.String) if values.dtype.is_temporal() else as_text(values)
+    written = days.str.contains(r"^\d{4}-\d{2}(-\d{2}([T ]00:00:00(\.0+)?(Z|\+00:00)?)?)?$")
+    return bool(written.fill_null(value=False).all()) and days.n_unique() == len(days)
 
 
 def _most(column: str, values: pl.Series) -> float:

@@ -30,11 +30,14 @@ FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
 IntArray = npt.NDArray[np.int64]
 
-NO_ERROR = ("", "none", "null", "nan", "false", "0", "0.0", "[]", "{}", "no")
-BAD_STATUS = (
-    "error", "errored", "failed", "failure", "fail", "timeout", "timedout", "cancelled",
-    "canceled", "abort", "aborted", "rejected", "exception", "status_code_error",
-)  # fmt: skip
+NO_ERROR = ("", "none", "null", "nan", "false", "f", "0", "0.0", "[]", "{}", "no", "n")
+BAD_WORDS = (
+    "error|errored|failed|failure|fail|timeout|timedout|timed out|cancelled|canceled|abort|"
+    "aborted|rejected|exception|disconnect|disconnected|throttled|overloaded|unavailable|expired"
+)
+BAD_STATUS = rf"(^|[^a-z])({BAD_WORDS})([^a-z]|$)"
+GOOD_STATUS = r"(^|[^a-z])(no|non|not|without|ok|success|succeeded)([^a-z]|$)"
+"""Words beside which those of failure say nothing: no error, succeeded after a timeout."""
 OPENTELEMETRY_ERROR = 2
 STATUSES = frozenset({
     "status", "statuscode", "code", "level", "guidellmoutcome", "httpstatus", "httpstatuscode",
@@ -205,14 +208,15 @@ def failed_rows(name: str, values: pl.Series) -> BoolArray:
     import polars as pl
 
     text = as_text(values).fill_null("").str.strip_chars().str.to_lowercase()
-    last = re.sub(r"[^a-z]", "", name.lower().rpartition(".")[2])
+    last = re.sub(r"[^a-z]", "", name.lower().removesuffix(".type").rpartition(".")[2])
+    is_bad = text.str.contains(BAD_STATUS) & ~text.str.contains(GOOD_STATUS)
     if last in SUCCESS_FLAGS:
-        failed = text.is_in(["false", "0", "0.0", "no"])
-    elif last in {"state", "finishreason", "outcome", "result"}:
-        failed = text.is_in(BAD_STATUS)
+        failed = text.is_in(["false", "f", "0", "0.0", "no", "n"])
+    elif last in {"state", "finishreason", "finishreasons", "outcome", "result"}:
+        failed = is_bad
     elif last in STATUSES:
         codes = text.cast(pl.Float64, strict=False).fill_null(0)
-        failed = text.is_in(BAD_STATUS) | (codes >= 400) | (codes == OPENTELEMETRY_ERROR)
+        failed = is_bad | (codes >= 400) | (codes == OPENTELEMETRY_ERROR)
     elif last == "errorcode":
         failed = ~text.is_in(NO_ERROR) & (text.cast(pl.Float64, strict=False).fill_null(400) >= 400)
     else:

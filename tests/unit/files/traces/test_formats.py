@@ -397,6 +397,12 @@ def test_one_request_a_row_is_no_sum(tmp_path):
         ("aborted", "", "yes"),
         ("state", "COMPLETED", "CANCELLED"),
         ("finish_reason", "length", "abort"),
+        ("ok", "t", "f"),
+        ("finish_reason", "FinishReason.STOP", "FinishReason.ABORT"),
+        ("outcome", "completed", "client_disconnected"),
+        ("outcome", "succeeded after a timeout", "request timed out"),
+        ("error_on_response", "False", "True"),
+        ("status", "no error", "upstream_unavailable"),
     ],
 )
 def test_flags_of_failed_requests_by_any_name(tmp_path, column, good, bad):

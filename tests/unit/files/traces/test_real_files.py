@@ -205,6 +205,70 @@ def test_failed_and_cached_are_told_apart(tmp_path):
         assert f"1 of 5 records left out: {words}" in said
 
 
+def cache_status(said: str) -> dict:
+    return {"ai": {"cache": {"cache_status": said}}}
+
+
+def ended(said: str) -> dict:
+    return {"meta_info": {"finish_reason": {"type": said}}}
+
+
+@pytest.mark.parametrize(
+    ("good", "bad", "said"),
+    [
+        ({"cached": False}, {"cached": True}, "answered from a cache"),
+        ({"served_from_cache": "no"}, {"served_from_cache": "yes"}, "answered from a cache"),
+        (cache_status("Miss"), cache_status("Hit"), "answered from a cache"),
+        ({"is_warmup": False}, {"is_warmup": True}, "a benchmark's requests before"),
+        ({"phase": "measure"}, {"phase": "warm-up"}, "a benchmark's requests before"),
+        ({"finish_reasons": ["stop"]}, {"finish_reasons": ["error"]}, "failed requests"),
+        (ended("stop"), ended("abort"), "failed requests"),
+    ],
+)
+def test_what_no_engine_served_to_a_user_is_left_out_aloud(good, bad, said, tmp_path):
+    lengths = {"prompt_tokens": 100, "completion_tokens": 10}
+    trace = read_trace(written(tmp_path, [{**lengths, **good}] * 3 + [{**lengths, **bad}]))
+    assert trace.requests == 3
+    assert f"1 of 4 records left out: {said}" in "; ".join(trace.notes)
+
+
+def test_counts_of_cached_tokens_are_no_answers_from_a_cache(tmp_path):
+    rows = [{"prompt_tokens": 100, "completion_tokens": 10, "cached": k} for k in (0, 1, 64)]
+    assert read_trace(written(tmp_path, rows)).requests == 3
+
+
+def test_a_total_elsewhere_tells_cached_tokens_apart(tmp_path):
+    call = {
+        "gen_ai.usage.input_tokens": 50,
+        "gen_ai.usage.cache_read_input_tokens": 30,
+        "gen_ai.usage.output_tokens": 7,
+    }
+    rows: list[dict] = [{"span_id": f"s{k}", "attributes": call} for k in range(3)]
+    assert read_trace(written(tmp_path, rows)).prompt_tokens.tolist() == [50] * 3
+    for row in rows:
+        row["attributes"] = {**call, "llm.usage.total_tokens": 87}
+    assert read_trace(written(tmp_path, rows)).prompt_tokens.tolist() == [80] * 3
+
+
+LONG = {"input_tokens": 9000, "output_tokens": 800}
+DOUBTFUL: dict[str, tuple[list[dict], str]] = {
+    "bytes": ([{"input_size": 400 + k, "output_size": 80} for k in range(4)], "are these bytes?"),
+    "days": ([{"date": f"2026-02-0{k}", **LONG} for k in (1, 2, 3)], "are these sums over all"),
+    "calls": ([{"calls": 30 + k, **LONG} for k in (1, 5, 3)], "requests a row stands for"),
+    "two engines": (
+        [{"input_tokens": 90 + k % 3, "output_tokens": 1 if k < 3 else 50} for k in range(6)],
+        "the prefill of the same requests",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", DOUBTFUL)
+def test_what_may_be_no_requests_is_doubted(name, tmp_path):
+    rows, said = DOUBTFUL[name]
+    trace = read_trace(written(tmp_path, rows))
+    assert any(said in doubt for doubt in trace.doubts)
+
+
 @pytest.mark.parametrize(
     ("text", "seconds"),
     [
