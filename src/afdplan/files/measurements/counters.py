@@ -6,7 +6,7 @@ import itertools
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
@@ -162,13 +162,16 @@ def snapshot_of_api(text: str | bytes, shown: str, role: str = "") -> Snapshot:
         kind, result = data["resultType"], data["result"]
         is_matrix = {"vector": False, "matrix": True}[kind]
         samples: list[tuple[str, Mapping[str, str], float]] = []
-        is_named = True
+        warned = [str(said) for said in answer.get("warnings") or ()]
+        warned += ["the answer is partial"] * (answer.get("isPartial") is True)
+        is_named = is_counter = True
         for found in result:
             labels = {str(name): str(value) for name, value in found["metric"].items()}
             is_named = is_named and "__name__" in labels
             values = (
                 [float(v) for _, v in found["values"]] if is_matrix else [float(found["value"][1])]
             )
+            is_counter = is_counter and _may_count(values)
             gained = _gained(values) if is_matrix else values[0]
             samples.append((labels.pop("__name__", ""), labels, gained))
     except (LookupError, TypeError, ValueError, AttributeError, RecursionError) as e:
@@ -179,8 +182,19 @@ def snapshot_of_api(text: str | bytes, shown: str, role: str = "") -> Snapshot:
         raise InvalidInputError(f"{shown}: Prometheus refused: {refusal[:200]}")
     if not samples:
         raise InvalidInputError(f"{shown}: Prometheus found nothing: check the query and the time")
+    if is_matrix and not is_named and not is_counter:
+        raise InvalidInputError(
+            f"{shown}: a query_range of what rises and falls, as increase() and rate() do: query "
+            "it at one time, or give the counters themselves"
+        )
     # Functions such as increase() drop the name: what they give is an increase.
-    return _snapshot(shown, samples, role, is_window=is_matrix or not is_named)
+    snapshot = _snapshot(shown, samples, role, is_window=is_matrix or not is_named)
+    return replace(snapshot, notes=tuple(f"Prometheus warns: {w[:200]}." for w in warned[:2]))
+
+
+def _may_count(values: Sequence[float]) -> bool:
+    """Return whether values may be a counter's: whole numbers that never fall."""
+    return all(map(float.is_integer, values)) and sorted(values) == list(values)
 
 
 def _gained(values: Sequence[float]) -> float:

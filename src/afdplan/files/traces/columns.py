@@ -22,7 +22,7 @@ from afdplan.files.traces.names import side_of_name
 from afdplan.files.traces.records import RUN
 from afdplan.files.traces.summaries import json_texts, summary_advice
 from afdplan.files.traces.table import Table, shown
-from afdplan.files.traces.values import are_counts, count_total
+from afdplan.files.traces.values import are_counts, count_total, failed_rows
 
 __all__ = ["Columns", "find_columns", "parse_columns"]
 
@@ -191,17 +191,24 @@ def find_columns(
 
 
 def _choices(tables: Sequence[Table], table: Table, found: Columns) -> list[str]:
-    """Return what to say of requests with several answers, whose tokens are counted together."""
+    """Return what to say of answers: several whose tokens are counted together, or broken off."""
     inside = [t for t in tables if t.level.rpartition(".")[2] == "choices" and t is not table]
     if table.level or len(inside) != 1:
         return []
     answers = len(inside[0].read(inside[0].columns[:1])[0])
     asked = len(table.read([found.decode])[0])
+    ended = pick(("finishreason",), index_of(inside[0]))
+    broken = int(failed_rows(ended, inside[0].read([ended])[0]).sum()) if ended else 0
+    told = [
+        f"{broken:,} of {answers:,} choices broke off (column {shown(ended)}): leave their "
+        "requests out"
+    ] * (broken > 0)
     if answers <= asked:
-        return []
+        return told
     return [
+        *told,
         f"{asked:,} records hold {answers:,} choices: the output of a record is that of all its "
-        "choices together, which are decoded side by side"
+        "choices together, which are decoded side by side",
     ]
 
 

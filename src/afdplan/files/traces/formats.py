@@ -20,7 +20,10 @@ FAILURE_SIGNS = (
     "errors", "error", "errormessage", "errormsg", "errorstr", "errorcode", "status", "statuscode",
     "wascancelled", "state", "finishreason", "finishreason.type", "finishreasons", "httpstatus",
     "httpstatuscode", "responsestatus",
-    "responsecode", "httpcode", "outcome", "result", "exception", "errortype", "failurereason",
+    "responsecode", "httpcode", "outcome", "result", "exception", "exceptiontype",
+    "exceptionclass", "exceptionmessage", "errortype", "errorclass", "errorreason",
+    "failurereason", "stopreason", "stopreason.type", "requeststatus", "completionstatus",
+    "responseflags", "grpcstatus", "grpcstatuscode",
     *SUCCESS_FLAGS,
     "failed", "isfailed", "iserror", "haserror", "erroronresponse", "aborted", "cancelled",
     "canceled",
@@ -82,7 +85,7 @@ class TraceFormat:
     unit: str = ""
     kind: tuple[str, ...] = (
         "genai.operation.name", "openinference.span.kind", "traceloop.span.kind", "spankind",
-        "calltype", "runtype", "benchmarkphase",
+        "calltype", "runtype", "benchmarkphase", "span.kind",
     )  # fmt: skip
     request: tuple[str, ...] = (
         "requestid", "xrequestid", "rid", "reqid", "generationid", "responseid", "callid",

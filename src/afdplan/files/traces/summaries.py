@@ -83,6 +83,7 @@ _SHARES = _QUANTILES | {
     "probability", "prob", "share", "fraction", "pdf", "pmf", "density", "percent", "percentage",
 }  # fmt: skip
 _DAYS = frozenset({"date", "day", "month", "usagedate", "usagedateutc", "dateutc", "dayutc"})
+_WINDOW = re.compile(r"(?i)(^|\.|_)(time_?)?(window|bucket|interval|period)_?(start|begin|from)")
 _PAIRS = 3
 """Records of one output token from which on it is no chance that others have the same prompts."""
 _SEVERAL = {
@@ -224,6 +225,11 @@ def doubted_counts(table: Table) -> list[str]:
             said.append(
                 f"each row has a day or month of its own (column {shown(column)}): are these sums "
                 "over all requests of it?"
+            )
+        if _WINDOW.search(column):
+            said.append(
+                f"rows are windows of time (column {shown(column)}): are these sums over several "
+                "requests?"
             )
         what = _SEVERAL.get(re.sub(r"[^a-z]", "", column.lower().rpartition(".")[2]), "")
         counts = table.read([column])[0] if what else None

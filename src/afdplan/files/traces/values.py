@@ -30,18 +30,19 @@ FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
 IntArray = npt.NDArray[np.int64]
 
-NO_ERROR = ("", "none", "null", "nan", "false", "f", "0", "0.0", "[]", "{}", "no", "n")
+NO_ERROR = ("", "none", "null", "nan", "false", "f", "0", "0.0", "[]", "{}", "no", "n", "-")
 BAD_WORDS = (
     "error|errored|failed|failure|fail|timeout|timedout|timed out|cancelled|canceled|abort|"
     "aborted|rejected|exception|disconnect|disconnected|throttled|overloaded|unavailable|expired"
 )
 BAD_STATUS = rf"(^|[^a-z])({BAD_WORDS})([^a-z]|$)"
+BAD_CODE = r"^(http(/[\d.]+)? ?)?[45](\d\d|xx)\b"
 GOOD_STATUS = r"(^|[^a-z])(no|non|not|without|ok|success|succeeded)([^a-z]|$)"
 """Words beside which those of failure say nothing: no error, succeeded after a timeout."""
 OPENTELEMETRY_ERROR = 2
 STATUSES = frozenset({
     "status", "statuscode", "code", "level", "guidellmoutcome", "httpstatus", "httpstatuscode",
-    "httpcode", "responsestatus", "responsecode",
+    "httpcode", "responsestatus", "responsecode", "requeststatus", "completionstatus",
 })  # fmt: skip
 """Columns of words or numbers, of which few mean failure."""
 MARKS = r"([.,'’_ \u00a0\u202f])"
@@ -212,11 +213,18 @@ def failed_rows(name: str, values: pl.Series) -> BoolArray:
     is_bad = text.str.contains(BAD_STATUS) & ~text.str.contains(GOOD_STATUS)
     if last in SUCCESS_FLAGS:
         failed = text.is_in(["false", "f", "0", "0.0", "no", "n"])
-    elif last in {"state", "finishreason", "finishreasons", "outcome", "result"}:
+    elif last in {
+        "state", "finishreason", "finishreasons", "stopreason", "outcome", "result",
+    }:  # fmt: skip
         failed = is_bad
+    elif last in {"grpcstatus", "grpcstatuscode"}:
+        failed = ~text.is_in([*NO_ERROR, "ok"])
     elif last in STATUSES:
         codes = text.cast(pl.Float64, strict=False).fill_null(0)
         failed = is_bad | (codes >= 400) | (codes == OPENTELEMETRY_ERROR)
+        failed |= text.str.contains(BAD_CODE)
+        if ((codes >= 100) & (codes < 400)).any():  # of HTTP: 0 where no answer was sent
+            failed |= text.is_in(["0", "0.0"])
     elif last == "errorcode":
         failed = ~text.is_in(NO_ERROR) & (text.cast(pl.Float64, strict=False).fill_null(400) >= 400)
     else:

@@ -160,6 +160,26 @@ def test_results_without_names_are_named_by_the_user(tmp_path):
         read_metrics(f"prompt={tmp_path / 'prompt'}")
 
 
+def test_increases_over_many_times_are_no_counter(tmp_path):
+    """Both would have the same shape: a query_range of increase() was read as a counter's gain."""
+    edges = {"100": (9, 2, 4), "+Inf": (12, 9, 11)}
+    result = [
+        {"metric": {"le": le}, "values": [[60 * k, str(v)] for k, v in enumerate(values)]}
+        for le, values in edges.items()
+    ]
+    answer = {"status": "success", "data": {"resultType": "matrix", "result": result}}
+    with pytest.raises(InvalidInputError, match="query it at one time"):
+        read_snapshot(file(tmp_path, json.dumps(answer)), "prompt")
+
+
+def test_what_prometheus_warns_of_is_said(tmp_path):
+    answer = json.loads(api(text([("0", 40, 7)] * 20)))
+    answer |= {"warnings": ["a store failed"], "isPartial": True}
+    notes = read_metrics(file(tmp_path, json.dumps(answer))).notes
+    assert "Prometheus warns: a store failed." in notes
+    assert "Prometheus warns: the answer is partial." in notes
+
+
 def test_an_increase_of_prometheus():
     window = read_snapshot(SAMPLES / "prometheus-2.42-increase.json", "prompt")
     (values,) = window.series.values()

@@ -403,6 +403,14 @@ def test_one_request_a_row_is_no_sum(tmp_path):
         ("outcome", "succeeded after a timeout", "request timed out"),
         ("error_on_response", "False", "True"),
         ("status", "no error", "upstream_unavailable"),
+        ("status", "2xx", "5xx"),
+        ("status", "HTTP 200", "HTTP 502"),
+        ("response_code", "200", "0"),
+        ("response_flags", "-", "UT"),
+        ("grpc_status", "OK", "DEADLINE_EXCEEDED"),
+        ("grpc_status_code", "0", "14"),
+        ("exception_class", "", "RateLimitError"),
+        ("stop_reason", "end_turn", "error"),
     ],
 )
 def test_flags_of_failed_requests_by_any_name(tmp_path, column, good, bad):

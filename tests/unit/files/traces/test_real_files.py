@@ -223,6 +223,7 @@ def ended(said: str) -> dict:
         ({"phase": "measure"}, {"phase": "warm-up"}, "a benchmark's requests before"),
         ({"finish_reasons": ["stop"]}, {"finish_reasons": ["error"]}, "failed requests"),
         (ended("stop"), ended("abort"), "failed requests"),
+        ({"span": {"kind": "llm"}}, {"span": {"kind": "workflow"}}, "other operations"),
     ],
 )
 def test_what_no_engine_served_to_a_user_is_left_out_aloud(good, bad, said, tmp_path):
@@ -255,6 +256,11 @@ DOUBTFUL: dict[str, tuple[list[dict], str]] = {
     "bytes": ([{"input_size": 400 + k, "output_size": 80} for k in range(4)], "are these bytes?"),
     "days": ([{"date": f"2026-02-0{k}", **LONG} for k in (1, 2, 3)], "are these sums over all"),
     "calls": ([{"calls": 30 + k, **LONG} for k in (1, 5, 3)], "requests a row stands for"),
+    "windows": ([{"window_start": 60 * k, **LONG} for k in (1, 2, 3)], "are windows of time"),
+    "choices": (
+        [{**LONG, "choices": [{"finish_reason": end}]} for end in ("stop", "abort", "stop")],
+        "1 of 3 choices broke off",
+    ),
     "two engines": (
         [{"input_tokens": 90 + k % 3, "output_tokens": 1 if k < 3 else 50} for k in range(6)],
         "the prefill of the same requests",
