@@ -46,6 +46,19 @@ def test_unknown_names_give_the_nearest():
     assert "nearest" in str(result.exception)
 
 
+def test_json_says_too_as_what_a_model_is_read(tmp_path):
+    config = {
+        "model_type": "new_moe", "hidden_size": 2048, "intermediate_size": 6144,
+        "moe_intermediate_size": 768, "num_hidden_layers": 48, "num_attention_heads": 32,
+        "num_key_value_heads": 4, "head_dim": 128, "num_experts": 128, "num_experts_per_tok": 8,
+        "vocab_size": 151936,
+    }  # fmt: skip
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(config))
+    said = invoke("models", file, "--json").document["warnings"]
+    assert any("model_type new_moe is not known: read as qwen3_moe" in one for one in said)
+
+
 def test_profile_without_torch_names_the_mend():
     script = (
         "import sys; sys.modules['torch'] = None\n"

@@ -84,6 +84,10 @@ def _kinds(fields: ConfigFields, layers: int, *known: str) -> list[str] | None:
     return kinds
 
 
+_PATTERNS = ("sliding_window_pattern", "_sliding_window_pattern", "global_attn_every_n_layers")
+"""Fields that say of how many layers one sees all."""
+
+
 def _grouped(fields: ConfigFields, layers: int) -> list[Mixer]:
     """Return grouped attention, of which some layers may see a window only."""
     heads = grouped_heads(fields)
@@ -103,9 +107,8 @@ def _grouped(fields: ConfigFields, layers: int) -> list[Mixer]:
     sliding = Mixer(heads=heads, window=window)
     if kinds is None and fields.values.get("model_type") == "gpt_oss":  # every other one slides
         return [(sliding, whole)[layer % 2] for layer in range(layers)]
-    pattern = fields.values.get(
-        "sliding_window_pattern", fields.values.get("_sliding_window_pattern")
-    )
+    stated = [fields.values[name] for name in _PATTERNS if fields.values.get(name) is not None]
+    pattern = stated[0] if stated else None
     if kinds is None and pattern is not None:
         return _by_pattern(fields, pattern, whole, sliding, layers)
     if kinds is None:  # Qwen's first layers see all
@@ -120,7 +123,7 @@ def _by_pattern(
     """Return layers of which every n-th sees all, or as letters (L, G) say it over and over."""
     if isinstance(pattern, str) and pattern and set(pattern) <= set("LG"):
         return [whole if pattern[i % len(pattern)] == "G" else sliding for i in range(layers)]
-    every = fields.count("sliding_window_pattern", "_sliding_window_pattern")
+    every = fields.count(*_PATTERNS)
     return [sliding if (i + 1) % every else whole for i in range(layers)]
 
 
@@ -326,7 +329,8 @@ def unread_layers(values: dict[str, Any]) -> str | None:
     parts = ("mamba", "ssm", "linear_", "compress", "kda", "rwkv", "index_", "sparse_attention",
              "hybrid", "conv_kernel", "conv_l_cache", "layer_group", "block_configs", "cross_layer",
              "kv_shared", "use_cla", "swa_", "global_head_dim", "num_global_key", "attention_chunk",
-             "attn_output_gate", "hc_mult")  # fmt: skip
+             "attn_output_gate", "hc_mult", "sliding_window_layout", "sliding_window_size",
+             "attention_window", "window_attn")  # fmt: skip
     for name, value in values.items():
         if name == "compression_config":  # of weights
             continue

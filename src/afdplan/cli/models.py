@@ -25,7 +25,8 @@ def command(name: str | None, as_json: bool) -> None:
     if as_json:
         answer = {"models": [model_answer(short, model) for short, model in models.items()]}
         inputs = {"name": name}
-        click.echo(to_json(documented(time_unit="s", inputs=inputs, warnings=[], answer=answer)))
+        told = [note for model in models.values() for note in model.notes]
+        click.echo(to_json(documented(time_unit="s", inputs=inputs, warnings=told, answer=answer)))
     elif name is None:
         tell(models_told(models))
     else:

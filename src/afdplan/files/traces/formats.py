@@ -86,6 +86,7 @@ class TraceFormat:
     kind: tuple[str, ...] = (
         "genai.operation.name", "openinference.span.kind", "traceloop.span.kind", "spankind",
         "calltype", "runtype", "benchmarkphase", "span.kind",
+        "spanattributes.type", "ai.operationid",
     )  # fmt: skip
     request: tuple[str, ...] = (
         "requestid", "xrequestid", "rid", "reqid", "generationid", "responseid", "callid",
@@ -109,6 +110,8 @@ OTHER_KINDS = frozenset({
     "executetool", "embedding", "embeddings", "aembedding", "retriever", "retrieval", "reranker",
     "rerank", "arerank", "guardrail", "evaluator", "span", "event", "warmup", "transcription",
     "atranscription", "imagegeneration", "aimagegeneration", "moderation", "amoderation", "plan",
+    "function", "eval", "score", "aigeneratetext", "aistreamtext", "aigenerateobject",
+    "aistreamobject", "aitoolcall", "aiembed", "aiembeddoembed",
 })  # fmt: skip
 """Kinds of records that are no requests to a model that decodes, or sum up several."""
 OPENAI_CACHED = ("prompttokensdetails.cachedtokens", "inputtokensdetails.cachedtokens")

@@ -20,6 +20,7 @@ from afdplan.files.traces.summaries import (
     doubted_counts,
     doubted_growth,
     doubted_halves,
+    doubted_probes,
     refuse_statistics,
     summary_rows,
 )
@@ -141,6 +142,7 @@ def _trace(
         *elsewhere(table, (columns.prompt, columns.decode), no_prompt & no_decode & ~is_sum),
         *doubted_growth(prompt[kept.rows], decode[kept.rows]),
         *doubted_halves(prompt[kept.rows], decode[kept.rows]),
+        *doubted_probes(prompt[kept.rows], decode[kept.rows]),
         *doubted_counts(table),
         *_models(columns, series, kept.rows & wanted),
         *doubted_totals(table, runs, kept.rows, {"prompt": prompt, "decode": decode}),

@@ -138,7 +138,7 @@ def kept_requests(
 def _hits(columns: Columns, series: Mapping[str, pl.Series]) -> BoolArray:
     """Return where a cache of answers replied; plain numbers may be counts of cached tokens."""
     said = as_text(series[columns.answered]).fill_null("").str.to_lowercase()
-    numbers = set(said.to_list()) - {"0", "1", "0.0", "1.0", "", "true", "false"}
+    numbers = set(said.unique().to_list()) - {"0", "1", "0.0", "1.0", "", "true", "false"}
     is_count = series[columns.answered].dtype.is_numeric() or any(map(str.isdecimal, numbers))
     if is_count and columns.answered.lower().endswith("cached"):
         return np.zeros(len(said), dtype=np.bool_)

@@ -22,6 +22,7 @@ __all__ = [
     "doubted_counts",
     "doubted_growth",
     "doubted_halves",
+    "doubted_probes",
     "json_texts",
     "refuse_statistics",
     "summary_advice",
@@ -83,6 +84,8 @@ _SHARES = _QUANTILES | {
     "probability", "prob", "share", "fraction", "pdf", "pmf", "density", "percent", "percentage",
 }  # fmt: skip
 _DAYS = frozenset({"date", "day", "month", "usagedate", "usagedateutc", "dateutc", "dayutc"})
+_TINY, _PROBED, _FEW = 32, 2, 0.05
+"""Most tokens of a probe's prompt and output, and the share of records from which on it counts."""
 _WINDOW = re.compile(r"(?i)(^|\.|_)(time_?)?(window|bucket|interval|period)_?(start|begin|from)")
 _PAIRS = 3
 """Records of one output token from which on it is no chance that others have the same prompts."""
@@ -264,6 +267,21 @@ def doubted_halves(prompt: npt.NDArray[np.float64], decode: npt.NDArray[np.float
     return [
         f"{first.size:,} of {prompt.size:,} records have one output token and the same prompts as "
         "the others: if they are the prefill of the same requests, leave them out"
+    ]
+
+
+def doubted_probes(prompt: npt.NDArray[np.float64], decode: npt.NDArray[np.float64]) -> list[str]:
+    """Return what to say of many records of one tiny size, as probes of a server's health have."""
+    tiny = (prompt <= _TINY) & (decode <= _PROBED)
+    sizes, counts = np.unique(np.stack([prompt[tiny], decode[tiny]]), axis=1, return_counts=True)
+    if not counts.size or tiny.all():
+        return []
+    at = int(counts.argmax())
+    if counts[at] < max(_PAIRS, _FEW * prompt.size):
+        return []
+    return [
+        f"{counts[at]:,} of {prompt.size:,} records have prompts of {sizes[0, at]:g} and outputs "
+        f"of {sizes[1, at]:g} tokens: if they are probes of a server's health, leave them out"
     ]
 
 

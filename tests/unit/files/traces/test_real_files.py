@@ -224,6 +224,12 @@ def ended(said: str) -> dict:
         ({"finish_reasons": ["stop"]}, {"finish_reasons": ["error"]}, "failed requests"),
         (ended("stop"), ended("abort"), "failed requests"),
         ({"span": {"kind": "llm"}}, {"span": {"kind": "workflow"}}, "other operations"),
+        ({"span_attributes": {"type": "llm"}}, {"span_attributes": {"type": "task"}}, "other"),
+        (
+            {"ai.operationId": "ai.generateText.doGenerate"},
+            {"ai.operationId": "ai.generateText"},
+            "other operations",
+        ),
     ],
 )
 def test_what_no_engine_served_to_a_user_is_left_out_aloud(good, bad, said, tmp_path):
@@ -260,6 +266,13 @@ DOUBTFUL: dict[str, tuple[list[dict], str]] = {
     "choices": (
         [{**LONG, "choices": [{"finish_reason": end}]} for end in ("stop", "abort", "stop")],
         "1 of 3 choices broke off",
+    ),
+    "probes": (
+        [
+            {"input_tokens": 1 if k % 2 else 90 + k, "output_tokens": 1 if k % 2 else 50}
+            for k in range(8)
+        ],
+        "4 of 8 records have prompts of 1 and outputs of 1 tokens",
     ),
     "two engines": (
         [{"input_tokens": 90 + k % 3, "output_tokens": 1 if k < 3 else 50} for k in range(6)],
