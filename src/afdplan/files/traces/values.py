@@ -35,6 +35,7 @@ BAD_WORDS = (
     "error|errored|failed|failure|fail|timeout|timedout|timed out|cancelled|canceled|abort|"
     "aborted|rejected|exception|disconnect|disconnected|throttled|overloaded|unavailable|expired"
 )
+WHOLE_STATUS = rf"^({BAD_WORDS})$"
 BAD_STATUS = rf"(^|[^a-z])({BAD_WORDS})([^a-z]|$)"
 BAD_CODE = r"^(http(/[\d.]+)? ?)?[45](\d\d|xx)\b"
 GOOD_STATUS = r"(^|[^a-z])(no|non|not|without|ok|success|succeeded)([^a-z]|$)"
@@ -210,11 +211,13 @@ def failed_rows(name: str, values: pl.Series) -> BoolArray:
 
     text = as_text(values).fill_null("").str.strip_chars().str.to_lowercase()
     last = re.sub(r"[^a-z]", "", name.lower().removesuffix(".type").rpartition(".")[2])
+    if last == "result":  # may be what was answered, which may speak of errors
+        return text.str.contains(WHOLE_STATUS).to_numpy()
     is_bad = text.str.contains(BAD_STATUS) & ~text.str.contains(GOOD_STATUS)
     if last in SUCCESS_FLAGS:
         failed = text.is_in(["false", "f", "0", "0.0", "no", "n"])
     elif last in {
-        "state", "finishreason", "finishreasons", "stopreason", "outcome", "result",
+        "state", "finishreason", "finishreasons", "stopreason", "outcome",
     }:  # fmt: skip
         failed = is_bad
     elif last in {"grpcstatus", "grpcstatuscode"}:

@@ -420,3 +420,10 @@ def test_flags_of_failed_requests_by_any_name(tmp_path, column, good, bad):
     trace = read_trace(path)
     assert trace.prompt_tokens.tolist() == [100, 200, 300]
     assert any("1" in note and column in note for note in trace.notes)
+
+
+def test_an_answer_that_speaks_of_errors_is_no_failure(tmp_path):
+    path = tmp_path / "log.csv"
+    rows = ["100,10,line 3 holds an error", "200,20,the run failed", "300,30,failed"]
+    path.write_text("\n".join(["prompt_tokens,output_tokens,result", *rows]) + "\n")
+    assert read_trace(path).prompt_tokens.tolist() == [100, 200]
