@@ -15,6 +15,7 @@ from afdplan.calibration.memory import cache_kinds
 from afdplan.calibration.model_facts import architecture_from_config
 from afdplan.calibration.precision import Precision
 from afdplan.files.model_config import read_model_config
+from afdplan.report.models import model_answer
 
 __all__ = ["PUBLISHED", "config_files"]
 
@@ -72,11 +73,15 @@ def _row(name: str, path: Path) -> str:
     stated = "" if known is None else f"{known[0] / 1e9:,.1f}"
     off = "" if known is None else f"{100 * (model.total_parameters / known[0] - 1):+.1f} %"
     why = "" if known is None else known[1]
-    formats = f"{model.precision}, KV {model.cache_precision or 'unsaid'}"
+    answer = model_answer(name, model)
+    parts = answer["formats"]
+    formats = f"{parts['experts']}, {parts['dense']}, {parts['attention']}"
+    formats += f", KV {model.cache_precision or 'unsaid'}"
     return (
         f"| {name} | {model.total_parameters / 1e9:,.2f} | {stated} | {off} | "
         f"{model.active_parameters / 1e9:,.2f} | {model.layers} | {cache:,.1f} | {window:,.0f} | "
-        f"{model.state_bytes / 2**20:,.1f} | {formats} | {why} |"
+        f"{model.state_bytes / 2**20:,.1f} | {answer['weight_bytes'] / 1e9:,.0f} | {formats} | "
+        f"{why} |"
     )
 
 
@@ -95,11 +100,12 @@ def main() -> None:
         "0.12.0, read as they are. Parameters in 10^9 without multi-token prediction layers and "
         "vision towers; active ones with embeddings. KV: KiB per token in bf16 of layers that keep "
         "all, window: of those that keep the last tokens only; state: MiB per request of recurrent "
-        "layers.\n"
+        "layers. GB: of the weights, by the formats of experts, dense and shared parts, attention "
+        "(with bits per weight where they are not the format's own).\n"
     )
-    print("| model | total | published | off | active | round trips | KV | window | state | format "
-          "| why more than 1 % |")  # fmt: skip
-    print("|---|---:|---:|---:|---:|---:|---:|---:|---:|---|---|")
+    print("| model | total | published | off | active | round trips | KV | window | state | GB "
+          "| formats | why more than 1 % |")  # fmt: skip
+    print("|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---|---|")
     for name, path in files.items():
         print(_row(name, path))
 

@@ -1,6 +1,7 @@
 """Does `afdplan plan` keep its contract, and refuse in one line?"""
 
 import re
+import shlex
 
 import pytest
 
@@ -212,3 +213,27 @@ def test_an_sglang_plan_spreads_over_nodes():
     split = answer["split"]
     assert split["attention_workers"] not in (9, 11, 13)
     assert split["attention_workers"] + split["ffn_workers"] <= 15
+
+
+@pytest.mark.parametrize("target", ["any", "fastafd", "sglang", "vllm-afd-plugin"])
+def test_the_next_line_runs(tmp_path, monkeypatch, target):
+    """FastAFD writes no files without a split: another target is named then."""
+    monkeypatch.chdir(tmp_path)
+    arguments = ("--model", "qwen3-235b-a22b-fp8", "--hardware", "gb200", "--devices", "8")
+    laws = ("--prompt", "geometric:2000", "--decode", "geometric:300")
+    text = invoke(
+        "plan", *arguments, *laws, "--batch-sizes", "64", "--target", target, "-o", "p.json"
+    ).out
+    following = text.split("next: ")[1].split("\nagain: ")[0].replace("\\\n", " ")
+    program, *words = shlex.split(following)
+    assert [program, words[0]] == ["afdplan", "deploy"]
+    outcome = invoke(*words)
+    assert outcome.code == 0, outcome.err
+    assert (tmp_path / "deployment" / "README.md").exists()
+
+
+def test_what_no_target_writes_is_not_offered():
+    arguments = ("--model", "deepseek-v3", "--hardware", "h200", "--devices", "64")
+    laws = ("--prompt", "geometric:2000", "--decode", "geometric:300", "--batch-sizes", "64")
+    text = invoke("plan", *arguments, *laws, "--speculative-tokens", "1").out
+    assert "next: no files decode ahead" in text

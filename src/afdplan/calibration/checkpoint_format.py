@@ -152,7 +152,7 @@ def _unquantized(config: Mapping[str, Any]) -> Scheme:
     kind = config.get("dtype", config.get("torch_dtype"))
     if kind in _WIDE:
         return Scheme(PLAIN, told=f"servers load a checkpoint of {kind}")
-    if kind is None or kind in _SIXTEEN:
+    if not isinstance(kind, str) or kind in _SIXTEEN:
         return Scheme(PLAIN, told="the checkpoint")
     return Scheme(unknown(f"dtype {kind!r:.40} of the checkpoint"), told="")
 

@@ -280,7 +280,7 @@ def _text_model(config: Mapping[str, Any]) -> tuple[Mapping[str, Any], Any]:
 
 def _quantization(config: Mapping[str, Any]) -> Any:
     """Return what a config says of its quantisation, under any of its names; None for nothing."""
-    stated = [config[key] for key in _QUANTIZATIONS if config.get(key) not in (None, {})]
+    stated = [config[key] for key in _QUANTIZATIONS if config.get(key) not in (None, False)]
     if len(stated) > 1 and any(one != stated[0] for one in stated):
         return f"of {' and '.join(key for key in _QUANTIZATIONS if config.get(key))}, which differ"
     return stated[0] if stated else None

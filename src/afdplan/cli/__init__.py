@@ -22,10 +22,11 @@ def main() -> None:
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode))
+    # Products are of vectors: more threads would wait, spinning, for a third more of the cores.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     limit = _memory_limit()
     if limit is not None:  # each thread of a library reserves what may be all there is
-        for name in ("OPENBLAS_NUM_THREADS", "POLARS_MAX_THREADS"):
-            os.environ.setdefault(name, "1")
+        os.environ.setdefault("POLARS_MAX_THREADS", "1")
         if limit < _ADDRESS_SPACE:
             _say(
                 f"memory is limited to {limit / 1e9:.1f} GB of addresses, and the libraries need "

@@ -236,9 +236,17 @@ def command(
 
 def _following(plan: Plan, output: str | None) -> str:
     """Return how the plan becomes files of a serving system."""
+    from afdplan.deploy.registry import find_target
+    from afdplan.planning.colocated import Colocated
+
     target = plan.space.target
     name = target.name if target.restricts else "vllm-afd-plugin"
+    is_unsplit = isinstance(plan.recommended, Colocated)
+    if is_unsplit and find_target(name).unsplit is None:
+        name = "vllm-afd-plugin"  # its engine runs without a split, too
     kept = shlex.quote(output or "plan.json")
+    if plan.latency.tokens_per_step != 1:
+        return "no files decode ahead: plan with --speculative-tokens 0 to deploy"
     deploy = f"afdplan deploy {kept} --target {name} -o deployment"
     return deploy if output else f"add -o plan.json, then {deploy}"
 

@@ -20,8 +20,8 @@ from afdplan.files.traces.lengths import (
 )
 from afdplan.files.traces.names import side_of_name
 from afdplan.files.traces.records import RUN
-from afdplan.files.traces.summaries import summary_advice
-from afdplan.files.traces.table import Table
+from afdplan.files.traces.summaries import json_texts, summary_advice
+from afdplan.files.traces.table import Table, shown
 from afdplan.files.traces.values import are_counts, count_total
 
 __all__ = ["Columns", "find_columns", "parse_columns"]
@@ -284,7 +284,7 @@ def _in_table(table: Table, forced: str | None, given: Mapping[str, str]) -> Col
             measure=pick(
                 (f"{normal(prompt).rpartition('.')[0]}.unit", "usage.unit", "unit", "units"), index
             ),
-            doubts=tuple(doubt for doubt in (of_prompt, of_decode) if doubt),
+            doubts=tuple(doubt for doubt in (of_prompt, of_decode, _billed(prompt)) if doubt),
             cached=several(known.cached),
             unit=given.get("unit") or ("" if "arrival" in own else known.unit),
             is_unit_given="unit" in given,
@@ -292,6 +292,12 @@ def _in_table(table: Table, forced: str | None, given: Mapping[str, str]) -> Col
             are_spans=known.are_spans,
         )
     return None
+
+
+def _billed(prompt: str) -> str:
+    """Return what to say of lengths that are those of a bill, "" if they are not."""
+    is_billed = "billed" in normal(prompt)
+    return "lengths are billed tokens, which may leave some out" if is_billed else ""
 
 
 def _may_have_rivals(known: TraceFormat, names: Sequence[str]) -> bool:
@@ -365,6 +371,11 @@ def _nothing_fits(tables: Sequence[Table], forced: str | None) -> str:
             if not any(length_column(FORMATS[-1], role, table, index_of(table)) for table in tables)
         ]
         why = f"no column is known to hold {' or '.join(lost or ['prompt and decode'])} lengths"
+    if packed := json_texts(tables[0]):
+        return (
+            f"{name}: {why}; column {shown(packed)} holds JSON as text: export the records as "
+            "JSON lines, or its numbers as columns"
+        )
     say = ",".join(f"{role}={_hint(role, tables)}" for role in ("prompt", "decode"))
     return f"{name}: {why}; the columns are {_listed(columns)}; say which with --columns {say}"
 

@@ -34,6 +34,7 @@ Path = tuple[str, ...]
 Blocks = Iterator[list[Record]]
 
 DEEPEST = 12
+RETOKENIZED = "total_output_tokens_retokenized"
 SAMPLE = 1000
 """Records by whose keys the shape of all is guessed, before the others are held against it."""
 LARGEST_VALUE = 1 << 30
@@ -351,6 +352,11 @@ def _table_of_arrays(name: str, records: Sequence[Record]) -> Table:
             for at, run in enumerate(runs, start=1)
             for side, key in (("prompt", "total_input_tokens"), ("decode", "total_output_tokens"))
             if isinstance(run.get(key), int | float)
+        ),
+        counted_again=tuple(
+            (at, float(run["total_output_tokens"]), float(run[RETOKENIZED]))
+            for at, run in enumerate(runs, start=1)
+            if all(isinstance(run.get(k), int) for k in ("total_output_tokens", RETOKENIZED))
         ),
     )
 

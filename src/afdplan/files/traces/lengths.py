@@ -245,6 +245,12 @@ def rivals(table: Table, role: str, chosen: str, others: Sequence[str]) -> tuple
     unlike = [(c, count) for c, count in usable if count > 0 and count != counted]
     if not unlike:
         return chosen, ""
+    fixed = mine.drop_nulls().n_unique() == 1 and rows > 1
+    if role == "decode" and fixed and max(count for _, count in unlike) < counted:
+        return unlike[0][0], (
+            f"{what} are read from column {unlike[0][0]!r} (mean {unlike[0][1] / rows:,.1f}): "
+            f"{chosen!r} is {counted / rows:,.6g} in all records, as what was asked for"
+        )
     shown = " and ".join(
         f"{column!r} (mean {count / rows:,.1f})" for column, count in unlike[:LISTED_RIVALS]
     )

@@ -126,7 +126,9 @@ def _trace(
     prompt, decode = (np.where(is_sum, 0.0, of) for of in (whole.prompt, whole.decode))
     runs = run_numbers(series.get(columns.run), prompt.size)
     wanted = chosen_run(table, runs, run)
-    kept = kept_requests(columns, series, prompt, decode, no_prompt, no_decode, is_sum)
+    kept = kept_requests(
+        columns, series, prompt, decode, no_prompt, no_decode & (decode == 0), is_sum
+    )
     every = np.arange(prompt.size)
     check_lengths(table, columns.decode, decode, every, np.zeros_like(no_decode))
     check_lengths(table, columns.prompt, prompt, every, no_prompt & kept.rows)

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 __all__ = ["chosen_run", "doubted_totals", "run_numbers"]
 
+UNLIKE_COUNTS = 0.1
+"""Share by which two ways of counting output tokens may differ without a word."""
+
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
 
@@ -69,5 +72,11 @@ def doubted_totals(
             doubts.append(
                 f"the requests{of} have {found:,.0f} {what} tokens, the file says {said:,.0f} in "
                 "all: it was cut, edited or counted in two ways"
+            )
+    for run, server, client in table.counted_again:
+        if abs(client - server) > UNLIKE_COUNTS * server and (runs[rows] == run).any():
+            doubts.append(
+                f"the client counts {client:,.0f} output tokens when it tokenises the texts again, "
+                f"not {server:,.0f}: lengths are the server's; was its tokeniser another one?"
             )
     return doubts

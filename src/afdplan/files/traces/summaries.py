@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = [
     "doubted_counts",
     "doubted_growth",
+    "json_texts",
     "refuse_statistics",
     "summary_advice",
     "summary_rows",
@@ -95,12 +96,22 @@ _SEVERAL = {
         "how many requests a row stands for",
     ),
     **dict.fromkeys(
-        ("n", "numchoices", "nchoices", "bestof", "numsamples", "numreturnsequences"),
+        (
+            "n",
+            "numchoices",
+            "nchoices",
+            "bestof",
+            "numsamples",
+            "numreturnsequences",
+            "numgenerations",
+            "numcompletions",
+        ),
         "that a request has several answers, whose outputs are summed up",
     ),
 }
 _TOTAL = (
-    r"(?i)^((.* )?(grand|sub|overall)?[ _-]?totals?|sums?|averages?|avg|mean|median|overall|"
+    r"(?i)^(([\w.-]{1,30} )?(grand|sub|overall)?[ _-]?totals?|sums?|averages?|avg|mean|median|"
+    r"overall|"
     r"(gesamt|total)?summe|gesamt|mittelwert|durchschnitt|总计|合计|小计|平均)( \(.*\))?:?$"
 )
 _MANY = 0.45
@@ -109,8 +120,10 @@ _GROWING = 10
 """Rows from which on it is no chance that prompts and outputs never fall."""
 _SEARCHED = 200_000
 """Rows above which only numbers, not labels, tell a row of sums from requests."""
+_FOOT = 3
+"""Rows at the end among which a sum without a label is looked for."""
 _LABELS = 3
-"""Columns, the first ones, among which a row of sums has its label."""
+"""Columns, the first ones, among which a row of sums of a long table has its label."""
 _LARGEST = 200
 """Rows above which a table is no list of statistics."""
 
@@ -119,6 +132,15 @@ def summary_advice(columns: Sequence[str]) -> str:
     """Return what a file with such columns is and how to get its requests, "" if it is unknown."""
     plain = {re.sub(r"[^a-z0-9.]", "", column.lower()) for column in columns}
     return next((advice for names, advice in _SUMMARIES if names <= plain), "")
+
+
+def json_texts(table: Table) -> str:
+    """Return the first column of texts that are JSON objects, "" if there is none."""
+    for column in table.columns:
+        texts = as_text(table.read([column])[0]).drop_nulls()
+        if len(texts) and texts.str.contains(r"^\s*\{.*token").all():
+            return column
+    return ""
 
 
 def refuse_statistics(table: Table, rows: int) -> None:
@@ -237,18 +259,23 @@ def summary_rows(
 
     Notes
     -----
-    A row is one if its label says so, or if it is the last of at least four and both its lengths
-    are the sums of all others.
+    A row is one if its label says so, or if it is among the last three, both its lengths are the
+    sums of the three or more rows above, or it follows such a row.
     """
     import polars as pl
 
     found = np.zeros(prompt.size, dtype=np.bool_)
-    if prompt.size >= 4:
-        is_sum = [of[-1] > 0 and of[-1] == of[:-1].sum() for of in (prompt, decode)]
-        found[-1] = all(is_sum)
+    for at in range(max(prompt.size - _FOOT, 3), prompt.size):
+        summed = [of[:at] for of in (prompt, decode)]
+        if all((of > 0).sum() >= _FOOT for of in summed) and (
+            summed[0].sum() == prompt[at] and summed[1].sum() == decode[at]
+        ):
+            found[at:] = True
+            break
     if prompt.size > _SEARCHED or table.level:
         return found
-    names = dict.fromkeys((*table.columns[:_LABELS], *read))
+    first = table.columns[:_LABELS] if prompt.size > _LARGEST else table.columns
+    names = dict.fromkeys((*first, *read))
     more = [name for name in names if name not in series]
     values = {**series, **dict(zip(more, table.read(more) if more else [], strict=True))}
     for name in names:

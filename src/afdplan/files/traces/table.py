@@ -58,6 +58,8 @@ class Table:
         Names from the top of a record, for columns that have a shorter one in this table.
     totals
         What the file itself says of its runs: (run, ``prompt`` or ``decode``, tokens in all).
+    counted_again
+        (run, output tokens by the server, and by the client that tokenised the texts again).
     doubts
         Why it may not be all that there is.
     """
@@ -71,6 +73,7 @@ class Table:
     own: int = 0
     full: Mapping[str, str] = field(default_factory=dict)
     totals: tuple[tuple[int, str, float], ...] = ()
+    counted_again: tuple[tuple[int, float, float], ...] = ()
     doubts: tuple[str, ...] = ()
 
     def place(self, row: int, column: str) -> str:

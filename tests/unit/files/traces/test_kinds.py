@@ -70,6 +70,11 @@ USAGES: dict[str, Any] = {
             "prompt_token_count": p - 9, "tool_use_prompt_token_count": 9,
             "candidates_token_count": d - 5, "thoughts_token_count": 5}}
     ),
+    "gemini, thoughts alone in one record": [
+        {"usageMetadata": {"promptTokenCount": 100, "thoughtsTokenCount": 10}},
+        *records(lambda at, p, d: {"usageMetadata": {
+            "promptTokenCount": p, "candidatesTokenCount": d, "totalTokenCount": p + d}})[1:],
+    ],
     "responses": records(
         lambda at, p, d: {"id": f"r{at}", "created_at": 1700000000 + at, "usage": {
             "input_tokens": p, "input_tokens_details": {"cached_tokens": 50}, "output_tokens": d,
@@ -135,6 +140,9 @@ USAGES: dict[str, Any] = {
     "asked and served": records(
         lambda at, p, d: {"isl": p, "osl": 512, "server_output_tokens": d}
     ),
+    "a constant that was asked for": records(
+        lambda at, p, d: {"isl": p, "output_length": 512, "generated_tokens": d}
+    ),
     "zeros under the names of another interface": records(
         lambda at, p, d: {"usage": {"prompt_tokens": 0, "completion_tokens": 0, "input_tokens": p,
                                     "output_tokens": d}}
@@ -150,6 +158,7 @@ def test_all_tokens_of_a_request_count_once(name, tmp_path):
 
 
 DOUBTED = {
+    "a constant that was asked for": "'output_length' is 512 in all records",
     "reasoning inside, assumed": "reasoning tokens (column 'reasoning_tokens') are taken as part",
     "reasoning beside, for it is more": "are added to the outputs: they are often more",
     "cached beside, for it is more": "are added to the prompts: they are often more",
@@ -175,11 +184,13 @@ def test_a_total_that_nothing_explains_is_said(tmp_path):
 
 
 def test_columns_of_like_name_that_disagree_are_said(tmp_path):
-    records = [{"prompt_tokens": 9, "output_tokens": 512, "completion_tokens": d} for d in OUTPUTS]
+    records = [
+        {"prompt_tokens": 9, "output_tokens": 512 + d, "completion_tokens": d} for d in OUTPUTS
+    ]
     trace = read_trace(written(tmp_path, records))
     assert "choose with --columns decode=output_tokens" in trace.doubts[0]
     chosen = read_trace(tmp_path / "trace", columns="decode=output_tokens")
-    assert chosen.decode_tokens.tolist() == [512] * 4
+    assert chosen.decode_tokens.tolist() == [512 + d for d in OUTPUTS]
     assert not chosen.doubts
     same = [{**record, "output_tokens": record["completion_tokens"]} for record in records]
     assert not read_trace(written(tmp_path, same)).doubts
@@ -293,8 +304,9 @@ def test_requests_that_do_not_add_up_to_the_files_own_totals_are_said(tmp_path):
         failed = bench(errors=["", "", "", "Timeout"], total_input_tokens=total)
         failed["total_output_tokens"] = 100 if total == 1000 else 60
         assert not read_trace(written(tmp_path, failed)).doubts
-    retold = bench(total_output_tokens_retokenized=2365)
-    assert not read_trace(written(tmp_path, retold)).doubts
+    assert not read_trace(written(tmp_path, bench(total_output_tokens_retokenized=97))).doubts
+    (doubt,) = read_trace(written(tmp_path, bench(total_output_tokens_retokenized=2365))).doubts
+    assert "counts 2,365 output tokens when it tokenises the texts again, not 100" in doubt
 
 
 def test_failures_are_told_by_any_column_in_any_format(tmp_path):
@@ -312,6 +324,8 @@ SUMS = {
     "largest and least": "max,,400,40\nmin,,100,10\n",
     "of a group": "m Total,,1000,100\nGrand Total,,1000,100\n",
     "german": "Gesamtsumme,,1000,100\n",
+    "a label further on": "m,Total,1000,100\n",
+    "no labels of sum and average": ",2026-01-01 00:00:09,1000,100\n,2026-01-01 00:00:09,250,25\n",
     "no label": ",2026-01-01 00:00:09,1000,100\n",
     "with a count": "Grand Total (4 rows),,1000,100\n",
 }
@@ -518,3 +532,14 @@ def test_lengths_in_a_column_of_other_units(tmp_path):
     with pytest.raises(TraceError, match="in characters, not in tokens"):
         read_trace(written(tmp_path, "isl,osl,unit\n9,5,characters\n8,4,characters\n"))
     assert read_trace(written(tmp_path, "isl,osl,unit\n9,5,USD\n8,4,USD\n")).requests == 2
+
+
+def test_json_as_text_is_told(tmp_path):
+    text = 'id,usage\n1,"{""prompt_tokens"": 5, ""completion_tokens"": 2}"\n'
+    with pytest.raises(TraceError, match="column 'usage' holds JSON as text: export"):
+        read_trace(written(tmp_path, text))
+
+
+def test_billed_tokens_are_said(tmp_path):
+    rows = [{"meta": {"billed_units": {"input_tokens": 5, "output_tokens": 2}}}]
+    assert "billed tokens" in read_trace(written(tmp_path, rows)).doubts[0]
