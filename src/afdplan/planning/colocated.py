@@ -27,7 +27,7 @@ from afdplan.planning.cache_memory import CacheMemory
 from afdplan.planning.design import StepSummary
 from afdplan.planning.limits import TIE, Limits
 from afdplan.planning.search import STEP_PROBABILITIES, DesignSearch
-from afdplan.planning.step_line import SLACK
+from afdplan.planning.step_models import SLACK
 from afdplan.theory.attention_time import TimeLaw, exact_time
 from afdplan.theory.barrier import barrier_mean, barrier_quantile
 from afdplan.theory.fresh_times import ffn_times
