@@ -128,7 +128,7 @@ def _auto_round_stored(part: Mapping[str, Any]) -> Stored:
         return integers(bits, part.get("group_size"), zeros=part.get("sym") is False)
     if kind.startswith("mx_fp"):
         return {4: MXFP4, 8: Stored("fp8", 8.25, "a16" if widened else "")}.get(
-            bits,  # type: ignore[arg-type]
+            bits,  # type: ignore[arg-type]  # whatever the file says
             unknown(f"data_type {kind!r:.40} of {bits!r:.20} bits"),
         )
     if kind.startswith("nv_fp") and bits == 4:

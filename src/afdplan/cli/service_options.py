@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 __all__ = ["resolve_failures", "resolve_prefill", "service_inputs", "service_options"]
 
 Command = TypeVar("Command", bound=Callable[..., Any])
-DECODE_ONLY = "decode only: prefill and its devices are not counted (--ttft counts them)"
 
 
 def service_options(command: Command) -> Command:

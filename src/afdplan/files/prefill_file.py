@@ -10,7 +10,7 @@ import msgspec
 from afdplan.errors import InvalidInputError, LatencyModelError
 from afdplan.files.atomic import write_atomic
 from afdplan.files.document import Readable, read_document
-from afdplan.files.latency_file import stage_curve
+from afdplan.files.latency_stage import stage_curve
 from afdplan.model import parameters as ask
 from afdplan.model.prefill import PairCost, PrefillModel
 

@@ -16,7 +16,8 @@ from afdplan.model import parameters as ask
 from afdplan.model.latency import LatencyModel
 from afdplan.planning.cache_memory import CacheSpace
 from afdplan.planning.chosen_source import chosen_source
-from afdplan.planning.colocated import Colocated, ColocatedSearch
+from afdplan.planning.colocated import Colocated
+from afdplan.planning.colocated_search import ColocatedSearch
 from afdplan.planning.design import Design, PlannedDesign
 from afdplan.planning.held import Deployment
 from afdplan.planning.limits import TIE, Limits

@@ -9,7 +9,7 @@ from afdplan.deploy.registry import find_target, target_names
 from afdplan.errors import InvalidInputError
 from afdplan.model import parameters as ask
 from afdplan.planning.chosen_source import chosen_source
-from afdplan.planning.colocated import ColocatedSearch
+from afdplan.planning.colocated_search import ColocatedSearch
 from afdplan.planning.infeasible import explain_infeasible
 from afdplan.planning.limits import Limits
 from afdplan.planning.objective import DeviceCost
