@@ -226,7 +226,7 @@ def _deliver(result: Fit, data: Sequence[str], options: dict[str, Any]) -> None:
             )
         save_latency(result.model, options["output"])
     if options["plot"]:
-        drawn = result.figures()
+        drawn = tuple(drawn for section in result.sections() for drawn in section.figures)
         write_picture(options["plot"], drawn, result.model.name, columns=2 if len(drawn) > 2 else 1)
     if options["as_json"] or options["report"]:
         from afdplan.report.document import to_json
@@ -238,7 +238,15 @@ def _deliver(result: Fit, data: Sequence[str], options: dict[str, Any]) -> None:
             answer=result.answer,
         )
         if options["report"]:
-            page = result.page(document=answered, command_line=command_line())
+            from afdplan.report.page import Page
+
+            page = Page(
+                title=f"afdplan calibrate: {result.model.name}",
+                told=result.told,
+                sections=result.sections(),
+                document=answered,
+                command_line=command_line(),
+            )
             write_report(options["report"], page)
         if options["as_json"]:
             click.echo(to_json(answered))

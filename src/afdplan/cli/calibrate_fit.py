@@ -12,8 +12,7 @@ if TYPE_CHECKING:
     from afdplan.model.latency import LatencyModel
     from afdplan.model.measurement import Measurements
     from afdplan.model.sweep import RatioSweep
-    from afdplan.plotting.figure import Figure
-    from afdplan.report.page import Page
+    from afdplan.report.page import Section
     from afdplan.report.telling import Telling
 
 __all__ = ["FORMS", "Fit", "fit_points", "fit_stages"]
@@ -23,13 +22,12 @@ FORMS = ("auto", "linear", "per-request", "roofline", "table")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fit:
-    """A calibrated model, and how to tell and draw it; `page` takes document and command."""
+    """A calibrated model, and how to tell it; its sections wait until someone wants them."""
 
     model: LatencyModel
     told: Telling
     answer: dict[str, Any]
-    figures: Callable[[], tuple[Figure, ...]]
-    page: Callable[..., Page]
+    sections: Callable[[], tuple[Section, ...]]
 
 
 def fit_points(
@@ -51,24 +49,16 @@ def fit_points(
     )
     model = sweep_latency_model(fit, name=name, tokens_per_step=options["tokens_per_step"])
 
-    def figures() -> tuple[Figure, ...]:
-        from afdplan.plotting.calibration_figures import sweep_figures
+    def sections() -> tuple[Section, ...]:
+        from afdplan.report.page_calibrate import sweep_sections
 
-        return sweep_figures(fit)
-
-    told = sweep_told(fit, model, fit.warnings, points.notes)
-
-    def page(**around: Any) -> Page:
-        from afdplan.report.page_calibrate import sweep_page
-
-        return sweep_page(told, fit, model, **around)
+        return sweep_sections(fit)
 
     return Fit(
         model=model,
-        told=told,
+        told=sweep_told(fit, model, fit.warnings, points.notes),
         answer=sweep_answer(fit, model),
-        figures=figures,
-        page=page,
+        sections=sections,
     )
 
 
@@ -112,24 +102,16 @@ def fit_stages(
     if len(stages) < len(together.stages):
         notes.append("Whole steps among the stages are not used.")
 
-    def figures() -> tuple[Figure, ...]:
-        from afdplan.plotting.calibration_figures import stage_figures
+    def sections() -> tuple[Section, ...]:
+        from afdplan.report.page_calibrate import stage_sections
 
-        return stage_figures(fits, model.time_unit)
-
-    told = fit_told(fits, model, warnings, notes)
-
-    def page(**around: Any) -> Page:
-        from afdplan.report.page_calibrate import fit_page
-
-        return fit_page(told, fits, model, **around)
+        return stage_sections(fits, model)
 
     return Fit(
         model=model,
-        told=told,
+        told=fit_told(fits, model, warnings, notes),
         answer=fit_answer(fits, model),
-        figures=figures,
-        page=page,
+        sections=sections,
     )
 
 

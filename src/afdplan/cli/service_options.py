@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from afdplan.cli.options import options
-from afdplan.model import parameters as ask
+from afdplan.model import plan_parameters as ask
 
 if TYPE_CHECKING:
     from afdplan.cli.options import Workload

@@ -27,7 +27,6 @@ class _Record(msgspec.Struct):
     total_kv_tokens: int = 0
     latency_ms: float = 0.0
     num_microbatches: int = 0
-    step_id: int = 0
 
 
 @opened("measurements", LatencyModelError)
@@ -75,15 +74,7 @@ def read_fastafd_steps(source: Source) -> Measurements:
     counts = ", ".join(str(count) for count in sorted(microbatches))
     notes = [f"Steps ran with {counts} microbatches; loads are those of the whole bundle.", *cut]
     return Measurements(
-        stages=(
-            StageSamples(
-                stage="step",
-                rows=table[:, 0].astype(np.int64),
-                loads=table[:, 1],
-                requests=table[:, 2],
-                times=table[:, 3],
-            ),
-        ),
+        stages=(StageSamples.of_steps(table),),
         source=source.short_name,
         format=FASTAFD_SCHEMA,
         dropped=len(cut),
