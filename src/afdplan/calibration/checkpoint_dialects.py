@@ -121,9 +121,10 @@ def _auto_round_stored(part: Mapping[str, Any]) -> Stored:
     bits, kind = part.get("bits"), str(part.get("data_type", "int"))
     if isinstance(bits, int) and bits >= 16:
         return PLAIN
-    widened = (part.get("act_bits") or 16) >= 16
+    inputs = part.get("act_bits")
+    widened = inputs not in (4, 8)
     if kind.startswith("int"):
-        if not widened and part.get("act_bits") == 8:
+        if inputs == 8:
             return INT8 if bits == 8 else INT4_A8 if bits == 4 else unknown(f"bits {bits!r:.20}")
         return integers(bits, part.get("group_size"), zeros=part.get("sym") is False)
     if kind.startswith("mx_fp"):

@@ -153,8 +153,11 @@ class BatchSearch:
             order = np.argsort(-found.bound, kind="stable")
             order = order[found.bound[order] >= self._least]
             size = FIRST if found.listed else CHUNK
-            if order.size > size:
-                self._push_range(found.of(order[size:]))
+            # The rest in parts that double: as one it would be sorted anew each time.
+            begin = size
+            while begin < order.size:
+                self._push_range(found.of(order[begin : 2 * begin]))
+                begin *= 2
             found = found.of(order[:size])
             if not found.pairs.size:
                 continue

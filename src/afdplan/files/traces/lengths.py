@@ -143,10 +143,7 @@ def parts_of(known: TraceFormat, table: Table, index: Index, lengths: Sequence[s
     for column in sorted(apart - {part.column for part in found}):
         side, kind = next(filter(any, map(part_of_name, column.split("."))), ("prompt", "other"))
         found.append(Part(column=column, side=side, kind=kind, is_apart=True, is_sure=True))
-    if not found:
-        return []
-    counted = zip(found, table.read([part.column for part in found]), strict=True)
-    return [part for part, values in counted if are_counts(part.column, values)]
+    return found
 
 
 def totals_of(table: Table, lengths: Sequence[str]) -> tuple[tuple[str, str], ...]:
@@ -154,8 +151,8 @@ def totals_of(table: Table, lengths: Sequence[str]) -> tuple[tuple[str, str], ..
     found: dict[str, str] = {}
     for column, below, is_in_usage in _beside(table, lengths):
         side = total_of_name(below, is_in_usage)
-        if side and side not in found and are_counts(column, table.read([column])[0]):
-            found[side] = column
+        if side:
+            found.setdefault(side, column)
     return tuple(found.items())
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import re
 from collections.abc import Mapping, Sequence
@@ -137,9 +138,10 @@ def summary_advice(columns: Sequence[str]) -> str:
 def json_texts(table: Table) -> str:
     """Return the first column of texts that are JSON objects, "" if there is none."""
     for column in table.columns:
-        texts = as_text(table.read([column])[0]).drop_nulls()
-        if len(texts) and texts.str.contains(r"^\s*\{.*token").all():
-            return column
+        with contextlib.suppress(TraceError):  # what cannot be read is told otherwise
+            texts = as_text(table.read([column])[0]).drop_nulls()
+            if len(texts) and texts.str.contains(r"^\s*\{.*token").all():
+                return column
     return ""
 
 

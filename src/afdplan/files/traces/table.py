@@ -205,18 +205,18 @@ def csv_table(source: Source) -> Table:
 
     def read(names: Sequence[str]) -> list[pl.Series]:
         positions = [header.index(name) for name in names]
-        frame = pl.scan_csv(
-            source.path,
-            separator=delimiter,
-            skip_lines=skip,
-            infer_schema=False,
-            encoding="utf8-lossy",
-            null_values=NULLS,
-            glob=False,
-            with_column_names=lambda found: [f"c{at}" for at in range(len(found))],
-        ).select(pl.col(f"c{at}").alias(str(k)) for k, at in enumerate(positions))
         try:
             with one_line(source.name, "is no readable CSV; check its quotes"):
+                frame = pl.scan_csv(
+                    source.path,
+                    separator=delimiter,
+                    skip_lines=skip,
+                    infer_schema=False,
+                    encoding="utf8-lossy",
+                    null_values=NULLS,
+                    glob=False,
+                    with_column_names=lambda found: [f"c{at}" for at in range(len(found))],
+                ).select(pl.col(f"c{at}").alias(str(k)) for k, at in enumerate(positions))
                 columns = frame.collect(engine="streaming").get_columns()
         except TraceError:
             _filled_rows(source, skip, header, delimiter)  # names the row, if it is a ragged one

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from afdplan.files.traces.lengths import Part
 from afdplan.files.traces.table import Table, shown
-from afdplan.files.traces.values import token_counts
+from afdplan.files.traces.values import are_counts, token_counts
 
 if TYPE_CHECKING:
     import polars as pl
@@ -78,12 +78,15 @@ def whole_lengths(
     known
         Columns of parts that are known to be inside, and said to be.
     """
+    parts = [part for part in parts if are_counts(part.column, series[part.column])]
     counts = {part: token_counts(table, part.column, series[part.column])[0] for part in parts}
     parts = [part for part in parts if (counts[part] > 0).any()][:MOST_PARTS]
     usual = frozenset(part for part in parts if part.is_apart)
     added, doubts = usual, list[str]()
     tellers: dict[str, str] = {}
     for sides, column in totals:
+        if not are_counts(column, series[column]):
+            continue
         length = {"prompt": prompt, "decode": decode}.get(sides, prompt + decode)
         mine = [part for part in parts if sides in ("both", part.side)]
         whole, absent = token_counts(table, column, series[column])
