@@ -13,7 +13,8 @@ from afdplan.calibration.placement import place
 from afdplan.deploy.registry import find_target
 from afdplan.lengths.law import EmpiricalLengths, IndependentLengths
 from afdplan.model.curve import LinearCurve, RooflineCurve, TabulatedCurve
-from afdplan.model.latency import AttentionLayers, LatencyModel, Transfer
+from afdplan.model.latency import LatencyModel
+from afdplan.model.stages import AttentionLayers, Transfer
 from afdplan.model.trace import Trace
 from afdplan.model.variation import ExpertLoad
 from afdplan.planning.cache_memory import CacheMemory, CacheSums

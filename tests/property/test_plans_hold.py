@@ -15,7 +15,8 @@ from afdplan.model.curve import LinearCurve
 from afdplan.model.latency import LatencyModel
 from afdplan.model.trace import Trace
 from afdplan.planning.cache_memory import CacheMemory, CacheSums
-from afdplan.planning.colocated import Colocated, ColocatedSearch
+from afdplan.planning.colocated import Colocated
+from afdplan.planning.colocated_search import ColocatedSearch
 from afdplan.planning.held import circumstances
 from afdplan.planning.limits import Limits
 from afdplan.planning.objective import DeviceCost

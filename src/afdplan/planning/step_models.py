@@ -21,8 +21,9 @@ from afdplan.lengths.law import LengthLaw
 from afdplan.lengths.token_load import SlotLoad
 from afdplan.model import parameters as ask
 from afdplan.model.curve import Curve
-from afdplan.model.latency import AttentionLayers, LatencyModel
+from afdplan.model.latency import LatencyModel
 from afdplan.model.parameters import Placement
+from afdplan.model.stages import AttentionLayers
 from afdplan.planning.design import Combination
 from afdplan.planning.limits import Limits, limited
 from afdplan.planning.source import LatencySource
