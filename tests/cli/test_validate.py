@@ -59,5 +59,5 @@ def test_plot_draws_the_figures_of_the_page(tmp_path):
     picture = tmp_path / "evidence.svg"
     assert invoke("validate", "published", "--plot", picture).code == 0
     drawn = picture.read_text()
-    for title in ("Does what is declared hold?", "measured"):
+    for title in ("How much of each declared limit is used", "Step time of measured systems"):
         assert title in drawn

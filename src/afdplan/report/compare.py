@@ -8,7 +8,7 @@ from typing import Any
 
 from afdplan.errors import InvalidInputError, TimeUnitError
 from afdplan.model.latency import TimeUnit
-from afdplan.report.compared_answers import COSTS, FIGURES, Figures, Kind, kind_of, objective_of
+from afdplan.report.compared_answers import COSTS, FIGURES, Figures, Kind, kind_of, objectives_of
 from afdplan.report.quantities import (
     chance,
     change,
@@ -65,8 +65,8 @@ class Comparison:
         What was asked otherwise, and which figures came out otherwise.
     costs
         What the difference costs, one sentence each.
-    gain
-        Relative change of what is maximised, from the first to the second.
+    gain, measure
+        Relative change of what is maximised, from the first to the second, and its name.
     """
 
     kind: Kind
@@ -76,6 +76,7 @@ class Comparison:
     answers: tuple[Contrast, ...]
     costs: tuple[str, ...]
     gain: float
+    measure: str
 
 
 def compare(first: Any, second: Any, names: tuple[str, str]) -> Comparison:
@@ -111,7 +112,7 @@ def compare(first: Any, second: Any, names: tuple[str, str]) -> Comparison:
     try:
         figures = [FIGURES[kind](document) for document in (first, second)]
         costs = tuple(COSTS[kind](first, second, names, unit))
-        objectives = [objective_of(kind, document) for document in (first, second)]
+        before, after, measure = objectives_of(kind, first, second)
     except (KeyError, TypeError, ValueError, StopIteration) as error:
         raise InvalidInputError(
             f"{names[0]} or {names[1]} was not written by this afdplan: {error!s:.60} is missing; "
@@ -124,7 +125,8 @@ def compare(first: Any, second: Any, names: tuple[str, str]) -> Comparison:
         inputs=tuple(_inputs(first.get("inputs", {}), second.get("inputs", {}))),
         answers=tuple(_answers(figures[0], figures[1], unit)),
         costs=costs,
-        gain=objectives[1] / objectives[0] - 1,
+        gain=after / before - 1,
+        measure=measure,
     )
 
 
@@ -190,6 +192,7 @@ def comparison_answer(found: Comparison) -> dict[str, Any]:
     return {
         "kind": found.kind,
         "gain": found.gain,
+        "gain_of": found.measure,
         "inputs_that_differ": [_contrast(one) for one in found.inputs],
         "answers_that_differ": [_contrast(one) for one in found.answers],
         "costs": list(found.costs),
@@ -207,8 +210,6 @@ def _contrast(one: Contrast) -> dict[str, Any]:
 
 def comparison_told(found: Comparison) -> Telling:
     """Return what is said of two answers."""
-    what = {"plan": "tokens per unit of cost", "ratio": "tokens per unit of cost"}
-    measure = what.get(found.kind, "tokens per instance")
     if not found.inputs and not found.answers:
         answer = "Both files ask and answer the same."
     elif not found.answers:
@@ -216,7 +217,7 @@ def comparison_told(found: Comparison) -> Telling:
     else:
         word = "more" if found.gain >= 0 else "fewer"
         first, second = found.names
-        answer = f"{second} gives {share(abs(found.gain))} {word} {measure} than {first}."
+        answer = f"{second} gives {share(abs(found.gain))} {word} {found.measure} than {first}."
     costs = " ".join(map(sentence, found.costs)) if found.answers else ""
     tables = tuple(_tables(found))
     return Telling(

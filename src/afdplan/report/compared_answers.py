@@ -9,8 +9,10 @@ from afdplan.errors import InvalidInputError
 from afdplan.model.latency import TimeUnit
 from afdplan.report.quantities import change, counted, share
 
-__all__ = ["COSTS", "FIGURES", "Figures", "Kind", "kind_of", "objective_of"]
+__all__ = ["COSTS", "FIGURES", "Figures", "Kind", "kind_of", "objectives_of"]
 
+PRICES = ("rate", "per", "attention_cost", "ffn_cost")
+"""Inputs of a plan that decide what it maximises."""
 Kind = Literal["plan", "ratio", "simulation"]
 
 
@@ -114,13 +116,31 @@ def _simulation_figures(document: Mapping[str, Any]) -> Figures:
     return figures
 
 
-def objective_of(kind: Kind, document: Mapping[str, Any]) -> float:
-    """Return what the answer maximises."""
+def objectives_of(
+    kind: Kind, first: Mapping[str, Any], second: Mapping[str, Any]
+) -> tuple[float, float, str]:
+    """Return what both answers maximise, and its name.
+
+    Plans with another goal or other prices are compared by what a device gives: the tokens that
+    count for a rate are only those that were asked for.
+    """
     if kind == "plan":
-        return float(document["recommended"]["objective"])
+        a, b = first["recommended"], second["recommended"]
+        asked = [document.get("inputs", {}) for document in (first, second)]
+        alike = all(asked[0].get(name) == asked[1].get(name) for name in PRICES)
+        key, measure = (
+            ("objective", "tokens per unit of cost")
+            if alike
+            else ("tokens_per_second_per_device", "tokens/s per device")
+        )
+        return float(a[key]), float(b[key]), measure
     if kind == "ratio":
-        return float(_point(document, document["optimal_attention_workers"])["objective"])
-    return float(_best(document)["throughput_per_instance"]["value"])
+        best = [
+            _point(one, one["optimal_attention_workers"])["objective"] for one in (first, second)
+        ]
+        return float(best[0]), float(best[1]), "tokens per unit of cost"
+    given = [_best(one)["throughput_per_instance"]["value"] for one in (first, second)]
+    return float(given[0]), float(given[1]), "tokens per instance"
 
 
 def _plan_costs(
