@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from afdplan.model.curve import TabulatedCurve
-from afdplan.model.latency import AttentionLayers, LatencyModel, Transfer
+from afdplan.model.latency import LatencyModel
+from afdplan.model.stages import AttentionLayers, Transfer
 from afdplan.planning.cache_memory import CacheSpace
 
 __all__ = ["VERSION", "PeerTimes", "missing_peer", "peer_task"]

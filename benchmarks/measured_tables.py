@@ -17,7 +17,8 @@ from afdplan.calibration.placement import Placement, place
 from afdplan.errors import InsufficientDataError, UnsupportedError
 from afdplan.model.checks import check_choice
 from afdplan.model.curve import LinearCurve, TabulatedCurve
-from afdplan.model.latency import AttentionLayers, LatencyModel
+from afdplan.model.latency import LatencyModel
+from afdplan.model.stages import AttentionLayers
 from afdplan.model.validity import Validity
 from benchmarks.operator_tables import PINNED_VERSION, latest_table, read_table
 

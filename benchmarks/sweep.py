@@ -17,7 +17,8 @@ from afdplan.files.traces.reader import read_trace
 from afdplan.lengths.law import EmpiricalLengths, IndependentLengths, LengthLaw
 from afdplan.model.bundle import Bundle
 from afdplan.model.curve import LinearCurve
-from afdplan.model.latency import LatencyModel, Transfer
+from afdplan.model.latency import LatencyModel
+from afdplan.model.stages import Transfer
 from afdplan.simulation.run import simulate
 from afdplan.simulation.scenario import Scenario
 from afdplan.theory.recommend import recommend_ratio

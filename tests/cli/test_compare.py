@@ -119,3 +119,19 @@ def _with(files, folder, **changed):
 def _empty(folder):
     (folder / "empty.json").write_text("{}")
     return folder / "empty.json"
+
+
+def test_a_goal_and_a_budget_are_compared_by_what_a_device_gives(tmp_path):
+    """With a rate only the tokens that were asked for count: no measure of a device."""
+    names = ("budget.json", "goal.json")
+    asked = [part for part in SMALL if part not in ("--devices", 8)]
+    for name, goal in zip(names, (("--devices", 8), ("--rate", "1/s")), strict=True):
+        written = invoke("plan", *asked, *goal, "--json")
+        (tmp_path / name).write_text(written.out)
+    found = invoke("compare", *(tmp_path / name for name in names), "--json").document
+    a, b = (
+        json.loads((tmp_path / name).read_text())["recommended"]["tokens_per_second_per_device"]
+        for name in names
+    )
+    assert found["gain_of"] == "tokens/s per device"
+    assert found["gain"] == pytest.approx(b / a - 1)

@@ -115,7 +115,8 @@ def test_a_plan_with_a_placement_that_no_formula_knows_is_refused():
 def test_without_a_barrier_nothing_is_told_and_nothing_placed():
     free = (*RATIO[:-1], 16, "--execution", "barrier-free")
     assert gain_of(*free) is None
-    assert invoke(*free, "--method", "simulated", "--json").document["placement_gain"] is None
+    played = (*free, "--method", "simulated", "--max-attention-workers", 3)
+    assert gain_of(*played) is None
     refused = invoke(*free, "--placement", "longest-prompt")
     assert refused.code == 1
     assert "barrier-free workers take what waits" in refused.err

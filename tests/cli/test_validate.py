@@ -53,3 +53,11 @@ def test_bad_input_is_one_line(arguments, code, part):
     assert outcome.code == code
     assert part in outcome.err
     assert "Traceback" not in outcome.err
+
+
+def test_plot_draws_the_figures_of_the_page(tmp_path):
+    picture = tmp_path / "evidence.svg"
+    assert invoke("validate", "published", "--plot", picture).code == 0
+    drawn = picture.read_text()
+    for title in ("How much of each declared limit is used", "Step time of measured systems"):
+        assert title in drawn

@@ -7,7 +7,8 @@ from afdplan.errors import InvalidInputError, UnsupportedError
 from afdplan.lengths.law import IndependentLengths
 from afdplan.model.bundle import Bundle
 from afdplan.model.curve import LinearCurve
-from afdplan.model.latency import LatencyModel, Transfer
+from afdplan.model.latency import LatencyModel
+from afdplan.model.stages import Transfer
 from afdplan.model.variation import Scatter
 from afdplan.simulation import state as ix
 from afdplan.simulation.engine import Engine

@@ -4,9 +4,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from afdplan.calibration.catalogue import shipped_hardware, shipped_models
-from afdplan.calibration.derived import derive_latency
+from afdplan.calibration.derived import latency_of
 from afdplan.calibration.derived_feed_forward import distinct_experts
 from afdplan.calibration.derived_transfer import copies_per_token
+from afdplan.calibration.placement import place
 from afdplan.errors import InvalidInputError
 
 MODELS, DEVICES = shipped_models(), shipped_hardware()
@@ -16,7 +17,7 @@ MODELS, DEVICES = shipped_models(), shipped_hardware()
 @pytest.mark.parametrize("device", DEVICES)
 def test_every_model_on_every_device_gives_a_monotone_model_in_seconds(model, device):
     try:
-        latency = derive_latency(MODELS[model], DEVICES[device])
+        latency = latency_of(place(MODELS[model], DEVICES[device]))
     except InvalidInputError as error:
         assert "fit" in str(error) or "memory" in str(error)  # noqa: PT017
         return
@@ -58,5 +59,5 @@ def test_memory_bound_times_scale_with_bandwidth(factor):
     )
     plain = replace(device, matrix_rates={"bf16": 1e30})
     model = MODELS["qwen3-235b-a22b"]
-    a, b = derive_latency(model, plain), derive_latency(model, faster)
+    a, b = latency_of(place(model, plain)), latency_of(place(model, faster))
     assert a.attention[0].curve.slope == pytest.approx(b.attention[0].curve.slope * factor)

@@ -13,7 +13,8 @@ from afdplan.calibration.placement import place
 from afdplan.deploy.registry import find_target
 from afdplan.lengths.law import EmpiricalLengths, IndependentLengths
 from afdplan.model.curve import LinearCurve, RooflineCurve, TabulatedCurve
-from afdplan.model.latency import AttentionLayers, LatencyModel, Transfer
+from afdplan.model.latency import LatencyModel
+from afdplan.model.stages import AttentionLayers, Transfer
 from afdplan.model.trace import Trace
 from afdplan.model.variation import ExpertLoad
 from afdplan.planning.cache_memory import CacheMemory, CacheSums
@@ -282,7 +283,7 @@ def test_bounds_of_a_source_whose_times_depend_on_ffn_workers(ffn_workers):
         lattice = search.lattice(limits, narrowed, combination[0], 96)
         times = search.models.evaluate(combination, lattice.attention, lattice.ffn)
         every = np.arange(lattice.attention.size)
-        score, _ = search.scores(combination, lattice, every, times.mean, limits)
+        score, _ = search.pairs.scores(combination, lattice, every, times.mean, limits)
         best = max(best, float(score[limits.meets(times.mean)].max(initial=0.0)))
     assert found.score == pytest.approx(best, rel=1e-9)
     assert ffn_workers is None or found.design.ffn_workers in ffn_workers

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from afdplan.files.latency_file import load_latency, save_latency
 from afdplan.model.curve import LinearCurve, RooflineCurve, TabulatedCurve
-from afdplan.model.latency import AttentionLayers, LatencyModel, Transfer, coefficients_of
+from afdplan.model.latency import LatencyModel, coefficients_of
+from afdplan.model.stages import AttentionLayers, Transfer
 from afdplan.model.uncertainty import Uncertainty
 from afdplan.model.validity import Validity
 

@@ -10,7 +10,8 @@ import numpy as np
 
 from afdplan.lengths.law import IndependentLengths
 from afdplan.model.curve import LinearCurve
-from afdplan.model.latency import AttentionLayers, LatencyModel, Transfer
+from afdplan.model.latency import LatencyModel
+from afdplan.model.stages import AttentionLayers, Transfer
 from afdplan.theory.cycle import CycleModel, stage_times
 from afdplan.theory.problem import RatioProblem
 from tests.unit.theory.schedule import played_steps

@@ -1,5 +1,6 @@
 """Is a config read the same however its keys stand, and refused where it is cut?"""
 
+import contextlib
 import json
 import random
 from dataclasses import replace
@@ -15,6 +16,25 @@ from afdplan.errors import AfdplanError
 
 FOLDER = Path(__file__).parents[1] / "samples" / "models"
 FILES = sorted(path for path in FOLDER.glob("*_config.json"))
+GROUP = {"targets": ["Linear"], "weights": {"num_bits": 4, "type": "int", "group_size": 32}}
+STATED = [
+    {"quant_method": "gptq", "bits": 4, "dynamic": {"+:a": {"bits": 8}}, "lm_head": True},
+    {"quant_method": "auto-round", "bits": 4, "act_bits": 8, "extra_config": {"a": {"bits": 8}},
+     "block_name_to_quantize": "a"},
+    {"quant_method": "quark", "global_quant_config": {"weight": {"dtype": "fp4"}},
+     "layer_quant_config": {"a": {"weight": {"dtype": "int8"}}}, "export": {"kv_cache_group": []},
+     "kv_cache_quant_config": {"*k_proj": {"output_tensors": {"dtype": "int8"}}}},
+    {"quant_method": "modelopt", "quant_algo": "MIXED_PRECISION", "kv_cache_quant_algo": "FP8",
+     "quantized_layers": {"a": {"quant_algo": "FP8", "group_size": 16}}},
+    {"quant_method": "compressed-tensors", "config_groups": {"g": GROUP}, "ignore": ["a"],
+     "kv_cache_scheme": {"num_bits": 8, "type": "float"}},
+    {"quant_method": "torchao", "quant_type": {"default": {"_type": "Int4WeightOnlyConfig",
+     "_data": {"group_size": 32, "granularity": {"_data": {"group_size": 3}}}}}},
+    {"quant_method": "hqq", "quant_config": {"weight_quant_params": {"nbits": 4}}},
+    {"bits": 4, "group_size": 64, "mode": "affine", "a": {"bits": 3}},
+]  # fmt: skip
+HOSTILE = [None, 0, -1, 10**30, 1.5, float("nan"), "x", "", [], [None], [[1]], {}, {"": None},
+           True, False, ["re:("], "re:(", {"*[": {"bits": 4}}]  # fmt: skip
 UNREAD = st.dictionaries(
     st.text("abcxyz_", min_size=1, max_size=12).map("zz_".__add__),
     st.none() | st.booleans() | st.integers() | st.text(max_size=5) | st.lists(st.integers()),
@@ -63,6 +83,26 @@ def test_a_file_that_is_cut_anywhere_is_refused(file, tmp_path):
         cut.write_bytes(whole[:size])
         with pytest.raises(AfdplanError, match=r"config\.json"):
             find_model(cut)
+
+
+def places(value, at=()):
+    yield at
+    for key in value if isinstance(value, dict) else ():
+        yield from places(value[key], (*at, key))
+
+
+def changed(value, at, new):
+    return new if not at else {**value, at[0]: changed(value[at[0]], at[1:], new)}
+
+
+@pytest.mark.parametrize("stated", STATED, ids=lambda one: str(one.get("quant_method", "mlx")))
+def test_any_key_of_a_dialect_may_be_hostile_without_a_traceback(stated):
+    config = json.loads((FOLDER / "qwen3_235b_awq_w4_config.json").read_text())
+    for at in places(stated):
+        for value in HOSTILE:
+            config["quantization_config"] = changed(stated, at, value)
+            with contextlib.suppress(AfdplanError):
+                architecture_from_config(config)
 
 
 @pytest.mark.parametrize("name", ["hf_quant_config.json", "quantize_config.json"])

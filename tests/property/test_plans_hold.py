@@ -15,7 +15,8 @@ from afdplan.model.curve import LinearCurve
 from afdplan.model.latency import LatencyModel
 from afdplan.model.trace import Trace
 from afdplan.planning.cache_memory import CacheMemory, CacheSums
-from afdplan.planning.colocated import Colocated, ColocatedSearch
+from afdplan.planning.colocated import Colocated
+from afdplan.planning.colocated_search import ColocatedSearch
 from afdplan.planning.held import circumstances
 from afdplan.planning.limits import Limits
 from afdplan.planning.objective import DeviceCost
@@ -66,7 +67,7 @@ def random_question(seed):
         return None
     statistic = ("mean", "p99")[seed % 2]
     limits = Limits(
-        devices=None if seed % 5 == 0 else 6,
+        devices=None if seed % 10 == 0 else 6,
         requests_per_second=free.requests_per_second * rng.uniform(0.05, 0.7)
         if seed % 5 < 2
         else None,

@@ -12,6 +12,7 @@ from afdplan.model.variation import ExpertLoad
 from afdplan.planning.design import Combination
 from afdplan.planning.limits import Limits, limited
 from afdplan.planning.source import MeasuredSource
+from afdplan.planning.step_line import StepLines
 from afdplan.planning.step_models import StepModels
 
 PROMPTS = ("geometric:50", "geometric:2000", "lognormal:mean=400,cv=4")
@@ -72,7 +73,7 @@ def test_no_line_from_a_batch_size_exceeds_a_later_step(prompt, window):
             for m, b in ((1, 20), (3, 40)):
                 base, last = Combination(1, m, b), int(1.25 * b)
                 mean = models.evaluate(base, workers, ones).mean
-                line = models.line(base, last, workers, ones, mean)
+                line = StepLines(models).of(base, last, workers, ones, mean)
                 for size in (b + 1, (b + last) // 2, last):
                     step = models.evaluate(Combination(1, m, size), workers, ones).mean
                     assert (line.at(size) <= step * (1 + 1e-9)).all()
@@ -92,7 +93,7 @@ def test_a_line_holds_across_the_kink_of_a_roofline():
         models = StepModels(law, MeasuredSource(replace(flat, ffn=ffn)))
         base = Combination(1, 2, 40)
         mean = models.evaluate(base, workers, ones).mean
-        line = models.line(base, 64, workers, ones, mean)
+        line = StepLines(models).of(base, 64, workers, ones, mean)
         for size in range(41, 65):
             step = models.evaluate(Combination(1, 2, size), workers, ones).mean
             assert (line.at(size) <= step * (1 + 1e-9)).all()

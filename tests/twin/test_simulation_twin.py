@@ -14,7 +14,8 @@ from afdplan.errors import InvalidInputError, UnsupportedError
 from afdplan.lengths.law import EmpiricalLengths, IndependentLengths
 from afdplan.model.bundle import Bundle
 from afdplan.model.curve import LinearCurve, RooflineCurve, TabulatedCurve
-from afdplan.model.latency import AttentionLayers, LatencyModel, Transfer
+from afdplan.model.latency import LatencyModel
+from afdplan.model.stages import AttentionLayers, Transfer
 from afdplan.model.trace import Trace
 from afdplan.model.variation import ExpertLoad, Scatter, zipf_popularity
 from afdplan.simulation import state as ix

@@ -11,14 +11,8 @@ from scipy.linalg import block_diag
 from afdplan.calibration.stage import StageFit
 from afdplan.errors import InsufficientDataError, TimeUnitError
 from afdplan.model.curve import LinearCurve
-from afdplan.model.latency import (
-    AttentionLayers,
-    LatencyModel,
-    TimeUnit,
-    Transfer,
-    TransferLoad,
-    coefficients_of,
-)
+from afdplan.model.latency import LatencyModel, TimeUnit, coefficients_of
+from afdplan.model.stages import AttentionLayers, Transfer, TransferLoad
 from afdplan.model.uncertainty import Uncertainty
 from afdplan.model.validity import LoadRange, Validity
 

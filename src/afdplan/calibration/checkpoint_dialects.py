@@ -121,16 +121,14 @@ def _auto_round_stored(part: Mapping[str, Any]) -> Stored:
     bits, kind = part.get("bits"), str(part.get("data_type", "int"))
     if isinstance(bits, int) and bits >= 16:
         return PLAIN
-    widened = (part.get("act_bits") or 16) >= 16
+    inputs = part.get("act_bits")
+    widened = inputs not in (4, 8)
     if kind.startswith("int"):
-        if not widened and part.get("act_bits") == 8:
+        if inputs == 8:
             return INT8 if bits == 8 else INT4_A8 if bits == 4 else unknown(f"bits {bits!r:.20}")
         return integers(bits, part.get("group_size"), zeros=part.get("sym") is False)
-    if kind.startswith("mx_fp"):
-        return {4: MXFP4, 8: Stored("fp8", 8.25, "a16" if widened else "")}.get(
-            bits,  # type: ignore[arg-type]
-            unknown(f"data_type {kind!r:.40} of {bits!r:.20} bits"),
-        )
+    if kind.startswith("mx_fp") and bits in (4, 8):
+        return MXFP4 if bits == 4 else Stored("fp8", 8.25, "a16" if widened else "")
     if kind.startswith("nv_fp") and bits == 4:
         return Stored("int4", 4.5) if widened else NVFP4
     if kind.startswith("fp") and bits == 8:

@@ -143,7 +143,8 @@ def compressed_tensors(quantization: Mapping[str, Any]) -> Scheme:
         if not isinstance(weights, Mapping):
             continue
         stored = _group_stored(quantization, group, weights)
-        for target in map(str, group.get("targets") or ("Linear",)):
+        targets = group.get("targets")
+        for target in map(str, targets if isinstance(targets, list) and targets else ("Linear",)):
             if target.startswith("re:") or ("Linear" not in target and not target[:1].isupper()):
                 rules.append(Rule(target, stored))
             elif "Linear" in target:
@@ -190,7 +191,7 @@ def quark(quantization: Mapping[str, Any]) -> Scheme:
     rules = tuple(
         Rule(str(name), _quark_stored(part))
         for name, part in mapping(quantization.get("layer_quant_config")).items()
-        if part is None or mapping(part).get("weight") is not None or "output_tensors" not in part
+        if mapping(part).get("weight") is not None or "output_tensors" not in mapping(part)
     )
     cache = _quark_cache(quantization)
     return Scheme(default, rules, cache=cache)
@@ -213,7 +214,8 @@ def _quark_stored(part: Any) -> Stored:
 def _quark_cache(quantization: Mapping[str, Any]) -> str | None:
     """Return the format of what the key and value projections put out, as vLLM reads it."""
     group = mapping(quantization.get("export")).get("kv_cache_group")
-    names = group if isinstance(group, list) and group else ["*k_proj", "*v_proj"]
+    names = [str(one) for one in group] if isinstance(group, list) else []
+    names = names or ["*k_proj", "*v_proj"]
     for table in ("kv_cache_quant_config", "layer_quant_config"):
         parts = mapping(quantization.get(table))
         found = [

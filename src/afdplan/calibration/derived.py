@@ -6,14 +6,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from afdplan.calibration.architecture import ModelArchitecture
 from afdplan.calibration.assumption import Assumption
 from afdplan.calibration.catalogue import find_hardware, find_model
 from afdplan.calibration.derived_attention import attention_layers, layer_order, projection_error
 from afdplan.calibration.derived_error import derived_uncertainty, part_errors
 from afdplan.calibration.derived_feed_forward import POPULARITY_CV, feed_forward_curve
 from afdplan.calibration.derived_transfer import receive_transfer, send_transfer
-from afdplan.calibration.hardware import Hardware
 from afdplan.calibration.memory import WorkerMemory
 from afdplan.calibration.placement import Placement, place
 from afdplan.calibration.precision import number_format
@@ -23,10 +21,8 @@ from afdplan.model.latency import LatencyModel
 
 __all__ = [
     "DerivedModel",
-    "derive_latency",
     "derived_assumptions",
     "derived_latency",
-    "derived_memory",
     "derived_model",
     "latency_of",
     "times_of",
@@ -115,23 +111,17 @@ def _times(placement: Placement) -> LatencyModel:
     )
 
 
-def derive_latency(
-    architecture: ModelArchitecture,
-    hardware: Hardware,
-    *,
-    ffn_hardware: Hardware | None = None,
-    **options: Any,
+def derived_latency(
+    model: str | Path, hardware: str | Path, ffn_hardware: str | Path | None = None, **options: Any
 ) -> LatencyModel:
-    """Return a latency model from bytes, operations and messages per layer.
+    """Return the derived latency model of a named model on named hardware; works offline.
 
     Parameters
     ----------
-    architecture
-        The model, for example from `find_model`.
-    hardware
-        Device of the attention workers, for example from `find_hardware`.
-    ffn_hardware
-        Device of the FFN workers; the same unless given.
+    model
+        Shipped name, Hugging Face id, or path of a `config.json`.
+    hardware, ffn_hardware
+        Shipped name or path of a TOML file.
     **options
         As `afdplan.calibration.placement.place`: `precision`, `cache_precision`,
         `attention_devices`, `ffn_devices`, `ffn_workers`, `link`, `speculative_tokens`,
@@ -154,29 +144,6 @@ def derive_latency(
     -----
     A roofline sees neither launch gaps nor contention: measured per-layer attention slopes are
     met within 10 % in the median (``docs/derived-models.md``), short stages less well.
-
-    Examples
-    --------
-    >>> model = derive_latency(find_model("deepseek-v3"), find_hardware("h200"))
-    >>> model.layers, model.time_unit
-    (61, 's')
-    """
-    return latency_of(place(architecture, hardware, ffn_hardware=ffn_hardware, **options))
-
-
-def derived_latency(
-    model: str | Path, hardware: str | Path, ffn_hardware: str | Path | None = None, **options: Any
-) -> LatencyModel:
-    """Return the derived latency model of a named model on named hardware; works offline.
-
-    Parameters
-    ----------
-    model
-        Shipped name, Hugging Face id, or path of a `config.json`.
-    hardware, ffn_hardware
-        Shipped name or path of a TOML file.
-    **options
-        As `derive_latency`.
 
     Examples
     --------
@@ -204,20 +171,6 @@ def derived_model(
     return DerivedModel(
         latency=latency_of(placement), memory=placement.memory(), placement=placement
     )
-
-
-def derived_memory(
-    model: str | Path, hardware: str | Path, ffn_hardware: str | Path | None = None, **options: Any
-) -> WorkerMemory:
-    """Return the memory that weights and cache take, for the planner; as `derived_latency`.
-
-    Examples
-    --------
-    >>> memory = derived_memory("deepseek-v3", "h200")
-    >>> memory.ffn_devices, memory.cache_bytes_per_token
-    (8, 70272.0)
-    """
-    return _find(model, hardware, ffn_hardware, options).memory()
 
 
 def _find(

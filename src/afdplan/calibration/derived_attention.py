@@ -18,7 +18,7 @@ from afdplan.calibration.placement import Placement
 from afdplan.calibration.precision import number_format
 from afdplan.errors import UnsupportedError
 from afdplan.model.curve import LinearCurve
-from afdplan.model.latency import AttentionLayers
+from afdplan.model.stages import AttentionLayers
 
 __all__ = [
     "AttentionTimes",

@@ -37,7 +37,7 @@ from afdplan.calibration.memory import WorkerMemory, cache_kinds
 from afdplan.calibration.placement import Placement
 from afdplan.calibration.precision import number_format
 from afdplan.errors import InfeasibleError, InvalidInputError
-from afdplan.model import parameters as ask
+from afdplan.model import plan_parameters as ask
 from afdplan.model.curve import TabulatedCurve
 from afdplan.model.prefill import PairCost, PrefillModel
 

@@ -11,7 +11,7 @@ from afdplan.calibration.operator import Operator
 from afdplan.calibration.placement import Placement
 from afdplan.calibration.precision import number_format
 from afdplan.model.curve import LinearCurve
-from afdplan.model.latency import Transfer
+from afdplan.model.stages import Transfer
 
 __all__ = [
     "copies_per_token",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields
-from typing import Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 from afdplan.errors import InvalidInputError
 from afdplan.model.checks import check_count
@@ -72,9 +72,9 @@ class Attention(Protocol):
         """Return what one of `devices` tensor-parallel devices holds."""
 
 
-def check_sizes(heads: object, *optional: str) -> None:
+def check_sizes(heads: Any, *optional: str) -> None:
     """Raise unless every field is a count; those named in `optional` may be None."""
-    for field in fields(heads):  # type: ignore[arg-type]
+    for field in fields(heads):
         value = getattr(heads, field.name)
         if isinstance(value, bool) or (value is None and field.name in optional):
             continue

@@ -17,6 +17,7 @@ from afdplan.calibration.placement import Placement, place
 from afdplan.errors import InvalidInputError
 from afdplan.files.latency_file import load_latency
 from afdplan.model import parameters as ask
+from afdplan.model import plan_parameters as of_plan
 from afdplan.model.latency import LatencyModel
 from afdplan.model.parameter import Parameter
 
@@ -108,7 +109,7 @@ class LatencyChoice:
         elif not {ask.MODEL.name, ask.HARDWARE.name} <= asked.keys():
             raise InvalidInputError(f"say how long the stages take: {ways}")
         else:
-            for one in (ask.KV_TOKENS, ask.COLOCATED_KV_TOKENS):
+            for one in (of_plan.KV_TOKENS, of_plan.COLOCATED_KV_TOKENS):
                 if one.name in asked:
                     raise InvalidInputError(
                         f"{say(one)} belongs to {say(ask.LATENCY)}; "

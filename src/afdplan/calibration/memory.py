@@ -93,12 +93,6 @@ class WorkerMemory:
         """KV bytes on one attention device of one more token of a long request."""
         return sum(kind.bytes_per_token for kind in self.cache if kind.window is None)
 
-    @property
-    def cache_capacity_tokens(self) -> float:
-        """Tokens of long requests that one attention worker holds; infinite if all is windowed."""
-        per_token = self.cache_bytes_per_token
-        return self.cache_capacity_bytes / per_token if per_token else math.inf
-
     def request_cache_bytes(self, tokens: float) -> float:
         """Return the KV bytes on one attention device of a request that holds `tokens`."""
         return sum(

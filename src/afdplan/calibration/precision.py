@@ -88,10 +88,10 @@ def format_name(base: str, bits: float, arithmetic: str = "") -> str:
 
 def _told(name: str) -> str:
     """Return a format in words."""
-    base, bits, arithmetic = _NAME.fullmatch(name).groups()  # type: ignore[union-attr]
+    base, bits, arithmetic = _NAME.findall(name)[0]
     said = [f"{bits} bits per weight"] if bits else []
     said += [f"products in {arithmetic[1:]} bits"] if arithmetic else []
-    return f"{base} ({', '.join(said)})" if said else str(base)
+    return f"{base} ({', '.join(said)})" if said else base
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

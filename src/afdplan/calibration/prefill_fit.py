@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from afdplan.errors import InsufficientDataError, InvalidInputError
-from afdplan.model import parameters as ask
+from afdplan.model import plan_parameters as ask
 from afdplan.model.curve import Curve, LinearCurve, RooflineCurve
 from afdplan.model.prefill import PairCost, PrefillModel, causal_pairs
 

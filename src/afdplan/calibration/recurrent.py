@@ -13,8 +13,34 @@ __all__ = ["DeltaAttention", "StateSpace"]
 CONVOLUTION_BYTES = 2.0
 
 
+class _Recurrent:
+    """What reads a state of its own instead of a cache that grows with every token."""
+
+    __slots__ = ()
+
+    @property
+    def family(self) -> Literal["attention", "latent"]:
+        """Read like a cache of its own."""
+        return "attention"
+
+    @property
+    def cached_values(self) -> int:
+        """Nothing is cached per token."""
+        return 0
+
+    @property
+    def score_flops(self) -> int:
+        """No token is read again."""
+        return 0
+
+    @property
+    def query_rows(self) -> float:
+        """Every head reads its own state."""
+        return 1.0
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DeltaAttention:
+class DeltaAttention(_Recurrent):
     """Linear attention by the gated delta rule: a matrix per head, updated at every token.
 
     Attributes
@@ -62,30 +88,10 @@ class DeltaAttention:
         return 2 * self.key_heads * self.key_size + self.query_heads * self.value_size
 
     @property
-    def family(self) -> Literal["attention", "latent"]:
-        """Read like a cache of its own."""
-        return "attention"
-
-    @property
-    def cached_values(self) -> int:
-        """Nothing is cached per token."""
-        return 0
-
-    @property
     def state_bytes(self) -> float:
         """The matrices of all heads, and the last tokens of the convolution [bytes]."""
         matrices = self.query_heads * self.key_size * self.value_size * self.state_value_bytes
         return matrices + self._channels * (self.convolution - 1) * CONVOLUTION_BYTES
-
-    @property
-    def score_flops(self) -> int:
-        """No token is read again."""
-        return 0
-
-    @property
-    def query_rows(self) -> float:
-        """Every head reads its own state."""
-        return 1.0
 
     @property
     def passes(self) -> int:
@@ -125,7 +131,7 @@ class DeltaAttention:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StateSpace:
+class StateSpace(_Recurrent):
     """A Mamba-2 layer: every head keeps ``head_size x state_size`` numbers per request.
 
     Attributes
@@ -167,30 +173,10 @@ class StateSpace:
         return self.query_heads * self.head_size + 2 * self.groups * self.state_size
 
     @property
-    def family(self) -> Literal["attention", "latent"]:
-        """Read like a cache of its own."""
-        return "attention"
-
-    @property
-    def cached_values(self) -> int:
-        """Nothing is cached per token."""
-        return 0
-
-    @property
     def state_bytes(self) -> float:
         """The states of all heads, and the last tokens of the convolution [bytes]."""
         states = self.query_heads * self.head_size * self.state_size * self.state_value_bytes
         return states + self._channels * (self.convolution - 1) * CONVOLUTION_BYTES
-
-    @property
-    def score_flops(self) -> int:
-        """No token is read again."""
-        return 0
-
-    @property
-    def query_rows(self) -> float:
-        """Every head reads its own state."""
-        return 1.0
 
     @property
     def passes(self) -> int:

@@ -9,7 +9,8 @@ import numpy.typing as npt
 
 from afdplan.calibration.sweep import SweepFit
 from afdplan.model.curve import LinearCurve
-from afdplan.model.latency import AttentionLayers, LatencyModel, Transfer
+from afdplan.model.latency import LatencyModel
+from afdplan.model.stages import AttentionLayers, Transfer
 from afdplan.model.uncertainty import Uncertainty
 from afdplan.model.validity import Validity
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from afdplan.cli.calibrate_data import kind_of, read_parts, read_sweep, step_points
+from afdplan.cli.calibrate_fit import FORMS, Fit, fit_points, fit_stages
 from afdplan.cli.help import GroupedCommand
 from afdplan.cli.report import (
     command_line,
@@ -24,12 +26,8 @@ from afdplan.cli.report import (
 from afdplan.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from afdplan.model.latency import LatencyModel, TimeUnit
+    from afdplan.model.latency import TimeUnit
     from afdplan.model.measurement import Measurements
-    from afdplan.model.sweep import RatioSweep
-    from afdplan.plotting.figure import Figure
-    from afdplan.report.page import Page
-    from afdplan.report.telling import Telling
 
 __all__ = ["command"]
 
@@ -43,7 +41,6 @@ Examples:
   afdplan calibrate metrics.prom --to-trace lengths.csv
   afdplan calibrate server.log --format expert-load --prior model.toml -o uneven.toml
 """
-_FORMS = ("auto", "linear", "per-request", "roofline", "table")
 
 
 @click.command("calibrate", cls=GroupedCommand, epilog=EXAMPLES)
@@ -57,9 +54,7 @@ _FORMS = ("auto", "linear", "per-request", "roofline", "table")
     help="Fit a prefill worker: a CSV of prompts with columns tokens, latency and maybe cached.",
 )
 @click.option("--time-unit", metavar="UNIT", help="Of a table's times: s, ms, us, ns, abstract.")
-@click.option(
-    "--form", "forms", multiple=True, metavar="[STAGE=]FORM", help=f"{', '.join(_FORMS)}."
-)
+@click.option("--form", "forms", multiple=True, metavar="[STAGE=]FORM", help=f"{', '.join(FORMS)}.")
 @click.option(
     "--window", "windows", multiple=True, metavar="[STAGE=]LOW..HIGH", help="Loads to fit [tokens]."
 )
@@ -144,7 +139,7 @@ def command(data: tuple[str, ...], **options: Any) -> None:
         from afdplan.files.latency_file import load_latency
 
         prior = load_latency(options["prior"])
-    if not options["sweep"] and _kind(data[0], options["format_name"]) == "expert-load":
+    if not options["sweep"] and kind_of(data[0], options["format_name"]) == "expert-load":
         from afdplan.cli.calibrate_experts import calibrate_experts
 
         asked = {name: options[name] for name in ("output", "as_json")}
@@ -152,245 +147,24 @@ def command(data: tuple[str, ...], **options: Any) -> None:
         return
     points = None
     if options["sweep"]:
-        points = _read_sweep(data, options)
+        points = read_sweep(data, options)
     else:
-        parts = _read_parts(data, options)
+        parts = read_parts(data, options)
         if options["to_table"]:
             _write_table(parts, data, options)
             return
         if all(s.stage == "step" for part in parts for s in part.stages):
-            points = _step_points(parts, options)
+            points = step_points(parts, options)
     name = options["name"] or Path(data[0]).name.split(".")[0]
     from rich.console import Console
 
     with Console(stderr=True).status("fitting"):
         result = (
-            _fit_stages(parts, name, prior, options)
+            fit_stages(parts, name, prior, options)
             if points is None
-            else _fit_points(points, name, prior, options)
+            else fit_points(points, name, prior, options)
         )
     _deliver(result, data, options)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Result:
-    """A calibrated model, and how to tell and draw it; `page` takes document and command."""
-
-    model: LatencyModel
-    told: Telling
-    answer: dict[str, Any]
-    figures: Callable[[], tuple[Figure, ...]]
-    page: Callable[..., Page]
-
-
-def _kind(path: str, format_name: str | None) -> str | None:
-    """Return the format of a file; None of a pipe, which can be read only once."""
-    from afdplan.files.measurements.reader import recognise_measurements
-
-    if format_name or not Path(path).is_file():
-        return format_name
-    return recognise_measurements(path)
-
-
-def _read_parts(data: Sequence[str], options: dict[str, Any]) -> list[Measurements]:
-    from rich.console import Console
-    from rich.text import Text
-
-    from afdplan.files.measurements.reader import read_measurements
-    from afdplan.report.quantities import plain
-
-    parts = []
-    console = Console(stderr=True)
-    for path in data:
-        with console.status(Text(plain(f"reading {Path(path).name}"))):
-            parts.append(
-                read_measurements(
-                    path,
-                    format_name=options["format_name"],
-                    time_unit=options["time_unit"],
-                    role=options["role"],
-                    load=options["load"],
-                    requests=options["requests"],
-                    microbatches=options["microbatches"],
-                    peers=options["peers"],
-                    rank=options["rank"],
-                    layers=options["layers"],
-                )
-            )
-    return parts
-
-
-def _read_sweep(data: Sequence[str], options: dict[str, Any]) -> RatioSweep:
-    from afdplan.calibration.gather import join_sweeps
-    from afdplan.files.measurements.table import read_ratio_sweep
-
-    workers = options["ffn_workers"]
-    return join_sweeps(
-        [
-            read_ratio_sweep(
-                path,
-                time_unit=options["time_unit"],
-                ffn_workers=workers[0] if workers else 1.0,
-                batch_size=options["batch_size"],
-                microbatches=options["microbatches"] or 2,
-                context=options["context"],
-                tokens_per_step=options["tokens_per_step"],
-            )
-            for path in data
-        ]
-    )
-
-
-def _step_points(parts: list[Measurements], options: dict[str, Any]) -> RatioSweep:
-    """Return the step times of logs as points of a sweep; each log needs its A and F."""
-    from afdplan.calibration.gather import join_sweeps, step_sweep
-
-    attention, ffn = options["attention_workers"], options["ffn_workers"] or (1.0,)
-    if len(attention) != len(parts) or len(ffn) not in (1, len(parts)):
-        raise click.UsageError(
-            "a log of whole steps does not say its bundle: give --attention-workers (and "
-            f"--ffn-workers) once per file, {len(parts)} times"
-        )
-    if len(ffn) == 1:
-        ffn = ffn * len(parts)
-    return join_sweeps(
-        [
-            step_sweep(
-                part,
-                attention_workers=a,
-                ffn_workers=f,
-                microbatches=options["microbatches"] or 2,
-                context=options["context"],
-            )
-            for part, a, f in zip(parts, attention, ffn, strict=True)
-        ]
-    )
-
-
-def _fit_points(
-    points: RatioSweep, name: str, prior: LatencyModel | None, options: dict[str, Any]
-) -> _Result:
-    from afdplan.calibration.sweep import fit_sweep
-    from afdplan.calibration.sweep_model import sweep_latency_model
-    from afdplan.report.calibrate import sweep_answer, sweep_told
-
-    fit = fit_sweep(
-        points,
-        layers=options["layers"],
-        step_overhead=options["step_overhead"],
-        maximum=options["maximum"],
-        transfer_time=options["transfer_time"],
-        noise=options["noise"],
-        prior=prior,
-    )
-    model = sweep_latency_model(fit, name=name, tokens_per_step=options["tokens_per_step"])
-
-    def figures() -> tuple[Figure, ...]:
-        from afdplan.plotting.calibration_figures import sweep_figures
-
-        return sweep_figures(fit)
-
-    told = sweep_told(fit, model, fit.warnings, points.notes)
-
-    def page(**around: Any) -> Page:
-        from afdplan.report.page_calibrate import sweep_page
-
-        return sweep_page(told, fit, model, **around)
-
-    return _Result(
-        model=model,
-        told=told,
-        answer=sweep_answer(fit, model),
-        figures=figures,
-        page=page,
-    )
-
-
-def _fit_stages(
-    parts: list[Measurements], name: str, prior: LatencyModel | None, options: dict[str, Any]
-) -> _Result:
-    from afdplan.calibration.assemble import assemble
-    from afdplan.calibration.gather import gather, suspect_units
-    from afdplan.calibration.stage import fit_stage
-    from afdplan.report.calibrate import fit_answer, fit_told, fit_warnings
-
-    together = gather(parts)
-    stages = [samples for samples in together.stages if samples.stage != "step"]
-    forms = _by_stage("form", options["forms"], [s.stage for s in stages])
-    windows = _by_stage("window", options["windows"], [s.stage for s in stages])
-    for form in forms.values():
-        if form not in _FORMS:
-            raise click.UsageError(f"--form must be one of {', '.join(_FORMS)}, got {form!r}")
-    fits = [
-        fit_stage(
-            samples,
-            form=forms.get(samples.stage, "auto"),  # type: ignore[arg-type]  # checked above
-            window=_window(windows[samples.stage]) if samples.stage in windows else None,
-        )
-        for samples in stages
-    ]
-    model = assemble(
-        fits,
-        name=name,
-        time_unit=together.time_unit,
-        source=together.source,
-        layers=options["layers"],
-        transfer_load=options["transfer_load"],
-        step_overhead=options["step_overhead"],
-        tokens_per_step=options["tokens_per_step"],
-        prior=prior,
-    )
-    warnings = suspect_units(together, options["layers"]) + fit_warnings(fits)
-    notes = list(together.notes)
-    if len(stages) < len(together.stages):
-        notes.append("Whole steps among the stages are not used.")
-
-    def figures() -> tuple[Figure, ...]:
-        from afdplan.plotting.calibration_figures import stage_figures
-
-        return stage_figures(fits, model.time_unit)
-
-    told = fit_told(fits, model, warnings, notes)
-
-    def page(**around: Any) -> Page:
-        from afdplan.report.page_calibrate import fit_page
-
-        return fit_page(told, fits, model, **around)
-
-    return _Result(
-        model=model,
-        told=told,
-        answer=fit_answer(fits, model),
-        figures=figures,
-        page=page,
-    )
-
-
-def _by_stage(option: str, given: Sequence[str], stages: Sequence[str]) -> dict[str, str]:
-    """Return the value of each stage from ``VALUE`` (all stages) and ``STAGE=VALUE``."""
-    chosen: dict[str, str] = {}
-    for text in sorted(given, key=lambda text: "=" in text):
-        stage, equals, value = text.partition("=")
-        if not equals:
-            chosen.update(dict.fromkeys(stages, stage))
-        elif stage in stages:
-            chosen[stage] = value
-        else:
-            raise click.UsageError(
-                f"--{option} {text}: the data hold {', '.join(stages)}, not {stage}"
-            )
-    return chosen
-
-
-def _window(text: str) -> tuple[float, float]:
-    low, dots, high = text.partition("..")
-    try:
-        bounds = float(low), float(high)
-    except ValueError:
-        bounds = (1.0, 0.0)
-    if not dots or not 0 <= bounds[0] <= bounds[1]:
-        raise click.UsageError(f"--window must be LOW..HIGH with 0 <= LOW <= HIGH, got {text!r}")
-    return bounds
 
 
 def _write_table(parts: list[Measurements], data: Sequence[str], options: dict[str, Any]) -> None:
@@ -441,7 +215,7 @@ def _inputs(data: Sequence[str], options: dict[str, Any]) -> dict[str, Any]:
     return {"data": list(data), **{k: v for k, v in options.items() if k != "as_json"}}
 
 
-def _deliver(result: _Result, data: Sequence[str], options: dict[str, Any]) -> None:
+def _deliver(result: Fit, data: Sequence[str], options: dict[str, Any]) -> None:
     """Write and print what was asked for; files first, so that a failure prints no success."""
     from afdplan.files.latency_file import save_latency
 
@@ -452,7 +226,7 @@ def _deliver(result: _Result, data: Sequence[str], options: dict[str, Any]) -> N
             )
         save_latency(result.model, options["output"])
     if options["plot"]:
-        drawn = result.figures()
+        drawn = tuple(drawn for section in result.sections() for drawn in section.figures)
         write_picture(options["plot"], drawn, result.model.name, columns=2 if len(drawn) > 2 else 1)
     if options["as_json"] or options["report"]:
         from afdplan.report.document import to_json
@@ -464,7 +238,15 @@ def _deliver(result: _Result, data: Sequence[str], options: dict[str, Any]) -> N
             answer=result.answer,
         )
         if options["report"]:
-            page = result.page(document=answered, command_line=command_line())
+            from afdplan.report.page import Page
+
+            page = Page(
+                title=f"afdplan calibrate: {result.model.name}",
+                told=result.told,
+                sections=result.sections(),
+                document=answered,
+                command_line=command_line(),
+            )
             write_report(options["report"], page)
         if options["as_json"]:
             click.echo(to_json(answered))

@@ -5,13 +5,14 @@ from __future__ import annotations
 import click
 
 from afdplan.model import parameters as ask
+from afdplan.model import plan_parameters as of_plan
 
 __all__ = ["GroupedCommand"]
 
 GROUPS = {
-    "Requests": (*ask.WORKLOAD, ask.PLANNED_WINDOW, ask.BY, ask.CONFIDENCE),
-    "Stage times and memory": (*ask.LATENCY_CHOICE, ask.KV_TOKENS, ask.COLOCATED_KV_TOKENS),
-    "Limits": ask.LIMITS,
+    "Requests": (*ask.WORKLOAD, of_plan.PLANNED_WINDOW, ask.BY, ask.CONFIDENCE),
+    "Stage times and memory": (*ask.LATENCY_CHOICE, of_plan.KV_TOKENS, of_plan.COLOCATED_KV_TOKENS),
+    "Limits": of_plan.LIMITS,
     "Bundle": (*ask.SLOTS, ask.ATTENTION_WORKERS),
 }
 KEYS = {one.key: title for title, parameters in GROUPS.items() for one in parameters}

@@ -10,6 +10,7 @@ import click
 
 from afdplan.cli.quantity import TYPES
 from afdplan.model import parameters as ask
+from afdplan.model import plan_parameters as of_plan
 from afdplan.model.parameter import Parameter
 
 if TYPE_CHECKING:
@@ -177,7 +178,7 @@ def resolve_workload(
         Which requests of a trace count, by default all: see
         `afdplan.workload.parts.select_window`.
     """
-    window = window or ask.PLANNED_WINDOW.default
+    window = window or of_plan.PLANNED_WINDOW.default
     from afdplan.lengths.law import EmpiricalLengths, IndependentLengths
 
     path, trace_format, columns, time_format, prompt, decode = (
@@ -191,7 +192,7 @@ def resolve_workload(
             trace_format,
             columns,
             time_format,
-            prefixes=given.get(ask.PREFIX_CACHE.key) == "recorded",
+            prefixes=given.get(of_plan.PREFIX_CACHE.key) == "recorded",
         )
         inputs = {
             "trace": path,
@@ -204,7 +205,7 @@ def resolve_workload(
             "notes": requests.notes,
         }
         chosen: tuple[str, ...] = ()
-        if window != ask.PLANNED_WINDOW.default:
+        if window != of_plan.PLANNED_WINDOW.default:
             from afdplan.workload.parts import select_window
 
             part = select_window(requests, window)
@@ -221,7 +222,7 @@ def resolve_workload(
             warnings=(*chosen, *warnings),
             inputs=inputs,
         )
-    if window != ask.PLANNED_WINDOW.default:
+    if window != of_plan.PLANNED_WINDOW.default:
         raise click.UsageError("--window chooses requests of a trace: give --trace")
     if any(given.get(one.key) is not None for one in ask.OF_TRACE):
         raise click.UsageError(

@@ -40,6 +40,7 @@ from afdplan.cli.service_options import (
 )
 from afdplan.errors import InfeasibleError
 from afdplan.model import parameters as ask
+from afdplan.model import plan_parameters as of_plan
 from afdplan.model.parameter import values_of
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ Examples:
 @limit_options
 @service_options
 @options(
-    ask.PLANNED_WINDOW,
+    of_plan.PLANNED_WINDOW,
     ask.EXECUTION.changed(
         help="barrier-free: also compare the split with one that runs without the barrier."
     ),
@@ -272,10 +273,10 @@ def _inputs(
         **workload.inputs,
         **chosen,
         "latency": {"name": source.name, "layers": layers},
-        **values_of(limits, ask.LIMITS),
+        **values_of(limits, of_plan.LIMITS),
         "window": given["window"],
         "execution": given["execution"],
-        **values_of(cost, ask.COST),
+        **values_of(cost, of_plan.COST),
         "target": space.target.name,
         "target_version": space.target.version or None,
         "microbatches": space.microbatches,

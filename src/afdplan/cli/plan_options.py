@@ -8,6 +8,7 @@ import click
 
 from afdplan.cli.options import options, resolve_choice
 from afdplan.model import parameters as ask
+from afdplan.model import plan_parameters as of_plan
 from afdplan.planning.objective import OBJECTIVES, find_objective
 
 if TYPE_CHECKING:
@@ -28,8 +29,8 @@ __all__ = [
 
 LATENCIES = (
     ask.LATENCY,
-    ask.KV_TOKENS,
-    ask.COLOCATED_KV_TOKENS,
+    of_plan.KV_TOKENS,
+    of_plan.COLOCATED_KV_TOKENS,
     *ask.DERIVED,
     ask.ATTENTION_DEVICES.changed(
         typed="numbers",
@@ -45,7 +46,7 @@ SPACE = (
         metavar="LIST",
         help="Only these batch sizes B: 8,16 or 1..64.",
     ),
-    ask.LARGEST_BATCH_SIZE,
+    of_plan.LARGEST_BATCH_SIZE,
     ask.MICROBATCHES.changed(
         default=None, typed="numbers", metavar="LIST", help="m to try; by default 1,2,3."
     ),
@@ -54,14 +55,14 @@ SPACE = (
     ),
     ask.MAX_ATTENTION_WORKERS.changed(metavar="A", help="Most A per bundle."),
     ask.PLACEMENT,
-    ask.MAX_BUNDLE_DEVICES,
+    of_plan.MAX_BUNDLE_DEVICES,
 )
-PER = ask.PER.changed(choices=tuple(OBJECTIVES))
-COSTS = tuple(one.changed(default=None) for one in (ask.ATTENTION_DEVICE_COST, ask.FFN_DEVICE_COST))
+PER = of_plan.PER.changed(choices=tuple(OBJECTIVES))
+COSTS = tuple(one.changed(default=None) for one in of_plan.COST[1:])
 
 source_options = options(*LATENCIES, fills=False)
 """Adds --latency, or --model and --hardware with what refines them."""
-limit_options = options(*ask.LIMITS, ask.TARGET, ask.TARGET_VERSION, PER, *COSTS, *SPACE)
+limit_options = options(*of_plan.LIMITS, *of_plan.TARGETS, PER, *COSTS, *SPACE)
 """Adds limits, objective and candidates."""
 
 
@@ -71,7 +72,7 @@ def resolve_limits(given: dict[str, Any]) -> Limits:
 
     if given["devices"] is None and given["rate"] is None:
         raise click.UsageError("say what there is or what is wanted: --devices N, --rate R or both")
-    return Limits(**{one.field: given[one.key] for one in ask.LIMITS})
+    return Limits(**{one.field: given[one.key] for one in of_plan.LIMITS})
 
 
 def resolve_space(given: dict[str, Any]) -> SearchSpace:
@@ -79,7 +80,7 @@ def resolve_space(given: dict[str, Any]) -> SearchSpace:
     from afdplan.deploy.registry import find_target
     from afdplan.planning.space import SearchSpace, graph_batch_sizes
 
-    largest = ask.LARGEST_BATCH_SIZE.check(given["max_batch_size"], "max_batch_size")
+    largest = of_plan.LARGEST_BATCH_SIZE.check(given["max_batch_size"], "max_batch_size")
     target = find_target(given["target"], given["target_version"])
     if target.split is not None:  # what deploy would refuse, it refuses now
         from afdplan.calibration.catalogue import model_type

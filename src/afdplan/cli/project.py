@@ -12,6 +12,7 @@ from click.core import ParameterSource
 from afdplan.cli.group import PROJECT
 from afdplan.cli.help import GroupedCommand
 from afdplan.model import parameters as ask
+from afdplan.model import plan_parameters as of_plan
 
 if TYPE_CHECKING:
     from afdplan.files.project_file import ProjectFile
@@ -19,15 +20,15 @@ if TYPE_CHECKING:
 __all__ = ["PARAMETERS", "ProjectCommand", "filled_in", "project_file", "taken"]
 
 PARAMETERS = (
-    *(*ask.WORKLOAD, ask.PLANNED_WINDOW, ask.CONFIDENCE),
-    *(*ask.LATENCY_CHOICE, ask.KV_TOKENS, ask.COLOCATED_KV_TOKENS),
-    *(*ask.LIMITS, ask.TARGET, ask.TARGET_VERSION, *ask.COST, ask.LARGEST_BATCH_SIZE),
+    *(*ask.WORKLOAD, of_plan.PLANNED_WINDOW, ask.CONFIDENCE),
+    *(*ask.LATENCY_CHOICE, of_plan.KV_TOKENS, of_plan.COLOCATED_KV_TOKENS),
+    *(*of_plan.LIMITS, *of_plan.TARGETS, *of_plan.COST, of_plan.LARGEST_BATCH_SIZE),
     *(*ask.SLOTS, *ask.RATIO),
 )
 """What a project file may hold."""
 _TRACE = tuple(one.key for one in (ask.TRACE, *ask.OF_TRACE))
 _LAWS = (ask.PROMPT.key, ask.DECODE.key)
-_MEASURED = tuple(one.key for one in (ask.LATENCY, ask.KV_TOKENS, ask.COLOCATED_KV_TOKENS))
+_MEASURED = tuple(one.key for one in (ask.LATENCY, of_plan.KV_TOKENS, of_plan.COLOCATED_KV_TOKENS))
 _DERIVED = tuple(one.key for one in ask.DERIVED)
 _NAMED = tuple(one.key for one in ask.NAMED)
 _SLOTS = (ask.BATCH_SIZE.key, ask.REQUESTS_PER_WORKER.key)
@@ -43,7 +44,7 @@ ALTERNATIVES = (
 """Options which, typed, take the place of others that the project gives."""
 ONLY = {"check": _TRACE}
 """A plan is checked with its own stage times and limits."""
-OTHERWISE = {"simulate": (ask.REQUESTS_PER_SECOND.key,)}
+OTHERWISE = {"simulate": (of_plan.REQUESTS_PER_SECOND.key,)}
 """Keys under which a command asks for something else."""
 FROM_PROJECT = "afdplan.from_project"
 """Where a context keeps what a command took."""

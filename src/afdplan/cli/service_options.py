@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from afdplan.cli.options import options
-from afdplan.model import parameters as ask
+from afdplan.model import plan_parameters as ask
 
 if TYPE_CHECKING:
     from afdplan.cli.options import Workload
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 __all__ = ["resolve_failures", "resolve_prefill", "service_inputs", "service_options"]
 
 Command = TypeVar("Command", bound=Callable[..., Any])
-DECODE_ONLY = "decode only: prefill and its devices are not counted (--ttft counts them)"
 
 
 def service_options(command: Command) -> Command:

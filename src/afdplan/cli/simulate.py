@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -173,11 +174,14 @@ def command(
     with tables as (on_requests, on_steps), progress("simulating") as show:
         from afdplan.simulation.run import simulate
 
+        def show_share(k: int, done: float) -> None:
+            show((k + done) / len(scenarios))
+
         for k, scenario in enumerate(scenarios):
             results.append(
                 simulate(
                     scenario,
-                    progress=lambda done, k=k: show((k + done) / len(scenarios)),  # type: ignore[misc]
+                    progress=partial(show_share, k),
                     on_requests=on_requests,
                     on_steps=on_steps,
                 )

@@ -11,8 +11,10 @@ from afdplan.cli.report import (
     command_line,
     documented,
     json_flag,
+    plot_option,
     report_option,
     tell,
+    write_picture,
     write_report,
 )
 
@@ -45,6 +47,7 @@ Examples:
 )
 @click.option("--jobs", type=click.IntRange(1, 256), help="Processes; by default one per core.")
 @click.option("--markdown", metavar="FILE", help="Write the tables to a Markdown file as well.")
+@plot_option("every figure of the page")
 @report_option
 @json_flag
 def command(
@@ -54,6 +57,7 @@ def command(
     resume: str | None,
     jobs: int | None,
     markdown: str | None,
+    plot: str | None,
     report: str | None,
     as_json: bool,
 ) -> None:
@@ -95,11 +99,15 @@ def command(
         warnings=told.warnings,
         answer=validation_answer(result),
     )
-    if report is not None:
+    if report is not None or plot is not None:
         from afdplan.report.page_validate import validation_page
 
         page = validation_page(told, result, document=answered, command_line=command_line())
-        write_report(report, page)
+        figures = [figure for section in page.sections for figure in section.figures]
+        if plot is not None:
+            write_picture(plot, figures, told.subject, columns=2 if len(figures) > 2 else 1)
+        if report is not None:
+            write_report(report, page)
     if as_json:
         click.echo(to_json(answered))
     else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from afdplan.deploy.deployment import Deployment, Role
 from afdplan.deploy.provenance import header
@@ -42,17 +42,18 @@ def _environment() -> Environment:
     return environment
 
 
+def _rendered(template: str, **values: Any) -> str:
+    return _environment().get_template(template).render(values)
+
+
 def role_script(request: DeployRequest, target: Target, bundle: int, role: Role) -> str:
     """Return the launch script of one role of bundle 1, 2, ...; its argument is the node."""
-    return (
-        _environment()
-        .get_template("role.sh.j2")
-        .render(
-            header=header(request, target).rstrip(),
-            bundle=bundle,
-            role=role,
-            used=variables(role.words),
-        )
+    return _rendered(
+        "role.sh.j2",
+        header=header(request, target).rstrip(),
+        bundle=bundle,
+        role=role,
+        used=variables(role.words),
     )
 
 
@@ -64,18 +65,15 @@ def slurm_job(request: DeployRequest, target: Target, bundle: int, roles: tuple[
         first += role.nodes
     hosts = sorted({name for role in roles for name in role.hosts})
     names = {role.name: [n for n in hosts if n == f"{role.name.upper()}_HOST"] for role in roles}
-    return (
-        _environment()
-        .get_template("job.sbatch.j2")
-        .render(
-            header=header(request, target).rstrip(),
-            bundle=bundle,
-            nodes=first,
-            gres=request.device_kind().gres,
-            node_devices=request.node_devices,
-            places=places,
-            names=names,
-        )
+    return _rendered(
+        "job.sbatch.j2",
+        header=header(request, target).rstrip(),
+        bundle=bundle,
+        nodes=first,
+        gres=request.device_kind().gres,
+        node_devices=request.node_devices,
+        places=places,
+        names=names,
     )
 
 
@@ -88,23 +86,20 @@ def readme(
     plan, promise, settings = request.plan, request.promise, deployment.settings
     names = dict.fromkeys(name for values in settings.values() for name in values)
     rows = [(name, [values.get(name, "") for values in settings.values()]) for name in names]
-    return (
-        _environment()
-        .get_template("readme.md.j2")
-        .render(
-            plan=plan,
-            promise=promise,
-            target=target,
-            deployment=deployment,
-            rows=rows,
-            start=start,
-            version=afdplan.__version__,
-            placement=placement_words(request, target),
-            step=promise.step_time_mean * 1e3,
-            p99=promise.step_time_p99 * 1e3,
-            tokens=plan.latency.tokens_per_step,
-            assumed=[*deployment.assumed, *plan.latency.assumptions],
-        )
+    return _rendered(
+        "readme.md.j2",
+        plan=plan,
+        promise=promise,
+        target=target,
+        deployment=deployment,
+        rows=rows,
+        start=start,
+        version=afdplan.__version__,
+        placement=placement_words(request, target),
+        step=promise.step_time_mean * 1e3,
+        p99=promise.step_time_p99 * 1e3,
+        tokens=plan.latency.tokens_per_step,
+        assumed=[*deployment.assumed, *plan.latency.assumptions],
     )
 
 

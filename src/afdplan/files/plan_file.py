@@ -10,9 +10,9 @@ from typing import Any
 
 from afdplan.errors import InvalidInputError, LatencyModelError
 from afdplan.files.document import LARGEST_DOCUMENT, Readable, open_source, read_document
-from afdplan.files.latency_file import latency_from_document
+from afdplan.files.latency_document import latency_from_document
 from afdplan.files.plan_unsplit import UnsplitPlan, recommends_unsplit, unsplit_from_document
-from afdplan.model import parameters as ask
+from afdplan.model import plan_parameters as ask
 from afdplan.model.bundle import Bundle
 from afdplan.model.checks import check_count, check_number
 from afdplan.model.latency import LatencyModel

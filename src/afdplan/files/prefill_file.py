@@ -10,8 +10,8 @@ import msgspec
 from afdplan.errors import InvalidInputError, LatencyModelError
 from afdplan.files.atomic import write_atomic
 from afdplan.files.document import Readable, read_document
-from afdplan.files.latency_file import stage_curve
-from afdplan.model import parameters as ask
+from afdplan.files.latency_stage import stage_curve
+from afdplan.model import plan_parameters as ask
 from afdplan.model.prefill import PairCost, PrefillModel
 
 __all__ = ["PREFILL_SCHEMA_VERSION", "load_prefill", "prefill_document", "save_prefill"]

@@ -5,121 +5,26 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, get_args, overload
+from typing import Any, Literal, get_args
 
 import numpy as np
-import numpy.typing as npt
 
 from afdplan.errors import LatencyModelError
 from afdplan.model import parameters as ask
-from afdplan.model.checks import check_choice, check_count, check_number
-from afdplan.model.curve import CURVES, Curve, LinearCurve
+from afdplan.model.checks import check_choice, check_number
+from afdplan.model.curve import Curve, LinearCurve
 from afdplan.model.layer_order import LayerOrder, named_order, order_of_layers, repeated
 from afdplan.model.parameter import check_fields
+from afdplan.model.stages import BESIDE_THE_CURVE, AttentionLayers, Transfer, check_curve
 from afdplan.model.uncertainty import Uncertainty
 from afdplan.model.validity import Validity
 from afdplan.model.variation import ExpertLoad, Scatter
 
-__all__ = [
-    "AttentionLayers",
-    "LatencyModel",
-    "TimeUnit",
-    "Transfer",
-    "TransferLoad",
-    "attention_stages",
-    "coefficients_of",
-    "stage_curves",
-]
+__all__ = ["LatencyModel", "TimeUnit", "attention_stages", "coefficients_of", "stage_curves"]
 
 TimeUnit = Literal["s", "abstract"]
-TransferLoad = Literal["worker", "aggregate"]
-FloatArray = npt.NDArray[np.float64]
 PROBE_TOKENS = 1e9
 SHORTEST_TIME = 1e-100
-BESIDE_THE_CURVE = ("time_per_request", "time_per_context")
-"""What attention takes beside its curve; both are coefficients."""
-
-
-def _check_curve(name: str, value: Any) -> None:
-    if not isinstance(value, Curve):
-        known = ", ".join(curve.__name__ for curve in CURVES.values())
-        raise LatencyModelError(f"{name} must be one of {known}, got {type(value).__name__}")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AttentionLayers:
-    """The attention layers of one kind: how many, how long each takes, how far back each reads.
-
-    One such layer takes ``curve(T) + time_per_request B + time_per_context T / B``, with T the
-    sum over the B requests of a worker's microbatch of ``min(P + i, context_window)``.
-
-    Attributes
-    ----------
-    curve
-        Time against KV tokens read by one worker in one microbatch [time; tokens].
-    layers
-        Number of layers of this kind, >= 1.
-    time_per_request
-        Extra time per request of the microbatch (projections, launch) [time/request], >= 0.
-    time_per_context
-        Extra time per token of the microbatch's mean context T / B [time/token], >= 0: few long
-        requests keep a device less busy than many short ones with as many tokens together.
-    context_window
-        Most tokens of one request that a layer reads (sliding window, top-k) [tokens], >= 1;
-        None reads the whole context.
-    """
-
-    curve: Curve
-    layers: int = 1
-    time_per_request: float = 0.0
-    time_per_context: float = 0.0
-    context_window: int | None = None
-
-    def __post_init__(self) -> None:
-        _check_curve("attention curve", self.curve)
-        object.__setattr__(
-            self, "layers", check_count("layers", self.layers, 1, 10_000, LatencyModelError)
-        )
-        for name in ("time_per_request", "time_per_context"):
-            value = check_number(name, getattr(self, name), error=LatencyModelError)
-            object.__setattr__(self, name, value)
-        if self.context_window is not None:
-            window = check_count("context_window", self.context_window, error=LatencyModelError)
-            object.__setattr__(self, "context_window", window)
-
-    @overload
-    def time(self, kv_tokens: float, requests: int) -> float: ...
-    @overload
-    def time(self, kv_tokens: npt.NDArray[Any], requests: int) -> FloatArray: ...
-    def time(self, kv_tokens: float | npt.NDArray[Any], requests: int) -> float | FloatArray:
-        """Return t_A, the time of one layer for `kv_tokens` in `requests` requests."""
-        each = self.time_per_context / requests if requests else 0.0
-        return self.curve(kv_tokens) + self.time_per_request * requests + each * kv_tokens
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Transfer:
-    """One direction of the link between attention and FFN.
-
-    Attributes
-    ----------
-    curve
-        Time against tokens [time; tokens].
-    load
-        Whose tokens: ``worker``, the B tokens that one attention worker sends (or gets back), or
-        ``aggregate``, the ``n = A B / F`` tokens that one FFN worker receives (or returns).
-    """
-
-    curve: Curve
-    load: TransferLoad = "worker"
-
-    def __post_init__(self) -> None:
-        _check_curve("transfer curve", self.curve)
-        check_choice("transfer load", self.load, get_args(TransferLoad), LatencyModelError)
-
-    def time(self, batch_size: float, ffn_tokens: float) -> float:
-        """Return the time for `batch_size` tokens per worker, `ffn_tokens` per FFN worker."""
-        return self.curve(float(batch_size if self.load == "worker" else ffn_tokens))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -203,7 +108,7 @@ class LatencyModel:
             raise error("attention must be one or more AttentionLayers")
         counts = [kind.layers for kind in self.attention]
         object.__setattr__(self, "layer_order", named_order(self.layer_order, counts))
-        _check_curve("ffn", self.ffn)
+        check_curve("ffn", self.ffn)
         for name in ("send", "receive"):
             if not isinstance(getattr(self, name), Transfer):
                 raise error(f"{name} must be a Transfer")

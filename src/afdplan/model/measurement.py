@@ -76,6 +76,12 @@ class StageSamples:
                 )
             object.__setattr__(self, name, array)
 
+    @classmethod
+    def of_steps(cls, table: npt.NDArray[Any]) -> StageSamples:
+        """Return whole steps, in columns row, load, requests and time, shape (n, 4)."""
+        rows, loads, requests, times = table.T
+        return cls(stage="step", rows=rows, loads=loads, requests=requests, times=times)
+
     @property
     def count(self) -> int:
         """Number of measurements n."""

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from afdplan.errors import LatencyModelError
-from afdplan.model import parameters as ask
+from afdplan.model import plan_parameters as ask
 from afdplan.model.checks import check_number
 from afdplan.model.curve import Curve
 

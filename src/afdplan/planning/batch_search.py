@@ -16,27 +16,25 @@ import heapq
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import count, groupby
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from afdplan.planning.design import Candidate, Combination
 from afdplan.planning.limits import TIE, Limits, limited
+from afdplan.planning.pair_scores import PairScores
 from afdplan.planning.ratio_bounds import BlockScores
 from afdplan.planning.space import PairLattice
-from afdplan.planning.step_line import Line
-
-if TYPE_CHECKING:
-    from afdplan.planning.search import DesignSearch
+from afdplan.planning.step_line import Line, StepLines
 
 __all__ = ["BatchSearch", "least_score"]
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
-CHUNK, FIRST = 16, 1024
-"""Pairs evaluated together, and bounded together."""
+CHUNK, FIRST, MOST = 16, 1024, 1 << 17
+"""Pairs evaluated together, and bounded together before and after there is a design to beat."""
 WIDEST = 1.25
 """Ranges of batch sizes begin with at most this ratio of their ends."""
 
@@ -108,8 +106,10 @@ class BatchSearch:
 
     Parameters
     ----------
-    search
-        Step times, scores and memories.
+    pairs
+        Scores and step times.
+    lines
+        Of steps against batch sizes.
     bounds
         Most score of the listed batch sizes in every block of ratios.
     lattices
@@ -118,22 +118,29 @@ class BatchSearch:
         All of them.
     sizes
         Batch sizes to look at by (devices per attention worker, m), ascending, shape (n,).
+    has_barrier
+        Whether the barrier of attention grows with A: balanced loads are bounded by their mean.
     """
 
     def __init__(
         self,
-        search: DesignSearch,
+        pairs: PairScores,
+        lines: StepLines,
         bounds: BlockScores,
         lattices: dict[int, PairLattice],
         limits: Limits,
         sizes: dict[tuple[int, int], IntArray],
+        *,
+        has_barrier: bool,
     ) -> None:
-        self._search = search
+        self._pairs = pairs
+        self._lines = lines
+        self._has_barrier = has_barrier
         self._bounds = bounds
         self._lattices = lattices
         self._limits = limits
         self._sizes = sizes
-        self._longest = limits.longest_step(search.tokens_per_step)
+        self._longest = limits.longest_step(pairs.models.tokens_per_step)
         self._best: Candidate | None = None
         self._queue: list[tuple[float, int, _Start | _Range]] = []
         self._number = count()
@@ -152,9 +159,14 @@ class BatchSearch:
             # The most promising first: what they give spares the others.
             order = np.argsort(-found.bound, kind="stable")
             order = order[found.bound[order] >= self._least]
-            size = FIRST if found.listed else CHUNK
-            if order.size > size:
-                self._push_range(found.of(order[size:]))
+            size = CHUNK
+            if found.listed:  # bounds are cheap for many at once, and most go by a design to beat
+                size = FIRST if self._best is None else MOST
+            # The rest in parts that double: as one it would be sorted anew each time.
+            begin = size
+            while begin < order.size:
+                self._push_range(found.of(order[begin : 2 * begin]))
+                begin *= 2
             found = found.of(order[:size])
             if not found.pairs.size:
                 continue
@@ -204,7 +216,7 @@ class BatchSearch:
         """Return the pairs of a start that may be good enough."""
         devices = start.group[0]
         columns = self._bounds.columns[devices]
-        able = self._search.able(self._lattices[devices], self._least, self._limits)
+        able = self._pairs.able(self._lattices[devices], self._least, self._limits)
         pairs = able[((start.row > 0) & (start.row >= self._least))[columns[able]]]
         return _Range(
             group=start.group,
@@ -226,33 +238,31 @@ class BatchSearch:
         bound = np.zeros(found.pairs.size)
         for first, last in zip(found.listed, lasts, strict=True):
             combination = Combination(*found.group, int(sizes[first]))
-            mean, statistic = self._search.least_times(
+            mean, statistic = self._pairs.least_times(
                 combination, lattice, found.pairs, self._limits, base
             )
             score = self._score(found, sizes[last], mean)
             bound = np.maximum(bound, np.where(statistic <= self._longest, score, 0.0))
-        # Balanced loads have no barrier that grows with A: their mean bounds them alone.
-        placed = self._search.space.placement.startswith("longest-prompt")
         few = np.count_nonzero(bound >= self._least) <= CHUNK
-        listed = () if found.has_means or few or placed else found.listed
+        listed = () if found.has_means or few or not self._has_barrier else found.listed
         return replace(found, listed=listed, has_means=True, bound=np.minimum(bound, found.bound))
 
     def _cut(self, found: _Range) -> list[_Range]:
         """Evaluate a batch size of a range; return what is left of it on either side."""
-        search, limits = self._search, self._limits
+        pairs, limits = self._pairs, self._limits
         devices, m = found.group
         lattice, sizes = self._lattices[devices], self._sizes[found.group]
         at = self._middle(found)
         combination = Combination(devices, m, int(sizes[at]))
         a, f = lattice.attention[found.pairs], lattice.ffn[found.pairs]
-        times = search.models.evaluate(combination, a, f, limits.probabilities)
-        search.evaluated += found.pairs.size
+        times = pairs.models.evaluate(combination, a, f, limits.probabilities)
+        pairs.evaluated += found.pairs.size
         held = limited(times) <= self._longest
-        score, bundles = search.scores(combination, lattice, found.pairs, times.mean, limits)
+        score, bundles = pairs.scores(combination, lattice, found.pairs, times.mean, limits)
         for n in np.flatnonzero(held & (score > 0)):
             candidate = Candidate(
                 score=float(score[n]),
-                design=search.design_of(combination, lattice, int(found.pairs[n]), int(bundles[n])),
+                design=pairs.design_of(combination, lattice, int(found.pairs[n]), int(bundles[n])),
             )
             if candidate.beats(self._best):
                 self._best = candidate
@@ -267,7 +277,7 @@ class BatchSearch:
             ahead, mean = ahead.of(worth), times.mean[held][worth]
             if worth.size:
                 workers = lattice.attention[ahead.pairs], lattice.ffn[ahead.pairs]
-                line = search.models.line(combination, int(sizes[found.last]), *workers, mean)
+                line = self._lines.of(combination, int(sizes[found.last]), *workers, mean)
                 parts.append(self._bounded(replace(ahead, line=line)))
         return parts
 
@@ -306,6 +316,6 @@ class BatchSearch:
     def _score(self, found: _Range, batch_size: Any, step_time: FloatArray) -> FloatArray:
         devices, m = found.group
         lattice = self._lattices[devices]
-        return self._search.scores_of(
-            m * batch_size, lattice, found.pairs, step_time, self._limits
-        )[0]
+        return self._pairs.scores_of(m * batch_size, lattice, found.pairs, step_time, self._limits)[
+            0
+        ]

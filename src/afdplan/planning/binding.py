@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from afdplan.deploy.target import ANY
-from afdplan.model import parameters as ask
+from afdplan.model import plan_parameters as ask
 from afdplan.model.words import counted
 from afdplan.planning.design import PlannedDesign
 from afdplan.planning.limits import Limits

@@ -13,7 +13,8 @@ from afdplan.calibration.placement import Placement
 from afdplan.calibration.serving_system import SYSTEMS
 from afdplan.errors import InfeasibleError, InvalidInputError
 from afdplan.model.curve import LinearCurve
-from afdplan.model.latency import AttentionLayers, LatencyModel, TimeUnit, Transfer
+from afdplan.model.latency import LatencyModel, TimeUnit
+from afdplan.model.stages import AttentionLayers, Transfer
 from afdplan.planning.cache_memory import CacheSpace
 
 __all__ = ["DerivedSource", "exchange_wait"]

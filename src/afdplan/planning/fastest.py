@@ -41,7 +41,7 @@ def fastest_design(search: DesignSearch, limits: Limits) -> PlannedDesign | None
         )
         at = int(first[int(np.argmin(limited(times)))])
         bundles = int(lattice.most_bundles[at])
-        found = search.describe(search.design_of(combination, lattice, at, bundles), free)
+        found = search.describe(search.pairs.design_of(combination, lattice, at, bundles), free)
         statistic = limits.statistic
         if best is None or found.token_time(statistic) < best.token_time(statistic):
             best = found

@@ -17,9 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from afdplan.errors import InfeasibleError
-from afdplan.model import parameters as ask
+from afdplan.model import plan_parameters as ask
 from afdplan.model.parameter import check_fields
-from afdplan.model.parameters import PrefillPolicy, Statistic
+from afdplan.model.plan_parameters import PrefillPolicy, Statistic
 from afdplan.model.prefill import PrefillModel
 from afdplan.planning.held import Deployment
 from afdplan.planning.limits import TIE

@@ -11,7 +11,8 @@ import numpy as np
 from afdplan.lengths.law import EmpiricalLengths, LengthLaw
 from afdplan.model.estimate import Estimate
 from afdplan.model.trace import MAXIMUM_TOKENS, Trace
-from afdplan.planning.colocated import Colocated, ColocatedSearch
+from afdplan.planning.colocated import Colocated
+from afdplan.planning.colocated_search import ColocatedSearch
 from afdplan.planning.design import PlannedDesign
 from afdplan.planning.limits import TIE, Limits
 from afdplan.planning.objective import DeviceCost

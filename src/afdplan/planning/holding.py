@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 
 from afdplan.lengths.law import LengthLaw
 from afdplan.model.latency import LatencyModel
-from afdplan.planning.colocated import Colocated, ColocatedSearch
+from afdplan.planning.colocated import Colocated
+from afdplan.planning.colocated_search import ColocatedSearch
 from afdplan.planning.design import PlannedDesign
 from afdplan.planning.held import Breach, Circumstance, Deployment, HeldPart, hold, limits_in
 from afdplan.planning.infeasible import explain_infeasible

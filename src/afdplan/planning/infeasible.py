@@ -7,7 +7,8 @@ from dataclasses import replace
 
 from afdplan.errors import InfeasibleError
 from afdplan.model.words import counted
-from afdplan.planning.colocated import Colocated, ColocatedSearch
+from afdplan.planning.colocated import Colocated
+from afdplan.planning.colocated_search import ColocatedSearch
 from afdplan.planning.design import PlannedDesign
 from afdplan.planning.fastest import fastest_design
 from afdplan.planning.held import Deployment

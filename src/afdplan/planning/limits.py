@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from afdplan.errors import InvalidInputError
-from afdplan.model import parameters as ask
+from afdplan.model import plan_parameters as ask
 from afdplan.model.checks import check_count, check_number
 from afdplan.model.parameter import check_fields
-from afdplan.model.parameters import Statistic
+from afdplan.model.plan_parameters import Statistic
 
 if TYPE_CHECKING:
     from afdplan.theory.cycle import StepTimes

@@ -59,10 +59,10 @@ def memory_limit(
 
     Examples
     --------
-    >>> from afdplan.calibration.derived import derived_memory
+    >>> from afdplan.calibration.derived import derived_model
     >>> from afdplan.lengths.law import IndependentLengths
     >>> law = IndependentLengths(prompt="geometric:2000", decode="geometric:500")
-    >>> limit = memory_limit(law, derived_memory("deepseek-v3", "h200"), 40_000)
+    >>> limit = memory_limit(law, derived_model("deepseek-v3", "h200").memory, 40_000)
     >>> limit.mean_bytes > 1e12 > limit.capacity_bytes
     True
     """

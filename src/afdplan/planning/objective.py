@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from afdplan.model import parameters as ask
+from afdplan.model import plan_parameters as ask
 from afdplan.model.parameter import check_fields
 
 __all__ = ["OBJECTIVES", "DeviceCost", "Objective", "find_objective"]

@@ -81,13 +81,6 @@ class BlockScores:
                 found[at] = self.rows[np.ix_(at, np.unique(columns))].max(axis=1)
         return found
 
-    def of_pairs(self, at: int, pairs: IntArray) -> FloatArray:
-        """Return the most score of some pairs by their blocks."""
-        bound: FloatArray = self.rows[
-            at, self.columns[self.combinations[at].attention_devices][pairs]
-        ]
-        return bound
-
     def pairs(self, at: int, least: float, among: IntArray) -> IntArray:
         """Return those of some pairs whose block may score more than 0, no less than `least`."""
         row = self.rows[at]

@@ -13,10 +13,12 @@ from afdplan.errors import AfdplanError, InvalidInputError
 from afdplan.files.plan_file import PlanFile
 from afdplan.lengths.law import LengthLaw
 from afdplan.model import parameters as ask
+from afdplan.model import plan_parameters as of_plan
 from afdplan.model.latency import LatencyModel
 from afdplan.planning.cache_memory import CacheSpace
 from afdplan.planning.chosen_source import chosen_source
-from afdplan.planning.colocated import Colocated, ColocatedSearch
+from afdplan.planning.colocated import Colocated
+from afdplan.planning.colocated_search import ColocatedSearch
 from afdplan.planning.design import Design, PlannedDesign
 from afdplan.planning.held import Deployment
 from afdplan.planning.limits import TIE, Limits
@@ -152,24 +154,25 @@ def _limits(plan: PlanFile) -> Limits:
         time_per_output_token=plan.time_per_output_token,
         statistic=plan.statistic,  # type: ignore[arg-type]  # checked by `Limits`
         overflow_probability=plan.overflow_probability,
-        node_devices=asked.get("node_devices", ask.NODE_DEVICES.default),
-        margin=asked.get("margin") or ask.MARGIN.default,
+        node_devices=asked.get("node_devices", of_plan.NODE_DEVICES.default),
+        margin=asked.get("margin") or of_plan.MARGIN.default,
     )
 
 
 def stored_cost(plan: PlanFile) -> DeviceCost:
     """Return the cost of the devices as the plan file keeps it; devices alike unless kept."""
-    asked = {one.field: plan.inputs.get(one.key, one.default) for one in ask.COST}
+    asked = {one.field: plan.inputs.get(one.key, one.default) for one in of_plan.COST}
     return find_objective(asked["per"]).cost(**asked)
 
 
 def _space(plan: PlanFile) -> SearchSpace:
     asked = plan.inputs
     sizes = _numbers(asked, "batch_sizes")
-    largest = ask.LARGEST_BATCH_SIZE.check(
-        asked.get("largest_batch_size", ask.LARGEST_BATCH_SIZE.default), "inputs.largest_batch_size"
+    largest = of_plan.LARGEST_BATCH_SIZE.check(
+        asked.get("largest_batch_size", of_plan.LARGEST_BATCH_SIZE.default),
+        "inputs.largest_batch_size",
     )
-    target = find_target(plan.target or ask.TARGET.default, plan.target_version)
+    target = find_target(plan.target or of_plan.TARGET.default, plan.target_version)
     return SearchSpace(
         batch_sizes=sizes or graph_batch_sizes(largest),
         fills_gaps=sizes is None,

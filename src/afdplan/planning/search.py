@@ -21,10 +21,12 @@ from afdplan.planning.batch_search import BatchSearch
 from afdplan.planning.design import Candidate, Combination, Design, PlannedDesign, StepSummary
 from afdplan.planning.limits import TIE, Limits
 from afdplan.planning.objective import DeviceCost
+from afdplan.planning.pair_scores import PairScores
 from afdplan.planning.ratio_bounds import RatioBlocks, RatioBounds
 from afdplan.planning.score import Score
 from afdplan.planning.source import LatencySource
 from afdplan.planning.space import PairLattice, SearchSpace
+from afdplan.planning.step_line import StepLines
 from afdplan.planning.step_models import StepModels
 from afdplan.planning.worker_memories import WorkerMemories
 
@@ -70,8 +72,9 @@ class DesignSearch:
         self.space = space
         self.score = Score(cost=cost, tokens_per_request=law.mean_decode_tokens)
         self.models = StepModels(law, source, load_factor, space.placement)
+        self.pairs = PairScores(self.models, self.score)
         self.memories = WorkerMemories(law, source, load_factor=load_factor)
-        self.evaluated = 0
+        self._lines = StepLines(self.models)
         self._ratio_bounds = RatioBounds(self.models, self.score, source.ffn_devices)
         self._lattices: dict[tuple[Any, ...], PairLattice] = {}
         self.tokens_per_step = self.models.tokens_per_step
@@ -155,6 +158,11 @@ class DesignSearch:
             ffn_idle_fraction=float(times.ffn_idle_fraction[0]),
         )
 
+    @property
+    def evaluated(self) -> int:
+        """How many designs were evaluated exactly so far."""
+        return self.pairs.evaluated
+
     def with_memory(self, factor: float) -> DesignSearch:
         """Return the search with `factor` times the KV memory; all laws stay shared."""
         other = copy.copy(self)
@@ -228,7 +236,11 @@ class DesignSearch:
         sizes = {
             group: self._sizes(*group, limits, space) for group in {c[:2] for c in combinations}
         }
-        return BatchSearch(self, bounds, lattices, limits, sizes).best(best)
+        has_barrier = not space.placement.startswith("longest-prompt")
+        search = BatchSearch(
+            self.pairs, self._lines, bounds, lattices, limits, sizes, has_barrier=has_barrier
+        )
+        return search.best(best)
 
     def _sizes(self, devices: int, m: int, limits: Limits, space: SearchSpace) -> IntArray:
         """Return the batch sizes that fit the memory, ascending."""
@@ -237,72 +249,3 @@ class DesignSearch:
             listed = np.arange(listed[0], listed[-1] + 1)
         largest = max(space.microbatches) * max(space.batch_sizes)
         return listed[m * listed <= self.memories.most_requests(devices, largest, limits)]
-
-    def able(self, lattice: PairLattice, least: float, limits: Limits) -> IntArray:
-        """Return the pairs of which the fewest bundles score no less than `least`."""
-        a, f = lattice.attention * lattice.attention_devices, lattice.ffn * lattice.ffn_devices
-        return np.flatnonzero(self.score.ceiling(a, f, lattice.unit, limits) >= least)
-
-    def least_times(
-        self,
-        combination: Combination,
-        lattice: PairLattice,
-        index: IntArray,
-        limits: Limits,
-        barrier_of: Combination | None,
-    ) -> tuple[FloatArray, FloatArray]:
-        """Return lower bounds of mean and limited statistic.
-
-        From mean loads, or from the barrier of attention at a batch size that is no larger.
-        """
-        stages = self.models.stages(
-            lattice.attention[index], lattice.ffn[index], combination.batch_size, at_least=True
-        )
-        if barrier_of is None:
-            return self.models.rough_bounds(combination, stages, limits)
-        return self.models.tight_bounds(combination, stages, limits, barrier_of)
-
-    def scores(
-        self,
-        combination: Combination,
-        lattice: PairLattice,
-        index: IntArray,
-        step_time: FloatArray,
-        limits: Limits,
-    ) -> tuple[FloatArray, IntArray]:
-        """Return the score of each pair, 0 where no number of bundles will do, and the bundles."""
-        slots = combination.microbatches * combination.batch_size
-        return self.scores_of(slots, lattice, index, step_time, limits)
-
-    def scores_of(
-        self,
-        slots: Any,
-        lattice: PairLattice,
-        index: IntArray,
-        step_time: FloatArray,
-        limits: Limits,
-    ) -> tuple[FloatArray, IntArray]:
-        """Return the same for `slots` requests per attention worker, a number or shape (n,)."""
-        a, f, most = lattice.attention[index], lattice.ffn[index], lattice.most_bundles[index]
-        tokens = slots * a * self.tokens_per_step / step_time
-        attention, ffn = a * lattice.attention_devices, f * lattice.ffn_devices
-        bundles = self.score.bundles(tokens, attention, ffn, lattice.unit[index], most, limits)
-        score = self.score.value(bundles * tokens, bundles * attention, bundles * ffn, limits)
-        if limits.devices is not None:
-            score = np.where(bundles <= most, score, 0.0)
-        return score, bundles
-
-    def design_of(
-        self, combination: Combination, lattice: PairLattice, index: int, bundles: int
-    ) -> Design:
-        """Return the design of one pair of a lattice."""
-        devices, microbatches, batch_size = combination
-        return Design(
-            bundles=bundles,
-            attention_workers=int(lattice.attention[index]),
-            ffn_workers=int(lattice.ffn[index]),
-            batch_size=batch_size,
-            microbatches=microbatches,
-            attention_devices=devices,
-            ffn_devices=lattice.ffn_devices,
-        )

@@ -123,7 +123,7 @@ def _sensitivity(
     lattice, index = _neighbours(search, design, limits)
     workers = lattice.attention[index]
     times = _step_times(search, design, latency, factor, limits, workers)
-    score, _ = search.scores(design.combination, lattice, index, times.mean, limits)
+    score, _ = search.pairs.scores(design.combination, lattice, index, times.mean, limits)
     at = int(np.searchsorted(workers, design.attention_workers))
     held = float(limited(times)[at]) / best.tokens_per_step
     return Sensitivity(

@@ -19,7 +19,8 @@ from dataclasses import replace
 
 from afdplan.calibration.derived_prefill import derive_prefill
 from afdplan.errors import AfdplanError
-from afdplan.planning.colocated import Colocated, ColocatedSearch
+from afdplan.planning.colocated import Colocated
+from afdplan.planning.colocated_search import ColocatedSearch
 from afdplan.planning.derived_source import DerivedSource
 from afdplan.planning.design import PlannedDesign
 from afdplan.planning.first_token import PrefillPool

@@ -14,7 +14,7 @@ from typing import Any
 from afdplan.errors import InfeasibleError, UnsupportedError
 from afdplan.lengths.law import LengthLaw
 from afdplan.model.prefill import PrefillModel
-from afdplan.planning.colocated import ColocatedSearch
+from afdplan.planning.colocated_search import ColocatedSearch
 from afdplan.planning.design import PlannedDesign
 from afdplan.planning.first_token import FirstTokenLimit, PrefillPool
 from afdplan.planning.infeasible import explain_infeasible

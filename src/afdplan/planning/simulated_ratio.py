@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -57,17 +58,15 @@ class SimulatedRatio:
     replications: int
 
 
-def simulated_scenario(
-    problem: RatioProblem, attention_workers: int, **changes: object
-) -> Scenario:
+def simulated_scenario(problem: RatioProblem, attention_workers: int, **changes: Any) -> Scenario:
     """Return a problem's bundle to be played; `changes` are fields of `Scenario`."""
     asked = (ask.OVERLAP, *ask.MODE)
-    known: dict[str, object] = {one.field: getattr(problem, one.field) for one in asked} | changes
+    known: dict[str, Any] = {one.field: getattr(problem, one.field) for one in asked} | changes
     return Scenario(
         bundle=problem.bundle(attention_workers),
         latency=problem.latency,
         lengths=problem.law,
-        **known,  # type: ignore[arg-type]
+        **known,
     )
 
 

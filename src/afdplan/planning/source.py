@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from afdplan.model.latency import AttentionLayers, LatencyModel, TimeUnit
+from afdplan.model.latency import LatencyModel, TimeUnit
+from afdplan.model.stages import AttentionLayers
 from afdplan.planning.cache_memory import CacheSpace
 
 __all__ = ["ColocatedParts", "LatencySource", "MeasuredSource"]

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from afdplan.deploy.target import ANY, Target
 from afdplan.errors import InvalidInputError
 from afdplan.model import parameters as ask
+from afdplan.model import plan_parameters as of_plan
 from afdplan.model.parameters import Placement
 from afdplan.planning.limits import Limits
 from afdplan.planning.source import LatencySource
@@ -61,7 +62,7 @@ class SearchSpace:
     """
 
     batch_sizes: tuple[int, ...] = field(
-        default_factory=lambda: graph_batch_sizes(ask.LARGEST_BATCH_SIZE.default)
+        default_factory=lambda: graph_batch_sizes(of_plan.LARGEST_BATCH_SIZE.default)
     )
     fills_gaps: bool | None = None
     microbatches: tuple[int, ...] = ANY.microbatches
@@ -69,7 +70,7 @@ class SearchSpace:
     max_attention_workers: int | None = ask.MAX_ATTENTION_WORKERS.default
     ffn_workers: tuple[int, ...] | None = None
     placement: Placement = ask.PLACEMENT.default
-    max_bundle_devices: int | None = ask.MAX_BUNDLE_DEVICES.default
+    max_bundle_devices: int | None = of_plan.MAX_BUNDLE_DEVICES.default
 
     def __post_init__(self) -> None:
         for name, one in (("batch_sizes", ask.BATCH_SIZE), ("microbatches", ask.MICROBATCHES)):
@@ -78,7 +79,7 @@ class SearchSpace:
                 raise InvalidInputError(f"{name} must hold at least one number, got none")
             object.__setattr__(self, name, tuple(sorted({one.check(v, name) for v in values})))
         if self.fills_gaps is None:
-            filled = self.batch_sizes == graph_batch_sizes(ask.LARGEST_BATCH_SIZE.default)
+            filled = self.batch_sizes == graph_batch_sizes(of_plan.LARGEST_BATCH_SIZE.default)
             object.__setattr__(self, "fills_gaps", filled)
         kept = tuple(m for m in self.microbatches if m in self.target.microbatches)
         if self.target.name != "any":
@@ -92,7 +93,7 @@ class SearchSpace:
         if self.max_attention_workers is not None:
             ask.MAX_ATTENTION_WORKERS.check(self.max_attention_workers)
         if self.max_bundle_devices is not None:
-            ask.MAX_BUNDLE_DEVICES.check(self.max_bundle_devices)
+            of_plan.MAX_BUNDLE_DEVICES.check(self.max_bundle_devices)
         for value in self.ffn_workers or ():
             ask.FFN_WORKERS.check(value)
 

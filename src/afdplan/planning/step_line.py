@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from afdplan.planning.design import Combination
+from afdplan.planning.step_models import SLACK, StepModels
 
-if TYPE_CHECKING:
-    from afdplan.planning.step_models import StepModels
-
-__all__ = ["SLACK", "Line", "least_slopes"]
+__all__ = ["Line", "StepLines"]
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
-SLACK = 1 - 2e-5
-"""Interpolation error of the law that a bound must survive."""
 BACK = 0.1
 """How far back from a batch size the slope of its step is taken, relative."""
 
@@ -57,26 +53,13 @@ class Line:
         return found
 
 
-def least_slopes(
-    models: StepModels,
-    base: Combination,
-    last: int,
-    attention: IntArray,
-    ffn: IntArray,
-    mean: FloatArray,
-) -> FloatArray:
-    """Return by how much each further request lengthens the step at least, shape (n,).
+class StepLines:
+    """Lines of the step of every pair; each is computed once.
 
     Parameters
     ----------
     models
         Step times.
-    base
-        Devices, m and B, where the line begins.
-    last
-        Where it ends, > B.
-    attention, ffn, mean
-        A and F of pairs, and their mean step at B [time], shape (n,).
 
     Notes
     -----
@@ -87,21 +70,57 @@ def least_slopes(
     units) grows least at the beginning, what grows with its root (the busiest rank of experts) at
     the end: the chord to the middle is taken as well.
     """
-    devices, m, batch_size = base
-    back = BACK * batch_size
-    sizes = sorted({batch_size + 1, (batch_size + 1 + last) // 2, last})
-    more = [size - batch_size for size in sizes]
-    added = [models.added_attention(base, Combination(devices, m, size)) for size in sizes]
-    slower = np.min([np.array(a) / n for a, n in zip(added, more, strict=True)], axis=0)
-    here = models.stages(attention, ffn, batch_size)
-    ahead = [models.stages(attention, ffn, size) for size in sizes]
-    earlier: dict[str, FloatArray] = {}
-    for name in ("ffn", "out", "back"):
-        now = getattr(here, name)
-        each = [(getattr(a, name) - now) / n for a, n in zip(ahead, more, strict=True)]
-        growth = np.maximum(np.min(each, axis=0), 0.0)
-        earlier[name] = np.maximum(now - back * growth, 0.0)
-    model = models.model(base).later((-back * slower).tolist())
-    before = model.evaluate_stages(replace(here, **earlier)).mean
-    slopes: FloatArray = np.maximum(mean - before, 0.0) / back
-    return slopes
+
+    def __init__(self, models: StepModels) -> None:
+        self._models = models
+        self._slopes: dict[tuple[Combination, int], dict[tuple[int, int], float]] = {}
+
+    def of(
+        self, base: Combination, last: int, attention: IntArray, ffn: IntArray, mean: FloatArray
+    ) -> Line:
+        """Return the lines of pairs from a batch size, whose mean step is known, up to `last`.
+
+        Parameters
+        ----------
+        base
+            Devices, m and B, where they begin.
+        last
+            Where they end, > B.
+        attention, ffn, mean
+            A and F of pairs, and their mean step at B [time], shape (n,).
+        """
+        known = self._slopes.setdefault((base, last), {})
+        pairs = list(zip(attention.tolist(), ffn.tolist(), strict=True))
+        new = np.array([pair not in known for pair in pairs], dtype=bool)
+        if new.any():
+            found = self._slopes_of(base, last, attention[new], ffn[new], mean[new])
+            known.update(
+                zip((pairs[at] for at in np.flatnonzero(new)), found.tolist(), strict=True)
+            )
+        slope = np.array([known[pair] for pair in pairs])
+        return Line(batch_size=base.batch_size, mean=mean, slope=slope)
+
+    def _slopes_of(
+        self, base: Combination, last: int, attention: IntArray, ffn: IntArray, mean: FloatArray
+    ) -> FloatArray:
+        """Return by how much each further request lengthens the step at least, shape (n,)."""
+        devices, m, batch_size = base
+        back = BACK * batch_size
+        sizes = sorted({batch_size + 1, (batch_size + 1 + last) // 2, last})
+        more = [size - batch_size for size in sizes]
+        added = [
+            self._models.added_attention(base, Combination(devices, m, size)) for size in sizes
+        ]
+        slower = np.min([np.array(a) / n for a, n in zip(added, more, strict=True)], axis=0)
+        here = self._models.stages(attention, ffn, batch_size)
+        ahead = [self._models.stages(attention, ffn, size) for size in sizes]
+        earlier: dict[str, FloatArray] = {}
+        for name in ("ffn", "out", "back"):
+            now = getattr(here, name)
+            each = [(getattr(a, name) - now) / n for a, n in zip(ahead, more, strict=True)]
+            growth = np.maximum(np.min(each, axis=0), 0.0)
+            earlier[name] = np.maximum(now - back * growth, 0.0)
+        model = self._models.model(base).later((-back * slower).tolist())
+        before = model.evaluate_stages(replace(here, **earlier)).mean
+        slopes: FloatArray = np.maximum(mean - before, 0.0) / back
+        return slopes

@@ -21,12 +21,12 @@ from afdplan.lengths.law import LengthLaw
 from afdplan.lengths.token_load import SlotLoad
 from afdplan.model import parameters as ask
 from afdplan.model.curve import Curve
-from afdplan.model.latency import AttentionLayers, LatencyModel
+from afdplan.model.latency import LatencyModel
 from afdplan.model.parameters import Placement
+from afdplan.model.stages import AttentionLayers
 from afdplan.planning.design import Combination
 from afdplan.planning.limits import Limits, limited
 from afdplan.planning.source import LatencySource
-from afdplan.planning.step_line import SLACK, Line, least_slopes
 from afdplan.theory.cycle import CycleModel, StepTimes
 from afdplan.theory.fresh_times import ffn_times, least_ffn_mean
 from afdplan.theory.layer_cycle import StageTimes
@@ -38,6 +38,8 @@ __all__ = ["StepModels"]
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
+SLACK = 1 - 2e-5
+"""Interpolation error of the law that a bound must survive."""
 BARRIER_POINTS = 8
 RISING = 0.998
 """How exactly the law of the busiest expert rank rises with the number of ranks."""
@@ -74,7 +76,6 @@ class StepModels:
         self._known: dict[
             tuple[Combination, tuple[float, ...]], dict[tuple[int, int], tuple[Any, ...]]
         ] = {}
-        self._slopes: dict[tuple[Combination, int], dict[tuple[int, int], float]] = {}
         self._barriers: dict[tuple[Combination, int, str], tuple[FloatArray, FloatArray]] = {}
         self._ffn_sides: dict[int, LatencyModel] = {}
         numbers = source.ffn_workers(100_000)
@@ -171,21 +172,6 @@ class StepModels:
                 for one, column in zip(fields(StepTimes), columns, strict=True)
             }
         )
-
-    def line(
-        self, base: Combination, last: int, attention: IntArray, ffn: IntArray, mean: FloatArray
-    ) -> Line:
-        """Return the line from a batch size, whose mean step is known, up to `last`."""
-        known = self._slopes.setdefault((base, last), {})
-        pairs = list(zip(attention.tolist(), ffn.tolist(), strict=True))
-        new = np.array([pair not in known for pair in pairs], dtype=bool)
-        if new.any():
-            found = least_slopes(self, base, last, attention[new], ffn[new], mean[new])
-            known.update(
-                zip((pairs[at] for at in np.flatnonzero(new)), found.tolist(), strict=True)
-            )
-        slope = np.array([known[pair] for pair in pairs])
-        return Line(batch_size=base.batch_size, mean=mean, slope=slope)
 
     def rough_bounds(
         self, combination: Combination, stages: StageTimes, limits: Limits

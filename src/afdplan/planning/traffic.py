@@ -10,7 +10,8 @@ import numpy.typing as npt
 from afdplan.errors import InvalidInputError
 from afdplan.lengths.law import LengthLaw
 from afdplan.model import parameters as ask
-from afdplan.model.parameters import PrefillArrivals, PrefixCache
+from afdplan.model import plan_parameters as of_plan
+from afdplan.model.plan_parameters import PrefillArrivals, PrefixCache
 from afdplan.model.trace import Trace
 from afdplan.workload.arrivals import describe_arrivals
 from afdplan.workload.prefixes import session_prefixes
@@ -60,8 +61,8 @@ class Traffic:
 def service_traffic(
     law: LengthLaw,
     trace: Trace | None,
-    process: PrefillArrivals = ask.PREFILL_ARRIVALS.default,
-    prefix_cache: PrefixCache = ask.PREFIX_CACHE.default,
+    process: PrefillArrivals = of_plan.PREFILL_ARRIVALS.default,
+    prefix_cache: PrefixCache = of_plan.PREFIX_CACHE.default,
     seed: int = ask.SEED.default,
 ) -> Traffic:
     """Return the requests that a prefill pool is to meet.

@@ -7,7 +7,7 @@ from typing import Any
 
 from afdplan.calibration.stage import StageFit
 from afdplan.calibration.sweep import SweepFit
-from afdplan.files.latency_file import latency_document
+from afdplan.files.latency_document import latency_document
 from afdplan.model.estimate import Estimate
 from afdplan.model.latency import LatencyModel
 from afdplan.report.quantities import (

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from afdplan.errors import InvalidInputError, TimeUnitError
 from afdplan.model.latency import TimeUnit
+from afdplan.report.compared_answers import COSTS, FIGURES, Figures, Kind, kind_of, objectives_of
 from afdplan.report.quantities import (
     chance,
     change,
@@ -24,7 +25,6 @@ from afdplan.report.telling import Fact, Telling
 
 __all__ = ["Comparison", "Contrast", "compare", "comparison_answer", "comparison_told"]
 
-Kind = Literal["plan", "ratio", "simulation"]
 WIDEST = 28
 """Letters of an input that are shown."""
 
@@ -65,8 +65,8 @@ class Comparison:
         What was asked otherwise, and which figures came out otherwise.
     costs
         What the difference costs, one sentence each.
-    gain
-        Relative change of what is maximised, from the first to the second.
+    gain, measure
+        Relative change of what is maximised, from the first to the second, and its name.
     """
 
     kind: Kind
@@ -76,6 +76,7 @@ class Comparison:
     answers: tuple[Contrast, ...]
     costs: tuple[str, ...]
     gain: float
+    measure: str
 
 
 def compare(first: Any, second: Any, names: tuple[str, str]) -> Comparison:
@@ -95,7 +96,7 @@ def compare(first: Any, second: Any, names: tuple[str, str]) -> Comparison:
     TimeUnitError
         If one counts in seconds and the other in an abstract unit.
     """
-    kinds = [_kind(document, name) for document, name in zip((first, second), names, strict=True)]
+    kinds = [kind_of(document, name) for document, name in zip((first, second), names, strict=True)]
     if kinds[0] != kinds[1]:
         raise InvalidInputError(
             "both files must hold the same kind of answer: "
@@ -109,9 +110,9 @@ def compare(first: Any, second: Any, names: tuple[str, str]) -> Comparison:
         )
     kind, unit = kinds[0], units[0]
     try:
-        figures = [_FIGURES[kind](document) for document in (first, second)]
-        costs = tuple(_COSTS[kind](first, second, names, unit))
-        objectives = [_objective(kind, document) for document in (first, second)]
+        figures = [FIGURES[kind](document) for document in (first, second)]
+        costs = tuple(COSTS[kind](first, second, names, unit))
+        before, after, measure = objectives_of(kind, first, second)
     except (KeyError, TypeError, ValueError, StopIteration) as error:
         raise InvalidInputError(
             f"{names[0]} or {names[1]} was not written by this afdplan: {error!s:.60} is missing; "
@@ -124,174 +125,9 @@ def compare(first: Any, second: Any, names: tuple[str, str]) -> Comparison:
         inputs=tuple(_inputs(first.get("inputs", {}), second.get("inputs", {}))),
         answers=tuple(_answers(figures[0], figures[1], unit)),
         costs=costs,
-        gain=objectives[1] / objectives[0] - 1,
+        gain=after / before - 1,
+        measure=measure,
     )
-
-
-def _kind(document: Any, name: str) -> Kind:
-    if isinstance(document, dict):
-        if isinstance(document.get("recommended"), dict):
-            return "plan"
-        if "optimal_ratio" in document:
-            return "ratio"
-        if "throughput_per_instance" in document or _is_curve(document):
-            return "simulation"
-        if document.get("infeasible"):
-            raise InvalidInputError(f"{name} holds no plan: {document['infeasible']!s:.200}")
-    raise InvalidInputError(
-        f"{name} must be what `afdplan plan`, `ratio` or `simulate` prints with --json"
-    )
-
-
-def _is_curve(document: Mapping[str, Any]) -> bool:
-    curve = document.get("curve")
-    return isinstance(curve, list) and bool(curve) and "throughput_per_instance" in curve[0]
-
-
-# name: value, how it is told (text, count, number, time, share, change, chance, rate)
-Figures = dict[str, tuple[Any, str]]
-
-
-def _plan_figures(document: Mapping[str, Any]) -> Figures:
-    best = document["recommended"]
-    return {
-        "deployment": (_deployment(best), "text"),
-        "devices": (best["devices"], "count"),
-        "tokens_per_second": (best["tokens_per_second"], "rate"),
-        "tokens_per_second_per_device": (best["tokens_per_second_per_device"], "rate"),
-        "requests_per_second": (best["requests_per_second"], "number"),
-        "time_per_output_token": (best["time_per_output_token"], "time"),
-        "step_time p99": (best["step_time"]["p99"], "time"),
-        "memory_overflow_probability": (best["memory_overflow_probability"], "chance"),
-        "best split": (_deployment(document["split"]), "text"),
-        "gain of the split": (document["verdict"]["gain"], "change"),
-        "planned for": (document["basis"], "text"),
-        "holds everywhere": ("yes" if document["holds_everywhere"] else "no", "text"),
-    }
-
-
-def _deployment(found: Mapping[str, Any]) -> str:
-    if "ranks" in found:
-        groups = f"{found['replicas']} x " if found["replicas"] > 1 else ""
-        return f"{groups}{counted(found['ranks'], 'rank')}, {found['requests_per_rank']} each"
-    groups = f"{found['bundles']} x " if found["bundles"] > 1 else ""
-    pair = f"{found['attention_workers']}:{found['ffn_workers']}"
-    return f"{groups}{pair}, B {found['batch_size']} x {found['microbatches']}"
-
-
-def _ratio_figures(document: Mapping[str, Any]) -> Figures:
-    best = _point(document, document["optimal_attention_workers"])
-    low, high = document["near_equal_attention_workers"]
-    return {
-        "optimal_attention_workers": (document["optimal_attention_workers"], "count"),
-        "within 1 %": (f"{low} to {high}", "text"),
-        "optimal_ratio": (document["optimal_ratio"], "number"),
-        "bottleneck": (document["bottleneck"], "text"),
-        "objective": (best["objective"], "rate"),
-        "step_time": (document["step_time"]["mean"], "time"),
-        "step_time p99": (document["step_time"].get("p99"), "time"),
-        "barrier_cost": (document["barrier_cost"], "share"),
-        "attention_idle_fraction": (best["attention_idle_fraction"], "share"),
-        "ffn_idle_fraction": (best["ffn_idle_fraction"], "share"),
-        "mean_token_load": (document["mean_token_load"], "number"),
-    }
-
-
-def _point(document: Mapping[str, Any], workers: int) -> Mapping[str, Any]:
-    found: Mapping[str, Any] = next(
-        point for point in document["curve"] if point["attention_workers"] == workers
-    )
-    return found
-
-
-def _best(document: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the simulated bundle with the most tokens per instance."""
-    curve = document["curve"] if _is_curve(document) else [document]
-    best: Mapping[str, Any] = max(curve, key=lambda one: one["throughput_per_instance"]["value"])
-    return best
-
-
-def _simulation_figures(document: Mapping[str, Any]) -> Figures:
-    best = _best(document)
-    figures: Figures = {
-        "attention_workers": (best["attention_workers"], "count"),
-        "ffn_workers": (best["ffn_workers"], "count"),
-        "throughput_per_instance": (best["throughput_per_instance"]["value"], "rate"),
-        "cycle_time": (best["cycle_time"]["value"], "time"),
-    }
-    for name in ("step_time", "request_time_per_output_token", "waiting_time"):
-        for part in ("mean", "p99"):
-            figures[f"{name} {part}"] = (best.get(name, {}).get(part), "time")
-    for name in ("attention_idle_fraction", "ffn_idle_fraction", "slot_occupancy"):
-        figures[name] = (best[name], "share")
-    return figures
-
-
-def _objective(kind: Kind, document: Mapping[str, Any]) -> float:
-    if kind == "plan":
-        return float(document["recommended"]["objective"])
-    if kind == "ratio":
-        return float(_point(document, document["optimal_attention_workers"])["objective"])
-    return float(_best(document)["throughput_per_instance"]["value"])
-
-
-def _plan_costs(
-    first: Mapping[str, Any], second: Mapping[str, Any], names: tuple[str, str], unit: TimeUnit
-) -> Iterator[str]:
-    a, b = first["recommended"], second["recommended"]
-    more = a["tokens_per_second_per_device"] / b["tokens_per_second_per_device"] - 1
-    word = "more" if more > 0 else "fewer"
-    yield f"a token takes {share(abs(more))} {word} devices in {names[1]}"
-    for ours, other, name in ((first, second, names[1]), (second, first, names[0])):
-        design = _deployment(ours["recommended"])
-        if design == _deployment(other["recommended"]):
-            continue
-        widths = (other["colocated"] or {}).get("by_width", ())
-        known = (other["split"], *other["alternatives"], *other["pareto_front"], *widths)
-        found = next((one for one in known if _deployment(one) == design), None)
-        if found is not None:
-            lost = 1 - found["objective"] / other["recommended"]["objective"]
-            yield f"{design} gives up {share(lost)} in {name}"
-            continue
-        yield f"{design} is not among the designs of {name}: `afdplan check` says what it costs"
-
-
-def _ratio_costs(
-    first: Mapping[str, Any], second: Mapping[str, Any], names: tuple[str, str], unit: TimeUnit
-) -> Iterator[str]:
-    for ours, other, name in ((first, second, names[1]), (second, first, names[0])):
-        workers = ours["optimal_attention_workers"]
-        if workers == other["optimal_attention_workers"]:
-            continue
-        try:
-            regret = _point(other, workers)["regret"]
-        except StopIteration:
-            yield f"A = {workers} is beyond the curve of {name}"
-            continue
-        yield f"keeping A = {workers} in {name} gives up {share(regret)}"
-
-
-def _simulation_costs(
-    first: Mapping[str, Any], second: Mapping[str, Any], names: tuple[str, str], unit: TimeUnit
-) -> Iterator[str]:
-    a, b = (_best(one)["throughput_per_instance"] for one in (first, second))
-    apart = a["high"] < b["low"] or b["high"] < a["low"]
-    yield (
-        f"{names[1]} gives {change(b['value'] / a['value'] - 1)} tokens per instance, "
-        + ("more than both intervals explain" if apart else "which both intervals may explain")
-    )
-
-
-_FIGURES: dict[Kind, Callable[[Mapping[str, Any]], Figures]] = {
-    "plan": _plan_figures,
-    "ratio": _ratio_figures,
-    "simulation": _simulation_figures,
-}
-_COSTS: dict[Kind, Callable[..., Iterator[str]]] = {
-    "plan": _plan_costs,
-    "ratio": _ratio_costs,
-    "simulation": _simulation_costs,
-}
 
 
 def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
@@ -356,6 +192,7 @@ def comparison_answer(found: Comparison) -> dict[str, Any]:
     return {
         "kind": found.kind,
         "gain": found.gain,
+        "gain_of": found.measure,
         "inputs_that_differ": [_contrast(one) for one in found.inputs],
         "answers_that_differ": [_contrast(one) for one in found.answers],
         "costs": list(found.costs),
@@ -373,8 +210,6 @@ def _contrast(one: Contrast) -> dict[str, Any]:
 
 def comparison_told(found: Comparison) -> Telling:
     """Return what is said of two answers."""
-    what = {"plan": "tokens per unit of cost", "ratio": "tokens per unit of cost"}
-    measure = what.get(found.kind, "tokens per instance")
     if not found.inputs and not found.answers:
         answer = "Both files ask and answer the same."
     elif not found.answers:
@@ -382,7 +217,7 @@ def comparison_told(found: Comparison) -> Telling:
     else:
         word = "more" if found.gain >= 0 else "fewer"
         first, second = found.names
-        answer = f"{second} gives {share(abs(found.gain))} {word} {measure} than {first}."
+        answer = f"{second} gives {share(abs(found.gain))} {word} {found.measure} than {first}."
     costs = " ".join(map(sentence, found.costs)) if found.answers else ""
     tables = tuple(_tables(found))
     return Telling(

@@ -168,7 +168,7 @@ def _families(models: Mapping[str, ModelArchitecture]) -> Iterable[Fact]:
     """Yield the short names by family: what stands before the first digit or dash."""
     families: dict[str, list[str]] = {}
     for short in models:
-        families.setdefault(re.match("[a-z]*", short)[0] or short, []).append(short)  # type: ignore[index]
+        families.setdefault(re.split("[^a-z]", short, maxsplit=1)[0] or short, []).append(short)
     for family, names in families.items():
         yield Fact(family, ", ".join(names))
 

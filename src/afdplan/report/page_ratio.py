@@ -17,16 +17,8 @@ from afdplan.plotting.ratio_figures import (
 from afdplan.plotting.workload_figures import slot_figures
 from afdplan.report.page import CaseWords, Choice, Page, Section
 from afdplan.report.page_bundle import map_tables, played_sections
-from afdplan.report.ratio import (
-    case_sentence,
-    case_table,
-    certainty,
-    cost_words,
-    curve_table,
-    idle_words,
-    resource_words,
-    sensitivity_table,
-)
+from afdplan.report.ratio import case_sentence, certainty, cost_words, idle_words, resource_words
+from afdplan.report.ratio_tables import case_table, curve_table, sensitivity_table
 
 if TYPE_CHECKING:
     from afdplan.planning.ratio_around import RatioAround

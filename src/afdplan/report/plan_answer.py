@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from afdplan.files.latency_file import latency_document
+from afdplan.files.latency_document import latency_document
 from afdplan.lengths.law import LengthLaw
 from afdplan.planning.alternatives import Alternative
 from afdplan.planning.colocated import Colocated

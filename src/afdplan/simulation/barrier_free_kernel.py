@@ -6,8 +6,7 @@ that all their times are known ahead; what remains is one event per cell: its ca
 worker (and may end its step), leaves it (only where all share one link out), or reaches the pool.
 At equal times events come before departures, and cells in their order.
 
-Names as in `kernel.py`, whose requests, slots and loads these are; touch this file after an edit
-there, since the cache of compiled code watches single files.
+Names as in `kernel.py`, whose requests, slots and loads these are (`slots.py`).
 """
 
 from __future__ import annotations
@@ -15,85 +14,31 @@ from __future__ import annotations
 from typing import Any
 
 from afdplan.simulation import state as ix
-from afdplan.simulation.compile import compiled, inlined
-from afdplan.simulation.kernel import (
-    ZERO,
-    U,
-    _cascade,
-    _count,
-    _curve,
-    _end_requests,
-    _fits,
-    _give_back,
-    _grow,
-    _hear,
-    _make_room,
-    _place,
-    _sample_memory,
-    _set_attention_times,
-    _take,
+from afdplan.simulation.blocks import factors_suffice, requests_suffice
+from afdplan.simulation.compile import ZERO, U, compiled, inlined
+from afdplan.simulation.event_heap import pop, push
+from afdplan.simulation.slot_calendar import cascade
+from afdplan.simulation.slots import (
+    end_requests,
+    fits,
+    give_back,
+    grow,
+    hear,
+    make_room,
+    place,
+    take,
 )
+from afdplan.simulation.stage_times import curve, set_attention_times
+from afdplan.simulation.tallies import log_is_full, log_stage, sample_memory, tally_step
 
 __all__ = ["advance_barrier_free"]
 
 
 @inlined
-def _push(t: Any, n: Any, x: Any, c: Any, kind: Any, time: Any) -> None:
-    """Put the next event of a cell on the heap."""
-    x[U(t.event + c)] = time
-    n[U(t.next + c)] = kind
-    at = n[ix.EVENTS]
-    n[ix.EVENTS] = at + 1
-    while at > 0:
-        above = (at - 1) >> 1
-        other = n[U(t.heap + above)]
-        due = x[U(t.event + other)]
-        if due < time or (due == time and other < c):
-            break
-        n[U(t.heap + at)] = other
-        at = above
-    n[U(t.heap + at)] = c
-
-
-@inlined
-def _pop(t: Any, n: Any, x: Any) -> Any:
-    """Take the first event off the heap; returns its cell."""
-    first = n[U(t.heap)]
-    size = n[ix.EVENTS] - 1
-    n[ix.EVENTS] = size
-    c = n[U(t.heap + size)]
-    time = x[U(t.event + c)]
-    at = ZERO
-    while True:
-        below = 2 * at + 1
-        if below >= size:
-            break
-        one = n[U(t.heap + below)]
-        due = x[U(t.event + one)]
-        if below + 1 < size:
-            other = n[U(t.heap + below + 1)]
-            later = x[U(t.event + other)]
-            if later < due or (later == due and other < one):
-                below += 1
-                one = other
-                due = later
-        if time < due or (time == due and c < one):
-            break
-        n[U(t.heap + at)] = one
-        at = below
-    n[U(t.heap + at)] = c
-    return first
-
-
-@inlined
 def _log(t: Any, n: Any, g: Any, stage: Any, i: Any, c: Any, u: Any, start: Any, end: Any) -> None:
     """Note one stage of the cell's call."""
-    if n[ix.STAGE_ROWS] < t.stage_room:
-        row = ix.LOG_COLUMNS * (t.request_room + t.step_room + n[ix.STAGE_ROWS])
-        n[ix.STAGE_ROWS] += 1
-        g[row], g[row + 1], g[row + 2] = stage, i, u
-        g[row + 3], g[row + 4] = n[U(t.own_step + c)], n[U(t.layer + c)]
-        g[row + 5], g[row + 6] = start, end
+    if t.stage_room > 0:
+        log_stage(t, n, g, stage, i, u, n[U(t.own_step + c)], n[U(t.layer + c)], start, end)
 
 
 @inlined
@@ -128,7 +73,7 @@ def _attend(t: Any, n: Any, x: Any, v: Any, g: Any, c: Any, ready: Any) -> None:
     x[U(t.sent + c)] = end
     _log(t, n, g, ix.ATTENTION, i, c, u, start, end)
     if t.send_aggregate:
-        _push(t, n, x, c, ix.LEAVES, end)
+        push(t, n, x, c, ix.LEAVES, end)
         return
     time = x[U(t.send_time + c)]
     if t.vary_send:
@@ -138,7 +83,7 @@ def _attend(t: Any, n: Any, x: Any, v: Any, g: Any, c: Any, ready: Any) -> None:
     end = start + time
     x[U(t.send_free + i)] = end
     _log(t, n, g, ix.SEND, i, c, u, start, end)
-    _push(t, n, x, c, ix.ARRIVES, end)
+    push(t, n, x, c, ix.ARRIVES, end)
 
 
 @inlined
@@ -151,9 +96,9 @@ def _leave_on_shared_link(t: Any, n: Any, x: Any, v: Any, g: Any, c: Any) -> Non
         n[ix.AT_SEND] += 1
     start = max(x[U(t.sent + c)], x[ix.SEND_FREE])
     end = start + time * factor
-    x[ix.SEND_FREE] = start + (time - _curve(t, n, x, t.kinds + 1, 0.0)) * factor
+    x[ix.SEND_FREE] = start + (time - curve(t, n, x, t.kinds + 1, 0.0)) * factor
     _log(t, n, g, ix.SEND, ZERO, c, c // t.attention_workers, start, end)
-    _push(t, n, x, c, ix.ARRIVES, end)
+    push(t, n, x, c, ix.ARRIVES, end)
 
 
 @inlined
@@ -206,11 +151,11 @@ def _depart(t: Any, n: Any, x: Any, v: Any, g: Any, start: Any) -> None:
     n[ix.BOARDED] += calls
 
     shared = tokens / t.ffn_workers
-    time = _curve(t, n, x, t.kinds, shared)
+    time = curve(t, n, x, t.kinds, shared)
     if t.uneven:
         load = shared * v[U(t.experts_at + n[ix.AT_EXPERTS])]
         n[ix.AT_EXPERTS] += 1
-        time = time + t.expert_share * (_curve(t, n, x, t.kinds, load) - time)
+        time = time + t.expert_share * (curve(t, n, x, t.kinds, load) - time)
     if t.vary_ffn:
         time *= v[U(t.ffn_at + n[ix.AT_FFN])]
         n[ix.AT_FFN] += 1
@@ -221,14 +166,14 @@ def _depart(t: Any, n: Any, x: Any, v: Any, g: Any, start: Any) -> None:
 
     together = 0.0
     if t.receive_aggregate:
-        time = _curve(t, n, x, t.kinds + 2, shared)
+        time = curve(t, n, x, t.kinds + 2, shared)
         factor = 1.0
         if t.vary_receive:
             factor = v[U(t.receive_at + n[ix.AT_RECEIVE])]
             n[ix.AT_RECEIVE] += 1
         back = max(end, x[ix.RECEIVE_FREE])
         together = back + time * factor
-        x[ix.RECEIVE_FREE] = back + (time - _curve(t, n, x, t.kinds + 2, 0.0)) * factor
+        x[ix.RECEIVE_FREE] = back + (time - curve(t, n, x, t.kinds + 2, 0.0)) * factor
         _log(t, n, g, ix.RECEIVE, ZERO, oldest, calls, back, together)
     at = first
     for _ in range(calls):
@@ -236,7 +181,7 @@ def _depart(t: Any, n: Any, x: Any, v: Any, g: Any, start: Any) -> None:
         at = at + 1 if at + 1 < t.cells else ZERO
         x[U(t.served + c)] = end
         if t.receive_aggregate:
-            _push(t, n, x, c, ix.RETURNS, together)
+            push(t, n, x, c, ix.RETURNS, together)
             continue
         u = c // workers
         i = c - u * workers
@@ -247,7 +192,7 @@ def _depart(t: Any, n: Any, x: Any, v: Any, g: Any, start: Any) -> None:
         back = max(end, x[U(t.receive_free + i)])
         x[U(t.receive_free + i)] = back + time
         _log(t, n, g, ix.RECEIVE, i, c, u, back, back + time)
-        _push(t, n, x, c, ix.RETURNS, back + time)
+        push(t, n, x, c, ix.RETURNS, back + time)
 
 
 @inlined
@@ -256,18 +201,18 @@ def _admit_own(t: Any, n: Any, x: Any, r: Any, v: Any, c: Any, clock: Any) -> No
     workers = t.attention_workers
     u = c // workers
     i = c - u * workers
-    _hear(t, n, x, v, clock)
+    hear(t, n, x, v, clock)
     now = n[U(t.own_step + c)]
-    while n[U(t.active + c)] < t.batch_size and _take(t, n, x, r, v, ZERO):
-        if not _fits(t, n, i, ZERO):
-            _give_back(t, n, x, ZERO)
+    while n[U(t.active + c)] < t.batch_size and take(t, n, x, r, v, ZERO):
+        if not fits(t, n, i, ZERO):
+            give_back(t, n, x, ZERO)
             break
-        _place(t, n, x, u, i, ZERO, now, clock)
-    _set_attention_times(t, n, x, c, 1)
+        place(t, n, x, u, i, ZERO, now, clock)
+    set_attention_times(t, n, x, c, 1)
     own = float(t.batch_size if t.padded else n[U(t.active + c)])
     out = own / t.ffn_workers if t.send_aggregate else own
-    x[U(t.send_time + c)] = _curve(t, n, x, t.kinds + 1, out)
-    x[U(t.receive_time + c)] = _curve(t, n, x, t.kinds + 2, own)
+    x[U(t.send_time + c)] = curve(t, n, x, t.kinds + 1, out)
+    x[U(t.receive_time + c)] = curve(t, n, x, t.kinds + 2, own)
 
 
 @compiled
@@ -293,7 +238,7 @@ def _admit_to_sleeper(t: Any, n: Any, x: Any, r: Any, v: Any, g: Any, c: Any, cl
 @compiled
 def _rouse(t: Any, n: Any, x: Any, r: Any, v: Any, g: Any, clock: Any) -> None:
     """Let sleeping cells have what waits, in turn."""
-    _hear(t, n, x, v, clock)
+    hear(t, n, x, v, clock)
     c = n[ix.NEXT_WORKER]
     for _ in range(t.cells):
         if n[ix.ARRIVED] == n[ix.HEAD] and n[ix.RETURNED] == 0:
@@ -338,8 +283,7 @@ def _end_own_step(t: Any, n: Any, x: Any, r: Any, v: Any, g: Any, c: Any, clock:
     active = n[U(t.active + c)]
     step_time = clock - x[U(t.cell_end + c)]
     x[U(t.cell_end + c)] = clock
-    x[ix.STEP_TIME] += step_time
-    _count(t, n, x, ix.STEP_TIMES, step_time)
+    tally_step(t, n, x, active, step_time)
     step = n[U(t.own_step + c)]
     if t.log_steps:
         row = ix.LOG_COLUMNS * (t.request_room + n[ix.STEP_ROWS])
@@ -348,22 +292,19 @@ def _end_own_step(t: Any, n: Any, x: Any, r: Any, v: Any, g: Any, c: Any, clock:
         g[row + 4], g[row + 5] = active, n[U(t.loads + c)] / t.denominator
         g[row + 6] = c - u * workers
         g[row + 7] = n[ix.ARRIVED] - n[ix.HEAD] + n[ix.RETURNED] if t.open else 0
-    n[ix.ACTIVE_SUM] += active
-    n[ix.UNITS] += t.numerator * active
-    x[ix.ACTIVE_AREA] += active * step_time
     n[U(t.own_step + c)] = step + 1
-    _end_requests(t, n, x, g, c, u, step & (ix.WHEEL - 1), clock)
-    _grow(t, n, c, c, 1, step + 1)
+    end_requests(t, n, x, g, c, u, step & (ix.WHEEL - 1), clock)
+    grow(t, n, c, c, 1, step + 1)
     if t.preempt:
-        _make_room(t, n, x, u, c, c - u * workers, step + 1)
+        make_room(t, n, x, u, c, c - u * workers, step + 1)
     if (step + 1) & (ix.WHEEL - 1) == 0:
         for q in range(t.queues):
-            _cascade(t, n, q, c, step + 1)
+            cascade(t, n, q, c, step + 1)
     _admit_own(t, n, x, r, v, c, clock)
     n[ix.CELL_STEPS] += 1
     if n[ix.CELL_STEPS] == (n[ix.STEP] + 1) * t.cells:
         n[ix.STEP] += 1
-        _sample_memory(t, n, x)
+        sample_memory(t, n, x)
 
 
 @inlined
@@ -383,28 +324,6 @@ def _return(t: Any, n: Any, x: Any, r: Any, v: Any, g: Any, c: Any, clock: Any) 
         n[ix.SLEEPING] += 1
     if n[ix.SLEEPING] > 0:
         _rouse(t, n, x, r, v, g, clock)
-
-
-@inlined
-def _blocks_suffice(t: Any, n: Any, v: Any, clock: Any) -> Any:
-    """Say whether all requests are at hand that may enter at `clock`."""
-    if not t.open:
-        return n[ix.AVAILABLE] - n[ix.HEAD] >= t.batch_size * (1 + n[ix.SLEEPING])
-    if n[ix.EXHAUSTED]:
-        return True
-    return n[ix.AVAILABLE] > 0 and v[U(t.arrival_at + n[ix.AVAILABLE] - 1)] > clock
-
-
-@inlined
-def _factors_suffice(t: Any, n: Any) -> Any:
-    """Say whether all factors are at hand that one event may use."""
-    return not (
-        (t.vary_attention and n[ix.AT_ATTENTION] + t.cells > n[ix.ATTENTION_FACTORS])
-        or (t.vary_send and n[ix.AT_SEND] + t.cells > n[ix.SEND_FACTORS])
-        or (t.vary_ffn and n[ix.AT_FFN] + 1 > n[ix.FFN_FACTORS])
-        or (t.uneven and n[ix.AT_EXPERTS] + 1 > n[ix.EXPERT_FACTORS])
-        or (t.vary_receive and n[ix.AT_RECEIVE] + t.cells > n[ix.RECEIVE_FACTORS])
-    )
 
 
 @compiled
@@ -428,14 +347,15 @@ def advance_barrier_free(
     if n[ix.EVENTS] == 0 and n[ix.CALLS] == 0 and n[ix.SLEEPING] == 0:
         if not t.open and n[ix.AVAILABLE] - n[ix.HEAD] < t.slots:
             return ix.NEED_REQUESTS
-        if not _factors_suffice(t, n):
+        if not factors_suffice(t, n, t.cells, t.cells, t.cells):
             return ix.NEED_FACTORS
         _begin(t, n, x, r, v, g)
     while True:
         if n[ix.STEP] >= stop_step or n[ix.COMPLETED] >= stop_completed:
             return ix.STOPPED
-        if not _factors_suffice(t, n):
+        if not factors_suffice(t, n, t.cells, t.cells, t.cells):
             return ix.NEED_FACTORS
+        most = t.batch_size * (1 + n[ix.SLEEPING])
         due = ix.NEVER
         if n[ix.EVENTS] > 0:
             due = x[U(t.event + n[U(t.heap)])]
@@ -453,20 +373,18 @@ def advance_barrier_free(
             kind = n[U(t.next + c)]
             if kind == ix.RETURNS:
                 if n[U(t.layer + c)] == t.layers - 1:
-                    if not _blocks_suffice(t, n, v, due):
+                    if not requests_suffice(t, n, v, most, due):
                         return ix.NEED_REQUESTS
-                    if (t.log_requests and n[ix.REQUEST_ROWS] + t.batch_size > t.request_room) or (
-                        t.log_steps and n[ix.STEP_ROWS] >= t.step_room
-                    ):
+                    if log_is_full(t, n, t.batch_size):
                         return ix.LOG_FULL
-                _pop(t, n, x)
+                pop(t, n, x)
                 x[ix.CLOCK] = due
                 _return(t, n, x, r, v, g, c, due)
             elif kind == ix.LEAVES:
-                _pop(t, n, x)
+                pop(t, n, x)
                 _leave_on_shared_link(t, n, x, v, g, c)
             else:
-                _pop(t, n, x)
+                pop(t, n, x)
                 x[U(t.arrived + c)] = due
                 at = n[ix.FIRST_CALL] + n[ix.CALLS]
                 n[U(t.calls + (at if at < t.cells else at - t.cells))] = c
@@ -474,6 +392,6 @@ def advance_barrier_free(
         elif leaves < wake:
             _depart(t, n, x, v, g, leaves)
         else:
-            if not _blocks_suffice(t, n, v, wake):
+            if not requests_suffice(t, n, v, most, wake):
                 return ix.NEED_REQUESTS
             _wake(t, n, x, r, v, g, wake)

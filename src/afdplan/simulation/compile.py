@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
 import tempfile
@@ -10,8 +11,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numba
+import numpy as np
 
-__all__ = ["compiled", "inlined", "remarks"]
+__all__ = ["ZERO", "U", "compiled", "inlined", "remarks"]
+
+# Typed: a literal would have every function compiled once more.
+ZERO: Any = np.int64(0)
+# Unsigned: an index that cannot be negative needs no check for counting from the end.
+U: Any = np.uint64
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 # Strict floating point, so that a kernel can equal its twin bit for bit; the interpreter lock is
@@ -24,6 +31,12 @@ OPTIONS: dict[str, Any] = {
     "fastmath": False,
     "_nrt": False,
 }
+
+# The cache watches one file per function, whose name it keeps: named by all files here, compiled
+# code is never older than what it calls.
+EDITION = hashlib.sha256(
+    b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))
+).hexdigest()[:12]
 
 remarks: list[str] = []
 """What to tell whoever waits: that compiled code is kept elsewhere, or not at all."""
@@ -41,6 +54,7 @@ def inlined(function: Function) -> Function:
 
 def _jit(function: Function, **options: Any) -> Function:
     """Compile with a cache beside the package or at home, else a temporary one, else none."""
+    function.__qualname__ = f"{function.__name__}_{EDITION}"
     result: Function
     try:
         result = numba.njit(**OPTIONS, **options)(function)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 
 from afdplan.model.curve import Curve
-from afdplan.model.latency import AttentionLayers
+from afdplan.model.stages import AttentionLayers
 from afdplan.simulation.scenario import Scenario
 
 __all__ = ["Reference", "Request"]

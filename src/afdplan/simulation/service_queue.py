@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from afdplan.model.parameters import PrefillPolicy
+from afdplan.model.plan_parameters import PrefillPolicy
 from afdplan.model.prefill import PrefillModel
 from afdplan.simulation.compile import compiled, inlined
 

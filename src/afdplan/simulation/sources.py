@@ -212,8 +212,7 @@ class ExpertSource:
         bundle = scenario.bundle
         self._shares = self._load.rank_shares(bundle.ffn_workers)
         self._count = round(self._load.choices(bundle.attention_workers * bundle.batch_size))
-        seeds = self._choices.bit_generator.seed_seq.spawn(len(self._shares))  # type: ignore[attr-defined]
-        self._of_layer = [np.random.Generator(np.random.PCG64DXSM(seed)) for seed in seeds]
+        self._of_layer = self._choices.spawn(len(self._shares))
         self._pools = [
             _pool(self._count, dispersion, shares)
             for dispersion, shares in zip(self._load.dispersions(), self._shares, strict=True)

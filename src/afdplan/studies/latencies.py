@@ -10,7 +10,8 @@ from typing import Any
 
 from afdplan.calibration.latency_choice import LatencyChoice
 from afdplan.errors import InvalidInputError, TimeUnitError
-from afdplan.files.latency_file import built_in_latency_names, latency_document, load_latency
+from afdplan.files.latency_document import latency_document
+from afdplan.files.latency_file import built_in_latency_names, load_latency
 from afdplan.files.study_file import StudyDocument
 from afdplan.model import parameters as ask
 from afdplan.model.latency import LatencyModel, TimeUnit

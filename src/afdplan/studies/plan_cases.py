@@ -8,8 +8,9 @@ from typing import Any
 from afdplan.deploy.registry import find_target, target_names
 from afdplan.errors import InvalidInputError
 from afdplan.model import parameters as ask
+from afdplan.model import plan_parameters as of_plan
 from afdplan.planning.chosen_source import chosen_source
-from afdplan.planning.colocated import ColocatedSearch
+from afdplan.planning.colocated_search import ColocatedSearch
 from afdplan.planning.infeasible import explain_infeasible
 from afdplan.planning.limits import Limits
 from afdplan.planning.objective import DeviceCost
@@ -21,18 +22,18 @@ from afdplan.studies.kinds import CaseInputs, ComputeKind
 
 __all__ = ["KIND", "plan_columns"]
 
-COSTS = (ask.ATTENTION_DEVICE_COST, ask.FFN_DEVICE_COST)
+COSTS = (of_plan.ATTENTION_DEVICE_COST, of_plan.FFN_DEVICE_COST)
 PARAMETERS = (
-    *ask.LIMITS,
-    ask.TARGET.changed(choices=target_names()),
+    *of_plan.LIMITS,
+    of_plan.TARGET.changed(choices=target_names()),
     ask.BATCH_SIZE,
-    ask.LARGEST_BATCH_SIZE,
+    of_plan.LARGEST_BATCH_SIZE,
     ask.MICROBATCHES.changed(default=None),
     ask.FFN_WORKERS.changed(default=None),
     ask.MAX_ATTENTION_WORKERS,
     ask.PLACEMENT,
-    ask.KV_TOKENS,
-    ask.COLOCATED_KV_TOKENS,
+    of_plan.KV_TOKENS,
+    of_plan.COLOCATED_KV_TOKENS,
     *COSTS,
 )
 ANSWERS = (
@@ -61,7 +62,7 @@ def plan_columns(case: CaseInputs) -> dict[str, Any]:
     """
     values = case.values
     source = chosen_source(case.choice, case.measured)
-    limits = Limits(**{one.field: values[one.name] for one in ask.LIMITS})
+    limits = Limits(**{one.field: values[one.name] for one in of_plan.LIMITS})
     cost = DeviceCost(**{one.field: values[one.name] for one in COSTS})
     search = DesignSearch(case.law, source, _space(values), cost)
     best = search.best(limits)

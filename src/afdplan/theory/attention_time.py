@@ -11,7 +11,7 @@ import numpy.typing as npt
 from afdplan.lengths.token_load import SlotLoad
 from afdplan.model.checks import frozen_array
 from afdplan.model.curve import LinearCurve
-from afdplan.model.latency import AttentionLayers
+from afdplan.model.stages import AttentionLayers
 from afdplan.theory.worker_load import WorkerLoad, convolve_slots
 
 __all__ = ["TimeLaw", "constant_time", "exact_time", "gaussian_time"]

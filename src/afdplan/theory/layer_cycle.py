@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from afdplan.lengths.load_motion import STILL
 from afdplan.lengths.token_load import SlotLoad
-from afdplan.model.latency import AttentionLayers
+from afdplan.model.stages import AttentionLayers
 from afdplan.theory.attention_time import TimeLaw, exact_time, gaussian_time
 from afdplan.theory.barrier import barrier_mean, barrier_quantile
 from afdplan.theory.constant import aligned_loads, constant_round

@@ -11,7 +11,8 @@ import numpy as np
 from afdplan.lengths.law import IndependentLengths, LengthLaw
 from afdplan.model.bundle import Bundle
 from afdplan.model.curve import RooflineCurve, TabulatedCurve
-from afdplan.model.latency import AttentionLayers, LatencyModel, Transfer
+from afdplan.model.latency import LatencyModel
+from afdplan.model.stages import AttentionLayers, Transfer
 from afdplan.validation.cell import Cell, CellGroup
 from afdplan.validation.laws import LAWS, shaped_law
 from afdplan.validation.regimes import REGIMES, Regime, latency_for

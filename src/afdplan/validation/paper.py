@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from afdplan.files.latency_file import load_latency
 from afdplan.lengths.law import LengthLaw
@@ -201,8 +201,8 @@ def _fact(what: str, published: str, ours: str, holds: bool, why: str = "") -> P
 def _best_integers(
     latency: LatencyModel, law: LengthLaw, curve: list[CurvePoint]
 ) -> list[PaperFact]:
-    def best(**options: object) -> int:
-        answer = recommend_ratio(law, latency, batch_size=BATCH_SIZE, **options)  # type: ignore[arg-type]
+    def best(**options: Any) -> int:
+        answer = recommend_ratio(law, latency, batch_size=BATCH_SIZE, **options)
         return answer.optimal_attention_workers
 
     case = RatioCase(name="baseline", law=law, latency=latency, batch_size=BATCH_SIZE)

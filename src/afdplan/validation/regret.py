@@ -15,7 +15,8 @@ import numpy as np
 from afdplan.lengths.law import IndependentLengths, LengthLaw
 from afdplan.model.bundle import Bundle
 from afdplan.model.curve import RooflineCurve
-from afdplan.model.latency import LatencyModel, Transfer
+from afdplan.model.latency import LatencyModel
+from afdplan.model.stages import Transfer
 from afdplan.simulation.scenario import Scenario
 from afdplan.theory.cycle import CycleModel
 from afdplan.theory.problem import RatioProblem

@@ -187,6 +187,7 @@ def test_compressed_tensors_by_its_old_name():
         ("aqlm", {"nbits_per_codebook": 16}), ("vptq", {}), ("spqr", {"bits": 3}),
         ("higgs", {"bits": 4}), ("exl3", {"bits": 3.0}), ("gguf", {}), ("deepspeedfp", {"bits": 6}),
         ("hqq", {}), ("torchao", {"quant_type": "Uint7NewConfig"}), ("auto-round", {"bits": 7}),
+        ("auto-round", {"bits": [4], "data_type": "mx_fp"}),
         ("quark", {"global_quant_config": {"weight": {"dtype": "fp6_e3m2"}}}),
         ("bitsandbytes", {}), ("modelopt", {"quant_algo": "MIXED_PRECISION"}), (["fp8"], {}),
     ],

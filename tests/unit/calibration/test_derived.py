@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from afdplan.calibration.catalogue import find_hardware, find_model
-from afdplan.calibration.derived import derived_latency, derived_memory, derived_model
+from afdplan.calibration.derived import derived_latency, derived_model
 from afdplan.calibration.derived_attention import batch_line, token_time
 from afdplan.calibration.derived_feed_forward import (
     distinct_experts,
@@ -219,15 +219,15 @@ def test_cost_weights():
 
 
 def test_memory_of_both_sides():
-    memory = derived_memory("deepseek-v3", "h200")
+    memory = derived_model("deepseek-v3", "h200").memory
     # 58 layers x 32 experts x 44 MB, shared and dense ones: of 671 GB, an eighth and a bit.
     assert memory.ffn_devices == 8
     assert 671e9 / 8 * 0.97 < memory.ffn_weight_bytes < 671e9 / 8 * 1.05
     assert memory.cache_bytes_per_token == 61 * 576 * 2
     assert memory.request_cache_bytes(1000) == 61 * 576 * 2 * 1000
-    gpt = derived_memory("gpt-oss-120b", "h200")
+    gpt = derived_model("gpt-oss-120b", "h200").memory
     assert gpt.request_cache_bytes(10_000) == 18 * 2048 * (10_000 + 128)
-    fp8 = derived_memory("deepseek-v3", "h200", cache_precision="fp8")
+    fp8 = derived_model("deepseek-v3", "h200", cache_precision="fp8").memory
     assert fp8.cache_bytes_per_token == memory.cache_bytes_per_token / 2
     total = memory.attention_weight_bytes + 8 * memory.ffn_weight_bytes
     assert total == pytest.approx(671e9, rel=0.06)

@@ -9,7 +9,8 @@ from afdplan.calibration.expert_load import fit_expert_load, with_expert_load
 from afdplan.errors import LatencyModelError
 from afdplan.files.measurements.expert_load import ExpertRecord
 from afdplan.model.curve import LinearCurve
-from afdplan.model.latency import AttentionLayers, LatencyModel, Transfer
+from afdplan.model.latency import LatencyModel
+from afdplan.model.stages import AttentionLayers, Transfer
 from afdplan.model.variation import ExpertLoad
 
 

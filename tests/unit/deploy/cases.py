@@ -9,7 +9,8 @@ from afdplan.files.plan_file import PlanFile
 from afdplan.files.plan_unsplit import UnsplitPlan
 from afdplan.model.bundle import Bundle
 from afdplan.model.curve import LinearCurve
-from afdplan.model.latency import AttentionLayers, LatencyModel, Transfer
+from afdplan.model.latency import LatencyModel
+from afdplan.model.stages import AttentionLayers, Transfer
 
 __all__ = ["MODEL_OF", "pair_plan", "request_for"]
 

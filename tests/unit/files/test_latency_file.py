@@ -10,7 +10,8 @@ from afdplan.errors import AfdplanError, LatencyModelError
 from afdplan.files.atomic import write_atomic
 from afdplan.files.latency_file import built_in_latency_names, load_latency, save_latency
 from afdplan.model.curve import LinearCurve, RooflineCurve, TabulatedCurve
-from afdplan.model.latency import AttentionLayers, LatencyModel, Transfer
+from afdplan.model.latency import LatencyModel
+from afdplan.model.stages import AttentionLayers, Transfer
 from afdplan.model.uncertainty import Uncertainty
 from afdplan.model.validity import Validity
 

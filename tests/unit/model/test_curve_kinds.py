@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from afdplan.errors import LatencyModelError
-from afdplan.files.latency_file import latency_document, load_latency, save_latency
+from afdplan.files.latency_document import latency_document
+from afdplan.files.latency_file import load_latency, save_latency
 from afdplan.lengths.law import IndependentLengths
 from afdplan.model.bundle import Bundle
 from afdplan.model.checks import check_number

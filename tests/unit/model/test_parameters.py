@@ -16,6 +16,7 @@ from afdplan.calibration.placement import place
 from afdplan.cli.group import cli
 from afdplan.errors import InvalidInputError
 from afdplan.model import parameters as ask
+from afdplan.model import plan_parameters as of_plan
 from afdplan.model.bundle import Bundle
 from afdplan.model.parameter import Parameter
 from afdplan.planning.limits import Limits
@@ -27,7 +28,13 @@ from afdplan.theory.recommend import recommend_ratio
 from tests.cli.invoke import invoke
 
 SOURCE = Path(afdplan.__file__).parent
-RECORDS = {name: value for name, value in vars(ask).items() if isinstance(value, Parameter)}
+DECLARED = [
+    (name, value)
+    for module in (ask, of_plan)
+    for name, value in vars(module).items()
+    if isinstance(value, Parameter)
+]
+RECORDS = dict(DECLARED)
 LATENCY_COMMANDS = ("ratio", "simulate", "plan", "check")
 QUESTIONS = {
     Bundle: ask.BUNDLE,
@@ -36,8 +43,8 @@ QUESTIONS = {
     Scenario: (ask.OVERLAP, *ask.SCENARIO),
     Arrivals: (ask.ARRIVALS, ask.ARRIVAL_RATE, ask.ARRIVAL_CV),
     Variation: ask.VARIATION,
-    Limits: (*ask.LIMITS, ask.OPTIONAL_DEVICES),
-    DeviceCost: ask.COST,
+    Limits: (*of_plan.LIMITS, of_plan.OPTIONAL_DEVICES),
+    DeviceCost: of_plan.COST,
     place: (ask.LINK, ask.SPECULATIVE_TOKENS, ask.ACCEPTANCE, ask.FFN_DEVICES, ask.FFN_WORKERS),
     LatencyChoice: (ask.SPECULATIVE_TOKENS, ask.ACCEPTANCE),
 }
@@ -48,7 +55,7 @@ def command(name):
 
 
 def test_names_are_used_once():
-    names = [record.name for record in RECORDS.values()]
+    names = [record.name for _, record in DECLARED]
     assert len(set(names)) == len(names)
 
 
@@ -64,7 +71,7 @@ def literal_defaults():
     """Yield every default in `src` that repeats a declared one as a number or text."""
     told = {r.field: r.default for r in RECORDS.values() if r.default not in (None, 0, 1, 1.0)}
     for path in SOURCE.rglob("*.py"):
-        if path.name == "parameters.py":
+        if path.name in ("parameters.py", "plan_parameters.py"):
             continue
         for node in ast.walk(ast.parse(path.read_text())):
             pairs = []

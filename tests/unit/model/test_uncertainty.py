@@ -7,8 +7,9 @@ import pytest
 
 from afdplan.errors import LatencyModelError
 from afdplan.model.curve import TabulatedCurve
-from afdplan.model.latency import AttentionLayers, LatencyModel, Transfer, coefficients_of
+from afdplan.model.latency import LatencyModel, coefficients_of
 from afdplan.model.sampling import sample_latency
+from afdplan.model.stages import AttentionLayers, Transfer
 from afdplan.model.uncertainty import Uncertainty
 
 LINES = LatencyModel.linear(attention=(1.0, 20.0), ffn=(3.0, 40.0), transfer=(5.0, 60.0))

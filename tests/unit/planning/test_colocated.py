@@ -5,7 +5,7 @@ import pytest
 
 from afdplan.lengths.law import IndependentLengths
 from afdplan.model.latency import LatencyModel
-from afdplan.planning.colocated import ColocatedSearch
+from afdplan.planning.colocated_search import ColocatedSearch
 from afdplan.planning.limits import Limits
 from afdplan.planning.objective import DeviceCost
 from afdplan.planning.search import DesignSearch

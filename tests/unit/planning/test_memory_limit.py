@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from afdplan.calibration.derived import derived_memory
+from afdplan.calibration.derived import derived_model
 from afdplan.errors import InfeasibleError
 from afdplan.lengths.law import IndependentLengths
 from afdplan.planning.cache_memory import CacheMemory, CacheSpace, CacheSums
@@ -19,7 +19,7 @@ NAMED = (
 
 
 def test_the_largest_batch_that_fits_is_named():
-    memory = derived_memory("deepseek-v3", "h200")
+    memory = derived_model("deepseek-v3", "h200").memory
     with pytest.raises(InfeasibleError, match="does not fit") as refused:
         require_memory(LAW, memory, 20_000, 2)
     most = int(re.search(r"fits is ([\d,]+)", str(refused.value))[1].replace(",", ""))
@@ -33,7 +33,7 @@ def test_the_largest_batch_that_fits_is_named():
 
 def test_bytes_are_those_of_the_loads():
     """DeepSeek-V3 keeps 576 numbers of 2 bytes per layer and token in its 61 layers."""
-    limit = memory_limit(LAW, derived_memory("deepseek-v3", "h200"), 100)
+    limit = memory_limit(LAW, derived_model("deepseek-v3", "h200").memory, 100)
     load = LAW.token_load().mean
     assert limit.mean_bytes == pytest.approx(100 * load * 576 * 2 * 61, rel=1e-6)
 

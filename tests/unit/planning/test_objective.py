@@ -9,7 +9,7 @@ import pytest
 
 from afdplan.errors import InvalidInputError
 from afdplan.files.latency_file import save_latency
-from afdplan.planning.colocated import ColocatedSearch
+from afdplan.planning.colocated_search import ColocatedSearch
 from afdplan.planning.limits import Limits
 from afdplan.planning.objective import OBJECTIVES, DeviceCost, Objective
 from afdplan.planning.score import Score

@@ -14,7 +14,7 @@ from afdplan.model.curve import RooflineCurve
 from afdplan.model.latency import LatencyModel
 from afdplan.model.prefill import PairCost, PrefillModel
 from afdplan.model.trace import Trace
-from afdplan.planning.colocated import ColocatedSearch
+from afdplan.planning.colocated_search import ColocatedSearch
 from afdplan.planning.design import PlannedDesign
 from afdplan.planning.first_token import FirstTokenLimit, PrefillPool
 from afdplan.planning.limits import Limits

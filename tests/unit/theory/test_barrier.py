@@ -10,7 +10,7 @@ from scipy.special import log_ndtr
 
 from afdplan.lengths.law import IndependentLengths
 from afdplan.model.curve import LinearCurve, RooflineCurve, TabulatedCurve
-from afdplan.model.latency import AttentionLayers
+from afdplan.model.stages import AttentionLayers
 from afdplan.theory.attention_time import exact_time, gaussian_time
 from afdplan.theory.barrier import barrier_mean, barrier_quantile
 from afdplan.theory.worker_load import convolve_slots

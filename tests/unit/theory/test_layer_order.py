@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from afdplan.lengths.law import IndependentLengths
-from afdplan.model.latency import AttentionLayers, LatencyModel
+from afdplan.model.latency import LatencyModel
+from afdplan.model.stages import AttentionLayers
 from afdplan.theory.layer_order import (
     drained_step,
     order_scores,

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from afdplan.model.curve import LinearCurve, RooflineCurve, TabulatedCurve
-from afdplan.model.latency import AttentionLayers, LatencyModel, Transfer
+from afdplan.model.latency import LatencyModel
+from afdplan.model.stages import AttentionLayers, Transfer
 from afdplan.theory.mean_field import MeanField
 
 LOWEST, HIGHEST = 0.05, 200.0

@@ -8,7 +8,8 @@ import pytest
 from afdplan.lengths.law import IndependentLengths
 from afdplan.lengths.load_motion import LoadMotion
 from afdplan.model.curve import LinearCurve
-from afdplan.model.latency import AttentionLayers, LatencyModel
+from afdplan.model.latency import LatencyModel
+from afdplan.model.stages import AttentionLayers
 from afdplan.theory.cycle import CycleModel
 from afdplan.theory.moving_load import (
     WorkerMotion,

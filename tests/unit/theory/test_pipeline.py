@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from afdplan.lengths.law import EmpiricalLengths, IndependentLengths
 from afdplan.model.curve import LinearCurve
-from afdplan.model.latency import AttentionLayers
+from afdplan.model.stages import AttentionLayers
 from afdplan.model.trace import Trace
 from afdplan.theory.attention_time import TimeLaw, exact_time
 from afdplan.theory.joint_law import JointLaw

@@ -9,7 +9,8 @@ import pytest
 
 from afdplan.errors import UnsupportedError
 from afdplan.lengths.law import EmpiricalLengths, IndependentLengths
-from afdplan.model.latency import AttentionLayers, LatencyModel
+from afdplan.model.latency import LatencyModel
+from afdplan.model.stages import AttentionLayers
 from afdplan.model.trace import Trace
 from afdplan.theory.cycle import CycleModel
 from afdplan.theory.placement import STATED_ERROR, BalancedLoads, PlacedModel, cycle_model

@@ -9,7 +9,8 @@ from afdplan.errors import InvalidInputError, LatencyModelError, UnsupportedErro
 from afdplan.lengths.law import IndependentLengths
 from afdplan.model.curve import LinearCurve
 from afdplan.model.estimate import Estimate
-from afdplan.model.latency import AttentionLayers, LatencyModel
+from afdplan.model.latency import LatencyModel
+from afdplan.model.stages import AttentionLayers
 from afdplan.model.uncertainty import Uncertainty
 from afdplan.model.validity import Validity
 from afdplan.theory.attention_time import exact_time

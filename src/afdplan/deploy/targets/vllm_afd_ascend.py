@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 from afdplan.deploy.pairs import EITHER_MULTIPLE, MULTIPLE
@@ -60,18 +61,14 @@ TARGETS = (
         "vLLM 0.26.0",
         "vllm-project/afd-plugin 2e4378f, 2026-08-08: CAMP2p guide and DeepSeek-V3.2 recipe",
     ),
-    Target(
-        name="vllm-afd-ascend",
-        version="pr408",
-        engine="vLLM 0.23.0",
-        source="vllm-project/afd-plugin pull request 408, 2026-10: P2pHccl guide for DeepSeek-V4",
+    replace(
+        _target(
+            "pr408",
+            "vLLM 0.23.0",
+            "vllm-project/afd-plugin pull request 408, 2026-10: P2pHccl guide for DeepSeek-V4",
+        ),
         pairs=EITHER_MULTIPLE,
-        microbatches=(1, 2),
         models=frozenset({"deepseek_v4"}),
-        devices=("ascend",),
-        placement=PLACEMENT,
-        flags=SERVE_FLAGS,
-        keys=PLUGIN_KEYS,
         split=partial(plugin_deployment, connector=_connector("P2pHcclAFDConnector")),
     ),
 )

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
-from afdplan.deploy.pairs import MULTIPLE
+from afdplan.deploy.pairs import ANY_PAIR, MULTIPLE
 from afdplan.deploy.target import Target
 from afdplan.deploy.vllm_plugin import DEEPSEEK, PLUGIN_KEYS, Connector, plugin_deployment
 from afdplan.deploy.vllm_serve import PLACEMENT, SERVE_FLAGS, group_of_ranks
@@ -13,36 +14,30 @@ __all__ = ["TARGETS"]
 
 # The plugin's recipes choose model runner v1; 0.30 knows v2 too, with fewer combinations.
 RUNNER = {"VLLM_USE_V2_MODEL_RUNNER": "0"}
-TARGETS = (
-    Target(
-        name="vllm-afd-plugin",
-        version="0.30",
-        engine="vLLM 0.30.0",
-        source="vllm-project/afd-plugin main for vLLM 0.30.0, 2026-11: README, recipes, e2e tests",
-        # It also takes A >= F in blocks that differ by one; plans are made for even blocks.
-        pairs=MULTIPLE,
-        microbatches=(1, 2),
-        models=DEEPSEEK | {"deepseek_v4", "qwen3_moe", "qwen3_5_moe"},
-        placement=PLACEMENT,
-        flags=SERVE_FLAGS,
-        keys=PLUGIN_KEYS | {"afd_process_group_timeout_s"},
-        unsplit=group_of_ranks,
-        split=partial(
-            plugin_deployment, connector=Connector(name="P2pNcclAFDConnector", environment=RUNNER)
-        ),
+_NEWEST = Target(
+    name="vllm-afd-plugin",
+    version="0.30",
+    engine="vLLM 0.30.0",
+    source="vllm-project/afd-plugin main for vLLM 0.30.0, 2026-11: README, recipes, e2e tests",
+    # It also takes A >= F in blocks that differ by one; plans are made for even blocks.
+    pairs=MULTIPLE,
+    microbatches=(1, 2),
+    models=DEEPSEEK | {"deepseek_v4", "qwen3_moe", "qwen3_5_moe"},
+    placement=PLACEMENT,
+    flags=SERVE_FLAGS,
+    keys=PLUGIN_KEYS | {"afd_process_group_timeout_s"},
+    unsplit=group_of_ranks,
+    split=partial(
+        plugin_deployment, connector=Connector(name="P2pNcclAFDConnector", environment=RUNNER)
     ),
-    Target(
-        name="vllm-afd-plugin",
+)
+_BEFORE = replace(_NEWEST, engine="vLLM 0.26.0", models=DEEPSEEK, keys=PLUGIN_KEYS)
+TARGETS = (
+    _NEWEST,
+    replace(
+        _BEFORE,
         version="2e4378f",
-        engine="vLLM 0.26.0",
         source="vllm-project/afd-plugin 2e4378f, 2026-08-08: config.py, P2pNcclAFDConnector guide",
-        pairs=MULTIPLE,
-        microbatches=(1, 2),
-        models=DEEPSEEK,
-        placement=PLACEMENT,
-        flags=SERVE_FLAGS,
-        keys=PLUGIN_KEYS,
-        unsplit=group_of_ranks,
         split=partial(
             plugin_deployment,
             connector=Connector(
@@ -53,17 +48,11 @@ TARGETS = (
             ),
         ),
     ),
-    Target(
-        name="vllm-afd-plugin",
+    replace(
+        _BEFORE,
         version="6fa5b0d",
-        engine="vLLM 0.26.0",
         source="vllm-project/afd-plugin 6fa5b0d, 2026: config.py, GpuAsyncAFDConnector recipes",
-        microbatches=(1, 2),
-        models=DEEPSEEK,
-        placement=PLACEMENT,
-        flags=SERVE_FLAGS,
-        keys=PLUGIN_KEYS,
-        unsplit=group_of_ranks,
+        pairs=ANY_PAIR,
         split=partial(
             plugin_deployment,
             connector=Connector(

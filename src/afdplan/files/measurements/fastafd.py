@@ -12,6 +12,7 @@ import numpy as np
 
 from afdplan.errors import LatencyModelError
 from afdplan.files.document import Source, opened
+from afdplan.files.measurements.json_lines import whole_records
 from afdplan.model.measurement import Measurements, StageSamples
 
 __all__ = ["FASTAFD_SCHEMA", "read_fastafd_steps"]
@@ -26,7 +27,6 @@ class _Record(msgspec.Struct):
     total_kv_tokens: int = 0
     latency_ms: float = 0.0
     num_microbatches: int = 0
-    step_id: int = 0
 
 
 @opened("measurements", LatencyModelError)
@@ -49,17 +49,8 @@ def read_fastafd_steps(source: Source) -> Measurements:
     decoder = msgspec.json.Decoder(_Record)
     steps: list[tuple[int, int, int, float]] = []
     microbatches: set[int] = set()
-    broken: tuple[int, str] | None = None
-    for at, line in source.lines():
-        if not line.strip():
-            continue
-        if broken is not None:
-            raise LatencyModelError(f"{source}: line {broken[0]} is no step record: {broken[1]}")
-        try:
-            record = decoder.decode(line)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            broken = (at, str(error)[:120] or "nested too deeply")
-            continue
+    cut: list[str] = []
+    for at, record in whole_records(source, decoder.decode, cut, "step record"):
         if record.schema != FASTAFD_SCHEMA:
             raise LatencyModelError(
                 f"{source}: schema in line {at} must be {FASTAFD_SCHEMA}, "
@@ -81,21 +72,11 @@ def read_fastafd_steps(source: Source) -> Measurements:
         raise LatencyModelError(f"{source} holds no decode steps")
     table = np.array(steps)
     counts = ", ".join(str(count) for count in sorted(microbatches))
-    notes = [f"Steps ran with {counts} microbatches; loads are those of the whole bundle."]
-    if broken is not None:
-        notes.append(f"Line {broken[0]}, the last one, was cut and is left out.")
+    notes = [f"Steps ran with {counts} microbatches; loads are those of the whole bundle.", *cut]
     return Measurements(
-        stages=(
-            StageSamples(
-                stage="step",
-                rows=table[:, 0].astype(np.int64),
-                loads=table[:, 1],
-                requests=table[:, 2],
-                times=table[:, 3],
-            ),
-        ),
+        stages=(StageSamples.of_steps(table),),
         source=source.short_name,
         format=FASTAFD_SCHEMA,
-        dropped=int(broken is not None),
+        dropped=len(cut),
         notes=tuple(notes),
     )

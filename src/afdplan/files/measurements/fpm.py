@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from afdplan.errors import LatencyModelError
 from afdplan.files.document import Source, opened
+from afdplan.files.measurements.json_lines import whole_records
 from afdplan.model.checks import frozen_array
 from afdplan.model.measurement import Measurements, StageSamples
 
@@ -176,24 +177,13 @@ def read_forward_passes(source: Source, rank: str | None = None) -> ForwardPasse
 def _trace(source: Source, notes: list[str]) -> Iterator[tuple[int, float, _Pass]]:
     """Yield (line, when, pass) of each record; notes a last line that was cut."""
     decoder = msgspec.json.Decoder(_Line, strict=False)
-    broken: tuple[int, str] | None = None
-    for at, line in source.lines():
-        if not line.strip():
-            continue
-        if broken is not None:
-            raise LatencyModelError(f"{source}: line {broken[0]} is no record: {broken[1]}")
-        try:
-            event = decoder.decode(line).event
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            broken = (at, str(error)[:120] or "nested too deeply")
-            continue
+    for at, line in whole_records(source, decoder.decode, notes):
+        event = line.event
         if event.schema != SCHEMA:
             raise LatencyModelError(
                 f"{source}: schema in line {at} must be {SCHEMA}, got {event.schema[:60]!r}"
             )
         yield at, event.observed_at_unix_ms * 1e-3, event.fpm
-    if broken is not None:
-        notes.append(f"Line {broken[0]}, the last one, was cut and is left out.")
 
 
 def _benchmark(source: Source, notes: list[str]) -> Iterator[tuple[int, float, _Pass]]:

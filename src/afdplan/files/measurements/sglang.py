@@ -117,15 +117,7 @@ def read_sglang_log(source: Source, rank: str | None = None) -> Measurements:
     if slow:
         table = table[~without_graph]
     return Measurements(
-        stages=(
-            StageSamples(
-                stage="step",
-                rows=table[:, 0].astype(np.int64),
-                loads=table[:, 1],
-                requests=table[:, 2],
-                times=table[:, 3],
-            ),
-        ),
+        stages=(StageSamples.of_steps(table),),
         source=source.short_name,
         format="SGLang decode log",
         dropped=idle + prefilled + slow,

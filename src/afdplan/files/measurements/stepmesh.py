@@ -15,6 +15,7 @@ import numpy as np
 
 from afdplan.errors import LatencyModelError
 from afdplan.files.document import Source, opened
+from afdplan.files.measurements.json_lines import whole_records
 from afdplan.model.measurement import Measurements, StageSamples
 
 __all__ = ["read_stepmesh_traces"]
@@ -44,17 +45,8 @@ def read_stepmesh_traces(source: Source, tokens: float | None = None) -> Measure
         dropped and counted.
     """
     records: list[tuple[int, float, float, float]] = []
-    broken: tuple[int, str] | None = None
-    for at, line in source.lines():
-        if not line.strip():
-            continue
-        if broken is not None:
-            raise LatencyModelError(f"{source}: line {broken[0]} is no record: {broken[1]}")
-        try:
-            row = msgspec.json.decode(line)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            broken = (at, str(error)[:120] or "nested too deeply")
-            continue
+    cut: list[str] = []
+    for at, row in whole_records(source, msgspec.json.decode, cut):
         times, load = _record(source, at, row, tokens)
         process = times[4] - times[3]
         network = (times[6] - times[1]) - (times[5] - times[2])
@@ -68,9 +60,7 @@ def read_stepmesh_traces(source: Source, tokens: float | None = None) -> Measure
         raise LatencyModelError(f"{source} holds no complete record of eight timestamps")
     table = np.array(records)
     rows, loads = table[:, 0].astype(np.int64), table[:, 1]
-    notes = ["Transfer times are there and back together; both directions are taken as equal."]
-    if broken is not None:
-        notes.append(f"Line {broken[0]}, the last one, was cut and is left out.")
+    together = "Transfer times are there and back together; both directions are taken as equal."
     return Measurements(
         stages=(
             StageSamples(stage="ffn", rows=rows, loads=loads, times=table[:, 2]),
@@ -78,8 +68,8 @@ def read_stepmesh_traces(source: Source, tokens: float | None = None) -> Measure
         ),
         source=source.short_name,
         format="StepMesh timestamps",
-        dropped=int(broken is not None),
-        notes=tuple(notes),
+        dropped=len(cut),
+        notes=(together, *cut),
     )
 
 

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = ["read_trace"]
 
-NO_TOKENS = r"^(char(acter)?|word|byte|letter|image|request|(milli)?second)s?$"
+NO_TOKENS = r"^(char|character|word|byte|letter|image|request|(milli)?second)s?$"
 """Units of lengths that are no tokens."""
 BoolArray = npt.NDArray[np.bool_]
 

@@ -103,7 +103,7 @@ def _of_any_form(
             .then(pl.col("hour"))
             .otherwise(pl.col("hour") % 12 + 12 * (pl.col("half") == "p"))
         ).to_series()
-        if days.null_count() or numbers["second"].max() >= 61 or hour.max() > 24:  # type: ignore[operator]
+        if days.null_count() or (numbers["second"] >= 61).any() or (hour > 24).any():
             return None
         whole = days * 86_400 + hour * 3600 + numbers["minute"] * 60
         if minutes is not None:

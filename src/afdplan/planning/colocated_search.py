@@ -1,0 +1,333 @@
+"""What would the same devices do without a split?
+
+Every rank runs attention of its own requests, then its share of the experts: data-parallel
+attention, expert parallelism over W ranks, with a barrier over all W in every layer. With a_j the
+attention time of rank j, f the experts, c = c_out + c_back dispatch and combine,
+
+    one batch:           round = max_j a_j + f + c
+    two-batch overlap:   round = f + max(f, c_stage) + max_j g_j
+                         g_j = max( a_j1 + a_j2,  a_j1 + c_out,  a_j2 + c_back )
+
+(a device computes both attentions, then both FFNs; transfers of one half hide behind the other's
+compute; see `afdplan.theory.two_batch`). Loads are frozen during a round.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from itertools import product
+
+import numpy as np
+import numpy.typing as npt
+
+from afdplan.model.latency import LatencyModel
+from afdplan.model.stages import AttentionLayers
+from afdplan.planning.cache_memory import CacheMemory
+from afdplan.planning.colocated import Colocated
+from afdplan.planning.design import StepSummary
+from afdplan.planning.limits import TIE, Limits
+from afdplan.planning.search import STEP_PROBABILITIES, DesignSearch
+from afdplan.planning.step_models import SLACK
+from afdplan.theory.attention_time import TimeLaw, exact_time
+from afdplan.theory.barrier import barrier_mean, barrier_quantile
+from afdplan.theory.fresh_times import ffn_times
+from afdplan.theory.two_batch import two_batch_round
+
+__all__ = ["ColocatedSearch"]
+
+FloatArray = npt.NDArray[np.float64]
+TOGETHER = 256
+"""Batch sizes whose FFN times are computed together."""
+Bounds = dict[tuple[int, int], tuple[float, float]]
+"""By (B, m): the most score and the least step time."""
+
+
+class ColocatedSearch:
+    """The best colocated deployment, width by width, under the limits of a design search.
+
+    Parameters
+    ----------
+    search
+        Whose workload, source, batch sizes and cost are used.
+    """
+
+    def __init__(self, search: DesignSearch) -> None:
+        self._search = search
+        # Every device, an idle one too, is one of the attention side.
+        cost = replace(search.score.cost, ffn=search.score.cost.attention)
+        self._score = replace(search.score, cost=cost)
+        self._parts = search.source.colocated
+        self._memories: dict[tuple[int, int], CacheMemory | None] = {}
+        self._most: dict[tuple[int, int, float, float], int] = {}
+        self._attention: dict[tuple[int, int], tuple[AttentionLayers, ...]] = {}
+        self._sides: dict[tuple[int, int], LatencyModel] = {}
+        self._laws: dict[tuple[int, int], list[tuple[int, TimeLaw]]] = {}
+        self._ffn_means: dict[tuple[int, int, int], FloatArray] = {}
+        self._least_steps: dict[tuple[int, int, int, int], float] = {}
+
+    def widths(self, limits: Limits) -> list[Colocated]:
+        """Return the best deployment of every width that has one, narrow first.
+
+        Batch sizes between those of the list are considered where they could make the best
+        width of all. With a rate, the one of each width that gives most at the least cost.
+        """
+        found = self._widths(limits)
+        if limits.requests_per_second is None:
+            return found
+        filled = []
+        for plan in found:
+            most = replace(limits, requests_per_second=None, most_cost=plan.cost)
+            devices, ranks = plan.devices_per_rank, plan.ranks
+            bounds = self._bounds(devices, ranks, most)
+            best = self._best(devices, ranks, bounds, most, self.again(plan, most))
+            filled.append(self.again(best or plan, limits))
+        return filled
+
+    def again(self, plan: Colocated, limits: Limits) -> Colocated:
+        """Return a deployment evaluated under other limits; nothing is held against them."""
+        return self.deployed(
+            replicas=plan.replicas,
+            ranks=plan.ranks,
+            devices_per_rank=plan.devices_per_rank,
+            batch_size=plan.batch_size,
+            two_batch_overlap=plan.two_batch_overlap,
+            limits=limits,
+        )
+
+    def deployed(
+        self,
+        *,
+        replicas: int,
+        ranks: int,
+        devices_per_rank: int,
+        batch_size: int,
+        two_batch_overlap: bool,
+        limits: Limits,
+    ) -> Colocated:
+        """Return what ranks of that many devices and slots give; nothing is held against limits."""
+        m = 2 if two_batch_overlap else 1
+        return self._evaluate(devices_per_rank, ranks, batch_size, m, limits, replicas)
+
+    def _widths(self, limits: Limits) -> list[Colocated]:
+        most = limits.devices or 1024
+        best: dict[int, Colocated] = {}
+        groups = [
+            (devices, ranks)
+            for devices in self._search.source.attention_devices
+            for ranks in self._parts.widths(devices, most)
+        ]
+        bounds = {group: self._bounds(*group, limits) for group in groups}
+        for devices, ranks in groups:
+            width = ranks * devices
+            plan = self._best(devices, ranks, bounds[devices, ranks], limits, best.get(width))
+            if plan is not None:
+                best[width] = plan
+        baseline = max(best.values(), key=lambda plan: plan.score, default=None)
+        for devices, ranks in groups if baseline is not None else ():
+            between = self._between(devices, ranks, bounds[devices, ranks], limits, baseline)
+            plan = self._best(devices, ranks, between, limits, baseline)
+            if plan is not None and plan is not baseline:
+                best[ranks * devices] = baseline = plan
+        return [best[width] for width in sorted(best)]
+
+    def _bounds(self, devices: int, ranks: int, limits: Limits) -> Bounds:
+        """Return bounds of every (B, m) of the list that fits the memory."""
+        most = self._most_requests(devices, ranks, limits)
+        return {
+            (b, m): self._bound(devices, ranks, b, m, limits)
+            for m, b in product((1, 2), self._search.space.batch_sizes)
+            if m * b <= most
+        }
+
+    def _between(
+        self, devices: int, ranks: int, bounds: Bounds, limits: Limits, best: Colocated | None
+    ) -> Bounds:
+        """Return bounds of what lies between sizes of the list and could beat `best`."""
+        space = self._search.space
+        if best is None or not space.fills_gaps:
+            return {}
+        most = self._most_requests(devices, ranks, limits)
+        # Steps only grow with B: a step of B with the slots of the gap above bounds the gap.
+        per_request = ranks * self._search.tokens_per_step
+        group = ranks * devices
+        if self._score.ceiling(group, 0, self._unit(group, limits), limits) <= best.score:
+            return {}
+        return {
+            (size, m): self._bound(devices, ranks, size, m, limits)
+            for (b, m), (_, least) in bounds.items()
+            for size in space.gap_above(b)
+            if m * size <= most
+            and self._score.bound(per_request * m * size / least, group, 0) > best.score
+        }
+
+    def _bound(
+        self, devices: int, ranks: int, b: int, m: int, limits: Limits
+    ) -> tuple[float, float]:
+        """Return the most score and the least step time that this size can have."""
+        key = (devices, ranks, b, m)
+        if key not in self._least_steps:
+            self._least_steps[key] = self._least_step(*key)
+        least = self._least_steps[key]
+        return self._scored(devices, ranks, m * b, least, limits)[0], least
+
+    def _least_step(self, devices: int, ranks: int, b: int, m: int) -> float:
+        side = self._side(devices, ranks)
+        f, out, back = self._shared_times(side, devices, ranks, b)
+        a = self._search.models.least_attention(self._attention_of(devices, ranks, b), b)
+        layers = side.layers
+        # The mean of a largest is at least the largest mean.
+        longest = max(out, back)
+        if m == 1:
+            rounds = a + layers * (f + out + back)
+        else:
+            rounds = layers * (f + max(f, longest)) + a + max(a, layers * longest)
+        return SLACK * (side.step_overhead + rounds)
+
+    def _best(
+        self, devices: int, ranks: int, bounds: Bounds, limits: Limits, best: Colocated | None
+    ) -> Colocated | None:
+        """Return the best of some (B, m), best bound first, or `best`."""
+        tokens = self._search.tokens_per_step
+        ranked = sorted(((bound, b, m, least) for (b, m), (bound, least) in bounds.items()))
+        for bound, b, m, least in reversed(ranked):
+            if bound <= 0 or (best is not None and bound <= best.score * (1 + TIE)):
+                break
+            if not limits.probabilities and not limits.meets(least, tokens):
+                continue
+            plan = self._evaluate(devices, ranks, b, m, limits)
+            if not limits.meets(plan.step_time.statistic(limits.statistic), tokens):
+                continue
+            if plan.score > 0 and (best is None or plan.score > best.score):
+                best = plan
+        return best
+
+    def _most_requests(self, devices: int, ranks: int, limits: Limits) -> float:
+        memory = self._memory(devices, ranks)
+        if memory is None:
+            return math.inf
+        key = (devices, ranks, limits.overflow_probability, limits.margin)
+        if key not in self._most:
+            sizes = range(1, 2 * max(self._search.space.batch_sizes) + 1)
+            self._most[key] = memory.largest_fitting(
+                sizes, limits.overflow_probability, 1 - limits.margin
+            )
+        return self._most[key]
+
+    def _evaluate(
+        self,
+        devices: int,
+        ranks: int,
+        b: int,
+        m: int,
+        limits: Limits,
+        replicas: int | None = None,
+    ) -> Colocated:
+        side = self._side(devices, ranks)
+        f, out, back = self._shared_times(side, devices, ranks, b)
+        step = np.full(1 + len(STEP_PROBABILITIES), side.step_overhead)
+        for layers, law in self._time_laws(devices, ranks, b):
+            step += layers * _round(law, ranks, m, f, out, back)
+        mean, p50, p95, p99 = (float(t) for t in step)
+        score, found = self._scored(devices, ranks, m * b, mean, limits)
+        groups = found if replicas is None else replicas
+        tokens = groups * ranks * m * b * self._search.tokens_per_step / mean
+        if replicas is not None:
+            score = float(self._score.value(tokens, groups * ranks * devices, 0, limits))
+        memory = self._memory(devices, ranks)
+        overflow = held = 0.0
+        if memory is not None:
+            overflow = memory.overflow_probability(m * b)
+            held = memory.overflow_probability(m * b, 1 - limits.margin)
+        return Colocated(
+            replicas=groups,
+            ranks=ranks,
+            devices_per_rank=devices,
+            batch_size=b,
+            two_batch_overlap=m == 2,
+            step_time=StepSummary(mean=mean, p50=p50, p95=p95, p99=p99),
+            tokens_per_step=self._search.tokens_per_step,
+            tokens_per_second=tokens,
+            requests_per_second=tokens / self._search.law.mean_decode_tokens,
+            cost=float(self._score.cost.of(groups * ranks * devices, 0)),
+            score=score,
+            memory_overflow_probability=overflow,
+            held_overflow_probability=held,
+        )
+
+    def _time_laws(self, devices: int, ranks: int, batch_size: int) -> list[tuple[int, TimeLaw]]:
+        """Return layers and attention time of each kind; neither m nor the width changes them."""
+        key = (devices, batch_size)
+        if key not in self._laws:
+            self._laws[key] = [
+                (kind.layers, exact_time(self._search.models.slot_of(kind), kind, batch_size))
+                for kind in self._attention_of(devices, ranks, batch_size)
+            ]
+        return self._laws[key]
+
+    def _scored(
+        self, devices: int, ranks: int, requests: int, step: float, limits: Limits
+    ) -> tuple[float, int]:
+        """Return the score and the groups; 0 if no number of groups will do."""
+        group = ranks * devices
+        tokens = ranks * requests * self._search.tokens_per_step / step
+        unit = self._unit(group, limits)
+        most = (limits.devices or 0) // (group * unit) * unit
+        replicas = int(self._score.bundles(tokens, group, 0, unit, most, limits))
+        if limits.devices is not None and replicas > most:
+            return 0.0, 0
+        return float(self._score.value(replicas * tokens, replicas * group, 0, limits)), replicas
+
+    @staticmethod
+    def _unit(group: int, limits: Limits) -> int:
+        """Return of which number groups come in multiples, so that nodes are filled."""
+        return limits.node_devices // math.gcd(group, limits.node_devices)
+
+    def _shared_times(
+        self, side: LatencyModel, devices: int, ranks: int, batch_size: int
+    ) -> tuple[float, float, float]:
+        load = self._parts.ffn_tokens(devices, batch_size)
+        key = (devices, ranks, batch_size // TOGETHER)
+        if key not in self._ffn_means:
+            sizes = np.maximum(TOGETHER * key[2] + np.arange(TOGETHER), 1)
+            loads = [float(self._parts.ffn_tokens(devices, int(b))) for b in sizes]
+            self._ffn_means[key] = ffn_times(side, np.array(loads), ranks).mean
+        return (
+            float(self._ffn_means[key][batch_size % TOGETHER]),
+            side.send.time(batch_size, load),
+            side.receive.time(batch_size, load),
+        )
+
+    def _side(self, devices: int, ranks: int) -> LatencyModel:
+        """Return a latency model whose FFN and transfers are right for these ranks."""
+        if (devices, ranks) not in self._sides:
+            self._sides[devices, ranks] = self._parts.latency(devices, ranks, 1)
+        return self._sides[devices, ranks]
+
+    def _attention_of(
+        self, devices: int, ranks: int, batch_size: int
+    ) -> tuple[AttentionLayers, ...]:
+        key = (devices, batch_size)
+        if key not in self._attention:
+            self._attention[key] = self._parts.attention(devices, ranks, batch_size)
+        return self._attention[key]
+
+    def _memory(self, devices: int, ranks: int) -> CacheMemory | None:
+        if (devices, ranks) not in self._memories:
+            space = self._parts.cache(devices, ranks)
+            self._memories[devices, ranks] = (
+                None if space is None else self._search.memories.of_space(space)
+            )
+        return self._memories[devices, ranks]
+
+
+def _round(law: TimeLaw, ranks: int, m: int, f: float, out: float, back: float) -> FloatArray:
+    """Return the mean of a round and its quantiles, shape (1 + probabilities,) [time]."""
+    if m == 2:
+        found = two_batch_round(
+            law, ranks, ffn=f, out=out, back=back, probabilities=STEP_PROBABILITIES
+        )
+        return np.append(found.mean, found.quantiles[0])
+    workers, nothing = np.array([float(ranks)]), np.zeros(1)
+    quantiles = [barrier_quantile(law, workers, nothing, p)[0] for p in STEP_PROBABILITIES]
+    return np.append(barrier_mean(law, workers, nothing), quantiles) + f + out + back

@@ -1,0 +1,58 @@
+"""Which cell's event comes first? A binary heap, compiled; of equal times the lower cell."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from afdplan.simulation import state as ix
+from afdplan.simulation.compile import ZERO, U, inlined
+
+__all__ = ["pop", "push"]
+
+
+@inlined
+def push(t: Any, n: Any, x: Any, c: Any, kind: Any, time: Any) -> None:
+    """Put the next event of a cell on the heap."""
+    x[U(t.event + c)] = time
+    n[U(t.next + c)] = kind
+    at = n[ix.EVENTS]
+    n[ix.EVENTS] = at + 1
+    while at > 0:
+        above = (at - 1) >> 1
+        other = n[U(t.heap + above)]
+        due = x[U(t.event + other)]
+        if due < time or (due == time and other < c):
+            break
+        n[U(t.heap + at)] = other
+        at = above
+    n[U(t.heap + at)] = c
+
+
+@inlined
+def pop(t: Any, n: Any, x: Any) -> Any:
+    """Take the first event off the heap; returns its cell."""
+    first = n[U(t.heap)]
+    size = n[ix.EVENTS] - 1
+    n[ix.EVENTS] = size
+    c = n[U(t.heap + size)]
+    time = x[U(t.event + c)]
+    at = ZERO
+    while True:
+        below = 2 * at + 1
+        if below >= size:
+            break
+        one = n[U(t.heap + below)]
+        due = x[U(t.event + one)]
+        if below + 1 < size:
+            other = n[U(t.heap + below + 1)]
+            later = x[U(t.event + other)]
+            if later < due or (later == due and other < one):
+                below += 1
+                one = other
+                due = later
+        if time < due or (time == due and c < one):
+            break
+        n[U(t.heap + at)] = one
+        at = below
+    n[U(t.heap + at)] = c
+    return first

@@ -1,0 +1,290 @@
+"""Who is in which slot, and what load does that put on a worker? Compiled, for both kernels.
+
+Names as in `kernel.py`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from afdplan.simulation import state as ix
+from afdplan.simulation.compile import ZERO, U, compiled, inlined
+from afdplan.simulation.slot_calendar import schedule, unschedule
+from afdplan.simulation.tallies import count
+
+__all__ = [
+    "end_requests",
+    "fits",
+    "give_back",
+    "grow",
+    "hear",
+    "make_room",
+    "place",
+    "take",
+]
+
+
+@inlined
+def hear(t: Any, n: Any, x: Any, v: Any, clock: Any) -> None:
+    """Let the requests into the queue that have arrived by now."""
+    if t.open:
+        queued = n[ix.ARRIVED] - n[ix.HEAD] + n[ix.RETURNED]
+        x[ix.QUEUE_AREA] += queued * (clock - x[ix.QUEUE_TIME])
+        x[ix.QUEUE_TIME] = clock
+        while n[ix.ARRIVED] < n[ix.AVAILABLE] and v[U(t.arrival_at + n[ix.ARRIVED])] <= clock:
+            x[ix.QUEUE_AREA] += clock - v[U(t.arrival_at + n[ix.ARRIVED])]
+            n[ix.ARRIVED] += 1
+    else:
+        n[ix.ARRIVED] = n[ix.AVAILABLE]
+
+
+@inlined
+def take(t: Any, n: Any, x: Any, r: Any, v: Any, k: Any) -> Any:
+    """Take the next waiting request out of its queue as number k; says whether there was one."""
+    row = t.chosen + 7 * k
+    times = t.chosen_times + 2 * k
+    if n[ix.RETURNED] > 0:
+        at = n[ix.RETURNED_HEAD]
+        for column in range(6):
+            n[U(row + column)] = n[U(t.returned + 6 * at + column)]
+        x[U(times)] = x[U(t.returned_times + 2 * at)]
+        x[U(times + 1)] = x[U(t.returned_times + 2 * at + 1)]
+        n[ix.RETURNED_HEAD] = at + 1 if at + 1 < t.rows else 0
+        n[ix.RETURNED] -= 1
+        return True
+    at = n[ix.HEAD]
+    if at >= n[ix.ARRIVED]:
+        return False
+    n[ix.HEAD] += 1
+    decode = r[U(3 * at + 1)]
+    unfit = r[U(3 * at + 2)]
+    n[ix.ENTERED] += 1 + unfit
+    n[ix.REJECTED] += unfit
+    n[U(row + ix.PROMPT)] = r[U(3 * at)] * t.denominator
+    n[U(row + ix.STEPS)] = decode
+    if t.numerator != 1:
+        n[U(row + ix.STEPS)] = (decode * t.denominator + t.numerator - 1) // t.numerator
+    n[U(row + ix.OUTPUT)] = decode * t.denominator
+    n[U(row + ix.TOKENS)] = decode
+    n[U(row + ix.PREEMPTIONS)] = 0
+    n[U(row + ix.PASSED)] = 0
+    x[U(times)] = ix.NOT_BEGUN
+    x[U(times + 1)] = v[U(t.arrival_at + at)] if t.open else 0.0
+    return True
+
+
+@compiled
+def give_back(t: Any, n: Any, x: Any, k: Any) -> None:
+    """Put the chosen request number k before all that wait."""
+    at = n[ix.RETURNED_HEAD] - 1
+    if at < 0:
+        at = t.rows - 1
+    n[ix.RETURNED_HEAD] = at
+    n[ix.RETURNED] += 1
+    for column in range(6):
+        n[U(t.returned + 6 * at + column)] = n[U(t.chosen + 7 * k + column)]
+    x[U(t.returned_times + 2 * at)] = x[U(t.chosen_times + 2 * k)]
+    x[U(t.returned_times + 2 * at + 1)] = x[U(t.chosen_times + 2 * k + 1)]
+
+
+@inlined
+def fits(t: Any, n: Any, i: Any, k: Any) -> Any:
+    """Say whether worker i has KV memory for the chosen request number k."""
+    if t.capacity < 0:
+        return True
+    row = t.chosen + 7 * k
+    held = n[U(row + ix.PROMPT)]
+    if t.preempt:
+        for v in range(t.microbatches):
+            held += n[U(t.loads + v * t.attention_workers + i)]
+    else:
+        held += n[U(t.reserved + i)] + t.numerator * (n[U(row + ix.STEPS)] - 1)
+    return held <= t.capacity
+
+
+@inlined
+def place(t: Any, n: Any, x: Any, u: Any, i: Any, k: Any, now: Any, clock: Any) -> None:
+    """Put the chosen request number k into a free slot."""
+    c = u * t.attention_workers + i
+    slot = n[U(t.free_first + c)]
+    n[U(t.free_first + c)] = n[U(t.following + slot)]
+    row = t.chosen + 7 * k
+    times = t.chosen_times + 2 * k
+    prompt = n[U(row + ix.PROMPT)]
+    steps = n[U(row + ix.STEPS)]
+    n[U(t.prompt + 4 * slot)] = prompt
+    n[U(t.steps + 4 * slot)] = steps
+    n[U(t.output + 4 * slot)] = n[U(row + ix.OUTPUT)]
+    n[U(t.tokens + 4 * slot)] = n[U(row + ix.TOKENS)]
+    x[U(t.begun + slot)] = x[U(times)]
+    if x[U(times)] == ix.NOT_BEGUN:
+        x[U(t.begun + slot)] = clock
+        n[ix.STARTED] += 1
+        if t.open:
+            x[ix.WAIT] += clock - x[U(times + 1)]
+            n[ix.WAITED] += 1
+            count(t, n, x, ix.WAITS, clock - x[U(times + 1)])
+    if t.tracked:
+        n[U(t.preemptions + slot)] = n[U(row + ix.PREEMPTIONS)]
+        x[U(t.arrival + slot)] = x[U(times + 1)]
+        n[U(t.since + slot)] = now
+        n[U(t.order + slot)] = n[ix.PLACED]
+        n[U(t.reserved + i)] += prompt + t.numerator * (steps - 1)
+    if t.placement_window > 1 and x[U(times)] == ix.NOT_BEGUN:
+        count(t, n, x, ix.PASSES, float(n[U(row + ix.PASSED)]))
+    n[ix.PLACED] += 1
+    n[ix.ACTIVE] += 1
+    n[U(t.active + c)] += 1
+    n[U(t.present + u)] += 1
+    n[U(t.loads + c)] += prompt
+    n[U(t.growing + c)] += 1
+    calendar = c if t.barrier_free else u
+    schedule(t, n, ZERO, calendar, slot, now + steps - 1, now)
+    for w in range(t.queues - 1):
+        at = (1 + w) * t.cells + c
+        window = n[U(t.windows + w)]
+        if prompt >= window:
+            n[U(t.loads + at)] += window
+        else:
+            n[U(t.loads + at)] += prompt
+            n[U(t.growing + at)] += 1
+            full = (window - prompt + t.numerator - 1) // t.numerator
+            if full <= steps - 1:
+                schedule(t, n, 1 + w, calendar, slot, now + full - 1, now)
+
+
+@inlined
+def _leave(t: Any, n: Any, u: Any, c: Any, slot: Any, done: Any) -> None:
+    """Take a request that is in its slot's step number `done` off the loads of its worker."""
+    load = n[U(t.prompt + 4 * slot)] + t.numerator * (done - 1)
+    n[U(t.loads + c)] -= load
+    n[U(t.growing + c)] -= 1
+    for w in range(t.queues - 1):
+        at = (1 + w) * t.cells + c
+        window = n[U(t.windows + w)]
+        if load >= window:
+            n[U(t.loads + at)] -= window
+        else:
+            n[U(t.loads + at)] -= load
+            n[U(t.growing + at)] -= 1
+    if t.capacity >= 0:
+        i = c % t.attention_workers
+        n[U(t.reserved + i)] -= n[U(t.prompt + 4 * slot)] + t.numerator * (
+            n[U(t.steps + 4 * slot)] - 1
+        )
+    n[U(t.following + slot)] = n[U(t.free_first + c)]
+    n[U(t.free_first + c)] = slot
+    n[U(t.active + c)] -= 1
+    n[U(t.present + u)] -= 1
+    n[ix.ACTIVE] -= 1
+
+
+@inlined
+def _finish(t: Any, n: Any, x: Any, g: Any, u: Any, slot: Any, clock: Any) -> None:
+    """Let a request leave that has generated its last token."""
+    c = slot // t.batch_size
+    steps = n[U(t.steps + 4 * slot)]
+    n[ix.UNITS] -= t.numerator * steps - n[U(t.output + 4 * slot)]
+    _leave(t, n, u, c, slot, steps)
+    n[ix.COMPLETED] += 1
+    tokens = n[U(t.tokens + 4 * slot)]
+    if x[U(t.begun + slot)] != ix.FOUND_IN_SLOT:
+        per_token = (clock - x[U(t.begun + slot)]) / tokens
+        x[ix.TIME_PER_TOKEN] += per_token
+        n[ix.TIMED] += 1
+        count(t, n, x, ix.TOKEN_TIMES, per_token)
+    if t.log_requests:
+        row = ix.LOG_COLUMNS * n[ix.REQUEST_ROWS]
+        n[ix.REQUEST_ROWS] += 1
+        whole = (tokens * t.denominator + t.numerator - 1) // t.numerator
+        g[row] = (n[U(t.prompt + 4 * slot)] + t.numerator * (steps - whole)) // t.denominator
+        g[row + 1], g[row + 2], g[row + 3] = tokens, x[U(t.arrival + slot)], x[U(t.begun + slot)]
+        g[row + 4], g[row + 5], g[row + 6] = clock, c - u * t.attention_workers, u
+        g[row + 7] = n[U(t.preemptions + slot)]
+
+
+@inlined
+def end_requests(
+    t: Any, n: Any, x: Any, g: Any, calendar: Any, u: Any, bucket: Any, clock: Any
+) -> None:
+    """Let all requests leave whose last step has just ended."""
+    b = t.last + calendar * 2 * ix.WHEEL + bucket
+    tail = n[U(b)]
+    if tail >= 0:
+        n[U(b)] = -1
+        slot = n[U(t.following + tail)]
+        while True:
+            after = n[U(t.following + slot)]
+            _finish(t, n, x, g, u, slot, clock)
+            if slot == tail:
+                break
+            slot = after
+
+
+@inlined
+def grow(t: Any, n: Any, calendar: Any, first: Any, workers: Any, now: Any) -> None:
+    """Let the loads of `workers` cells from `first` on grow by a step; `now` counts it."""
+    numerator = t.numerator
+    for q in range(t.queues):
+        at = q * t.cells + first
+        loads = n[t.loads + at : t.loads + at + workers]
+        growing = n[t.growing + at : t.growing + at + workers]
+        for i in range(workers):
+            loads[i] += numerator * growing[i]
+    bucket = (now - 1) & (ix.WHEEL - 1)
+    for w in range(t.queues - 1):
+        # Contexts that have grown beyond a window stop there.
+        b = t.last + ((1 + w) * t.calendars + calendar) * 2 * ix.WHEEL + bucket
+        tail = n[U(b)]
+        if tail < 0:
+            continue
+        n[U(b)] = -1
+        slot = tail
+        while True:
+            slot = n[U(t.following + (1 + w) * t.slots + slot)]
+            c = (1 + w) * t.cells + slot // t.batch_size
+            grown = n[U(t.prompt + 4 * slot)] + t.numerator * (now - n[U(t.since + slot)])
+            n[U(t.loads + c)] -= grown - n[U(t.windows + w)]
+            n[U(t.growing + c)] -= 1
+            if slot == tail:
+                break
+
+
+@compiled
+def make_room(t: Any, n: Any, x: Any, u: Any, calendar: Any, i: Any, now: Any) -> None:
+    """Take the youngest requests of this microbatch out while worker i's KV memory overflows."""
+    c = u * t.attention_workers + i
+    while n[U(t.active + c)] > 0:
+        held = 0
+        for k in range(t.microbatches):
+            held += n[U(t.loads + k * t.attention_workers + i)]
+        if held <= t.capacity:
+            break
+        victim = ZERO - 1
+        for slot in range(c * t.batch_size, (c + 1) * t.batch_size):
+            if n[U(t.due + slot)] >= now and (
+                victim < 0 or n[U(t.order + slot)] > n[U(t.order + victim)]
+            ):
+                victim = slot
+        # The calendar still stands at the step that has just ended.
+        unschedule(t, n, ZERO, calendar, victim, now - 1)
+        done = now - n[U(t.since + victim)]
+        prompt = n[U(t.prompt + 4 * victim)]
+        for w in range(t.queues - 1):
+            full = (n[U(t.windows + w)] - prompt + t.numerator - 1) // t.numerator
+            if done < full <= n[U(t.steps + 4 * victim)] - 1:
+                unschedule(t, n, 1 + w, calendar, victim, now - 1)
+        grown = t.numerator * done
+        n[U(t.chosen + ix.PROMPT)] = prompt + grown
+        n[U(t.chosen + ix.STEPS)] = n[U(t.steps + 4 * victim)] - done
+        n[U(t.chosen + ix.OUTPUT)] = n[U(t.output + 4 * victim)] - grown
+        n[U(t.chosen + ix.TOKENS)] = n[U(t.tokens + 4 * victim)]
+        n[U(t.chosen + ix.PREEMPTIONS)] = n[U(t.preemptions + victim)] + 1
+        n[U(t.chosen + ix.PASSED)] = 0
+        x[U(t.chosen_times)] = x[U(t.begun + victim)]
+        x[U(t.chosen_times + 1)] = x[U(t.arrival + victim)]
+        _leave(t, n, u, c, victim, done + 1)
+        n[U(t.due + victim)] = -1
+        n[ix.PREEMPTED] += 1
+        n[ix.RECOMPUTED] += prompt + grown
+        give_back(t, n, x, ZERO)

@@ -1,0 +1,51 @@
+"""How long does a stage take at its load? Compiled, for both kernels; names as in `kernel.py`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from afdplan.simulation.compile import U, inlined
+
+__all__ = ["curve", "set_attention_times"]
+
+
+@inlined
+def curve(t: Any, n: Any, x: Any, curve: Any, load: Any) -> Any:
+    """Return the time of a piecewise-linear curve at a load."""
+    k = n[U(t.curve_first + curve)]
+    end = n[U(t.curve_first + curve + 1)]
+    while k + 1 < end and x[U(t.curve_starts + k + 1)] <= load:
+        k += 1
+    return x[U(t.curve_values + k)] + x[U(t.curve_slopes + k)] * (load - x[U(t.curve_starts + k)])
+
+
+@inlined
+def set_attention_times(t: Any, n: Any, x: Any, first: Any, workers: Any) -> None:
+    """Set how long the attention of `workers` cells from `first` on takes, per kind of layer."""
+    active = n[t.active + first : t.active + first + workers]
+    denominator = float(t.denominator)
+    for k in range(t.kinds):
+        at = t.loads + n[U(t.load_of_kind + k)] * t.cells + first
+        loads = n[at : at + workers]
+        at = t.attention_time + k * t.cells + first
+        times = x[at : at + workers]
+        per_request = x[U(t.time_per_request + k)]
+        at = n[U(t.curve_first + k)]
+        if n[U(t.curve_first + k + 1)] == at + 1:
+            value = x[U(t.curve_values + at)]
+            slope = x[U(t.curve_slopes + at)]
+            if denominator == 1.0:
+                for i in range(workers):
+                    times[i] = (value + slope * loads[i]) + per_request * active[i]
+            else:
+                for i in range(workers):
+                    times[i] = (value + slope * (loads[i] / denominator)) + per_request * active[i]
+        else:
+            for i in range(workers):
+                time = curve(t, n, x, k, loads[i] / denominator)
+                times[i] = time + per_request * active[i]
+        per_context = x[U(t.time_per_context + k)]
+        if per_context > 0.0:
+            for i in range(workers):
+                if active[i] > 0:
+                    times[i] += per_context * (loads[i] / denominator / active[i])

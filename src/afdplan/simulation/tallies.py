@@ -1,0 +1,75 @@
+"""What is counted and logged while a kernel plays? Compiled; names as in `kernel.py`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from afdplan.simulation import state as ix
+from afdplan.simulation.compile import U, compiled, inlined
+
+__all__ = ["count", "log_is_full", "log_stage", "sample_memory", "tally_step"]
+
+
+@inlined
+def count(t: Any, n: Any, x: Any, histogram: Any, value: Any) -> None:
+    """Add a value to a histogram: its exponent and ten leading bits name the bin."""
+    x[ix.SCRATCH] = value
+    b = (x.view(np.int64)[ix.SCRATCH] >> ix.BIN_SHIFT) - t.bin_base
+    n[U(t.histograms + histogram * ix.BINS + min(max(b, 0), ix.BINS - 1))] += 1
+
+
+@inlined
+def sample_memory(t: Any, n: Any, x: Any) -> None:
+    """Note how many KV tokens each worker holds."""
+    workers = t.attention_workers
+    denominator = float(t.denominator)
+    bits = x.view(np.int64)
+    counts = n[t.histograms + ix.KV_TOKENS * ix.BINS : t.histograms + (ix.KV_TOKENS + 1) * ix.BINS]
+    loads = n[t.loads : t.loads + t.cells]
+    bin_base = t.bin_base
+    total = 0
+    most = n[ix.KV_MAX]
+    for i in range(workers):
+        held = loads[i]
+        for c in range(workers + i, loads.size, workers):
+            held += loads[c]
+        total += held
+        most = max(most, held)
+        x[ix.SCRATCH] = held / denominator
+        b = (bits[ix.SCRATCH] >> ix.BIN_SHIFT) - bin_base
+        counts[min(max(b, 0), ix.BINS - 1)] += 1
+    n[ix.KV_SUM] += total
+    n[ix.KV_MAX] = most
+    n[ix.KV_SAMPLES] += workers
+
+
+@inlined
+def tally_step(t: Any, n: Any, x: Any, active: Any, step_time: Any) -> None:
+    """Count one step of `active` requests."""
+    x[ix.STEP_TIME] += step_time
+    count(t, n, x, ix.STEP_TIMES, step_time)
+    n[ix.ACTIVE_SUM] += active
+    n[ix.UNITS] += t.numerator * active
+    x[ix.ACTIVE_AREA] += active * step_time
+
+
+@compiled
+def log_stage(
+    t: Any, n: Any, g: Any, stage: Any, i: Any, u: Any, step: Any, layer: Any, start: Any, end: Any
+) -> None:
+    """Note one stage while there is room."""
+    if n[ix.STAGE_ROWS] < t.stage_room:
+        row = ix.LOG_COLUMNS * (t.request_room + t.step_room + n[ix.STAGE_ROWS])
+        n[ix.STAGE_ROWS] += 1
+        g[row], g[row + 1], g[row + 2] = stage, i, u
+        g[row + 3], g[row + 4], g[row + 5], g[row + 6] = step, layer, start, end
+
+
+@inlined
+def log_is_full(t: Any, n: Any, requests: Any) -> Any:
+    """Say whether a step that ends so many requests has no room in the log."""
+    return (t.log_requests and n[ix.REQUEST_ROWS] + requests > t.request_room) or (
+        t.log_steps and n[ix.STEP_ROWS] >= t.step_room
+    )
