@@ -128,6 +128,8 @@ def _by_pattern(
 
 
 def _latent(fields: ConfigFields, layers: int) -> list[Mixer]:
+    if fields.values.get("sliding_window") and fields.values.get("use_sliding_window") is not False:
+        raise fields.fail("sliding_window: windows of latent attention are not read")
     return [Mixer(heads=_latent_heads(fields))] * layers
 
 

@@ -200,6 +200,7 @@ def test_windows_follow_whatever_field_says_them(config, change, windows):
         (QWEN_CODER, {"attn_output_gate": True}, "attn_output_gate speaks of layers"),
         (QWEN_CODER, {"attention_chunk_size": 8192}, "attention_chunk_size speaks of layers"),
         (QWEN_CODER, {"hc_mult": 4}, "hc_mult speaks of layers"),
+        (GLM_FLASH, {"sliding_window": 4096}, "windows of latent attention"),
         (QWEN_CODER, {"sliding_window_layout": [0, 1] * 24}, "sliding_window_layout speaks of"),
         (QWEN_CODER, {"model_type": "qwen3"}, "num_experts speaks of layers"),
         (QWEN_CODER, {"draft_vocab_size": 32000}, "is the draft head"),
