@@ -340,7 +340,7 @@ def test_a_column_of_ratio_is_one_value_and_one_line(said):
     assert set(points[0]) == {field.name for field in dataclasses.fields(RatioPoint)}
     for heading in ("below the best", "attention idle"):
         told = [p.name for p in SOURCE.rglob("*.py") if f'"{heading}"' in p.read_text()]
-        assert set(told) <= {"ratio.py", "simulate.py"}, told
+        assert set(told) <= {"ratio_tables.py", "simulate.py"}, told
         assert told.count("ratio.py") == 1
 
 

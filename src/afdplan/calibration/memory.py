@@ -61,8 +61,8 @@ class WorkerMemory:
     >>> memory = WorkerMemory(attention_devices=1, ffn_devices=8, attention_memory_bytes=141e9,
     ...     ffn_memory_bytes=141e9, attention_weight_bytes=13e9, ffn_weight_bytes=82e9,
     ...     reserve_bytes=14e9, cache=(CacheKind(70_272.0, None),))
-    >>> memory.cache_capacity_bytes, round(memory.cache_capacity_tokens)
-    (114000000000.0, 1622268)
+    >>> memory.cache_capacity_bytes
+    114000000000.0
     """
 
     attention_devices: int
