@@ -341,7 +341,7 @@ def test_a_column_of_ratio_is_one_value_and_one_line(said):
     for heading in ("below the best", "attention idle"):
         told = [p.name for p in SOURCE.rglob("*.py") if f'"{heading}"' in p.read_text()]
         assert set(told) <= {"ratio_tables.py", "simulate.py"}, told
-        assert told.count("ratio.py") == 1
+        assert told.count("ratio_tables.py") == 1
 
 
 def test_only_one_place_formats_percent_probabilities_and_times():
