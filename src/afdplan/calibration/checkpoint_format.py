@@ -22,7 +22,14 @@ __all__ = ["CheckpointFormat", "checkpoint_format"]
 LEAST_SHARE = {"experts": 0.75, "dense": 0.5, "attention": 0.5}
 """Of a part's parameters that the commonest format must have: its arithmetic is taken for all."""
 
-_CACHES = {"FP8": "fp8", "NVFP4": "nvfp4", "INT8": "int8"}
+CACHE_KEYS = ("kv_cache_quant_algo", "kv_cache_scheme", "kv_cache_dtype")
+"""By which tools state the format of the KV cache."""
+_CACHES = {
+    **dict.fromkeys(("FP8", "FP8_E4M3", "FP8_E5M2"), "fp8"),
+    **dict.fromkeys(("BF16", "BFLOAT16"), "bf16"),
+    "NVFP4": "nvfp4",
+    "INT8": "int8",
+}
 _WIDE = ("float32", "torch.float32", "float64")
 _SIXTEEN = ("bfloat16", "float16", "half", "torch.bfloat16", "torch.float16", "auto")
 
@@ -85,6 +92,8 @@ def checkpoint_format(
     "quant_method 'odd' of quantization_config"
     """
     parts = modules_of_config(config) if modules is None else modules
+    if isinstance(quantization, Mapping):  # some tools write the cache beside it
+        quantization = {**_cache_of(config), **quantization}
     first = None if quantization is None else _resolved(_scheme(config, quantization), parts)
     other = None if second is None else _second(second)
     if other is None:
@@ -143,6 +152,15 @@ def _with_cache(whole: CheckpointFormat, other: CheckpointFormat) -> CheckpointF
 
 
 def _unquantized(config: Mapping[str, Any]) -> Scheme:
+    return _with_common(_whole(config), _cache_of(config))
+
+
+def _cache_of(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a config says of the KV cache outside its quantization_config."""
+    return {key: config[key] for key in CACHE_KEYS if key in config}
+
+
+def _whole(config: Mapping[str, Any]) -> Scheme:
     ascend = config.get("quantize")
     if ascend is not None:
         name = str(ascend).lower()
@@ -187,13 +205,13 @@ def _with_common(scheme: Scheme, quantization: Mapping[str, Any]) -> Scheme:
     if _states_rest(quantization):  # left out of four bits, not of the method's eight
         rules = ()
     cache, unread = scheme.cache, scheme.cache_unread
-    stated = quantization.get("kv_cache_quant_algo", quantization.get("kv_cache_scheme"))
+    stated = next((quantization[key] for key in CACHE_KEYS if key in quantization), None)
     if isinstance(stated, Mapping):
         name = number_stored(stated).name
         cache = name if name in _CACHES.values() else None
     elif isinstance(stated, str):
         cache = _CACHES.get(stated.upper())
-    if stated is not None and cache is None and str(stated).upper() != "NONE":
+    if stated is not None and cache is None and str(stated).upper() not in ("NONE", "AUTO"):
         unread = f"the KV cache's {stated!r:.60}"
     return scheme._replace(rules=(*rules, *scheme.rules), cache=cache, cache_unread=unread)
 

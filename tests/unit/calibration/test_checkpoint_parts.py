@@ -275,3 +275,19 @@ def test_a_folder_of_gguf_says_what_to_give(tmp_path):
     for path in (tmp_path, tmp_path / "model-Q4_K_M.gguf"):
         with pytest.raises(InvalidInputError, match=r"config\.json.*--weight-precision int4:4\.85"):
             find_model(path)
+
+
+@pytest.mark.parametrize("inside", [True, False])
+@pytest.mark.parametrize("key", ["kv_cache_quant_algo", "kv_cache_dtype"])
+def test_a_cache_is_read_wherever_it_stands(key, inside):
+    """It read as bf16 at the top of a config, and by the name that servers give their option."""
+    fp8 = {"quant_method": "fp8", "weight_block_size": [128, 128]}
+    for value, cache, unread in (
+        *(("fp8", "fp8", ""), ("fp8_e4m3", "fp8", ""), ("bfloat16", "bf16", "")),
+        *(("auto", None, ""), ("tq3", None, "'tq3'")),
+    ):
+        stated = {key: value}
+        found = checkpoint_format({} if inside else stated, fp8 | (stated if inside else {}))
+        assert found.cache == cache
+        assert unread in found.cache_unread
+    assert checkpoint_format({key: "fp8"}, None).cache == "fp8"
