@@ -256,7 +256,6 @@ class BatchSearch:
         combination = Combination(devices, m, int(sizes[at]))
         a, f = lattice.attention[found.pairs], lattice.ffn[found.pairs]
         times = pairs.models.evaluate(combination, a, f, limits.probabilities)
-        pairs.evaluated += found.pairs.size
         held = limited(times) <= self._longest
         score, bundles = pairs.scores(combination, lattice, found.pairs, times.mean, limits)
         for n in np.flatnonzero(held & (score > 0)):
@@ -272,8 +271,8 @@ class BatchSearch:
         # What is too slow already only grows.
         ahead = replace(found, first=at + 1).of(np.flatnonzero(held))
         if at < found.last and ahead.pairs.size:
-            slots = self._score(ahead, sizes[found.last], times.mean[held])
-            worth = np.flatnonzero(slots >= self._least)
+            most = self._score(ahead, sizes[found.last], times.mean[held])
+            worth = np.flatnonzero(most >= self._least)
             ahead, mean = ahead.of(worth), times.mean[held][worth]
             if worth.size:
                 workers = lattice.attention[ahead.pairs], lattice.ffn[ahead.pairs]
@@ -301,7 +300,6 @@ class BatchSearch:
         sizes = self._sizes[found.group]
         last = np.full(found.pairs.size, found.last)
         if not self._limits.probabilities:
-            # The slack of a bound is for the search: here sizes may be as long as allowed.
             longest = line.largest(self._longest)
             last = np.minimum(last, np.searchsorted(sizes, longest, side="right") - 1)
         fits = last >= found.first

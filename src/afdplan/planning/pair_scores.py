@@ -28,17 +28,11 @@ class PairScores:
         Step times.
     score
         What is maximised.
-
-    Attributes
-    ----------
-    evaluated
-        How many steps were asked for exactly.
     """
 
     def __init__(self, models: StepModels, score: Score) -> None:
         self.models = models
         self.score = score
-        self.evaluated = 0
 
     def able(self, lattice: PairLattice, least: float, limits: Limits) -> IntArray:
         """Return the pairs of which the fewest bundles score no less than `least`."""

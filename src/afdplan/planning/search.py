@@ -161,7 +161,7 @@ class DesignSearch:
     @property
     def evaluated(self) -> int:
         """How many designs were evaluated exactly so far."""
-        return self.pairs.evaluated
+        return self.models.evaluated
 
     def with_memory(self, factor: float) -> DesignSearch:
         """Return the search with `factor` times the KV memory; all laws stay shared."""

@@ -149,6 +149,11 @@ class StepModels:
         """How many laws of the attention side were computed so far."""
         return len(self._models)
 
+    @property
+    def evaluated(self) -> int:
+        """How many designs' steps were computed exactly so far."""
+        return sum(map(len, self._known.values()))
+
     def evaluate(
         self,
         combination: Combination,

@@ -7,6 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from afdplan.errors import TraceError
+from afdplan.files.traces.column_names import (
+    listed,
+    named_column,
+    not_there,
+    nothing_fits,
+)
 from afdplan.files.traces.formats import FAILURE_SIGNS, FORMATS, UNITS, TraceFormat
 from afdplan.files.traces.lengths import (
     Part,
@@ -18,11 +24,9 @@ from afdplan.files.traces.lengths import (
     rivals,
     totals_of,
 )
-from afdplan.files.traces.names import side_of_name
 from afdplan.files.traces.records import RUN
-from afdplan.files.traces.summaries import json_texts, summary_advice
 from afdplan.files.traces.table import Table, shown
-from afdplan.files.traces.values import are_counts, count_total, failed_rows
+from afdplan.files.traces.values import count_total, failed_rows
 
 __all__ = ["Columns", "find_columns", "parse_columns"]
 
@@ -169,12 +173,12 @@ def find_columns(
         hint = f"; nearest: {', '.join(near)}" if near else ""
         raise TraceError(f"format must be one of {', '.join(names)}, got {forced!r}{hint}")
     named = {k: v for k, v in given.items() if k not in NO_NAMES and v != NO_COLUMN}
-    holding = [t for t in tables if all(_named(t, value) for value in named.values())]
+    holding = [t for t in tables if all(named_column(t, value) for value in named.values())]
     if not holding:
-        raise _not_there(tables, named)
+        raise not_there(tables, named)
     fitting = [(t, c) for t in holding if (c := _in_table(t, forced, given)) is not None]
     if not fitting:
-        raise TraceError(_nothing_fits(tables, forced))
+        raise TraceError(nothing_fits(tables, forced))
     table, found = fitting[0]
     for inner, of_inner in fitting[1:]:
         # A record may sum up the requests in a list of its own: then those are the requests.
@@ -228,7 +232,9 @@ def _in_table(table: Table, forced: str | None, given: Mapping[str, str]) -> Col
     """Return what the columns of one table mean, by the first format that fits."""
     index = index_of(table)
     own = {
-        k: v if v == NO_COLUMN else _named(table, v) for k, v in given.items() if k not in NO_NAMES
+        k: v if v == NO_COLUMN else named_column(table, v)
+        for k, v in given.items()
+        if k not in NO_NAMES
     }
     # The user's own names leave nothing to recognise a format by.
     is_custom = "prompt" in own or "decode" in own
@@ -242,7 +248,7 @@ def _in_table(table: Table, forced: str | None, given: Mapping[str, str]) -> Col
         if own and prompt and prompt == decode:
             raise TraceError(
                 f"{table.name}: prompt and decode must be two columns, got {prompt!r} for both; "
-                f"it has {_listed(table.columns)}"
+                f"it has {listed(table.columns)}"
             )
         fits = all(pick((need,), index) for need in known.needs)
         if not prompt or not decode or not fits or known.level not in ("", table.level):
@@ -336,80 +342,3 @@ def _below(names: Sequence[str], index: Mapping[str, list[str]]) -> tuple[str, .
     return tuple(
         columns[0] for key, columns in index.items() if set(key.split(".")[:-1]) & set(names)
     )
-
-
-def _named(table: Table, wanted: str) -> str:
-    """Return the column of a table that the user calls `wanted`, "" if it has none."""
-    if wanted in table.columns:
-        return wanted
-    if wanted in table.full:
-        return table.full[wanted]
-    alike = {c for c in table.columns if normal(c) == normal(wanted)}
-    alike |= {short for full, short in table.full.items() if normal(full) == normal(wanted)}
-    return alike.pop() if len(alike) == 1 else ""
-
-
-def _all_columns(tables: Sequence[Table]) -> list[str]:
-    """Return the names that `--columns` takes, from the top of a record."""
-    return list(dict.fromkeys(c for t in tables for c in (t.full or t.columns)))
-
-
-def _not_there(tables: Sequence[Table], named: Mapping[str, str]) -> TraceError:
-    """Return the error for a column that no table has, or that one table has not with others."""
-    columns = _all_columns(tables)
-    for key, wanted in named.items():
-        if not any(_named(table, wanted) for table in tables):
-            near = difflib.get_close_matches(wanted, columns, 1, 0.5)
-            hint = f"did you mean {key}={near[0]}? " if near and near[0].isprintable() else ""
-            return TraceError(
-                f"{tables[0].name}: has no column {wanted!r}; {hint}it has {_listed(columns)}"
-            )
-    both = " and ".join(map(repr, named.values()))
-    return TraceError(f"{tables[0].name}: {both} stand in different lists; name columns of one")
-
-
-def _listed(columns: Sequence[str]) -> str:
-    shown = [repr(column) if len(column) <= 60 else repr(column[:57] + "...") for column in columns]
-    more = f" and {len(shown) - 12} more" if len(shown) > 12 else ""
-    return ", ".join(shown[:12]) + more
-
-
-def _nothing_fits(tables: Sequence[Table], forced: str | None) -> str:
-    """Return the message for columns that mean nothing, with names only where they are sure."""
-    name, columns = tables[0].name, _all_columns(tables)
-    advice = summary_advice(columns)
-    if advice:
-        return f"{name}: {advice}"
-    if forced is not None:
-        known = next(known for known in FORMATS if known.name == forced)
-        wanted = " and ".join([known.prompt[0], known.decode[0], *known.needs])
-        why = f"format {forced} needs columns {wanted} (case and punctuation do not matter)"
-    else:
-        lost = [
-            role
-            for role in ("prompt", "decode")
-            if not any(length_column(FORMATS[-1], role, table, index_of(table)) for table in tables)
-        ]
-        why = f"no column is known to hold {' or '.join(lost or ['prompt and decode'])} lengths"
-    if packed := json_texts(tables[0]):
-        return (
-            f"{name}: {why}; column {shown(packed)} holds JSON as text: export the records as "
-            "JSON lines, or its numbers as columns"
-        )
-    say = ",".join(f"{role}={_hint(role, tables)}" for role in ("prompt", "decode"))
-    return f"{name}: {why}; the columns are {_listed(columns)}; say which with --columns {say}"
-
-
-def _hint(role: str, tables: Sequence[Table]) -> str:
-    """Return the one column of counts whose name fits a role, NAME if none or several do."""
-    for table in tables:
-        likely = [
-            column
-            for column in table.columns
-            if role in {side_of_name(column), side_of_name(column, is_sure=False)}
-            and column.isprintable()
-            and len(column) <= 40
-        ]
-        if len(likely) == 1 and are_counts(likely[0], table.read(likely)[0]):
-            return next((f for f, short in table.full.items() if short == likely[0]), likely[0])
-    return "NAME"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from afdplan.errors import TraceError
 from afdplan.files.document import Source
 from afdplan.files.traces.json_shape import BYTE_ORDER_MARK, line_blocks, shape_reader
+from afdplan.files.traces.json_values import series
 from afdplan.files.traces.partial import pages_left
 from afdplan.files.traces.records import (
     RUN,
@@ -35,7 +35,6 @@ Blocks = Iterator[list[Record]]
 
 DEEPEST = 12
 RETOKENIZED = "total_output_tokens_retokenized"
-LONGEST_WORD = 40
 SAMPLE = 1000
 """Records by whose keys the shape of all is guessed, before the others are held against it."""
 LARGEST_VALUE = 1 << 30
@@ -118,10 +117,10 @@ def _shaped_table(
 ) -> Table:
     keys = {".".join(path): path for path in reversed(paths)}
 
-    def series(names: Sequence[str]) -> list[pl.Series]:
-        return [_series(values) for values in read([keys[name] for name in names])]
+    def columns(names: Sequence[str]) -> list[pl.Series]:
+        return [series(values) for values in read([keys[name] for name in names])]
 
-    return Table(name=name, columns=tuple(reversed(keys)), read=series, line=line)
+    return Table(name=name, columns=tuple(reversed(keys)), read=columns, line=line)
 
 
 def _has_lines(source: Source) -> bool:
@@ -288,7 +287,7 @@ def _level(
                     column += [node.get(keys[0]) for node in nodes]
                 else:
                     column += [_walk(node, keys) for node in nodes]
-        return [_series(column) for column in values]
+        return [series(column) for column in values]
 
     def row_line(at: int) -> int | None:
         if not level:
@@ -345,7 +344,7 @@ def _table_of_arrays(name: str, records: Sequence[Record]) -> Table:
     return Table(
         name=name,
         columns=tuple(columns),
-        read=lambda wanted: [_series(columns[key]) for key in wanted],
+        read=lambda wanted: [series(columns[key]) for key in wanted],
         line=lambda _row: None,
         notes=(f"{short} of {len(records)} runs hold no lengths",) if short else (),
         totals=tuple(
@@ -360,43 +359,3 @@ def _table_of_arrays(name: str, records: Sequence[Record]) -> Table:
             if all(isinstance(run.get(k), int) for k in ("total_output_tokens", RETOKENIZED))
         ),
     )
-
-
-def _series(values: list[Any]) -> pl.Series:
-    """Return the values as numbers if all are numbers, else as text; null stays null.
-
-    Lists of integers are kept, for they may be ids of blocks; others become lists of nothing: only
-    how long they are can matter, unless each is one word, such as why a choice ended.
-    """
-    import polars as pl
-
-    kinds = set(map(type, values)) - {type(None)}
-    if kinds <= {bool}:
-        return pl.Series(values, dtype=pl.Boolean if kinds else pl.Null)
-    if kinds == {int}:
-        known = [v for v in values if v is not None]
-        if min(known) >= -(2**63) and max(known) < 2**63:
-            return pl.Series(values, dtype=pl.Int64)
-    if kinds <= {int, float}:
-        return pl.Series([None if v is None else _real(v) for v in values], dtype=pl.Float64)
-    if kinds == {list}:
-        if all(set(map(type, v)) <= {int} for v in values if v):
-            with contextlib.suppress(TypeError, OverflowError):
-                return pl.Series(values, dtype=pl.List(pl.Int64))
-        if all(len(v) == 1 and _is_word(v[0]) for v in values if v is not None):
-            return pl.Series([None if v is None else v[0] for v in values], dtype=pl.String)
-        sizes = [None if v is None else [None] * len(v) for v in values]
-        return pl.Series(sizes, dtype=pl.List(pl.Null))
-    texts = [None if v is None else v if isinstance(v, str) else str(v) for v in values]
-    return pl.Series(texts, dtype=pl.String)
-
-
-def _is_word(value: Any) -> bool:
-    return isinstance(value, str) and value.isidentifier() and len(value) < LONGEST_WORD
-
-
-def _real(value: float) -> float:
-    try:
-        return float(value)
-    except OverflowError:
-        return float("inf") if value > 0 else float("-inf")
