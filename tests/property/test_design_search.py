@@ -19,8 +19,8 @@ from afdplan.model.trace import Trace
 from afdplan.model.variation import ExpertLoad
 from afdplan.planning.cache_memory import CacheMemory, CacheSums
 from afdplan.planning.derived_source import DerivedSource
-from afdplan.planning.design import Design
-from afdplan.planning.limits import Limits
+from afdplan.planning.design import Combination, Design
+from afdplan.planning.limits import Limits, limited
 from afdplan.planning.objective import DeviceCost
 from afdplan.planning.search import DesignSearch
 from afdplan.planning.source import MeasuredSource
@@ -340,3 +340,47 @@ def test_of_many_batch_sizes_few_need_a_law():
         held = limits.meets(other.step_time.mean, search.tokens_per_step)
         fits = other.memory_overflow_probability <= limits.overflow_probability
         assert not (held and fits) or other.score <= best.score * (1 + 1e-9)
+
+
+@pytest.mark.parametrize(
+    ("placement", "per_context"), [("longest-prompt", 0.0), ("round-robin", 1e-6)]
+)
+@pytest.mark.parametrize("statistic", ["mean", "p99"])
+def test_more_slots_that_shorten_a_step_are_searched_too(placement, per_context, statistic):
+    """So they do with a time per mean context; balanced loads make steps that are not convex."""
+    latency = LatencyModel.linear(
+        attention=(1e-9, 2e-5), ffn=(1e-8, 5e-5), transfer=(1e-9, 1e-6), layers=20, time_unit="s"
+    )
+    (kind,) = latency.attention
+    latency = replace(latency, attention=(replace(kind, time_per_context=per_context),))
+    law = IndependentLengths(prompt="geometric:2000", decode="geometric:2")
+    space = SearchSpace(
+        batch_sizes=(1, 4, 12), fills_gaps=True, microbatches=(1, 2), placement=placement
+    )
+    source = MeasuredSource(latency, kv_tokens=20 * law.token_load().mean)
+    search = DesignSearch(law, source, space, DeviceCost())
+    limits = Limits(devices=12, statistic=statistic, overflow_probability=0.05)
+    fit = search.memories.most_requests(1, 24, limits)
+    assert 4 < fit < 24  # the best size is not in the list
+    lattice = search.lattice(limits, space, 1, 12)
+    every = np.arange(lattice.attention.size)
+    tried = {}
+    for m, size in product((1, 2), range(1, 13)):
+        if m * size > fit:
+            continue
+        combination = Combination(1, m, size)
+        tried[combination] = search.models.evaluate(
+            combination, lattice.attention, lattice.ffn, limits.probabilities
+        )
+    assert not search.models.grow
+    pairs = [(c, Combination(1, c.microbatches, c.batch_size + 1)) for c in tried]
+    shorter = any((tried[b].mean < tried[a].mean).any() for a, b in pairs if b in tried)
+    assert shorter or not per_context
+    steps = np.sort([t for times in tried.values() for t in limited(times)])
+    for limit in (None, *steps[:: len(steps) // 40]):
+        asked = replace(limits, time_per_output_token=limit)
+        best = 0.0
+        for combination, times in tried.items():
+            score, _ = search.pairs.scores(combination, lattice, every, times.mean, asked)
+            best = max(best, float(score[asked.meets(limited(times))].max(initial=0.0)))
+        assert search.best(asked).score == pytest.approx(best, rel=1e-9)

@@ -137,7 +137,10 @@ def test_longer_outputs_can_lower_the_attention_bound_ratio():
 
 @pytest.mark.parametrize("drain", [False, True])
 @pytest.mark.parametrize("kinds", [1, 2])
-def test_attention_that_takes_longer_needs_no_new_law(kinds, drain):
+@pytest.mark.parametrize(
+    "asked", [{}, {"overlap": "ideal"}, {"method": "mean-field"}, {"placement": "longest-prompt"}]
+)
+def test_attention_that_takes_longer_needs_no_new_law(asked, kinds, drain):
     """Longer by a constant: the model made anew from longer curves says the same."""
     latency = replace(
         LatencyModel.linear(

@@ -1,13 +1,14 @@
 """Which batch size is best, for which pair of workers, without a look at each?
 
-More slots never shorten a step, and the step of a pair (A, F) is convex in what its stages take
+Where more slots never shorten a step, the step of a pair (A, F) is convex in what its stages take
 (longest paths, expectations). So from an exact step at B, with what each further request adds to
 every stage at least (attention, as if all workers got the mean: E max >= max E), follows a line
 
     step(B') >= step(B) + slope (B' - B)    for B' > B
 
 that bounds the score of a whole range of batch sizes. Ranges whose bound is below the best design
-found are never looked at; the others are cut in two at a size that is evaluated exactly.
+found are never looked at; the others are cut in two at a size that is evaluated exactly. Where
+more slots may shorten a step, ranges have the bound of mean loads only.
 """
 
 from __future__ import annotations
@@ -109,7 +110,7 @@ class BatchSearch:
     pairs
         Scores and step times.
     lines
-        Of steps against batch sizes.
+        Of steps against batch sizes; None where more slots may shorten a step.
     bounds
         Most score of the listed batch sizes in every block of ratios.
     lattices
@@ -118,24 +119,19 @@ class BatchSearch:
         All of them.
     sizes
         Batch sizes to look at by (devices per attention worker, m), ascending, shape (n,).
-    has_barrier
-        Whether the barrier of attention grows with A: balanced loads are bounded by their mean.
     """
 
     def __init__(
         self,
         pairs: PairScores,
-        lines: StepLines,
+        lines: StepLines | None,
         bounds: BlockScores,
         lattices: dict[int, PairLattice],
         limits: Limits,
         sizes: dict[tuple[int, int], IntArray],
-        *,
-        has_barrier: bool,
     ) -> None:
         self._pairs = pairs
         self._lines = lines
-        self._has_barrier = has_barrier
         self._bounds = bounds
         self._lattices = lattices
         self._limits = limits
@@ -197,9 +193,9 @@ class BatchSearch:
             firsts = np.searchsorted(sizes, [combinations[at].batch_size for at in listed])
             lasts = np.append(firsts[1:], sizes.size) - 1
             gains = sizes[lasts] / sizes[firsts]
-            begin = 0
+            begin, widest = 0, WIDEST if self._lines else 1.0
             for end in range(1, len(listed) + 1):
-                if end < len(listed) and sizes[lasts[end]] <= WIDEST * sizes[firsts[begin]]:
+                if end < len(listed) and sizes[lasts[end]] <= widest * sizes[firsts[begin]]:
                     continue
                 part = list(zip(listed[begin:end], gains[begin:end], strict=True))
                 start = _Start(
@@ -244,7 +240,7 @@ class BatchSearch:
             score = self._score(found, sizes[last], mean)
             bound = np.maximum(bound, np.where(statistic <= self._longest, score, 0.0))
         few = np.count_nonzero(bound >= self._least) <= CHUNK
-        listed = () if found.has_means or few or not self._has_barrier else found.listed
+        listed = () if found.has_means or few or self._lines is None else found.listed
         return replace(found, listed=listed, has_means=True, bound=np.minimum(bound, found.bound))
 
     def _cut(self, found: _Range) -> list[_Range]:
@@ -268,9 +264,12 @@ class BatchSearch:
         parts = []
         if found.first < at:
             parts.append(self._bounded(replace(found, last=at - 1)))
-        # What is too slow already only grows.
-        ahead = replace(found, first=at + 1).of(np.flatnonzero(held))
-        if at < found.last and ahead.pairs.size:
+        ahead = replace(found, first=at + 1)
+        if at < found.last and self._lines is None:
+            parts.append(self._means(ahead))
+            return parts
+        ahead = ahead.of(np.flatnonzero(held))  # what is too slow already only grows
+        if at < found.last and self._lines is not None and ahead.pairs.size:
             most = self._score(ahead, sizes[found.last], times.mean[held])
             worth = np.flatnonzero(most >= self._least)
             ahead, mean = ahead.of(worth), times.mean[held][worth]
@@ -279,6 +278,16 @@ class BatchSearch:
                 line = self._lines.of(combination, int(sizes[found.last]), *workers, mean)
                 parts.append(self._bounded(replace(ahead, line=line)))
         return parts
+
+    def _means(self, found: _Range) -> _Range:
+        """Return a range with bounds from the mean loads of its first size."""
+        combination = Combination(*found.group, int(self._sizes[found.group][found.first]))
+        mean, statistic = self._pairs.least_times(
+            combination, self._lattices[found.group[0]], found.pairs, self._limits, None
+        )
+        score = self._score(found, self._sizes[found.group][found.last], mean)
+        most = np.where(statistic <= self._longest, score, 0.0)
+        return replace(found, bound=np.minimum(most, found.bound))
 
     def _middle(self, found: _Range) -> int:
         """Return where to look: at the beginning, or near the end that promises more."""

@@ -236,10 +236,8 @@ class DesignSearch:
         sizes = {
             group: self._sizes(*group, limits, space) for group in {c[:2] for c in combinations}
         }
-        has_barrier = not space.placement.startswith("longest-prompt")
-        search = BatchSearch(
-            self.pairs, self._lines, bounds, lattices, limits, sizes, has_barrier=has_barrier
-        )
+        lines = self._lines if self.models.grow else None
+        search = BatchSearch(self.pairs, lines, bounds, lattices, limits, sizes)
         return search.best(best)
 
     def _sizes(self, devices: int, m: int, limits: Limits, space: SearchSpace) -> IntArray:

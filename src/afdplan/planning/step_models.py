@@ -145,6 +145,17 @@ class StepModels:
         return self._models[combination]
 
     @property
+    def grow(self) -> bool:
+        """Whether more slots never shorten a step.
+
+        They may where loads are balanced (more requests enter together) and where a worker's time
+        depends on its mean context (which scatters less): there only mean loads bound a step.
+        """
+        kinds = self.attention_of(self.source.attention_devices[0], 1)
+        is_balanced = self.placement.startswith("longest-prompt")
+        return not is_balanced and all(kind.time_per_context == 0 for kind in kinds)
+
+    @property
     def laws(self) -> int:
         """How many laws of the attention side were computed so far."""
         return len(self._models)
