@@ -226,6 +226,7 @@ class _DerivedColocated:
             placement, ffn_hardware=placement.attention_hardware, system=SYSTEMS["any"]
         )
         self._models = _BatchModels(self._place)
+        self._spaces: dict[tuple[int, int], CacheSpace | None] = {}
 
     def widths(self, attention_devices: int, most_devices: int) -> tuple[int, ...]:
         """Return powers of two of ranks that hold the weights and share the experts evenly."""
@@ -256,13 +257,12 @@ class _DerivedColocated:
 
     def cache(self, attention_devices: int, ranks: int) -> CacheSpace | None:
         """Return what both kinds of weights leave."""
-        memory = self._place(attention_devices, ranks, None).memory()
-        return CacheSpace.of(
-            replace(
-                memory,
-                attention_weight_bytes=memory.attention_weight_bytes + memory.ffn_weight_bytes,
-            )
-        )
+        key = (attention_devices, ranks)
+        if key not in self._spaces:
+            memory = self._place(*key, None).memory()
+            both = memory.attention_weight_bytes + memory.ffn_weight_bytes
+            self._spaces[key] = CacheSpace.of(replace(memory, attention_weight_bytes=both))
+        return self._spaces[key]
 
     def _place(self, attention_devices: int, ranks: int, batch_size: int | None) -> Placement:
         inside = ranks * attention_devices <= self._placement.attention_hardware.scale_up_devices

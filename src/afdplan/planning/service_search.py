@@ -113,11 +113,12 @@ def plan_service(
             space=space,
             cost=cost,
             search=search,
+            # What arrives by itself says nothing of a service that is planned for its most.
+            judges_supply=False,
             progress=lambda share: show(0.3 + 0.6 * share),
             **asked,
         )
-        # What arrives by itself says nothing of a service that is planned for its most.
-        service = _served(replace(plan, supply=()), best, limits)
+        service = _served(plan, best, limits)
         # What is recommended may have fewer slots than what was found: then it is planned larger.
         if service is not None or limits.requests_per_second is None:
             break
@@ -136,7 +137,7 @@ def _sharings(
     pools: list[PrefillPool], limits: Limits, search: DesignSearch, cost: DeviceCost
 ) -> tuple[Sharing | None, Sharing | None]:
     """Return the best sharing with a split decode side, and with un-split ranks."""
-    widths = ColocatedSearch(search).widths
+    widths = ColocatedSearch.of(search).widths
     if limits.requests_per_second is not None:
         each = cost.attention
         split = cheapest_split(pools, limits, search.best, each)
@@ -153,7 +154,10 @@ def _sharings(
 
     def decode(devices: int) -> PlannedDesign | None:
         if devices not in designs:
-            found = None if devices < 2 else search.best(replace(limits, devices=devices))
+            # What fits fewer devices is known to fit: the search looks at what beats it.
+            smaller = max((n for n in designs if n < devices and designs[n] is not None), default=0)
+            inside = replace(limits, devices=devices)
+            found = None if devices < 2 else search.best(inside, known=designs.get(smaller))
             designs[devices] = found
         return designs[devices]
 
