@@ -50,6 +50,11 @@ class CacheSpace:
         """Return `factor` times the room."""
         return replace(self, capacity=self.capacity * factor)
 
+    def sharing(self, fraction: float) -> CacheSpace:
+        """Return the space where a cached token takes that fraction: shared blocks count once."""
+        kinds = tuple(CacheKind(k.bytes_per_token * fraction, k.window) for k in self.kinds)
+        return replace(self, kinds=kinds)
+
     @classmethod
     def of(cls, memory: WorkerMemory) -> CacheSpace | None:
         """Return what weights and reserve leave of a device; None if nothing is left."""
