@@ -164,7 +164,9 @@ def _service_facts(service: Service) -> Iterable[Fact]:
     )
     if service.pool.traffic.cached_fraction:
         yield Fact(
-            "Prefix cache", f"{share(service.pool.traffic.cached_fraction)} of prompt tokens"
+            "Prefix cache",
+            f"{share(service.pool.traffic.cached_fraction)} of prompt tokens need no computing",
+            "nothing evicted",
         )
     if service.pool.traffic.blocks is not None:
         yield Fact(
