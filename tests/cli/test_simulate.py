@@ -14,6 +14,7 @@ from click.testing import CliRunner
 
 from afdplan.cli.simulate import command
 from afdplan.errors import AfdplanError
+from tests.cli.invoke import invoke
 
 BASE = [
     "--prompt", "geometric:20", "--decode", "geometric:10", "--batch-size", "8",
@@ -223,3 +224,20 @@ def test_a_rate_is_in_the_models_time_unit_or_has_one_of_its_own():
     for text, rate in (("20", 20), ("600/min", 10)):
         result = CliRunner().invoke(command, [*seconds, text])
         assert json.loads(result.stdout)["inputs"]["rate"] == rate
+
+
+def test_failures_are_played_and_told():
+    asked = (
+        *("simulate", "--model", "qwen3-30b-a3b", "--hardware", "h100", "--prompt", "fixed:200"),
+        *("--decode", "geometric:50", "--batch-size", 8, "--attention-workers", 2),
+        *("--ffn-workers", 2, "--requests", 1000, "--device-mtbf", "0.02h", "--restart", "2s"),
+    )
+    told = invoke(*asked, "--json").document
+    lost = told["failures"]
+    assert lost["failures"] > 0
+    assert lost["share"]["low"] <= lost["share"]["value"] <= lost["share"]["high"]
+    assert told["inputs"]["device_mtbf"] == 72.0
+    assert told["inputs"]["restart"] == 2.0
+    text = " ".join(invoke(*asked, "--full").out.split())
+    assert f"{lost['failures']:,} failures: " in text
+    assert "give --device-mtbf too" in invoke(*asked[:-4], "--restart", "2s").error_line

@@ -7,11 +7,17 @@ import math
 import numpy as np
 import pytest
 
-from afdplan.errors import InvalidInputError
-from afdplan.lengths.law import EmpiricalLengths
+from afdplan.errors import InvalidInputError, UnsupportedError
+from afdplan.lengths.law import EmpiricalLengths, IndependentLengths
+from afdplan.model.bundle import Bundle
 from afdplan.model.failures import Failures
+from afdplan.model.latency import LatencyModel
 from afdplan.model.trace import Trace
+from afdplan.simulation import state as ix
+from afdplan.simulation.engine import Engine
 from afdplan.simulation.failures import play_failures
+from afdplan.simulation.run import simulate
+from afdplan.simulation.scenario import Scenario
 from afdplan.theory.failures import bundle_failures, mean_outage, no_spare_probability
 
 GENERATOR = np.random.default_rng(8)
@@ -103,3 +109,67 @@ def test_more_spares_and_smaller_bundles_lose_less():
 def test_a_mean_time_of_zero_is_refused():
     with pytest.raises(InvalidInputError, match="device_mtbf"):
         Failures(device_mtbf=0.0)
+
+
+STEADY = LatencyModel.linear(
+    attention=(0.0, 0.01), ffn=(0.0, 0.01), transfer=(0.0, 0.0), time_unit="s"
+)
+
+
+def played(failures, **changes):
+    """Return what the simulator gives a bundle of eight devices with steps of a constant time."""
+    asked = {
+        "bundle": Bundle(attention_workers=6, ffn_workers=2, batch_size=8, microbatches=1),
+        "latency": STEADY,
+        "lengths": IndependentLengths(prompt="50", decode="geometric:200"),
+        "requests_per_worker": 2500,
+        "replications": 12,
+        "seed": 4,
+    }
+    return simulate(Scenario(**(asked | changes), failures=failures))
+
+
+@pytest.mark.parametrize(
+    "failures",
+    [Failures(device_mtbf=300.0, restart=0.0), Failures(device_mtbf=240.0, restart=5.0)],
+    ids=["work is lost", "and time"],
+)
+def test_the_formula_is_within_the_interval_of_the_simulator(failures):
+    found = played(failures, confidence=0.999)
+    lost = found.failures
+    assert lost.failures > 100
+    expected = bundle_failures(found.scenario.law, 0.02, 8, failures)
+    assert lost.share.low <= expected.share <= lost.share.high
+    assert lost.share.relative_half_width < 0.07
+    # Power: without the work that is lost it would not hold.
+    assert lost.share.high < expected.availability
+    # Half a step of lost work more or less: failures are looked at between steps.
+    each = lost.lost_tokens / lost.failures / 48
+    assert each == pytest.approx(expected.lost_tokens, rel=0.1)
+
+
+def test_without_failures_the_simulator_is_as_it_was():
+    plain, rare = played(None), played(Failures(device_mtbf=1e15))
+    assert plain.failures is None
+    assert rare.throughput_per_instance == plain.throughput_per_instance
+    assert rare.failures.failures == 0
+    assert any("too few" in warning for warning in rare.warnings)
+
+
+def test_every_request_is_accounted_for_under_failures():
+    found = played(Failures(device_mtbf=240.0, restart=5.0))
+    engine = Engine(found.scenario)
+    engine.run(stop_completed=20_000)
+    n = engine.state.integers
+    assert n[ix.LOST] > 500
+    # 48 were found in their slots.
+    assert n[ix.ENTERED] + 48 == n[ix.COMPLETED] + n[ix.ACTIVE] + n[ix.LOST]
+
+
+def test_failures_that_cannot_be_played_are_refused():
+    for failures, changes, match in (
+        (Failures(device_mtbf=1e5, repair=60.0), {}, "no spare devices"),
+        (Failures(device_mtbf=1e5), {"execution": "barrier-free"}, "barrier-free"),
+    ):
+        with pytest.raises(UnsupportedError, match=match):
+            played(failures, **changes)

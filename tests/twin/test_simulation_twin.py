@@ -14,6 +14,7 @@ from afdplan.errors import InvalidInputError, UnsupportedError
 from afdplan.lengths.law import EmpiricalLengths, IndependentLengths
 from afdplan.model.bundle import Bundle
 from afdplan.model.curve import LinearCurve, RooflineCurve, TabulatedCurve
+from afdplan.model.failures import Failures
 from afdplan.model.latency import LatencyModel
 from afdplan.model.stages import AttentionLayers, Transfer
 from afdplan.model.trace import Trace
@@ -21,6 +22,7 @@ from afdplan.model.variation import ExpertLoad, Scatter, zipf_popularity
 from afdplan.simulation import state as ix
 from afdplan.simulation.barrier_free_reference import BarrierFreeReference
 from afdplan.simulation.engine import Engine
+from afdplan.simulation.outage import failure_gaps
 from afdplan.simulation.reference import Reference, Request
 from afdplan.simulation.scenario import Arrivals, Placement, Scenario, Variation
 from afdplan.simulation.sources import RequestSource, initial_requests, variation_source
@@ -114,6 +116,12 @@ def random_scenario(seed):
             lengths = trace
     capacity = r.choice([None, None, 14, 25, 60])
     placement = r.choice([*get_args(Placement), "longest-prompt", "longest-prompt-rank"])
+    failures = None
+    if r.random() < 0.4:
+        latency = replace(latency, time_unit="s", attention_devices=2)
+        failures = Failures(
+            device_mtbf=r.choice([500.0, 3000.0]), restart=r.choice([0.0, 7.5, 300.0])
+        )
     return Scenario(
         bundle=bundle,
         latency=latency,
@@ -126,6 +134,7 @@ def random_scenario(seed):
         placement_window=r.choice([1, 1, 2, 4, 9]) if placement.startswith("longest") else 1,
         kv_capacity=capacity,
         memory=r.choice(["reserve", "preempt"]) if capacity else "reserve",
+        failures=failures,
         ffn_tokens="padded" if experts and experts.imbalance is None else r.choice(FFN_TOKENS),
         variation=Variation(
             attention=r.choice([0.0, 0.0, 0.4]),
@@ -151,6 +160,7 @@ def random_barrier_free(seed):
             return replace(
                 scenario,
                 execution="barrier-free",
+                failures=None,
                 least_calls=calls,
                 longest_wait=wait,
                 most_tokens=most,
@@ -210,6 +220,7 @@ def twin_of(scenario):
         requests(),
         {stage: factors(stage) if on else None for stage, on in varied.items()},
         initial,
+        failure_gaps(scenario, 0),
     )
 
 
@@ -266,6 +277,10 @@ def differences(scenario, steps, block=16):
         "time per token": (x[ix.TIME_PER_TOKEN], twin.time_per_token),
         "active area": (x[ix.ACTIVE_AREA], twin.active_area),
         "step time": (x[ix.STEP_TIME], twin.step_time),
+        "failures": (
+            n[[ix.FAILURES, ix.LOST, ix.LOST_UNITS]].tolist(),
+            [twin.failures, twin.lost, twin.lost_tokens * unit],
+        ),
         "asleep": (x[ix.ASLEEP], twin.asleep),
         "ffn busy": (x[ix.FFN_BUSY], twin.ffn_busy),
         "ffn free": (x[ix.FFN_FREE], twin.ffn_free),

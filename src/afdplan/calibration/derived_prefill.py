@@ -48,6 +48,8 @@ WIDTHS = (1, 2, 4, 8, 16, 32)
 GRID_POINTS = 65
 ATTENTION_MATRIX_SHARE = 0.67
 """Of the peak, attention over a prompt: FlashMLA README (2025-04-22), 660 TFLOPS of 989 on H800."""
+PUBLISHED_SHARE = 0.55
+"""Of the derived time of DeepSeek-V3 at prompts of 2,000, what LMSYS published: 52,300 tokens/s."""
 STATE_OPERATIONS = 6
 """Per number of a recurrent state and token: decay, update and read, two operations each."""
 
@@ -173,7 +175,10 @@ def derive_prefill(
             f"prefill runs on workers of {devices} x {hardware.name}: heads are split over "
             f"{domain} of them, experts over all, in passes of at most {chunk_tokens:,} tokens "
             "that waiting prompts share",
-            "experts of prefill are balanced, and messages do not overlap with computing",
+            "experts of prefill are balanced, and messages do not overlap with computing: where a "
+            "system hides them behind two batches and has faster kernels, prompts take down to "
+            f"{PUBLISHED_SHARE} of these times (DeepSeek-V3 on H100, LMSYS 2025-05-05), so that "
+            "fewer prefill workers may do",
             "the KV cache of a prompt is sent after its last pass, over the scale-out link of "
             "every device; the worker goes on meanwhile",
         ),

@@ -10,6 +10,7 @@ import click
 from click.core import ParameterSource
 
 from afdplan.errors import InvalidInputError
+from afdplan.model import plan_parameters as ask
 
 __all__ = ["calibrate_prefill"]
 
@@ -18,10 +19,11 @@ UNITS = {"s": 1.0, "ms": 1e-3, "us": 1e-6}
 
 
 def calibrate_prefill(data: Sequence[str], options: dict[str, Any]) -> None:
-    """Fit a table of prompts, write the worker and say how well it fits."""
+    """Fit a table or log of prompts, write the worker and say how well it fits."""
     import numpy as np
 
     from afdplan.calibration.prefill_fit import fit_prefill
+    from afdplan.files.measurements.fpm import read_prefill_passes
     from afdplan.files.prefill_file import prefill_document, save_prefill
     from afdplan.report.document import to_json
     from afdplan.report.quantities import counted, share
@@ -32,15 +34,21 @@ def calibrate_prefill(data: Sequence[str], options: dict[str, Any]) -> None:
         if is_given and one.name not in TAKEN:
             raise click.UsageError(f"{one.opts[0]} is not of --stage prefill")
     if len(data) > 1:
-        raise click.UsageError("--stage prefill fits one table")
+        raise click.UsageError("--stage prefill fits one table or log")
     unit = options["time_unit"] or "s"
     if unit not in UNITS:
         raise click.UsageError(f"--time-unit of prefill must be one of {', '.join(UNITS)}")
-    columns = _columns(data[0])
+    columns = read_prefill_passes(data[0])
+    chunk = ask.PREFILL_CHUNK.default
+    if columns is None:
+        columns = _columns(data[0])
+    else:  # every pass is one chunk, in seconds
+        unit, chunk = "s", max(chunk, int(columns["tokens"].max()))
     fit = fit_prefill(
         columns["tokens"],
         columns["latency"] * UNITS[unit],
         cached=columns.get("cached", np.zeros(columns["tokens"].size)),
+        chunk_tokens=chunk,
         name=options["name"] or Path(data[0]).name.split(".")[0],
     )
     if options["output"]:

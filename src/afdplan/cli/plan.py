@@ -132,7 +132,8 @@ def command(
             _tell_infeasible(error, inputs, workload, source.time_unit)
         raise
     plan = whole.plan
-    limits, space = plan.limits, plan.space  # of the decode side
+    # Of the decode side, whose memory may hold shared blocks once.
+    limits, space, source = plan.limits, plan.space, plan.source
     plan = dataclasses.replace(plan, warnings=(*workload.warnings, *plan.warnings))
     verified = _verify(plan, plan.law, source) if verify else ()
     played = None

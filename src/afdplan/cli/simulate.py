@@ -35,6 +35,7 @@ from afdplan.cli.report import (
     write_report,
 )
 from afdplan.model import parameters as ask
+from afdplan.model import plan_parameters as of_plan
 from afdplan.model.parameter import Parameter
 
 if TYPE_CHECKING:
@@ -99,6 +100,8 @@ SIMULATION = (
     ask.PRECISION,
     ask.P99_PRECISION,
     ask.CONFIDENCE,
+    of_plan.DEVICE_MTBF,
+    of_plan.RESTART.changed(default=None),
     *ask.MODE,
 )
 _ASKED_OTHERWISE = (ask.START, ask.PLACEMENT)
@@ -236,6 +239,16 @@ def _scenario(
         mean, _, cv = given["expert_imbalance"].partition(",")
         factors |= {"expert_imbalance": _number("--expert-imbalance", mean)}
         factors |= {"expert_imbalance_cv": _number("--expert-imbalance", cv or "0")}
+    mtbf, restart = (given[one.key] for one in (of_plan.DEVICE_MTBF, of_plan.RESTART))
+    failures = None
+    if mtbf is not None:
+        from afdplan.model.failures import Failures
+
+        failures = Failures(
+            device_mtbf=mtbf, restart=of_plan.RESTART.default if restart is None else restart
+        )
+    elif restart is not None:
+        raise click.UsageError("--restart is of failures: give --device-mtbf too")
     start: Any = given["start"] or ("fresh" if arrivals else "stationary")
     return Scenario(
         bundle=bundle,
@@ -245,6 +258,7 @@ def _scenario(
         start=start,
         arrivals=arrivals,
         variation=Variation(**factors),
+        failures=failures,
         placement=given["policy"],
         **{one.field: given[one.key] for one in ask.SCENARIO if one not in _ASKED_OTHERWISE},
     )

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from afdplan.errors import TraceError
 from afdplan.model.checks import check_count, frozen_array
+from afdplan.model.prompt_blocks import PromptBlocks
 
 __all__ = ["MAXIMUM_TOKENS", "Trace"]
 
@@ -33,6 +34,8 @@ class Trace:
         Integers that tell sessions (conversations, agents) apart, shape (n,); None if unknown.
     cached_tokens
         Prompt tokens whose KV cache was there already, shape (n,); None if unknown.
+    blocks
+        Blocks of the prompts, where the file names them by hashes; None if unknown.
     clock
         Seconds after midnight of the first arrival, by the clock of the file; None if unknown.
     source
@@ -65,6 +68,7 @@ class Trace:
     arrival_times: npt.NDArray[np.float64] | None = None
     session_ids: npt.NDArray[np.int64] | None = None
     cached_tokens: npt.NDArray[np.int64] | None = None
+    blocks: PromptBlocks | None = None
     clock: float | None = None
     source: str = "memory"
     format: str = "arrays"
@@ -102,6 +106,8 @@ class Trace:
                     "cached_tokens must be given for every request, at most its prompt"
                 )
             object.__setattr__(self, "cached_tokens", cached)
+        if self.blocks is not None and self.blocks.ends.size != prompt.size:
+            raise TraceError("blocks must be given for every request")
         check_count("dropped_requests", self.dropped_requests, 0, error=TraceError)
 
     @property
@@ -121,6 +127,7 @@ class Trace:
             arrival_times=None if times is None else times[chosen] - times[first],
             session_ids=None if self.session_ids is None else self.session_ids[chosen],
             cached_tokens=None if self.cached_tokens is None else self.cached_tokens[chosen],
+            blocks=None if self.blocks is None else self.blocks.part(first, last),
             clock=clock,
             source=source or self.source,
             format=self.format,

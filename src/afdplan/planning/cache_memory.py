@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from bisect import bisect_left
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from statistics import NormalDist
 
 import numpy as np
 
@@ -50,6 +49,11 @@ class CacheSpace:
     def scaled(self, factor: float) -> CacheSpace:
         """Return `factor` times the room."""
         return replace(self, capacity=self.capacity * factor)
+
+    def sharing(self, fraction: float) -> CacheSpace:
+        """Return the space where a cached token takes that fraction: shared blocks count once."""
+        kinds = tuple(CacheKind(k.bytes_per_token * fraction, k.window) for k in self.kinds)
+        return replace(self, kinds=kinds)
 
     @classmethod
     def of(cls, memory: WorkerMemory) -> CacheSpace | None:
@@ -125,31 +129,39 @@ class CacheMemory:
         """Return the chance that `requests` slots need more than a share of the space."""
         return self._sums.exceedance(requests, share * self.capacity_tokens)
 
-    def largest_fitting(self, sizes: Sequence[int], probability: float, share: float = 1.0) -> int:
-        """Return the largest of ascending `sizes` that overflows with at most `probability`.
-
-        The memory of more slots is stochastically larger, so bisection is exact; 0 if none fits.
-        """
-        count = bisect_left(
-            sizes, True, key=lambda size: self.overflow_probability(size, share) > probability
-        )
-        return sizes[count - 1] if count else 0
-
-    def most_requests(self, probability: float, share: float = 1.0) -> int:
+    def most_requests(
+        self, probability: float, share: float = 1.0, most: int = MOST_REQUESTS
+    ) -> int:
         """Return the most slots S whose overflow probability is at most `probability`; 0 if none.
 
-        Infinite memory is never asked for: at most 131,072 slots are tried.
+        Infinite memory is never asked for: at most `most` slots are tried, 131,072 unless given.
+        The memory of more slots is stochastically larger, so bisection is exact.
         """
-        low, high = 0, 1
-        while high <= MOST_REQUESTS and self.overflow_probability(high, share) <= probability:
-            low, high = high, 2 * high
+
+        def fits(slots: int) -> bool:
+            return self.overflow_probability(slots, share) <= probability
+
+        # About where sums that were normal would end, then steps that double to both sides.
+        guess = self._normal_requests(probability, share * self.capacity_tokens)
+        low, high, step = 0, most + 1, 1
+        at = min(max(guess, 1), most)
+        while low < at < high:
+            if fits(at):
+                low, at = at, at + step
+            else:
+                high, at = at, at - step
+            step *= 2
         while high - low > 1:
             middle = (low + high) // 2
-            if self.overflow_probability(middle, share) <= probability:
-                low = middle
-            else:
-                high = middle
+            low, high = (middle, high) if fits(middle) else (low, middle)
         return low
+
+    def _normal_requests(self, probability: float, capacity: float) -> int:
+        moments = self._sums.slot.moments
+        deviations = -NormalDist().inv_cdf(min(max(probability, 1e-9), 1 - 1e-9))
+        half = deviations * moments.std / 2
+        root = (math.sqrt(half**2 + moments.mean * capacity) - half) / max(moments.mean, 1e-300)
+        return int(min(root, MOST_REQUESTS) ** 2)
 
 
 def _cache_law(law: LengthLaw, kinds: tuple[CacheKind, ...]) -> SlotLoad:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from itertools import product
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -37,10 +37,20 @@ from afdplan.theory.two_batch import two_batch_round
 __all__ = ["ColocatedSearch"]
 
 FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
 TOGETHER = 256
 """Batch sizes whose FFN times are computed together."""
-Bounds = dict[tuple[int, int], tuple[float, float]]
-"""By (B, m): the most score and the least step time."""
+
+
+class _Sizes(NamedTuple):
+    """Sizes of a group of ranks with what bounds them, shape (n,) each."""
+
+    batch: IntArray
+    microbatches: IntArray
+    least: FloatArray
+    """Least step time [time]."""
+    most: FloatArray
+    """Most score."""
 
 
 class ColocatedSearch:
@@ -64,7 +74,15 @@ class ColocatedSearch:
         self._sides: dict[tuple[int, int], LatencyModel] = {}
         self._laws: dict[tuple[int, int], list[tuple[int, TimeLaw]]] = {}
         self._ffn_means: dict[tuple[int, int, int], FloatArray] = {}
-        self._least_steps: dict[tuple[int, int, int, int], float] = {}
+        self._least_attention: dict[tuple[int, int], float] = {}
+
+    @classmethod
+    def of(cls, search: DesignSearch) -> ColocatedSearch:
+        """Return the one beside a design search; it keeps what it has computed."""
+        if cls not in search.beside:
+            search.beside[cls] = cls(search)
+        found: ColocatedSearch = search.beside[cls]
+        return found
 
     def widths(self, limits: Limits) -> list[Colocated]:
         """Return the best deployment of every width that has one, narrow first.
@@ -131,66 +149,73 @@ class ColocatedSearch:
                 best[ranks * devices] = baseline = plan
         return [best[width] for width in sorted(best)]
 
-    def _bounds(self, devices: int, ranks: int, limits: Limits) -> Bounds:
+    def _bounds(self, devices: int, ranks: int, limits: Limits) -> _Sizes:
         """Return bounds of every (B, m) of the list that fits the memory."""
         most = self._most_requests(devices, ranks, limits)
-        return {
-            (b, m): self._bound(devices, ranks, b, m, limits)
-            for m, b in product((1, 2), self._search.space.batch_sizes)
-            if m * b <= most
-        }
+        listed = np.array(self._search.space.batch_sizes)
+        fits = [listed[m * listed <= most] for m in (1, 2)]
+        sizes, m = np.concatenate(fits), np.repeat((1, 2), [one.size for one in fits])
+        return self._bounded(devices, ranks, sizes, m, limits)
 
     def _between(
-        self, devices: int, ranks: int, bounds: Bounds, limits: Limits, best: Colocated | None
-    ) -> Bounds:
+        self, devices: int, ranks: int, bounds: _Sizes, limits: Limits, best: Colocated | None
+    ) -> _Sizes:
         """Return bounds of what lies between sizes of the list and could beat `best`."""
         space = self._search.space
+        none = np.zeros(0, np.int64)
+        nothing = _Sizes(none, none, np.zeros(0), np.zeros(0))
         if best is None or not space.fills_gaps:
-            return {}
+            return nothing
         most = self._most_requests(devices, ranks, limits)
         # Steps only grow with B: a step of B with the slots of the gap above bounds the gap.
         per_request = ranks * self._search.tokens_per_step
         group = ranks * devices
         if self._score.ceiling(group, 0, self._unit(group, limits), limits) <= best.score:
-            return {}
-        return {
-            (size, m): self._bound(devices, ranks, size, m, limits)
-            for (b, m), (_, least) in bounds.items()
-            for size in space.gap_above(b)
-            if m * size <= most
-            and self._score.bound(per_request * m * size / least, group, 0) > best.score
-        }
+            return nothing
+        found = []
+        for m in (1, 2):
+            known = bounds.microbatches == m
+            if known.any():
+                listed, least = bounds.batch[known], bounds.least[known]
+                sizes = np.setdiff1d(np.arange(listed[0], space.batch_sizes[-1]), listed)
+                step = least[np.searchsorted(listed, sizes, side="right") - 1]
+                most_score = self._score.bound(per_request * m * sizes / step, group, 0)
+                sizes = sizes[(m * sizes <= most) & (most_score > best.score)]
+                found.append((sizes, np.full(sizes.size, m)))
+        if not found:
+            return nothing
+        batch, m_of = (np.concatenate(column) for column in zip(*found, strict=True))
+        return self._bounded(devices, ranks, batch, m_of, limits)
 
-    def _bound(
-        self, devices: int, ranks: int, b: int, m: int, limits: Limits
-    ) -> tuple[float, float]:
-        """Return the most score and the least step time that this size can have."""
-        key = (devices, ranks, b, m)
-        if key not in self._least_steps:
-            self._least_steps[key] = self._least_step(*key)
-        least = self._least_steps[key]
-        return self._scored(devices, ranks, m * b, least, limits)[0], least
-
-    def _least_step(self, devices: int, ranks: int, b: int, m: int) -> float:
+    def _bounded(
+        self, devices: int, ranks: int, batch: IntArray, m: IntArray, limits: Limits
+    ) -> _Sizes:
+        """Return the most score and the least step time that these sizes can have."""
         side = self._side(devices, ranks)
-        f, out, back = self._shared_times(side, devices, ranks, b)
-        a = self._search.models.least_attention(self._attention_of(devices, ranks, b), b)
-        layers = side.layers
+        f, out, back = self._shared_times(side, devices, ranks, batch)
+        a = np.array([self._attention_floor(devices, ranks, int(b)) for b in batch])
         # The mean of a largest is at least the largest mean.
-        longest = max(out, back)
-        if m == 1:
-            rounds = a + layers * (f + out + back)
-        else:
-            rounds = layers * (f + max(f, longest)) + a + max(a, layers * longest)
-        return SLACK * (side.step_overhead + rounds)
+        longest, layers = np.maximum(out, back), side.layers
+        alone = a + layers * (f + out + back)
+        halves = layers * (f + np.maximum(f, longest)) + a + np.maximum(a, layers * longest)
+        least = SLACK * (side.step_overhead + np.where(m == 1, alone, halves))
+        most, _ = self._scored(devices, ranks, m * batch, least, limits)
+        return _Sizes(batch, m, least, most)
+
+    def _attention_floor(self, devices: int, ranks: int, batch_size: int) -> float:
+        key = (devices, batch_size)
+        if key not in self._least_attention:
+            kinds = self._attention_of(devices, ranks, batch_size)
+            self._least_attention[key] = self._search.models.least_attention(kinds, batch_size)
+        return self._least_attention[key]
 
     def _best(
-        self, devices: int, ranks: int, bounds: Bounds, limits: Limits, best: Colocated | None
+        self, devices: int, ranks: int, bounds: _Sizes, limits: Limits, best: Colocated | None
     ) -> Colocated | None:
         """Return the best of some (B, m), best bound first, or `best`."""
         tokens = self._search.tokens_per_step
-        ranked = sorted(((bound, b, m, least) for (b, m), (bound, least) in bounds.items()))
-        for bound, b, m, least in reversed(ranked):
+        ranked = np.lexsort((bounds.microbatches, bounds.batch, bounds.most))[::-1]
+        for b, m, least, bound in zip(*(column[ranked].tolist() for column in bounds), strict=True):
             if bound <= 0 or (best is not None and bound <= best.score * (1 + TIE)):
                 break
             if not limits.probabilities and not limits.meets(least, tokens):
@@ -208,9 +233,9 @@ class ColocatedSearch:
             return math.inf
         key = (devices, ranks, limits.overflow_probability, limits.margin)
         if key not in self._most:
-            sizes = range(1, 2 * max(self._search.space.batch_sizes) + 1)
-            self._most[key] = memory.largest_fitting(
-                sizes, limits.overflow_probability, 1 - limits.margin
+            largest = 2 * max(self._search.space.batch_sizes)
+            self._most[key] = memory.most_requests(
+                limits.overflow_probability, 1 - limits.margin, largest
             )
         return self._most[key]
 
@@ -224,13 +249,16 @@ class ColocatedSearch:
         replicas: int | None = None,
     ) -> Colocated:
         side = self._side(devices, ranks)
-        f, out, back = self._shared_times(side, devices, ranks, b)
+        f, out, back = (
+            float(time[0]) for time in self._shared_times(side, devices, ranks, np.array([b]))
+        )
         step = np.full(1 + len(STEP_PROBABILITIES), side.step_overhead)
         for layers, law in self._time_laws(devices, ranks, b):
             step += layers * _round(law, ranks, m, f, out, back)
         mean, p50, p95, p99 = (float(t) for t in step)
-        score, found = self._scored(devices, ranks, m * b, mean, limits)
-        groups = found if replicas is None else replicas
+        scores, found = self._scored(devices, ranks, np.array([m * b]), np.array([mean]), limits)
+        score = float(scores[0])
+        groups = int(found[0]) if replicas is None else replicas
         tokens = groups * ranks * m * b * self._search.tokens_per_step / mean
         if replicas is not None:
             score = float(self._score.value(tokens, groups * ranks * devices, 0, limits))
@@ -266,17 +294,23 @@ class ColocatedSearch:
         return self._laws[key]
 
     def _scored(
-        self, devices: int, ranks: int, requests: int, step: float, limits: Limits
-    ) -> tuple[float, int]:
-        """Return the score and the groups; 0 if no number of groups will do."""
+        self, devices: int, ranks: int, requests: IntArray, steps: FloatArray, limits: Limits
+    ) -> tuple[FloatArray, IntArray]:
+        """Return scores and numbers of groups, shape (n,); 0 if no number of groups will do."""
         group = ranks * devices
-        tokens = ranks * requests * self._search.tokens_per_step / step
+        tokens = ranks * requests * self._search.tokens_per_step / steps
         unit = self._unit(group, limits)
         most = (limits.devices or 0) // (group * unit) * unit
-        replicas = int(self._score.bundles(tokens, group, 0, unit, most, limits))
-        if limits.devices is not None and replicas > most:
-            return 0.0, 0
-        return float(self._score.value(replicas * tokens, replicas * group, 0, limits)), replicas
+        replicas = np.broadcast_to(
+            self._score.bundles(tokens, group, 0, unit, most, limits), tokens.shape
+        )
+        scores = np.zeros(tokens.shape)
+        able = (replicas <= most) if limits.devices is not None else replicas > 0
+        able &= replicas > 0
+        scores[able] = self._score.value(
+            (replicas * tokens)[able], (replicas * group)[able], 0, limits
+        )
+        return scores, np.where(able, replicas, 0)
 
     @staticmethod
     def _unit(group: int, limits: Limits) -> int:
@@ -284,19 +318,24 @@ class ColocatedSearch:
         return limits.node_devices // math.gcd(group, limits.node_devices)
 
     def _shared_times(
-        self, side: LatencyModel, devices: int, ranks: int, batch_size: int
-    ) -> tuple[float, float, float]:
-        load = self._parts.ffn_tokens(devices, batch_size)
-        key = (devices, ranks, batch_size // TOGETHER)
-        if key not in self._ffn_means:
-            sizes = np.maximum(TOGETHER * key[2] + np.arange(TOGETHER), 1)
-            loads = [float(self._parts.ffn_tokens(devices, int(b))) for b in sizes]
-            self._ffn_means[key] = ffn_times(side, np.array(loads), ranks).mean
-        return (
-            float(self._ffn_means[key][batch_size % TOGETHER]),
-            side.send.time(batch_size, load),
-            side.receive.time(batch_size, load),
+        self, side: LatencyModel, devices: int, ranks: int, batch: IntArray
+    ) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Return the times of the FFN and both ways, shape (n,) [time]."""
+        loads = np.array([float(self._parts.ffn_tokens(devices, int(b))) for b in batch])
+        means = np.empty(batch.size)
+        for block in np.unique(batch // TOGETHER):
+            key = (devices, ranks, int(block))
+            if key not in self._ffn_means:
+                sizes = np.maximum(TOGETHER * block + np.arange(TOGETHER), 1)
+                all_loads = [float(self._parts.ffn_tokens(devices, int(b))) for b in sizes]
+                self._ffn_means[key] = ffn_times(side, np.array(all_loads), ranks).mean
+            here = batch // TOGETHER == block
+            means[here] = self._ffn_means[key][batch[here] % TOGETHER]
+        out, back = (
+            way.curve(batch.astype(np.float64) if way.load == "worker" else loads)
+            for way in (side.send, side.receive)
         )
+        return means, out, back
 
     def _side(self, devices: int, ranks: int) -> LatencyModel:
         """Return a latency model whose FFN and transfers are right for these ranks."""

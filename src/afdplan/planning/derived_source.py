@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
 from dataclasses import replace
@@ -84,10 +85,19 @@ class DerivedSource:
             )
         self.attention_devices = tuple(self._spaces)
         self.colocated = _DerivedColocated(self.placement)
+        self._unique = 1.0
 
     def of(self, placement: Placement) -> DerivedSource:
         """Return the same choices for another placement."""
-        return DerivedSource(placement, self.attention_devices)
+        return DerivedSource(placement, self.attention_devices).sharing(self._unique)
+
+    def sharing(self, fraction: float) -> DerivedSource:
+        """Return the source where shared blocks leave a fraction of every request's KV memory."""
+        other = copy.copy(self)
+        other._unique = self._unique * fraction
+        other._spaces = {d: space.sharing(fraction) for d, space in self._spaces.items()}
+        other.colocated = _DerivedColocated(self.placement, other._unique)
+        return other
 
     @property
     def name(self) -> str:
@@ -221,11 +231,13 @@ class _DerivedColocated:
     of a layer wait for the slowest rank (`exchange_wait`), half of it each.
     """
 
-    def __init__(self, placement: Placement) -> None:
+    def __init__(self, placement: Placement, unique: float = 1.0) -> None:
+        self._unique = unique
         self._placement = replace(
             placement, ffn_hardware=placement.attention_hardware, system=SYSTEMS["any"]
         )
         self._models = _BatchModels(self._place)
+        self._spaces: dict[tuple[int, int], CacheSpace | None] = {}
 
     def widths(self, attention_devices: int, most_devices: int) -> tuple[int, ...]:
         """Return powers of two of ranks that hold the weights and share the experts evenly."""
@@ -256,13 +268,13 @@ class _DerivedColocated:
 
     def cache(self, attention_devices: int, ranks: int) -> CacheSpace | None:
         """Return what both kinds of weights leave."""
-        memory = self._place(attention_devices, ranks, None).memory()
-        return CacheSpace.of(
-            replace(
-                memory,
-                attention_weight_bytes=memory.attention_weight_bytes + memory.ffn_weight_bytes,
-            )
-        )
+        key = (attention_devices, ranks)
+        if key not in self._spaces:
+            memory = self._place(*key, None).memory()
+            both = memory.attention_weight_bytes + memory.ffn_weight_bytes
+            space = CacheSpace.of(replace(memory, attention_weight_bytes=both))
+            self._spaces[key] = None if space is None else space.sharing(self._unique)
+        return self._spaces[key]
 
     def _place(self, attention_devices: int, ranks: int, batch_size: int | None) -> Placement:
         inside = ranks * attention_devices <= self._placement.attention_hardware.scale_up_devices

@@ -26,7 +26,7 @@ from afdplan.planning.limits import TIE
 from afdplan.planning.traffic import Traffic
 from afdplan.simulation.service_queue import PromptLine, prefill_finishes, slot_starts
 
-__all__ = ["FirstToken", "FirstTokenLimit", "PrefillPool"]
+__all__ = ["EXACT", "FirstToken", "FirstTokenLimit", "PrefillPool"]
 
 FloatArray = npt.NDArray[np.float64]
 EXACT = 1e-4

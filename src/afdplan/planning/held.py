@@ -219,7 +219,7 @@ def hold(
     if isinstance(deployment, PlannedDesign):
         found = search.describe(deployment.design, inside)
     else:
-        found = ColocatedSearch(search).again(deployment, inside)
+        found = ColocatedSearch.of(search).again(deployment, inside)
     return HeldPart(
         part=where.name,
         mean_token_load=where.law.token_load().mean,

@@ -134,7 +134,7 @@ def _best(
     known: DesignSearch | None = None,
 ) -> Holding | None:
     search = known or DesignSearch(where.law, source, space, cost)
-    split, colocated = search.best(limits), tuple(ColocatedSearch(search).widths(limits))
+    split, colocated = search.best(limits), tuple(ColocatedSearch.of(search).widths(limits))
     breaks = ""
     if split is None:
         refused = explain_infeasible(search, limits, colocated)

@@ -45,7 +45,7 @@ def explain_infeasible(
         if plan is not None:
             ways.append((1.0, f"nodes of {limits.node_devices} devices would be shared", plan))
     if able is None:
-        able = ColocatedSearch(search).widths(limits)
+        able = ColocatedSearch.of(search).widths(limits)
     split, without = "plan", ""
     if able:
         best = max(able, key=lambda plan: plan.score)

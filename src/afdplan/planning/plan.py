@@ -169,6 +169,7 @@ def make_plan(
     trace: Trace | None = None,
     token_load: Estimate | None = None,
     search: DesignSearch | None = None,
+    judges_supply: bool = True,
     progress: Callable[[float], None] | None = None,
 ) -> Plan:
     """Return the best deployment under the limits, with everything that is needed to judge it.
@@ -192,6 +193,8 @@ def make_plan(
     search
         One over the same law, source, space and cost that was made before: it keeps what it has
         computed.
+    judges_supply
+        Whether to say if the plan is too small or too large for what arrives.
     progress
         Called with the share done, 0 to 1.
 
@@ -267,7 +270,9 @@ def make_plan(
         binding=binding,
         next_batch=following,
         spare=spare,
-        supply=supply_words(search, found.recommended, limits, spare, found.parts),
+        supply=supply_words(search, found.recommended, limits, spare, found.parts)
+        if judges_supply
+        else (),
         sensitivity=changed,
         basis=found.basis.name,
         law=found.basis.law,

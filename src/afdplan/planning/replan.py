@@ -87,7 +87,7 @@ def replan(plan: PlanFile, law: LengthLaw, *, load_factor: float = 1.0) -> Repla
     kept = _kept(plan, search, limits)
     best: Deployment | None = search.best(limits) if isinstance(kept, PlannedDesign) else None
     if isinstance(kept, Colocated):
-        widths = ColocatedSearch(search).widths(limits)
+        widths = ColocatedSearch.of(search).widths(limits)
         best = max(widths, key=lambda one: one.score, default=None)
     goal = limits.requests_per_second
     return Replan(
@@ -124,7 +124,7 @@ def _kept(plan: PlanFile, search: DesignSearch, limits: Limits) -> Deployment:
     """Return what the plan recommends, described by a search of other requests."""
     if plan.recommends_unsplit and plan.unsplit is not None:
         ours = plan.unsplit
-        return ColocatedSearch(search).deployed(
+        return ColocatedSearch.of(search).deployed(
             replicas=ours.replicas,
             ranks=ours.ranks,
             devices_per_rank=ours.devices_per_rank,

@@ -78,6 +78,8 @@ class DesignSearch:
         self._ratio_bounds = RatioBounds(self.models, self.score, source.ffn_devices)
         self._lattices: dict[tuple[Any, ...], PairLattice] = {}
         self.tokens_per_step = self.models.tokens_per_step
+        # Searches over the same requests that are kept with this one, by their class.
+        self.beside: dict[type, Any] = {}
 
     def best(
         self,
@@ -167,6 +169,7 @@ class DesignSearch:
         """Return the search with `factor` times the KV memory; all laws stay shared."""
         other = copy.copy(self)
         other.memories = self.memories.scaled(factor)
+        other.beside = {}
         return other
 
     def combinations(self, limits: Limits, space: SearchSpace | None = None) -> list[Combination]:

@@ -118,6 +118,9 @@ class Service:
         What one step more of each side brings, the most per device first.
     cases
         What doubling either side does.
+    unique_fraction
+        Of the KV memory of busy slots, what is left where a worker holds shared blocks once; 1
+        without any. The decode side was planned with it.
     baselines
         The best with split and with un-split decoding, and without any split.
     """
@@ -132,6 +135,7 @@ class Service:
     steps: tuple[OneMore, ...] = ()
     cases: tuple[ServiceCase, ...] = ()
     baselines: tuple[Baseline, ...] = ()
+    unique_fraction: float = 1.0
 
     @property
     def model(self) -> PrefillModel:

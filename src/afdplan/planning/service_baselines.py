@@ -83,7 +83,7 @@ def _unsplit(service: Service, search: DesignSearch) -> Iterator[tuple[str, int,
     if not isinstance(source, DerivedSource):
         return
     limits = service.plan.planned_limits
-    colocated = ColocatedSearch(search)
+    colocated = ColocatedSearch.of(search)
     for width in service.plan.colocated:
         devices = width.ranks * width.devices_per_rank
         hardware = source.placement.attention_hardware

@@ -40,6 +40,11 @@ from afdplan.planning.verdict import CLEAR
 
 __all__ = ["plan_service"]
 
+MOST_ROUNDS = 4
+"""Plans with shared blocks, each with the sharing of the one before."""
+SAME = 0.01
+"""Relative difference of KV memory that counts as none."""
+
 
 def plan_service(
     law: LengthLaw,
@@ -84,8 +89,51 @@ def plan_service(
     is best for itself on what is left (`afdplan.planning.service_sharing`). A split decode side
     must carry 5 % more than un-split ranks to be preferred, as in a plan.
     """
-    space, cost = space or SearchSpace(), cost or DeviceCost()
-    show = progress or (lambda _: None)
+    shared = (limits, first_token, workers, traffic, space or SearchSpace(), cost or DeviceCost())
+
+    def planned(fraction: float) -> Service:
+        inside = source if fraction == 1 else source.sharing(fraction)
+        found = _plan_service(law, inside, *shared, progress or (lambda _: None), asked)
+        return replace(found, unique_fraction=fraction)
+
+    return _with_shared_blocks(planned, traffic)
+
+
+def _with_shared_blocks(planned: Callable[[float], Service], traffic: Traffic) -> Service:
+    """Return the service whose memory holds shared blocks once, no more of them than it shares."""
+
+    def left(service: Service) -> float:
+        chosen = service.plan.recommended
+        if isinstance(chosen, PlannedDesign):
+            design = chosen.design
+            return traffic.unique_fraction(chosen.slots, design.bundles * design.attention_workers)
+        return traffic.unique_fraction(chosen.slots, chosen.replicas * chosen.ranks)
+
+    alone = planned(1.0)
+    fraction = left(alone)
+    for _ in range(MOST_ROUNDS):
+        if fraction > 1 - SAME:
+            break
+        service = planned(fraction)
+        found = left(service)
+        if found <= fraction * (1 + SAME):
+            return service
+        fraction = found
+    return alone
+
+
+def _plan_service(
+    law: LengthLaw,
+    source: LatencySource,
+    limits: Limits,
+    first_token: FirstTokenLimit,
+    workers: tuple[PrefillModel, ...],
+    traffic: Traffic,
+    space: SearchSpace,
+    cost: DeviceCost,
+    show: Callable[[float], None],
+    asked: dict[str, Any],
+) -> Service:
     pools = _pools(workers, traffic, first_token, limits.margin)
     search = DesignSearch(law, source, space, cost)
     split, ranks = _sharings(pools, limits, search, cost)
@@ -113,11 +161,12 @@ def plan_service(
             space=space,
             cost=cost,
             search=search,
+            # What arrives by itself says nothing of a service that is planned for its most.
+            judges_supply=False,
             progress=lambda share: show(0.3 + 0.6 * share),
             **asked,
         )
-        # What arrives by itself says nothing of a service that is planned for its most.
-        service = _served(replace(plan, supply=()), best, limits)
+        service = _served(plan, best, limits)
         # What is recommended may have fewer slots than what was found: then it is planned larger.
         if service is not None or limits.requests_per_second is None:
             break
@@ -136,7 +185,7 @@ def _sharings(
     pools: list[PrefillPool], limits: Limits, search: DesignSearch, cost: DeviceCost
 ) -> tuple[Sharing | None, Sharing | None]:
     """Return the best sharing with a split decode side, and with un-split ranks."""
-    widths = ColocatedSearch(search).widths
+    widths = ColocatedSearch.of(search).widths
     if limits.requests_per_second is not None:
         each = cost.attention
         split = cheapest_split(pools, limits, search.best, each)
@@ -153,7 +202,10 @@ def _sharings(
 
     def decode(devices: int) -> PlannedDesign | None:
         if devices not in designs:
-            found = None if devices < 2 else search.best(replace(limits, devices=devices))
+            # What fits fewer devices is known to fit: the search looks at what beats it.
+            smaller = max((n for n in designs if n < devices and designs[n] is not None), default=0)
+            inside = replace(limits, devices=devices)
+            found = None if devices < 2 else search.best(inside, known=designs.get(smaller))
             designs[devices] = found
         return designs[devices]
 

@@ -4,19 +4,22 @@ With a budget of N devices and P workers of g devices, decoding has N - P g. The
 
     rate(P) = largest rate that P workers and the slots of the best decode side carry
 
-rises while prefill limits it and falls once decoding does: its top is found from the crossing of
-both and by climbing. Groups of un-split ranks give what one gives, times their number.
+is at most what P workers prefill, which rises with P, and what is decoded beside them, which
+falls: branch and bound over P, from the crossing of both, finds its top. Groups of un-split ranks
+give what one gives, times their number.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from heapq import heappop, heappush
+from math import inf
 from typing import Any, TypeVar
 
 from afdplan.planning.colocated import Colocated
 from afdplan.planning.design import PlannedDesign
-from afdplan.planning.first_token import PrefillPool
+from afdplan.planning.first_token import EXACT, PrefillPool
 from afdplan.planning.held import Deployment
 from afdplan.planning.limits import Limits
 
@@ -33,6 +36,8 @@ __all__ = [
 Either = TypeVar("Either", PlannedDesign, Colocated)
 MORE_DECODE = (1.0, 1.05, 1.1, 1.2, 1.35, 1.5, 2.0, 3.0)
 """Factors on the rate that decoding is planned for, where bursts fill its slots."""
+GUESSES = 8
+"""Numbers of workers tried next to the crossing before intervals are halved."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -114,40 +119,35 @@ def _most_split(
     pool: PrefillPool, devices: int, decode: Callable[[int], PlannedDesign | None]
 ) -> Sharing | None:
     each, most = pool.model.devices, (devices - 2) // pool.model.devices
-    while most >= 1 and decode(devices - most * each) is None:
-        most -= 1
-    known: dict[int, Sharing | None] = {}
-
-    def sharing(number: int) -> Sharing | None:
-        if number not in known:
-            found = decode(devices - number * each) if 1 <= number <= most else None
-            known[number] = None
-            if found is not None:
-                rate = pool.most_rate(number, found)
-                known[number] = Sharing(pool=pool, workers=number, decode=found, rate=rate)
-        return known[number]
-
-    def rate(number: int) -> float:
-        found = sharing(number)
-        return 0.0 if found is None else found.rate
-
     if most < 1:
         return None
-    # Where prefill crosses decoding: guessed as if both grew with their devices, then halved.
-    low, high = 0, most
-    whole = decode(devices)
-    per_device = 0.0 if whole is None else whole.requests_per_second / devices
-    middle = round(per_device * devices / (pool.rate_of_worker + per_device * each))
-    while high - low > 1:
-        middle = min(max(middle, low + 1), high - 1)
-        found = decode(devices - middle * each)
-        is_enough = found is None or pool.most_rate(middle) >= found.requests_per_second
-        low, high = (low, middle) if is_enough else (middle, high)
-        middle = (low + high) // 2
-    at = max((low, high), key=rate)
-    while (better := max((at - 1, at + 1), key=rate)) and rate(better) > rate(at):
-        at = better
-    return sharing(at) if rate(at) > 0 else None
+    best: Sharing | None = None
+    # Intervals of P with the most that each can carry: what its largest number prefills, and what
+    # decodes beside the largest one below it that was tried.
+    open_intervals = [(-pool.most_rate(most), 1, most, inf)]
+    crossing, tried = most // 2, 0
+    while open_intervals:
+        bound, low, high, decoded = heappop(open_intervals)
+        if best is not None and -bound <= best.rate * (1 + EXACT):
+            break
+        number = min(max(crossing, low), high) if tried < GUESSES else (low + high) // 2
+        tried += 1
+        found = decode(devices - number * each)
+        if found is not None:
+            rate, able = pool.most_rate(number, found), pool.most_rate(number)
+            one = Sharing(pool=pool, workers=number, decode=found, rate=rate)
+            best = _best(other for other in (best, one) if other is not None and other.rate > 0)
+            # As if both sides grew with their devices.
+            per_device = found.requests_per_second / (devices - number * each)
+            crossing = round(per_device * devices / (able / number + per_device * each))
+        for first, last, most_decoded in (
+            (low, number - 1, decoded),
+            (number + 1, high, 0.0 if found is None else found.requests_per_second),
+        ):
+            if first <= last and most_decoded > 0:
+                most_carried = min(pool.most_rate(last), most_decoded)
+                heappush(open_intervals, (-most_carried, first, last, most_decoded))
+    return best
 
 
 def most_ranks(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Protocol
 
 from afdplan.model.latency import LatencyModel, TimeUnit
@@ -90,6 +91,9 @@ class LatencySource(Protocol):
     def cache(self, attention_devices: int) -> CacheSpace | None:
         """Return the room for KV cache of an attention worker; None if memory is not limited."""
 
+    def sharing(self, fraction: float) -> LatencySource:
+        """Return the source where shared blocks leave a fraction of every request's KV memory."""
+
 
 class MeasuredSource:
     """One latency model, as measured or given, for every design.
@@ -166,6 +170,14 @@ class MeasuredSource:
         """Return the stated room."""
         return self._space
 
+    def sharing(self, fraction: float) -> MeasuredSource:
+        """Return the source where shared blocks leave a fraction of every request's KV memory."""
+        other = copy.copy(self)
+        if self._space is not None:
+            other._space = self._space.sharing(fraction)
+        other.colocated = self.colocated.sharing(fraction)
+        return other
+
 
 class _MeasuredColocated:
     """The devices of one FFN worker run the attention of ``d_F / d_A`` ranks in turn."""
@@ -204,3 +216,7 @@ class _MeasuredColocated:
     def cache(self, attention_devices: int, ranks: int) -> CacheSpace | None:
         """Return the stated room."""
         return self._space
+
+    def sharing(self, fraction: float) -> _MeasuredColocated:
+        space = None if self._space is None else self._space.sharing(fraction)
+        return _MeasuredColocated(self._model, self._ffn_devices, space)

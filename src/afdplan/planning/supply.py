@@ -69,7 +69,7 @@ def _words(
         rates = [part.arrival_rate for part in parts if part.arrival_rate is not None]
         wanted = replace(limits, requests_per_second=max([spare.arrival_rate, *rates]))
         split = search.best(wanted)
-        able = [plan.devices for plan in ColocatedSearch(search).widths(wanted)]
+        able = [plan.devices for plan in ColocatedSearch.of(search).widths(wanted)]
         if split is not None:
             able.append(split.devices)
         fewest = min(able, default=recommended.devices)

@@ -26,7 +26,7 @@ def step_time_by_draws(scenario: Scenario, law: LengthLaw) -> Estimate | None:
     law
         Of prompt and decode lengths.
     """
-    if scenario.arrivals is not None or scenario.latency.uncertainty is None:
+    if scenario.arrivals is not None or scenario.latency.uncertainty is None or scenario.failures:
         return None
     problem = RatioProblem(
         law=law,
@@ -55,6 +55,7 @@ def theory_curve(
     """
     is_described = (
         scenario.arrivals is None
+        and scenario.failures is None
         and scenario.kv_capacity is None
         and scenario.lengths is law
         and scenario.variation == Variation()

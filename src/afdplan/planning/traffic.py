@@ -12,7 +12,9 @@ from afdplan.lengths.law import LengthLaw
 from afdplan.model import parameters as ask
 from afdplan.model import plan_parameters as of_plan
 from afdplan.model.plan_parameters import PrefillArrivals, PrefixCache
+from afdplan.model.prompt_blocks import PromptBlocks
 from afdplan.model.trace import Trace
+from afdplan.theory.shared_blocks import unique_fraction
 from afdplan.workload.arrivals import describe_arrivals
 from afdplan.workload.prefixes import session_prefixes
 
@@ -35,6 +37,8 @@ class Traffic:
         P and D [tokens].
     cached
         Prompt tokens whose KV cache the prefill side still has [tokens].
+    blocks
+        Blocks of the prompts that a prefix cache tells apart; None if no block is shared.
     rate
         The recorded rate [requests/s].
     name
@@ -47,6 +51,13 @@ class Traffic:
     cached: npt.NDArray[np.int64]
     rate: float
     name: str
+    blocks: PromptBlocks | None = None
+
+    def unique_fraction(self, slots: int, workers: int) -> float:
+        """Return what shared blocks leave of the KV memory of busy slots, 1 without any."""
+        if self.blocks is None:
+            return 1.0
+        return unique_fraction(self.blocks, self.prompts, self.decodes, slots, workers)
 
     @property
     def cached_fraction(self) -> float:
@@ -107,6 +118,7 @@ def service_traffic(
             cached=_cached(trace, prompts, prefix_cache),
             rate=1.0,
             name="Poisson arrivals",
+            blocks=_blocks(trace, prefix_cache),
         )
     remedy = "give --prefill-arrivals poisson to assume independent users, or a trace with times"
     if trace is None:
@@ -124,6 +136,7 @@ def service_traffic(
             f"row numbers or a test: {remedy}"
         )
     kept = slice(0, MOST_REQUESTS)
+    blocks = _blocks(trace, prefix_cache)
     name = f"arrivals of {trace.source}"
     if trace.requests > MOST_REQUESTS:
         name = f"the first {MOST_REQUESTS:,} arrivals of {trace.source}"
@@ -134,7 +147,12 @@ def service_traffic(
         cached=_cached(trace, trace.prompt_tokens, prefix_cache)[kept],
         rate=float((times[kept].size - 1) / times[kept][-1]),
         name=name,
+        blocks=None if blocks is None else blocks.part(0, min(MOST_REQUESTS, trace.requests)),
     )
+
+
+def _blocks(trace: Trace | None, prefix_cache: PrefixCache) -> PromptBlocks | None:
+    return trace.blocks if trace is not None and prefix_cache == "recorded" else None
 
 
 def _cached(

@@ -108,7 +108,7 @@ def plan_whole(
             )
         limits = replace(limits, devices=left)
     found = _planned(law, source, limits, prefill, space, cost, progress, asked)
-    search = DesignSearch(law, source, space, cost)
+    search = DesignSearch(law, found.plan.source, space, cost)
     inside = found.plan.limits
     if limits.requests_per_second is not None:
         inside = replace(inside, requests_per_second=limits.requests_per_second)

@@ -84,8 +84,6 @@ class WorkerMemories:
             self._most[key] = (
                 math.inf
                 if memory is None
-                else memory.largest_fitting(
-                    range(1, largest + 1), limits.overflow_probability, 1 - limits.margin
-                )
+                else memory.most_requests(limits.overflow_probability, 1 - limits.margin, largest)
             )
         return self._most[key]

@@ -164,7 +164,15 @@ def _service_facts(service: Service) -> Iterable[Fact]:
     )
     if service.pool.traffic.cached_fraction:
         yield Fact(
-            "Prefix cache", f"{share(service.pool.traffic.cached_fraction)} of prompt tokens"
+            "Prefix cache",
+            f"{share(service.pool.traffic.cached_fraction)} of prompt tokens need no computing",
+            "nothing evicted",
+        )
+    if service.pool.traffic.blocks is not None:
+        yield Fact(
+            "Shared blocks",
+            f"{share(1 - service.unique_fraction)} of the KV memory of decoding saved",
+            "requests of one attention worker at the same time hold a block once",
         )
     if service.idle_devices:
         yield Fact("Idle devices", counted(service.idle_devices, "device"))

@@ -102,6 +102,7 @@ def service_answer(
         "arrivals": service.pool.traffic.name,
         "prefill_model": service.model.name,
         "cached_fraction": service.pool.traffic.cached_fraction,
+        "unique_kv_fraction": service.unique_fraction,
         "verification": verification_answer(played),
     }
 

@@ -150,6 +150,15 @@ def _words(best: SimulationResult) -> Iterable[Fact]:
             f"{stated_time(best.pool.time_between_departures, unit)}",
             f"a call waits {stated_time(best.pool.call_wait, unit)} for its own",
         )
+    if best.failures is not None:
+        lost = best.failures
+        yield Fact(
+            "Failures",
+            f"{counted(lost.failures, 'failure')}: {share(lost.share.value)} kept of what the "
+            "same steps give",
+            f"{share(lost.share.low)} to {share(lost.share.high)}; {number(lost.lost_tokens)} "
+            f"tokens of {counted(lost.lost_requests, 'request')} lost",
+        )
     if best.queue_length is not None:
         yield Fact("Queue length", estimated(best.queue_length), "requests")
     if best.scenario.kv_capacity is not None:

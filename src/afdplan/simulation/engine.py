@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from afdplan.simulation import state as ix
+from afdplan.simulation.outage import failure_gaps, stop_bundle
 from afdplan.simulation.scenario import Scenario
 from afdplan.simulation.sources import RequestSource, initial_requests, variation_source
 from afdplan.simulation.state import State
@@ -90,6 +91,8 @@ class Engine:
         }
         self._arrival: FloatArray = np.empty(0)
         self._factors: dict[str, FloatArray] = {stage: np.empty(0) for stage, *_ in STAGES}
+        self._gaps = failure_gaps(scenario, replication)
+        self.state.floats[ix.FAILS] = next(self._gaps)
         slots = self.tables.attention_workers * self.tables.batch_size
         constants = self.state.constants
         constants["request_room"] = slots + block if on_requests is not None else 0
@@ -131,6 +134,8 @@ class Engine:
                 self._refill_requests()
             elif said == ix.NEED_FACTORS:
                 self._refill_factors()
+            elif said == ix.FAILED and self.scenario.failures is not None:
+                stop_bundle(s, self.scenario.failures.restart, next(self._gaps))
             else:
                 self.empty_logs()
 

@@ -467,10 +467,9 @@ def _admit_to_empty(t: Any, n: Any, x: Any, r: Any, v: Any, u: Any, now: Any, cl
 
 
 @compiled
-def _wake(t: Any, n: Any, x: Any, r: Any, v: Any) -> None:
-    """Let an empty bundle sleep until the next arrival; all microbatches then admit."""
+def _wake(t: Any, n: Any, x: Any, r: Any, v: Any, wake: Any) -> None:
+    """Let an empty bundle sleep until a time; all microbatches then admit."""
     clock = x[ix.CLOCK]
-    wake = max(clock, v[U(t.arrival_at + n[ix.HEAD])])
     x[ix.ASLEEP] += wake - clock
     for i in range(t.attention_workers):
         idle = t.idle + i
@@ -493,18 +492,25 @@ def _wake(t: Any, n: Any, x: Any, r: Any, v: Any) -> None:
 @compiled
 def _begin(t: Any, n: Any, x: Any, r: Any, v: Any) -> Any:
     """Let requests into a bundle that holds none; returns a status, `STOPPED` if all is well."""
+    wake = max(x[ix.CLOCK], x[ix.OPENS])
     if not t.open:
         if n[ix.AVAILABLE] - n[ix.HEAD] < t.slots + t.placement_window:
             return ix.NEED_REQUESTS
-        for u in range(t.microbatches):
-            _admit_to_empty(t, n, x, r, v, u, ZERO, 0.0)
+        _wake(t, n, x, r, v, wake)
         return ix.STOPPED
     if n[ix.HEAD] == n[ix.AVAILABLE]:
-        return ix.FINISHED if n[ix.EXHAUSTED] else ix.NEED_REQUESTS
-    wake = max(x[ix.CLOCK], v[U(t.arrival_at + n[ix.HEAD])])
-    if v[U(t.arrival_at + n[ix.AVAILABLE] - 1)] <= wake and n[ix.EXHAUSTED] == 0:
-        return ix.NEED_REQUESTS
-    _wake(t, n, x, r, v)
+        if n[ix.EXHAUSTED] == 0:
+            return ix.NEED_REQUESTS
+        if n[ix.RETURNED] == 0:
+            return ix.FINISHED
+    else:
+        if n[ix.RETURNED] == 0:
+            wake = max(wake, v[U(t.arrival_at + n[ix.HEAD])])
+        if v[U(t.arrival_at + n[ix.AVAILABLE] - 1)] <= wake and n[ix.EXHAUSTED] == 0:
+            return ix.NEED_REQUESTS
+    if wake >= x[ix.FAILS]:
+        return ix.FAILED  # while it was empty
+    _wake(t, n, x, r, v, wake)
     return ix.STOPPED
 
 
@@ -531,6 +537,8 @@ def advance(
     receive_draws = 1 if t.receive_aggregate and not t.ideal else workers
     while True:
         if n[ix.POSITION] == 0 and n[ix.LAYER] == 0 and n[ix.PENDING] == 0:
+            if x[ix.CLOCK] >= x[ix.FAILS]:
+                return ix.FAILED
             if n[ix.ACTIVE] == 0:
                 said = _begin(t, n, x, r, v)
                 if said != ix.STOPPED:

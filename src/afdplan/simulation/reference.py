@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
+from itertools import repeat
 
 from afdplan.model.curve import Curve
 from afdplan.model.stages import AttentionLayers
@@ -35,6 +36,7 @@ class Request:
     order: int = 0
     preemptions: int = 0
     passed: int = 0
+    entered_with: Fraction = Fraction(0)
 
 
 def curve_time(curve: Curve, load: float) -> float:
@@ -59,12 +61,15 @@ class Reference:
         is steady.
     initial
         Requests found in slots at time zero.
+    gaps
+        Times of work between failures.
     """
 
     scenario: Scenario
     requests: Iterator[tuple[int, int, float]]
     factors: dict[str, Iterator[float] | None]
     initial: list[Request] = field(default_factory=list)
+    gaps: Iterator[float] = field(default_factory=lambda: repeat(math.inf))
 
     def __post_init__(self) -> None:
         scenario = self.scenario
@@ -96,6 +101,9 @@ class Reference:
         self.barrier, self.delivered, self.ffn_end, self.step_end = (
             [0.0 for _ in self.microbatches] for _ in range(4)
         )
+        self.failures = self.lost = 0
+        self.lost_tokens = Fraction(0)
+        self.fails, self.opens = next(self.gaps), 0.0
         self.finished_log: list[tuple[float, ...]] = []
         self.step_log: list[tuple[float, ...]] = []
         self.passes: list[int] = []
@@ -105,13 +113,13 @@ class Reference:
         latency = self.scenario.latency
         kinds = [latency.attention[kind] for kind in latency.kind_of_layer]
         while True:
-            if not any(request for cells in self.slots for cell in cells for request in cell):
-                if self.scenario.arrivals is not None:
-                    if not self.sleep():
-                        return
-                else:
-                    for u in self.microbatches:
-                        self.admit(u, 0.0)
+            if self.clock >= self.fails:
+                self.stop()
+            if (
+                not any(request for cells in self.slots for cell in cells for request in cell)
+                and not self.sleep()
+            ):
+                return
             if self.step >= steps or self.completed >= completions:
                 return
             for layer, kind in enumerate(kinds):
@@ -301,12 +309,32 @@ class Reference:
                 at = mark
         self.ffn_free = self.clock
 
+    def stop(self) -> None:
+        """Lose all requests in slots, and what they generated since they entered."""
+        for cells in self.slots:
+            for cell in cells:
+                for request in cell:
+                    self.lost += 1
+                    self.lost_tokens += request.held - request.entered_with
+                    self.tokens -= request.held - request.entered_with
+                cell.clear()
+        self.failures += 1
+        restart = self.scenario.failures.restart if self.scenario.failures is not None else 0.0
+        self.opens = max(self.clock, self.fails + restart)
+        self.fails = self.opens + next(self.gaps)
+
     def sleep(self) -> bool:
-        """Let the empty bundle sleep until the next arrival; says whether there is one."""
-        self.arrive(-1.0)
-        if self.upcoming is None:
-            return False
-        clock, wake = self.clock, max(self.clock, self.upcoming.arrival)
+        """Let the empty bundle sleep until it may work and has work; says whether there is any."""
+        clock, wake = self.clock, max(self.clock, self.opens)
+        if self.scenario.arrivals is not None:
+            self.arrive(-1.0)
+            if not self.waiting:
+                if self.upcoming is None:
+                    return False
+                wake = max(wake, self.upcoming.arrival)
+        while wake >= self.fails:
+            self.stop()
+            wake = max(wake, self.opens)
         self.asleep += wake - clock
         for i in self.workers:
             self.idle["other side"][i] += clock - self.attention_free[i]
@@ -523,5 +551,6 @@ class Reference:
             if self.scenario.arrivals is not None:
                 self.wait += clock - request.arrival
         self.placed += 1
+        request.entered_with = request.held
         request.order = self.placed
         self.slots[u][i].append(request)

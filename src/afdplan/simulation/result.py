@@ -12,7 +12,7 @@ from afdplan.model.estimate import Estimate
 from afdplan.simulation.distribution import Distribution
 from afdplan.simulation.scenario import Scenario
 
-__all__ = ["OfferedLoad", "PoolRecord", "SimulationResult"]
+__all__ = ["FailureRecord", "OfferedLoad", "PoolRecord", "SimulationResult"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +32,26 @@ class PoolRecord:
     calls_per_departure: float
     time_between_departures: float
     call_wait: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailureRecord:
+    """What failures of the bundle cost.
+
+    Attributes
+    ----------
+    failures
+        How many were played in the window, all replications.
+    lost_requests, lost_tokens
+        Requests in slots that they ended, and the tokens generated for them.
+    share
+        Useful tokens over those that the same steps give if the bundle always works.
+    """
+
+    failures: int
+    lost_requests: int
+    lost_tokens: float
+    share: Estimate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +91,7 @@ class SimulationResult(Answer):
         In the window, of the first replication.
     requests_entered, requests_in_slots, requests_queued, requests_rejected
         At the end of the first replication: entered = completed + in slots + preempted and
-        queued + rejected (the whole run, warm-up included).
+        queued + rejected + lost by failures (the whole run, warm-up included).
     preemptions, recomputed_tokens
         In the window, all replications.
     replications
@@ -84,6 +104,8 @@ class SimulationResult(Answer):
         Whether the run was long enough for its intervals.
     pool
         Departures of barrier-free execution; None with a barrier.
+    failures
+        What failures cost; None unless devices fail. Tokens of lost requests are no throughput.
     warnings
         One sentence each.
     """
@@ -118,6 +140,7 @@ class SimulationResult(Answer):
     is_reliable: bool
     offered_load: OfferedLoad | None = None
     pool: PoolRecord | None = None
+    failures: FailureRecord | None = None
     warnings: tuple[str, ...] = field(default=())
 
     def answer(self) -> dict[str, Any]:
@@ -174,6 +197,14 @@ class SimulationResult(Answer):
             "replications": self.replications,
             "warmup_fraction": self.warmup_fraction,
             "pool": self.pool,
+            "failures": None
+            if self.failures is None
+            else {
+                "failures": self.failures.failures,
+                "lost_requests": self.failures.lost_requests,
+                "lost_tokens": self.failures.lost_tokens,
+                "share": interval(self.failures.share),
+            },
             "confidence": self.scenario.confidence,
             "interval_method": self.interval_method,
             "offered_load": None

@@ -11,12 +11,13 @@ import numpy.typing as npt
 
 from afdplan.errors import InsufficientDataError, InvalidInputError
 from afdplan.model.estimate import Estimate
+from afdplan.model.words import counted
 from afdplan.simulation import state as ix
 from afdplan.simulation.distribution import Distribution, distribution_of
 from afdplan.simulation.engine import Engine, Sink
 from afdplan.simulation.overload import judged, offered_load, refuse_extreme, saturated
 from afdplan.simulation.record import BARRIER_FREE_CAUSES, CAUSES, Part, Recorder
-from afdplan.simulation.result import PoolRecord, SimulationResult
+from afdplan.simulation.result import FailureRecord, PoolRecord, SimulationResult
 from afdplan.simulation.scenario import Scenario
 from afdplan.simulation.window import is_deterministic, is_long_enough, keep
 from afdplan.statistics.batch_means import BATCHES, batch_means
@@ -30,6 +31,7 @@ REPLICATIONS = 10
 MAXIMUM_REPLICATIONS = 2000
 MAXIMUM_EXTENSION = 10_000
 """Times the requests asked for, after which a precision counts as out of reach."""
+FEW_FAILURES = 30
 Progress = Callable[[float], None]
 
 
@@ -296,9 +298,25 @@ def _summary(scenario: Scenario, runs: list[_Run]) -> SimulationResult:
             time_between_departures=horizon / departures,
             call_wait=float(total.floats[ix.CALL_WAIT]) / calls,
         )
+    useful = estimate(integer(ix.UNITS) / t.denominator / instances, time)
+    lost = None
+    if scenario.failures is not None:
+        # Every slot has a token per step, if it is there.
+        most = slots * t.numerator / t.denominator / step.mean.value / instances
+        lost = FailureRecord(
+            failures=int(total.integers[ix.FAILURES]),
+            lost_requests=int(total.integers[ix.LOST]),
+            lost_tokens=float(total.integers[ix.LOST_UNITS]) / t.denominator,
+            share=useful.moved(1 / most, 0.0),
+        )
+        if lost.failures < FEW_FAILURES:
+            warnings += (
+                f"{counted(lost.failures, 'failure')} came in the time that was played: too few to "
+                "tell what they cost, ask for more requests per worker",
+            )
     result = SimulationResult(
         scenario=scenario,
-        throughput_per_instance=estimate(integer(ix.UNITS) / t.denominator / instances, time),
+        throughput_per_instance=useful,
         cycle_time=step.mean.moved(1 / rounds, -t.overhead / rounds),
         step_time=step,
         request_time_per_output_token=scatter(
@@ -332,6 +350,7 @@ def _summary(scenario: Scenario, runs: list[_Run]) -> SimulationResult:
         interval_method="batch means" if single else "replications",
         is_reliable=reliable,
         pool=pool,
+        failures=lost,
         warnings=warnings,
     )
     if not reliable:

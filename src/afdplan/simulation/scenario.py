@@ -9,6 +9,7 @@ from afdplan.lengths.law import EmpiricalLengths, IndependentLengths, LengthLaw
 from afdplan.model import parameters as ask
 from afdplan.model.boarding import Boarding, check_execution
 from afdplan.model.bundle import Bundle
+from afdplan.model.failures import Failures
 from afdplan.model.latency import LatencyModel
 from afdplan.model.parameter import check_fields
 from afdplan.model.parameters import (
@@ -149,6 +150,8 @@ class Scenario:
         ``padded``: FFN and transfers work on ``A B`` slots; ``active``: on the requests present.
     variation
         Random service times and expert imbalance.
+    failures
+        How often devices fail and how long the bundle then stands still; None never.
     replications
         Independent runs; None takes one when it is long enough for batch means, else ten.
     precision
@@ -192,6 +195,7 @@ class Scenario:
     memory: Memory = ask.MEMORY.default
     ffn_tokens: FfnTokens = ask.FFN_TOKENS.default
     variation: Variation = field(default_factory=Variation)
+    failures: Failures | None = None
     replications: int | None = ask.REPLICATIONS.default
     precision: float | None = ask.PRECISION.default
     p99_precision: float | None = ask.P99_PRECISION.default
@@ -220,6 +224,25 @@ class Scenario:
             )
         self._check_execution()
         self._check_arrivals()
+        self._check_failures()
+
+    def _check_failures(self) -> None:
+        if self.failures is None:
+            return
+        if self.execution != "synchronous":
+            raise UnsupportedError(
+                "failures are played between steps of the whole bundle, which barrier-free workers "
+                "do not have: leave device_mtbf out, or play synchronous execution"
+            )
+        if self.failures.repair or self.failures.spare_devices:
+            raise UnsupportedError(
+                "one bundle has no spare devices: give restart, the whole time until it works again"
+            )
+        if self.latency.time_unit != "s":
+            raise TimeUnitError(
+                "device_mtbf is in seconds and the latency model's time is abstract: give a "
+                "latency model in seconds"
+            )
 
     def _check_execution(self) -> None:
         rule = self.boarding
@@ -310,6 +333,12 @@ class Scenario:
     def law(self) -> LengthLaw:
         """The law of lengths, that of the trace's requests if a trace is replayed."""
         return EmpiricalLengths(self.lengths) if isinstance(self.lengths, Trace) else self.lengths
+
+    @property
+    def devices(self) -> int:
+        """Devices of the bundle; a worker counts as one where nobody said how many it has."""
+        attention = self.bundle.attention_workers * (self.latency.attention_devices or 1)
+        return attention + self.bundle.ffn_workers * (self.latency.ffn_devices or 1)
 
     @property
     def microbatches(self) -> int:

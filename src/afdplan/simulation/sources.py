@@ -39,6 +39,7 @@ STREAMS = (
     "expert imbalance",
     "expert choices",
     "expert drift",
+    "failures",
 )
 
 

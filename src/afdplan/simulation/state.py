@@ -33,11 +33,15 @@ AT_EXPERTS, EXPERT_FACTORS = range(39, 41)
 # Barrier-free: events to come, calls that wait and where their ring begins, empty cells,
 # departures, calls on board of them, steps of single cells.
 EVENTS, CALLS, FIRST_CALL, SLEEPING, DEPARTURES, BOARDED, CELL_STEPS = range(41, 48)
-INTEGER_TOTALS = 48
+# Failures of the bundle, requests and units of output that they lost.
+FAILURES, LOST, LOST_UNITS = range(48, 51)
+INTEGER_TOTALS = 51
 # Float totals.
 CLOCK, QUEUE_AREA, QUEUE_TIME, WAIT, TIME_PER_TOKEN, ACTIVE_AREA, GATE, STEP_TIME = range(8)
 FFN_FREE, SEND_FREE, RECEIVE_FREE, FFN_BUSY, ASLEEP, SCRATCH, CALL_WAIT = range(8, 15)
-FLOAT_TOTALS = 15
+# When the bundle fails next, and before when it cannot work after a failure.
+FAILS, OPENS = range(15, 17)
+FLOAT_TOTALS = 17
 # Where idle time goes.
 IDLE_TRANSFER, IDLE_BARRIER, IDLE_OTHER_SIDE, IDLE_OVERHEAD, IDLE_EMPTY = range(5)
 CAUSES = 5
@@ -46,7 +50,7 @@ CAUSES = 5
 PROMPT, STEPS, OUTPUT, TOKENS, PREEMPTIONS, PASSED, FATE = range(7)
 PASSED_OVER, KEPT, PLACED_NOW = range(3)
 # What the kernel says when it returns.
-STOPPED, NEED_REQUESTS, NEED_FACTORS, LOG_FULL, FINISHED = range(5)
+STOPPED, NEED_REQUESTS, NEED_FACTORS, LOG_FULL, FINISHED, FAILED = range(6)
 # Histograms: 1024 bins per octave, 64 octaves.
 STEP_TIMES, TOKEN_TIMES, WAITS, KV_TOKENS, PASSES = range(5)
 HISTOGRAMS = 5
@@ -63,6 +67,8 @@ ATTENTION, SEND, FFN, RECEIVE = range(4)
 # What a call does next, barrier-free: reach its worker, leave it, reach the pool.
 RETURNS, LEAVES, ARRIVES = range(3)
 NEVER = float("inf")
+FAR = 1e300
+"""A time that never comes, whose differences are numbers."""
 LOG_COLUMNS = 8
 
 
@@ -266,10 +272,17 @@ class State:
             "curve_slopes",
         ):
             self.real(name)[:] = getattr(tables, name)
-        free = np.arange(1, slots + 1)
-        free[tables.batch_size - 1 :: tables.batch_size] = -1
+        self.floats[FAILS] = FAR
+        self.free_slots()
+
+    def free_slots(self) -> None:
+        """Empty every slot and every calendar."""
+        first = self.whole("free_first")
+        size = self.tables.batch_size
+        free = np.arange(1, first.size * size + 1)
+        free[size - 1 :: size] = -1
         self.whole("following")[0] = free
-        self.whole("free_first")[:] = np.arange(0, slots, tables.batch_size).reshape(cell)
+        first[:] = np.arange(0, free.size, size).reshape(first.shape)
         self.whole("due")[:] = -1
         self.whole("last")[:] = -1
 

@@ -50,7 +50,7 @@ def is_deterministic(scenario: Scenario) -> bool:
     if experts is not None:
         scatter += experts.imbalance_cv if experts.imbalance is not None else 1.0
     recorded = scenario.arrivals is not None and scenario.arrivals.process == "trace"
-    return recorded and scatter == 0
+    return recorded and scatter == 0 and scenario.failures is None
 
 
 def keep(scenario: Scenario, runs: list[list[Part]]) -> tuple[list[Kept], tuple[str, ...]]:

@@ -70,7 +70,7 @@ def plan_columns(case: CaseInputs) -> dict[str, Any]:
         raise explain_infeasible(search, limits)
     design = best.design
     latency = source.latency(design.attention_devices, design.ffn_workers, design.batch_size)
-    colocated = tuple(ColocatedSearch(search).widths(limits))
+    colocated = tuple(ColocatedSearch.of(search).widths(limits))
     baseline = max(colocated, key=lambda plan: plan.score, default=None)
     verdict = judge(case.law, source, best, colocated, limits, latency)
     step = best.step_time

@@ -20,7 +20,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from afdplan.errors import InvalidInputError
+from afdplan.errors import InsufficientDataError, InvalidInputError
 from afdplan.model.checks import check_count
 
 __all__ = ["DECLARED_ERROR", "erlang_wait_probability", "prefill_waits"]
@@ -30,6 +30,7 @@ FloatArray = npt.NDArray[np.float64]
 DECLARED_ERROR = 0.10
 """Relative error of the 99th percentile of wait and service, up to 85 % load, on traces of 5,000
 requests and more."""
+FEWEST_REQUESTS = 5000
 
 
 def erlang_wait_probability(workers: int, offered: float) -> float:
@@ -77,6 +78,9 @@ def prefill_waits(arrivals: FloatArray, services: FloatArray, workers: int) -> F
     ------
     InvalidInputError
         If there are fewer than two arrivals, or more work arrives than N workers do.
+    InsufficientDataError
+        If N > 1 and there are fewer than 5,000 arrivals, whose tail one burst decides (402 were
+        missed by up to 24 %); `estimate` carries the waits.
 
     Notes
     -----
@@ -103,4 +107,11 @@ def prefill_waits(arrivals: FloatArray, services: FloatArray, workers: int) -> F
         raise InvalidInputError(f"{workers} workers are overloaded: {load:.3g} of what they do")
     fall = 2 * workers * (1 - load) / (mean * (1 + float(services.var()) / mean**2))
     shift = math.log(load / erlang_wait_probability(workers, load * workers)) / fall
-    return np.maximum(workload - shift, 0.0)
+    waits = np.maximum(workload - shift, 0.0)
+    if arrivals.size < FEWEST_REQUESTS:
+        raise InsufficientDataError(
+            f"the closed form of waits needs {FEWEST_REQUESTS:,} arrivals, got {arrivals.size:,}: "
+            "replay them, which is exact",
+            waits,
+        )
+    return waits

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
@@ -64,4 +66,37 @@ def test_the_command_writes_what_plan_reads(tmp_path):
     wrong = invoke("calibrate", table, "--stage", "prefill", "--layers", 3)
     assert "--layers is not of --stage prefill" in wrong.error_line
     gone = invoke("calibrate", tmp_path / "no.csv", "--stage", "prefill")
-    assert "cannot be read" in gone.error_line
+    assert "there is no file" in gone.error_line
+
+
+def test_a_log_of_forward_passes_is_as_good_as_a_table(tmp_path):
+    """Chunks of 4,096 behind what was computed; passes with company or decoding are left out."""
+    lines, floor, slope, pair = [], 0.012, 2e-5, 4e-10
+    for prompt in (300, 900, 2000, 4096, 9000, 20_000):
+        for cached in range(0, prompt, 4096):
+            tokens = min(4096, prompt - cached)
+            time = floor + slope * tokens
+            time += pair * (tokens * (tokens + 1) / 2 + tokens * cached)
+            for others, decoding in ((0, 0), (1, 0), (0, 3)):
+                asked = {
+                    "num_prefill_requests": 1 + others,
+                    "sum_prefill_tokens": tokens,
+                    "sum_prefill_kv_tokens": cached,
+                    "num_decode_requests": decoding,
+                }
+                record = {"wall_time": time * (1 + others + decoding), "scheduled_requests": asked}
+                event = {"schema": "dynamo.fpm.trace.v1", "fpm": record}
+                lines.append(json.dumps({"event": event}))
+    path = tmp_path / "passes.jsonl"
+    path.write_text("\n".join(lines))
+    told = invoke("calibrate", path, "--stage", "prefill", "--json")
+    assert told.code == 0, told
+    answer = told.document
+    assert answer["prompts"] == len(lines) / 3
+    assert answer["largest_error"] < 1e-6
+    model = answer["prefill_model"]
+    assert model["compute"]["slope"] == pytest.approx(slope, rel=1e-6)
+    assert model["pairs"][0]["time"] == pytest.approx(pair, rel=1e-6)
+    path.write_text("\n".join(lines[1::3]))
+    refused = invoke("calibrate", path, "--stage", "prefill")
+    assert "no pass with one prefill" in refused.error_line

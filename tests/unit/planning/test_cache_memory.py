@@ -44,5 +44,5 @@ def test_more_slots_overflow_more():
     assert all(b >= a - 1e-13 for a, b in pairwise(chances))
     most = memory.most_requests(1e-3)
     assert memory.overflow_probability(most) <= 1e-3 < memory.overflow_probability(most + 1)
-    assert memory.largest_fitting([1, most, most + 1, 10 * most], 1e-3) == most
-    assert memory.largest_fitting([10 * most], 1e-3) == 0
+    assert memory.most_requests(1e-3, most=most - 1) == most - 1
+    assert memory.most_requests(1e-3, most=10 * most) == most

@@ -62,7 +62,8 @@ def test_step_equals_monte_carlo(latency, ranks, overlap):
 def test_bound_is_below_the_step(latency, m):
     limits, colocated = Limits(devices=64), ColocatedSearch(search((1, 16, 128), latency))
     for ranks, b in ((1, 1), (1, 16), (8, 16), (64, 128)):
-        most, least = colocated._bound(1, ranks, b, m, limits)
+        bounds = colocated._bounded(1, ranks, np.array([b]), np.array([m]), limits)
+        most, least = float(bounds.most[0]), float(bounds.least[0])
         plan = colocated._evaluate(1, ranks, b, m, limits)
         assert 0.85 * plan.step_time.mean < least <= plan.step_time.mean
         assert most >= plan.score

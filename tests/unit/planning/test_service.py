@@ -13,6 +13,7 @@ from afdplan.lengths.law import EmpiricalLengths
 from afdplan.model.curve import RooflineCurve
 from afdplan.model.latency import LatencyModel
 from afdplan.model.prefill import PairCost, PrefillModel
+from afdplan.model.prompt_blocks import PromptBlocks
 from afdplan.model.trace import Trace
 from afdplan.planning.colocated_search import ColocatedSearch
 from afdplan.planning.design import PlannedDesign
@@ -259,3 +260,38 @@ def test_the_service_played_end_to_end_keeps_what_was_planned():
     # Power: twice the rate breaks the limit when it is played, too.
     flooded = verify_service(replace(split, rate=2.5 * rate, first_token=split.first_token), SOURCE)
     assert flooded.good_fraction < played.good_fraction - 0.1
+
+
+def test_shared_blocks_make_room_where_memory_limits():
+    """One system prompt of 1,024 tokens before every question: held once by each worker."""
+    lists = [[*range(8), *range(100 * k + 8, 100 * k + 8 + k % 7)] for k in range(TRACE.requests)]
+    prompts = np.array([128 * len(one) for one in lists])
+    trace = replace(TRACE, prompt_tokens=prompts, blocks=PromptBlocks.of(lists, 128))
+    trace = replace(trace, cached_tokens=np.minimum(1024, prompts - 1))
+    law = EmpiricalLengths(trace)
+    tight = MeasuredSource(SOURCE.latency(1, 1, 1), kv_tokens=6e4)
+    asked = (law, tight, LIMITS, TTFT, (worker(),))
+    plain, cached, kept = (
+        plan_service(*asked, traffic, space=SPACE)
+        for traffic in (
+            service_traffic(law, trace),
+            replace(service_traffic(law, trace, "trace", "recorded"), blocks=None),
+            service_traffic(law, trace, "trace", "recorded"),
+        )
+    )
+    assert plain.unique_fraction == cached.unique_fraction == 1
+    assert 0.2 < kept.unique_fraction < 0.6
+    assert kept.rate > cached.rate > plain.rate
+    chosen = kept.plan.recommended
+    workers = (
+        chosen.design.bundles * chosen.design.attention_workers
+        if isinstance(chosen, PlannedDesign)
+        else chosen.replicas * chosen.ranks
+    )
+    # What was planned with is what the recommended deployment saves, or less.
+    shares = kept.pool.traffic.unique_fraction(chosen.slots, workers)
+    assert shares <= kept.unique_fraction * 1.01
+    # And its mean memory is that of all slots, shared blocks once.
+    held = chosen.slots / workers * law.token_load().mean * kept.unique_fraction
+    assert held <= 6e4
+    assert chosen.memory_overflow_probability <= LIMITS.overflow_probability

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from afdplan.errors import InvalidInputError
+from afdplan.errors import InsufficientDataError, InvalidInputError
 from afdplan.files.traces.reader import read_trace
 from afdplan.model.curve import RooflineCurve
 from afdplan.model.prefill import PairCost, PrefillModel
@@ -65,6 +65,10 @@ def test_without_the_shift_two_workers_would_be_told_to_wait_longer():
 def test_what_breaks_a_rule_is_refused():
     with pytest.raises(InvalidInputError, match="overloaded"):
         prefill_waits(np.array([0.0, 1.0]), np.array([4.0, 4.0]), 2)
+    few = np.arange(4.0), np.full(4, 0.1), 2
+    with pytest.raises(InsufficientDataError, match="5,000 arrivals, got 4") as told:
+        prefill_waits(*few)
+    assert told.value.estimate.tolist() == [0.0, 0.0, 0.0, 0.0]
     with pytest.raises(InvalidInputError, match="two times"):
         prefill_waits(np.zeros(3), np.ones(3), 2)
     with pytest.raises(InvalidInputError, match="below 3"):

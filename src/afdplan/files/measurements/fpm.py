@@ -22,7 +22,13 @@ from afdplan.files.measurements.json_lines import whole_records
 from afdplan.model.checks import frozen_array
 from afdplan.model.measurement import Measurements, StageSamples
 
-__all__ = ["FPM_SIGN", "ForwardPasses", "read_forward_passes", "read_fpm_times"]
+__all__ = [
+    "FPM_SIGN",
+    "ForwardPasses",
+    "read_forward_passes",
+    "read_fpm_times",
+    "read_prefill_passes",
+]
 
 FPM_SIGN = re.compile(rb'"dynamo\.fpm\.trace\.v1"|"(raw_fpms|fpms|iteration_groups)"\s*:\s*\[')
 SCHEMA = "dynamo.fpm.trace.v1"
@@ -172,6 +178,45 @@ def read_forward_passes(source: Source, rank: str | None = None) -> ForwardPasse
         notes=tuple(notes),
         **counts,
     )
+
+
+@opened("forward pass metrics", LatencyModelError)
+def read_prefill_passes(source: Source) -> dict[str, FloatArray] | None:
+    """Return the passes that compute one prompt, or a chunk of one, and decode nothing.
+
+    Parameters
+    ----------
+    source
+        As of `read_forward_passes`.
+
+    Returns
+    -------
+    dict or None
+        ``tokens`` computed, ``cached`` before them, and the wall time as ``latency`` [s], shape
+        (n,) each: passes of several prompts say nothing of how their pairs part. None if the file
+        holds no forward pass metrics.
+
+    Raises
+    ------
+    LatencyModelError
+        If there is no such pass, or a record breaks its schema.
+    """
+    if not FPM_SIGN.search(source.head):
+        return None
+    notes: list[str] = []
+    is_trace = SCHEMA.encode() in source.head
+    kept = []
+    for _, _, record in _trace(source, notes) if is_trace else _benchmark(source, notes):
+        asked = record.scheduled_requests
+        alone = asked.num_prefill_requests == 1 and asked.num_decode_requests == 0
+        if alone and asked.sum_prefill_tokens > 0 and 0 < record.wall_time < np.inf:
+            kept.append((asked.sum_prefill_tokens, asked.sum_prefill_kv_tokens, record.wall_time))
+    if not kept:
+        raise LatencyModelError(
+            f"{source} holds no pass with one prefill and no decoding: prefill times need prompts "
+            "that were served alone"
+        )
+    return dict(zip(("tokens", "cached", "latency"), np.array(kept, np.float64).T, strict=True))
 
 
 def _trace(source: Source, notes: list[str]) -> Iterator[tuple[int, float, _Pass]]:

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from afdplan.errors import TraceError
 from afdplan.files.traces.table import Table, shown
 from afdplan.files.traces.values import token_counts
+from afdplan.model.prompt_blocks import PromptBlocks
 
 if TYPE_CHECKING:
     import polars as pl
@@ -27,8 +28,10 @@ RECOGNISED = 0.95
 """Share of prompts whose number of blocks a block size must explain."""
 
 
-def cached_tokens(table: Table, column: str, values: pl.Series, prompts: IntArray) -> IntArray:
-    """Return the cached tokens of each prompt, in the order of arrival; at most all but one.
+def cached_tokens(
+    table: Table, column: str, values: pl.Series, prompts: IntArray
+) -> tuple[IntArray, PromptBlocks | None]:
+    """Return the cached tokens of each prompt, at most all but one, and its blocks if any.
 
     Parameters
     ----------
@@ -49,7 +52,7 @@ def cached_tokens(table: Table, column: str, values: pl.Series, prompts: IntArra
     most = np.maximum(prompts - 1, 0)
     if values.dtype != pl.List:
         counts, empty = token_counts(table, column, values)
-        return np.minimum(np.where(empty, 0, counts).astype(np.int64), most)
+        return np.minimum(np.where(empty, 0, counts).astype(np.int64), most), None
     blocks = values.list.len().fill_null(0).to_numpy().astype(np.int64)
     size = block_size(prompts, blocks)
     if size is None:
@@ -57,7 +60,8 @@ def cached_tokens(table: Table, column: str, values: pl.Series, prompts: IntArra
             f"{table.name}, column {shown(column)}: no number of tokens per block fits the "
             "prompts; give --prefix-cache session, or none"
         )
-    return np.minimum(size * shared_blocks(values.to_list()), most)
+    ids = values.to_list()
+    return np.minimum(size * shared_blocks(ids), most), PromptBlocks.of(ids, size)
 
 
 def block_size(prompts: IntArray, blocks: IntArray) -> int | None:

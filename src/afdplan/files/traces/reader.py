@@ -181,7 +181,7 @@ def _trace(
         order, times = rows[by_time], times[by_time]
         sessions = None if sessions is None else sessions[by_time]
         notes.append("requests were not in the order of arrival and have been sorted")
-    cached = None
+    cached = blocks = None
     if prefixes:
         if not columns.cached:
             raise TraceError(
@@ -190,9 +190,10 @@ def _trace(
             )
         (held,) = table.read(columns.cached[:1])
         lengths = prompt[order].astype(np.int64)
-        cached = cached_tokens(table, columns.cached[0], held.gather(order), lengths)
+        cached, blocks = cached_tokens(table, columns.cached[0], held.gather(order), lengths)
     return Trace(
         cached_tokens=cached,
+        blocks=blocks,
         prompt_tokens=prompt[order].astype(np.int64),
         decode_tokens=decode[order].astype(np.int64),
         arrival_times=times,
