@@ -24,6 +24,7 @@ BENCHMARKS = {
     "trace_reading": ("How many rows per second are read?", True, True),
     "placement": ("What does placing requests by load give back?", False, True),
     "modes": ("With or without the barrier: is theory right, and which pays?", False, True),
+    "effects": ("What do experts, occupancy and uneven ratios move?", False, True),
     "studies": ("How fast, lean and unkillable are studies?", False, True),
     "derived_models": ("How far are derived times from published ones?", False, False),
     "operator_fits": ("How far are fitted operators from tables held out?", False, False),

@@ -288,6 +288,7 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "failures": service.failures,
     "experts": models.experts,
     "busiest-rank": uneven.busiest_rank,
+    "coupling": uneven.coupling,
     "fresh-times": uneven.fresh_times,
     "stage-fit": models.stage_fit,
     "sweep-fit": models.sweep_fit,

@@ -19,8 +19,8 @@ from afdplan.planning.step_models import StepModels
 from afdplan.studies.reprovisioning import WindowCurve, compare_fixed
 from afdplan.studies.windows import WindowRule, cut
 from afdplan.theory.cycle import CycleModel
-from afdplan.theory.layer_cycle import StageTimes
 from afdplan.theory.problem import RatioProblem
+from afdplan.theory.shared_times import StageTimes
 from afdplan.workload.interval import token_load_estimate
 from drawings.canvas import (
     BASELINE,

@@ -1,13 +1,20 @@
-"""Pictures of what is uneven or drawn afresh: the busiest rank, and rounds whose FFN scatters."""
+"""Pictures of what is uneven, drawn afresh or occupied: ranks, rounds, transfers."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import numpy as np
 from matplotlib.figure import Figure
 
+from afdplan.lengths.law import IndependentLengths
+from afdplan.model.coupling import Coupling
+from afdplan.model.latency import LatencyModel
 from afdplan.model.variation import ExpertLoad
 from afdplan.theory.busiest_rank import largest_count
+from afdplan.theory.cycle import CycleModel
 from afdplan.theory.expert_load import rank_load
+from afdplan.theory.problem import RatioProblem
 from drawings.canvas import BLUE, GREEN, GREY, ORANGE, plain_axes, titled
 
 
@@ -49,6 +56,33 @@ def fresh_times() -> Figure:
               label="taken at the mean")  # fmt: skip
     axes.set(xlabel="scatter of the FFN [%]", ylabel="cycle time over f", xlim=(0, 31))
     titled(axes, "Attention and FFN in balance, two microbatches")
+    axes.legend(frameon=False, fontsize=9)
+    return figure
+
+
+def coupling() -> Figure:
+    """Return the cycle over A / F: transfers that occupy nobody, the FFN, and peers in turn."""
+    figure, (axes,) = plain_axes(1, width=5.5)
+    law = IndependentLengths(prompt="geometric:1000", decode="geometric:300")
+    latency = LatencyModel.linear(
+        attention=(1e-4, 10.0), ffn=(0.03, 3.0), transfer=(0.0, 2.0), layers=20
+    )
+    inside = Coupling(send_ffn=0.5, receive_ffn=0.5)
+    cases = (
+        ("occupy nobody", Coupling(), BLUE),
+        ("occupy the FFN", inside, GREEN),
+        ("one peer after another", replace(inside, one_by_one=True), ORANGE),
+    )
+    workers = np.arange(1, 25)
+    for name, shares, color in cases:
+        problem = RatioProblem(
+            law=law, latency=replace(latency, coupling=shares), batch_size=64, ffn_workers=2
+        )
+        model = CycleModel(problem, problem.slot_loads())
+        cycles = model.evaluate(workers.astype(float)).cycle
+        axes.plot(workers / 2, cycles, ".-", color=color, label=name)
+    axes.set(xlabel="attention workers per FFN worker", ylabel="cycle time", ylim=(0, None))
+    titled(axes, "Transfers that occupy workers, two FFN workers")
     axes.legend(frameon=False, fontsize=9)
     return figure
 

@@ -8,8 +8,9 @@ from click.testing import CliRunner
 
 from afdplan.cli.calibrate import command
 from afdplan.errors import AfdplanError
-from afdplan.files.latency_file import load_latency
+from afdplan.files.latency_file import load_latency, save_latency
 from afdplan.files.measurements.table import read_latency_table
+from afdplan.model.latency import LatencyModel
 from tests.cli.invoke import invoke
 
 SAMPLES = Path(__file__).parents[1] / "samples"
@@ -220,3 +221,50 @@ def test_requests_between_two_snapshots_become_a_trace(tmp_path):
     rows = out.read_text().splitlines()
     assert len(rows) == 1 + 77
     assert "77 requests were laid out" in outcome.err
+
+
+def staged_steps(path, rows):
+    header = "attention_ms,ffn_ms,send_ms,receive_ms,step_ms,layers\n"
+    path.write_text(header + "".join(",".join(map(str, row)) + "\n" for row in rows))
+    return path
+
+
+def test_coupling_of_measured_steps_goes_into_the_model(tmp_path):
+    """Half of each transfer occupies the FFN, and each launch takes 0.25 ms."""
+    rows = [
+        (1.0, f, c, c / 2, 10 * 2 * (f + 0.25 + 0.5 * 1.5 * c), 10)
+        for f, c in ((3.0, 0.1), (4.0, 0.4), (5.0, 0.2), (7.0, 0.8))
+    ]
+    table, model = staged_steps(tmp_path / "steps.csv", rows), tmp_path / "model.toml"
+    prior = tmp_path / "prior.toml"
+    save_latency(
+        LatencyModel.linear(attention=(1e-9, 1e-4), ffn=(1e-7, 1e-4), time_unit="s"), prior
+    )
+    told = invoke("calibrate", table, "--coupling", "--prior", prior, "-o", model)
+    assert told.code == 0, told
+    words = "busy for 50.0 % of their time, and each launch takes 250 µs more"
+    assert words in " ".join(told.out.split())
+    found = load_latency(model).coupling
+    assert (found.send_ffn, found.receive_ffn) == pytest.approx((0.5, 0.5), abs=1e-4)
+    assert found.launch == pytest.approx(2.5e-4, rel=1e-3)
+    answer = json.loads(invoke("calibrate", table, "--coupling", "--occupied", 0.5, "--json").out)
+    assert answer["launch"] == pytest.approx(2.5e-4, rel=1e-3)
+    assert answer["occupied_share_error"] is None
+
+
+@pytest.mark.parametrize(
+    ("rows", "options", "words"),
+    [
+        ([(1, 3, 0.1, 0.1, 40, 10)] * 4, (), "give the share"),
+        ([(1, 3, 0.1, 0.1, 40, 10)] * 4, ("--occupied", 1.2), "share must be at most 1"),
+        ([(1, 3, 0.1, 0.1, -40, 10)] * 4, (), "step of step 1 must be a number > 0, got -0.04"),
+        ([(9, 1, 0.1, 0.1, 200, 10)] * 4, ("--occupied", 1), "no step waits for the FFN"),
+        ([(1, 3, 0.1, 0.1, 40, 10)], (), "at least 3 measured steps, got 1"),
+    ],
+)
+def test_steps_that_say_nothing_are_refused_in_one_line(tmp_path, rows, options, words):
+    table = staged_steps(tmp_path / "steps.csv", rows)
+    told = invoke("calibrate", table, "--coupling", *options)
+    assert told.code == 1
+    assert words in told.err
+    assert told.err.count("\n") == 1

@@ -12,6 +12,7 @@ from afdplan.calibration.catalogue import find_hardware, find_model
 from afdplan.calibration.placement import place
 from afdplan.deploy.registry import find_target
 from afdplan.lengths.law import EmpiricalLengths, IndependentLengths
+from afdplan.model.coupling import Coupling
 from afdplan.model.curve import LinearCurve, RooflineCurve, TabulatedCurve
 from afdplan.model.latency import LatencyModel
 from afdplan.model.stages import AttentionLayers, Transfer
@@ -178,6 +179,42 @@ def test_search_with_uneven_experts_equals_brute_force(seed):
         assert (found is None) == (design is None), (found, design)
         if found is not None:
             assert found.score == pytest.approx(score, rel=1e-4), (found.design, design)
+
+
+@pytest.mark.parametrize(
+    ("seed", "coupling"),
+    [
+        (1, Coupling(send_ffn=1.0, receive_ffn=0.7, one_by_one=True, launch=2e-5)),
+        (3, Coupling(receive_attention=1.0, send_ffn=0.4, launch=5e-5)),
+        (4, Coupling(fan_in="whole", dense_share=0.6, receive_ffn=0.5)),
+    ],
+)
+def test_search_with_a_coupling_equals_brute_force(seed, coupling):
+    law, latency, source, space, cost = random_problem(seed)
+    latency = replace(latency, coupling=coupling)
+    devices = source.attention_devices[0]
+    source = MeasuredSource(
+        latency,
+        attention_devices=devices,
+        ffn_devices=source.ffn_devices,
+        cache=source.cache(devices),
+    )
+    space = replace(space, batch_sizes=(8, 100), microbatches=(1, 2))
+    limits = Limits(devices=9)
+    rows = every_pair(law, latency, source, space, limits.devices)
+    search = DesignSearch(law, source, space, cost)
+    loose = search.best(limits)
+    for tight in (
+        limits,
+        replace(limits, time_per_output_token=loose.step_time.mean * 0.8),
+        replace(limits, time_per_output_token=loose.step_time.p99 * 0.8, statistic="p99"),
+        replace(limits, requests_per_second=loose.requests_per_second * 0.4),
+    ):
+        found = search.best(tight)
+        score, design = brute_force(rows, law, source, space, cost, tight)
+        assert (found is None) == (design is None), (found, design)
+        if found is not None:
+            assert found.score == pytest.approx(score, rel=1e-6), (found.design, design)
 
 
 @pytest.mark.parametrize("seed", range(12, 16))

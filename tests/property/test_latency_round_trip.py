@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from afdplan.files.latency_file import load_latency, save_latency
+from afdplan.model.coupling import Coupling
 from afdplan.model.curve import LinearCurve, RooflineCurve, TabulatedCurve
 from afdplan.model.latency import LatencyModel, coefficients_of
 from afdplan.model.stages import AttentionLayers, Transfer
@@ -54,6 +55,16 @@ def models(draw):
     )
     links = st.builds(Transfer, curve=curves(), load=st.sampled_from(["worker", "aggregate"]))
     send = draw(links)
+    shares = st.floats(0.001, 1)
+    dense = draw(st.just(0.0) | shares)
+    coupling = Coupling(
+        send_ffn=draw(st.just(0.0) | shares),
+        receive_ffn=draw(shares),
+        one_by_one=draw(st.booleans()),
+        launch=draw(st.sampled_from([0.0, 2e-5, 3.0])),
+        fan_in="whole" if dense else draw(st.sampled_from(["even", "whole"])),
+        dense_share=dense,
+    )
     model = LatencyModel(
         name=draw(text.filter(bool)),
         time_unit=draw(st.sampled_from(["s", "abstract"])),
@@ -64,6 +75,7 @@ def models(draw):
         step_overhead=1e-3 + draw(numbers),  # a step takes some time
         tokens_per_step=draw(st.floats(1, 10)),
         drain=draw(st.booleans()),
+        coupling=draw(st.just(Coupling()) | st.just(coupling)),
         validity=Validity(
             batch_size=draw(st.none() | st.tuples(numbers, numbers).map(lambda b: tuple(sorted(b))))
         ),

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from afdplan.lengths.law import IndependentLengths
+from afdplan.model.coupling import Coupling
 from afdplan.model.curve import TabulatedCurve
 from afdplan.model.latency import LatencyModel
 from afdplan.model.variation import ExpertLoad
@@ -38,14 +39,21 @@ def random_latency(rng, window):
     )
 
 
-@pytest.mark.parametrize("window", [None, 16, 1024])
+COUPLED = Coupling(send_attention=1.0, send_ffn=0.8, receive_ffn=1.0, one_by_one=True)
+
+
+@pytest.mark.parametrize(
+    ("window", "coupling"),
+    [(None, Coupling()), (16, Coupling()), (1024, Coupling()), (16, COUPLED)],
+)
 @pytest.mark.parametrize("prompt", PROMPTS)
-def test_no_bound_exceeds_the_step(prompt, window):
+def test_no_bound_exceeds_the_step(prompt, window, coupling):
     rng = np.random.default_rng(11)
     workers = np.array([1, 2, 5, 16, 64])
     for decode in DECODES:
         law = IndependentLengths(prompt=prompt, decode=decode)
-        models = StepModels(law, MeasuredSource(random_latency(rng, window)))
+        latency = replace(random_latency(rng, window), coupling=coupling)
+        models = StepModels(law, MeasuredSource(latency))
         for m in (1, 2, 3, 4):
             combination = Combination(1, m, int(rng.choice([1, 2, 16])))
             stages = models.stages(workers, np.ones(5, dtype=int), combination[2])

@@ -13,6 +13,7 @@ import pytest
 from afdplan.errors import InvalidInputError, UnsupportedError
 from afdplan.lengths.law import EmpiricalLengths, IndependentLengths
 from afdplan.model.bundle import Bundle
+from afdplan.model.coupling import Coupling
 from afdplan.model.curve import LinearCurve, RooflineCurve, TabulatedCurve
 from afdplan.model.failures import Failures
 from afdplan.model.latency import LatencyModel
@@ -81,9 +82,24 @@ def random_scenario(seed):
         drain=layers > 1 and r.random() < 0.4,
     )
     experts = r.choice([None, None, *EXPERTS])
+    c = random.Random(f"coupling {seed}")
+    loads = latency.send.load, latency.receive.load
+    alone = [c.choice([0.0, 0.2, 1.0]) if load == "worker" else 0.0 for load in loads]
+    dense = 0.0 if experts and experts.share == 1 else c.choice([0.0, 0.3])
+    coupling = Coupling(
+        send_attention=alone[0],
+        receive_attention=alone[1],
+        send_ffn=c.choice([0.0, 0.3, 1.0]),
+        receive_ffn=c.choice([0.0, 0.3, 1.0]),
+        one_by_one=c.random() < 0.5,
+        launch=c.choice([0.0, 1.7]),
+        fan_in="whole" if dense else c.choice(["even", "whole"]),
+        dense_share=dense,
+    )
     latency = replace(
         latency,
         experts=experts,
+        coupling=c.choice([Coupling(), Coupling(launch=0.7), coupling, coupling]),
         scatter=Scatter(ffn=r.choice([0.0, 0.3]), law=r.choice(["gamma", "lognormal"])),
     )
     bundle = Bundle(
@@ -122,20 +138,25 @@ def random_scenario(seed):
         failures = Failures(
             device_mtbf=r.choice([500.0, 3000.0]), restart=r.choice([0.0, 7.5, 300.0])
         )
+    overlap = r.choice(["pipelined", "pipelined", "pipelined", "ideal"])
+    start = "fresh" if arrivals else r.choice(["fresh", "stationary"])
+    if overlap == "ideal":  # lets transfers occupy nobody
+        latency = replace(latency, coupling=Coupling(launch=latency.coupling.launch))
+    full = latency.coupling != Coupling() or (experts and experts.imbalance is None)
     return Scenario(
         bundle=bundle,
         latency=latency,
         lengths=lengths,
         seed=seed,
-        overlap=r.choice(["pipelined", "pipelined", "pipelined", "ideal"]),
-        start="fresh" if arrivals else r.choice(["fresh", "stationary"]),
+        overlap=overlap,
+        start=start,
         arrivals=arrivals,
         placement=placement,
         placement_window=r.choice([1, 1, 2, 4, 9]) if placement.startswith("longest") else 1,
         kv_capacity=capacity,
         memory=r.choice(["reserve", "preempt"]) if capacity else "reserve",
         failures=failures,
-        ffn_tokens="padded" if experts and experts.imbalance is None else r.choice(FFN_TOKENS),
+        ffn_tokens="padded" if full else r.choice(FFN_TOKENS),
         variation=Variation(
             attention=r.choice([0.0, 0.0, 0.4]),
             send=r.choice([0.0, 0.0, 0.5]),
@@ -164,7 +185,7 @@ def random_barrier_free(seed):
                 least_calls=calls,
                 longest_wait=wait,
                 most_tokens=most,
-                latency=replace(scenario.latency, drain=False),
+                latency=replace(scenario.latency, drain=False, coupling=Coupling()),
                 overlap="pipelined",
                 placement="round-robin",
             )

@@ -70,6 +70,17 @@ Examples:
 )
 @click.option("--prior", metavar="NAME|FILE", help="Model that lends what was not measured.")
 @click.option("--sweep", is_flag=True, help="DATA are step times or throughputs over ratios.")
+@click.option(
+    "--coupling",
+    is_flag=True,
+    help="DATA are steps with their stages: fit whom transfers occupy, and the launch.",
+)
+@click.option(
+    "--occupied",
+    type=float,
+    metavar="SHARE",
+    help="Coupling: share of transfers that occupies the FFN; fitted by default.",
+)
 @click.option("--batch-size", type=float, metavar="B", help="Sweep: per worker and microbatch.")
 @click.option("--microbatches", type=int, help="In flight; by default 2, in a profiler trace 1.")
 @click.option(
@@ -139,6 +150,13 @@ def command(data: tuple[str, ...], **options: Any) -> None:
         from afdplan.files.latency_file import load_latency
 
         prior = load_latency(options["prior"])
+    if options["coupling"]:
+        from afdplan.cli.calibrate_coupling import calibrate_coupling
+
+        calibrate_coupling(data, prior, _inputs(data, options), options)
+        return
+    if options["occupied"] is not None:
+        raise click.UsageError("--occupied is a share of transfers: it needs --coupling")
     if not options["sweep"] and kind_of(data[0], options["format_name"]) == "expert-load":
         from afdplan.cli.calibrate_experts import calibrate_experts
 

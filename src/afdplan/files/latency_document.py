@@ -10,6 +10,7 @@ import msgspec
 
 from afdplan.errors import LatencyModelError
 from afdplan.files.latency_stage import Stage, check_keys, converted, read_stage
+from afdplan.model.coupling import Coupling
 from afdplan.model.curve import LinearCurve
 from afdplan.model.latency import LatencyModel, TimeUnit
 from afdplan.model.layer_order import LayerOrder
@@ -21,7 +22,11 @@ from afdplan.model.variation import ExpertLoad, Scatter
 __all__ = ["LATENCY_SCHEMA_VERSION", "latency_document", "latency_from_document"]
 
 LATENCY_SCHEMA_VERSION = 1
-_VARIATIONS: dict[str, type[Any]] = {"scatter": Scatter, "experts": ExpertLoad}
+_VARIATIONS: dict[str, type[Any]] = {
+    "scatter": Scatter,
+    "experts": ExpertLoad,
+    "coupling": Coupling,
+}
 
 
 class _Validity(msgspec.Struct, kw_only=True):
@@ -56,6 +61,7 @@ class _File(msgspec.Struct, kw_only=True):
     assumptions: list[str] = []
     scatter: Any = None
     experts: Any = None
+    coupling: Any = None
     validity: _Validity | None = None
     uncertainty: _Uncertainty | None = None
     attention_devices: int | None = None
@@ -102,6 +108,8 @@ def latency_document(model: LatencyModel) -> dict[str, Any]:
         document["scatter"] = _changed(model.scatter)
     if model.experts is not None:
         document["experts"] = _changed(model.experts)
+    if model.coupling != Coupling():
+        document["coupling"] = _changed(model.coupling)
     bounds = {
         name: list(value)
         for name in ("attention_tokens", "ffn_tokens", "batch_size")
@@ -177,7 +185,7 @@ def _changed(variation: Any) -> dict[str, Any]:
 
 
 def _variation(name: str, table: Any) -> Any:
-    """Return [scatter] or [experts]; errors name the section."""
+    """Return [scatter], [experts] or [coupling]; errors name the section."""
     kind = _VARIATIONS[name]
     check_keys(name, table, tuple(f.name for f in fields(kind)), ())
     try:

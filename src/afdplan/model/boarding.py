@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from afdplan.errors import InvalidInputError, UnsupportedError
 from afdplan.model import parameters as ask
 from afdplan.model.bundle import Bundle
+from afdplan.model.coupling import Coupling
 from afdplan.model.latency import LatencyModel
 from afdplan.model.parameter import check_fields
 
@@ -51,11 +52,16 @@ def check_execution(
     Raises
     ------
     UnsupportedError
-        For a boarding rule with a barrier; without one, for ideal overlap and for a pipeline that
-        drains.
+        For a boarding rule with a barrier; without one, for ideal overlap, for a coupling and for
+        a pipeline that drains; for ideal overlap of transfers that occupy workers.
     InvalidInputError
         If a departure waits for more calls than there are, or than it may take.
     """
+    if overlap == "ideal" and latency.coupling.is_occupying:
+        raise UnsupportedError(
+            "ideal overlap lets transfers occupy nobody, and the latency model's coupling says "
+            "that they do: use overlap pipelined"
+        )
     if execution == "synchronous":
         if boarding != Boarding():
             raise UnsupportedError(
@@ -67,6 +73,12 @@ def check_execution(
         raise UnsupportedError(
             "ideal overlap is a cycle of all workers together: use overlap pipelined with "
             "execution barrier-free"
+        )
+    if latency.coupling != Coupling():
+        raise UnsupportedError(
+            "without a barrier it is not known whom transfers occupy, what a launch costs and "
+            "whose tokens an FFN worker has: leave the latency model's coupling out, or use "
+            "execution synchronous"
         )
     if latency.drain:
         raise UnsupportedError(

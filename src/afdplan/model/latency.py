@@ -12,6 +12,7 @@ import numpy as np
 from afdplan.errors import LatencyModelError
 from afdplan.model import parameters as ask
 from afdplan.model.checks import check_choice, check_number
+from afdplan.model.coupling import Coupling
 from afdplan.model.curve import Curve, LinearCurve
 from afdplan.model.layer_order import LayerOrder, named_order, order_of_layers, repeated
 from afdplan.model.parameter import check_fields
@@ -51,6 +52,8 @@ class LatencyModel:
         How far the stages scatter about these times from layer to layer; not at all by default.
     experts
         How unevenly the experts are loaded; None: equally.
+    coupling
+        Whom transfers occupy, what a launch costs, whose tokens an FFN worker has.
     step_overhead
         Sampling and scheduling, once per output step [time], >= 0.
     tokens_per_step
@@ -90,6 +93,7 @@ class LatencyModel:
     layer_order: LayerOrder = "blocks"
     scatter: Scatter = field(default_factory=Scatter)
     experts: ExpertLoad | None = None
+    coupling: Coupling = field(default_factory=Coupling)
     step_overhead: float = 0.0
     tokens_per_step: float = 1.0
     drain: bool = False
@@ -122,6 +126,7 @@ class LatencyModel:
                     f"popularity must have one row, or one for each of {self.layers} layers, "
                     f"got {len(self.experts.popularity)}"
                 )
+        self._check_coupling()
         overhead = check_number("step_overhead", self.step_overhead, error=error)
         object.__setattr__(self, "step_overhead", overhead)
         tokens = check_number("tokens_per_step", self.tokens_per_step, 1.0, error=error)
@@ -133,6 +138,24 @@ class LatencyModel:
             _check_coefficients(self, self.uncertainty.coefficients)
         check_fields(self, ask.DEVICES_PER_WORKER, error=error)
         self._check_takes_time()
+
+    def _check_coupling(self) -> None:
+        """Raise unless workers can be occupied by these transfers, in these shares."""
+        if not isinstance(self.coupling, Coupling):
+            raise LatencyModelError("coupling must be a Coupling")
+        for name in ("send", "receive"):
+            share = getattr(self.coupling, f"{name}_attention")
+            if share > 0 and getattr(self, name).load == "aggregate":
+                raise LatencyModelError(
+                    f"{name}_attention must be 0 where the {name} transfer has load aggregate, got "
+                    f"{share:g}: an attention worker is occupied by its own tokens, load worker"
+                )
+        dense = self.coupling.dense_share
+        if self.experts is not None and dense + self.experts.share > 1 + 1e-9:
+            raise LatencyModelError(
+                f"dense_share and the share of experts must be at most 1 together, got {dense:g} "
+                f"and {self.experts.share:g}: they are parts of one FFN"
+            )
 
     def _check_takes_time(self) -> None:
         """Raise unless a step at a very large load takes a time that a number can hold."""
@@ -266,6 +289,7 @@ class LatencyModel:
             send=replace(self.send, curve=changed(self.send.curve, "transfer", "send")),
             receive=replace(self.receive, curve=changed(self.receive.curve, "transfer", "receive")),
             step_overhead=values.get("step_overhead", self.step_overhead),
+            coupling=replace(self.coupling, launch=values.get("launch", self.coupling.launch)),
             uncertainty=None,
         )
         known = self.uncertainty
@@ -290,6 +314,7 @@ class LatencyModel:
             send=replace(self.send, curve=self.send.curve.scaled(factor)),
             receive=replace(self.receive, curve=self.receive.curve.scaled(factor)),
             step_overhead=self.step_overhead * factor,
+            coupling=replace(self.coupling, launch=self.coupling.launch * factor),
             uncertainty=self.uncertainty.scaled(factor) if self.uncertainty else None,
         )
 
@@ -314,7 +339,7 @@ def coefficients_of(model: LatencyModel) -> dict[str, float]:
     Attention of one kind is ``attention.slope``; of several kinds ``attention.1.slope``,
     ``attention.2.slope``, ... in their order. Where both directions of the link are equal,
     ``transfer.slope`` stands for both, beside ``send.slope`` and ``receive.slope``. Entries of a
-    table are ``ffn.times.1``, ``ffn.times.2``, ...
+    table are ``ffn.times.1``, ``ffn.times.2``, ...; ``launch`` is there if launches take time.
 
     Parameters
     ----------
@@ -335,7 +360,8 @@ def coefficients_of(model: LatencyModel) -> dict[str, float]:
         if stage in kinds:
             kind = kinds[stage]
             found |= {f"{stage}.{name}": getattr(kind, name) for name in BESIDE_THE_CURVE}
-    return found | {"step_overhead": model.step_overhead}
+    launch = {"launch": model.coupling.launch} if model.coupling.launch > 0 else {}
+    return found | {"step_overhead": model.step_overhead} | launch
 
 
 def _check_coefficients(model: LatencyModel, names: Iterable[str]) -> None:

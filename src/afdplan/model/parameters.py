@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from afdplan.model.parameter import choice, count, number, text
+from afdplan.model.parameter import Parameter, choice, count, number, text
 
 # Requests: a trace, or laws of lengths.
 _LAW = "100, fixed:100, geometric:500, uniform:512..1536, lognormal:mean=1200,cv=1.3"
@@ -107,6 +107,42 @@ REFINED = (
 DERIVED = (*NAMED, *REFINED)
 DEVICES_PER_WORKER = (ATTENTION_DEVICES, FFN_DEVICES)
 LATENCY_CHOICE = (LATENCY, *DERIVED, *DEVICES_PER_WORKER)
+
+# What transfers, launches and uneven ratios cost; shares of the latency model's `coupling`.
+FanIn = Literal["even", "whole"]
+SEND_ATTENTION, SEND_FFN, RECEIVE_ATTENTION, RECEIVE_FFN = (
+    number(
+        f"{way}_{worker}",
+        f"Share of the transfer {where} that keeps the {name} worker busy.",
+        default=0.0,
+        maximum=1,
+    )
+    for way, where in (("send", "to the FFN"), ("receive", "back"))
+    for worker, name in (("attention", "attention"), ("ffn", "FFN"))
+)
+ONE_BY_ONE = Parameter(
+    name="one_by_one",
+    data="flag",
+    default=False,
+    help="Peers occupy the FFN worker one after another.",
+)
+LAUNCH = number("launch", "Constant time of an FFN launch.", default=0.0)
+FAN_IN = choice(
+    "fan_in",
+    "Tokens spread evenly over FFN workers, or each attention worker has one FFN worker.",
+    FanIn,
+    default="even",
+)
+DENSE_SHARE = number(
+    "dense_share",
+    "Share of the FFN's load that a worker does alone for its peers.",
+    default=0.0,
+    maximum=1,
+)
+COUPLING = (
+    *(SEND_ATTENTION, SEND_FFN, RECEIVE_ATTENTION, RECEIVE_FFN),
+    *(ONE_BY_ONE, LAUNCH, FAN_IN, DENSE_SHARE),
+)
 
 # One bundle.
 Overlap = Literal["pipelined", "ideal"]

@@ -15,7 +15,7 @@ from afdplan.planning.score import Score
 from afdplan.planning.source import LatencySource
 from afdplan.planning.space import PairLattice
 from afdplan.planning.step_models import StepModels
-from afdplan.theory.layer_cycle import StageTimes
+from afdplan.theory.shared_times import StageTimes
 
 __all__ = ["BlockScores", "RatioBlocks", "RatioBounds"]
 

@@ -25,6 +25,7 @@ GROUPS = {
     "send": "transfer time, both ways",
     "receive": "transfer time, both ways",
     "step_overhead": "step overhead",
+    "launch": "launch of the FFN",
 }
 
 

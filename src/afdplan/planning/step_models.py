@@ -11,8 +11,8 @@ same holds for quantiles. S grows with A, so its value at a smaller A is a bound
 
 from __future__ import annotations
 
-from dataclasses import fields
-from typing import Any
+from dataclasses import fields, replace
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -28,10 +28,9 @@ from afdplan.planning.design import Combination
 from afdplan.planning.limits import Limits, limited
 from afdplan.planning.source import LatencySource
 from afdplan.theory.cycle import CycleModel, StepTimes
-from afdplan.theory.fresh_times import ffn_times, least_ffn_mean
-from afdplan.theory.layer_cycle import StageTimes
 from afdplan.theory.placement import cycle_model
 from afdplan.theory.problem import RatioProblem
+from afdplan.theory.shared_times import StageTimes, shared_times
 
 __all__ = ["StepModels"]
 
@@ -98,35 +97,19 @@ class StepModels:
         With `at_least` what their means are at least: of many numbers of FFN workers that differ in
         the barrier over expert ranks only, few laws are computed.
         """
-        load = attention * (batch_size / ffn)
-        own = np.full(load.size, float(batch_size))
-        times, fresh = np.empty((3, load.size)), np.zeros((2, load.size))
-        is_fresh = False
+        workers = attention.astype(np.float64)
         together = self.source.shares_ffn_latency
         few = together and not self.source.shares_ffn_times
+        parts = []
         for f in (self._any_ffn,) if together else np.unique(ffn):
             model = self._ffn_side(int(f))
             at = slice(None) if together else ffn == f
-            if at_least:
-                numbers = _fewer(ffn[at]) if few else ffn[at]
-                sure = 1.0 if model.experts is None else RISING
-                times[0, at] = sure * least_ffn_mean(model, load[at], numbers)
-            else:
-                own_ffn = ffn_times(model, load[at], ffn[at])
-                times[0, at] = own_ffn.mean
-                if own_ffn.fresh is not None and own_ffn.between is not None:
-                    fresh[:, at] = own_ffn.fresh, own_ffn.between
-                    is_fresh = True
-            for row, link in ((1, model.send), (2, model.receive)):
-                times[row, at] = link.curve(own[at] if link.load == "worker" else load[at])
-        return StageTimes(
-            attention_workers=attention.astype(np.float64),
-            ffn=times[0],
-            out=times[1],
-            back=times[2],
-            fresh=fresh[0] if is_fresh else None,
-            between=fresh[1] if is_fresh else None,
-        )
+            least = (_fewer(ffn[at]) if few else ffn[at]) if at_least else None
+            part = shared_times(model, workers[at], ffn[at], batch_size, least_of=least)
+            if at_least and model.experts is not None:
+                part = replace(part, ffn=RISING * part.ffn)
+            parts.append((at, part))
+        return _joined(parts, workers)
 
     def model(self, combination: Combination) -> CycleModel:
         """Return the law of the attention side; computed once."""
@@ -149,11 +132,15 @@ class StepModels:
         """Whether more slots never shorten a step.
 
         They may where loads are balanced (more requests enter together) and where a worker's time
-        depends on its mean context (which scatters less): there only mean loads bound a step.
+        depends on its mean context (which scatters less): there only mean loads bound a step, as
+        where transfers occupy workers, and are no longer a part of the way for themselves.
         """
         kinds = self.attention_of(self.source.attention_devices[0], 1)
         is_balanced = self.placement.startswith("longest-prompt")
-        return not is_balanced and all(kind.time_per_context == 0 for kind in kinds)
+        coupling = self.attention_side(self.source.attention_devices[0], 1).coupling
+        if is_balanced or coupling.is_occupying:
+            return False
+        return all(kind.time_per_context == 0 for kind in kinds)
 
     @property
     def laws(self) -> int:
@@ -203,11 +190,19 @@ class StepModels:
             * float(kind.time(max(batch_size * self.slot_of(kind).lowest, 0.0), batch_size))
             for kind in self.attention_of(devices, batch_size)
         )
+        lowest += self._occupied(combination)
         return expected, self._combine(combination, stages, np.float64(microbatches * lowest))
 
     def _mean_attention(self, combination: Combination) -> float:
         devices, _, batch_size = combination
-        return self.least_attention(self.attention_of(devices, batch_size), batch_size)
+        own = self.least_attention(self.attention_of(devices, batch_size), batch_size)
+        return own + self._occupied(combination)
+
+    def _occupied(self, combination: Combination) -> float:
+        """Return for how long transfers occupy an attention worker in a step, per microbatch."""
+        side = self.attention_side(combination.attention_devices, combination.batch_size)
+        occupied = side.coupling.attention_occupied(side.send, side.receive, combination.batch_size)
+        return side.layers * occupied
 
     def least_attention(self, kinds: tuple[AttentionLayers, ...], batch_size: int) -> float:
         """Return the least mean time of attention in a step; for linear curves it is the mean."""
@@ -290,7 +285,7 @@ class StepModels:
         latency = self.attention_side(devices, 1)  # what no batch size changes
         layers = latency.layers
         busiest = np.maximum(stages.ffn, np.maximum(stages.out, stages.back))
-        trip = attention / m + layers * (stages.ffn + stages.out + stages.back)
+        trip = attention / m + layers * stages.trip
         longest = np.maximum(np.maximum(attention, layers * m * busiest), trip)
         bound: FloatArray = SLACK * (latency.step_overhead + longest)
         return bound
@@ -329,6 +324,23 @@ class StepModels:
     def mean_load(self, kind: AttentionLayers) -> float:
         """Return theta as these layers see it [tokens]."""
         return self.slot_of(kind).moments.mean
+
+
+def _joined(parts: list[tuple[Any, StageTimes]], workers: FloatArray) -> StageTimes:
+    """Return the stage times of all designs, from those of groups of them."""
+    if len(parts) == 1:
+        return parts[0][1]
+    joined: dict[str, FloatArray | None] = {}
+    for one in fields(StageTimes):
+        values = [(at, getattr(part, one.name)) for at, part in parts]
+        if all(value is None for _, value in values):
+            joined[one.name] = None
+            continue
+        column = np.zeros(workers.size)
+        for at, value in values:
+            column[at] = 0.0 if value is None else value
+        joined[one.name] = column
+    return StageTimes(**cast(Any, joined))
 
 
 def _fewer(ffn_workers: IntArray) -> IntArray:

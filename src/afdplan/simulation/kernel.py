@@ -190,7 +190,12 @@ def _admit(t: Any, n: Any, x: Any, r: Any, v: Any, u: Any, now: Any, clock: Any)
     if not t.padded:
         total = n[U(t.present + u)]
     shared = total / t.ffn_workers
-    x[U(t.ffn_time + u)] = curve(t, n, x, t.kinds, shared)
+    even = curve(t, n, x, t.kinds, shared)
+    x[U(t.even_time + u)] = even
+    x[U(t.ffn_time + u)] = even
+    if t.whole_peers:
+        shared = t.own_tokens
+        x[U(t.ffn_time + u)] = even + t.dense_share * (curve(t, n, x, t.kinds, shared) - even)
     for c in range(first, first + t.attention_workers):
         own = float(t.batch_size if t.padded else n[U(t.active + c)])
         x[U(t.send_time + c)] = curve(t, n, x, t.kinds + 1, shared if t.send_aggregate else own)
@@ -200,13 +205,13 @@ def _admit(t: Any, n: Any, x: Any, r: Any, v: Any, u: Any, now: Any, clock: Any)
 
 
 @compiled
-def _of_busiest_rank(t: Any, n: Any, x: Any, v: Any, u: Any, even: Any) -> Any:
+def _of_busiest_rank(t: Any, n: Any, x: Any, v: Any, u: Any, time: Any) -> Any:
     """Return the FFN time when its busiest expert rank has that much more than the mean."""
     total = t.attention_workers * t.batch_size
     if not t.padded:
         total = n[U(t.present + u)]
     load = total / t.ffn_workers * v[U(t.experts_at + n[ix.AT_EXPERTS])]
-    return even + t.expert_share * (curve(t, n, x, t.kinds, load) - even)
+    return time + t.expert_share * (curve(t, n, x, t.kinds, load) - x[U(t.even_time + u)])
 
 
 @compiled
@@ -236,6 +241,7 @@ def _overlap_ideally(t: Any, n: Any, x: Any, v: Any, g: Any, layer: Any) -> None
         work = _of_busiest_rank(t, n, x, v, ZERO, work)
     if t.vary_ffn:
         work *= v[U(t.ffn_at + n[ix.AT_FFN])]
+    work += t.launch
     cycle = max(slowest, communication, work)
     overhead = t.overhead if layer == 0 else 0.0
     start = x[ix.CLOCK] + overhead
@@ -316,6 +322,8 @@ def _pipeline(t: Any, n: Any, x: Any, v: Any, g: Any, u: Any, layer: Any) -> Non
     vary_attention = t.vary_attention
     vary_send = t.vary_send
     aggregate = t.send_aggregate
+    receives = t.attention_receives
+    sends = t.attention_sends
     log = t.stage_room > 0
     if overhead > 0.0:
         _stand_still(t, x, overhead)
@@ -327,15 +335,16 @@ def _pipeline(t: Any, n: Any, x: Any, v: Any, g: Any, u: Any, layer: Any) -> Non
     for i in range(workers):
         # Split the worker's wait: what the slowest worker cost, then the FFN, then the links.
         free = attention_free[i]
-        back = max(free, ready[i])
+        back = max(free, ready[i] - receives)
         gap = back - free
         late = min(gap, barrier - sent[i])
         served = min(gap - late, ffn_time)
+        idle_transfer[i] += gap - late - served + receives
+        back += receives
         opened = max(back, gate)
         start = opened + overhead
         idle_barrier[i] += late
         idle_other_side[i] += served + (opened - back)
-        idle_transfer[i] += gap - late - served
         idle_overhead[i] += start - opened
         time = attention_time[i]
         if vary_attention:
@@ -352,6 +361,9 @@ def _pipeline(t: Any, n: Any, x: Any, v: Any, g: Any, u: Any, layer: Any) -> Non
             if vary_send:
                 time *= v[U(t.send_at + n[ix.AT_SEND] + i)]
             start = max(end, send_free[i])
+            if sends > 0.0:
+                idle_transfer[i] += start + sends - end
+                attention_free[i] = start + sends
             end = start + time
             send_free[i] = end
             arrived = max(arrived, end)
@@ -375,20 +387,23 @@ def _pipeline(t: Any, n: Any, x: Any, v: Any, g: Any, u: Any, layer: Any) -> Non
         time = _of_busiest_rank(t, n, x, v, u, time)
     if t.vary_ffn:
         time *= v[U(t.ffn_at + n[ix.AT_FFN])]
+    time += t.launch
     free = x[ix.FFN_FREE]
-    start = max(free, arrived)
+    start = max(free, arrived - t.ffn_receives_one)
     gap = start - free
     late = min(gap, max(last_end - total_end / workers, 0.0))
     sending = min(gap - late, arrived - last_end)
     x[U(t.ffn_idle + ix.IDLE_BARRIER)] += late
-    x[U(t.ffn_idle + ix.IDLE_TRANSFER)] += sending
+    x[U(t.ffn_idle + ix.IDLE_TRANSFER)] += sending + t.ffn_receives + t.ffn_sends
     x[U(t.ffn_idle + ix.IDLE_OTHER_SIDE)] += gap - late - sending
+    start += t.ffn_receives
     ffn_end = start + time
-    x[ix.FFN_FREE] = ffn_end
+    x[ix.FFN_FREE] = ffn_end + t.ffn_sends
     x[ix.FFN_BUSY] += time
-    x[U(t.ffn_end + u)] = ffn_end
     if log:
         log_stage(t, n, g, ix.FFN, ZERO, u, n[ix.STEP], layer, start, ffn_end)
+    ffn_end += t.ffn_sends_others
+    x[U(t.ffn_end + u)] = ffn_end
 
     if t.receive_aggregate:
         time = x[U(t.receive_time + cell)]

@@ -15,7 +15,7 @@ from fractions import Fraction
 from itertools import repeat
 
 from afdplan.model.curve import Curve
-from afdplan.model.stages import AttentionLayers
+from afdplan.model.stages import AttentionLayers, Transfer
 from afdplan.simulation.scenario import Scenario
 
 __all__ = ["Reference", "Request"]
@@ -173,8 +173,9 @@ class Reference:
         total = sum(len(cell) for cell in self.slots[u])
         if self.scenario.ffn_tokens == "padded":
             total = bundle.attention_workers * bundle.batch_size
-        slow = curve_time(self.scenario.latency.ffn, total / bundle.ffn_workers * next(factors))
-        return time + load.share * (slow - time)
+        shared = total / bundle.ffn_workers
+        slow = curve_time(self.scenario.latency.ffn, shared * next(factors))
+        return time + load.share * (slow - curve_time(self.scenario.latency.ffn, shared))
 
     def held(self, u: int, i: int) -> Fraction:
         """Return the KV tokens of a worker's microbatch."""
@@ -195,11 +196,27 @@ class Reference:
         if self.scenario.ffn_tokens == "padded":
             own = [float(bundle.batch_size) for _ in self.workers]
         shared = sum(own) / bundle.ffn_workers
+        ffn = curve_time(latency.ffn, shared)
+        if latency.coupling.fan_in == "whole":
+            # The FFN worker with most peers decides; each attention worker has one.
+            shared = float(self.peers * bundle.batch_size)
+            ffn += latency.coupling.dense_share * (curve_time(latency.ffn, shared) - ffn)
         out, back = (
             [curve_time(way.curve, shared if way.load == "aggregate" else n) for n in own]
             for way in (latency.send, latency.receive)
         )
-        return curve_time(latency.ffn, shared), out, back
+        return ffn, out, back
+
+    @property
+    def peers(self) -> int:
+        """Return ceil(A / F), the attention workers of the FFN worker that has most."""
+        bundle = self.scenario.bundle
+        return math.ceil(Fraction(bundle.attention_workers, bundle.ffn_workers))
+
+    def transfers_of_ffn(self, way: Transfer) -> int:
+        """Return with how many transfers of a microbatch an FFN worker is occupied in turn."""
+        in_turn = self.scenario.latency.coupling.one_by_one and way.load == "worker"
+        return self.peers if in_turn else 1
 
     def pipeline(self, u: int, attention: list[float], first: bool) -> None:
         """Play one layer of one microbatch: attention, transfer out, FFN, transfer back."""
@@ -208,27 +225,37 @@ class Reference:
         gate = self.gate if first else 0.0
         overhead = latency.step_overhead if first else 0.0
         aggregate = latency.send.load == "aggregate"
+        # How long a worker is occupied by a transfer: the last part of what it receives, the
+        # first of what it sends.
+        coupling = latency.coupling
+        sends, receives = coupling.send_attention * out[0], coupling.receive_attention * back[0]
+        ffn_receives, ffn_sends = coupling.send_ffn * out[0], coupling.receive_ffn * back[0]
         if overhead:
             self.stand_still(overhead)
         ends = []
         for i in self.workers:
             # Split the worker's wait: what the slowest worker cost, then the FFN, then the links.
             free = self.attention_free[i]
-            returned = max(free, self.ready[u][i])
+            returned = max(free, self.ready[u][i] - receives)
             gap = returned - free
             late = min(gap, self.barrier[u] - self.sent[u][i])
             served = min(gap - late, self.ffn_end[u] - self.delivered[u])
+            self.idle["transfer"][i] += gap - late - served + receives
+            returned += receives
             opened = max(returned, gate)
             start = opened + overhead
             self.idle["barrier"][i] += late
             self.idle["other side"][i] += served + (opened - returned)
-            self.idle["transfer"][i] += gap - late - served
             self.idle["overhead"][i] += start - opened
             ends.append(start + attention[i])
             self.busy[i] += attention[i]
             self.attention_free[i] = self.sent[u][i] = ends[i]
             if not aggregate:
-                self.send_free[i] = max(ends[i], self.send_free[i]) + self.varied("send", out[i])
+                begin = max(ends[i], self.send_free[i])
+                if sends:
+                    self.idle["transfer"][i] += begin + sends - ends[i]
+                    self.attention_free[i] = begin + sends
+                self.send_free[i] = begin + self.varied("send", out[i])
                 self.sent[u][i] = self.send_free[i]
         last = max(ends)
         if aggregate:
@@ -238,27 +265,30 @@ class Reference:
         else:
             self.barrier[u] = self.delivered[u] = max(self.sent[u])
 
-        ffn = self.varied("ffn", self.uneven(u, ffn))
+        ffn = self.varied("ffn", self.uneven(u, ffn)) + coupling.launch
         total = 0.0
         for end in ends:
             total += end
-        start = max(self.ffn_free, self.delivered[u])
+        start = max(self.ffn_free, self.delivered[u] - ffn_receives)
         gap = start - self.ffn_free
         late = min(gap, max(last - total / len(ends), 0.0))
         sending = min(gap - late, self.delivered[u] - last)
         self.ffn_idle["barrier"] += late
-        self.ffn_idle["transfer"] += sending
+        to_ffn, from_ffn = (self.transfers_of_ffn(w) for w in (latency.send, latency.receive))
+        self.ffn_idle["transfer"] += sending + to_ffn * ffn_receives + from_ffn * ffn_sends
         self.ffn_idle["other side"] += gap - late - sending
-        self.ffn_free = self.ffn_end[u] = start + ffn
+        end = start + to_ffn * ffn_receives + ffn
+        self.ffn_free = end + from_ffn * ffn_sends
+        self.ffn_end[u] = served = end + (from_ffn - 1) * ffn_sends
         self.ffn_busy += ffn
 
         if latency.receive.load == "aggregate":
-            begin = max(self.ffn_free, self.receive_free[0])
+            begin = max(served, self.receive_free[0])
             self.receive_free[0] = begin + self.varied("receive", back[0])
             self.ready[u] = [self.receive_free[0] for _ in self.workers]
         else:
             for i in self.workers:
-                begin = max(self.ffn_free, self.receive_free[i])
+                begin = max(served, self.receive_free[i])
                 self.receive_free[i] = begin + self.varied("receive", back[i])
             self.ready[u] = list(self.receive_free)
 
@@ -286,7 +316,7 @@ class Reference:
         times = [self.varied("send", time) for time in out]
         times += [self.varied("receive", time) for time in back]
         transfer = max(times)
-        ffn = self.varied("ffn", self.uneven(0, ffn))
+        ffn = self.varied("ffn", self.uneven(0, ffn)) + self.scenario.latency.coupling.launch
         slowest = max(attention)
         cycle = max(slowest, transfer, ffn)
         self.clock = self.clock + overhead + cycle

@@ -222,6 +222,12 @@ class Scenario:
                 "ffn_tokens active changes how many tokens the experts share, and their load is "
                 "drawn for full slots: use padded, or a measured expert imbalance"
             )
+        coupling = self.latency.coupling
+        if self.ffn_tokens == "active" and (coupling.is_occupying or coupling.fan_in == "whole"):
+            raise UnsupportedError(
+                "ffn_tokens active changes what each transfer holds, and whom transfers occupy, "
+                "and with how many tokens, is known of full slots: use padded"
+            )
         self._check_execution()
         self._check_arrivals()
         self._check_failures()

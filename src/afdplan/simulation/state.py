@@ -108,6 +108,18 @@ class Tables(NamedTuple):
     vary_receive: bool
     uneven: bool  # experts
     expert_share: float
+    # What transfers of full slots take of a worker's time per microbatch and layer: a receiver's
+    # begins so long before the end of the (last) transfer, a sender's at its beginning.
+    attention_receives: float
+    attention_sends: float
+    ffn_receives_one: float
+    ffn_receives: float
+    ffn_sends_others: float
+    ffn_sends: float
+    launch: float
+    whole_peers: bool
+    own_tokens: float
+    dense_share: float
     log_requests: bool
     log_steps: bool
     log_stages: bool
@@ -190,6 +202,7 @@ class State:
             "send_time": cell,
             "receive_time": cell,
             "ffn_time": microbatches,
+            "even_time": microbatches,  # the FFN's without its dense share's more
             "attention_free": workers,
             "send_free": workers,
             "receive_free": workers,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 
@@ -107,6 +107,7 @@ def build_tables(
         vary_receive=scatter.receive > 0,
         uneven=scenario.expert_load is not None,
         expert_share=scenario.expert_load.share if scenario.expert_load else 0.0,
+        **_coupled(scenario),
         log_requests=log_requests,
         log_steps=log_steps,
         log_stages=log_stages,
@@ -116,6 +117,36 @@ def build_tables(
         most_tokens=scenario.most_tokens or -1,
         bin_base=int(np.float64(base).view(np.int64)) >> BIN_SHIFT,
     )
+
+
+def _coupled(scenario: Scenario) -> dict[str, Any]:
+    """Return what transfers of full slots take of each worker, and whose tokens the FFN has."""
+    bundle, latency = scenario.bundle, scenario.latency
+    coupling, size = latency.coupling, float(bundle.batch_size)
+    peers = -(-bundle.attention_workers // bundle.ffn_workers)
+    own = bundle.attention_workers * size / bundle.ffn_workers
+    if coupling.fan_in == "whole":
+        own = peers * size
+    out, back = (
+        link.curve(size if link.load == "worker" else own)
+        for link in (latency.send, latency.receive)
+    )
+    from_each, to_each = (
+        peers if coupling.one_by_one and link.load == "worker" else 1
+        for link in (latency.send, latency.receive)
+    )
+    return {
+        "attention_receives": coupling.receive_attention * back,
+        "attention_sends": coupling.send_attention * out,
+        "ffn_receives_one": coupling.send_ffn * out,
+        "ffn_receives": from_each * (coupling.send_ffn * out),
+        "ffn_sends_others": (to_each - 1) * (coupling.receive_ffn * back),
+        "ffn_sends": to_each * (coupling.receive_ffn * back),
+        "launch": coupling.launch,
+        "whole_peers": coupling.fan_in == "whole",
+        "own_tokens": own,
+        "dense_share": coupling.dense_share,
+    }
 
 
 def _shortest_time(scenario: Scenario) -> float:

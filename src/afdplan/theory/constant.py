@@ -39,7 +39,12 @@ def aligned_loads(law: LengthLaw, window: int | None) -> FloatArray:
 
 
 def constant_round(
-    attention: FloatArray, ffn: FloatArray, out: FloatArray, back: FloatArray, microbatches: int
+    attention: FloatArray,
+    ffn: FloatArray,
+    out: FloatArray,
+    back: FloatArray,
+    microbatches: int,
+    saved: FloatArray | float = 0.0,
 ) -> FloatArray:
     """Return ``max(m a, m f, m c_out, m c_back, a + f + c)``, the period with constant loads.
 
@@ -49,6 +54,8 @@ def constant_round(
         a, f, c_out, c_back [time]; shapes broadcast.
     microbatches
         m.
+    saved
+        By how much a trip is shorter than its stages, where a transfer is part of a or f too.
 
     Examples
     --------
@@ -57,4 +64,4 @@ def constant_round(
     """
     m = microbatches
     busiest: FloatArray = m * np.maximum(np.maximum(attention, ffn), np.maximum(out, back))
-    return np.maximum(busiest, attention + ffn + out + back)
+    return np.maximum(busiest, attention + ffn + out + back - saved)

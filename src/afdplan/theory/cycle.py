@@ -10,8 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from afdplan.lengths.token_load import SlotLoad
-from afdplan.theory.fresh_times import ffn_times
-from afdplan.theory.layer_cycle import Bottleneck, StageTimes, layer_cycle
+from afdplan.theory.layer_cycle import Bottleneck, layer_cycle
 from afdplan.theory.layer_order import (
     drained_step,
     played_step,
@@ -19,6 +18,7 @@ from afdplan.theory.layer_order import (
     worker_rounds,
 )
 from afdplan.theory.problem import RatioProblem
+from afdplan.theory.shared_times import StageTimes, shared_times
 
 __all__ = ["CycleModel", "StepTimes", "objective", "stage_times"]
 
@@ -74,6 +74,17 @@ class CycleModel:
                 problem.latency.attention, slots, self.mean_token_loads, strict=True
             )
         ]
+        latency = problem.latency
+        self._occupied = latency.coupling.attention_occupied(
+            latency.send, latency.receive, problem.batch_size
+        )
+        if self._occupied > 0:
+            self._cycles = [cycle.later(self._occupied) for cycle in self._cycles]
+
+    @property
+    def is_stepped(self) -> bool:
+        """Whether step times jump where the peers of an FFN worker become one more."""
+        return self.problem.latency.coupling.is_stepped
 
     def evaluate(
         self, attention_workers: FloatArray, probabilities: tuple[float, ...] = ()
@@ -110,7 +121,7 @@ class CycleModel:
             added, each = self._added_in_order(stages, probabilities)
             # No resource does the mean work of all layers any faster.
             busiest = np.maximum(stages.ffn, np.maximum(stages.out, stages.back))
-            trip = stages.ffn + stages.out + stages.back
+            trip = stages.trip
             least = np.maximum(m * latency.layers * busiest, attention + latency.layers * trip)
             least = latency.step_overhead + np.maximum(least, m * attention)
             total, quantiles = np.maximum(total + added, least), quantiles + each
@@ -118,12 +129,15 @@ class CycleModel:
             quantiles = _with_fresh_steps(
                 quantiles, total, stages, m * latency.layers, probabilities
             )
+        # Idle is who computes nothing: a transfer that occupies a worker is no computing.
+        attention = attention - latency.layers * self._occupied
+        ffn = stages.ffn if stages.occupied is None else stages.ffn - stages.occupied
         return StepTimes(
             mean=total,
             quantiles=quantiles,
             cycle=(total - latency.step_overhead) / (latency.layers * m),
             attention_idle_fraction=np.maximum(1 - m * attention / total, 0.0),
-            ffn_idle_fraction=np.maximum(1 - m * latency.layers * stages.ffn / total, 0.0),
+            ffn_idle_fraction=np.maximum(1 - m * latency.layers * ffn / total, 0.0),
         )
 
     def _added_in_order(
@@ -133,7 +147,7 @@ class CycleModel:
         latency, m, cycles = self.problem.latency, self.problem.counted_microbatches, self._cycles
         levels = np.append((np.arange(LEVELS) + 0.5) / LEVELS, probabilities)
         busiest = np.maximum(stages.ffn, np.maximum(stages.out, stages.back))
-        trip = stages.ffn + stages.out + stages.back
+        trip = stages.trip
         attention = slow_workers(
             [cycle.slowest_round(stages.attention_workers, levels) for cycle in cycles],
             [cycle.attention_mean for cycle in cycles],
@@ -162,6 +176,7 @@ class CycleModel:
                 stages.out,
                 stages.back,
                 is_drained=latency.drain,
+                delays=stages.delays,
             )
         added = step - rounds
         return added[:LEVELS].mean(axis=0), added[LEVELS:].T
@@ -235,19 +250,5 @@ def _with_fresh_steps(
 
 def stage_times(problem: RatioProblem, attention_workers: FloatArray) -> StageTimes:
     """Return the FFN and transfer times of bundles with `attention_workers` A, shape (n,)."""
-    latency, batch_size = problem.latency, problem.batch_size
-    tokens = attention_workers * (batch_size / problem.ffn_workers)
-    own = np.full_like(tokens, batch_size)
-    out, back = (
-        transfer.curve(own if transfer.load == "worker" else tokens)
-        for transfer in (latency.send, latency.receive)
-    )
-    ffn = ffn_times(latency, tokens, problem.ffn_workers)
-    return StageTimes(
-        attention_workers=attention_workers,
-        ffn=ffn.mean,
-        out=out,
-        back=back,
-        fresh=ffn.fresh,
-        between=ffn.between,
-    )
+    workers, size = problem.ffn_workers, problem.batch_size
+    return shared_times(problem.latency, attention_workers, workers, size)

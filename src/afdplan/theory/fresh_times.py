@@ -40,12 +40,19 @@ class FfnTimes:
 
 
 def ffn_times(
-    latency: LatencyModel, tokens: FloatArray, ffn_workers: npt.NDArray[np.int64] | int
+    latency: LatencyModel,
+    tokens: FloatArray,
+    ffn_workers: npt.NDArray[np.int64] | int,
+    own_tokens: FloatArray | None = None,
 ) -> FfnTimes:
-    """Return the FFN times of `tokens` n = A B / F on each of `ffn_workers` F, shape (n,)."""
+    """Return the FFN times of `tokens` n = A B / F on each of `ffn_workers` F, shape (n,).
+
+    The dense share works on `own_tokens`, n unless given; a launch is constant.
+    """
     mean = latency.ffn(tokens)
+    launch, dense = latency.coupling.launch, _dense(latency, mean, own_tokens)
     if latency.experts is None and latency.scatter.ffn == 0:
-        return FfnTimes(mean=mean)
+        return FfnTimes(mean=mean + dense + launch)
     fresh, between = np.zeros_like(mean), np.zeros_like(mean)
     if latency.experts is not None:
         busiest = rank_load(latency.experts, tokens * ffn_workers, ffn_workers)
@@ -55,27 +62,42 @@ def ffn_times(
         mean, variance = each.mean(axis=1), each.var(axis=1)
         fresh = np.sqrt(variance * busiest.fresh)
         between = np.sqrt(variance * (1 - busiest.fresh))
+    mean = mean + dense
     if latency.scatter.ffn > 0:
         cv = latency.scatter.ffn
         fresh = np.sqrt(fresh**2 + cv**2 * (mean**2 + fresh**2 + between**2))
-    return FfnTimes(mean=mean, fresh=fresh, between=between)
+    return FfnTimes(mean=mean + launch, fresh=fresh, between=between)
 
 
 def least_ffn_mean(
-    latency: LatencyModel, tokens: FloatArray, ffn_workers: npt.NDArray[np.int64] | int
+    latency: LatencyModel,
+    tokens: FloatArray,
+    ffn_workers: npt.NDArray[np.int64] | int,
+    own_tokens: FloatArray | None = None,
 ) -> FloatArray:
     """Return what the mean FFN time of `ffn_times` is at least, shape (n,) [time].
 
     ``E t_F(n X) >= t_F(n E X)`` for convex t_F, equal if it is linear: one number of X will do.
     """
-    experts = latency.experts
+    experts, mean = latency.experts, latency.ffn(tokens)
+    even = mean + _dense(latency, mean, own_tokens) + latency.coupling.launch
     if experts is None:
-        return latency.ffn(tokens)
+        return even
     if np.any(np.diff(latency.ffn.segments()[2]) < 0):
-        return ffn_times(latency, tokens, ffn_workers).mean
-    mean = latency.ffn(tokens)
+        return ffn_times(latency, tokens, ffn_workers, own_tokens).mean
     busiest = mean_rank_load(experts, tokens * ffn_workers, ffn_workers)
-    return mean + experts.share * (latency.ffn(tokens * busiest) - mean)
+    return even + experts.share * (latency.ffn(tokens * busiest) - mean)
+
+
+def _dense(
+    latency: LatencyModel, even: FloatArray, own_tokens: FloatArray | None
+) -> FloatArray | float:
+    """Return what the dense share takes more for its own tokens than for evenly spread ones."""
+    share = latency.coupling.dense_share
+    if own_tokens is None or share == 0:
+        return 0.0
+    more: FloatArray = share * (latency.ffn(own_tokens) - even)
+    return more
 
 
 def excess(mean: FloatArray, std: FloatArray, level: FloatArray) -> tuple[FloatArray, FloatArray]:

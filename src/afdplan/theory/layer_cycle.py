@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Literal, Protocol
 
 import numpy as np
@@ -21,81 +21,19 @@ from afdplan.theory.layer_order import order_scores
 from afdplan.theory.moving_load import WorkerMotion, moving_load_gain, worker_motion
 from afdplan.theory.pipeline import RoundLawTable
 from afdplan.theory.problem import Overlap, RatioProblem
+from afdplan.theory.shared_times import StageTimes
 
-__all__ = ["Bottleneck", "LayerCycle", "StageTimes", "layer_cycle"]
+__all__ = ["Bottleneck", "LayerCycle", "layer_cycle"]
 
 FloatArray = npt.NDArray[np.float64]
 Bottleneck = Literal["attention", "communication", "ffn", "latency"]
 WAITING = 0.3
 """Share of the longest of m fresh FFN times, over their mean, that a trip waits for."""
 EVEN_LEVELS = tuple(((np.arange(16) + 0.5) / 16).tolist())
-BALANCE, ABSORBED = 0.4, 1.0
-"""How fast slack lets the FFN's and attention's fresh scatter fade (docs/theory/fresh-times.md)."""
-SMALLEST, HARDLY = 1e-300, 4.5
-"""Least time, and standard deviations of its logarithm below which a time hardly ever is (3e-6)."""
-
+ABSORBED = 1.0
+"""How fast slack lets attention's fresh scatter fade (docs/theory/fresh-times.md)."""
 SUM_POINTS = 256
 """On which the density of a worker's round is taken for ties, per level of its grid."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class StageTimes:
-    """Times that all attention workers share, for n designs.
-
-    Attributes
-    ----------
-    attention_workers
-        A, shape (n,).
-    ffn, out, back
-        f, c_out, c_back, shape (n,) [time].
-    fresh, between
-        Standard deviation of f as drawn anew for each microbatch, and between layers, shape (n,)
-        [time]; None where f is always the same.
-    """
-
-    attention_workers: FloatArray
-    ffn: FloatArray
-    out: FloatArray
-    back: FloatArray
-    fresh: FloatArray | None = None
-    between: FloatArray | None = None
-
-    def least_ffn_round(self, microbatches: int) -> FloatArray:
-        """Return what the FFN's work in a round is hardly ever below, shape (n,) [time].
-
-        However long the rest of the round: no law of it need be resolved down there.
-        """
-        m, nothing = microbatches, np.zeros_like(self.ffn)
-        fresh, between = (nothing if x is None else x for x in (self.fresh, self.between))
-        work = np.maximum(m * self.ffn, SMALLEST)
-        sigma = np.sqrt(np.log1p((m * fresh**2 + (m * between) ** 2) / work**2))
-        least: FloatArray = work * np.exp(-HARDLY * sigma - sigma**2 / 2)
-        return least
-
-    def ffn_rounds(self, microbatches: int, attention: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Return mean and standard deviation of the FFN's work in a round [time].
-
-        Parameters
-        ----------
-        microbatches
-            m.
-        attention
-            Mean round without the FFN's own floor, shape (n,) [time].
-
-        Notes
-        -----
-        With more microbatches in flight than a trip needs, the FFN works off what it is late: the
-        loss of a balanced pair falls from the 0.4 of a standard deviation that a maximum costs to
-        variance / (2 slack), that of a random walk between two walls.
-        """
-        m, work = microbatches, microbatches * self.ffn
-        none = np.zeros_like(work)
-        fresh = none if self.fresh is None else math.sqrt(m) * self.fresh
-        between = none if self.between is None else m * self.between
-        trip = attention / m + self.ffn + self.out + self.back
-        slack = np.maximum(np.maximum(work, attention) - trip, 0.0)
-        fresh = fresh**2 / np.maximum(fresh + BALANCE * slack, SMALLEST)
-        return work, np.sqrt(fresh**2 + between**2)
 
 
 class LayerCycle(Protocol):
@@ -165,7 +103,7 @@ class _PipelinedCycle:
     ) -> tuple[FloatArray, FloatArray]:
         m = self._table.microbatches
         busiest = np.maximum(stages.ffn, np.maximum(stages.out, stages.back))
-        trip = stages.ffn + stages.out + stages.back
+        trip = stages.trip
         floor, delay, levels = m * busiest, trip, probabilities
         if stages.fresh is not None and m > 1:
             floor = np.maximum(m * np.maximum(stages.out, stages.back), stages.least_ffn_round(m))
@@ -211,7 +149,7 @@ class _PipelinedCycle:
     def _felt(self, stages: StageTimes, frozen: FloatArray) -> FloatArray:
         """Return which share of the barrier over fresh attention times is felt, shape (n,)."""
         m = self._table.microbatches
-        trip = frozen / m + stages.ffn + stages.out + stages.back
+        trip = frozen / m + stages.ffn + stages.out + stages.back - stages.saved
         slack = np.maximum(np.maximum(frozen, m * stages.ffn) - trip, 0.0)
         reach = math.sqrt(m) * self._scatter * self.attention_mean
         reach = reach * np.sqrt(1 + 2 * np.log(np.maximum(stages.attention_workers, 1.0)))
@@ -237,7 +175,7 @@ class _PipelinedCycle:
             "attention": total.mean / m,
             "communication": np.maximum(stages.out, stages.back),
             "ffn": stages.ffn,
-            "latency": (longest + stages.ffn + stages.out + stages.back) / m,
+            "latency": (longest + stages.ffn + stages.out + stages.back - stages.saved) / m,
         }
 
 
@@ -300,7 +238,7 @@ class _ConstantCycle:
         if self._overlap == "ideal":
             rounds = np.maximum(self._attention, np.maximum(f, np.maximum(out, back)))
         else:
-            rounds = constant_round(self._attention, f, out, back, self._microbatches)
+            rounds = constant_round(self._attention, f, out, back, self._microbatches, stages.saved)
         return _over_ages(rounds, probabilities)
 
     def later(self, added: float) -> LayerCycle:
@@ -321,7 +259,7 @@ class _ConstantCycle:
             "ffn": stages.ffn,
         }
         if self._overlap == "pipelined":
-            trip = attention + stages.ffn + stages.out + stages.back
+            trip = attention + stages.ffn + stages.out + stages.back - stages.saved
             times["latency"] = trip / self._microbatches
         return times
 

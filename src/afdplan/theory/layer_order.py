@@ -139,6 +139,7 @@ def played_step(
     back: FloatArray,
     *,
     is_drained: bool,
+    delays: tuple[FloatArray, FloatArray] | None = None,
 ) -> FloatArray:
     """Return how long a step of constant times is, its layers in their order [time].
 
@@ -152,6 +153,9 @@ def played_step(
         f, c_out, c_back, shape (n,) [time].
     is_drained
         Whether a step begins with the pipeline empty; otherwise the long run of steps.
+    delays
+        What follows attention until the FFN can begin, and back, where it is not the whole
+        transfer: a transfer that occupies a worker is part of its time [time].
 
     Returns
     -------
@@ -177,7 +181,7 @@ def played_step(
     kinds, m, workers = attention.shape[:3]
     shape = attention.shape[3:]
     flat = attention.reshape(kinds, m, workers, -1)
-    shared = [np.broadcast_to(x, shape).ravel() for x in (ffn, out, back)]
+    shared = [np.broadcast_to(x, shape).ravel() for x in (ffn, out, back, *(delays or (out, back)))]
     period = tuple(order) if is_drained else order_period(order)
     steps = [
         _played(
@@ -198,6 +202,8 @@ def _played(
     ffn: FloatArray,
     out: FloatArray,
     back: FloatArray,
+    out_delay: FloatArray,
+    back_delay: FloatArray,
     *,
     is_drained: bool,
 ) -> FloatArray:
@@ -215,12 +221,12 @@ def _played(
             for u in range(m):
                 np.maximum(ended, ready[u], out=ended)
                 ended += attention[kind, u]
-                np.maximum(sent, ended.max(axis=0), out=sent)
                 sent += out
+                np.maximum(sent, ended.max(axis=0) + out_delay, out=sent)
                 np.maximum(served, sent, out=served)
                 served += ffn
-                np.maximum(returned, served, out=returned)
                 returned += back
+                np.maximum(returned, served + back_delay, out=returned)
                 ready[u] = returned
     grown: FloatArray = (returned - before) / counted
     return grown

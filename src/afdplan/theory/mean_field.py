@@ -13,15 +13,25 @@ overlap and transfers that do not grow with r.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import combinations, pairwise
+from typing import Any
 
+import numpy as np
+
+from afdplan.model.coupling import Coupling
 from afdplan.model.curve import Curve
 from afdplan.model.latency import LatencyModel
 from afdplan.theory.problem import Overlap
+from afdplan.theory.shared_times import shared_times
 
 __all__ = ["MeanField"]
+
+BETWEEN = 512
+"""Ratios looked at within one of the best whole one, where times jump."""
+FARTHEST = 1e6
+"""Ratio beyond which the FFN is taken as never catching up."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,9 +73,13 @@ class MeanField:
 
     @property
     def attention_times(self) -> tuple[float, ...]:
-        """t_A of one layer of each kind [time]."""
+        """t_A of one layer of each kind, with the transfers that occupy its worker [time]."""
+        latency = self.latency
+        occupied = latency.coupling.attention_occupied(
+            latency.send, latency.receive, self.batch_size
+        )
         return tuple(
-            kind.time(self.batch_size * load, self.batch_size)
+            kind.time(self.batch_size * load, self.batch_size) + occupied
             for kind, load in zip(self.latency.attention, self.mean_token_loads, strict=True)
         )
 
@@ -91,8 +105,11 @@ class MeanField:
 
         Notes
         -----
-        Exact. Of equally good ratios the smallest is returned.
+        Exact. Of equally good ratios the smallest is returned. Where times jump behind each whole
+        ratio, the best whole one and 512 ratios around it.
         """
+        if self.latency.coupling.is_stepped:
+            return self._stepped_ratio(ffn_weight, lowest, highest)
         kinks = sorted(set(self._kinks(lowest, highest)))
         candidates = list(kinks)
         times = [self.step_time(r) for r in kinks]
@@ -121,11 +138,15 @@ class MeanField:
             )
             / layers
         )
+        if self.latency.coupling != Coupling():
+            return self._caught_up(lambda ratio: mean)
         load = _load_at(self.latency.ffn, mean)
         return None if load is None else load / self.batch_size
 
     def communication_bound_ratio(self) -> float | None:
         """Return r_C, where the FFN catches up with the slower transfer; None if it never does."""
+        if self.latency.coupling != Coupling():
+            return self._caught_up(lambda ratio: max(self._shared_times(ratio)[1:3]))
         crossings = []
         for transfer in (self.latency.send, self.latency.receive):
             if transfer.load == "worker":
@@ -138,26 +159,57 @@ class MeanField:
         return max(crossings)
 
     def interior_ratio(self, ffn_weight: float) -> float | None:
-        """Return r_peak = sqrt(w beta_F / (alpha_F B)) of the FFN's last line; None without one."""
+        """Return r_peak = sqrt(w beta_F / (alpha_F B)) of the FFN's last line; None without one.
+
+        A launch is part of beta_F; what transfers occupy, or A / F makes jump, is not.
+        """
         start, value, slope = (float(part[-1]) for part in self.latency.ffn.segments())
-        intercept = value - slope * start
+        intercept = value - slope * start + self.latency.coupling.launch
         if slope <= 0 or intercept < 0:
             return None
         ratio = math.sqrt(ffn_weight * intercept / slope / self.batch_size)
         return ratio if math.isfinite(ratio) else None
 
-    def _shared_times(self, ratio: float) -> tuple[float, float, float]:
-        tokens = ratio * self.batch_size
-        return (
-            self.latency.ffn(tokens),
-            self.latency.send.time(self.batch_size, tokens),
-            self.latency.receive.time(self.batch_size, tokens),
-        )
+    def _caught_up(self, others: Callable[[float], float]) -> float | None:
+        """Return the largest r at which the FFN is no slower than `others`; None if it never is."""
+        low, high = 0.0, FARTHEST
+        if self._shared_times(high)[0] <= others(high):
+            return None
+        while high - low > 1e-9 * high:
+            middle = (low + high) / 2
+            faster = self._shared_times(middle)[0] <= others(middle)
+            low, high = (middle, high) if faster else (low, middle)
+        return low
 
-    def _terms(self, ratio: float) -> list[tuple[int, tuple[float, ...]]]:
+    def _shared_times(self, ratio: Any) -> Any:
+        """Return f, c_out, c_back, and by how much a trip is shorter than all; as `ratio` is."""
+        latency = self.latency
+        if latency.coupling == Coupling():
+            tokens = ratio * self.batch_size
+            links = (link.time(self.batch_size, tokens) for link in (latency.send, latency.receive))
+            return (latency.ffn(tokens), *links, 0.0)
+        times = shared_times(latency, np.atleast_1d(np.asarray(ratio, float)), 1, self.batch_size)
+        found = (times.ffn, times.out, times.back, times.saved + np.zeros_like(times.ffn))
+        return found if isinstance(ratio, np.ndarray) else tuple(float(x[0]) for x in found)
+
+    def _stepped_ratio(self, ffn_weight: float, lowest: float, highest: float) -> float:
+        """Return the best r where times jump behind each whole one: of those, and near the best."""
+        whole = np.arange(math.ceil(lowest), math.floor(highest) + 1, dtype=np.float64)
+        ratios = np.concatenate([[lowest], whole, [highest]])
+        for _ in range(2):
+            steps = self.latency.step_overhead + sum(
+                weight * np.maximum.reduce(np.broadcast_arrays(*values))
+                for weight, values in self._terms(ratios)
+            )
+            best = float(ratios[np.argmax(ratios / (ratios + ffn_weight) / steps)])
+            ends = max(best - 1, lowest), min(best + 1, highest)
+            ratios = np.unique(np.append(np.linspace(*ends, BETWEEN), [best]))
+        return best
+
+    def _terms(self, ratio: Any) -> list[tuple[int, tuple[float, ...]]]:
         """Return (layers, candidates of the maximum) whose weighted maxima make the step."""
-        f, out, back = self._shared_times(ratio)
-        m, c = self.microbatches, out + back
+        f, out, back, saved = self._shared_times(ratio)
+        m, c = self.microbatches, out + back - saved
         terms: list[tuple[int, tuple[float, ...]]] = []
         for kind, a in zip(self.latency.attention, self.attention_times, strict=True):
             if self.overlap == "ideal":

@@ -33,8 +33,9 @@ import numpy.typing as npt
 from afdplan.lengths.law import LengthLaw
 from afdplan.lengths.token_load import SlotLoad
 from afdplan.theory.cycle import CycleModel, StepTimes
-from afdplan.theory.layer_cycle import Bottleneck, StageTimes
+from afdplan.theory.layer_cycle import Bottleneck
 from afdplan.theory.problem import RatioProblem
+from afdplan.theory.shared_times import StageTimes
 
 __all__ = ["STATED_ERROR", "BalancedLoads", "PlacedModel", "cycle_model"]
 

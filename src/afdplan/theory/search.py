@@ -46,10 +46,14 @@ class WorkerSearch:
         # Bundles that have to be played are few, and whole.
         self._dense = PLAYED_WORKERS if model.whole_numbers else DENSE_WORKERS
         self._points: dict[int, RatioPoint] = {}
+        self._stepped = getattr(model, "is_stepped", False)
         if limit <= self._dense:
             workers = list(range(1, limit + 1))
         else:
             grid = np.rint(np.geomspace(1, limit, self._dense))
+            if self._stepped:  # tops lie where every FFN worker has equally many peers
+                ffn = model.problem.ffn_workers
+                grid = np.unique(np.append(grid, np.minimum(np.ceil(grid / ffn) * ffn, limit)))
             workers = sorted({int(count) for count in grid} | {limit})
         self._evaluate(workers)
         while missing := self._gap_around_best():
@@ -105,7 +109,7 @@ class WorkerSearch:
 
     def real_best(self) -> float:
         """Return the real A >= 1 with the largest objective, within 1 of the best integer."""
-        if self._model.whole_numbers:
+        if self._model.whole_numbers or self._stepped:
             return float(self.best())
         workers = sorted(self._points)
         center, radius = float(self.best()), 1.0

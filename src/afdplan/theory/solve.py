@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from afdplan.lengths.token_load import SlotLoad
 from afdplan.model.checks import check_count
+from afdplan.model.coupling import Coupling
+from afdplan.model.variation import Scatter
 from afdplan.theory.layer_cycle import Bottleneck
 from afdplan.theory.mean_field import MeanField
 from afdplan.theory.problem import RatioProblem
@@ -128,8 +130,11 @@ def largest_resource(times: dict[Bottleneck, float]) -> Bottleneck:
 
 def mean_field_of(problem: RatioProblem, slots: tuple[SlotLoad, ...]) -> MeanField:
     """Return the same bundle with equal loads: what no barrier would give."""
+    latency = problem.latency
+    if latency.coupling != Coupling():  # loads of experts are equal, too
+        latency = replace(latency, experts=None, scatter=Scatter())
     return MeanField(
-        latency=problem.latency,
+        latency=latency,
         mean_token_loads=problem.mean_token_loads(slots),
         batch_size=problem.batch_size,
         microbatches=problem.counted_microbatches,

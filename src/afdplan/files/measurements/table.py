@@ -15,7 +15,7 @@ from afdplan.model import parameters as ask
 from afdplan.model.measurement import STAGES, Measurements, StageSamples
 from afdplan.model.sweep import RatioSweep
 
-__all__ = ["read_latency_table", "read_ratio_sweep", "write_latency_table"]
+__all__ = ["column_unit", "read_latency_table", "read_ratio_sweep", "write_latency_table"]
 
 _STAGE_NAMES = {
     "attention": ("attn", "a", "t_a", "decode_attention", "mla", "gqa"),
@@ -71,7 +71,7 @@ def read_latency_table(source: Source, time_unit: str | None = None) -> Measurem
     load_column, _ = find_column(source, names, _COLUMNS, "load")
     time_column, suffix = find_column(source, names, _COLUMNS, "latency")
     request_column, _ = find_column(source, names, _COLUMNS, "requests", needed=False)
-    unit, notes = _unit(source, str(time_column), suffix, time_unit)
+    unit, notes = column_unit(source, str(time_column), suffix, time_unit)
     kept: dict[str, list[tuple[int, float, float, float]]] = {}
     for at, row in rows:
         stage = _stage(source, at, row.get(str(stage_column)))
@@ -111,10 +111,16 @@ def read_latency_table(source: Source, time_unit: str | None = None) -> Measurem
     )
 
 
-def _unit(
+def column_unit(
     source: Source, column: str, suffix: str | None, asked: str | None
 ) -> tuple[str, list[str]]:
-    """Return the unit of a column of times, and what was decided."""
+    """Return the unit of a column of times (seconds if nobody says), and what was decided.
+
+    Raises
+    ------
+    LatencyModelError
+        If the unit asked for is none, or the column says another.
+    """
     if asked is not None and asked not in (*TIME_UNITS, "abstract"):
         raise LatencyModelError(
             f"time unit must be one of {', '.join(TIME_UNITS)}, abstract, got {asked!r}"
@@ -207,7 +213,7 @@ def read_ratio_sweep(
     notes: list[str] = []
     factor = 1.0
     if measured[0] == "step_time":
-        unit, notes = _unit(source, str(found["step_time"]), units["step_time"], time_unit)
+        unit, notes = column_unit(source, str(found["step_time"]), units["step_time"], time_unit)
         factor = 1.0 if unit == "abstract" else TIME_UNITS[unit]
     elif len(measured) > 1:
         notes.append(f"Points were taken from {found[measured[0]]}.")
