@@ -135,7 +135,9 @@ class Scenario:
         ``fewest-tokens`` in this microbatch; or, of as many waiting requests as there are free
         slots, the longest prompt to the lightest worker first, where the load is that of the
         worker's microbatch (``longest-prompt``) or of all its microbatches, which is what a
-        router sees (``longest-prompt-rank``).
+        router sees (``longest-prompt-rank``). ``longest-request`` knows outputs, too: requests
+        and workers are told apart by the tokens they will hold until a worker's microbatch next
+        gets a request, about ``E[D] / B`` steps. No router can; it bounds what prompts leave.
     placement_window
         K >= 1, for the longest prompts: K - 1 more waiting requests are looked at than there are
         free slots. Every free slot of a worker lighter than the mean keeps the longest of them,
@@ -247,7 +249,7 @@ class Scenario:
             )
 
     def _check_arrivals(self) -> None:
-        if self.placement_window > 1 and not self.placement.startswith("longest-prompt"):
+        if self.placement_window > 1 and not self.placement.startswith("longest"):
             raise UnsupportedError(
                 f"placement_window > 1 chooses by prompt: it needs placement longest-prompt, got "
                 f"{self.placement}"
@@ -310,6 +312,14 @@ class Scenario:
     def law(self) -> LengthLaw:
         """The law of lengths, that of the trace's requests if a trace is replayed."""
         return EmpiricalLengths(self.lengths) if isinstance(self.lengths, Trace) else self.lengths
+
+    @property
+    def foresight(self) -> int:
+        """Steps over which ``longest-request`` weighs requests: one replacement per microbatch."""
+        if self.placement != "longest-request":
+            return 1
+        life = self.law.mean_decode_tokens / self.latency.tokens_per_step
+        return max(round(life / self.bundle.batch_size), 1)
 
     @property
     def microbatches(self) -> int:
