@@ -90,12 +90,6 @@ def gain_answer(gain: PlacementGain | None) -> dict[str, Any] | None:
         return None
     known = gain.recovered
     return {
-        "recovered": None
-        if known is None
-        else {
-            "prompts_only": _ends(known.prompts_only),
-            "outputs_known": _ends(known.outputs_known),
-        },
         "placement": gain.placement,
         "placement_window": gain.placement_window,
         "blind_attention_workers": gain.blind_attention_workers,
@@ -112,6 +106,12 @@ def gain_answer(gain: PlacementGain | None) -> dict[str, Any] | None:
         "method": gain.given_back.method,
         "blind_time_per_output_token": gain.blind_time_per_output_token,
         "time_per_output_token": gain.time_per_output_token,
+        "recovered": None
+        if known is None
+        else {
+            "prompts_only": _ends(known.prompts_only),
+            "outputs_known": _ends(known.outputs_known),
+        },
     }
 
 
