@@ -137,7 +137,7 @@ class Scenario:
         worker's microbatch (``longest-prompt``) or of all its microbatches, which is what a
         router sees (``longest-prompt-rank``). ``longest-request`` knows outputs, too: requests
         and workers are told apart by the tokens they will hold until a worker's microbatch next
-        gets a request, about ``E[D] / B`` steps. No router can; it bounds what prompts leave.
+        gets a request, about ``E[D] / B`` steps. No router can. One greedy rule, no bound.
     placement_window
         K >= 1, for the longest prompts: K - 1 more waiting requests are looked at than there are
         free slots. Every free slot of a worker lighter than the mean keeps the longest of them,
