@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,12 +20,13 @@ from afdplan.lengths.law import EmpiricalLengths
 from afdplan.model.estimate import Estimate
 from afdplan.model.latency import LatencyModel
 from afdplan.planning.placement_gain import placement_gain
-from afdplan.planning.simulated_ratio import simulate_ratio, simulated_scenario
+from afdplan.planning.simulated_ratio import recovered, simulate_ratio, simulated_scenario
 from afdplan.simulation.run import simulate
 from afdplan.simulation.scenario import Arrivals
 from afdplan.statistics.replications import ratio_estimate
 from afdplan.theory.problem import RatioProblem
 from afdplan.theory.recommend import recommend
+from benchmarks.machine import describe_machine, load_warning
 
 WORKERS = 16
 POLICIES = (
@@ -61,7 +63,7 @@ def saturated(law: EmpiricalLengths, name: str, batch: int, microbatches: int) -
         played = simulate_ratio(
             problem,
             blind,
-            lambda count, changes=changes: simulated_scenario(problem, count, **changes),
+            partial(simulated_scenario, **changes),
         )
         took, gain = time.perf_counter() - start, played.gain
         known = (
@@ -85,6 +87,16 @@ def saturated(law: EmpiricalLengths, name: str, batch: int, microbatches: int) -
             f"{percent(gain.regret_of_blind)} | {run.waiting_steps_p999:.1f} | {took:.1f} |"
         )
     return rows
+
+
+def foreseen(law: EmpiricalLengths, name: str, batch: int, microbatches: int) -> str:
+    """Return what known outputs would add, at the A that is best blind."""
+    problem = RatioProblem(
+        law=law, latency=balanced(law, batch), batch_size=batch, microbatches=microbatches
+    )
+    found = recovered(problem, recommend(problem).optimal_attention_workers)
+    words = ("-", "-") if found is None else map(percent, (found.prompts_only, found.outputs_known))
+    return f"| {name} | {microbatches} | {' | '.join(words)} |"
 
 
 def arriving(law: EmpiricalLengths, name: str, batch: int, microbatches: int) -> list[str]:
@@ -148,6 +160,7 @@ def main() -> None:
     if not paths:
         parser.error(f"--traces: no *.csv in {options.traces}; name a folder with traces")
     laws = [(path.stem.partition(".")[0], EmpiricalLengths(read_trace(path))) for path in paths]
+    print(describe_machine(), load_warning() or "idle machine", "", sep="\n")
     print(
         "| trace | m | policy | barrier costs, % | given back, % | theory | share of it, % "
         "| blind A | A | theory | regret of the blind A, % | p99.9 of the wait, steps | s |\n"
@@ -156,6 +169,10 @@ def main() -> None:
     for name, law in laws:
         for microbatches in counts:
             print("\n".join(saturated(law, name, batch, microbatches)), flush=True)
+    print("\n| trace | m | by prompts, % of the barrier | outputs known, % |\n|---|---|---|---|")
+    for name, law in laws:
+        for microbatches in counts:
+            print(foreseen(law, name, batch, microbatches), flush=True)
     print(
         "\n| trace, 90 % load | m | policy | A | shorter time per token, % | barrier idle, % "
         f"| less of it, % | p99.9 of the wait, steps |\n|{'---|' * 8}"

@@ -51,6 +51,11 @@ def test_what_the_theory_does_not_know_is_played(asked):
     best = played[document["optimal_attention_workers"]]
     assert best["low"] < best["value"] < best["high"]
     assert len(document["curve"]) == len(played)
+    known = document["placement_gain"]["recovered"]
+    if asked[0] == "--placement":
+        assert known["prompts_only"]["low"] < known["outputs_known"]["high"]
+    else:  # nothing is placed
+        assert known is None
     assert document["uncertainty"] is None  # of the formulas' answer, not of this one
 
 
@@ -65,7 +70,6 @@ def test_a_window_is_played_and_told():
     ("asked", "said"),
     [
         (("--method", "gaussian", "--kv-capacity", 9000), "use --method simulated"),
-        (("--method", "simulated", "--around", "--json"), "leave --around"),
         (("--placement-window", 2), "needs placement longest-prompt"),
         (("--placement", "tallest"), "is not one of"),
     ],
@@ -74,6 +78,66 @@ def test_what_does_not_go_together_is_refused(asked, said):
     done = invoke(*RATIO, *asked)
     assert done.code in (1, 2)
     assert said in done.err
+
+
+def test_a_played_ratio_has_a_page_and_what_stands_around_it(tmp_path):
+    page = tmp_path / "ratio.html"
+    short = ("--prompt", "geometric:80", "--decode", "geometric:10")
+    small = (*short, "--latency", "deepseek-v3-ascend-910c", "--batch-size", 2)
+    done = invoke(
+        *("ratio", *small, "--placement", "longest-prompt", "--placement-window", 2),
+        *("--microbatches", 1, "--max-attention-workers", 6, "--around", "--json"),
+        *("--report", page),
+    )
+    assert done.code == 0
+    document = done.document
+    asked = next(
+        one
+        for one in document["around"]["other_batches"]
+        if (one["batch_size"], one["microbatches"]) == (2, 1)
+    )
+    played = {one["attention_workers"]: one for one in document["objectives"]}
+    curve = asked["curve"]
+    ends = dict(zip(curve["attention_workers"], curve["objective_intervals"], strict=True))
+    assert all(low < high for low, high in ends.values())
+    best = document["optimal_attention_workers"]
+    assert ends[best][0] <= played[best]["high"]
+    assert ends[best][1] >= played[best]["low"]
+    assert document["around"]["bands"][0]["cause"] == "interval of the play"
+    assert document["around"]["sensitivities"]
+    said = page.read_text(encoding="utf-8")
+    assert "A few ratios were played on the same requests" in said
+    assert "interval of the play" in said
+    assert "exact barrier" in said  # the law that knows no window, beside it
+
+
+def test_a_played_ratio_has_a_day(tmp_path):
+    import numpy as np
+
+    rng = np.random.default_rng(1)
+    prompts = [rng.geometric(1 / mean) for mean in [200] * 400 + [4000] * 400]
+    rows = [f"{9.0 * k},{p},{rng.geometric(1 / 40)}" for k, p in enumerate(prompts)]
+    trace = tmp_path / "two.csv"
+    trace.write_text("\n".join(["arrived_at,num_prefill_tokens,num_decode_tokens", *rows]))
+    asked = ("--trace", trace, "--latency", "deepseek-v3-ascend-910c", "--batch-size", 16)
+    same = (
+        "--placement",
+        "longest-prompt",
+        "--by",
+        "1h",
+        "--max-attention-workers",
+        12,
+        "--microbatches",
+        1,
+        "--json",
+    )
+    told = invoke("ratio", *asked, *same).document["day"]
+    played = invoke("ratio", *asked, *same, "--method", "simulated").document["day"]
+    assert len(played["windows"]) == len(told["windows"])
+    for one, other in zip(played["windows"], told["windows"], strict=True):
+        assert one["low"] <= one["optimal_attention_workers"] <= one["high"]
+        assert one["objective"] == pytest.approx(other["objective"], rel=0.1)
+    assert played["best_fixed"]["extra_cost"] <= played["fixed"]["extra_cost"]
 
 
 def test_former_names_of_policies_still_work_and_the_present_ones_are_told():

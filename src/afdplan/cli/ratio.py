@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -35,6 +36,7 @@ from afdplan.model import parameters as ask
 from afdplan.model.parameter import values_of
 
 if TYPE_CHECKING:
+    from afdplan.model.estimate import Estimate
     from afdplan.model.latency import LatencyModel
     from afdplan.plotting.figure import Figure
     from afdplan.report.page import Section
@@ -85,11 +87,6 @@ def command(
     asked = {one.field: given[one.key] for one in ask.PROBLEM}
     is_played = _is_played(given, model)
     if is_played:
-        if around or report is not None or given["by"] is not None:
-            raise click.UsageError(
-                "what is played answers for one batch and all requests: leave --around, --report "
-                "and --by out"
-            )
         asked |= {"method": ask.METHOD.default, "placement": ask.PLACEMENT.default}
     problem = RatioProblem(law=workload.law, latency=model, batch_size=size, **asked)
     most = given["max_attention_workers"]
@@ -98,20 +95,22 @@ def command(
     if problem.placement != ask.PLACEMENT.default:
         blind = replace(problem, placement=ask.PLACEMENT.default)
     without = recommend(blind, max_attention_workers=most, token_load=load)
-    answer, gain = without, None
+    objectives: dict[int, Estimate] | None = None
+    answer, gain, play = without, None, None
     if is_played:
         from afdplan.planning.simulated_ratio import simulate_ratio, simulated_scenario
 
         changes = {one.field: given[one.key] for one in (ask.PLACEMENT, *SIMULATED)}
+        play = partial(simulated_scenario, **changes)
         with progress("ratios") as show:
             played = simulate_ratio(
                 problem,
                 without,
-                lambda count: simulated_scenario(problem, count, **changes),
+                partial(simulated_scenario, **changes),
                 max_attention_workers=most,
                 progress=show,
             )
-        answer = played.recommendation
+        answer, objectives = played.recommendation, played.objectives
         gain = played.gain if problem.execution == "synchronous" else None
     else:
         from afdplan.planning.placement_gain import placement_gain
@@ -136,15 +135,26 @@ def command(
                 max_attention_workers=most,
                 token_load=workload.token_load,
                 latency_of=latency_of,
+                play=play,
                 progress=show,
             )
+        if gain is not None and not is_played:
+            from afdplan.planning.simulated_ratio import recovered
+
+            here = gain.blind_attention_workers
+            gain = replace(gain, recovered=recovered(blind, here, gain.placement))
     day = None
     if given["by"] is not None and workload.trace is not None:
         from afdplan.studies.day import ratio_day
 
         with progress("windows") as show:
             day = ratio_day(
-                problem, workload.trace, given["by"], max_attention_workers=most, progress=show
+                problem,
+                workload.trace,
+                given["by"],
+                max_attention_workers=most,
+                play=play,
+                progress=show,
             )
     told = ratio_told(answer, problem, warnings, workload.trace)
     if is_played:  # how sure the formulas are of theirs is no word about it
@@ -190,7 +200,7 @@ def command(
         bundle = answer.bundle
         pair = f"{bundle.attention_workers} attention : {bundle.ffn_workers} FFN"
         heading = f"{pair}, B = {size}, m = {bundle.microbatches}: {answer.bottleneck} binds"
-        write_picture(plot, [*figures, *asked_figures(answer, problem, found)], heading)
+        write_picture(plot, [*figures, *asked_figures(answer, problem, found, objectives)], heading)
     if as_json or report is not None:
         from afdplan.report.document import to_json
         from afdplan.report.placement import gain_answer, objectives_answer

@@ -237,7 +237,12 @@ BY = text(
     metavar="TIME",
 )
 Placement = Literal[
-    "round-robin", "fewest-requests", "fewest-tokens", "longest-prompt", "longest-prompt-rank"
+    "round-robin",
+    "fewest-requests",
+    "fewest-tokens",
+    "longest-prompt",
+    "longest-prompt-rank",
+    "longest-request",
 ]
 PLACEMENT = choice(
     "placement",
@@ -248,7 +253,7 @@ PLACEMENT = choice(
 )
 PLACEMENT_WINDOW = count(
     "placement_window",
-    "With longest-prompt: choose among K - 1 more waiting requests than there are free slots.",
+    "With longest-*: choose among K - 1 more waiting requests than there are free slots.",
     default=1,
     maximum=64,
     metavar="K",

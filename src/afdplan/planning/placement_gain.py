@@ -15,10 +15,26 @@ from afdplan.theory.placement import STATED_ERROR, cycle_model
 from afdplan.theory.problem import RatioProblem, unknown_placement
 from afdplan.theory.solve import mean_field_of
 
-__all__ = ["PlacementGain", "placement_gain"]
+__all__ = ["PlacementGain", "Recovered", "placement_gain"]
 
 FloatArray = npt.NDArray[np.float64]
 CANDIDATES = 24
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recovered:
+    """What of the barrier's cost a placement gives back, as shares of that cost.
+
+    Attributes
+    ----------
+    prompts_only
+        By the policy, which knows prompts and what is held.
+    outputs_known
+        By the same with every output known to its end (``longest-request``).
+    """
+
+    prompts_only: Estimate
+    outputs_known: Estimate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +59,8 @@ class PlacementGain:
         What keeping the blind A gives up with the policy.
     blind_time_per_output_token, time_per_output_token
         Mean time of a step over the tokens it yields, each at its A [time].
+    recovered
+        How much it matters that outputs are unknown; None unless it was played.
     """
 
     placement: Placement
@@ -55,6 +73,7 @@ class PlacementGain:
     regret_of_blind: Estimate
     blind_time_per_output_token: float
     time_per_output_token: float
+    recovered: Recovered | None = None
 
 
 def placement_gain(

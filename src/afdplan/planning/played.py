@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from afdplan.planning.simulated_ratio import Play, simulated_scenario
 from afdplan.simulation.result import SimulationResult
 from afdplan.simulation.run import simulate
 from afdplan.simulation.scenario import Scenario
@@ -41,7 +42,10 @@ class PlayedBundle:
 
 
 def play_bundles(
-    problem: RatioProblem, attention_workers: int, others: Sequence[int] = ()
+    problem: RatioProblem,
+    attention_workers: int,
+    others: Sequence[int] = (),
+    play: Play = simulated_scenario,
 ) -> PlayedBundle | None:
     """Return short runs of a problem's bundle; None if they would take minutes.
 
@@ -56,6 +60,8 @@ def play_bundles(
         A of the bundle in question.
     others
         Further A, for comparison.
+    play
+        What to play for the problem and an A.
 
     Examples
     --------
@@ -68,7 +74,7 @@ def play_bundles(
     [2, 4, 8]
     """
     counts = sorted({attention_workers, *others})
-    scenarios = [_scenario(problem, count) for count in counts]
+    scenarios = [_scenario(problem, count, play) for count in counts]
     if any(_is_too_long(scenario) for scenario in scenarios):
         return None
     results = tuple(simulate(scenario) for scenario in scenarios)
@@ -78,14 +84,11 @@ def play_bundles(
     )
 
 
-def _scenario(problem: RatioProblem, attention_workers: int) -> Scenario:
-    bundle = problem.bundle(attention_workers)
-    return Scenario(
-        bundle=bundle,
-        latency=problem.latency,
-        lengths=problem.law,
-        requests_per_worker=LIVES * bundle.requests_per_attention_worker,
-        overlap=problem.overlap,
+def _scenario(problem: RatioProblem, attention_workers: int, play: Play) -> Scenario:
+    scenario = play(problem, attention_workers)
+    return replace(
+        scenario,
+        requests_per_worker=LIVES * scenario.bundle.requests_per_attention_worker,
         start="fresh" if problem.phase == "aligned" else "stationary",
         window="all" if problem.phase == "aligned" else "steady",
         replications=RUNS,

@@ -14,8 +14,10 @@ from afdplan.planning.ratio_sensitivity import (
     CurveBand,
     RatioSensitivity,
     curve_bands,
+    played_band,
     ratio_sensitivity,
 )
+from afdplan.planning.simulated_ratio import Play, simulated_scenario
 from afdplan.theory.problem import RatioProblem
 
 __all__ = ["RatioAround", "ratio_around"]
@@ -54,6 +56,7 @@ def ratio_around(
     max_attention_workers: int | None = None,
     token_load: Estimate | None = None,
     latency_of: Callable[[int], LatencyModel] | None = None,
+    play: Play | None = None,
     progress: Callable[[float], None] = lambda _: None,
 ) -> RatioAround:
     """Compute what stands around a recommended ratio; this takes seconds.
@@ -70,6 +73,9 @@ def ratio_around(
         Mean token load with its interval, if it is not exact.
     latency_of
         Latency model at a batch size, where it depends on it; else that of the problem.
+    play
+        What to play for a problem and an A, where formulas do not know what is asked; this takes a
+        minute rather than seconds.
     progress
         Told the share of the other batches that is done.
 
@@ -87,17 +93,22 @@ def ratio_around(
         problem,
         max_attention_workers=max_attention_workers,
         latency_of=latency_of,
+        play=play,
         progress=progress,
     )
     asked = (problem.batch_size, problem.microbatches)
-    points = next(
-        case.points for case in grid.cases if (case.batch_size, case.microbatches) == asked
+    mine = next(case for case in grid.cases if (case.batch_size, case.microbatches) == asked)
+    workers = tuple(point.attention_workers for point in mine.points)
+    bands = (
+        curve_bands(problem, workers, token_load)
+        if mine.objectives is None
+        else (played_band(mine.objectives),)
     )
-    workers = tuple(point.attention_workers for point in points)
+    half, twice = max(recommended // 2, 1), 2 * recommended
     return RatioAround(
         cases=grid.cases,
         maps=grid.maps,
-        sensitivities=ratio_sensitivity(problem, recommended, max_attention_workers),
-        bands=curve_bands(problem, workers, token_load),
-        played=play_bundles(problem, recommended, (max(recommended // 2, 1), 2 * recommended)),
+        sensitivities=ratio_sensitivity(problem, recommended, max_attention_workers, play),
+        bands=bands,
+        played=play_bundles(problem, recommended, (half, twice), play or simulated_scenario),
     )

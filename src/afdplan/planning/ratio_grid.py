@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from afdplan.lengths.token_load import SlotLoad
+from afdplan.model.estimate import Estimate
 from afdplan.model.latency import LatencyModel
 from afdplan.planning.bottleneck_map import BottleneckMap, bottleneck_maps
 from afdplan.theory.layer_cycle import Bottleneck
 from afdplan.theory.placement import cycle_model
 from afdplan.theory.problem import Method, RatioProblem
 from afdplan.theory.ratio import RatioPoint, RatioRecommendation
-from afdplan.theory.solve import RatioSolution, solve_ratio
+from afdplan.theory.solve import RatioSolution, largest_resource, solve_ratio
+
+if TYPE_CHECKING:  # the compiler is slow to import
+    from afdplan.planning.simulated_ratio import Play
 
 __all__ = [
     "RatioCase",
@@ -55,6 +60,8 @@ class RatioCase:
         The largest of them.
     barrier_cost
         Share of the throughput that waiting for the slowest worker costs.
+    objectives
+        With intervals, of every A, where it was played; None by formula.
     """
 
     batch_size: int
@@ -67,6 +74,7 @@ class RatioCase:
     resource_times: dict[Bottleneck, float]
     bottleneck: Bottleneck
     barrier_cost: float
+    objectives: dict[int, Estimate] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -85,8 +93,10 @@ class RatioGrid:
     maps: tuple[BottleneckMap, ...]
 
 
-def asked_case(answer: RatioRecommendation) -> RatioCase:
-    """Return the case of a recommendation, with its own method only."""
+def asked_case(
+    answer: RatioRecommendation, objectives: dict[int, Estimate] | None = None
+) -> RatioCase:
+    """Return the case of a recommendation, with its own method only; `objectives` if played."""
     return RatioCase(
         batch_size=answer.bundle.batch_size,
         microbatches=answer.bundle.microbatches,
@@ -98,6 +108,7 @@ def asked_case(answer: RatioRecommendation) -> RatioCase:
         resource_times=answer.resource_times,
         bottleneck=answer.bottleneck,
         barrier_cost=answer.barrier_cost,
+        objectives=objectives,
     )
 
 
@@ -158,6 +169,7 @@ def ratio_grid(
     *,
     max_attention_workers: int | None = None,
     latency_of: Callable[[int], LatencyModel] | None = None,
+    play: Play | None = None,
     progress: Callable[[float], None] = lambda _: None,
 ) -> RatioGrid:
     """Return one case per batch size and number of microbatches around those of the problem.
@@ -170,6 +182,8 @@ def ratio_grid(
         Largest A considered, >= 1; by default each case looks as far as its own optimum asks.
     latency_of
         Latency model at a batch size, where it depends on it; else that of the problem.
+    play
+        What to play for a problem and an A, where formulas do not know what is asked.
     progress
         Told the share that is done.
     """
@@ -184,8 +198,11 @@ def ratio_grid(
         for count in counts:
             case = replace(problem, batch_size=batch_size, microbatches=count, latency=latency)
             solved = solve_ratio(case, slots, max_attention_workers)
-            cases.append(_case(case, slots, solved))
             models.append(solved.model)
+            if play is None:
+                cases.append(_case(case, slots, solved))
+            else:
+                cases.append(_played_case(case, slots, solved, play, max_attention_workers))
             progress(len(cases) / (len(sizes) * len(counts)))
     keys = [(case.batch_size, case.microbatches) for case in cases]
     return RatioGrid(
@@ -205,7 +222,7 @@ def _case(problem: RatioProblem, slots: tuple[SlotLoad, ...], solved: RatioSolut
         batch_size=problem.batch_size,
         microbatches=problem.microbatches,
         points=points,
-        other_methods=_other_methods(problem, slots, workers),
+        other_methods=_other_methods(problem, slots, workers, problem.method),
         best=next(point for point in points if point.attention_workers == solved.best),
         near_equal=near,
         optimal_ratio=solved.optimal_ratio,
@@ -215,10 +232,43 @@ def _case(problem: RatioProblem, slots: tuple[SlotLoad, ...], solved: RatioSolut
     )
 
 
+def _played_case(
+    problem: RatioProblem,
+    slots: tuple[SlotLoad, ...],
+    solved: RatioSolution,
+    play: Play,
+    most: int | None,
+) -> RatioCase:
+    """Return what is played; what binds is told by the formulas at the A that is best so."""
+    from afdplan.planning.simulated_ratio import PlayedSearch
+
+    search = PlayedSearch(problem, play, (solved.best, solved.mean_field_ratio), most)
+    best, points = search.best(), search.curve()
+    workers = np.array([point.attention_workers for point in points], dtype=np.float64)
+    ratio = best / problem.ffn_workers
+    free = solved.mean_field.objective(ratio, problem.ffn_weight)
+    resources = solved.model.resources(float(best))
+    has_barrier = problem.execution == "synchronous"
+    return RatioCase(
+        batch_size=problem.batch_size,
+        microbatches=problem.microbatches,
+        points=points,
+        other_methods=_other_methods(problem, slots, workers, None) if has_barrier else {},
+        best=next(point for point in points if point.attention_workers == best),
+        near_equal=search.near_equal(),
+        optimal_ratio=ratio,
+        resource_times=resources,
+        bottleneck=largest_resource(resources),
+        barrier_cost=max(1 - search.value(best) / free, 0.0),
+        objectives=search.objectives(),
+    )
+
+
 def _other_methods(
     problem: RatioProblem,
     slots: tuple[SlotLoad, ...],
     workers: np.ndarray[tuple[int], np.dtype[np.float64]],
+    asked: Method | None,
 ) -> dict[Method, tuple[float, ...]]:
     """Return the objective by the methods that were not asked for, where they are defined."""
     if problem.horizon is not None or problem.phase == "aligned":
@@ -226,7 +276,7 @@ def _other_methods(
     methods: tuple[Method, ...] = ("exact", "gaussian", "mean-field")
     found: dict[Method, tuple[float, ...]] = {}
     for method in methods:
-        if method == problem.method:
+        if method == asked:
             continue
         other = replace(problem, method=method)
         model = cycle_model(other, slots)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from afdplan.lengths.token_load import SlotLoad
+from afdplan.model.curve import LinearCurve
 from afdplan.model.estimate import Estimate
 from afdplan.model.latency import LatencyModel, coefficients_of
 from afdplan.theory.cycle import CycleModel
@@ -14,9 +17,12 @@ from afdplan.theory.latency_draws import drawn_interval, drawn_step_times
 from afdplan.theory.placement import cycle_model
 from afdplan.theory.problem import RatioProblem
 from afdplan.theory.search import WorkerSearch
-from afdplan.theory.solve import worker_limit
+from afdplan.theory.solve import solve_ratio, worker_limit
 
-__all__ = ["CurveBand", "RatioSensitivity", "curve_bands", "ratio_sensitivity"]
+if TYPE_CHECKING:  # the compiler is slow to import
+    from afdplan.planning.simulated_ratio import Play
+
+__all__ = ["CurveBand", "RatioSensitivity", "curve_bands", "played_band", "ratio_sensitivity"]
 
 CHANGE = 0.2
 GROUPS = {
@@ -72,7 +78,10 @@ class CurveBand:
 
 
 def ratio_sensitivity(
-    problem: RatioProblem, recommended: int, max_attention_workers: int | None = None
+    problem: RatioProblem,
+    recommended: int,
+    max_attention_workers: int | None = None,
+    play: Play | None = None,
 ) -> tuple[RatioSensitivity, ...]:
     """Return one entry per input, that which moves the throughput most first.
 
@@ -84,10 +93,15 @@ def ratio_sensitivity(
         The recommended A.
     max_attention_workers
         Largest A considered; by default each change looks as far as its own optimum asks.
+    play
+        What to play for a problem and an A, where formulas do not know what is asked. Loads are
+        then scaled by the slope of attention: where that is a table, or sees a window, they stay.
     """
+    if play is not None:
+        return _played_sensitivity(problem, recommended, max_attention_workers, play)
     slots = problem.slot_loads()
-    base = WorkerSearch(cycle_model(problem, slots), recommended).objective(recommended)
-    searches = {
+    base = WorkerSearch(cycle_model(problem, slots), recommended).value(recommended)
+    searches: dict[str, tuple[WorkerSearch, ...]] = {
         "token load of a slot": tuple(
             _search(problem, problem.slot_loads(1 + sign * CHANGE), max_attention_workers)
             for sign in (-1, 1)
@@ -100,19 +114,73 @@ def ratio_sensitivity(
             _search(replace(problem, latency=model), slots, max_attention_workers)
             for model in models
         )
-    found = [
-        RatioSensitivity(
-            input=name,
-            objective_change=(
-                pair[0].objective(recommended) / base - 1,
-                pair[1].objective(recommended) / base - 1,
-            ),
-            best=(pair[0].best(), pair[1].best()),
-            regret=(_regret(pair[0], recommended), _regret(pair[1], recommended)),
+    return _entries(searches, recommended, base)
+
+
+class _Search(Protocol):
+    """What finds the best A: by formula or by play."""
+
+    def best(self) -> int: ...
+    def value(self, attention_workers: int) -> float: ...
+
+
+def _entries(
+    searches: Mapping[str, Sequence[_Search]], recommended: int, base: float
+) -> tuple[RatioSensitivity, ...]:
+    found = []
+    for name, (less, more) in searches.items():
+        found.append(
+            RatioSensitivity(
+                input=name,
+                objective_change=(
+                    less.value(recommended) / base - 1,
+                    more.value(recommended) / base - 1,
+                ),
+                best=(less.best(), more.best()),
+                regret=(_regret(less, recommended), _regret(more, recommended)),
+            )
         )
-        for name, pair in searches.items()
-    ]
     return tuple(sorted(found, key=lambda entry: -max(map(abs, entry.objective_change))))
+
+
+def _played_sensitivity(
+    problem: RatioProblem, recommended: int, most: int | None, play: Play
+) -> tuple[RatioSensitivity, ...]:
+    """Return the same of what is played, all on the same requests."""
+    from afdplan.planning.simulated_ratio import PlayedSearch
+
+    slots = problem.slot_loads()
+    changed = _changed_latencies(problem.latency)
+    loads = _changed_loads(problem.latency)
+    if loads is not None:
+        changed["token load of a slot"] = loads
+
+    def search(latency: LatencyModel) -> _Search:
+        other = replace(problem, latency=latency)
+        solved = solve_ratio(other, slots, most)
+        return PlayedSearch(other, play, (solved.best, solved.mean_field_ratio), most)
+
+    base = search(problem.latency).value(recommended)
+    searches = {name: tuple(map(search, models)) for name, models in changed.items()}
+    return _entries(searches, recommended, base)
+
+
+def _changed_loads(latency: LatencyModel) -> tuple[LatencyModel, LatencyModel] | None:
+    """Return models that read 20 % less and more load; None where no slope says the same."""
+    if any(
+        not isinstance(kind.curve, LinearCurve) or kind.context_window is not None
+        for kind in latency.attention
+    ):
+        return None
+    slopes = {
+        name: value
+        for name, value in coefficients_of(latency).items()
+        if name.startswith("attention") and name.endswith("slope")
+    }
+    return (
+        latency.with_coefficients({name: value * (1 - CHANGE) for name, value in slopes.items()}),
+        latency.with_coefficients({name: value * (1 + CHANGE) for name, value in slopes.items()}),
+    )
 
 
 def _search(
@@ -122,8 +190,8 @@ def _search(
     return WorkerSearch(cycle_model(problem, slots), limit)
 
 
-def _regret(search: WorkerSearch, recommended: int) -> float:
-    return max(1 - search.objective(recommended) / search.objective(search.best()), 0.0)
+def _regret(search: _Search, recommended: int) -> float:
+    return max(1 - search.value(recommended) / search.value(search.best()), 0.0)
 
 
 def _changed_latencies(latency: LatencyModel) -> dict[str, tuple[LatencyModel, LatencyModel]]:
@@ -145,6 +213,17 @@ def _changed_latencies(latency: LatencyModel) -> dict[str, tuple[LatencyModel, L
         for group, values in groups.items()
         if any(values.values())
     }
+
+
+def played_band(objectives: Mapping[int, Estimate]) -> CurveBand:
+    """Return the 95 % intervals of a played curve."""
+    counts = tuple(sorted(objectives))
+    return CurveBand(
+        cause="interval of the play",
+        attention_workers=counts,
+        low=tuple(objectives[a].low for a in counts),
+        high=tuple(objectives[a].high for a in counts),
+    )
 
 
 def curve_bands(

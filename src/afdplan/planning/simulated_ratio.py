@@ -17,23 +17,35 @@ import numpy as np
 
 from afdplan.model import parameters as ask
 from afdplan.model.estimate import Estimate
-from afdplan.planning.placement_gain import PlacementGain
+from afdplan.model.parameters import Placement
+from afdplan.planning.placement_gain import PlacementGain, Recovered
 from afdplan.simulation.paired import Paired, play_paired
 from afdplan.simulation.scenario import Scenario
+from afdplan.statistics.replications import ratio_estimate
 from afdplan.theory.problem import RatioProblem, unknown_placement
 from afdplan.theory.ratio import RatioPoint, RatioRecommendation
 from afdplan.theory.solve import largest_resource, mean_field_of
 from afdplan.theory.step_model import StepModel, step_model
 
-__all__ = ["SimulatedRatio", "simulate_ratio", "simulated_scenario"]
+__all__ = [
+    "Play",
+    "PlayedSearch",
+    "SimulatedRatio",
+    "recovered",
+    "simulate_ratio",
+    "simulated_scenario",
+]
 
 FIRST_RATIOS = 4
 REPLICATIONS, DECIDING, MOST_REPLICATIONS = 4, 8, 16
 PRECISION = 0.002
 """Relative half-width of a comparison that decides; a narrower one is not looked for."""
+LEAST_BARRIER = 0.001
+"""Share of the throughput below which there is no barrier to speak of."""
 GAP = 0.03
 """Neighbouring ratios closer than this share are as good as equal: tops are flat."""
 Progress = Callable[[float], None]
+Play = Callable[[RatioProblem, int], Scenario]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -60,7 +72,7 @@ class SimulatedRatio:
 
 def simulated_scenario(problem: RatioProblem, attention_workers: int, **changes: Any) -> Scenario:
     """Return a problem's bundle to be played; `changes` are fields of `Scenario`."""
-    asked = (ask.OVERLAP, *ask.MODE)
+    asked = (ask.OVERLAP, ask.PLACEMENT, *ask.MODE)
     known: dict[str, Any] = {one.field: getattr(problem, one.field) for one in asked} | changes
     return Scenario(
         bundle=problem.bundle(attention_workers),
@@ -73,7 +85,7 @@ def simulated_scenario(problem: RatioProblem, attention_workers: int, **changes:
 def simulate_ratio(
     problem: RatioProblem,
     blind: RatioRecommendation,
-    scenario_of: Callable[[int], Scenario],
+    play: Play,
     *,
     max_attention_workers: int | None = None,
     progress: Progress | None = None,
@@ -86,25 +98,19 @@ def simulate_ratio(
         Without what the formulas do not know.
     blind
         Its answer by formula: where the search begins.
-    scenario_of
-        What to play for each A; saturated.
+    play
+        What to play for a problem and an A, saturated: `simulated_scenario` with its changes.
     max_attention_workers
         Largest A considered.
     progress
         Called with the share done, 0 to 1.
     """
-    search = _Played(problem, scenario_of, progress)
-    low, high = sorted(
-        (blind.optimal_attention_workers, round(blind.mean_field_ratio * problem.ffn_workers))
-    )
-    limit = max_attention_workers or max(4 * high, 64 * problem.ffn_workers)
-    low, high = max(min(low, limit), 1), max(min(high, limit), 1)
-    search.play({round(a) for a in np.linspace(low, high, FIRST_RATIOS)})
-    while missing := search.around_best(limit):
-        search.play(missing)
-    best = search.settled()
     stay = blind.optimal_attention_workers
-    scenario = scenario_of(stay)
+    search = PlayedSearch(
+        problem, play, (stay, blind.mean_field_ratio), max_attention_workers, progress
+    )
+    best = search.settled()
+    scenario = play(problem, stay)
     base = play_paired(replace(scenario, placement="round-robin", placement_window=1), DECIDING)
     here, top = search.played(stay, DECIDING), search.played(best, DECIDING)
     if progress is not None:
@@ -128,42 +134,101 @@ def simulate_ratio(
         regret_of_blind=here.against(top, 1 / better).moved(-1.0, 1.0),
         blind_time_per_output_token=base.step_time.value / tokens,
         time_per_output_token=top.step_time.value / tokens,
+        recovered=_recovered(base, here, cost * free(stay)),
     )
     return SimulatedRatio(
         recommendation=search.recommendation(blind, best, free(best)),
-        objectives={a: search.objective(a) for a in sorted(search.runs)},
+        objectives=search.objectives(),
         gain=gain,
         replications=min(len(top.parts), len(base.parts)),
     )
 
 
-class _Played:
-    """Numbers of attention workers played so far."""
+def recovered(
+    problem: RatioProblem, attention_workers: int, placement: Placement = "longest-prompt"
+) -> Recovered | None:
+    """Return what knowing prompts, and knowing outputs too, gives back at one A, as played.
+
+    None where no policy compares prompts, where there is no barrier or where it costs too little.
+    """
+    if problem.execution == "barrier-free" or not placement.startswith("longest"):
+        return None
+    scenario = simulated_scenario(problem, attention_workers)
+    base = play_paired(scenario, DECIDING)
+    here = play_paired(replace(scenario, placement=placement), DECIDING)
+    field = mean_field_of(problem, problem.slot_loads())
+    cost = attention_workers + problem.ffn_weight * problem.ffn_workers
+    ratio = attention_workers / problem.ffn_workers
+    return _recovered(base, here, cost * field.objective(ratio, problem.ffn_weight))
+
+
+def _recovered(blind: Paired, placed: Paired, free: float) -> Recovered | None:
+    """Return it with the throughput of equal loads as `free`, on the requests of both."""
+    scenario = placed.scenario
+    lost = free - blind.throughputs
+    is_known = scenario.execution == "synchronous" and scenario.placement.startswith("longest")
+    if not is_known or lost.mean() < LEAST_BARRIER * free:
+        return None
+    knowing = play_paired(replace(scenario, placement="longest-request"), len(blind.parts))
+    prompts, outputs = (
+        ratio_estimate(run.throughputs[: lost.size] - blind.throughputs, lost)
+        for run in (placed, knowing)
+    )
+    return Recovered(prompts_only=prompts, outputs_known=outputs)
+
+
+class PlayedSearch:
+    """The best of few numbers of attention workers that are played.
+
+    Parameters
+    ----------
+    problem
+        Without what the formulas do not know.
+    play
+        What to play for a problem and an A.
+    between
+        Best A and best real A/F of the mean field by formula: the search begins between them.
+    max_attention_workers
+        Largest A considered.
+    progress
+        Called with the share done, 0 to 1.
+    """
 
     def __init__(
         self,
         problem: RatioProblem,
-        scenario_of: Callable[[int], Scenario],
-        progress: Progress | None,
+        play: Play,
+        between: tuple[int, float],
+        max_attention_workers: int | None = None,
+        progress: Progress | None = None,
     ) -> None:
         self.problem = problem
         self.runs: dict[int, Paired] = {}
-        self._scenario_of = scenario_of
-        self._progress = progress
+        self._play, self._progress = play, progress
+        low, high = sorted((between[0], round(between[1] * problem.ffn_workers)))
+        limit = max_attention_workers or max(4 * high, 64 * problem.ffn_workers)
+        low, high = max(min(low, limit), 1), max(min(high, limit), 1)
+        self.play({round(a) for a in np.linspace(low, high, FIRST_RATIOS)})
+        while missing := self.around_best(limit):
+            self.play(missing)
 
     def cost(self, attention_workers: int) -> float:
+        """Return A + w F."""
         return attention_workers + self.problem.ffn_weight * self.problem.ffn_workers
 
     def play(self, workers: set[int]) -> None:
+        """Play those of the numbers of workers that have not been."""
         for count in sorted(workers - self.runs.keys()):
             self.played(count, REPLICATIONS)
 
     def played(self, count: int, replications: int) -> Paired:
         """Return A = `count` with at least so many replications."""
         run = self.runs.get(count)
+        if run is not None and len(run.parts) >= replications:
+            return run
         if run is None:
-            run = play_paired(self._scenario_of(count), replications)
-        elif len(run.parts) < replications:
+            run = play_paired(self._play(self.problem, count), replications)
+        else:
             run = run.with_more(replications - len(run.parts))
         self.runs[count] = run
         if self._progress is not None:
@@ -172,10 +237,31 @@ class _Played:
         return run
 
     def objective(self, count: int) -> Estimate:
+        """Return tokens per time and cost with A = `count`, with its interval."""
+        self.played(count, REPLICATIONS)
         return self.runs[count].throughput.moved(1 / self.cost(count))
 
+    def value(self, count: int) -> float:
+        """Return the same without its interval."""
+        return self.objective(count).value
+
+    def objectives(self) -> dict[int, Estimate]:
+        """Return the objective of every A that was played."""
+        return {a: self.objective(a) for a in sorted(self.runs)}
+
+    def as_good(self) -> tuple[int, int]:
+        """Return the least and the largest A that was not told from the best."""
+        best = self.best()
+        good = [
+            a
+            for a, run in self.runs.items()
+            if run.against(self.runs[best], self.cost(best) / self.cost(a)).high >= 1
+        ]
+        return min(good), max(good)
+
     def best(self) -> int:
-        return max(self.runs, key=lambda a: (self.objective(a).value, -a))
+        """Return the A with the largest objective; of equals the smallest."""
+        return max(self.runs, key=lambda a: (self.value(a), -a))
 
     def around_best(self, limit: int) -> set[int]:
         """Return what to play next: the middle of wide gaps beside the best, or beyond an end."""
@@ -208,13 +294,20 @@ class _Played:
             for count in (best, rival):
                 self.played(count, min(2 * runs, MOST_REPLICATIONS))
 
+    def curve(self) -> tuple[RatioPoint, ...]:
+        """Return all that was played by A, each with its regret."""
+        top = self.value(self.best())
+        return tuple(self._point(a, top) for a in sorted(self.runs))
+
+    def near_equal(self) -> tuple[int, int]:
+        """Return the smallest and the largest A that was played with a regret below 1 %."""
+        good = [point.attention_workers for point in self.curve() if point.regret < 0.01]
+        return min(good), max(good)
+
     def recommendation(
         self, blind: RatioRecommendation, best: int, free: float
     ) -> RatioRecommendation:
         """Return the answer in the words of theory, its curve what was played."""
-        top = self.objective(best).value
-        curve = tuple(self._point(a, top) for a in sorted(self.runs))
-        good = [point.attention_workers for point in curve if point.regret < 0.01]
         workers = self.problem.ffn_workers
         resources = self._nearest_model().resources(float(best))
         return replace(
@@ -224,9 +317,9 @@ class _Played:
             resource_times=resources,
             optimal_attention_workers=best,
             bundle=self.problem.bundle(best),
-            curve=curve,
-            near_equal=(min(good), max(good)),
-            barrier_cost=max(1 - top / free, 0.0),
+            curve=self.curve(),
+            near_equal=self.near_equal(),
+            barrier_cost=max(1 - self.value(best) / free, 0.0),
             step_time_quantiles=self.runs[best].step_time_quantiles,
             uncertainty=None,
             latency_uncertainty=None,

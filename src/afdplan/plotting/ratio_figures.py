@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
+from afdplan.model.estimate import Estimate
 from afdplan.model.latency import TimeUnit
 from afdplan.planning.ratio_grid import RatioCase, asked_case
-from afdplan.planning.ratio_sensitivity import CHANGE, CurveBand, RatioSensitivity
+from afdplan.planning.ratio_sensitivity import CHANGE, CurveBand, RatioSensitivity, played_band
 from afdplan.plotting.figure import Axis, Chart, Figure, Role, layer, single
 from afdplan.theory.layer_cycle import Bottleneck
 from afdplan.theory.problem import Method, RatioProblem
@@ -44,6 +45,7 @@ METHODS: dict[Method, str] = {
     "gaussian": "Gaussian barrier",
     "mean-field": "mean field, no barrier",
 }
+PLAYED = "simulated"
 METHOD_ROLES: dict[Method, Role] = {"exact": "main", "gaussian": "third", "mean-field": "second"}
 WORKERS_LABEL = "attention workers A of one bundle"
 
@@ -76,7 +78,10 @@ def _rate(value: float, unit: TimeUnit) -> str:
 
 
 def asked_figures(
-    answer: RatioRecommendation, problem: RatioProblem, around: RatioAround | None
+    answer: RatioRecommendation,
+    problem: RatioProblem,
+    around: RatioAround | None,
+    objectives: dict[int, Estimate] | None = None,
 ) -> tuple[Figure, ...]:
     """Return the curve and the time of what was asked, as its page shows them at first.
 
@@ -86,9 +91,11 @@ def asked_figures(
         What was recommended, for which question.
     around
         What stands around it; the curve has no other methods and no bands without.
+    objectives
+        With intervals, where the answer was played.
     """
-    case = asked_case(answer)
-    bands: tuple[CurveBand, ...] = ()
+    case = asked_case(answer, objectives)
+    bands: tuple[CurveBand, ...] = () if objectives is None else (played_band(objectives),)
     if around is not None:
         bands, mine = around.bands, case_key(case)
         case = next(other for other in around.cases if case_key(other) == mine)
@@ -173,7 +180,8 @@ def _curve(
             layer(
                 "line",
                 name=METHODS[other],
-                role=METHOD_ROLES[other],
+                # The play is drawn as the asked method is, so the law it is held against is not.
+                role="third" if case.objectives is not None else METHOD_ROLES[other],
                 x=workers,
                 y=objective,
                 words=[f"{value:,.4g}" for value in objective],
@@ -183,7 +191,7 @@ def _curve(
     layers.append(
         layer(
             "line",
-            name=METHODS[method],
+            name=METHODS[method] if case.objectives is None else PLAYED,
             role=METHOD_ROLES[method],
             x=workers,
             y=[point.objective for point in case.points],

@@ -21,7 +21,8 @@ def ratio_around_answer(around: RatioAround) -> dict[str, Any]:
     """Return the names of ``around``: all numbers that the page of a ratio shows.
 
     `other_batches` has one entry per batch size and number of microbatches, with the names of
-    `ratio --json`; curves are columns over `attention_workers`. `simulated` has the names of
+    `ratio --json`; curves are columns over `attention_workers`;
+    `objective_intervals` is null unless they were played. `simulated` has the names of
     `simulate --json`, and is null where that would take minutes.
     """
     return {
@@ -61,6 +62,15 @@ def _case(case: RatioCase) -> dict[str, Any]:
             "attention_workers": [point.attention_workers for point in case.points],
             "objective": [point.objective for point in case.points],
             "objective_by_other_methods": case.other_methods,
+            "objective_intervals": None
+            if case.objectives is None
+            else [
+                [
+                    case.objectives[point.attention_workers].low,
+                    case.objectives[point.attention_workers].high,
+                ]
+                for point in case.points
+            ],
             "attention_idle_fraction": [point.attention_idle_fraction for point in case.points],
             "ffn_idle_fraction": [point.ffn_idle_fraction for point in case.points],
         },

@@ -42,7 +42,7 @@ def map_tables(maps: Sequence[BottleneckMap]) -> tuple[TextTable, ...]:
 
 
 def played_sections(
-    played: PlayedBundle | None, attention_idle: float, ffn_idle: float
+    played: PlayedBundle | None, attention_idle: float, ffn_idle: float, said_by: str = "theory"
 ) -> tuple[Section, ...]:
     """Return idle time by cause and the pipeline of a bundle, as the simulator saw them.
 
@@ -51,7 +51,9 @@ def played_sections(
     played
         The runs; None if they would have taken too long.
     attention_idle, ffn_idle
-        What the theory says of the same bundle, to be compared.
+        What the answer says of the same bundle, to be compared.
+    said_by
+        Who says so: the theory, or a play of other requests.
     """
     title = "What does each side wait for?"
     if played is None:
@@ -71,10 +73,11 @@ def played_sections(
         played.timeline, title=f"The pipeline, stage by stage, simulated at {of}"
     )
     words = (
-        "The theory knows how long each side waits, not for what. So the bundle was simulated, "
+        "The answer knows how long each side waits, not for what. So the bundle was simulated, "
         f"{run.steps:,} steps in each of {run.replications} runs: attention waits "
-        f"{share(run.attention_idle_fraction.value)} of the time (theory {share(attention_idle)}), "
-        f"the FFN {share(run.ffn_idle_fraction.value)} (theory {share(ffn_idle)}).",
+        f"{share(run.attention_idle_fraction.value)} of the time "
+        f"({said_by} {share(attention_idle)}), "
+        f"the FFN {share(run.ffn_idle_fraction.value)} ({said_by} {share(ffn_idle)}).",
     )
     return (
         Section(title=title, words=words, figures=(causes,)),

@@ -17,6 +17,7 @@ from afdplan.plotting.ratio_figures import (
 from afdplan.plotting.workload_figures import slot_figures
 from afdplan.report.page import CaseWords, Choice, Page, Section
 from afdplan.report.page_bundle import map_tables, played_sections
+from afdplan.report.quantities import interval, number
 from afdplan.report.ratio import case_sentence, certainty, cost_words, idle_words, resource_words
 from afdplan.report.ratio_tables import case_table, curve_table, sensitivity_table
 
@@ -63,6 +64,7 @@ def ratio_page(
     """
     unit = problem.latency.time_unit
     cases, maps = around.cases, around.maps
+    is_played = cases[0].objectives is not None
     asked = f"{problem.batch_size}|{problem.microbatches}"
     asked_for = f"B = {problem.batch_size:,}, m = {problem.microbatches}"
     of = f", {asked_for}"
@@ -95,7 +97,10 @@ def ratio_page(
                 figures=(time_figure(cases),),
             ),
             *played_sections(
-                around.played, answer.best.attention_idle_fraction, answer.best.ffn_idle_fraction
+                around.played,
+                answer.best.attention_idle_fraction,
+                answer.best.ffn_idle_fraction,
+                "the search" if is_played else "theory",
             ),
             Section(
                 title="What does a slot hold?",
@@ -105,7 +110,11 @@ def ratio_page(
                 title="How sure is it?",
                 words=(
                     f"For {asked_for}, as asked:",
-                    *(f.value for f in certainty(answer, problem.latency.time_unit)),
+                    *(
+                        (played_certainty(cases, asked),)
+                        if is_played
+                        else (f.value for f in certainty(answer, problem.latency.time_unit))
+                    ),
                 ),
                 figures=(sensitivity_figure(around.sensitivities),),
                 tables=(sensitivity_table(around.sensitivities, of),),
@@ -113,6 +122,18 @@ def ratio_page(
         ),
         document=document,
         command_line=command_line,
+    )
+
+
+def played_certainty(cases: Sequence[RatioCase], asked: str) -> str:
+    """Return how sure a played answer is, and of what it says nothing."""
+    case = next(one for one in cases if case_key(one) == asked)
+    assert case.objectives is not None
+    best = case.objectives[case.best.attention_workers]
+    return (
+        f"A few ratios were played on the same requests: the best gives {number(best.value)} "
+        f"tokens per time and cost ({interval(best)}, 95 %). Numbers of workers between them, and "
+        "how far the requests themselves or the latency model are known, are not in that interval."
     )
 
 

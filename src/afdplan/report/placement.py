@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 __all__ = ["BARRIER", "gain_answer", "gain_fact", "objectives_answer", "with_gain"]
 
 BARRIER = "Cost of the barrier"
+FEW = 0.75
+"""Given back by known outputs, below which it is choice that lacks, not knowledge."""
 NEGLIGIBLE = 0.001
 """A barrier that costs less than this share of the throughput is not worth a policy."""
 
@@ -51,8 +53,21 @@ def gain_fact(gain: PlacementGain, unit: TimeUnit, *, is_used: bool = False) -> 
         f"{time(gain.blind_time_per_output_token, unit)}, throughput per cost "
         f"{change(gain.gain.value)}"
     )
-    remark = "by prompts alone: what is left comes from outputs, whose lengths nobody knows"
-    return Fact(name, words, remark)
+    return Fact(name, words, _unknown_outputs(gain))
+
+
+def _unknown_outputs(gain: PlacementGain) -> str:
+    """Return what it matters that outputs are unknown, and what else would help."""
+    found = gain.recovered
+    if found is None:
+        return "by prompts alone; --method simulated tells what known outputs would add"
+    words = (
+        f"of the barrier's cost that is {_points(found.prompts_only)} % by prompts alone, "
+        f"{_points(found.outputs_known)} % if outputs were known"
+    )
+    if gain.placement_window == 1 and found.outputs_known.value < FEW:
+        words += "; few requests enter together, so --placement-window 4 gives more choice"
+    return words
 
 
 def with_gain(
@@ -73,13 +88,14 @@ def gain_answer(gain: PlacementGain | None) -> dict[str, Any] | None:
     """Return what `--json` says under ``placement_gain``; null where nothing is known."""
     if gain is None:
         return None
+    known = gain.recovered
     return {
         "placement": gain.placement,
         "placement_window": gain.placement_window,
         "blind_attention_workers": gain.blind_attention_workers,
         "attention_workers": gain.attention_workers,
         **{
-            name: {"value": value.value, "low": value.low, "high": value.high}
+            name: _ends(value)
             for name, value in (
                 ("barrier_cost", gain.barrier_cost),
                 ("given_back", gain.given_back),
@@ -90,6 +106,12 @@ def gain_answer(gain: PlacementGain | None) -> dict[str, Any] | None:
         "method": gain.given_back.method,
         "blind_time_per_output_token": gain.blind_time_per_output_token,
         "time_per_output_token": gain.time_per_output_token,
+        "recovered": None
+        if known is None
+        else {
+            "prompts_only": _ends(known.prompts_only),
+            "outputs_known": _ends(known.outputs_known),
+        },
     }
 
 
@@ -99,6 +121,10 @@ def objectives_answer(played: SimulatedRatio) -> list[dict[str, float]]:
         {"attention_workers": count, "value": one.value, "low": one.low, "high": one.high}
         for count, one in played.objectives.items()
     ]
+
+
+def _ends(value: Estimate) -> dict[str, float]:
+    return {"value": value.value, "low": value.low, "high": value.high}
 
 
 def _points(value: Estimate) -> str:

@@ -37,6 +37,8 @@ __all__ = ["advance"]
 @inlined
 def _weight(t: Any, n: Any, u: Any, i: Any) -> Any:
     """Return the load by which worker i is told from others: its microbatch's, or all of it."""
+    if t.policy == ix.LONGEST_REQUEST:
+        return n[U(t.foreseen + i)]
     if t.policy != ix.LONGEST_PROMPT_RANK:
         return n[U(t.loads + u * t.attention_workers + i)]
     held = ZERO
@@ -76,9 +78,39 @@ def _choose(t: Any, n: Any, u: Any, k: Any) -> Any:
     return best
 
 
+@inlined
+def _ahead(t: Any, held: Any, steps: Any) -> Any:
+    """Return what a request holds in all over the steps of foresight, `steps` of which it lives."""
+    lives = min(steps, t.foresight)
+    return lives * held + t.numerator * (lives * (lives - 1) // 2)
+
+
+@inlined
+def _length(t: Any, n: Any, k: Any) -> Any:
+    """Return by what the chosen request number k is ranked: its prompt, or all that is known."""
+    row = t.chosen + 7 * k
+    if t.policy == ix.LONGEST_REQUEST:
+        return _ahead(t, n[U(row + ix.PROMPT)], n[U(row + ix.STEPS)])
+    return n[U(row + ix.PROMPT)]
+
+
+@compiled
+def _foresee(t: Any, n: Any, u: Any, now: Any) -> None:
+    """Set what each worker's requests of a microbatch hold over the steps of foresight."""
+    for i in range(t.attention_workers):
+        first = (u * t.attention_workers + i) * t.batch_size
+        total = ZERO
+        for slot in range(first, first + t.batch_size):
+            left = n[U(t.due + slot)] - now + 1
+            if left > 0:
+                done = n[U(t.steps + 4 * slot)] - left
+                total += _ahead(t, n[U(t.prompt + 4 * slot)] + t.numerator * done, left)
+        n[U(t.foreseen + i)] = total
+
+
 @compiled
 def _rank_by_prompt(t: Any, n: Any, count: Any) -> None:
-    """Rank the chosen requests by falling prompt; of equals, first come first (merge sort)."""
+    """Rank the chosen requests by falling length; of equals, first come first (merge sort)."""
     to = t.ranking + t.together
     for j in range(count):
         n[U(t.ranking + j)] = j
@@ -91,8 +123,8 @@ def _rank_by_prompt(t: Any, n: Any, count: Any) -> None:
             for j in range(low, high):
                 left = a < middle
                 if left and b < high:
-                    one = n[U(t.chosen + 7 * n[U(t.ranking + a)] + ix.PROMPT)]
-                    left = one >= n[U(t.chosen + 7 * n[U(t.ranking + b)] + ix.PROMPT)]
+                    one = _length(t, n, n[U(t.ranking + a)])
+                    left = one >= _length(t, n, n[U(t.ranking + b)])
                 if left:
                     n[U(to + j)] = n[U(t.ranking + a)]
                     a += 1
@@ -111,6 +143,8 @@ def _admit_by_prompt(
     """Let in as many as there are free slots, the longest prompt to the lightest worker first."""
     if free == 0:
         return
+    if t.policy == ix.LONGEST_REQUEST:
+        _foresee(t, n, u, now)
     taken = 0
     while taken < free + t.placement_window - 1 and take(t, n, x, r, v, taken):
         n[U(t.chosen + 7 * taken + ix.FATE)] = ix.KEPT
@@ -125,6 +159,7 @@ def _admit_by_prompt(
             if i >= 0:
                 n[U(t.chosen + 7 * k + ix.FATE)] = ix.PLACED_NOW
                 place(t, n, x, u, i, k, now, clock)
+                n[U(t.foreseen + i)] += _length(t, n, k)
     for k in range(taken - 1, -1, -1):
         if n[U(t.chosen + 7 * k + ix.FATE)] != ix.PLACED_NOW:
             n[U(t.chosen + 7 * k + ix.PASSED)] += 1

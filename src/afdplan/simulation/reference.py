@@ -464,7 +464,7 @@ class Reference:
         size = self.scenario.bundle.batch_size
         free = sum(size - len(cell) for cell in self.slots[u])
         self.hear(free + self.scenario.placement_window - 1, clock)
-        if self.scenario.placement.startswith("longest-prompt"):
+        if self.scenario.placement.startswith("longest"):
             if free:
                 self.admit_by_prompt(u, free, clock)
             return
@@ -490,7 +490,7 @@ class Reference:
         """Let in as many as there are free slots, the longest prompt to the lightest worker."""
         looked_at = min(free + self.scenario.placement_window - 1, len(self.waiting))
         taken = [self.leave_queue() for _ in range(looked_at)]
-        ranked = sorted(taken, key=lambda request: -request.held)
+        ranked = sorted(taken, key=lambda request: -self.length(request))
         kept = self.kept(u, free, taken, ranked) if len(taken) > free else taken
         placed = set()
         for request in ranked:
@@ -555,8 +555,17 @@ class Reference:
         self.next_worker = (able[0] + 1) % len(workers)
         return able[0]
 
+    def length(self, request: Request) -> Fraction:
+        """Return by what requests are ranked: the prompt, or all that is known to be held."""
+        if self.scenario.placement != "longest-request":
+            return request.held
+        steps = range(min(request.steps, self.scenario.foresight))
+        return sum((request.held + k * self.tokens_per_step for k in steps), Fraction(0))
+
     def weight(self, u: int, i: int) -> Fraction:
         """Return the load by which workers are told apart: the microbatch's, or all of it."""
+        if self.scenario.placement == "longest-request":
+            return sum((self.length(request) for request in self.slots[u][i]), Fraction(0))
         if self.scenario.placement != "longest-prompt-rank":
             return self.held(u, i)
         return sum((self.held(k, i) for k in self.microbatches), Fraction(0))

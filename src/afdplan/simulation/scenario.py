@@ -136,7 +136,9 @@ class Scenario:
         ``fewest-tokens`` in this microbatch; or, of as many waiting requests as there are free
         slots, the longest prompt to the lightest worker first, where the load is that of the
         worker's microbatch (``longest-prompt``) or of all its microbatches, which is what a
-        router sees (``longest-prompt-rank``).
+        router sees (``longest-prompt-rank``). ``longest-request`` knows outputs, too: requests
+        and workers are told apart by the tokens they will hold until a worker's microbatch next
+        gets a request, about ``E[D] / B`` steps. No router can. One greedy rule, no bound.
     placement_window
         K >= 1, for the longest prompts: K - 1 more waiting requests are looked at than there are
         free slots. Every free slot of a worker lighter than the mean keeps the longest of them,
@@ -276,7 +278,7 @@ class Scenario:
             )
 
     def _check_arrivals(self) -> None:
-        if self.placement_window > 1 and not self.placement.startswith("longest-prompt"):
+        if self.placement_window > 1 and not self.placement.startswith("longest"):
             raise UnsupportedError(
                 f"placement_window > 1 chooses by prompt: it needs placement longest-prompt, got "
                 f"{self.placement}"
@@ -345,6 +347,14 @@ class Scenario:
         """Devices of the bundle; a worker counts as one where nobody said how many it has."""
         attention = self.bundle.attention_workers * (self.latency.attention_devices or 1)
         return attention + self.bundle.ffn_workers * (self.latency.ffn_devices or 1)
+
+    @property
+    def foresight(self) -> int:
+        """Steps over which ``longest-request`` weighs requests: one replacement per microbatch."""
+        if self.placement != "longest-request":
+            return 1
+        life = self.law.mean_decode_tokens / self.latency.tokens_per_step
+        return max(round(life / self.bundle.batch_size), 1)
 
     @property
     def microbatches(self) -> int:

@@ -61,8 +61,9 @@ NOT_BEGUN = -1.0
 FOUND_IN_SLOT = -2.0
 WHEEL = 4096
 """Buckets of one level of the calendar; two levels span 16.8 million steps."""
-# In the order of `Placement`; all from `LONGEST_PROMPT` on rank by prompt.
+# In the order of `Placement`; all from `LONGEST_PROMPT` on rank what enters together.
 ROUND_ROBIN, FEWEST_REQUESTS, FEWEST_TOKENS, LONGEST_PROMPT, LONGEST_PROMPT_RANK = range(5)
+LONGEST_REQUEST = 5
 ATTENTION, SEND, FFN, RECEIVE = range(4)
 # What a call does next, barrier-free: reach its worker, leave it, reach the pool.
 RETURNS, LEAVES, ARRIVES = range(3)
@@ -99,6 +100,7 @@ class Tables(NamedTuple):
     ffn_workers: int
     policy: int
     placement_window: int
+    foresight: int  # steps over which requests are weighed that are known to their end
     capacity: int  # units; -1 without a limit
     preempt: bool
     open: bool
@@ -168,6 +170,7 @@ class State:
             "active": cell,
             "present": microbatches,  # active requests of a microbatch
             "free_first": cell,  # first free slot, -1 if none
+            "foreseen": workers,  # units over the steps of foresight, of the microbatch that admits
             "reserved": workers,  # units promised to admitted requests
             # Side by side, as they are used: prompt at placement [units], steps from placement
             # to the end, output from placement on [units], tokens of the whole output.

@@ -96,6 +96,7 @@ def build_tables(
         ffn_workers=bundle.ffn_workers,
         policy=get_args(Placement).index(scenario.placement),
         placement_window=scenario.placement_window,
+        foresight=scenario.foresight,
         capacity=-1
         if scenario.kv_capacity is None
         else min(scenario.kv_capacity * unit, MAXIMUM_UNITS),

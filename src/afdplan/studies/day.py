@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from afdplan.errors import InsufficientDataError
 from afdplan.lengths.law import EmpiricalLengths
@@ -13,8 +14,12 @@ from afdplan.studies.reprovisioning import Reprovisioning, WindowCurve, compare_
 from afdplan.theory.problem import RatioProblem
 from afdplan.theory.ratio import RatioRecommendation
 from afdplan.theory.recommend import recommend
+from afdplan.theory.solve import solve_ratio
 from afdplan.workload.interval import token_load_estimate
-from afdplan.workload.parts import cut_by_clock
+from afdplan.workload.parts import TracePart, cut_by_clock
+
+if TYPE_CHECKING:  # the compiler is slow to import
+    from afdplan.planning.simulated_ratio import Play
 
 __all__ = ["RatioDay", "RatioWindow", "ratio_day"]
 
@@ -34,7 +39,8 @@ class RatioWindow:
     token_load
         Mean token load with its interval [tokens].
     optimal_attention_workers, low, high
-        A, and its interval from that of the load.
+        A, and its interval from that of the load; where it is played, the least and the largest A
+        that were not told from the best.
     objective
         Of the best A: output tokens per time and cost.
     regret_of_fixed, regret_of_best_fixed
@@ -91,6 +97,7 @@ def ratio_day(
     window_duration: float,
     *,
     max_attention_workers: int | None = None,
+    play: Play | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> RatioDay:
     """Return the best ratio of every window of a trace, and what one fixed ratio costs.
@@ -105,6 +112,9 @@ def ratio_day(
         Length of a window [s]; windows begin at whole multiples by the clock of the trace.
     max_attention_workers
         Largest A considered; by default what the whole trace considers, twice.
+    play
+        What to play for a problem and an A, where formulas do not know what is asked. The fixed A
+        then are those that some window plays near its best, and all are played in all windows.
     progress
         Told the share of windows that is done.
 
@@ -137,6 +147,8 @@ def ratio_day(
     True
     """
     parts, left_out = cut_by_clock(trace, window_duration)
+    if play is not None:
+        return _played_day(problem, trace, window_duration, max_attention_workers, play, progress)
     whole = _answer(problem, trace, None, max_attention_workers)
     most = max_attention_workers or 2 * whole.curve[-1].attention_workers
     answers = []
@@ -153,7 +165,90 @@ def ratio_day(
         )
         for number, (part, answer) in enumerate(zip(parts, answers, strict=True))
     ]
-    fixed = whole.optimal_attention_workers
+    bests = [
+        (answer.optimal_attention_workers,) * 2
+        if (sure := answer.uncertainty) is None
+        else (sure.low, sure.high)
+        for answer in answers
+    ]
+    loads = [
+        Estimate.exact(answer.mean_token_load)
+        if answer.uncertainty is None
+        else answer.uncertainty.token_load
+        for answer in answers
+    ]
+    return _day(
+        window_duration,
+        parts,
+        left_out,
+        whole.optimal_attention_workers,
+        curves,
+        loads,
+        bests,
+        [answer.optimal_attention_workers for answer in answers],
+    )
+
+
+def _played_day(
+    problem: RatioProblem,
+    trace: Trace,
+    window_duration: float,
+    most: int | None,
+    play: Play,
+    progress: Callable[[float], None] | None,
+) -> RatioDay:
+    """Return the same by play: every A that some window counts as good is played in all."""
+    from afdplan.planning.simulated_ratio import PlayedSearch
+
+    def search(requests: Trace) -> PlayedSearch:
+        mine = replace(problem, law=EmpiricalLengths(requests))
+        solved = solve_ratio(mine, mine.slot_loads(), most)
+        return PlayedSearch(mine, play, (solved.best, solved.mean_field_ratio), most)
+
+    parts, left_out = cut_by_clock(trace, window_duration)
+    fixed = search(trace).best()
+    searches = []
+    for number, part in enumerate(parts):
+        searches.append(search(part.trace))
+        if progress is not None:
+            progress((number + 1) / (2 * len(parts)))
+    common = {fixed} | {one.best() for one in searches}
+    curves = []
+    for number, (part, one) in enumerate(zip(parts, searches, strict=True)):
+        one.play(common)
+        curves.append(
+            WindowCurve(
+                number=number,
+                start=None,
+                output_tokens=float(part.trace.decode_tokens.sum()),
+                objective={a: value.value for a, value in one.objectives().items()},
+            )
+        )
+        if progress is not None:
+            progress((len(parts) + number + 1) / (2 * len(parts)))
+    return _day(
+        window_duration,
+        parts,
+        left_out,
+        fixed,
+        curves,
+        [token_load_estimate(part.trace) for part in parts],
+        [one.as_good() for one in searches],
+        [one.best() for one in searches],
+    )
+
+
+def _day(
+    window_duration: float,
+    parts: Sequence[TracePart],
+    left_out: int,
+    fixed: int,
+    curves: Sequence[WindowCurve],
+    loads: Sequence[Estimate],
+    ends: Sequence[tuple[int, int]],
+    bests: Sequence[int],
+) -> RatioDay:
+    """Return the day of windows that have been solved or played."""
     comparison = compare_fixed(curves)
     costs = {choice.attention_workers: choice.total_regret for choice in comparison.fixed}
     if fixed not in costs:
@@ -162,21 +257,19 @@ def ratio_day(
             "max_attention_workers"
         )
     windows = []
-    for part, answer, curve, lost in zip(parts, answers, curves, comparison.regrets, strict=True):
-        sure = answer.uncertainty
-        best = answer.optimal_attention_workers
+    for part, load, (low, high), best, curve, lost in zip(
+        parts, loads, ends, bests, curves, comparison.regrets, strict=True
+    ):
         windows.append(
             RatioWindow(
                 start=part.name,
                 number=part.number,
                 requests=part.trace.requests,
                 arrival_rate=part.arrival_rate,
-                token_load=sure.token_load
-                if sure is not None
-                else Estimate.exact(answer.mean_token_load),
+                token_load=load,
                 optimal_attention_workers=best,
-                low=best if sure is None else sure.low,
-                high=best if sure is None else sure.high,
+                low=low,
+                high=high,
                 objective=curve.objective[best],
                 regret_of_fixed=1 - curve.objective[fixed] / max(curve.objective.values()),
                 regret_of_best_fixed=lost,

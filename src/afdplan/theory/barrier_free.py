@@ -25,6 +25,9 @@ FEWEST_DRAWS, MOST_DRAWS = 24, 160
 MANY_LAYERS = 8
 SMALL_OVERHEAD = 0.1
 """Above so many layers, an overhead below that share of attention's step is spread over them."""
+SMALL_SPREAD, MANY_CALLS = 0.1, 0.25
+"""Relative spread of attention times below which a rule of more calls than that share of all is
+outside the declared validity (docs/theory/barrier-free.md)."""
 BINS = 16
 """Of levels of the load, in which slowness is told apart."""
 
@@ -96,6 +99,16 @@ class BarrierFreeModel:
             generator=generator,
         )
         return _Played(play=found, levels=levels)
+
+    def is_outside_validity(self, attention_workers: int, least_calls: int) -> bool:
+        """Say whether a rule of many calls meets loads too alike to break a second rhythm."""
+        spread = max(
+            float(np.subtract(*np.interp([0.84, 0.16], law.cumulative, law.support)))
+            / (2 * max(law.mean, 1e-300))
+            for law in self._laws
+        )
+        calls = attention_workers * self.problem.microbatches
+        return least_calls > 1 and MANY_CALLS * calls < least_calls and spread < SMALL_SPREAD
 
     def evaluate(
         self, attention_workers: FloatArray, probabilities: tuple[float, ...] = ()

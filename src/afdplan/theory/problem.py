@@ -32,6 +32,8 @@ def unknown_placement(
     execution: Execution = ask.EXECUTION.default,
 ) -> str | None:
     """Return why the theory does not know the loads under a placement, None if it does."""
+    if placement == "longest-request":
+        return "placement longest-request knows outputs, and the theory does not know such loads"
     if execution == "barrier-free" and placement.startswith("longest-prompt"):
         return "balanced loads without a barrier are a law that the theory does not know"
     if placement == "longest-prompt-rank" and microbatches > 1:

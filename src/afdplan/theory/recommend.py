@@ -23,6 +23,7 @@ from afdplan.theory.modes import compare_modes
 from afdplan.theory.problem import RatioProblem
 from afdplan.theory.ratio import (
     LatencyUncertainty,
+    ModeVerdict,
     RatioRecommendation,
     RatioUncertainty,
     Replication,
@@ -168,7 +169,9 @@ def recommend(
         step = solved.model.evaluate(np.array([float(best)]), STEP_PROBABILITIES)
         median, p95, p99 = map(float, step.quantiles[0])
         quantiles = (median, p95, p99)
-    field = solved.mean_field
+    field, modes = solved.mean_field, None
+    if problem.execution == "barrier-free":
+        modes = compare_modes(problem, slots, solved)
     return RatioRecommendation(
         optimal_ratio=solved.optimal_ratio,
         optimal_attention_workers=best,
@@ -188,10 +191,8 @@ def recommend(
         uncertainty=_load_uncertainty(problem, search, token_load, limit),
         latency_uncertainty=_latency_uncertainty(problem, slots, solved.model, best, limit),
         replication=_replication(problem, slots, search),
-        modes=compare_modes(problem, slots, solved)
-        if problem.execution == "barrier-free"
-        else None,
-        warnings=tuple(_warnings(problem, slots, solved)),
+        modes=modes,
+        warnings=tuple(_warnings(problem, slots, solved, modes)),
         problem=problem,
     )
 
@@ -285,7 +286,10 @@ def _replication(
 
 
 def _warnings(
-    problem: RatioProblem, slots: tuple[SlotLoad, ...], solved: RatioSolution
+    problem: RatioProblem,
+    slots: tuple[SlotLoad, ...],
+    solved: RatioSolution,
+    modes: ModeVerdict | None,
 ) -> list[str]:
     warnings = []
     best, limit = solved.best, solved.limit
@@ -301,6 +305,16 @@ def _warnings(
                 f"rounds are {play.other_rhythm:+.0%} as long where calls do not begin together: "
                 "the bundle has two rhythms. Check with afdplan simulate"
             )
+        rules = {(best, problem.least_calls)}
+        if modes is not None:
+            rules.add((modes.attention_workers, modes.least_calls))
+        for count, least in sorted(rules):
+            if solved.model.is_outside_validity(count, least):
+                warnings.append(
+                    f"a rule of {least} calls with {count} attention workers whose loads are "
+                    "nearly alike is outside the declared validity (seen: 12% off, two rhythms): "
+                    "check with afdplan simulate"
+                )
     elif problem.overlap == "pipelined" and problem.method != "mean-field":
         warnings += theory_warnings(
             problem.law,

@@ -71,6 +71,10 @@ class WorkerSearch:
             self._evaluate([attention_workers])
         return self._points[attention_workers].objective
 
+    def value(self, attention_workers: int) -> float:
+        """Return the same as a plain number: what searches by play call alike."""
+        return self.objective(attention_workers)
+
     def point(self, attention_workers: int) -> RatioPoint:
         """Return what `attention_workers` that were evaluated give."""
         return self._points[attention_workers]

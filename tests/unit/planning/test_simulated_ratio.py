@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
@@ -10,7 +11,9 @@ from afdplan.errors import UnsupportedError
 from afdplan.lengths.law import IndependentLengths
 from afdplan.model.latency import LatencyModel
 from afdplan.planning.placement_gain import placement_gain
-from afdplan.planning.simulated_ratio import simulate_ratio, simulated_scenario
+from afdplan.planning.ratio_grid import ratio_grid
+from afdplan.planning.ratio_sensitivity import ratio_sensitivity
+from afdplan.planning.simulated_ratio import recovered, simulate_ratio, simulated_scenario
 from afdplan.simulation.paired import play_paired
 from afdplan.simulation.scenario import Arrivals
 from afdplan.theory.problem import RatioProblem
@@ -18,6 +21,7 @@ from afdplan.theory.recommend import recommend
 
 LAW = IndependentLengths(prompt="lognormal:mean=800,cv=1.0", decode="geometric:40")
 BATCH, WORKERS = 24, 8
+SHORT = IndependentLengths(prompt="geometric:80", decode="geometric:10")
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +44,7 @@ def test_few_ratios_find_what_all_of_them_find(problem, blind, placement):
     found = simulate_ratio(
         problem,
         blind,
-        lambda count: simulated_scenario(problem, count, placement=placement),
+        partial(simulated_scenario, placement=placement),
         progress=shown.append,
     )
     best = found.recommendation.optimal_attention_workers
@@ -66,7 +70,7 @@ def test_what_is_played_and_the_formulas_agree_on_the_gain(problem, blind):
     found = simulate_ratio(
         problem,
         blind,
-        lambda count: simulated_scenario(problem, count, placement="longest-prompt"),
+        partial(simulated_scenario, placement="longest-prompt"),
     ).gain
     told = placement_gain(problem, blind.optimal_attention_workers)
     assert told is not None
@@ -80,8 +84,46 @@ def test_what_is_played_and_the_formulas_agree_on_the_gain(problem, blind):
     assert told.time_per_output_token < told.blind_time_per_output_token
 
 
+def test_known_outputs_are_told_beside_prompts(problem, blind):
+    found = simulate_ratio(problem, blind, partial(simulated_scenario, placement="longest-prompt"))
+    known = found.gain.recovered
+    share = found.gain.given_back.value / found.gain.barrier_cost.value
+    assert known.prompts_only.value == pytest.approx(share, rel=1e-9)
+    assert known.prompts_only.low < known.prompts_only.value < known.prompts_only.high
+    alone = recovered(problem, found.gain.blind_attention_workers)
+    assert alone.outputs_known.value == pytest.approx(known.outputs_known.value)
+    assert recovered(replace(problem, execution="barrier-free"), 8) is None
+    assert recovered(problem, 8, "round-robin") is None
+
+
+@pytest.mark.parametrize(("mean", "steps"), [(40, 5), (4, 1)])
+def test_foresight_ends_where_the_next_request_comes(mean, steps):
+    law = IndependentLengths(prompt="400", decode=f"geometric:{mean}")
+    latency = LatencyModel.linear(attention=(1, 0), ffn=(0, 100), transfer=(0, 0))
+    only = RatioProblem(law=law, latency=latency, batch_size=8, microbatches=1)
+    assert simulated_scenario(only, 3, placement="longest-request").foresight == steps
+
+
+def test_inputs_and_batches_around_a_played_ratio_are_played(problem, blind):
+    play = partial(simulated_scenario, placement="longest-prompt-rank")
+    best = blind.optimal_attention_workers
+    told = ratio_sensitivity(problem, best)
+    played = ratio_sensitivity(problem, best, 12, play)
+    assert {one.input for one in played} == {one.input for one in told}
+    for one in played:
+        less, more = next(other for other in told if other.input == one.input).objective_change
+        assert one.objective_change[0] == pytest.approx(less, abs=0.05)
+        assert one.objective_change[1] == pytest.approx(more, abs=0.05)
+    single = replace(problem, batch_size=2, overlap="ideal", law=SHORT)
+    cases = ratio_grid(single, max_attention_workers=4, play=play).cases
+    for case in cases:
+        assert set(case.objectives) == {point.attention_workers for point in case.points}
+        top = case.objectives[case.best.attention_workers]
+        assert top.low <= case.best.objective == top.value <= top.high
+
+
 def test_no_policy_gives_nothing_back(problem, blind):
-    found = simulate_ratio(problem, blind, lambda count: simulated_scenario(problem, count)).gain
+    found = simulate_ratio(problem, blind, simulated_scenario).gain
     assert found.given_back.value == pytest.approx(0.0, abs=1e-12)
     assert found.given_back.low <= 0 <= found.given_back.high
 
@@ -92,9 +134,7 @@ def test_what_only_the_simulator_knows_is_served(problem, blind):
         simulate_ratio(
             problem,
             blind,
-            lambda count, limit=limit: simulated_scenario(
-                problem, count, kv_capacity=limit, ffn_tokens="active"
-            ),
+            partial(simulated_scenario, kv_capacity=limit, ffn_tokens="active"),
         )
         for limit in (None, tight)
     )
