@@ -9,6 +9,7 @@ from functools import cached_property
 
 from afdplan.calibration.derived import derived_assumptions, times_of
 from afdplan.calibration.derived_attention import AttentionTimes
+from afdplan.calibration.derived_error import with_factor
 from afdplan.calibration.placement import Placement
 from afdplan.calibration.serving_system import SYSTEMS
 from afdplan.errors import InfeasibleError, InvalidInputError
@@ -61,6 +62,7 @@ class DerivedSource:
         self.shares_ffn_times = self.shares_ffn_latency = not placement.architecture.experts
         self._models = _BatchModels(self._place)
         self._spaces: dict[int, CacheSpace] = {}
+        self._slower: dict[tuple[str, float], DerivedSource] = {}
         node = placement.attention_hardware.devices_per_node
         shortest = 0.0
         for devices in attention_devices or [d for d in TENSOR_PARALLEL if d <= node]:
@@ -88,6 +90,12 @@ class DerivedSource:
     def of(self, placement: Placement) -> DerivedSource:
         """Return the same choices for another placement."""
         return DerivedSource(placement, self.attention_devices)
+
+    def slower(self, part: str, factor: float) -> DerivedSource:
+        """Return the same choices with the times of one part multiplied; each is made once."""
+        if (part, factor) not in self._slower:
+            self._slower[part, factor] = self.of(with_factor(self.placement, part, factor))
+        return self._slower[part, factor]
 
     @property
     def name(self) -> str:
@@ -226,6 +234,7 @@ class _DerivedColocated:
             placement, ffn_hardware=placement.attention_hardware, system=SYSTEMS["any"]
         )
         self._models = _BatchModels(self._place)
+        self._spaces: dict[tuple[int, int], CacheSpace | None] = {}
 
     def widths(self, attention_devices: int, most_devices: int) -> tuple[int, ...]:
         """Return powers of two of ranks that hold the weights and share the experts evenly."""
@@ -256,13 +265,12 @@ class _DerivedColocated:
 
     def cache(self, attention_devices: int, ranks: int) -> CacheSpace | None:
         """Return what both kinds of weights leave."""
-        memory = self._place(attention_devices, ranks, None).memory()
-        return CacheSpace.of(
-            replace(
-                memory,
-                attention_weight_bytes=memory.attention_weight_bytes + memory.ffn_weight_bytes,
-            )
-        )
+        key = (attention_devices, ranks)
+        if key not in self._spaces:
+            memory = self._place(*key, None).memory()
+            weights = memory.attention_weight_bytes + memory.ffn_weight_bytes
+            self._spaces[key] = CacheSpace.of(replace(memory, attention_weight_bytes=weights))
+        return self._spaces[key]
 
     def _place(self, attention_devices: int, ranks: int, batch_size: int | None) -> Placement:
         inside = ranks * attention_devices <= self._placement.attention_hardware.scale_up_devices

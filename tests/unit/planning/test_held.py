@@ -14,6 +14,7 @@ from afdplan.planning.limits import Limits
 from afdplan.planning.plan import make_plan
 from afdplan.planning.source import MeasuredSource
 from afdplan.planning.space import SearchSpace
+from afdplan.planning.standing import standings
 from afdplan.report.plan import headline, plan_told
 from afdplan.report.plan_answer import plan_answer
 from afdplan.report.plan_brief import choice_table
@@ -181,3 +182,23 @@ def test_breaches_in_words():
     assert words == "18:00 to 24:00: 62 ms per output token, 50 ms allowed: 24.0 % too long"
     rate = str(Breach(part="x", limit="rate", value=0.65, allowed=1.3, excess=0.5))
     assert rate == "x: 0.65 requests/s can be finished, 1.3 are needed: 50.0 % too few"
+
+
+def test_a_rate_that_more_devices_would_carry_is_carried_everywhere():
+    """The heavy half sets the load, the other half the rate: both are met by more of the same."""
+    trace = drifting()
+    times = np.concatenate([np.arange(600) * 0.02, 12 + np.arange(600) * 0.06])
+    busy = Trace(
+        prompt_tokens=trace.prompt_tokens, decode_tokens=trace.decode_tokens, arrival_times=times
+    )
+    free = planned(trace, Limits(devices=4), kv_tokens=4e6)
+    limits = Limits(
+        requests_per_second=3 * free.recommended.requests_per_second,
+        time_per_output_token=0.9 * free.recommended.token_time("mean"),
+    )
+    plan = planned(busy, limits, kv_tokens=4e6)
+    assert plan.is_feasible, plan.breaches
+    for part in plan.drift:
+        assert part.requests_per_second >= part.arrival_rate
+    assert plan.planned_limits.requests_per_second > limits.requests_per_second / 3
+    assert all(standing.is_kept for standing in standings(plan))
