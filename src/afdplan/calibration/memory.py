@@ -190,13 +190,14 @@ def cache_kinds(
     """
     number = number_format(precision.cache).bytes_per_value
     kinds: dict[int | None, float] = {}
+    shards = {mixer.heads: mixer.heads.sharded(devices) for mixer in set(architecture.mixers)}
 
     def add(window: int | None, amount: float) -> None:
         if amount:
             kinds[window] = kinds.get(window, 0.0) + amount
 
     for mixer in (*architecture.mixers, *architecture.mixers[-1:] * draft_layers):
-        heads = mixer.heads.sharded(devices)
+        heads = shards[mixer.heads]
         entry = heads.cached_values * number
         index = 0.0
         if mixer.indexer is not None:

@@ -104,10 +104,7 @@ def _played(
     if not single:
         count = wanted or REPLICATIONS
         runs[0].compact(scenario)
-        for k in range(1, count):
-            runs.append(_Run(scenario, k))
-            runs[-1].play(scenario.target_completions, progress, k / count, 1 / count)
-            runs[-1].close(scenario)
+        _replicate(scenario, runs, count, progress, 1 / count)
     result = _summary(scenario, runs)
     target = scenario.target_completions
     while (growth := _growth(result)) > 1:
@@ -127,20 +124,31 @@ def _played(
                     result, f"{len(runs)} replications", "ask for more requests per worker"
                 )
             more = min(int(len(runs) * growth) + 1, MAXIMUM_REPLICATIONS)
-            first = len(runs)
-            for k in range(first, more):
-                runs.append(_Run(scenario, k))
-                runs[-1].play(
-                    scenario.target_completions,
-                    progress,
-                    (k - first) / (more - first),
-                    1 / (more - first),
-                )
-                runs[-1].close(scenario)
+            _replicate(scenario, runs, more, progress)
         else:
             raise _unreached(result, f"{wanted} replications", "leave their number open")
         result = _summary(scenario, runs)
     return result
+
+
+def _replicate(
+    scenario: Scenario, runs: list[_Run], count: int, progress: Progress | None, done: float = 0.0
+) -> None:
+    """Play and add runs until there are `count`; `done` is the share done before."""
+    share = (1 - done) / (count - len(runs))
+    for k in range(len(runs), count):
+        run = _Run(scenario, k, is_summed=_is_summed(scenario))
+        run.play(scenario.target_completions, progress, done, share)
+        run.close(scenario)
+        runs.append(run)
+        done += share
+
+
+def _is_summed(scenario: Scenario) -> bool:
+    """Whether of a replication only the sum over its parts is looked at."""
+    return scenario.window == "all" or (
+        scenario.window == "steady" and scenario.start == "stationary"
+    )
 
 
 def _growth(result: SimulationResult) -> float:
@@ -174,35 +182,43 @@ class _Run:
         replication: int,
         on_requests: Sink | None = None,
         on_steps: Sink | None = None,
+        *,
+        is_summed: bool = False,
     ) -> None:
+        self.is_summed = is_summed
         self.engine = Engine(scenario, replication, on_requests=on_requests, on_steps=on_steps)
         self.recorder = Recorder(self.engine)
         self.parts: list[Part] = []
         self.per_part = max(scenario.target_completions / PARTS, 1.0)
+        self.pieces = 0
         self.completed = 0
         self.largest_load = 0.0
 
     def play(self, target: int, progress: Progress | None, begin: float, share: float) -> None:
-        """Play until `target` requests are done."""
+        """Play until `target` requests are done, in parts that intervals are made of."""
         done = int(self.engine.state.integers[ix.COMPLETED])
         while done < target and not self.engine.is_finished:
             if len(self.parts) >= 2 * PARTS:
                 self.parts = [a + b for a, b in zip(self.parts[::2], self.parts[1::2], strict=True)]
                 self.per_part *= 2
-            upto = min(target, round((len(self.parts) + 1) * self.per_part))
+                self.pieces //= 2
+            self.pieces += 1
+            upto = min(target, round(self.pieces * self.per_part))
             self.engine.run(stop_completed=max(upto, done + 1))
             done = int(self.engine.state.integers[ix.COMPLETED])
-            self.parts.append(self.recorder.cut())
+            if not self.is_summed:  # histograms are large, adding them up takes longer than playing
+                self.parts.append(self.recorder.cut())
             if progress is not None:
                 progress(begin + share * min(done / target, 1.0))
+        if self.is_summed:
+            self.parts.append(self.recorder.cut())
         self.engine.empty_logs()
         self.completed = done
         self.largest_load = float(self.engine.state.integers[ix.KV_MAX])
 
     def compact(self, scenario: Scenario) -> None:
-        """Add up the parts where replications need only their sum: histograms are large."""
-        whole = scenario.window == "all"
-        if whole or (scenario.window == "steady" and scenario.start == "stationary"):
+        """Add up the parts where replications need only their sum."""
+        if _is_summed(scenario):
             self.parts = [reduce(add, self.parts)]
 
     def close(self, scenario: Scenario) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 __all__ = ["student_probability", "student_quantile"]
 
@@ -41,6 +42,7 @@ def student_probability(t: float, degrees: int) -> float:
     return math.sin(angle) * total
 
 
+@lru_cache(maxsize=256)
 def student_quantile(confidence: float, degrees: int) -> float:
     """Return the t with ``P(|T| <= t) = confidence``, by bisection to the last digit.
 
