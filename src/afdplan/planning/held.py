@@ -94,7 +94,8 @@ class Breach:
                 f"{self.value:,.4g} requests/s can be finished, {self.allowed:,.4g} are needed: "
                 f"{self.excess:.1%} too few"
             )
-        return f"{self.part}: {words}".replace("%", " %")
+        words = words.replace("%", " %")
+        return f"{self.part}: {words}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
