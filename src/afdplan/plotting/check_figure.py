@@ -38,12 +38,9 @@ def check_figure(result: PlanCheck) -> Figure:
         ),
         layer("rule_x", role="best", x=[1], text=["predicted"]),
     ]
-    caption = (
-        "Today's load over the planned one, and the measured step time over that of the model "
-        "under today's load"
-    )
+    caption = "Load over the planned one; measured step over that of the model"
     if high > low:
-        caption += f", which its own errors leave between {low:.3f} and {high:.3f} of that"
+        caption += f",\nwhich its own errors leave between {low:.3f} and {high:.3f} of that"
     return single(
         "check",
         "What runs now, over what was predicted",
