@@ -312,3 +312,21 @@ def test_a_plan_that_allows_no_overflow_falls_when_the_memory_overflows(tmp_path
     answer = invoke("check", plan, "--trace", new, "--json").document
     assert answer["memory_overflow_probability"] > 0.5
     assert any("KV memory overflows" in reason for reason in answer["reasons"])
+
+
+def test_a_picture_holds_now_against_predicted(plan, tmp_path):
+    drawn = tmp_path / "check.svg"
+    seen = metrics(tmp_path / "m.txt", step=0.5)
+    assert invoke("check", plan, "--metrics", seen, "--plot", drawn).code == 4
+    text = drawn.read_text()
+    assert all(word in text for word in ("mean token load", "measured step time", "predicted"))
+
+
+def test_a_picture_needs_requests_and_a_folder(plan, tmp_path):
+    new = trace(tmp_path / "new.csv", 1000)
+    lost = invoke("check", plan, "--trace", new, "--plot", tmp_path / "none" / "check.svg")
+    assert lost.code == 1
+    assert "there is no folder" in lost.err
+    alone = invoke("check", plan, "--settings", new, "--plot", tmp_path / "check.svg")
+    assert alone.code == 2
+    assert "give --trace" in alone.err

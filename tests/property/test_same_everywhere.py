@@ -128,10 +128,14 @@ def test_a_study_says_what_the_command_says(asked):
         ]
         # A worker process may add up in another order.
         same = {name: row[name] for name in SAME if name != "bottleneck"}
+        # The real ratio lies on a flat top: rounding moves it more than what it gives.
+        flat = {name: same.pop(name) for name in ("optimal_ratio", "mean_field_ratio")}
+        assert flat == pytest.approx({name: document[name] for name in flat}, rel=1e-6)
         assert same == pytest.approx({name: document[name] for name in same}, rel=1e-12)
         assert row["bottleneck"] == document["bottleneck"]
         point = {name: row[name] for name in OF_POINT}
-        assert point == pytest.approx({name: best[name] for name in OF_POINT}, rel=1e-12, abs=1e-14)
+        # An idle share is what is left of one.
+        assert point == pytest.approx({name: best[name] for name in OF_POINT}, rel=1e-12, abs=1e-12)
         assert row["step_time"] == pytest.approx(document["step_time"]["mean"], rel=1e-12)
         curve = [point["objective"] for point in document["curve"]]
         assert row["curve_objective"] == pytest.approx(curve, rel=1e-12)

@@ -9,7 +9,7 @@ import click
 
 from afdplan.cli.options import option_name, options, resolve_workload
 from afdplan.cli.project import ProjectCommand
-from afdplan.cli.report import documented, json_option, tell
+from afdplan.cli.report import documented, json_option, plot_option, tell, write_picture
 from afdplan.cli.running import running, running_options
 from afdplan.model import parameters as ask
 
@@ -48,6 +48,7 @@ Examples:
     "(two in a row beyond the bounds mean replan).",
 )
 @options(ask.LATENCY, *ask.DERIVED, fills=False)
+@plot_option("what runs now over what was predicted")
 @json_option
 def command(
     plan_file: str,
@@ -57,6 +58,7 @@ def command(
     selector: str,
     settings: str | None,
     state: str | None,
+    plot: str | None,
     as_json: bool,
     **given: Any,
 ) -> None:
@@ -78,6 +80,10 @@ def command(
         )
     if selector and not (metrics or prometheus):
         raise click.UsageError("--selector picks engines: give --metrics or --prometheus too")
+    if plot is not None and not requests:
+        raise click.UsageError(
+            "--plot draws requests against the plan: give --trace, --metrics or --prometheus too"
+        )
     warnings: tuple[str, ...] = ()
     from afdplan.files.check_state import CheckState, read_state, write_state
     from afdplan.files.plan_file import read_plan
@@ -126,6 +132,10 @@ def command(
     from afdplan.report.check import check_answer, check_told, settings_answer, settings_told
     from afdplan.report.placement import gain_answer, gain_fact
 
+    if plot is not None:
+        from afdplan.plotting.check_figure import check_figure
+
+        write_picture(plot, [check_figure(result)], f"Check of {plan_file}: {result.standing}")
     problem = problem_of(plan, law)
     gain = placement_gain(problem, plan.bundle.attention_workers)
     if as_json:

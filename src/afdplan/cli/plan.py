@@ -55,6 +55,8 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
+BROKEN_EXIT_CODE = 3
+
 EXAMPLES = """\b
 Examples:
   afdplan plan --model deepseek-v3 --hardware h200 --trace requests.csv \\
@@ -203,7 +205,7 @@ def command(
         # What `afdplan check` compares later requests with; it also proves that the file reads.
         written = plan_from_document(json.loads(to_json(answer)))
         answer["check"] = {"regret": regret_of_keeping(written, workload.law)}
-        if plan.basis != "all requests":
+        if plan.basis != "all requests" or plan.planned_limits != plan.limits:
             # What holding in the hardest part costs is no reason to plan again.
             answer["check"]["replan_regret"] = replan(written, workload.law).regret
         if found is not None:
@@ -232,8 +234,10 @@ def command(
             click.echo(f"afdplan: wrote {output}", err=True)
         if as_json:
             click.echo(to_json(answer))
-            return
-    tell(told)
+    if not as_json:
+        tell(told)
+    if not plan.is_feasible:
+        raise click.exceptions.Exit(BROKEN_EXIT_CODE)
 
 
 def _following(plan: Plan, output: str | None) -> str:

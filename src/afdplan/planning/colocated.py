@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from afdplan.model.words import counted
 from afdplan.planning.design import StepSummary
 
-__all__ = ["Colocated"]
+__all__ = ["Colocated", "best_colocated"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,3 +92,8 @@ class Colocated:
         overlap = "two-batch overlap" if self.two_batch_overlap else "one batch at a time"
         ranks = f"{replicas}{counted(self.ranks, 'rank')}{tensor}"
         return f"{ranks}, {counted(self.requests_per_rank, 'request')} each, {overlap}"
+
+
+def best_colocated(widths: Iterable[Colocated]) -> Colocated | None:
+    """Return the best of several widths: of those that cost as little, the one that gives most."""
+    return max(widths, key=lambda plan: (plan.score, plan.tokens_per_second), default=None)

@@ -10,6 +10,7 @@ from functools import cached_property
 
 from afdplan.calibration.derived import derived_assumptions, times_of
 from afdplan.calibration.derived_attention import AttentionTimes
+from afdplan.calibration.derived_error import with_factor
 from afdplan.calibration.placement import Placement
 from afdplan.calibration.serving_system import SYSTEMS
 from afdplan.errors import InfeasibleError, InvalidInputError
@@ -62,6 +63,7 @@ class DerivedSource:
         self.shares_ffn_times = self.shares_ffn_latency = not placement.architecture.experts
         self._models = _BatchModels(self._place)
         self._spaces: dict[int, CacheSpace] = {}
+        self._slower: dict[tuple[str, float], DerivedSource] = {}
         node = placement.attention_hardware.devices_per_node
         shortest = 0.0
         for devices in attention_devices or [d for d in TENSOR_PARALLEL if d <= node]:
@@ -94,10 +96,17 @@ class DerivedSource:
     def sharing(self, fraction: float) -> DerivedSource:
         """Return the source where shared blocks leave a fraction of every request's KV memory."""
         other = copy.copy(self)
+        other._slower = {}
         other._unique = self._unique * fraction
         other._spaces = {d: space.sharing(fraction) for d, space in self._spaces.items()}
         other.colocated = _DerivedColocated(self.placement, other._unique)
         return other
+
+    def slower(self, part: str, factor: float) -> DerivedSource:
+        """Return the same choices with the times of one part multiplied; each is made once."""
+        if (part, factor) not in self._slower:
+            self._slower[part, factor] = self.of(with_factor(self.placement, part, factor))
+        return self._slower[part, factor]
 
     @property
     def name(self) -> str:

@@ -15,10 +15,7 @@ from afdplan.planning.colocated import Colocated
 from afdplan.planning.colocated_search import ColocatedSearch
 from afdplan.planning.design import PlannedDesign
 from afdplan.planning.limits import TIE, Limits
-from afdplan.planning.objective import DeviceCost
 from afdplan.planning.search import DesignSearch
-from afdplan.planning.source import LatencySource
-from afdplan.planning.space import SearchSpace
 from afdplan.workload.parts import TracePart, tell_apart
 
 __all__ = [
@@ -97,7 +94,8 @@ class Breach:
                 f"{self.value:,.4g} requests/s can be finished, {self.allowed:,.4g} are needed: "
                 f"{self.excess:.1%} too few"
             )
-        return f"{self.part}: {words}".replace("%", " %")
+        words = words.replace("%", " %")
+        return f"{self.part}: {words}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,12 +191,7 @@ def limits_in(where: Circumstance, limits: Limits) -> Limits:
 
 
 def hold(
-    deployment: Deployment,
-    where: Circumstance,
-    limits: Limits,
-    source: LatencySource,
-    space: SearchSpace,
-    cost: DeviceCost,
+    deployment: Deployment, where: Circumstance, limits: Limits, search: DesignSearch
 ) -> HeldPart:
     """Return a deployment under other requests, with every limit that it then breaks.
 
@@ -210,11 +203,10 @@ def hold(
         The requests.
     limits
         All of them, as stated for the whole trace.
-    source, space, cost
-        That the plan was made with.
+    search
+        Over these requests, otherwise that of the plan.
     """
     inside = limits_in(where, limits)
-    search = DesignSearch(where.law, source, space, cost)
     found: Deployment
     if isinstance(deployment, PlannedDesign):
         found = search.describe(deployment.design, inside)

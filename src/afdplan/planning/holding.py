@@ -1,22 +1,23 @@
 """Which deployment is best among those that hold in every part of the trace?
 
 The best one for all requests is held against every part that can be told apart and both ends of
-the load's interval. Where it breaks a limit, the search is made again for the part that it breaks
-most, with a margin if that part had its turn, until one holds everywhere; if none is found, the
-first one is returned with what it breaks.
+the load's interval. Where it breaks a limit of time or memory, the search is made again for the
+part that it breaks most, with a margin if that part had its turn; where only a rate is too small,
+for the same requests at a higher rate. So until one holds everywhere; if none is found, the first
+one is returned with what it breaks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from afdplan.lengths.law import LengthLaw
 from afdplan.model.latency import LatencyModel
-from afdplan.planning.colocated import Colocated
+from afdplan.planning.colocated import Colocated, best_colocated
 from afdplan.planning.colocated_search import ColocatedSearch
 from afdplan.planning.design import PlannedDesign
-from afdplan.planning.held import Breach, Circumstance, Deployment, HeldPart, hold, limits_in
+from afdplan.planning.held import Breach, Circumstance, Deployment, HeldPart, hold
 from afdplan.planning.infeasible import explain_infeasible
 from afdplan.planning.limits import Limits
 from afdplan.planning.objective import DeviceCost
@@ -68,7 +69,7 @@ class Holding:
     @property
     def recommended(self) -> Deployment:
         """The split design, or the best un-split deployment where a split does not pay."""
-        best = max(self.colocated, key=lambda plan: plan.score, default=None)
+        best = best_colocated(self.colocated)
         return self.split if best is None or self.verdict.split == "yes" else best
 
     @property
@@ -87,10 +88,12 @@ def find_holding(
     parts: Sequence[Circumstance],
     ends: Sequence[Circumstance],
     search: DesignSearch | None = None,
+    progress: Callable[[float], None] = lambda _: None,
 ) -> Holding:
     """Return the best deployment that holds everywhere; else the best one for all requests.
 
-    A `search` over all requests that was made before keeps what it has computed.
+    A `search` over all requests that was made before keeps what it has computed; `progress` is
+    called with the share done, 0 to 1.
 
     Raises
     ------
@@ -99,41 +102,59 @@ def find_holding(
     """
     asked = (source, space, cost)
     whole = Circumstance(name="all requests", law=law)
-    first = _best(whole, limits, *asked, search)
-    if first is None:
-        raise explain_infeasible(DesignSearch(law, *asked), limits)
     everywhere = {where.name: where for where in (*parts, *ends)}
-    current = first = _held(first, limits, parts, ends, *asked)
+    # One search per part keeps what it has computed.
+    searches = {name: DesignSearch(where.law, *asked) for name, where in everywhere.items()}
+    searches[whole.name] = search or DesignSearch(law, *asked)
+    first = _best(whole, limits, source, searches[whole.name])
+    if first is None:
+        raise explain_infeasible(searches[whole.name], limits)
+    progress(0.5)
+    current = first = _held(first, limits, parts, ends, searches)
     tried: set[str] = set()
     margin = limits.margin
-    for _ in range(MOST_TRIES):
+    for tries in range(MOST_TRIES):
+        progress(0.6 + 0.05 * tries)
         if not current.breaches:
             return current
-        worst = next(
-            (breach for breach in current.breaches if breach.part not in tried),
-            current.breaches[0],
-        )
-        if worst.part in tried:
-            more = MEMORY_MARGIN if worst.limit == "KV memory" else worst.excess
-            margin = 1 - (1 - margin) / (1 + min(more, 1.0)) * (1 - 1e-6)
-        tried.add(worst.part)
-        where = everywhere[worst.part]
-        found = _best(where, replace(limits_in(where, limits), margin=margin), *asked)
+        heavy = [breach for breach in current.breaches if breach.limit != "rate"]
+        where = current.basis  # more of the same will do where only a rate is too small
+        if heavy:
+            worst = next((breach for breach in heavy if breach.part not in tried), heavy[0])
+            if worst.part in tried:
+                more = MEMORY_MARGIN if worst.limit == "KV memory" else worst.excess
+                margin = 1 - (1 - margin) / (1 + min(more, 1.0)) * (1 - 1e-6)
+            tried.add(worst.part)
+            where = everywhere[worst.part]
+        again = replace(_rate_for_all(current, where, limits), margin=margin)
+        found = _best(where, again, source, searches[where.name])
         if found is None:
             break
-        current = _held(found, limits, parts, ends, *asked)
+        current = _held(found, limits, parts, ends, searches)
     return current if not current.breaches else first
 
 
+def _rate_for_all(current: Holding, where: Circumstance, limits: Limits) -> Limits:
+    """Return limits with the rate of some requests at which every part gets its own.
+
+    How many requests the slots finish in one part for each in another is that of `current`.
+    """
+    if limits.requests_per_second is None:
+        return limits
+    held = (*current.parts, *current.ends)
+    # Requests finished per second where `where` is, and the most that is asked of that anywhere.
+    able = {one.part: one.requests_per_second for one in held}
+    here = able.get(where.name, current.recommended.requests_per_second)
+    goals = [(one.arrival_rate or limits.requests_per_second, able[one.part]) for one in held]
+    wanted = max((goal * here / rate for goal, rate in goals), default=0.0)
+    if where.name not in able:
+        wanted = max(wanted, limits.requests_per_second)
+    return replace(limits, requests_per_second=wanted * (1 + 1e-9))
+
+
 def _best(
-    where: Circumstance,
-    limits: Limits,
-    source: LatencySource,
-    space: SearchSpace,
-    cost: DeviceCost,
-    known: DesignSearch | None = None,
+    where: Circumstance, limits: Limits, source: LatencySource, search: DesignSearch
 ) -> Holding | None:
-    search = known or DesignSearch(where.law, source, space, cost)
     split, colocated = search.best(limits), tuple(ColocatedSearch.of(search).widths(limits))
     breaks = ""
     if split is None:
@@ -166,13 +187,11 @@ def _held(
     limits: Limits,
     parts: Sequence[Circumstance],
     ends: Sequence[Circumstance],
-    source: LatencySource,
-    space: SearchSpace,
-    cost: DeviceCost,
+    searches: Mapping[str, DesignSearch],
 ) -> Holding:
     chosen = found.recommended
     return replace(
         found,
-        parts=tuple(hold(chosen, where, limits, source, space, cost) for where in parts),
-        ends=tuple(hold(chosen, where, limits, source, space, cost) for where in ends),
+        parts=tuple(hold(chosen, where, limits, searches[where.name]) for where in parts),
+        ends=tuple(hold(chosen, where, limits, searches[where.name]) for where in ends),
     )

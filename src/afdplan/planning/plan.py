@@ -12,22 +12,22 @@ from afdplan.model.answer import Answer
 from afdplan.model.estimate import Estimate
 from afdplan.model.latency import LatencyModel
 from afdplan.model.trace import Trace
-from afdplan.planning.alternatives import Alternative, alternatives, pareto_front
-from afdplan.planning.binding import ShadowPrice, shadow_prices
+from afdplan.planning.alternatives import Alternative
+from afdplan.planning.binding import ShadowPrice
 from afdplan.planning.cache_memory import CacheSpace
-from afdplan.planning.colocated import Colocated
+from afdplan.planning.colocated import Colocated, best_colocated
 from afdplan.planning.design import PlannedDesign
-from afdplan.planning.fastest import fastest_design
 from afdplan.planning.held import Breach, Deployment, HeldPart, circumstances
 from afdplan.planning.holding import Holding, find_holding
 from afdplan.planning.limits import Limits
-from afdplan.planning.next_batch import NextBatch, next_batch
+from afdplan.planning.next_batch import NextBatch
 from afdplan.planning.objective import DeviceCost
 from afdplan.planning.search import DesignSearch
-from afdplan.planning.sensitivity import Sensitivity, sensitivities
+from afdplan.planning.sensitivity import Sensitivity
 from afdplan.planning.source import LatencySource
 from afdplan.planning.space import SearchSpace
 from afdplan.planning.supply import supply_words
+from afdplan.planning.surroundings import Surroundings
 from afdplan.planning.verdict import Verdict
 from afdplan.planning.waiting import SpareCapacity, spare_capacity
 from afdplan.theory.problem import RatioProblem
@@ -53,25 +53,17 @@ class Plan(Answer):
         Stage times of that design.
     cache
         Room for KV cache on one device of an attention worker; None without a limit.
-    alternatives
-        Next legal ratios, other microbatches, batch sizes and FFN workers, with their regret.
-    front
-        Score against time per output token, every point exact, fastest first.
     colocated
         Best un-split deployment of every expert-parallel width, narrow first; empty if none is
         feasible.
     verdict
         Whether to split, in words and figures.
-    binding
-        What relaxing each limit would bring, the most precious first.
-    next_batch
-        What the next larger batch size would break or bring; None if none was considered.
     spare
         Spare capacity at the known rate of arrivals; None if unknown.
     supply
         Whether the plan is too small or too large for the arrivals, in words; empty if it fits.
-    sensitivity
-        The split design under other inputs.
+    surroundings
+        What stands next to the split design.
     basis, law
         The requests that were planned for, in words and as a law: all, or the part of the trace
         (end of the load's interval) under which the limits are hardest to keep.
@@ -85,28 +77,23 @@ class Plan(Answer):
     limits, space, cost, requests, source
         What was asked.
     planned_limits
-        The limits under which the requests of `basis` were planned for: their own rate.
+        The limits under which the requests of `basis` were planned for: at the rate with which
+        every part gets its own.
     assumptions
         What was assumed, one sentence each.
     warnings
         What to mistrust, one sentence each.
-    evaluated_designs
-        Designs whose law was computed; all others were excluded by bounds.
     """
 
     split: PlannedDesign
     split_breaks: str
     latency: LatencyModel
     cache: CacheSpace | None
-    alternatives: tuple[Alternative, ...]
-    front: tuple[PlannedDesign, ...]
     colocated: tuple[Colocated, ...]
     verdict: Verdict
-    binding: tuple[ShadowPrice, ...]
-    next_batch: NextBatch | None
     spare: SpareCapacity | None
     supply: tuple[str, ...]
-    sensitivity: tuple[Sensitivity, ...]
+    surroundings: Surroundings = field(repr=False)
     basis: str
     law: LengthLaw
     drift: tuple[HeldPart, ...]
@@ -118,9 +105,38 @@ class Plan(Answer):
     cost: DeviceCost
     assumptions: tuple[str, ...]
     warnings: tuple[str, ...]
-    evaluated_designs: int
     requests: LengthLaw = field(repr=False)
     source: LatencySource = field(repr=False)
+
+    @property
+    def alternatives(self) -> tuple[Alternative, ...]:
+        """Next legal ratios, other microbatches, batch sizes and FFN workers, with their regret."""
+        return self.surroundings.alternatives
+
+    @property
+    def front(self) -> tuple[PlannedDesign, ...]:
+        """Score against time per output token, every point exact, fastest first."""
+        return self.surroundings.front
+
+    @property
+    def binding(self) -> tuple[ShadowPrice, ...]:
+        """What relaxing each limit would bring, the most precious first."""
+        return self.surroundings.binding
+
+    @property
+    def next_batch(self) -> NextBatch | None:
+        """What the next larger batch size would break or bring; None if none was considered."""
+        return self.surroundings.next_batch
+
+    @property
+    def sensitivity(self) -> tuple[Sensitivity, ...]:
+        """The split design under other inputs."""
+        return self.surroundings.sensitivity
+
+    @property
+    def evaluated_designs(self) -> int:
+        """Designs whose law was computed so far; all others were excluded by bounds."""
+        return self.surroundings.search.evaluated
 
     @property
     def kind(self) -> Literal["split", "un-split"]:
@@ -156,7 +172,7 @@ class Plan(Answer):
     @property
     def best_colocated(self) -> Colocated | None:
         """The baseline: the best width."""
-        return max(self.colocated, key=lambda plan: plan.score, default=None)
+        return best_colocated(self.colocated)
 
 
 def make_plan(
@@ -239,41 +255,27 @@ def make_plan(
             )
     space, show = space or SearchSpace(), progress or (lambda _: None)
     parts, ends = circumstances(trace, token_load, limits)
-    found = find_holding(law, source, limits, space, cost or DeviceCost(), parts, ends, search)
+    show(0.1)
+    found = find_holding(
+        law, source, limits, space, cost or DeviceCost(), parts, ends, search, show
+    )
     search, best, inside = found.search, found.split, found.limits
-    show(0.4)
+    show(0.95)
     spare = spare_capacity(found.recommended, trace, limits.requests_per_second)
-    others: tuple[Alternative, ...] = ()
-    binding: tuple[ShadowPrice, ...] = ()
-    following: NextBatch | None = None
-    changed: tuple[Sensitivity, ...] = ()
-    front: tuple[PlannedDesign, ...] = (best,)
-    if not found.split_breaks:  # what stands next to a split that keeps no limits says nothing
-        fastest = fastest_design(search, inside) or best
-        others = alternatives(search, best, inside)
-        show(0.6)
-        front = pareto_front(search, best, fastest, inside)
-        show(0.8)
-        binding = shadow_prices(search, best, inside)
-        following = next_batch(search, best, inside)
-        changed = sensitivities(search, best, inside, token_load)
-    show(0.9)
     return Plan(
         split=best,
         split_breaks=found.split_breaks,
         latency=found.latency,
         cache=source.cache(best.design.attention_devices),
-        alternatives=others,
-        front=front,
         colocated=found.colocated,
         verdict=found.verdict,
-        binding=binding,
-        next_batch=following,
         spare=spare,
         supply=supply_words(search, found.recommended, limits, spare, found.parts)
         if judges_supply
         else (),
-        sensitivity=changed,
+        surroundings=Surroundings(
+            search, best, inside, token_load, keeps_limits=not found.split_breaks
+        ),
         basis=found.basis.name,
         law=found.basis.law,
         drift=found.parts,
@@ -285,7 +287,6 @@ def make_plan(
         cost=search.score.cost,
         assumptions=source.assumptions,
         warnings=(*_warnings(found, space, source), *_little_spare(spare)),
-        evaluated_designs=search.evaluated,
         requests=law,
         source=source,
     )

@@ -82,8 +82,9 @@ def standings(plan: Plan) -> tuple[Standing, ...]:
             )
         )
     if limits.requests_per_second is not None:
-        wanted = plan.planned_limits.requests_per_second or limits.requests_per_second
-        rates = [(chosen.requests_per_second, wanted, plan.basis)]
+        rates = []
+        if plan.basis == "all requests":
+            rates.append((chosen.requests_per_second, limits.requests_per_second, plan.basis))
         for part in held:
             here = limits.requests_per_second if part.arrival_rate is None else part.arrival_rate
             rates.append((part.requests_per_second, here, part.part))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from afdplan.lengths.law import LengthLaw
 from afdplan.model.latency import LatencyModel
 from afdplan.model.words import counted
-from afdplan.planning.colocated import Colocated
+from afdplan.planning.colocated import Colocated, best_colocated
 from afdplan.planning.derived_source import DerivedSource
 from afdplan.planning.design import PlannedDesign
 from afdplan.planning.limits import Limits
@@ -74,7 +74,8 @@ def judge(
         Stage times of `best`.
     """
     regimes = _regimes(law, source, best, latency)
-    if not colocated:
+    baseline = best_colocated(colocated)
+    if baseline is None:
         return Verdict(
             split="yes",
             gain=None,
@@ -82,7 +83,6 @@ def judge(
             interval=None,
             reasons=("no un-split deployment meets the same limits on these devices", *regimes),
         )
-    baseline = max(colocated, key=lambda plan: plan.score)
     gain = best.score / baseline.score - 1
     narrow = best.score / colocated[0].score - 1
     shown = _percent(abs(gain))

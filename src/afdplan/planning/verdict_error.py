@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from afdplan.calibration.derived_error import part_errors, with_factor
+from afdplan.calibration.derived_error import part_errors
 from afdplan.lengths.law import LengthLaw
 from afdplan.model.latency import LatencyModel
 from afdplan.planning.colocated import Colocated
@@ -83,7 +83,7 @@ def gain_interval(
     moves = []
     errors = part_errors(source.placement) | {"waiting": WAITING_ERROR}
     for part, error in errors.items():
-        moved = source.of(with_factor(source.placement, part, math.exp(error)))
+        moved = source.slower(part, math.exp(error))
         moves.append((part, abs(_log_gain(law, moved, best, other) - middle)))
     moves.append(("common", COMMON_ERROR))
     reach = QUANTILE * math.sqrt(sum(move**2 for _, move in moves))

@@ -19,7 +19,7 @@ __all__ = ["LINES", "ending", "pasted", "shortened", "to_brief"]
 
 LINES = 30
 """Lines that a short answer has at most, at 80 columns."""
-FEWEST_FACTS, FEWEST_ROWS = 5, 3
+FEWEST_FACTS, FEWEST_ROWS = 6, 3
 """Facts, and rows of a table, that are shown however little room is left."""
 
 
@@ -153,7 +153,9 @@ def _fitting(table: TextTable, room: int, width: int, titled: bool) -> tuple[Tex
 
 def _left_out(told: Telling, shown: TextTable | None, facts: int, warnings: int) -> str:
     rows = tables = 0
-    for table in told.tables:
+    if told.choice is not None:  # no table of the whole answer is shown
+        tables = len(told.tables)
+    for table in told.tables if told.choice is None else ():
         if shown is None or table.title != shown.title:
             tables += 1
         else:

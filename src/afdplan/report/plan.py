@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from afdplan.planning.plan import Plan
@@ -21,7 +22,7 @@ from afdplan.report.quantities import (
     time,
 )
 from afdplan.report.tables import TextTable
-from afdplan.report.telling import Fact, Telling
+from afdplan.report.telling import Fact, Later, Telling
 
 if TYPE_CHECKING:
     from afdplan.planning.design import PlannedDesign
@@ -59,18 +60,20 @@ def plan_told(
     following
         The command that comes next.
     """
-    tables = (alternative_table(plan), front_table(plan), *colocated_table(plan))
+    known = (*colocated_table(plan), *verification_table(plan, verified))
+    makers = (
+        partial(alternative_table, plan),
+        partial(front_table, plan),
+        *(partial(_same, table) for table in known),
+        partial(sensitivity_table, plan),
+        *(partial(_same, table) for table in quarter_table(plan)),
+    )
     return Telling(
         subject=subject,
         answer=headline(plan),
         facts=tuple(_facts(plan)),
         words=tuple(_words(plan)),
-        tables=(
-            *tables,
-            *verification_table(plan, verified),
-            sensitivity_table(plan),
-            *quarter_table(plan),
-        ),
+        tables=Later(*makers),
         warnings=plan.warnings,
         assumptions=plan.assumptions,
         style="red"
@@ -81,6 +84,10 @@ def plan_told(
         choice=choice_table(plan),
         following=following,
     )
+
+
+def _same(table: TextTable) -> TextTable:
+    return table
 
 
 def headline(plan: Plan) -> str:

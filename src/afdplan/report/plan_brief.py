@@ -56,10 +56,10 @@ def plan_brief(plan: Plan) -> Iterable[Fact]:
         rate(chosen.tokens_per_second, unit),
         f"{number(chosen.tokens_per_second_per_device)} per device in use",
     )
-    if plan.basis != "all requests":
-        yield Fact("Hardest part", plan.basis)
     for standing in standings(plan):
         yield standing_words(standing, plan)
+    if plan.basis != "all requests":
+        yield Fact("Hardest part", plan.basis)
     for words in plan.supply[bool(plan.supply and not plan.breaches) :]:
         yield Fact("Supply", words)
     yield from _would_change(plan)

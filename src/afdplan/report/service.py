@@ -52,7 +52,9 @@ def whole_told(told: Telling, whole: Whole, played: ServiceVerification | None =
         How the service fared when it was played end to end; None if it was not.
     """
     service = whole.service
-    told = replace(told, tables=(*whole_tables(whole, played), *told.tables))
+    beside = whole_tables(whole, played)
+    if beside:
+        told = replace(told, tables=(*beside, *told.tables))
     facts: list[Fact] = []
     if service is None:
         facts = [Fact("Prefill", "decode only: prefill and its devices are not counted")]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -12,7 +12,7 @@ from afdplan.report.tables import TextTable, to_rich
 if TYPE_CHECKING:
     from rich.console import Group, RenderableType
 
-__all__ = ["Fact", "Telling", "facts_grid", "to_terminal"]
+__all__ = ["Fact", "Later", "Telling", "facts_grid", "to_terminal"]
 
 
 class Fact(NamedTuple):
@@ -21,6 +21,22 @@ class Fact(NamedTuple):
     name: str
     value: str
     remark: str = ""
+
+
+class Later(Sequence[TextTable]):
+    """Tables that are made when they are shown: a short text only says how many there are."""
+
+    def __init__(self, *makers: Callable[[], TextTable]) -> None:
+        self._makers = makers
+
+    def __len__(self) -> int:
+        return len(self._makers)
+
+    def __iter__(self) -> Iterator[TextTable]:
+        return (make() for make in self._makers)
+
+    def __getitem__(self, at: int) -> TextTable:  # type: ignore[override]
+        return self._makers[at]()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +70,7 @@ class Telling:
     answer: str = ""
     facts: tuple[Fact, ...] = ()
     words: tuple[Fact, ...] = ()
-    tables: tuple[TextTable, ...] = ()
+    tables: Sequence[TextTable] = ()
     warnings: tuple[str, ...] = ()
     assumptions: tuple[str, ...] = ()
     style: str = ""

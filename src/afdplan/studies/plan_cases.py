@@ -10,6 +10,7 @@ from afdplan.errors import InvalidInputError
 from afdplan.model import parameters as ask
 from afdplan.model import plan_parameters as of_plan
 from afdplan.planning.chosen_source import chosen_source
+from afdplan.planning.colocated import best_colocated
 from afdplan.planning.colocated_search import ColocatedSearch
 from afdplan.planning.infeasible import explain_infeasible
 from afdplan.planning.limits import Limits
@@ -71,7 +72,7 @@ def plan_columns(case: CaseInputs) -> dict[str, Any]:
     design = best.design
     latency = source.latency(design.attention_devices, design.ffn_workers, design.batch_size)
     colocated = tuple(ColocatedSearch.of(search).widths(limits))
-    baseline = max(colocated, key=lambda plan: plan.score, default=None)
+    baseline = best_colocated(colocated)
     verdict = judge(case.law, source, best, colocated, limits, latency)
     step = best.step_time
     return {

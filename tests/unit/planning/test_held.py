@@ -6,14 +6,20 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from afdplan.calibration.catalogue import find_hardware, find_model
+from afdplan.calibration.placement import place
+from afdplan.files.traces.example import example_trace_path
+from afdplan.files.traces.reader import read_trace
 from afdplan.lengths.law import EmpiricalLengths
 from afdplan.model.latency import LatencyModel
 from afdplan.model.trace import Trace
+from afdplan.planning.derived_source import DerivedSource
 from afdplan.planning.held import Breach, circumstances
 from afdplan.planning.limits import Limits
 from afdplan.planning.plan import make_plan
 from afdplan.planning.source import MeasuredSource
 from afdplan.planning.space import SearchSpace
+from afdplan.planning.standing import standings
 from afdplan.report.plan import headline, plan_told
 from afdplan.report.plan_answer import plan_answer
 from afdplan.report.plan_brief import choice_table
@@ -181,3 +187,28 @@ def test_breaches_in_words():
     assert words == "18:00 to 24:00: 62 ms per output token, 50 ms allowed: 24.0 % too long"
     rate = str(Breach(part="x", limit="rate", value=0.65, allowed=1.3, excess=0.5))
     assert rate == "x: 0.65 requests/s can be finished, 1.3 are needed: 50.0 % too few"
+
+
+def test_a_rate_that_more_devices_would_carry_is_carried_everywhere():
+    """Until now: no deployment was found, for the busy part and the heavy one are different."""
+    placement = place(find_model("deepseek-v3"), find_hardware("h200"))
+    trace = read_trace(example_trace_path())
+    limits = Limits(requests_per_second=50, time_per_output_token=0.1)
+    load = token_load_estimate(trace, replicates=200)
+    plan = make_plan(
+        EmpiricalLengths(trace), DerivedSource(placement), limits, trace=trace, token_load=load
+    )
+    assert plan.is_feasible, plan.breaches
+    assert plan.recommended.devices == 16
+    assert all(part.requests_per_second >= part.arrival_rate for part in plan.drift)
+    busiest = max(plan.drift, key=lambda part: part.arrival_rate)
+    assert plan.basis != busiest.part
+    assert all(standing.is_kept for standing in standings(plan))
+
+
+def test_the_name_of_an_interval_has_one_space():
+    breach = Breach(
+        part="high end of the load's 95 % interval", limit="rate", value=1, allowed=2, excess=0.5
+    )
+    assert str(breach).startswith("high end of the load's 95 % interval: 1 requests/s")
+    assert str(breach).endswith("50.0 % too few")
