@@ -1,10 +1,11 @@
 r"""How much KV memory remains if blocks that requests of a worker share are held once?
 
-N slots on W attention workers are always busy: request i enters at ``t_i = i E[D] / N`` and holds
-its slot for D_i steps. Requests go to workers blindly, so of n_b(t) requests that hold a block b
-each is on a given worker with chance 1/W, and
+N slots, B on each of W attention workers, are always busy: request i enters at ``t_i = i E[D] / N``
+and holds its slot for D_i steps. Requests go to slots blindly, so of n_b(t) requests that hold a
+block b none is on a given worker with the chance ``q(n)`` that all have other slots, and
 
-    E[unique tokens of all workers] = sum_b  tokens_b  W (1 - (1 - 1/W)^n_b(t))  +  outputs
+    E[unique tokens of all workers] = sum_b  tokens_b  W (1 - q(n_b(t)))  +  outputs
+    q(n) = product over j < n of  (N - B - j) / (N - j)
 
 in the mean over time, against ``sum_b tokens_b n_b(t) + outputs`` of requests that share nothing.
 Only requests at the same time share: what a prefix cache keeps of earlier ones gives way to them.
@@ -20,6 +21,7 @@ from afdplan.model.prompt_blocks import PromptBlocks
 
 __all__ = ["unique_fraction"]
 
+FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 WARM_UP = 0.5
 """Most of the requests that only fill the slots."""
@@ -39,16 +41,16 @@ def unique_fraction(
     slots
         N, slots of all workers together, >= 1.
     workers
-        W, workers that each hold a block once, >= 1.
+        W, workers that each hold a block once, with N/W slots each, 1 to N.
 
     Examples
     --------
     >>> blocks = PromptBlocks.of([[1, k + 2] for k in range(400)], size=100)
     >>> prompts, decodes = np.full(400, 200), np.full(400, 1)
-    >>> round(unique_fraction(blocks, prompts, decodes, 8, 1), 3)  # 9 blocks of 16
-    0.563
-    >>> round(unique_fraction(blocks, prompts, decodes, 8, 8), 3)
-    0.828
+    >>> round(unique_fraction(blocks, prompts, decodes, 8, 1), 3)  # 9 blocks of 16, and outputs
+    0.564
+    >>> unique_fraction(blocks, prompts, decodes, 8, 8)  # a slot each: nothing to share
+    1.0
     """
     check_count("slots", slots)
     check_count("workers", workers)
@@ -75,11 +77,19 @@ def unique_fraction(
     held = np.cumsum(steps)
     same = np.append(ids[1:] == ids[:-1], False)
     lasts = np.where(same, np.append(np.diff(times), 0.0), 0.0)
-    once = workers * -np.expm1(held * np.log1p(-1 / workers)) if workers > 1 else held > 0
+    once = _holders(slots, workers)[np.minimum(held, slots)]
     alone = float(grown.sum() + (outside * (last - first)).sum())
     return float((tokens * once * lasts).sum() + alone) / float(
         (tokens * held * lasts).sum() + alone
     )
+
+
+def _holders(slots: int, workers: int) -> FloatArray:
+    """Return the mean number of workers that hold a block of n requests, n = 0 .. slots."""
+    taken = np.arange(slots, dtype=np.float64)
+    others = np.maximum(slots - slots / workers - taken, 0.0) / (slots - taken)
+    none = np.cumprod(np.concatenate([[1.0], others]))
+    return workers * (1.0 - none)
 
 
 def _outside(blocks: PromptBlocks, prompts: IntArray) -> IntArray:

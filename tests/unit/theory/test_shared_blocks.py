@@ -79,13 +79,13 @@ def conversations(requests=6000, size=64, seed=11):
     return lists, size, prompts, generator.geometric(1 / 150, requests)
 
 
-@pytest.mark.parametrize(("slots", "workers"), [(64, 1), (128, 4), (256, 32), (512, 2)])
+@pytest.mark.parametrize(("slots", "workers"), [(64, 1), (128, 4), (128, 64), (256, 32), (512, 2)])
 def test_the_formula_is_within_two_percent_of_a_replayed_block_table(slots, workers):
     lists, size, prompts, decodes = conversations()
     found = unique_fraction(PromptBlocks.of(lists, size), prompts, decodes, slots, workers)
     assert found == pytest.approx(replayed(lists, size, prompts, decodes, slots, workers), rel=0.02)
     # Power: without sharing, or with the sharing of one worker, the bound would not hold.
-    assert found < 0.95
+    assert found < 0.95 or slots == 2 * workers
     one = unique_fraction(PromptBlocks.of(lists, size), prompts, decodes, slots, 1)
     assert workers == 1 or one < 0.95 * found or slots / workers > 100
 
@@ -108,10 +108,11 @@ def test_nothing_shared_saves_nothing():
     assert unique_fraction(apart, prompts, decodes, 16, 2) == pytest.approx(1.0)
     none = PromptBlocks.of([None] * 300, 128)
     assert unique_fraction(none, prompts, decodes, 16, 2) == pytest.approx(1.0)
-    # More workers hold more copies.
+    # More workers hold more copies; with a slot each nothing is shared.
     same = PromptBlocks.of([[1]] * 300, 128)
     found = [unique_fraction(same, prompts, decodes, 16, w) for w in (1, 2, 8, 16)]
     assert found == sorted(found)
+    assert found[-1] == pytest.approx(1.0)
     assert found[0] == pytest.approx((100 + 16 * 3.5) / (16 * 103.5), rel=0.01)
 
 
