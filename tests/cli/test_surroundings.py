@@ -78,7 +78,7 @@ def test_a_closed_output_is_no_fault(arguments):
 def test_a_closed_input_is_an_empty_one():
     done = afdplan_process("workload", "-", preexec_fn=lambda: os.close(0))
     assert done.returncode == 1
-    assert done.stderr == "afdplan: standard input is empty: a trace was expected\n"
+    assert done.stderr == "afdplan: standard input is empty: expected a trace\n"
 
 
 INTERRUPTED = (KeyboardInterrupt, 130, "afdplan: interrupted\n")

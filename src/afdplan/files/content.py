@@ -47,7 +47,7 @@ def kind_of(head: bytes, name: str, what: str, error: type[InvalidInputError]) -
     """Return what the first bytes show, or raise saying what it is."""
     first = head.removeprefix(MARK).lstrip()[:1]
     if not first:
-        raise error(f"{name} is empty: {what} was expected")
+        raise error(f"{name} is empty: expected {what}")
     if head[:4] == b"PAR1":
         return "parquet"
     if head[:2] == b"PK" and b"/data.pkl" in head[:200]:
@@ -59,5 +59,5 @@ def kind_of(head: bytes, name: str, what: str, error: type[InvalidInputError]) -
         if head.startswith(magic):
             raise error(f"{name} is {foreign}")
     if b"\0" in head or sum(head.count(code) for code in CONTROL) > len(head) / 100:
-        raise error(f"{name} is binary: {what} was expected, as text in UTF-8")
+        raise error(f"{name} is binary: expected {what}, as text in UTF-8")
     return "json" if first in b"{[" else "text"
