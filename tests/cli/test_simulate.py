@@ -241,3 +241,11 @@ def test_failures_are_played_and_told():
     text = " ".join(invoke(*asked, "--full").out.split())
     assert f"{lost['failures']:,} failures: " in text
     assert "give --device-mtbf too" in invoke(*asked[:-4], "--restart", "2s").error_line
+    # The first line says when none came; what would never end is refused.
+    calm = invoke(*asked[:-4], "--device-mtbf", "100000h")
+    assert ", 0 failures played" in " ".join(calm.out.split(";")[0].split())
+    long = [{"geometric:50": "fixed:9000"}.get(part, part) for part in asked[:-4]]
+    for bundle, mtbf, restart in ((long, "1s", "1s"), (asked[:-4], "2min", "20h")):
+        refused = invoke(*bundle, "--device-mtbf", mtbf, "--restart", restart)
+        assert (refused.code, refused.out) == (1, ""), refused.err
+        assert "device_mtbf must leave time for a request to finish" in refused.error_line

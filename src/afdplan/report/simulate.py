@@ -173,6 +173,8 @@ def _sentence(best: SimulationResult, count: int) -> str:
     bundle = best.scenario.bundle
     found = best.throughput_per_instance
     of = "" if count == 1 else f", the best of {count} simulated"
+    if best.failures is not None:
+        of += f", {counted(best.failures.failures, 'failure')} played"
     return (
         f"{counted(bundle.attention_workers, 'attention worker')} and "
         f"{counted(bundle.ffn_workers, 'FFN worker')} deliver "

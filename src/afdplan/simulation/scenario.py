@@ -39,6 +39,10 @@ __all__ = [
 
 MOST_REQUESTS = 1_000_000_000
 """Of one replication: minutes of work."""
+MOST_FAILURES = 10.0
+"""Failures of the bundle while a mean request runs: one in 20,000 would finish."""
+MOST_RESTARTS = 100.0
+"""Failures of the bundle that would come while it restarts: it would work 1 % of the time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -250,6 +254,22 @@ class Scenario:
             raise TimeUnitError(
                 "device_mtbf is in seconds and the latency model's time is abstract: give a "
                 "latency model in seconds"
+            )
+        # Played, this would not end: no request outlives the failures of its own bundle.
+        rate = self.failures.rate(self.devices)
+        requests = float(self.bundle.batch_size)
+        tokens = requests * self.bundle.attention_workers / self.bundle.ffn_workers
+        step = self.latency.layers * self.latency.ffn(tokens)
+        step += sum(
+            kind.layers * kind.time(requests, self.bundle.batch_size)
+            for kind in self.latency.attention
+        )
+        life = self.law.mean_decode_tokens / self.latency.tokens_per_step * step
+        if rate * max(life / MOST_FAILURES, self.failures.restart / MOST_RESTARTS) > 1:
+            raise InvalidInputError(
+                f"device_mtbf must leave time for a request to finish: {self.devices} devices fail "
+                f"{rate:.3g} times per second, a request takes {life:.3g} s at least and a restart "
+                f"{self.failures.restart:.3g} s"
             )
 
     def _check_execution(self) -> None:
