@@ -39,8 +39,8 @@ __all__ = [
 
 MOST_REQUESTS = 1_000_000_000
 """Of one replication: minutes of work."""
-MOST_FAILURES = 10.0
-"""Failures of the bundle while a mean request runs: one in 20,000 would finish."""
+MOST_FAILURES = 20.0
+"""Failures of the bundle while a mean request runs: none would finish."""
 MOST_RESTARTS = 100.0
 """Failures of the bundle that would come while it restarts: it would work 1 % of the time."""
 
