@@ -35,7 +35,7 @@ class Later(Sequence[TextTable]):
     def __iter__(self) -> Iterator[TextTable]:
         return (make() for make in self._makers)
 
-    def __getitem__(self, at: int) -> TextTable:  # type: ignore[override]
+    def __getitem__(self, at: int) -> TextTable:  # type: ignore[override]  # never sliced
         return self._makers[at]()
 
 
