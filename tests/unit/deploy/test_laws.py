@@ -17,6 +17,7 @@ from afdplan.files.plan_unsplit import UnsplitPlan
 from tests.deployed import HOSTS, ran, value, words_of
 from tests.unit.deploy.cases import MODEL_OF, pair_plan, request_for
 
+EVEN = ((6, 2, 31, 2), (8, 8, 40, 1), (3, 1, 5, 2))
 UNSPLIT = UnsplitPlan(
     replicas=2,
     ranks=16,
@@ -38,8 +39,14 @@ def every_version():
     return [target for name in system_names() for target in versions(name)]
 
 
-@pytest.mark.parametrize("version", ["0.30", "2e4378f"])
-@pytest.mark.parametrize(("a", "f", "batch", "m"), [(6, 2, 31, 2), (8, 8, 40, 1), (3, 1, 5, 2)])
+@pytest.mark.parametrize(
+    ("version", "a", "f", "batch", "m"),
+    [
+        *((version, *shape) for version in ("0.30", "2e4378f") for shape in EVEN),
+        ("0.30", 7, 2, 31, 2),  # four attention ranks on one FFN rank, three on the other
+        ("0.30", 5, 3, 8, 1),
+    ],
+)
 def test_vllm_roles_agree_and_ffn_sizes_follow_from_attention(tmp_path, version, a, f, batch, m):
     target = find_target("vllm-afd-plugin", version)
     request = request_for("vllm-afd-plugin", pair_plan(a, f, batch, m))

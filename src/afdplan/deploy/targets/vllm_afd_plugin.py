@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 
-from afdplan.deploy.pairs import ANY_PAIR, MULTIPLE
+from afdplan.deploy.pairs import ANY_PAIR, BLOCKS, MULTIPLE
 from afdplan.deploy.target import Target
 from afdplan.deploy.vllm_plugin import DEEPSEEK, PLUGIN_KEYS, Connector, plugin_deployment
 from afdplan.deploy.vllm_serve import PLACEMENT, SERVE_FLAGS, group_of_ranks
@@ -19,8 +19,7 @@ _NEWEST = Target(
     version="0.30",
     engine="vLLM 0.30.0",
     source="vllm-project/afd-plugin main for vLLM 0.30.0, 2026-11: README, recipes, e2e tests",
-    # It also takes A >= F in blocks that differ by one; plans are made for even blocks.
-    pairs=MULTIPLE,
+    pairs=BLOCKS,
     microbatches=(1, 2),
     models=DEEPSEEK | {"deepseek_v4", "qwen3_moe", "qwen3_5_moe"},
     placement=PLACEMENT,
@@ -31,7 +30,7 @@ _NEWEST = Target(
         plugin_deployment, connector=Connector(name="P2pNcclAFDConnector", environment=RUNNER)
     ),
 )
-_BEFORE = replace(_NEWEST, engine="vLLM 0.26.0", models=DEEPSEEK, keys=PLUGIN_KEYS)
+_BEFORE = replace(_NEWEST, engine="vLLM 0.26.0", pairs=MULTIPLE, models=DEEPSEEK, keys=PLUGIN_KEYS)
 TARGETS = (
     _NEWEST,
     replace(
