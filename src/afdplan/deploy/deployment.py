@@ -135,6 +135,8 @@ class Deployment:
         What was assumed, one sentence each.
     checks
         What to look at once it runs, the first thing first.
+    forms
+        Ways in which it can be started; empty for all.
     """
 
     title: str
@@ -143,3 +145,4 @@ class Deployment:
     start: tuple[str, ...]
     assumed: tuple[str, ...]
     checks: tuple[Check, ...] = ()
+    forms: tuple[str, ...] = ()

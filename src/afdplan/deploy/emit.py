@@ -54,6 +54,11 @@ def deployment_files(
     """
     check_choice("format", form, tuple(FORMATS))
     deployment = deployment_of(request, target)
+    if deployment.forms and form not in deployment.forms:
+        raise UnsupportedError(
+            f"{target.name} {target.version} cannot be started by {form}: take --format "
+            f"{' or '.join(deployment.forms)}"
+        )
     files, start = FORMATS[form](request, target, deployment)
     files["settings.yaml"] = settings_yaml(request, target, deployment)
     files["README.md"] = readme(request, target, deployment, start)

@@ -167,6 +167,22 @@ class DeployRequest:
         pair = f"{bundle.attention_workers} attention : {bundle.ffn_workers} FFN"
         return f"{self.plan.bundles} x ({pair})"
 
+    @property
+    def mode_words(self) -> tuple[str, ...]:
+        """What is known of the plan without a barrier: its limits were not searched."""
+        limit, step = self.plan.time_per_output_token, self.plan.step_time_mean
+        if self.plan.step_time_p99 is not None:
+            return (
+                "the plan's step times are those with a barrier: plan with --execution "
+                "barrier-free for those without",
+            )
+        token = step / self.plan.latency.tokens_per_step
+        held = "" if limit is None else f", {'above' if token > limit else 'within'} {limit:.4g} s"
+        return (
+            f"without a barrier a worker's mean time per token is {token:.4g} s{held}; no "
+            "percentile is known, so limits on one are not held",
+        )
+
     def cache_check(self, shows: str, where: str) -> tuple[Check, ...]:
         """Return the check of the KV cache's size, if the plan knows it and it is of one kind."""
         tokens = self.plan.cache_tokens

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from afdplan.deploy.pairs import ANY_PAIR, PairRule
 from afdplan.errors import UnsupportedError
+from afdplan.model.parameters import Execution
 
 if TYPE_CHECKING:
     from afdplan.deploy.deployment import Deployment
@@ -33,6 +34,8 @@ class Target:
         Where this was read, with its date or commit.
     pairs
         Rule on the numbers of workers.
+    execution
+        Whether its attention workers meet at a barrier.
     engine
         Version of the engine underneath that it is built for; empty if it is its own.
     models
@@ -56,6 +59,7 @@ class Target:
     microbatches: tuple[int, ...]
     source: str
     pairs: PairRule = ANY_PAIR
+    execution: Execution = "synchronous"
     engine: str = ""
     models: frozenset[str] | None = None
     devices: tuple[str, ...] = ("nvidia",)

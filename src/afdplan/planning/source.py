@@ -12,6 +12,7 @@ from afdplan.model.stages import AttentionLayers
 from afdplan.planning.cache_memory import CacheSpace
 
 __all__ = [
+    "GATHERED",
     "GATHERED_WORDS",
     "ColocatedParts",
     "LatencySource",

@@ -30,6 +30,14 @@ UNSPLIT = UnsplitPlan(
 )
 
 
+def plan_for(target, **options):
+    """Return a small plan that a version of a system can run."""
+    f = 2 if target.allows(4, 2) else 1
+    m = 2 if 2 in target.microbatches else target.microbatches[0]
+    hardware = "ascend-910c" if target.devices == ("ascend",) else "h200"
+    return pair_plan(4, f, m=m, hardware=hardware, **options)
+
+
 def written(tmp_path, request, target):
     write_folder(tmp_path / "out", deployment_files(request, target))
     return tmp_path / "out" / "bundle-001"
@@ -214,10 +222,8 @@ def test_without_a_split_every_rank_is_on_one_node(tmp_path, name):
 
 @pytest.mark.parametrize("target", every_version(), ids=lambda t: f"{t.name}-{t.version}")
 def test_ports_are_disjoint_and_ranks_add_up(target):
-    name = target.name
-    pair = (4, 1) if name == "rtp-llm" else (4, 2)
-    hardware = "ascend-910c" if name == "vllm-afd-ascend" else "h200"
-    plan = pair_plan(*pair, m=3 if name == "stepmesh" else 2, bundles=3, hardware=hardware)
+    plan = plan_for(target, bundles=3)
+    pair = plan.bundle.attention_workers, plan.bundle.ffn_workers
     request = DeployRequest(plan=plan, model="m", node_devices=8)
     deployment = deployment_of(request, target)
     assert len(deployment.bundles) == 3

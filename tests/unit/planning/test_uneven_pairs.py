@@ -15,6 +15,7 @@ from afdplan.planning.design import Combination
 from afdplan.planning.limits import Limits
 from afdplan.planning.objective import DeviceCost
 from afdplan.planning.plan import make_plan
+from afdplan.planning.plan_modes import plan_modes
 from afdplan.planning.search import DesignSearch
 from afdplan.planning.source import MeasuredSource, source_for
 from afdplan.planning.space import SearchSpace
@@ -84,3 +85,21 @@ def test_what_was_measured_of_the_fan_in_is_kept():
     found = source_for(find_target("vllm-afd-plugin"), source).latency(1, 2, 8)
     assert found.coupling.dense_share == 0.4
     assert source_for(find_target("sglang"), source) is source
+
+
+def test_modes_are_compared_with_tokens_spread_evenly():
+    """Without a barrier no FFN worker has attention workers of its own."""
+    latency = LatencyModel.linear(attention=(2e-9, 5e-6), ffn=FFN, layers=2, time_unit="s")
+    asked = {"limits": Limits(devices=5), "law": LAW, "source": MeasuredSource(latency)}
+    modes = [
+        plan_modes(
+            make_plan(
+                **asked,
+                space=SearchSpace(
+                    batch_sizes=(8,), microbatches=(1,), ffn_workers=(1,), target=find_target(name)
+                ),
+            )
+        )
+        for name in ("vllm-afd-plugin", "any")
+    ]
+    assert modes[0] == modes[1]

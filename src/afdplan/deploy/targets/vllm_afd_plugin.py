@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 
+from afdplan.deploy.connector import Connector
 from afdplan.deploy.pairs import ANY_PAIR, BLOCKS, MULTIPLE
 from afdplan.deploy.target import Target
-from afdplan.deploy.vllm_plugin import DEEPSEEK, PLUGIN_KEYS, Connector, plugin_deployment
+from afdplan.deploy.vllm_plugin import DEEPSEEK, PLUGIN_KEYS, plugin_deployment
 from afdplan.deploy.vllm_serve import PLACEMENT, SERVE_FLAGS, group_of_ranks
 
 __all__ = ["TARGETS"]
@@ -52,11 +53,19 @@ TARGETS = (
         version="6fa5b0d",
         source="vllm-project/afd-plugin 6fa5b0d, 2026: config.py, GpuAsyncAFDConnector recipes",
         pairs=ANY_PAIR,
+        execution="barrier-free",
         split=partial(
             plugin_deployment,
             connector=Connector(
                 name="GpuAsyncAFDConnector",
                 barrier_free=True,
+                peers="all",
+                attention_first=True,
+                gates=True,
+                extra=lambda m: {"async_moe_ubatching": True} if m == 2 else {},
+                dual_batch=False,
+                one_node=True,
+                overlap_gain=((2048, -0.071), (4096, -0.037), (8192, 0.005)),
                 graphs=False,
                 waits=False,
                 environment=RUNNER,
