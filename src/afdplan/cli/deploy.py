@@ -112,6 +112,7 @@ def command(
         attention_hosts=_hosts(attention_host),
         unsplit=unsplit,
         one_machine=form == "compose",
+        per_pod=form == "kubernetes",
         image=image,
         device=device,
         plan_digest=hashlib.sha256(text.encode()).hexdigest()[:16],

@@ -47,6 +47,8 @@ class DeployRequest:
         What the system calls the format of the weights; None leaves it to the checkpoint.
     one_machine
         Whether everything runs on one host.
+    per_pod
+        Whether servers that know nothing of one another each get a node of their own, as pods do.
     unsplit
         Whether the deployment without a split is emitted.
     device
@@ -75,6 +77,7 @@ class DeployRequest:
     architecture: str = ""
     quantization: str | None = None
     one_machine: bool = False
+    per_pod: bool = False
     unsplit: bool = False
     device: str | None = None
     image: str | None = None

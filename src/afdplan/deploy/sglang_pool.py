@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from afdplan.deploy.deployment import Check, Deployment, Role, nodes_of
+from afdplan.deploy.deployment import Check, Deployment, Role
 from afdplan.deploy.ladder import graph_ladder
 from afdplan.deploy.request import DeployRequest
+from afdplan.deploy.servers import independent_role
 from afdplan.deploy.sglang import HTTP_PORT, MEMORY_SHARE, decode_check
 from afdplan.deploy.target import Target
 from afdplan.deploy.words import Variable, Word, flags
@@ -22,13 +23,6 @@ POOL_FLAGS = frozenset(
         *("--mem-fraction-static", "--model-path", "--port", "--quantization"),
     }
 )
-# One server per device of the node; if one ends, all do.
-SERVERS = """\
-for (( i = 0; i < INSTANCES; i++ )); do
-  env "$VISIBLE=$i" "$@" --port "$(( FIRST_PORT + i ))" &
-done
-wait -n
-exit 1"""
 
 
 def pool_deployment(request: DeployRequest, target: Target) -> Deployment:
@@ -48,12 +42,12 @@ def pool_deployment(request: DeployRequest, target: Target) -> Deployment:
         "attention": {
             "hosts": workers,
             "requests_per_rank": requests,
-            # A rank decodes one request fewer than this number (SGLang #30294).
+            # A server decodes one request fewer than this number (SGLang #30294).
             "max_running_requests": requests + 1,
             "cuda_graph_bs_decode": graph_ladder(requests),
         },
     }
-    rule, per_node = settings["ffn"], nodes_of(workers, 1, request.node_devices)
+    rule, per_node = settings["ffn"], min(workers, request.node_devices)
     shared: list[Word] = ["python", "-m", "sglang.launch_server", "--model-path", request.model]
     shared += ["--host", "0.0.0.0", "--mem-fraction-static", MEMORY_SHARE]
     if request.max_model_len is not None:
@@ -72,7 +66,7 @@ def pool_deployment(request: DeployRequest, target: Target) -> Deployment:
             *("--afd-max-wait-ms", str(rule["afd_max_wait_ms"])),
         ]
         host: list[Word] = [
-            *("bash", "-c", SERVERS, "hosts", *shared, "--enable-metrics", "--afd-mode", "host"),
+            *(*shared, "--enable-metrics", "--afd-mode", "host"),
             *("--afd-pool-addr", (Variable("FFN_HOST"), f":{port}")),
             *("--afd-transfer-backend", "tcp"),
             *("--max-running-requests", str(requests + 1)),
@@ -90,19 +84,8 @@ def pool_deployment(request: DeployRequest, target: Target) -> Deployment:
                     listens=port,
                     ports=(port, http + per_node),
                 ),
-                Role(
-                    name="attention",
-                    workers=workers,
-                    devices=1,
-                    workers_per_node=per_node,
-                    command=tuple(host),
-                    environment={
-                        "INSTANCES": Variable("local"),
-                        "FIRST_PORT": str(http),
-                        "VISIBLE": request.device_kind().visible,
-                    },
-                    http=http,
-                    ports=tuple(range(http, http + per_node)),
+                independent_role(
+                    request, "attention", workers=workers, devices=1, words=host, port=http
                 ),
             )
         )
@@ -110,7 +93,6 @@ def pool_deployment(request: DeployRequest, target: Target) -> Deployment:
         title=request.split_title,
         bundles=tuple(bundles),
         settings=settings,
-        forms=("scripts", "slurm", "compose"),  # a Service would send all to the first server
         start=(
             "Set `FFN_HOST` in every `bundle-*/cluster.env`: the pool's address inside.",
             "On the pool's node: `bundle-001/ffn.sh`; wait until it listens.",

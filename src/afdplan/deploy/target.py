@@ -48,6 +48,8 @@ class Target:
         Command-line flags that may be emitted.
     keys
         Keys of its configuration objects that may be emitted.
+    prefills
+        Whether prefill servers of a plan of the whole service are written too.
     split
         Returns what starts a split plan; None if it cannot be emitted.
     unsplit
@@ -66,6 +68,7 @@ class Target:
     placement: str = ""
     flags: frozenset[str] = frozenset()
     keys: frozenset[str] = frozenset()
+    prefills: bool = False
     split: Callable[[DeployRequest, Target], Deployment] | None = None
     unsplit: Callable[[DeployRequest, Target], Deployment] | None = None
 

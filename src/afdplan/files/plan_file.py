@@ -64,6 +64,8 @@ class PlanFile:
         plan recommends; `bundle` is the best split all the same.
     barrier_free
         The same split without the barrier; None if the plan compared no modes.
+    prefill_workers, prefill_devices
+        Prefill workers of the whole service, and devices of each; 0 if only decoding was planned.
     least_calls
         Calls that wait before an FFN pool without a barrier departs.
     afdplan_version
@@ -97,6 +99,8 @@ class PlanFile:
     recommends_unsplit: bool
     barrier_free: BarrierFreePlan | None = None
     least_calls: int = 1
+    prefill_workers: int = 0
+    prefill_devices: int = 1
     afdplan_version: str
     inputs: Mapping[str, Any]
 
@@ -167,6 +171,7 @@ def plan_from_document(document: dict[str, Any]) -> PlanFile:
     except LatencyModelError as error:
         raise InvalidInputError(f"latency_model: {error}") from None
     workload, inputs = _table(document, "workload"), _table(document, "inputs")
+    prefill = _table(document, "service") if document.get("service") is not None else {}
     capacity, kinds = _space(_table(document, "memory").get("space"))
     plan = PlanFile(
         bundles=counts["bundles"],
@@ -199,6 +204,12 @@ def plan_from_document(document: dict[str, Any]) -> PlanFile:
         target_version=_text(inputs, "target_version") or None,
         unsplit=unsplit_from_document(document),
         recommends_unsplit=recommends_unsplit(document),
+        prefill_workers=check_count(
+            "service.prefill_workers", prefill.get("prefill_workers", 0), 0, 1_000_000
+        ),
+        prefill_devices=check_count(
+            "service.prefill_devices_per_worker", prefill.get("prefill_devices_per_worker", 1)
+        ),
         barrier_free=barrier_free_from_document(document),
         afdplan_version=_text(document, "afdplan_version"),
         inputs=MappingProxyType(dict(inputs)),

@@ -26,6 +26,7 @@ _NEWEST = Target(
     placement=PLACEMENT,
     flags=SERVE_FLAGS,
     keys=PLUGIN_KEYS | {"afd_process_group_timeout_s"},
+    prefills=True,
     unsplit=group_of_ranks,
     split=partial(
         plugin_deployment, connector=Connector(name="P2pNcclAFDConnector", environment=RUNNER)
