@@ -62,6 +62,9 @@ class JointLaw:
         self.microbatches = m = microbatches
         self.probabilities = probabilities
         self.cumulative = np.minimum(np.cumsum(probabilities), 1.0)
+        self._none_exceeds = self.cumulative**m
+        # m times the spectrum of the probabilities, by the length of the transform.
+        self._spectra: dict[int, ComplexArray] = {}
         size = probabilities.size
         length = m * (size - 1) + 1
         spectrum = np.fft.rfft(probabilities, _transform_size(length))
@@ -96,7 +99,7 @@ class JointLaw:
         """
         m, end = self.microbatches, self.probabilities.size - 1
         i, d = largest, difference[:, None]
-        free = self.cumulative[np.clip(i, 0, end)] ** m
+        free = self._none_exceeds[np.clip(i, 0, end)]
         free[i < 0] = 0.0
         exceeding = self._one_exceeds(i, difference)
         joint = []
@@ -136,9 +139,10 @@ class JointLaw:
         left = own[:, None] - x
         weights = np.zeros((own.size, x.size + 1))
         weights[:, 1:] = np.where(left >= 0, self._others[np.clip(left, 0, size - 1)], 0.0)
-        spectrum = np.fft.rfft(self.probabilities, length)
+        if length not in self._spectra:
+            self._spectra[length] = m * np.fft.rfft(self.probabilities, length)
         product = np.conj(np.fft.rfft(weights, length, axis=1))
-        product *= m * spectrum
+        product *= self._spectra[length]
         correlation = np.zeros((own.size, reach + 1))
         correlation[:, :reach] = np.fft.irfft(product, length, axis=1)[:, :reach]
         at = np.clip(i, 0, reach)
@@ -175,7 +179,7 @@ class JointLaw:
     def _interpolated(self, index: IntArray, difference: IntArray, stride: int) -> FloatArray:
         """Return J(index, index + difference), by cubic interpolation between nodes."""
         nodes, weights = self._neighbours(index, self._step * stride)
-        self._tabulate(np.unique(nodes))
+        self._tabulate(nodes)
         total = np.minimum(nodes + difference, self._table.shape[1] - 1)
         joint = self._table[self._row[nodes + 2 * self._margin], np.maximum(total, 0)]
         joint[total < 0] = 0.0
@@ -184,7 +188,7 @@ class JointLaw:
 
     def _tabulate(self, nodes: IntArray) -> None:
         """Add the law of the sum truncated at each of `nodes`, where it is not known yet."""
-        nodes = nodes[self._row[nodes + 2 * self._margin] < 0]
+        nodes = np.unique(nodes[self._row[nodes + 2 * self._margin] < 0])
         if nodes.size == 0:
             return
         self._row[nodes + 2 * self._margin] = len(self._table) + np.arange(nodes.size)
