@@ -82,6 +82,7 @@ class JointLaw:
         # Row of the table that holds the law of the sum truncated at each i, -1 for none yet.
         self._row = np.full(self._points + 6 * self._margin, -1)
         self._table = np.empty((0, m * (self._points - 1) + 1))
+        self._tabulated = 0
 
     def diagonals(
         self, largest: IntArray, difference: IntArray, stride: int = 1
@@ -119,11 +120,11 @@ class JointLaw:
     @property
     def uses_nodes(self) -> bool:
         """Whether a diagonal so far needed interpolation."""
-        return len(self._table) > 0
+        return self._tabulated > 0
 
     def refine(self) -> bool:
         """Double the nodes; return False if there are as many as there may be."""
-        if self._step == 1 or len(self._table) >= MAXIMUM_NODES:
+        if self._step == 1 or self._tabulated >= MAXIMUM_NODES:
             return False
         self._step //= 2
         return True
@@ -191,13 +192,18 @@ class JointLaw:
         nodes = np.unique(nodes[self._row[nodes + 2 * self._margin] < 0])
         if nodes.size == 0:
             return
-        self._row[nodes + 2 * self._margin] = len(self._table) + np.arange(nodes.size)
+        begin, end = self._tabulated, self._tabulated + nodes.size
+        self._row[nodes + 2 * self._margin] = np.arange(begin, end)
         pmf = self.probabilities[: self._points]
         kept = np.where(np.arange(pmf.size) <= nodes[:, None], pmf, 0.0)
         length = self._table.shape[1]
         spectrum = np.fft.rfft(kept, _transform_size(length), axis=1)
         sums = _cumulated(_power(spectrum, self.microbatches), length)
-        self._table = np.concatenate([self._table, sums])
+        if end > len(self._table):  # room for as many again: few nodes are added at a time
+            table, self._table = self._table, np.empty((2 * end, length))
+            self._table[:begin] = table[:begin]
+        self._table[begin:end] = sums
+        self._tabulated = end
 
 
 def _transform_size(length: int) -> int:
