@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 from math import isfinite
+from typing import TYPE_CHECKING
 
 from afdplan.planning.failure_plan import FailurePlan
 from afdplan.planning.service import Service
-from afdplan.planning.service_verify import ServiceVerification
 from afdplan.planning.verdict import CLEAR
 from afdplan.planning.whole import Whole
 from afdplan.report.quantities import (
@@ -24,6 +24,9 @@ from afdplan.report.quantities import (
 )
 from afdplan.report.tables import TextTable
 from afdplan.report.telling import Fact, Later, Telling
+
+if TYPE_CHECKING:
+    from afdplan.planning.service_verify import ServiceVerification
 
 __all__ = ["whole_tables", "whole_told"]
 
