@@ -34,7 +34,9 @@ def scripts(folder: Path) -> list[Path]:
     return sorted((folder / "bundle-001").glob("*.sh"))
 
 
-def ran(script: Path, node: int, room: Path, **environment: str) -> list[Ran]:
+def ran(
+    script: Path, node: int, room: Path, *, check: bool = True, **environment: str
+) -> list[Ran]:
     """Return the programs that a script runs on a node, in order."""
     room.mkdir(parents=True, exist_ok=True)
     told = room / "told.jsonl"
@@ -49,7 +51,7 @@ def ran(script: Path, node: int, room: Path, **environment: str) -> list[Ran]:
     path = f"{room}{os.pathsep}{os.environ['PATH']}"
     subprocess.run(
         [str(script), str(node)],
-        check=True,
+        check=check,
         env={"PATH": path, "TOLD": str(told), **environment},
         timeout=60,
     )
