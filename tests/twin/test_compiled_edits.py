@@ -6,7 +6,10 @@ from pathlib import Path
 
 from afdplan.simulation import compile as compiling
 
-CALLED = "from room.compile import inlined\n@inlined\ndef called(x):\n    return x + {}\n"
+CALLED = (
+    "from __future__ import annotations\nfrom room.compile import Whole, inlined\n"
+    "@inlined\ndef called(x) -> Whole:\n    return x + {}\n"
+)
 KERNEL = (
     "from room.called import called\nfrom room.compile import compiled\n"
     "@compiled\ndef kernel(x):\n    return 2 * called(x)\n"
