@@ -31,11 +31,12 @@ checks: $(READY)
 	$(BIN)/lint-imports
 	$(BUILD_DOCS)
 
-# The simulator's kernels, once: two processes of tests would each wait half a minute for their own.
+# The simulator's kernels, once: two processes of tests would each wait for their own.
 PLAY := simulate --prompt 10 --decode geometric:20 --latency deepseek-v3-ascend-910c --batch-size 4 \
   --attention-workers 2 --requests 100
 compiled: $(READY)
 	$(BIN)/afdplan $(PLAY) > /dev/null
+	$(BIN)/afdplan $(PLAY) --placement longest-prompt > /dev/null
 	$(BIN)/afdplan $(PLAY) --execution barrier-free > /dev/null
 
 format: $(READY)
