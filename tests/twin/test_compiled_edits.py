@@ -4,7 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from afdplan.simulation import compile as compiling
+from afdplan import compile as compiling
 
 CALLED = "from room.compile import inlined\n@inlined\ndef called(x):\n    return x + {}\n"
 KERNEL = (

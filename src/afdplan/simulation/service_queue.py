@@ -17,9 +17,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from afdplan.compile import compiled, inlined
 from afdplan.model.plan_parameters import PrefillPolicy
 from afdplan.model.prefill import PrefillModel
-from afdplan.simulation.compile import compiled, inlined
 
 __all__ = ["PromptLine", "prefill_finishes", "slot_starts"]
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from afdplan.compile import U, compiled, inlined
 from afdplan.simulation import state as ix
-from afdplan.simulation.compile import U, compiled, inlined
 
 __all__ = ["cascade", "schedule", "unschedule"]
 

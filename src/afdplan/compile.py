@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import os
 import stat
 import tempfile
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -32,11 +34,17 @@ OPTIONS: dict[str, Any] = {
     "_nrt": False,
 }
 
-# The cache watches one file per function, whose name it keeps: named by all files here, compiled
-# code is never older than what it calls.
-EDITION = hashlib.sha256(
-    b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))
-).hexdigest()[:12]
+
+@lru_cache
+def edition(room: Path) -> str:
+    """Return a name of the sources in a room.
+
+    The cache watches one file per function, whose name it keeps: named by all files of its room,
+    compiled code is never older than what it calls.
+    """
+    files = (Path(__file__), *sorted(room.glob("*.py")))
+    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:12]
+
 
 remarks: list[str] = []
 """What to tell whoever waits: that compiled code is kept elsewhere, or not at all."""
@@ -54,7 +62,8 @@ def inlined(function: Function) -> Function:
 
 def _jit(function: Function, **options: Any) -> Function:
     """Compile with a cache beside the package or at home, else a temporary one, else none."""
-    function.__qualname__ = f"{function.__name__}_{EDITION}"
+    room = Path(inspect.getfile(function)).parent
+    function.__qualname__ = f"{function.__name__}_{edition(room)}"
     result: Function
     try:
         result = numba.njit(**OPTIONS, **options)(function)
