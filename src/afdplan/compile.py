@@ -18,6 +18,8 @@ import numba.core
 import numpy as np
 from numba.extending import intrinsic
 
+from afdplan.simulation.notice import listeners
+
 __all__ = [
     "EXTRAS",
     "ZERO",
@@ -79,6 +81,29 @@ def edition(room: Path) -> str:
     files = (Path(__file__), *sorted(room.glob("*.py")))
     return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:12]
 
+
+
+class _Announcer(core.event.Listener):  # type: ignore[misc]  # numba tells no types
+    """Tells who listens: a first question waits seconds for its kernel."""
+
+    depth = 0
+
+    def on_start(self, event: Any) -> None:
+        self.depth += 1
+        if self.depth == 1:  # not of what it needs in turn
+            self.tell(True)
+
+    def on_end(self, event: Any) -> None:
+        self.depth -= 1
+        if self.depth == 0:
+            self.tell(False)
+
+    def tell(self, begins: bool) -> None:
+        for listener in listeners:
+            listener(begins)
+
+
+core.event.register("numba:compile", _Announcer())
 
 remarks: list[str] = []
 """What to tell whoever waits: that compiled code is kept elsewhere, or not at all."""
