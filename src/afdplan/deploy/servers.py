@@ -24,6 +24,7 @@ for (( i = 0; i < INSTANCES; i++ )); do
     "$@" --port "$(( FIRST_PORT + i ))" &
 done
 wait -n
+jobs -p | xargs -r kill
 exit 1"""
 # Nixl tells localhost unless it is told where it runs.
 NIXL_SERVERS = """\

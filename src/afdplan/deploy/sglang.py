@@ -207,6 +207,12 @@ def group_of_ranks(request: DeployRequest, target: Target) -> Deployment:
     """Return data-parallel attention with experts over all ranks: the plan without a split."""
     plan = plan_of(request)
     devices = plan.ranks * plan.devices_per_rank
+    nodes = -(-plan.ranks // nodes_of(plan.ranks, plan.devices_per_rank, request.node_devices))
+    if plan.ranks % nodes:
+        raise UnsupportedError(
+            f"{target.name} spreads {plan.ranks} ranks evenly over its nodes, {nodes} nodes of "
+            f"{request.node_devices} devices do not allow it: give another --node-devices"
+        )
     settings = {
         "tp_size": devices,
         "dp_size": plan.ranks,

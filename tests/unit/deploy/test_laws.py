@@ -325,3 +325,9 @@ def test_sglang_ranks_spread_evenly_over_nodes_as_the_plan_is_made():
     workers = [8, 9, 10, 12, 13, 16, 60, 61, 64, 72]
     legal = find_target("sglang").allows(workers, [4] * len(workers)).tolist()
     assert legal == [True, False, True, True, False, True, False, False, True, False]
+
+
+def test_sglang_without_a_split_needs_even_nodes_too():
+    request = request_for("sglang", pair_plan(unsplit=UNSPLIT), unsplit=True, node_devices=6)
+    with pytest.raises(UnsupportedError, match="16 ranks evenly over its nodes, 3 nodes of 6"):
+        deployment_of(request, find_target("sglang"))

@@ -39,7 +39,7 @@ def test_a_pool_of_sglang_waits_as_the_rule_says(tmp_path):
     hosts = [
         one
         for node in (0, 1)
-        for one in ran(folder / "attention.sh", node, tmp_path / "room", check=False)
+        for one in ran(folder / "attention.sh", node, tmp_path / "room", together=True)
     ]
     assert len(hosts) == 6
     for one in hosts:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import subprocess
+import time
+from pathlib import Path
 
 import pytest
 import yaml
@@ -30,7 +34,7 @@ def test_servers_share_nodes_and_hand_the_cache_over(tmp_path, unsplit):
     for bundle, shares in ((1, (2, 1)), (2, (2,))):  # 3 + 2 of the plan's 5, two on a node
         folder = tmp_path / "out" / f"bundle-00{bundle}"
         for node, share in enumerate(shares):
-            told = ran(folder / "prefill.sh", node, tmp_path / "room", check=False)
+            told = ran(folder / "prefill.sh", node, tmp_path / "room", together=True)
             assert len(told) == share
             devices = sorted(one.environment["CUDA_VISIBLE_DEVICES"] for one in told)
             assert devices == ["0,1", "2,3"][:share]
@@ -85,3 +89,23 @@ def test_a_system_without_them_says_so():
     plan = dataclasses.replace(PLAN, prefill_workers=1)
     deployment = deployment_of(request_for("sglang", plan), find_target("sglang"))
     assert "1 prefill worker of the plan are not" in deployment.assumed[-1]
+
+
+def test_if_one_server_ends_the_others_are_ended(tmp_path):
+    """Else they would keep devices and ports, and the next start would fail."""
+    write_folder(tmp_path / "out", deployment_files(asked(), find_target("vllm-afd-plugin")))
+    script = tmp_path / "out" / "bundle-001" / "prefill.sh"
+    room = tmp_path / "room"
+    room.mkdir()
+    (room / "vllm").write_text(
+        '#!/bin/bash\n[[ "$CUDA_VISIBLE_DEVICES" == 0,1 ]] && sleep 0.5 && exit 3\n'
+        f"echo $$ >> {room}/pids\nexec sleep 60\n"
+    )
+    (room / "vllm").chmod(0o755)
+    env = {"PATH": f"{room}{os.pathsep}{os.environ['PATH']}"}
+    ended = subprocess.run([str(script), "0"], env=env, check=False, timeout=30)
+    assert ended.returncode == 1
+    time.sleep(0.2)
+    for pid in (room / "pids").read_text().split():
+        status = Path(f"/proc/{pid}/status")
+        assert not status.exists() or "\nState:\tZ" in status.read_text()
