@@ -23,7 +23,7 @@ from afdplan.report.quantities import (
     time,
 )
 from afdplan.report.tables import TextTable
-from afdplan.report.telling import Fact, Telling
+from afdplan.report.telling import Fact, Later, Telling
 
 if TYPE_CHECKING:
     from afdplan.planning.service_verify import ServiceVerification
@@ -57,7 +57,7 @@ def whole_told(told: Telling, whole: Whole, played: ServiceVerification | None =
     service = whole.service
     beside = whole_tables(whole, played)
     if beside:
-        told = replace(told, tables=(*beside, *told.tables))
+        told = replace(told, tables=Later.joined(beside, told.tables))
     facts: list[Fact] = []
     if service is None:
         facts = [Fact("Prefill", "decode only: prefill and its devices are not counted")]

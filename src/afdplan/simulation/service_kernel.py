@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from afdplan.simulation.compile import compiled, inlined
+from afdplan.compile import compiled, inlined
 
 __all__ = ["occupy", "serve"]
 

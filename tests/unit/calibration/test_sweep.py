@@ -72,8 +72,8 @@ def test_attention_never_exposed_is_only_bounded():
 
 @pytest.mark.parametrize("seed", range(0, 30, 5))
 def test_the_stored_model_reproduces_its_points(seed):
-    """Thirty sweeps without noise; `benchmarks.ratio_sweeps` does a thousand."""
-    assert max(missed(one) for one in range(seed, seed + 5)) < 0.005
+    """Eighteen sweeps without noise; `benchmarks.ratio_sweeps` does a thousand."""
+    assert max(missed(one) for one in range(seed, seed + 3)) < 0.005
 
 
 def test_its_draws_cover_other_ratios():
