@@ -82,7 +82,6 @@ def edition(room: Path) -> str:
     return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:12]
 
 
-
 class _Announcer(core.event.Listener):  # type: ignore[misc]  # numba tells no types
     """Tells who listens: a first question waits seconds for its kernel."""
 
