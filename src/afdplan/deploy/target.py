@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from afdplan.deploy.pairs import ANY_PAIR, PairRule
 from afdplan.errors import UnsupportedError
+from afdplan.model import parameters as ask
 from afdplan.model.parameters import Execution
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ class Target:
     microbatches: tuple[int, ...]
     source: str
     pairs: PairRule = ANY_PAIR
-    execution: Execution = "synchronous"
+    execution: Execution = ask.EXECUTION.default
     engine: str = ""
     models: frozenset[str] | None = None
     devices: tuple[str, ...] = ("nvidia",)
