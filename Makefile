@@ -7,12 +7,15 @@ READY := $(VENV)/.ready
 BUILD_DOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 # Tests run in as many processes as there are cores: more threads would wait, spinning.
 export OPENBLAS_NUM_THREADS := 1
+# Large arrays are made and dropped by the thousand: keep their pages (glibc), a third of the time.
+export MALLOC_MMAP_THRESHOLD_ := 4294967296
+export MALLOC_TRIM_THRESHOLD_ := 4294967296
 
 # What the two commands of the demo import; the rest of the dependencies is not installed for it.
 DEMO := .demo
 DEMO_NEEDS := click msgspec numpy polars rich scipy
 
-.PHONY: demo test checks compiled format docs bench bounds fuzz real clean
+.PHONY: demo test checks compiled format docs bench bounds fuzz mutate real clean
 demo: $(DEMO)/.ready
 	$(DEMO)/bin/python examples/demo.py
 
@@ -28,11 +31,12 @@ checks: $(READY)
 	$(BIN)/lint-imports
 	$(BUILD_DOCS)
 
-# The simulator's kernels, once: two processes of tests would each wait half a minute for their own.
+# The simulator's kernels, once: two processes of tests would each wait for their own.
 PLAY := simulate --prompt 10 --decode geometric:20 --latency deepseek-v3-ascend-910c --batch-size 4 \
   --attention-workers 2 --requests 100
 compiled: $(READY)
 	$(BIN)/afdplan $(PLAY) > /dev/null
+	$(BIN)/afdplan $(PLAY) --placement longest-prompt > /dev/null
 	$(BIN)/afdplan $(PLAY) --execution barrier-free > /dev/null
 
 format: $(READY)
@@ -49,9 +53,15 @@ bench: $(READY)
 bounds: $(READY)
 	NUMBA_BOUNDSCHECK=1 NUMBA_CACHE_DIR=$$(mktemp -d) $(BIN)/python -m pytest tests/twin
 
-# Numbers that no one means, in thousands of seeded calls of the commands; the tests try a few.
+# What no one means, in thousands of seeded calls of commands and readers; the tests try a few.
+FIRST ?= 0
 fuzz: $(READY)
+	$(BIN)/python -m tests.property.fuzzing --cases 20000 --first $(FIRST)
 	AFDPLAN_FUZZ_CASES=2000 $(BIN)/python -m pytest tests/property/test_hostile_numbers.py
+
+# Would a test notice? One planted fault after the other in a module: make mutate MODULE=src/...py
+mutate: $(READY)
+	$(BIN)/python -m benchmarks.mutate $(MODULE) $(TESTS)
 
 # vLLM on the CPU, three clients and Prometheus: is read what they write? (3.4 GB in build/real)
 real: $(READY)

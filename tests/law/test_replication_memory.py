@@ -68,3 +68,19 @@ def test_more_requests_than_can_be_played_are_refused_at_once():
             latency=PAPER,
             bundle=Bundle(attention_workers=1_000_000, batch_size=8),
         )
+
+
+def test_replications_in_threads_give_the_same_digits():
+    scenario = Scenario(
+        bundle=Bundle(attention_workers=2, batch_size=8),
+        latency=PAPER,
+        lengths=IndependentLengths(prompt="geometric:20", decode="geometric:30"),
+        requests_per_worker=200,
+        replications=6,
+    )
+    shares = []
+    one = run.simulate(scenario)
+    many = run.simulate(scenario, threads=3, progress=shares.append)
+    assert one.answer() == many.answer()
+    assert shares == sorted(shares)
+    assert shares[-1] == pytest.approx(1.0)

@@ -242,10 +242,21 @@ def progress(what: str) -> Iterator[Callable[[float], None]]:
         return
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn(what), BarColumn(), TimeRemainingColumn())
+    from afdplan.simulation.notice import listeners
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task(what, total=1.0)
-        yield lambda done: bar.update(task, completed=done)
+
+        def compiling(begins: bool) -> None:
+            bar.update(task, description="compiling, once" if begins else what)
+            bar.reset(task, total=None if begins else 1.0)
+
+        listeners.append(compiling)
+        try:
+            yield lambda done: bar.update(task, completed=done)
+        finally:
+            listeners.remove(compiling)
 
 
 def write_picture(path: str, figures: Sequence[Figure], heading: str, columns: int = 1) -> None:

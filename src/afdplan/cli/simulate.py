@@ -176,6 +176,7 @@ def command(
     tables = _tables(per_request, per_step, given["execution"])
     with tables as (on_requests, on_steps), progress("simulating") as show:
         from afdplan.simulation.run import simulate
+        from afdplan.studies.local_engine import available_cores
 
         def show_share(k: int, done: float) -> None:
             show((k + done) / len(scenarios))
@@ -187,6 +188,7 @@ def command(
                     progress=partial(show_share, k),
                     on_requests=on_requests,
                     on_steps=on_steps,
+                    threads=available_cores(),
                 )
             )
     if timeline is not None:

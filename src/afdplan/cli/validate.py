@@ -72,6 +72,7 @@ def command(
         validation_told,
     )
     from afdplan.report.validation_words import verdict_error
+    from afdplan.studies.local_engine import available_cores
     from afdplan.validation.laboratory import Laboratory
     from afdplan.validation.run import PARTS, validate
 
@@ -85,7 +86,7 @@ def command(
         given = read_traces(traces)
     with (
         _progress() as progress,
-        Laboratory(jobs=jobs or _cores(), memory=resume, progress=progress) as laboratory,
+        Laboratory(jobs=jobs or available_cores(), memory=resume, progress=progress) as laboratory,
     ):
         result = validate(parts, laboratory, traces=given, full=full)
     if markdown is not None:
@@ -118,14 +119,6 @@ def command(
         )
     if result.broken:
         raise verdict_error(result)
-
-
-def _cores() -> int:
-    import os
-
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _progress() -> Any:

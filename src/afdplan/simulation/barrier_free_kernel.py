@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from afdplan.compile import ZERO, U, compiled, inlined
+from afdplan.compile import ZERO, Real, U, compiled, inlined, part
 from afdplan.simulation import state as ix
 from afdplan.simulation.blocks import factors_suffice, requests_suffice
 from afdplan.simulation.event_heap import pop, push
@@ -102,7 +102,7 @@ def _leave_on_shared_link(t: Any, n: Any, x: Any, v: Any, g: Any, c: Any) -> Non
 
 
 @inlined
-def _departure_time(t: Any, n: Any, x: Any) -> Any:
+def _departure_time(t: Any, n: Any, x: Any) -> Real:
     """Return when the pool leaves with those that wait now, infinity if it waits for more."""
     calls = n[ix.CALLS]
     leaves = ix.NEVER
@@ -215,7 +215,7 @@ def _admit_own(t: Any, n: Any, x: Any, r: Any, v: Any, c: Any, clock: Any) -> No
     x[U(t.receive_time + c)] = curve(t, n, x, t.kinds + 2, own)
 
 
-@compiled
+@part
 def _admit_to_sleeper(t: Any, n: Any, x: Any, r: Any, v: Any, g: Any, c: Any, clock: Any) -> None:
     """Let requests into a cell that holds none; it begins a step if there is one that fits."""
     _admit_own(t, n, x, r, v, c, clock)
@@ -235,7 +235,7 @@ def _admit_to_sleeper(t: Any, n: Any, x: Any, r: Any, v: Any, g: Any, c: Any, cl
     _attend(t, n, x, v, g, c, clock)
 
 
-@compiled
+@part
 def _rouse(t: Any, n: Any, x: Any, r: Any, v: Any, g: Any, clock: Any) -> None:
     """Let sleeping cells have what waits, in turn."""
     hear(t, n, x, v, clock)
@@ -251,7 +251,7 @@ def _rouse(t: Any, n: Any, x: Any, r: Any, v: Any, g: Any, clock: Any) -> None:
         c = after
 
 
-@compiled
+@part
 def _wake(t: Any, n: Any, x: Any, r: Any, v: Any, g: Any, clock: Any) -> None:
     """Let requests that have arrived into cells that sleep."""
     if n[ix.SLEEPING] == t.cells and clock > x[ix.CLOCK]:
@@ -263,7 +263,7 @@ def _wake(t: Any, n: Any, x: Any, r: Any, v: Any, g: Any, clock: Any) -> None:
     _rouse(t, n, x, r, v, g, clock)
 
 
-@compiled
+@part
 def _begin(t: Any, n: Any, x: Any, r: Any, v: Any, g: Any) -> None:
     """Fill all cells at time zero; those without requests sleep."""
     for c in range(t.cells):

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from afdplan.compile import U, inlined
+from afdplan.compile import Truth, U, inlined
 from afdplan.simulation import state as ix
 
 __all__ = ["factors_suffice", "requests_suffice"]
 
 
 @inlined
-def requests_suffice(t: Any, n: Any, v: Any, most: Any, clock: Any) -> Any:
+def requests_suffice(t: Any, n: Any, v: Any, most: Any, clock: Any) -> Truth:
     """Say whether the `most` requests are there, with arrivals all that enter by `clock`."""
     if not t.open:
         return n[ix.AVAILABLE] - n[ix.HEAD] >= most
@@ -21,7 +21,7 @@ def requests_suffice(t: Any, n: Any, v: Any, most: Any, clock: Any) -> Any:
 
 
 @inlined
-def factors_suffice(t: Any, n: Any, attention: Any, send: Any, receive: Any) -> Any:
+def factors_suffice(t: Any, n: Any, attention: Any, send: Any, receive: Any) -> Truth:
     """Say whether so many factors are there, and one of the FFN's."""
     return not (
         (t.vary_attention and n[ix.AT_ATTENTION] + attention > n[ix.ATTENTION_FACTORS])

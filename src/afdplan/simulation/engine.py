@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -32,15 +33,27 @@ STAGES = (
 )
 
 
-def _kernel_of(scenario: Scenario) -> Callable[..., int]:
+def _kernel_of(scenario: Scenario, constants: Any) -> Callable[..., int]:
     """Return the kernel that plays a scenario; compiling waits until one is played."""
     if scenario.execution == "barrier-free":
         from afdplan.simulation.barrier_free_kernel import advance_barrier_free
 
         return advance_barrier_free
-    from afdplan.simulation.kernel import advance
+    from afdplan.simulation.kernel import advance, advance_plainly
 
-    return advance
+    return advance_plainly if is_plain(constants) else advance
+
+
+def is_plain(constants: Any) -> bool:
+    """Tell whether the kernel without extras plays a state of these constants."""
+    t = constants
+    draws = (t["vary_attention"], t["vary_send"], t["vary_ffn"], t["vary_receive"], t["uneven"])
+    links = (t["send_aggregate"], t["receive_aggregate"], t["whole_peers"], t["overhead"])
+    couples = [t[name] for name in t.dtype.names if "_receives" in name or "_sends" in name]
+    rooms = (t["request_room"], t["step_room"], t["stage_room"], t["tracked"])
+    extras = (*draws, *links, *couples, *rooms, t["ideal"], t["barrier_free"])
+    counts = (t["numerator"], t["denominator"], t["queues"], t["placement_window"])
+    return not any(extras) and counts == (1, 1, 1, 1) and t["policy"] < ix.LONGEST_PROMPT
 
 
 class Engine:
@@ -112,8 +125,8 @@ class Engine:
 
     def run(self, stop_step: int = UNLIMITED, stop_completed: int = UNLIMITED) -> None:
         """Play until `stop_step` steps or `stop_completed` requests are done, or all has come."""
-        advance = _kernel_of(self.scenario)
         s = self.state
+        advance = _kernel_of(self.scenario, s.constants)
         # Short calls: an interrupt is heard between them.
         cells = s.constants["cells"] * self.tables.layers
         most = max(STEPS_PER_CALL // int(cells), 1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from afdplan.compile import ZERO, U, inlined
+from afdplan.compile import ZERO, U, Whole, inlined
 from afdplan.simulation import state as ix
 
 __all__ = ["pop", "push"]
@@ -29,7 +29,7 @@ def push(t: Any, n: Any, x: Any, c: Any, kind: Any, time: Any) -> None:
 
 
 @inlined
-def pop(t: Any, n: Any, x: Any) -> Any:
+def pop(t: Any, n: Any, x: Any) -> Whole:
     """Take the first event off the heap; returns its cell."""
     first = n[U(t.heap)]
     size = n[ix.EVENTS] - 1

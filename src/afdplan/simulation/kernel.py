@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from afdplan.compile import ZERO, U, compiled, inlined
+from afdplan.compile import EXTRAS, ZERO, Real, U, Whole, compiled, inlined, part
 from afdplan.simulation import state as ix
 from afdplan.simulation.blocks import factors_suffice, requests_suffice
 from afdplan.simulation.slot_calendar import cascade
@@ -31,15 +31,15 @@ from afdplan.simulation.slots import (
 from afdplan.simulation.stage_times import curve, set_attention_times
 from afdplan.simulation.tallies import log_is_full, log_stage, sample_memory, tally_step
 
-__all__ = ["advance"]
+__all__ = ["advance", "advance_plainly"]
 
 
 @inlined
-def _weight(t: Any, n: Any, u: Any, i: Any) -> Any:
+def _weight(t: Any, n: Any, u: Any, i: Any) -> Whole:
     """Return the load by which worker i is told from others: its microbatch's, or all of it."""
-    if t.policy == ix.LONGEST_REQUEST:
+    if EXTRAS and t.policy == ix.LONGEST_REQUEST:
         return n[U(t.foreseen + i)]
-    if t.policy != ix.LONGEST_PROMPT_RANK:
+    if not EXTRAS or t.policy != ix.LONGEST_PROMPT_RANK:
         return n[U(t.loads + u * t.attention_workers + i)]
     held = ZERO
     for k in range(t.microbatches):
@@ -48,7 +48,7 @@ def _weight(t: Any, n: Any, u: Any, i: Any) -> Any:
 
 
 @inlined
-def _choose(t: Any, n: Any, u: Any, k: Any) -> Any:
+def _choose(t: Any, n: Any, u: Any, k: Any) -> Whole:
     """Return the worker that the policy gives a request to, -1 if none can take it.
 
     A new policy is a branch here and in the twin, and a name in `Placement`.
@@ -79,14 +79,14 @@ def _choose(t: Any, n: Any, u: Any, k: Any) -> Any:
 
 
 @inlined
-def _ahead(t: Any, held: Any, steps: Any) -> Any:
+def _ahead(t: Any, held: Any, steps: Any) -> Whole:
     """Return what a request holds in all over the steps of foresight, `steps` of which it lives."""
     lives = min(steps, t.foresight)
     return lives * held + t.numerator * (lives * (lives - 1) // 2)
 
 
 @inlined
-def _length(t: Any, n: Any, k: Any) -> Any:
+def _length(t: Any, n: Any, k: Any) -> Whole:
     """Return by what the chosen request number k is ranked: its prompt, or all that is known."""
     row = t.chosen + 7 * k
     if t.policy == ix.LONGEST_REQUEST:
@@ -94,7 +94,7 @@ def _length(t: Any, n: Any, k: Any) -> Any:
     return n[U(row + ix.PROMPT)]
 
 
-@compiled
+@part
 def _foresee(t: Any, n: Any, u: Any, now: Any) -> None:
     """Set what each worker's requests of a microbatch hold over the steps of foresight."""
     for i in range(t.attention_workers):
@@ -108,7 +108,7 @@ def _foresee(t: Any, n: Any, u: Any, now: Any) -> None:
         n[U(t.foreseen + i)] = total
 
 
-@compiled
+@part
 def _rank_by_prompt(t: Any, n: Any, count: Any) -> None:
     """Rank the chosen requests by falling length; of equals, first come first (merge sort)."""
     to = t.ranking + t.together
@@ -136,7 +136,7 @@ def _rank_by_prompt(t: Any, n: Any, count: Any) -> None:
         width *= 2
 
 
-@compiled
+@part
 def _admit_by_prompt(
     t: Any, n: Any, x: Any, r: Any, v: Any, u: Any, free: Any, now: Any, clock: Any
 ) -> None:
@@ -166,7 +166,7 @@ def _admit_by_prompt(
             give_back(t, n, x, k)
 
 
-@compiled
+@part
 def _keep(t: Any, n: Any, u: Any, free: Any, taken: Any) -> None:
     """Of more waiting requests than free slots, keep as many as there are slots.
 
@@ -200,12 +200,12 @@ def _keep(t: Any, n: Any, u: Any, free: Any, taken: Any) -> None:
             left -= 1
 
 
-@inlined
+@part
 def _admit(t: Any, n: Any, x: Any, r: Any, v: Any, u: Any, now: Any, clock: Any) -> None:
     """Fill free slots of a microbatch, first come first served; then set its stage times."""
     hear(t, n, x, v, clock)
     free = t.attention_workers * t.batch_size - n[U(t.present + u)]
-    if t.policy >= ix.LONGEST_PROMPT:
+    if EXTRAS and t.policy >= ix.LONGEST_PROMPT:
         _admit_by_prompt(t, n, x, r, v, u, free, now, clock)
     else:
         while free > 0 and take(t, n, x, r, v, ZERO):
@@ -228,7 +228,7 @@ def _admit(t: Any, n: Any, x: Any, r: Any, v: Any, u: Any, now: Any, clock: Any)
     even = curve(t, n, x, t.kinds, shared)
     x[U(t.even_time + u)] = even
     x[U(t.ffn_time + u)] = even
-    if t.whole_peers:
+    if EXTRAS and t.whole_peers:
         shared = t.own_tokens
         x[U(t.ffn_time + u)] = even + t.dense_share * (curve(t, n, x, t.kinds, shared) - even)
     for c in range(first, first + t.attention_workers):
@@ -239,8 +239,8 @@ def _admit(t: Any, n: Any, x: Any, r: Any, v: Any, u: Any, now: Any, clock: Any)
         )
 
 
-@compiled
-def _of_busiest_rank(t: Any, n: Any, x: Any, v: Any, u: Any, time: Any) -> Any:
+@part
+def _of_busiest_rank(t: Any, n: Any, x: Any, v: Any, u: Any, time: Any) -> Real:
     """Return the FFN time when its busiest expert rank has that much more than the mean."""
     total = t.attention_workers * t.batch_size
     if not t.padded:
@@ -249,7 +249,7 @@ def _of_busiest_rank(t: Any, n: Any, x: Any, v: Any, u: Any, time: Any) -> Any:
     return time + t.expert_share * (curve(t, n, x, t.kinds, load) - x[U(t.even_time + u)])
 
 
-@compiled
+@part
 def _overlap_ideally(t: Any, n: Any, x: Any, v: Any, g: Any, layer: Any) -> None:
     """Play one layer of the paper's cycle: the slowest of all stages, in perfect overlap."""
     times = t.attention_time + n[U(t.kind_of_layer + layer)] * t.cells
@@ -354,13 +354,13 @@ def _pipeline(t: Any, n: Any, x: Any, v: Any, g: Any, u: Any, layer: Any) -> Non
     first = layer == 0 and u == 0
     gate = x[ix.GATE] if first else 0.0
     overhead = t.overhead if first else 0.0
-    vary_attention = t.vary_attention
-    vary_send = t.vary_send
-    aggregate = t.send_aggregate
+    vary_attention = EXTRAS and t.vary_attention
+    vary_send = EXTRAS and t.vary_send
+    aggregate = EXTRAS and t.send_aggregate
     receives = t.attention_receives
     sends = t.attention_sends
-    log = t.stage_room > 0
-    if overhead > 0.0:
+    log = EXTRAS and t.stage_room > 0
+    if EXTRAS and overhead > 0.0:
         _stand_still(t, x, overhead)
     barrier = x[U(t.barrier + u)]
     ffn_time = x[U(t.ffn_end + u)] - x[U(t.delivered + u)]
@@ -389,7 +389,7 @@ def _pipeline(t: Any, n: Any, x: Any, v: Any, g: Any, u: Any, layer: Any) -> Non
         busy[i] += time
         last_end = max(last_end, end)
         total_end += end
-        if log:
+        if EXTRAS and log:
             log_stage(t, n, g, ix.ATTENTION, i, u, n[ix.STEP], layer, start, end)
         if not aggregate:
             time = send_time[i]
@@ -402,11 +402,11 @@ def _pipeline(t: Any, n: Any, x: Any, v: Any, g: Any, u: Any, layer: Any) -> Non
             end = start + time
             send_free[i] = end
             arrived = max(arrived, end)
-            if log:
+            if EXTRAS and log:
                 log_stage(t, n, g, ix.SEND, i, u, n[ix.STEP], layer, start, end)
         sent[i] = end
     x[U(t.barrier + u)] = arrived
-    if aggregate:
+    if EXTRAS and aggregate:
         time = send_time[0]
         if vary_send:
             time *= v[U(t.send_at + n[ix.AT_SEND])]
@@ -418,9 +418,9 @@ def _pipeline(t: Any, n: Any, x: Any, v: Any, g: Any, u: Any, layer: Any) -> Non
     x[U(t.delivered + u)] = arrived
 
     time = x[U(t.ffn_time + u)]
-    if t.uneven:
+    if EXTRAS and t.uneven:
         time = _of_busiest_rank(t, n, x, v, u, time)
-    if t.vary_ffn:
+    if EXTRAS and t.vary_ffn:
         time *= v[U(t.ffn_at + n[ix.AT_FFN])]
     time += t.launch
     free = x[ix.FFN_FREE]
@@ -435,12 +435,12 @@ def _pipeline(t: Any, n: Any, x: Any, v: Any, g: Any, u: Any, layer: Any) -> Non
     ffn_end = start + time
     x[ix.FFN_FREE] = ffn_end + t.ffn_sends
     x[ix.FFN_BUSY] += time
-    if log:
+    if EXTRAS and log:
         log_stage(t, n, g, ix.FFN, ZERO, u, n[ix.STEP], layer, start, ffn_end)
     ffn_end += t.ffn_sends_others
     x[U(t.ffn_end + u)] = ffn_end
 
-    if t.receive_aggregate:
+    if EXTRAS and t.receive_aggregate:
         time = x[U(t.receive_time + cell)]
         if t.vary_receive:
             time *= v[U(t.receive_at + n[ix.AT_RECEIVE])]
@@ -450,12 +450,12 @@ def _pipeline(t: Any, n: Any, x: Any, v: Any, g: Any, u: Any, layer: Any) -> Non
         for i in range(workers):
             ready[i] = end
         x[U(t.back + u)] = end
-        if log:
+        if EXTRAS and log:
             log_stage(t, n, g, ix.RECEIVE, ZERO, u, n[ix.STEP], layer, start, end)
         return
     receive_time = x[t.receive_time + cell : t.receive_time + cell + workers]
     receive_free = x[t.receive_free : t.receive_free + workers]
-    vary_receive = t.vary_receive
+    vary_receive = EXTRAS and t.vary_receive
     latest = 0.0
     for i in range(workers):
         time = receive_time[i]
@@ -466,7 +466,7 @@ def _pipeline(t: Any, n: Any, x: Any, v: Any, g: Any, u: Any, layer: Any) -> Non
         receive_free[i] = end
         ready[i] = end
         latest = max(latest, end)
-        if log:
+        if EXTRAS and log:
             log_stage(t, n, g, ix.RECEIVE, i, u, n[ix.STEP], layer, start, end)
     x[U(t.back + u)] = latest
 
@@ -482,7 +482,7 @@ def _end_step(t: Any, n: Any, x: Any, r: Any, v: Any, g: Any, u: Any) -> None:
     step_time = clock - x[U(t.step_end + u)]
     x[U(t.step_end + u)] = clock
     tally_step(t, n, x, active, step_time)
-    if t.log_steps:
+    if EXTRAS and t.log_steps:
         row = ix.LOG_COLUMNS * (t.request_room + n[ix.STEP_ROWS])
         n[ix.STEP_ROWS] += 1
         g[row], g[row + 1], g[row + 2], g[row + 3] = n[ix.STEP], u, clock, step_time
@@ -501,7 +501,7 @@ def _end_step(t: Any, n: Any, x: Any, r: Any, v: Any, g: Any, u: Any) -> None:
     bucket = n[ix.STEP] & (ix.WHEEL - 1)
     end_requests(t, n, x, g, u, u, bucket, clock)
     grow(t, n, u, first, t.attention_workers, now)
-    if t.preempt:
+    if EXTRAS and t.preempt:
         for i in range(t.attention_workers):
             make_room(t, n, x, u, u, i, now)
     if now & (ix.WHEEL - 1) == 0:
@@ -510,13 +510,7 @@ def _end_step(t: Any, n: Any, x: Any, r: Any, v: Any, g: Any, u: Any) -> None:
     _admit(t, n, x, r, v, u, now, clock)
 
 
-@compiled
-def _admit_to_empty(t: Any, n: Any, x: Any, r: Any, v: Any, u: Any, now: Any, clock: Any) -> None:
-    """Do as `_admit`, in a function of its own: rare calls need no second copy of it."""
-    _admit(t, n, x, r, v, u, now, clock)
-
-
-@compiled
+@part
 def _wake(t: Any, n: Any, x: Any, r: Any, v: Any, wake: Any) -> None:
     """Let an empty bundle sleep until a time; all microbatches then admit."""
     clock = x[ix.CLOCK]
@@ -536,11 +530,11 @@ def _wake(t: Any, n: Any, x: Any, r: Any, v: Any, wake: Any) -> None:
     for c in range(t.cells):
         x[U(t.ready + c)] = wake
     for u in range(t.microbatches):
-        _admit_to_empty(t, n, x, r, v, u, n[ix.STEP], wake)
+        _admit(t, n, x, r, v, u, n[ix.STEP], wake)
 
 
-@compiled
-def _begin(t: Any, n: Any, x: Any, r: Any, v: Any) -> Any:
+@part
+def _begin(t: Any, n: Any, x: Any, r: Any, v: Any) -> Whole:
     """Let requests into a bundle that holds none; returns a status, `STOPPED` if all is well."""
     wake = max(x[ix.CLOCK], x[ix.OPENS])
     if not t.open:
@@ -564,8 +558,7 @@ def _begin(t: Any, n: Any, x: Any, r: Any, v: Any) -> Any:
     return ix.STOPPED
 
 
-@compiled
-def advance(
+def _advance(
     t: Any, n: Any, x: Any, r: Any, v: Any, g: Any, stop_step: Any, stop_completed: Any
 ) -> Any:
     """Play whole steps until one of the stops is reached or a block is used up.
@@ -598,23 +591,24 @@ def advance(
         u = n[ix.POSITION]
         layer = n[ix.LAYER]
         if n[ix.PENDING] == 0:
-            if not factors_suffice(t, n, workers, send_draws, receive_draws):
+            if EXTRAS and not factors_suffice(t, n, workers, send_draws, receive_draws):
                 return ix.NEED_FACTORS
-            if t.ideal:
+            if EXTRAS and t.ideal:
                 _overlap_ideally(t, n, x, v, g, layer)
             else:
                 _pipeline(t, n, x, v, g, u, layer)
-            n[ix.AT_ATTENTION] += workers
-            n[ix.AT_SEND] += send_draws
-            n[ix.AT_FFN] += 1
-            n[ix.AT_EXPERTS] += 1
-            n[ix.AT_RECEIVE] += receive_draws
+            if EXTRAS:
+                n[ix.AT_ATTENTION] += workers
+                n[ix.AT_SEND] += send_draws
+                n[ix.AT_FFN] += 1
+                n[ix.AT_EXPERTS] += 1
+                n[ix.AT_RECEIVE] += receive_draws
             n[ix.ROUNDS] += 1
             n[ix.PENDING] = 1
         if layer == t.layers - 1:
             if not requests_suffice(t, n, v, t.together, x[U(t.back + u)]):
                 return ix.NEED_REQUESTS
-            if log_is_full(t, n, workers * t.batch_size):
+            if EXTRAS and log_is_full(t, n, workers * t.batch_size):
                 return ix.LOG_FULL
             _end_step(t, n, x, r, v, g, u)
         n[ix.PENDING] = 0
@@ -629,3 +623,7 @@ def advance(
             if t.drain:
                 x[ix.GATE] = x[ix.CLOCK]
             sample_memory(t, n, x)
+
+
+advance = compiled(_advance)
+advance_plainly = compiled(_advance, EXTRAS=False)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import reduce
 from operator import add
 
@@ -41,6 +43,7 @@ def simulate(
     progress: Progress | None = None,
     on_requests: Sink | None = None,
     on_steps: Sink | None = None,
+    threads: int = 1,
 ) -> SimulationResult:
     """Return what the scenario's bundle does, with intervals.
 
@@ -52,6 +55,8 @@ def simulate(
         Called with the share done, 0 to 1, between parts of the run.
     on_requests, on_steps
         Called with blocks of log rows of the first replication (columns in `logs.py`).
+    threads
+        Replications played at once, each with slots of its own; changes no digit.
 
     Raises
     ------
@@ -83,9 +88,9 @@ def simulate(
     load = None
     if scenario.arrivals is not None:
         # What a bundle can finish is known only from one that always has enough to do.
-        load = offered_load(scenario, simulate(saturated(scenario)))
+        load = offered_load(scenario, simulate(saturated(scenario), threads=threads))
         refuse_extreme(scenario, load)
-    result = _played(scenario, progress, on_requests, on_steps)
+    result = _played(scenario, progress, on_requests, on_steps, threads)
     return result if load is None else judged(result, load)
 
 
@@ -94,6 +99,7 @@ def _played(
     progress: Progress | None,
     on_requests: Sink | None,
     on_steps: Sink | None,
+    threads: int,
 ) -> SimulationResult:
     """Play runs until their intervals are as narrow as wanted."""
     runs: list[_Run] = []
@@ -106,7 +112,7 @@ def _played(
     if not single:
         count = wanted or REPLICATIONS
         runs[0].compact(scenario)
-        _replicate(scenario, runs, count, progress, 1 / count)
+        _replicate(scenario, runs, count, threads, progress, 1 / count)
     result = _summary(scenario, runs)
     target = scenario.target_completions
     while (growth := _growth(result)) > 1:
@@ -126,7 +132,7 @@ def _played(
                     result, f"{len(runs)} replications", "ask for more requests per worker"
                 )
             more = min(int(len(runs) * growth) + 1, MAXIMUM_REPLICATIONS)
-            _replicate(scenario, runs, more, progress)
+            _replicate(scenario, runs, more, threads, progress)
         else:
             raise _unreached(result, f"{wanted} replications", "leave their number open")
         result = _summary(scenario, runs)
@@ -134,16 +140,33 @@ def _played(
 
 
 def _replicate(
-    scenario: Scenario, runs: list[_Run], count: int, progress: Progress | None, done: float = 0.0
+    scenario: Scenario,
+    runs: list[_Run],
+    count: int,
+    threads: int,
+    progress: Progress | None,
+    done: float = 0.0,
 ) -> None:
     """Play and add runs until there are `count`; `done` is the share done before."""
     share = (1 - done) / (count - len(runs))
-    for k in range(len(runs), count):
+    left = threading.Event()
+
+    def played(k: int) -> _Run:
         run = _Run(scenario, k, is_summed=_is_summed(scenario))
-        run.play(scenario.target_completions, progress, done, share)
+        run.play(scenario.target_completions, None, 0.0, 0.0, left)
         run.close(scenario)
-        runs.append(run)
-        done += share
+        return run
+
+    # Kernels release the interpreter lock.
+    with ThreadPoolExecutor(threads) as pool:
+        try:
+            for run in pool.map(played, range(len(runs), count)):
+                runs.append(run)
+                done += share
+                if progress is not None:
+                    progress(min(done, 1.0))
+        finally:  # whoever interrupts waits for no run
+            left.set()
 
 
 def _is_summed(scenario: Scenario) -> bool:
@@ -196,10 +219,19 @@ class _Run:
         self.completed = 0
         self.largest_load = 0.0
 
-    def play(self, target: int, progress: Progress | None, begin: float, share: float) -> None:
+    def play(
+        self,
+        target: int,
+        progress: Progress | None,
+        begin: float,
+        share: float,
+        left: threading.Event | None = None,
+    ) -> None:
         """Play until `target` requests are done, in parts that intervals are made of."""
         done = int(self.engine.state.integers[ix.COMPLETED])
         while done < target and not self.engine.is_finished:
+            if left is not None and left.is_set():
+                break
             if len(self.parts) >= 2 * PARTS:
                 self.parts = [a + b for a, b in zip(self.parts[::2], self.parts[1::2], strict=True)]
                 self.per_part *= 2
@@ -309,6 +341,12 @@ def _summary(scenario: Scenario, runs: list[_Run]) -> SimulationResult:
             lost_tokens=float(total.integers[ix.LOST_UNITS]) / t.denominator,
             share=useful.moved(1 / most, 0.0),
         )
+        if None in (scenario.latency.attention_devices, scenario.latency.ffn_devices):
+            warnings += (
+                f"failures are those of {counted(scenario.devices, 'device')}, one per worker "
+                "where the latency model does not say how many: name attention_devices and "
+                "ffn_devices in it",
+            )
         if lost.failures < FEW_FAILURES:
             warnings += (
                 f"{counted(lost.failures, 'failure')} came in the time that was played: too few to "

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from afdplan.compile import U, compiled, inlined
+from afdplan.compile import EXTRAS, U, Whole, inlined, part
 from afdplan.simulation import state as ix
 
 __all__ = ["cascade", "schedule", "unschedule"]
 
 
 @inlined
-def _bucket(t: Any, q: Any, u: Any, due: Any, now: Any) -> Any:
+def _bucket(t: Any, q: Any, u: Any, due: Any, now: Any) -> Whole:
     """Return the bucket of an event: near ones have one per step, far ones one per window."""
     b = due & (ix.WHEEL - 1)
     if due // ix.WHEEL != now // ix.WHEEL:
@@ -39,12 +39,12 @@ def schedule(t: Any, n: Any, q: Any, u: Any, slot: Any, due: Any, now: Any) -> N
         head = n[U(following + tail)]
     n[U(following + tail)] = slot
     n[U(following + slot)] = head
-    if t.preempt:  # who may leave early needs both directions
+    if EXTRAS and t.preempt:  # who may leave early needs both directions
         n[U(t.preceding + base + slot)] = tail
         n[U(t.preceding + base + head)] = slot
 
 
-@compiled
+@part
 def unschedule(t: Any, n: Any, q: Any, u: Any, slot: Any, now: Any) -> None:
     """Take a slot's event out of the calendar."""
     base = q * t.slots
@@ -60,7 +60,7 @@ def unschedule(t: Any, n: Any, q: Any, u: Any, slot: Any, now: Any) -> None:
         n[U(b)] = before
 
 
-@compiled
+@part
 def cascade(t: Any, n: Any, q: Any, u: Any, now: Any) -> None:
     """Spread the events of the window that begins now over its steps."""
     b = t.last + (q * t.calendars + u) * 2 * ix.WHEEL

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from afdplan.compile import ZERO, U, compiled, inlined
+from afdplan.compile import EXTRAS, ZERO, Truth, U, inlined, part
 from afdplan.simulation import state as ix
 from afdplan.simulation.slot_calendar import schedule, unschedule
 from afdplan.simulation.tallies import count
@@ -39,7 +39,7 @@ def hear(t: Any, n: Any, x: Any, v: Any, clock: Any) -> None:
 
 
 @inlined
-def take(t: Any, n: Any, x: Any, r: Any, v: Any, k: Any) -> Any:
+def take(t: Any, n: Any, x: Any, r: Any, v: Any, k: Any) -> Truth:
     """Take the next waiting request out of its queue as number k; says whether there was one."""
     row = t.chosen + 7 * k
     times = t.chosen_times + 2 * k
@@ -62,7 +62,7 @@ def take(t: Any, n: Any, x: Any, r: Any, v: Any, k: Any) -> Any:
     n[ix.REJECTED] += unfit
     n[U(row + ix.PROMPT)] = r[U(3 * at)] * t.denominator
     n[U(row + ix.STEPS)] = decode
-    if t.numerator != 1:
+    if EXTRAS and t.numerator != 1:
         n[U(row + ix.STEPS)] = (decode * t.denominator + t.numerator - 1) // t.numerator
     n[U(row + ix.OUTPUT)] = decode * t.denominator
     n[U(row + ix.TOKENS)] = decode
@@ -73,7 +73,7 @@ def take(t: Any, n: Any, x: Any, r: Any, v: Any, k: Any) -> Any:
     return True
 
 
-@compiled
+@part
 def give_back(t: Any, n: Any, x: Any, k: Any) -> None:
     """Put the chosen request number k before all that wait."""
     at = n[ix.RETURNED_HEAD] - 1
@@ -88,9 +88,9 @@ def give_back(t: Any, n: Any, x: Any, k: Any) -> None:
 
 
 @inlined
-def fits(t: Any, n: Any, i: Any, k: Any) -> Any:
+def fits(t: Any, n: Any, i: Any, k: Any) -> Truth:
     """Say whether worker i has KV memory for the chosen request number k."""
-    if t.capacity < 0:
+    if not EXTRAS or t.capacity < 0:
         return True
     row = t.chosen + 7 * k
     held = n[U(row + ix.PROMPT)]
@@ -124,13 +124,13 @@ def place(t: Any, n: Any, x: Any, u: Any, i: Any, k: Any, now: Any, clock: Any) 
             x[ix.WAIT] += clock - x[U(times + 1)]
             n[ix.WAITED] += 1
             count(t, n, x, ix.WAITS, clock - x[U(times + 1)])
-    if t.tracked:
+    if EXTRAS and t.tracked:
         n[U(t.preemptions + slot)] = n[U(row + ix.PREEMPTIONS)]
         x[U(t.arrival + slot)] = x[U(times + 1)]
         n[U(t.since + slot)] = now
         n[U(t.order + slot)] = n[ix.PLACED]
         n[U(t.reserved + i)] += prompt + t.numerator * (steps - 1)
-    if t.placement_window > 1 and x[U(times)] == ix.NOT_BEGUN:
+    if EXTRAS and t.placement_window > 1 and x[U(times)] == ix.NOT_BEGUN:
         count(t, n, x, ix.PASSES, float(n[U(row + ix.PASSED)]))
     n[ix.PLACED] += 1
     n[ix.ACTIVE] += 1
@@ -140,7 +140,7 @@ def place(t: Any, n: Any, x: Any, u: Any, i: Any, k: Any, now: Any, clock: Any) 
     n[U(t.growing + c)] += 1
     calendar = c if t.barrier_free else u
     schedule(t, n, ZERO, calendar, slot, now + steps - 1, now)
-    for w in range(t.queues - 1):
+    for w in range(t.queues - 1 if EXTRAS else ZERO):
         at = (1 + w) * t.cells + c
         window = n[U(t.windows + w)]
         if prompt >= window:
@@ -159,7 +159,7 @@ def _leave(t: Any, n: Any, u: Any, c: Any, slot: Any, done: Any) -> None:
     load = n[U(t.prompt + 4 * slot)] + t.numerator * (done - 1)
     n[U(t.loads + c)] -= load
     n[U(t.growing + c)] -= 1
-    for w in range(t.queues - 1):
+    for w in range(t.queues - 1 if EXTRAS else ZERO):
         at = (1 + w) * t.cells + c
         window = n[U(t.windows + w)]
         if load >= window:
@@ -167,7 +167,7 @@ def _leave(t: Any, n: Any, u: Any, c: Any, slot: Any, done: Any) -> None:
         else:
             n[U(t.loads + at)] -= load
             n[U(t.growing + at)] -= 1
-    if t.capacity >= 0:
+    if EXTRAS and t.capacity >= 0:
         i = c % t.attention_workers
         n[U(t.reserved + i)] -= n[U(t.prompt + 4 * slot)] + t.numerator * (
             n[U(t.steps + 4 * slot)] - 1
@@ -193,7 +193,7 @@ def _finish(t: Any, n: Any, x: Any, g: Any, u: Any, slot: Any, clock: Any) -> No
         x[ix.TIME_PER_TOKEN] += per_token
         n[ix.TIMED] += 1
         count(t, n, x, ix.TOKEN_TIMES, per_token)
-    if t.log_requests:
+    if EXTRAS and t.log_requests:
         row = ix.LOG_COLUMNS * n[ix.REQUEST_ROWS]
         n[ix.REQUEST_ROWS] += 1
         whole = (tokens * t.denominator + t.numerator - 1) // t.numerator
@@ -232,7 +232,7 @@ def grow(t: Any, n: Any, calendar: Any, first: Any, workers: Any, now: Any) -> N
         for i in range(workers):
             loads[i] += numerator * growing[i]
     bucket = (now - 1) & (ix.WHEEL - 1)
-    for w in range(t.queues - 1):
+    for w in range(t.queues - 1 if EXTRAS else ZERO):
         # Contexts that have grown beyond a window stop there.
         b = t.last + ((1 + w) * t.calendars + calendar) * 2 * ix.WHEEL + bucket
         tail = n[U(b)]
@@ -250,7 +250,7 @@ def grow(t: Any, n: Any, calendar: Any, first: Any, workers: Any, now: Any) -> N
                 break
 
 
-@compiled
+@part
 def make_room(t: Any, n: Any, x: Any, u: Any, calendar: Any, i: Any, now: Any) -> None:
     """Take the youngest requests of this microbatch out while worker i's KV memory overflows."""
     c = u * t.attention_workers + i

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from afdplan.compile import U, inlined
+from afdplan.compile import Real, U, inlined
 
 __all__ = ["curve", "set_attention_times"]
 
 
 @inlined
-def curve(t: Any, n: Any, x: Any, curve: Any, load: Any) -> Any:
+def curve(t: Any, n: Any, x: Any, curve: Any, load: Any) -> Real:
     """Return the time of a piecewise-linear curve at a load."""
     k = n[U(t.curve_first + curve)]
     end = n[U(t.curve_first + curve + 1)]

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from afdplan.compile import U, compiled, inlined
+from afdplan.compile import Truth, U, inlined, part
 from afdplan.simulation import state as ix
 
 __all__ = ["count", "log_is_full", "log_stage", "sample_memory", "tally_step"]
@@ -55,7 +55,7 @@ def tally_step(t: Any, n: Any, x: Any, active: Any, step_time: Any) -> None:
     x[ix.ACTIVE_AREA] += active * step_time
 
 
-@compiled
+@part
 def log_stage(
     t: Any, n: Any, g: Any, stage: Any, i: Any, u: Any, step: Any, layer: Any, start: Any, end: Any
 ) -> None:
@@ -68,7 +68,7 @@ def log_stage(
 
 
 @inlined
-def log_is_full(t: Any, n: Any, requests: Any) -> Any:
+def log_is_full(t: Any, n: Any, requests: Any) -> Truth:
     """Say whether a step that ends so many requests has no room in the log."""
     return (t.log_requests and n[ix.REQUEST_ROWS] + requests > t.request_room) or (
         t.log_steps and n[ix.STEP_ROWS] >= t.step_room

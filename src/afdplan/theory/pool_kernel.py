@@ -7,12 +7,12 @@ round in a fixed order, `turn` says who is next.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from afdplan.compile import compiled, inlined
+from afdplan.compile import Real, compiled, inlined
 
 __all__ = ["Rule", "Stages", "State", "play_departures", "seeded"]
 
@@ -90,7 +90,7 @@ def seeded(seed: int) -> None:
 
 
 @inlined
-def scattered(time: float, cv: float) -> float:
+def scattered(time: float, cv: float) -> Real:
     """Return a fresh time of that mean and coefficient of variation."""
     if cv == 0:
         return time
@@ -98,7 +98,7 @@ def scattered(time: float, cv: float) -> float:
 
 
 @inlined
-def ranked(values: FloatArray, scratch: FloatArray, rank: int) -> Any:
+def ranked(values: FloatArray, scratch: FloatArray, rank: int) -> Real:
     """Return the value with `rank` smaller ones, by halving the range that holds it."""
     low, high = 0, values.size - 1
     for k in range(values.size):

@@ -8,7 +8,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from afdplan.errors import TraceError
+from afdplan.errors import InvalidInputError, TraceError
 from afdplan.files.traces.reader import read_trace
 from afdplan.model.prompt_blocks import PromptBlocks
 from afdplan.model.trace import Trace
@@ -121,3 +121,9 @@ def test_blocks_must_fit_their_requests():
         Trace(prompt_tokens=[5, 6], decode_tokens=[1, 1], blocks=PromptBlocks.of([[1]], 16))
     with pytest.raises(TraceError, match="ends of blocks"):
         PromptBlocks(ids=[1, 2], ends=[1], size=16)
+
+
+def test_workers_have_a_slot_each():
+    blocks = PromptBlocks.of([[1]] * 20, 4)
+    with pytest.raises(InvalidInputError, match="workers must be an integer >= 1 and <= 8"):
+        unique_fraction(blocks, np.full(20, 4), np.full(20, 9), 8, 9)
