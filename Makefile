@@ -7,6 +7,9 @@ READY := $(VENV)/.ready
 BUILD_DOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 # Tests run in as many processes as there are cores: more threads would wait, spinning.
 export OPENBLAS_NUM_THREADS := 1
+# Large arrays are made and dropped by the thousand: keep their pages (glibc), a third of the time.
+export MALLOC_MMAP_THRESHOLD_ := 4294967296
+export MALLOC_TRIM_THRESHOLD_ := 4294967296
 
 # What the two commands of the demo import; the rest of the dependencies is not installed for it.
 DEMO := .demo
@@ -28,11 +31,12 @@ checks: $(READY)
 	$(BIN)/lint-imports
 	$(BUILD_DOCS)
 
-# The simulator's kernels, once: two processes of tests would each wait half a minute for their own.
+# The simulator's kernels, once: two processes of tests would each wait for their own.
 PLAY := simulate --prompt 10 --decode geometric:20 --latency deepseek-v3-ascend-910c --batch-size 4 \
   --attention-workers 2 --requests 100
 compiled: $(READY)
 	$(BIN)/afdplan $(PLAY) > /dev/null
+	$(BIN)/afdplan $(PLAY) --placement longest-prompt > /dev/null
 	$(BIN)/afdplan $(PLAY) --execution barrier-free > /dev/null
 
 format: $(READY)

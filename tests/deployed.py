@@ -19,6 +19,9 @@ with open(os.environ["TOLD"], "a") as file:
     words = [os.path.basename(sys.argv[0]), *sys.argv[1:]]
     told = {{"words": words, "environment": dict(os.environ)}}
     file.write(json.dumps(told) + "\\n")
+if "TOLD_HOLD" in os.environ:
+    import time
+    time.sleep(1.5)
 """
 
 
@@ -34,8 +37,13 @@ def scripts(folder: Path) -> list[Path]:
     return sorted((folder / "bundle-001").glob("*.sh"))
 
 
-def ran(script: Path, node: int, room: Path, **environment: str) -> list[Ran]:
-    """Return the programs that a script runs on a node, in order."""
+def ran(
+    script: Path, node: int, room: Path, *, together: bool = False, **environment: str
+) -> list[Ran]:
+    """Return the programs that a script runs on a node, in order, or several `together`.
+
+    Of those, if one ends all do and the script fails: each lives for a while.
+    """
     room.mkdir(parents=True, exist_ok=True)
     told = room / "told.jsonl"
     told.unlink(missing_ok=True)
@@ -46,11 +54,12 @@ def ran(script: Path, node: int, room: Path, **environment: str) -> list[Ran]:
     env_file = script.parent / "cluster.env"
     if env_file.exists():
         env_file.write_text(text)
+    hold = {"TOLD_HOLD": "1"} if together else {}
     path = f"{room}{os.pathsep}{os.environ['PATH']}"
     subprocess.run(
         [str(script), str(node)],
-        check=True,
-        env={"PATH": path, "TOLD": str(told), **environment},
+        check=not together,
+        env={"PATH": path, "TOLD": str(told), **environment, **hold},
         timeout=60,
     )
     return [Ran(**json.loads(line)) for line in told.read_text().splitlines()]

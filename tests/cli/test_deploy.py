@@ -10,7 +10,7 @@ import yaml
 
 from tests.cli.invoke import invoke
 from tests.deployed import words_of
-from tests.plans import split_of, written_plan
+from tests.plans import edited, split_of, written_plan
 
 HOSTILE = ["$(touch pwned)", "a'b\"c `id` $HOME", "model; rm -rf .", "@HOST@", "ü & | > <"]
 
@@ -145,3 +145,14 @@ def test_a_plan_that_recommends_no_split_gives_ranks(plan, tmp_path):
     path.write_text(json.dumps(document))
     outcome = invoke("deploy", path, "--target", "vllm-afd-plugin", "-o", tmp_path / "no")
     assert "recommended.kind must be split or un-split" in outcome.error_line
+
+
+def test_prefill_servers_of_a_planned_service(plan, tmp_path):
+    service = {"prefill_workers": 2, "prefill_devices_per_worker": 4}
+    served = edited(plan, "service", value=service)
+    folder = deploy(served, tmp_path / "out", "vllm-afd-plugin")
+    text = (folder / "bundle-001" / "prefill.sh").read_text()
+    assert "--tensor-parallel-size 4" in text
+    broken = edited(plan, "service", value={"prefill_workers": -1})
+    outcome = invoke("deploy", broken, "--target", "vllm-afd-plugin", "-o", tmp_path / "no")
+    assert "service.prefill_workers must be" in outcome.error_line

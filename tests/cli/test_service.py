@@ -157,3 +157,15 @@ def test_the_page_and_a_played_service_say_the_same(tmp_path):
         f"{service['prefill_devices']} prefill",
     ):
         assert words in text, words
+
+
+def test_a_short_text_makes_no_table_of_the_rest(monkeypatch):
+    def refuse(_: object) -> None:
+        raise AssertionError("only --full shows it")
+
+    monkeypatch.setattr("afdplan.planning.surroundings.pareto_front", lambda *_: refuse(None))
+    monkeypatch.setattr("afdplan.planning.surroundings.sensitivities", lambda *_: refuse(None))
+    asked = (*ASKED, "--devices", 16, "--ttft", "1s", "--device-mtbf", "1000h")
+    assert invoke(*asked).code == 0
+    with pytest.raises(AssertionError, match="only --full"):
+        invoke(*asked, "--full")

@@ -239,7 +239,7 @@ def test_failures_are_played_and_told():
     assert told["inputs"]["device_mtbf"] == 72.0
     assert told["inputs"]["restart"] == 2.0
     text = " ".join(invoke(*asked, "--full").out.split())
-    assert f"{lost['failures']:,} failures: " in text
+    assert f"{lost['failures']:,} failures of 4 devices: " in text
     assert "give --device-mtbf too" in invoke(*asked[:-4], "--restart", "2s").error_line
     # The first line says when none came; what would never end is refused.
     calm = invoke(*asked[:-4], "--device-mtbf", "100000h")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -173,3 +174,20 @@ def test_failures_that_cannot_be_played_are_refused():
     ):
         with pytest.raises(UnsupportedError, match=match):
             played(failures, **changes)
+
+
+def test_devices_that_nobody_named_are_counted_one_per_worker_and_said():
+    asked = {
+        "bundle": Bundle(attention_workers=3, batch_size=4, microbatches=1),
+        "lengths": IndependentLengths(prompt="fixed:1", decode="fixed:40"),
+        "requests_per_worker": 50,
+        "failures": Failures(device_mtbf=1e6, restart=30.0),
+    }
+    times = {"attention": (0.0, 0.03), "ffn": (0.0, 0.02), "transfer": (0.0, 0.0)}
+    plain = LatencyModel.linear(**times, time_unit="s")
+    said = [one for one in simulate(Scenario(latency=plain, **asked)).warnings if "worker" in one]
+    assert "4 devices, one per worker" in said[0]
+    named = replace(plain, attention_devices=2, ffn_devices=8)
+    scenario = Scenario(latency=named, **asked)
+    assert scenario.devices == 14
+    assert not any("one per worker" in one for one in simulate(scenario).warnings)

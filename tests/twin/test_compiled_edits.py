@@ -4,7 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from afdplan.simulation import compile as compiling
+from afdplan import compile as compiling
 
 CALLED = (
     "from __future__ import annotations\nfrom room.compile import Whole, inlined\n"

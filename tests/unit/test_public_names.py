@@ -26,3 +26,10 @@ def test_import_stays_light(code):
     script = f"{code}; import sys; print(sorted({heavy} & set(sys.modules)))"
     out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"
+
+
+def test_a_plan_loads_no_compiler():
+    code = "import afdplan.report.plan, afdplan.report.plan_answer, afdplan.planning.whole"
+    script = f"{code}; import sys; print('numba' in sys.modules)"
+    out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "False"

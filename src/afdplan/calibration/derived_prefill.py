@@ -176,9 +176,9 @@ def derive_prefill(
             f"{domain} of them, experts over all, in passes of at most {chunk_tokens:,} tokens "
             "that waiting prompts share",
             "experts of prefill are balanced, and messages do not overlap with computing: where a "
-            "system hides them behind two batches and has faster kernels, prompts take down to "
-            f"{PUBLISHED_SHARE} of these times (DeepSeek-V3 on H100, LMSYS 2025-05-05), so that "
-            "fewer prefill workers may do",
+            "system gives every device prompts of its own and hides messages behind a second "
+            f"batch, prompts take down to {PUBLISHED_SHARE} of these times (DeepSeek-V3 on H100, "
+            "LMSYS 2025-05-05), so that fewer prefill workers may do",
             "the KV cache of a prompt is sent after its last pass, over the scale-out link of "
             "every device; the worker goes on meanwhile",
         ),

@@ -40,7 +40,7 @@ def main() -> None:
         if not _starved(error):
             raise
         code = _say("there is not enough memory for this: ask for less, or allow more")
-    compiler = sys.modules.get("afdplan.simulation.compile")
+    compiler = sys.modules.get("afdplan.compile")
     for remark in getattr(compiler, "remarks", ()):
         _say(remark)
     sys.exit(code)

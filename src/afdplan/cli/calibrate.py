@@ -13,6 +13,7 @@ import click
 from afdplan.cli.calibrate_data import kind_of, read_parts, read_sweep, step_points
 from afdplan.cli.calibrate_fit import FORMS, Fit, fit_points, fit_stages
 from afdplan.cli.help import GroupedCommand
+from afdplan.cli.options import options as add_options
 from afdplan.cli.quantity import FINITE
 from afdplan.cli.report import (
     command_line,
@@ -25,6 +26,7 @@ from afdplan.cli.report import (
     write_report,
 )
 from afdplan.errors import InvalidInputError
+from afdplan.model import parameters as ask
 
 if TYPE_CHECKING:
     from afdplan.model.latency import TimeUnit
@@ -36,7 +38,8 @@ EXAMPLES = """\b
 Examples:
   afdplan calibrate stages.csv --layers 61 -o model.toml --plot residuals.png
   afdplan calibrate stages.csv --form ffn=roofline --window ffn=64..4096
-  afdplan calibrate sweep.csv --sweep --batch-size 48 --layers 94 --context 8192 -o model.toml
+  afdplan calibrate sweep.csv --sweep --batch-size 48 --layers 94 --context 8192 \
+      --attention-devices 1 --ffn-devices 8 -o model.toml
   afdplan calibrate steps.jsonl --attention-workers 28 --ffn-workers 4 --layers 94 -o model.toml
   afdplan calibrate attention.json.gz --role attention --load 393216 --to-table stages.csv
   afdplan calibrate metrics.prom --to-trace lengths.csv
@@ -93,6 +96,7 @@ Examples:
 @click.option(
     "--ffn-workers", type=FINITE, multiple=True, metavar="F", help="F; step logs: one per file."
 )
+@add_options(*ask.DEVICES_PER_WORKER, fills=False)
 @click.option(
     "--maximum", type=click.Choice(["hard", "soft"]), default="hard", help="How limits meet."
 )
@@ -138,6 +142,12 @@ def command(data: tuple[str, ...], **options: Any) -> None:
     for name in ("step_overhead", "transfer_time"):
         if options[name] is not None:
             check_number(name, options[name])
+    experts = not options["sweep"] and kind_of(data[0], options["format_name"]) == "expert-load"
+    of_bundle = not (options["stage"] or options["to_trace"] or options["coupling"] or experts)
+    if not of_bundle and any(options[one.key] is not None for one in ask.DEVICES_PER_WORKER):
+        raise click.UsageError(
+            "--attention-devices and --ffn-devices belong to the latency model of a bundle"
+        )
     if options["stage"] == "prefill":
         from afdplan.cli.calibrate_prefill import calibrate_prefill
 
@@ -158,7 +168,7 @@ def command(data: tuple[str, ...], **options: Any) -> None:
         return
     if options["occupied"] is not None:
         raise click.UsageError("--occupied is a share of transfers: it needs --coupling")
-    if not options["sweep"] and kind_of(data[0], options["format_name"]) == "expert-load":
+    if experts:
         from afdplan.cli.calibrate_experts import calibrate_experts
 
         asked = {name: options[name] for name in ("output", "as_json")}

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from afdplan.model import parameters as ask
 
 if TYPE_CHECKING:
     from afdplan.model.latency import LatencyModel
@@ -34,6 +36,7 @@ def fit_points(
     points: RatioSweep, name: str, prior: LatencyModel | None, options: dict[str, Any]
 ) -> Fit:
     """Return the model that fits a sweep; what was not measured comes from `prior`."""
+    from afdplan.calibration.best_ratio import best_ratio
     from afdplan.calibration.sweep import fit_sweep
     from afdplan.calibration.sweep_model import sweep_latency_model
     from afdplan.report.calibrate import sweep_answer, sweep_told
@@ -48,6 +51,8 @@ def fit_points(
         prior=prior,
     )
     model = sweep_latency_model(fit, name=name, tokens_per_step=options["tokens_per_step"])
+    model = _with_devices(model, options)
+    best = best_ratio(fit, model.ffn_weight or 1.0)
 
     def sections() -> tuple[Section, ...]:
         from afdplan.report.page_calibrate import sweep_sections
@@ -56,8 +61,8 @@ def fit_points(
 
     return Fit(
         model=model,
-        told=sweep_told(fit, model, fit.warnings, points.notes),
-        answer=sweep_answer(fit, model),
+        told=sweep_told(fit, model, best, points.notes),
+        answer=sweep_answer(fit, model, best),
         sections=sections,
     )
 
@@ -97,6 +102,7 @@ def fit_stages(
         tokens_per_step=options["tokens_per_step"],
         prior=prior,
     )
+    model = _with_devices(model, options)
     warnings = suspect_units(together, options["layers"]) + fit_warnings(fits)
     notes = list(together.notes)
     if len(stages) < len(together.stages):
@@ -113,6 +119,16 @@ def fit_stages(
         answer=fit_answer(fits, model),
         sections=sections,
     )
+
+
+def _with_devices(model: LatencyModel, options: dict[str, Any]) -> LatencyModel:
+    """Return a model that knows the devices per worker that were said."""
+    given = {one.key: options[one.key] for one in ask.DEVICES_PER_WORKER}
+    said = {key: devices for key, devices in given.items() if devices is not None}
+    known = replace(model, **said)
+    if said and known.ffn_weight is None:
+        raise click.UsageError("give both --attention-devices and --ffn-devices, or neither")
+    return known
 
 
 def _by_stage(option: str, given: Sequence[str], stages: Sequence[str]) -> dict[str, str]:

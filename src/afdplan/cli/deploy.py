@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from afdplan.cli.report import documented, json_option, tell
+
+if TYPE_CHECKING:
+    from afdplan.model.parameters import Execution
 
 __all__ = ["command"]
 
@@ -24,6 +29,11 @@ def _hosts(text: str | None) -> tuple[str, ...]:
 @click.argument("plan_file", metavar="PLAN.json")
 @click.option("--target", required=True, metavar="NAME", help="vllm-afd-plugin, fastafd, ...")
 @click.option("--target-version", metavar="V", help="Of that system; that of the plan otherwise.")
+@click.option(
+    "--execution",
+    type=click.Choice(["synchronous", "barrier-free"]),
+    help="With a barrier or without; else what the plan found better.",
+)
 @click.option("-o", "--output", required=True, metavar="DIR", help="New folder for the files.")
 @click.option("--model", metavar="NAME|PATH", help="What the system loads; else that of the plan.")
 @click.option("--node-devices", type=int, default=8, show_default=True, help="Devices of one host.")
@@ -56,6 +66,7 @@ def command(
     plan_file: str,
     target: str,
     target_version: str | None,
+    execution: Execution | None,
     output: str,
     model: str | None,
     node_devices: int,
@@ -78,34 +89,36 @@ def command(
     from pathlib import Path
 
     from afdplan.deploy.emit import deployment_files
-    from afdplan.deploy.registry import find_target
+    from afdplan.deploy.modes import in_mode
     from afdplan.deploy.request import DeployRequest
     from afdplan.files.atomic import write_folder
     from afdplan.files.document import LARGEST_DOCUMENT, open_source
     from afdplan.files.plan_file import read_plan
-    from afdplan.report.quantities import counted
+    from afdplan.report.quantities import counted, share
     from afdplan.report.telling import Telling
 
     with open_source(plan_file, "a plan", limit=LARGEST_DOCUMENT) as source:
         plan, text = read_plan(source), source.text()
-    if target_version is None and target == plan.target:
-        target_version = plan.target_version
-    system = find_target(target, target_version)
+    unsplit = deployment == "un-split" or (deployment == "recommended" and plan.recommends_unsplit)
+    if unsplit and target_version is None and execution is None:
+        execution = "synchronous"  # without a split there is no mode to choose
+    architecture = _architecture(plan.model)
+    plan, system = in_mode(plan, target, target_version, execution, architecture)
     request = DeployRequest(
         plan=plan,
         model=_served_name(plan.model) if model is None else model,
         node_devices=node_devices,
         ffn_hosts=_hosts(ffn_host),
         attention_hosts=_hosts(attention_host),
-        unsplit=deployment == "un-split"
-        or (deployment == "recommended" and plan.recommends_unsplit),
+        unsplit=unsplit,
         one_machine=form == "compose",
+        per_pod=form == "kubernetes",
         image=image,
         device=device,
         plan_digest=hashlib.sha256(text.encode()).hexdigest()[:16],
         max_model_len=max_model_len,
         kv_transfer=kv_transfer,
-        architecture=_architecture(plan.model),
+        architecture=architecture,
         quantization=quantization,
         port=port,
         plan_name=Path(plan_file).name,
@@ -124,6 +137,7 @@ def command(
                         "plan": plan_file,
                         "target": target,
                         "target_version": system.version,
+                        "execution": system.execution,
                         "format": form,
                         "deployment": "un-split" if request.unsplit else "split",
                         "model": request.model,
@@ -137,6 +151,18 @@ def command(
     hosts: tuple[str, ...] = ()
     if any(name.endswith("cluster.env") and "CHANGE_ME" in text for name, text in files.items()):
         hosts = ("set the hosts in bundle-*/cluster.env first: the scripts refuse placeholders",)
+    if system.execution == "barrier-free":
+        hosts = (
+            f"it runs without a barrier, by version {system.version}: --execution synchronous "
+            "for the other",
+            *hosts,
+        )
+    elif execution is None and plan.barrier_free is not None and plan.barrier_free.gain > 0:
+        hosts = (
+            f"the plan is {share(plan.barrier_free.gain)} better without a barrier, which "
+            f"{target} does not run with this pair and model",
+            *hosts,
+        )
     number = counted(len(files), "file")
     told = Telling(
         answer=f"{output}: {number} for {target}; start with {output}/README.md",

@@ -151,9 +151,9 @@ def command(
         with progress("other batches") as show:
             found = plan_around(plan, plan.law, source, show)
     if plot is not None:
-        from afdplan.plotting.plan_figures import front_figure
+        from afdplan.plotting.plan_figures import front_figure, plan_title
 
-        write_picture(plot, [front_figure(plan)], str(plan.split.design))
+        write_picture(plot, [front_figure(plan)], plan_title(plan))
     from afdplan.report.plan import plan_told
     from afdplan.report.service import whole_tables, whole_told
     from afdplan.report.service_answer import failure_answer, service_answer

@@ -96,7 +96,7 @@ def command(
         blind = replace(problem, placement=ask.PLACEMENT.default)
     without = recommend(blind, max_attention_workers=most, token_load=load)
     objectives: dict[int, Estimate] | None = None
-    answer, gain, play = without, None, None
+    answer, gain, play, runs = without, None, None, {}
     if is_played:
         from afdplan.planning.simulated_ratio import simulate_ratio, simulated_scenario
 
@@ -106,11 +106,11 @@ def command(
             played = simulate_ratio(
                 problem,
                 without,
-                partial(simulated_scenario, **changes),
+                play,
                 max_attention_workers=most,
                 progress=show,
             )
-        answer, objectives = played.recommendation, played.objectives
+        answer, objectives, runs = played.recommendation, played.objectives, played.runs
         gain = played.gain if problem.execution == "synchronous" else None
     else:
         from afdplan.planning.placement_gain import placement_gain
@@ -136,6 +136,7 @@ def command(
                 token_load=workload.token_load,
                 latency_of=latency_of,
                 play=play,
+                runs=runs,
                 progress=show,
             )
         if gain is not None and not is_played:
@@ -195,11 +196,11 @@ def command(
             choice=day_table(day),
         )
     if plot is not None:
-        from afdplan.plotting.ratio_figures import asked_figures
+        from afdplan.plotting.ratio_figures import NAMES, asked_figures
 
         bundle = answer.bundle
         pair = f"{bundle.attention_workers} attention : {bundle.ffn_workers} FFN"
-        heading = f"{pair}, B = {size}, m = {bundle.microbatches}: {answer.bottleneck} binds"
+        heading = f"{pair}, B = {size}, m = {bundle.microbatches}: {NAMES[answer.bottleneck]} binds"
         write_picture(plot, [*figures, *asked_figures(answer, problem, found, objectives)], heading)
     if as_json or report is not None:
         from afdplan.report.document import to_json

@@ -42,6 +42,8 @@ class Role:
         Port that a role without HTTP opens on node 0; None if it opens none of its own.
     ports
         All ports that node 0 listens on.
+    is_independent
+        Whether every node is for itself: `http` is then a port of each.
     """
 
     name: str
@@ -58,6 +60,7 @@ class Role:
     health: str = "/health"
     listens: int | None = None
     ports: tuple[int, ...] = ()
+    is_independent: bool = False
 
     @property
     def nodes(self) -> int:
@@ -135,6 +138,8 @@ class Deployment:
         What was assumed, one sentence each.
     checks
         What to look at once it runs, the first thing first.
+    forms
+        Ways in which it can be started; empty for all.
     """
 
     title: str
@@ -143,3 +148,4 @@ class Deployment:
     start: tuple[str, ...]
     assumed: tuple[str, ...]
     checks: tuple[Check, ...] = ()
+    forms: tuple[str, ...] = ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from afdplan.deploy.deployment import Deployment
 from afdplan.deploy.devices import kind_of
@@ -12,11 +13,13 @@ from afdplan.deploy.formats.shell import shell_files
 from afdplan.deploy.formats.slurm import slurm_files
 from afdplan.deploy.provenance import settings_yaml
 from afdplan.deploy.request import DeployRequest
+from afdplan.deploy.servers import PREFILL_TRANSFER, with_prefill
 from afdplan.deploy.suits import check_devices, check_model, those_that
 from afdplan.deploy.target import Target
 from afdplan.deploy.templates import checklist, readme
 from afdplan.errors import UnsupportedError
 from afdplan.model.checks import check_choice
+from afdplan.model.words import counted
 
 __all__ = ["FORMATS", "deployment_files", "deployment_of"]
 
@@ -54,6 +57,11 @@ def deployment_files(
     """
     check_choice("format", form, tuple(FORMATS))
     deployment = deployment_of(request, target)
+    if deployment.forms and form not in deployment.forms:
+        raise UnsupportedError(
+            f"{target.name} {target.version} cannot be started by {form}: take --format "
+            f"{' or '.join(deployment.forms)}"
+        )
     files, start = FORMATS[form](request, target, deployment)
     files["settings.yaml"] = settings_yaml(request, target, deployment)
     files["README.md"] = readme(request, target, deployment, start)
@@ -71,6 +79,20 @@ def deployment_of(request: DeployRequest, target: Target) -> Deployment:
         If the target cannot run the plan.
     """
     _check_system(request, target)
+    if not request.plan.prefill_workers:
+        return _decoding(request, target)
+    if target.prefills:
+        if request.kv_transfer is None:
+            request = replace(request, kv_transfer=PREFILL_TRANSFER)
+        return with_prefill(request, _decoding(request, target))
+    found = _decoding(request, target)
+    left = counted(request.plan.prefill_workers, "prefill worker")
+    return replace(
+        found, assumed=(*found.assumed, f"{left} of the plan are not started by these files")
+    )
+
+
+def _decoding(request: DeployRequest, target: Target) -> Deployment:
     if request.unsplit:
         if target.unsplit is None:
             raise UnsupportedError(

@@ -8,7 +8,17 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["ANY_PAIR", "AT_LEAST", "EITHER_MULTIPLE", "MULTIPLE", "MUTUAL", "SINGLE", "PairRule"]
+__all__ = [
+    "ANY_PAIR",
+    "BLOCKS",
+    "EITHER_MULTIPLE",
+    "FREE",
+    "MULTIPLE",
+    "MUTUAL",
+    "SINGLE",
+    "WINDOW",
+    "PairRule",
+]
 
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
@@ -26,29 +36,53 @@ class PairRule:
     test
         From A, F and the devices of a worker of each side: whether the pair is legal,
         elementwise.
+    is_uneven
+        Whether an FFN rank may serve more attention ranks than another: all are then as slow as
+        the one with ``ceil(A / F)``, B tokens where A < F.
     """
 
     words: str
     test: PairTest
+    is_uneven: bool = False
+
+    @staticmethod
+    def peers(attention_workers: int, ffn_workers: int) -> int:
+        """Return ``ceil(A / F)``: attention workers of the FFN worker that has most."""
+        return -(-attention_workers // ffn_workers)
 
 
 def _divides(larger: IntArray, smaller: IntArray) -> BoolArray:
     return np.asarray(larger % smaller == 0)
 
 
+def _multiple(a: IntArray, f: IntArray, da: int, df: int) -> BoolArray:
+    return _divides(a * da, f * df) & (a * da >= f * df)
+
+
+def _tensor(da: int, df: int) -> bool:
+    return max(da, df) % min(da, df) == 0
+
+
 def _mutual(a: IntArray, f: IntArray, da: int, df: int) -> BoolArray:
-    tensor = max(da, df) % min(da, df) == 0
-    return (_divides(a, f) | _divides(f, a)) & tensor
+    return (_divides(a, f) | _divides(f, a)) & _tensor(da, df)
 
 
 ANY_PAIR = PairRule(words="any pair", test=lambda a, f, da, df: (a >= 1) & (f >= 1))
-AT_LEAST = PairRule(
-    words="there must be at least as many attention ranks as FFN ranks",
-    test=lambda a, f, da, df: np.asarray(a * da >= f * df),
+BLOCKS = PairRule(
+    words="there must be at least as many attention ranks as FFN ranks; workers of different sizes "
+    "need a multiple",
+    test=lambda a, f, da, df: (a >= f) if da == df else _multiple(a, f, da, df),
+    is_uneven=True,
 )
-MULTIPLE = PairRule(
-    words="attention ranks must be a multiple of FFN ranks",
-    test=lambda a, f, da, df: _divides(a * da, f * df) & (a * da >= f * df),
+FREE = PairRule(
+    words="devices of a worker of one side must be a multiple of the other's",
+    test=lambda a, f, da, df: (a >= 1) & (f >= 1) & _tensor(da, df),
+    is_uneven=True,
+)
+MULTIPLE = PairRule(words="attention ranks must be a multiple of FFN ranks", test=_multiple)
+WINDOW = PairRule(
+    words="there must be two FFN ranks or more, all workers of one device",
+    test=lambda a, f, da, df: (f >= 2) & (da == df == 1),
 )
 EITHER_MULTIPLE = PairRule(
     words="one of the numbers of ranks must divide the other",

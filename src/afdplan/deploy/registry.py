@@ -6,7 +6,8 @@ import importlib
 
 from afdplan.deploy.names import system_names
 from afdplan.deploy.target import ANY, Target
-from afdplan.errors import InvalidInputError
+from afdplan.errors import InvalidInputError, UnsupportedError
+from afdplan.model.parameters import Execution
 
 __all__ = ["find_target", "target_names", "versions"]
 
@@ -35,13 +36,17 @@ def versions(name: str) -> tuple[Target, ...]:
     return found
 
 
-def find_target(name: str, version: str | None = None) -> Target:
-    """Return a system by name; its newest version unless one is named.
+def find_target(
+    name: str, version: str | None = None, execution: Execution | None = None
+) -> Target:
+    """Return a system by name; its newest version (that runs so, if asked) unless one is named.
 
     Raises
     ------
     InvalidInputError
         If name or version is unknown.
+    UnsupportedError
+        If no version runs so, or not the named one.
 
     Examples
     --------
@@ -49,11 +54,16 @@ def find_target(name: str, version: str | None = None) -> Target:
     (1, 2, 3, 4)
     """
     known = versions(name)
-    if version is None:
-        return known[0]
     for target in known:
-        if target.version == version:
+        if version in (None, target.version) and execution in (None, target.execution):
             return target
+    fits = [target.version for target in known if execution in (None, target.execution)]
+    if execution is not None and (version is None or version in [t.version for t in known]):
+        raise UnsupportedError(
+            f"{name} {version or ''}".rstrip()
+            + f" has no {execution} execution: "
+            + (f"versions that have it: {', '.join(fits)}" if fits else "take another system")
+        )
     raise InvalidInputError(
         f"version of {name} must be one of {', '.join(t.version for t in known)}, "
         f"got {version!r:.80}"

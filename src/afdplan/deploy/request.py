@@ -47,6 +47,8 @@ class DeployRequest:
         What the system calls the format of the weights; None leaves it to the checkpoint.
     one_machine
         Whether everything runs on one host.
+    per_pod
+        Whether servers that know nothing of one another each get a node of their own, as pods do.
     unsplit
         Whether the deployment without a split is emitted.
     device
@@ -75,6 +77,7 @@ class DeployRequest:
     architecture: str = ""
     quantization: str | None = None
     one_machine: bool = False
+    per_pod: bool = False
     unsplit: bool = False
     device: str | None = None
     image: str | None = None
@@ -166,6 +169,22 @@ class DeployRequest:
         bundle = self.plan.bundle
         pair = f"{bundle.attention_workers} attention : {bundle.ffn_workers} FFN"
         return f"{self.plan.bundles} x ({pair})"
+
+    @property
+    def mode_words(self) -> tuple[str, ...]:
+        """What is known of the plan without a barrier: its limits were not searched."""
+        limit, step = self.plan.time_per_output_token, self.plan.step_time_mean
+        if self.plan.step_time_p99 is not None:
+            return (
+                "the plan's step times are those with a barrier: plan with --execution "
+                "barrier-free for those without",
+            )
+        token = step / self.plan.latency.tokens_per_step
+        held = "" if limit is None else f", {'above' if token > limit else 'within'} {limit:.4g} s"
+        return (
+            f"without a barrier a worker's mean time per token is {token:.4g} s{held}; no "
+            "percentile is known, so limits on one are not held",
+        )
 
     def cache_check(self, shows: str, where: str) -> tuple[Check, ...]:
         """Return the check of the KV cache's size, if the plan knows it and it is of one kind."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from afdplan.deploy.emit import deployment_of
-from afdplan.deploy.registry import find_target
+from afdplan.deploy.modes import in_mode
 from afdplan.deploy.request import DeployRequest
 from afdplan.deploy.target import ANY, Target
 from afdplan.errors import InvalidInputError
@@ -90,5 +90,5 @@ def differences_in(plan: PlanFile, path: str) -> tuple[Difference, ...]:
     InvalidInputError
         As `differences` does; or if the file tells nothing.
     """
-    target = find_target(plan.target or ANY.name, plan.target_version)
+    plan, target = in_mode(plan, plan.target or ANY.name)
     return differences(plan, target, read_running(path))

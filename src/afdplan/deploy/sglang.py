@@ -14,7 +14,15 @@ from afdplan.deploy.words import Variable, Word, flags, json_word
 from afdplan.errors import UnsupportedError
 from afdplan.files.plan_unsplit import UnsplitPlan
 
-__all__ = ["SERVER_FLAGS", "group_of_ranks", "lane_deployment", "spreads"]
+__all__ = [
+    "HTTP_PORT",
+    "MEMORY_SHARE",
+    "SERVER_FLAGS",
+    "decode_check",
+    "group_of_ranks",
+    "lane_deployment",
+    "spreads",
+]
 
 HTTP_PORT = 30000
 INIT_PORT = 20000
@@ -176,7 +184,7 @@ def lane_deployment(request: DeployRequest, target: Target) -> Deployment:
         ),
         checks=(
             *request.cache_check("max_total_num_tokens={}", "log of each attention rank"),
-            _decode_check(requests),
+            decode_check(requests),
             Check(
                 where="logs of both roles, `AFD_GRAPH_USAGE_SNAPSHOT`",
                 shows='"typed_eager_failures": 0 and "overflow_eager": 0, "replays" growing',
@@ -186,7 +194,8 @@ def lane_deployment(request: DeployRequest, target: Target) -> Deployment:
     )
 
 
-def _decode_check(requests: int) -> Check:
+def decode_check(requests: int) -> Check:
+    """Return the check that every slot of a rank is busy."""
     return Check(
         where="log of each attention rank, `Decode batch`, under load",
         shows=f"#running-req: {requests}",
@@ -198,6 +207,12 @@ def group_of_ranks(request: DeployRequest, target: Target) -> Deployment:
     """Return data-parallel attention with experts over all ranks: the plan without a split."""
     plan = plan_of(request)
     devices = plan.ranks * plan.devices_per_rank
+    nodes = -(-plan.ranks // nodes_of(plan.ranks, plan.devices_per_rank, request.node_devices))
+    if plan.ranks % nodes:
+        raise UnsupportedError(
+            f"{target.name} spreads {plan.ranks} ranks evenly over its nodes, {nodes} nodes of "
+            f"{request.node_devices} devices do not allow it: give another --node-devices"
+        )
     settings = {
         "tp_size": devices,
         "dp_size": plan.ranks,
@@ -237,5 +252,5 @@ def group_of_ranks(request: DeployRequest, target: Target) -> Deployment:
             "prompts are computed on the same devices, which the plan does not count",
             "requests are spread by tokens (`--load-balance-method total_tokens`)",
         ),
-        checks=(_decode_check(plan.requests_per_rank),),
+        checks=(decode_check(plan.requests_per_rank),),
     )

@@ -11,6 +11,8 @@ import numpy.typing as npt
 
 from afdplan.deploy.pairs import ANY_PAIR, PairRule
 from afdplan.errors import UnsupportedError
+from afdplan.model import parameters as ask
+from afdplan.model.parameters import Execution
 
 if TYPE_CHECKING:
     from afdplan.deploy.deployment import Deployment
@@ -33,6 +35,8 @@ class Target:
         Where this was read, with its date or commit.
     pairs
         Rule on the numbers of workers.
+    execution
+        Whether its attention workers meet at a barrier.
     engine
         Version of the engine underneath that it is built for; empty if it is its own.
     models
@@ -45,6 +49,8 @@ class Target:
         Command-line flags that may be emitted.
     keys
         Keys of its configuration objects that may be emitted.
+    prefills
+        Whether prefill servers of a plan of the whole service are written too.
     split
         Returns what starts a split plan; None if it cannot be emitted.
     unsplit
@@ -56,12 +62,14 @@ class Target:
     microbatches: tuple[int, ...]
     source: str
     pairs: PairRule = ANY_PAIR
+    execution: Execution = ask.EXECUTION.default
     engine: str = ""
     models: frozenset[str] | None = None
     devices: tuple[str, ...] = ("nvidia",)
     placement: str = ""
     flags: frozenset[str] = frozenset()
     keys: frozenset[str] = frozenset()
+    prefills: bool = False
     split: Callable[[DeployRequest, Target], Deployment] | None = None
     unsplit: Callable[[DeployRequest, Target], Deployment] | None = None
 

@@ -97,7 +97,7 @@ def readme(
         version=afdplan.__version__,
         placement=placement_words(request, target),
         step=promise.step_time_mean * 1e3,
-        p99=promise.step_time_p99 * 1e3,
+        p99=None if promise.step_time_p99 is None else promise.step_time_p99 * 1e3,
         tokens=plan.latency.tokens_per_step,
         assumed=[*deployment.assumed, *plan.latency.assumptions],
     )

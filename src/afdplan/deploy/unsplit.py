@@ -50,6 +50,7 @@ def group_deployment(
     bundles = []
     per_node = nodes_of(plan.ranks, plan.devices_per_rank, request.node_devices)
     nodes = -(-plan.ranks // per_node)
+    per_node = -(-plan.ranks // nodes)  # nodes are as full as one another, if that can be
     for number in range(1, plan.replicas + 1):
         command, first = words(plan, settings, number, nodes)
         target.check(flags([*command, *first, *others]))

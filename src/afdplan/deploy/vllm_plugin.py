@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from afdplan.deploy.connector import Connector
 from afdplan.deploy.deployment import Check, Deployment, Role, nodes_of
 from afdplan.deploy.ladder import graph_ladder
 from afdplan.deploy.request import DeployRequest
@@ -23,9 +23,10 @@ from afdplan.deploy.vllm_serve import (
     running_check,
     serve_words,
 )
-from afdplan.deploy.words import Variable, Word, flags, json_word
+from afdplan.deploy.words import Word, flags, json_word
+from afdplan.errors import UnsupportedError
 
-__all__ = ["DEEPSEEK", "PLUGIN_KEYS", "Connector", "plugin_deployment"]
+__all__ = ["DEEPSEEK", "PLUGIN_KEYS", "plugin_deployment"]
 
 PLUGIN_KEYS = frozenset(
     {
@@ -39,76 +40,50 @@ DEEPSEEK = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Connector:
-    """How attention and FFN ranks of the plugin talk.
-
-    Attributes
-    ----------
-    name
-        As in the configuration object.
-    barrier_free
-        Whether attention ranks advance on their own; the FFN side then has no fixed peers.
-    graphs
-        Whether decoding runs from captured graphs.
-    ports_per_ffn_rank
-        Rendezvous ports beyond the first, per FFN rank.
-    waits
-        Whether the time to wait for the other role can be set; else 120 s are built in.
-    environment
-        Variables that it needs.
-    role_environment
-        Likewise, by role.
-    all2all
-        Transfers within a role; empty leaves them to the engine.
-    ubatch_flag
-        Whether dual batch must be told its number of parts.
-    """
-
-    name: str
-    barrier_free: bool = False
-    graphs: bool = True
-    ports_per_ffn_rank: int = 0
-    waits: bool = True
-    environment: Mapping[str, Word] = field(default_factory=dict)
-    role_environment: Mapping[str, Mapping[str, Word]] = field(default_factory=dict)
-    all2all: str = "allgather_reducescatter"
-    ubatch_flag: bool = False
-
-    def host(self) -> Variable:
-        """Return the address of rank 0 of its world."""
-        return Variable("ATTENTION_HOST" if self.barrier_free else "FFN_HOST")
-
-
 def _settings(request: DeployRequest, connector: Connector) -> dict[str, dict[str, Any]]:
     """Return the coupled settings of both roles; the laws that bind them are checked in tests."""
     plan, bundle = request.plan, request.plan.bundle
     requests = bundle.requests_per_attention_worker
-    tokens = requests if request.kv_transfer else max(requests, PROMPT_TOKENS)
-    # The busiest FFN rank serves this many attention ranks; without fixed peers all are alike.
-    peers = 1 if connector.barrier_free else -(-bundle.attention_workers // bundle.ffn_workers)
+    tokens = requests
+    if not request.kv_transfer:
+        tokens = max(requests, min(PROMPT_TOKENS, connector.most_tokens or PROMPT_TOKENS))
+    if connector.most_tokens is not None and tokens > connector.most_tokens:
+        raise UnsupportedError(
+            f"{connector.name} takes at most {connector.most_tokens} tokens a step, the plan has "
+            f"{tokens} requests on an attention worker: plan with --max-batch-size "
+            f"{connector.most_tokens // bundle.microbatches}"
+        )
+
+    def busiest(size: int) -> int:
+        return connector.ffn_size(size, bundle.attention_workers, bundle.ffn_workers)
+
+    def same(size: int) -> int:
+        return size
+
     ladder = graph_ladder(requests)
-    sides = {
-        "ffn": (bundle.ffn_workers, plan.ffn_devices, peers),
-        "attention": (bundle.attention_workers, plan.attention_devices, 1),
+    sides: dict[str, tuple[int, int, Callable[[int], int]]] = {
+        "ffn": (bundle.ffn_workers, plan.ffn_devices, busiest),
+        "attention": (bundle.attention_workers, plan.attention_devices, same),
     }
+    overlaps = bundle.microbatches == 2 and connector.overlap_pays(requests)
     return {
         role: {
             "data_parallel_size": workers,
             "tensor_parallel_size": devices,
             "ranks": workers * devices,
-            "max_num_seqs": requests * factor,
-            "max_num_batched_tokens": tokens * factor,
-            "cudagraph_capture_sizes": [size * factor for size in ladder]
+            "max_num_seqs": sized(requests),
+            "max_num_batched_tokens": sized(tokens),
+            "cudagraph_capture_sizes": sorted({sized(size) for size in ladder})
             if connector.graphs
             else [],
-            "enable_dbo": bundle.microbatches == 2 and not connector.barrier_free,
+            "microbatches": 2 if overlaps else 1,
+            "enable_dbo": overlaps and connector.dual_batch,
             "dbo_decode_token_threshold": DECODE_THRESHOLD,
             "dbo_prefill_token_threshold": PREFILL_THRESHOLD,
             "num_attention_ranks": bundle.attention_workers * plan.attention_devices,
             "num_ffn_ranks": bundle.ffn_workers * plan.ffn_devices,
         }
-        for role, (workers, devices, factor) in sides.items()
+        for role, (workers, devices, sized) in sides.items()
     }
 
 
@@ -137,10 +112,11 @@ def plugin_deployment(request: DeployRequest, target: Target, connector: Connect
             if connector.waits:
                 afd["afd_process_group_timeout_s"] = LOAD_SECONDS
             words = serve_words(request, values)
+            if connector.gates:
+                afd |= {"async": connector.barrier_free, "compute_gate_on_attention": True}
+            if extra := connector.extra(values["microbatches"]):
+                afd["connector_extra_config"] = extra
             if connector.barrier_free:
-                afd |= {"async": True, "compute_gate_on_attention": True}
-                if plan.bundle.microbatches == 2:
-                    afd["connector_extra_config"] = {"async_moe_ubatching": True}
                 words += ["--api-server-count", "1"]
             if connector.ubatch_flag and values["enable_dbo"]:
                 words += ["--ubatch-size", "2"]
@@ -153,11 +129,11 @@ def plugin_deployment(request: DeployRequest, target: Target, connector: Connect
                 **connector.environment,
                 **connector.role_environment.get(role, {}),
             }
-            if connector.barrier_free and request.one_machine:
-                environment["NVSHMEM_REMOTE_TRANSPORT"] = "none"
+            if connector.one_node:
+                environment |= _one_node(request, role, settings)
             first: tuple[Word, ...] = ("--host", "0.0.0.0", "--port", str(http))
             target.check(flags([*words, *first, "--headless"]), afd)
-            owns = (role == "ffn") != connector.barrier_free  # rank 0 of the world is here
+            owns = (role == "ffn") != connector.attention_first  # rank 0 of the world is here
             rendezvous = range(port, port + span) if owns else ()
             roles.append(
                 Role(
@@ -183,7 +159,8 @@ def plugin_deployment(request: DeployRequest, target: Target, connector: Connect
         title=request.split_title,
         bundles=tuple(bundles),
         settings=settings,
-        start=_start(request),
+        forms=("scripts", "compose") if connector.one_node else (),
+        start=_start(request, connector),
         assumed=_assumed(request, target, connector),
         checks=(
             *_version_check(target),
@@ -198,6 +175,31 @@ def plugin_deployment(request: DeployRequest, target: Target, connector: Connect
     )
 
 
+def _one_node(
+    request: DeployRequest, role: str, settings: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Word]:
+    """Return what lets both roles share a node: its own devices for each.
+
+    Raises
+    ------
+    UnsupportedError
+        If the node has too few.
+    """
+    count = {name: values["ranks"] for name, values in settings.items()}
+    if sum(count.values()) > request.node_devices:
+        raise UnsupportedError(
+            f"this connector runs a bundle on one node, {sum(count.values())} devices are more "
+            f"than its {request.node_devices}: plan with --max-bundle-devices "
+            f"{request.node_devices}"
+        )
+    found: dict[str, Word] = {"NVSHMEM_REMOTE_TRANSPORT": "none"}
+    if not request.one_machine:  # a container sees no others
+        first = 0 if role == "attention" else count["attention"]
+        devices = range(first, first + count[role])
+        found[request.device_kind().visible] = ",".join(map(str, devices))
+    return found
+
+
 def _version_check(target: Target) -> tuple[Check, ...]:
     if not target.engine:
         return ()
@@ -210,9 +212,10 @@ def _version_check(target: Target) -> tuple[Check, ...]:
     )
 
 
-def _start(request: DeployRequest) -> tuple[str, ...]:
+def _start(request: DeployRequest, connector: Connector) -> tuple[str, ...]:
+    same = " Both are the same node: give the node of a bundle twice." * connector.one_node
     return (
-        "Set `FFN_HOST` and `ATTENTION_HOST` in every `bundle-*/cluster.env`.",
+        f"Set `FFN_HOST` and `ATTENTION_HOST` in every `bundle-*/cluster.env`.{same}",
         "On each node of the FFN role: `bundle-001/ffn.sh NODE` (NODE = 0, 1, ...).",
         "On each node of the attention role: `bundle-001/attention.sh NODE`. Start both roles "
         "together: each waits for the other while weights are loaded.",
@@ -226,7 +229,8 @@ def _start(request: DeployRequest) -> tuple[str, ...]:
 
 def _assumed(request: DeployRequest, target: Target, connector: Connector) -> tuple[str, ...]:
     found = [
-        f"{request.node_devices} devices per node, roles on different nodes",
+        f"{request.node_devices} devices per node, "
+        + ("both roles of a bundle on one" if connector.one_node else "roles on different nodes"),
         f"connector {connector.name}: {target.rule}",
         "`--max-num-seqs` of a rank covers all its microbatches",
     ]
@@ -235,10 +239,17 @@ def _assumed(request: DeployRequest, target: Target, connector: Connector) -> tu
             f"the engine is {target.engine}: on another release the plugin leaves out its patches "
             "with no more than a warning"
         )
-    if not connector.barrier_free:
+    if connector.peers != "all":
         found.append(
             "an FFN rank serves ceil(A / F) attention ranks, its sizes are theirs times that"
         )
+    if connector.barrier_free:
+        found += request.mode_words
+        if request.plan.least_calls > 1:
+            found.append(
+                f"the plan's best rule waits for {request.plan.least_calls} calls; this connector "
+                "takes whatever has arrived and has no switch to wait: expect longer FFN times"
+            )
     if not connector.waits:
         found.append(
             "this version waits 120 s for the other role, which cannot be set: where weights load "
@@ -246,9 +257,17 @@ def _assumed(request: DeployRequest, target: Target, connector: Connector) -> tu
         )
     found += prompts_assumed(request)
     if request.plan.bundle.microbatches == 2:
-        found.append(
-            "two microbatches overlap by dual batch, which was measured to lose 7.1 % at 2,048 "
-            "tokens a step, 3.7 % at 4,096 and to win 0.5 % at 8,192 (GpuAsync recipe): compare "
-            "with `afdplan plan --microbatches 1`"
-        )
+        requests = request.plan.bundle.requests_per_attention_worker
+        if connector.overlap_pays(requests):
+            found.append(
+                "two microbatches overlap by dual batch, which was measured to lose 7.1 % at 2,048 "
+                "tokens a step, 3.7 % at 4,096 and to win 0.5 % at 8,192 (GpuAsync recipe): "
+                "compare with `afdplan plan --microbatches 1`"
+            )
+        else:
+            found.append(
+                f"the plan has two microbatches, but at {requests:,} tokens a step this connector "
+                "was measured to lose by them (7.1 % at 2,048, 3.7 % at 4,096; it wins 0.5 % at "
+                "8,192): they are switched off, all requests of a rank are one batch"
+            )
     return tuple(found)

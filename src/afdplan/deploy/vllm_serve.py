@@ -98,11 +98,11 @@ def network_words(host: str, rpc: int) -> list[Word]:
     ]
 
 
-def kv_words(request: DeployRequest) -> list[Word]:
-    """Return what lets prompts come in that were computed elsewhere."""
+def kv_words(request: DeployRequest, role: str = "kv_consumer") -> list[Word]:
+    """Return what lets prompts come in that were computed elsewhere, or go there."""
     if request.kv_transfer is None:
         return []
-    kv = {"kv_connector": request.kv_transfer, "kv_role": "kv_consumer"}
+    kv = {"kv_connector": request.kv_transfer, "kv_role": role}
     return ["--kv-transfer-config", json_word(kv)]
 
 

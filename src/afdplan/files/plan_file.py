@@ -11,6 +11,7 @@ from typing import Any
 from afdplan.errors import InvalidInputError, LatencyModelError
 from afdplan.files.document import LARGEST_DOCUMENT, Readable, open_source, read_document
 from afdplan.files.latency_document import latency_from_document
+from afdplan.files.plan_barrier_free import BarrierFreePlan, barrier_free_from_document
 from afdplan.files.plan_unsplit import UnsplitPlan, recommends_unsplit, unsplit_from_document
 from afdplan.model import plan_parameters as ask
 from afdplan.model.bundle import Bundle
@@ -36,7 +37,7 @@ class PlanFile:
     latency
         Stage times of the design.
     step_time_mean, step_time_p99
-        Promised [s].
+        Promised [s]; the p99 is None where only the mean is known.
     tokens_per_second
         Promised, of all bundles.
     mean_prompt_tokens, mean_decode_tokens, mean_token_load
@@ -61,6 +62,12 @@ class PlanFile:
     unsplit, recommends_unsplit
         The best deployment without a split, None if there is none, and whether it is what the
         plan recommends; `bundle` is the best split all the same.
+    barrier_free
+        The same split without the barrier; None if the plan compared no modes.
+    prefill_workers, prefill_devices
+        Prefill workers of the whole service, and devices of each; 0 if only decoding was planned.
+    least_calls
+        Calls that wait before an FFN pool without a barrier departs.
     afdplan_version
         That wrote the file.
     inputs
@@ -73,7 +80,7 @@ class PlanFile:
     ffn_devices: int
     latency: LatencyModel
     step_time_mean: float
-    step_time_p99: float
+    step_time_p99: float | None
     tokens_per_second: float
     mean_prompt_tokens: float
     mean_decode_tokens: float
@@ -90,6 +97,10 @@ class PlanFile:
     target_version: str | None
     unsplit: UnsplitPlan | None
     recommends_unsplit: bool
+    barrier_free: BarrierFreePlan | None = None
+    least_calls: int = 1
+    prefill_workers: int = 0
+    prefill_devices: int = 1
     afdplan_version: str
     inputs: Mapping[str, Any]
 
@@ -160,6 +171,7 @@ def plan_from_document(document: dict[str, Any]) -> PlanFile:
     except LatencyModelError as error:
         raise InvalidInputError(f"latency_model: {error}") from None
     workload, inputs = _table(document, "workload"), _table(document, "inputs")
+    prefill = _table(document, "service") if document.get("service") is not None else {}
     capacity, kinds = _space(_table(document, "memory").get("space"))
     plan = PlanFile(
         bundles=counts["bundles"],
@@ -192,6 +204,13 @@ def plan_from_document(document: dict[str, Any]) -> PlanFile:
         target_version=_text(inputs, "target_version") or None,
         unsplit=unsplit_from_document(document),
         recommends_unsplit=recommends_unsplit(document),
+        prefill_workers=check_count(
+            "service.prefill_workers", prefill.get("prefill_workers", 0), 0, 1_000_000
+        ),
+        prefill_devices=check_count(
+            "service.prefill_devices_per_worker", prefill.get("prefill_devices_per_worker", 1)
+        ),
+        barrier_free=barrier_free_from_document(document),
         afdplan_version=_text(document, "afdplan_version"),
         inputs=MappingProxyType(dict(inputs)),
     )

@@ -21,7 +21,8 @@ _SGLANG = re.compile(r"server_args=ServerArgs\((.*)\)")
 _SGLANG_CACHE = re.compile(r"max_total_num_tokens=(\d+)")
 _FIELD = re.compile(r"\b(\w+)=(\d+|True|False)\b")
 _ITEM = re.compile(r"'(\w+)': (\d+|True|False)\b")
-_ROLE = re.compile(r"(?:'role': |afd_execution_mode=)'(attention|ffn)'")
+_ROLE = re.compile(r"(?:'role': |afd_execution_mode=|afd_mode=)'(attention|ffn|host|pool)'")
+_ROLES = {"attention": "attention", "ffn": "ffn", "host": "attention", "pool": "ffn"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,16 +68,16 @@ def _told(text: str) -> tuple[dict[str, Any], str]:
             found = json.loads(text)
         except ValueError:
             return {}, "server"
-        mode = found.get("afd_execution_mode")
-        return dict(found), str(mode) if mode in ("attention", "ffn") else "server"
+        modes = (str(found.get(name)) for name in ("afd_execution_mode", "afd_mode"))
+        return dict(found), next((_ROLES[mode] for mode in modes if mode in _ROLES), "server")
     values: dict[str, Any] = {}
     role = "server"
     for line in _VLLM.findall(text)[:1]:
         values |= {name: _number(value) for name, value in _ITEM.findall(line)}
-        role = next(iter(_ROLE.findall(line)), "server")
+        role = _ROLES.get(next(iter(_ROLE.findall(line)), ""), "server")
     for line in _SGLANG.findall(text)[:1]:
         values |= {name: _number(value) for name, value in _FIELD.findall(line)}
-        role = next(iter(_ROLE.findall(line)), "server")
+        role = _ROLES.get(next(iter(_ROLE.findall(line)), ""), "server")
     for all_ranks, one_rank in _FASTAFD.findall(text)[-1:]:
         values |= {"max_running_requests": int(all_ranks), "requests_per_rank": int(one_rank)}
         role = "attention"

@@ -48,7 +48,7 @@ def least_score(best: Candidate | None, limits: Limits) -> float:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Start:
-    """A range whose pairs are not known yet: the most score of every block of ratios.
+    """A range whose pairs are not known yet, only the most score of every block of ratios.
 
     Attributes
     ----------
@@ -58,15 +58,16 @@ class _Start:
         Positions in the sizes of the group.
     listed
         Those of the sizes in it whose bounds are known.
-    row
-        Most score in every block, shape (blocks,).
+    bounds
+        For each listed size, the position of its row of bounds, and how much larger the sizes are
+        for which it stands.
     """
 
     group: tuple[int, int]
     first: int
     last: int
     listed: tuple[int, ...]
-    row: FloatArray
+    bounds: tuple[tuple[int, float], ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -197,13 +198,13 @@ class BatchSearch:
             for end in range(1, len(listed) + 1):
                 if end < len(listed) and sizes[lasts[end]] <= widest * sizes[firsts[begin]]:
                     continue
-                part = list(zip(listed[begin:end], gains[begin:end], strict=True))
+                part = tuple(zip(listed[begin:end], gains[begin:end].tolist(), strict=True))
                 start = _Start(
                     group=group,
                     first=int(firsts[begin]),
                     last=int(lasts[end - 1]),
                     listed=tuple(firsts[begin:end].tolist()),
-                    row=np.max([self._bounds.rows[at] * gain for at, gain in part], axis=0),
+                    bounds=part,
                 )
                 yield start, max(float(most[at] * gain) for at, gain in part)
                 begin = end
@@ -211,16 +212,17 @@ class BatchSearch:
     def _opened(self, start: _Start) -> _Range:
         """Return the pairs of a start that may be good enough."""
         devices = start.group[0]
+        row = np.max([self._bounds.rows[at] * gain for at, gain in start.bounds], axis=0)
         columns = self._bounds.columns[devices]
         able = self._pairs.able(self._lattices[devices], self._least, self._limits)
-        pairs = able[((start.row > 0) & (start.row >= self._least))[columns[able]]]
+        pairs = able[((row > 0) & (row >= self._least))[columns[able]]]
         return _Range(
             group=start.group,
             first=start.first,
             last=start.last,
             listed=start.listed,
             pairs=pairs,
-            bound=start.row[columns[pairs]],
+            bound=row[columns[pairs]],
         )
 
     def _tightened(self, found: _Range) -> _Range:

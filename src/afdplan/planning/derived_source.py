@@ -18,6 +18,7 @@ from afdplan.model.curve import LinearCurve
 from afdplan.model.latency import LatencyModel, TimeUnit
 from afdplan.model.stages import AttentionLayers, Transfer
 from afdplan.planning.cache_memory import CacheSpace
+from afdplan.planning.source import GATHERED_WORDS, gathered
 
 __all__ = ["DerivedSource", "exchange_wait"]
 
@@ -88,10 +89,12 @@ class DerivedSource:
         self.attention_devices = tuple(self._spaces)
         self.colocated = _DerivedColocated(self.placement)
         self._unique = 1.0
+        self._gathers = False
 
     def of(self, placement: Placement) -> DerivedSource:
         """Return the same choices for another placement."""
-        return DerivedSource(placement, self.attention_devices).sharing(self._unique)
+        other = DerivedSource(placement, self.attention_devices).sharing(self._unique)
+        return other.gathering() if self._gathers else other
 
     def sharing(self, fraction: float) -> DerivedSource:
         """Return the source where shared blocks leave a fraction of every request's KV memory."""
@@ -100,6 +103,12 @@ class DerivedSource:
         other._unique = self._unique * fraction
         other._spaces = {d: space.sharing(fraction) for d, space in self._spaces.items()}
         other.colocated = _DerivedColocated(self.placement, other._unique)
+        return other
+
+    def gathering(self) -> DerivedSource:
+        """Return the source where each attention worker has one FFN worker."""
+        other = copy.copy(self)
+        other._slower, other._gathers = {}, True
         return other
 
     def slower(self, part: str, factor: float) -> DerivedSource:
@@ -137,7 +146,7 @@ class DerivedSource:
         kept.append(
             "a tenth of the memory is reserved; rounding of the cache to pages is not counted"
         )
-        return tuple(kept)
+        return (*kept, GATHERED_WORDS) if self._gathers else tuple(kept)
 
     @cached_property
     def _examples(self) -> tuple[int, ...]:
@@ -155,7 +164,8 @@ class DerivedSource:
 
     def latency(self, attention_devices: int, ffn_workers: int, batch_size: int) -> LatencyModel:
         """Return the derived model of a design, its projections exact at the batch size."""
-        return self._models.of(attention_devices, ffn_workers, batch_size)
+        found = self._models.of(attention_devices, ffn_workers, batch_size)
+        return gathered(found) if self._gathers else found
 
     def attention(self, attention_devices: int, batch_size: int) -> tuple[AttentionLayers, ...]:
         """Return its attention side, which no number of FFN workers changes."""

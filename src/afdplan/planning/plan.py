@@ -24,7 +24,7 @@ from afdplan.planning.next_batch import NextBatch
 from afdplan.planning.objective import DeviceCost
 from afdplan.planning.search import DesignSearch
 from afdplan.planning.sensitivity import Sensitivity
-from afdplan.planning.source import LatencySource
+from afdplan.planning.source import LatencySource, source_for
 from afdplan.planning.space import SearchSpace
 from afdplan.planning.supply import supply_words
 from afdplan.planning.surroundings import Surroundings
@@ -254,6 +254,7 @@ def make_plan(
                 "deployment is as large"
             )
     space, show = space or SearchSpace(), progress or (lambda _: None)
+    source = source_for(space.target, source)
     parts, ends = circumstances(trace, token_load, limits)
     show(0.1)
     found = find_holding(

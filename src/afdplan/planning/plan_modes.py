@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from afdplan.model import parameters as ask
+from afdplan.model.coupling import Coupling
 from afdplan.planning.plan import Plan
+from afdplan.planning.source import GATHERED
 from afdplan.theory.modes import compare_modes
 from afdplan.theory.ratio import ModeVerdict
 from afdplan.theory.solve import solve_ratio
@@ -17,9 +19,15 @@ def plan_modes(plan: Plan) -> ModeVerdict:
     """Return both modes at the plan's batch size, microbatches and FFN workers.
 
     Each has its own best number of attention workers within the devices of the plan's limit, and
-    requests that are placed in turn.
+    requests that are placed in turn. Tokens are spread evenly: without a barrier no FFN worker has
+    attention workers of its own, whatever the plan's system does with one.
     """
-    problem = replace(plan.problem, execution="barrier-free", placement=ask.PLACEMENT.default)
+    problem, latency = plan.problem, plan.latency
+    if latency.coupling == Coupling(**GATHERED):
+        latency = replace(latency, coupling=Coupling())
+    problem = replace(
+        problem, latency=latency, execution="barrier-free", placement=ask.PLACEMENT.default
+    )
     design, most = plan.split.design, None
     if plan.limits.devices is not None:
         left = plan.limits.devices - design.ffn_workers * design.ffn_devices

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from afdplan.model.estimate import Estimate
 from afdplan.model.latency import LatencyModel
@@ -18,6 +19,7 @@ from afdplan.planning.ratio_sensitivity import (
     ratio_sensitivity,
 )
 from afdplan.planning.simulated_ratio import Play, simulated_scenario
+from afdplan.simulation.paired import Paired
 from afdplan.theory.problem import RatioProblem
 
 __all__ = ["RatioAround", "ratio_around"]
@@ -57,6 +59,7 @@ def ratio_around(
     token_load: Estimate | None = None,
     latency_of: Callable[[int], LatencyModel] | None = None,
     play: Play | None = None,
+    runs: Mapping[int, Paired] = MappingProxyType({}),
     progress: Callable[[float], None] = lambda _: None,
 ) -> RatioAround:
     """Compute what stands around a recommended ratio; this takes seconds.
@@ -74,8 +77,9 @@ def ratio_around(
     latency_of
         Latency model at a batch size, where it depends on it; else that of the problem.
     play
-        What to play for a problem and an A, where formulas do not know what is asked; this takes a
-        minute rather than seconds.
+        What to play for a problem and an A, where formulas do not know what is asked.
+    runs
+        What has been played of the problem itself, by A.
     progress
         Told the share of the other batches that is done.
 
@@ -94,6 +98,7 @@ def ratio_around(
         max_attention_workers=max_attention_workers,
         latency_of=latency_of,
         play=play,
+        runs=runs,
         progress=progress,
     )
     asked = (problem.batch_size, problem.microbatches)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,6 +21,7 @@ from afdplan.theory.solve import RatioSolution, largest_resource, solve_ratio
 
 if TYPE_CHECKING:  # the compiler is slow to import
     from afdplan.planning.simulated_ratio import Play
+    from afdplan.simulation.paired import Paired
 
 __all__ = [
     "RatioCase",
@@ -170,6 +172,7 @@ def ratio_grid(
     max_attention_workers: int | None = None,
     latency_of: Callable[[int], LatencyModel] | None = None,
     play: Play | None = None,
+    runs: Mapping[int, Paired] = MappingProxyType({}),
     progress: Callable[[float], None] = lambda _: None,
 ) -> RatioGrid:
     """Return one case per batch size and number of microbatches around those of the problem.
@@ -184,12 +187,15 @@ def ratio_grid(
         Latency model at a batch size, where it depends on it; else that of the problem.
     play
         What to play for a problem and an A, where formulas do not know what is asked.
+    runs
+        What has been played of the problem itself, by A.
     progress
         Told the share that is done.
     """
     slots = problem.slot_loads()  # a slot's law depends on the requests only
     sizes = batch_sizes_around(problem.batch_size)
     counts = microbatches_around(problem.microbatches, problem.overlap)
+    asked = problem.batch_size, problem.microbatches
     cases, models = [], []
     for batch_size in sizes:
         latency = problem.latency
@@ -202,7 +208,8 @@ def ratio_grid(
             if play is None:
                 cases.append(_case(case, slots, solved))
             else:
-                cases.append(_played_case(case, slots, solved, play, max_attention_workers))
+                mine = runs if (batch_size, count) == asked else {}
+                cases.append(_played_case(case, slots, solved, play, max_attention_workers, mine))
             progress(len(cases) / (len(sizes) * len(counts)))
     keys = [(case.batch_size, case.microbatches) for case in cases]
     return RatioGrid(
@@ -238,11 +245,13 @@ def _played_case(
     solved: RatioSolution,
     play: Play,
     most: int | None,
+    runs: Mapping[int, Paired],
 ) -> RatioCase:
     """Return what is played; what binds is told by the formulas at the A that is best so."""
-    from afdplan.planning.simulated_ratio import PlayedSearch
+    from afdplan.planning.simulated_ratio import AROUND_SECONDS, PlayedSearch
 
-    search = PlayedSearch(problem, play, (solved.best, solved.mean_field_ratio), most)
+    between = solved.best, solved.mean_field_ratio
+    search = PlayedSearch(problem, play, between, most, runs=runs, seconds=AROUND_SECONDS)
     best, points = search.best(), search.curve()
     workers = np.array([point.attention_workers for point in points], dtype=np.float64)
     ratio = best / problem.ffn_workers

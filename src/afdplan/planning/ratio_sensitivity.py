@@ -147,7 +147,7 @@ def _played_sensitivity(
     problem: RatioProblem, recommended: int, most: int | None, play: Play
 ) -> tuple[RatioSensitivity, ...]:
     """Return the same of what is played, all on the same requests."""
-    from afdplan.planning.simulated_ratio import PlayedSearch
+    from afdplan.planning.simulated_ratio import AROUND_SECONDS, PlayedSearch
 
     slots = problem.slot_loads()
     changed = _changed_latencies(problem.latency)
@@ -158,9 +158,13 @@ def _played_sensitivity(
     def search(latency: LatencyModel) -> _Search:
         other = replace(problem, latency=latency)
         solved = solve_ratio(other, slots, most)
-        return PlayedSearch(other, play, (solved.best, solved.mean_field_ratio), most)
+        between = solved.best, solved.mean_field_ratio
+        return PlayedSearch(other, play, between, most, seconds=AROUND_SECONDS)
 
-    base = search(problem.latency).value(recommended)
+    alone = recommended, recommended / problem.ffn_workers
+    base = PlayedSearch(problem, play, alone, recommended, seconds=AROUND_SECONDS).value(
+        recommended
+    )
     searches = {name: tuple(map(search, models)) for name, models in changed.items()}
     return _entries(searches, recommended, base)
 

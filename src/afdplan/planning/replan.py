@@ -24,7 +24,7 @@ from afdplan.planning.held import Deployment
 from afdplan.planning.limits import TIE, Limits
 from afdplan.planning.objective import DeviceCost, find_objective
 from afdplan.planning.search import DesignSearch
-from afdplan.planning.source import LatencySource, MeasuredSource
+from afdplan.planning.source import LatencySource, MeasuredSource, source_for
 from afdplan.planning.space import SearchSpace, graph_batch_sizes
 
 __all__ = ["Replan", "kept_unsplit", "replan", "stored_cost"]
@@ -114,6 +114,7 @@ def _search(
 ) -> tuple[DesignSearch, tuple[str, ...]]:
     source, notes = _source(plan)
     space = _space(plan)
+    source = source_for(space.target, source)
     if notes:
         # Stage times of one design say nothing of other splits of its experts.
         space = replace(space, ffn_workers=(plan.bundle.ffn_workers,))

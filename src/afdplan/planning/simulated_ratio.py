@@ -9,8 +9,9 @@ Whatever a `Scenario` can say is served: placement, KV memory, active slots, sca
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from afdplan.model import parameters as ask
 from afdplan.model.estimate import Estimate
 from afdplan.model.parameters import Placement
 from afdplan.planning.placement_gain import PlacementGain, Recovered
-from afdplan.simulation.paired import Paired, play_paired
+from afdplan.simulation.paired import MOST_SECONDS, Paired, play_paired
 from afdplan.simulation.scenario import Scenario
 from afdplan.statistics.replications import ratio_estimate
 from afdplan.theory.problem import RatioProblem, unknown_placement
@@ -28,6 +29,7 @@ from afdplan.theory.solve import largest_resource, mean_field_of
 from afdplan.theory.step_model import StepModel, step_model
 
 __all__ = [
+    "AROUND_SECONDS",
     "Play",
     "PlayedSearch",
     "SimulatedRatio",
@@ -38,6 +40,8 @@ __all__ = [
 
 FIRST_RATIOS = 4
 REPLICATIONS, DECIDING, MOST_REPLICATIONS = 4, 8, 16
+AROUND_SECONDS = MOST_SECONDS / 40
+"""Of one run of what stands around an answer."""
 PRECISION = 0.002
 """Relative half-width of a comparison that decides; a narrower one is not looked for."""
 LEAST_BARRIER = 0.001
@@ -60,14 +64,14 @@ class SimulatedRatio:
         Tokens per time and cost of each A played, with intervals.
     gain
         Beside blind placement at the best ratio of the formulas.
-    replications
-        Independent runs behind the closest comparison.
+    runs
+        All that was played, by A.
     """
 
     recommendation: RatioRecommendation
     objectives: dict[int, Estimate]
     gain: PlacementGain
-    replications: int
+    runs: dict[int, Paired]
 
 
 def simulated_scenario(problem: RatioProblem, attention_workers: int, **changes: Any) -> Scenario:
@@ -140,7 +144,7 @@ def simulate_ratio(
         recommendation=search.recommendation(blind, best, free(best)),
         objectives=search.objectives(),
         gain=gain,
-        replications=min(len(top.parts), len(base.parts)),
+        runs=search.runs,
     )
 
 
@@ -192,6 +196,10 @@ class PlayedSearch:
         Largest A considered.
     progress
         Called with the share done, 0 to 1.
+    runs
+        What has been played before, by A.
+    seconds
+        That a run may take, about.
     """
 
     def __init__(
@@ -201,10 +209,12 @@ class PlayedSearch:
         between: tuple[int, float],
         max_attention_workers: int | None = None,
         progress: Progress | None = None,
+        runs: Mapping[int, Paired] = MappingProxyType({}),
+        seconds: float = MOST_SECONDS,
     ) -> None:
         self.problem = problem
-        self.runs: dict[int, Paired] = {}
-        self._play, self._progress = play, progress
+        self.runs = dict(runs)
+        self._play, self._progress, self._seconds = play, progress, seconds
         low, high = sorted((between[0], round(between[1] * problem.ffn_workers)))
         limit = max_attention_workers or max(4 * high, 64 * problem.ffn_workers)
         low, high = max(min(low, limit), 1), max(min(high, limit), 1)
@@ -227,7 +237,7 @@ class PlayedSearch:
         if run is not None and len(run.parts) >= replications:
             return run
         if run is None:
-            run = play_paired(self._play(self.problem, count), replications)
+            run = play_paired(self._play(self.problem, count), replications, self._seconds)
         else:
             run = run.with_more(replications - len(run.parts))
         self.runs[count] = run

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import copy
-from typing import Protocol
+from dataclasses import replace
+from typing import Any, Final, Protocol
 
+from afdplan.deploy.target import Target
 from afdplan.model.latency import LatencyModel, TimeUnit
 from afdplan.model.stages import AttentionLayers
 from afdplan.planning.cache_memory import CacheSpace
 
-__all__ = ["ColocatedParts", "LatencySource", "MeasuredSource"]
+__all__ = [
+    "GATHERED",
+    "GATHERED_WORDS",
+    "ColocatedParts",
+    "LatencySource",
+    "MeasuredSource",
+    "gathered",
+    "source_for",
+]
 
 
 class ColocatedParts(Protocol):
@@ -94,6 +104,42 @@ class LatencySource(Protocol):
     def sharing(self, fraction: float) -> LatencySource:
         """Return the source where shared blocks leave a fraction of every request's KV memory."""
 
+    def gathering(self) -> LatencySource:
+        """Return the source where each attention worker has one FFN worker (`GATHERED`)."""
+
+
+GATHERED: Final[dict[str, Any]] = {"fan_in": "whole", "dense_share": 1.0}
+"""Every FFN worker is as slow as the one that serves ``ceil(A / F)`` attention workers: they wait
+for one another in every layer, and captured graphs pad all to the largest."""
+
+
+def source_for(target: Target, source: LatencySource) -> LatencySource:
+    """Return the source as a serving system couples its workers.
+
+    Examples
+    --------
+    >>> from afdplan.deploy.registry import find_target
+    >>> from afdplan.model.latency import LatencyModel
+    >>> model = LatencyModel.linear(attention=(1e-9, 2e-5), ffn=(2e-7, 1e-4), layers=60)
+    >>> source = source_for(find_target("vllm-afd-plugin"), MeasuredSource(model))
+    >>> source.latency(1, 2, 8).coupling.fan_in
+    'whole'
+    """
+    return source.gathering() if target.pairs.is_uneven else source
+
+
+def gathered(latency: LatencyModel) -> LatencyModel:
+    """Return the model with the coupling of `GATHERED`."""
+    coupling = latency.coupling
+    if coupling.fan_in == "whole":
+        return latency  # what was measured is kept
+    return replace(latency, coupling=replace(coupling, **GATHERED))
+
+
+GATHERED_WORDS = (
+    "every FFN worker takes as long as the one that serves ceil(A / F) attention workers"
+)
+
 
 class MeasuredSource:
     """One latency model, as measured or given, for every design.
@@ -176,6 +222,13 @@ class MeasuredSource:
         if self._space is not None:
             other._space = self._space.sharing(fraction)
         other.colocated = self.colocated.sharing(fraction)
+        return other
+
+    def gathering(self) -> MeasuredSource:
+        """Return the source where each attention worker has one FFN worker."""
+        other = copy.copy(self)
+        other._model = gathered(self._model)
+        other.assumptions = tuple(dict.fromkeys((*self.assumptions, GATHERED_WORDS)))
         return other
 
 

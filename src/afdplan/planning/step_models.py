@@ -81,6 +81,7 @@ class StepModels:
         self._any_ffn = numbers[0] if numbers else 1
         self._attentions: dict[tuple[int, int], tuple[AttentionLayers, ...]] = {}
         self._attention_sides: dict[tuple[int, int], LatencyModel] = {}
+        self._mean_attentions: dict[tuple[int, int], float] = {}
         first = self.attention_side(source.attention_devices[0], 1)
         self.tokens_per_step = first.tokens_per_step
 
@@ -195,8 +196,11 @@ class StepModels:
 
     def _mean_attention(self, combination: Combination) -> float:
         devices, _, batch_size = combination
-        own = self.least_attention(self.attention_of(devices, batch_size), batch_size)
-        return own + self._occupied(combination)
+        key = (devices, batch_size)
+        if key not in self._mean_attentions:
+            own = self.least_attention(self.attention_of(*key), batch_size)
+            self._mean_attentions[key] = own + self._occupied(combination)
+        return self._mean_attentions[key]
 
     def _occupied(self, combination: Combination) -> float:
         """Return for how long transfers occupy an attention worker in a step, per microbatch."""

@@ -18,7 +18,7 @@ from afdplan.planning.plan import Plan, make_plan
 from afdplan.planning.search import DesignSearch
 from afdplan.planning.service import Service
 from afdplan.planning.service_search import plan_service
-from afdplan.planning.source import LatencySource
+from afdplan.planning.source import LatencySource, source_for
 from afdplan.planning.space import SearchSpace
 from afdplan.planning.traffic import Traffic
 
@@ -97,6 +97,7 @@ def plan_whole(
         If nothing meets the limits.
     """
     space, cost = space or SearchSpace(), cost or DeviceCost()
+    source = source_for(space.target, source)
     if failures is None:
         return _planned(law, source, limits, prefill, space, cost, progress, asked)
     if limits.devices is not None:

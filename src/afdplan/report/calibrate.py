@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import fields
 from typing import Any
 
+from afdplan.calibration.best_ratio import BestRatio
 from afdplan.calibration.stage import StageFit
 from afdplan.calibration.sweep import SweepFit
 from afdplan.files.latency_document import latency_document
@@ -12,6 +14,7 @@ from afdplan.model.estimate import Estimate
 from afdplan.model.latency import LatencyModel
 from afdplan.report.quantities import (
     change,
+    counted,
     estimated,
     number,
     share,
@@ -74,13 +77,13 @@ def fit_answer(fits: Sequence[StageFit], model: LatencyModel) -> dict[str, Any]:
     }
 
 
-def sweep_answer(fit: SweepFit, model: LatencyModel) -> dict[str, Any]:
+def sweep_answer(fit: SweepFit, model: LatencyModel, best: BestRatio | None) -> dict[str, Any]:
     """Return what ``afdplan calibrate --sweep --json`` says.
 
     Parameters
     ----------
-    fit, model
-        The fitted sweep and the model it made.
+    fit, model, best
+        The fitted sweep, the model it made, and its best ratio, if it tells one.
     """
     points = zip(
         fit.sweep.attention_workers,
@@ -100,6 +103,12 @@ def sweep_answer(fit: SweepFit, model: LatencyModel) -> dict[str, Any]:
         "identified": fit.identified,
         "maximum": fit.maximum,
         "noise": fit.noise,
+        "best_ratio": best
+        and {
+            **{one.name: getattr(best, one.name) for one in fields(best)},
+            "attention_devices": model.attention_devices,
+            "ffn_devices": model.ffn_devices,
+        },
         "points": [
             {
                 "attention_workers": a,
@@ -228,15 +237,15 @@ def quality_table(fits: Sequence[StageFit]) -> TextTable:
 
 
 def sweep_told(
-    fit: SweepFit, model: LatencyModel, warnings: Sequence[str], notes: Sequence[str]
+    fit: SweepFit, model: LatencyModel, best: BestRatio | None, notes: Sequence[str]
 ) -> Telling:
-    """Return what text and page say of a fitted sweep: what is known, what is only bounded.
+    """Return what text and page say of a fitted sweep: what is best, known, only bounded.
 
     Parameters
     ----------
-    fit, model
-        The fitted sweep and the model it made.
-    warnings, notes
+    fit, model, best
+        The fitted sweep, the model it made, and its best ratio, if it tells one.
+    notes
         One sentence each.
     """
     attention, ffn = (
@@ -245,11 +254,11 @@ def sweep_told(
     )
     return Telling(
         subject=f"{model.name}; from {model.source}",
-        answer=f"Per layer and microbatch attention takes {attention} and the FFN {ffn} at the "
-        "largest measured load.",
-        facts=tuple(_facts(fit)),
+        answer=f"{_best_words(best, model)}Per layer and microbatch attention takes {attention} "
+        f"and the FFN {ffn} at the largest measured load.",
+        facts=(*_best_facts(best), *_facts(fit)),
         tables=(point_table(fit, FEW),),
-        warnings=tuple(warnings),
+        warnings=(*_best_warnings(best, model), *fit.warnings),
         assumptions=(
             *model.assumptions,
             *notes,
@@ -259,6 +268,45 @@ def sweep_told(
             f"back, hidden up to {time(fit.transfer_limit, 's')}.",
         ),
     )
+
+
+def _best_words(best: BestRatio | None, model: LatencyModel) -> str:
+    if best is None:
+        return ""
+    workers = counted(int(best.attention_workers.value), "attention worker")
+    ffn = counted(1, "FFN worker") if best.ffn_workers == 1 else f"{best.ffn_workers:g} FFN workers"
+    pair = f"{workers} with {ffn}"
+    if model.ffn_weight is None:
+        return f"If an FFN worker takes as many devices as an attention worker, use {pair}. "
+    return f"Use {pair}. "
+
+
+def _best_facts(best: BestRatio | None) -> Iterable[Fact]:
+    if best is None:
+        return
+    found = best.attention_workers
+    near = f"{best.lowest_near:,} to {best.highest_near:,} give up at most 1 %"
+    yield Fact("Best A", f"{found.value:,.0f}", f"{found.low:,.0f} to {found.high:,.0f}; {near}")
+    if best.measured is not None and best.measured != found.value:
+        yield Fact(
+            "Best measured A", f"{best.measured:g}", f"gives {share(best.measured_loss)} less"
+        )
+    yield Fact("Step at the best A", *value_and_interval(best.step_time, times("s")))
+
+
+def _best_warnings(best: BestRatio | None, model: LatencyModel) -> Iterable[str]:
+    if best is None:
+        return
+    if model.ffn_weight is None:
+        yield (
+            "nobody said how many devices a worker takes, and the best ratio depends on it: give "
+            "--attention-devices and --ffn-devices."
+        )
+    if best.is_last:
+        yield (
+            f"no A above {best.attention_workers.value:,.0f} was looked at, twice the highest "
+            "measured: measure a higher ratio."
+        )
 
 
 def _bound(estimate: Estimate) -> str:

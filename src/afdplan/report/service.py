@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 from math import isfinite
+from typing import TYPE_CHECKING
 
 from afdplan.planning.failure_plan import FailurePlan
 from afdplan.planning.service import Service
-from afdplan.planning.service_verify import ServiceVerification
 from afdplan.planning.verdict import CLEAR
 from afdplan.planning.whole import Whole
 from afdplan.report.quantities import (
@@ -23,7 +23,10 @@ from afdplan.report.quantities import (
     time,
 )
 from afdplan.report.tables import TextTable
-from afdplan.report.telling import Fact, Telling
+from afdplan.report.telling import Fact, Later, Telling
+
+if TYPE_CHECKING:
+    from afdplan.planning.service_verify import ServiceVerification
 
 __all__ = ["whole_tables", "whole_told"]
 
@@ -54,7 +57,7 @@ def whole_told(told: Telling, whole: Whole, played: ServiceVerification | None =
     service = whole.service
     beside = whole_tables(whole, played)
     if beside:
-        told = replace(told, tables=(*beside, *told.tables))
+        told = replace(told, tables=Later.joined(beside, told.tables))
     facts: list[Fact] = []
     if service is None:
         facts = [Fact("Prefill", "decode only: prefill and its devices are not counted")]

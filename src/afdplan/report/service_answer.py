@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from math import isfinite
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from afdplan.model.estimate import Estimate
 from afdplan.planning.failure_plan import FailurePlan
 from afdplan.planning.service import Service
-from afdplan.planning.service_verify import ServiceVerification
+
+if TYPE_CHECKING:
+    from afdplan.planning.service_verify import ServiceVerification
 
 __all__ = ["failure_answer", "service_answer", "verification_answer"]
 

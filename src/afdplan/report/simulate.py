@@ -154,8 +154,9 @@ def _words(best: SimulationResult) -> Iterable[Fact]:
         lost = best.failures
         yield Fact(
             "Failures",
-            f"{counted(lost.failures, 'failure')}: {share(lost.share.value)} kept of what the "
-            "same steps give",
+            f"{counted(lost.failures, 'failure')} of "
+            f"{counted(best.scenario.devices, 'device')}: {share(lost.share.value)} kept of what "
+            "the same steps give",
             f"{share(lost.share.low)} to {share(lost.share.high)}; {number(lost.lost_tokens)} "
             f"tokens of {counted(lost.lost_requests, 'request')} lost",
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from afdplan.report.quantities import plain
@@ -28,6 +29,11 @@ class Later(Sequence[TextTable]):
 
     def __init__(self, *makers: Callable[[], TextTable]) -> None:
         self._makers = makers
+
+    @classmethod
+    def joined(cls, *tables: Sequence[TextTable]) -> Later:
+        """Return the tables of all, one after another; those that are not made yet stay so."""
+        return cls(*(partial(each.__getitem__, at) for each in tables for at in range(len(each))))
 
     def __len__(self) -> int:
         return len(self._makers)

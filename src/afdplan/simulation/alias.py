@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from afdplan.compile import compiled
 from afdplan.lengths.discrete import DiscreteLaw
-from afdplan.simulation.compile import compiled
 
 __all__ = ["AliasTable", "alias_table"]
 

@@ -13,9 +13,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from afdplan.compile import ZERO, Real, U, compiled, inlined, part
 from afdplan.simulation import state as ix
 from afdplan.simulation.blocks import factors_suffice, requests_suffice
-from afdplan.simulation.compile import ZERO, Real, U, compiled, inlined, part
 from afdplan.simulation.event_heap import pop, push
 from afdplan.simulation.slot_calendar import cascade
 from afdplan.simulation.slots import (

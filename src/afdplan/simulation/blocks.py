@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from afdplan.compile import Truth, U, inlined
 from afdplan.simulation import state as ix
-from afdplan.simulation.compile import Truth, U, inlined
 
 __all__ = ["factors_suffice", "requests_suffice"]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from afdplan.compile import ZERO, U, Whole, inlined
 from afdplan.simulation import state as ix
-from afdplan.simulation.compile import ZERO, U, Whole, inlined
 
 __all__ = ["pop", "push"]
 

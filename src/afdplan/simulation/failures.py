@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from afdplan.compile import compiled
 from afdplan.model.failures import Failures
-from afdplan.simulation.compile import compiled
 
 __all__ = ["FailureRun", "play_failures"]
 

@@ -14,9 +14,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from afdplan.compile import EXTRAS, ZERO, Real, U, Whole, compiled, inlined, part
 from afdplan.simulation import state as ix
 from afdplan.simulation.blocks import factors_suffice, requests_suffice
-from afdplan.simulation.compile import EXTRAS, ZERO, Real, U, Whole, compiled, inlined, part
 from afdplan.simulation.slot_calendar import cascade
 from afdplan.simulation.slots import (
     end_requests,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from operator import add
 
@@ -25,7 +25,7 @@ from afdplan.simulation.scenario import Scenario
 from afdplan.simulation.tables import token_fraction
 from afdplan.statistics.replications import ratio_estimate
 
-__all__ = ["Paired", "play_paired"]
+__all__ = ["MOST_SECONDS", "Paired", "play_paired"]
 
 FloatArray = npt.NDArray[np.float64]
 WARM_UP, MEASURED = 2, 4
@@ -48,10 +48,13 @@ class Paired:
         What was played.
     parts
         What each replication did after its warm-up.
+    seconds
+        That one may take, about.
     """
 
     scenario: Scenario
     parts: tuple[Part, ...]
+    seconds: float = MOST_SECONDS
 
     @property
     def throughputs(self) -> FloatArray:
@@ -100,11 +103,11 @@ class Paired:
     def with_more(self, replications: int) -> Paired:
         """Return these and so many further replications."""
         first = len(self.parts)
-        more = [_play(self.scenario, first + k) for k in range(replications)]
-        return Paired(scenario=self.scenario, parts=(*self.parts, *more))
+        more = [_play(self.scenario, first + k, self.seconds) for k in range(replications)]
+        return replace(self, parts=(*self.parts, *more))
 
 
-def play_paired(scenario: Scenario, replications: int) -> Paired:
+def play_paired(scenario: Scenario, replications: int, seconds: float = MOST_SECONDS) -> Paired:
     """Return a saturated bundle's replications, on requests that depend on the seed only.
 
     Parameters
@@ -113,6 +116,8 @@ def play_paired(scenario: Scenario, replications: int) -> Paired:
         What to play; how long is decided here, so that all runs of one workload are alike.
     replications
         Independent runs, >= 2.
+    seconds
+        That a run may take, about; longer ones are cut down, by default to one residual life.
 
     Raises
     ------
@@ -133,11 +138,11 @@ def play_paired(scenario: Scenario, replications: int) -> Paired:
     """
     if scenario.arrivals is not None:
         raise UnsupportedError("bundles are compared saturated: leave the arrivals out")
-    none = Paired(scenario=scenario, parts=())
+    none = Paired(scenario=scenario, parts=(), seconds=seconds)
     return none.with_more(replications)
 
 
-def _steps(scenario: Scenario) -> int:
+def _steps(scenario: Scenario, most_seconds: float) -> int:
     """Return the steps of one residual life, fewer where they would take too long to play."""
     law, tokens = scenario.law, scenario.latency.tokens_per_step
     life = law.mean_squared_decode_tokens / law.mean_decode_tokens / tokens
@@ -146,12 +151,13 @@ def _steps(scenario: Scenario) -> int:
         PER_STAGE * (1 + scenario.latency.layers)
         + PER_REQUEST * scenario.bundle.batch_size * tokens / law.mean_decode_tokens
     )
-    most = max(MOST_SECONDS / seconds / (WARM_UP + MEASURED), life / (WARM_UP + MEASURED))
+    least = life * min(most_seconds / MOST_SECONDS, 1.0)
+    most = max(most_seconds / seconds, least) / (WARM_UP + MEASURED)
     return max(math.ceil(min(life, most)), LEAST_STEPS)
 
 
-def _play(scenario: Scenario, replication: int) -> Part:
-    life = _steps(scenario)
+def _play(scenario: Scenario, replication: int, seconds: float) -> Part:
+    life = _steps(scenario, seconds)
     engine = Engine(scenario, replication)
     engine.run(stop_step=WARM_UP * life)
     recorder = Recorder(engine)

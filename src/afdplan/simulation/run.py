@@ -341,6 +341,12 @@ def _summary(scenario: Scenario, runs: list[_Run]) -> SimulationResult:
             lost_tokens=float(total.integers[ix.LOST_UNITS]) / t.denominator,
             share=useful.moved(1 / most, 0.0),
         )
+        if None in (scenario.latency.attention_devices, scenario.latency.ffn_devices):
+            warnings += (
+                f"failures are those of {counted(scenario.devices, 'device')}, one per worker "
+                "where the latency model does not say how many: name attention_devices and "
+                "ffn_devices in it",
+            )
         if lost.failures < FEW_FAILURES:
             warnings += (
                 f"{counted(lost.failures, 'failure')} came in the time that was played: too few to "

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from afdplan.compile import EXTRAS, U, Whole, inlined, part
 from afdplan.simulation import state as ix
-from afdplan.simulation.compile import EXTRAS, U, Whole, inlined, part
 
 __all__ = ["cascade", "schedule", "unschedule"]
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from afdplan.compile import EXTRAS, ZERO, Truth, U, inlined, part
 from afdplan.simulation import state as ix
-from afdplan.simulation.compile import EXTRAS, ZERO, Truth, U, inlined, part
 from afdplan.simulation.slot_calendar import schedule, unschedule
 from afdplan.simulation.tallies import count
 

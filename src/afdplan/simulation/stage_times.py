@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from afdplan.simulation.compile import Real, U, inlined
+from afdplan.compile import Real, U, inlined
 
 __all__ = ["curve", "set_attention_times"]
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from afdplan.compile import Truth, U, inlined, part
 from afdplan.simulation import state as ix
-from afdplan.simulation.compile import Truth, U, inlined, part
 
 __all__ = ["count", "log_is_full", "log_stage", "sample_memory", "tally_step"]
 

@@ -198,12 +198,13 @@ def _played_day(
     progress: Callable[[float], None] | None,
 ) -> RatioDay:
     """Return the same by play: every A that some window counts as good is played in all."""
-    from afdplan.planning.simulated_ratio import PlayedSearch
+    from afdplan.planning.simulated_ratio import AROUND_SECONDS, PlayedSearch
 
     def search(requests: Trace) -> PlayedSearch:
         mine = replace(problem, law=EmpiricalLengths(requests))
         solved = solve_ratio(mine, mine.slot_loads(), most)
-        return PlayedSearch(mine, play, (solved.best, solved.mean_field_ratio), most)
+        between = solved.best, solved.mean_field_ratio
+        return PlayedSearch(mine, play, between, most, seconds=AROUND_SECONDS)
 
     parts, left_out = cut_by_clock(trace, window_duration)
     fixed = search(trace).best()

@@ -16,6 +16,7 @@ from afdplan.planning.infeasible import explain_infeasible
 from afdplan.planning.limits import Limits
 from afdplan.planning.objective import DeviceCost
 from afdplan.planning.search import DesignSearch
+from afdplan.planning.source import source_for
 from afdplan.planning.space import SearchSpace, graph_batch_sizes
 from afdplan.planning.verdict import judge
 from afdplan.studies.columns import Column, numbers
@@ -65,7 +66,9 @@ def plan_columns(case: CaseInputs) -> dict[str, Any]:
     source = chosen_source(case.choice, case.measured)
     limits = Limits(**{one.field: values[one.name] for one in of_plan.LIMITS})
     cost = DeviceCost(**{one.field: values[one.name] for one in COSTS})
-    search = DesignSearch(case.law, source, _space(values), cost)
+    space = _space(values)
+    source = source_for(space.target, source)
+    search = DesignSearch(case.law, source, space, cost)
     best = search.best(limits)
     if best is None:
         raise explain_infeasible(search, limits)

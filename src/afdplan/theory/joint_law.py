@@ -62,6 +62,9 @@ class JointLaw:
         self.microbatches = m = microbatches
         self.probabilities = probabilities
         self.cumulative = np.minimum(np.cumsum(probabilities), 1.0)
+        self._none_exceeds = self.cumulative**m
+        # m times the spectrum of the probabilities, by the length of the transform.
+        self._spectra: dict[int, ComplexArray] = {}
         size = probabilities.size
         length = m * (size - 1) + 1
         spectrum = np.fft.rfft(probabilities, _transform_size(length))
@@ -79,6 +82,7 @@ class JointLaw:
         # Row of the table that holds the law of the sum truncated at each i, -1 for none yet.
         self._row = np.full(self._points + 6 * self._margin, -1)
         self._table = np.empty((0, m * (self._points - 1) + 1))
+        self._tabulated = 0
 
     def diagonals(
         self, largest: IntArray, difference: IntArray, stride: int = 1
@@ -96,7 +100,7 @@ class JointLaw:
         """
         m, end = self.microbatches, self.probabilities.size - 1
         i, d = largest, difference[:, None]
-        free = self.cumulative[np.clip(i, 0, end)] ** m
+        free = self._none_exceeds[np.clip(i, 0, end)]
         free[i < 0] = 0.0
         exceeding = self._one_exceeds(i, difference)
         joint = []
@@ -116,11 +120,11 @@ class JointLaw:
     @property
     def uses_nodes(self) -> bool:
         """Whether a diagonal so far needed interpolation."""
-        return len(self._table) > 0
+        return self._tabulated > 0
 
     def refine(self) -> bool:
         """Double the nodes; return False if there are as many as there may be."""
-        if self._step == 1 or len(self._table) >= MAXIMUM_NODES:
+        if self._step == 1 or self._tabulated >= MAXIMUM_NODES:
             return False
         self._step //= 2
         return True
@@ -136,9 +140,10 @@ class JointLaw:
         left = own[:, None] - x
         weights = np.zeros((own.size, x.size + 1))
         weights[:, 1:] = np.where(left >= 0, self._others[np.clip(left, 0, size - 1)], 0.0)
-        spectrum = np.fft.rfft(self.probabilities, length)
+        if length not in self._spectra:
+            self._spectra[length] = m * np.fft.rfft(self.probabilities, length)
         product = np.conj(np.fft.rfft(weights, length, axis=1))
-        product *= m * spectrum
+        product *= self._spectra[length]
         correlation = np.zeros((own.size, reach + 1))
         correlation[:, :reach] = np.fft.irfft(product, length, axis=1)[:, :reach]
         at = np.clip(i, 0, reach)
@@ -175,7 +180,7 @@ class JointLaw:
     def _interpolated(self, index: IntArray, difference: IntArray, stride: int) -> FloatArray:
         """Return J(index, index + difference), by cubic interpolation between nodes."""
         nodes, weights = self._neighbours(index, self._step * stride)
-        self._tabulate(np.unique(nodes))
+        self._tabulate(nodes)
         total = np.minimum(nodes + difference, self._table.shape[1] - 1)
         joint = self._table[self._row[nodes + 2 * self._margin], np.maximum(total, 0)]
         joint[total < 0] = 0.0
@@ -184,16 +189,21 @@ class JointLaw:
 
     def _tabulate(self, nodes: IntArray) -> None:
         """Add the law of the sum truncated at each of `nodes`, where it is not known yet."""
-        nodes = nodes[self._row[nodes + 2 * self._margin] < 0]
+        nodes = np.unique(nodes[self._row[nodes + 2 * self._margin] < 0])
         if nodes.size == 0:
             return
-        self._row[nodes + 2 * self._margin] = len(self._table) + np.arange(nodes.size)
+        begin, end = self._tabulated, self._tabulated + nodes.size
+        self._row[nodes + 2 * self._margin] = np.arange(begin, end)
         pmf = self.probabilities[: self._points]
         kept = np.where(np.arange(pmf.size) <= nodes[:, None], pmf, 0.0)
         length = self._table.shape[1]
         spectrum = np.fft.rfft(kept, _transform_size(length), axis=1)
         sums = _cumulated(_power(spectrum, self.microbatches), length)
-        self._table = np.concatenate([self._table, sums])
+        if end > len(self._table):  # room for as many again: few nodes are added at a time
+            table, self._table = self._table, np.empty((2 * end, length))
+            self._table[:begin] = table[:begin]
+        self._table[begin:end] = sums
+        self._tabulated = end
 
 
 def _transform_size(length: int) -> int:

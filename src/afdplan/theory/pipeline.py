@@ -154,8 +154,8 @@ class RoundLawTable:
         """
         designs = np.stack([attention_workers, longest_delay, floor], axis=1)
         blocks = self._blocks(designs, probabilities)
-        sample = designs[np.unique(np.linspace(0, len(designs) - 1, 8).astype(int))]
-        if self._refined(sample):
+        sample = np.unique(np.linspace(0, len(designs) - 1, 8).astype(int))
+        if self._refined(designs[sample], np.concatenate([mean for mean, _ in blocks])[sample]):
             blocks = self._blocks(designs, probabilities)
         return RoundLaw(
             mean=np.concatenate([mean for mean, _ in blocks]),
@@ -170,17 +170,21 @@ class RoundLawTable:
             for at in range(0, len(designs), BLOCK)
         ]
 
-    def _refined(self, sample: FloatArray) -> bool:
-        """Add truncation points until the mean round of `sample` does not feel them; any added?"""
+    def _refined(self, sample: FloatArray, fine: FloatArray) -> bool:
+        """Add truncation points until the mean round of `sample` does not feel them; any added?
+
+        `fine` is its mean with the points that there are.
+        """
         refined = False
         while used := [level.joint for level in self._levels if level.joint.uses_nodes]:
-            fine, rough = (self._evaluate(sample, (), stride)[0] for stride in (1, 2))
+            rough = self._evaluate(sample, (), stride=2)[0]
             if np.all(np.abs(fine - rough) <= NODE_TOLERANCE * np.abs(fine)):
                 break
             added = [joint.refine() for joint in used]
             if not any(added):
                 break
             refined = True
+            fine = self._evaluate(sample, ())[0]
         return refined
 
     def _evaluate(

@@ -21,6 +21,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from afdplan.theory.pool_kernel import Rule, Stages, State, play_departures, seeded
+
 __all__ = ["PoolPlay", "PoolTimes", "play_pool"]
 
 FloatArray = npt.NDArray[np.float64]
@@ -142,217 +144,97 @@ def play_pool(
     least_calls, longest_wait, most_calls
         The boarding rule.
     generator
-        Of the phases in which calls begin, and of fresh times.
+        Of the phases in which calls begin; fresh times are the same in every play.
     """
-    play = _Play(times, least_calls, longest_wait, most_calls, generator)
-    play.run(WARM_UP_ROUNDS)
-    play.start_counting()
-    play.run(ROUNDS)
-    return play.result()
+    n, workers, m, kinds = times.attention.shape
+    calls = workers * m
+    layers = times.kind_of_layer.size
+    layer: IntArray = np.zeros(n * calls, dtype=np.int64)
+    if kinds > 1 or times.overhead > 0:
+        layer = generator.integers(layers, size=n * calls)
+    state = State(
+        arrival=_first_arrivals(times, generator),
+        leave=np.full((n, calls), np.inf),  # waits for the shared link since then
+        order=np.tile(np.arange(calls), (n, 1)),
+        begins=np.full(calls, np.inf),
+        layer=layer.reshape(n, calls),
+        turn=np.zeros((n, workers), dtype=np.int64),
+        attention_free=np.zeros((n, workers)),
+        send_free=np.zeros((n, workers)),
+        receive_free=np.zeros((n, workers)),
+        shared_out=np.zeros(n),
+        shared_back=np.zeros(n),
+        free=np.zeros(n),
+        done=np.zeros((n, calls), dtype=np.int64),
+        last=np.zeros((n, calls)),
+        squares=np.zeros((n, calls)),
+        work=np.zeros(n),
+        busy=np.zeros(n),
+        waited=np.zeros(n),
+        rounds=np.empty(CHECK * n * calls),
+        counted=np.zeros(1, dtype=np.int64),
+        scratch=np.empty(calls),
+    )
+    stages = Stages(
+        attention=np.ascontiguousarray(times.attention.reshape(n, calls, kinds)),
+        kind_of_layer=times.kind_of_layer.astype(np.int64),
+        overhead=float(times.overhead),
+        ffn=times.ffn,
+        ffn_cv=np.zeros(calls + 1) if times.ffn_cv is None else times.ffn_cv,
+        out=float(times.out),
+        back=float(times.back),
+        out_occupied=float(times.out_occupied),
+        shares_link=bool(times.shares_link),
+        back_of_calls=np.empty((2, 0)) if times.back_of_calls is None else times.back_of_calls,
+        attention_cv=float(times.attention_cv),
+        send_cv=float(times.send_cv),
+        receive_cv=float(times.receive_cv),
+    )
+    wait = np.inf if longest_wait is None else float(longest_wait)
+    rule = Rule(least=least_calls, wait=wait, most=calls if most_calls is None else most_calls)
+    seeded(0)
+    _run(stages, rule, state, WARM_UP_ROUNDS)
+    begin, first = state.free.copy(), state.last.copy()
+    for counted in (state.done, state.squares, state.work, state.busy, state.waited):
+        counted[:] = 0
+    departures, rounds = _run(stages, rule, state, ROUNDS)
+    done, span = state.done.sum(axis=1), state.free - begin
+    mean = (state.last - first) / state.done
+    return PoolPlay(
+        calls_per_time=done / span,
+        calls_per_departure=float(done.sum() / (departures * n)),
+        ffn_busy=float((state.busy / span).mean()),
+        attention_busy=float((state.work / span).mean() / workers),
+        wait=float(state.waited.sum() / done.sum()),
+        rounds=rounds,
+        round_time=mean.reshape(n, workers, m),
+        round_variance=np.maximum(state.squares / state.done - mean**2, 0.0).reshape(n, workers, m),
+    )
 
 
-class _Play:
-    """All draws of one bundle, a departure at a time.
+def _first_arrivals(times: PoolTimes, generator: np.random.Generator) -> FloatArray:
+    """Return when calls first reach the pool: together in even draws, apart in odd ones."""
+    draws, workers, m, _ = times.attention.shape
+    attention = float(times.attention.mean())
+    trip = attention + times.out + times.back + float(times.ffn[-1]) / 2
+    begin = np.sort(generator.random((draws * workers, m)), axis=1) * max(attention * m, trip)
+    together = np.cumsum(times.attention[..., 0], axis=2) + times.out
+    is_even = (np.arange(draws) % 2 == 0)[:, None, None]
+    arrival: FloatArray = np.where(is_even, together, begin.reshape(together.shape))
+    return arrival.reshape(draws, -1)
 
-    Cells are counted draw by draw, worker by worker, microbatch by microbatch. The calls of one
-    worker never overtake one another: they come round in a fixed order, `turn` says who is next.
+
+def _run(stages: Stages, rule: Rule, state: State, rounds: int) -> tuple[int, FloatArray]:
+    """Play until every draw has made so many rounds on average over its calls.
+
+    Returns how many departures that took, and how long every round lasted.
     """
-
-    def __init__(
-        self,
-        times: PoolTimes,
-        least_calls: int,
-        longest_wait: float | None,
-        most_calls: int | None,
-        generator: np.random.Generator,
-    ) -> None:
-        self.times, self.generator = times, generator
-        self.draws, workers, self.microbatches, kinds = times.attention.shape
-        self.calls = workers * self.microbatches
-        self.attention = times.attention.reshape(-1, kinds)
-        self.least, self.wait = least_calls, longest_wait
-        self.most = None if most_calls is None or most_calls >= self.calls else most_calls
-        cells, rows = self.draws * self.calls, self.draws * workers
-        self.layer: IntArray | None = None
-        if kinds > 1 or times.overhead > 0:
-            self.layer = generator.integers(times.kind_of_layer.size, size=cells)
-        attention = float(times.attention.mean())
-        trip = attention + times.out + times.back + float(times.ffn[-1]) / 2
-        begin = generator.random((rows, self.microbatches))
-        begin = np.sort(begin, axis=1) * max(attention * self.microbatches, trip)
-        together = np.cumsum(times.attention[..., 0], axis=2) + times.out
-        arrival = np.where(
-            (np.arange(self.draws) % 2 == 0)[:, None, None],
-            together,
-            begin.reshape(together.shape),
-        )
-        self.arrival = arrival.ravel()
-        self.leave = np.full(cells, np.inf)  # waits for the shared link since then
-        self.turn = np.zeros(rows, dtype=np.int64)
-        self.attention_free, self.send_free, self.receive_free = (np.zeros(rows) for _ in range(3))
-        self.shared_out, self.shared_back = np.zeros(self.draws), np.zeros(self.draws)
-        self.free = np.zeros(self.draws)
-        self.done = np.zeros(cells, dtype=np.int64)
-        self.last = np.zeros(cells)
-        self.start_counting()
-
-    def start_counting(self) -> None:
-        """Forget what has been counted."""
-        self.begin, self.first = self.free.copy(), self.last.copy()
-        self.done[:] = 0
-        self.squares = np.zeros(self.done.size)
-        self.rounds: list[FloatArray] = []
-        self.departures, self.waited, self.work = 0, 0.0, np.zeros(self.draws)
-        self.busy = np.zeros(self.draws)
-
-    def run(self, rounds: int) -> None:
-        """Play until every draw has made so many rounds on average over its calls."""
-        while True:
-            for _ in range(CHECK):
-                self._depart()
-            done = self.done.reshape(self.draws, self.calls)
-            is_long = done.sum(axis=1).min() >= rounds * self.calls
-            if (is_long or self.departures >= MOST_DEPARTURES) and done.min() > 0:
-                return
-
-    def _scattered(self, time: float | FloatArray, cv: float, size: int) -> float | FloatArray:
-        if cv == 0:
-            return time
-        factors: FloatArray = self.generator.standard_gamma(1 / cv**2, size) * cv**2
-        return time * factors
-
-    def _depart(self) -> None:
-        """Let the pool of every draw leave once."""
-        times = self.times
-        begins = self._reach_pool() if times.shares_link else None
-        arrival = self.arrival.reshape(self.draws, self.calls)
-        first = arrival.min(axis=1)
-        start = first
-        if self.least > self.calls:
-            start = np.full_like(first, np.inf)
-        elif self.least > 1:
-            start = np.partition(arrival, self.least - 1, axis=1)[:, self.least - 1]
-        if self.wait is not None:
-            start = np.minimum(start, first + self.wait)
-        start = np.maximum(start, self.free)
-        latest = start
-        if self.most is not None:
-            last = np.partition(arrival, self.most - 1, axis=1)[:, self.most - 1]
-            latest = np.minimum(start, last)
-        board = arrival <= latest[:, None]
-        count = board.sum(axis=1)
-        cells = np.flatnonzero(board)
-        service = times.ffn[count]
-        if times.ffn_cv is not None:
-            cv = np.maximum(times.ffn_cv[count], 1e-6)
-            service = service * self.generator.standard_gamma(1 / cv**2) * cv**2
-        end = start + service
-        self.free = end
-        self.busy += service
-        self.departures += 1
-        left = start[cells // self.calls]
-        self.waited += float((left - self.arrival[cells]).sum())
-        lasted = left - self.last[cells]
-        self.squares[cells] += lasted * lasted
-        self.rounds.append(lasted)
-        self.last[cells] = left
-        self.done[cells] += 1
-        if begins is not None:
-            sent = begins <= start[:, None]
-            self.leave[np.flatnonzero(sent)] = np.inf
-            occupied = np.where(sent, begins, -np.inf).max(axis=1) + times.out_occupied
-            self.shared_out = np.maximum(self.shared_out, occupied)
-        self._send_back(cells, count, end)
-
-    def _reach_pool(self) -> FloatArray:
-        """Pass the calls that wait for the shared link over it; returns when each begins."""
-        leave = self.leave.reshape(self.draws, self.calls)
-        order = leave.argsort(axis=1)
-        turn = np.arange(self.calls) * self.times.out_occupied
-        ordered = np.take_along_axis(leave, order, 1) - turn
-        begin = np.maximum(np.maximum.accumulate(ordered, axis=1), self.shared_out[:, None]) + turn
-        begins = np.empty_like(begin)
-        np.put_along_axis(begins, order, begin, 1)
-        waiting = np.isfinite(leave)
-        arrival = self.arrival.reshape(self.draws, self.calls)
-        arrival[waiting] = begins[waiting] + self.times.out
-        begins[~waiting] = np.inf
-        return begins
-
-    def _send_back(self, cells: IntArray, count: IntArray, end: FloatArray) -> None:
-        """Return the calls on board to their workers and play their attention, in order."""
-        times, m = self.times, self.microbatches
-        back = end
-        if times.back_of_calls is not None:
-            way, occupied = times.back_of_calls[:, count]
-            begin = np.maximum(end, self.shared_back)
-            self.shared_back = begin + occupied
-            back = begin + way
-        if m == 1:
-            self._attend(cells, cells, back)
-            return
-        rows = cells // m
-        place = (cells % m - self.turn[rows]) % m
-        for j in range(m):
-            on = cells[place == j]
-            if on.size == 0:
-                break
-            self._attend(on, on // m, back)
-        np.add.at(self.turn, rows, 1)
-
-    def _attend(self, cells: IntArray, rows: IntArray, back: FloatArray) -> None:
-        """Play the link back, attention and the link out of one call per worker."""
-        times = self.times
-        draws = cells // self.calls
-        returned = back[draws]
-        if times.back_of_calls is None:
-            returned = np.maximum(returned, self.receive_free[rows])
-            returned = returned + self._scattered(times.back, times.receive_cv, cells.size)
-            self.receive_free[rows] = returned
-        attention = self._attention(cells)
-        finish = np.maximum(returned, self.attention_free[rows]) + attention
-        self.attention_free[rows] = finish
-        self.work += np.bincount(draws, attention, self.draws)
-        if times.shares_link:
-            self.leave[cells] = finish
-            self.arrival[cells] = np.inf  # until the link has been played
-            return
-        reached = np.maximum(finish, self.send_free[rows])
-        reached = reached + self._scattered(times.out, times.send_cv, cells.size)
-        self.send_free[rows] = reached
-        self.arrival[cells] = reached
-
-    def _attention(self, cells: IntArray) -> FloatArray:
-        """Return the attention times of calls in their next layer."""
-        times = self.times
-        if self.layer is None:
-            kind: IntArray | int = 0
-        else:
-            layer = (self.layer[cells] + 1) % times.kind_of_layer.size
-            self.layer[cells] = layer
-            kind = times.kind_of_layer[layer]
-        attention: FloatArray = self.attention[cells, kind]
-        if times.attention_cv > 0:
-            attention = attention * self._scattered(1.0, times.attention_cv, cells.size)
-        if self.layer is not None and times.overhead > 0:
-            begins = (self.layer[cells] == 0) & (cells % self.microbatches == 0)
-            attention = attention + np.where(begins, times.overhead, 0.0)
-        return attention
-
-    def result(self) -> PoolPlay:
-        """Return what has been counted."""
-        calls = self.done.reshape(self.draws, self.calls).sum(axis=1)
-        span = self.free - self.begin
-        mean = (self.last - self.first) / self.done
-        shape = self.times.attention.shape[:3]
-        workers = shape[1]
-        return PoolPlay(
-            calls_per_time=calls / span,
-            calls_per_departure=float(calls.sum() / (self.departures * self.draws)),
-            ffn_busy=float((self.busy / span).mean()),
-            attention_busy=float((self.work / span).mean() / workers),
-            wait=float(self.waited / calls.sum()),
-            rounds=np.concatenate(self.rounds),
-            round_time=mean.reshape(shape),
-            round_variance=np.maximum(self.squares / self.done - mean**2, 0.0).reshape(shape),
-        )
+    departures, lasted = 0, []
+    while True:
+        state.counted[0] = 0
+        play_departures(stages, rule, state, CHECK)
+        departures += CHECK
+        lasted.append(state.rounds[: state.counted[0]].copy())
+        is_long = state.done.sum(axis=1).min() >= rounds * state.done.shape[1]
+        if (is_long or departures >= MOST_DEPARTURES) and state.done.min() > 0:
+            return departures, np.concatenate(lasted)

@@ -53,7 +53,7 @@ def unique_fraction(
     1.0
     """
     check_count("slots", slots)
-    check_count("workers", workers)
+    check_count("workers", workers, maximum=slots)
     count = prompts.size
     enters = np.arange(count) * (float(decodes.mean()) / slots)
     # Once the slots are full, and before the last request enters.

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import subprocess
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -19,6 +20,7 @@ from afdplan.errors import InvalidInputError, UnsupportedError
 from afdplan.files.atomic import write_folder
 from tests.unit.deploy.cases import pair_plan, request_for
 from tests.unit.deploy.cluster_objects import objects
+from tests.unit.deploy.compose_objects import compose_of
 
 HOSTILE = [
     "$(touch pwned)",
@@ -28,6 +30,7 @@ HOSTILE = [
     "{{ 7 * 7 }}",
     "#x: y",
 ]
+COMPOSE = os.environ.get("AFDPLAN_COMPOSE_SCHEMA")
 IMAGE = "registry.example/serving:1.0"
 
 
@@ -142,7 +145,9 @@ def test_the_schema_itself_refuses():
 @pytest.mark.parametrize("name", system_names())
 def test_compose_gives_every_device_once(name):
     request, files = made(name, "compose", node_devices=16)
-    told = yaml.safe_load(files["compose.yaml"])["services"]
+    document = yaml.safe_load(files["compose.yaml"])
+    compose_of(document)
+    told = document["services"]
     deployment = deployment_of(request, find_target(name))
     roles = [role for roles in deployment.bundles for role in roles]
     assert len(told) == len(roles)
@@ -159,6 +164,42 @@ def test_compose_gives_every_device_once(name):
         if file.endswith("cluster.env"):
             assert "127.0.0.1" in text
             assert "CHANGE_ME" not in text
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (("network_mod",), "host"),
+        (("restart",), False),  # what a bare `no` would be
+        (("volumes",), ["bundle:/afdplan"]),
+        (("deploy", "resources", "reservations", "devices", 0, "device_ids"), [0]),
+        (("deploy", "resources", "reservations", "devices", 0, "count"), 4),
+    ],
+)
+def test_the_schema_of_compose_refuses(path, value):
+    _, files = made("vllm-afd-plugin", "compose", node_devices=16)
+    document = yaml.safe_load(files["compose.yaml"])
+    at = next(iter(document["services"].values()))
+    for key in path[:-1]:
+        at = at[key]
+    at[path[-1]] = value
+    with pytest.raises(msgspec.ValidationError):
+        compose_of(document)
+
+
+@pytest.mark.skipif(
+    COMPOSE is None, reason="AFDPLAN_COMPOSE_SCHEMA names no schema of the specification"
+)
+@pytest.mark.parametrize("name", system_names())
+def test_the_schema_of_the_specification_takes_it(name):
+    validate = pytest.importorskip("jsonschema").validate
+    schema = json.loads(Path(str(COMPOSE)).read_text())
+    _, files = made(name, "compose", node_devices=16)
+    document = yaml.safe_load(files["compose.yaml"])
+    validate(document, schema)
+    next(iter(document["services"].values()))["network_mod"] = "host"
+    with pytest.raises(Exception, match="network_mod"):
+        validate(document, schema)
 
 
 @pytest.mark.skipif(

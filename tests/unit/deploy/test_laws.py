@@ -17,6 +17,7 @@ from afdplan.files.plan_unsplit import UnsplitPlan
 from tests.deployed import HOSTS, ran, value, words_of
 from tests.unit.deploy.cases import MODEL_OF, pair_plan, request_for
 
+EVEN = ((6, 2, 31, 2), (8, 8, 40, 1), (3, 1, 5, 2))
 UNSPLIT = UnsplitPlan(
     replicas=2,
     ranks=16,
@@ -29,6 +30,14 @@ UNSPLIT = UnsplitPlan(
 )
 
 
+def plan_for(target, **options):
+    """Return a small plan that a version of a system can run."""
+    f = 2 if target.allows(4, 2) else 1
+    m = 2 if 2 in target.microbatches else target.microbatches[0]
+    hardware = "ascend-910c" if target.devices == ("ascend",) else "h200"
+    return pair_plan(4, f, m=m, hardware=hardware, **options)
+
+
 def written(tmp_path, request, target):
     write_folder(tmp_path / "out", deployment_files(request, target))
     return tmp_path / "out" / "bundle-001"
@@ -38,8 +47,14 @@ def every_version():
     return [target for name in system_names() for target in versions(name)]
 
 
-@pytest.mark.parametrize("version", ["0.30", "2e4378f"])
-@pytest.mark.parametrize(("a", "f", "batch", "m"), [(6, 2, 31, 2), (8, 8, 40, 1), (3, 1, 5, 2)])
+@pytest.mark.parametrize(
+    ("version", "a", "f", "batch", "m"),
+    [
+        *((version, *shape) for version in ("0.30", "2e4378f") for shape in EVEN),
+        ("0.30", 7, 2, 31, 2),  # four attention ranks on one FFN rank, three on the other
+        ("0.30", 5, 3, 8, 1),
+    ],
+)
 def test_vllm_roles_agree_and_ffn_sizes_follow_from_attention(tmp_path, version, a, f, batch, m):
     target = find_target("vllm-afd-plugin", version)
     request = request_for("vllm-afd-plugin", pair_plan(a, f, batch, m))
@@ -207,10 +222,8 @@ def test_without_a_split_every_rank_is_on_one_node(tmp_path, name):
 
 @pytest.mark.parametrize("target", every_version(), ids=lambda t: f"{t.name}-{t.version}")
 def test_ports_are_disjoint_and_ranks_add_up(target):
-    name = target.name
-    pair = (4, 1) if name == "rtp-llm" else (4, 2)
-    hardware = "ascend-910c" if name == "vllm-afd-ascend" else "h200"
-    plan = pair_plan(*pair, m=3 if name == "stepmesh" else 2, bundles=3, hardware=hardware)
+    plan = plan_for(target, bundles=3)
+    pair = plan.bundle.attention_workers, plan.bundle.ffn_workers
     request = DeployRequest(plan=plan, model="m", node_devices=8)
     deployment = deployment_of(request, target)
     assert len(deployment.bundles) == 3
@@ -312,3 +325,9 @@ def test_sglang_ranks_spread_evenly_over_nodes_as_the_plan_is_made():
     workers = [8, 9, 10, 12, 13, 16, 60, 61, 64, 72]
     legal = find_target("sglang").allows(workers, [4] * len(workers)).tolist()
     assert legal == [True, False, True, True, False, True, False, False, True, False]
+
+
+def test_sglang_without_a_split_needs_even_nodes_too():
+    request = request_for("sglang", pair_plan(unsplit=UNSPLIT), unsplit=True, node_devices=6)
+    with pytest.raises(UnsupportedError, match="16 ranks evenly over its nodes, 3 nodes of 6"):
+        deployment_of(request, find_target("sglang"))

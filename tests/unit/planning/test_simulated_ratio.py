@@ -13,7 +13,13 @@ from afdplan.model.latency import LatencyModel
 from afdplan.planning.placement_gain import placement_gain
 from afdplan.planning.ratio_grid import ratio_grid
 from afdplan.planning.ratio_sensitivity import ratio_sensitivity
-from afdplan.planning.simulated_ratio import recovered, simulate_ratio, simulated_scenario
+from afdplan.planning.simulated_ratio import (
+    AROUND_SECONDS,
+    recovered,
+    simulate_ratio,
+    simulated_scenario,
+)
+from afdplan.simulation import state as ix
 from afdplan.simulation.paired import play_paired
 from afdplan.simulation.scenario import Arrivals
 from afdplan.theory.problem import RatioProblem
@@ -151,3 +157,22 @@ def test_arrivals_are_refused(problem):
 def test_where_there_is_no_barrier_nothing_is_told(problem):
     assert placement_gain(replace(problem, method="mean-field"), 5) is None
     assert placement_gain(problem, 5, "longest-prompt-rank") is None
+
+
+def test_around_an_answer_runs_are_short_and_nothing_is_played_twice(problem, blind):
+    play = partial(simulated_scenario, placement="longest-prompt")
+    answer = simulate_ratio(problem, blind, play)
+    asked = []
+
+    def noted(one, count):
+        asked.append((one.batch_size, one.microbatches))
+        return play(one, count)
+
+    grid = ratio_grid(problem, play=noted, runs=answer.runs)
+    assert (problem.batch_size, problem.microbatches) not in asked
+    mine = [one for one in grid.cases if (one.batch_size, one.microbatches) == (BATCH, 2)]
+    assert mine[0].best.attention_workers == answer.recommendation.optimal_attention_workers
+    large = play(replace(problem, batch_size=512, microbatches=4), 12)
+    short, long = play_paired(large, 3, AROUND_SECONDS), play_paired(large, 3)
+    assert short.parts[0].integers[ix.STEP] < 0.6 * long.parts[0].integers[ix.STEP]
+    assert short.throughput.value == pytest.approx(long.throughput.value, rel=0.005)

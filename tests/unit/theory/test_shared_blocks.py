@@ -8,7 +8,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from afdplan.errors import TraceError
+from afdplan.errors import InvalidInputError, TraceError
 from afdplan.files.traces.reader import read_trace
 from afdplan.model.prompt_blocks import PromptBlocks
 from afdplan.model.trace import Trace
@@ -151,3 +151,9 @@ def test_a_single_request_shares_nothing():
     assert (
         unique_fraction(PromptBlocks.of([[1]], size=10), np.array([10]), np.array([4]), 1, 1) == 1
     )
+
+
+def test_workers_have_a_slot_each():
+    blocks = PromptBlocks.of([[1]] * 20, 4)
+    with pytest.raises(InvalidInputError, match="workers must be an integer >= 1 and <= 8"):
+        unique_fraction(blocks, np.full(20, 4), np.full(20, 9), 8, 9)

@@ -25,7 +25,7 @@ def compose_files(
     UnsupportedError
         If the deployment does not fit on one machine, or two processes would take one port.
     """
-    needed = request.promise.devices
+    needed = sum(role.workers * role.devices for roles in deployment.bundles for role in roles)
     if needed > request.node_devices:
         raise UnsupportedError(
             f"compose runs on one machine of {request.node_devices} devices, the plan needs "

@@ -138,13 +138,14 @@ def _bundle(
 
 def _group(request: DeployRequest, name: str, role: Role, labels: dict[str, str]) -> dict[str, Any]:
     """Return the group of one role: its pods are its nodes."""
+    size, replicas = (1, role.nodes) if role.is_independent else (role.nodes, 1)
     group: dict[str, Any] = {
-        "size": role.nodes,
+        "size": size,
         "restartPolicy": RECREATE,
         "leaderTemplate": _pod(request, name, role, labels, leads=True),
         "workerTemplate": _pod(request, name, role, labels, leads=False),
     }
-    return {"replicas": 1, "startupPolicy": "LeaderCreated", "leaderWorkerTemplate": group}
+    return {"replicas": replicas, "startupPolicy": "LeaderCreated", "leaderWorkerTemplate": group}
 
 
 def _pod(

@@ -7,7 +7,7 @@ from dataclasses import replace
 from afdplan.deploy.deployment import Check, Deployment, Role, nodes_of
 from afdplan.deploy.devices import is_blackwell
 from afdplan.deploy.ladder import graph_ladder
-from afdplan.deploy.pairs import MUTUAL
+from afdplan.deploy.pairs import FREE, MUTUAL
 from afdplan.deploy.request import DeployRequest
 from afdplan.deploy.target import Target
 from afdplan.deploy.words import Variable, Word, flags
@@ -184,8 +184,7 @@ TARGETS = (
         name="fastafd",
         version="fork-393bc98",
         source="linsj20/FastAFD 393bc98: placement of projections",
-        # It also takes other pairs, an FFN rank then serves ceil(A / F): plans are for even ones.
-        pairs=MUTUAL,
+        pairs=FREE,
         microbatches=(1, 2, 3, 4),
         models=MODELS,
         placement=PLACEMENT,

@@ -1,4 +1,4 @@
-"""SGLang, with the lanes of srt/afd."""
+"""SGLang: the lanes of srt/afd, and a fork with hosts and a pool."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import numpy as np
 
 from afdplan.deploy.pairs import PairRule
 from afdplan.deploy.sglang import SERVER_FLAGS, group_of_ranks, lane_deployment, spreads
+from afdplan.deploy.sglang_pool import POOL_FLAGS, pool_deployment
 from afdplan.deploy.target import Target
 
 __all__ = ["TARGETS"]
@@ -42,5 +43,21 @@ TARGETS = (
         ),
         split=lane_deployment,
         unsplit=group_of_ranks,
+    ),
+    Target(
+        name="sglang",
+        version="host-pool",
+        source="fork of SGLang with host and pool, 2026-11: arg_groups/afd hook and guide on two "
+        "machines (--afd-mode, --afd-pool-addr, --afd-min-batch, --afd-max-wait-ms)",
+        pairs=PairRule(
+            words="there must be one FFN worker, the pool; all workers have one device",
+            test=lambda a, f, da, df: (a >= 1) & (f == 1) & (da == df == 1),
+        ),
+        execution="barrier-free",
+        microbatches=(1,),
+        models=frozenset({"qwen3_5"}),
+        placement="no switch: each host is a server of its own, what stands before them decides",
+        flags=POOL_FLAGS,
+        split=pool_deployment,
     ),
 )

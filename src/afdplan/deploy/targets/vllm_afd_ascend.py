@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
-from afdplan.deploy.pairs import EITHER_MULTIPLE, MULTIPLE
+from afdplan.deploy.connector import Connector
+from afdplan.deploy.pairs import EITHER_MULTIPLE, MULTIPLE, WINDOW
 from afdplan.deploy.target import Target
-from afdplan.deploy.vllm_plugin import DEEPSEEK, PLUGIN_KEYS, Connector, plugin_deployment
+from afdplan.deploy.vllm_plugin import DEEPSEEK, PLUGIN_KEYS, plugin_deployment
 from afdplan.deploy.vllm_serve import PLACEMENT, SERVE_FLAGS
 
 __all__ = ["TARGETS"]
@@ -22,7 +24,7 @@ ENVIRONMENT = {
 BUFFERS = {"attention": {"HCCL_BUFFSIZE": "512"}, "ffn": {"HCCL_BUFFSIZE": "2048"}}
 
 
-def _connector(name: str) -> Connector:
+def _connector(name: str, **its: Any) -> Connector:
     return Connector(
         name=name,
         waits=False,
@@ -30,6 +32,7 @@ def _connector(name: str) -> Connector:
         role_environment=BUFFERS,
         ubatch_flag=True,
         all2all="",
+        **its,
     )
 
 
@@ -47,6 +50,30 @@ def _target(version: str, engine: str, source: str) -> Target:
         flags=SERVE_FLAGS,
         keys=PLUGIN_KEYS,
         split=partial(plugin_deployment, connector=_connector("CAMP2pAFDConnector")),
+    )
+
+
+def _window(*, barrier_free: bool) -> Target:
+    """Return the Window connector: every attention rank writes to every FFN rank."""
+    connector = _connector(
+        "WindowAFDConnector",
+        barrier_free=barrier_free,
+        peers="all",
+        gates=True,
+        extra=lambda m: {"micro_batch_num": m, "quant_mode": 2},
+        most_tokens=512,
+    )
+    return replace(
+        _target(
+            f"57bcde1-window{'-async' * barrier_free}",
+            "vLLM 0.23.0",
+            "vllm-project/afd-plugin 57bcde1 (feat/dsv4-afd-phase1-delivery): Window connector "
+            "guide for DeepSeek-V4; no launch recipe, not tried on hardware by its authors",
+        ),
+        pairs=WINDOW,
+        execution="barrier-free" if barrier_free else "synchronous",
+        models=frozenset({"deepseek_v4"}),
+        split=partial(plugin_deployment, connector=connector),
     )
 
 
@@ -69,6 +96,10 @@ TARGETS = (
         ),
         pairs=EITHER_MULTIPLE,
         models=frozenset({"deepseek_v4"}),
-        split=partial(plugin_deployment, connector=_connector("P2pHcclAFDConnector")),
+        split=partial(
+            plugin_deployment, connector=_connector("P2pHcclAFDConnector", peers="sliced")
+        ),
     ),
+    _window(barrier_free=False),
+    _window(barrier_free=True),
 )

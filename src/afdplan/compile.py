@@ -8,6 +8,7 @@ import os
 import stat
 import tempfile
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from types import FunctionType
 from typing import Any, TypeAlias, TypeVar
@@ -69,11 +70,16 @@ OPTIONS: dict[str, Any] = {
     "_nrt": False,
 }
 
-# The cache watches one file per function, whose name it keeps: named by all files here, compiled
-# code is never older than what it calls.
-EDITION = hashlib.sha256(
-    b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))
-).hexdigest()[:12]
+
+@lru_cache
+def edition(room: Path) -> str:
+    """Return a name of the sources in a room.
+
+    The cache watches one file per function, whose name it keeps: named by all files of its room,
+    compiled code is never older than what it calls.
+    """
+    files = (Path(__file__), *sorted(room.glob("*.py")))
+    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:12]
 
 
 class _Announcer(core.event.Listener):  # type: ignore[misc]  # numba tells no types
@@ -155,7 +161,10 @@ def _rebound(
             names[name] = value.bound(constants, known)
         elif name in constants:
             names[name] = constants[name]
-    suffix = "_".join([EDITION, *sorted(f"{name}{value:d}" for name, value in constants.items())])
+    room = Path(inspect.getfile(function)).parent
+    suffix = "_".join(
+        [edition(room), *sorted(f"{name}{value:d}" for name, value in constants.items())]
+    )
     own = FunctionType(
         function.__code__.replace(co_name=f"{function.__name__}_{suffix}"),
         {"__builtins__": __builtins__, "__name__": function.__module__} | names,
