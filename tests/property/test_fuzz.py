@@ -42,6 +42,19 @@ def test_the_oracle_complains_of_what_it_should(code, out, err, seconds, left, e
     assert (said is None) if expected is None else (expected in said)
 
 
+@pytest.mark.parametrize("number", ["inf", "nan", "1e400"])
+@pytest.mark.parametrize(
+    ("command", "option"),
+    [("calibrate", "--attention-workers"), ("calibrate", "--ffn-workers"),
+     ("simulate", "--arrival-cv")],
+)  # fmt: skip
+def test_what_is_only_repeated_is_checked_too(room, command, option, number):
+    base = [part.format(**room.files) for part in fuzzing.BASES[command]]
+    outcome = invoke(command, *base, option, number, "--json")
+    assert outcome.code in (1, 2)
+    assert "finite" in outcome.error_line
+
+
 LATENCY = """schema_version = 1
 name = "linear"
 time_unit = "s"
