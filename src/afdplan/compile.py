@@ -18,7 +18,7 @@ import numba.core
 import numpy as np
 from numba.extending import intrinsic
 
-from afdplan.simulation.notice import listeners
+from afdplan.notice import listeners
 
 __all__ = [
     "EXTRAS",
