@@ -175,7 +175,14 @@ def command(
     from afdplan.planning.placement_gain import placement_gain
     from afdplan.report.placement import gain_answer, gain_fact
 
-    gain = placement_gain(plan.problem, plan.split.design.attention_workers)
+    here = plan.split.design.attention_workers
+    gain = placement_gain(plan.problem, here)
+    if gain is not None and (verify or around or report is not None):
+        from afdplan.planning.simulated_ratio import recovered
+
+        blind = dataclasses.replace(plan.problem, placement=ask.PLACEMENT.default)
+        known = recovered(blind, here, gain.placement)
+        gain = dataclasses.replace(gain, recovered=known)
     if gain is not None and plan.kind == "split":
         is_used = gain.placement == space.placement
         said = gain_fact(gain, source.time_unit, is_used=is_used)

@@ -28,10 +28,7 @@ def lines(tmp_path, target, unsplit):
     for role in deployment_of(request, target).bundles[0]:
         for node in range(role.nodes):
             script = tmp_path / "out" / "bundle-001" / f"{role.name}.sh"
-            together = role.is_independent
-            for one in ran(
-                script, node, tmp_path / "room", together=together, STEPMESH_COMMAND="x"
-            ):
+            for one in ran(script, node, tmp_path / "room", together=role.is_independent):
                 yield one.words
 
 
