@@ -10,7 +10,8 @@ import pytest
 from afdplan.lengths.law import IndependentLengths
 from afdplan.model.bundle import Bundle
 from afdplan.model.latency import LatencyModel
-from afdplan.simulation import engine, kernel
+from afdplan.simulation import engine
+from afdplan.simulation import state as ix
 from afdplan.simulation.scenario import Arrivals, Scenario
 
 
@@ -57,11 +58,11 @@ def test_plain_bundles_are_played_alike_by_both_kernels(seed, monkeypatch):
     monkeypatch.setattr(engine, "is_plain", lambda constants: False)
     other = played(scenario, 64)
     totals = one.integers.size
-    moved = (kernel.ix.HEAD, kernel.ix.AVAILABLE, kernel.ix.ARRIVED, kernel.ix.EXHAUSTED)
-    counted = {kernel.ix.AT_ATTENTION, kernel.ix.AT_SEND, kernel.ix.AT_FFN, kernel.ix.AT_RECEIVE}
-    counted |= {kernel.ix.AT_EXPERTS, *moved}  # positions in blocks
+    moved = (ix.HEAD, ix.AVAILABLE, ix.ARRIVED, ix.EXHAUSTED)
+    counted = {ix.AT_ATTENTION, ix.AT_SEND, ix.AT_FFN, ix.AT_RECEIVE}
+    counted |= {ix.AT_EXPERTS, *moved}  # positions in blocks
     same = np.ones(totals, bool)
     same[list(counted)] = False
     assert np.array_equal(one.integers[same], other.integers[same])
     assert one.floats.tobytes() == other.floats.tobytes()
-    assert one.integers[kernel.ix.COMPLETED] > 0
+    assert one.integers[ix.COMPLETED] > 0
