@@ -153,7 +153,8 @@ def _plan_service(
     if best is split and ranks is not None and score(split) < (1 + CLEAR) * score(ranks):
         best = ranks
     service = None
-    for factor in [factor for factor in MORE_DECODE if factor >= best.decode_factor]:
+    larger = (factor for factor in MORE_DECODE if factor > best.decode_factor)
+    for factor in (best.decode_factor, *larger):
         plan = make_plan(
             law,
             source,
