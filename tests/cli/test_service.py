@@ -49,6 +49,13 @@ def test_the_budget_is_shared(answer):
     )
 
 
+def test_ranks_are_shared_for_themselves_where_a_split_gains_too_little():
+    """11 devices suit the split, which gains too little; 8 of them as ranks carry only 47.7/s."""
+    service = invoke(*ASKED, "--devices", 16, "--ttft", "400ms", "--json").document["service"]
+    ranks = next(one for one in service["baselines"] if one["kind"] == "prefill, decode")
+    assert service["requests_per_second"] >= ranks["requests_per_second"] * (1 - 1e-3)
+
+
 def test_text_says_the_numbers_of_json():
     told = invoke(*ASKED, "--devices", 16, "--ttft", "1s", "--full").out
     for word in ("prefill", "time to first", "One step more of each side", "First token"):
