@@ -15,7 +15,7 @@ export MALLOC_TRIM_THRESHOLD_ := 4294967296
 DEMO := .demo
 DEMO_NEEDS := click msgspec numpy polars rich scipy
 
-.PHONY: demo test checks compiled format docs bench bounds fuzz real clean
+.PHONY: demo test checks compiled format docs bench bounds fuzz mutate real clean
 demo: $(DEMO)/.ready
 	$(DEMO)/bin/python examples/demo.py
 
@@ -53,9 +53,15 @@ bench: $(READY)
 bounds: $(READY)
 	NUMBA_BOUNDSCHECK=1 NUMBA_CACHE_DIR=$$(mktemp -d) $(BIN)/python -m pytest tests/twin
 
-# Numbers that no one means, in thousands of seeded calls of the commands; the tests try a few.
+# What no one means, in thousands of seeded calls of commands and readers; the tests try a few.
+FIRST ?= 0
 fuzz: $(READY)
+	$(BIN)/python -m tests.property.fuzzing --cases 20000 --first $(FIRST)
 	AFDPLAN_FUZZ_CASES=2000 $(BIN)/python -m pytest tests/property/test_hostile_numbers.py
+
+# Would a test notice? One planted fault after the other in a module: make mutate MODULE=src/...py
+mutate: $(READY)
+	$(BIN)/python -m benchmarks.mutate $(MODULE) $(TESTS)
 
 # vLLM on the CPU, three clients and Prometheus: is read what they write? (3.4 GB in build/real)
 real: $(READY)

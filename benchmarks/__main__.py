@@ -30,6 +30,7 @@ BENCHMARKS = {
     "operator_fits": ("How far are fitted operators from tables held out?", False, False),
     "ratio_sweeps": ("Do fitted sweeps keep their points, and their intervals?", False, True),
     "real_parts": ("Is read what vLLM and its clients write and say?", False, False),
+    "mutate": ("Would a test notice a planted fault?", False, True),
     "model_table": ("What is read from every config of a public package?", False, False),
 }
 

@@ -10,7 +10,7 @@ Examples
 >>> latency = afdplan.load_latency("deepseek-v3-ascend-910c")
 >>> answer = afdplan.recommend_ratio(requests, latency, batch_size=256)
 >>> print(answer)
-7 attention workers to 1 FFN (7 to 8 within 1 %), attention-bound, real optimum A/F = 7.196
+7 attention workers to 1 FFN of weight 1 (7 to 8 within 1 %), attention-bound, real optimum 7.196
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ import numba.core
 import numpy as np
 from numba.extending import intrinsic
 
-from afdplan.simulation.notice import listeners
+from afdplan.notice import listeners
 
 __all__ = [
     "EXTRAS",
@@ -80,7 +80,6 @@ def edition(room: Path) -> str:
     """
     files = (Path(__file__), *sorted(room.glob("*.py")))
     return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:12]
-
 
 
 class _Announcer(core.event.Listener):  # type: ignore[misc]  # numba tells no types

@@ -454,3 +454,17 @@ def test_a_study_without_a_page_of_its_own_has_figures_for_one(visit, pages):
     shown = visit("study")
     assert shown.told == []
     assert shown.locator("figure .plot svg").count() == len(figures)
+
+
+def test_a_heading_leaves_most_of_a_phone_to_the_answer(visit):
+    page = visit("plan", viewport=PHONE)
+    assert page.locator("h1").bounding_box()["height"] < 0.3 * PHONE["height"]
+
+
+def test_a_command_breaks_between_its_words_only(visit):
+    page = visit("plan", viewport=PHONE)
+    words = page.locator("pre code span").all()
+    short = [word for word in words if len(word.inner_text()) < 30]
+    assert len(short) > 10
+    assert all(word.bounding_box()["height"] < 40 for word in short)
+    assert page.locator("pre code").inner_text().startswith("afdplan plan --prompt")

@@ -202,3 +202,11 @@ def test_shortened_keeps_claim_and_mend():
     assert shortened("only 3 requests: too few; collect more.") == (
         "only 3 requests: too few; collect more."
     )
+
+
+def test_no_line_ends_between_a_number_and_its_per_cent():
+    for width in range(30, 90):
+        answer = "Split: 30.6 % more than the best un-split one (between 7.3 % and 367.1 %)."
+        told = Telling(subject="s", answer=answer, warnings=("± 6.2 % only: use 5 % more.",))
+        lines = shown_lines(to_brief(told, "afdplan plan", width), width)
+        assert not [line for line in lines if line.strip().startswith("%")]

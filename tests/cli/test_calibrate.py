@@ -180,6 +180,7 @@ def test_usage(run, table, arguments, message):
         (["--plot", "x.gif"], "must end in .png or .svg"),
         (["-o", "model.yaml"], "must end in .toml or .json"),
         (["--prior", "deepseek"], "no latency model named 'deepseek'"),
+        (["--prior", "deepseek-v3"], "in Python call derived_model(MODEL, HARDWARE)"),
         (["--time-unit", "h"], "time unit must be one of s, ms, us, ns"),
     ],
 )

@@ -330,3 +330,17 @@ def test_a_picture_needs_requests_and_a_folder(plan, tmp_path):
     alone = invoke("check", plan, "--settings", new, "--plot", tmp_path / "check.svg")
     assert alone.code == 2
     assert "give --trace" in alone.err
+
+
+def test_what_was_given_up_on_purpose_is_told_apart(plan, tmp_path):
+    document = json.loads(plan.read_text())
+    requests = trace(tmp_path / "new.csv", 1000)
+    document["check"] = document.get("check", {}) | {"replan_regret": 0.25}
+    given_up = tmp_path / "given_up.json"
+    given_up.write_text(json.dumps(document))
+    plain, told = (
+        invoke("check", path, "--trace", requests, "--json") for path in (plan, given_up)
+    )
+    (reason,) = told.document["reasons"]
+    assert reason.endswith("against planning again, of which 25.0 % when it was planned")
+    assert "of which" not in plain.document["reasons"][0]

@@ -67,7 +67,7 @@ def test_a_system_that_cannot_is_said(plan, tmp_path):
     qwen = edited(plan, "inputs", "model", value="qwen3-30b-a3b")
     outcome = deployed(qwen, tmp_path / "out")
     assert outcome.code == 0
-    assert "7.0 % better without a barrier, which vllm-afd-plugin does not" in " ".join(
+    assert "7.00 % better without a barrier, which vllm-afd-plugin does not" in " ".join(
         (outcome.out + outcome.err).split()
     )
     words = words_of(tmp_path / "out" / "bundle-001" / "ffn.sh", 0, tmp_path / "room")

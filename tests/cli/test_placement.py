@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from afdplan.model.estimate import Estimate
+from afdplan.planning.placement_gain import Recovered
 from tests.cli.invoke import invoke
 from tests.plans import SMALL
 
@@ -72,6 +74,16 @@ def test_a_window_is_played_and_told():
         (("--method", "gaussian", "--kv-capacity", 9000), "use --method simulated"),
         (("--placement-window", 2), "needs placement longest-prompt"),
         (("--placement", "tallest"), "is not one of"),
+        (("--placement", ""), "is not one of"),
+        (("--placement", "longest-prompt", "--placement-window", 0), "an integer >= 1"),
+        (("--placement", "longest-prompt", "--placement-window", 65), "<= 64, got 65"),
+        (("--placement", "longest-prompt", "--placement-window", "1.5"), "not a valid integer"),
+        (("--placement", "fewest-tokens", "--placement-window", 4), "chooses by prompt"),
+        (("--placement", "longest-prompt", "--kv-capacity", 5), "must hold a request, got 5"),
+        (("--placement", "longest-prompt", "--kv-capacity", 0), "kv_capacity"),
+        (("--placement", "longest-prompt", "--memory", "preempt"), "give kv_capacity"),
+        (("--placement", "longest-prompt", "--phase", "aligned"), "phase aligned"),
+        (("--method", "simulated", "--seed", -1), "seed must be"),
     ],
 )
 def test_what_does_not_go_together_is_refused(asked, said):
@@ -163,11 +175,23 @@ def test_a_plan_is_searched_with_balanced_loads_and_checked_by_them(tmp_path):
     plan.write_text(json.dumps(with_it))
     checked = invoke("check", plan, "--trace", TRACE, "--json").document["placement_gain"]
     assert checked["blind_attention_workers"] == split["attention_workers"]
+    assert set(checked["recovered"]) == {"prompts_only", "outputs_known"}
+    said = invoke("check", plan, "--trace", TRACE, "--full").out
+    assert "if outputs were known" in " ".join(said.split())
     folder = tmp_path / "out"
     assert invoke("deploy", plan, *SMALL[-2:], "-o", folder, "--deployment", "split").code == 0
     readme = (folder / "README.md").read_text(encoding="utf-8")
     assert "vLLM balances the number of requests" in readme
     assert "The plan counts on placement longest-prompt" in readme
+
+
+def test_a_plan_that_is_played_tells_what_known_outputs_would_add(tmp_path, monkeypatch):
+    known = Recovered(prompts_only=Estimate.exact(0.5), outputs_known=Estimate.exact(0.6251))
+    monkeypatch.setattr("afdplan.planning.simulated_ratio.recovered", lambda *_: known)
+    page = tmp_path / "plan.html"
+    told = invoke("plan", *SMALL, "--report", page, "--json").document["placement_gain"]
+    assert told["recovered"]["outputs_known"]["value"] == 0.6251
+    assert "0.6251" in page.read_text(encoding="utf-8")
 
 
 def test_a_plan_with_a_placement_that_no_formula_knows_is_refused():

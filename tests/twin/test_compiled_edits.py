@@ -38,7 +38,7 @@ def test_compiled_code_is_not_kept_beyond_an_edit_of_what_it_calls(tmp_path):
 
 
 WHAT = """
-from afdplan.simulation.notice import listeners
+from afdplan.notice import listeners
 from afdplan.simulation.alias import alias_table
 from afdplan.lengths.discrete import parse_law
 import numpy as np

@@ -104,7 +104,7 @@ def _assumptions(fit: SweepFit, one_way: float) -> Iterable[str]:
     draws = fit.draws
     if not np.ptp(draws[:, [1, 6, 7]], axis=0).any():
         share = float(draws[0, [1, 6]].sum())
-        yield f"Attention was seen at {fit.reference_tokens:g} KV tokens only; " + (
+        yield f"Attention was seen at {fit.reference_tokens:,.0f} KV tokens only; " + (
             "its time is taken as proportional to the tokens."
             if share == 0
             else f"the prior says that {100 * share:.0f} % of it does not grow with the tokens."

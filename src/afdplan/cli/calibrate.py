@@ -14,6 +14,7 @@ from afdplan.cli.calibrate_data import kind_of, read_parts, read_sweep, step_poi
 from afdplan.cli.calibrate_fit import FORMS, Fit, fit_points, fit_stages
 from afdplan.cli.help import GroupedCommand
 from afdplan.cli.options import options as add_options
+from afdplan.cli.quantity import FINITE
 from afdplan.cli.report import (
     command_line,
     documented,
@@ -90,10 +91,10 @@ Examples:
     "--context", type=float, metavar="N", help="Sweep, step logs: mean KV tokens per request."
 )
 @click.option(
-    "--attention-workers", type=float, multiple=True, metavar="A", help="Step logs: one per file."
+    "--attention-workers", type=FINITE, multiple=True, metavar="A", help="Step logs: one per file."
 )
 @click.option(
-    "--ffn-workers", type=float, multiple=True, metavar="F", help="F; step logs: one per file."
+    "--ffn-workers", type=FINITE, multiple=True, metavar="F", help="F; step logs: one per file."
 )
 @add_options(*ask.DEVICES_PER_WORKER, fills=False)
 @click.option(

@@ -137,7 +137,13 @@ def command(
 
         write_picture(plot, [check_figure(result)], f"Check of {plan_file}: {result.standing}")
     problem = problem_of(plan, law)
-    gain = placement_gain(problem, plan.bundle.attention_workers)
+    here = plan.bundle.attention_workers
+    gain = placement_gain(problem, here)
+    if gain is not None:
+        from afdplan.planning.simulated_ratio import recovered
+
+        blind = replace(problem, placement=ask.PLACEMENT.default)
+        gain = replace(gain, recovered=recovered(blind, here, gain.placement))
     if as_json:
         from afdplan.report.document import to_json
 

@@ -94,7 +94,7 @@ def command(
     from afdplan.files.atomic import write_folder
     from afdplan.files.document import LARGEST_DOCUMENT, open_source
     from afdplan.files.plan_file import read_plan
-    from afdplan.report.quantities import counted
+    from afdplan.report.quantities import counted, share
     from afdplan.report.telling import Telling
 
     with open_source(plan_file, "a plan", limit=LARGEST_DOCUMENT) as source:
@@ -159,8 +159,8 @@ def command(
         )
     elif execution is None and plan.barrier_free is not None and plan.barrier_free.gain > 0:
         hosts = (
-            f"the plan is {plan.barrier_free.gain:.1%} better without a barrier, which {target} "
-            "does not run with this pair and model".replace("%", " %"),
+            f"the plan is {share(plan.barrier_free.gain)} better without a barrier, which "
+            f"{target} does not run with this pair and model",
             *hosts,
         )
     number = counted(len(files), "file")

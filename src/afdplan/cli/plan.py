@@ -151,9 +151,9 @@ def command(
         with progress("other batches") as show:
             found = plan_around(plan, plan.law, source, show)
     if plot is not None:
-        from afdplan.plotting.plan_figures import front_figure
+        from afdplan.plotting.plan_figures import front_figure, plan_title
 
-        write_picture(plot, [front_figure(plan)], str(plan.split.design))
+        write_picture(plot, [front_figure(plan)], plan_title(plan))
     from afdplan.report.plan import plan_told
     from afdplan.report.service import whole_tables, whole_told
     from afdplan.report.service_answer import failure_answer, service_answer
@@ -175,7 +175,14 @@ def command(
     from afdplan.planning.placement_gain import placement_gain
     from afdplan.report.placement import gain_answer, gain_fact
 
-    gain = placement_gain(plan.problem, plan.split.design.attention_workers)
+    here = plan.split.design.attention_workers
+    gain = placement_gain(plan.problem, here)
+    if gain is not None and (verify or around or report is not None):
+        from afdplan.planning.simulated_ratio import recovered
+
+        blind = dataclasses.replace(plan.problem, placement=ask.PLACEMENT.default)
+        known = recovered(blind, here, gain.placement)
+        gain = dataclasses.replace(gain, recovered=known)
     if gain is not None and plan.kind == "split":
         is_used = gain.placement == space.placement
         said = gain_fact(gain, source.time_unit, is_used=is_used)

@@ -12,7 +12,7 @@ import click
 if TYPE_CHECKING:
     from afdplan.model.latency import TimeUnit
 
-__all__ = ["TYPES", "parse_model_rate"]
+__all__ = ["FINITE", "TYPES", "parse_model_rate"]
 
 _NUMBER = r"(\d+(?:\.\d*)?(?:[eE][+-]?\d+)?|\.\d+)"
 _SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0}
@@ -166,6 +166,19 @@ class _Typed(click.types.StringParamType):
             name = param.opts[0] if param is not None and error.message.startswith("must") else ""
             raise click.BadParameter(f"{name} {error.message}".strip(), ctx, param) from None
 
+
+class _Finite(click.types.FloatParamType):
+    """A number that can be told in JSON, whether it is used or only repeated."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the number."""
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"must be a finite number, got {value}", param, ctx)
+        return number
+
+
+FINITE = _Finite()
 
 TYPES: dict[str, click.ParamType[Any]] = {
     "duration": _Typed(parse_duration),

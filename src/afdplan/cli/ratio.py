@@ -196,11 +196,11 @@ def command(
             choice=day_table(day),
         )
     if plot is not None:
-        from afdplan.plotting.ratio_figures import asked_figures
+        from afdplan.plotting.ratio_figures import NAMES, asked_figures
 
         bundle = answer.bundle
         pair = f"{bundle.attention_workers} attention : {bundle.ffn_workers} FFN"
-        heading = f"{pair}, B = {size}, m = {bundle.microbatches}: {answer.bottleneck} binds"
+        heading = f"{pair}, B = {size}, m = {bundle.microbatches}: {NAMES[answer.bottleneck]} binds"
         write_picture(plot, [*figures, *asked_figures(answer, problem, found, objectives)], heading)
     if as_json or report is not None:
         from afdplan.report.document import to_json

@@ -228,6 +228,7 @@ def _scenario(
     from afdplan.simulation.scenario import Arrivals, Scenario, Variation
 
     arrivals = None
+    ask.ARRIVAL_CV.check(given["arrival_cv"])  # told again even where nothing arrives
     if given["arrivals"] != "saturated":
         arrivals = Arrivals(process=given["arrivals"], rate=given["rate"], cv=given["arrival_cv"])
     elif given["rate"] is not None:

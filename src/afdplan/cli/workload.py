@@ -78,10 +78,10 @@ def command(
 
         load = described.token_load.value
         heading = (
-            f"{workload.law.name}: {load:,.6g} tokens per slot on average, standard deviation "
+            f"{workload.law.name}: {load:,.0f} tokens per slot on average, standard deviation "
         )
         figures = workload_figures(described, workload.law)
-        write_picture(plot, figures, heading + f"{described.token_load_std:,.6g}", columns=2)
+        write_picture(plot, figures, heading + f"{described.token_load_std:,.0f}", columns=2)
         click.echo(f"afdplan: wrote {plot}", err=True)
         inputs["plot"] = plot
     from afdplan.report.workload import workload_answer, workload_told

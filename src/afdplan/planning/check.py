@@ -207,8 +207,9 @@ def check_plan(
         if again is None:
             words += f"{plan.bundle.attention_workers} attention workers loses {regret:.1%}"
         else:
-            lost = max(again.regret - plan.planned_replan_regret, 0.0)
-            words += f"the design loses {lost:.1%} against planning again"
+            words += f"the design loses {again.regret:.1%} against planning again"
+            if plan.planned_replan_regret > 0:
+                words += f", of which {plan.planned_replan_regret:.1%} when it was planned"
         reasons.append(words.replace("%", " %"))
     return PlanCheck(
         standing=standing,

@@ -151,15 +151,15 @@ def simulate_ratio(
 def recovered(
     problem: RatioProblem, attention_workers: int, placement: Placement = "longest-prompt"
 ) -> Recovered | None:
-    """Return what knowing prompts, and knowing outputs too, gives back at one A, as played.
+    """Return what knowing prompts, and knowing outputs too, gives back at one A, by short runs.
 
     None where no policy compares prompts, where there is no barrier or where it costs too little.
     """
     if problem.execution == "barrier-free" or not placement.startswith("longest"):
         return None
     scenario = simulated_scenario(problem, attention_workers)
-    base = play_paired(scenario, DECIDING)
-    here = play_paired(replace(scenario, placement=placement), DECIDING)
+    base = play_paired(scenario, DECIDING, AROUND_SECONDS)
+    here = play_paired(replace(scenario, placement=placement), DECIDING, AROUND_SECONDS)
     field = mean_field_of(problem, problem.slot_loads())
     cost = attention_workers + problem.ffn_weight * problem.ffn_workers
     ratio = attention_workers / problem.ffn_workers
@@ -173,7 +173,8 @@ def _recovered(blind: Paired, placed: Paired, free: float) -> Recovered | None:
     is_known = scenario.execution == "synchronous" and scenario.placement.startswith("longest")
     if not is_known or lost.mean() < LEAST_BARRIER * free:
         return None
-    knowing = play_paired(replace(scenario, placement="longest-request"), len(blind.parts))
+    foreseen = replace(scenario, placement="longest-request")
+    knowing = play_paired(foreseen, len(blind.parts), blind.seconds)
     prompts, outputs = (
         ratio_estimate(run.throughputs[: lost.size] - blind.throughputs, lost)
         for run in (placed, knowing)

@@ -129,7 +129,7 @@ def judge(
 
 
 def _percent(value: float) -> str:
-    return f"{value:.1%}".replace("%", " %")
+    return f"{value:.{2 if abs(value) < 9.995e-3 else 1}%}".replace("%", " %")
 
 
 def _regimes(

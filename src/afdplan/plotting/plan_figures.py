@@ -12,7 +12,7 @@ from afdplan.plotting.figure import Axis, Chart, Figure, Layer, Role, layer, sin
 from afdplan.plotting.label_places import label_places
 from afdplan.plotting.ratio_figures import BATCH_SIZE, MICROBATCHES, case_key
 
-__all__ = ["front_figure", "idle_figure", "plan_sensitivity_figure", "token_time"]
+__all__ = ["front_figure", "idle_figure", "plan_sensitivity_figure", "plan_title", "token_time"]
 
 NARROW = (290.0, 300.0)
 """Width and height of the chart on a phone [pixels]: labels that are clear there are everywhere."""
@@ -150,9 +150,15 @@ def _front_layers(plan: Plan, chosen: Point | None, corner: Point) -> list[Layer
     return layers
 
 
+def plan_title(plan: Plan) -> str:
+    """Return what a picture of a plan is headed by: the deployment that is recommended."""
+    return str(plan.split.design if plan.kind == "split" else plan.recommended)
+
+
 def idle_figure(plan: Plan) -> Figure:
     """Return busy and idle shares of both sides, of the design and its alternatives."""
-    designs = [("recommended", plan.split)]
+    first = "recommended" if plan.kind == "split" else "best split"
+    designs = [(first, plan.split)]
     designs += [(other.change, other.plan) for other in plan.alternatives]
     rows: list[tuple[str, Role, float]] = []
     for name, planned in designs:
@@ -171,7 +177,9 @@ def idle_figure(plan: Plan) -> Figure:
     return single(
         "idle",
         "Where the time goes",
-        "Solid is work, hatched is waiting, of the recommended design and of the next ones.",
+        "Solid is work, hatched is waiting, of the recommended design and of the next ones."
+        if plan.kind == "split"
+        else "Solid is work, hatched is waiting, of the best split and of the designs next to it.",
         x=Axis(label="share of the time [%]", limits=(0, 100)),
         y=Axis(label="", scale="category", limits=names),
         layers=[

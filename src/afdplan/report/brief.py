@@ -48,7 +48,7 @@ def to_brief(told: Telling, again: str, width: int = 80, more: str = "--full add
     head: list[RenderableType] = []
     if told.verdict or told.answer:
         style = f"bold {told.style}".strip()
-        head.append(Text(plain(told.verdict or told.answer), style=style))
+        head.append(Text(_wrapped(told.verdict or told.answer, width), style=style))
     if told.subject:
         head.append(Text(plain(told.subject), style="dim"))
     warnings = [_warning(text, width) for text in dict.fromkeys(map(shortened, told.warnings))]
@@ -130,8 +130,15 @@ def pasted(command: str, width: int) -> list[str]:
 def _warning(text: str, width: int) -> RenderableType:
     from rich.text import Text
 
-    lines = textwrap.wrap(f"warning: {plain(text)}", width, subsequent_indent="  ")
-    return Text("\n".join(lines), style="yellow", overflow="fold")
+    said = _wrapped(f"warning: {text}", width, indent="  ")
+    return Text(said, style="yellow", overflow="fold")
+
+
+def _wrapped(text: str, width: int, indent: str = "") -> str:
+    """Return text in lines, numbers and their per cent on the same one."""
+    together = plain(text).replace(" %", "\u00a0%")
+    lines = textwrap.wrap(together, width, subsequent_indent=indent, break_on_hyphens=bool(indent))
+    return "\n".join(lines).replace("\u00a0", " ")
 
 
 def _fitting(table: TextTable, room: int, width: int, titled: bool) -> tuple[TextTable, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import resources
@@ -141,6 +142,8 @@ def render_page(page: Page) -> bytes:
     }
     text = environment.get_template("page.html").render(
         page=page,
+        answer=_sentences(page.told.answer),
+        command=re.findall(r"'[^']*'|[^ ]+| +", page.command_line),
         version=afdplan.__version__,
         inputs=_input_rows(page.document.get("inputs", {})),
         style=(folder / "page.css").read_text(encoding="utf-8"),
@@ -150,6 +153,12 @@ def render_page(page: Page) -> bytes:
         document=_inside_script(to_json(page.document, indent=0)),
     )
     return text.encode()
+
+
+def _sentences(answer: str) -> tuple[str, str]:
+    """Return the first sentence of an answer, which is the heading, and the others."""
+    first, *rest = re.split(r"(?<=\.) (?=[A-Z])", answer, maxsplit=1)
+    return first, "".join(rest)
 
 
 def _together(value: Any) -> Any:

@@ -60,7 +60,7 @@ def _unknown_outputs(gain: PlacementGain) -> str:
     """Return what it matters that outputs are unknown, and what else would help."""
     found = gain.recovered
     if found is None:
-        return "by prompts alone; --method simulated tells what known outputs would add"
+        return "by prompts alone; played, it is told what known outputs would add"
     words = (
         f"of the barrier's cost that is {_points(found.prompts_only)} % by prompts alone, "
         f"{_points(found.outputs_known)} % if outputs were known"

@@ -19,12 +19,16 @@ __all__ = ["day_answer", "day_fact", "day_figure", "day_section", "day_table"]
 def day_fact(day: RatioDay) -> Fact:
     """Return what one fixed ratio costs, in one sentence."""
     lows = [window.optimal_attention_workers for window in day.windows]
-    words = (
-        f"the best A goes from {min(lows):,} to {max(lows):,} over "
-        f"{counted(len(day.windows), 'window')}; staying at {day.fixed_attention_workers:,} costs "
-        f"{share(day.cost_of_fixed)} more than following, the best fixed A, "
-        f"{day.best_fixed_attention_workers:,}, {share(day.cost_of_best_fixed)}"
-    )
+    fixed = day.fixed_attention_workers
+    if min(lows) == max(lows) == fixed:
+        words = f"A = {fixed:,} is the best in all of {counted(len(lows), 'window')}"
+    else:
+        words = (
+            f"the best A goes from {min(lows):,} to {max(lows):,} over "
+            f"{counted(len(day.windows), 'window')}; staying at {fixed:,} costs "
+            f"{share(day.cost_of_fixed)} more than following, the best fixed A, "
+            f"{day.best_fixed_attention_workers:,}, {share(day.cost_of_best_fixed)}"
+        )
     if day.left_out:
         words += f"; {counted(day.left_out, 'window')} with too few requests left out"
     return Fact("Over the clock", words)

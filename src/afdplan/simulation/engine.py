@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from afdplan.errors import UnsupportedError
 from afdplan.simulation import state as ix
 from afdplan.simulation.outage import failure_gaps, stop_bundle
 from afdplan.simulation.scenario import Scenario
@@ -21,6 +22,8 @@ FloatArray = npt.NDArray[np.float64]
 Sink = Callable[[FloatArray], None]
 UNLIMITED = 2**62
 STEPS_PER_CALL = 10_000_000
+SAMPLED = 2000
+"""Requests of which one at least must fit the memory."""
 STAGES = (
     ("attention", "vary_attention", ix.AT_ATTENTION, ix.ATTENTION_FACTORS),
     ("send", "vary_send", ix.AT_SEND, ix.SEND_FACTORS),
@@ -86,6 +89,7 @@ class Engine:
         on_steps: Sink | None = None,
         stage_rows: int = 0,
     ) -> None:
+        _require_room(scenario)
         self.scenario = scenario
         self.tables = build_tables(
             scenario,
@@ -213,3 +217,17 @@ class Engine:
             constants[f"{stage}_at"] = at
             at += factors.size
         self.state.factors = np.concatenate([self._arrival, *self._factors.values()])
+
+
+def _require_room(scenario: Scenario) -> None:
+    """Refuse a memory that no request fits: slots would be refilled for ever."""
+    room = scenario.kv_capacity
+    if room is None or scenario.arrivals is not None:
+        return
+    prompt, decode = scenario.law.sample(np.random.default_rng(0), SAMPLED)
+    least = int((prompt + decode - 1).min())
+    if least > room:
+        raise UnsupportedError(
+            f"kv_capacity must hold a request, got {room:,} tokens: the smallest of "
+            f"{SAMPLED:,} drawn ones grows to {least:,}"
+        )

@@ -245,6 +245,6 @@ class RatioRecommendation(Answer):
         low, high = self.near_equal
         return (
             f"{self.optimal_attention_workers} attention workers to {self.bundle.ffn_workers} FFN "
-            f"({low} to {high} within 1 %), {self.bottleneck}-bound, real optimum "
-            f"A/F = {self.optimal_ratio:.4g}"
+            f"of weight {self.ffn_weight:g} ({low} to {high} within 1 %), "
+            f"{self.bottleneck}-bound, real optimum {self.optimal_ratio:.4g}"
         )

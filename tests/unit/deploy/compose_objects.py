@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-__all__ = ["SCHEMA", "compose_of"]
+__all__ = ["compose_of"]
 
 Name = Annotated[str, Meta(pattern=r"^[a-zA-Z0-9._-]+$")]
 Device = Annotated[str, Meta(pattern=r"^/dev/[A-Za-z0-9_/]+$")]
@@ -54,9 +54,6 @@ class Service(Strict):
 class Compose(Strict):
     name: Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
     services: Annotated[dict[Name, Service], Meta(min_length=1)]
-
-
-SCHEMA = msgspec.json.schema(Compose)
 
 
 def compose_of(document: Any) -> Compose:

@@ -109,3 +109,14 @@ def test_if_one_server_ends_the_others_are_ended(tmp_path):
     for pid in (room / "pids").read_text().split():
         status = Path(f"/proc/{pid}/status")
         assert not status.exists() or "\nState:\tZ" in status.read_text()
+
+
+def test_a_hostile_name_arrives_as_it_is(tmp_path):
+    name = "a'b\"c `touch pwned` $(touch pwned) $HOME; touch pwned"
+    request = asked(model=name)
+    write_folder(tmp_path / "out", deployment_files(request, find_target("vllm-afd-plugin")))
+    folder = tmp_path / "out" / "bundle-002"
+    told = ran(folder / "prefill.sh", 0, tmp_path / "room", together=True)
+    assert [one.words[2] for one in told] == [name, name]
+    assert not list(tmp_path.rglob("pwned"))
+    assert not Path("pwned").exists()

@@ -7,6 +7,7 @@ CustomResourceDefinition of DisaggregatedSet (kubernetes-sigs/lws 060ab4d).
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -130,7 +131,9 @@ def test_the_schema_of_disaggregated_set_takes_it():
     _forbid_the_unknown(schema)
     schema["properties"]["metadata"] = {"type": "object"}
     for name in ("vllm-afd-plugin", "vllm-afd-ascend", "sglang", "stepmesh"):
-        request = request_for(name, image="img", node_devices=2, plan_digest="abc")
+        request = request_for(name, image="img", node_devices=2, plan_digest="abc", per_pod=True)
+        plan = dataclasses.replace(request.plan, prefill_workers=3, prefill_devices=2)
+        request = dataclasses.replace(request, plan=plan)
         files = deployment_files(request, find_target(name), "kubernetes")
         whole = list(yaml.safe_load_all(files["bundle-001.yaml"]))[-1]
         validate(whole, schema)

@@ -118,3 +118,21 @@ def test_a_plan_is_replayed_with_its_own_slots_and_time():
         waits.append(start - arrival)
     assert found.waiting_mean == pytest.approx(np.mean(waits), rel=1e-9)
     assert found.waiting_p99 == pytest.approx(np.quantile(waits, 0.99), rel=1e-9)
+
+
+def test_when_a_recording_begins_is_no_part_of_its_rate():
+    late = spare_capacity(Served(1, 0.5, 10.0), trace([5.0, 7.0, 9.0, 11.0], [6, 6, 6, 6]), None)
+    assert late.arrival_rate == 0.5
+    assert late.waiting_mean == pytest.approx((0 + 1 + 2 + 3) / 4)
+
+
+def test_at_exactly_the_capacity_no_wait_is_told():
+    full = spare_capacity(Served(1, 0.5, 0.5), trace([0, 2.0, 4.0], [1, 1, 1]), None)
+    assert (full.spare_fraction, full.waiting_mean) == (0.0, None)
+
+
+def test_of_long_recordings_the_beginning_is_replayed(monkeypatch):
+    monkeypatch.setattr("afdplan.planning.waiting.MOST_REQUESTS", 2)
+    found = spare_capacity(Served(1, 0.5, 10.0), trace([0, 2.0, 4.0, 6.0], [6, 6, 6, 6]), None)
+    assert found.arrival_rate == 0.5
+    assert found.waiting_mean == pytest.approx((0 + 1) / 2)

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from itertools import combinations
+from types import SimpleNamespace
 
 import pytest
 
@@ -14,7 +15,7 @@ from afdplan.planning.source import MeasuredSource
 from afdplan.planning.space import SearchSpace
 from afdplan.plotting.label_places import label_places
 from afdplan.plotting.picture import draw_figures
-from afdplan.plotting.plan_figures import front_figure
+from afdplan.plotting.plan_figures import front_figure, idle_figure, plan_title
 from afdplan.plotting.ratio_figures import case_key
 
 LATENCY = LatencyModel.linear(attention=(1e-9, 2e-5), ffn=(2e-7, 1e-4), layers=60, time_unit="s")
@@ -116,3 +117,14 @@ def test_a_label_keeps_off_the_line():
     assert label_places([(0.5, 0.5, "8:1")], lines=[rising], size=(400, 300)) == ("above",)
     steep = [(0.45, 0.1), (0.5, 0.5), (0.51, 0.9)]
     assert label_places([(0.5, 0.5, "8:1")], lines=[steep], size=(400, 300)) == ("left",)
+
+
+def test_pictures_of_an_un_split_recommendation_say_what_they_show(plan):
+    told = {"split": plan.split, "alternatives": (), "recommended": "2 x 32 ranks"}
+    unsplit = SimpleNamespace(kind="un-split", **told)
+    split = SimpleNamespace(kind="split", **told)
+    assert plan_title(unsplit) == "2 x 32 ranks"
+    assert plan_title(split) == str(plan.split.design)
+    for one, name in ((unsplit, "best split"), (split, "recommended")):
+        (chart,) = idle_figure(one).charts.values()
+        assert chart.y.limits == (f"{name}: attention", f"{name}: FFN")

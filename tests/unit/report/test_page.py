@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+from dataclasses import replace
 from importlib import resources
 
 from afdplan.plotting.figure import Axis, Chart, Figure, Layer
@@ -86,3 +87,12 @@ def test_vendored_scripts_are_those_that_are_documented():
     notices = (folder / "LICENSES.txt").read_text(encoding="utf-8")
     assert "Mike Bostock" in notices
     assert "Observable, Inc." in notices
+
+
+def test_the_heading_is_the_first_sentence():
+    told = Telling(subject="s", answer="Deploy 8 ranks, 2.5 % more than 7. It is too large. Yes.")
+    html = render_page(replace(page(), told=told)).decode()
+    assert "<h1>Deploy 8 ranks, 2.5\u00a0% more than 7.</h1>" in html
+    assert '<p class="rest">It is too large. Yes.</p>' in html
+    long = replace(told, answer=f"{'very ' * 40}long.")
+    assert '<h1 class="long">' in render_page(replace(page(), told=long)).decode()

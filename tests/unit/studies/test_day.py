@@ -1,5 +1,7 @@
 """Is the ratio over the clock that of its windows, and a fixed one dearer by what it costs?"""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -64,6 +66,9 @@ def test_it_is_told_in_every_medium(trace, problem):
         w.optimal_attention_workers for w in day.windows
     ]
     assert f"staying at {day.fixed_attention_workers}" in day_fact(day).value
+    best = day.windows[0].optimal_attention_workers
+    steady = replace(day, windows=day.windows[:1] * 2, fixed_attention_workers=best)
+    assert day_fact(steady).value == f"A = {best} is the best in all of 2 windows"
     assert len(day_table(day).rows) == 3
     assert day_figure(day).identifier == "day"
 

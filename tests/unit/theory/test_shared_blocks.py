@@ -123,6 +123,36 @@ def test_blocks_must_fit_their_requests():
         PromptBlocks(ids=[1, 2], ends=[1], size=16)
 
 
+def two_sharing(first, count):
+    """Prompts of one block of 10 tokens and three more, alike for two requests in a row."""
+    ids = [[7 if k in (first, first + 1) else 100 + k] for k in range(count)]
+    return PromptBlocks.of(ids, size=10), np.full(count, 13), np.full(count, 2)
+
+
+def test_shared_memory_by_hand():
+    """Two slots, two steps each: requests enter at 0 .. 5, seen from 2 (slots full) to 5.
+
+    Held in that time: 1, 2, 2, 1 by requests 1 .. 4, 10 tokens each and 3 outside of blocks;
+    requests 1 and 2 share 10 tokens from 2 to 3; outputs 1.5 + 2 + 2 + 0.5.
+    """
+    everything = 13 * 6 + 6
+    found = unique_fraction(*two_sharing(1, 6), 2, 1)
+    assert found == pytest.approx((everything - 10) / everything, rel=1e-12)
+
+
+def test_with_more_slots_than_half_of_the_requests_half_of_them_fill_slots():
+    """Five slots: requests enter every 0.4, seen from 1.2 to 2; 0 and 1 share for 0.8."""
+    everything = 13 * (4 * 0.8 + 0.4) + (1.28 + 0.96 + 0.64 + 0.32 + 0.08)
+    found = unique_fraction(*two_sharing(0, 6), 5, 1)
+    assert found == pytest.approx((everything - 8) / everything, rel=1e-12)
+
+
+def test_a_single_request_shares_nothing():
+    assert (
+        unique_fraction(PromptBlocks.of([[1]], size=10), np.array([10]), np.array([4]), 1, 1) == 1
+    )
+
+
 def test_workers_have_a_slot_each():
     blocks = PromptBlocks.of([[1]] * 20, 4)
     with pytest.raises(InvalidInputError, match="workers must be an integer >= 1 and <= 8"):
