@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -38,9 +39,21 @@ def test_the_budget_is_shared(answer):
     assert answer["inputs"]["devices"] == 15 - service["prefill_devices"]
     assert answer["inputs"]["service_devices"] == 16
     assert 0.9 < failures["share"] < 1
+    able = failures["share"] * answer["recommended"]["requests_per_second"]
+    carried = min(able, service["requests_per_second"])
+    assert failures["requests_per_second"] == pytest.approx(carried)
+    # Prefill workers take the same spare: 15 devices in repair for 4 of 1,000 h each.
+    assert failures["no_spare_probability"] == pytest.approx(-math.expm1(-15 * 4 / 1000))
     assert failures["tokens_per_second"] == pytest.approx(
         failures["share"] * answer["recommended"]["tokens_per_second"]
     )
+
+
+def test_ranks_are_shared_for_themselves_where_a_split_gains_too_little():
+    """11 devices suit the split, which gains too little; 8 of them as ranks carry only 47.7/s."""
+    service = invoke(*ASKED, "--devices", 16, "--ttft", "400ms", "--json").document["service"]
+    ranks = next(one for one in service["baselines"] if one["kind"] == "prefill, decode")
+    assert service["requests_per_second"] >= ranks["requests_per_second"] * (1 - 1e-3)
 
 
 def test_text_says_the_numbers_of_json():
@@ -103,6 +116,11 @@ def test_a_measured_worker_is_read_from_its_file(tmp_path):
         (("--prefix-cache", "session"), 2, "give --ttft too"),
         (("--ttft", "1s", "--prefill-hardware", "h1000"), 1, "hardware must be"),
         (("--ttft", "1s", "--prefill-devices", "0"), 1, "prefill-devices must be"),
+        (
+            ("--ttft", "1s", "--prefill-latency", "w.toml", "--prefill-chunk", "512"),
+            2,
+            "one of them",
+        ),
         (("--device-mtbf", "0h"), 2, "--device-mtbf must be a time"),
         (("--restart", "5min"), 2, "give --device-mtbf too"),
         (("--device-mtbf", "9000h", "--spare-devices", "2"), 2, "give --repair"),

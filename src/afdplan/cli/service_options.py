@@ -55,7 +55,7 @@ def resolve_prefill(
             first_token_statistic=asked["first_token_statistic"],
             prefill_policy=asked["prefill_policy"],
         ),
-        workers=_workers(asked, source),
+        workers=_workers(asked, source, given),
         traffic=service_traffic(
             workload.law, workload.trace, asked["prefill_arrivals"], asked["prefix_cache"]
         ),
@@ -67,17 +67,17 @@ def _value(given: dict[str, Any], one: Any) -> Any:
     return one.default if value is None else one.check(value, one.option)
 
 
-def _workers(asked: dict[str, Any], source: LatencySource) -> Any:
+def _workers(asked: dict[str, Any], source: LatencySource, given: dict[str, Any]) -> Any:
     from afdplan.calibration.catalogue import find_hardware
     from afdplan.calibration.derived_prefill import prefill_workers
     from afdplan.files.prefill_file import load_prefill
     from afdplan.planning.derived_source import DerivedSource
 
     if asked["prefill_latency"] is not None:
-        for name in ("prefill_hardware", "prefill_devices"):
-            if asked[name] is not None:
+        for one in (ask.PREFILL_HARDWARE, ask.PREFILL_DEVICES, ask.PREFILL_CHUNK):
+            if given[one.key] is not None:
                 raise click.UsageError(
-                    f"--{name.replace('_', '-')} derives prefill times, and --prefill-latency has "
+                    f"{one.option} derives prefill times, and --prefill-latency has "
                     "measured ones: give one of them"
                 )
         return (load_prefill(asked["prefill_latency"]),)

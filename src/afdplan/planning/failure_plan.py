@@ -99,7 +99,7 @@ class FailurePlan:
     bundle
         One bundle (or group of ranks) of the recommended deployment.
     tokens_per_second, requests_per_second
-        Expected, of all of them.
+        Expected, of all of them; no more requests than a service carries without failures.
     lost_tokens_per_second
         Tokens that are made and thrown away.
     lost_requests_per_second
@@ -135,14 +135,15 @@ def _sizes_of(plan: Deployment) -> tuple[int, int, int]:
 
 
 def _under(
-    plan: Deployment, law: LengthLaw, failures: Failures, devices: int | None
+    plan: Deployment, law: LengthLaw, failures: Failures, limits: Limits, others: int
 ) -> BundleFailures:
     _, size, _ = _sizes_of(plan)
-    return bundle_failures(law, plan.time_per_output_token, size, failures, devices or plan.devices)
+    devices = (limits.devices or plan.devices) + others
+    return bundle_failures(law, plan.time_per_output_token, size, failures, devices)
 
 
 def bundle_choice(
-    search: DesignSearch, limits: Limits, failures: Failures
+    search: DesignSearch, limits: Limits, failures: Failures, others: int = 0
 ) -> tuple[BundleChoice, ...]:
     """Return the best design by largest bundle, largest first; the best expected score is in it.
 
@@ -154,12 +155,14 @@ def bundle_choice(
         A wanted rate must be reached with failures: more is planned for.
     failures
         Times and spares.
+    others
+        Devices beside the decode side that take the same spares: those of prefill.
     """
     found: list[BundleChoice] = []
     most: int | None = search.space.max_bundle_devices
     best = 0.0
     while len(found) < MOST_SIZES:
-        choice = _choice(search, limits, failures, most)
+        choice = _choice(search, limits, failures, most, others)
         if choice is None or choice.plan.score <= best * (1 + NEAR):
             break
         found.append(choice)
@@ -171,14 +174,14 @@ def bundle_choice(
 
 
 def _choice(
-    search: DesignSearch, limits: Limits, failures: Failures, most: int | None
+    search: DesignSearch, limits: Limits, failures: Failures, most: int | None, others: int
 ) -> BundleChoice | None:
     space = replace(search.space, max_bundle_devices=most)
     wanted = limits.requests_per_second
     plan = search.best(limits, space)
     if plan is None:
         return None
-    share = _under(plan, search.law, failures, limits.devices).share
+    share = _under(plan, search.law, failures, limits, others).share
     size = plan.design.bundle_devices if most is None else most
     if wanted is None:
         return BundleChoice(most_devices=size, plan=plan, share=share)
@@ -189,7 +192,7 @@ def _choice(
         plan = search.best(replace(limits, requests_per_second=wanted / share), space)
         if plan is None:
             return None
-        share = _under(plan, search.law, failures, limits.devices).share
+        share = _under(plan, search.law, failures, limits, others).share
     score = wanted * search.law.mean_decode_tokens / plan.cost
     return BundleChoice(most_devices=size, plan=replace(plan, score=score / share), share=share)
 
@@ -217,6 +220,7 @@ def failure_plan(
     limits: Limits,
     failures: Failures,
     sizes: tuple[BundleChoice, ...] = (),
+    others: int = 0,
 ) -> FailurePlan:
     """Return what failures do to a deployment.
 
@@ -232,11 +236,13 @@ def failure_plan(
         Times and spares.
     sizes
         From `bundle_choice`.
+    others
+        As there.
     """
     bundles, _, slots = _sizes_of(plan)
-    found = _under(plan, search.law, failures, limits.devices)
+    found = _under(plan, search.law, failures, limits, others)
     happening = bundles * found.rate * found.availability
-    devices = limits.devices or plan.devices
+    devices = (limits.devices or plan.devices) + others
     losses = tuple(_losses(plan, search, limits)) if isinstance(plan, PlannedDesign) else ()
     return FailurePlan(
         failures=failures,

@@ -14,6 +14,7 @@ from typing import Any
 from afdplan.errors import InfeasibleError, UnsupportedError
 from afdplan.lengths.law import LengthLaw
 from afdplan.model.prefill import PrefillModel
+from afdplan.planning.colocated import Colocated
 from afdplan.planning.colocated_search import ColocatedSearch
 from afdplan.planning.design import PlannedDesign
 from afdplan.planning.first_token import FirstTokenLimit, PrefillPool
@@ -149,27 +150,41 @@ def _plan_service(
             return sharing.rate
         return 1 / (sharing.decode.cost + cost.attention * sharing.prefill_devices)
 
+    def value(service: Service) -> float:
+        if limits.requests_per_second is None:
+            return service.rate
+        return 1 / (service.plan.recommended.cost + cost.attention * service.prefill_devices)
+
+    def planned(sharing: Sharing) -> Service | None:
+        larger = (factor for factor in MORE_DECODE if factor > sharing.decode_factor)
+        for factor in (sharing.decode_factor, *larger):
+            plan = make_plan(
+                law,
+                source,
+                _left(limits, sharing, factor),
+                space=space,
+                cost=cost,
+                search=search,
+                # What arrives by itself says nothing of a service that is planned for its most.
+                judges_supply=False,
+                progress=lambda share: show(0.3 + 0.6 * share),
+                **asked,
+            )
+            service = _served(plan, sharing, limits)
+            # What is recommended may have fewer slots than what was found: it is planned larger.
+            if service is not None or limits.requests_per_second is None:
+                return service
+        return None
+
     best = max(options, key=score)
     if best is split and ranks is not None and score(split) < (1 + CLEAR) * score(ranks):
         best = ranks
-    service = None
-    for factor in [factor for factor in MORE_DECODE if factor >= best.decode_factor]:
-        plan = make_plan(
-            law,
-            source,
-            _left(limits, best, factor),
-            space=space,
-            cost=cost,
-            search=search,
-            # What arrives by itself says nothing of a service that is planned for its most.
-            judges_supply=False,
-            progress=lambda share: show(0.3 + 0.6 * share),
-            **asked,
-        )
-        service = _served(plan, best, limits)
-        # What is recommended may have fewer slots than what was found: then it is planned larger.
-        if service is not None or limits.requests_per_second is None:
-            break
+    service = planned(best)
+    is_unsplit = service is not None and isinstance(service.plan.recommended, Colocated)
+    if best is split and ranks is not None and (service is None or is_unsplit):
+        # Too little is gained on what prefill leaves of a split: ranks have a sharing of their own.
+        found = [one for one in (service, planned(ranks)) if one is not None]
+        service = max(found, key=value, default=None)
     if service is None:
         raise _too_slow(best)
     show(0.95)

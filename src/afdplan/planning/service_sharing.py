@@ -11,17 +11,17 @@ give what one gives, times their number.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from heapq import heappop, heappush
-from math import inf
+from math import ceil, inf
 from typing import Any, TypeVar
 
 from afdplan.planning.colocated import Colocated
 from afdplan.planning.design import PlannedDesign
 from afdplan.planning.first_token import EXACT, PrefillPool
 from afdplan.planning.held import Deployment
-from afdplan.planning.limits import Limits
+from afdplan.planning.limits import TIE, Limits
 
 __all__ = [
     "MORE_DECODE",
@@ -35,7 +35,8 @@ __all__ = [
 
 Either = TypeVar("Either", PlannedDesign, Colocated)
 MORE_DECODE = (1.0, 1.05, 1.1, 1.2, 1.35, 1.5, 2.0, 3.0)
-"""Factors on the rate that decoding is planned for, where bursts fill its slots."""
+"""Factors on the rate that decoding is planned for, where bursts fill its slots; the second is the
+step of a finer search."""
 GUESSES = 8
 """Numbers of workers tried next to the crossing before intervals are halved."""
 
@@ -203,8 +204,9 @@ def cheapest_split(
 ) -> Sharing | None:
     """Return the cheapest sharing that carries the wanted rate; None if there is none.
 
-    The decode side is the cheapest for the rate; where its slots fill in bursts, so that no
-    number of prefill workers keeps the time to first token, for the next factor of `MORE_DECODE`.
+    Decode sides are the cheapest for the rate and for ever more, up to the last of `MORE_DECODE`:
+    free slots may spare prefill workers in bursts. That ends once a decode side, with the fewest
+    workers that compute the rate at all, costs as much as the cheapest found.
 
     Parameters
     ----------
@@ -218,19 +220,54 @@ def cheapest_split(
         Of a prefill device.
     """
     rate, wanted = limits.requests_per_second or 0.0, limits.wanted_rate or 0.0
-    for factor in MORE_DECODE:
+    best, least, factor = None, _least_cost(pools, wanted, device_cost), 1.0
+    while factor <= MORE_DECODE[-1]:
         side = decode(replace(limits, requests_per_second=rate * factor))
-        if side is None:
-            return None
-        found = [
-            Sharing(pool=pool, workers=number, decode=side, rate=rate, decode_factor=factor)
-            for pool in pools
-            if (number := pool.fewest_workers(wanted, side)) is not None
-        ]
-        able = [one for one in found if limits.devices is None or one.devices <= limits.devices]
-        if able:
-            return min(able, key=lambda one: one.decode.cost + device_cost * one.prefill_devices)
-    return None
+        if side is None or (best is not None and side.cost + least >= _cost(best, device_cost)):
+            break
+        best = _cheapest(_behind(pools, limits, side, best, factor, device_cost), device_cost)
+        factor = max(factor * MORE_DECODE[1], side.requests_per_second / wanted * (1 + TIE))
+    return best
+
+
+def _behind(
+    pools: Sequence[PrefillPool],
+    limits: Limits,
+    side: Deployment,
+    best: Sharing | None,
+    factor: float,
+    device_cost: float,
+) -> Iterator[Sharing]:
+    """Yield the best so far and the fewest workers of every kind in front of a decode side."""
+    if best is not None:
+        yield best
+    rate, wanted = limits.requests_per_second or 0.0, limits.wanted_rate or 0.0
+    for pool in pools:
+        least = _least_cost([pool], wanted, device_cost)
+        if best is not None and side.cost + least >= _cost(best, device_cost):
+            continue
+        number = pool.fewest_workers(wanted, side)
+        if number is None:
+            continue
+        one = Sharing(pool=pool, workers=number, decode=side, rate=rate, decode_factor=factor)
+        if limits.devices is None or one.devices <= limits.devices:
+            yield one
+
+
+def _cost(one: Sharing, device_cost: float) -> float:
+    return one.decode.cost + device_cost * one.prefill_devices
+
+
+def _least_cost(pools: Sequence[PrefillPool], wanted: float, device_cost: float) -> float:
+    """Return what the workers cost at least that compute a rate in the long run."""
+    return min(
+        device_cost * pool.model.devices * max(ceil(wanted / pool.rate_of_worker * (1 - TIE)), 1)
+        for pool in pools
+    )
+
+
+def _cheapest(options: Iterable[Sharing], device_cost: float) -> Sharing | None:
+    return min(options, key=lambda one: _cost(one, device_cost), default=None)
 
 
 def cheapest_ranks(
@@ -240,23 +277,17 @@ def cheapest_ranks(
     device_cost: float,
 ) -> Sharing | None:
     """Return the cheapest prefill workers and un-split ranks that carry the wanted rate."""
-    rate, wanted = limits.requests_per_second or 0.0, limits.wanted_rate or 0.0
-    found = []
+    wanted = limits.wanted_rate or 0.0
+    best, least = None, _least_cost(pools, wanted, device_cost)
     for width in widths:
-        for factor in MORE_DECODE:
-            copies = max(1, -int(-wanted * factor // multiplied(width, 1).requests_per_second))
+        one = multiplied(width, 1)
+        fewest = copies = max(1, ceil(wanted / one.requests_per_second * (1 - TIE)))
+        while copies <= MORE_DECODE[-1] * fewest:
             side = multiplied(width, copies)
-            able = [
-                Sharing(pool=pool, workers=number, decode=side, rate=rate, decode_factor=factor)
-                for pool in pools
-                if (number := pool.fewest_workers(wanted, side)) is not None
-            ]
-            found += able
-            if able:
+            if best is not None and side.cost + least >= _cost(best, device_cost):
                 break
-    fits = [one for one in found if limits.devices is None or one.devices <= limits.devices]
-    return min(
-        fits,
-        key=lambda one: one.decode.cost + device_cost * one.prefill_devices,
-        default=None,
-    )
+            more = side.requests_per_second / wanted * (1 - TIE)
+            factor = 1.0 if copies == fewest else more
+            best = _cheapest(_behind(pools, limits, side, best, factor, device_cost), device_cost)
+            copies = max(copies + 1, ceil(copies * MORE_DECODE[1]))
+    return best

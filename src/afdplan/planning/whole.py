@@ -113,9 +113,10 @@ def plan_whole(
     inside = found.plan.limits
     if limits.requests_per_second is not None:
         inside = replace(inside, requests_per_second=limits.requests_per_second)
-    sizes = bundle_choice(search, inside, failures)
+    others = 0 if found.service is None else found.service.prefill_devices
+    sizes = bundle_choice(search, inside, failures, others)
     best = max(sizes, key=lambda size: size.expected_score, default=None)
-    lost = failure_plan(found.plan.recommended, search, inside, failures, sizes)
+    lost = failure_plan(found.plan.recommended, search, inside, failures, sizes, others)
     is_smaller = best is not None and best is not sizes[0]
     wanted = limits.requests_per_second
     if is_smaller or wanted is not None:
@@ -124,7 +125,12 @@ def plan_whole(
         if wanted is not None:
             limits = replace(limits, requests_per_second=wanted / lost.bundle.share)
         found = _planned(law, source, limits, prefill, space, cost, progress, asked)
-        lost = failure_plan(found.plan.recommended, search, inside, failures, sizes)
+        others = 0 if found.service is None else found.service.prefill_devices
+        inside = replace(inside, devices=found.plan.limits.devices)
+        lost = failure_plan(found.plan.recommended, search, inside, failures, sizes, others)
+    if found.service is not None:  # prefill and bursts may let less through than is decoded
+        carried = min(lost.requests_per_second, found.service.rate)
+        lost = replace(lost, requests_per_second=carried)
     return replace(found, failures=lost)
 
 

@@ -22,7 +22,13 @@ from afdplan.planning.limits import Limits
 from afdplan.planning.objective import DeviceCost
 from afdplan.planning.search import DesignSearch
 from afdplan.planning.service_search import plan_service
-from afdplan.planning.service_sharing import most_ranks, most_split, multiplied
+from afdplan.planning.service_sharing import (
+    cheapest_ranks,
+    cheapest_split,
+    most_ranks,
+    most_split,
+    multiplied,
+)
 from afdplan.planning.source import MeasuredSource
 from afdplan.planning.space import SearchSpace
 from afdplan.planning.traffic import service_traffic
@@ -190,6 +196,34 @@ def test_a_wanted_rate_takes_the_fewest_devices():
     ]
     # A split must gain 5 % to be preferred.
     assert all(one is None or one.rate < 1.06 * rate for one in others)
+
+
+@pytest.mark.parametrize(("ttft", "rate"), [(0.5, 60.0), (0.8, 150.0)])
+def test_a_wanted_rate_takes_the_fewest_devices_of_all_decode_sides(ttft, rate):
+    """More slots than the rate asks for may spare prefill workers: 13 devices and not 16."""
+    pool = PrefillPool(worker(), TRAFFIC, replace(TTFT, time_to_first_token=ttft))
+    tried = [
+        side.devices + workers
+        for devices in range(2, 12)
+        if (side := decode(devices)) is not None
+        and side.requests_per_second >= rate
+        and (workers := pool.fewest_workers(rate, side)) is not None
+    ]
+    limits = Limits(requests_per_second=rate, time_per_output_token=0.06)
+    found = cheapest_split([pool], limits, search().best, 1.0)
+    assert found is not None
+    assert found.devices == min(tried)
+    groups = [multiplied(one, 1) for one in ColocatedSearch(search()).widths(LIMITS)]
+    tried = [
+        side.devices + workers
+        for one in groups
+        for copies in range(1, 12)
+        if (side := multiplied(one, copies)).requests_per_second >= rate
+        and (workers := pool.fewest_workers(rate, side)) is not None
+    ]
+    ranks = cheapest_ranks([pool], limits, groups, 1.0)
+    assert ranks is not None
+    assert ranks.devices == min(tried)
 
 
 def test_what_cannot_be_is_said_in_one_line():
