@@ -69,6 +69,18 @@ def test_a_window_is_played_and_told():
 
 
 @pytest.mark.parametrize(
+    "asked",
+    [("--method", "simulated", "--kv-capacity", 150000), ("--placement", "fewest-tokens")],
+)
+def test_a_policy_that_compares_no_prompt_is_not_said_to_know_them(asked):
+    done = invoke(*RATIO[:-1], 16, *asked, "--full")
+    assert done.code == 0
+    said = " ".join(done.out.split())
+    assert "gives back 0.0" in said
+    assert "by prompts alone" not in said
+
+
+@pytest.mark.parametrize(
     ("asked", "said"),
     [
         (("--method", "gaussian", "--kv-capacity", 9000), "use --method simulated"),

@@ -183,9 +183,11 @@ def command(
         blind = dataclasses.replace(plan.problem, placement=ask.PLACEMENT.default)
         known = recovered(blind, here, gain.placement)
         gain = dataclasses.replace(gain, recovered=known)
-    if gain is not None and plan.kind == "split":
+    if gain is not None:
         is_used = gain.placement == space.placement
         said = gain_fact(gain, source.time_unit, is_used=is_used)
+        if plan.kind != "split":  # JSON has it, too
+            said = said._replace(name="Placement, if split")
         told = dataclasses.replace(told, words=(*told.words, said))
     if as_json or report is not None or output is not None:
         from afdplan.report.document import to_json

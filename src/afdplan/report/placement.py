@@ -60,6 +60,10 @@ def _unknown_outputs(gain: PlacementGain) -> str:
     """Return what it matters that outputs are unknown, and what else would help."""
     found = gain.recovered
     if found is None:
+        compares = gain.placement.startswith("longest-prompt")
+        is_played = gain.given_back.method != "theory"
+        if is_played or not compares:  # nothing more is known, or no prompt is compared
+            return ""
         return "by prompts alone; played, it is told what known outputs would add"
     words = (
         f"of the barrier's cost that is {_points(found.prompts_only)} % by prompts alone, "
