@@ -175,6 +175,22 @@ def test_former_names_of_policies_still_work_and_the_present_ones_are_told():
     assert done.document["waiting_steps_p999"] == 0
 
 
+def test_a_plan_promises_no_placement_that_its_devices_cannot_run(tmp_path):
+    asked = list(SMALL)
+    asked[asked.index("--devices") + 1] = 4
+    done = invoke("plan", *asked, "--json")
+    document = done.document
+    split, gain = document["split"], document["placement_gain"]
+    others = split["ffn_workers"] * split["ffn_devices_per_worker"]
+    assert gain["attention_workers"] + others <= 4
+    plan = tmp_path / "plan.json"
+    plan.write_text(done.out)
+    checked = invoke("check", plan, "--trace", TRACE, "--json").document["placement_gain"]
+    assert checked["attention_workers"] + others <= 4
+    said = invoke("plan", *asked, "--full").out
+    assert ("Placement, if split" in said) == (document["recommended"]["kind"] != "split")
+
+
 def test_a_plan_is_searched_with_balanced_loads_and_checked_by_them(tmp_path):
     without = invoke("plan", *SMALL, "--json").document
     with_it = invoke("plan", *SMALL, "--placement", "longest-prompt", "--json").document

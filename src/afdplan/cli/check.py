@@ -138,7 +138,10 @@ def command(
         write_picture(plot, [check_figure(result)], f"Check of {plan_file}: {result.standing}")
     problem = problem_of(plan, law)
     here = plan.bundle.attention_workers
-    gain = placement_gain(problem, here)
+    most = None
+    if (devices := plan.inputs.get("devices")) is not None:
+        most = (devices - plan.bundle.ffn_workers * plan.ffn_devices) // plan.attention_devices
+    gain = placement_gain(problem, here, max_attention_workers=most)
     if gain is not None:
         from afdplan.planning.simulated_ratio import recovered
 

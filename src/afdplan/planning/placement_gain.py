@@ -94,7 +94,7 @@ def placement_gain(
     placement
         To compare.
     max_attention_workers
-        Largest A considered.
+        Largest A considered; the blind one where that is larger.
 
     Notes
     -----
@@ -109,7 +109,7 @@ def placement_gain(
     blind = replace(problem, placement=ask.PLACEMENT.default)
     slots, workers, weight = problem.slot_loads(), problem.ffn_workers, problem.ffn_weight
     here, field = attention_workers, mean_field_of(problem, slots)
-    most = max_attention_workers or max(4 * here, 64 * workers)
+    most = max(here, max_attention_workers or max(4 * here, 64 * workers))
     there = round(
         workers * field.optimal_ratio(ffn_weight=weight, lowest=1 / workers, highest=most / workers)
     )
