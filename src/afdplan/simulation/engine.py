@@ -107,6 +107,7 @@ class Engine:
             stage: variation_source(scenario, replication, stage) for stage, *_ in STAGES
         }
         self._arrival: FloatArray = np.empty(0)
+        self._space = np.empty(0, dtype=np.int64)
         self._factors: dict[str, FloatArray] = {stage: np.empty(0) for stage, *_ in STAGES}
         self._gaps = failure_gaps(scenario, replication)
         self.state.floats[ix.FAILS] = next(self._gaps)
@@ -182,11 +183,16 @@ class Engine:
         s = self.state
         n = s.integers
         head = int(n[ix.HEAD])
-        kept = s.requests[3 * head :]
+        kept = s.requests[3 * head :].copy()
         need = self.tables.attention_workers * self.tables.batch_size
         need = need * (self.tables.microbatches + 1) + self.tables.placement_window
         new, arrival = self._requests.draw(max(self.block, need, kept.size // 3))
-        s.requests = np.concatenate([kept, new.ravel()]) if kept.size else new.ravel()
+        size = kept.size + new.size
+        if self._space.size < size:  # kept: fresh pages take as long as the draws
+            self._space = np.empty(size + size // 4, dtype=np.int64)
+        s.requests = self._space[:size]
+        s.requests[: kept.size] = kept
+        s.requests[kept.size :] = new.ravel()
         n[ix.AVAILABLE] = s.requests.size // 3
         n[ix.HEAD] = 0
         n[ix.ARRIVED] -= head

@@ -353,12 +353,12 @@ def _pipeline(t: Any, n: Any, x: Any, v: Any, g: Any, u: Any, layer: Any) -> Non
     idle_overhead = x[t.idle + 3 * workers : t.idle + 4 * workers]
     first = layer == 0 and u == 0
     gate = x[ix.GATE] if first else 0.0
-    overhead = t.overhead if first else 0.0
+    overhead = t.overhead if EXTRAS and first else 0.0
     vary_attention = EXTRAS and t.vary_attention
     vary_send = EXTRAS and t.vary_send
     aggregate = EXTRAS and t.send_aggregate
-    receives = t.attention_receives
-    sends = t.attention_sends
+    receives = t.attention_receives if EXTRAS else 0.0
+    sends = t.attention_sends if EXTRAS else 0.0
     log = EXTRAS and t.stage_room > 0
     if EXTRAS and overhead > 0.0:
         _stand_still(t, x, overhead)
@@ -380,7 +380,8 @@ def _pipeline(t: Any, n: Any, x: Any, v: Any, g: Any, u: Any, layer: Any) -> Non
         start = opened + overhead
         idle_barrier[i] += late
         idle_other_side[i] += served + (opened - back)
-        idle_overhead[i] += start - opened
+        if EXTRAS:
+            idle_overhead[i] += start - opened
         time = attention_time[i]
         if vary_attention:
             time *= v[U(t.attention_at + n[ix.AT_ATTENTION] + i)]

@@ -65,6 +65,7 @@ class RequestSource:
         self._gaps = stream(scenario.seed, replication, "arrivals")
         self._laws: tuple[AliasTable, AliasTable] | None = None
         self._pool: IntArray = np.empty((0, 3), dtype=np.int64)
+        self._rows: IntArray = np.empty((0, 3), dtype=np.int64)
         self.is_replay = isinstance(self.lengths, Trace)
         if isinstance(self.lengths, Trace) and replication and not self._plays_arrivals:
             # Each replication replays the trace from a place of its own.
@@ -104,7 +105,10 @@ class RequestSource:
         )
 
     def draw(self, count: int) -> tuple[IntArray, FloatArray]:
-        """Return about `count` requests: rows (prompt, decode, unfit before it), and arrivals."""
+        """Return about `count` requests: rows (prompt, decode, unfit before it), and arrivals.
+
+        The next draw may write over the rows.
+        """
         if self.is_exhausted:
             return np.empty((0, 3), dtype=np.int64), np.empty(0)
         rows = self._draw_lengths(count)
@@ -126,7 +130,9 @@ class RequestSource:
 
     def _draw_lengths(self, count: int) -> IntArray:
         if self._laws is not None:
-            rows = np.zeros((count, 3), dtype=np.int64)
+            if len(self._rows) < count:
+                self._rows = np.zeros((count, 3), dtype=np.int64)
+            rows = self._rows[:count]
             prompt, decode = self._laws
             prompt.draw(self._prompts, rows, 0)
             decode.draw(self._decodes, rows, 1)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from afdplan.calibration.catalogue import shipped_hardware
 from afdplan.deploy.devices import kind_of
+from afdplan.deploy.modes import in_mode
 from afdplan.deploy.registry import find_target
 from afdplan.deploy.running import differences
 from afdplan.errors import InvalidInputError
+from afdplan.files.plan_barrier_free import BarrierFreePlan
 from afdplan.files.running import read_running
 from tests.cli.invoke import invoke
 from tests.plans import split_of, written_plan
@@ -72,6 +75,29 @@ def test_sglang(tmp_path, form):
         text = f"server_args=ServerArgs(model_path='m', {fields}, afd_execution_mode='attention')"
     found = differences(pair_plan(6, 4, 20), find_target("sglang"), told(tmp_path, text))
     assert named(found) == {"max_running_requests": (6 * 41, 6 * 40)}
+
+
+@pytest.mark.parametrize("form", ["json", "log"])
+@pytest.mark.parametrize(
+    ("mode", "values", "differ"),
+    [
+        ("host", {"max_running_requests": 24}, {"max_running_requests": (25, 24)}),
+        ("host", {"max_running_requests": 25}, {}),
+        ("pool", {"afd_min_batch": 1, "afd_max_wait_ms": 26}, {"afd_min_batch": (3, 1)}),
+        ("pool", {"afd_min_batch": 3, "afd_max_wait_ms": 2}, {"afd_max_wait_ms": (26, 2)}),
+    ],
+)
+def test_host_and_pool_of_sglang(tmp_path, form, mode, values, differ):
+    rule = BarrierFreePlan(attention_workers=6, step_time=0.0251, least_calls=3, gain=0.1)
+    inputs = {"devices": 7, "hardware": "h200"}
+    plan, target = in_mode(
+        replace(pair_plan(4, 1, 24, 1), barrier_free=rule, inputs=inputs), "sglang"
+    )
+    text = json.dumps({**values, "afd_mode": mode, "model_path": "m"})
+    if form == "log":
+        fields = ", ".join(f"{name}={value}" for name, value in values.items())
+        text = f"server_args=ServerArgs(model_path='m', {fields}, afd_mode='{mode}')"
+    assert named(differences(plan, target, told(tmp_path, text))) == differ
 
 
 def test_metrics_tell_the_cache(tmp_path):
