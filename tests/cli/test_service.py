@@ -56,6 +56,21 @@ def test_ranks_are_shared_for_themselves_where_a_split_gains_too_little():
     assert service["requests_per_second"] >= ranks["requests_per_second"] * (1 - 1e-3)
 
 
+def test_ranks_are_as_slow_as_the_measured_worker(tmp_path):
+    """Twenty times slower prompts, measured: ranks that compute them as derived would seem best."""
+    slow = PrefillModel(
+        name="m", compute=LinearCurve(slope=4e-4), chunk_tokens=4096, source="measured"
+    )
+    path = tmp_path / "worker.toml"
+    save_prefill(slow, path)
+    asked = (*ASKED, "--devices", 16, "--ttft", "20s", "--json")
+    derived, measured = (
+        next(one for one in told.document["service"]["baselines"] if one["kind"] == "un-split")
+        for told in (invoke(*asked), invoke(*asked, "--prefill-latency", path))
+    )
+    assert measured["requests_per_second"] < 0.7 * derived["requests_per_second"]
+
+
 def test_text_says_the_numbers_of_json():
     told = invoke(*ASKED, "--devices", 16, "--ttft", "1s", "--full").out
     for word in ("prefill", "time to first", "One step more of each side", "First token"):
