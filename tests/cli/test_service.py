@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from afdplan.calibration.catalogue import find_hardware
 from afdplan.files.prefill_file import load_prefill, save_prefill
 from afdplan.model.curve import LinearCurve, RooflineCurve
 from afdplan.model.prefill import PairCost, PrefillModel
@@ -190,6 +191,20 @@ def test_the_page_and_a_played_service_say_the_same(tmp_path):
         f"{service['prefill_devices']} prefill",
     ):
         assert words in text, words
+
+
+def test_a_prefill_device_has_the_price_of_its_hardware():
+    asked = (*ASKED, "--rate", "60/s", "--ttft", "1s", "--per", "watt")
+    same, other = (
+        invoke(*asked, *more, "--json").document["service"]
+        for more in ((), ("--prefill-hardware", "h20"))
+    )
+    assert same["prefill_device_cost"] == find_hardware("h100").watts
+    assert other["prefill_device_cost"] == find_hardware("h20").watts
+    told = " ".join(invoke(*asked, "--prefill-hardware", "h20", "--full").out.split())
+    assert f"a prefill device costs {find_hardware('h20').watts:g} W" in told
+    given = (*asked, "--prefill-hardware", "h20", "--attention-cost", "3", "--ffn-cost", "2")
+    assert invoke(*given, "--json").document["service"]["prefill_device_cost"] == 3.0
 
 
 def test_a_short_text_makes_no_table_of_the_rest(monkeypatch):

@@ -148,12 +148,12 @@ def _plan_service(
     def score(sharing: Sharing) -> float:
         if limits.requests_per_second is None:
             return sharing.rate
-        return 1 / (sharing.decode.cost + cost.attention * sharing.prefill_devices)
+        return 1 / (sharing.decode.cost + cost.of_prefill * sharing.prefill_devices)
 
     def value(service: Service) -> float:
         if limits.requests_per_second is None:
             return service.rate
-        return 1 / (service.plan.recommended.cost + cost.attention * service.prefill_devices)
+        return 1 / (service.plan.recommended.cost + cost.of_prefill * service.prefill_devices)
 
     def planned(sharing: Sharing) -> Service | None:
         larger = (factor for factor in MORE_DECODE if factor > sharing.decode_factor)
@@ -202,7 +202,7 @@ def _sharings(
     """Return the best sharing with a split decode side, and with un-split ranks."""
     widths = ColocatedSearch.of(search).widths
     if limits.requests_per_second is not None:
-        each = cost.attention
+        each = cost.of_prefill
         split = cheapest_split(pools, limits, search.best, each)
         return split, cheapest_ranks(pools, limits, widths(limits), each)
     if limits.devices is None or cost.per != "device":
