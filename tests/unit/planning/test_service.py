@@ -245,6 +245,12 @@ def test_what_cannot_be_is_said_in_one_line():
     )
     refused(InfeasibleError, "does not fit", workers=(replace(worker(), most_tokens=500.0),))
     refused(InfeasibleError, "too few", limits=replace(LIMITS, devices=3), workers=(worker(2),))
+    refused(
+        InfeasibleError,
+        "2 of 4 devices compute prompts; on the others no split meets all limits: .* 2 may be used",
+        limits=replace(LIMITS, devices=4, requests_per_second=15.0),
+        workers=(worker(2),),
+    )
     refused(InfeasibleError, "time per", limits=replace(LIMITS, time_per_output_token=1e-3))
     refused(AfdplanError, "--rate", cost=DeviceCost(per="watt", attention=2.0, ffn=3.0))
     with pytest.raises(AfdplanError):
