@@ -193,6 +193,13 @@ def test_the_page_and_a_played_service_say_the_same(tmp_path):
         assert words in text, words
 
 
+def test_no_decode_side_fits_beside_prefill():
+    refused = invoke(*ASKED, "--rate", "60/s", "--devices", 8, "--ttft", "0.5s")
+    assert refused.code == 3
+    assert "2 of 8 devices compute prompts; on the others no plan" in refused.error_line
+    assert "6 may be used" in refused.error_line
+
+
 def test_a_prefill_device_has_the_price_of_its_hardware():
     asked = (*ASKED, "--rate", "60/s", "--ttft", "1s", "--per", "watt")
     same, other = (

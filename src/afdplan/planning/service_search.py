@@ -292,8 +292,13 @@ def _too_slow(best: Sharing) -> InfeasibleError:
 def _too_few(limits: Limits, pools: list[PrefillPool], search: DesignSearch) -> InfeasibleError:
     """Return what conflicts: the decode limits alone, or devices for both sides."""
     least = int(least_cost(pools, limits.wanted_rate or 0.0, 1.0))
+    if limits.devices is not None and least >= limits.devices:
+        return InfeasibleError(
+            f"{limits.devices} devices are too few: prefill alone takes "
+            f"{counted(least, 'device')} at least; give more devices, or a lower rate"
+        )
     if search.best(limits) is None:
-        if limits.devices is None or least >= limits.devices:
+        if limits.devices is None:
             return explain_infeasible(search, limits)
         error = explain_infeasible(search, replace(limits, devices=limits.devices - least))
         computing = f"{least} of {counted(limits.devices, 'device')} compute prompts"
