@@ -131,6 +131,8 @@ def test_a_played_ratio_has_a_page_and_what_stands_around_it(tmp_path):
     assert document["around"]["sensitivities"]
     said = page.read_text(encoding="utf-8")
     assert "A few ratios were played on the same requests" in said
+    assert "What would placing requests give back?" in said
+    assert "For B = 2, m = 1, as asked: " in said
     assert "interval of the play" in said
     assert "exact barrier" in said  # the law that knows no window, beside it
 
@@ -219,7 +221,9 @@ def test_a_plan_that_is_played_tells_what_known_outputs_would_add(tmp_path, monk
     page = tmp_path / "plan.html"
     told = invoke("plan", *SMALL, "--report", page, "--json").document["placement_gain"]
     assert told["recovered"]["outputs_known"]["value"] == 0.6251
-    assert "0.6251" in page.read_text(encoding="utf-8")
+    said = page.read_text(encoding="utf-8")
+    assert "0.6251" in said
+    assert "What would placing requests give back?" in said
 
 
 def test_a_plan_with_a_placement_that_no_formula_knows_is_refused():

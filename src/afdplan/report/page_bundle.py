@@ -9,14 +9,15 @@ from afdplan.plotting.bottleneck_figure import LETTERS
 from afdplan.plotting.pipeline_figure import pipeline_figure
 from afdplan.plotting.simulation_figures import causes_figure
 from afdplan.report.page import Section
-from afdplan.report.quantities import share
+from afdplan.report.quantities import sentence, share
 from afdplan.report.tables import TextTable
 
 if TYPE_CHECKING:
     from afdplan.planning.bottleneck_map import BottleneckMap
     from afdplan.planning.played import PlayedBundle
+    from afdplan.report.telling import Telling
 
-__all__ = ["map_tables", "played_sections"]
+__all__ = ["map_tables", "placement_sections", "played_sections"]
 
 
 def map_tables(maps: Sequence[BottleneckMap]) -> tuple[TextTable, ...]:
@@ -82,4 +83,16 @@ def played_sections(
     return (
         Section(title=title, words=words, figures=(causes,)),
         Section(title="How does the pipeline run?", figures=(pipeline,)),
+    )
+
+
+def placement_sections(told: Telling, before: str = "") -> tuple[Section, ...]:
+    """Return what a text says of placement, as a section; nothing where it says nothing."""
+    found = [fact for fact in told.words if fact.name.startswith("Placement")]
+    return tuple(
+        Section(
+            title="What would placing requests give back?",
+            words=(before + sentence("; ".join(filter(None, (fact.value, fact.remark)))),),
+        )
+        for fact in found
     )

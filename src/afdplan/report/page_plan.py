@@ -14,7 +14,7 @@ from afdplan.plotting.plan_figures import (
 from afdplan.plotting.ratio_figures import BATCH_SIZE, MICROBATCHES, case_key
 from afdplan.plotting.workload_figures import slot_figures
 from afdplan.report.page import Choice, Page, Section
-from afdplan.report.page_bundle import map_tables, played_sections
+from afdplan.report.page_bundle import map_tables, placement_sections, played_sections
 from afdplan.report.plan import (
     alternative_table,
     case_sentence,
@@ -88,6 +88,7 @@ def plan_page(
                 words=tuple(map(sentence, plan.verdict.reasons)),
                 tables=colocated_table(plan),
             ),
+            *placement_sections(told),
             Section(
                 title="What else could be deployed?",
                 figures=(front_figure(plan, grid),),

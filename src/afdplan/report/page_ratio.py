@@ -16,7 +16,7 @@ from afdplan.plotting.ratio_figures import (
 )
 from afdplan.plotting.workload_figures import slot_figures
 from afdplan.report.page import CaseWords, Choice, Page, Section
-from afdplan.report.page_bundle import map_tables, played_sections
+from afdplan.report.page_bundle import map_tables, placement_sections, played_sections
 from afdplan.report.quantities import interval, number
 from afdplan.report.ratio import case_sentence, certainty, cost_words, idle_words, resource_words
 from afdplan.report.ratio_tables import case_table, curve_table, sensitivity_table
@@ -84,6 +84,7 @@ def ratio_page(
                 figures=(curve_figure(cases, problem, around.bands, known=answer.uncertainty),),
                 tables=(curve_table(answer, unit, of=of), case_table(cases, unit)),
             ),
+            *placement_sections(told, f"For {asked_for}, as asked: "),
             *over_clock,
             Section(
                 title="What binds?",
