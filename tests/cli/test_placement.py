@@ -10,7 +10,7 @@ import pytest
 from afdplan.model.estimate import Estimate
 from afdplan.planning.placement_gain import Recovered
 from tests.cli.invoke import invoke
-from tests.plans import SMALL
+from tests.plans import SMALL, edited
 
 TRACE = Path(__file__).parents[2] / "src/afdplan/data/example_trace.csv.gz"
 LAW = ("--prompt", "lognormal:mean=800,cv=1.0", "--decode", "geometric:40")
@@ -189,6 +189,9 @@ def test_a_plan_promises_no_placement_that_its_devices_cannot_run(tmp_path):
     plan.write_text(done.out)
     checked = invoke("check", plan, "--trace", TRACE, "--json").document["placement_gain"]
     assert checked["attention_workers"] + others <= 4
+    wrong = invoke("check", edited(plan, "inputs", "devices", value="eight"), "--trace", TRACE)
+    assert wrong.code == 2
+    assert "devices of the plan must be an integer, got 'eight'" in wrong.err
     said = invoke("plan", *asked, "--full").out
     assert ("Placement, if split" in said) == (document["recommended"]["kind"] != "split")
 

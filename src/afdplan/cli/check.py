@@ -140,6 +140,10 @@ def command(
     here = plan.bundle.attention_workers
     most = None
     if (devices := plan.inputs.get("devices")) is not None:
+        if not isinstance(devices, int):
+            raise click.UsageError(
+                f"devices of the plan must be an integer, got {devices!r}: plan again"
+            )
         most = (devices - plan.bundle.ffn_workers * plan.ffn_devices) // plan.attention_devices
     gain = placement_gain(problem, here, max_attention_workers=most)
     if gain is not None:
