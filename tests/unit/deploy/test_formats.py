@@ -264,6 +264,25 @@ def test_refusals_of_formats():
         deployment_files(request_for("vllm-afd-plugin"), target, "helm")
 
 
+def test_objects_are_plain_and_scripts_in_them_read_as_scripts():
+    """No anchors, which not every tool follows; a script line by line, as a person edits it."""
+    request = request_for("vllm-afd-plugin", image="img", per_pod=True)
+    files = deployment_files(request, find_target("vllm-afd-plugin"), "kubernetes")
+    text = files["bundle-001.yaml"]
+    assert "&id" not in text
+    assert "*id" not in text
+    assert "  ffn.sh: |\n    #!/usr/bin/env bash\n" in text
+    scripts = next(yaml.safe_load_all(text))["data"]
+    assert scripts["ffn.sh"].endswith('${words[@]+"${words[@]}"}\n')
+
+
+def test_every_promise_stands_on_a_line_of_its_own():
+    target = find_target("vllm-afd-plugin")
+    lines = deployment_files(request_for(target.name), target)["README.md"].splitlines()
+    assert any(line.endswith("p99 40 ms") for line in lines)
+    assert any(line.startswith("- 10,000 tokens/s") for line in lines)
+
+
 def test_checklist_has_the_numbers():
     request, files = made("fastafd", "scripts")
     text = files["checklist.md"]
