@@ -122,7 +122,7 @@ def lane_deployment(request: DeployRequest, target: Target) -> Deployment:
     bundles = []
     for number in range(1, plan.bundles + 1):
         rendezvous = request.port_of(
-            number, lanes + 2, range(HTTP_PORT, HTTP_PORT + 2 * plan.bundles)
+            number, lanes + 2, range(INIT_PORT, HTTP_PORT + 2 * plan.bundles)
         )
         config = {
             "stages": plan.bundle.microbatches,

@@ -92,10 +92,10 @@ def plugin_deployment(request: DeployRequest, target: Target, connector: Connect
     plan = request.plan
     settings = _settings(request, connector)
     span = 1 + connector.ports_per_ffn_rank * plan.bundle.ffn_workers * plan.ffn_devices
-    servers = range(HTTP_PORT, HTTP_PORT + 2 * plan.bundles)
+    servers = [range(base, base + 2 * plan.bundles) for base in (HTTP_PORT, RPC_PORT)]
     bundles = []
     for number in range(1, plan.bundles + 1):
-        port = request.port_of(number, span, servers)
+        port = request.port_of(number, span, *servers)
         roles = []
         for role, values in settings.items():
             second = role == "ffn"

@@ -283,6 +283,30 @@ def test_every_promise_stands_on_a_line_of_its_own():
     assert any(line.startswith("- 10,000 tokens/s") for line in lines)
 
 
+@pytest.mark.parametrize("host", ["node1:8000", "fd00::1:8000:zz", "[fd00::1]", "a b", "-a"])
+def test_a_host_has_no_port(host):
+    plan = pair_plan(bundles=1)
+    with pytest.raises(InvalidInputError, match="without a port"):
+        request_for("vllm-afd-plugin", plan, ffn_hosts=(host,))
+
+
+def test_an_ipv6_address_is_refused_where_a_port_would_follow_it():
+    plan = pair_plan(6, 4, bundles=1)
+    hosts = {"ffn_hosts": ("fd00::1",), "attention_hosts": ("fd00::2",)}
+    deployment_of(request_for("vllm-afd-plugin", plan, **hosts), find_target("vllm-afd-plugin"))
+    with pytest.raises(UnsupportedError, match=r"instead of fd00::2$"):
+        deployment_of(request_for("sglang", plan, **hosts), find_target("sglang"))
+
+
+@pytest.mark.parametrize(
+    ("name", "port"), [("vllm-afd-plugin", 13345), ("vllm-afd-plugin", 8001), ("sglang", 20003)]
+)
+def test_rendezvous_ports_keep_clear_of_all_others(name, port):
+    request = request_for(name, pair_plan(4, 2), port=port)
+    with pytest.raises(InvalidInputError, match="give another --port"):
+        deployment_of(request, find_target(name))
+
+
 def test_checklist_has_the_numbers():
     request, files = made("fastafd", "scripts")
     text = files["checklist.md"]
