@@ -9,7 +9,7 @@ BUILD_DOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 export OPENBLAS_NUM_THREADS := 1
 # Large arrays are made and dropped by the thousand: keep their pages (glibc), a third of the time.
 export MALLOC_MMAP_THRESHOLD_ := 4294967296
-export MALLOC_TRIM_THRESHOLD_ := 4294967296
+export MALLOC_TRIM_THRESHOLD_ := 268435456
 
 # What the two commands of the demo import; the rest of the dependencies is not installed for it.
 DEMO := .demo

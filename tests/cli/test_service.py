@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from afdplan.calibration.catalogue import find_hardware
 from afdplan.files.prefill_file import load_prefill, save_prefill
 from afdplan.model.curve import LinearCurve, RooflineCurve
 from afdplan.model.prefill import PairCost, PrefillModel
@@ -54,6 +55,21 @@ def test_ranks_are_shared_for_themselves_where_a_split_gains_too_little():
     service = invoke(*ASKED, "--devices", 16, "--ttft", "400ms", "--json").document["service"]
     ranks = next(one for one in service["baselines"] if one["kind"] == "prefill, decode")
     assert service["requests_per_second"] >= ranks["requests_per_second"] * (1 - 1e-3)
+
+
+def test_ranks_are_as_slow_as_the_measured_worker(tmp_path):
+    """Twenty times slower prompts, measured: ranks that compute them as derived would seem best."""
+    slow = PrefillModel(
+        name="m", compute=LinearCurve(slope=4e-4), chunk_tokens=4096, source="measured"
+    )
+    path = tmp_path / "worker.toml"
+    save_prefill(slow, path)
+    asked = (*ASKED, "--devices", 16, "--ttft", "20s", "--json")
+    derived, measured = (
+        next(one for one in told.document["service"]["baselines"] if one["kind"] == "un-split")
+        for told in (invoke(*asked), invoke(*asked, "--prefill-latency", path))
+    )
+    assert measured["requests_per_second"] < 0.7 * derived["requests_per_second"]
 
 
 def test_text_says_the_numbers_of_json():
@@ -175,6 +191,27 @@ def test_the_page_and_a_played_service_say_the_same(tmp_path):
         f"{service['prefill_devices']} prefill",
     ):
         assert words in text, words
+
+
+def test_no_decode_side_fits_beside_prefill():
+    refused = invoke(*ASKED, "--rate", "60/s", "--devices", 8, "--ttft", "0.5s")
+    assert refused.code == 3
+    assert "2 of 8 devices compute prompts; on the others no plan" in refused.error_line
+    assert "6 may be used" in refused.error_line
+
+
+def test_a_prefill_device_has_the_price_of_its_hardware():
+    asked = (*ASKED, "--rate", "60/s", "--ttft", "1s", "--per", "watt")
+    same, other = (
+        invoke(*asked, *more, "--json").document["service"]
+        for more in ((), ("--prefill-hardware", "h20"))
+    )
+    assert same["prefill_device_cost"] == find_hardware("h100").watts
+    assert other["prefill_device_cost"] == find_hardware("h20").watts
+    told = " ".join(invoke(*asked, "--prefill-hardware", "h20", "--full").out.split())
+    assert f"a prefill device costs {find_hardware('h20').watts:g} W" in told
+    given = (*asked, "--prefill-hardware", "h20", "--attention-cost", "3", "--ffn-cost", "2")
+    assert invoke(*given, "--json").document["service"]["prefill_device_cost"] == 3.0
 
 
 def test_a_short_text_makes_no_table_of_the_rest(monkeypatch):

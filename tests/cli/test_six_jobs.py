@@ -69,7 +69,9 @@ def test_the_best_ratio_from_three_ratios(tmp_path, devices, workers):
 def test_the_ratio_over_the_day():
     done = invoke(*RATIO, "--trace", TRACE, "--by", "1h")
     assert done.code == 0, done.err
-    assert "fixed" in done.out
+    said = " ".join(done.out.split())
+    best = re.search(r"Use (\d+) attention workers", said)[1]
+    assert f"A = {best} is the best in all of 2 windows" in said
 
 
 def test_three_lines_in_a_notebook():

@@ -61,7 +61,7 @@ REQUIREMENTS = (
         before_python=(3, 14),
     ),
     Requirement(package="tomli-w", version=">=1.1", needed_for="writing latency models"),
-    Requirement(package="numba", version=">=0.61", needed_for="simulate"),
+    Requirement(package="numba", version=">=0.68", needed_for="simulate"),
     Requirement(package="matplotlib", version=">=3.9", needed_for="--plot, --timeline"),
     Requirement(package="jinja2", version=">=3.1", needed_for="--report, deploy"),
     Requirement(package="pyyaml", version=">=6.0", needed_for="deploy"),

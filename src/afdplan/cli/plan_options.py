@@ -117,7 +117,10 @@ def resolve_source(given: dict[str, Any]) -> tuple[LatencySource, DeviceCost]:
 
 
 def resolve_cost(given: dict[str, Any], choice: LatencyChoice) -> DeviceCost:
-    """Return what a device of each side costs: as given, or as its hardware file says."""
+    """Return what a device of each side costs: as given, or as its hardware file says.
+
+    Of a prefill device as of an attention device, unless its hardware is named and no price.
+    """
     per = given["per"]
     objective = find_objective(per)
     asked = {one: given[one.key] for one in COSTS}
@@ -137,4 +140,16 @@ def resolve_cost(given: dict[str, Any], choice: LatencyChoice) -> DeviceCost:
     unit = objective.unit
     if objective.hardware_field == "price_per_hour" and devices[0] is not None:
         unit = f"{devices[0].currency}/h"
-    return objective.cost(per=per, **{one.field: cost for one, cost in asked.items()}, unit=unit)
+    prefill = None
+    if given.get("prefill_hardware") is not None and given[COSTS[0].key] is None:
+        from afdplan.calibration.catalogue import find_hardware
+
+        named = find_hardware(given["prefill_hardware"])
+        prefill = getattr(named, objective.hardware_field)
+        if prefill is None or (unit.endswith("/h") and f"{named.currency}/h" != unit):
+            raise click.UsageError(
+                f"--per {per} needs what a device of --prefill-hardware {named.name} costs in "
+                f"{unit}: give --attention-cost and --ffn-cost, prefill then costs as attention"
+            )
+    costs = {one.field: cost for one, cost in asked.items()}
+    return objective.cost(per=per, **costs, prefill=prefill, unit=unit)

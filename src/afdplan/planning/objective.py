@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from afdplan.model import plan_parameters as ask
+from afdplan.model.checks import check_number
 from afdplan.model.parameter import check_fields
 
 __all__ = ["OBJECTIVES", "DeviceCost", "Objective", "find_objective"]
@@ -23,6 +24,8 @@ class DeviceCost:
         Of one device of an attention and of an FFN worker, > 0.
     unit
         The unit for people: ``device``, ``USD/h``, ``W``; that of the objective unless given.
+    prefill
+        Of one device of a prefill worker, > 0; None for that of an attention worker.
 
     Examples
     --------
@@ -34,10 +37,13 @@ class DeviceCost:
     attention: float = ask.ATTENTION_DEVICE_COST.default
     ffn: float = ask.FFN_DEVICE_COST.default
     unit: str = ""
+    prefill: float | None = None
 
     def __post_init__(self) -> None:
         objective = find_objective(self.per)
         check_fields(self, ask.COST, "{0.name}")
+        if self.prefill is not None:
+            check_number("prefill", self.prefill, strict=True)
         if not self.unit:
             object.__setattr__(self, "unit", objective.unit)
 
@@ -48,6 +54,11 @@ class DeviceCost:
         >= 0 and ``attention * attention_devices + ffn * ffn_devices``.
         """
         return self.attention * attention_devices + self.ffn * ffn_devices
+
+    @property
+    def of_prefill(self) -> float:
+        """Of one device of a prefill worker."""
+        return self.attention if self.prefill is None else self.prefill
 
     @property
     def idle(self) -> float:

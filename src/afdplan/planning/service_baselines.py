@@ -10,6 +10,7 @@ and a decode step of tau,
 
 A percentile of the step is that of decoding plus one pass, once more steps than its tail hold a
 pass. The time to first token is replayed with a worker per group, and a decode step in front.
+Where prefill was measured, ranks are slower than derived by the factor of the measured worker.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from afdplan.planning.limits import Limits
 from afdplan.planning.search import DesignSearch
 from afdplan.planning.service import Baseline, Service
 from afdplan.planning.service_sharing import MORE_DECODE, Sharing, multiplied
+from afdplan.simulation.service_queue import PromptLine
 
 __all__ = ["service_baselines"]
 
@@ -89,6 +91,8 @@ def _unsplit(service: Service, search: DesignSearch) -> Iterator[tuple[str, int,
         hardware = source.placement.attention_hardware
         try:
             model = derive_prefill(source.placement, hardware, devices, service.model.chunk_tokens)
+            if service.model.source != model.source:
+                model = model.slowed(_measured_over_derived(service, source))
             # Nothing is sent, but the decode step under way ends first.
             model = replace(model, transfer_per_token=0.0, transfer_latency=width.step_time.mean)
             pool = PrefillPool(
@@ -111,6 +115,15 @@ def _unsplit(service: Service, search: DesignSearch) -> Iterator[tuple[str, int,
             rate = wanted if budget is None or copies * devices <= budget else 0.0
         if copies and rate:
             yield str(multiplied(group, copies)), copies * devices, rate
+
+
+def _measured_over_derived(service: Service, source: DerivedSource) -> float:
+    """Return what the prompts take on the measured worker over what the derived one says."""
+    worker, traffic = service.model, service.pool.traffic
+    hardware = source.placement.attention_hardware
+    derived = derive_prefill(source.placement, hardware, worker.devices, worker.chunk_tokens)
+    line = PromptLine.of(derived, traffic.prompts, traffic.cached)
+    return float(service.pool.line.alone.sum() / line.alone.sum())
 
 
 def _largest(

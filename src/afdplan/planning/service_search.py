@@ -14,6 +14,7 @@ from typing import Any
 from afdplan.errors import InfeasibleError, UnsupportedError
 from afdplan.lengths.law import LengthLaw
 from afdplan.model.prefill import PrefillModel
+from afdplan.model.words import counted
 from afdplan.planning.colocated import Colocated
 from afdplan.planning.colocated_search import ColocatedSearch
 from afdplan.planning.design import PlannedDesign
@@ -31,6 +32,7 @@ from afdplan.planning.service_sharing import (
     Sharing,
     cheapest_ranks,
     cheapest_split,
+    least_cost,
     most_ranks,
     most_split,
 )
@@ -148,12 +150,12 @@ def _plan_service(
     def score(sharing: Sharing) -> float:
         if limits.requests_per_second is None:
             return sharing.rate
-        return 1 / (sharing.decode.cost + cost.attention * sharing.prefill_devices)
+        return 1 / (sharing.decode.cost + cost.of_prefill * sharing.prefill_devices)
 
     def value(service: Service) -> float:
         if limits.requests_per_second is None:
             return service.rate
-        return 1 / (service.plan.recommended.cost + cost.attention * service.prefill_devices)
+        return 1 / (service.plan.recommended.cost + cost.of_prefill * service.prefill_devices)
 
     def planned(sharing: Sharing) -> Service | None:
         larger = (factor for factor in MORE_DECODE if factor > sharing.decode_factor)
@@ -202,7 +204,7 @@ def _sharings(
     """Return the best sharing with a split decode side, and with un-split ranks."""
     widths = ColocatedSearch.of(search).widths
     if limits.requests_per_second is not None:
-        each = cost.attention
+        each = cost.of_prefill
         split = cheapest_split(pools, limits, search.best, each)
         return split, cheapest_ranks(pools, limits, widths(limits), each)
     if limits.devices is None or cost.per != "device":
@@ -289,11 +291,20 @@ def _too_slow(best: Sharing) -> InfeasibleError:
 
 def _too_few(limits: Limits, pools: list[PrefillPool], search: DesignSearch) -> InfeasibleError:
     """Return what conflicts: the decode limits alone, or devices for both sides."""
+    least = int(least_cost(pools, limits.wanted_rate or 0.0, 1.0))
+    if limits.devices is not None and least >= limits.devices:
+        return InfeasibleError(
+            f"{limits.devices} devices are too few: prefill alone takes "
+            f"{counted(least, 'device')} at least; give more devices, or a lower rate"
+        )
     if search.best(limits) is None:
-        return explain_infeasible(search, limits)
-    least = min(pool.model.devices for pool in pools)
+        if limits.devices is None:
+            return explain_infeasible(search, limits)
+        error = explain_infeasible(search, replace(limits, devices=limits.devices - least))
+        computing = f"{least} of {counted(limits.devices, 'device')} compute prompts"
+        return InfeasibleError(f"{computing}; on the others {error}", error.nearest)
     most = "" if limits.devices is None else f"{limits.devices} devices are too few: "
     return InfeasibleError(
-        f"{most}a prefill worker takes {least} devices, and with what is left no decode side keeps "
-        "the limits; give more devices, a longer time to first token or per output token"
+        f"{most}prefill takes {counted(least, 'device')} at least, and with what is left no decode "
+        "side keeps the limits; give more devices, a longer time to first token or per output token"
     )

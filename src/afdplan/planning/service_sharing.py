@@ -28,6 +28,7 @@ __all__ = [
     "Sharing",
     "cheapest_ranks",
     "cheapest_split",
+    "least_cost",
     "most_ranks",
     "most_split",
     "multiplied",
@@ -220,7 +221,7 @@ def cheapest_split(
         Of a prefill device.
     """
     rate, wanted = limits.requests_per_second or 0.0, limits.wanted_rate or 0.0
-    best, least, factor = None, _least_cost(pools, wanted, device_cost), 1.0
+    best, least, factor = None, least_cost(pools, wanted, device_cost), 1.0
     while factor <= MORE_DECODE[-1]:
         side = decode(replace(limits, requests_per_second=rate * factor))
         if side is None or (best is not None and side.cost + least >= _cost(best, device_cost)):
@@ -243,7 +244,7 @@ def _behind(
         yield best
     rate, wanted = limits.requests_per_second or 0.0, limits.wanted_rate or 0.0
     for pool in pools:
-        least = _least_cost([pool], wanted, device_cost)
+        least = least_cost([pool], wanted, device_cost)
         if best is not None and side.cost + least >= _cost(best, device_cost):
             continue
         number = pool.fewest_workers(wanted, side)
@@ -258,7 +259,7 @@ def _cost(one: Sharing, device_cost: float) -> float:
     return one.decode.cost + device_cost * one.prefill_devices
 
 
-def _least_cost(pools: Sequence[PrefillPool], wanted: float, device_cost: float) -> float:
+def least_cost(pools: Sequence[PrefillPool], wanted: float, device_cost: float) -> float:
     """Return what the workers cost at least that compute a rate in the long run."""
     return min(
         device_cost * pool.model.devices * max(ceil(wanted / pool.rate_of_worker * (1 - TIE)), 1)
@@ -278,7 +279,7 @@ def cheapest_ranks(
 ) -> Sharing | None:
     """Return the cheapest prefill workers and un-split ranks that carry the wanted rate."""
     wanted = limits.wanted_rate or 0.0
-    best, least = None, _least_cost(pools, wanted, device_cost)
+    best, least = None, least_cost(pools, wanted, device_cost)
     for width in widths:
         one = multiplied(width, 1)
         fewest = copies = max(1, ceil(wanted / one.requests_per_second * (1 - TIE)))

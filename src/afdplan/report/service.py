@@ -116,10 +116,16 @@ def played_table(played: ServiceVerification) -> TextTable:
 
 
 def _counted(service: Service) -> str:
+    cost = service.plan.cost
+    priced = (
+        ""
+        if cost.per == "device"
+        else (f"; a prefill device costs {number(cost.of_prefill)} {cost.unit}")
+    )
     return (
         f"time to first token: {service.pool.traffic.name}, scaled to the rate, replayed through "
         "queue, passes, transfer and wait for a slot; requests keep their slot at the mean time "
-        "per output token of full bundles"
+        f"per output token of full bundles{priced}"
     )
 
 

@@ -51,6 +51,7 @@ def service_answer(
         "prefill_workers": service.workers,
         "prefill_devices_per_worker": service.model.devices,
         "prefill_devices": service.prefill_devices,
+        "prefill_device_cost": service.plan.cost.of_prefill,
         "decode_devices": service.plan.recommended.devices,
         "devices": service.used_devices,
         "idle_devices": service.idle_devices,

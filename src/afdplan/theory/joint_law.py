@@ -117,6 +117,12 @@ class JointLaw:
             joint.append(np.maximum(value, 0.0))
         return joint[0], joint[1]
 
+    def begins(self, chance: FloatArray) -> tuple[IntArray, IntArray]:
+        """Return the first grid points at which largest and sum are at most there with `chance`."""
+        largest = np.searchsorted(self._none_exceeds, chance)
+        total = np.searchsorted(self.sums, chance)
+        return np.maximum(largest, self.first), np.maximum(total, self.first_sum)
+
     @property
     def uses_nodes(self) -> bool:
         """Whether a diagonal so far needed interpolation."""

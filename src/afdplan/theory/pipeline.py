@@ -40,6 +40,8 @@ NODE_TOLERANCE = 2e-6
 """Relative error of the mean round at which no more truncation points are added."""
 NEGLIGIBLE = 1e-12
 """Probability in either tail that goes to the ends of the grid."""
+LOG_IMPOSSIBLE = -46.0
+"""Logarithm of a probability that no mean feels, 1e-20."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -210,7 +212,9 @@ class RoundLawTable:
             whole = np.floor(offset).astype(np.int64)
             # Before `first` the round is impossible or below its floor, after `last` it is over.
             at_floor = np.floor((floor - origin) / h).astype(np.int64)
-            first = np.maximum(joint.first, joint.first_sum - whole) - 1
+            # Of many workers the worst is never where a single one may well be.
+            low, low_sum = joint.begins(np.exp(LOG_IMPOSSIBLE / workers))
+            first = np.maximum(low, low_sum - whole) - 1
             first = np.maximum(np.maximum(first, at_floor - 1), level.begin - 1)
             last = np.maximum(joint.last, joint.last_sum - whole)
             if level.end is not None:

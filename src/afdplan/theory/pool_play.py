@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from afdplan.theory.pool_kernel import Rule, Stages, State, play_departures, seeded
+from afdplan.theory.pool_state import Rule, Stages, State
 
 __all__ = ["PoolPlay", "PoolTimes", "play_pool"]
 
@@ -146,6 +146,8 @@ def play_pool(
     generator
         Of the phases in which calls begin; fresh times are the same in every play.
     """
+    from afdplan.theory.pool_kernel import seeded
+
     n, workers, m, kinds = times.attention.shape
     calls = workers * m
     layers = times.kind_of_layer.size
@@ -229,6 +231,8 @@ def _run(stages: Stages, rule: Rule, state: State, rounds: int) -> tuple[int, Fl
 
     Returns how many departures that took, and how long every round lasted.
     """
+    from afdplan.theory.pool_kernel import play_departures
+
     departures, lasted = 0, []
     while True:
         state.counted[0] = 0

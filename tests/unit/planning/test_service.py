@@ -245,6 +245,12 @@ def test_what_cannot_be_is_said_in_one_line():
     )
     refused(InfeasibleError, "does not fit", workers=(replace(worker(), most_tokens=500.0),))
     refused(InfeasibleError, "too few", limits=replace(LIMITS, devices=3), workers=(worker(2),))
+    refused(
+        InfeasibleError,
+        "4 devices are too few: prefill alone takes 10 devices at least",
+        limits=replace(LIMITS, devices=4, requests_per_second=100.0),
+        workers=(worker(2),),
+    )
     refused(InfeasibleError, "time per", limits=replace(LIMITS, time_per_output_token=1e-3))
     refused(AfdplanError, "--rate", cost=DeviceCost(per="watt", attention=2.0, ffn=3.0))
     with pytest.raises(AfdplanError):
