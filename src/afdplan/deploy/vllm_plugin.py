@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from afdplan.deploy.connector import Connector
-from afdplan.deploy.deployment import Check, Deployment, Role, nodes_of
+from afdplan.deploy.deployment import Check, Deployment, Role, evenly, nodes_of
 from afdplan.deploy.ladder import graph_ladder
 from afdplan.deploy.request import DeployRequest
 from afdplan.deploy.target import Target
@@ -140,10 +140,13 @@ def plugin_deployment(request: DeployRequest, target: Target, connector: Connect
                     name=role,
                     workers=values["data_parallel_size"],
                     devices=values["tensor_parallel_size"],
-                    workers_per_node=nodes_of(
+                    workers_per_node=evenly(
                         values["data_parallel_size"],
-                        values["tensor_parallel_size"],
-                        request.node_devices,
+                        nodes_of(
+                            values["data_parallel_size"],
+                            values["tensor_parallel_size"],
+                            request.node_devices,
+                        ),
                     ),
                     command=tuple(words),
                     first=first,

@@ -283,6 +283,33 @@ def test_every_promise_stands_on_a_line_of_its_own():
     assert any(line.startswith("- 10,000 tokens/s") for line in lines)
 
 
+def test_pods_ask_for_no_more_devices_than_even_nodes_need():
+    request = request_for("vllm-afd-plugin", pair_plan(9, 4, bundles=1), image="i", per_pod=True)
+    files = deployment_files(request, find_target("vllm-afd-plugin"), "kubernetes")
+    spec = objects(list(yaml.safe_load_all(files["bundle-001.yaml"])))[-1].spec
+    wanted = {}
+    for role in spec.roles:
+        group = role.spec.leaderWorkerTemplate
+        limits = group.leaderTemplate.spec.containers[0].resources.limits
+        wanted[role.name] = (group.size, limits["nvidia.com/gpu"])
+    assert wanted == {"attention": (2, "5"), "ffn": (1, "4")}
+
+
+def test_a_program_that_the_reader_names_reaches_containers():
+    """The scripts of StepMesh stop without STEPMESH_COMMAND."""
+    target = find_target("stepmesh")
+    request = request_for("stepmesh", image="i", node_devices=12, one_machine=True)
+    services = yaml.safe_load(deployment_files(request, target, "compose")["compose.yaml"])
+    for service in services["services"].values():
+        assert service["environment"] == {"STEPMESH_COMMAND": "${STEPMESH_COMMAND:?set it}"}
+    pods = request_for("stepmesh", image="i", per_pod=True)
+    start = deployment_files(pods, target, "kubernetes")["README.md"]
+    assert "1. Set `STEPMESH_COMMAND` in the environment of every container" in start
+    other = request_for("vllm-afd-plugin", image="i", per_pod=True)
+    files = deployment_files(other, find_target("vllm-afd-plugin"), "kubernetes")
+    assert "in the environment of every container" not in files["README.md"]
+
+
 @pytest.mark.parametrize("host", ["node1:8000", "fd00::1:8000:zz", "[fd00::1]", "a b", "-a"])
 def test_a_host_has_no_port(host):
     plan = pair_plan(bundles=1)
