@@ -9,7 +9,7 @@ from typing import Any
 from afdplan.deploy.words import Word, variables
 from afdplan.errors import InvalidInputError
 
-__all__ = ["Check", "Deployment", "Role", "nodes_of"]
+__all__ = ["Check", "Deployment", "Role", "evenly", "nodes_of"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +79,12 @@ class Role:
         return tuple(sorted(name for name in variables(self.words) if name.endswith("_HOST")))
 
     @property
+    def asks(self) -> tuple[str, ...]:
+        """Names of the variables that whoever starts it must set himself."""
+        known = {"node", "start", "local", *self.hosts}
+        return tuple(sorted(variables(self.words) - known))
+
+    @property
     def shares(self) -> tuple[tuple[int, int], ...]:
         """First worker and number of workers of every node."""
         per = self.workers_per_node
@@ -99,6 +105,17 @@ def nodes_of(workers: int, devices: int, node_devices: int) -> int:
             f"a worker of {devices} devices does not fit on a node of {node_devices}"
         )
     return min(per_node, workers)
+
+
+def evenly(workers: int, most: int) -> int:
+    """Return how many workers a node takes if none takes more than needed: pods are all alike.
+
+    Examples
+    --------
+    >>> evenly(9, 8), evenly(28, 8), evenly(16, 8)
+    (5, 7, 8)
+    """
+    return -(-workers // -(-workers // most))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

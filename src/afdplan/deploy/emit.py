@@ -17,6 +17,7 @@ from afdplan.deploy.servers import PREFILL_TRANSFER, with_prefill
 from afdplan.deploy.suits import check_devices, check_model, those_that
 from afdplan.deploy.target import Target
 from afdplan.deploy.templates import checklist, readme
+from afdplan.deploy.words import joined_hosts
 from afdplan.errors import UnsupportedError
 from afdplan.model.checks import check_choice
 from afdplan.model.words import counted
@@ -79,6 +80,18 @@ def deployment_of(request: DeployRequest, target: Target) -> Deployment:
         If the target cannot run the plan.
     """
     _check_system(request, target)
+    found = _with_prefill(request, target)
+    for number, roles in enumerate(found.bundles, 1):
+        for name in sorted({name for role in roles for name in joined_hosts(role.words)}):
+            if ":" in request.host(name, number):
+                raise UnsupportedError(
+                    f"{target.name} {target.version} writes address:port, which an IPv6 address "
+                    f"cannot stand in: give a name instead of {request.host(name, number)}"
+                )
+    return found
+
+
+def _with_prefill(request: DeployRequest, target: Target) -> Deployment:
     if not request.plan.prefill_workers:
         return _decoding(request, target)
     if target.prefills:

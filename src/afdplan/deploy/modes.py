@@ -83,7 +83,7 @@ def _runs(target: Target, plan: PlanFile, mode: BarrierFreePlan, model_type: str
     devices = (plan.attention_devices, plan.ffn_devices)
     return (
         target.execution == "barrier-free"
-        and (target.models is None or model_type in {"", *target.models})
+        and target.knows(model_type)
         and plan.bundle.microbatches in target.microbatches
         and bool(target.allows(mode.attention_workers, plan.bundle.ffn_workers, *devices))
     )

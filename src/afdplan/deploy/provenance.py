@@ -24,11 +24,22 @@ def header(request: DeployRequest, target: Target) -> str:
 
 
 def to_yaml(*documents: Any) -> str:
-    """Return documents as YAML, keys in their order."""
+    """Return documents as plain YAML: keys in their order, scripts line by line, no anchors."""
     import yaml
 
-    text: str = yaml.safe_dump_all(
-        documents, sort_keys=False, allow_unicode=True, width=100, explicit_start=len(documents) > 1
+    def text_of(dumper: Any, text: str) -> Any:
+        style = "|" if "\n" in text else None
+        return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+    plain: Any = type("Plain", (yaml.SafeDumper,), {"ignore_aliases": lambda *_: True})
+    plain.add_representer(str, text_of)
+    text: str = yaml.dump_all(
+        documents,
+        Dumper=plain,
+        sort_keys=False,
+        allow_unicode=True,
+        width=100,
+        explicit_start=len(documents) > 1,
     )
     return text
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from dataclasses import dataclass, field
 
@@ -14,8 +15,16 @@ from afdplan.model.checks import check_count
 
 __all__ = ["DeployRequest"]
 
-_HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.:_-]{0,252}[A-Za-z0-9])?")
+_HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,252}[A-Za-z0-9])?")
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._:/@+-]{0,252}[A-Za-z0-9])?")
+
+
+def _is_address(host: str) -> bool:
+    """Return whether it is a name, an IPv4 or an IPv6 address; the last alone has colons."""
+    try:
+        return ipaddress.ip_address(host).version in (4, 6)
+    except ValueError:
+        return _HOST.fullmatch(host) is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,9 +114,9 @@ class DeployRequest:
         for name in ("ffn_hosts", "attention_hosts"):
             hosts = getattr(self, name)
             for host in hosts:
-                if not _HOST.fullmatch(host):
+                if not _is_address(host):
                     raise InvalidInputError(
-                        f"{name} must be host names or addresses, got {host!r:.80}"
+                        f"{name} must be host names or addresses without a port, got {host!r:.80}"
                     )
             if hosts and len(hosts) != self.bundles:
                 raise InvalidInputError(
@@ -200,8 +209,8 @@ class DeployRequest:
             ),
         )
 
-    def port_of(self, bundle: int, span: int, taken: range = range(0)) -> int:
-        """Return the first of `span` rendezvous ports of bundle 1, 2, ..., clear of `taken`.
+    def port_of(self, bundle: int, span: int, *others: range) -> int:
+        """Return the first of `span` rendezvous ports of bundle 1, 2, ..., clear of `others`.
 
         Raises
         ------
@@ -214,9 +223,10 @@ class DeployRequest:
                 f"{self.bundles} bundles need {span} ports each from {self.port} on, "
                 "beyond 65535: give a lower --port"
             )
-        if self.port < taken.stop and taken.start <= last:
-            raise InvalidInputError(
-                f"ports {self.port} to {last} would hold the ports {taken.start} to "
-                f"{taken.stop - 1} of the servers: give another --port"
-            )
+        for taken in others:
+            if self.port < taken.stop and taken.start <= last:
+                raise InvalidInputError(
+                    f"ports {self.port} to {last} would hold the ports {taken.start} to "
+                    f"{taken.stop - 1} of the servers: give another --port"
+                )
         return self.port + span * (bundle - 1)

@@ -71,7 +71,8 @@ def differences(plan: PlanFile, target: Target, running: RunningSettings) -> tup
         for name in shared
         if planned[name] != running.values[name]
     ]
-    room = None if running.role == "ffn" else plan.cache_tokens
+    # What fits beside the weights of FFN layers is not in the plan.
+    room = None if unsplit or running.role == "ffn" else plan.cache_tokens
     tokens = running.values.get("cache_tokens")
     if room is not None and tokens is not None and tokens < room:
         found.append(Difference(name="cache_tokens", planned=room, running=tokens))

@@ -16,6 +16,8 @@ PREFILL_TRANSFER = "NixlConnector"
 """How KV cache goes from prefill to decoding where nobody named a connector."""
 SIDE_PORT = 5600
 """Where vLLM's NixlConnector tells what to fetch; a server takes one per device."""
+DECODE_SIDE_PORT = 15600
+"""Likewise of the ranks that decode: they listen too, perhaps on the same machine."""
 
 # Each server has its devices and port; if one ends, all do.
 SERVERS = """\
@@ -86,7 +88,7 @@ def with_prefill(request: DeployRequest, deployment: Deployment) -> Deployment:
     return replace(
         deployment,
         bundles=tuple(
-            (*roles, *_prefill_role(request, number))
+            (*(_fetches(role, number) for role in roles), *_prefill_role(request, number))
             for number, roles in enumerate(deployment.bundles, 1)
         ),
         settings={
@@ -107,6 +109,19 @@ def with_prefill(request: DeployRequest, deployment: Deployment) -> Deployment:
             f"prompts are computed by the plan's {plan.prefill_workers} prefill servers of "
             f"{plan.prefill_devices} device(s) and come in through {connector}",
         ),
+    )
+
+
+def _fetches(role: Role, bundle: int) -> Role:
+    """Return a role of bundle 1, 2, ... with ports of its own for the cache that comes in."""
+    if role.http is None:
+        return role
+    ranks = role.workers * role.devices
+    port = DECODE_SIDE_PORT + ranks * (bundle - 1)
+    return replace(
+        role,
+        environment={**role.environment, "VLLM_NIXL_SIDE_CHANNEL_PORT": str(port)},
+        ports=(*role.ports, *range(port, port + ranks)),
     )
 
 

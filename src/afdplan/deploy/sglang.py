@@ -26,6 +26,8 @@ __all__ = [
 
 HTTP_PORT = 30000
 INIT_PORT = 20000
+DERIVED_PORTS = 6
+"""Ports that a server takes behind that of --dist-init-addr, and one more per rank."""
 LOAD_SECONDS = 7200
 MOST_NODES = 8
 MEMORY_SHARE = "0.9"
@@ -55,6 +57,13 @@ SERVER_FLAGS = frozenset(
         *("--tp-size",),
     }
 )
+
+
+def _init_ports(ranks: int, place: int) -> range:
+    """Return the ports of server 0, 1, ... of a size: --dist-init-addr, and what comes from it."""
+    span = 1 + DERIVED_PORTS + ranks
+    first = INIT_PORT + place % ((HTTP_PORT - INIT_PORT) // span) * span
+    return range(first, first + span)
 
 
 def _settings(request: DeployRequest) -> dict[str, dict[str, Any]]:
@@ -113,7 +122,7 @@ def lane_deployment(request: DeployRequest, target: Target) -> Deployment:
     bundles = []
     for number in range(1, plan.bundles + 1):
         rendezvous = request.port_of(
-            number, lanes + 2, range(HTTP_PORT, HTTP_PORT + 2 * plan.bundles)
+            number, lanes + 2, range(INIT_PORT, HTTP_PORT + 2 * plan.bundles)
         )
         config = {
             "stages": plan.bundle.microbatches,
@@ -127,7 +136,8 @@ def lane_deployment(request: DeployRequest, target: Target) -> Deployment:
         roles = []
         for role, values in settings.items():
             second = role == "ffn"
-            http, init = (base + 2 * (number - 1) + second for base in (HTTP_PORT, INIT_PORT))
+            http = HTTP_PORT + 2 * (number - 1) + second
+            init = _init_ports(plan.bundle.attention_workers, 2 * (number - 1) + second)
             per_node = nodes_of(values["tp_size"], 1, request.node_devices)
             nodes = -(-values["tp_size"] // per_node)
             if not spreads(values["tp_size"], per_node):
@@ -138,17 +148,17 @@ def lane_deployment(request: DeployRequest, target: Target) -> Deployment:
                 )
             words = [
                 *server_words(request, values, nodes),
-                *("--dist-init-addr", (Variable(f"{role.upper()}_HOST"), f":{init}")),
+                *("--dist-init-addr", (Variable(f"{role.upper()}_HOST"), f":{init.start}")),
                 *("--cuda-graph-backend-prefill", "disabled"),
                 *("--cuda-graph-backend-decode", "full"),
                 *("--moe-a2a-backend", "none", "--attention-backend", backend),
                 *("--afd-execution-mode", role, "--afd-config", json_word(config)),
             ]
-            first: tuple[Word, ...] = ()
+            first: tuple[Word, ...] = ("--port", str(http))
             if role == "attention":
-                first = ("--host", "0.0.0.0", "--port", str(http), "--enable-metrics")
+                first = ("--host", "0.0.0.0", *first, "--enable-metrics")
             target.check(flags([*words, *first]), config)
-            own = range(rendezvous, rendezvous + lanes + 2) if second else (http,)
+            own = range(rendezvous, rendezvous + lanes + 2) if second else ()
             roles.append(
                 Role(
                     name=role,
@@ -159,7 +169,7 @@ def lane_deployment(request: DeployRequest, target: Target) -> Deployment:
                     first=first,
                     http=None if second else http,
                     listens=rendezvous if second else None,
-                    ports=(init, *own),
+                    ports=(http, *init, *own),
                 )
             )
         bundles.append(tuple(roles))
@@ -226,7 +236,7 @@ def group_of_ranks(request: DeployRequest, target: Target) -> Deployment:
     def words(
         _: UnsplitPlan, values: dict[str, Any], number: int, nodes: int
     ) -> tuple[list[Word], tuple[Word, ...]]:
-        http, init = ports(number)
+        http, init = ports(number)[:2]
         command = server_words(request, values, nodes)
         command += ["--dist-init-addr", (Variable("SERVER_HOST"), f":{init}")]
         command += ["--moe-a2a-backend", "deepep", "--deepep-mode", "auto"]
@@ -236,8 +246,8 @@ def group_of_ranks(request: DeployRequest, target: Target) -> Deployment:
             command.append("--enable-two-batch-overlap")
         return command, ("--host", "0.0.0.0", "--port", str(http), "--enable-metrics")
 
-    def ports(number: int) -> tuple[int, int]:
-        return HTTP_PORT + 2 * (number - 1), INIT_PORT + 2 * (number - 1)
+    def ports(number: int) -> tuple[int, ...]:
+        return HTTP_PORT + 2 * (number - 1), *_init_ports(plan.ranks, number - 1)
 
     return group_deployment(
         request,

@@ -28,9 +28,9 @@ def check_model(target: Target, model_type: str) -> None:
     >>> from afdplan.deploy.registry import find_target
     >>> check_model(find_target("sglang"), "qwen3_moe")
     """
-    if target.models is None or model_type in {"", *target.models}:
+    if target.knows(model_type):
         return
-    others = those_that(lambda other: other.models is not None and model_type in other.models)
+    others = those_that(lambda other: other.models is not None and other.knows(model_type))
     raise UnsupportedError(
         f"{target.name} {target.version} does not register {model_type}: "
         + (f"these do: {others}" if others else "no known system does")

@@ -115,6 +115,22 @@ class Target:
         f = np.asarray(ffn_workers, dtype=np.int64)
         return self.pairs.test(a, f, attention_devices, ffn_devices)
 
+    def knows(self, model_type: str) -> bool:
+        """Return whether a model is registered; one whose type is not known passes.
+
+        Checkpoints with pictures name their language model apart, by the same name with ``_text``.
+
+        Examples
+        --------
+        >>> from afdplan.deploy.registry import find_target
+        >>> find_target("vllm-afd-plugin").knows("qwen3_5_moe_text")
+        True
+        """
+        names = {"", *(self.models or ())}
+        return self.models is None or not names.isdisjoint(
+            {model_type, model_type.removesuffix("_text")}
+        )
+
     def nearest(
         self, attention_workers: int, ffn_workers: int, attention_devices: int, ffn_devices: int
     ) -> tuple[int, int] | None:

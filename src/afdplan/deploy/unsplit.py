@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from afdplan.deploy.deployment import Check, Deployment, Role, nodes_of
+from afdplan.deploy.deployment import Check, Deployment, Role, evenly, nodes_of
 from afdplan.deploy.request import DeployRequest
 from afdplan.deploy.target import Target
 from afdplan.deploy.words import Word, flags
@@ -50,7 +50,7 @@ def group_deployment(
     bundles = []
     per_node = nodes_of(plan.ranks, plan.devices_per_rank, request.node_devices)
     nodes = -(-plan.ranks // per_node)
-    per_node = -(-plan.ranks // nodes)  # nodes are as full as one another, if that can be
+    per_node = evenly(plan.ranks, per_node)
     for number in range(1, plan.replicas + 1):
         command, first = words(plan, settings, number, nodes)
         target.check(flags([*command, *first, *others]))

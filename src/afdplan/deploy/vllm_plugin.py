@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from afdplan.deploy.connector import Connector
-from afdplan.deploy.deployment import Check, Deployment, Role, nodes_of
+from afdplan.deploy.deployment import Check, Deployment, Role, evenly, nodes_of
 from afdplan.deploy.ladder import graph_ladder
 from afdplan.deploy.request import DeployRequest
 from afdplan.deploy.target import Target
@@ -92,10 +92,10 @@ def plugin_deployment(request: DeployRequest, target: Target, connector: Connect
     plan = request.plan
     settings = _settings(request, connector)
     span = 1 + connector.ports_per_ffn_rank * plan.bundle.ffn_workers * plan.ffn_devices
-    servers = range(HTTP_PORT, HTTP_PORT + 2 * plan.bundles)
+    servers = [range(base, base + 2 * plan.bundles) for base in (HTTP_PORT, RPC_PORT)]
     bundles = []
     for number in range(1, plan.bundles + 1):
-        port = request.port_of(number, span, servers)
+        port = request.port_of(number, span, *servers)
         roles = []
         for role, values in settings.items():
             second = role == "ffn"
@@ -140,10 +140,13 @@ def plugin_deployment(request: DeployRequest, target: Target, connector: Connect
                     name=role,
                     workers=values["data_parallel_size"],
                     devices=values["tensor_parallel_size"],
-                    workers_per_node=nodes_of(
+                    workers_per_node=evenly(
                         values["data_parallel_size"],
-                        values["tensor_parallel_size"],
-                        request.node_devices,
+                        nodes_of(
+                            values["data_parallel_size"],
+                            values["tensor_parallel_size"],
+                            request.node_devices,
+                        ),
                     ),
                     command=tuple(words),
                     first=first,

@@ -6,9 +6,10 @@ import json
 import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
-__all__ = ["Variable", "Word", "flags", "json_word", "plain", "shell", "variables"]
+__all__ = ["Variable", "Word", "flags", "joined_hosts", "json_word", "plain", "shell", "variables"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +73,22 @@ def plain(word: Word, values: Mapping[str, str]) -> str:
 def variables(words: Iterable[Word]) -> set[str]:
     """Return the names of all variables in some words."""
     return {part.name for word in words for part in _parts(word) if isinstance(part, Variable)}
+
+
+def joined_hosts(words: Iterable[Word]) -> set[str]:
+    """Return the variables that a port follows in the same word.
+
+    Examples
+    --------
+    >>> joined_hosts([(Variable("FFN_HOST"), ":80"), Variable("SERVER_HOST")])
+    {'FFN_HOST'}
+    """
+    return {
+        part.name
+        for parts in map(_parts, words)
+        for part, after in pairwise(parts)
+        if isinstance(part, Variable) and isinstance(after, str) and after.startswith(":")
+    }
 
 
 def flags(words: Iterable[Word]) -> list[str]:

@@ -18,9 +18,9 @@ __all__ = ["plan_modes"]
 def plan_modes(plan: Plan) -> ModeVerdict:
     """Return both modes at the plan's batch size, microbatches and FFN workers.
 
-    Each has its own best number of attention workers within the devices of the plan's limit, and
-    requests that are placed in turn. Tokens are spread evenly: without a barrier no FFN worker has
-    attention workers of its own, whatever the plan's system does with one.
+    Each has its own best number of attention workers within the devices of the plan's limit and
+    of a bundle's, and requests that are placed in turn. Tokens are spread evenly: without a barrier
+    no FFN worker has attention workers of its own, whatever the plan's system does with one.
     """
     problem, latency = plan.problem, plan.latency
     if latency.coupling == Coupling(**GATHERED):
@@ -28,9 +28,11 @@ def plan_modes(plan: Plan) -> ModeVerdict:
     problem = replace(
         problem, latency=latency, execution="barrier-free", placement=ask.PLACEMENT.default
     )
-    design, most = plan.split.design, None
-    if plan.limits.devices is not None:
-        left = plan.limits.devices - design.ffn_workers * design.ffn_devices
-        most = max(left // design.attention_devices, 1)
+    design, bounds = plan.split.design, [plan.space.max_attention_workers]
+    for devices in (plan.limits.devices, plan.space.max_bundle_devices):
+        if devices is not None:
+            left = devices - design.ffn_workers * design.ffn_devices
+            bounds.append(max(left // design.attention_devices, 1))
+    most = min((bound for bound in bounds if bound is not None), default=None)
     slots = problem.slot_loads()
     return compare_modes(problem, slots, solve_ratio(problem, slots, most))

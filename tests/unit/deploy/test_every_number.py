@@ -140,10 +140,11 @@ def sglang(target, unsplit, role, f, m):
         "--node-rank": 0,
         "--cuda-graph-bs-decode": ladder(slots),
         "--context-length": LONGEST,
-        "--dist-init-addr": 20000 + 2 * SECOND + (role == "ffn"),
+        # Behind it the server takes six ports, and one per rank.
+        "--dist-init-addr": 20000
+        + ((7 + 16) * SECOND if unsplit else (7 + A) * (2 * SECOND + (role == "ffn"))),
+        "--port": 30000 + 2 * SECOND + (role == "ffn"),
     }
-    if role != "ffn":
-        found["--port"] = 30000 + 2 * SECOND
     if unsplit:
         return found
     afd = "--afd-config."

@@ -264,6 +264,76 @@ def test_refusals_of_formats():
         deployment_files(request_for("vllm-afd-plugin"), target, "helm")
 
 
+def test_objects_are_plain_and_scripts_in_them_read_as_scripts():
+    """No anchors, which not every tool follows; a script line by line, as a person edits it."""
+    request = request_for("vllm-afd-plugin", image="img", per_pod=True)
+    files = deployment_files(request, find_target("vllm-afd-plugin"), "kubernetes")
+    text = files["bundle-001.yaml"]
+    assert "&id" not in text
+    assert "*id" not in text
+    assert "  ffn.sh: |\n    #!/usr/bin/env bash\n" in text
+    scripts = next(yaml.safe_load_all(text))["data"]
+    assert scripts["ffn.sh"].endswith('${words[@]+"${words[@]}"}\n')
+
+
+def test_every_promise_stands_on_a_line_of_its_own():
+    target = find_target("vllm-afd-plugin")
+    lines = deployment_files(request_for(target.name), target)["README.md"].splitlines()
+    assert any(line.endswith("p99 40 ms") for line in lines)
+    assert any(line.startswith("- 10,000 tokens/s") for line in lines)
+
+
+def test_pods_ask_for_no_more_devices_than_even_nodes_need():
+    request = request_for("vllm-afd-plugin", pair_plan(9, 4, bundles=1), image="i", per_pod=True)
+    files = deployment_files(request, find_target("vllm-afd-plugin"), "kubernetes")
+    spec = objects(list(yaml.safe_load_all(files["bundle-001.yaml"])))[-1].spec
+    wanted = {}
+    for role in spec.roles:
+        group = role.spec.leaderWorkerTemplate
+        limits = group.leaderTemplate.spec.containers[0].resources.limits
+        wanted[role.name] = (group.size, limits["nvidia.com/gpu"])
+    assert wanted == {"attention": (2, "5"), "ffn": (1, "4")}
+
+
+def test_a_program_that_the_reader_names_reaches_containers():
+    """The scripts of StepMesh stop without STEPMESH_COMMAND."""
+    target = find_target("stepmesh")
+    request = request_for("stepmesh", image="i", node_devices=12, one_machine=True)
+    services = yaml.safe_load(deployment_files(request, target, "compose")["compose.yaml"])
+    for service in services["services"].values():
+        assert service["environment"] == {"STEPMESH_COMMAND": "${STEPMESH_COMMAND:?set it}"}
+    pods = request_for("stepmesh", image="i", per_pod=True)
+    start = deployment_files(pods, target, "kubernetes")["README.md"]
+    assert "1. Set `STEPMESH_COMMAND` in the environment of every container" in start
+    other = request_for("vllm-afd-plugin", image="i", per_pod=True)
+    files = deployment_files(other, find_target("vllm-afd-plugin"), "kubernetes")
+    assert "in the environment of every container" not in files["README.md"]
+
+
+@pytest.mark.parametrize("host", ["node1:8000", "fd00::1:8000:zz", "[fd00::1]", "a b", "-a"])
+def test_a_host_has_no_port(host):
+    plan = pair_plan(bundles=1)
+    with pytest.raises(InvalidInputError, match="without a port"):
+        request_for("vllm-afd-plugin", plan, ffn_hosts=(host,))
+
+
+def test_an_ipv6_address_is_refused_where_a_port_would_follow_it():
+    plan = pair_plan(6, 4, bundles=1)
+    hosts = {"ffn_hosts": ("fd00::1",), "attention_hosts": ("fd00::2",)}
+    deployment_of(request_for("vllm-afd-plugin", plan, **hosts), find_target("vllm-afd-plugin"))
+    with pytest.raises(UnsupportedError, match=r"instead of fd00::2$"):
+        deployment_of(request_for("sglang", plan, **hosts), find_target("sglang"))
+
+
+@pytest.mark.parametrize(
+    ("name", "port"), [("vllm-afd-plugin", 13345), ("vllm-afd-plugin", 8001), ("sglang", 20003)]
+)
+def test_rendezvous_ports_keep_clear_of_all_others(name, port):
+    request = request_for(name, pair_plan(4, 2), port=port)
+    with pytest.raises(InvalidInputError, match="give another --port"):
+        deployment_of(request, find_target(name))
+
+
 def test_checklist_has_the_numbers():
     request, files = made("fastafd", "scripts")
     text = files["checklist.md"]

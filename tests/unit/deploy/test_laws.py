@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import socket
+import subprocess
+import time
+from dataclasses import replace
 
 import pytest
 
@@ -108,6 +113,34 @@ def test_fastafd_capacity_is_that_of_the_whole_server(tmp_path, version, a, f, b
     others = ran(folder / "server.sh", 1, tmp_path / "room")
     assert others[-1].words[:2] == ["ray", "start"]
     assert f"{HOSTS['SERVER_HOST']}:6379" in others[-1].words
+
+
+def test_a_node_of_fastafd_waits_until_ray_listens(tmp_path):
+    """All nodes start at once; Ray ends where it finds no head, and the group with it."""
+    request = request_for("fastafd", pair_plan(12, 4), node_devices=8)
+    folder = written(tmp_path, request, find_target("fastafd"))
+    room = tmp_path / "room"
+    room.mkdir()
+    (room / "ray").write_text('#!/bin/bash\necho "$@" > "$ROOM/told"\n')
+    (room / "ray").chmod(0o755)
+    with socket.socket() as head:
+        head.bind(("127.0.0.1", 0))
+        port = str(head.getsockname()[1])
+        script = room / "server.sh"
+        script.write_text((folder / "server.sh").read_text().replace("6379", port))
+        env = {
+            "PATH": f"{room}:{os.environ['PATH']}",
+            "ROOM": str(room),
+            "SERVER_HOST": "127.0.0.1",
+        }
+        with subprocess.Popen(["bash", str(script), "1"], env=env) as waiting:
+            time.sleep(0.3)
+            assert waiting.poll() is None
+            assert not (room / "told").exists()
+            head.listen()
+            assert waiting.wait(timeout=10) == 0
+    told = (room / "told").read_text().split()
+    assert told == ["start", "--block", "--disable-usage-stats", "--address", f"127.0.0.1:{port}"]
 
 
 def test_tensor_parallel_sides_multiply_into_ranks(tmp_path):
@@ -237,6 +270,16 @@ def test_ports_are_disjoint_and_ranks_add_up(target):
             assert role.http is None or role.http in role.ports
 
 
+def test_the_language_model_of_one_with_pictures_is_known_by_its_own_name():
+    """Qwen3.5's checkpoint says qwen3_5_moe, its language model qwen3_5_moe_text."""
+    target = find_target("vllm-afd-plugin")
+    assert target.knows("qwen3_5_moe_text")
+    assert not find_target("vllm-afd-plugin", "2e4378f").knows("qwen3_5_moe_text")
+    deployment_of(request_for("vllm-afd-plugin", architecture="qwen3_5_moe_text"), target)
+    with pytest.raises(UnsupportedError, match=r"these do: vllm-afd-plugin 0\.30$"):
+        deployment_of(request_for("sglang", architecture="qwen3_5_moe_text"), find_target("sglang"))
+
+
 @pytest.mark.parametrize("name", sorted(MODEL_OF))
 def test_what_a_system_does_not_know_is_refused(name):
     target = find_target(name)
@@ -319,6 +362,25 @@ def test_un_split_sglang_has_room_for_one_request_more_per_rank(tmp_path):
     folder = written(tmp_path, request, find_target("sglang"))
     words = words_of(folder / "server.sh", 0, tmp_path / "room")
     assert int(value(words, "--max-running-requests")) // 16 - 1 == 60
+
+
+@pytest.mark.parametrize("unsplit", [False, True])
+def test_sglang_servers_on_one_machine_share_no_port(tmp_path, unsplit):
+    """A server takes six ports behind that of --dist-init-addr, and one per rank."""
+    small = replace(UNSPLIT, ranks=4)
+    request = request_for("sglang", pair_plan(6, 4, bundles=3, unsplit=small), unsplit=unsplit)
+    write_folder(tmp_path / "out", deployment_files(request, find_target("sglang")))
+    taken = []
+    for script in sorted((tmp_path / "out").glob("bundle-*/*.sh")):
+        words = words_of(script, 0, tmp_path / "room")
+        init = int(value(words, "--dist-init-addr").rpartition(":")[2])
+        taken += range(init, init + 7 + int(value(words, "--dp-size")))
+        taken.append(int(value(words, "--port")))
+        if "ffn" in script.name:
+            config = value(words, "--afd-config")
+            taken += range(config["rendezvous_port"], config["rendezvous_port"] + 4 + 2)
+    assert len(taken) == len(set(taken)) > 3 * 7
+    assert all(1024 <= port <= 65535 for port in taken)
 
 
 def test_sglang_ranks_spread_evenly_over_nodes_as_the_plan_is_made():

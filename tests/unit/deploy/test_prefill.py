@@ -47,7 +47,10 @@ def test_servers_share_nodes_and_hand_the_cache_over(tmp_path, unsplit):
                 ports.setdefault(at, set()).update((value(one.words, "--port"), side))
             assert len(ports[bundle, node]) == 2 * share
         decoding = "server" if unsplit else "attention"
-        told = ran(folder / f"{decoding}.sh", 0, tmp_path / "room")[-1].words
+        one = ran(folder / f"{decoding}.sh", 0, tmp_path / "room")[-1]
+        told, ranks = one.words, 16 if unsplit else 4
+        # Those that fetch listen too: on the default, 5600, they would meet a prefill server.
+        assert one.environment["VLLM_NIXL_SIDE_CHANNEL_PORT"] == str(15600 + ranks * (bundle - 1))
         assert value(told, "--kv-transfer-config")["kv_role"] == "kv_consumer"
     settings = yaml.safe_load((tmp_path / "out" / "settings.yaml").read_text())
     assert settings["roles"]["prefill"] == {"servers": 5, "tensor_parallel_size": 2}

@@ -18,6 +18,7 @@ from afdplan.files.running import read_running
 from tests.cli.invoke import invoke
 from tests.plans import split_of, written_plan
 from tests.unit.deploy.cases import pair_plan
+from tests.unit.deploy.test_laws import UNSPLIT
 
 # Shapes of the lines: vLLM 0.26 (log_non_default_args, kv_cache_utils), FastAFD 3c71619
 # (afd_coordinator), SGLang (server_args at start, /get_server_info).
@@ -137,3 +138,13 @@ def test_every_shipped_device_is_of_a_kind():
     assert kind_of(None, "my-chip") is None
     with pytest.raises(InvalidInputError, match="device kind must be one of nvidia"):
         kind_of("tpu", None)
+
+
+def test_the_cache_beside_ffn_weights_is_not_that_of_the_split(tmp_path):
+    """A server that holds all layers has less room than an attention rank of the split."""
+    plan = pair_plan(4, 2, 24, unsplit=UNSPLIT, recommends_unsplit=True)
+    log = VLLM_LOG.format(seqs=60, cache="90,000").replace("'data_parallel_size': 4", "'x': 4")
+    log = log.replace(", 'additional_config': {'afd': {'role': 'attention'}}", "")
+    found = told(tmp_path, log)
+    assert found.role == "server"
+    assert differences(plan, find_target("vllm-afd-plugin"), found) == ()

@@ -103,3 +103,16 @@ def test_modes_are_compared_with_tokens_spread_evenly():
         for name in ("vllm-afd-plugin", "any")
     ]
     assert modes[0] == modes[1]
+
+
+@pytest.mark.parametrize("bound", [{"max_bundle_devices": 5}, {"max_attention_workers": 2}])
+def test_without_a_barrier_a_bundle_keeps_its_bounds(bound):
+    """A connector may run a bundle on one node only: more devices would not start."""
+    source = MeasuredSource(LATENCY, kv_tokens=1e9)
+    space = SearchSpace(batch_sizes=(BATCH,), microbatches=(M,), ffn_workers=(F,), **bound)
+    free = SearchSpace(batch_sizes=(BATCH,), microbatches=(M,), ffn_workers=(F,))
+    limits = Limits(devices=40)
+    assert plan_modes(make_plan(LAW, source, limits, space=free)).attention_workers > 2
+    found = plan_modes(make_plan(LAW, source, limits, space=space))
+    assert found.attention_workers <= 2
+    assert found.synchronous_attention_workers <= 2

@@ -48,6 +48,9 @@ def compose_files(
                 "volumes": [f"./bundle-{number:03d}:/afdplan:ro"],
                 **_devices(kind, devices),
             }
+            if role.asks:  # from the shell that starts it; Compose stops where it has none
+                own = services[f"bundle-{number:03d}-{role.name}"].setdefault("environment", {})
+                own |= {name: f"${{{name}:?set it}}" for name in role.asks}
     taken = [p for roles in deployment.bundles for role in roles for p in role.ports]
     twice = sorted({port for port in taken if taken.count(port) > 1})
     if twice:

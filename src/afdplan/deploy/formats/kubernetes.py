@@ -40,7 +40,9 @@ def kubernetes_files(
             "resources": sorted(files),
         }
     )
+    asked = sorted({name for roles in deployment.bundles for role in roles for name in role.asks})
     return files, (
+        *(f"Set `{name}` in the environment of every container, by a patch." for name in asked),
         "Install LeaderWorkerSet v0.9 or newer, with DisaggregatedSet.",
         "`kubectl apply -k .`; namespace, model volume, secrets, RDMA resources and node selectors "
         "by a kustomization on top.",

@@ -18,6 +18,10 @@ SERVER_PORT = 19193
 PORTS_PER_SERVER = 10
 """The server takes its port and the six after it."""
 RAY_PORT = 6379
+# Nodes start at once, and Ray gives up on a head that is not there yet.
+JOIN = """\
+until (: <"/dev/tcp/$0/$1") 2>/dev/null; do sleep 2; done
+exec ray start --block --disable-usage-stats --address "$0:$1\""""
 MEMORY_RATIO = "0.82"
 PREFILL_TOKENS = 512
 PAGE_SIZE = 64
@@ -101,7 +105,7 @@ def _role(request: DeployRequest, target: Target, number: int) -> Role:
         workers_per_node=nodes_of(workers, 1, request.node_devices),
         command=tuple(words),
         prepare=("ray", "start", "--head", f"--port={ray}", "--disable-usage-stats"),
-        join=("ray", "start", "--block", "--disable-usage-stats", "--address", head),
+        join=("bash", "-c", JOIN, Variable("SERVER_HOST"), str(ray)),
         environment=environment,
         http=port,
         health="/v1/models",
