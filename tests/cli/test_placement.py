@@ -59,6 +59,8 @@ def test_what_the_theory_does_not_know_is_played(asked):
     else:  # nothing is placed
         assert known is None
     assert document["uncertainty"] is None  # of the formulas' answer, not of this one
+    memory = [one for one in document["warnings"] if "that the KV memory keeps empty" in one]
+    assert bool(memory) == ("--kv-capacity" in asked)
 
 
 def test_a_window_is_played_and_told():
@@ -91,7 +93,8 @@ def test_a_policy_that_compares_no_prompt_is_not_said_to_know_them(asked):
         (("--placement", "longest-prompt", "--placement-window", 65), "<= 64, got 65"),
         (("--placement", "longest-prompt", "--placement-window", "1.5"), "not a valid integer"),
         (("--placement", "fewest-tokens", "--placement-window", 4), "chooses by prompt"),
-        (("--placement", "longest-prompt", "--kv-capacity", 5), "must hold a request, got 5"),
+        (("--placement", "longest-prompt", "--kv-capacity", 5), "must hold the requests, got 5"),
+        (("--method", "simulated", "--kv-capacity", 100), "of them need more, up to"),
         (("--placement", "longest-prompt", "--kv-capacity", 0), "kv_capacity"),
         (("--placement", "longest-prompt", "--memory", "preempt"), "give kv_capacity"),
         (("--placement", "longest-prompt", "--phase", "aligned"), "phase aligned"),

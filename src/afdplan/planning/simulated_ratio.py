@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from afdplan.errors import UnsupportedError
 from afdplan.model import parameters as ask
 from afdplan.model.estimate import Estimate
 from afdplan.model.parameters import Placement
@@ -44,6 +45,10 @@ AROUND_SECONDS = MOST_SECONDS / 40
 """Of one run of what stands around an answer."""
 PRECISION = 0.002
 """Relative half-width of a comparison that decides; a narrower one is not looked for."""
+SAMPLED = 4000
+"""Requests that are drawn to see how many the memory holds."""
+MOST_LOST = 0.01
+"""Share of requests that may not fit the memory."""
 LEAST_BARRIER = 0.001
 """Share of the throughput below which there is no barrier to speak of."""
 GAP = 0.03
@@ -110,6 +115,7 @@ def simulate_ratio(
         Called with the share done, 0 to 1.
     """
     stay = blind.optimal_attention_workers
+    said = _room_said(play(problem, stay))
     search = PlayedSearch(
         problem, play, (stay, blind.mean_field_ratio), max_attention_workers, progress
     )
@@ -141,10 +147,37 @@ def simulate_ratio(
         recovered=_recovered(base, here, cost * free(stay)),
     )
     return SimulatedRatio(
-        recommendation=search.recommendation(blind, best, free(best)),
+        recommendation=replace(
+            search.recommendation(blind, best, free(best)), warnings=(*blind.warnings, *said)
+        ),
         objectives=search.objectives(),
         gain=gain,
         runs=search.runs,
+    )
+
+
+def _room_said(scenario: Scenario) -> tuple[str, ...]:
+    """Return what a limited memory does to the answer; refuse one that many requests do not fit.
+
+    Raises
+    ------
+    UnsupportedError
+        If so many are refused that the ratio would be that of the short ones.
+    """
+    room = scenario.kv_capacity
+    if room is None:
+        return ()
+    prompt, decode = scenario.law.sample(np.random.default_rng(0), SAMPLED)
+    needed = prompt + decode - 1
+    lost = float((needed > room).mean())
+    if lost > MOST_LOST:
+        raise UnsupportedError(
+            f"kv_capacity must hold the requests, got {room:,} tokens: {lost:.3g} of them need "
+            f"more, up to {int(needed.max()):,}; give more memory, or leave them out of the trace"
+        )
+    return (
+        "what the barrier costs includes slots that the KV memory keeps empty"
+        + (f"; {lost:.2g} of the requests do not fit it and are refused" if lost else ""),
     )
 
 
