@@ -156,3 +156,13 @@ def test_prefill_servers_of_a_planned_service(plan, tmp_path):
     broken = edited(plan, "service", value={"prefill_workers": -1})
     outcome = invoke("deploy", broken, "--target", "vllm-afd-plugin", "-o", tmp_path / "no")
     assert "service.prefill_workers must be" in outcome.error_line
+
+
+def test_a_port_that_nothing_takes_is_refused(plan, tmp_path):
+    asked = ("deploy", plan, "--deployment", "split", "--port", 7100)
+    refused = invoke(*asked, "--target", "fastafd", "-o", tmp_path / "f")
+    assert "--port is of a rendezvous, which fastafd has none of" in refused.error_line
+    assert not (tmp_path / "f").exists()
+    folder = tmp_path / "p"
+    assert invoke(*asked, "--target", "vllm-afd-plugin", "-o", folder).code == 0
+    assert "7100" in (folder / "bundle-001" / "ffn.sh").read_text(encoding="utf-8")

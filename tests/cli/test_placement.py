@@ -246,3 +246,10 @@ def test_without_a_barrier_nothing_is_told_and_nothing_placed():
     refused = invoke(*free, "--placement", "longest-prompt")
     assert refused.code == 1
     assert "barrier-free workers take what waits" in refused.err
+
+
+def test_a_plan_without_a_barrier_places_nothing():
+    both = ("--placement", "longest-prompt", "--execution", "barrier-free")
+    done = invoke("plan", "--trace", TRACE, *SMALL[4:], *both)
+    assert done.code == 2
+    assert "--placement longest-prompt chooses among workers that end a step together" in done.err

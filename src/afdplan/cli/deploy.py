@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
 from afdplan.cli.report import documented, json_option, tell
 
@@ -88,7 +89,7 @@ def command(
     import shlex
     from pathlib import Path
 
-    from afdplan.deploy.emit import deployment_files
+    from afdplan.deploy.emit import deployment_files, ports_of
     from afdplan.deploy.modes import in_mode
     from afdplan.deploy.request import DeployRequest
     from afdplan.files.atomic import write_folder
@@ -124,6 +125,9 @@ def command(
         plan_name=Path(plan_file).name,
     )
     files = deployment_files(request, system, form, with_checklist=checklist)
+    named = click.get_current_context().get_parameter_source("port")
+    if named is ParameterSource.COMMANDLINE and port not in ports_of(request, system):
+        raise click.UsageError(f"--port is of a rendezvous, which {target} has none of: leave it")
     files["plan.json"] = text
     write_folder(output, files)
     if as_json:

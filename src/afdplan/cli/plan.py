@@ -103,6 +103,11 @@ def command(
     if around and not as_json:
         raise click.UsageError("--around adds to --json: give both, or --report, which has it")
     space = resolve_space(given)
+    if given["execution"] == "barrier-free" and space.placement != ask.PLACEMENT.default:
+        raise click.UsageError(
+            f"--placement {space.placement} chooses among workers that end a step together, which "
+            "barrier-free ones do not: leave one of them out"
+        )
     workload = resolve_workload(given, window=given["window"])
     try:
         source, cost = resolve_source(given)

@@ -22,7 +22,7 @@ from afdplan.errors import UnsupportedError
 from afdplan.model.checks import check_choice
 from afdplan.model.words import counted
 
-__all__ = ["FORMATS", "deployment_files", "deployment_of"]
+__all__ = ["FORMATS", "deployment_files", "deployment_of", "ports_of"]
 
 Format = Callable[[DeployRequest, Target, Deployment], tuple[dict[str, str], tuple[str, ...]]]
 
@@ -69,6 +69,12 @@ def deployment_files(
     if with_checklist:
         files["checklist.md"] = checklist(deployment)
     return files
+
+
+def ports_of(request: DeployRequest, target: Target) -> frozenset[int]:
+    """Return every port that a role of a deployment takes."""
+    bundles = deployment_of(request, target).bundles
+    return frozenset(port for roles in bundles for role in roles for port in role.ports)
 
 
 def deployment_of(request: DeployRequest, target: Target) -> Deployment:

@@ -9,6 +9,7 @@ from afdplan.deploy.target import Target
 from afdplan.errors import InvalidInputError
 from afdplan.files.plan_barrier_free import BarrierFreePlan
 from afdplan.files.plan_file import PlanFile
+from afdplan.model.checks import check_count
 from afdplan.model.parameters import Execution
 
 __all__ = ["in_mode"]
@@ -65,7 +66,8 @@ def in_mode(
     size = mode.attention_workers * plan.attention_devices + plan.bundle.ffn_workers * (
         plan.ffn_devices
     )
-    bundles = max(int(plan.inputs.get("devices") or plan.devices) // size, 1)
+    devices = check_count("devices of the plan", plan.inputs.get("devices") or plan.devices)
+    bundles = max(devices // size, 1)
     slots = bundles * bundle.attention_workers * bundle.requests_per_attention_worker
     return replace(
         plan,

@@ -9,7 +9,7 @@ import pytest
 from afdplan.deploy.emit import deployment_files, deployment_of
 from afdplan.deploy.modes import in_mode
 from afdplan.deploy.registry import find_target, versions
-from afdplan.errors import UnsupportedError
+from afdplan.errors import InvalidInputError, UnsupportedError
 from afdplan.files.atomic import write_folder
 from afdplan.files.plan_barrier_free import BarrierFreePlan
 from tests.deployed import HOSTS, ran, value
@@ -79,6 +79,13 @@ def test_window_has_one_size_on_both_sides(tmp_path, version, m, seqs):
         request = request_for("vllm-afd-ascend", plan, architecture="deepseek_v4")
         with pytest.raises(UnsupportedError, match=message):
             deployment_of(request, target)
+
+
+def test_devices_of_a_plan_are_a_number():
+    inputs = {"devices": "eight", "hardware": "h200"}
+    plan = replace(pair_plan(4, 1, 24, 1), barrier_free=MODE, inputs=inputs)
+    with pytest.raises(InvalidInputError, match="devices of the plan must be an integer >= 1"):
+        in_mode(plan, "sglang")
 
 
 def test_slices_of_one_attention_rank(tmp_path):
