@@ -182,8 +182,8 @@ def _plan_service(
     if best is split and ranks is not None and score(split) < (1 + CLEAR) * score(ranks):
         best = ranks
     service = planned(best)
-    is_unsplit = service is not None and isinstance(service.plan.recommended, Colocated)
-    if best is split and ranks is not None and (service is None or is_unsplit):
+    is_unsplit = service is None or isinstance(service.plan.recommended, Colocated)
+    if best is split and ranks is not None and is_unsplit and not _is_as_wide(best, ranks):
         # Too little is gained on what prefill leaves of a split: ranks have a sharing of their own.
         found = [one for one in (service, planned(ranks)) if one is not None]
         service = max(found, key=value, default=None)
@@ -196,6 +196,12 @@ def _plan_service(
         cases=service_cases(service),
         baselines=service_baselines(service, options, search),
     )
+
+
+def _is_as_wide(one: Sharing, other: Sharing) -> bool:
+    """Return whether two sharings leave the same to decode, so that their plans are one."""
+    shares = [(each.workers, each.pool.model, each.decode_factor) for each in (one, other)]
+    return shares[0] == shares[1]
 
 
 def _sharings(
