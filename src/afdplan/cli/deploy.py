@@ -103,7 +103,7 @@ def command(
     unsplit = deployment == "un-split" or (deployment == "recommended" and plan.recommends_unsplit)
     if unsplit and target_version is None and execution is None:
         execution = "synchronous"  # without a split there is no mode to choose
-    architecture = _architecture(plan.model)
+    architecture = _architecture(plan.model) or _architecture(model or "")
     plan, system = in_mode(plan, target, target_version, execution, architecture)
     request = DeployRequest(
         plan=plan,

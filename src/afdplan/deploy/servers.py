@@ -138,6 +138,8 @@ def _prefill_role(request: DeployRequest, bundle: int) -> tuple[Role, ...]:
         *("--gpu-memory-utilization", f"{1 - RESERVED:g}"),
         *kv_words(request, "kv_producer"),
     ]
+    if plan.prefill_chunk is not None:
+        words += ["--max-num-batched-tokens", str(plan.prefill_chunk)]
     if request.max_model_len is not None:
         words += ["--max-model-len", str(request.max_model_len)]
     if request.quantization is not None:

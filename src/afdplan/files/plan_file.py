@@ -66,6 +66,8 @@ class PlanFile:
         The same split without the barrier; None if the plan compared no modes.
     prefill_workers, prefill_devices
         Prefill workers of the whole service, and devices of each; 0 if only decoding was planned.
+    prefill_chunk
+        Most tokens of one of their passes [tokens]; None if the plan does not say.
     least_calls
         Calls that wait before an FFN pool without a barrier departs.
     afdplan_version
@@ -101,6 +103,7 @@ class PlanFile:
     least_calls: int = 1
     prefill_workers: int = 0
     prefill_devices: int = 1
+    prefill_chunk: int | None = None
     afdplan_version: str
     inputs: Mapping[str, Any]
 
@@ -210,6 +213,9 @@ def plan_from_document(document: dict[str, Any]) -> PlanFile:
         prefill_devices=check_count(
             "service.prefill_devices_per_worker", prefill.get("prefill_devices_per_worker", 1)
         ),
+        prefill_chunk=None
+        if prefill.get("prefill_chunk_tokens") is None
+        else check_count("service.prefill_chunk_tokens", prefill["prefill_chunk_tokens"]),
         barrier_free=barrier_free_from_document(document),
         afdplan_version=_text(document, "afdplan_version"),
         inputs=MappingProxyType(dict(inputs)),

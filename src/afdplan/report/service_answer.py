@@ -50,6 +50,7 @@ def service_answer(
     return {
         "prefill_workers": service.workers,
         "prefill_devices_per_worker": service.model.devices,
+        "prefill_chunk_tokens": service.model.chunk_tokens,
         "prefill_devices": service.prefill_devices,
         "prefill_device_cost": service.plan.cost.of_prefill,
         "decode_devices": service.plan.recommended.devices,

@@ -174,6 +174,12 @@ def test_sglang_lanes_and_capacity(tmp_path):
     assert "--enable-dp-attention" not in words["ffn"]
 
 
+def test_rtp_llm_is_not_started_without_a_model_type():
+    request = request_for("rtp-llm", architecture="")
+    with pytest.raises(UnsupportedError, match="the model's type, of qwen3, qwen3_moe"):
+        deployment_files(request, find_target("rtp-llm"))
+
+
 def test_rtp_llm_and_stepmesh(tmp_path):
     folder = written(tmp_path, request_for("rtp-llm"), find_target("rtp-llm"))
     words = words_of(folder / "server.sh", 0, tmp_path / "room")
@@ -257,7 +263,8 @@ def test_without_a_split_every_rank_is_on_one_node(tmp_path, name):
 def test_ports_are_disjoint_and_ranks_add_up(target):
     plan = plan_for(target, bundles=3)
     pair = plan.bundle.attention_workers, plan.bundle.ffn_workers
-    request = DeployRequest(plan=plan, model="m", node_devices=8)
+    kind = {"rtp-llm": "qwen3"}.get(target.name, "")
+    request = DeployRequest(plan=plan, model="m", node_devices=8, architecture=kind)
     deployment = deployment_of(request, target)
     assert len(deployment.bundles) == 3
     taken = [p for roles in deployment.bundles for r in roles for p in r.ports]

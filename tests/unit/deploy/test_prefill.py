@@ -19,7 +19,9 @@ from tests.unit.deploy.cases import pair_plan, request_for
 from tests.unit.deploy.cluster_objects import objects
 from tests.unit.deploy.test_laws import UNSPLIT
 
-PLAN = dataclasses.replace(pair_plan(4, 2, unsplit=UNSPLIT), prefill_workers=5, prefill_devices=2)
+PLAN = dataclasses.replace(
+    pair_plan(4, 2, unsplit=UNSPLIT), prefill_workers=5, prefill_devices=2, prefill_chunk=4096
+)
 
 
 def asked(**options):
@@ -40,6 +42,7 @@ def test_servers_share_nodes_and_hand_the_cache_over(tmp_path, unsplit):
             assert devices == ["0,1", "2,3"][:share]
             for one in told:
                 assert value(one.words, "--tensor-parallel-size") == "2"
+                assert value(one.words, "--max-num-batched-tokens") == "4096"
                 kv = value(one.words, "--kv-transfer-config")
                 assert kv == {"kv_connector": "NixlConnector", "kv_role": "kv_producer"}
                 at = (bundle, node)

@@ -31,8 +31,13 @@ def _deployment(request: DeployRequest, target: Target) -> Deployment:
             f"{target.name} runs attention workers of one device, the plan has "
             f"{plan.attention_devices}: plan with --attention-devices 1"
         )
+    kind = MODEL_TYPES.get(request.architecture)
+    if kind is None:
+        raise UnsupportedError(
+            f"{target.name} must be told the model's type, of {', '.join(MODEL_TYPES)}: name "
+            "such a model with --model"
+        )
     requests, workers = bundle.requests_per_attention_worker, bundle.attention_workers
-    kind = MODEL_TYPES.get(request.architecture, "")
     settings = {
         "attention": {"dp_size": workers, "requests_per_rank": requests, "num_mb": 2},
         "ffn": {"ranks": 1, "tokens_per_microbatch": bundle.batch_size * workers, "num_mb": 2},
