@@ -36,7 +36,7 @@ PLAY := simulate --prompt 10 --decode geometric:20 --latency deepseek-v3-ascend-
   --attention-workers 2 --requests 100
 compiled: $(READY)
 	$(BIN)/afdplan $(PLAY) > /dev/null
-	$(BIN)/afdplan $(PLAY) --placement longest-prompt > /dev/null
+	$(BIN)/afdplan $(PLAY) --policy longest-prompt > /dev/null
 	$(BIN)/afdplan $(PLAY) --execution barrier-free > /dev/null
 
 format: $(READY)
