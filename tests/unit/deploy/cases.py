@@ -12,7 +12,7 @@ from afdplan.model.curve import LinearCurve
 from afdplan.model.latency import LatencyModel
 from afdplan.model.stages import AttentionLayers, Transfer
 
-__all__ = ["MODEL_OF", "pair_plan", "request_for"]
+__all__ = ["MODEL_OF", "NEEDED", "pair_plan", "request_for"]
 
 MODEL_OF = {
     "fastafd": "qwen3_moe",
@@ -23,6 +23,8 @@ MODEL_OF = {
     "vllm-afd-plugin": "deepseek_v3",
 }
 """A model type that the newest version of each system knows."""
+NEEDED = {"rtp-llm": "qwen3"}
+"""A model type for systems whose every version must be told one."""
 
 
 def _latency() -> LatencyModel:

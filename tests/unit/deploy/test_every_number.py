@@ -15,7 +15,7 @@ from afdplan.deploy.names import system_names
 from afdplan.deploy.registry import versions
 from afdplan.files.atomic import write_folder
 from tests.deployed import ran
-from tests.unit.deploy.cases import pair_plan, request_for
+from tests.unit.deploy.cases import NEEDED, pair_plan, request_for
 from tests.unit.deploy.numbers import numbers_of
 from tests.unit.deploy.test_laws import UNSPLIT
 
@@ -218,7 +218,11 @@ def test_every_number_obeys_its_law_and_a_wrong_one_is_noticed(tmp_path, target,
     m = 2 if 2 in target.microbatches else target.microbatches[0]
     hardware = "ascend-910c" if target.devices == ("ascend",) else "gb200"
     plan = pair_plan(A, f, B, m, hardware=hardware, unsplit=UNSPLIT)
-    asked = {"unsplit": unsplit, "architecture": "", "max_model_len": LONGEST}
+    asked = {
+        "unsplit": unsplit,
+        "architecture": NEEDED.get(target.name, ""),
+        "max_model_len": LONGEST,
+    }
     request = request_for(target.name, plan, node_devices=NODE, **asked)
     write_folder(tmp_path / "out", deployment_files(request, target))
     roles = deployment_of(request, target).bundles[SECOND]

@@ -20,7 +20,7 @@ from afdplan.errors import UnsupportedError
 from afdplan.files.atomic import write_folder
 from afdplan.files.plan_unsplit import UnsplitPlan
 from tests.deployed import HOSTS, ran, value, words_of
-from tests.unit.deploy.cases import MODEL_OF, pair_plan, request_for
+from tests.unit.deploy.cases import MODEL_OF, NEEDED, pair_plan, request_for
 
 EVEN = ((6, 2, 31, 2), (8, 8, 40, 1), (3, 1, 5, 2))
 UNSPLIT = UnsplitPlan(
@@ -263,7 +263,7 @@ def test_without_a_split_every_rank_is_on_one_node(tmp_path, name):
 def test_ports_are_disjoint_and_ranks_add_up(target):
     plan = plan_for(target, bundles=3)
     pair = plan.bundle.attention_workers, plan.bundle.ffn_workers
-    kind = {"rtp-llm": "qwen3"}.get(target.name, "")
+    kind = NEEDED.get(target.name, "")
     request = DeployRequest(plan=plan, model="m", node_devices=8, architecture=kind)
     deployment = deployment_of(request, target)
     assert len(deployment.bundles) == 3

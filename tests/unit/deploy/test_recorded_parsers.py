@@ -9,7 +9,7 @@ import pytest
 from afdplan.deploy.emit import deployment_files, deployment_of
 from afdplan.files.atomic import write_folder
 from tests.deployed import ran
-from tests.unit.deploy.cases import request_for
+from tests.unit.deploy.cases import NEEDED, request_for
 from tests.unit.deploy.recorded_parsers import PROGRAMS, refuses
 from tests.unit.deploy.test_every_number import CASES
 from tests.unit.deploy.test_laws import UNSPLIT, plan_for
@@ -21,8 +21,8 @@ def lines(tmp_path, target, unsplit):
     hardware = plan.inputs["hardware"]
     kv = None if hardware == "h200" and target.name != "vllm-afd-plugin" else "NixlConnector"
     request = request_for(
-        target.name, plan, unsplit=unsplit, architecture="", max_model_len=8192,
-        quantization="fp8", kv_transfer=kv,
+        target.name, plan, unsplit=unsplit, architecture=NEEDED.get(target.name, ""),
+        max_model_len=8192, quantization="fp8", kv_transfer=kv,
     )  # fmt: skip
     write_folder(tmp_path / "out", deployment_files(request, target))
     for role in deployment_of(request, target).bundles[0]:
