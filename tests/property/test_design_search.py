@@ -152,18 +152,23 @@ def test_search_equals_brute_force(seed):
             assert found.score == pytest.approx(score, rel=1e-6), (found.design, design)
 
 
-@pytest.mark.parametrize("seed", [1, 3])
-def test_search_with_uneven_experts_equals_brute_force(seed):
-    law, latency, source, space, cost = random_problem(seed)
-    experts = ExpertLoad(experts=64, experts_per_token=6, ranks_per_worker=4, share=0.8)
-    latency = replace(latency, experts=experts)
+def with_latency(source, latency):
+    """Return a measured source whose workers have other times."""
     devices = source.attention_devices[0]
-    source = MeasuredSource(
+    return MeasuredSource(
         latency,
         attention_devices=devices,
         ffn_devices=source.ffn_devices,
         cache=source.cache(devices),
     )
+
+
+@pytest.mark.parametrize("seed", [1, 3])
+def test_search_with_uneven_experts_equals_brute_force(seed):
+    law, latency, source, space, cost = random_problem(seed)
+    experts = ExpertLoad(experts=64, experts_per_token=6, ranks_per_worker=4, share=0.8)
+    latency = replace(latency, experts=experts)
+    source = with_latency(source, latency)
     space = replace(space, batch_sizes=(8, 100), microbatches=(2,))
     limits = Limits(devices=9)
     rows = every_pair(law, latency, source, space, limits.devices)
@@ -192,13 +197,7 @@ def test_search_with_uneven_experts_equals_brute_force(seed):
 def test_search_with_a_coupling_equals_brute_force(seed, coupling):
     law, latency, source, space, cost = random_problem(seed)
     latency = replace(latency, coupling=coupling)
-    devices = source.attention_devices[0]
-    source = MeasuredSource(
-        latency,
-        attention_devices=devices,
-        ffn_devices=source.ffn_devices,
-        cache=source.cache(devices),
-    )
+    source = with_latency(source, latency)
     space = replace(space, batch_sizes=(8, 100), microbatches=(1, 2))
     limits = Limits(devices=9)
     rows = every_pair(law, latency, source, space, limits.devices)

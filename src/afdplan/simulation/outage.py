@@ -10,12 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from afdplan.model.words import counted
 from afdplan.simulation import state as ix
 from afdplan.simulation.scenario import Scenario
 from afdplan.simulation.sources import stream
 from afdplan.simulation.state import State
 
-__all__ = ["failure_gaps", "stop_bundle"]
+__all__ = ["failure_gaps", "failure_warnings", "stop_bundle"]
+
+FEW_FAILURES = 30
+"""Below which an interval says nothing."""
 
 
 def failure_gaps(scenario: Scenario, replication: int) -> Iterator[float]:
@@ -56,3 +60,17 @@ def stop_bundle(state: State, restart: float, gap: float) -> None:
     state.free_slots()
     x[ix.OPENS] = max(x[ix.CLOCK], x[ix.FAILS] + restart)
     x[ix.FAILS] = x[ix.OPENS] + gap
+
+
+def failure_warnings(scenario: Scenario, failures: int) -> Iterator[str]:
+    """Yield what to mind about so many failures of a bundle."""
+    if None in (scenario.latency.attention_devices, scenario.latency.ffn_devices):
+        yield (
+            f"failures are those of {counted(scenario.devices, 'device')}, one per worker where "
+            "the latency model does not say how many: name attention_devices and ffn_devices in it"
+        )
+    if failures < FEW_FAILURES:
+        yield (
+            f"{counted(failures, 'failure')} came in the time that was played: too few to tell "
+            "what they cost, ask for more requests per worker"
+        )

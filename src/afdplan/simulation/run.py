@@ -13,10 +13,10 @@ import numpy.typing as npt
 
 from afdplan.errors import InsufficientDataError, InvalidInputError
 from afdplan.model.estimate import Estimate
-from afdplan.model.words import counted
 from afdplan.simulation import state as ix
 from afdplan.simulation.distribution import Distribution, distribution_of
 from afdplan.simulation.engine import Engine, Sink
+from afdplan.simulation.outage import failure_warnings
 from afdplan.simulation.overload import judged, offered_load, refuse_extreme, saturated
 from afdplan.simulation.record import BARRIER_FREE_CAUSES, CAUSES, Part, Recorder
 from afdplan.simulation.result import FailureRecord, PoolRecord, SimulationResult
@@ -33,7 +33,6 @@ REPLICATIONS = 10
 MAXIMUM_REPLICATIONS = 2000
 MAXIMUM_EXTENSION = 10_000
 """Times the requests asked for, after which a precision counts as out of reach."""
-FEW_FAILURES = 30
 Progress = Callable[[float], None]
 
 
@@ -341,17 +340,7 @@ def _summary(scenario: Scenario, runs: list[_Run]) -> SimulationResult:
             lost_tokens=float(total.integers[ix.LOST_UNITS]) / t.denominator,
             share=useful.moved(1 / most, 0.0),
         )
-        if None in (scenario.latency.attention_devices, scenario.latency.ffn_devices):
-            warnings += (
-                f"failures are those of {counted(scenario.devices, 'device')}, one per worker "
-                "where the latency model does not say how many: name attention_devices and "
-                "ffn_devices in it",
-            )
-        if lost.failures < FEW_FAILURES:
-            warnings += (
-                f"{counted(lost.failures, 'failure')} came in the time that was played: too few to "
-                "tell what they cost, ask for more requests per worker",
-            )
+        warnings += (*failure_warnings(scenario, lost.failures),)
     result = SimulationResult(
         scenario=scenario,
         throughput_per_instance=useful,
