@@ -27,7 +27,7 @@ from afdplan.planning.search import DesignSearch
 from afdplan.planning.source import LatencySource, MeasuredSource, source_for
 from afdplan.planning.space import SearchSpace, graph_batch_sizes
 
-__all__ = ["Replan", "kept_unsplit", "replan", "stored_cost"]
+__all__ = ["Replan", "kept_unsplit", "replan", "stored_cost", "stored_source"]
 
 SAME_TIME = 1e-6
 """Relative difference of stage times that counts as none."""
@@ -112,7 +112,7 @@ def kept_unsplit(plan: PlanFile, law: LengthLaw, load_factor: float) -> Deployme
 def _search(
     plan: PlanFile, law: LengthLaw, load_factor: float
 ) -> tuple[DesignSearch, tuple[str, ...]]:
-    source, notes = _source(plan)
+    source, notes = stored_source(plan)
     space = _space(plan)
     source = source_for(space.target, source)
     if notes:
@@ -195,7 +195,7 @@ def _numbers(asked: Any, name: str) -> tuple[int, ...] | None:
     return tuple(values)
 
 
-def _source(plan: PlanFile) -> tuple[LatencySource, tuple[str, ...]]:
+def stored_source(plan: PlanFile) -> tuple[LatencySource, tuple[str, ...]]:
     """Return the source of the plan; else one of its stored times, and what that leaves out."""
     stored = MeasuredSource(
         plan.latency,
