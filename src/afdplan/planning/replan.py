@@ -29,6 +29,8 @@ from afdplan.planning.space import SearchSpace, graph_batch_sizes
 
 __all__ = ["Replan", "kept_unsplit", "replan", "stored_cost", "stored_source"]
 
+ADDED = (ask.ROUTER_SIDE, ask.SHARED_EXPERTS_SIDE)
+"""What plan files did not keep at first, when it was always as the serving system has it."""
 SAME_TIME = 1e-6
 """Relative difference of stage times that counts as none."""
 
@@ -203,7 +205,7 @@ def stored_source(plan: PlanFile) -> tuple[LatencySource, tuple[str, ...]]:
         ffn_devices=plan.ffn_devices,
         cache=_cache(plan),
     )
-    asked = plan.inputs
+    asked = {one.name: one.default for one in ADDED} | dict(plan.inputs)
     if not asked.get("model"):
         return stored, ()
     rest = "other numbers of FFN workers and of devices per attention worker are not considered"
