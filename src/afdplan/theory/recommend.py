@@ -12,6 +12,7 @@ from afdplan.model import parameters as ask
 from afdplan.model.estimate import Estimate
 from afdplan.model.latency import LatencyModel
 from afdplan.model.parameters import Execution, Method, Overlap, Phase, Placement
+from afdplan.model.plan_parameters import STEP_PROBABILITIES
 from afdplan.model.words import counted
 from afdplan.theory.barrier_free import BarrierFreeModel
 from afdplan.theory.latency_draws import (
@@ -42,7 +43,6 @@ __all__ = ["recommend", "recommend_ratio"]
 LATENCY_CANDIDATES = 40
 PLAYED_CANDIDATES = 5
 MOST_REPLICATIONS = 12
-STEP_PROBABILITIES = (0.5, 0.95, 0.99)
 
 
 def recommend_ratio(
