@@ -17,19 +17,17 @@ import numpy as np
 
 from afdplan.files.traces.reader import read_trace
 from afdplan.lengths.law import EmpiricalLengths, IndependentLengths, LengthLaw
-from afdplan.model.bundle import Bundle
 from afdplan.model.coupling import Coupling
-from afdplan.model.latency import LatencyModel
 from afdplan.model.variation import ExpertLoad, Scatter
 from afdplan.simulation.run import simulate
 from afdplan.simulation.scenario import Scenario
 from afdplan.theory.cycle import CycleModel
 from afdplan.theory.problem import RatioProblem
 from afdplan.theory.recommend import recommend
+from afdplan.validation.effect_cells import BATCH, balanced_times, random_bundle
 
-RATIOS = ((1, 4), (2, 4), (3, 4), (5, 4), (8, 1), (7, 2), (13, 4), (16, 2), (17, 4), (64, 1))
 TRACES = ("azure2023_conv", "servegen_deepseek_r1", "mooncake_conversation", "sharegpt_8k_llama2")
-BATCH, LAYERS, AROUND = 32, 20, 3
+AROUND = 3
 EFFECTS = {
     "none": {},
     "scatter 5 %": {"scatter": Scatter(attention=0.05, ffn=0.05)},
@@ -43,57 +41,6 @@ EFFECTS = {
     "one peer after another": {"coupling": Coupling(send_ffn=0.2, one_by_one=True)},
     "launch of a tenth of the FFN": {"coupling": Coupling(launch=20.0)},
 }
-
-
-def model(law: LengthLaw, tokens: float, balance: float = 1.0, transfer: float = 20.0):
-    """Return times in which attention takes 200 at its mean load, the FFN 200 for `tokens`."""
-    load = BATCH * law.token_load().mean
-    return LatencyModel.linear(
-        attention=(140.0 / load, 60.0),
-        ffn=(140.0 * balance / tokens, 60.0 * balance),
-        transfer=(0.0, transfer),
-        layers=LAYERS,
-    )
-
-
-def random_bundle(r: random.Random, law: LengthLaw) -> tuple[LatencyModel, Bundle, bool]:
-    """Return times with every effect, a bundle, and whether it is within the stricter bar."""
-    workers, ffn_workers = r.choice(RATIOS)
-    scatter, imbalance = r.choice([0.0, 0.05, 0.1, 0.2, 0.3]), r.choice([1.05, 1.1, 1.3, 1.6])
-    if r.random() < 0.5:
-        experts = ExpertLoad(imbalance=imbalance, imbalance_cv=0.3, share=0.6)
-    else:
-        imbalance = 1.0
-        ranks = r.choice([1, 2, 8, 32])
-        experts = ExpertLoad(
-            experts=256, experts_per_token=8, ranks_per_worker=max(ranks // ffn_workers, 1),
-            share=0.6,
-        )  # fmt: skip
-    shares = [r.choice([0.0, 0.25, 0.5, 1.0]) for _ in range(4)]
-    coupling = Coupling(
-        send_attention=shares[0],
-        send_ffn=shares[1],
-        receive_attention=shares[2],
-        receive_ffn=shares[3],
-        one_by_one=r.random() < 0.3 and workers < 20,
-        launch=r.choice([0.0, 10.0]),
-        fan_in="whole",
-        dense_share=r.choice([0.0, 0.4]),
-    )
-    tokens = workers * BATCH / ffn_workers
-    latency = replace(
-        model(law, tokens, r.choice([0.5, 0.8, 1.0, 1.3]), r.choice([5.0, 20.0, 60.0])),
-        experts=experts,
-        scatter=Scatter(attention=scatter, ffn=scatter),
-        coupling=coupling,
-    )
-    bundle = Bundle(
-        attention_workers=workers,
-        ffn_workers=ffn_workers,
-        batch_size=BATCH,
-        microbatches=r.choice([1, 2, 2, 3, 4]),
-    )
-    return latency, bundle, scatter <= 0.1 and imbalance <= 1.3
 
 
 def grid(count: int) -> Iterator[str]:
@@ -144,7 +91,7 @@ def simulated(problem: RatioProblem, workers: int, requests: int) -> float:
 
 def moves(name: str, law: LengthLaw, requests: int) -> Iterator[str]:
     """Yield a row per effect: best ratios, what not knowing of it costs, and error."""
-    plain = model(law, 8 * BATCH)
+    plain = balanced_times(law, 8 * BATCH)
     blind = 0
     for effect, changes in EFFECTS.items():
         problem = RatioProblem(law=law, latency=replace(plain, **changes), batch_size=BATCH)

@@ -40,6 +40,7 @@ Examples:
 )
 @click.option("--traces", metavar="DIR", help="Folder of request traces to try the theory on.")
 @click.option("--full", is_flag=True, help="Everything, not the selection of a minute.")
+@click.option("--effects", is_flag=True, help="Scatter, experts, busy transfers, A < F, too.")
 @click.option(
     "--resume",
     metavar="FILE",
@@ -54,6 +55,7 @@ def command(
     part: str,
     traces: str | None,
     full: bool,
+    effects: bool,
     resume: str | None,
     jobs: int | None,
     markdown: str | None,
@@ -79,6 +81,8 @@ def command(
     parts = PARTS if part == "all" else tuple(name for name in PARTS if name == part)
     if traces is not None and "simulation" not in parts:
         raise click.UsageError(f"--traces belongs to the part simulation, not to {part}")
+    if effects and "simulation" not in parts:
+        raise click.UsageError(f"--effects belongs to the part simulation, not to {part}")
     given = None
     if traces is not None:
         from afdplan.validation.traces import read_traces
@@ -88,7 +92,7 @@ def command(
         _progress() as progress,
         Laboratory(jobs=jobs or available_cores(), memory=resume, progress=progress) as laboratory,
     ):
-        result = validate(parts, laboratory, traces=given, full=full)
+        result = validate(parts, laboratory, traces=given, full=full, effects=effects)
     if markdown is not None:
         from afdplan.files.atomic import write_atomic
 
@@ -96,7 +100,7 @@ def command(
     told = validation_told(result, traces)
     answered = documented(
         time_unit="abstract",
-        inputs={"part": part, "traces": traces, "full": full, "resume": resume},
+        inputs={"part": part, "traces": traces, "full": full, "effects": effects, "resume": resume},
         warnings=told.warnings,
         answer=validation_answer(result),
     )

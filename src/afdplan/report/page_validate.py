@@ -104,7 +104,7 @@ def _simulation(cells: Sequence[CellResult], result: Validation) -> Section:
         tables.append(method_table(cells))
     if len(declared) < len(cells):
         figures.append(short_figure(cells))
-    tables += cell_tables(result.cells)
+    tables += cell_tables((*result.cells, *result.effects))
     if result.traces:
         tables.append(trace_table(result.traces))
     return Section(

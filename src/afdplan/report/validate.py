@@ -68,6 +68,7 @@ def markdown_page(result: Validation) -> str:
     """Return the whole evidence as a Markdown page."""
     command = "afdplan validate " + ("all" if len(result.parts) == 3 else result.parts[0])
     command += " --full" if result.full else ""
+    command += " --effects" if result.effects else ""
     command += " --traces DIR" if result.traces else ""
     head = [
         "# Validation",
@@ -94,6 +95,7 @@ def validation_answer(result: Validation) -> dict[str, Any]:
         "bands": [{"holds": check.holds, **_fields(check)} for check in result.checks],
         "paper": result.paper,
         "cells": result.cells,
+        "effects": result.effects,
         "traces": result.traces,
         "ratios": result.ratios,
         "published": [
@@ -121,7 +123,7 @@ def _tables(result: Validation, shown: int | None) -> Iterable[TextTable]:
     if result.cells:
         if any(cell.is_declared for cell in result.all_cells):
             yield method_table(result.all_cells)
-        yield from cell_tables(result.cells, shown)
+        yield from cell_tables((*result.cells, *result.effects), shown)
     if result.traces:
         yield trace_table(result.traces)
         yield order_table(result.traces)

@@ -94,6 +94,7 @@ def cell_tables(cells: Sequence[CellResult], shown: int | None = None) -> Iterab
         "grid": "Laws, regimes, sizes",
         "feature": "What latency models and bundles may have",
         "short": "Requests that live fewer rounds than declared",
+        "effect": "Every effect at once",
     }
     for group, title in titles.items():
         own = [cell for cell in cells if cell.group == group]

@@ -10,7 +10,13 @@ from afdplan.lengths.law import LengthLaw
 from afdplan.lengths.token_load import SlotLoad
 from afdplan.model.latency import LatencyModel
 
-__all__ = ["barrier_free_warnings", "latency_range_warnings", "short_life_error", "theory_warnings"]
+__all__ = [
+    "barrier_free_warnings",
+    "latency_range_warnings",
+    "scatter_error",
+    "short_life_error",
+    "theory_warnings",
+]
 
 # Stated relative error of E[tau] by the rounds a request lives, L E[D] / tokens_per_step. What was
 # seen, and the one family beyond it, is in docs/theory/validity.md; `afdplan validate` judges it.
@@ -48,6 +54,24 @@ def short_life_error(rounds: float) -> float:
     return float(np.exp(logs))
 
 
+def scatter_error(scatter: float) -> float:
+    """Return the largest relative error of the cycle time where stage times scatter so far.
+
+    Parameters
+    ----------
+    scatter
+        Largest coefficient of variation of attention and FFN, >= 0; above 0.3 nothing is known.
+
+    Examples
+    --------
+    >>> scatter_error(0.1), scatter_error(0.15), scatter_error(0.3)
+    (0.01, 0.025, 0.05)
+    """
+    if scatter <= DECLARED_SCATTER:
+        return 0.01
+    return 0.025 if scatter <= 0.2 else 0.05
+
+
 def theory_warnings(
     law: LengthLaw, latency: LatencyModel, *, microbatches: int, attention_workers: float
 ) -> list[str]:
@@ -75,7 +99,7 @@ def theory_warnings(
         warnings.append(
             f"stage times scatter by {widest:.0%} of their mean, beyond the declared validity of "
             f"{DECLARED_SCATTER:.0%}: the cycle time may be wrong by up to "
-            f"{0.025 if widest <= 0.2 else 0.05:.1%}"
+            f"{scatter_error(widest):.1%}"
             f"{'' if widest <= 0.3 else ' or more'}. Check with afdplan simulate"
         )
     if scatter.send > 0 or scatter.receive > 0:

@@ -20,6 +20,7 @@ __all__ = [
     "REGRET",
     "BandCheck",
     "cell_checks",
+    "effect_checks",
     "published_checks",
     "regret_check",
 ]
@@ -28,6 +29,8 @@ CYCLE_TIME = 0.01
 MEDIAN = 0.005
 P99 = 0.02
 REGRET = 0.005
+EFFECTS_MEDIAN, WIDE_P99 = 0.003, 0.05
+"""With every effect at once; of the 99th percentile where stages scatter by more than 10 %."""
 MEASURED = 0.03
 MEASURED_REGRET = 0.01
 
@@ -114,6 +117,32 @@ def cell_checks(cells: Sequence[CellResult]) -> list[BandCheck]:
             "E[tau] below the validity, share of the tabulated error",
             1.0,
             ((cell.distance / cell.allowed, cell.name) for cell in short),
+        ),
+    ]
+    return [check for check in checks if check is not None]
+
+
+def effect_checks(cells: Sequence[CellResult]) -> list[BandCheck]:
+    """Return the bands of bundles that have every effect at once."""
+    checks = [
+        _check(
+            "E[tau] with every effect, share of the stated error",
+            1.0,
+            ((cell.distance / cell.allowed, cell.name) for cell in cells),
+            (cell.half_width / cell.allowed for cell in cells),
+        ),
+        _check(
+            "E[tau] with every effect, median |error|",
+            EFFECTS_MEDIAN,
+            [(median(abs(cell.error) for cell in cells), f"{len(cells)} cells")] if cells else [],
+        ),
+        _check(
+            "p99 of the step time with every effect, share of the stated error",
+            1.0,
+            (
+                (cell.p99_distance / (P99 if cell.allowed <= CYCLE_TIME else WIDE_P99), cell.name)
+                for cell in cells
+            ),
         ),
     ]
     return [check for check in checks if check is not None]

@@ -26,7 +26,7 @@ from afdplan.validation.laboratory import Observation
 __all__ = ["METHODS", "Cell", "CellGroup", "CellResult", "compare"]
 
 METHODS: tuple[Method, ...] = ("mean-field", "gaussian", "exact")
-CellGroup = Literal["grid", "feature", "short", "trace"]
+CellGroup = Literal["grid", "feature", "short", "effect", "trace"]
 Slots = tuple[SlotLoad, ...]
 
 ROUNDS_SLACK = 0.98
@@ -43,7 +43,8 @@ class Cell:
         For people; unique.
     group
         ``grid``, ``feature`` (windows, drain, overlap ...), ``short`` (requests that live fewer
-        rounds than the declared validity asks for) or ``trace``.
+        rounds than the declared validity asks for), ``effect`` (scatter, experts, occupancy and
+        uneven ratios at once) or ``trace``.
     law, latency, bundle, overlap, phase
         The bundle and its requests.
     start, window

@@ -6,14 +6,17 @@ from dataclasses import dataclass
 from typing import Literal
 
 from afdplan.model.trace import Trace
+from afdplan.theory.validity import scatter_error
 from afdplan.validation.bands import (
     CYCLE_TIME,
     BandCheck,
     cell_checks,
+    effect_checks,
     published_checks,
     regret_check,
 )
 from afdplan.validation.cell import CellResult, compare
+from afdplan.validation.effect_cells import effect_cells
 from afdplan.validation.grid import feature_cells, grid_cells, short_cells
 from afdplan.validation.laboratory import Laboratory
 from afdplan.validation.paper import PaperResult, reproduce_paper
@@ -41,6 +44,8 @@ class Validation:
         None or empty if not asked for.
     cells
         Theory beside simulation, laws.
+    effects
+        The same of bundles with every effect at once; empty unless asked for.
     traces
         The same for the traces of a folder.
     ratios
@@ -53,6 +58,7 @@ class Validation:
     full: bool
     paper: PaperResult | None = None
     cells: tuple[CellResult, ...] = ()
+    effects: tuple[CellResult, ...] = ()
     traces: tuple[TraceResult, ...] = ()
     ratios: tuple[RatioResult, ...] = ()
     published: tuple[PublishedSystem, ...] = ()
@@ -81,6 +87,7 @@ def validate(
     *,
     traces: dict[str, Trace] | None = None,
     full: bool = False,
+    effects: bool = False,
 ) -> Validation:
     """Return theory beside the paper, simulations and measurements.
 
@@ -94,6 +101,9 @@ def validate(
         Traces by name, for the part ``simulation``.
     full
         Every law, regime and size instead of a selection.
+    effects
+        Also bundles whose stages scatter, with uneven experts, busy transfers and uneven ratios,
+        for the part ``simulation``.
 
     Notes
     -----
@@ -118,6 +128,15 @@ def validate(
         every = [*cells, *(cell for trace in trace_results for cell in trace.cells)]
         checks += cell_checks(every)
         checks += regret_check(ratios)
+    extended: list[CellResult] = []
+    if effects and "simulation" in parts:
+        tried = effect_cells(full=full)
+        seen_there = laboratory.observe([cell.scenario() for cell in tried])
+        extended = [
+            compare(cell, seen, scatter_error(cell.latency.scatter.ffn))
+            for cell, seen in zip(tried, seen_there, strict=True)
+        ]
+        checks += effect_checks(extended)
     published = published_systems() if "published" in parts else []
     checks += published_checks(published)
     return Validation(
@@ -125,6 +144,7 @@ def validate(
         full=full,
         paper=paper,
         cells=tuple(cells),
+        effects=tuple(extended),
         traces=tuple(trace_results),
         ratios=tuple(ratios),
         published=tuple(published),
