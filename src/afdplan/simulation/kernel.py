@@ -14,7 +14,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from afdplan.compile import EXTRAS, ZERO, Real, U, Whole, compiled, inlined, part
+from afdplan.compile import (
+    EXTRAS,
+    ZERO,
+    Real,
+    U,
+    Whole,
+    bits_of,
+    compiled,
+    inlined,
+    of_bits,
+    part,
+    vector,
+    window,
+)
 from afdplan.simulation import state as ix
 from afdplan.simulation.blocks import factors_suffice, requests_suffice
 from afdplan.simulation.slot_calendar import cascade
@@ -25,7 +38,9 @@ from afdplan.simulation.slots import (
     grow,
     hear,
     make_room,
+    next_free,
     place,
+    replace,
     take,
 )
 from afdplan.simulation.stage_times import curve, set_attention_times
@@ -56,13 +71,15 @@ def _choose(t: Any, n: Any, u: Any, k: Any) -> Whole:
     workers = t.attention_workers
     cell = u * workers
     if t.policy == ix.ROUND_ROBIN:
-        i = n[ix.NEXT_WORKER]
+        after = n[ix.NEXT_WORKER]
         for _ in range(workers):
+            i = next_free(t, n, u, after)
+            if i < 0:
+                return -1
             after = i + 1 if i + 1 < workers else 0
-            if n[U(t.free_first + cell + i)] >= 0 and fits(t, n, i, k):
+            if fits(t, n, i, k):
                 n[ix.NEXT_WORKER] = after
                 return i
-            i = after
         return -1
     best = -1
     least = ZERO
@@ -101,10 +118,10 @@ def _foresee(t: Any, n: Any, u: Any, now: Any) -> None:
         first = (u * t.attention_workers + i) * t.batch_size
         total = ZERO
         for slot in range(first, first + t.batch_size):
-            left = n[U(t.due + slot)] - now + 1
+            left = n[U(t.due + ix.ROW * slot)] - now + 1
             if left > 0:
-                done = n[U(t.steps + 4 * slot)] - left
-                total += _ahead(t, n[U(t.prompt + 4 * slot)] + t.numerator * done, left)
+                done = n[U(t.steps + ix.ROW * slot)] - left
+                total += _ahead(t, n[U(t.prompt + ix.ROW * slot)] + t.numerator * done, left)
         n[U(t.foreseen + i)] = total
 
 
@@ -208,13 +225,21 @@ def _admit(t: Any, n: Any, x: Any, r: Any, v: Any, u: Any, now: Any, clock: Any)
     if EXTRAS and t.policy >= ix.LONGEST_PROMPT:
         _admit_by_prompt(t, n, x, r, v, u, free, now, clock)
     else:
-        while free > 0 and take(t, n, x, r, v, ZERO):
+        endless = not EXTRAS and not t.open
+        while free > 0 and not (endless and n[ix.RETURNED] == 0) and take(t, n, x, r, v, ZERO):
             i = _choose(t, n, u, ZERO)
             if i < 0:
                 give_back(t, n, x, ZERO)
                 break
             place(t, n, x, u, i, ZERO, now, clock)
             free -= 1
+        if endless:
+            head = n[ix.HEAD]
+            for k in range(head, head + free):
+                replace(t, n, x, r, u, _choose(t, n, u, ZERO), k, now, clock)
+            for total in (ix.HEAD, ix.ENTERED, ix.STARTED, ix.PLACED, ix.ACTIVE):
+                n[total] += free
+            n[U(t.present + u)] += free
 
     # How long each stage of the microbatch's next step takes.
     first = u * t.attention_workers
@@ -333,6 +358,52 @@ def _stand_still(t: Any, x: Any, overhead: Any) -> None:
     x[U(t.ffn_idle + ix.IDLE_OVERHEAD)] += overhead
 
 
+@vector
+def _attend(
+    attention_time: Any, attention_free: Any, send_time: Any, send_free: Any, sent: Any,
+    ready: Any, busy: Any, idle_transfer: Any, idle_barrier: Any, idle_other_side: Any,
+    ends: Any, barrier: Any, ffn_time: Any, gate: Any,
+) -> None:  # fmt: skip
+    """Play attention and the link out of a plain bundle; `ends` gets the last end of each."""
+    last_end = 0
+    arrived = 0
+    for i in range(attention_time.size):
+        free = attention_free[i]
+        back = max(free, ready[i])
+        gap = back - free
+        late = min(gap, barrier - sent[i])
+        served = min(gap - late, ffn_time)
+        idle_transfer[i] += gap - late - served
+        start = max(back, gate)
+        idle_barrier[i] += late
+        idle_other_side[i] += served + (start - back)
+        time = attention_time[i]
+        end = start + time
+        attention_free[i] = end
+        busy[i] += time
+        last_end = max(last_end, bits_of(end))
+        end = max(end, send_free[i]) + send_time[i]
+        send_free[i] = end
+        sent[i] = end
+        arrived = max(arrived, bits_of(end))
+    ends[0] = of_bits(last_end)
+    ends[1] = of_bits(arrived)
+
+
+@vector
+def _return(
+    receive_time: Any, receive_free: Any, ready: Any, ends: Any, ffn_end: Any
+) -> None:  # fmt: skip
+    """Play the link back of a plain bundle; `ends` gets when the last worker has its part."""
+    latest = 0
+    for i in range(receive_time.size):
+        end = max(ffn_end, receive_free[i]) + receive_time[i]
+        receive_free[i] = end
+        ready[i] = end
+        latest = max(latest, bits_of(end))
+    ends[0] = of_bits(latest)
+
+
 @inlined
 def _pipeline(t: Any, n: Any, x: Any, v: Any, g: Any, u: Any, layer: Any) -> None:
     """Play one layer of one microbatch: attention, transfer out, FFN, transfer back."""
@@ -340,17 +411,17 @@ def _pipeline(t: Any, n: Any, x: Any, v: Any, g: Any, u: Any, layer: Any) -> Non
     cell = u * workers
     at_time = t.attention_time + n[U(t.kind_of_layer + layer)] * t.cells + cell
     # Views of one length: an index known to be in range costs nothing to check.
-    attention_time = x[at_time : at_time + workers]
-    attention_free = x[t.attention_free : t.attention_free + workers]
-    send_time = x[t.send_time + cell : t.send_time + cell + workers]
-    send_free = x[t.send_free : t.send_free + workers]
-    sent = x[t.sent + cell : t.sent + cell + workers]
-    ready = x[t.ready + cell : t.ready + cell + workers]
-    busy = x[t.busy : t.busy + workers]
-    idle_transfer = x[t.idle : t.idle + workers]
-    idle_barrier = x[t.idle + workers : t.idle + 2 * workers]
-    idle_other_side = x[t.idle + 2 * workers : t.idle + 3 * workers]
-    idle_overhead = x[t.idle + 3 * workers : t.idle + 4 * workers]
+    attention_time = window(x, at_time, workers)
+    attention_free = window(x, t.attention_free, workers)
+    send_time = window(x, t.send_time + cell, workers)
+    send_free = window(x, t.send_free, workers)
+    sent = window(x, t.sent + cell, workers)
+    ready = window(x, t.ready + cell, workers)
+    busy = window(x, t.busy, workers)
+    idle_transfer = window(x, t.idle, workers)
+    idle_barrier = window(x, t.idle + workers, workers)
+    idle_other_side = window(x, t.idle + 2 * workers, workers)
+    idle_overhead = window(x, t.idle + 3 * workers, workers)
     first = layer == 0 and u == 0
     gate = x[ix.GATE] if first else 0.0
     overhead = t.overhead if EXTRAS and first else 0.0
@@ -367,7 +438,16 @@ def _pipeline(t: Any, n: Any, x: Any, v: Any, g: Any, u: Any, layer: Any) -> Non
     last_end = 0.0
     total_end = 0.0
     arrived = 0.0
-    for i in range(workers):
+    if not EXTRAS:
+        ends = window(x, ix.LAST_END, 2)
+        _attend(
+            attention_time, attention_free, send_time, send_free, sent, ready, busy,
+            idle_transfer, idle_barrier, idle_other_side, ends, barrier, ffn_time, gate,
+        )  # fmt: skip
+        last_end, arrived = ends[0], ends[1]
+        for i in range(workers):
+            total_end += attention_free[i]
+    for i in range(workers if EXTRAS else ZERO):
         # Split the worker's wait: what the slowest worker cost, then the FFN, then the links.
         free = attention_free[i]
         back = max(free, ready[i] - receives)
@@ -454,9 +534,12 @@ def _pipeline(t: Any, n: Any, x: Any, v: Any, g: Any, u: Any, layer: Any) -> Non
         if EXTRAS and log:
             log_stage(t, n, g, ix.RECEIVE, ZERO, u, n[ix.STEP], layer, start, end)
         return
-    receive_time = x[t.receive_time + cell : t.receive_time + cell + workers]
-    receive_free = x[t.receive_free : t.receive_free + workers]
+    receive_time = window(x, t.receive_time + cell, workers)
+    receive_free = window(x, t.receive_free, workers)
     vary_receive = EXTRAS and t.vary_receive
+    if not EXTRAS:
+        _return(receive_time, receive_free, ready, window(x, t.back + u, 1), ffn_end)
+        return
     latest = 0.0
     for i in range(workers):
         time = receive_time[i]
@@ -499,8 +582,7 @@ def _end_step(t: Any, n: Any, x: Any, r: Any, v: Any, g: Any, u: Any) -> None:
             g[row + 7] = n[ix.ARRIVED] - n[ix.HEAD] + n[ix.RETURNED]
 
     now = n[ix.STEP] + 1
-    bucket = n[ix.STEP] & (ix.WHEEL - 1)
-    end_requests(t, n, x, g, u, u, bucket, clock)
+    end_requests(t, n, x, g, u, u, now - 1, clock)
     grow(t, n, u, first, t.attention_workers, now)
     if EXTRAS and t.preempt:
         for i in range(t.attention_workers):
