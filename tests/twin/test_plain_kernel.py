@@ -58,7 +58,7 @@ def test_plain_bundles_are_played_alike_by_both_kernels(seed, monkeypatch):
     monkeypatch.setattr(engine, "is_plain", lambda constants: False)
     other = played(scenario, 64)
     for state in (one, other):  # what one of them does without, and where it keeps notes
-        for part in ("growing", "output", "chosen"):
+        for part in ("held", "growing", "output", "chosen"):
             state.whole(part)[:] = 0
         state.real("chosen_times")[:] = 0
         state.floats[[ix.LAST_END, ix.LAST_ARRIVAL]] = 0

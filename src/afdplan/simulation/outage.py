@@ -55,7 +55,7 @@ def stop_bundle(state: State, restart: float, gap: float) -> None:
     n[ix.LOST] += int(held.sum())
     n[ix.FAILURES] += 1
     n[ix.ACTIVE] = 0
-    for part in ("loads", "growing", "active", "present", "reserved"):
+    for part in ("loads", "held", "growing", "active", "present", "reserved"):
         state.whole(part)[:] = 0
     state.free_slots()
     x[ix.OPENS] = max(x[ix.CLOCK], x[ix.FAILS] + restart)

@@ -112,8 +112,7 @@ def fits(t: Any, n: Any, i: Any, k: Any) -> Truth:
     row = t.chosen + 7 * k
     held = n[U(row + ix.PROMPT)]
     if t.preempt:
-        for v in range(t.microbatches):
-            held += n[U(t.loads + v * t.attention_workers + i)]
+        held += n[U(t.held + i)]
     else:
         held += n[U(t.reserved + i)] + t.numerator * (n[U(row + ix.STEPS)] - 1)
     return held <= t.capacity
@@ -155,6 +154,7 @@ def settle(t: Any, n: Any, u: Any, i: Any, prompt: Any, steps: Any, tokens: Any,
     n[U(t.loads + c)] += prompt
     if EXTRAS:
         n[U(t.growing + c)] += 1
+        n[U(t.held + i)] += prompt
     schedule(t, n, ZERO, c if EXTRAS and t.barrier_free else u, slot, now + steps - 1, now)
     return slot
 
@@ -221,8 +221,10 @@ def _leave(t: Any, n: Any, u: Any, c: Any, slot: Any, done: Any) -> None:
     """Take a request that is in its slot's step number `done` off the loads of its worker."""
     load = n[U(t.prompt + ix.ROW * slot)] + (t.numerator * (done - 1) if EXTRAS else done - 1)
     n[U(t.loads + c)] -= load
+    i = c - u * t.attention_workers
     if EXTRAS:
         n[U(t.growing + c)] -= 1
+        n[U(t.held + i)] -= load
     for w in range(t.queues - 1 if EXTRAS else ZERO):
         at = (1 + w) * t.cells + c
         window = n[U(t.windows + w)]
@@ -231,7 +233,6 @@ def _leave(t: Any, n: Any, u: Any, c: Any, slot: Any, done: Any) -> None:
         else:
             n[U(t.loads + at)] -= load
             n[U(t.growing + at)] -= 1
-    i = c - u * t.attention_workers
     if EXTRAS and t.capacity >= 0:
         n[U(t.reserved + i)] -= n[U(t.prompt + ix.ROW * slot)] + t.numerator * (
             n[U(t.steps + ix.ROW * slot)] - 1
@@ -304,6 +305,9 @@ def grow(t: Any, n: Any, calendar: Any, first: Any, workers: Any, now: Any) -> N
         at = q * t.cells + first
         growing = window(n, (t.growing if EXTRAS else t.active) + at, workers)
         _grow(window(n, t.loads + at, workers), growing, t.numerator if EXTRAS else ZERO + 1)
+        if EXTRAS and q == 0:
+            i = first % t.attention_workers
+            _grow(window(n, t.held + i, workers), growing, t.numerator)
     for w in range(t.queues - 1 if EXTRAS else ZERO):
         # Contexts that have grown beyond a window stop there.
         b = bucket_of_step(t, calendar, 1 + w, now - 1)
@@ -326,12 +330,7 @@ def grow(t: Any, n: Any, calendar: Any, first: Any, workers: Any, now: Any) -> N
 def make_room(t: Any, n: Any, x: Any, u: Any, calendar: Any, i: Any, now: Any) -> None:
     """Take the youngest requests of this microbatch out while worker i's KV memory overflows."""
     c = u * t.attention_workers + i
-    while n[U(t.active + c)] > 0:
-        held = 0
-        for k in range(t.microbatches):
-            held += n[U(t.loads + k * t.attention_workers + i)]
-        if held <= t.capacity:
-            break
+    while n[U(t.active + c)] > 0 and n[U(t.held + i)] > t.capacity:
         victim = ZERO - 1
         for slot in range(c * t.batch_size, (c + 1) * t.batch_size):
             if n[U(t.due + ix.ROW * slot)] >= now and (

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from afdplan.compile import Real, U, inlined, vector, window
+from afdplan.compile import EXTRAS, Real, U, inlined, vector, window
 
-__all__ = ["curve", "set_attention_times"]
+__all__ = ["curve", "set_attention_times", "set_stage_times"]
 
 
 @inlined
@@ -57,3 +57,28 @@ def set_attention_times(t: Any, n: Any, x: Any, first: Any, workers: Any) -> Non
             for i in range(workers):
                 if active[i] > 0:
                     times[i] += per_context * (loads[i] / denominator / active[i])
+
+
+@inlined
+def set_stage_times(t: Any, n: Any, x: Any, u: Any) -> None:
+    """Set how long each stage of a microbatch's next step takes."""
+    first = u * t.attention_workers
+    set_attention_times(t, n, x, first, t.attention_workers)
+    if t.padded and x[U(t.ffn_time + u)] > 0.0:
+        return  # stage times of padded slots never change
+    total = t.attention_workers * t.batch_size
+    if not t.padded:
+        total = n[U(t.present + u)]
+    shared = total / t.ffn_workers
+    even = curve(t, n, x, t.kinds, shared)
+    x[U(t.even_time + u)] = even
+    x[U(t.ffn_time + u)] = even
+    if EXTRAS and t.whole_peers:
+        shared = t.own_tokens
+        x[U(t.ffn_time + u)] = even + t.dense_share * (curve(t, n, x, t.kinds, shared) - even)
+    for c in range(first, first + t.attention_workers):
+        own = float(t.batch_size if t.padded else n[U(t.active + c)])
+        x[U(t.send_time + c)] = curve(t, n, x, t.kinds + 1, shared if t.send_aggregate else own)
+        x[U(t.receive_time + c)] = curve(
+            t, n, x, t.kinds + 2, shared if t.receive_aggregate else own
+        )

@@ -179,6 +179,7 @@ class State:
             "present": microbatches,  # active requests of a microbatch
             "free_first": cell,  # first free slot, -1 if none
             "free_words": (tables.microbatches, words),  # a bit per worker with a free slot
+            "held": workers,  # units of all microbatches
             "foreseen": workers,  # units over the steps of foresight, of the microbatch that admits
             "reserved": workers,  # units promised to admitted requests
             # Side by side, as they are used, one line of the cache each: see `ROW`.
