@@ -24,7 +24,13 @@ from afdplan.compile import (
     window,
 )
 from afdplan.simulation import state as ix
-from afdplan.simulation.slot_calendar import bucket_of_step, schedule, unschedule
+from afdplan.simulation.slot_calendar import (
+    bucket_of_step,
+    first_of,
+    last_of,
+    schedule,
+    unschedule,
+)
 from afdplan.simulation.tallies import count
 
 __all__ = [
@@ -274,10 +280,11 @@ def end_requests(
 ) -> None:
     """Let all requests leave whose last step has just ended."""
     b = bucket_of_step(t, calendar, ZERO, step)
-    slot = n[U(b)]
-    tail = n[U(b + 1)]
-    if tail >= 0:
-        n[U(b + 1)] = -1
+    bucket = n[U(b)]
+    if bucket >= 0:
+        n[U(b)] = -1
+        slot = first_of(bucket)
+        tail = last_of(bucket)
         ended = ZERO
         while True:
             after = n[U(t.following + ix.ROW * slot)]
@@ -311,11 +318,12 @@ def grow(t: Any, n: Any, calendar: Any, first: Any, workers: Any, now: Any) -> N
     for w in range(t.queues - 1 if EXTRAS else ZERO):
         # Contexts that have grown beyond a window stop there.
         b = bucket_of_step(t, calendar, 1 + w, now - 1)
-        slot = n[U(b)]
-        tail = n[U(b + 1)]
-        if tail < 0:
+        bucket = n[U(b)]
+        if bucket < 0:
             continue
-        n[U(b + 1)] = -1
+        n[U(b)] = -1
+        slot = first_of(bucket)
+        tail = last_of(bucket)
         while True:
             c = (1 + w) * t.cells + slot // t.batch_size
             grown = n[U(t.prompt + ix.ROW * slot)] + t.numerator * (now - _since(t, n, slot))

@@ -186,7 +186,7 @@ class State:
             "requests": (queues, slots, ROW),
             "order": (slots,),  # of placement
             "preemptions": (slots,),
-            "buckets": (queues, calendars, 2 * WHEEL, 2),  # first slot, and last: -1 if empty
+            "buckets": (queues, calendars, 2 * WHEEL),  # see `slot_calendar.py`
             "returned": (rows, 6),
             "chosen": (together, 7),
             "ranking": (2, together),
