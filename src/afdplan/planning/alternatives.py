@@ -48,7 +48,7 @@ class Alternative:
 
 
 def alternatives(
-    search: DesignSearch, best: PlannedDesign, limits: Limits
+    search: DesignSearch, best: PlannedDesign, limits: Limits, nearest: int | None = None
 ) -> tuple[Alternative, ...]:
     """Return the next legal ratios, other microbatches, other batch sizes and other F.
 
@@ -60,6 +60,8 @@ def alternatives(
         The recommended design.
     limits
         All of them.
+    nearest
+        How many of those that give up least are enough; all of them if None.
     """
     space, design = search.space, best.design
     found: list[Alternative] = []
@@ -70,17 +72,17 @@ def alternatives(
             words = counted(gap, f"{word} attention worker")
             found.append(_against(search, best, words, pair, limits))
     searches: list[tuple[Kind, str, SearchSpace, Design]] = []
+    smaller = [b for b in space.batch_sizes if b < design.batch_size][-1:]
+    larger = [b for b in space.batch_sizes if b > design.batch_size][:1]
+    for b in smaller + larger:
+        near = replace(design, batch_size=b)
+        searches.append(("batch_size", f"batch size {b}", replace(space, batch_sizes=(b,)), near))
     for m in (design.microbatches - 1, design.microbatches + 1):
         if m in (1, 2, 3, 4) and (space.target.name == "any" or m in space.target.microbatches):
             narrowed = replace(space, microbatches=(m,))
             as_many = _listed(space, design.microbatches * design.batch_size // m)
             near = replace(design, microbatches=m, batch_size=as_many)
             searches.append(("microbatches", counted(m, "microbatch"), narrowed, near))
-    smaller = [b for b in space.batch_sizes if b < design.batch_size][-1:]
-    larger = [b for b in space.batch_sizes if b > design.batch_size][:1]
-    for b in smaller + larger:
-        near = replace(design, batch_size=b)
-        searches.append(("batch_size", f"batch size {b}", replace(space, batch_sizes=(b,)), near))
     numbers = search.source.ffn_workers(limits.devices or 8 * design.ffn_workers)
     if space.ffn_workers is None and design.ffn_workers in numbers:
         at = numbers.index(design.ffn_workers)
@@ -92,11 +94,21 @@ def alternatives(
                 near = _same_ratio(search, narrowed, design, limits, f)
                 searches.append(("ffn_workers", words, narrowed, near))
     for kind, change, narrowed, near in searches:
-        plan = search.best(limits, narrowed, _able(search, narrowed, near, limits))
-        if plan is not None:
+        known = _able(search, narrowed, near, limits)
+        enough = None if nearest is None else _last_of(found, nearest)
+        beaten = enough is not None and (known is None or enough.score > known.score)
+        plan = search.best(limits, narrowed, enough if beaten else known)
+        # What gives up more than others that are enough is not looked for.
+        if plan is not None and not (enough is not None and plan.design == enough.design):
             regret = 1 - plan.score / best.score
             found.append(Alternative(kind=kind, change=change, plan=plan, regret=regret, breaks=""))
     return tuple(found)
+
+
+def _last_of(found: list[Alternative], nearest: int) -> PlannedDesign | None:
+    """Return the plan that gives up most of as many as are enough; None if there are fewer."""
+    kept = sorted((one for one in found if not one.breaks), key=lambda one: one.regret)
+    return kept[nearest - 1].plan if len(kept) >= nearest else None
 
 
 def _listed(space: SearchSpace, batch_size: int) -> int:

@@ -33,6 +33,7 @@ from afdplan.theory.search import MAXIMUM_WORKERS, WorkerSearch
 from afdplan.theory.solve import RatioSolution, solve_ratio
 from afdplan.theory.step_model import StepModel, step_model
 from afdplan.theory.validity import (
+    BARRIER_FREE_OUTSIDE,
     barrier_free_warnings,
     latency_range_warnings,
     theory_warnings,
@@ -312,8 +313,8 @@ def _warnings(
             if solved.model.is_outside_validity(count, least):
                 warnings.append(
                     f"a rule of {least} calls with {count} attention workers whose loads are "
-                    "nearly alike is outside the declared validity (seen: 12% off, two rhythms): "
-                    "check with afdplan simulate"
+                    "nearly alike is outside the declared validity (seen: "
+                    f"{BARRIER_FREE_OUTSIDE:.0%} off, two rhythms): check with afdplan simulate"
                 )
     elif problem.overlap == "pipelined" and problem.method != "mean-field":
         warnings += theory_warnings(

@@ -79,3 +79,6 @@ def test_effects_belong_to_simulation():
     done = invoke("validate", "paper", "--effects")
     assert done.code == 2
     assert "--effects belongs to the part simulation, not to paper" in done.err
+    done = invoke("validate", "simulation", "--effects", "--execution", "barrier-free")
+    assert done.code == 2
+    assert "--effects are of bundles with a barrier" in done.err
