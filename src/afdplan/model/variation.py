@@ -130,6 +130,18 @@ class ExpertLoad:
         """Return R, the ranks over which the experts are spread."""
         return self.ranks_per_worker * ffn_workers
 
+    def spreads(self, ffn_workers: int) -> bool:
+        """Return whether so many FFN workers can hold the experts: any if nobody is told apart.
+
+        Examples
+        --------
+        >>> [ExpertLoad(experts=2, popularity=((0.5, 0.5),)).spreads(f) for f in (1, 2, 4)]
+        [True, True, False]
+        """
+        if not self.popularity or self.imbalance is not None:
+            return True
+        return self.experts % self.ranks(ffn_workers) == 0
+
     def rank_shares(self, ffn_workers: int) -> npt.NDArray[np.float64]:
         """Return which share of the choices each rank gets, rows as `popularity` has them.
 

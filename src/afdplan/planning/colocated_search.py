@@ -337,12 +337,14 @@ class ColocatedSearch:
         """Return the times of the FFN and both ways, shape (n,) [time]."""
         loads = np.array([float(self._parts.ffn_tokens(devices, int(b))) for b in batch])
         means = np.empty(batch.size)
+        # An FFN worker's experts lie on the devices of as many ranks.
+        workers = max(round(ranks / self._parts.ffn_tokens(devices, 1)), 1)
         for block in np.unique(batch // TOGETHER):
             key = (devices, ranks, int(block))
             if key not in self._ffn_means:
                 sizes = np.maximum(TOGETHER * block + np.arange(TOGETHER), 1)
                 all_loads = [float(self._parts.ffn_tokens(devices, int(b))) for b in sizes]
-                self._ffn_means[key] = ffn_times(side, np.array(all_loads), ranks).mean
+                self._ffn_means[key] = ffn_times(side, np.array(all_loads), workers).mean
             here = batch // TOGETHER == block
             means[here] = self._ffn_means[key][batch[here] % TOGETHER]
         out, back = (

@@ -199,10 +199,7 @@ class MeasuredSource:
     def ffn_workers(self, most: int) -> tuple[int, ...]:
         """Return 1 .. `most`; with a known popularity those whose ranks divide the experts."""
         experts = self._model.experts
-        if experts is None or not experts.popularity or experts.imbalance is not None:
-            return tuple(range(1, most + 1))
-        most = min(most, experts.experts // experts.ranks_per_worker)
-        return tuple(f for f in range(1, most + 1) if experts.experts % experts.ranks(f) == 0)
+        return tuple(f for f in range(1, most + 1) if experts is None or experts.spreads(f))
 
     def latency(self, attention_devices: int, ffn_workers: int, batch_size: int) -> LatencyModel:
         """Return the one model."""
@@ -241,10 +238,11 @@ class _MeasuredColocated:
         self._space = space
 
     def widths(self, attention_devices: int, most_devices: int) -> tuple[int, ...]:
-        """Return whole multiples of one FFN worker's devices, doubling."""
-        found, width = [], 1
+        """Return whole multiples of one FFN worker's devices, doubling, that hold the experts."""
+        found, width, experts = [], 1, self._model.experts
         while width * attention_devices <= most_devices:
-            if width * attention_devices % self._ffn_devices == 0:
+            workers, rest = divmod(width * attention_devices, self._ffn_devices)
+            if not rest and (experts is None or experts.spreads(workers)):
                 found.append(width)
             width *= 2
         group = self._ffn_devices // attention_devices
