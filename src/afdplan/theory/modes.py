@@ -14,7 +14,9 @@ from afdplan.theory.problem import RatioProblem
 from afdplan.theory.ratio import ModeVerdict
 from afdplan.theory.solve import RatioSolution, solve_ratio
 
-__all__ = ["compare_modes"]
+__all__ = ["STEP_PROBABILITIES", "compare_modes"]
+
+STEP_PROBABILITIES = (0.5, 0.95, 0.99)
 
 RULES = 8
 """Numbers of calls tried, spread geometrically from 2 to all calls."""
@@ -48,7 +50,10 @@ def compare_modes(
     assert isinstance(model, BarrierFreeModel)
     if problem.boarding == Boarding():
         model, best = _best_rule(model, best, solved.limit)
-    step = model.evaluate(np.array([float(best)]))
+    step = model.evaluate(np.array([float(best)]), STEP_PROBABILITIES)
+    quantiles: tuple[float | None, ...] = (None, None, None)
+    if problem.method != "mean-field":
+        quantiles = tuple(map(float, step.quantiles[0]))
     value = _objective(model, best)
     with_barrier = barrier.search.objective(barrier.best)
     gain = value / with_barrier - 1
@@ -62,6 +67,9 @@ def compare_modes(
         attention_workers=best,
         objective=value,
         step_time=float(step.mean[0]),
+        step_time_p50=quantiles[0],
+        step_time_p95=quantiles[1],
+        step_time_p99=quantiles[2],
         least_calls=model.problem.least_calls,
         calls_per_departure=play.calls_per_departure,
         synchronous_ffn_idle_fraction=barrier.search.point(barrier.best).ffn_idle_fraction,

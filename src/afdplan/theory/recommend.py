@@ -19,7 +19,7 @@ from afdplan.theory.latency_draws import (
     drawn_interval,
     drawn_step_times,
 )
-from afdplan.theory.modes import compare_modes
+from afdplan.theory.modes import STEP_PROBABILITIES, compare_modes
 from afdplan.theory.problem import RatioProblem
 from afdplan.theory.ratio import (
     LatencyUncertainty,
@@ -43,7 +43,6 @@ __all__ = ["recommend", "recommend_ratio"]
 LATENCY_CANDIDATES = 40
 PLAYED_CANDIDATES = 5
 MOST_REPLICATIONS = 12
-STEP_PROBABILITIES = (0.5, 0.95, 0.99)
 
 
 def recommend_ratio(
