@@ -85,7 +85,7 @@ def token_balance(engine, rows):
         due = s.whole("due")[0, slot]
         if due >= n[ix.STEP]:
             left = int(due - n[ix.STEP] + 1)
-            progress += int(s.whole("tokens")[slot]) - left
+            progress += int(s.whole("tokens")[0, slot]) - left
     for k in range(int(n[ix.RETURNED])):
         at = (int(n[ix.RETURNED_HEAD]) + k) % int(s.constants["rows"])
         row = s.whole("returned")[at]
@@ -151,9 +151,9 @@ def test_littles_law_ties_queue_and_waits(name):
     # And in the slots: occupancy over time = sojourns.
     done = (rows[:, 4] - rows[:, 3]).sum()
     active = s.whole("due")[0] >= n[ix.STEP]
-    present = (np.repeat(s.real("step_end"), case.bundle.attention_workers * 8) - s.real("begun"))[
-        active
-    ].sum()
+    present = (
+        np.repeat(s.real("step_end"), case.bundle.attention_workers * 8) - s.real("begun")[0]
+    )[active].sum()
     assert x[ix.ACTIVE_AREA] == pytest.approx(done + present, rel=1e-9)
     assert x[ix.ACTIVE_AREA] != pytest.approx(done * 1.01 + present, rel=1e-6)
 

@@ -67,6 +67,11 @@ def test_plain_bundles_are_played_alike_by_both_kernels(seed, monkeypatch):
     assert engine.is_plain(one.constants)
     monkeypatch.setattr(engine, "is_plain", lambda constants: False)
     other = played(scenario, 64)
+    for state in (one, other):  # what one of them does without, and where it keeps notes
+        for part in ("held", "growing", "output", "chosen"):
+            state.whole(part)[:] = 0
+        state.real("chosen_times")[:] = 0
+        state.floats[[ix.LAST_END, ix.LAST_ARRIVAL]] = 0
     totals = one.integers.size
     moved = (ix.HEAD, ix.AVAILABLE, ix.ARRIVED, ix.EXHAUSTED)
     counted = {ix.AT_ATTENTION, ix.AT_SEND, ix.AT_FFN, ix.AT_RECEIVE}

@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from afdplan.compile import compiled
+from afdplan.compile import U, compiled
 from afdplan.lengths.discrete import DiscreteLaw
 
 __all__ = ["AliasTable", "alias_table"]
 
 BLOCK = 4096
+SHARE_BITS, WHOLE = 33, 2.0**32
 
 
 class AliasTable:
@@ -45,15 +46,15 @@ class AliasTable:
                 small.append(large.pop())
         for column in small + large:
             keep[column] = 1.0
-        # Share and other length of a column side by side: one look-up per draw.
-        self.columns = np.stack([keep, other + law.lowest], axis=1).ravel()
+        # Share [2^-32] and other length of a column in one number: one look-up, half the cache.
+        self.columns = (other << SHARE_BITS) + np.rint(np.array(keep) * WHOLE).astype(np.int64)
         self.lowest = law.lowest
 
     def draw(
         self, generator: np.random.Generator, rows: npt.NDArray[np.int64], column: int
     ) -> None:
         """Fill a column of `rows` with independent lengths [tokens]."""
-        if self.columns.size == 2:
+        if self.columns.size == 1:
             rows[:, column] = self.lowest
             return
         for first in range(0, len(rows), BLOCK):
@@ -70,9 +71,10 @@ def alias_table(law: DiscreteLaw) -> AliasTable:
 @compiled
 def _look_up(uniform: Any, columns: Any, lowest: Any, rows: Any, place: Any) -> None:
     """Turn uniform numbers into lengths: the integer part of n u names a column of the table."""
-    size = columns.size // 2
+    size = columns.size
     for k in range(uniform.size):
         position = uniform[k] * size
         j = int(position)
-        own = position - j < columns[2 * j]
-        rows[k, place] = j + lowest if own else int(columns[2 * j + 1])
+        column = columns[U(j)]
+        own = (position - j) * WHOLE < column & (2**SHARE_BITS - 1)
+        rows[U(k), U(place)] = lowest + (j if own else column >> SHARE_BITS)

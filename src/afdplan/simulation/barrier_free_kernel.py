@@ -296,7 +296,7 @@ def _end_own_step(t: Any, n: Any, x: Any, r: Any, v: Any, g: Any, c: Any, clock:
         g[row + 6] = c - u * workers
         g[row + 7] = n[ix.ARRIVED] - n[ix.HEAD] + n[ix.RETURNED] if t.open else 0
     n[U(t.own_step + c)] = step + 1
-    end_requests(t, n, x, g, c, u, step & (ix.WHEEL - 1), clock)
+    end_requests(t, n, x, g, c, u, step, clock)
     grow(t, n, c, c, 1, step + 1)
     if EXTRAS and t.preempt:
         make_room(t, n, x, u, c, c - u * workers, step + 1)

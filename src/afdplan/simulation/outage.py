@@ -46,16 +46,16 @@ def stop_bundle(state: State, restart: float, gap: float) -> None:
         From then to its next failure [time].
     """
     n, x = state.integers, state.floats
-    due = state.whole("due")
-    held = due[0] >= n[ix.STEP]
-    done = state.whole("steps")[held] - (due[0][held] - n[ix.STEP] + 1)
+    due, steps = state.whole("due")[0], state.whole("steps")[0]
+    held = due >= n[ix.STEP]
+    done = steps[held] - (due[held] - n[ix.STEP] + 1)
     lost = int(state.constants["numerator"] * done.sum())
     n[ix.UNITS] -= lost
     n[ix.LOST_UNITS] += lost
     n[ix.LOST] += int(held.sum())
     n[ix.FAILURES] += 1
     n[ix.ACTIVE] = 0
-    for part in ("loads", "growing", "active", "present", "reserved"):
+    for part in ("loads", "held", "growing", "active", "present", "reserved"):
         state.whole(part)[:] = 0
     state.free_slots()
     x[ix.OPENS] = max(x[ix.CLOCK], x[ix.FAILS] + restart)

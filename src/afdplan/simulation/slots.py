@@ -7,9 +7,30 @@ from __future__ import annotations
 
 from typing import Any
 
-from afdplan.compile import EXTRAS, ZERO, Truth, U, inlined, part
+import numpy as np
+
+from afdplan.compile import (
+    EXTRAS,
+    ZERO,
+    Truth,
+    U,
+    Whole,
+    bits_of,
+    inlined,
+    of_bits,
+    part,
+    trailing_zeros,
+    vector,
+    window,
+)
 from afdplan.simulation import state as ix
-from afdplan.simulation.slot_calendar import schedule, unschedule
+from afdplan.simulation.slot_calendar import (
+    bucket_of_step,
+    first_of,
+    last_of,
+    schedule,
+    unschedule,
+)
 from afdplan.simulation.tallies import count
 
 __all__ = [
@@ -19,7 +40,9 @@ __all__ = [
     "grow",
     "hear",
     "make_room",
+    "next_free",
     "place",
+    "replace",
     "take",
 ]
 
@@ -95,51 +118,91 @@ def fits(t: Any, n: Any, i: Any, k: Any) -> Truth:
     row = t.chosen + 7 * k
     held = n[U(row + ix.PROMPT)]
     if t.preempt:
-        for v in range(t.microbatches):
-            held += n[U(t.loads + v * t.attention_workers + i)]
+        held += n[U(t.held + i)]
     else:
         held += n[U(t.reserved + i)] + t.numerator * (n[U(row + ix.STEPS)] - 1)
     return held <= t.capacity
 
 
 @inlined
+def next_free(t: Any, n: Any, u: Any, i: Any) -> Whole:
+    """Return the first worker from i on, around, that has a free slot; -1 if none has."""
+    words = t.words
+    at = t.free_words + u * words
+    w = i >> 6
+    bits = n[U(at + w)] & (-1 << (i & 63))
+    # A choice without a jump: whether one is left above i cannot be foretold.
+    other = w + 1 if w + 1 < words else 0
+    w = w if bits != 0 else other
+    bits = bits if bits != 0 else n[U(at + other)]
+    left = words
+    while bits == 0:
+        if left == 0:
+            return -1
+        left -= 1
+        w = w + 1 if w + 1 < words else 0
+        bits = n[U(at + w)]
+    return (w << 6) + trailing_zeros(bits)
+
+
+@inlined
+def settle(t: Any, n: Any, u: Any, i: Any, prompt: Any, steps: Any, tokens: Any, now: Any) -> Whole:
+    """Give a request a free slot of worker i until its last step ends; returns the slot."""
+    c = u * t.attention_workers + i
+    slot = n[U(t.free_first + c)]
+    after = n[U(t.following + ix.ROW * slot)]
+    n[U(t.free_first + c)] = after
+    n[U(t.free_words + u * t.words + (i >> 6))] &= ~((after >> 63) & (1 << (i & 63)))
+    n[U(t.prompt + ix.ROW * slot)] = prompt
+    n[U(t.steps + ix.ROW * slot)] = steps
+    n[U(t.tokens + ix.ROW * slot)] = tokens
+    n[U(t.active + c)] += 1
+    n[U(t.loads + c)] += prompt
+    if EXTRAS:
+        n[U(t.growing + c)] += 1
+        n[U(t.held + i)] += prompt
+    schedule(t, n, ZERO, c if EXTRAS and t.barrier_free else u, slot, now + steps - 1, now)
+    return slot
+
+
+@inlined
+def replace(t: Any, n: Any, x: Any, r: Any, u: Any, i: Any, k: Any, now: Any, clock: Any) -> None:
+    """Let request number k of a queue that never ends into a free slot of a plain bundle."""
+    decode = r[U(3 * k + 1)]
+    slot = settle(t, n, u, i, r[U(3 * k)], decode, decode, now)
+    n[U(t.begun + ix.ROW * slot)] = bits_of(clock)
+
+
+@inlined
 def place(t: Any, n: Any, x: Any, u: Any, i: Any, k: Any, now: Any, clock: Any) -> None:
     """Put the chosen request number k into a free slot."""
     c = u * t.attention_workers + i
-    slot = n[U(t.free_first + c)]
-    n[U(t.free_first + c)] = n[U(t.following + slot)]
     row = t.chosen + 7 * k
     times = t.chosen_times + 2 * k
     prompt = n[U(row + ix.PROMPT)]
     steps = n[U(row + ix.STEPS)]
-    n[U(t.prompt + 4 * slot)] = prompt
-    n[U(t.steps + 4 * slot)] = steps
-    n[U(t.output + 4 * slot)] = n[U(row + ix.OUTPUT)]
-    n[U(t.tokens + 4 * slot)] = n[U(row + ix.TOKENS)]
-    x[U(t.begun + slot)] = x[U(times)]
-    if x[U(times)] == ix.NOT_BEGUN:
-        x[U(t.begun + slot)] = clock
+    slot = settle(t, n, u, i, prompt, steps, n[U(row + ix.TOKENS)], now)
+    n[U(t.output + ix.ROW * slot)] = n[U(row + ix.OUTPUT)]
+    begun = x[U(times)]
+    if begun == ix.NOT_BEGUN:
+        begun = clock
         n[ix.STARTED] += 1
         if t.open:
             x[ix.WAIT] += clock - x[U(times + 1)]
             n[ix.WAITED] += 1
             count(t, n, x, ix.WAITS, clock - x[U(times + 1)])
+    n[U(t.begun + ix.ROW * slot)] = bits_of(begun)
     if EXTRAS and t.tracked:
         n[U(t.preemptions + slot)] = n[U(row + ix.PREEMPTIONS)]
         x[U(t.arrival + slot)] = x[U(times + 1)]
-        n[U(t.since + slot)] = now
         n[U(t.order + slot)] = n[ix.PLACED]
         n[U(t.reserved + i)] += prompt + t.numerator * (steps - 1)
     if EXTRAS and t.placement_window > 1 and x[U(times)] == ix.NOT_BEGUN:
         count(t, n, x, ix.PASSES, float(n[U(row + ix.PASSED)]))
     n[ix.PLACED] += 1
     n[ix.ACTIVE] += 1
-    n[U(t.active + c)] += 1
     n[U(t.present + u)] += 1
-    n[U(t.loads + c)] += prompt
-    n[U(t.growing + c)] += 1
     calendar = c if t.barrier_free else u
-    schedule(t, n, ZERO, calendar, slot, now + steps - 1, now)
     for w in range(t.queues - 1 if EXTRAS else ZERO):
         at = (1 + w) * t.cells + c
         window = n[U(t.windows + w)]
@@ -154,11 +217,20 @@ def place(t: Any, n: Any, x: Any, u: Any, i: Any, k: Any, now: Any, clock: Any) 
 
 
 @inlined
+def _since(t: Any, n: Any, slot: Any) -> Whole:
+    """Return the first step of the request in a slot."""
+    return n[U(t.due + ix.ROW * slot)] - n[U(t.steps + ix.ROW * slot)] + 1
+
+
+@inlined
 def _leave(t: Any, n: Any, u: Any, c: Any, slot: Any, done: Any) -> None:
     """Take a request that is in its slot's step number `done` off the loads of its worker."""
-    load = n[U(t.prompt + 4 * slot)] + t.numerator * (done - 1)
+    load = n[U(t.prompt + ix.ROW * slot)] + (t.numerator * (done - 1) if EXTRAS else done - 1)
     n[U(t.loads + c)] -= load
-    n[U(t.growing + c)] -= 1
+    i = c - u * t.attention_workers
+    if EXTRAS:
+        n[U(t.growing + c)] -= 1
+        n[U(t.held + i)] -= load
     for w in range(t.queues - 1 if EXTRAS else ZERO):
         at = (1 + w) * t.cells + c
         window = n[U(t.windows + w)]
@@ -168,28 +240,27 @@ def _leave(t: Any, n: Any, u: Any, c: Any, slot: Any, done: Any) -> None:
             n[U(t.loads + at)] -= load
             n[U(t.growing + at)] -= 1
     if EXTRAS and t.capacity >= 0:
-        i = c % t.attention_workers
-        n[U(t.reserved + i)] -= n[U(t.prompt + 4 * slot)] + t.numerator * (
-            n[U(t.steps + 4 * slot)] - 1
+        n[U(t.reserved + i)] -= n[U(t.prompt + ix.ROW * slot)] + t.numerator * (
+            n[U(t.steps + ix.ROW * slot)] - 1
         )
-    n[U(t.following + slot)] = n[U(t.free_first + c)]
+    n[U(t.following + ix.ROW * slot)] = n[U(t.free_first + c)]
     n[U(t.free_first + c)] = slot
+    n[U(t.free_words + u * t.words + (i >> 6))] |= 1 << (i & 63)
     n[U(t.active + c)] -= 1
-    n[U(t.present + u)] -= 1
-    n[ix.ACTIVE] -= 1
 
 
 @inlined
 def _finish(t: Any, n: Any, x: Any, g: Any, u: Any, slot: Any, clock: Any) -> None:
     """Let a request leave that has generated its last token."""
-    c = slot // t.batch_size
-    steps = n[U(t.steps + 4 * slot)]
-    n[ix.UNITS] -= t.numerator * steps - n[U(t.output + 4 * slot)]
+    c = np.int64(U(slot) // U(t.batch_size))
+    steps = n[U(t.steps + ix.ROW * slot)]
+    if EXTRAS:
+        n[ix.UNITS] -= t.numerator * steps - n[U(t.output + ix.ROW * slot)]
     _leave(t, n, u, c, slot, steps)
-    n[ix.COMPLETED] += 1
-    tokens = n[U(t.tokens + 4 * slot)]
-    if x[U(t.begun + slot)] != ix.FOUND_IN_SLOT:
-        per_token = (clock - x[U(t.begun + slot)]) / tokens
+    tokens = n[U(t.tokens + ix.ROW * slot)]
+    begun = of_bits(n[U(t.begun + ix.ROW * slot)])
+    if begun != ix.FOUND_IN_SLOT:
+        per_token = (clock - begun) / tokens
         x[ix.TIME_PER_TOKEN] += per_token
         n[ix.TIMED] += 1
         count(t, n, x, ix.TOKEN_TIMES, per_token)
@@ -197,94 +268,104 @@ def _finish(t: Any, n: Any, x: Any, g: Any, u: Any, slot: Any, clock: Any) -> No
         row = ix.LOG_COLUMNS * n[ix.REQUEST_ROWS]
         n[ix.REQUEST_ROWS] += 1
         whole = (tokens * t.denominator + t.numerator - 1) // t.numerator
-        g[row] = (n[U(t.prompt + 4 * slot)] + t.numerator * (steps - whole)) // t.denominator
-        g[row + 1], g[row + 2], g[row + 3] = tokens, x[U(t.arrival + slot)], x[U(t.begun + slot)]
+        g[row] = (n[U(t.prompt + ix.ROW * slot)] + t.numerator * (steps - whole)) // t.denominator
+        g[row + 1], g[row + 2], g[row + 3] = tokens, x[U(t.arrival + slot)], begun
         g[row + 4], g[row + 5], g[row + 6] = clock, c - u * t.attention_workers, u
         g[row + 7] = n[U(t.preemptions + slot)]
 
 
 @inlined
 def end_requests(
-    t: Any, n: Any, x: Any, g: Any, calendar: Any, u: Any, bucket: Any, clock: Any
+    t: Any, n: Any, x: Any, g: Any, calendar: Any, u: Any, step: Any, clock: Any
 ) -> None:
     """Let all requests leave whose last step has just ended."""
-    b = t.last + calendar * 2 * ix.WHEEL + bucket
-    tail = n[U(b)]
-    if tail >= 0:
+    b = bucket_of_step(t, calendar, ZERO, step)
+    bucket = n[U(b)]
+    if bucket >= 0:
         n[U(b)] = -1
-        slot = n[U(t.following + tail)]
+        slot = first_of(bucket)
+        tail = last_of(bucket)
+        ended = ZERO
         while True:
-            after = n[U(t.following + slot)]
+            after = n[U(t.following + ix.ROW * slot)]
             _finish(t, n, x, g, u, slot, clock)
+            ended += 1
             if slot == tail:
                 break
             slot = after
+        n[ix.COMPLETED] += ended
+        n[ix.ACTIVE] -= ended
+        n[U(t.present + u)] -= ended
+
+
+@vector
+def _grow(loads: Any, growing: Any, numerator: Any) -> None:
+    """Let loads grow by a step."""
+    for i in range(loads.size):
+        loads[i] += numerator * growing[i]
 
 
 @inlined
 def grow(t: Any, n: Any, calendar: Any, first: Any, workers: Any, now: Any) -> None:
     """Let the loads of `workers` cells from `first` on grow by a step; `now` counts it."""
-    numerator = t.numerator
-    for q in range(t.queues):
+    for q in range(t.queues if EXTRAS else ZERO + 1):
         at = q * t.cells + first
-        loads = n[t.loads + at : t.loads + at + workers]
-        growing = n[t.growing + at : t.growing + at + workers]
-        for i in range(workers):
-            loads[i] += numerator * growing[i]
-    bucket = (now - 1) & (ix.WHEEL - 1)
+        growing = window(n, (t.growing if EXTRAS else t.active) + at, workers)
+        _grow(window(n, t.loads + at, workers), growing, t.numerator if EXTRAS else ZERO + 1)
+        if EXTRAS and q == 0:
+            i = first % t.attention_workers
+            _grow(window(n, t.held + i, workers), growing, t.numerator)
     for w in range(t.queues - 1 if EXTRAS else ZERO):
         # Contexts that have grown beyond a window stop there.
-        b = t.last + ((1 + w) * t.calendars + calendar) * 2 * ix.WHEEL + bucket
-        tail = n[U(b)]
-        if tail < 0:
+        b = bucket_of_step(t, calendar, 1 + w, now - 1)
+        bucket = n[U(b)]
+        if bucket < 0:
             continue
         n[U(b)] = -1
-        slot = tail
+        slot = first_of(bucket)
+        tail = last_of(bucket)
         while True:
-            slot = n[U(t.following + (1 + w) * t.slots + slot)]
             c = (1 + w) * t.cells + slot // t.batch_size
-            grown = n[U(t.prompt + 4 * slot)] + t.numerator * (now - n[U(t.since + slot)])
+            grown = n[U(t.prompt + ix.ROW * slot)] + t.numerator * (now - _since(t, n, slot))
             n[U(t.loads + c)] -= grown - n[U(t.windows + w)]
             n[U(t.growing + c)] -= 1
             if slot == tail:
                 break
+            slot = n[U(t.following + ix.ROW * ((1 + w) * t.slots + slot))]
 
 
 @part
 def make_room(t: Any, n: Any, x: Any, u: Any, calendar: Any, i: Any, now: Any) -> None:
     """Take the youngest requests of this microbatch out while worker i's KV memory overflows."""
     c = u * t.attention_workers + i
-    while n[U(t.active + c)] > 0:
-        held = 0
-        for k in range(t.microbatches):
-            held += n[U(t.loads + k * t.attention_workers + i)]
-        if held <= t.capacity:
-            break
+    while n[U(t.active + c)] > 0 and n[U(t.held + i)] > t.capacity:
         victim = ZERO - 1
         for slot in range(c * t.batch_size, (c + 1) * t.batch_size):
-            if n[U(t.due + slot)] >= now and (
+            if n[U(t.due + ix.ROW * slot)] >= now and (
                 victim < 0 or n[U(t.order + slot)] > n[U(t.order + victim)]
             ):
                 victim = slot
         # The calendar still stands at the step that has just ended.
         unschedule(t, n, ZERO, calendar, victim, now - 1)
-        done = now - n[U(t.since + victim)]
-        prompt = n[U(t.prompt + 4 * victim)]
+        done = now - _since(t, n, victim)
+        prompt = n[U(t.prompt + ix.ROW * victim)]
         for w in range(t.queues - 1):
             full = (n[U(t.windows + w)] - prompt + t.numerator - 1) // t.numerator
-            if done < full <= n[U(t.steps + 4 * victim)] - 1:
+            if done < full <= n[U(t.steps + ix.ROW * victim)] - 1:
                 unschedule(t, n, 1 + w, calendar, victim, now - 1)
         grown = t.numerator * done
         n[U(t.chosen + ix.PROMPT)] = prompt + grown
-        n[U(t.chosen + ix.STEPS)] = n[U(t.steps + 4 * victim)] - done
-        n[U(t.chosen + ix.OUTPUT)] = n[U(t.output + 4 * victim)] - grown
-        n[U(t.chosen + ix.TOKENS)] = n[U(t.tokens + 4 * victim)]
+        n[U(t.chosen + ix.STEPS)] = n[U(t.steps + ix.ROW * victim)] - done
+        n[U(t.chosen + ix.OUTPUT)] = n[U(t.output + ix.ROW * victim)] - grown
+        n[U(t.chosen + ix.TOKENS)] = n[U(t.tokens + ix.ROW * victim)]
         n[U(t.chosen + ix.PREEMPTIONS)] = n[U(t.preemptions + victim)] + 1
         n[U(t.chosen + ix.PASSED)] = 0
-        x[U(t.chosen_times)] = x[U(t.begun + victim)]
+        x[U(t.chosen_times)] = of_bits(n[U(t.begun + ix.ROW * victim)])
         x[U(t.chosen_times + 1)] = x[U(t.arrival + victim)]
         _leave(t, n, u, c, victim, done + 1)
-        n[U(t.due + victim)] = -1
+        n[ix.ACTIVE] -= 1
+        n[U(t.present + u)] -= 1
+        n[U(t.due + ix.ROW * victim)] = -1
         n[ix.PREEMPTED] += 1
         n[ix.RECOMPUTED] += prompt + grown
         give_back(t, n, x, ZERO)

@@ -119,6 +119,9 @@ class RequestSource:
         prompt, decode = rows[:, 0], rows[:, 1]
         # Requests that no worker can ever hold are refused as they come.
         top, unit = self.tokens.numerator, self.tokens.denominator
+        if int(prompt.max()) * unit + int(decode.max()) * unit <= self.capacity * unit:
+            rows[0, 2], self.unfit = self.unfit, 0  # the longest together fit: most often
+            return rows, arrival
         steps = (decode * unit + top - 1) // top
         fits = prompt * unit + top * (steps - 1) <= self.capacity * unit
         before = np.cumsum(~fits) + self.unfit

@@ -41,7 +41,9 @@ CLOCK, QUEUE_AREA, QUEUE_TIME, WAIT, TIME_PER_TOKEN, ACTIVE_AREA, GATE, STEP_TIM
 FFN_FREE, SEND_FREE, RECEIVE_FREE, FFN_BUSY, ASLEEP, SCRATCH, CALL_WAIT = range(8, 15)
 # When the bundle fails next, and before when it cannot work after a failure.
 FAILS, OPENS = range(15, 17)
-FLOAT_TOTALS = 17
+# The last end of attention and of the links out, of the layer that is played.
+LAST_END, LAST_ARRIVAL = range(17, 19)
+FLOAT_TOTALS = 19
 # Where idle time goes.
 IDLE_TRANSFER, IDLE_BARRIER, IDLE_OTHER_SIDE, IDLE_OVERHEAD, IDLE_EMPTY = range(5)
 CAUSES = 5
@@ -59,6 +61,11 @@ BIN_SHIFT = 42
 # When a request began to be served: a time, or one of these.
 NOT_BEGUN = -1.0
 FOUND_IN_SLOT = -2.0
+COLUMNS = ("prompt", "steps", "output", "tokens", "due", "following", "preceding", "begun")
+"""What is known of a slot: prompt at placement [units], steps from placement to the end, output
+from placement on [units], tokens of the whole output; for each kind of load the step of its
+calendar's event and its neighbours in the circular list; when it began, the bits of a float."""
+ROW = 8
 WHEEL = 4096
 """Buckets of one level of the calendar; two levels span 16.8 million steps."""
 # In the order of `Placement`; all from `LONGEST_PROMPT` on rank what enters together.
@@ -158,6 +165,7 @@ class State:
         # Who ends steps together shares a calendar: a microbatch, or a cell without the barrier.
         calendars = cells if tables.barrier_free else tables.microbatches
         rows = 2 * slots + 1 + tables.placement_window
+        words = -(-tables.attention_workers // 64)
         workers, microbatches = (tables.attention_workers,), (tables.microbatches,)
         cell = (tables.microbatches, tables.attention_workers)
         self._integer_parts: dict[str, tuple[int, ...]] = {
@@ -170,18 +178,15 @@ class State:
             "active": cell,
             "present": microbatches,  # active requests of a microbatch
             "free_first": cell,  # first free slot, -1 if none
+            "free_words": (tables.microbatches, words),  # a bit per worker with a free slot
+            "held": workers,  # units of all microbatches
             "foreseen": workers,  # units over the steps of foresight, of the microbatch that admits
             "reserved": workers,  # units promised to admitted requests
-            # Side by side, as they are used: prompt at placement [units], steps from placement
-            # to the end, output from placement on [units], tokens of the whole output.
-            "requests": (slots, 4),
-            "since": (slots,),  # first step
+            # Side by side, as they are used, one line of the cache each: see `ROW`.
+            "requests": (queues, slots, ROW),
             "order": (slots,),  # of placement
             "preemptions": (slots,),
-            "due": (queues, slots),  # step of the calendar's event
-            "following": (queues, slots),  # circular lists
-            "preceding": (queues, slots),
-            "last": (queues, calendars, 2 * WHEEL),  # of a bucket, -1 if empty
+            "buckets": (queues, calendars, 2 * WHEEL),  # see `slot_calendar.py`
             "returned": (rows, 6),
             "chosen": (together, 7),
             "ranking": (2, together),
@@ -219,7 +224,6 @@ class State:
             "busy": workers,
             "idle": (CAUSES, tables.attention_workers),
             "ffn_idle": (CAUSES,),
-            "begun": (slots,),
             "arrival": (slots,),
             "returned_times": (rows, 2),
             "chosen_times": (together, 2),
@@ -243,7 +247,7 @@ class State:
             "queues": queues,
             "rows": rows,
         }
-        numbers |= {"calendars": calendars}
+        numbers |= {"calendars": calendars, "words": words}
         numbers |= {"kinds": tables.load_of_kind.size, "request_room": 0, "step_room": 0}
         tracked = tables.capacity >= 0 or queues > 1 or tables.log_requests
         numbers |= {"tracked": tracked, "stage_room": 0, "arrival_at": 0}
@@ -265,7 +269,7 @@ class State:
             (name, np.float64 if isinstance(value, float) else np.int64)
             for name, value in numbers.items()
         ] + [(name, np.int64) for name in self._offsets]
-        self._columns = {"prompt": 0, "steps": 1, "output": 2, "tokens": 3}
+        self._columns = {name: column for column, name in enumerate(COLUMNS)}
         for name, column in self._columns.items():
             self._offsets[name] = self._offsets["requests"] + column
         fields += [(name, np.int64) for name in self._columns]
@@ -273,7 +277,7 @@ class State:
         for name, value in (numbers | self._offsets).items():
             record[name] = value
         self.constants: Any = record[0]
-        self.integers: IntArray = np.zeros(sizes[0], dtype=np.int64)
+        self.integers: IntArray = _aligned(sizes[0], self._offsets["requests"])
         self.floats: FloatArray = np.zeros(sizes[1])
         self.requests: IntArray = np.empty(0, dtype=np.int64)
         self.factors: FloatArray = np.empty(0)
@@ -299,19 +303,31 @@ class State:
         free[size - 1 :: size] = -1
         self.whole("following")[0] = free
         first[:] = np.arange(0, free.size, size).reshape(first.shape)
+        bits = np.zeros((first.shape[0], self.whole("free_words").shape[1] * 64), dtype=np.uint8)
+        bits[:, : first.shape[1]] = 1
+        self.whole("free_words")[:] = np.packbits(bits, axis=1, bitorder="little").view("<i8")
         self.whole("due")[:] = -1
-        self.whole("last")[:] = -1
+        self.whole("buckets")[:] = -1
 
     def whole(self, part: str) -> IntArray:
         """Return a part of the integers as an array of its shape (a view)."""
         if part in self._columns:
-            return self.whole("requests")[:, self._columns[part]]
+            return self.whole("requests")[..., self._columns[part]]
         shape = self._integer_parts[part]
         at = self._offsets[part]
         return self.integers[at : at + int(np.prod(shape))].reshape(shape)
 
     def real(self, part: str) -> FloatArray:
         """Return a part of the floats as an array of its shape (a view)."""
+        if part in self._columns:  # kept among integers, for the cache
+            return self.whole(part).view(np.float64)
         shape = self._float_parts[part]
         at = self._offsets[part]
         return self.floats[at : at + int(np.prod(shape))].reshape(shape)
+
+
+def _aligned(size: int, at: int) -> IntArray:
+    """Return zeros of which number `at` begins a line of the cache."""
+    space = np.zeros(size + ROW, dtype=np.int64)
+    first = -(space.ctypes.data // 8 + at) % ROW
+    return space[first : first + size]

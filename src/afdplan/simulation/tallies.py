@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
-from afdplan.compile import Truth, U, inlined, part
+from afdplan.compile import EXTRAS, Truth, U, bits_of, inlined, part, window
 from afdplan.simulation import state as ix
 
 __all__ = ["count", "log_is_full", "log_stage", "sample_memory", "tally_step"]
@@ -15,8 +13,7 @@ __all__ = ["count", "log_is_full", "log_stage", "sample_memory", "tally_step"]
 @inlined
 def count(t: Any, n: Any, x: Any, histogram: Any, value: Any) -> None:
     """Add a value to a histogram: its exponent and ten leading bits name the bin."""
-    x[ix.SCRATCH] = value
-    b = (x.view(np.int64)[ix.SCRATCH] >> ix.BIN_SHIFT) - t.bin_base
+    b = (bits_of(value) >> ix.BIN_SHIFT) - t.bin_base
     n[U(t.histograms + histogram * ix.BINS + min(max(b, 0), ix.BINS - 1))] += 1
 
 
@@ -25,20 +22,20 @@ def sample_memory(t: Any, n: Any, x: Any) -> None:
     """Note how many KV tokens each worker holds."""
     workers = t.attention_workers
     denominator = float(t.denominator)
-    bits = x.view(np.int64)
-    counts = n[t.histograms + ix.KV_TOKENS * ix.BINS : t.histograms + (ix.KV_TOKENS + 1) * ix.BINS]
-    loads = n[t.loads : t.loads + t.cells]
+    counts = window(n, t.histograms + ix.KV_TOKENS * ix.BINS, ix.BINS)
+    loads = window(n, t.loads, t.cells)
     bin_base = t.bin_base
     total = 0
     most = n[ix.KV_MAX]
     for i in range(workers):
         held = loads[i]
-        for c in range(workers + i, loads.size, workers):
+        c = workers + i
+        while c < loads.size:  # a range of such steps would divide
             held += loads[c]
+            c += workers
         total += held
         most = max(most, held)
-        x[ix.SCRATCH] = held / denominator
-        b = (bits[ix.SCRATCH] >> ix.BIN_SHIFT) - bin_base
+        b = (bits_of(held / denominator if EXTRAS else held) >> ix.BIN_SHIFT) - bin_base
         counts[min(max(b, 0), ix.BINS - 1)] += 1
     n[ix.KV_SUM] += total
     n[ix.KV_MAX] = most

@@ -12,6 +12,7 @@ from afdplan.model import parameters as ask
 from afdplan.model.estimate import Estimate
 from afdplan.model.latency import LatencyModel
 from afdplan.model.parameters import Execution, Method, Overlap, Phase, Placement
+from afdplan.model.plan_parameters import STEP_PROBABILITIES
 from afdplan.model.words import counted
 from afdplan.theory.barrier_free import BarrierFreeModel
 from afdplan.theory.latency_draws import (
