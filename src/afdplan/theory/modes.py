@@ -8,15 +8,14 @@ import numpy as np
 
 from afdplan.lengths.token_load import SlotLoad
 from afdplan.model.boarding import Boarding
+from afdplan.model.plan_parameters import STEP_PROBABILITIES
 from afdplan.theory.barrier_free import BarrierFreeModel
 from afdplan.theory.fresh_times import ffn_times
 from afdplan.theory.problem import RatioProblem
 from afdplan.theory.ratio import ModeVerdict
 from afdplan.theory.solve import RatioSolution, solve_ratio
 
-__all__ = ["STEP_PROBABILITIES", "compare_modes"]
-
-STEP_PROBABILITIES = (0.5, 0.95, 0.99)
+__all__ = ["compare_modes"]
 
 RULES = 8
 """Numbers of calls tried, spread geometrically from 2 to all calls."""

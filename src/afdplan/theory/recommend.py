@@ -20,7 +20,7 @@ from afdplan.theory.latency_draws import (
     drawn_interval,
     drawn_step_times,
 )
-from afdplan.theory.modes import STEP_PROBABILITIES, compare_modes
+from afdplan.theory.modes import compare_modes
 from afdplan.theory.problem import RatioProblem
 from afdplan.theory.ratio import (
     LatencyUncertainty,
