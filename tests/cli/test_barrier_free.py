@@ -1,7 +1,16 @@
 """Do commands take barrier-free execution, and say which way to run pays?"""
 
+from types import SimpleNamespace
+
 import pytest
 
+from afdplan.deploy.registry import find_target
+from afdplan.lengths.law import IndependentLengths
+from afdplan.model.latency import LatencyModel
+from afdplan.planning.limits import Limits
+from afdplan.planning.plan_modes import has_both_modes, meets_limit
+from afdplan.report.plan_modes import mode_facts
+from afdplan.theory.recommend import recommend_ratio
 from tests.cli.invoke import invoke
 
 ASKED = (
@@ -40,3 +49,66 @@ def test_a_boarding_rule_needs_the_mode():
     done = invoke("ratio", *ASKED, "--least-calls", 2)
     assert done.code == 1
     assert "is for barrier-free execution" in done.err
+
+
+PLANNED = (
+    *("plan", "--prompt", "lognormal:mean=400,cv=1.5", "--decode", "geometric:200"),
+    *("--kv-tokens", "1e5", "--devices", 6, "--max-batch-size", 16),
+)
+LATENCY = """schema_version = 1
+name = "made up"
+time_unit = "s"
+layers = 4
+[attention]
+kind = "linear"
+slope = 1e-8
+intercept = 2e-4
+[ffn]
+kind = "linear"
+slope = 2e-6
+intercept = 1e-4
+"""
+
+
+def test_a_plan_holds_its_limit_against_the_way_without_the_barrier(tmp_path):
+    latency = tmp_path / "latency.toml"
+    latency.write_text(LATENCY)
+    asked = (*PLANNED, "--latency", latency, "--tpot")
+    plain = invoke(*asked, "50ms")
+    assert plain.code == 0, plain.err
+    assert "Not compared: --execution barrier-free does." in plain.out
+    found = invoke(*asked, "50ms", "--execution", "barrier-free", "--json").document
+    modes = found["modes"]
+    assert modes["meets_limit"] is True
+    assert modes["step_time_p50"] <= modes["step_time_p95"] <= modes["step_time_p99"]
+    assert modes["step_time_p50"] < 1.1 * modes["step_time"] < 1.1 * modes["step_time_p99"]
+    told = " ".join(invoke(*asked, "50ms", "--execution", "barrier-free", "--full").out.split())
+    assert "Keeps the limit of 50 ms (mean over all" in told
+
+
+def test_the_limit_is_held_against_the_statistic_that_was_asked_for():
+    ratio = recommend_ratio(
+        IndependentLengths(prompt="lognormal:mean=400,cv=1.5", decode="geometric:200"),
+        LatencyModel.linear(attention=(1e-4, 2.0), ffn=(0.02, 1.0)),
+        batch_size=8,
+        microbatches=1,
+        execution="barrier-free",
+        max_attention_workers=6,
+    )
+    modes = ratio.modes
+    assert modes.step_time_p99 > 1.02 * modes.step_time
+    middle = (modes.step_time + modes.step_time_p99) / 2
+    for statistic, meets in (("mean", True), ("p99", False)):
+        limits = Limits(devices=8, time_per_output_token=middle, statistic=statistic)
+        plan = SimpleNamespace(limits=limits, latency=SimpleNamespace(tokens_per_step=1.0))
+        assert meets_limit(plan, modes) is meets
+        fact = mode_facts(modes, meets, limits, "s")[1]
+        assert fact.value.startswith("Keeps" if meets else "BREAKS")
+    plan.limits = Limits(devices=8)
+    assert meets_limit(plan, modes) is None
+
+
+def test_systems_that_have_a_barrier_only_are_not_asked():
+    assert has_both_modes(find_target("sglang"))
+    assert has_both_modes(find_target("vllm-afd-plugin"))
+    assert not has_both_modes(find_target("fastafd"))

@@ -74,7 +74,8 @@ Examples:
 @options(
     of_plan.PLANNED_WINDOW,
     ask.EXECUTION.changed(
-        help="barrier-free: also compare the split with one that runs without the barrier."
+        help="barrier-free: also compare the split with one that runs without the barrier (takes "
+        "seconds)."
     ),
 )
 @click.option(
@@ -167,13 +168,20 @@ def command(
         plan, f"{workload.law.name}; {source.name}", verified, _following(plan, output)
     )
     told = whole_told(told, whole, played)
+    from afdplan.planning.plan_modes import has_both_modes, meets_limit, plan_modes
+    from afdplan.report.plan_modes import mode_facts
+
     modes = None
     if given["execution"] == "barrier-free":
-        from afdplan.planning.plan_modes import plan_modes
-        from afdplan.report.ratio import mode_words
-
-        modes = plan_modes(plan)
-        words = tuple(mode_words(modes, source.time_unit))
+        found_modes = plan_modes(plan)
+        meets = meets_limit(plan, found_modes)
+        modes = dataclasses.asdict(found_modes) | {"meets_limit": meets}
+        words = mode_facts(found_modes, meets, limits, source.time_unit)
+    elif has_both_modes(space.target):
+        words = mode_facts(None, None, limits, source.time_unit)
+    else:
+        words = ()
+    if words:
         told = dataclasses.replace(
             told, words=(*told.words, *words), brief=(*told.brief, *words) if told.brief else ()
         )

@@ -74,7 +74,7 @@ def in_mode(
         bundles=bundles,
         bundle=bundle,
         step_time_mean=mode.step_time,
-        step_time_p99=None,
+        step_time_p99=mode.step_time_p99,
         tokens_per_second=slots * plan.latency.tokens_per_step / mode.step_time,
         least_calls=mode.least_calls,
     ), target

@@ -19,8 +19,8 @@ class BarrierFreePlan:
     ----------
     attention_workers
         Its own best A, at the F, B and m of the split.
-    step_time
-        Mean of a worker [s].
+    step_time, step_time_p99
+        Of a worker: mean, and 99th percentile over all; None in older plans [s].
     least_calls
         Calls that wait before the FFN pool departs.
     gain
@@ -29,6 +29,7 @@ class BarrierFreePlan:
 
     attention_workers: int
     step_time: float
+    step_time_p99: float | None
     least_calls: int
     gain: float
 
@@ -46,9 +47,13 @@ def barrier_free_from_document(document: dict[str, Any]) -> BarrierFreePlan | No
         return None
     if not isinstance(modes, dict):
         raise InvalidInputError(f"modes must be null or an object, got {modes!r:.40}")
+    p99 = modes.get("step_time_p99")
     return BarrierFreePlan(
         attention_workers=check_count("modes.attention_workers", modes.get("attention_workers")),
         step_time=check_number("modes.step_time", modes.get("step_time"), strict=True),
+        step_time_p99=None
+        if p99 is None
+        else check_number("modes.step_time_p99", p99, strict=True),
         least_calls=check_count("modes.least_calls", modes.get("least_calls")),
         gain=check_number("modes.gain", modes.get("gain"), -1.0),
     )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from afdplan.deploy.registry import versions
+from afdplan.deploy.target import Target
 from afdplan.model import parameters as ask
 from afdplan.model.coupling import Coupling
 from afdplan.planning.plan import Plan
@@ -12,7 +14,26 @@ from afdplan.theory.modes import compare_modes
 from afdplan.theory.ratio import ModeVerdict
 from afdplan.theory.solve import solve_ratio
 
-__all__ = ["plan_modes"]
+__all__ = ["has_both_modes", "meets_limit", "plan_modes"]
+
+
+def has_both_modes(target: Target) -> bool:
+    """Say whether the plan's system also runs without a barrier; no system in particular may."""
+    return not target.restricts or any(
+        one.execution == "barrier-free" for one in versions(target.name)
+    )
+
+
+def meets_limit(plan: Plan, modes: ModeVerdict) -> bool | None:
+    """Say whether the bundle without the barrier keeps the plan's time per output token.
+
+    Its workers have steps of their own, and the limit is held against the steps of all of them;
+    None if there is no limit.
+    """
+    if plan.limits.time_per_output_token is None:
+        return None
+    step = modes.step_statistic(plan.limits.statistic)
+    return bool(plan.limits.meets(step, plan.latency.tokens_per_step))
 
 
 def plan_modes(plan: Plan) -> ModeVerdict:

@@ -223,11 +223,14 @@ def mode_words(found: ModeVerdict | None, unit: TimeUnit) -> Iterable[Fact]:
         verdict = f"Going without pays: {share(found.gain)} more"
     else:
         verdict = f"Keep the barrier: {share(-found.gain)} less without"
+    tail = ""
+    if found.step_time_p99 is not None:
+        tail = f" (p99 over all workers {stated_time(found.step_time_p99, unit)})"
     yield Fact(
         "Without the barrier",
         f"{verdict} than the best synchronous bundle (A = "
         f"{found.synchronous_attention_workers:,}) with A = {found.attention_workers:,} and an "
-        f"output step of {stated_time(found.step_time, unit)}.",
+        f"output step of {stated_time(found.step_time, unit)}{tail}.",
     )
     yield Fact(
         "Why",

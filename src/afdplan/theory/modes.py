@@ -8,6 +8,7 @@ import numpy as np
 
 from afdplan.lengths.token_load import SlotLoad
 from afdplan.model.boarding import Boarding
+from afdplan.model.plan_parameters import STEP_PROBABILITIES
 from afdplan.theory.barrier_free import BarrierFreeModel
 from afdplan.theory.fresh_times import ffn_times
 from afdplan.theory.problem import RatioProblem
@@ -48,7 +49,10 @@ def compare_modes(
     assert isinstance(model, BarrierFreeModel)
     if problem.boarding == Boarding():
         model, best = _best_rule(model, best, solved.limit)
-    step = model.evaluate(np.array([float(best)]))
+    step = model.evaluate(np.array([float(best)]), STEP_PROBABILITIES)
+    quantiles: tuple[float | None, ...] = (None, None, None)
+    if problem.method != "mean-field":
+        quantiles = tuple(map(float, step.quantiles[0]))
     value = _objective(model, best)
     with_barrier = barrier.search.objective(barrier.best)
     gain = value / with_barrier - 1
@@ -62,6 +66,9 @@ def compare_modes(
         attention_workers=best,
         objective=value,
         step_time=float(step.mean[0]),
+        step_time_p50=quantiles[0],
+        step_time_p95=quantiles[1],
+        step_time_p99=quantiles[2],
         least_calls=model.problem.least_calls,
         calls_per_departure=play.calls_per_departure,
         synchronous_ffn_idle_fraction=barrier.search.point(barrier.best).ffn_idle_fraction,

@@ -1,8 +1,8 @@
 """How does the frozen bundle without the barrier move from departure to departure? Compiled.
 
 What each step means is said in `pool_play.py`. Cells (calls) of a draw are counted worker by
-worker, microbatch by microbatch. The calls of one worker never overtake one another: they come
-round in a fixed order, `turn` says who is next.
+worker, microbatch by microbatch. When a call will be back at the pool is known as soon as it
+leaves, so that all calls stand in one queue, a ring in the order of their arrivals.
 """
 
 from __future__ import annotations
@@ -34,29 +34,21 @@ def scattered(time: float, cv: float) -> Real:
 
 
 @inlined
-def ranked(values: FloatArray, scratch: FloatArray, rank: int) -> Real:
-    """Return the value with `rank` smaller ones, by halving the range that holds it."""
-    low, high = 0, values.size - 1
-    for k in range(values.size):
-        scratch[k] = values[k]
-    while low < high:
-        pivot, i, j = scratch[(low + high) // 2], low, high
-        while i <= j:
-            while scratch[i] < pivot:
-                i += 1
-            while scratch[j] > pivot:
-                j -= 1
-            if i <= j:
-                scratch[i], scratch[j] = scratch[j], scratch[i]
-                i += 1
-                j -= 1
-        if rank <= j:
-            high = j
-        elif rank >= i:
-            low = i
-        else:
+def settle(state: State, d: int, at: int) -> None:
+    """Move the call at that place of the queue before those that arrive later."""
+    arrival, queue = state.arrival[d], state.queue[d]
+    size, head = queue.size, state.head[d]
+    here = head + at
+    here -= size if here >= size else 0
+    cell = queue[here]
+    while at > 0:
+        before = here - 1 if here > 0 else size - 1
+        if arrival[queue[before]] <= arrival[cell]:
             break
-    return scratch[rank]
+        queue[here] = queue[before]
+        here = before
+        at -= 1
+    queue[here] = cell
 
 
 @inlined
@@ -79,12 +71,14 @@ def reach_pool(stages: Stages, state: State, d: int) -> None:
             link = begin + stages.out_occupied
             state.begins[cell] = begin
             state.arrival[d, cell] = begin + stages.out
+    for at in range(1, order.size):
+        settle(state, d, at)
 
 
 @inlined
 def attend(stages: Stages, state: State, d: int, cell: int, back: float) -> None:
     """Play the link back, attention and the link out of one call."""
-    m = state.arrival.shape[1] // state.turn.shape[1]
+    m = state.arrival.shape[1] // state.attention_free.shape[1]
     worker = cell // m
     returned = back
     if stages.back_of_calls.shape[1] == 0:
@@ -112,45 +106,20 @@ def attend(stages: Stages, state: State, d: int, cell: int, back: float) -> None
 
 
 @inlined
-def board(state: State, d: int, latest: float) -> int:
-    """List the calls that were there by `latest`, of each worker in turn, and count them."""
-    arrival, workers = state.arrival[d], state.turn.shape[1]
-    m = arrival.size // workers
-    count = 0
-    for worker in range(workers):
-        at, before = state.turn[d, worker], count
-        for _ in range(m):
-            cell = worker * m + at
-            if arrival[cell] <= latest:
-                state.boarded[count] = cell
-                count += 1
-            at = at + 1 if at + 1 < m else 0
-        at += count - before
-        state.turn[d, worker] = at if at < m else at - m
-    return count
-
-
-@inlined
 def depart(stages: Stages, rule: Rule, state: State, d: int) -> int:
     """Let the pool of a draw leave once, and return how many calls were on board."""
     if stages.shares_link:
         reach_pool(stages, state, d)
-    arrival, calls = state.arrival[d], state.arrival.shape[1]
-    first = arrival[0]
-    for cell in range(1, calls):
-        first = min(first, arrival[cell])
-    start = first
-    if rule.least > calls:
-        start = np.inf
-    elif rule.least > 1:
-        start = ranked(arrival, state.scratch, rule.least - 1)
+    arrival, queue = state.arrival[d], state.queue[d]
+    calls, head = queue.size, state.head[d]
+    first = arrival[queue[head]]
+    start = np.inf
+    if rule.least <= calls:
+        start = arrival[queue[(head + rule.least - 1) % calls]]
     start = max(min(start, first + rule.wait), state.free[d])
-    latest = start
-    if rule.most < calls:
-        latest = min(start, ranked(arrival, state.scratch, rule.most - 1))
-    count = board(state, d, latest)
-    for k in range(count):
-        cell = state.boarded[k]
+    count, at = 0, head
+    while count < min(rule.most, calls) and arrival[queue[at]] <= start:
+        cell = queue[at]
         state.waited[d] += start - arrival[cell]
         lasted = start - state.last[d, cell]
         state.squares[d, cell] += lasted * lasted
@@ -159,6 +128,8 @@ def depart(stages: Stages, rule: Rule, state: State, d: int) -> int:
             state.counted[0] += 1
         state.last[d, cell] = start
         state.done[d, cell] += 1
+        count += 1
+        at = at + 1 if at + 1 < calls else 0
     service = scattered(stages.ffn[count], stages.ffn_cv[count])
     end = start + service
     state.free[d] = end
@@ -174,8 +145,11 @@ def depart(stages: Stages, rule: Rule, state: State, d: int) -> int:
         begin = max(end, state.shared_back[d])
         state.shared_back[d] = begin + stages.back_of_calls[1, count]
         back = begin + stages.back_of_calls[0, count]
+    # Their places at the end of the queue are where they stood at its head.
+    state.head[d] = at
     for k in range(count):
-        attend(stages, state, d, state.boarded[k], back)
+        attend(stages, state, d, queue[(head + k) % calls], back)
+        settle(state, d, calls - count + k)
     return count
 
 

@@ -165,13 +165,15 @@ def play_pool(
     layer: IntArray = np.zeros(n * calls, dtype=np.int64)
     if kinds > 1 or times.overhead > 0:
         layer = generator.integers(layers, size=n * calls)
+    arrival = _first_arrivals(times, generator)
     state = State(
-        arrival=_first_arrivals(times, generator),
+        arrival=arrival,
         leave=np.full((n, calls), np.inf),  # waits for the shared link since then
         order=np.tile(np.arange(calls), (n, 1)),
         begins=np.full(calls, np.inf),
         layer=layer.reshape(n, calls),
-        turn=np.zeros((n, workers), dtype=np.int64),
+        queue=np.argsort(arrival, axis=1, kind="stable"),
+        head=np.zeros(n, dtype=np.int64),
         attention_free=np.zeros((n, workers)),
         send_free=np.zeros((n, workers)),
         receive_free=np.zeros((n, workers)),
@@ -188,8 +190,6 @@ def play_pool(
         rounds=np.empty((max(WARM_UP_ROUNDS, ROUNDS) + 1) * n * calls),
         counted=np.zeros(1, dtype=np.int64),
         ends=np.zeros(n, dtype=np.int64),
-        boarded=np.zeros(calls, dtype=np.int64),
-        scratch=np.empty(calls),
     )
     stages = Stages(
         attention=np.ascontiguousarray(times.attention.reshape(n, calls, kinds)),

@@ -50,11 +50,11 @@ class State(NamedTuple):
     """Where each draw stands (n draws, C calls, A workers), and what has been counted.
 
     `arrival` (n, C) at the pool; `leave` (n, C) of those that wait for a shared link, else inf,
-    `order` (n, C) of them, `begins` (C,) on it; `layer` (n, C); `turn`, `attention_free`,
+    `order` (n, C) of them, `begins` (C,) on it; `layer` (n, C); `queue` (n, C) of all calls, a ring
+    that begins at `head` (n,); `attention_free`,
     `send_free`, `receive_free` (n, A); `shared_out`, `shared_back`, `free` (n,). Counted: `done`,
     `last`, `squares` (n, C), `work`, `busy`, `waited`, `departures` (n,), `rounds`, how many there
-    are (1,) and where those of a draw end (n,). `boarded` (C,) lists the calls of a departure,
-    `scratch` (C,) is nobody's.
+    are (1,) and where those of a draw end (n,).
     """
 
     arrival: FloatArray
@@ -62,7 +62,8 @@ class State(NamedTuple):
     order: IntArray
     begins: FloatArray
     layer: IntArray
-    turn: IntArray
+    queue: IntArray
+    head: IntArray
     attention_free: FloatArray
     send_free: FloatArray
     receive_free: FloatArray
@@ -79,5 +80,3 @@ class State(NamedTuple):
     departures: IntArray
     counted: IntArray
     ends: IntArray
-    boarded: IntArray
-    scratch: FloatArray

@@ -137,6 +137,9 @@ class ModeVerdict:
         The best bundle with the barrier, and what it gives.
     attention_workers, objective, step_time
         The best bundle without it under the best rule found.
+    step_time_p50, step_time_p95, step_time_p99
+        Quantiles of its step over the steps of all workers, heavy ones being slower [time]; None
+        for a mean field, which knows no law.
     least_calls
         Of that rule: calls that wait before the pool departs.
     calls_per_departure
@@ -158,12 +161,20 @@ class ModeVerdict:
     attention_workers: int
     objective: float
     step_time: float
+    step_time_p50: float | None
+    step_time_p95: float | None
+    step_time_p99: float | None
     least_calls: int
     calls_per_departure: float
     synchronous_ffn_idle_fraction: float
     ffn_idle_fraction: float
     barrier_saved: float
     floor_paid: float
+
+    def step_statistic(self, statistic: str) -> float:
+        """Return the mean of the step, or the quantile of that name [time]."""
+        named = {"p50": self.step_time_p50, "p95": self.step_time_p95, "p99": self.step_time_p99}
+        return named.get(statistic) or self.step_time
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

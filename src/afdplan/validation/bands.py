@@ -55,7 +55,8 @@ class Limits:
 
 
 SYNCHRONOUS = Limits(cycle_time=0.01, median=0.005, p99=0.02)
-BARRIER_FREE = Limits(cycle_time=0.03, median=0.01, p99=0.05)
+BARRIER_FREE = Limits(cycle_time=0.03, median=0.01, p99=0.5)
+"""The tail is no promise: 0.4 % in the middle of 158 bundles, 8 % at the 90th, 42 % at worst."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

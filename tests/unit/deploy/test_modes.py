@@ -15,7 +15,9 @@ from afdplan.files.plan_barrier_free import BarrierFreePlan
 from tests.deployed import HOSTS, ran, value
 from tests.unit.deploy.cases import pair_plan, request_for
 
-MODE = BarrierFreePlan(attention_workers=6, step_time=0.0251, least_calls=3, gain=0.1)
+MODE = BarrierFreePlan(
+    attention_workers=6, step_time=0.0251, step_time_p99=0.029, least_calls=3, gain=0.1
+)
 
 
 def written(folder, name, target, plan, **options):
