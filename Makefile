@@ -19,9 +19,10 @@ DEMO_NEEDS := click msgspec numpy polars rich scipy
 demo: $(DEMO)/.ready
 	$(DEMO)/bin/python examples/demo.py
 
+# A file's tests share what they prepare: one process has them all.
 test: $(READY)
 	$(MAKE) --no-print-directory --jobs=2 checks compiled
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 checks: $(READY)
 	$(BIN)/ruff format --check .

@@ -116,7 +116,7 @@ def search() -> Figure:
     combination, workers = (1, 2, 256), np.arange(1, 25)
     ffn = np.ones(workers.size, dtype=int)
     exact = models.evaluate(combination, workers, ffn).mean
-    stages = models.stages(workers, ffn, combination[2])
+    stages = models.times.stages(workers, ffn, combination[2])
     tight = models.tight_bounds(combination, stages, Limits(devices=64))[0]
     latency = source.latency(1, 1, combination[2])
     nothing = np.zeros(workers.size)

@@ -61,3 +61,28 @@ def test_plot_draws_the_figures_of_the_page(tmp_path):
     drawn = picture.read_text()
     for title in ("How much of each declared limit is used", "Step time of measured systems"):
         assert title in drawn
+
+
+def test_published_figures_without_the_barrier(tmp_path):
+    page = tmp_path / "evidence.html"
+    mark = tmp_path / "evidence.md"
+    given = ("validate", "published", "--execution", "barrier-free")
+    found = invoke(*given, "--json", "--report", page, "--markdown", mark)
+    assert found.code == 0, found.err
+    answer = found.document
+    assert answer["execution"] == answer["inputs"]["execution"] == "barrier-free"
+    assert answer["published"] == answer["bands"] == []
+    assert len(answer["pool"]) == 7
+    told = invoke(*given).out
+    assert "1 published numbers reproduced, 2 in part, 4 not reproducible" in told
+    assert "--execution barrier-free" in told.partition("next:")[2].partition("again:")[0]
+    assert "--execution barrier-free --markdown" in mark.read_text()
+    for fact in answer["pool"]:
+        assert fact["ours"] in mark.read_text()
+        assert fact["ours"] in page.read_text()
+
+
+def test_the_paper_has_a_barrier():
+    outcome = invoke("validate", "paper", "--execution", "barrier-free")
+    assert outcome.code == 2
+    assert "the paper has no bundle without a barrier" in outcome.err

@@ -267,6 +267,34 @@ def test_theory_against_simulation(workers, m, layers, floor, rule):
     assert theory(one) == pytest.approx(pace(one, 12_000), rel=0.03)
 
 
+def test_the_tail_of_a_step_is_that_of_calls_that_begin_together():
+    """A few draws in another rhythm would add a quarter to the 99th percentile."""
+    law = IndependentLengths(prompt="uniform:500..1500", decode="uniform:100..300")
+    one = Scenario(
+        bundle=Bundle(attention_workers=32, batch_size=16, microbatches=1),
+        latency=LatencyModel.linear(
+            attention=(70 / (16 * law.token_load().mean), 30.0),
+            ffn=(10 / 512, 40.0),
+            transfer=(0.0, 5.0),
+        ),
+        lengths=law,
+        requests_per_worker=400,
+        execution="barrier-free",
+        least_calls=8,
+    )
+    problem = RatioProblem(
+        law=law,
+        latency=one.latency,
+        batch_size=16,
+        microbatches=1,
+        execution="barrier-free",
+        least_calls=8,
+    )
+    model = BarrierFreeModel(problem, problem.slot_loads())
+    tail = float(model.evaluate(np.array([32.0]), (0.99,)).quantiles[0, 0])
+    assert tail == pytest.approx(simulate(one).step_time.p99.value, rel=0.03)
+
+
 def test_results_are_told_in_numbers():
     found = simulate(scenario(requests_per_worker=300, replications=2))
     pool = found.answer()["pool"]

@@ -57,7 +57,9 @@ def test_scaling_all_times_scales_the_answer(rows, model, factor):
     assert [p.objective * factor for p in other.curve] == pytest.approx(
         [p.objective for p in one.curve], rel=1e-8
     )
-    assert other.best.step_time == pytest.approx(factor * other.best.step_time / factor)
+    assert [p.step_time for p in other.curve] == pytest.approx(
+        [p.step_time * factor for p in one.curve], rel=1e-8
+    )
     assert one.curve[other.optimal_attention_workers - 1].regret <= 1e-8
 
 
@@ -68,6 +70,51 @@ def test_permuting_the_trace_changes_no_digit(rows, model, order):
     order.shuffle(shuffled)
     assert answer_of(rows, model).curve == answer_of(shuffled, model).curve
     assert law_of(rows).token_load() == law_of(shuffled).token_load()
+
+
+@quick
+@given(prompts=st.lists(st.integers(1, 3000), min_size=1, max_size=30), model=models,
+       factor=st.integers(2, 50))  # fmt: skip
+def test_tokens_in_another_unit_change_nothing(prompts, model, factor):
+    """Of one output each, so that a prompt is all of the load: k times the tokens at 1/k each."""
+    (kind,) = model.attention
+    finer = replace(kind, curve=replace(kind.curve, slope=kind.curve.slope / factor))
+    one = answer_of([(prompt, 1) for prompt in prompts], model)
+    other = answer_of(
+        [(factor * prompt, 1) for prompt in prompts], replace(model, attention=(finer,))
+    )
+    assert [p.step_time for p in other.curve] == pytest.approx(
+        [p.step_time for p in one.curve], rel=1e-6
+    )
+
+
+@quick
+@given(rows=requests, more=requests, model=models, copies=st.integers(2, 4))
+def test_traces_are_joined_by_their_tokens(rows, more, model, copies):
+    one, again = answer_of(rows, model), answer_of(copies * rows, model)
+    assert [p.objective for p in again.curve] == pytest.approx(
+        [p.objective for p in one.curve], rel=1e-9
+    )
+    tokens = [float(sum(decode for _, decode in part)) for part in (rows, more)]
+    loads = [law_of(part).token_load() for part in (rows, more)]
+    whole = law_of(rows + more).token_load()
+    mean = np.average([load.mean for load in loads], weights=tokens)
+    square = np.average([load.variance + load.mean**2 for load in loads], weights=tokens)
+    assert whole.mean == pytest.approx(mean, rel=1e-9)
+    assert whole.variance + whole.mean**2 == pytest.approx(square, rel=1e-9)
+
+
+@quick
+@given(rows=requests, model=models, at=st.integers(1, 12), m=st.integers(1, 4))
+def test_a_point_alone_is_the_point_of_the_curve(rows, model, at, m):
+    curve = answer_of(rows, model, microbatches=m).curve
+    short = answer_of(rows, model, microbatches=m, max_attention_workers=at).curve[-1]
+    problem = RatioProblem(law=law_of(rows), latency=model, batch_size=32, microbatches=m)
+    alone = CycleModel(problem, problem.slot_loads()).evaluate(np.array([float(at)]))
+    point = curve[at - 1]
+    assert point.attention_workers == short.attention_workers == at
+    assert (short.step_time, alone.mean[0]) == pytest.approx((point.step_time,) * 2, rel=2e-6)
+    assert short.ffn_idle_fraction == pytest.approx(point.ffn_idle_fraction, abs=1e-5)
 
 
 @quick

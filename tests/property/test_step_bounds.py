@@ -63,12 +63,13 @@ def test_no_bound_exceeds_the_step(prompt, window, coupling):
         # Over prompts and decodes every number of microbatches meets every window.
         for m in {(number + PROMPTS.index(prompt)) % 4 + 1, 2 + number % 2}:
             combination = Combination(1, m, int(rng.choice([1, 2, 16])))
-            stages = models.stages(workers, np.ones(5, dtype=int), combination[2])
+            stages = models.times.stages(workers, np.ones(5, dtype=int), combination[2])
             times = models.evaluate(combination, workers, np.ones(5, dtype=int), (0.99,))
             for limits in (Limits(devices=8), Limits(devices=8, statistic="p99")):
                 held = limited(times) if limits.probabilities else times.mean
-                for bounds in (models.rough_bounds, models.tight_bounds):
-                    mean, statistic = bounds(combination, stages, limits)
+                rough = models.rough_bounds([combination], stages, limits)
+                tight = models.tight_bounds(combination, stages, limits)
+                for mean, statistic in (rough, tight):
                     assert (mean <= times.mean).all()
                     assert (statistic <= held).all()
 

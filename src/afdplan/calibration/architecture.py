@@ -244,6 +244,12 @@ class ModelArchitecture:
         return self.network.experts_per_token
 
     @property
+    def shared_networks(self) -> tuple[FeedForward, ...]:
+        """Every network that has shared experts, or a dense part, beside its routed ones."""
+        networks = (network for block in self.blocks for network in block.feed_forward)
+        return tuple(network for network in networks if network.experts and network.dense_size)
+
+    @property
     def dense_layers(self) -> int:
         """Round trips without routed experts."""
         return sum(not block.has_experts for block in self.blocks)

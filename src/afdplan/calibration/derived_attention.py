@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from afdplan.calibration.architecture import Mixer
+from afdplan.calibration.architecture import FeedForward, Mixer
 from afdplan.calibration.attention import SparseIndexer
 from afdplan.calibration.heads import Attention, Product
 from afdplan.calibration.memory import INDEX_KEY_SCALE_BYTES
@@ -26,6 +26,7 @@ __all__ = [
     "attention_layers",
     "attention_operator",
     "batch_line",
+    "dense_products",
     "layer_order",
     "pass_time",
     "product_time",
@@ -197,10 +198,36 @@ def products_time(placement: Placement, mixer: Mixer, requests: FloatArray) -> F
     return time
 
 
-def _layer_end(placement: Placement, requests: FloatArray) -> FloatArray:
-    """Return what stands between attention and the network: a norm, and the router if here [s].
+def dense_products(network: FeedForward, hidden_size: int, slices: int) -> list[Product]:
+    """Return both products of the dense part, or of the shared experts, in so many slices."""
+    size = math.ceil(network.dense_size / slices)
+    return [Product(hidden_size, (network.matrices - 1) * size), Product(size, hidden_size)]
 
-    Layers without experts have no router: its time is averaged over all of them.
+
+def _shared_experts_time(placement: Placement, requests: FloatArray) -> FloatArray:
+    """Return the time of the shared experts on an attention worker, mean over all layers [s].
+
+    Tensor parallel as attention is; their output is added up over its devices.
+    """
+    architecture, number = placement.architecture, placement.precision.common_weights
+    tokens = requests * placement.tokens_per_request
+    fixed, slope = _reduction(placement)
+    passes = 1 + (number_format(number).arithmetic != "bf16")
+    total = np.zeros_like(tokens)
+    for network in architecture.shared_networks:
+        total += fixed + slope * requests + passes * pass_time(placement, tokens, "attention")
+        for product in dense_products(
+            network, architecture.hidden_size, placement.attention_devices
+        ):
+            total += product_time(placement, product, tokens, number, "attention")
+    return total / architecture.layers
+
+
+def _layer_end(placement: Placement, requests: FloatArray) -> FloatArray:
+    """Return what stands between attention and the network [s].
+
+    A norm, and router and shared experts if they are here. Layers without experts have neither:
+    their time is averaged over all of them.
     """
     tokens = requests * placement.tokens_per_request
     time = pass_time(placement, tokens, "attention")
@@ -208,6 +235,8 @@ def _layer_end(placement: Placement, requests: FloatArray) -> FloatArray:
     if architecture.experts and placement.system.router == "attention":
         share = 1 - architecture.dense_layers / architecture.layers
         time = time + share * router_time(placement, architecture.experts, tokens, "attention")
+    if placement.system.shared_experts == "attention":
+        time = time + _shared_experts_time(placement, requests)
     return time
 
 

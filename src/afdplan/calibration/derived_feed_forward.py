@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from typing import Any
 
@@ -10,7 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from afdplan.calibration.architecture import FeedForward
-from afdplan.calibration.derived_attention import pass_time, product_time, router_time
+from afdplan.calibration.derived_attention import (
+    dense_products,
+    pass_time,
+    product_time,
+    router_time,
+)
 from afdplan.calibration.derived_transfer import exchange_times
 from afdplan.calibration.heads import Product
 from afdplan.calibration.placement import Placement
@@ -135,7 +139,7 @@ def _busiest(placement: Placement, network: FeedForward, sent: FloatArray) -> Fl
 
 
 def _dense_time(placement: Placement, network: FeedForward, sent: FloatArray) -> FloatArray:
-    """Return the time of what every token passes: two products and the activation.
+    """Return the time of what every token passes here: two products and the activation.
 
     Each device has its share of the tokens, or, tensor parallel, all of them and a slice.
     """
@@ -144,17 +148,18 @@ def _dense_time(placement: Placement, network: FeedForward, sent: FloatArray) ->
     tokens = sent * slices / placement.ffn_devices
     number = placement.precision.common_weights
     products = []
-    if network.dense_size:
-        size = math.ceil(network.dense_size / slices)
-        into = Product(hidden, (network.matrices - 1) * size)
-        products += [into, Product(size, hidden)]
+    is_here = network.dense_size > 0
+    if network.experts and placement.system.shared_experts == "attention":
+        is_here = False
+    if is_here:
+        products += dense_products(network, hidden, slices)
     if network.expert_hidden_size is not None:
         latent = network.expert_hidden_size
         products += [Product(hidden, latent), Product(latent, hidden)]
     time = np.zeros_like(tokens)
     for product in products:
         time = time + product_time(placement, product, tokens, number, "ffn")
-    if network.dense_size:
+    if is_here:
         passes = 1 + (number_format(number).arithmetic != "bf16")
         time = time + passes * pass_time(placement, tokens, "ffn")
     return time

@@ -145,6 +145,7 @@ def derive_prefill(
         ffn_devices=devices,
         ffn_workers=1,
         speculative_tokens=0,
+        system=replace(placement.system, shared_experts="ffn"),  # all parts are on one worker
     )
     memory = here.memory()
     room = _room(memory)

@@ -22,6 +22,8 @@ __all__ = [
 ]
 
 FloatArray = npt.NDArray[np.float64]
+CHOICE_BYTES = 12.0
+"""An expert's number and its weight, 64 and 32 bits in DeepEP (`topk_idx`, `topk_weights`)."""
 
 
 def copies_per_token(experts: int, experts_per_token: int, groups: float) -> float:
@@ -86,7 +88,10 @@ def _line(placement: Placement, way: str) -> LinearCurve:
         # One copy per node crosses the network; it is spread inside over the scale-up link.
         groups = math.ceil(groups / placement.ffn_hardware.devices_per_node)
     copies = copies_per_token(architecture.experts, architecture.experts_per_token, groups)
-    message = architecture.hidden_size * bytes_per_value * placement.tokens_per_request
+    each = architecture.hidden_size * bytes_per_value
+    if way == "send" and placement.system.sends_choices:
+        each += CHOICE_BYTES * architecture.experts_per_token
+    message = each * placement.tokens_per_request
     bandwidth = placement.ffn_devices * placement.joint_link().bandwidth
     return LinearCurve(
         slope=float(operator.work(copies * message / bandwidth)), intercept=operator.fixed_time

@@ -46,6 +46,8 @@ class LatencyChoice:
         Formats of weights and KV cache; None takes the model's.
     link
         ``scale-up`` or ``scale-out``; None lets the size decide.
+    serving_system, transfers, router_side, shared_experts_side
+        Whose habits hold, and what of them is otherwise.
     speculative_tokens, acceptance
         Draft tokens per step, and the chance of each.
     attention_devices
@@ -66,6 +68,8 @@ class LatencyChoice:
     link: str | None = None
     serving_system: str = ask.SERVING_SYSTEM.default
     transfers: str | None = None
+    router_side: str | None = None
+    shared_experts_side: str | None = None
     speculative_tokens: int = ask.SPECULATIVE_TOKENS.default
     acceptance: float = ask.ACCEPTANCE.default
     attention_devices: int | tuple[int, ...] | None = None

@@ -19,6 +19,7 @@ __all__ = [
     "embedding_bytes",
     "ffn_weight_bytes",
     "mixer_shard",
+    "shared_weight_bytes",
 ]
 
 INDEX_KEY_SCALE_BYTES = 4.0
@@ -178,6 +179,20 @@ def ffn_weight_bytes(
         experts * number_format(precision.feed_forward_weights).bytes_per_value
         + common * number_format(precision.common_weights).bytes_per_value
     )
+
+
+def shared_weight_bytes(
+    architecture: ModelArchitecture, precision: Precision, draft_layers: int = 0
+) -> float:
+    """Return the weights of all shared experts, of which every FFN device has a copy."""
+    networks = architecture.shared_networks
+    drafts = [one for one in architecture.blocks[-1].feed_forward if one in networks]
+    size = architecture.hidden_size
+    parameters = sum(
+        network.matrices * size * network.dense_size
+        for network in (*networks, *drafts * draft_layers)
+    )
+    return parameters * number_format(precision.common_weights).bytes_per_value
 
 
 def cache_kinds(

@@ -14,13 +14,14 @@ from afdplan.calibration.memory import (
     attention_weight_bytes,
     cache_kinds,
     ffn_weight_bytes,
+    shared_weight_bytes,
 )
 from afdplan.calibration.precision import PRECISIONS, Precision
 from afdplan.calibration.serving_system import SYSTEMS, ServingSystem
 from afdplan.errors import InvalidInputError, UnsupportedError
 from afdplan.model import parameters as ask
 from afdplan.model.checks import check_count
-from afdplan.model.parameters import LinkKind, SystemName, TransferPlace
+from afdplan.model.parameters import LinkKind, Side, SystemName, TransferPlace
 
 __all__ = ["LinkKind", "Placement", "place"]
 
@@ -106,6 +107,9 @@ class Placement:
     def memory(self) -> WorkerMemory:
         """Return the memory of the devices of both sides."""
         drafts = 1 if self.speculative_tokens else 0
+        moved = 0.0
+        if self.system.shared_experts == "attention":
+            moved = shared_weight_bytes(self.architecture, self.precision, drafts)
         return WorkerMemory(
             attention_devices=self.attention_devices,
             ffn_devices=self.ffn_devices,
@@ -113,10 +117,12 @@ class Placement:
             ffn_memory_bytes=self.ffn_hardware.memory_size,
             attention_weight_bytes=attention_weight_bytes(
                 self.architecture, self.precision, self.attention_devices, drafts
-            ),
+            )
+            + moved / self.attention_devices,
             ffn_weight_bytes=ffn_weight_bytes(
                 self.architecture, self.precision, self.ffn_devices, self.ffn_workers, drafts
-            ),
+            )
+            - moved,
             reserve_bytes=RESERVED_MEMORY * self.attention_hardware.memory_size,
             cache=cache_kinds(self.architecture, self.precision, self.attention_devices, drafts),
         )
@@ -135,6 +141,8 @@ def place(
     link: LinkKind | None = ask.LINK.default,
     serving_system: SystemName = ask.SERVING_SYSTEM.default,
     transfers: TransferPlace | None = ask.TRANSFERS.default,
+    router_side: Side | None = ask.ROUTER_SIDE.default,
+    shared_experts_side: Side | None = ask.SHARED_EXPERTS_SIDE.default,
     speculative_tokens: int = ask.SPECULATIVE_TOKENS.default,
     acceptance: float = ask.ACCEPTANCE.default,
     batch_size: int | None = None,
@@ -166,6 +174,10 @@ def place(
         Whose habits hold, a name of `SYSTEMS`.
     transfers
         Where transfers run; as the system does unless given.
+    router_side, shared_experts_side
+        ``attention`` or ``ffn``; as the system does unless given. A router that is asked for on
+        the attention side sends its choices along; a dense part beside routed experts counts as
+        shared.
     speculative_tokens
         Draft tokens per step.
     acceptance
@@ -195,12 +207,15 @@ def place(
         (ask.LINK, link),
         (ask.SERVING_SYSTEM, serving_system),
         (ask.TRANSFERS, transfers),
+        (ask.ROUTER_SIDE, router_side),
+        (ask.SHARED_EXPERTS_SIDE, shared_experts_side),
     ):
         if value is not None:
             one.check(value)
     system = SYSTEMS[serving_system]
     if transfers is not None and transfers != system.transfers:
         system = replace(system, transfers=transfers)
+    system = _sided(system, architecture, router_side, shared_experts_side)
     where = {"in-stage": "inside the FFN stage", "fused": "in one kernel with the experts"}
     words = where.get(system.transfers, "overlapped with both sides")
     assumptions.append(
@@ -210,6 +225,9 @@ def place(
             f"(serving system {serving_system!r})",
         )
     )
+    if system.shared_experts == "attention":
+        words = "the shared experts run on the attention side, in turn with attention"
+        assumptions.append(Assumption("shared-experts", words))
     if speculative_tokens:
         if not architecture.prediction_layers:
             raise UnsupportedError(
@@ -257,6 +275,32 @@ def place(
             "per device; give more devices"
         )
     return replace(placement, assumptions=tuple(assumptions))
+
+
+def _sided(
+    system: ServingSystem,
+    architecture: ModelArchitecture,
+    router: Side | None,
+    shared_experts: Side | None,
+) -> ServingSystem:
+    """Return the system with router and shared experts where they were asked for."""
+    for name, side in (("router_side", router), ("shared_experts_side", shared_experts)):
+        if side is not None and not architecture.experts:
+            raise InvalidInputError(
+                f"{name} is of models with routed experts, and {architecture.name} has none: "
+                "leave it out"
+            )
+    if shared_experts is not None and not architecture.shared_networks:
+        raise InvalidInputError(
+            f"shared_experts_side is of models with shared experts, and {architecture.name} has "
+            "none: leave it out"
+        )
+    return replace(
+        system,
+        router=router or system.router,
+        sends_choices=router == "attention",
+        shared_experts=shared_experts or system.shared_experts,
+    )
 
 
 def _formats(

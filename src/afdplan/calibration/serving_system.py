@@ -1,11 +1,11 @@
-"""Where does a serving system let transfers and the router run?"""
+"""Where does a serving system let transfers, the router and the shared experts run?"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
 
-from afdplan.model.parameters import SystemName, TransferPlace
+from afdplan.model.parameters import Side, SystemName, TransferPlace
 
 __all__ = ["SYSTEMS", "ServingSystem"]
 
@@ -24,14 +24,20 @@ class ServingSystem:
         On which side the router and the choice of experts run.
     source
         Who says so.
+    shared_experts
+        On which side the shared experts run.
+    sends_choices
+        Whether the choice of experts is counted in what travels to the FFN.
     layout
         How FFN devices share their work: ``expert``, each has experts of its own and the shared
         ones whole, or ``tensor``, each of a node has a slice of all of them.
     """
 
     transfers: TransferPlace
-    router: Literal["attention", "ffn"]
+    router: Side
     source: str
+    shared_experts: Side = "ffn"
+    sends_choices: bool = False
     layout: Literal["expert", "tensor"] = "expert"
 
 

@@ -129,7 +129,9 @@ def command(
         write_state(state, CheckState(standing=result.standing, snapshot=snapshot))
     from afdplan.planning.check import problem_of
     from afdplan.planning.placement_gain import placement_gain
+    from afdplan.planning.plan_effects import running_effects
     from afdplan.report.check import check_answer, check_told, settings_answer, settings_told
+    from afdplan.report.effects import effect_answer, with_effects
     from afdplan.report.placement import gain_answer, gain_fact
 
     if plot is not None:
@@ -151,6 +153,7 @@ def command(
 
         blind = replace(problem, placement=ask.PLACEMENT.default)
         gain = replace(gain, recovered=recovered(blind, here, gain.placement))
+    effects = running_effects(plan, law, most)
     if as_json:
         from afdplan.report.document import to_json
 
@@ -175,6 +178,7 @@ def command(
                     answer={
                         **check_answer(result),
                         "placement_gain": gain_answer(gain),
+                        "effects": effect_answer(effects),
                         **observed,
                         **settings_answer(differs),
                     },
@@ -187,6 +191,7 @@ def command(
             is_used = gain.placement == problem.placement
             balanced = gain_fact(gain, plan.latency.time_unit, is_used=is_used)
             told = replace(told, words=(*told.words, balanced))
+        told = with_effects(told, effects, "if split" if plan.recommends_unsplit else "")
         if settings is not None:
             said = settings_told(differs)
             told = replace(

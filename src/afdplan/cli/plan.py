@@ -198,6 +198,11 @@ def command(
         if plan.kind != "split":  # JSON has it, too
             said = said._replace(name="Placement, if split")
         told = dataclasses.replace(told, words=(*told.words, said))
+    from afdplan.planning.plan_effects import plan_effects
+    from afdplan.report.effects import effect_answer, with_effects
+
+    effects = plan_effects(plan, source, most)
+    told = with_effects(told, effects, "" if plan.kind == "split" else "if split")
     if as_json or report is not None or output is not None:
         from afdplan.report.document import to_json
         from afdplan.report.plan_answer import plan_answer
@@ -211,6 +216,7 @@ def command(
             answer=plan_answer(plan, workload.law, verified)
             | {
                 "placement_gain": gain_answer(gain),
+                "effects": effect_answer(effects),
                 "service": service_answer(whole.service, played),
                 "failures": failure_answer(whole.failures),
                 "modes": modes,

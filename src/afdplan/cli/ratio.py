@@ -169,6 +169,18 @@ def command(
             words=(*told.words, gain_fact(gain, model.time_unit, is_used=is_used)),
             brief=with_gain(told.brief, gain, is_used=is_used),
         )
+    from afdplan.planning.effect_costs import effect_costs
+    from afdplan.report.effects import effect_answer, with_effects
+
+    effects = effect_costs(
+        problem,
+        answer.optimal_attention_workers,
+        derived=choice.placement(batch_size=size, ffn_workers=workers)
+        if choice.is_derived
+        else None,
+        max_attention_workers=most,
+    )
+    told = with_effects(told, effects)
     same = (*ask.WORKLOAD, *ask.LATENCY_CHOICE, *ask.SLOTS, *ask.MODE)
     more = ["--attention-workers", f"{answer.optimal_attention_workers}"]
     if given["placement"] != ask.PLACEMENT.default:
@@ -224,6 +236,7 @@ def command(
             answer=ratio_answer(answer),
         )
         answered["placement_gain"] = gain_answer(gain)
+        answered["effects"] = effect_answer(effects)
         if is_played:
             answered["objectives"] = objectives_answer(played)
         if day is not None:

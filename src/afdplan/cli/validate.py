@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from afdplan.cli.options import options
 from afdplan.cli.report import (
     command_line,
     documented,
@@ -17,9 +18,12 @@ from afdplan.cli.report import (
     write_picture,
     write_report,
 )
+from afdplan.model import parameters as ask
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from afdplan.model.parameters import Execution
 
 __all__ = ["command"]
 
@@ -28,6 +32,7 @@ Examples:
   afdplan validate
   afdplan validate simulation --traces my-traces/
   afdplan validate all --full --resume validation.jsonl --traces my-traces/
+  afdplan validate --execution barrier-free
   afdplan validate --report evidence.html
 """
 
@@ -37,6 +42,11 @@ Examples:
     "part",
     type=click.Choice(["paper", "simulation", "published", "all"]),
     default="all",
+)
+@options(
+    ask.EXECUTION.changed(
+        help="Hold the theory with the barrier against them, or without (no paper)."
+    )
 )
 @click.option("--traces", metavar="DIR", help="Folder of request traces to try the theory on.")
 @click.option("--full", is_flag=True, help="Everything, not the selection of a minute.")
@@ -52,6 +62,7 @@ Examples:
 @json_flag
 def command(
     part: str,
+    execution: Execution,
     traces: str | None,
     full: bool,
     resume: str | None,
@@ -77,6 +88,8 @@ def command(
     from afdplan.validation.run import PARTS, validate
 
     parts = PARTS if part == "all" else tuple(name for name in PARTS if name == part)
+    if part == "paper" and execution == "barrier-free":
+        raise click.UsageError("the paper has no bundle without a barrier: leave one of them out")
     if traces is not None and "simulation" not in parts:
         raise click.UsageError(f"--traces belongs to the part simulation, not to {part}")
     given = None
@@ -88,15 +101,22 @@ def command(
         _progress() as progress,
         Laboratory(jobs=jobs or available_cores(), memory=resume, progress=progress) as laboratory,
     ):
-        result = validate(parts, laboratory, traces=given, full=full)
+        result = validate(parts, laboratory, traces=given, full=full, execution=execution)
     if markdown is not None:
         from afdplan.files.atomic import write_atomic
 
         write_atomic(markdown, markdown_page(result).encode())
     told = validation_told(result, traces)
+    way = "" if execution == "synchronous" else f" --execution {execution}"
     answered = documented(
         time_unit="abstract",
-        inputs={"part": part, "traces": traces, "full": full, "resume": resume},
+        inputs={
+            "part": part,
+            "execution": execution,
+            "traces": traces,
+            "full": full,
+            "resume": resume,
+        },
         warnings=told.warnings,
         answer=validation_answer(result),
     )
@@ -113,7 +133,7 @@ def command(
         click.echo(to_json(answered))
     else:
         tell(
-            replace(told, following=f"afdplan validate {part} --report evidence.html"),
+            replace(told, following=f"afdplan validate {part}{way} --report evidence.html"),
             "--full computes all of it; --markdown FILE has",
             full=full,
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+from afdplan.deploy.boundary import boundary_words
 from afdplan.deploy.deployment import Deployment
 from afdplan.deploy.devices import kind_of
 from afdplan.deploy.formats.compose import compose_files
@@ -87,6 +88,8 @@ def deployment_of(request: DeployRequest, target: Target) -> Deployment:
     """
     _check_system(request, target)
     found = _with_prefill(request, target)
+    if not request.unsplit:
+        found = replace(found, assumed=(*found.assumed, *boundary_words(request, target, found)))
     for number, roles in enumerate(found.bundles, 1):
         for name in sorted({name for role in roles for name in joined_hosts(role.words)}):
             if ":" in request.host(name, number):

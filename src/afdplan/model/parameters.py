@@ -80,6 +80,15 @@ SERVING_SYSTEM = choice(
 TRANSFERS = choice(
     "transfers", "Where transfers run; by default as the serving system does.", TransferPlace
 )
+Side = Literal["attention", "ffn"]
+ROUTER_SIDE = choice(
+    "router_side",
+    "Side that chooses the experts; by default as the serving system does.",
+    Side,
+)
+SHARED_EXPERTS_SIDE = choice(
+    "shared_experts_side", "Side of the shared experts; by default the FFN.", Side
+)
 SPECULATIVE_TOKENS = count(
     "speculative_tokens", "Draft tokens per step.", default=0, minimum=0, maximum=16, metavar="K"
 )
@@ -101,6 +110,8 @@ REFINED = (
     LINK,
     SERVING_SYSTEM,
     TRANSFERS,
+    ROUTER_SIDE,
+    SHARED_EXPERTS_SIDE,
     SPECULATIVE_TOKENS,
     ACCEPTANCE,
 )

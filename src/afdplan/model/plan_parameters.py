@@ -7,6 +7,8 @@ from typing import Literal
 from afdplan.model.parameter import choice, count, number, text
 
 Statistic = Literal["mean", "p50", "p95", "p99"]
+STEP_PROBABILITIES = (0.5, 0.95, 0.99)
+"""Of the percentiles that are told of a step; one of them may be limited."""
 DEVICES = count("devices", "Most devices of both sides.", maximum=100_000, metavar="N")
 REQUESTS_PER_SECOND = number(
     "requests_per_second",

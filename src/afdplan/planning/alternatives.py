@@ -10,12 +10,14 @@ import numpy as np
 from afdplan.model.words import counted
 from afdplan.planning.design import Design, PlannedDesign
 from afdplan.planning.limits import TIE, Limits
-from afdplan.planning.search import DesignSearch
+from afdplan.planning.search import MOST_DEVICES, DesignSearch
 from afdplan.planning.space import SearchSpace
 
 __all__ = ["Alternative", "alternatives", "pareto_front"]
 
 FRONT_POINTS = 6
+SMALLER_BATCHES = 3
+"""Batch sizes tried below that of a design which is near an alternative."""
 
 Kind = Literal["attention_workers", "microbatches", "batch_size", "ffn_workers"]
 
@@ -46,7 +48,7 @@ class Alternative:
 
 
 def alternatives(
-    search: DesignSearch, best: PlannedDesign, limits: Limits
+    search: DesignSearch, best: PlannedDesign, limits: Limits, nearest: int | None = None
 ) -> tuple[Alternative, ...]:
     """Return the next legal ratios, other microbatches, other batch sizes and other F.
 
@@ -58,6 +60,8 @@ def alternatives(
         The recommended design.
     limits
         All of them.
+    nearest
+        How many of those that give up least are enough; all of them if None.
     """
     space, design = search.space, best.design
     found: list[Alternative] = []
@@ -67,15 +71,18 @@ def alternatives(
             gap = abs(pair.attention_workers - design.attention_workers)
             words = counted(gap, f"{word} attention worker")
             found.append(_against(search, best, words, pair, limits))
-    searches: list[tuple[Kind, str, SearchSpace]] = []
-    for m in (design.microbatches - 1, design.microbatches + 1):
-        if m in (1, 2, 3, 4) and (space.target.name == "any" or m in space.target.microbatches):
-            narrowed = replace(space, microbatches=(m,))
-            searches.append(("microbatches", counted(m, "microbatch"), narrowed))
+    searches: list[tuple[Kind, str, SearchSpace, Design]] = []
     smaller = [b for b in space.batch_sizes if b < design.batch_size][-1:]
     larger = [b for b in space.batch_sizes if b > design.batch_size][:1]
     for b in smaller + larger:
-        searches.append(("batch_size", f"batch size {b}", replace(space, batch_sizes=(b,))))
+        near = replace(design, batch_size=b)
+        searches.append(("batch_size", f"batch size {b}", replace(space, batch_sizes=(b,)), near))
+    for m in (design.microbatches - 1, design.microbatches + 1):
+        if m in (1, 2, 3, 4) and (space.target.name == "any" or m in space.target.microbatches):
+            narrowed = replace(space, microbatches=(m,))
+            as_many = _listed(space, design.microbatches * design.batch_size // m)
+            near = replace(design, microbatches=m, batch_size=as_many)
+            searches.append(("microbatches", counted(m, "microbatch"), narrowed, near))
     numbers = search.source.ffn_workers(limits.devices or 8 * design.ffn_workers)
     if space.ffn_workers is None and design.ffn_workers in numbers:
         at = numbers.index(design.ffn_workers)
@@ -84,13 +91,61 @@ def alternatives(
                 f = numbers[other]
                 narrowed = replace(space, ffn_workers=(f,))
                 words = f"{counted(f, 'FFN worker')} per bundle"
-                searches.append(("ffn_workers", words, narrowed))
-    for kind, change, narrowed in searches:
-        plan = search.best(limits, narrowed)
-        if plan is not None:
+                near = _same_ratio(search, narrowed, design, limits, f)
+                searches.append(("ffn_workers", words, narrowed, near))
+    for kind, change, narrowed, near in searches:
+        known = _able(search, narrowed, near, limits)
+        enough = None if nearest is None else _last_of(found, nearest)
+        beaten = enough is not None and (known is None or enough.score > known.score)
+        plan = search.best(limits, narrowed, enough if beaten else known)
+        # What gives up more than others that are enough is not looked for.
+        if plan is not None and not (enough is not None and plan.design == enough.design):
             regret = 1 - plan.score / best.score
             found.append(Alternative(kind=kind, change=change, plan=plan, regret=regret, breaks=""))
     return tuple(found)
+
+
+def _last_of(found: list[Alternative], nearest: int) -> PlannedDesign | None:
+    """Return the plan that gives up most of as many as are enough; None if there are fewer."""
+    kept = sorted((one for one in found if not one.breaks), key=lambda one: one.regret)
+    return kept[nearest - 1].plan if len(kept) >= nearest else None
+
+
+def _listed(space: SearchSpace, batch_size: int) -> int:
+    """Return the largest batch size of the list that is no larger."""
+    return max((b for b in space.batch_sizes if b <= batch_size), default=space.batch_sizes[0])
+
+
+def _same_ratio(
+    search: DesignSearch, space: SearchSpace, design: Design, limits: Limits, ffn_workers: int
+) -> Design:
+    """Return the design with other FFN workers and the legal A that is next to the same ratio."""
+    most = limits.devices or MOST_DEVICES
+    a = search.lattice(limits, space, design.attention_devices, most).attention
+    goal = design.attention_workers * ffn_workers / design.ffn_workers
+    workers = int(a[np.argmin(np.abs(a - goal))]) if a.size else design.attention_workers
+    return replace(design, attention_workers=workers, ffn_workers=ffn_workers)
+
+
+def _able(
+    search: DesignSearch, space: SearchSpace, design: Design, limits: Limits
+) -> PlannedDesign | None:
+    """Return a design near this one that meets the limits, to have something to beat; or None."""
+    most = limits.devices or MOST_DEVICES
+    lattice = search.lattice(limits, space, design.attention_devices, most)
+    legal = (lattice.attention == design.attention_workers) & (lattice.ffn == design.ffn_workers)
+    if not legal.any():
+        return None
+    smaller = [b for b in space.batch_sizes if b < design.batch_size][: -SMALLER_BATCHES - 1 : -1]
+    for size in (design.batch_size, *smaller):
+        plan = search.refilled(replace(design, batch_size=size), limits)
+        if (
+            plan is not None
+            and plan.held_overflow_probability <= limits.overflow_probability
+            and limits.meets(plan.token_time(limits.statistic))
+        ):
+            return plan
+    return None
 
 
 def _next_pair(
@@ -110,10 +165,8 @@ def _next_pair(
     bundles = int(lattice.most_bundles[at]) or design.bundles
     other = replace(design, attention_workers=workers, bundles=bundles)
     if limits.requests_per_second is not None:
-        one = replace(other, bundles=1)
-        tokens, unit = search.describe(one, limits).tokens_per_second, int(lattice.unit[at])
-        needed = search.score.bundles(tokens, *one.devices_by_side, unit, bundles, limits)
-        other = replace(other, bundles=int(needed))
+        refilled = search.refilled(other, replace(limits, devices=None))
+        other = other if refilled is None else refilled.design
     return other
 
 

@@ -22,12 +22,13 @@ import numpy as np
 import numpy.typing as npt
 
 from afdplan.model.latency import LatencyModel
+from afdplan.model.plan_parameters import STEP_PROBABILITIES
 from afdplan.model.stages import AttentionLayers
 from afdplan.planning.cache_memory import CacheMemory
 from afdplan.planning.colocated import Colocated
 from afdplan.planning.design import StepSummary
 from afdplan.planning.limits import TIE, Limits
-from afdplan.planning.search import STEP_PROBABILITIES, DesignSearch
+from afdplan.planning.search import DesignSearch
 from afdplan.planning.step_models import SLACK
 from afdplan.theory.attention_time import TimeLaw, exact_time
 from afdplan.theory.barrier import barrier_mean, barrier_quantile
@@ -75,6 +76,8 @@ class ColocatedSearch:
         self._laws: dict[tuple[int, int], list[tuple[int, TimeLaw]]] = {}
         self._ffn_means: dict[tuple[int, int, int], FloatArray] = {}
         self._least_attention: dict[tuple[int, int], float] = {}
+        self._least_steps: dict[tuple[int, int, bytes, bytes], FloatArray] = {}
+        self._steps: dict[tuple[int, int, int, int], StepSummary] = {}
 
     @classmethod
     def of(cls, search: DesignSearch) -> ColocatedSearch:
@@ -170,7 +173,7 @@ class ColocatedSearch:
         # Steps only grow with B: a step of B with the slots of the gap above bounds the gap.
         per_request = ranks * self._search.tokens_per_step
         group = ranks * devices
-        if self._score.ceiling(group, 0, self._unit(group, limits), limits) <= best.score:
+        if self._score.ceiling(group, 0, limits.bundle_unit(group, 0), limits) <= best.score:
             return nothing
         found = []
         for m in (1, 2):
@@ -191,6 +194,14 @@ class ColocatedSearch:
         self, devices: int, ranks: int, batch: IntArray, m: IntArray, limits: Limits
     ) -> _Sizes:
         """Return the most score and the least step time that these sizes can have."""
+        key = (devices, ranks, batch.tobytes(), m.tobytes())
+        if key not in self._least_steps:
+            self._least_steps[key] = self._least_step(devices, ranks, batch, m)
+        least = self._least_steps[key]
+        most, _ = self._scored(devices, ranks, m * batch, least, limits)
+        return _Sizes(batch, m, least, most)
+
+    def _least_step(self, devices: int, ranks: int, batch: IntArray, m: IntArray) -> FloatArray:
         side = self._side(devices, ranks)
         f, out, back = self._shared_times(side, devices, ranks, batch)
         a = np.array([self._attention_floor(devices, ranks, int(b)) for b in batch])
@@ -198,9 +209,8 @@ class ColocatedSearch:
         longest, layers = np.maximum(out, back), side.layers
         alone = a + layers * (f + out + back)
         halves = layers * (f + np.maximum(f, longest)) + a + np.maximum(a, layers * longest)
-        least = SLACK * (side.step_overhead + np.where(m == 1, alone, halves))
-        most, _ = self._scored(devices, ranks, m * batch, least, limits)
-        return _Sizes(batch, m, least, most)
+        least: FloatArray = SLACK * (side.step_overhead + np.where(m == 1, alone, halves))
+        return least
 
     def _attention_floor(self, devices: int, ranks: int, batch_size: int) -> float:
         key = (devices, batch_size)
@@ -248,14 +258,8 @@ class ColocatedSearch:
         limits: Limits,
         replicas: int | None = None,
     ) -> Colocated:
-        side = self._side(devices, ranks)
-        f, out, back = (
-            float(time[0]) for time in self._shared_times(side, devices, ranks, np.array([b]))
-        )
-        step = np.full(1 + len(STEP_PROBABILITIES), side.step_overhead)
-        for layers, law in self._time_laws(devices, ranks, b):
-            step += layers * _round(law, ranks, m, f, out, back)
-        mean, p50, p95, p99 = (float(t) for t in step)
+        step = self._step(devices, ranks, b, m)
+        mean = step.mean
         scores, found = self._scored(devices, ranks, np.array([m * b]), np.array([mean]), limits)
         score = float(scores[0])
         groups = int(found[0]) if replicas is None else replicas
@@ -273,7 +277,7 @@ class ColocatedSearch:
             devices_per_rank=devices,
             batch_size=b,
             two_batch_overlap=m == 2,
-            step_time=StepSummary(mean=mean, p50=p50, p95=p95, p99=p99),
+            step_time=step,
             tokens_per_step=self._search.tokens_per_step,
             tokens_per_second=tokens,
             requests_per_second=tokens / self._search.law.mean_decode_tokens,
@@ -282,6 +286,21 @@ class ColocatedSearch:
             memory_overflow_probability=overflow,
             held_overflow_probability=held,
         )
+
+    def _step(self, devices: int, ranks: int, b: int, m: int) -> StepSummary:
+        """Return the law of a step; no limit changes it, so it is computed once."""
+        key = (devices, ranks, b, m)
+        if key not in self._steps:
+            side = self._side(devices, ranks)
+            f, out, back = (
+                float(time[0]) for time in self._shared_times(side, devices, ranks, np.array([b]))
+            )
+            step = np.full(1 + len(STEP_PROBABILITIES), side.step_overhead)
+            for layers, law in self._time_laws(devices, ranks, b):
+                step += layers * _round(law, ranks, m, f, out, back)
+            mean, p50, p95, p99 = (float(t) for t in step)
+            self._steps[key] = StepSummary(mean=mean, p50=p50, p95=p95, p99=p99)
+        return self._steps[key]
 
     def _time_laws(self, devices: int, ranks: int, batch_size: int) -> list[tuple[int, TimeLaw]]:
         """Return layers and attention time of each kind; neither m nor the width changes them."""
@@ -299,7 +318,7 @@ class ColocatedSearch:
         """Return scores and numbers of groups, shape (n,); 0 if no number of groups will do."""
         group = ranks * devices
         tokens = ranks * requests * self._search.tokens_per_step / steps
-        unit = self._unit(group, limits)
+        unit = limits.bundle_unit(group, 0)
         most = (limits.devices or 0) // (group * unit) * unit
         replicas = np.broadcast_to(
             self._score.bundles(tokens, group, 0, unit, most, limits), tokens.shape
@@ -311,11 +330,6 @@ class ColocatedSearch:
             (replicas * tokens)[able], (replicas * group)[able], 0, limits
         )
         return scores, np.where(able, replicas, 0)
-
-    @staticmethod
-    def _unit(group: int, limits: Limits) -> int:
-        """Return of which number groups come in multiples, so that nodes are filled."""
-        return limits.node_devices // math.gcd(group, limits.node_devices)
 
     def _shared_times(
         self, side: LatencyModel, devices: int, ranks: int, batch: IntArray

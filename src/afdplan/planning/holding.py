@@ -100,12 +100,16 @@ def find_holding(
     InfeasibleError
         If no design meets the limits even for all requests together.
     """
-    asked = (source, space, cost)
     whole = Circumstance(name="all requests", law=law)
     everywhere = {where.name: where for where in (*parts, *ends)}
-    # One search per part keeps what it has computed.
-    searches = {name: DesignSearch(where.law, *asked) for name, where in everywhere.items()}
-    searches[whole.name] = search or DesignSearch(law, *asked)
+    # One search per part keeps what it has computed; what the source says they share.
+    first_search = search or DesignSearch(law, source, space, cost)
+    times = first_search.models.times
+    searches = {
+        name: DesignSearch(where.law, source, space, cost, times=times)
+        for name, where in everywhere.items()
+    }
+    searches[whole.name] = first_search
     first = _best(whole, limits, source, searches[whole.name])
     if first is None:
         raise explain_infeasible(searches[whole.name], limits)
@@ -127,7 +131,10 @@ def find_holding(
             tried.add(worst.part)
             where = everywhere[worst.part]
         again = replace(_rate_for_all(current, where, limits), margin=margin)
-        found = _best(where, again, source, searches[where.name])
+        # Where only the rate rises, more of the same do: nothing dearer is looked at.
+        same = where is current.basis and again.margin == current.limits.margin
+        known = current.split if same and not current.split_breaks else None
+        found = _best(where, again, source, searches[where.name], known)
         if found is None:
             break
         current = _held(found, limits, parts, ends, searches)
@@ -153,9 +160,14 @@ def _rate_for_all(current: Holding, where: Circumstance, limits: Limits) -> Limi
 
 
 def _best(
-    where: Circumstance, limits: Limits, source: LatencySource, search: DesignSearch
+    where: Circumstance,
+    limits: Limits,
+    source: LatencySource,
+    search: DesignSearch,
+    known: PlannedDesign | None = None,
 ) -> Holding | None:
-    split, colocated = search.best(limits), tuple(ColocatedSearch.of(search).widths(limits))
+    split = search.best(limits, known=known)
+    colocated = tuple(ColocatedSearch.of(search).widths(limits))
     breaks = ""
     if split is None:
         refused = explain_infeasible(search, limits, colocated)

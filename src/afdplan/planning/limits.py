@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -104,6 +104,17 @@ class Limits:
             return np.zeros(np.shape(used), np.int64)
         idle: npt.NDArray[np.int64] = np.maximum(self.devices - self.optional_devices - used, 0)
         return idle
+
+    def bundle_unit(self, attention_devices: Any, ffn_devices: Any) -> Any:
+        """Return of which number bundles come in multiples, so that nodes are filled.
+
+        Parameters
+        ----------
+        attention_devices, ffn_devices
+            Of one bundle, elementwise; none of a side fills any nodes.
+        """
+        node = self.node_devices
+        return np.lcm(node // np.gcd(attention_devices, node), node // np.gcd(ffn_devices, node))
 
     @property
     def wanted_rate(self) -> float | None:

@@ -51,11 +51,12 @@ class PairScores:
 
         From mean loads, or from the barrier of attention at a batch size that is no larger.
         """
-        stages = self.models.stages(
+        stages = self.models.times.stages(
             lattice.attention[index], lattice.ffn[index], combination.batch_size, at_least=True
         )
         if barrier_of is None:
-            return self.models.rough_bounds(combination, stages, limits)
+            mean, statistic = self.models.rough_bounds([combination], stages, limits)
+            return mean[0], statistic[0]
         return self.models.tight_bounds(combination, stages, limits, barrier_of)
 
     def scores(

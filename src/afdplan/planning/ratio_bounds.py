@@ -2,57 +2,23 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import groupby
 
 import numpy as np
 import numpy.typing as npt
 
 from afdplan.planning.design import Combination
 from afdplan.planning.limits import Limits
+from afdplan.planning.ratio_blocks import RatioBlocks
 from afdplan.planning.score import Score
-from afdplan.planning.source import LatencySource
 from afdplan.planning.space import PairLattice
 from afdplan.planning.step_models import StepModels
-from afdplan.theory.shared_times import StageTimes
 
-__all__ = ["BlockScores", "RatioBlocks", "RatioBounds"]
+__all__ = ["BlockScores", "RatioBounds"]
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
-RATIO_BLOCKS = 192
-
-
-@dataclass(frozen=True, slots=True)
-class RatioBlocks:
-    """Blocks of r = A / F that cover all pairs, and the least F of each group of F."""
-
-    low: float
-    high: float
-    ffn_numbers: tuple[int, ...]
-
-    @classmethod
-    def over(cls, lattices: Iterable[PairLattice], source: LatencySource) -> RatioBlocks:
-        """Return the blocks that cover every pair of all lattices.
-
-        Of times that no F changes, one is the group of all; where more F are never faster at equal
-        A / F, each power of two begins a group; else each F is one.
-        """
-        held = [lattice for lattice in lattices if lattice.attention.size]
-        low = min((lattice.ratios[0] for lattice in held), default=1.0)
-        high = max((lattice.ratios[1] for lattice in held), default=1.0)
-        numbers = {int(f) for lattice in held for f in lattice.ffn_numbers}
-        if source.shares_ffn_latency:
-            numbers = {1 << (f.bit_length() - 1) for f in numbers}
-        if source.shares_ffn_times:
-            numbers = {1}
-        # Powers of two, so that a few more devices need no new bounds.
-        return cls(
-            2.0 ** math.floor(math.log2(low)),
-            2.0 ** math.ceil(math.log2(high)),
-            tuple(sorted(numbers)),
-        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -110,8 +76,6 @@ class RatioBounds:
         self._models = models
         self._score = score
         self._ffn_devices = ffn_devices
-        self._envelopes: dict[tuple[int, RatioBlocks], StageTimes] = {}
-        self._edges: dict[RatioBlocks, FloatArray] = {}
         self._known: dict[tuple[str, RatioBlocks], dict[Combination, FloatArray]] = {}
         self._columns: dict[tuple[PairLattice, RatioBlocks], IntArray] = {}
 
@@ -124,12 +88,12 @@ class RatioBounds:
     ) -> BlockScores:
         """Return the bounds of each combination."""
         known = self._known.setdefault((limits.statistic, blocks), {})
-        if blocks not in self._edges:
-            edges = np.geomspace(blocks.low, blocks.high * (1 + 1e-12), RATIO_BLOCKS + 1)
-            self._edges[blocks] = edges
-        for combination in combinations:
-            if combination not in known:
-                known[combination] = self._scores(combination, blocks, limits)
+        new = sorted(
+            (one for one in combinations if one not in known), key=lambda one: one.batch_size
+        )
+        for _, alike in groupby(new, key=lambda one: one.batch_size):
+            group = list(alike)
+            known.update(zip(group, self._scores(group, blocks, limits), strict=True))
         rows = np.stack([known[combination] for combination in combinations])
         held = limits.meets(rows[:, 1], self._models.tokens_per_step)
         return BlockScores(
@@ -143,29 +107,20 @@ class RatioBounds:
     def _blocks_of(self, lattice: PairLattice, blocks: RatioBlocks) -> IntArray:
         """Return the block of every pair, shape (n,)."""
         if (lattice, blocks) not in self._columns:
-            edges = self._edges[blocks]
-            ratio = lattice.attention / lattice.ffn
-            block = np.clip(np.searchsorted(edges, ratio, side="right") - 1, 0, RATIO_BLOCKS - 1)
-            group = np.searchsorted(blocks.ffn_numbers, lattice.ffn, side="right") - 1
-            block += RATIO_BLOCKS * group
-            self._columns[lattice, blocks] = block
+            self._columns[lattice, blocks] = blocks.of(lattice)
         return self._columns[lattice, blocks]
 
-    def _scores(self, combination: Combination, blocks: RatioBlocks, limits: Limits) -> FloatArray:
-        """Return bounds of score and limited statistic of every block, shape (2, blocks)."""
-        devices, microbatches, batch_size = combination
-        if (batch_size, blocks) not in self._envelopes:
-            self._envelopes[batch_size, blocks] = self._envelope(batch_size, blocks)
-        stages = self._envelopes[batch_size, blocks]
-        mean, statistic = self._models.rough_bounds(combination, stages, limits)
-        upper = np.resize(self._edges[blocks][1:], mean.size)
-        tokens = microbatches * batch_size * self._models.tokens_per_step / mean
-        return np.stack([self._score.bound(tokens, devices, self._ffn_devices / upper), statistic])
+    def _scores(
+        self, combinations: list[Combination], blocks: RatioBlocks, limits: Limits
+    ) -> FloatArray:
+        """Return bounds of score and limited statistic in every block, of one batch size.
 
-    def _envelope(self, batch_size: int, blocks: RatioBlocks) -> StageTimes:
-        """Return FFN and transfer times at the lower end of each block, for one F after another."""
-        low, numbers = self._edges[blocks][:-1], blocks.ffn_numbers
-        # The real pair (r F, F) stands for the block: loads depend on A / F only.
-        ffn = np.repeat(numbers, low.size)
-        attention = np.tile(low, len(numbers)) * ffn
-        return self._models.stages(attention, ffn, batch_size, at_least=True)
+        Shape (combinations, 2, blocks).
+        """
+        devices, m, batch = np.array(combinations).T[:, :, None]
+        stages = self._models.times.envelope(blocks, int(batch[0, 0]))
+        mean, statistic = self._models.rough_bounds(combinations, stages, limits)
+        upper = np.resize(blocks.edges[1:], mean.shape[1])
+        tokens = m * batch * self._models.tokens_per_step / mean
+        score = self._score.bound(tokens, devices, self._ffn_devices / upper)
+        return np.stack([score, statistic], axis=1)

@@ -27,8 +27,10 @@ from afdplan.planning.search import DesignSearch
 from afdplan.planning.source import LatencySource, MeasuredSource, source_for
 from afdplan.planning.space import SearchSpace, graph_batch_sizes
 
-__all__ = ["Replan", "kept_unsplit", "replan", "stored_cost"]
+__all__ = ["Replan", "kept_unsplit", "replan", "stored_cost", "stored_source"]
 
+ADDED = (ask.ROUTER_SIDE, ask.SHARED_EXPERTS_SIDE)
+"""What plan files did not keep at first, when it was always as the serving system has it."""
 SAME_TIME = 1e-6
 """Relative difference of stage times that counts as none."""
 
@@ -112,7 +114,7 @@ def kept_unsplit(plan: PlanFile, law: LengthLaw, load_factor: float) -> Deployme
 def _search(
     plan: PlanFile, law: LengthLaw, load_factor: float
 ) -> tuple[DesignSearch, tuple[str, ...]]:
-    source, notes = _source(plan)
+    source, notes = stored_source(plan)
     space = _space(plan)
     source = source_for(space.target, source)
     if notes:
@@ -195,7 +197,7 @@ def _numbers(asked: Any, name: str) -> tuple[int, ...] | None:
     return tuple(values)
 
 
-def _source(plan: PlanFile) -> tuple[LatencySource, tuple[str, ...]]:
+def stored_source(plan: PlanFile) -> tuple[LatencySource, tuple[str, ...]]:
     """Return the source of the plan; else one of its stored times, and what that leaves out."""
     stored = MeasuredSource(
         plan.latency,
@@ -203,7 +205,7 @@ def _source(plan: PlanFile) -> tuple[LatencySource, tuple[str, ...]]:
         ffn_devices=plan.ffn_devices,
         cache=_cache(plan),
     )
-    asked = plan.inputs
+    asked = {one.name: one.default for one in ADDED} | dict(plan.inputs)
     if not asked.get("model"):
         return stored, ()
     rest = "other numbers of FFN workers and of devices per attention worker are not considered"

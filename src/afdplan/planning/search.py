@@ -17,14 +17,17 @@ import numpy as np
 import numpy.typing as npt
 
 from afdplan.lengths.law import LengthLaw
+from afdplan.model.plan_parameters import STEP_PROBABILITIES
 from afdplan.planning.batch_search import BatchSearch
 from afdplan.planning.design import Candidate, Combination, Design, PlannedDesign, StepSummary
 from afdplan.planning.limits import TIE, Limits
 from afdplan.planning.objective import DeviceCost
 from afdplan.planning.pair_scores import PairScores
-from afdplan.planning.ratio_bounds import RatioBlocks, RatioBounds
+from afdplan.planning.ratio_blocks import RatioBlocks
+from afdplan.planning.ratio_bounds import RatioBounds
 from afdplan.planning.score import Score
 from afdplan.planning.source import LatencySource
+from afdplan.planning.source_times import SourceTimes
 from afdplan.planning.space import PairLattice, SearchSpace
 from afdplan.planning.step_line import StepLines
 from afdplan.planning.step_models import StepModels
@@ -38,7 +41,6 @@ IntArray = npt.NDArray[np.int64]
 FIRST_DEVICES = 64
 MOST_DEVICES = 2048
 """Largest bundle considered."""
-STEP_PROBABILITIES = (0.5, 0.95, 0.99)
 
 
 class DesignSearch:
@@ -56,6 +58,8 @@ class DesignSearch:
         Of a device of each side.
     load_factor
         Scales the load of every slot (> 0), to ask what another mean load would do.
+    times
+        Of the source, where a search over other requests has them already.
     """
 
     def __init__(
@@ -66,12 +70,13 @@ class DesignSearch:
         cost: DeviceCost,
         *,
         load_factor: float = 1.0,
+        times: SourceTimes | None = None,
     ) -> None:
         self.law = law
         self.source = source
         self.space = space
         self.score = Score(cost=cost, tokens_per_request=law.mean_decode_tokens)
-        self.models = StepModels(law, source, load_factor, space.placement)
+        self.models = StepModels(law, source, load_factor, space.placement, times)
         self.pairs = PairScores(self.models, self.score)
         self.memories = WorkerMemories(law, source, load_factor=load_factor)
         self._lines = StepLines(self.models)
@@ -96,15 +101,16 @@ class DesignSearch:
         space
             Candidates, in place of those of the search.
         known
-            A design of the space that is known to meet `limits`: what it beats is not looked at.
+            A design of the space that is known to meet `limits`, with as many bundles as its rate
+            takes: what it beats is not looked at.
 
         Notes
         -----
         Exact over the space, with bundles of up to 2,048 devices.
         """
         space = space or self.space
+        start = None if known is None else self.refilled(known.design, limits)
         if limits.devices is not None:
-            start = None if known is None else self.describe(known.design, limits)
             found = self._best(limits, space, limits.devices, start)
             if found is None and space.fills_gaps and limits.requests_per_second is not None:
                 most = self.best(replace(limits, requests_per_second=None), space)
@@ -112,6 +118,8 @@ class DesignSearch:
                 if most is not None and most.requests_per_second >= goal:
                     start = self.describe(most.design, limits)
                     found = self._best(limits, space, limits.devices, start)
+        elif start is not None and start.design.bundle_devices <= MOST_DEVICES:
+            found = self._best(limits, space, self._paid(start.design, limits)[1], start)
         else:
             found, size = None, FIRST_DEVICES
             while found is None and size <= MOST_DEVICES:
@@ -127,6 +135,21 @@ class DesignSearch:
             start = self.describe(found.design, filled)
             found = self._best(filled, space, wider, start) or found
         return None if found is None else self.describe(found.design, limits)
+
+    def refilled(self, design: Design, limits: Limits) -> PlannedDesign | None:
+        """Return a design with as many bundles as the rate takes; None if the budget has fewer.
+
+        Without a rate the bundles stay.
+        """
+        if limits.requests_per_second is None:
+            return self.describe(design, limits)
+        one = replace(design, bundles=1)
+        sides = one.devices_by_side
+        tokens, unit = self.describe(one, limits).tokens_per_second, limits.bundle_unit(*sides)
+        bundles = int(self.score.bundles(tokens, *sides, unit, 0, limits))
+        if limits.devices is not None and bundles * one.devices > limits.devices:
+            return None
+        return self.describe(replace(design, bundles=bundles), limits)
 
     def _paid(self, design: Design, limits: Limits) -> tuple[float, int]:
         """Return the cost of a design, and how many devices it could pay for at most."""

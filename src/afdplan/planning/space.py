@@ -184,10 +184,7 @@ class PairLattice:
             ffn.append(np.full(a.size, number))
         a, f = np.concatenate(attention), np.concatenate(ffn)
         size = a * attention_devices + f * ffn_devices
-        node = limits.node_devices
-        unit = np.lcm(
-            node // np.gcd(a * attention_devices, node), node // np.gcd(f * ffn_devices, node)
-        )
+        unit = limits.bundle_unit(a * attention_devices, f * ffn_devices)
         fits = size * unit <= most_devices
         if space.max_bundle_devices is not None:
             fits &= size <= space.max_bundle_devices

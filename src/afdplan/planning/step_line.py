@@ -112,8 +112,8 @@ class StepLines:
             self._models.added_attention(base, Combination(devices, m, size)) for size in sizes
         ]
         slower = np.min([np.array(a) / n for a, n in zip(added, more, strict=True)], axis=0)
-        here = self._models.stages(attention, ffn, batch_size)
-        ahead = [self._models.stages(attention, ffn, size) for size in sizes]
+        here = self._models.times.stages(attention, ffn, batch_size)
+        ahead = [self._models.times.stages(attention, ffn, size) for size in sizes]
         earlier: dict[str, FloatArray] = {}
         for name in ("ffn", "out", "back"):
             now = getattr(here, name)

@@ -11,8 +11,9 @@ same holds for quantiles. S grows with A, so its value at a smaller A is a bound
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import fields, replace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,16 +22,17 @@ from afdplan.lengths.law import LengthLaw
 from afdplan.lengths.token_load import SlotLoad
 from afdplan.model import parameters as ask
 from afdplan.model.curve import Curve
-from afdplan.model.latency import LatencyModel
 from afdplan.model.parameters import Placement
+from afdplan.model.plan_parameters import STEP_PROBABILITIES
 from afdplan.model.stages import AttentionLayers
 from afdplan.planning.design import Combination
 from afdplan.planning.limits import Limits, limited
 from afdplan.planning.source import LatencySource
+from afdplan.planning.source_times import SourceTimes
 from afdplan.theory.cycle import CycleModel, StepTimes
 from afdplan.theory.placement import cycle_model
 from afdplan.theory.problem import RatioProblem
-from afdplan.theory.shared_times import StageTimes, shared_times
+from afdplan.theory.shared_times import StageTimes
 
 __all__ = ["StepModels"]
 
@@ -40,8 +42,6 @@ IntArray = npt.NDArray[np.int64]
 SLACK = 1 - 2e-5
 """Interpolation error of the law that a bound must survive."""
 BARRIER_POINTS = 8
-RISING = 0.998
-"""How exactly the law of the busiest expert rank rises with the number of ranks."""
 
 
 class StepModels:
@@ -57,6 +57,8 @@ class StepModels:
         Scales the load of every slot (> 0).
     placement
         Of requests; balanced loads have no bound from the barrier of a smaller bundle.
+    times
+        Of the source, where a search over other requests has them already.
     """
 
     def __init__(
@@ -65,58 +67,25 @@ class StepModels:
         source: LatencySource,
         load_factor: float = 1.0,
         placement: Placement = ask.PLACEMENT.default,
+        times: SourceTimes | None = None,
     ) -> None:
         self.law = law
         self.placement = placement
-        self.source = source
+        self.times = times or SourceTimes(source)
         self._load_factor = load_factor
         self._slots: dict[int | None, SlotLoad] = {}
         self._models: dict[Combination, CycleModel] = {}
-        self._known: dict[
-            tuple[Combination, tuple[float, ...]], dict[tuple[int, int], tuple[Any, ...]]
-        ] = {}
+        self._known: dict[Combination, dict[tuple[int, int], tuple[Any, ...]]] = {}
         self._barriers: dict[tuple[Combination, int, str], tuple[FloatArray, FloatArray]] = {}
-        self._ffn_sides: dict[int, LatencyModel] = {}
-        numbers = source.ffn_workers(100_000)
-        self._any_ffn = numbers[0] if numbers else 1
-        self._attentions: dict[tuple[int, int], tuple[AttentionLayers, ...]] = {}
-        self._attention_sides: dict[tuple[int, int], LatencyModel] = {}
         self._mean_attentions: dict[tuple[int, int], float] = {}
-        first = self.attention_side(source.attention_devices[0], 1)
+        first = self.times.attention_side(source.attention_devices[0], 1)
         self.tokens_per_step = first.tokens_per_step
-
-    def stages(
-        self,
-        attention: IntArray | FloatArray,
-        ffn: IntArray,
-        batch_size: int,
-        *,
-        at_least: bool = False,
-    ) -> StageTimes:
-        """Return the FFN and transfer times of pairs (A, F), shape (n,).
-
-        With `at_least` what their means are at least: of many numbers of FFN workers that differ in
-        the barrier over expert ranks only, few laws are computed.
-        """
-        workers = attention.astype(np.float64)
-        together = self.source.shares_ffn_latency
-        few = together and not self.source.shares_ffn_times
-        parts = []
-        for f in (self._any_ffn,) if together else np.unique(ffn):
-            model = self._ffn_side(int(f))
-            at = slice(None) if together else ffn == f
-            least = (_fewer(ffn[at]) if few else ffn[at]) if at_least else None
-            part = shared_times(model, workers[at], ffn[at], batch_size, least_of=least)
-            if at_least and model.experts is not None:
-                part = replace(part, ffn=RISING * part.ffn)
-            parts.append((at, part))
-        return _joined(parts, workers)
 
     def model(self, combination: Combination) -> CycleModel:
         """Return the law of the attention side; computed once."""
         if combination not in self._models:
             devices, microbatches, batch_size = combination
-            latency = self.attention_side(devices, batch_size)
+            latency = self.times.attention_side(devices, batch_size)
             problem = RatioProblem(
                 law=self.law,
                 latency=latency,
@@ -136,9 +105,9 @@ class StepModels:
         depends on its mean context (which scatters less): there only mean loads bound a step, as
         where transfers occupy workers, and are no longer a part of the way for themselves.
         """
-        kinds = self.attention_of(self.source.attention_devices[0], 1)
+        kinds = self.times.attention_of(self.times.source.attention_devices[0], 1)
         is_balanced = self.placement.startswith("longest-prompt")
-        coupling = self.attention_side(self.source.attention_devices[0], 1).coupling
+        coupling = self.times.attention_side(self.times.source.attention_devices[0], 1).coupling
         if is_balanced or coupling.is_occupying:
             return False
         return all(kind.time_per_context == 0 for kind in kinds)
@@ -160,51 +129,64 @@ class StepModels:
         ffn: IntArray,
         probabilities: tuple[float, ...] = (),
     ) -> StepTimes:
-        """Return the exact step times of pairs (A, F), shape (n,); each is computed once."""
-        known = self._known.setdefault((combination, probabilities), {})
+        """Return the exact step times of pairs (A, F), shape (n,); each is computed once.
+
+        The `probabilities` are some of `STEP_PROBABILITIES`: all are computed, a design that is
+        chosen for its mean is told with them.
+        """
+        known = self._known.setdefault(combination, {})
         pairs = list(zip(attention.tolist(), ffn.tolist(), strict=True))
         new = np.array([pair not in known for pair in pairs], dtype=bool)
         if new.any():
-            stages = self.stages(attention[new], ffn[new], combination[2])
-            times = self.model(combination).evaluate_stages(stages, probabilities)
+            stages = self.times.stages(attention[new], ffn[new], combination[2])
+            times = self.model(combination).evaluate_stages(stages, STEP_PROBABILITIES)
             rows = zip(*(getattr(times, one.name) for one in fields(StepTimes)), strict=True)
             known.update(zip((pairs[at] for at in np.flatnonzero(new)), rows, strict=True))
         columns = zip(*(known[pair] for pair in pairs), strict=True)
-        return StepTimes(
+        found = StepTimes(
             **{
                 one.name: np.array(column)
                 for one, column in zip(fields(StepTimes), columns, strict=True)
             }
         )
+        asked = [STEP_PROBABILITIES.index(p) for p in probabilities]
+        return replace(found, quantiles=found.quantiles[:, asked])
 
     def rough_bounds(
-        self, combination: Combination, stages: StageTimes, limits: Limits
+        self, combinations: Sequence[Combination], stages: StageTimes, limits: Limits
     ) -> tuple[FloatArray, FloatArray]:
-        """Return lower bounds of the mean and of the limited statistic, without any law."""
-        devices, microbatches, batch_size = combination
-        mean = self._mean_attention(combination)
-        expected = self._combine(combination, stages, np.float64(microbatches * mean))
+        """Return lower bounds of the mean and of the limited statistic, without any law.
+
+        Shape (combinations, designs); all combinations have the batch size of the stages.
+        """
+        m = np.array([one.microbatches for one in combinations])
+        mean = m * [self._mean_attention(one) for one in combinations]
+        expected = self._combine(combinations, stages, mean[:, None])
         if not limits.probabilities:
             return expected, expected
+        lowest = m * [self._lowest_attention(one) for one in combinations]
+        return expected, self._combine(combinations, stages, lowest[:, None])
+
+    def _lowest_attention(self, combination: Combination) -> float:
+        devices, _, batch_size = combination
         lowest = sum(
             kind.layers
             * float(kind.time(max(batch_size * self.slot_of(kind).lowest, 0.0), batch_size))
-            for kind in self.attention_of(devices, batch_size)
+            for kind in self.times.attention_of(devices, batch_size)
         )
-        lowest += self._occupied(combination)
-        return expected, self._combine(combination, stages, np.float64(microbatches * lowest))
+        return lowest + self._occupied(combination)
 
     def _mean_attention(self, combination: Combination) -> float:
         devices, _, batch_size = combination
         key = (devices, batch_size)
         if key not in self._mean_attentions:
-            own = self.least_attention(self.attention_of(*key), batch_size)
+            own = self.least_attention(self.times.attention_of(*key), batch_size)
             self._mean_attentions[key] = own + self._occupied(combination)
         return self._mean_attentions[key]
 
     def _occupied(self, combination: Combination) -> float:
         """Return for how long transfers occupy an attention worker in a step, per microbatch."""
-        side = self.attention_side(combination.attention_devices, combination.batch_size)
+        side = self.times.attention_side(combination.attention_devices, combination.batch_size)
         occupied = side.coupling.attention_occupied(side.send, side.receive, combination.batch_size)
         return side.layers * occupied
 
@@ -260,19 +242,20 @@ class StepModels:
         alone_mean, alone_statistic = barrier
         if known != combination:
             added = self.added_attention(known, combination)
-            kinds = self.attention_of(devices, batch_size)
+            kinds = self.times.attention_of(devices, batch_size)
             longer = sum(kind.layers * more for kind, more in zip(kinds, added, strict=True))
             alone_mean = alone_mean + microbatches * longer
             alone_statistic = alone_statistic if limits.probabilities else alone_mean
-        mean = self._combine(combination, stages, alone_mean[at])
+        (mean,) = self._combine([combination], stages, alone_mean[at])
         if not limits.probabilities:
             return mean, mean
-        return mean, self._combine(combination, stages, alone_statistic[at])
+        (statistic,) = self._combine([combination], stages, alone_statistic[at])
+        return mean, statistic
 
     def added_attention(self, smaller: Combination, larger: Combination) -> list[float]:
         """Return by how much more slots lengthen a layer of each kind, at least [time]."""
         devices, _, batch_size = smaller
-        sides = [self.attention_of(devices, b) for _, _, b in (smaller, larger)]
+        sides = [self.times.attention_of(devices, b) for _, _, b in (smaller, larger)]
         added = []
         for small, large in zip(*sides, strict=True):
             load, more = self.mean_load(small), larger.batch_size - batch_size
@@ -283,38 +266,18 @@ class StepModels:
         return added
 
     def _combine(
-        self, combination: Combination, stages: StageTimes, attention: FloatArray | np.float64
+        self, combinations: Sequence[Combination], stages: StageTimes, attention: FloatArray
     ) -> FloatArray:
-        devices, m, _ = combination
-        latency = self.attention_side(devices, 1)  # what no batch size changes
-        layers = latency.layers
+        """Return the bound at so long attention in a step, shape (combinations, designs)."""
+        sides = [self.times.attention_side(one.attention_devices, 1) for one in combinations]
+        facts = [(side.layers, side.step_overhead) for side in sides]  # no batch size changes them
+        layers, overhead = np.array(facts).T[:, :, None]
+        m = np.array([[one.microbatches] for one in combinations])
         busiest = np.maximum(stages.ffn, np.maximum(stages.out, stages.back))
         trip = attention / m + layers * stages.trip
         longest = np.maximum(np.maximum(attention, layers * m * busiest), trip)
-        bound: FloatArray = SLACK * (latency.step_overhead + longest)
+        bound: FloatArray = SLACK * (overhead + longest)
         return bound
-
-    def attention_of(self, attention_devices: int, batch_size: int) -> tuple[AttentionLayers, ...]:
-        """Return the attention layers that are right for these two."""
-        key = (attention_devices, batch_size)
-        if key not in self._attentions:
-            self._attentions[key] = self.source.attention(attention_devices, batch_size)
-        return self._attentions[key]
-
-    def attention_side(self, attention_devices: int, batch_size: int) -> LatencyModel:
-        """Return a latency model whose attention side is right for these two."""
-        key = (attention_devices, batch_size)
-        if key not in self._attention_sides:
-            self._attention_sides[key] = self.source.latency(
-                attention_devices, self._any_ffn, batch_size
-            )
-        return self._attention_sides[key]
-
-    def _ffn_side(self, ffn_workers: int) -> LatencyModel:
-        if ffn_workers not in self._ffn_sides:
-            first = self.source.attention_devices[0]
-            self._ffn_sides[ffn_workers] = self.source.latency(first, ffn_workers, 1)
-        return self._ffn_sides[ffn_workers]
 
     def slot_of(self, kind: AttentionLayers) -> SlotLoad:
         """Return the law of a slot's load as these layers see it; computed once per window."""
@@ -328,30 +291,6 @@ class StepModels:
     def mean_load(self, kind: AttentionLayers) -> float:
         """Return theta as these layers see it [tokens]."""
         return self.slot_of(kind).moments.mean
-
-
-def _joined(parts: list[tuple[Any, StageTimes]], workers: FloatArray) -> StageTimes:
-    """Return the stage times of all designs, from those of groups of them."""
-    if len(parts) == 1:
-        return parts[0][1]
-    joined: dict[str, FloatArray | None] = {}
-    for one in fields(StageTimes):
-        values = [(at, getattr(part, one.name)) for at, part in parts]
-        if all(value is None for _, value in values):
-            joined[one.name] = None
-            continue
-        column = np.zeros(workers.size)
-        for at, value in values:
-            column[at] = 0.0 if value is None else value
-        joined[one.name] = column
-    return StageTimes(**cast(Any, joined))
-
-
-def _fewer(ffn_workers: IntArray) -> IntArray:
-    """Return numbers no larger, of which there are eight between powers of two."""
-    marks = np.unique((2.0 ** (np.arange(8 * 20) / 8)).astype(np.int64))
-    fewer: IntArray = marks[np.searchsorted(marks, ffn_workers, side="right") - 1]
-    return fewer
 
 
 def convex_floor(curve: Curve, load: float) -> float:

@@ -53,6 +53,12 @@ class Surroundings:
         """Other ratios, microbatches, batch sizes and FFN workers."""
         return alternatives(*self._asked) if self._keeps_limits else ()
 
+    def nearest(self, most: int) -> tuple[Alternative, ...]:
+        """Those of the alternatives that give up least, at least so many if there are."""
+        if not self._keeps_limits or "alternatives" in self.__dict__:
+            return self.alternatives
+        return alternatives(*self._asked, nearest=most)
+
     @cached_property
     def front(self) -> tuple[PlannedDesign, ...]:
         """Score against time per output token."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from afdplan.plotting.figure import Axis, Figure, Layer, layer, single
 from afdplan.plotting.ratio_figures import METHOD_ROLES, METHODS
-from afdplan.validation.bands import CYCLE_TIME, P99
+from afdplan.validation.bands import SYNCHRONOUS, Limits
 from afdplan.validation.cell import METHODS as JUDGED
 from afdplan.validation.cell import CellGroup, CellResult
 
@@ -64,13 +64,13 @@ def _in_groups(cells: Iterable[CellResult], errors: dict[str, float]) -> _Row:
     return _Row(ordered, places, groups, at)
 
 
-def cycle_time_figure(cells: Sequence[CellResult]) -> Figure:
+def cycle_time_figure(cells: Sequence[CellResult], limits: Limits = SYNCHRONOUS) -> Figure:
     """Return the signed error of E[tau] of every cell in the declared validity, by method."""
     declared = [cell for cell in cells if cell.is_declared]
     row = _in_groups(declared, {cell.name: cell.error for cell in declared})
     widths = [cell.half_width for cell in row.cells]
-    reach = _reach(CYCLE_TIME, [cell.error for cell in row.cells])
-    layers = _frame(row, CYCLE_TIME, widths, reach)
+    reach = _reach(limits.cycle_time, [cell.error for cell in row.cells])
+    layers = _frame(row, limits.cycle_time, widths, reach)
     layers += [
         layer(
             "dot",
@@ -88,22 +88,22 @@ def cycle_time_figure(cells: Sequence[CellResult]) -> Figure:
         "Error of the mean cycle time, cell by cell",
         f"Theory over simulation - 1 of E[tau], from lowest to highest in each group. Bars "
         f"around zero are the simulation's intervals; the band is the declared "
-        f"{100 * CYCLE_TIME:.0f} %, which counts from the end of a bar. The legend switches the "
-        "other methods on." + _cut(widths, reach),
+        f"{100 * limits.cycle_time:.0f} %, which counts from the end of a bar. The legend switches "
+        "the other methods on." + _cut(widths, reach),
         "error of E[tau] [%]",
         row,
         layers,
-        CYCLE_TIME,
+        limits.cycle_time,
     )
 
 
-def percentile_figure(cells: Sequence[CellResult]) -> Figure:
+def percentile_figure(cells: Sequence[CellResult], limits: Limits = SYNCHRONOUS) -> Figure:
     """Return the signed error of the step time's 99th percentile, in the declared validity."""
     declared = [cell for cell in cells if cell.is_declared]
     row = _in_groups(declared, {cell.name: cell.p99_error for cell in declared})
     widths = [cell.simulated.step_time_p99.relative_half_width for cell in row.cells]
-    reach = _reach(P99, [cell.p99_error for cell in row.cells])
-    layers = _frame(row, P99, widths, reach)
+    reach = _reach(limits.p99, [cell.p99_error for cell in row.cells])
+    layers = _frame(row, limits.p99, widths, reach)
     layers.append(
         layer(
             "dot",
@@ -117,12 +117,12 @@ def percentile_figure(cells: Sequence[CellResult]) -> Figure:
     return _error_figure(
         "percentile",
         "Error of the 99th percentile of the step time, cell by cell",
-        f"As above, with the declared {100 * P99:.0f} %. A bar that is wider than the band cannot "
-        "show a breach of its size: that cell is undecided." + _cut(widths, reach),
+        f"As above, with the declared {100 * limits.p99:.0f} %. A bar that is wider than the band "
+        "cannot show a breach of its size: that cell is undecided." + _cut(widths, reach),
         "error of p99 [%]",
         row,
         layers,
-        P99,
+        limits.p99,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from afdplan.plotting.figure import Axis, Figure, Role, layer, single
-from afdplan.validation.bands import CYCLE_TIME, BandCheck
+from afdplan.validation.bands import SYNCHRONOUS, BandCheck, Limits
 from afdplan.validation.traces import TraceResult
 
 __all__ = ["band_figure", "order_figure"]
@@ -51,18 +51,19 @@ def band_figure(checks: Sequence[BandCheck], sentences: Sequence[str]) -> Figure
     )
 
 
-def order_figure(traces: Sequence[TraceResult]) -> Figure:
+def order_figure(traces: Sequence[TraceResult], limits: Limits = SYNCHRONOUS) -> Figure:
     """Return the error of E[tau] on each trace, resampled and replayed in its order."""
+    band = 100 * limits.cycle_time
     slow = [100 * _against(trace, trace.replay_cycle_time.high) for trace in traces]
     fast = [100 * _against(trace, trace.replay_cycle_time.low) for trace in traces]
     pad = 0.03 * (max(fast) - min(slow))
     layers = [
         layer(
             "range",
-            name=f"{100 * CYCLE_TIME:.0f} %, for the eye",
+            name=f"{band:.0f} %, for the eye",
             role="latency",
-            low=[-100 * CYCLE_TIME],
-            high=[100 * CYCLE_TIME],
+            low=[-band],
+            high=[band],
         ),
         layer("rule_x", role="neutral", x=[0]),
         layer(

@@ -13,6 +13,7 @@ from afdplan.plotting.plan_figures import (
 )
 from afdplan.plotting.ratio_figures import BATCH_SIZE, MICROBATCHES, case_key
 from afdplan.plotting.workload_figures import slot_figures
+from afdplan.report.effects import effect_sections
 from afdplan.report.page import Choice, Page, Section
 from afdplan.report.page_bundle import map_tables, placement_sections, played_sections
 from afdplan.report.plan import (
@@ -89,6 +90,7 @@ def plan_page(
                 tables=colocated_table(plan),
             ),
             *placement_sections(told),
+            *effect_sections(told),
             Section(
                 title="What else could be deployed?",
                 figures=(front_figure(plan, grid),),

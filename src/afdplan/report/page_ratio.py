@@ -15,6 +15,7 @@ from afdplan.plotting.ratio_figures import (
     time_figure,
 )
 from afdplan.plotting.workload_figures import slot_figures
+from afdplan.report.effects import effect_sections
 from afdplan.report.page import CaseWords, Choice, Page, Section
 from afdplan.report.page_bundle import map_tables, placement_sections, played_sections
 from afdplan.report.quantities import interval, number
@@ -85,6 +86,7 @@ def ratio_page(
                 tables=(curve_table(answer, unit, of=of), case_table(cases, unit)),
             ),
             *placement_sections(told, f"For {asked_for}, as asked: "),
+            *effect_sections(told, f"For {asked_for}, as asked: "),
             *over_clock,
             Section(
                 title="What binds?",

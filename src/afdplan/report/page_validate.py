@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from afdplan.plotting.cell_figures import cycle_time_figure, percentile_figure, short_figure
+from afdplan.plotting.mode_figures import gain_figure
 from afdplan.plotting.published_figures import baseline_figure, idle_figure, system_figure
 from afdplan.plotting.recommendation_figures import promise_figure, regret_figure
 from afdplan.plotting.validation_figures import band_figure, order_figure
+from afdplan.report.mode_tables import mode_table, pool_table
 from afdplan.report.page import Page, Section
 from afdplan.report.published_tables import (
     ablation_table,
@@ -30,21 +32,23 @@ from afdplan.report.validation_words import (
     agreement,
     cost_of_habit,
     cost_of_order,
+    cost_of_verdict,
     curve_agreement,
     how_to_read,
     undecided,
     verdict,
 )
+from afdplan.validation.bands import BARRIER_FREE, SYNCHRONOUS, Limits
 
 if TYPE_CHECKING:
     from afdplan.plotting.figure import Figure
     from afdplan.report.telling import Telling
     from afdplan.validation.cell import CellResult
-    from afdplan.validation.paper import PaperResult
+    from afdplan.validation.mode_regret import ModeResult
+    from afdplan.validation.paper import PaperFact, PaperResult
     from afdplan.validation.published import PublishedSystem
     from afdplan.validation.regret import RatioResult
     from afdplan.validation.run import Validation
-    from afdplan.validation.traces import TraceResult
 
 __all__ = ["validation_page"]
 
@@ -71,8 +75,10 @@ def validation_page(
         *([_simulation(cells, result)] if cells else []),
         *([_paper(result.paper)] if result.paper is not None else []),
         *([_recommendations(result.ratios)] if result.ratios else []),
-        *([_order(result.traces)] if result.traces else []),
+        *([_modes(result.modes)] if result.modes else []),
+        *([_order(result)] if result.traces else []),
         *([_systems(result.published)] if result.published else []),
+        *([_pool(result.pool)] if result.pool else []),
         Section(title="How is this read?", words=how_to_read()),
     ]
     return Page(
@@ -91,7 +97,7 @@ def _bands(result: Validation) -> Section:
         title="Does what is declared hold?",
         words=undecided(checks) if is_simulated else (),
         figures=(band_figure(checks, [verdict(check) for check in checks]),),
-        tables=(band_table(checks),),
+        tables=(band_table(checks, result.execution),),
     )
 
 
@@ -100,9 +106,10 @@ def _simulation(cells: Sequence[CellResult], result: Validation) -> Section:
     tables = []
     declared = [cell for cell in cells if cell.is_declared]
     if declared:
-        figures += [cycle_time_figure(cells), percentile_figure(cells)]
+        limits = _limits(result)
+        figures += [cycle_time_figure(cells, limits), percentile_figure(cells, limits)]
         tables.append(method_table(cells))
-    if len(declared) < len(cells):
+    if len(declared) < len(cells) and result.execution == "synchronous":
         figures.append(short_figure(cells))
     tables += cell_tables(result.cells)
     if result.traces:
@@ -133,11 +140,29 @@ def _recommendations(ratios: Sequence[RatioResult]) -> Section:
     )
 
 
-def _order(traces: Sequence[TraceResult]) -> Section:
+def _limits(result: Validation) -> Limits:
+    return SYNCHRONOUS if result.execution == "synchronous" else BARRIER_FREE
+
+
+def _modes(modes: Sequence[ModeResult]) -> Section:
+    return Section(
+        title="Is it right which way to run a bundle pays?",
+        words=(cost_of_verdict(modes),),
+        figures=(gain_figure(modes),),
+        tables=(mode_table(modes),),
+    )
+
+
+def _pool(facts: Sequence[PaperFact]) -> Section:
+    return Section(title="What was measured of a pool?", tables=(pool_table(facts),))
+
+
+def _order(result: Validation) -> Section:
+    traces = result.traces
     return Section(
         title="What does the order of a trace cost?",
         words=cost_of_order(traces),
-        figures=(order_figure(traces),),
+        figures=(order_figure(traces, _limits(result)),),
         tables=(order_table(traces),),
     )
 

@@ -152,7 +152,9 @@ def _others(plan: Plan) -> list[tuple[str, Deployment, str]]:
         return [(name, plan.split, breaks), *unsplit]
     splits: list[tuple[str, Deployment, str]] = [
         (other.change, other.plan, other.breaks)
-        for other in sorted(plan.alternatives, key=lambda one: (bool(one.breaks), one.regret))
+        for other in sorted(
+            plan.surroundings.nearest(CHOICES), key=lambda one: (bool(one.breaks), one.regret)
+        )
         if other.plan.design != plan.split.design
     ]
     return [*unsplit[:1], *splits]

@@ -18,15 +18,19 @@ if TYPE_CHECKING:
 __all__ = ["ablation_table", "curve_table", "fact_table", "source_table", "system_table"]
 
 
-def fact_table(facts: Sequence[PaperFact]) -> TextTable:
-    """Return the paper's numbers beside ours, each with its verdict."""
+def fact_table(
+    facts: Sequence[PaperFact],
+    title: str = "Numbers of arXiv:2601.21351",
+    note: str = "Published coefficients, time in cycles of unknown length.",
+) -> TextTable:
+    """Return published numbers, the paper's or others, beside ours, each with its verdict."""
     return TextTable(
-        title="Numbers of arXiv:2601.21351",
+        title=title,
         is_open=True,
         columns=("what", "published", "ours", "verdict", "why"),
         left=5,
         rows=[(f.what, f.published, f.ours, f.verdict, f.why) for f in facts],
-        note="Published coefficients, time in cycles of unknown length.",
+        note=note,
     )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import afdplan
+from afdplan.report.mode_tables import mode_table, pool_table
 from afdplan.report.published_tables import (
     ablation_table,
     curve_table,
@@ -28,6 +29,7 @@ from afdplan.report.validation_tables import (
 from afdplan.report.validation_words import (
     ASSUMPTIONS,
     READING,
+    WITHOUT_BARRIER,
     facts,
     headline,
     validation_subject,
@@ -59,14 +61,16 @@ def validation_told(result: Validation, folder: str | None = None) -> Telling:
         facts=tuple(facts(result)),
         tables=tuple(_tables(result, shown=SHOWN_CELLS)),
         warnings=tuple(verdict(check) for check in result.broken),
-        assumptions=ASSUMPTIONS,
+        assumptions=ASSUMPTIONS if result.execution == "synchronous" else WITHOUT_BARRIER,
         style="red" if result.broken else "green",
     )
 
 
 def markdown_page(result: Validation) -> str:
     """Return the whole evidence as a Markdown page."""
-    command = "afdplan validate " + ("all" if len(result.parts) == 3 else result.parts[0])
+    is_free = result.execution == "barrier-free"
+    command = "afdplan validate " + ("all" if len(result.parts) == 3 - is_free else result.parts[0])
+    command += " --execution barrier-free" if is_free else ""
     command += " --full" if result.full else ""
     command += " --traces DIR" if result.traces else ""
     head = [
@@ -90,12 +94,15 @@ def validation_answer(result: Validation) -> dict[str, Any]:
     """
     return {
         "holds": not result.broken,
+        "execution": result.execution,
         "covered_fraction": result.covered_fraction,
         "bands": [{"holds": check.holds, **_fields(check)} for check in result.checks],
         "paper": result.paper,
         "cells": result.cells,
         "traces": result.traces,
         "ratios": result.ratios,
+        "modes": [{**_fields(one), "verdict_regret": one.verdict_regret} for one in result.modes],
+        "pool": result.pool,
         "published": [
             {
                 **_fields(system),
@@ -113,7 +120,7 @@ def _fields(value: Any) -> dict[str, Any]:
 
 def _tables(result: Validation, shown: int | None) -> Iterable[TextTable]:
     if result.checks:
-        yield band_table(result.checks)
+        yield band_table(result.checks, result.execution)
     if result.paper is not None:
         yield fact_table(result.paper.facts)
         yield curve_table(result.paper.curve)
@@ -128,6 +135,10 @@ def _tables(result: Validation, shown: int | None) -> Iterable[TextTable]:
     if result.ratios:
         yield baseline_table(result.ratios)
         yield ratio_table(result.ratios)
+    if result.modes:
+        yield mode_table(result.modes)
+    if result.pool:
+        yield pool_table(result.pool)
     if result.published:
         yield system_table(result.published)
         yield source_table(result.published)

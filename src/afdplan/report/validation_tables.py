@@ -8,10 +8,17 @@ from typing import TYPE_CHECKING
 
 from afdplan.report.quantities import change, plus_minus, share
 from afdplan.report.tables import TextTable
+from afdplan.theory.validity import (
+    BARRIER_FREE_MICROBATCHES,
+    DECLARED_MICROBATCHES,
+    DECLARED_ROUNDS,
+    DECLARED_WORKERS,
+)
 from afdplan.validation.cell import METHODS
 from afdplan.validation.regret import BASELINES
 
 if TYPE_CHECKING:
+    from afdplan.model.parameters import Execution
     from afdplan.validation.bands import BandCheck
     from afdplan.validation.cell import CellResult
     from afdplan.validation.regret import RatioResult
@@ -28,8 +35,9 @@ __all__ = [
 ]
 
 
-def band_table(checks: Sequence[BandCheck]) -> TextTable:
+def band_table(checks: Sequence[BandCheck], execution: Execution) -> TextTable:
     """Return each band, its limit and its worst case."""
+    has_barrier = execution == "synchronous"
     return TextTable(
         title="Declared bands",
         is_open=True,
@@ -47,8 +55,11 @@ def band_table(checks: Sequence[BandCheck]) -> TextTable:
             )
             for check in checks
         ],
-        note="Declared validity: requests live L E[D] / tokens_per_step >= 200 rounds, m <= 4, "
-        "A <= 64; independent draws from the law or trace. Undecided: the simulated interval is "
+        note=f"Declared validity: requests live L E[D] / tokens_per_step >= {DECLARED_ROUNDS:.0f} "
+        f"rounds, m <= {DECLARED_MICROBATCHES if has_barrier else BARRIER_FREE_MICROBATCHES}, "
+        f"A <= {DECLARED_WORKERS}"
+        + ("" if has_barrier else ", no rule of many calls where loads are nearly alike")
+        + "; independent draws from the law or trace. Undecided: the simulated interval is "
         "wider than the limit, so that a breach of its size would not show.",
     )
 
@@ -76,7 +87,7 @@ def method_table(cells: Sequence[CellResult]) -> TextTable:
         rows=rows,
         note=f"theory / simulation - 1 over {len(declared)} cells. The exact method lies inside "
         f"the simulation's 95 % interval in {inside} of them, and the whole interval inside the "
-        f"band of 1 % in {sure}.",
+        f"band of {share(declared[0].allowed)} in {sure}.",
     )
 
 
@@ -94,6 +105,7 @@ def cell_tables(cells: Sequence[CellResult], shown: int | None = None) -> Iterab
         "grid": "Laws, regimes, sizes",
         "feature": "What latency models and bundles may have",
         "short": "Requests that live fewer rounds than declared",
+        "outside": "Rules of many calls where loads are nearly alike, outside what is declared",
     }
     for group, title in titles.items():
         own = [cell for cell in cells if cell.group == group]

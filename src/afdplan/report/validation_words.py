@@ -9,13 +9,19 @@ from typing import TYPE_CHECKING
 from afdplan.errors import ValidationError
 from afdplan.report.quantities import change, share
 from afdplan.report.telling import Fact
-from afdplan.theory.validity import DECLARED_MICROBATCHES, DECLARED_ROUNDS, DECLARED_WORKERS
+from afdplan.theory.validity import (
+    BARRIER_FREE_MICROBATCHES,
+    DECLARED_MICROBATCHES,
+    DECLARED_ROUNDS,
+    DECLARED_WORKERS,
+)
 from afdplan.validation.regret import RECOMMENDED
 
 if TYPE_CHECKING:
     from afdplan.validation.bands import BandCheck
     from afdplan.validation.baseline import CurvePoint
     from afdplan.validation.cell import CellResult
+    from afdplan.validation.mode_regret import ModeResult
     from afdplan.validation.regret import RatioResult
     from afdplan.validation.run import Validation
     from afdplan.validation.traces import TraceResult
@@ -23,9 +29,11 @@ if TYPE_CHECKING:
 __all__ = [
     "ASSUMPTIONS",
     "READING",
+    "WITHOUT_BARRIER",
     "agreement",
     "cost_of_habit",
     "cost_of_order",
+    "cost_of_verdict",
     "curve_agreement",
     "facts",
     "headline",
@@ -49,7 +57,7 @@ over simulation minus 1: positive means that the theory says slower than it is. 
 laws and traces are made up, so that the named resource binds at the named size; requests are
 independent draws from the named law or trace. For the bands an error counts from the end
 of the simulation's 95 % interval, and runs go on until that interval is narrow (0.5 %, or 0.2 %
-with `--full`)."""
+with `--full`; without the barrier 1 % and 0.5 %)."""
 """What must be known to read the numbers."""
 DEFINITIONS = (
     "Regret is the share of the best simulated throughput per instance that is given up by "
@@ -73,6 +81,17 @@ ASSUMPTIONS = (
 )
 
 
+WITHOUT_BARRIER = (
+    f"Declared validity: requests live at least {DECLARED_ROUNDS:.0f} rounds, at most "
+    f"{BARRIER_FREE_MICROBATCHES} microbatches, at most {DECLARED_WORKERS} attention workers, no "
+    "rule of more than a quarter of the calls where attention times spread by less than 10%.",
+    "Throughput is A m B tokens per L m E[tau]: its error is that of E[tau] with the other sign.",
+    "Latency models are made up: the FFN's floor is the share of a departure with one call of "
+    "every attention worker that is paid however few calls are on board.",
+    "Every simulated bundle is saturated: a finished request is replaced at once.",
+)
+
+
 def validation_subject(result: Validation, folder: str | None) -> str:
     """Return what was examined, a short line.
 
@@ -86,7 +105,8 @@ def validation_subject(result: Validation, folder: str | None) -> str:
     what = ", ".join(PARTS[part] for part in result.parts)
     size = "every law, regime and size" if result.full else "a selection"
     traces = f", with the traces of {folder}" if folder is not None else ""
-    return f"{what[0].upper()}{what[1:]}: {size}{traces}"
+    way = "" if result.execution == "synchronous" else ", without the barrier"
+    return f"{what[0].upper()}{what[1:]}{way}: {size}{traces}"
 
 
 def how_to_read() -> tuple[str, ...]:
@@ -116,6 +136,28 @@ def facts(result: Validation) -> Iterable[Fact]:
                 share(median(picks)),
                 f"median of {len(picks)} cases; worst {share(max(picks))}",
             )
+    if result.modes:
+        lost = [one.regret for one in result.modes]
+        yield Fact(
+            "Regret of workers and rule",
+            share(median(lost)),
+            f"median of {len(lost)} cases without the barrier; worst {share(max(lost))}",
+        )
+        lost = [one.verdict_regret for one in result.modes]
+        right = sum(value == 0 for value in lost)
+        yield Fact(
+            "Which way pays",
+            f"right in {right} of {len(lost)} cases",
+            f"a wrong word gives up {share(max(lost))} at most",
+        )
+    if result.pool:
+        kinds = ("reproduced", "in part", "not reproducible")
+        counts = [sum(fact.verdict == kind for fact in result.pool) for kind in kinds]
+        yield Fact(
+            "A measured pool",
+            f"{counts[0] + counts[1]} of {sum(counts)} figures",
+            f"{counts[0]} reproduced, {counts[1]} in part; the others each say why not",
+        )
     if result.paper is not None:
         verdicts = [fact.verdict for fact in result.paper.facts]
         yield Fact(
@@ -187,6 +229,19 @@ def cost_of_habit(ratios: Sequence[RatioResult]) -> str:
     )
 
 
+def cost_of_verdict(modes: Sequence[ModeResult]) -> str:
+    """Return how often the way that is said to pay does, and what a wrong word costs."""
+    told = [one for one in modes if one.verdict_regret > 0]
+    worst = max(one.verdict_regret for one in modes)
+    lost = [one.regret for one in modes]
+    return (
+        f"The way that is said to pay gives more in {len(modes) - len(told)} of {len(modes)} cases"
+        + (f"; in the others it gives up {share(worst)} at most" if told else "")
+        + f". The recommended workers and rule give up {share(median(lost))} of the throughput "
+        f"without the barrier in the median and {share(max(lost))} at worst."
+    )
+
+
 def cost_of_order(traces: Sequence[TraceResult]) -> tuple[str, ...]:
     """Return what replaying traces in their order changes, and for how many it cannot be told."""
     long = [trace.replay_error for trace in traces if not trace.is_too_short]
@@ -208,10 +263,15 @@ def cost_of_order(traces: Sequence[TraceResult]) -> tuple[str, ...]:
 def headline(result: Validation) -> str:
     """Return how much of what is declared holds, without a full stop."""
     if not result.checks:
-        facts = result.paper.facts if result.paper else ()
-        good = sum(fact.verdict == "reproduced" for fact in facts)
-        bad = sum(fact.verdict == "not reproducible" for fact in facts)
-        return f"{good} published numbers reproduced, {bad} not reproducible (each says why)"
+        facts = result.paper.facts if result.paper else result.pool
+        good, partly, bad = (
+            sum(fact.verdict == kind for fact in facts)
+            for kind in ("reproduced", "in part", "not reproducible")
+        )
+        between = f", {partly} in part" if partly else ""
+        return (
+            f"{good} published numbers reproduced{between}, {bad} not reproducible (each says why)"
+        )
     cells, count = result.all_cells, len(result.checks)
     looked = f", over {len(cells)} bundles simulated" if cells else ""
     if result.broken:

@@ -2,9 +2,10 @@
 
 Every microbatch of every attention worker (a cell) goes its own way: attention, link out, the
 queue before the FFN pool, a departure, link back. Workers and links serve in order of arrival, so
-that all their times are known ahead; what remains is one event per cell: its call returns to the
-worker (and may end its step), leaves it (only where all share one link out), or reaches the pool.
-At equal times events come before departures, and cells in their order.
+that all their times are known ahead: a call stands in the pool's queue, by its arrival, as soon as
+that is known. What remains is one event per cell: its call returns to the worker (and may end its
+step), or leaves it (only where all share one link out). At equal times events come before
+departures, and cells in their order.
 
 Names as in `kernel.py`, whose requests, slots and loads these are (`slots.py`).
 """
@@ -13,10 +14,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from afdplan.compile import ZERO, Real, U, compiled, inlined, part
+from afdplan.compile import EXTRAS, ZERO, Real, U, compiled, inlined, part
 from afdplan.simulation import state as ix
 from afdplan.simulation.blocks import factors_suffice, requests_suffice
-from afdplan.simulation.event_heap import pop, push
+from afdplan.simulation.event_heap import join, pop, push
 from afdplan.simulation.slot_calendar import cascade
 from afdplan.simulation.slots import (
     end_requests,
@@ -31,13 +32,13 @@ from afdplan.simulation.slots import (
 from afdplan.simulation.stage_times import curve, set_attention_times
 from afdplan.simulation.tallies import log_is_full, log_stage, sample_memory, tally_step
 
-__all__ = ["advance_barrier_free"]
+__all__ = ["advance_barrier_free", "advance_barrier_free_plainly"]
 
 
 @inlined
 def _log(t: Any, n: Any, g: Any, stage: Any, i: Any, c: Any, u: Any, start: Any, end: Any) -> None:
     """Note one stage of the cell's call."""
-    if t.stage_room > 0:
+    if EXTRAS and t.stage_room > 0:
         log_stage(t, n, g, stage, i, u, n[U(t.own_step + c)], n[U(t.layer + c)], start, end)
 
 
@@ -60,11 +61,11 @@ def _attend(t: Any, n: Any, x: Any, v: Any, g: Any, c: Any, ready: Any) -> None:
     x[U(idle + ix.IDLE_TRANSFER * workers)] += gap - served - queued
     layer = n[U(t.layer + c)]
     start = back
-    if layer == 0 and u == 0:
+    if EXTRAS and layer == 0 and u == 0:
         start = back + t.overhead
         x[U(idle + ix.IDLE_OVERHEAD * workers)] += t.overhead
     time = x[U(t.attention_time + n[U(t.kind_of_layer + layer)] * t.cells + c)]
-    if t.vary_attention:
+    if EXTRAS and t.vary_attention:
         time *= v[U(t.attention_at + n[ix.AT_ATTENTION])]
         n[ix.AT_ATTENTION] += 1
     end = start + time
@@ -72,18 +73,18 @@ def _attend(t: Any, n: Any, x: Any, v: Any, g: Any, c: Any, ready: Any) -> None:
     x[U(t.busy + i)] += time
     x[U(t.sent + c)] = end
     _log(t, n, g, ix.ATTENTION, i, c, u, start, end)
-    if t.send_aggregate:
+    if EXTRAS and t.send_aggregate:
         push(t, n, x, c, ix.LEAVES, end)
         return
     time = x[U(t.send_time + c)]
-    if t.vary_send:
+    if EXTRAS and t.vary_send:
         time *= v[U(t.send_at + n[ix.AT_SEND])]
         n[ix.AT_SEND] += 1
     start = max(end, x[U(t.send_free + i)])
     end = start + time
     x[U(t.send_free + i)] = end
     _log(t, n, g, ix.SEND, i, c, u, start, end)
-    push(t, n, x, c, ix.ARRIVES, end)
+    join(t, n, x, c, end)
 
 
 @inlined
@@ -91,19 +92,19 @@ def _leave_on_shared_link(t: Any, n: Any, x: Any, v: Any, g: Any, c: Any) -> Non
     """Send a call over the link of all workers: its latency does not keep the next one."""
     time = x[U(t.send_time + c)]
     factor = 1.0
-    if t.vary_send:
+    if EXTRAS and t.vary_send:
         factor = v[U(t.send_at + n[ix.AT_SEND])]
         n[ix.AT_SEND] += 1
     start = max(x[U(t.sent + c)], x[ix.SEND_FREE])
     end = start + time * factor
     x[ix.SEND_FREE] = start + (time - curve(t, n, x, t.kinds + 1, 0.0)) * factor
     _log(t, n, g, ix.SEND, ZERO, c, c // t.attention_workers, start, end)
-    push(t, n, x, c, ix.ARRIVES, end)
+    join(t, n, x, c, end)
 
 
 @inlined
 def _departure_time(t: Any, n: Any, x: Any) -> Real:
-    """Return when the pool leaves with those that wait now, infinity if it waits for more."""
+    """Return when the pool leaves unless other calls come before, infinity if it waits for them."""
     calls = n[ix.CALLS]
     leaves = ix.NEVER
     if calls >= t.least_calls:
@@ -137,6 +138,8 @@ def _depart(t: Any, n: Any, x: Any, v: Any, g: Any, start: Any) -> None:
     at = first
     while calls < n[ix.CALLS]:
         c = n[U(t.calls + at)]
+        if x[U(t.arrived + c)] > start:
+            break
         own = t.batch_size if t.padded else n[U(t.active + c)]
         if calls > 0 and t.most_tokens >= 0 and tokens + own > t.most_tokens:
             break
@@ -152,11 +155,11 @@ def _depart(t: Any, n: Any, x: Any, v: Any, g: Any, start: Any) -> None:
 
     shared = tokens / t.ffn_workers
     time = curve(t, n, x, t.kinds, shared)
-    if t.uneven:
+    if EXTRAS and t.uneven:
         load = shared * v[U(t.experts_at + n[ix.AT_EXPERTS])]
         n[ix.AT_EXPERTS] += 1
         time = time + t.expert_share * (curve(t, n, x, t.kinds, load) - time)
-    if t.vary_ffn:
+    if EXTRAS and t.vary_ffn:
         time *= v[U(t.ffn_at + n[ix.AT_FFN])]
         n[ix.AT_FFN] += 1
     end = start + time
@@ -165,10 +168,10 @@ def _depart(t: Any, n: Any, x: Any, v: Any, g: Any, start: Any) -> None:
     _log(t, n, g, ix.FFN, ZERO, oldest, calls, start, end)
 
     together = 0.0
-    if t.receive_aggregate:
+    if EXTRAS and t.receive_aggregate:
         time = curve(t, n, x, t.kinds + 2, shared)
         factor = 1.0
-        if t.vary_receive:
+        if EXTRAS and t.vary_receive:
             factor = v[U(t.receive_at + n[ix.AT_RECEIVE])]
             n[ix.AT_RECEIVE] += 1
         back = max(end, x[ix.RECEIVE_FREE])
@@ -180,13 +183,13 @@ def _depart(t: Any, n: Any, x: Any, v: Any, g: Any, start: Any) -> None:
         c = n[U(t.calls + at)]
         at = at + 1 if at + 1 < t.cells else ZERO
         x[U(t.served + c)] = end
-        if t.receive_aggregate:
+        if EXTRAS and t.receive_aggregate:
             push(t, n, x, c, ix.RETURNS, together)
             continue
         u = c // workers
         i = c - u * workers
         time = x[U(t.receive_time + c)]
-        if t.vary_receive:
+        if EXTRAS and t.vary_receive:
             time *= v[U(t.receive_at + n[ix.AT_RECEIVE])]
             n[ix.AT_RECEIVE] += 1
         back = max(end, x[U(t.receive_free + i)])
@@ -210,7 +213,7 @@ def _admit_own(t: Any, n: Any, x: Any, r: Any, v: Any, c: Any, clock: Any) -> No
         place(t, n, x, u, i, ZERO, now, clock)
     set_attention_times(t, n, x, c, 1)
     own = float(t.batch_size if t.padded else n[U(t.active + c)])
-    out = own / t.ffn_workers if t.send_aggregate else own
+    out = own / t.ffn_workers if EXTRAS and t.send_aggregate else own
     x[U(t.send_time + c)] = curve(t, n, x, t.kinds + 1, out)
     x[U(t.receive_time + c)] = curve(t, n, x, t.kinds + 2, own)
 
@@ -285,7 +288,7 @@ def _end_own_step(t: Any, n: Any, x: Any, r: Any, v: Any, g: Any, c: Any, clock:
     x[U(t.cell_end + c)] = clock
     tally_step(t, n, x, active, step_time)
     step = n[U(t.own_step + c)]
-    if t.log_steps:
+    if EXTRAS and t.log_steps:
         row = ix.LOG_COLUMNS * (t.request_room + n[ix.STEP_ROWS])
         n[ix.STEP_ROWS] += 1
         g[row], g[row + 1], g[row + 2], g[row + 3] = step, u, clock, step_time
@@ -295,7 +298,7 @@ def _end_own_step(t: Any, n: Any, x: Any, r: Any, v: Any, g: Any, c: Any, clock:
     n[U(t.own_step + c)] = step + 1
     end_requests(t, n, x, g, c, u, step, clock)
     grow(t, n, c, c, 1, step + 1)
-    if t.preempt:
+    if EXTRAS and t.preempt:
         make_room(t, n, x, u, c, c - u * workers, step + 1)
     if (step + 1) & (ix.WHEEL - 1) == 0:
         for q in range(t.queues):
@@ -326,8 +329,7 @@ def _return(t: Any, n: Any, x: Any, r: Any, v: Any, g: Any, c: Any, clock: Any) 
         _rouse(t, n, x, r, v, g, clock)
 
 
-@compiled
-def advance_barrier_free(
+def _advance_barrier_free(
     t: Any, n: Any, x: Any, r: Any, v: Any, g: Any, stop_step: Any, stop_completed: Any
 ) -> Any:
     """Play events until one of the stops is reached or a block is used up.
@@ -347,13 +349,13 @@ def advance_barrier_free(
     if n[ix.EVENTS] == 0 and n[ix.CALLS] == 0 and n[ix.SLEEPING] == 0:
         if not t.open and n[ix.AVAILABLE] - n[ix.HEAD] < t.slots:
             return ix.NEED_REQUESTS
-        if not factors_suffice(t, n, t.cells, t.cells, t.cells):
+        if EXTRAS and not factors_suffice(t, n, t.cells, t.cells, t.cells):
             return ix.NEED_FACTORS
         _begin(t, n, x, r, v, g)
     while True:
         if n[ix.STEP] >= stop_step or n[ix.COMPLETED] >= stop_completed:
             return ix.STOPPED
-        if not factors_suffice(t, n, t.cells, t.cells, t.cells):
+        if EXTRAS and not factors_suffice(t, n, t.cells, t.cells, t.cells):
             return ix.NEED_FACTORS
         most = t.batch_size * (1 + n[ix.SLEEPING])
         due = ix.NEVER
@@ -371,27 +373,25 @@ def advance_barrier_free(
                 return ix.FINISHED
             c = n[U(t.heap)]
             kind = n[U(t.next + c)]
-            if kind == ix.RETURNS:
+            if not EXTRAS or kind == ix.RETURNS:
                 if n[U(t.layer + c)] == t.layers - 1:
                     if not requests_suffice(t, n, v, most, due):
                         return ix.NEED_REQUESTS
-                    if log_is_full(t, n, t.batch_size):
+                    if EXTRAS and log_is_full(t, n, t.batch_size):
                         return ix.LOG_FULL
                 pop(t, n, x)
                 x[ix.CLOCK] = due
                 _return(t, n, x, r, v, g, c, due)
-            elif kind == ix.LEAVES:
+            elif EXTRAS:
                 pop(t, n, x)
                 _leave_on_shared_link(t, n, x, v, g, c)
-            else:
-                pop(t, n, x)
-                x[U(t.arrived + c)] = due
-                at = n[ix.FIRST_CALL] + n[ix.CALLS]
-                n[U(t.calls + (at if at < t.cells else at - t.cells))] = c
-                n[ix.CALLS] += 1
         elif leaves < wake:
             _depart(t, n, x, v, g, leaves)
         else:
             if not requests_suffice(t, n, v, most, wake):
                 return ix.NEED_REQUESTS
             _wake(t, n, x, r, v, g, wake)
+
+
+advance_barrier_free = compiled(_advance_barrier_free)
+advance_barrier_free_plainly = compiled(_advance_barrier_free, EXTRAS=False)

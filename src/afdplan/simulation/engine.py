@@ -36,9 +36,12 @@ STAGES = (
 def _kernel_of(scenario: Scenario, constants: Any) -> Callable[..., int]:
     """Return the kernel that plays a scenario; compiling waits until one is played."""
     if scenario.execution == "barrier-free":
-        from afdplan.simulation.barrier_free_kernel import advance_barrier_free
+        from afdplan.simulation.barrier_free_kernel import (
+            advance_barrier_free,
+            advance_barrier_free_plainly,
+        )
 
-        return advance_barrier_free
+        return advance_barrier_free_plainly if is_plain(constants) else advance_barrier_free
     from afdplan.simulation.kernel import advance, advance_plainly
 
     return advance_plainly if is_plain(constants) else advance
@@ -51,7 +54,7 @@ def is_plain(constants: Any) -> bool:
     links = (t["send_aggregate"], t["receive_aggregate"], t["whole_peers"], t["overhead"])
     couples = [t[name] for name in t.dtype.names if "_receives" in name or "_sends" in name]
     rooms = (t["request_room"], t["step_room"], t["stage_room"], t["tracked"])
-    extras = (*draws, *links, *couples, *rooms, t["ideal"], t["barrier_free"])
+    extras = (*draws, *links, *couples, *rooms, t["ideal"])
     counts = (t["numerator"], t["denominator"], t["queues"], t["placement_window"])
     return not any(extras) and counts == (1, 1, 1, 1) and t["policy"] < ix.LONGEST_PROMPT
 

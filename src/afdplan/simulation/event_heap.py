@@ -1,4 +1,7 @@
-"""Which cell's event comes first? A binary heap, compiled; of equal times the lower cell."""
+"""Which cell's event comes first, and which call reaches the pool first? Compiled.
+
+Events lie in a binary heap, calls in a ring in order; of equal times the lower cell comes first.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from typing import Any
 from afdplan.compile import ZERO, U, Whole, inlined
 from afdplan.simulation import state as ix
 
-__all__ = ["pop", "push"]
+__all__ = ["join", "pop", "push"]
 
 
 @inlined
@@ -56,3 +59,25 @@ def pop(t: Any, n: Any, x: Any) -> Whole:
         at = below
     n[U(t.heap + at)] = c
     return first
+
+
+@inlined
+def join(t: Any, n: Any, x: Any, c: Any, arrival: Any) -> None:
+    """Put a call into the pool's queue, behind those that arrive before it."""
+    x[U(t.event + c)] = arrival
+    x[U(t.arrived + c)] = arrival
+    calls = n[ix.CALLS]
+    n[ix.CALLS] = calls + 1
+    at = n[ix.FIRST_CALL] + calls
+    if at >= t.cells:
+        at -= t.cells
+    while calls > 0:
+        before = at - 1 if at > 0 else t.cells - 1
+        other = n[U(t.calls + before)]
+        due = x[U(t.arrived + other)]
+        if due < arrival or (due == arrival and other < c):
+            break
+        n[U(t.calls + at)] = other
+        at = before
+        calls -= 1
+    n[U(t.calls + at)] = c

@@ -72,8 +72,8 @@ WHEEL = 4096
 ROUND_ROBIN, FEWEST_REQUESTS, FEWEST_TOKENS, LONGEST_PROMPT, LONGEST_PROMPT_RANK = range(5)
 LONGEST_REQUEST = 5
 ATTENTION, SEND, FFN, RECEIVE = range(4)
-# What a call does next, barrier-free: reach its worker, leave it, reach the pool.
-RETURNS, LEAVES, ARRIVES = range(3)
+# What a call does next, barrier-free: reach its worker, or leave it.
+RETURNS, LEAVES = range(2)
 NEVER = float("inf")
 FAR = 1e300
 """A time that never comes, whose differences are numbers."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +23,8 @@ FloatArray = npt.NDArray[np.float64]
 CELLS_DRAWN = 2048
 """Loads drawn in all: few calls need many draws, many calls average by themselves."""
 FEWEST_DRAWS, MOST_DRAWS = 24, 160
+CELLS_GLANCED, FEWEST_GLANCED = 256, 8
+"""The same of a glance."""
 MANY_LAYERS = 8
 SMALL_OVERHEAD = 0.1
 """Above so many layers, an overhead below that share of attention's step is spread over them."""
@@ -68,19 +71,35 @@ class BarrierFreeModel:
         self._laws = [_time_law(problem, slot, at) for at, slot in enumerate(slots)]
         self._played: dict[int, _Played] = {}
 
+    def under(self, least_calls: int) -> BarrierFreeModel:
+        """Return the same bundle with a pool that waits for so many calls."""
+        other = copy(self)
+        other.problem = replace(self.problem, least_calls=least_calls)
+        other._played = {}
+        return other
+
+    def glance(self, attention_workers: int) -> float:
+        """Return the objective from a few draws: good to a per cent or two, in a millisecond."""
+        cells = attention_workers * self.problem.microbatches
+        play = self._play(attention_workers, max(CELLS_GLANCED // cells, FEWEST_GLANCED)).play
+        count = np.array([float(attention_workers)])
+        step = np.array([self.problem.latency.layers * play.mean_round])
+        return float(self.objective(count, step, self.problem.ffn_weight)[0])
+
     def play(self, attention_workers: int) -> _Played:
         """Return how a bundle with `attention_workers` A runs."""
         if attention_workers not in self._played:
-            pilot = self._play(attention_workers, None)
-            self._played[attention_workers] = self._play(attention_workers, _slowness(pilot))
+            cells = attention_workers * self.problem.microbatches
+            draws = min(max(CELLS_DRAWN // cells, FEWEST_DRAWS), MOST_DRAWS)
+            pilot = self._play(attention_workers, -(-draws // 2))
+            self._played[attention_workers] = self._play(attention_workers, draws, _slowness(pilot))
         return self._played[attention_workers]
 
-    def _play(self, attention_workers: int, slowness: FloatArray | None) -> _Played:
+    def _play(
+        self, attention_workers: int, draws: int, slowness: FloatArray | None = None
+    ) -> _Played:
         """Play loads drawn from their law, tilted by how slow a cell of each level is."""
         cells = attention_workers * self.problem.microbatches
-        draws = min(max(CELLS_DRAWN // cells, FEWEST_DRAWS), MOST_DRAWS)
-        if slowness is None:
-            draws = -(-draws // 2)
         generator = np.random.default_rng(0)
         places = generator.random((cells, draws)).argsort(axis=1)
         levels = ((places + generator.random((cells, draws))) / draws).T
@@ -213,14 +232,17 @@ def step_quantiles(
     """
     if not probabilities:
         return ()
+    every = 1 if play.has_one_law else 2
     if layers == 1:
-        return tuple(np.quantile(play.rounds, probabilities).tolist())
+        rounds = play.rounds[play.draw_of_round % every == 0]
+        return tuple(np.quantile(rounds, probabilities).tolist())
     from scipy.special import ndtr
 
-    weights = 1 / play.round_time.ravel()
+    round_time, variance = play.round_time[::every].ravel(), play.round_variance[::every].ravel()
+    weights = 1 / round_time
     weights /= weights.sum()
-    mean = layers * play.round_time.ravel()
-    std = np.sqrt(np.maximum(layers * play.round_variance.ravel(), (1e-9 * mean) ** 2))
+    mean = layers * round_time
+    std = np.sqrt(np.maximum(layers * variance, (1e-9 * mean) ** 2))
     low, high = float((mean - 9 * std).min()), float((mean + 9 * std).max())
     found = []
     for probability in probabilities:

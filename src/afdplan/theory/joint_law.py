@@ -65,6 +65,8 @@ class JointLaw:
         self._none_exceeds = self.cumulative**m
         # m times the spectrum of the probabilities, by the length of the transform.
         self._spectra: dict[int, ComplexArray] = {}
+        # The d of the last call and their correlations: it is asked again with fewer nodes.
+        self._latest: tuple[IntArray, FloatArray] = np.empty(0, np.int64), np.empty((0, 0))
         size = probabilities.size
         length = m * (size - 1) + 1
         spectrum = np.fft.rfft(probabilities, _transform_size(length))
@@ -141,17 +143,7 @@ class JointLaw:
         last = max(int(min(i.max(), size - 1)), 0)
         reach = last + 2  # one more for d + 1
         own, inverse = np.unique(np.clip(difference, 0, last), return_inverse=True)
-        length = 1 << (max(size, reach + int(own[-1])) - 1).bit_length()  # nothing wraps around
-        x = np.arange(1, int(own[-1]) + 1)
-        left = own[:, None] - x
-        weights = np.zeros((own.size, x.size + 1))
-        weights[:, 1:] = np.where(left >= 0, self._others[np.clip(left, 0, size - 1)], 0.0)
-        if length not in self._spectra:
-            self._spectra[length] = m * np.fft.rfft(self.probabilities, length)
-        product = np.conj(np.fft.rfft(weights, length, axis=1))
-        product *= self._spectra[length]
-        correlation = np.zeros((own.size, reach + 1))
-        correlation[:, :reach] = np.fft.irfft(product, length, axis=1)[:, :reach]
+        correlation = self._correlation(own, reach)
         at = np.clip(i, 0, reach)
         rows = inverse[:, None]
         probability = np.append(self.probabilities, 0.0)
@@ -160,6 +152,26 @@ class JointLaw:
         one_more = correlation[rows, following]
         one_more += m * probability[np.clip(i + 1, 0, size)] * rest
         return correlation[rows, at], one_more
+
+    def _correlation(self, own: IntArray, reach: int) -> FloatArray:
+        """Return P(one draw > i, sum <= i + d) of each d of `own`, for i < `reach`, then 0."""
+        known, kept = self._latest
+        if kept.shape[1] > reach and np.isin(own, known).all():
+            return kept[np.searchsorted(known, own)]
+        size = self.probabilities.size
+        length = 1 << (max(size, reach + int(own[-1])) - 1).bit_length()  # nothing wraps around
+        x = np.arange(1, int(own[-1]) + 1)
+        left = own[:, None] - x
+        weights = np.zeros((own.size, x.size + 1))
+        weights[:, 1:] = np.where(left >= 0, self._others[np.clip(left, 0, size - 1)], 0.0)
+        if length not in self._spectra:
+            self._spectra[length] = self.microbatches * np.fft.rfft(self.probabilities, length)
+        product = np.conj(np.fft.rfft(weights, length, axis=1))
+        product *= self._spectra[length]
+        correlation = np.zeros((own.size, reach + 1))
+        correlation[:, :reach] = np.fft.irfft(product, length, axis=1)[:, :reach]
+        self._latest = own, correlation
+        return correlation
 
     def _is_smooth(self) -> bool:
         """Return whether F itself is found from the nodes: a comb may look smooth at its teeth."""
@@ -200,15 +212,21 @@ class JointLaw:
             return
         begin, end = self._tabulated, self._tabulated + nodes.size
         self._row[nodes + 2 * self._margin] = np.arange(begin, end)
-        pmf = self.probabilities[: self._points]
-        kept = np.where(np.arange(pmf.size) <= nodes[:, None], pmf, 0.0)
         length = self._table.shape[1]
-        spectrum = np.fft.rfft(kept, _transform_size(length), axis=1)
-        sums = _cumulated(_power(spectrum, self.microbatches), length)
         if end > len(self._table):  # room for as many again: few nodes are added at a time
             table, self._table = self._table, np.empty((2 * end, length))
             self._table[:begin] = table[:begin]
-        self._table[begin:end] = sums
+        # Draws of at most i add up to at most m i: shorter transforms do for small i.
+        longest = np.clip(self.microbatches * nodes, 0, length - 1).tolist()
+        sizes = np.array([_transform_size(most + 1) for most in longest])
+        for size in np.unique(sizes).tolist():
+            rows = np.flatnonzero(sizes == size)
+            pmf = self.probabilities[: min(self._points, size)]
+            kept = np.where(np.arange(pmf.size) <= nodes[rows, None], pmf, 0.0)
+            spectrum = _power(np.fft.rfft(kept, size, axis=1), self.microbatches)
+            sums = _cumulated(spectrum, min(size, length))
+            self._table[begin + rows, : sums.shape[1]] = sums
+            self._table[begin + rows, sums.shape[1] :] = sums[:, -1:]
         self._tabulated = end
 
 

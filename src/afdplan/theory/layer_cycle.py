@@ -16,7 +16,7 @@ from afdplan.model.stages import AttentionLayers
 from afdplan.theory.attention_time import TimeLaw, exact_time, gaussian_time
 from afdplan.theory.barrier import barrier_mean, barrier_quantile
 from afdplan.theory.constant import aligned_loads, constant_round
-from afdplan.theory.fresh_times import excess, larger_mean, scattered
+from afdplan.theory.fresh_times import excess, larger_mean, lateness, scattered
 from afdplan.theory.layer_order import order_scores
 from afdplan.theory.moving_load import WorkerMotion, moving_load_gain, worker_motion
 from afdplan.theory.pipeline import RoundLawTable
@@ -109,6 +109,8 @@ class _PipelinedCycle:
             floor = np.maximum(m * np.maximum(stages.out, stages.back), stages.least_ffn_round(m))
             delay = trip + WAITING * float(order_scores(m)[0]) * stages.fresh
             levels = (*probabilities, *EVEN_LEVELS)
+        elif self._afresh is not None and probabilities:
+            levels = (*probabilities, *EVEN_LEVELS)
         law = self._table.evaluate(
             stages.attention_workers, longest_delay=delay, floor=floor, probabilities=levels
         )
@@ -118,9 +120,20 @@ class _PipelinedCycle:
                 stages.attention_workers, longest_delay=delay, floor=floor
             ).mean
             added = self._felt(stages, mean) * (more - mean)
-            mean, quantiles = mean + added, quantiles + added[:, None]
+            mean = mean + added
+            if levels:
+                late = lateness(
+                    quantiles,
+                    len(probabilities),
+                    EVEN_LEVELS,
+                    m * self.attention_mean,
+                    self._scatter / math.sqrt(m),
+                    stages.attention_workers,
+                )
+                quantiles = quantiles + added[:, None] * late
         if stages.fresh is not None and m > 1:
             mean, quantiles = _with_fresh(mean, quantiles, stages, m, len(probabilities))
+        quantiles = quantiles[:, : len(probabilities)]
         gain = moving_load_gain(
             *self._sums,
             self._motion,

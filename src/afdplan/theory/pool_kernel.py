@@ -13,7 +13,7 @@ import numpy.typing as npt
 from afdplan.compile import Real, compiled, inlined
 from afdplan.theory.pool_state import Rule, Stages, State
 
-__all__ = ["play_departures", "seeded"]
+__all__ = ["play_rounds", "seeded"]
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -82,18 +82,22 @@ def reach_pool(stages: Stages, state: State, d: int) -> None:
 
 
 @inlined
-def attend(stages: Stages, state: State, d: int, worker: int, cell: int, back: float) -> None:
+def attend(stages: Stages, state: State, d: int, cell: int, back: float) -> None:
     """Play the link back, attention and the link out of one call."""
+    m = state.arrival.shape[1] // state.turn.shape[1]
+    worker = cell // m
     returned = back
     if stages.back_of_calls.shape[1] == 0:
         returned = max(returned, state.receive_free[d, worker])
         returned += scattered(stages.back, stages.receive_cv)
         state.receive_free[d, worker] = returned
-    layer = (state.layer[d, cell] + 1) % stages.kind_of_layer.size
+    layer = state.layer[d, cell] + 1
+    if layer == stages.kind_of_layer.size:
+        layer = 0
     state.layer[d, cell] = layer
     time = stages.attention[d, cell, stages.kind_of_layer[layer]]
     time *= scattered(1.0, stages.attention_cv)
-    if layer == 0 and cell % (state.arrival.shape[1] // state.turn.shape[1]) == 0:
+    if layer == 0 and cell == worker * m:
         time += stages.overhead
     finish = max(returned, state.attention_free[d, worker]) + time
     state.attention_free[d, worker] = finish
@@ -108,8 +112,27 @@ def attend(stages: Stages, state: State, d: int, worker: int, cell: int, back: f
 
 
 @inlined
-def depart(stages: Stages, rule: Rule, state: State, d: int) -> None:
-    """Let the pool of a draw leave once."""
+def board(state: State, d: int, latest: float) -> int:
+    """List the calls that were there by `latest`, of each worker in turn, and count them."""
+    arrival, workers = state.arrival[d], state.turn.shape[1]
+    m = arrival.size // workers
+    count = 0
+    for worker in range(workers):
+        at, before = state.turn[d, worker], count
+        for _ in range(m):
+            cell = worker * m + at
+            if arrival[cell] <= latest:
+                state.boarded[count] = cell
+                count += 1
+            at = at + 1 if at + 1 < m else 0
+        at += count - before
+        state.turn[d, worker] = at if at < m else at - m
+    return count
+
+
+@inlined
+def depart(stages: Stages, rule: Rule, state: State, d: int) -> int:
+    """Let the pool of a draw leave once, and return how many calls were on board."""
     if stages.shares_link:
         reach_pool(stages, state, d)
     arrival, calls = state.arrival[d], state.arrival.shape[1]
@@ -125,17 +148,17 @@ def depart(stages: Stages, rule: Rule, state: State, d: int) -> None:
     latest = start
     if rule.most < calls:
         latest = min(start, ranked(arrival, state.scratch, rule.most - 1))
-    count = 0
-    for cell in range(calls):
-        if arrival[cell] <= latest:
-            count += 1
-            state.waited[d] += start - arrival[cell]
-            lasted = start - state.last[d, cell]
-            state.squares[d, cell] += lasted * lasted
+    count = board(state, d, latest)
+    for k in range(count):
+        cell = state.boarded[k]
+        state.waited[d] += start - arrival[cell]
+        lasted = start - state.last[d, cell]
+        state.squares[d, cell] += lasted * lasted
+        if state.counted[0] < state.rounds.size:
             state.rounds[state.counted[0]] = lasted
             state.counted[0] += 1
-            state.last[d, cell] = start
-            state.done[d, cell] += 1
+        state.last[d, cell] = start
+        state.done[d, cell] += 1
     service = scattered(stages.ffn[count], stages.ffn_cv[count])
     end = start + service
     state.free[d] = end
@@ -151,21 +174,25 @@ def depart(stages: Stages, rule: Rule, state: State, d: int) -> None:
         begin = max(end, state.shared_back[d])
         state.shared_back[d] = begin + stages.back_of_calls[1, count]
         back = begin + stages.back_of_calls[0, count]
-    workers = state.turn.shape[1]
-    m = calls // workers
-    for worker in range(workers):
-        turn, boarded = state.turn[d, worker], 0
-        for j in range(m):
-            cell = worker * m + (turn + j) % m
-            if state.arrival[d, cell] <= latest:
-                attend(stages, state, d, worker, cell, back)
-                boarded += 1
-        state.turn[d, worker] = turn + boarded
+    for k in range(count):
+        attend(stages, state, d, state.boarded[k], back)
+    return count
 
 
 @compiled
-def play_departures(stages: Stages, rule: Rule, state: State, departures: int) -> None:
-    """Let the pool of every draw leave so many times."""
-    for d in range(state.free.size):
-        for _ in range(departures):
-            depart(stages, rule, state, d)
+def play_rounds(stages: Stages, rule: Rule, state: State, rounds: int, most: int) -> None:
+    """Let every draw make so many rounds on average over its calls, or `most` departures.
+
+    It goes on until each of its calls has made one.
+    """
+    draws, calls = state.arrival.shape
+    for d in range(draws):
+        done, departures, is_played = 0, 0, False
+        while not is_played:
+            done += depart(stages, rule, state, d)
+            departures += 1
+            is_played = done >= rounds * calls or departures >= most
+            for cell in range(calls if is_played else 0):
+                is_played &= state.done[d, cell] > 0
+        state.departures[d] = departures
+        state.ends[d] = state.counted[0]

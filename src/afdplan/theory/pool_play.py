@@ -33,8 +33,6 @@ MOST_DEPARTURES = 1000
 """Enough where nearly every call departs alone: there the calls hardly meet."""
 TELLING = 0.06
 """Relative difference of two rhythms that is no noise of the draws."""
-CHECK = 8
-"""Departures between two looks at how far the play is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -93,10 +91,12 @@ class PoolPlay:
         Shares of the time.
     wait
         Mean wait of a call for its departure [time].
-    rounds
-        Times of all rounds that were played, shape (rounds,) [time].
+    rounds, draw_of_round
+        Times of all rounds that were played, and in which draw, shape (rounds,) [time].
     round_time, round_variance
         Of each cell, from boarding to boarding, shape (n, A, m) [time, time^2].
+    is_held
+        Whether the pool waits for calls however long, which keeps a rhythm as it began.
     """
 
     calls_per_time: FloatArray
@@ -105,8 +105,19 @@ class PoolPlay:
     attention_busy: float
     wait: float
     rounds: FloatArray
+    draw_of_round: IntArray
     round_time: FloatArray
     round_variance: FloatArray
+    is_held: bool
+
+    @property
+    def has_one_law(self) -> bool:
+        """Whether rounds are alike however calls begin; else only even draws, that begin together.
+
+        A bundle stays in the rhythm in which it began, and a few long rounds of draws that begin
+        apart would be the tail of a law that no single bundle has.
+        """
+        return not self.is_held and not self.other_rhythm
 
     @property
     def mean_round(self) -> float:
@@ -146,7 +157,7 @@ def play_pool(
     generator
         Of the phases in which calls begin; fresh times are the same in every play.
     """
-    from afdplan.theory.pool_kernel import seeded
+    from afdplan.theory.pool_kernel import play_rounds, seeded
 
     n, workers, m, kinds = times.attention.shape
     calls = workers * m
@@ -173,8 +184,11 @@ def play_pool(
         work=np.zeros(n),
         busy=np.zeros(n),
         waited=np.zeros(n),
-        rounds=np.empty(CHECK * n * calls),
+        departures=np.zeros(n, dtype=np.int64),
+        rounds=np.empty((max(WARM_UP_ROUNDS, ROUNDS) + 1) * n * calls),
         counted=np.zeros(1, dtype=np.int64),
+        ends=np.zeros(n, dtype=np.int64),
+        boarded=np.zeros(calls, dtype=np.int64),
         scratch=np.empty(calls),
     )
     stages = Stages(
@@ -195,22 +209,24 @@ def play_pool(
     wait = np.inf if longest_wait is None else float(longest_wait)
     rule = Rule(least=least_calls, wait=wait, most=calls if most_calls is None else most_calls)
     seeded(0)
-    _run(stages, rule, state, WARM_UP_ROUNDS)
+    play_rounds(stages, rule, state, WARM_UP_ROUNDS, MOST_DEPARTURES)
     begin, first = state.free.copy(), state.last.copy()
-    for counted in (state.done, state.squares, state.work, state.busy, state.waited):
+    for counted in (state.done, state.squares, state.work, state.busy, state.waited, state.counted):
         counted[:] = 0
-    departures, rounds = _run(stages, rule, state, ROUNDS)
+    play_rounds(stages, rule, state, ROUNDS, MOST_DEPARTURES)
     done, span = state.done.sum(axis=1), state.free - begin
     mean = (state.last - first) / state.done
     return PoolPlay(
         calls_per_time=done / span,
-        calls_per_departure=float(done.sum() / (departures * n)),
+        calls_per_departure=float(done.sum() / state.departures.sum()),
         ffn_busy=float((state.busy / span).mean()),
         attention_busy=float((state.work / span).mean() / workers),
         wait=float(state.waited.sum() / done.sum()),
-        rounds=rounds,
+        rounds=state.rounds[: state.counted[0]],
+        draw_of_round=np.repeat(np.arange(n), np.diff(state.ends, prepend=0)),
         round_time=mean.reshape(n, workers, m),
         round_variance=np.maximum(state.squares / state.done - mean**2, 0.0).reshape(n, workers, m),
+        is_held=least_calls > 1 and longest_wait is None,
     )
 
 
@@ -224,21 +240,3 @@ def _first_arrivals(times: PoolTimes, generator: np.random.Generator) -> FloatAr
     is_even = (np.arange(draws) % 2 == 0)[:, None, None]
     arrival: FloatArray = np.where(is_even, together, begin.reshape(together.shape))
     return arrival.reshape(draws, -1)
-
-
-def _run(stages: Stages, rule: Rule, state: State, rounds: int) -> tuple[int, FloatArray]:
-    """Play until every draw has made so many rounds on average over its calls.
-
-    Returns how many departures that took, and how long every round lasted.
-    """
-    from afdplan.theory.pool_kernel import play_departures
-
-    departures, lasted = 0, []
-    while True:
-        state.counted[0] = 0
-        play_departures(stages, rule, state, CHECK)
-        departures += CHECK
-        lasted.append(state.rounds[: state.counted[0]].copy())
-        is_long = state.done.sum(axis=1).min() >= rounds * state.done.shape[1]
-        if (is_long or departures >= MOST_DEPARTURES) and state.done.min() > 0:
-            return departures, np.concatenate(lasted)

@@ -52,7 +52,8 @@ class State(NamedTuple):
     `arrival` (n, C) at the pool; `leave` (n, C) of those that wait for a shared link, else inf,
     `order` (n, C) of them, `begins` (C,) on it; `layer` (n, C); `turn`, `attention_free`,
     `send_free`, `receive_free` (n, A); `shared_out`, `shared_back`, `free` (n,). Counted: `done`,
-    `last`, `squares` (n, C), `work`, `busy`, `waited` (n,), `rounds` and how many there are (1,).
+    `last`, `squares` (n, C), `work`, `busy`, `waited`, `departures` (n,), `rounds`, how many there
+    are (1,) and where those of a draw end (n,). `boarded` (C,) lists the calls of a departure,
     `scratch` (C,) is nobody's.
     """
 
@@ -75,5 +76,8 @@ class State(NamedTuple):
     busy: FloatArray
     waited: FloatArray
     rounds: FloatArray
+    departures: IntArray
     counted: IntArray
+    ends: IntArray
+    boarded: IntArray
     scratch: FloatArray

@@ -12,6 +12,7 @@ from afdplan.model import parameters as ask
 from afdplan.model.estimate import Estimate
 from afdplan.model.latency import LatencyModel
 from afdplan.model.parameters import Execution, Method, Overlap, Phase, Placement
+from afdplan.model.plan_parameters import STEP_PROBABILITIES
 from afdplan.model.words import counted
 from afdplan.theory.barrier_free import BarrierFreeModel
 from afdplan.theory.latency_draws import (
@@ -32,6 +33,7 @@ from afdplan.theory.search import MAXIMUM_WORKERS, WorkerSearch
 from afdplan.theory.solve import RatioSolution, solve_ratio
 from afdplan.theory.step_model import StepModel, step_model
 from afdplan.theory.validity import (
+    BARRIER_FREE_OUTSIDE,
     barrier_free_warnings,
     latency_range_warnings,
     theory_warnings,
@@ -42,7 +44,6 @@ __all__ = ["recommend", "recommend_ratio"]
 LATENCY_CANDIDATES = 40
 PLAYED_CANDIDATES = 5
 MOST_REPLICATIONS = 12
-STEP_PROBABILITIES = (0.5, 0.95, 0.99)
 
 
 def recommend_ratio(
@@ -312,8 +313,8 @@ def _warnings(
             if solved.model.is_outside_validity(count, least):
                 warnings.append(
                     f"a rule of {least} calls with {count} attention workers whose loads are "
-                    "nearly alike is outside the declared validity (seen: 12% off, two rhythms): "
-                    "check with afdplan simulate"
+                    "nearly alike is outside the declared validity (seen: "
+                    f"{BARRIER_FREE_OUTSIDE:.0%} off, two rhythms): check with afdplan simulate"
                 )
     elif problem.overlap == "pipelined" and problem.method != "mean-field":
         warnings += theory_warnings(

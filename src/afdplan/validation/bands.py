@@ -8,28 +8,51 @@ from dataclasses import dataclass
 from statistics import median
 
 from afdplan.validation.cell import CellResult
+from afdplan.validation.mode_regret import ModeResult
 from afdplan.validation.published import PublishedSystem
 from afdplan.validation.regret import RECOMMENDED, RatioResult
 
 __all__ = [
-    "CYCLE_TIME",
+    "BARRIER_FREE",
     "MEASURED",
     "MEASURED_REGRET",
-    "MEDIAN",
-    "P99",
     "REGRET",
+    "SYNCHRONOUS",
+    "VERDICT_REGRET",
     "BandCheck",
+    "Limits",
     "cell_checks",
+    "mode_checks",
     "published_checks",
     "regret_check",
 ]
 
-CYCLE_TIME = 0.01
-MEDIAN = 0.005
-P99 = 0.02
 REGRET = 0.005
+MODE_REGRET = 0.01
+VERDICT_REGRET = 0.02
 MEASURED = 0.03
 MEASURED_REGRET = 0.01
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What is declared of one way to run a bundle.
+
+    Attributes
+    ----------
+    cycle_time, median
+        Largest error of E[tau], and that in the middle.
+    p99
+        Largest error of the 99th percentile of the step time.
+    """
+
+    cycle_time: float
+    median: float
+    p99: float
+
+
+SYNCHRONOUS = Limits(cycle_time=0.01, median=0.005, p99=0.02)
+BARRIER_FREE = Limits(cycle_time=0.03, median=0.01, p99=0.05)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +110,7 @@ def _check(
     )
 
 
-def cell_checks(cells: Sequence[CellResult]) -> list[BandCheck]:
+def cell_checks(cells: Sequence[CellResult], limits: Limits = SYNCHRONOUS) -> list[BandCheck]:
     """Return the bands of cycle time and percentiles over all cells."""
     declared = [cell for cell in cells if cell.is_declared]
     short = [cell for cell in cells if not cell.is_declared]
@@ -95,23 +118,25 @@ def cell_checks(cells: Sequence[CellResult]) -> list[BandCheck]:
     checks = [
         _check(
             "E[tau], distance from the simulated interval",
-            CYCLE_TIME,
+            limits.cycle_time,
             ((cell.distance, cell.name) for cell in declared),
             (cell.half_width for cell in declared),
         ),
         _check(
             "E[tau], median |error|",
-            MEDIAN,
+            limits.median,
             [(middle, f"{len(declared)} cells")] if declared else [],
         ),
         _check(
             "p99 of the step time, distance from the simulated interval",
-            P99,
+            limits.p99,
             ((cell.p99_distance, cell.name) for cell in declared),
             (cell.simulated.step_time_p99.relative_half_width for cell in declared),
         ),
         _check(
-            "E[tau] below the validity, share of the tabulated error",
+            "E[tau] below the validity, share of the tabulated error"
+            if limits is SYNCHRONOUS
+            else "E[tau] outside the validity, share of the stated error",
             1.0,
             ((cell.distance / cell.allowed, cell.name) for cell in short),
         ),
@@ -132,6 +157,33 @@ def regret_check(results: Sequence[RatioResult]) -> list[BandCheck]:
         (result.of(RECOMMENDED).regret_half_width for result in results),
     )
     return [] if check is None else [check]
+
+
+def mode_checks(results: Sequence[ModeResult]) -> list[BandCheck]:
+    """Return the bands of what is recommended without a barrier, and of the verdict."""
+    checks = [
+        _check(
+            "regret of the recommended workers and rule, lower end",
+            MODE_REGRET,
+            ((max(one.regret - one.regret_half_width, 0.0), one.name) for one in results),
+            (one.regret_half_width for one in results),
+        ),
+        _check(
+            "regret of the verdict which way pays, lower end",
+            VERDICT_REGRET,
+            (
+                (
+                    max(one.verdict_regret - one.gain_half_width, 0.0)
+                    if one.verdict_regret
+                    else 0.0,
+                    one.name,
+                )
+                for one in results
+            ),
+            (one.gain_half_width for one in results),
+        ),
+    ]
+    return [check for check in checks if check is not None]
 
 
 def published_checks(systems: Sequence[PublishedSystem]) -> list[BandCheck]:

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Literal
 
 import numpy as np
 
 from afdplan.lengths.law import LengthLaw
 from afdplan.lengths.token_load import SlotLoad
+from afdplan.model.boarding import Boarding
 from afdplan.model.bundle import Bundle
 from afdplan.model.latency import LatencyModel
+from afdplan.model.parameters import Execution
 from afdplan.model.trace import Trace
 from afdplan.simulation.scenario import Scenario, Start, Window
-from afdplan.theory.cycle import CycleModel, StepTimes
+from afdplan.theory.barrier_free import BarrierFreeModel
+from afdplan.theory.cycle import StepTimes
 from afdplan.theory.problem import Method, Overlap, Phase, RatioProblem
+from afdplan.theory.step_model import step_model
 from afdplan.theory.validity import (
+    BARRIER_FREE_MICROBATCHES,
+    BARRIER_FREE_OUTSIDE,
     DECLARED_MICROBATCHES,
     DECLARED_ROUNDS,
     DECLARED_WORKERS,
@@ -26,7 +32,7 @@ from afdplan.validation.laboratory import Observation
 __all__ = ["METHODS", "Cell", "CellGroup", "CellResult", "compare"]
 
 METHODS: tuple[Method, ...] = ("mean-field", "gaussian", "exact")
-CellGroup = Literal["grid", "feature", "short", "trace"]
+CellGroup = Literal["grid", "feature", "short", "outside", "trace"]
 Slots = tuple[SlotLoad, ...]
 
 ROUNDS_SLACK = 0.98
@@ -43,9 +49,10 @@ class Cell:
         For people; unique.
     group
         ``grid``, ``feature`` (windows, drain, overlap ...), ``short`` (requests that live fewer
-        rounds than the declared validity asks for) or ``trace``.
-    law, latency, bundle, overlap, phase
-        The bundle and its requests.
+        rounds than the declared validity asks for), ``outside`` (otherwise out of it) or
+        ``trace``.
+    law, latency, bundle, overlap, phase, execution, boarding
+        The bundle, its requests and how it is run.
     start, window
         Of the simulation.
     steps
@@ -66,6 +73,8 @@ class Cell:
     bundle: Bundle
     overlap: Overlap = "pipelined"
     phase: Phase = "random"
+    execution: Execution = "synchronous"
+    boarding: Boarding = field(default_factory=Boarding)
     start: Start = "stationary"
     window: Window = "steady"
     steps: int = 0
@@ -81,10 +90,16 @@ class Cell:
     @property
     def is_declared(self) -> bool:
         """Whether the cell lies in the declared validity."""
+        workers, most, is_known = self.bundle.attention_workers, DECLARED_MICROBATCHES, True
+        if self.execution == "barrier-free":
+            most = BARRIER_FREE_MICROBATCHES
+            model = BarrierFreeModel(self._problem("exact"), self.slots())
+            is_known = not model.is_outside_validity(workers, self.boarding.least_calls)
         return (
-            self.rounds >= ROUNDS_SLACK * DECLARED_ROUNDS
-            and self.bundle.microbatches <= DECLARED_MICROBATCHES
-            and self.bundle.attention_workers <= DECLARED_WORKERS
+            is_known
+            and self.rounds >= ROUNDS_SLACK * DECLARED_ROUNDS
+            and self.bundle.microbatches <= most
+            and workers <= DECLARED_WORKERS
         )
 
     def scenario(self, seed: int = 0) -> Scenario:
@@ -98,6 +113,8 @@ class Cell:
             lengths=self.law if self.replay is None else self.replay,
             requests_per_worker=max(round(requests), 1),
             overlap=self.overlap,
+            execution=self.execution,
+            **asdict(self.boarding),
             start=self.start,
             window=self.window,
             seed=seed,
@@ -116,7 +133,7 @@ class Cell:
         """Return what `method` says of this bundle; all methods share the law of its `slots`."""
         problem = self._problem(method)
         workers = np.array([float(self.bundle.attention_workers)])
-        model = CycleModel(problem, problem.slot_loads() if slots is None else slots)
+        model = step_model(problem, problem.slot_loads() if slots is None else slots)
         return model.evaluate(workers, probabilities)
 
     def slots(self) -> Slots:
@@ -133,6 +150,8 @@ class Cell:
             overlap=self.overlap,
             method=method,
             phase=self.phase if method == "exact" else "random",
+            execution=self.execution,
+            **asdict(self.boarding),
         )
 
 
@@ -154,7 +173,7 @@ class CellResult:
         How far the exact method is from the simulation's interval, over the simulated value;
         0 inside.
     allowed
-        Declared limit of `distance`: 1 %, or the tabulated error below the validity.
+        Declared limit of `distance`, or the error that is stated outside the validity.
     p99_error
         Signed error of the 99th percentile of the step time, exact method.
     p99_distance
@@ -206,6 +225,11 @@ def compare(cell: Cell, observation: Observation, declared_error: float) -> Cell
         Limit in the declared validity.
     """
     slots = cell.slots()
+    is_declared, group, outside = cell.is_declared, cell.group, short_life_error(cell.rounds)
+    if cell.execution == "barrier-free":
+        outside = BARRIER_FREE_OUTSIDE
+        if group == "grid" and not is_declared:
+            group = "outside"
     steps = {method: cell.theory(method, (0.99,), slots) for method in METHODS}
     tau = observation.cycle_time
     exact = float(steps["exact"].cycle[0])
@@ -213,9 +237,9 @@ def compare(cell: Cell, observation: Observation, declared_error: float) -> Cell
     seen = observation.step_time_p99
     return CellResult(
         name=cell.name,
-        group=cell.group,
+        group=group,
         rounds=cell.rounds,
-        is_declared=cell.is_declared,
+        is_declared=is_declared,
         attention_workers=cell.bundle.attention_workers,
         ffn_workers=cell.bundle.ffn_workers,
         batch_size=cell.bundle.batch_size,
@@ -224,7 +248,7 @@ def compare(cell: Cell, observation: Observation, declared_error: float) -> Cell
         simulated=observation,
         errors={name: float(step.cycle[0]) / tau.value - 1 for name, step in steps.items()},
         distance=_distance(exact, tau.low, tau.high) / tau.value,
-        allowed=declared_error if cell.is_declared else short_life_error(cell.rounds),
+        allowed=declared_error if is_declared else outside,
         p99_error=p99 / seen.value - 1,
         p99_distance=_distance(p99, seen.low, seen.high) / seen.value,
     )

@@ -17,11 +17,12 @@ from afdplan.validation.cell import Cell, CellGroup
 from afdplan.validation.laws import LAWS, shaped_law
 from afdplan.validation.regimes import REGIMES, Regime, latency_for
 
-__all__ = ["feature_cells", "grid_cells", "short_cells", "steps_for"]
+__all__ = ["enough_layers", "feature_cells", "grid_cells", "short_cells", "steps_for"]
 
 _PROMPT = 1000
 _DEFAULT_PRECISION = 0.005
 _FULL_PRECISION = 0.002
+_ENOUGH_ROUNDS = 210
 _LIFETIMES = 60
 """Steps of a run over E[D^2]/E[D]: what batch means need (50), and some."""
 
@@ -35,6 +36,11 @@ def steps_for(law: LengthLaw, tokens_per_step: float = 1.0) -> int:
     """Return the output steps after which a run may be judged by batch means."""
     lifetimes = law.mean_squared_decode_tokens / law.mean_decode_tokens / tokens_per_step
     return ceil(_LIFETIMES * lifetimes) + 100
+
+
+def enough_layers(law: LengthLaw) -> int:
+    """Return as many layers as the declared validity asks for: short outputs need them."""
+    return max(1, -(-_ENOUGH_ROUNDS // max(int(law.mean_decode_tokens), 1)))
 
 
 def grid_cells(*, full: bool = False) -> list[Cell]:

@@ -26,7 +26,7 @@ from afdplan.validation.regret import RatioCase, recommended
 
 __all__ = ["PaperFact", "PaperResult", "reproduce_paper"]
 
-Verdict = Literal["reproduced", "not reproducible", "ours only"]
+Verdict = Literal["reproduced", "in part", "not reproducible", "ours only"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,8 +38,8 @@ class PaperFact:
     what, published, ours
         As text, for people.
     verdict
-        ``reproduced``; ``not reproducible`` from the published coefficients; ``ours only`` for
-        what the paper does not give.
+        ``reproduced``; ``in part`` (the direction, not the size); ``not reproducible`` from what is
+        published; ``ours only`` for what the publication does not give.
     why
         One sentence; empty if there is nothing to say.
     """

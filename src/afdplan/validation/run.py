@@ -5,18 +5,24 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from afdplan.model.parameters import Execution
 from afdplan.model.trace import Trace
 from afdplan.validation.bands import (
-    CYCLE_TIME,
+    BARRIER_FREE,
+    SYNCHRONOUS,
     BandCheck,
     cell_checks,
+    mode_checks,
     published_checks,
     regret_check,
 )
 from afdplan.validation.cell import CellResult, compare
 from afdplan.validation.grid import feature_cells, grid_cells, short_cells
 from afdplan.validation.laboratory import Laboratory
-from afdplan.validation.paper import PaperResult, reproduce_paper
+from afdplan.validation.mode_regret import ModeResult, judge_modes, mode_cases, trace_mode_cases
+from afdplan.validation.paper import PaperFact, PaperResult, reproduce_paper
+from afdplan.validation.pool_grid import pool_cells
+from afdplan.validation.pool_published import pool_facts
 from afdplan.validation.published import PublishedSystem, published_systems
 from afdplan.validation.regret import RatioResult, judge, ratio_cases
 from afdplan.validation.traces import TraceResult, judge_traces, trace_cases
@@ -45,6 +51,10 @@ class Validation:
         The same for the traces of a folder.
     ratios
         Recommendations of all methods, judged by simulation.
+    execution
+        The way to run a bundle that was looked at.
+    modes, pool
+        Of bundles without the barrier: whether they pay and with what, and published figures.
     checks
         Every declared band, in order.
     """
@@ -56,6 +66,9 @@ class Validation:
     traces: tuple[TraceResult, ...] = ()
     ratios: tuple[RatioResult, ...] = ()
     published: tuple[PublishedSystem, ...] = ()
+    execution: Execution = "synchronous"
+    modes: tuple[ModeResult, ...] = ()
+    pool: tuple[PaperFact, ...] = ()
     checks: tuple[BandCheck, ...] = ()
 
     @property
@@ -81,6 +94,7 @@ def validate(
     *,
     traces: dict[str, Trace] | None = None,
     full: bool = False,
+    execution: Execution = "synchronous",
 ) -> Validation:
     """Return theory beside the paper, simulations and measurements.
 
@@ -94,12 +108,16 @@ def validate(
         Traces by name, for the part ``simulation``.
     full
         Every law, regime and size instead of a selection.
+    execution
+        With the barrier, or without: then there is no ``paper``.
 
     Notes
     -----
     The verdict of traces uses independent draws from their requests; a replay in their order
     stands beside it and is held to no band, for its difference is drift.
     """
+    if execution == "barrier-free":
+        return _barrier_free(parts, laboratory, traces or {}, full=full)
     paper = reproduce_paper(laboratory, full=full) if "paper" in parts else None
     cells: list[CellResult] = []
     trace_results: list[TraceResult] = []
@@ -110,9 +128,12 @@ def validate(
         chosen = [*grid_cells(full=full), *feature_cells(), *short_cells(full=full)]
         observed = laboratory.observe([cell.scenario() for cell in chosen])
         cells = [
-            compare(cell, seen, CYCLE_TIME) for cell, seen in zip(chosen, observed, strict=True)
+            compare(cell, seen, SYNCHRONOUS.cycle_time)
+            for cell, seen in zip(chosen, observed, strict=True)
         ]
-        trace_results = judge_traces(given, laboratory, declared_error=CYCLE_TIME, full=full)
+        trace_results = judge_traces(
+            given, laboratory, declared_error=SYNCHRONOUS.cycle_time, full=full
+        )
         cases = ratio_cases(full=full) + trace_cases(given)
         ratios = judge(cases, laboratory)
         every = [*cells, *(cell for trace in trace_results for cell in trace.cells)]
@@ -128,5 +149,36 @@ def validate(
         traces=tuple(trace_results),
         ratios=tuple(ratios),
         published=tuple(published),
+        checks=tuple(checks),
+    )
+
+
+def _barrier_free(
+    parts: tuple[Part, ...], laboratory: Laboratory, traces: dict[str, Trace], *, full: bool
+) -> Validation:
+    """Return the same of bundles without the barrier."""
+    cells: list[CellResult] = []
+    trace_results: list[TraceResult] = []
+    modes: list[ModeResult] = []
+    checks: list[BandCheck] = []
+    limit = BARRIER_FREE.cycle_time
+    if "simulation" in parts:
+        chosen = pool_cells(full=full)
+        observed = laboratory.observe([cell.scenario() for cell in chosen])
+        cells = [compare(cell, seen, limit) for cell, seen in zip(chosen, observed, strict=True)]
+        trace_results = judge_traces(
+            traces, laboratory, declared_error=limit, full=full, execution="barrier-free"
+        )
+        modes = judge_modes(mode_cases(full=full) + trace_mode_cases(traces, full=full), laboratory)
+        every = [*cells, *(cell for trace in trace_results for cell in trace.cells)]
+        checks = cell_checks(every, BARRIER_FREE) + mode_checks(modes)
+    return Validation(
+        parts=tuple(part for part in parts if part != "paper"),
+        full=full,
+        execution="barrier-free",
+        cells=tuple(cells),
+        traces=tuple(trace_results),
+        modes=tuple(modes),
+        pool=tuple(pool_facts()) if "published" in parts else (),
         checks=tuple(checks),
     )

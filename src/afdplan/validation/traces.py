@@ -8,12 +8,15 @@ from pathlib import Path
 
 from afdplan.errors import InvalidInputError, TraceError
 from afdplan.files.traces.reader import read_trace
-from afdplan.lengths.law import EmpiricalLengths, LengthLaw
+from afdplan.lengths.law import EmpiricalLengths
+from afdplan.model.boarding import Boarding
 from afdplan.model.bundle import Bundle
 from afdplan.model.estimate import Estimate
+from afdplan.model.parameters import Execution
 from afdplan.model.trace import Trace
+from afdplan.theory.validity import BARRIER_FREE_MICROBATCHES
 from afdplan.validation.cell import Cell, CellResult, compare
-from afdplan.validation.grid import steps_for
+from afdplan.validation.grid import enough_layers, steps_for
 from afdplan.validation.laboratory import Laboratory
 from afdplan.validation.regimes import Regime, latency_for
 from afdplan.validation.regret import RatioCase, balanced_case
@@ -23,7 +26,6 @@ __all__ = ["TraceResult", "judge_traces", "read_traces", "trace_cases"]
 SUFFIXES = (".csv", ".jsonl", ".json", ".parquet", ".csv.gz", ".jsonl.gz", ".csv.zst")
 _LIFETIMES_REPLAYED = 20
 """How often a replay must be able to fill all slots with fresh requests to show its drift."""
-_ENOUGH_ROUNDS = 210
 _SIZES: tuple[tuple[Regime, int, int, int], ...] = (
     ("balanced", 8, 16, 2),
     ("attention", 16, 64, 3),
@@ -98,15 +100,21 @@ def read_traces(folder: str) -> dict[str, Trace]:
     return traces
 
 
-def trace_cells(traces: dict[str, Trace], *, full: bool) -> list[list[Cell]]:
+def trace_cells(
+    traces: dict[str, Trace], *, full: bool, execution: Execution = "synchronous"
+) -> list[list[Cell]]:
     """Return the cells of each trace: one bundle by default, six if `full`."""
     cells = []
     for k, (name, trace) in enumerate(traces.items()):
         law = EmpiricalLengths(trace)
-        layers = _layers(law)
+        layers = enough_layers(law)
         sizes = _SIZES if full else (_SIZES[k % len(_SIZES)],)
         rows = []
-        for regime, workers, batch_size, m in sizes:
+        for regime, workers, batch_size, most in sizes:
+            m, boarding = most, Boarding()
+            if execution == "barrier-free":
+                m = min(most, BARRIER_FREE_MICROBATCHES)
+                boarding = Boarding(least_calls=(1, 2)[k % 2])
             bundle = Bundle(attention_workers=workers, batch_size=batch_size, microbatches=m)
             rows.append(
                 Cell(
@@ -115,6 +123,8 @@ def trace_cells(traces: dict[str, Trace], *, full: bool) -> list[list[Cell]]:
                     law=law,
                     latency=latency_for(regime, law, bundle, layers=layers),
                     bundle=bundle,
+                    execution=execution,
+                    boarding=boarding,
                     steps=steps_for(law),
                     precision=0.002 if full else 0.005,
                 )
@@ -126,12 +136,7 @@ def trace_cells(traces: dict[str, Trace], *, full: bool) -> list[list[Cell]]:
 def trace_cases(traces: dict[str, Trace]) -> list[RatioCase]:
     """Return a question for `afdplan ratio` on every trace."""
     laws = {name: EmpiricalLengths(trace) for name, trace in traces.items()}
-    return [balanced_case(name, law, 8, 2, layers=_layers(law)) for name, law in laws.items()]
-
-
-def _layers(law: LengthLaw) -> int:
-    """Return as many layers as the declared validity asks for: short outputs need them."""
-    return max(1, -(-_ENOUGH_ROUNDS // max(int(law.mean_decode_tokens), 1)))
+    return [balanced_case(name, law, 8, 2, layers=enough_layers(law)) for name, law in laws.items()]
 
 
 def judge_traces(
@@ -140,9 +145,10 @@ def judge_traces(
     *,
     declared_error: float,
     full: bool = False,
+    execution: Execution = "synchronous",
 ) -> list[TraceResult]:
     """Return theory beside simulation for every trace, resampled and replayed."""
-    groups = trace_cells(traces, full=full)
+    groups = trace_cells(traces, full=full, execution=execution)
     replays = [rows[0].replayed(trace) for rows, trace in zip(groups, traces.values(), strict=True)]
     flat = [cell for rows in groups for cell in rows]
     observed = laboratory.observe([cell.scenario() for cell in [*flat, *replays]])

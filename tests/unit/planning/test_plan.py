@@ -205,3 +205,21 @@ def test_nothing_is_said_to_bind_only_with_its_reason():
     assert not any(price.binds for price in tight.binding)
     assert "batch 64 would overflow the KV memory" in what_binds(tight)[0]
     assert tight.next_batch.forbidden_by == ("KV memory",)
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [
+        Limits(devices=24, time_per_output_token=0.03),
+        Limits(requests_per_second=40.0, time_per_output_token=0.03),
+    ],
+)
+def test_the_nearest_alternatives_are_the_nearest_of_all(limits):
+    def nearest(found, count):
+        held = sorted((a for a in found if not a.breaks), key=lambda a: a.regret)
+        return [a.regret for a in held[:count]]
+
+    everything = plan(limits).alternatives
+    for count in (1, 2, 3):
+        few = plan(limits).surroundings.nearest(count)
+        assert nearest(few, count) == pytest.approx(nearest(everything, count), abs=1e-8)

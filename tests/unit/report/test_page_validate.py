@@ -12,7 +12,7 @@ from afdplan.report.validate import markdown_page, validation_answer, validation
 from afdplan.report.validation_words import headline, undecided, validation_subject, verdict
 from afdplan.validation.run import Validation
 from tests.media import markdown_headings, markdown_tables, page_tables
-from tests.validations import cell, paper, validation
+from tests.validations import barrier_free, cell, paper, validation
 
 WHOLE = [
     "Does what is declared hold?",
@@ -107,8 +107,32 @@ def test_cells_of_one_kind_alone_have_their_figures_only():
     assert figures(cell("a")) == ["cycle-time", "percentile"]
 
 
-def test_tables_are_those_of_the_markdown_page():
-    result = validation()
+WITHOUT = [
+    WHOLE[0],
+    WHOLE[1],
+    "Is it right which way to run a bundle pays?",
+    WHOLE[4],
+    "What was measured of a pool?",
+    WHOLE[-1],
+]
+
+
+def test_the_page_without_the_barrier():
+    found = page(barrier_free())
+    assert [s.title for s in found.sections] == WITHOUT
+    assert found.told.answer == "All 6 declared bands hold, over 4 bundles simulated."
+    (words,) = section(found, WITHOUT[2]).words
+    assert words.startswith("The way that is said to pay gives more in 2 of 2 cases. The recom")
+    wrong = page(barrier_free(broken=True))
+    assert wrong.told.answer.startswith("1 of 6 declared bands does not hold")
+    (words,) = section(wrong, WITHOUT[2]).words
+    assert "in 2 of 3 cases; in the others it gives up 5.00 % at most" in words
+    assert "m <= 3" in section(found, WHOLE[0]).tables[0].note
+    assert "without the barrier" in found.told.subject
+
+
+@pytest.mark.parametrize("result", [validation(), barrier_free()], ids=["with", "without"])
+def test_tables_are_those_of_the_markdown_page(result):
     text = markdown_page(result)
     tables = [table for s in page(result).sections for table in s.tables]
     assert sorted(table.title for table in tables) == sorted(markdown_headings(text))

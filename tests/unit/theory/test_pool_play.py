@@ -5,8 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from afdplan.lengths.law import IndependentLengths
+from afdplan.model.latency import LatencyModel
 from afdplan.theory import pool_play
 from afdplan.theory.pool_play import PoolTimes, play_pool
+from afdplan.theory.recommend import recommend_ratio
 
 
 def test_no_call_boards_again_before_it_has_come_round(monkeypatch):
@@ -55,3 +58,17 @@ def test_fresh_times_are_the_same_in_every_play_and_keep_their_mean():
     assert one.calls_per_time == pytest.approx(two.calls_per_time, rel=1e-12)
     assert one.rounds.mean() == pytest.approx(170, rel=0.01)
     assert one.rounds.std() == pytest.approx(np.sqrt(15**2 + 20**2 + 2), rel=0.1)
+
+
+def test_workers_and_rule_are_sought_together():
+    # Three workers are best for a pool that waits for nobody, and so it tries rules for three;
+    # with four it can wait for two, and two pairs take turns: 7 % more (simulated, too).
+    law = IndependentLengths(prompt="uniform:500..1500", decode="uniform:100..300")
+    load = 64 * law.token_load().mean
+    latency = LatencyModel.linear(
+        attention=(70 / load, 30.0), ffn=(50 / 256, 50.0), transfer=(0.0, 5.0)
+    )
+    found = recommend_ratio(law, latency, batch_size=64, microbatches=1, execution="barrier-free")
+    assert found.optimal_attention_workers == 3
+    assert (found.modes.attention_workers, found.modes.least_calls) == (4, 2)
+    assert found.modes.objective > 1.05 * found.best.objective

@@ -11,7 +11,7 @@ from afdplan.model.latency import LatencyModel
 from afdplan.report.validate import markdown_page, validation_answer, validation_told
 from afdplan.report.validation_words import verdict_error
 from afdplan.validation import run
-from afdplan.validation.bands import CYCLE_TIME, cell_checks, regret_check
+from afdplan.validation.bands import SYNCHRONOUS, cell_checks, regret_check
 from afdplan.validation.cell import Cell, compare
 from afdplan.validation.laboratory import Observation
 from afdplan.validation.laws import shaped_law
@@ -131,7 +131,7 @@ def test_a_folder_without_traces_and_a_broken_trace_are_refused(tmp_path):
 def test_trace_is_resampled_for_the_verdict_and_replayed_beside_it(folder):
     laboratory = Agreeing()
     traces = read_traces(str(folder))
-    (result,) = judge_traces(traces, laboratory, declared_error=CYCLE_TIME)
+    (result,) = judge_traces(traces, laboratory, declared_error=SYNCHRONOUS.cycle_time)
     resampled, replayed = laboratory.played
     assert replayed.lengths is traces["a.csv"]
     assert type(resampled.lengths).__name__ == "EmpiricalLengths"
@@ -174,7 +174,7 @@ def test_a_broken_band_is_an_error_of_one_line_with_the_worst_cell():
         steps=100,
     )
     (seen,) = Agreeing(factor=1.03).observe([cell.scenario()])
-    results = [compare(cell, seen, CYCLE_TIME)]
+    results = [compare(cell, seen, SYNCHRONOUS.cycle_time)]
     result = Validation(
         parts=("simulation",),
         full=False,
