@@ -286,13 +286,19 @@ def of_bits(bits: Any) -> Real:
     return np.int64(bits).view(np.float64)
 
 
-@intrinsic
 def _window(context: Any, array: Any, at: Any, size: Any) -> Any:
-    """Say how numba lowers a window: the slice without its dozen checks."""
+    """Return `size` elements of an array from `at` on: a slice without its dozen checks."""
 
     def lower(target: Any, builder: Any, sig: Any, values: Any) -> Any:
         make = arrays.make_array(array)
         source, made = make(target, builder, values[0]), make(target, builder)
+        if getattr(numba.config, "BOUNDSCHECK"):  # noqa: B009 - unknown to its types
+            end = builder.add(values[1], values[2])
+            outside = builder.icmp_unsigned(">", end, source.nitems)
+            outside = builder.or_(outside, builder.icmp_signed("<", values[1], end.type(0)))
+            with builder.if_then(outside):
+                fault = ("window out of bounds",)
+                target.call_conv.return_user_exc(builder, IndexError, fault)
         arrays.populate_array(
             made,
             data=builder.gep(source.data, [values[1]]),
@@ -306,12 +312,7 @@ def _window(context: Any, array: Any, at: Any, size: Any) -> Any:
     return signature(array, array, types.int64, types.int64), lower
 
 
-def _slice(array: Any, at: Any, size: Any) -> Any:
-    return array[at : at + size]
-
-
-# Elements of an array from `at` on, as an array; checked where all indices are.
-window: Any = numba.njit(_slice) if getattr(numba.config, "BOUNDSCHECK") else _window  # noqa: B009
+window: Any = intrinsic(_window)
 
 
 def _jit(function: Any) -> Any:
