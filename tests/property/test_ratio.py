@@ -84,7 +84,7 @@ def test_tokens_in_another_unit_change_nothing(prompts, model, factor):
     (kind,) = model.attention
     finer = replace(kind, curve=replace(kind.curve, slope=kind.curve.slope / factor))
     rows, scaled = ([(k * prompt, 1) for prompt in prompts] for k in (1, factor))
-    for m, tolerance in ((1, 1e-6), (2, 0.01)):
+    for m, tolerance in ((1, 2e-4), (2, 0.01)):
         one = answer_of(rows, model, microbatches=m)
         other = answer_of(scaled, replace(model, attention=(finer,)), microbatches=m)
         assert [p.step_time for p in other.curve] == pytest.approx(
