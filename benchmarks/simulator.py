@@ -8,9 +8,14 @@ from __future__ import annotations
 
 import argparse
 import heapq
+import os
 import resource
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 
 import numpy as np
 
@@ -22,36 +27,77 @@ from afdplan.simulation.engine import Engine
 from afdplan.simulation.scenario import Arrivals, Scenario
 
 WORKERS, BATCH, PROMPT, DECODE = 8, 256, 100, 500
+PARTS = 40  # the best of many short ones: the machine has other work
 ALPHA, BETA, FFN, TRANSFER = 0.00165, 50.0, 0.083 * WORKERS * BATCH + 100, 0.022 * BATCH + 20
 
 
-def ours(
+def engine(
     workers: int = WORKERS,
     batch: int = BATCH,
     decode: str = f"geometric:{DECODE}",
     layers: int = 1,
-    requests: int = 2_000_000,
     **options: object,
-) -> tuple[float, float, float]:
-    """Return requests per second, steps per request, nanoseconds per request."""
-    scenario = Scenario(
-        bundle=Bundle(attention_workers=workers, batch_size=batch),
-        latency=LatencyModel.linear(
-            attention=(ALPHA, BETA), ffn=(0.083, 100), transfer=(0.022, 20), layers=layers
-        ),
-        lengths=IndependentLengths(prompt=f"geometric:{PROMPT}", decode=decode),
-        **options,  # type: ignore[arg-type]
+) -> Engine:
+    """Return the same cycle as a scenario, ready to be played."""
+    return Engine(
+        Scenario(
+            bundle=Bundle(attention_workers=workers, batch_size=batch),
+            latency=LatencyModel.linear(
+                attention=(ALPHA, BETA), ffn=(0.083, 100), transfer=(0.022, 20), layers=layers
+            ),
+            lengths=IndependentLengths(prompt=f"geometric:{PROMPT}", decode=decode),
+            **options,  # type: ignore[arg-type]
+        )
     )
-    engine = Engine(scenario)
-    engine.run(stop_completed=requests // 20)
-    best, n = 0.0, engine.state.integers
+
+
+def ours(requests: int = 2_000_000, **options: object) -> tuple[float, float, float]:
+    """Return requests per second, steps per request, nanoseconds per request."""
+    played = engine(**options)  # type: ignore[arg-type]
+    played.run(stop_completed=requests // 20)
+    best, n = 0.0, played.state.integers
     first = int(n[ix.STEP]), int(n[ix.COMPLETED])
-    for part in range(1, 6):
+    for part in range(1, PARTS + 1):
         done, began = int(n[ix.COMPLETED]), time.process_time()
-        engine.run(stop_completed=first[1] + requests * part // 5)
+        played.run(stop_completed=first[1] + requests * part // PARTS)
         best = max(best, (int(n[ix.COMPLETED]) - done) / (time.process_time() - began))
     per_request = (int(n[ix.STEP]) - first[0]) / (int(n[ix.COMPLETED]) - first[1])
     return best, per_request, 1e9 / best
+
+
+def wall_time(seed: int, requests: int) -> float:
+    """Return how long one replication of the same cycle takes [s of the wall clock]."""
+    played = engine(seed=seed)
+    played.run(stop_completed=50_000)
+    began = time.perf_counter()
+    played.run(stop_completed=50_000 + requests)
+    return time.perf_counter() - began
+
+
+def gain_of_two(crew: Executor, requests: int) -> float:
+    """Return how many times as much two threads or processes play as one, best of three."""
+    list(crew.map(wall_time, (1, 2), (1000, 1000)))
+    gains = []
+    for _ in range(3):
+        alone = crew.submit(wall_time, 1, requests).result()
+        gains.append(2 * alone / max(crew.map(wall_time, (1, 2), (requests, requests))))
+    return max(gains)
+
+
+def first_use() -> float:
+    """Return the processor time of a first `simulate`, which compiles [s]."""
+    words = "simulate --prompt 10 --decode geometric:20 --latency deepseek-v3-ascend-910c"
+    words += " --batch-size 4 --attention-workers 2 --requests 100"
+    before = os.times()
+    with tempfile.TemporaryDirectory() as cold:
+        subprocess.run(
+            [sys.executable, "-m", "afdplan", *words.split()],
+            env=os.environ | {"NUMBA_CACHE_DIR": cold},
+            stdout=subprocess.DEVNULL,
+            check=True,
+        )
+    after = os.times()
+    return sum(after[2:4]) - sum(before[2:4])
 
 
 def draws(seed: int) -> Iterator[tuple[int, int]]:
@@ -184,9 +230,9 @@ def numpy_renewal(requests: int) -> int:
     return int(np.count_nonzero(ends <= steps))
 
 
-def rate(function: Callable[[int], int], requests: int) -> float:
+def rate(function: Callable[[int], int], requests: int, times: int) -> float:
     best = 0.0
-    for _ in range(3):
+    for _ in range(times):
         began = time.process_time()
         done = function(requests)
         best = max(best, done / (time.process_time() - began))
@@ -198,7 +244,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true")
     quick = parser.parse_args().quick
     scale = 10 if quick else 1
-    fast, _, _ = ours(requests=6_000_000 // scale)
+    fast, _, _ = ours(requests=PARTS * 400_000 // scale)
     print("| simulator | requests/s on one core | ours is faster by |\n|---|---|---|")
     print(f"| afdplan, m = 2 pipelined, percentiles on | {fast:,.0f} | |")
     for name, function, count in (
@@ -207,7 +253,9 @@ def main() -> None:
         ("heap per slot, unpipelined", heap_per_slot, 20_000),
         ("SimPy, m = 2 pipelined", simpy_model, 15_000),
     ):
-        found = rate(function, count // (1 if count > 100_000 else scale) + 1000)
+        is_long = count > 100_000
+        size = count // (1 if is_long else scale) + 1000
+        found = rate(function, size, PARTS // scale + 1 if is_long else 5)
         print(f"| {name} | {found:,.0f} | {fast / found:,.1f} |", flush=True)
 
     print("\n| mean output | layers | ns per request | A m L steps per request |")
@@ -237,8 +285,15 @@ def main() -> None:
         placement="least-tokens",
     )
     print(f"\nOpen, KV capacity with preemption, least-tokens: {open_rate:,.0f} requests/s")
+    with ThreadPoolExecutor(2) as threads, ProcessPoolExecutor(2) as processes:
+        gains = [gain_of_two(crew, 4_000_000 // scale) for crew in (threads, processes)]
+    print(
+        "Two replications at once: {:.2f} times one by threads, {:.2f} by processes".format(*gains)
+    )
+    print(f"First simulate, nothing compiled: {first_use():.1f} s of processor time")
+    print(f"Load of the machine: {os.getloadavg()[0]:.1f} processes on {os.cpu_count()} cores")
     if not quick:
-        engine = Engine(
+        huge = Engine(
             Scenario(
                 bundle=Bundle(attention_workers=1000, batch_size=256),
                 latency=LatencyModel.linear(attention=(ALPHA, BETA), ffn=(0.0001, 100)),
@@ -246,7 +301,7 @@ def main() -> None:
                 start="fresh",
             )
         )
-        engine.run(stop_completed=20_000)
+        huge.run(stop_completed=20_000)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
         print(
             f"1,000 workers of 2 x 256 slots, outputs up to 1,000,000 tokens: peak {peak:.2f} GiB"

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from types import FunctionType
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, ClassVar, TypeAlias, TypeVar
 
 import numba
 import numba.core
@@ -137,26 +137,26 @@ class Part:
     Machine code and wrappers for each of fifty parts would be most of what a kernel costs.
     """
 
-    def __init__(self, function: Callable[..., Any], **flags: Any) -> None:
+    def __init__(self, function: Callable[..., Any], kind: str) -> None:
         self.function = function
-        self.flags = flags
+        self.kind = kind
 
     def bound(self, constants: dict[str, bool], known: dict[Part, Any]) -> Any:
         """Return what a kernel calls in its place."""
         if self not in known:
             own = _rebound(self.function, constants, known)
-            known[self] = intrinsic(_typing(own, self.flags))
+            known[self] = intrinsic(_typing(own, self.kind))
         return known[self]
 
 
 def part(function: Function) -> Function:
     """Return `function` as a part of the kernels that call it, once in each."""
-    return Part(function)  # type: ignore[return-value]  # kernels call it
+    return Part(function, "part")  # type: ignore[return-value]  # kernels call it
 
 
 def inlined(function: Function) -> Function:
     """Return `function` as a part of the kernels that call it, anew in every place."""
-    return Part(function, forceinline=True)  # type: ignore[return-value]  # kernels call it
+    return Part(function, "inlined")  # type: ignore[return-value]  # kernels call it
 
 
 def vector(function: Function) -> Function:
@@ -165,8 +165,42 @@ def vector(function: Function) -> Function:
     Only so does the compiler take several elements of its loops at a time; maxima and minima stay
     exact in any order, and sums in theirs.
     """
-    flags = {"noalias": True, "fastmath": core.cpu_options.FastMathOptions({"nnan", "nsz"})}
-    return Part(function, forceinline=True, **flags)  # type: ignore[return-value]
+    return Part(function, "vector")  # type: ignore[return-value]  # kernels call it
+
+
+class _Flags(core.compiler.Flags):  # type: ignore[misc]  # numba tells no types
+    """How parts of one kind are compiled into a kernel.
+
+    One object for all of them, equal to none but itself: comparing the options of two, a hundred
+    thousand times, would take a fifth of what a kernel costs.
+    """
+
+    __hash__ = object.__hash__
+    __eq__ = object.__eq__
+
+    made: ClassVar[dict[tuple[int, str], _Flags]] = {}
+
+    def __init__(self, root: Any, kind: str) -> None:
+        super().__init__(root)
+        self.root = root
+        self.no_compile = self.no_cpython_wrapper = self.no_cfunc_wrapper = True
+        self.forceinline = kind != "part"
+        if kind == "vector":
+            self.noalias = True
+            self.fastmath = core.cpu_options.FastMathOptions({"nnan", "nsz"})
+
+    def copy(self) -> Any:
+        """Return themselves: nobody changes them."""
+        return self
+
+    @classmethod
+    def of(cls, kind: str) -> _Flags:
+        """Return those of a kind in the kernel that is being compiled."""
+        top = core.targetconfig.ConfigStack().top()
+        root = top.root if isinstance(top, cls) else top
+        if (id(root), kind) not in cls.made:
+            cls.made[id(root), kind] = cls(root, kind)  # keeps its root, and so its number
+        return cls.made[id(root), kind]
 
 
 def _rebound(
@@ -197,7 +231,7 @@ def _rebound(
     return own
 
 
-def _typing(function: Any, settings: dict[str, Any]) -> Any:
+def _typing(function: Any, kind_of_part: str) -> Any:
     """Return how numba types and lowers a call of a part."""
     made: dict[tuple[Any, Any], Any] = {}
     returns = RETURNS[function.__annotations__["return"]]
@@ -214,10 +248,6 @@ def _typing(function: Any, settings: dict[str, Any]) -> Any:
             library = target.active_code_library
             plain = signature(sig.return_type, *sig.args)
             if (library, plain) not in made:
-                flags = core.targetconfig.ConfigStack().top().copy()
-                for name, value in settings.items():
-                    setattr(flags, name, value)
-                flags.no_compile = flags.no_cpython_wrapper = flags.no_cfunc_wrapper = True
                 result = core.compiler.compile_internal(
                     target.typing_context,
                     target,
@@ -225,7 +255,7 @@ def _typing(function: Any, settings: dict[str, Any]) -> Any:
                     function,
                     plain.args,
                     plain.return_type,
-                    flags,
+                    _Flags.of(kind_of_part),
                     {},
                 )
                 made[library, plain] = result.fndesc
@@ -256,13 +286,19 @@ def of_bits(bits: Any) -> Real:
     return np.int64(bits).view(np.float64)
 
 
-@intrinsic
 def _window(context: Any, array: Any, at: Any, size: Any) -> Any:
-    """Say how numba lowers a window: the slice without its dozen checks."""
+    """Return `size` elements of an array from `at` on: a slice without its dozen checks."""
 
     def lower(target: Any, builder: Any, sig: Any, values: Any) -> Any:
         make = arrays.make_array(array)
         source, made = make(target, builder, values[0]), make(target, builder)
+        if getattr(numba.config, "BOUNDSCHECK"):  # noqa: B009 - unknown to its types
+            end = builder.add(values[1], values[2])
+            outside = builder.icmp_unsigned(">", end, source.nitems)
+            outside = builder.or_(outside, builder.icmp_signed("<", values[1], end.type(0)))
+            with builder.if_then(outside):
+                fault = ("window out of bounds",)
+                target.call_conv.return_user_exc(builder, IndexError, fault)
         arrays.populate_array(
             made,
             data=builder.gep(source.data, [values[1]]),
@@ -276,12 +312,7 @@ def _window(context: Any, array: Any, at: Any, size: Any) -> Any:
     return signature(array, array, types.int64, types.int64), lower
 
 
-def _slice(array: Any, at: Any, size: Any) -> Any:
-    return array[at : at + size]
-
-
-# Elements of an array from `at` on, as an array; checked where all indices are.
-window: Any = numba.njit(_slice) if getattr(numba.config, "BOUNDSCHECK") else _window  # noqa: B009
+window: Any = intrinsic(_window)
 
 
 def _jit(function: Any) -> Any:

@@ -146,7 +146,9 @@ def next_free(t: Any, n: Any, u: Any, i: Any) -> Whole:
 
 
 @inlined
-def settle(t: Any, n: Any, u: Any, i: Any, prompt: Any, steps: Any, tokens: Any, now: Any) -> Whole:
+def settle(
+    t: Any, n: Any, calendar: Any, u: Any, i: Any, prompt: Any, steps: Any, tokens: Any, now: Any
+) -> Whole:
     """Give a request a free slot of worker i until its last step ends; returns the slot."""
     c = u * t.attention_workers + i
     slot = n[U(t.free_first + c)]
@@ -161,7 +163,7 @@ def settle(t: Any, n: Any, u: Any, i: Any, prompt: Any, steps: Any, tokens: Any,
     if EXTRAS:
         n[U(t.growing + c)] += 1
         n[U(t.held + i)] += prompt
-    schedule(t, n, ZERO, c if EXTRAS and t.barrier_free else u, slot, now + steps - 1, now)
+    schedule(t, n, ZERO, calendar, slot, now + steps - 1, now)
     return slot
 
 
@@ -169,7 +171,7 @@ def settle(t: Any, n: Any, u: Any, i: Any, prompt: Any, steps: Any, tokens: Any,
 def replace(t: Any, n: Any, x: Any, r: Any, u: Any, i: Any, k: Any, now: Any, clock: Any) -> None:
     """Let request number k of a queue that never ends into a free slot of a plain bundle."""
     decode = r[U(3 * k + 1)]
-    slot = settle(t, n, u, i, r[U(3 * k)], decode, decode, now)
+    slot = settle(t, n, u, u, i, r[U(3 * k)], decode, decode, now)
     n[U(t.begun + ix.ROW * slot)] = bits_of(clock)
 
 
@@ -181,7 +183,8 @@ def place(t: Any, n: Any, x: Any, u: Any, i: Any, k: Any, now: Any, clock: Any) 
     times = t.chosen_times + 2 * k
     prompt = n[U(row + ix.PROMPT)]
     steps = n[U(row + ix.STEPS)]
-    slot = settle(t, n, u, i, prompt, steps, n[U(row + ix.TOKENS)], now)
+    calendar = c if t.barrier_free else u
+    slot = settle(t, n, calendar, u, i, prompt, steps, n[U(row + ix.TOKENS)], now)
     n[U(t.output + ix.ROW * slot)] = n[U(row + ix.OUTPUT)]
     begun = x[U(times)]
     if begun == ix.NOT_BEGUN:
@@ -202,7 +205,6 @@ def place(t: Any, n: Any, x: Any, u: Any, i: Any, k: Any, now: Any, clock: Any) 
     n[ix.PLACED] += 1
     n[ix.ACTIVE] += 1
     n[U(t.present + u)] += 1
-    calendar = c if t.barrier_free else u
     for w in range(t.queues - 1 if EXTRAS else ZERO):
         at = (1 + w) * t.cells + c
         window = n[U(t.windows + w)]
