@@ -385,6 +385,18 @@ def test_methods_are_switched_on_and_off(visit):
     assert curve() == drawn
 
 
+def test_marks_of_the_legend_look_as_in_the_picture(visit):
+    """Every width is an open square and the best a filled one: the legend had two filled ones."""
+    page = visit("plan")
+    marks = {
+        label.inner_text(): label.locator("svg path").get_attribute("style")
+        for label in page.locator("#front .legend label").all()
+        if label.locator("svg path").count()
+    }
+    assert marks["not split, by width"] != marks["best not split"]
+    assert marks["not split, by width"].startswith("fill:var(--paper);stroke:")
+
+
 def test_a_cell_tells_its_name_whatever_is_switched_off(visit):
     page = visit("evidence")
     drawn = page.locator("#cycle-time .plot svg").inner_html()

@@ -121,3 +121,14 @@ def test_a_folder_that_is_not_there_is_told_before_the_work(name, tmp_path):
     # The trace does not exist either: it is not even looked at.
     done = invoke("ratio", "--trace", tmp_path / "no.csv", option, tmp_path / name)
     assert "there is no folder" in done.error_line
+
+
+def test_batches_beyond_the_memory_of_the_device_are_not_around():
+    asked = ("ratio", "--model", "deepseek-v3", "--hardware", "h200", "--prompt", "fixed:9000")
+    asked += ("--decode", "geometric:90", "--method", "mean-field")
+    refused = invoke(*asked, "--batch-size", 4000).error_line
+    most = int(refused.rpartition(" ")[2].replace(",", ""))
+    told = invoke(*asked, "--batch-size", most, "--json", "--around").document
+    cases = told["around"]["other_batches"]
+    assert max(case["batch_size"] for case in cases) == most
+    assert {case["microbatches"] for case in cases} == {1, 2}

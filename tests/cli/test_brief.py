@@ -118,6 +118,7 @@ def test_numbers_of_a_screen_are_those_of_all_the_text(name, folder, monkeypatch
     document = invoke(*COMMANDS[name], "--json").document
     left = {f"{100 * one['left']:.1f} %" for one in document.get("limits", ())}
     left |= {f"{100 * one['left']:.2f} %" for one in document.get("limits", ())}
+    left |= {f"{1 + one['left']:.3g}" for one in document.get("limits", ())}  # times a rate
     given_up = set()
     if name.startswith("plan"):
         best = document["recommended"]["objective"]

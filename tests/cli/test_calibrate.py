@@ -180,7 +180,7 @@ def test_usage(run, table, arguments, message):
         (["--plot", "x.gif"], "must end in .png or .svg"),
         (["-o", "model.yaml"], "must end in .toml or .json"),
         (["--prior", "deepseek"], "no latency model named 'deepseek'"),
-        (["--prior", "deepseek-v3"], "in Python call derived_model(MODEL, HARDWARE)"),
+        (["--prior", "deepseek-v3"], "in Python call derived_model(MODEL, HARDWARE).latency"),
         (["--time-unit", "h"], "time unit must be one of s, ms, us, ns"),
     ],
 )
@@ -257,7 +257,11 @@ def test_coupling_of_measured_steps_goes_into_the_model(tmp_path):
     ("rows", "options", "words"),
     [
         ([(1, 3, 0.1, 0.1, 40, 10)] * 4, (), "give the share"),
-        ([(1, 3, 0.1, 0.1, 40, 10)] * 4, ("--occupied", 1.2), "share must be at most 1"),
+        (
+            [(1, 3, 0.1, 0.1, 40, 10)] * 4,
+            ("--occupied", 1.2),
+            "--occupied must be from 0 to 1, got 1.2",
+        ),
         ([(1, 3, 0.1, 0.1, -40, 10)] * 4, (), "step of step 1 must be a number > 0, got -0.04"),
         ([(9, 1, 0.1, 0.1, 200, 10)] * 4, ("--occupied", 1), "no step waits for the FFN"),
         ([(1, 3, 0.1, 0.1, 40, 10)], (), "at least 3 measured steps, got 1"),

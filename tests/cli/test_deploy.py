@@ -80,6 +80,8 @@ def test_hosts_are_written_and_checked(plan, tmp_path):
     ("options", "message"),
     [
         (("--target", "triton"), "target must be one of any, fastafd"),
+        (("--target", "any"), "no files without a split are written for any: take sglang srt-afd,"),
+        (("--target", "any", "--deployment", "split"), "written for any: take fastafd 3c71619,"),
         (("--target", "fastafd", "--model", "-rf"), "must not start with '-'"),
         (("--target", "fastafd", "--model", "a\nb"), "control characters"),
         (("--target", "vllm-afd-plugin", "--port", 80), "port must be"),

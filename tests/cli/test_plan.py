@@ -105,6 +105,15 @@ def test_no_split_is_no_error_where_an_un_split_deployment_holds():
     assert "Deploy 1 rank" in text
 
 
+def test_what_an_un_split_deployment_would_need_is_said_too():
+    """One device is enough without a split, and 40 ms: only the split's needs were told once."""
+    least = invoke("plan", *SMALL, "--tpot", "0.01ms").error_line
+    time = re.search(r"Without a split ([\d.]+) ms would be needed$", least)[1]
+    able = invoke("plan", *SMALL, "--tpot", f"{float(time) * 1.001}ms", "--json").document
+    assert able["recommended"]["kind"] == "un-split"
+    assert invoke("plan", *SMALL, "--tpot", f"{float(time) * 0.99}ms").code == 3
+
+
 def test_abstract_time_refuses_seconds():
     outcome = invoke(
         *("plan", "--latency", "deepseek-v3-ascend-910c", "--prompt", 100, "--decode", 10),

@@ -97,6 +97,7 @@ def test_config_shows_each_value_with_its_origin(folder):
     ("text", "given", "said"),
     [
         ("bach_size = 4", ("ratio", *LAWS), "unknown key bach_size; did you mean batch_size?"),
+        ("[profiles.a]\ntrace = 'x'", ("ratio",), "unknown key profiles; did you mean profile?"),
         ("[profile.a]\ntrase = 'x'", ("ratio",), "trase in [profile.a]; did you mean trace?"),
         ("batch_size = [4]", ("ratio", *LAWS), "must be text or a number"),
         ("profile = 3", ("ratio", *LAWS), "profiles must be tables"),

@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -249,3 +250,9 @@ def test_failures_are_played_and_told():
         refused = invoke(*bundle, "--device-mtbf", mtbf, "--restart", restart)
         assert (refused.code, refused.out) == (1, ""), refused.err
         assert "device_mtbf must leave time for a request to finish" in refused.error_line
+
+
+def test_help_shows_the_default_of_restart():
+    assert re.search(
+        r"--restart .*?\[default: \(300\.0\)\]", invoke("simulate", "--help").out, re.S
+    )

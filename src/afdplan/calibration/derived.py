@@ -18,6 +18,7 @@ from afdplan.calibration.precision import number_format
 from afdplan.errors import InvalidInputError
 from afdplan.model.checks import check_choice
 from afdplan.model.latency import LatencyModel
+from afdplan.model.words import counted
 
 __all__ = [
     "DerivedModel",
@@ -48,6 +49,14 @@ class DerivedModel:
     latency: LatencyModel
     memory: WorkerMemory
     placement: Placement
+
+    def __str__(self) -> str:
+        """Return what was derived, and of how many devices its workers are."""
+        attention, ffn = self.placement.attention_devices, self.placement.ffn_devices
+        return (
+            f"{self.latency.name}: attention workers of {counted(attention, 'device')}, FFN "
+            f"workers of {counted(ffn, 'device')}; stage times in .latency, cache in .memory"
+        )
 
     def ffn_weight(self, cost: Cost = "devices") -> float:
         """Return w, the cost of one FFN worker over that of one attention worker.

@@ -104,20 +104,21 @@ def resolve_choice(given: Mapping[str, Any]) -> LatencyChoice:
 
 def require_fit(
     choice: LatencyChoice, law: LengthLaw, batch_size: int, given: Mapping[str, Any]
-) -> None:
-    """Refuse requests that do not fit the memory of a named device; without one nothing is known.
+) -> int | None:
+    """Return the most slots that the memory of a named device holds; None without a device.
 
     Raises
     ------
     InfeasibleError
-        Naming the largest batch size that fits.
+        Where the requests do not fit, naming the largest batch size that does.
     """
     if not choice.is_derived:
-        return
+        return None
     from afdplan.planning.memory_limit import require_memory
 
     placement = choice.placement(batch_size=batch_size, ffn_workers=given["ffn_workers"])
-    require_memory(law, placement.memory(), batch_size, given["microbatches"])
+    limit = require_memory(law, placement.memory(), batch_size, given["microbatches"])
+    return None if limit is None else limit.most_requests
 
 
 def latency_inputs(given: Mapping[str, Any], model: LatencyModel) -> dict[str, Any]:

@@ -79,7 +79,7 @@ def command(
     workload = resolve_workload(given)
     if given["by"] is not None and workload.trace is None:
         raise click.UsageError("--by cuts a trace into windows of the clock: give --trace")
-    require_fit(choice, workload.law, size, given)
+    most_requests = require_fit(choice, workload.law, size, given)
     from afdplan.report.ratio import ratio_answer, ratio_told
     from afdplan.theory.problem import RatioProblem
     from afdplan.theory.recommend import recommend
@@ -133,6 +133,7 @@ def command(
                 problem,
                 answer.optimal_attention_workers,
                 max_attention_workers=most,
+                most_requests=most_requests,
                 token_load=workload.token_load,
                 latency_of=latency_of,
                 play=play,

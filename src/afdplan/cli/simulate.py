@@ -101,8 +101,6 @@ SIMULATION = (
     ask.P99_PRECISION,
     ask.CONFIDENCE,
     of_plan.DEVICE_MTBF,
-    of_plan.RESTART.changed(default=None),
-    *ask.MODE,
 )
 _ASKED_OTHERWISE = (ask.START, ask.PLACEMENT)
 LOGS = (
@@ -122,7 +120,9 @@ LOGS = (
 @click.command("simulate", cls=ProjectCommand, epilog=EXAMPLES)
 @workload_options
 @latency_options
-@options(*ask.SLOTS, *SIMULATION, *LOGS)
+@options(*ask.SLOTS, *SIMULATION)
+@options(of_plan.RESTART, fills=False)
+@options(*ask.MODE, *LOGS)
 @plot_option("throughput and idle causes")
 @report_option
 @json_option
@@ -198,7 +198,7 @@ def command(
 
         write_picture(plot, simulation_figures(results), f"{workload.law.name}; {model.name}")
     inputs = {**workload.inputs, **latency_inputs(given, model)}
-    asked = {one.key: given[one.key] for one in SIMULATION[1:]}
+    asked = {one.key: given[one.key] for one in (*SIMULATION[1:], of_plan.RESTART, *ask.MODE)}
     from afdplan.planning.theory_curve import step_time_by_draws
     from afdplan.report.simulate import simulation_document, simulation_told
 
@@ -352,9 +352,10 @@ def _page(
     """Compute what the page shows around the results: a timeline, drift, the theory's curve."""
     from afdplan.planning.theory_curve import theory_curve
     from afdplan.report.page_simulate import simulation_page
+    from afdplan.simulation.result import best_of
     from afdplan.simulation.timeline import record_timeline
 
-    best = max(results, key=lambda result: result.throughput_per_instance.value)
+    best = best_of(results)
     counts = [result.scenario.bundle.attention_workers for result in results]
     return simulation_page(
         told,

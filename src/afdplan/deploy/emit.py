@@ -117,14 +117,16 @@ def _with_prefill(request: DeployRequest, target: Target) -> Deployment:
 def _decoding(request: DeployRequest, target: Target) -> Deployment:
     if request.unsplit:
         if target.unsplit is None:
+            able = those_that(lambda other: other.unsplit is not None)
+            of = f"{target.name} {target.version}".rstrip()
             raise UnsupportedError(
-                f"no files without a split are written for {target.name} {target.version}: take "
-                f"{those_that(lambda other: other.unsplit is not None)}, or deploy the split "
+                f"no files without a split are written for {of}: take {able}, or deploy the split "
                 "with --deployment split"
             )
         return target.unsplit(request, target)
     if target.split is None:
-        raise UnsupportedError(f"no files can be written for {target.name}")
+        able = those_that(lambda other: other.split is not None)
+        raise UnsupportedError(f"no files can be written for {target.name}: take {able}")
     _check_split(request, target)
     return target.split(request, target)
 

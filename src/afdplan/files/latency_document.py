@@ -10,10 +10,12 @@ import msgspec
 
 from afdplan.errors import LatencyModelError
 from afdplan.files.latency_stage import Stage, check_keys, converted, read_stage
+from afdplan.model.checks import check_choice
 from afdplan.model.coupling import Coupling
 from afdplan.model.curve import LinearCurve
 from afdplan.model.latency import LatencyModel, TimeUnit
 from afdplan.model.layer_order import LayerOrder
+from afdplan.model.parameters import COUPLING
 from afdplan.model.stages import AttentionLayers, Transfer
 from afdplan.model.uncertainty import Uncertainty
 from afdplan.model.validity import Validity
@@ -188,6 +190,9 @@ def _variation(name: str, table: Any) -> Any:
     """Return [scatter], [experts] or [coupling]; errors name the section."""
     kind = _VARIATIONS[name]
     check_keys(name, table, tuple(f.name for f in fields(kind)), ())
+    for one in COUPLING if kind is Coupling else ():
+        if one.choices and isinstance(table.get(one.name), str):
+            check_choice(f"[{name}] {one.name}", table[one.name], one.choices, LatencyModelError)
     try:
         return msgspec.convert(table, kind, strict=True)
     except (msgspec.ValidationError, OverflowError) as error:

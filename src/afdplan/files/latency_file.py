@@ -70,7 +70,7 @@ def load_latency(name_or_path: str | Path) -> LatencyModel:
             raise LatencyModelError(
                 f"no latency model named {text!r}: {hint}built-in: {', '.join(names)}; "
                 "or give a TOML or JSON file; for times of a model on a device give --model and "
-                "--hardware, in Python call derived_model(MODEL, HARDWARE)"
+                "--hardware, in Python call derived_model(MODEL, HARDWARE).latency"
             )
     document = read_document(
         path if path.parent == _BUILT_IN else name_or_path, "a latency model", LatencyModelError

@@ -117,10 +117,11 @@ def read_project(path: Path, known: Iterable[str]) -> ProjectFile:
 
 def _values(table: Mapping[str, Any], path: Path, where: str, known: list[str]) -> dict[str, str]:
     values = {}
+    names = known if where else [*known, "profile"]
     for name, value in table.items():
         key = name.replace("-", "_")
         if key not in known:
-            raise InvalidInputError(f"{path}: unknown key {name:.60}{where}; {nearest(key, known)}")
+            raise InvalidInputError(f"{path}: unknown key {name:.60}{where}; {nearest(key, names)}")
         if isinstance(value, bool) or not isinstance(value, str | int | float):
             raise InvalidInputError(
                 f"{path}: {name}{where} must be text or a number, as on the command line, "

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from afdplan.errors import InfeasibleError
@@ -50,6 +51,8 @@ def explain_infeasible(
     if able:
         best = max(able, key=lambda plan: plan.score)
         split, without = "split", f". Without a split all are met: {_given(best)}"
+    else:
+        without = "".join(f". Without a split {way}" for way in _unsplit_ways(search, limits))
     if not ways:
         return InfeasibleError(
             f"no {split} meets the limits, and relaxing one alone does not help: "
@@ -60,8 +63,29 @@ def explain_infeasible(
     shown = "; or ".join(text for _, text, _ in ways)
     message = f"no {split} meets all limits: {shown}"
     if nearest is not None:
-        message += f". Nearest feasible {split}: {_given(nearest)}"
+        message += f". Nearest feasible {'split' if without else split}: {_given(nearest)}"
     return InfeasibleError(message + without, nearest)
+
+
+def _unsplit_ways(search: DesignSearch, limits: Limits) -> Iterator[str]:
+    """Yield what an un-split deployment would need of one limit, if the others stay."""
+    unsplit = ColocatedSearch.of(search)
+    if limits.devices is not None:
+        rate = limits.requests_per_second or 1e-12
+        found = unsplit.widths(replace(limits, devices=None, requests_per_second=rate))
+        fewest = min((plan.devices for plan in found), default=0)
+        if fewest > limits.devices:
+            yield f"{fewest:,} devices would be needed"
+    limit = limits.time_per_output_token
+    if limit is not None and unsplit.widths(replace(limits, time_per_output_token=None)):
+        low, high = limit, limit
+        while not unsplit.widths(replace(limits, time_per_output_token=high)):
+            low, high = high, 2 * high
+        while high / low > 1.002:
+            middle = math.sqrt(low * high)
+            met = unsplit.widths(replace(limits, time_per_output_token=middle))
+            low, high = (low, middle) if met else (middle, high)
+        yield f"{high * 1e3:.4g} ms would be needed"
 
 
 def _given(plan: Deployment) -> str:
@@ -153,8 +177,8 @@ def _memory(search: DesignSearch, limits: Limits) -> tuple[float, str, PlannedDe
     chance, share = min(chances)
     plan = search.best(replace(limits, overflow_probability=min(chance * (1 + 1e-9), 1.0)))
     text = (
-        f"KV memory: {smallest} requests per attention worker already use {share:.0%} of it on "
-        f"average and overflow with probability {chance:.2g}, more than "
+        f"KV memory: {counted(smallest, 'request')} per attention worker already fill {share:.0%} "
+        f"of it on average and overflow with probability {chance:.2g}, more than "
         f"{limits.overflow_probability:g}"
     ).replace("%", " %")
     return max(share - 1, 0.0), text, plan

@@ -56,6 +56,7 @@ def ratio_around(
     recommended: int,
     *,
     max_attention_workers: int | None = None,
+    most_requests: int | None = None,
     token_load: Estimate | None = None,
     latency_of: Callable[[int], LatencyModel] | None = None,
     play: Play | None = None,
@@ -72,6 +73,8 @@ def ratio_around(
         The recommended A, >= 1.
     max_attention_workers
         Largest A considered, >= 1; by default each case looks as far as its own optimum asks.
+    most_requests
+        Most request slots of a worker, m B, that its memory holds; None where that is not known.
     token_load
         Mean token load with its interval, if it is not exact.
     latency_of
@@ -96,6 +99,7 @@ def ratio_around(
     grid = ratio_grid(
         problem,
         max_attention_workers=max_attention_workers,
+        most_requests=most_requests,
         latency_of=latency_of,
         play=play,
         runs=runs,

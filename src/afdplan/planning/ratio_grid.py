@@ -170,6 +170,7 @@ def ratio_grid(
     problem: RatioProblem,
     *,
     max_attention_workers: int | None = None,
+    most_requests: int | None = None,
     latency_of: Callable[[int], LatencyModel] | None = None,
     play: Play | None = None,
     runs: Mapping[int, Paired] = MappingProxyType({}),
@@ -183,6 +184,8 @@ def ratio_grid(
         What was asked.
     max_attention_workers
         Largest A considered, >= 1; by default each case looks as far as its own optimum asks.
+    most_requests
+        Most request slots of a worker, m B, that its memory holds: no case is beyond it.
     latency_of
         Latency model at a batch size, where it depends on it; else that of the problem.
     play
@@ -195,6 +198,9 @@ def ratio_grid(
     slots = problem.slot_loads()  # a slot's law depends on the requests only
     sizes = batch_sizes_around(problem.batch_size)
     counts = microbatches_around(problem.microbatches, problem.overlap)
+    if most_requests is not None:  # every size is offered with every count
+        counts = tuple(m for m in counts if m * problem.batch_size <= most_requests)
+        sizes = tuple(size for size in sizes if size * max(counts) <= most_requests)
     asked = problem.batch_size, problem.microbatches
     cases, models = [], []
     for batch_size in sizes:

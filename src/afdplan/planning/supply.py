@@ -73,9 +73,9 @@ def _words(
         if split is not None:
             able.append(split.devices)
         fewest = min(able, default=recommended.devices)
-        words = f"too large: {spare.spare_fraction:.3g} of its capacity is spare"
-        if spare.spare_fraction < 0.9995:
-            words = f"too large: {spare.spare_fraction:.1%} of its capacity is spare"
+        nearly_all = spare.spare_fraction >= 0.9995
+        part = "over 99.9%" if nearly_all else f"{spare.spare_fraction:.1%}"
+        words = f"too large: {part} of its capacity is spare"
         arrive = _arrive(spare.arrival_rate, spare.capacity)
         if fewest < recommended.devices:
             words += f", {fewest:,} of {recommended.devices:,} devices would do ({arrive})"

@@ -6,10 +6,17 @@ from collections.abc import Mapping, Sequence
 
 from afdplan.model.latency import TimeUnit
 from afdplan.plotting.figure import Axis, Figure, Role, layer, single
-from afdplan.simulation.result import SimulationResult
+from afdplan.plotting.ratio_figures import cost_formula
+from afdplan.simulation.result import SimulationResult, best_of
 from afdplan.theory.ratio import RatioPoint
 
-__all__ = ["ATTENTION_WORKERS", "causes_figure", "simulation_figures", "throughput_figure"]
+__all__ = [
+    "ATTENTION_WORKERS",
+    "causes_figure",
+    "cost_unit",
+    "simulation_figures",
+    "throughput_figure",
+]
 
 ATTENTION_WORKERS = "attention workers A"
 CAUSES: dict[str, tuple[Role, str]] = {
@@ -38,8 +45,10 @@ def throughput_figure(
     """
     per = "s" if unit == "s" else "time unit"
     workers = [result.scenario.bundle.attention_workers for result in results]
-    found = [result.throughput_per_instance for result in results]
-    best = max(results, key=lambda result: result.throughput_per_instance.value)
+    found = [result.objective for result in results]
+    cost = cost_unit(results[0])
+    curve = [_objective(point, results[0]) for point in theory]
+    best = best_of(results)
     confidence = 100 * results[0].scenario.confidence
     layers = []
     if theory:
@@ -49,8 +58,8 @@ def throughput_figure(
                 name="exact theory",
                 role="second",
                 x=[point.attention_workers for point in theory],
-                y=[point.throughput_per_instance for point in theory],
-                words=[f"{point.throughput_per_instance:,.5g}" for point in theory],
+                y=curve,
+                words=[f"{value:,.5g}" for value in curve],
             )
         )
     layers += [
@@ -68,7 +77,7 @@ def throughput_figure(
             y=[estimate.value for estimate in found],
             words=[
                 f"{estimate.value:,.5g} ({estimate.low:,.5g} to {estimate.high:,.5g}) tokens "
-                f"per {per} and instance"
+                f"per {per} and {cost}"
                 for estimate in found
             ],
         ),
@@ -81,22 +90,34 @@ def throughput_figure(
                 name="best simulated",
                 role="best",
                 x=[at],
-                y=[best.throughput_per_instance.value],
+                y=[best.objective.value],
                 text=[f"A = {at}"],
             )
         )
     highest = max(estimate.high for estimate in found)
-    highest = max([highest, *(point.throughput_per_instance for point in theory)])
+    highest = max([highest, *curve])
     return single(
         "throughput",
-        "Throughput per instance over the number of attention workers",
+        f"Throughput per {cost} over the number of attention workers",
         "Simulated bundles with their intervals"
         + ("; the line is the exact theory, which never saw them." if theory else "."),
         x=Axis(label="attention workers A of one bundle", head="A ="),
-        y=Axis(label=f"tokens per {per} and instance", limits=(0.0, 1.15 * highest)),
+        y=Axis(label=f"tokens per {per} and {cost}", limits=(0.0, 1.15 * highest)),
         layers=layers,
         height=340,
     )
+
+
+def cost_unit(result: SimulationResult) -> str:
+    """Return what the throughput of a simulated bundle is divided by, in words."""
+    weight = result.scenario.ffn_weight
+    return "instance" if weight == 1 else f"unit of {cost_formula(weight)}"
+
+
+def _objective(point: RatioPoint, like: SimulationResult) -> float:
+    """Return tokens per time and cost of a point of theory, whatever its curve was made for."""
+    a, f = point.attention_workers, like.scenario.bundle.ffn_workers
+    return point.throughput_per_instance * (a + f) / (a + like.scenario.ffn_weight * f)
 
 
 def simulation_figures(results: Sequence[SimulationResult]) -> list[Figure]:

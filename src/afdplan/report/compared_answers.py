@@ -94,10 +94,16 @@ def _point(document: Mapping[str, Any], workers: int) -> Mapping[str, Any]:
 
 
 def _best(document: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the simulated bundle with the most tokens per instance."""
+    """Return the simulated bundle with the most tokens per cost."""
     curve = document["curve"] if _is_curve(document) else [document]
-    best: Mapping[str, Any] = max(curve, key=lambda one: one["throughput_per_instance"]["value"])
+    best: Mapping[str, Any] = max(curve, key=lambda one: _objective(one)["value"])
     return best
+
+
+def _objective(point: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what a simulation is judged by; documents of before have it per instance only."""
+    found: Mapping[str, Any] = point.get("objective", point["throughput_per_instance"])
+    return found
 
 
 def _simulation_figures(document: Mapping[str, Any]) -> Figures:
@@ -105,6 +111,7 @@ def _simulation_figures(document: Mapping[str, Any]) -> Figures:
     figures: Figures = {
         "attention_workers": (best["attention_workers"], "count"),
         "ffn_workers": (best["ffn_workers"], "count"),
+        "objective": (_objective(best)["value"], "rate"),
         "throughput_per_instance": (best["throughput_per_instance"]["value"], "rate"),
         "cycle_time": (best["cycle_time"]["value"], "time"),
     }
@@ -139,8 +146,8 @@ def objectives_of(
             _point(one, one["optimal_attention_workers"])["objective"] for one in (first, second)
         ]
         return float(best[0]), float(best[1]), "tokens per unit of cost"
-    given = [_best(one)["throughput_per_instance"]["value"] for one in (first, second)]
-    return float(given[0]), float(given[1]), "tokens per instance"
+    given = [_objective(_best(one))["value"] for one in (first, second)]
+    return float(given[0]), float(given[1]), "tokens per unit of cost"
 
 
 def _plan_costs(
@@ -182,10 +189,10 @@ def _ratio_costs(
 def _simulation_costs(
     first: Mapping[str, Any], second: Mapping[str, Any], names: tuple[str, str], unit: TimeUnit
 ) -> Iterator[str]:
-    a, b = (_best(one)["throughput_per_instance"] for one in (first, second))
+    a, b = (_objective(_best(one)) for one in (first, second))
     apart = a["high"] < b["low"] or b["high"] < a["low"]
     yield (
-        f"{names[1]} gives {change(b['value'] / a['value'] - 1)} tokens per instance, "
+        f"{names[1]} gives {change(b['value'] / a['value'] - 1)} tokens per unit of cost, "
         + ("more than both intervals explain" if apart else "which both intervals may explain")
     )
 

@@ -114,7 +114,7 @@ def _moved(one: EffectCost) -> str:
     """Return the best number of attention workers without it and the one with it."""
     here, other = one.attention_workers, one.attention_workers_without
     if here == other:
-        return f"{counted(here, 'attention worker')} with and without"
+        return f"{counted(here, 'attention worker')} with it as without it"
     return f"{other:,} -> {counted(here, 'attention worker')}"
 
 

@@ -21,6 +21,7 @@ from afdplan.report.simulate import (
     theory_words,
     time_table,
 )
+from afdplan.simulation.result import best_of
 
 if TYPE_CHECKING:
     from afdplan.lengths.law import LengthLaw
@@ -65,7 +66,7 @@ def simulation_page(
     workload
         What the trace is like, if there is one.
     """
-    best = max(results, key=lambda result: result.throughput_per_instance.value)
+    best = best_of(results)
     scenario = best.scenario
     unit = scenario.latency.time_unit
     return Page(

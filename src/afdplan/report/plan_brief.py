@@ -89,6 +89,8 @@ def standing_words(standing: Standing, plan: Plan) -> Fact:
         case "rate":
             value = f"{number(standing.value)} of {number(standing.allowed)} requests/s"
             left = f"{share(standing.left)} spare" if standing.left >= 0 else "too few"
+            if standing.left >= 1:  # beside the headline's share of the capacity
+                left = f"{number(1 + standing.left)} times as many"
             return Fact("Rate", f"{kept}: {value}", left + margin + where)
     return Fact("Devices", f"{kept}: {int(standing.value):,} of {int(standing.allowed):,}")
 

@@ -183,15 +183,15 @@ def share(value: float) -> str:
 
     Examples
     --------
-    >>> share(0.0435), share(0.00341), share(1e-6), share(0.0), share(-0.02)
-    ('4.35 %', '0.34 %', '< 0.01 %', '0.0 %', '-2.00 %')
+    >>> share(0.0435), share(0.00341), share(1e-6), share(0.0), share(12.5)
+    ('4.35 %', '0.34 %', '< 0.01 %', '0.0 %', '1,250.0 %')
     """
     percent = 100 * value
     if abs(percent) < 5e-7:  # what a sum of floating-point numbers cannot tell from zero
         return "0.0 %"
     if abs(percent) < 0.005:
         return "< 0.01 %"
-    return f"{percent:.{2 if abs(percent) < 9.995 else 1}f} %"
+    return f"{percent:,.{2 if abs(percent) < 9.995 else 1}f} %"
 
 
 def change(value: float) -> str:

@@ -21,7 +21,8 @@ def day_fact(day: RatioDay) -> Fact:
     lows = [window.optimal_attention_workers for window in day.windows]
     fixed = day.fixed_attention_workers
     if min(lows) == max(lows) == fixed:
-        words = f"A = {fixed:,} is the best in all of {counted(len(lows), 'window')}"
+        where = f"all of {len(lows):,} windows" if len(lows) > 1 else "the only window"
+        words = f"A = {fixed:,} is the best in {where}"
     else:
         words = (
             f"the best A goes from {min(lows):,} to {max(lows):,} over "

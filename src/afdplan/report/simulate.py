@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from afdplan.plotting.simulation_figures import cost_unit
 from afdplan.report.document import document
 from afdplan.report.quantities import (
     change,
@@ -22,6 +23,7 @@ from afdplan.report.quantities import (
 )
 from afdplan.report.tables import TextTable
 from afdplan.report.telling import Fact, Telling
+from afdplan.simulation.result import best_of
 
 if TYPE_CHECKING:
     from afdplan.model.estimate import Estimate
@@ -99,7 +101,7 @@ def simulation_told(
     by_draws
         As in `simulation_document`.
     """
-    best = max(results, key=lambda result: result.throughput_per_instance.value)
+    best = best_of(results)
     known = dict(zip(map(id, results), by_draws, strict=bool(by_draws))).get(id(best))
     return Telling(
         subject=subject,
@@ -172,14 +174,14 @@ def _words(best: SimulationResult) -> Iterable[Fact]:
 
 def _sentence(best: SimulationResult, count: int) -> str:
     bundle = best.scenario.bundle
-    found = best.throughput_per_instance
+    found = best.objective
     of = "" if count == 1 else f", the best of {count} simulated"
     if best.failures is not None:
         of += f", {counted(best.failures.failures, 'failure')} played"
     return (
         f"{counted(bundle.attention_workers, 'attention worker')} and "
         f"{counted(bundle.ffn_workers, 'FFN worker')} deliver "
-        f"{rate(found.value, _unit(best))} per instance ({interval(found)}){of}; "
+        f"{rate(found.value, _unit(best))} per {cost_unit(best)} ({interval(found)}){of}; "
         f"attention waits {share(best.attention_idle_fraction.value)} of the time, the FFN "
         f"{share(best.ffn_idle_fraction.value)}."
     )
@@ -193,6 +195,8 @@ def _facts(best: SimulationResult) -> Iterable[Fact]:
         rate(best.throughput_per_instance.value, unit),
         f"per instance, {plus_minus(best.throughput_per_instance.relative_half_width)}",
     )
+    if best.scenario.ffn_weight != 1:
+        yield Fact("Objective", f"{rate(best.objective.value, unit)} per {cost_unit(best)}")
     yield Fact(
         "Output step", stated_time(step.mean.value, unit), f"p99 {time(step.p99.value, unit)}"
     )
@@ -244,12 +248,12 @@ def theory_words(
 def bundle_sentence(result: SimulationResult) -> str:
     """Return what one of several bundles delivers."""
     unit = _unit(result)
-    found, step = result.throughput_per_instance, result.step_time
+    found, step = result.objective, result.step_time
     return (
-        f"A = {result.scenario.bundle.attention_workers:,}: {rate(found.value, unit)} per instance "
-        f"({interval(found)}); an output step takes {stated_time(step.mean.value, unit)}, p99 "
-        f"{stated_time(step.p99.value, unit)}; attention waits "
-        f"{share(result.attention_idle_fraction.value)} of the time, the FFN "
+        f"A = {result.scenario.bundle.attention_workers:,}: {rate(found.value, unit)} per "
+        f"{cost_unit(result)} ({interval(found)}); an output step takes "
+        f"{stated_time(step.mean.value, unit)}, p99 {stated_time(step.p99.value, unit)}; "
+        f"attention waits {share(result.attention_idle_fraction.value)} of the time, the FFN "
         f"{share(result.ffn_idle_fraction.value)}."
     )
 
@@ -257,12 +261,12 @@ def bundle_sentence(result: SimulationResult) -> str:
 def result_table(results: Sequence[SimulationResult]) -> TextTable:
     """Return throughput, times and idle time of each bundle."""
     unit = _unit(results[0])
-    best = max(results, key=lambda result: result.throughput_per_instance.value)
+    best = best_of(results)
     return TextTable(
         title="The bundles in numbers",
         columns=(
             "A",
-            f"tokens/{'s' if unit == 's' else 'time'} per instance",
+            f"tokens/{'s' if unit == 's' else 'time'} per {cost_unit(best)}",
             "interval",
             "cycle time",
             "step p99",
@@ -272,7 +276,7 @@ def result_table(results: Sequence[SimulationResult]) -> TextTable:
         rows=[
             (
                 f"{result.scenario.bundle.attention_workers:,}",
-                *value_and_interval(result.throughput_per_instance),
+                *value_and_interval(result.objective),
                 time(result.cycle_time.value, unit),
                 time(result.step_time.p99.value, unit),
                 share(result.attention_idle_fraction.value),

@@ -33,7 +33,7 @@ STAGES = (
 )
 
 
-def _kernel_of(scenario: Scenario, constants: Any) -> Callable[..., int]:
+def _kernel_of(scenario: Scenario, *, plain: bool) -> Callable[..., int]:
     """Return the kernel that plays a scenario; compiling waits until one is played."""
     if scenario.execution == "barrier-free":
         from afdplan.simulation.barrier_free_kernel import (
@@ -41,10 +41,10 @@ def _kernel_of(scenario: Scenario, constants: Any) -> Callable[..., int]:
             advance_barrier_free_plainly,
         )
 
-        return advance_barrier_free_plainly if is_plain(constants) else advance_barrier_free
+        return advance_barrier_free_plainly if plain else advance_barrier_free
     from afdplan.simulation.kernel import advance, advance_plainly
 
-    return advance_plainly if is_plain(constants) else advance
+    return advance_plainly if plain else advance
 
 
 def is_plain(constants: Any) -> bool:
@@ -119,6 +119,8 @@ class Engine:
         constants["request_room"] = slots + block if on_requests is not None else 0
         constants["step_room"] = self.tables.microbatches + block if on_steps is not None else 0
         constants["stage_room"] = stage_rows
+        # For good: the kernels keep what is in a bundle differently.
+        self._plain = is_plain(constants)
         rooms = constants["request_room"] + constants["step_room"] + stage_rows
         self.state.log = np.zeros(int(rooms) * ix.LOG_COLUMNS)
         if scenario.start == "stationary":
@@ -130,7 +132,7 @@ class Engine:
     def run(self, stop_step: int = UNLIMITED, stop_completed: int = UNLIMITED) -> None:
         """Play until `stop_step` steps or `stop_completed` requests are done, or all has come."""
         s = self.state
-        advance = _kernel_of(self.scenario, s.constants)
+        advance = _kernel_of(self.scenario, plain=self._plain)
         # Short calls: an interrupt is heard between them.
         cells = s.constants["cells"] * self.tables.layers
         most = max(STEPS_PER_CALL // int(cells), 1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isfinite
 from typing import Any
@@ -12,7 +12,7 @@ from afdplan.model.estimate import Estimate
 from afdplan.simulation.distribution import Distribution
 from afdplan.simulation.scenario import Scenario
 
-__all__ = ["FailureRecord", "OfferedLoad", "PoolRecord", "SimulationResult"]
+__all__ = ["FailureRecord", "OfferedLoad", "PoolRecord", "SimulationResult", "best_of"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,6 +173,7 @@ class SimulationResult(Answer):
             "attention_workers": bundle.attention_workers,
             "ffn_workers": bundle.ffn_workers,
             "throughput_per_instance": interval(self.throughput_per_instance),
+            "objective": interval(self.objective),
             "cycle_time": interval(self.cycle_time),
             "step_time": self.step_time.values(),
             "request_time_per_output_token": self.request_time_per_output_token.values(),
@@ -219,6 +220,14 @@ class SimulationResult(Answer):
         }
 
     @property
+    def objective(self) -> Estimate:
+        """Tokens per time and unit of cost, ``A + w F`` of them, as `recommend_ratio` has it."""
+        bundle = self.scenario.bundle
+        cost = bundle.attention_workers + self.scenario.ffn_weight * bundle.ffn_workers
+        workers = bundle.attention_workers + bundle.ffn_workers
+        return self.throughput_per_instance.moved(workers / cost)
+
+    @property
     def title(self) -> str:
         """What was played, in one line."""
         bundle, m = self.scenario.bundle, self.scenario.microbatches
@@ -241,6 +250,11 @@ class SimulationResult(Answer):
             f"{self.title}: {x.value:.5g} ({x.low:.5g} to {x.high:.5g}) tokens per {unit} and "
             f"instance, step {self.step_time.mean.value:.4g} {unit}"
         )
+
+
+def best_of(results: Sequence[SimulationResult]) -> SimulationResult:
+    """Return the bundle with the most tokens per cost."""
+    return max(results, key=lambda result: result.objective.value)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

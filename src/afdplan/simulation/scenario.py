@@ -369,6 +369,11 @@ class Scenario:
         return attention + self.bundle.ffn_workers * (self.latency.ffn_devices or 1)
 
     @property
+    def ffn_weight(self) -> float:
+        """Cost of an FFN worker over that of an attention worker; 1 where no devices are named."""
+        return self.latency.ffn_weight or 1.0
+
+    @property
     def foresight(self) -> int:
         """Steps over which ``longest-request`` weighs requests: one replacement per microbatch."""
         if self.placement != "longest-request":

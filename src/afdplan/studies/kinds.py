@@ -68,6 +68,16 @@ class CaseInputs:
             batch_size=slots_per_microbatch(self.values), ffn_workers=self.values["ffn_workers"]
         )
 
+    def require_memory(self) -> None:
+        """Refuse requests that do not fit a named device, as the commands do."""
+        if not self.choice.is_derived:
+            return
+        from afdplan.planning.memory_limit import require_memory
+
+        size = slots_per_microbatch(self.values)
+        placement = self.choice.placement(batch_size=size, ffn_workers=self.values["ffn_workers"])
+        require_memory(self.law, placement.memory(), size, self.values["microbatches"])
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ComputeKind:

@@ -40,6 +40,7 @@ def ratio_columns(case: CaseInputs) -> dict[str, Any]:
     Intervals come from the interval of the trace's mean token load; a law is known exactly, and
     then (or with ``intervals = false``) their columns are empty.
     """
+    case.require_memory()
     values = case.values
     wants_interval = values["intervals"] and values["horizon"] is None
     answer = recommend_ratio(

@@ -85,6 +85,8 @@ def case_scenario(case: CaseInputs) -> Scenario:
 
 def simulation_columns(case: CaseInputs) -> dict[str, Any]:
     """Return the result of `simulate` by column; every mean with the ends of its interval."""
+    if case.values["kv_capacity"] is None:  # else the simulator keeps to a memory itself
+        case.require_memory()
     result = simulate(case_scenario(case))
     columns: dict[str, Any] = {}
     for name in _INTERVALS:

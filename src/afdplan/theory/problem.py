@@ -8,7 +8,7 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from afdplan.errors import UnsupportedError
+from afdplan.errors import InvalidInputError, UnsupportedError
 from afdplan.lengths.law import LengthLaw
 from afdplan.lengths.token_load import SlotLoad
 from afdplan.model import parameters as ask
@@ -112,6 +112,11 @@ class RatioProblem:
 
     def __post_init__(self) -> None:
         self.bundle(1)  # checks the counts
+        if not isinstance(self.latency, LatencyModel):
+            raise InvalidInputError(
+                f"latency must be a LatencyModel, got {type(self.latency).__name__}: load_latency "
+                "gives one, and derived_model(MODEL, HARDWARE).latency is one"
+            )
         check_fields(self, (*ask.PROBLEM[2:7], ask.EXECUTION, ask.PLACEMENT))
         # A search may grow the bundle: calls enough for any rule.
         most = self.bundle(int(ask.ATTENTION_WORKERS.maximum or 1))

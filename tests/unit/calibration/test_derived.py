@@ -20,6 +20,8 @@ from afdplan.calibration.operator import Operator, find_operator
 from afdplan.calibration.placement import place
 from afdplan.calibration.precision import Precision
 from afdplan.errors import InvalidInputError, UnsupportedError
+from afdplan.lengths.law import IndependentLengths
+from afdplan.theory.recommend import recommend_ratio
 
 # The longest part alone counts, and nothing is paid before work begins.
 PERFECT = Efficiencies(
@@ -319,3 +321,13 @@ def test_slices_of_a_node_share_what_all_tokens_pass():
     options |= {"ffn_workers": 8, "serving_system": "stepmesh"}
     single = place(model, device, ffn_devices=1, **options)
     assert network_time(single, single.architecture.network, 1.0) == pytest.approx(times[1])
+
+
+def test_a_derived_model_says_what_it_is_and_is_no_latency_model():
+    """It printed 30,000 characters, and an answer asked for its `attention`."""
+    model = derived_model("deepseek-v3", "h200")
+    assert "attention workers of 1 device, FFN workers of 8 devices" in str(model)
+    assert len(str(model)) < 200
+    lengths = IndependentLengths(prompt="100", decode="geometric:50")
+    with pytest.raises(InvalidInputError, match=r"got DerivedModel: .*\.latency is one"):
+        recommend_ratio(lengths, model, batch_size=8)

@@ -107,6 +107,9 @@ def test_too_large_and_too_small_are_headlines():
     large = headline(planned(drifting(gap=60.0), Limits(devices=32)))
     assert "Too large" in large
     assert "devices would do" in large
+    assert " over 99.9 % of its capacity is spare" in headline(
+        planned(drifting(gap=1e6), Limits(devices=32))
+    )
     small = headline(planned(drifting(gap=0.002), Limits(devices=4)))
     assert "Too small" in small
     assert "requests/s arrive" in small

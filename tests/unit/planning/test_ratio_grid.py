@@ -40,6 +40,22 @@ def objective(problem, workers, slots=None):
     return float(model.objective(numbers, model.evaluate(numbers).mean, problem.ffn_weight)[0])
 
 
+@pytest.mark.parametrize(
+    ("most", "sizes", "counts"),
+    [
+        (128, (8, 16, 32, 64), (1, 2)),
+        (255, (8, 16, 32, 64), (1, 2, 3)),
+        (512, (8, 16, 32, 64, 128), (1, 2, 3, 4)),
+    ],
+)
+def test_no_case_is_beyond_the_memory(most, sizes, counts):
+    """Batches of eight times what a device holds were buttons of the page."""
+    found = ratio_grid(PROBLEM, most_requests=most).cases
+    assert {(case.batch_size, case.microbatches) for case in found} == {
+        (size, count) for size in sizes for count in counts
+    }
+
+
 def test_every_case_is_what_the_command_would_recommend(cases):
     assert len(cases) == 7 * 4
     for case in cases[::5]:

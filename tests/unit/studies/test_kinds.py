@@ -136,3 +136,16 @@ def test_what_a_kind_needs(tmp_path, kind, told):
     text = f'compute = "{kind}"\n[fixed]\nlatency = "{LATENCY}"\nbatch_size = 4\n{LAWS}'
     with pytest.raises(InvalidInputError, match=told):
         load_study(write(tmp_path, text))
+
+
+@pytest.mark.parametrize("compute", ["ratio", "simulate"])
+def test_what_the_command_refuses_for_memory_a_study_refuses_too(tmp_path, compute):
+    """A batch of 40,000 had a best ratio in a study, and exit code 3 on the command line."""
+    more = "attention_workers = 2\n" if compute == "simulate" else ""
+    text = (
+        f'compute = "{compute}"\n[fixed]\nmodel = "deepseek-v3"\nhardware = "h200"\n'
+        f"batch_size = 40000\n{LAWS}{more}"
+    )
+    (row,) = rows(tmp_path, text)[1]
+    assert row["status"] == "refused"
+    assert "batch_size = 40,000 with 2 microbatches does not fit" in row["reason"]

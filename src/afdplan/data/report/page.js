@@ -199,7 +199,7 @@
     const row = rowsOf(layer)[0] ?? {};
     if (layer.kind === "rect") make("rect", { x: 1, y: 1, width: 24, height: 12, style: `fill:${paint(row.role ?? layer.role, row.fill, undefined)};stroke:${colour(row.role ?? layer.role)}` }, svg);
     else if (layer.kind === "band" || layer.kind === "range") make("rect", { x: 1, y: 1, width: 24, height: 12, style: `fill:${tint(layer.role, "24%")}` }, svg);
-    else if (layer.kind === "dot" || layer.kind === "point") make("path", { d: d3.symbol({ circle: d3.symbolCircle, square: d3.symbolSquare, triangle: d3.symbolTriangle, diamond: d3.symbolDiamond, star: d3.symbolStar }[SYMBOLS[layer.role] ?? "circle"], 60)(), transform: "translate(13,7)", style: `fill:${colour(layer.role)}` }, svg);
+    else if (layer.kind === "dot" || layer.kind === "point") make("path", { d: d3.symbol({ circle: d3.symbolCircle, square: d3.symbolSquare, triangle: d3.symbolTriangle, diamond: d3.symbolDiamond, star: d3.symbolStar }[SYMBOLS[layer.role] ?? "circle"], 60)(), transform: "translate(13,7)", style: layer.kind === "dot" ? `fill:var(--paper);stroke:${colour(layer.role)};stroke-width:1.6` : `fill:${colour(layer.role)}` }, svg);
     else make("line", { x1: 0, x2: 26, y1: 7, y2: 7, style: `stroke:${colour(layer.role)};stroke-width:2.4`, "stroke-dasharray": DASHES[layer.role] ?? "none" }, svg);
     return svg;
   };
