@@ -179,8 +179,7 @@ def table(folder: Path, requests: int) -> None:
                 slow = seen.request_time_per_output_token.p99
                 print(
                     f"| {path.stem} | {m} | {mode} | {count} | {least} | {value:.4f} | "
-                    f"{width:.1%} | {stated / value - 1:+.2%} | {slow.value:,.0f} "
-                    f"± {slow.relative_half_width:.1%} |",
+                    f"{width:.1%} | {stated / value - 1:+.2%} | {slow.value:,.0f} |",
                     flush=True,
                 )
 
