@@ -25,7 +25,8 @@ from afdplan.simulation import state as ix
 from afdplan.simulation.barrier_free_reference import BarrierFreeReference
 from afdplan.simulation.engine import Engine
 from afdplan.simulation.outage import failure_gaps
-from afdplan.simulation.reference import Reference, Request
+from afdplan.simulation.reference import Reference
+from afdplan.simulation.reference_bundle import Request
 from afdplan.simulation.scenario import Arrivals, Placement, Scenario, Variation
 from afdplan.simulation.sources import RequestSource, initial_requests, variation_source
 

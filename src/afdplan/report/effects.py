@@ -53,7 +53,7 @@ def with_effects(told: Telling, found: Sequence[EffectCost], condition: str = ""
         costs = ", ".join(f"{EFFECT[one.effect].lower()} {share(one.cost)}" for one in dear)
         names = [fact.name for fact in brief]
         place = names.index(BARRIER) + 1 if BARRIER in names else len(brief)
-        brief.insert(place, Fact(f"Effects cost{after}", costs, f"the first {_moved(dear[0])}"))
+        brief.insert(place, Fact(f"Effects cost{after}", costs, _best_without(dear[0])))
     return replace(told, words=(*told.words, *facts), brief=tuple(brief))
 
 
@@ -116,3 +116,10 @@ def _moved(one: EffectCost) -> str:
     if here == other:
         return f"{counted(here, 'attention worker')} with and without"
     return f"{other:,} -> {counted(here, 'attention worker')}"
+
+
+def _best_without(one: EffectCost) -> str:
+    """Return whether the dearest effect moves the best number of attention workers."""
+    if one.attention_workers == one.attention_workers_without:
+        return f"best A {one.attention_workers:,} without {EFFECT[one.effect].lower()}, too"
+    return f"best A {one.attention_workers_without:,} without {EFFECT[one.effect].lower()}"
