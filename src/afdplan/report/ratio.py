@@ -55,8 +55,8 @@ def ratio_answer(answer: RatioRecommendation) -> dict[str, Any]:
     `attention_bound_ratio`, `communication_bound_ratio` and `interior_ratio` are null where the
     FFN's line never meets the other one, and negative where the FFN alone is slower at any load;
     `uncertainty` is null where the load is known exactly, `replication` with one FFN worker. The
-    mean field has no law: its `step_time` has no percentiles. Without the barrier p99 may be far
-    off: it lies between `p99_low` and `p99_high`.
+    mean field has no law: its `step_time` has no percentiles. Without the barrier p99 lies between
+    `p99_low` and `p99_high`.
     """
     step_time = {"mean": answer.best.step_time}
     if answer.step_time_quantiles is not None:
@@ -232,8 +232,8 @@ def mode_words(found: ModeVerdict | None, unit: TimeUnit) -> Iterable[Fact]:
         verdict = f"Keep the barrier: {share(-found.gain)} less without"
     tail = ""
     if found.step_time_p99 is not None:
-        p99 = stated_time(found.step_time_p99, unit)
-        tail = f" (p99 over all workers {p99}, {tail_words(found, unit)})"
+        p99 = f"{stated_time(found.step_time_p99, unit)}, {tail_words(found, unit)}"
+        tail = f" (p99 over all workers {p99})"
     yield Fact(
         "Without the barrier",
         f"{verdict} than the best synchronous bundle (A = "
@@ -243,8 +243,8 @@ def mode_words(found: ModeVerdict | None, unit: TimeUnit) -> Iterable[Fact]:
     if found.step_time_error > BARRIER_FREE_ERROR:
         yield Fact(
             "Two rhythms",
-            f"Which one that bundle falls into depends on how its calls begin: the step may be "
-            f"{found.step_time_error:.0%} off. Check with afdplan simulate.",
+            f"How calls begin says which one it has: the step may be {found.step_time_error:.0%} "
+            "off. Check with afdplan simulate.",
         )
     yield Fact(
         "Why",
@@ -263,15 +263,13 @@ def mode_words(found: ModeVerdict | None, unit: TimeUnit) -> Iterable[Fact]:
 
 
 def _between(ends: tuple[float, float], unit: TimeUnit) -> str:
-    low, high = (time(end, unit) for end in ends)
-    return f"between {low} and {high}"
+    return "between " + " and ".join(time(end, unit) for end in ends)
 
 
 def tail_words(found: ModeVerdict, unit: TimeUnit) -> str:
     """Return between which times the 99th percentile of a step without the barrier lies."""
-    assert found.step_time_p99_low is not None
-    assert found.step_time_p99_high is not None
-    return _between((found.step_time_p99_low, found.step_time_p99_high), unit)
+    low, high = found.step_time_p99_low, found.step_time_p99_high
+    return "" if low is None or high is None else _between((low, high), unit)
 
 
 def _times(times: dict[Any, float], unit: TimeUnit) -> str:
