@@ -1,5 +1,6 @@
 """Do commands take barrier-free execution, and say which way to run pays?"""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -10,6 +11,7 @@ from afdplan.model.latency import LatencyModel
 from afdplan.planning.limits import Limits
 from afdplan.planning.plan_modes import has_both_modes, meets_limit
 from afdplan.report.plan_modes import mode_facts
+from afdplan.report.ratio import mode_words
 from afdplan.theory.recommend import recommend_ratio
 from tests.cli.invoke import invoke
 
@@ -30,8 +32,15 @@ def test_ratio_says_which_way_pays_and_why():
     plain = invoke("ratio", *ASKED, "--microbatches", 1, "--max-attention-workers", 12, "--json")
     assert plain.document["modes"] is None
     assert modes["synchronous_attention_workers"] == plain.document["optimal_attention_workers"]
+    assert modes["step_time_error"] == pytest.approx(0.03)
+    for tail in (
+        [modes[f"step_time_{name}"] for name in ("p99_low", "p99", "p99_high")],
+        [found["step_time"][name] for name in ("p99_low", "p99", "p99_high")],
+    ):
+        assert tail == sorted(tail)
     told = invoke(*asked, "--max-attention-workers", 12, "--full").out
     assert "Without the barrier" in told
+    assert " ".join(told.split()).count("between ") >= 2
     assert "Boarding rule" in told
 
 
@@ -104,8 +113,26 @@ def test_the_limit_is_held_against_the_statistic_that_was_asked_for():
         assert meets_limit(plan, modes) is meets
         fact = mode_facts(modes, meets, limits, "s")[1]
         assert fact.value.startswith("Keeps" if meets else "BREAKS")
+        assert ("it lies between" in fact.value) == (statistic == "p99")
     plan.limits = Limits(devices=8)
     assert meets_limit(plan, modes) is None
+
+
+def test_a_bundle_of_two_rhythms_says_how_far_its_step_may_be_off():
+    ratio = recommend_ratio(
+        IndependentLengths(prompt="1000", decode="geometric:500"),
+        LatencyModel.linear(attention=(0.0, 100.0), ffn=(0.0, 10.0), transfer=(0.0, 5.0)),
+        batch_size=8,
+        microbatches=2,
+        execution="barrier-free",
+        least_calls=12,
+        max_attention_workers=12,
+    )
+    assert ratio.modes.step_time_error > 0.1
+    names = [fact.name for fact in mode_words(ratio.modes, "abstract")]
+    assert "Two rhythms" in names
+    sure = replace(ratio.modes, step_time_error=0.03)
+    assert "Two rhythms" not in [fact.name for fact in mode_words(sure, "abstract")]
 
 
 def test_systems_that_have_a_barrier_only_are_not_asked():

@@ -1,5 +1,7 @@
 """Which laws must every bundle without a barrier obey, each with a fault that breaks it?"""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -14,6 +16,7 @@ from afdplan.simulation import state as ix
 from afdplan.simulation.engine import Engine
 from afdplan.simulation.run import simulate
 from afdplan.simulation.scenario import Arrivals, Scenario, Variation
+from afdplan.simulation.sources import RequestSource
 from afdplan.theory.barrier_free import BarrierFreeModel
 from afdplan.theory.problem import RatioProblem
 
@@ -217,6 +220,41 @@ def test_time_and_requests_are_conserved(changes):
     start = slots if engine.scenario.start == "stationary" else 0
     assert present == n[ix.ENTERED] + start
     assert n[ix.BOARDED] >= n[ix.CELL_STEPS]
+
+
+def placed(one, count):
+    """Return the first requests by when they entered a slot: prompt, tokens and that time."""
+    found = []
+    engine = Engine(one, on_requests=found.append)
+    engine.run(stop_completed=3 * count)
+    engine.empty_logs()
+    rows = np.concatenate(found)
+    return rows[np.argsort(rows[:, 3], kind="stable")][:count, [0, 1, 3]]
+
+
+def is_stream(rows, stream):
+    """Say whether requests entered in the order of a stream; at one time in any order."""
+    edges = np.flatnonzero(np.diff(rows[:, 2])) + 1
+    return all(
+        sorted(map(tuple, mine)) == sorted(map(tuple, theirs))
+        for mine, theirs in zip(
+            np.split(rows[:, :2], edges)[:-1], np.split(stream, edges)[:-1], strict=True
+        )
+    )
+
+
+@pytest.mark.parametrize("execution", ["barrier-free", "synchronous"])
+def test_fresh_requests_are_those_of_the_other_mode(execution):
+    law = IndependentLengths(prompt="geometric:20", decode="uniform:1..30")
+    one = replace(scenario(start="fresh", seed=5), lengths=law, execution=execution)
+    rows = placed(one, 800)
+    drawn, _ = RequestSource(one, 0).draw(5000)
+    stream = drawn.reshape(-1, 3)[: len(rows), :2]
+    assert np.unique(rows[:, 2]).size > 100
+    assert is_stream(rows, stream)
+    assert not is_stream(rows, np.roll(stream, 1, axis=0))  # one request too late
+    other, _ = RequestSource(replace(one, seed=6), 0).draw(5000)
+    assert not is_stream(rows, other.reshape(-1, 3)[: len(rows), :2])
 
 
 def test_a_shared_link_carries_one_call_at_a_time():

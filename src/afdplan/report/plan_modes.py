@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from afdplan.report.quantities import given_time, stated_time
-from afdplan.report.ratio import mode_words
+from afdplan.report.ratio import mode_words, tail_words
 from afdplan.report.telling import Fact
 
 if TYPE_CHECKING:
@@ -46,10 +46,9 @@ def mode_facts(
             f"over all workers' steps, {stated_time(modes.step_statistic(statistic), unit)} each); "
             "KV cache and rate are those of the split with the barrier"
             + (
-                "."
-                if statistic == "mean"
-                else "; a quantile without it may be wrong by 8 %, at worst 40 %: check with "
-                "afdplan simulate."
+                f"; it lies {tail_words(modes, unit)}: check with afdplan simulate."
+                if statistic == "p99"
+                else "."
             ),
         ),
         *others,

@@ -19,6 +19,7 @@ from afdplan.report.quantities import (
 )
 from afdplan.report.ratio_tables import curve_table
 from afdplan.report.telling import Fact, Telling
+from afdplan.theory.validity import BARRIER_FREE_ERROR
 
 if TYPE_CHECKING:
     from afdplan.model.latency import TimeUnit
@@ -37,6 +38,7 @@ __all__ = [
     "ratio_answer",
     "ratio_told",
     "resource_words",
+    "tail_words",
 ]
 
 BINDS = {
@@ -53,11 +55,14 @@ def ratio_answer(answer: RatioRecommendation) -> dict[str, Any]:
     `attention_bound_ratio`, `communication_bound_ratio` and `interior_ratio` are null where the
     FFN's line never meets the other one, and negative where the FFN alone is slower at any load;
     `uncertainty` is null where the load is known exactly, `replication` with one FFN worker. The
-    mean field has no law: its `step_time` has no percentiles.
+    mean field has no law: its `step_time` has no percentiles. Without the barrier p99 lies between
+    `p99_low` and `p99_high`.
     """
     step_time = {"mean": answer.best.step_time}
     if answer.step_time_quantiles is not None:
         step_time |= dict(zip(("p50", "p95", "p99"), answer.step_time_quantiles, strict=True))
+    if answer.step_time_p99_between is not None:
+        step_time |= dict(zip(("p99_low", "p99_high"), answer.step_time_p99_between, strict=True))
     return {
         "optimal_ratio": answer.optimal_ratio,
         "optimal_attention_workers": answer.optimal_attention_workers,
@@ -135,6 +140,8 @@ def _facts(answer: RatioRecommendation, unit: TimeUnit) -> Iterable[Fact]:
     tail = ""
     if answer.step_time_quantiles is not None:
         tail = f"p99 {time(answer.step_time_quantiles[2], unit)}"
+    if answer.step_time_p99_between is not None:
+        tail += f" ({_between(answer.step_time_p99_between, unit)})"
     yield Fact("Output step", stated_time(best.step_time, unit), tail)
     yield Fact(
         "Idle",
@@ -225,13 +232,20 @@ def mode_words(found: ModeVerdict | None, unit: TimeUnit) -> Iterable[Fact]:
         verdict = f"Keep the barrier: {share(-found.gain)} less without"
     tail = ""
     if found.step_time_p99 is not None:
-        tail = f" (p99 over all workers {stated_time(found.step_time_p99, unit)})"
+        p99 = f"{stated_time(found.step_time_p99, unit)}, {tail_words(found, unit)}"
+        tail = f" (p99 over all workers {p99})"
     yield Fact(
         "Without the barrier",
         f"{verdict} than the best synchronous bundle (A = "
         f"{found.synchronous_attention_workers:,}) with A = {found.attention_workers:,} and an "
         f"output step of {stated_time(found.step_time, unit)}{tail}.",
     )
+    if found.step_time_error > BARRIER_FREE_ERROR:
+        yield Fact(
+            "Two rhythms",
+            f"How calls begin says which one it has: the step may be {found.step_time_error:.0%} "
+            "off. Check with afdplan simulate.",
+        )
     yield Fact(
         "Why",
         f"With the barrier the FFN idles {share(found.synchronous_ffn_idle_fraction)} (unequal "
@@ -246,6 +260,16 @@ def mode_words(found: ModeVerdict | None, unit: TimeUnit) -> Iterable[Fact]:
         if found.least_calls == 1
         else f"Leave when {found.least_calls:,} calls wait.",
     )
+
+
+def _between(ends: tuple[float, float], unit: TimeUnit) -> str:
+    return "between " + " and ".join(time(end, unit) for end in ends)
+
+
+def tail_words(found: ModeVerdict, unit: TimeUnit) -> str:
+    """Return between which times the 99th percentile of a step without the barrier lies."""
+    low, high = found.step_time_p99_low, found.step_time_p99_high
+    return "" if low is None or high is None else _between((low, high), unit)
 
 
 def _times(times: dict[Any, float], unit: TimeUnit) -> str:

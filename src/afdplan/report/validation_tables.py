@@ -58,7 +58,7 @@ def band_table(checks: Sequence[BandCheck], execution: Execution) -> TextTable:
         note=f"Declared validity: requests live L E[D] / tokens_per_step >= {DECLARED_ROUNDS:.0f} "
         f"rounds, m <= {DECLARED_MICROBATCHES if has_barrier else BARRIER_FREE_MICROBATCHES}, "
         f"A <= {DECLARED_WORKERS}"
-        + ("" if has_barrier else ", no rule of many calls where loads are nearly alike")
+        + ("" if has_barrier else ", one rhythm however calls begin")
         + "; independent draws from the law or trace. Undecided: the simulated interval is "
         "wider than the limit, so that a breach of its size would not show.",
     )

@@ -57,7 +57,7 @@ over simulation minus 1: positive means that the theory says slower than it is. 
 laws and traces are made up, so that the named resource binds at the named size; requests are
 independent draws from the named law or trace. For the bands an error counts from the end
 of the simulation's 95 % interval, and runs go on until that interval is narrow (0.5 %, or 0.2 %
-with `--full`; without the barrier 1 % and 0.5 %)."""
+with `--full`; without the barrier 1.5 % and 0.5 %)."""
 """What must be known to read the numbers."""
 DEFINITIONS = (
     "Regret is the share of the best simulated throughput per instance that is given up by "

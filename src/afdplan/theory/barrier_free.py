@@ -16,6 +16,7 @@ from afdplan.theory.fresh_times import ffn_times
 from afdplan.theory.layer_cycle import Bottleneck
 from afdplan.theory.pool_play import PoolPlay, PoolTimes, play_pool
 from afdplan.theory.problem import RatioProblem
+from afdplan.theory.validity import BARRIER_FREE_ERROR
 
 __all__ = ["BarrierFreeModel", "step_quantiles"]
 
@@ -28,9 +29,9 @@ CELLS_GLANCED, FEWEST_GLANCED = 256, 8
 MANY_LAYERS = 8
 SMALL_OVERHEAD = 0.1
 """Above so many layers, an overhead below that share of attention's step is spread over them."""
-SMALL_SPREAD, MANY_CALLS = 0.1, 0.25
-"""Relative spread of attention times below which a rule of more calls than that share of all is
-outside the declared validity (docs/theory/barrier-free.md)."""
+TAIL, TAIL_ERROR = (0.95, 0.998), 0.04
+"""Probabilities between whose quantiles the 99th percentile of a step is sure to be, but for that
+relative error: the law of a step that falls into a rhythm jumps (docs/theory/barrier-free.md)."""
 BINS = 16
 """Of levels of the load, in which slowness is told apart."""
 
@@ -119,15 +120,25 @@ class BarrierFreeModel:
         )
         return _Played(play=found, levels=levels)
 
-    def is_outside_validity(self, attention_workers: int, least_calls: int) -> bool:
-        """Say whether a rule of many calls meets loads too alike to break a second rhythm."""
-        spread = max(
-            float(np.subtract(*np.interp([0.84, 0.16], law.cumulative, law.support)))
-            / (2 * max(law.mean, 1e-300))
-            for law in self._laws
+    def stated_error(self, attention_workers: int) -> float:
+        """Return the largest relative error to expect of the step time.
+
+        Above `BARRIER_FREE_ERROR` the bundle is outside the declared validity: it has two rhythms,
+        and loads so alike that they do not choose.
+        """
+        play = self.play(attention_workers).play
+        return BARRIER_FREE_ERROR + (play.farthest_rhythm if play.other_rhythm else 0.0)
+
+    def p99_between(self, attention_workers: int) -> tuple[float, float]:
+        """Return between which times the 99th percentile of a step lies."""
+        play, layers = self.play(attention_workers).play, self.problem.latency.layers
+        low, high = zip(
+            *(step_quantiles(play, layers, TAIL, draws) for draws in (None, 0, 1)), strict=True
         )
-        calls = attention_workers * self.problem.microbatches
-        return least_calls > 1 and MANY_CALLS * calls < least_calls and spread < SMALL_SPREAD
+        slowest = max(high)
+        if layers <= MANY_LAYERS:  # rounds of a step may all be slow
+            slowest = max(slowest, layers * float(np.quantile(play.rounds, TAIL[1])))
+        return min(low) * (1 - TAIL_ERROR), slowest * (1 + TAIL_ERROR)
 
     def evaluate(
         self, attention_workers: FloatArray, probabilities: tuple[float, ...] = ()
@@ -223,22 +234,35 @@ def _slowness(pilot: _Played) -> FloatArray:
 
 
 def step_quantiles(
-    play: PoolPlay, layers: int, probabilities: tuple[float, ...]
+    play: PoolPlay, layers: int, probabilities: tuple[float, ...], draws: int | None = None
 ) -> tuple[float, ...]:
     """Return quantiles of the time of a step, over the steps of all workers.
 
     Fast cells make more of them. A step is L rounds of one cell: a mixture of normal laws, each
     with the mean and the variance of its cell's rounds. With one layer steps are rounds.
+
+    Parameters
+    ----------
+    play
+        Of the bundle.
+    layers
+        L.
+    probabilities
+        Of the quantiles.
+    draws
+        0 takes those alone whose calls begin together, 1 the others; by default the first alone
+        where the bundle has no one law.
     """
     if not probabilities:
         return ()
-    every = 1 if play.has_one_law else 2
+    first, every = (draws or 0), 1 if draws is None and play.has_one_law else 2
     if layers == 1:
-        rounds = play.rounds[play.draw_of_round % every == 0]
+        rounds = play.rounds[play.draw_of_round % every == first]
         return tuple(np.quantile(rounds, probabilities).tolist())
     from scipy.special import ndtr
 
-    round_time, variance = play.round_time[::every].ravel(), play.round_variance[::every].ravel()
+    round_time, variance = play.round_time[first::every], play.round_variance[first::every]
+    round_time, variance = round_time.ravel(), variance.ravel()
     weights = 1 / round_time
     weights /= weights.sum()
     mean = layers * round_time

@@ -51,8 +51,10 @@ def compare_modes(
         model, best = _best_rule(model, best, solved.limit)
     step = model.evaluate(np.array([float(best)]), STEP_PROBABILITIES)
     quantiles: tuple[float | None, ...] = (None, None, None)
+    low, high = None, None
     if problem.method != "mean-field":
         quantiles = tuple(map(float, step.quantiles[0]))
+        low, high = model.p99_between(best)
     value = _objective(model, best)
     with_barrier = barrier.search.objective(barrier.best)
     gain = value / with_barrier - 1
@@ -69,6 +71,9 @@ def compare_modes(
         step_time_p50=quantiles[0],
         step_time_p95=quantiles[1],
         step_time_p99=quantiles[2],
+        step_time_p99_low=low,
+        step_time_p99_high=high,
+        step_time_error=model.stated_error(best),
         least_calls=model.problem.least_calls,
         calls_per_departure=play.calls_per_departure,
         synchronous_ffn_idle_fraction=barrier.search.point(barrier.best).ffn_idle_fraction,

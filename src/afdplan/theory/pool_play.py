@@ -16,6 +16,7 @@ one departure of each at a time, a few dozen rounds long.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,8 +32,8 @@ WARM_UP_ROUNDS = 16
 ROUNDS = 24
 MOST_DEPARTURES = 1000
 """Enough where nearly every call departs alone: there the calls hardly meet."""
-TELLING = 0.06
-"""Relative difference of two rhythms that is no noise of the draws."""
+TELLING, SURE = 0.015, 3.0
+"""Relative difference of two rhythms that counts, and its least number of standard errors."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -122,9 +123,7 @@ class PoolPlay:
     @property
     def mean_round(self) -> float:
         """Mean time of a round over all rounds; each draw lasts as long as its rounds do."""
-        calls = int(self.round_time[0].size)
-        rounds = calls / self.calls_per_time
-        return float((rounds[::2] if self.other_rhythm else rounds).mean())
+        return float((self._rounds[::2] if self.other_rhythm else self._rounds).mean())
 
     @property
     def other_rhythm(self) -> float:
@@ -133,9 +132,21 @@ class PoolPlay:
         A bundle may have two rhythms that loads do not break; `mean_round` is then that of calls
         that begin together (even draws), as workers do that start together.
         """
-        apart = float(np.mean(1 / self.calls_per_time[1::2]))
-        change = apart / float(np.mean(1 / self.calls_per_time[::2])) - 1
-        return change if abs(change) > TELLING else 0.0
+        parts = self._rounds[::2], self._rounds[1::2]
+        together, apart = (float(part.mean()) for part in parts)
+        noise = math.hypot(*(float(part.std()) / math.sqrt(part.size) for part in parts))
+        change = apart / together - 1
+        return change if abs(change) > max(TELLING, SURE * noise / together) else 0.0
+
+    @property
+    def farthest_rhythm(self) -> float:
+        """Error of `mean_round` if the bundle ran as the draw does that is farthest from it."""
+        return float(np.abs(self.mean_round / self._rounds - 1).max())
+
+    @property
+    def _rounds(self) -> FloatArray:
+        calls = int(self.round_time[0].size)
+        return calls / self.calls_per_time
 
 
 def play_pool(

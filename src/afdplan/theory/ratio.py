@@ -140,6 +140,11 @@ class ModeVerdict:
     step_time_p50, step_time_p95, step_time_p99
         Quantiles of its step over the steps of all workers, heavy ones being slower [time]; None
         for a mean field, which knows no law.
+    step_time_p99_low, step_time_p99_high
+        Between which the 99th percentile lies.
+    step_time_error
+        Largest relative error to expect of `step_time`: 3 %, or more where the bundle has two
+        rhythms, which is outside the declared validity.
     least_calls
         Of that rule: calls that wait before the pool departs.
     calls_per_departure
@@ -164,6 +169,9 @@ class ModeVerdict:
     step_time_p50: float | None
     step_time_p95: float | None
     step_time_p99: float | None
+    step_time_p99_low: float | None
+    step_time_p99_high: float | None
+    step_time_error: float
     least_calls: int
     calls_per_departure: float
     synchronous_ffn_idle_fraction: float
@@ -209,6 +217,8 @@ class RatioRecommendation(Answer):
     step_time_quantiles
         p50, p95, p99 of the step time at the recommended A [time]; None for a mean field, which
         knows no law.
+    step_time_p99_between
+        Between which p99 lies without the barrier, where it may be far off; None with it.
     mean_field_ratio
         Real A/F that would be best if every worker always held its mean load.
     uncertainty
@@ -239,6 +249,7 @@ class RatioRecommendation(Answer):
     near_equal: tuple[int, int]
     barrier_cost: float
     step_time_quantiles: tuple[float, float, float] | None
+    step_time_p99_between: tuple[float, float] | None
     mean_field_ratio: float
     uncertainty: RatioUncertainty | None
     latency_uncertainty: LatencyUncertainty | None

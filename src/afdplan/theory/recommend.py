@@ -24,7 +24,6 @@ from afdplan.theory.modes import compare_modes
 from afdplan.theory.problem import RatioProblem
 from afdplan.theory.ratio import (
     LatencyUncertainty,
-    ModeVerdict,
     RatioRecommendation,
     RatioUncertainty,
     Replication,
@@ -33,7 +32,6 @@ from afdplan.theory.search import MAXIMUM_WORKERS, WorkerSearch
 from afdplan.theory.solve import RatioSolution, solve_ratio
 from afdplan.theory.step_model import StepModel, step_model
 from afdplan.theory.validity import (
-    BARRIER_FREE_OUTSIDE,
     barrier_free_warnings,
     latency_range_warnings,
     theory_warnings,
@@ -165,11 +163,13 @@ def recommend(
     slots = problem.slot_loads()
     solved = solve_ratio(problem, slots, max_attention_workers)
     search, best, limit = solved.search, solved.best, solved.limit
-    quantiles = None
+    quantiles = p99_between = None
     if problem.method != "mean-field":  # a mean field has no law
         step = solved.model.evaluate(np.array([float(best)]), STEP_PROBABILITIES)
         median, p95, p99 = map(float, step.quantiles[0])
         quantiles = (median, p95, p99)
+        if isinstance(solved.model, BarrierFreeModel):
+            p99_between = solved.model.p99_between(best)
     field, modes = solved.mean_field, None
     if problem.execution == "barrier-free":
         modes = compare_modes(problem, slots, solved)
@@ -188,12 +188,13 @@ def recommend(
         near_equal=search.near_equal(),
         barrier_cost=solved.barrier_cost,
         step_time_quantiles=quantiles,
+        step_time_p99_between=p99_between,
         mean_field_ratio=solved.mean_field_ratio,
         uncertainty=_load_uncertainty(problem, search, token_load, limit),
         latency_uncertainty=_latency_uncertainty(problem, slots, solved.model, best, limit),
         replication=_replication(problem, slots, search),
         modes=modes,
-        warnings=tuple(_warnings(problem, slots, solved, modes)),
+        warnings=tuple(_warnings(problem, slots, solved)),
         problem=problem,
     )
 
@@ -290,7 +291,6 @@ def _warnings(
     problem: RatioProblem,
     slots: tuple[SlotLoad, ...],
     solved: RatioSolution,
-    modes: ModeVerdict | None,
 ) -> list[str]:
     warnings = []
     best, limit = solved.best, solved.limit
@@ -303,19 +303,11 @@ def _warnings(
         tokens *= play.calls_per_departure / best
         if play.other_rhythm:
             warnings.append(
-                f"rounds are {play.other_rhythm:+.0%} as long where calls do not begin together: "
-                "the bundle has two rhythms. Check with afdplan simulate"
+                f"rounds are {play.other_rhythm:+.1%} as long where calls do not begin together: "
+                f"{best} attention workers have two rhythms, outside the declared validity (step "
+                f"times may be {solved.model.stated_error(best):.0%} off). Check with afdplan "
+                "simulate"
             )
-        rules = {(best, problem.least_calls)}
-        if modes is not None:
-            rules.add((modes.attention_workers, modes.least_calls))
-        for count, least in sorted(rules):
-            if solved.model.is_outside_validity(count, least):
-                warnings.append(
-                    f"a rule of {least} calls with {count} attention workers whose loads are "
-                    "nearly alike is outside the declared validity (seen: "
-                    f"{BARRIER_FREE_OUTSIDE:.0%} off, two rhythms): check with afdplan simulate"
-                )
     elif problem.overlap == "pipelined" and problem.method != "mean-field":
         warnings += theory_warnings(
             problem.law,

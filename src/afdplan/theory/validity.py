@@ -26,8 +26,8 @@ _ERRORS = (0.10, 0.03, 0.025, 0.01, 0.009)
 DECLARED_ROUNDS = 200.0
 DECLARED_MICROBATCHES = 4
 BARRIER_FREE_MICROBATCHES = 3
-BARRIER_FREE_OUTSIDE = 0.12
-"""Largest error seen where loads are too alike to break a second rhythm."""
+BARRIER_FREE_ERROR = 0.03
+"""Largest error of the step time without the barrier, where a bundle has one rhythm."""
 DECLARED_WORKERS = 64
 DECLARED_SCATTER = 0.1
 
