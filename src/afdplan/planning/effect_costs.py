@@ -24,7 +24,8 @@ __all__ = ["Effect", "EffectCost", "derived_without", "effect_costs"]
 
 FloatArray = npt.NDArray[np.float64]
 Effect = Literal["experts", "scatter", "occupancy", "launch", "fan-in"]
-FEWEST_CANDIDATES, MOST_CANDIDATES = 16, 256
+Played = Callable[[FloatArray], tuple[FloatArray, FloatArray]]
+CANDIDATES = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,7 +119,8 @@ def effect_costs(
     Notes
     -----
     Effects meet: two of them together cost less, or more, than the sum. Of a bundle without
-    barrier nothing is said. Of more than 256 numbers of workers 256 are looked at.
+    barrier nothing is said. Of many numbers of workers 16 at even ratios are looked at, then those
+    around the best of them.
 
     Examples
     --------
@@ -137,32 +139,24 @@ def effect_costs(
     slots, here = problem.slot_loads(), attention_workers
     probabilities = percentile(statistic)
 
-    def played(latency: LatencyModel, counts: FloatArray) -> tuple[FloatArray, FloatArray]:
+    def player(latency: LatencyModel) -> Played:
         model = step_model(replace(problem, latency=latency), slots)
-        times = model.evaluate(counts, probabilities)
-        return model.objective(counts, times.mean, problem.ffn_weight), limited(times)
 
-    (base,), (held,) = played(problem.latency, np.array([float(here)]))
+        def played(counts: FloatArray) -> tuple[FloatArray, FloatArray]:
+            times = model.evaluate(counts, probabilities)
+            return model.objective(counts, times.mean, problem.ffn_weight), limited(times)
+
+        return played
+
+    (base,), (held,) = player(problem.latency)(np.array([float(here)]))
     bound = np.inf if longest_step is None else max(longest_step, float(held)) * (1 + TIE)
     found = []
     for effect, (without, ranks) in _without(problem.latency, problem.ffn_workers, derived):
-        limit, best = max(2 * here, FEWEST_CANDIDATES), 0
         most = max(max_attention_workers or 64 * problem.ffn_workers, here)
-        while True:
-            limit = min(limit, most)
-            counts = np.unique(np.rint(np.geomspace(1, limit, MOST_CANDIDATES)))
-            if limit <= MOST_CANDIDATES:
-                counts = np.arange(1.0, limit + 1)
-            if allowed is not None:
-                counts = counts[allowed(counts.astype(np.int64))]
-            counts = np.union1d(counts, [float(here)])
-            objectives, steps = played(without, counts)
-            at = int(np.where(steps <= bound, objectives, 0.0).argmax())
-            best = int(counts[at])
-            if best < counts[-1] or limit == most:
-                break
-            limit *= 2
-        kept = float(objectives[int(np.flatnonzero(counts == here)[0])])
+        able = np.arange(1, most + 1)
+        if allowed is not None:
+            able = able[allowed(able)]
+        best, gained, kept = _best_of(player(without), np.union1d(able, [here]), here, bound)
         one, other = (_jobs(problem, x, here, slots) for x in (problem.latency, without))
         scatter = problem.latency.scatter if effect == "scatter" else Scatter()
         found.append(
@@ -171,7 +165,7 @@ def effect_costs(
                 attention_workers=here,
                 attention_workers_without=best,
                 cost=1 - float(base) / kept,
-                gain=float(objectives[at]) / float(base) - 1,
+                gain=gained / float(base) - 1,
                 attention_longer=one[0] / other[0] - 1,
                 ffn_longer=one[1] / other[1] - 1,
                 ranks=ranks,
@@ -180,6 +174,41 @@ def effect_costs(
             )
         )
     return tuple(found)
+
+
+def _best_of(
+    played: Played,
+    able: npt.NDArray[np.int64],
+    here: int,
+    bound: float,
+) -> tuple[int, float, float]:
+    """Return the best of some A whose step is short enough, its objective and that at `here`.
+
+    A few at even ratios first, then those between the neighbours of the best, until all of them
+    were looked at.
+    """
+    known: dict[int, float] = {}
+    low, high = 0, able.size - 1
+    spread = np.geomspace(1, able.size, CANDIDATES) - 1
+    while True:
+        if high - low < CANDIDATES:
+            spread = np.arange(low, high + 1.0)
+        counts = np.union1d(able[np.unique(np.rint(spread).astype(np.int64))], [here])
+        new = np.array([float(a) for a in counts.tolist() if a not in known])
+        if not new.size:
+            break
+        objectives, steps = played(new)
+        paid = np.where(steps <= bound, objectives, 0.0)
+        if here not in known:
+            kept = float(objectives[int(np.flatnonzero(new == here)[0])])
+        known.update(zip(new.astype(int).tolist(), paid.tolist(), strict=True))
+        looked = np.array(sorted(known))
+        at = int(np.argmax([known[a] for a in looked.tolist()]))
+        ends = looked[max(at - 1, 0)], looked[min(at + 1, looked.size - 1)]
+        low, high = (int(end) for end in np.searchsorted(able, ends))
+        spread = np.linspace(low, high, CANDIDATES)
+    best = int(looked[at])
+    return best, known[best], kept
 
 
 def _without(

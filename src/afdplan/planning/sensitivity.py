@@ -21,7 +21,7 @@ from afdplan.theory.cycle import StepTimes, stage_times
 from afdplan.theory.placement import cycle_model
 from afdplan.theory.problem import RatioProblem
 
-__all__ = ["Sensitivity", "sensitivities"]
+__all__ = ["BrokenInput", "Sensitivity", "broken_inputs", "sensitivities"]
 
 CHANGE = 0.10
 NEIGHBOURS = 16
@@ -60,6 +60,15 @@ class Sensitivity:
     regret: float
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BrokenInput:
+    """An input that breaks the limit on the time; attributes as of `Sensitivity`."""
+
+    input: str
+    change: float
+    time_per_output_token: float
+
+
 def sensitivities(
     search: DesignSearch, best: PlannedDesign, limits: Limits, token_load: Estimate | None
 ) -> tuple[Sensitivity, ...]:
@@ -76,6 +85,35 @@ def sensitivities(
     token_load
         Mean token load with its interval, if known.
     """
+    return tuple(
+        _sensitivity(search, best, limits, name, change, model, factor)
+        for name, change, model, factor in _trials(search, best, token_load)
+    )
+
+
+def broken_inputs(
+    search: DesignSearch, best: PlannedDesign, limits: Limits, token_load: Estimate | None
+) -> tuple[BrokenInput, ...]:
+    """Return the inputs that break the limit on the time of the recommended design, worst first.
+
+    No other design is looked at, which makes it quick; parameters as of `sensitivities`.
+    """
+    if limits.time_per_output_token is None:
+        return ()
+    here = np.array([best.design.attention_workers])
+    found = []
+    for name, change, model, factor in _trials(search, best, token_load):
+        times = _step_times(search, best.design, model, factor, limits, here)
+        held = float(limited(times)[0]) / best.tokens_per_step
+        if not limits.meets(held):
+            found.append(BrokenInput(input=name, change=change, time_per_output_token=held))
+    return tuple(sorted(found, key=lambda one: -one.time_per_output_token))
+
+
+def _trials(
+    search: DesignSearch, best: PlannedDesign, token_load: Estimate | None
+) -> list[tuple[str, float, LatencyModel, float]]:
+    """Return name, change, times and factor of the load of each input."""
     design = best.design
     latency = search.source.latency(design.attention_devices, design.ffn_workers, design.batch_size)
     trials: list[tuple[str, float, LatencyModel, float]] = [
@@ -88,10 +126,7 @@ def sensitivities(
             shown = f"mean token load, {name} end of its interval"
             trials.append((shown, factor - 1, latency, factor))
     trials += [(name, CHANGE, model, 1.0) for name, model in _slower(latency)]
-    return tuple(
-        _sensitivity(search, best, limits, name, change, model, factor)
-        for name, change, model, factor in trials
-    )
+    return trials
 
 
 def _slower(latency: LatencyModel) -> Iterator[tuple[str, LatencyModel]]:

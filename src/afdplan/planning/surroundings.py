@@ -12,7 +12,12 @@ from afdplan.planning.fastest import fastest_design
 from afdplan.planning.limits import Limits
 from afdplan.planning.next_batch import NextBatch, next_batch
 from afdplan.planning.search import DesignSearch
-from afdplan.planning.sensitivity import Sensitivity, sensitivities
+from afdplan.planning.sensitivity import (
+    BrokenInput,
+    Sensitivity,
+    broken_inputs,
+    sensitivities,
+)
 
 __all__ = ["Surroundings"]
 
@@ -82,3 +87,8 @@ class Surroundings:
     def sensitivity(self) -> tuple[Sensitivity, ...]:
         """The design under other inputs."""
         return sensitivities(*self._asked, self._token_load) if self._keeps_limits else ()
+
+    @cached_property
+    def broken(self) -> tuple[BrokenInput, ...]:
+        """The inputs that break the limit on the time, worst first."""
+        return broken_inputs(*self._asked, self._token_load) if self._keeps_limits else ()

@@ -26,6 +26,7 @@ from afdplan.report.telling import Fact
 if TYPE_CHECKING:
     from afdplan.planning.held import Deployment
     from afdplan.planning.plan import Plan
+    from afdplan.planning.sensitivity import BrokenInput, Sensitivity
 
 __all__ = ["choice_table", "plan_brief", "plan_verdict", "standing_words"]
 
@@ -105,18 +106,21 @@ def _would_change(plan: Plan) -> Iterable[Fact]:
         yield Fact(name, "; ".join(prices))
     if plan.kind == "un-split":
         return
-    moved = [entry for entry in plan.sensitivity if not entry.meets_limit or entry.regret > 0.01]
-    moved.sort(key=lambda entry: (entry.meets_limit, -entry.time_per_output_token))
     told = []
-    for entry in moved[:CHANGES]:
-        size = "" if "interval" in entry.input else f" {change(entry.change)}"
-        if entry.meets_limit:
-            told.append(f"{entry.input}{size}: best A {entry.best_attention_workers:,}")
-        else:
-            found = stated_time(entry.time_per_output_token, plan.latency.time_unit)
-            told.append(f"{entry.input}{size}: {found}, limit broken")
+    for broken in plan.surroundings.broken[:CHANGES]:
+        found = stated_time(broken.time_per_output_token, plan.latency.time_unit)
+        told.append(f"{_input(broken)}: {found}, limit broken")
+    if len(told) < CHANGES:
+        moved = [one for one in plan.sensitivity if one.meets_limit and one.regret > 0.01]
+        moved.sort(key=lambda one: -one.time_per_output_token)
+        told += [f"{_input(one)}: best A {one.best_attention_workers:,}" for one in moved]
+        told = told[:CHANGES]
     if told:
         yield Fact("Falls with", "; ".join(told))
+
+
+def _input(one: BrokenInput | Sensitivity) -> str:
+    return one.input if "interval" in one.input else f"{one.input} {change(one.change)}"
 
 
 def choice_table(plan: Plan) -> TextTable:

@@ -223,3 +223,16 @@ def test_the_nearest_alternatives_are_the_nearest_of_all(limits):
     for count in (1, 2, 3):
         few = plan(limits).surroundings.nearest(count)
         assert nearest(few, count) == pytest.approx(nearest(everything, count), abs=1e-8)
+
+
+def test_inputs_that_break_the_limit_are_those_of_the_sensitivities():
+    answer = plan(Limits(devices=16, time_per_output_token=0.02))
+    broken = [one for one in answer.sensitivity if not one.meets_limit]
+    broken.sort(key=lambda one: -one.time_per_output_token)
+    assert broken
+    assert [(one.input, one.change) for one in answer.surroundings.broken] == [
+        (one.input, one.change) for one in broken
+    ]
+    assert [one.time_per_output_token for one in answer.surroundings.broken] == pytest.approx(
+        [one.time_per_output_token for one in broken], rel=1e-5
+    )
