@@ -226,7 +226,8 @@ def test_the_nearest_alternatives_are_the_nearest_of_all(limits):
 
 
 def test_inputs_that_break_the_limit_are_those_of_the_sensitivities():
-    answer = plan(Limits(devices=16, time_per_output_token=0.02))
+    step = plan(Limits(devices=16)).split.token_time("mean")
+    answer = plan(Limits(devices=16, time_per_output_token=1.01 * step))
     broken = [one for one in answer.sensitivity if not one.meets_limit]
     broken.sort(key=lambda one: -one.time_per_output_token)
     assert broken
