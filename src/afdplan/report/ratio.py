@@ -243,8 +243,8 @@ def mode_words(found: ModeVerdict | None, unit: TimeUnit) -> Iterable[Fact]:
     if found.step_time_error > BARRIER_FREE_ERROR:
         yield Fact(
             "Two rhythms",
-            f"How calls begin says which one it has: the step may be {found.step_time_error:.0%} "
-            "off. Check with afdplan simulate.",
+            "How calls begin says which one it has: the step may be "
+            f"{share(found.step_time_error)} off. Check with afdplan simulate.",
         )
     yield Fact(
         "Why",
