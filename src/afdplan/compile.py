@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from types import FunctionType
-from typing import Any, ClassVar, TypeAlias, TypeVar
+from typing import Any, ClassVar, TypeAlias, TypeVar, cast
 
 import numba
 import numba.core
@@ -134,7 +134,8 @@ def compiled(function: Function, **constants: bool) -> Function:
 class Part:
     """A function that only kernels call: it is compiled into them, and has no code of its own.
 
-    Machine code and wrappers for each of fifty parts would be most of what a kernel costs.
+    Machine code and wrappers for each of fifty parts would be most of what a kernel costs. Written
+    as the function that it is to kernels, which are what calls it.
     """
 
     def __init__(self, function: Callable[..., Any], kind: str) -> None:
@@ -151,12 +152,12 @@ class Part:
 
 def part(function: Function) -> Function:
     """Return `function` as a part of the kernels that call it, once in each."""
-    return Part(function, "part")  # type: ignore[return-value]  # kernels call it
+    return cast(Function, Part(function, "part"))
 
 
 def inlined(function: Function) -> Function:
     """Return `function` as a part of the kernels that call it, anew in every place."""
-    return Part(function, "inlined")  # type: ignore[return-value]  # kernels call it
+    return cast(Function, Part(function, "inlined"))
 
 
 def vector(function: Function) -> Function:
@@ -165,7 +166,7 @@ def vector(function: Function) -> Function:
     Only so does the compiler take several elements of its loops at a time; maxima and minima stay
     exact in any order, and sums in theirs.
     """
-    return Part(function, "vector")  # type: ignore[return-value]  # kernels call it
+    return cast(Function, Part(function, "vector"))
 
 
 class _Flags(core.compiler.Flags):  # type: ignore[misc]  # numba tells no types

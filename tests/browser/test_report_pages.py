@@ -11,6 +11,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from axe_playwright_python import sync_playwright as axe
+from playwright import sync_api
 
 from afdplan.plotting import figure as figure_module
 from afdplan.plotting.figure import Figure
@@ -25,14 +27,8 @@ from afdplan.report.validate import validation_answer, validation_told
 from tests.cli.invoke import invoke
 from tests.validations import validation
 
-sync_api = pytest.importorskip("playwright.sync_api")
-axe = pytest.importorskip("axe_playwright_python.sync_playwright")
-
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-pytestmark = [
-    pytest.mark.skipif(CHROMIUM is None, reason="no chromium here"),
-    pytest.mark.xdist_group("browser"),
-]
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium here")
 FLAGS = (
     "--no-sandbox",
     "--disable-gpu",

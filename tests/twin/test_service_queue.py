@@ -6,12 +6,12 @@ import math
 
 import numpy as np
 import pytest
+import simpy
 
 from afdplan.model.curve import LinearCurve, RooflineCurve
 from afdplan.model.prefill import PairCost, PrefillModel
 from afdplan.simulation.service_queue import PromptLine, prefill_finishes, slot_starts
 
-simpy = pytest.importorskip("simpy")
 MODEL = PrefillModel(
     name="x",
     compute=RooflineCurve(floor=0.03, slope=2e-5),

@@ -189,10 +189,10 @@ def command(
     from afdplan.report.placement import gain_answer, gain_fact
 
     design = plan.split.design
-    here, most = design.attention_workers, None
-    if limits.devices is not None:
-        left = limits.devices - design.ffn_workers * design.ffn_devices
-        most = left // design.attention_devices
+    here = design.attention_workers
+    most = limits.most_attention_workers(
+        design.ffn_workers * design.ffn_devices, design.attention_devices
+    )
     gain = placement_gain(plan.problem, here, max_attention_workers=most)
     if gain is not None and (verify or around or report is not None):
         from afdplan.planning.simulated_ratio import recovered

@@ -26,7 +26,7 @@ def boundary_words(request: DeployRequest, target: Target, found: Deployment) ->
     found
         What is emitted.
     """
-    system = SYSTEMS.get(target.name)  # type: ignore[call-overload]  # a target may be no key
+    system = next((found for name, found in SYSTEMS.items() if name == target.name), None)
     gates = any(
         GATES in str(word) for roles in found.bundles for role in roles for word in role.words
     )

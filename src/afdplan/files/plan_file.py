@@ -88,7 +88,7 @@ class PlanFile:
     mean_decode_tokens: float
     mean_token_load: float
     time_per_output_token: float | None
-    statistic: str
+    statistic: ask.Statistic
     overflow_probability: float
     cache_capacity: float | None
     cache_kinds: tuple[tuple[float, int | None], ...]

@@ -67,7 +67,7 @@ def running_effects(plan: PlanFile, law: LengthLaw, most: int | None) -> tuple[E
         derived=placed,
         max_attention_workers=most,
         longest_step=None if longest is None else longest * plan.latency.tokens_per_step,
-        statistic=plan.statistic,  # type: ignore[arg-type]  # a number of it
+        statistic=plan.statistic,
         allowed=_legal(
             find_target(plan.target or "any", plan.target_version),
             bundle.ffn_workers,

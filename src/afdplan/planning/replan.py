@@ -155,7 +155,7 @@ def _limits(plan: PlanFile) -> Limits:
         devices=asked.get("devices"),
         requests_per_second=asked.get("rate"),
         time_per_output_token=plan.time_per_output_token,
-        statistic=plan.statistic,  # type: ignore[arg-type]  # checked by `Limits`
+        statistic=plan.statistic,
         overflow_probability=plan.overflow_probability,
         node_devices=asked.get("node_devices", of_plan.NODE_DEVICES.default),
         margin=asked.get("margin") or of_plan.MARGIN.default,

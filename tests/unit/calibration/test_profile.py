@@ -31,8 +31,13 @@ def test_bad_plans_are_named(field, value):
 PLAN = ProfilePlan(requests=(1, 2), contexts=(8, 16), tokens=(1, 8), repeats=3, device="cpu")
 
 
-def test_a_small_profile_runs_and_is_written(tmp_path):
-    pytest.importorskip("torch")
+@pytest.fixture
+def torch():
+    """An extra of its own, which only `afdplan profile` needs."""
+    return pytest.importorskip("torch")
+
+
+def test_a_small_profile_runs_and_is_written(tmp_path, torch):
     seen = []
     result = profile(small_model(), PLAN, lambda done, total: seen.append((done, total)))
     assert seen[-1] == (10, 10)
@@ -47,8 +52,7 @@ def test_a_small_profile_runs_and_is_written(tmp_path):
     assert json.loads(environment_path(path).read_text())["device"] == "cpu"
 
 
-def test_points_that_need_too_much_memory_are_left_out_and_said():
-    pytest.importorskip("torch")
+def test_points_that_need_too_much_memory_are_left_out_and_said(torch):
     from dataclasses import replace
 
     result = profile(small_model(), replace(PLAN, largest_bytes=1000))
@@ -56,14 +60,12 @@ def test_points_that_need_too_much_memory_are_left_out_and_said():
 
 
 def _kernels(architecture, devices=1):
-    pytest.importorskip("torch")
     from afdplan.calibration.profile_kernels import build_kernels
 
     return build_kernels(architecture, "cpu", "float32", 0, devices)
 
 
-def test_grouped_attention_equals_attention_head_by_head():
-    torch = pytest.importorskip("torch")
+def test_grouped_attention_equals_attention_head_by_head(torch):
     model = small_model()
     kernels = _kernels(model)
     requests, context, a = 3, 7, model.attention
@@ -83,8 +85,7 @@ def test_grouped_attention_equals_attention_head_by_head():
     assert torch.allclose(kernels.attention(requests, context)(), expected, atol=1e-6)
 
 
-def test_absorbed_latent_attention_equals_the_expanded_form():
-    torch = pytest.importorskip("torch")
+def test_absorbed_latent_attention_equals_the_expanded_form(torch):
     from dataclasses import replace
 
     a = LatentAttention(
@@ -116,8 +117,7 @@ def test_absorbed_latent_attention_equals_the_expanded_form():
 
 @pytest.mark.parametrize("routing", ["balanced", "skewed"])
 @pytest.mark.parametrize("devices", [1, 4])
-def test_experts_equal_a_loop_over_tokens(routing, devices):
-    torch = pytest.importorskip("torch")
+def test_experts_equal_a_loop_over_tokens(routing, devices, torch):
     model = small_model()
     kernels = _kernels(model, devices)
     tokens = 9
@@ -138,8 +138,7 @@ def test_experts_equal_a_loop_over_tokens(routing, devices):
     assert torch.allclose(result, expected, atol=1e-6)
 
 
-def test_routing_is_balanced_or_skewed():
-    torch = pytest.importorskip("torch")
+def test_routing_is_balanced_or_skewed(torch):
     kernels = _kernels(small_model())
     load = {
         routing: torch.bincount(kernels._routes(20_000, routing).reshape(-1), minlength=16)
@@ -151,8 +150,7 @@ def test_routing_is_balanced_or_skewed():
 
 
 @pytest.mark.parametrize("tokens", [1, 7, 100])
-def test_this_device_plays_the_busiest_one(tokens):
-    torch = pytest.importorskip("torch")
+def test_this_device_plays_the_busiest_one(tokens, torch):
     kernels = _kernels(small_model(), devices=4)
     chosen = kernels._routes(tokens, "skewed").reshape(-1)
     rows = torch.bincount(chosen // kernels.experts_held, minlength=4)
@@ -160,8 +158,7 @@ def test_this_device_plays_the_busiest_one(tokens):
     assert rows.sum() == 2 * tokens
 
 
-def test_sparse_attention_and_absent_devices_are_refused():
-    torch = pytest.importorskip("torch")
+def test_sparse_attention_and_absent_devices_are_refused(torch):
     from afdplan.calibration.catalogue import find_model
 
     with pytest.raises(UnsupportedError, match="dense attention"):
