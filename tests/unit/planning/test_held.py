@@ -26,6 +26,7 @@ from afdplan.planning.standing import standings
 from afdplan.report.plan import headline, plan_told
 from afdplan.report.plan_answer import plan_answer
 from afdplan.report.plan_brief import choice_table
+from afdplan.report.quantities import counted, rate
 from afdplan.workload.interval import token_load_estimate
 
 LATENCY = LatencyModel.linear(
@@ -138,7 +139,8 @@ def test_where_no_split_is_possible_the_un_split_deployment_is_named():
     assert plan.split.devices == 2  # the nearest, never the recommendation
     assert plan.alternatives == plan.binding == plan.sensitivity == ()
     said = headline(plan)
-    assert said.startswith("Do not split: no split meets all limits")
+    assert said.startswith(f"Deploy {plan.recommended}, without a split: ")
+    assert "Do not split: no split meets all limits" in said
     assert "1 rank, " in said
     answer = plan_answer(plan, plan.law)
     assert answer["recommended"]["kind"] == "un-split"
@@ -175,8 +177,11 @@ def test_where_a_split_does_not_pay_the_un_split_deployment_is_recommended():
     assert plan.kind == told["recommended"]["kind"] == "un-split"
     assert told["recommended"]["ranks"] == plan.best_colocated.ranks
     assert told["split"]["attention_workers"] == plan.split.design.attention_workers
-    assert "deploy" in headline(plan)
-    assert str(plan.best_colocated) in headline(plan)
+    said, unit = headline(plan), plan.latency.time_unit
+    best = plan.best_colocated
+    given = f"{rate(best.tokens_per_second, unit)} on {counted(best.devices, 'device')}"
+    assert said.startswith(f"Deploy {best}, without a split: {given}. Do not split")
+    assert f"The best split, {plan.split}, gives " in said
     assert any(fact.name == "Best split" for fact in plan_told(plan, "").words)
 
 
