@@ -287,7 +287,7 @@ def derived_assumptions(placement: Placement) -> tuple[Assumption, ...]:
     if error:
         words = (
             f"projections are drawn as a line over 1 to 512 requests, off by up to "
-            f"{error * 1e6:.1f} us per layer; give batch_size for the exact value"
+            f"{error * 1e6:.1f} µs per layer; give batch_size for the exact value"
         )
         lines.append(Assumption("projections", words))
     words = "transfers are limited by the links of the FFN side, true when A >= F"
