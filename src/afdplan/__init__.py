@@ -31,14 +31,13 @@ if TYPE_CHECKING:
     from afdplan.model.trace import Trace
     from afdplan.planning.check import check_plan
     from afdplan.planning.derived_source import DerivedSource
+    from afdplan.planning.fitting import recommend_ratio, simulate
     from afdplan.planning.limits import Limits
     from afdplan.planning.plan import Plan, make_plan
     from afdplan.planning.source import MeasuredSource
     from afdplan.simulation.result import SimulationResult
-    from afdplan.simulation.run import simulate
     from afdplan.simulation.scenario import Scenario
     from afdplan.theory.ratio import RatioRecommendation
-    from afdplan.theory.recommend import recommend_ratio
     from afdplan.workload.description import describe_workload
     from afdplan.workload.interval import token_load_estimate
 
@@ -94,9 +93,9 @@ _HOMES = {
     "make_plan": "planning.plan",
     "read_plan": "files.plan_file",
     "read_trace": "files.traces.reader",
-    "recommend_ratio": "theory.recommend",
+    "recommend_ratio": "planning.fitting",
     "save_latency": "files.latency_file",
-    "simulate": "simulation.run",
+    "simulate": "planning.fitting",
     "token_load_estimate": "workload.interval",
 }
 

@@ -20,6 +20,7 @@ from afdplan.model.stages import BESIDE_THE_CURVE, AttentionLayers, Transfer, ch
 from afdplan.model.uncertainty import Uncertainty
 from afdplan.model.validity import Validity
 from afdplan.model.variation import ExpertLoad, Scatter
+from afdplan.model.worker_memory import WorkerMemory
 
 __all__ = ["LatencyModel", "TimeUnit", "attention_stages", "coefficients_of", "stage_curves"]
 
@@ -70,6 +71,9 @@ class LatencyModel:
         Covariance of the coefficients that were estimated; None if nobody knows.
     attention_devices, ffn_devices
         Devices of one attention and of one FFN worker that take these times; None if nobody says.
+    memory
+        Of these devices, where they are named: answers then refuse what it does not hold. No file
+        keeps it.
 
     Raises
     ------
@@ -103,6 +107,7 @@ class LatencyModel:
     uncertainty: Uncertainty | None = None
     attention_devices: int | None = ask.ATTENTION_DEVICES.default
     ffn_devices: int | None = ask.FFN_DEVICES.default
+    memory: WorkerMemory | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         error = LatencyModelError
