@@ -9,8 +9,9 @@ Examples
 >>> requests = afdplan.IndependentLengths(prompt="geometric:100", decode="geometric:500")
 >>> latency = afdplan.load_latency("deepseek-v3-ascend-910c")
 >>> answer = afdplan.recommend_ratio(requests, latency, batch_size=256)
->>> print(answer)
-7 attention workers to 1 FFN of weight 1 (7 to 8 within 1 %), attention-bound, real optimum 7.196
+>>> print(answer)  # doctest: +NORMALIZE_WHITESPACE
+Use 7 attention workers with 1 FFN worker: the slowest attention worker sets the pace, and 7 to 8
+are within 1 % of the best.
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ from afdplan.model.bundle import Bundle
 from afdplan.model.checks import check_count, check_number
 from afdplan.model.latency import LatencyModel
 from afdplan.model.parameter import Parameter
+from afdplan.model.words import counted
 
 __all__ = ["PLAN_SCHEMA_VERSION", "PlanFile", "plan_from_document", "read_plan"]
 
@@ -106,6 +107,21 @@ class PlanFile:
     prefill_chunk: int | None = None
     afdplan_version: str
     inputs: Mapping[str, Any]
+
+    def __str__(self) -> str:
+        """Return in a sentence what the plan recommends."""
+        if self.recommends_unsplit and self.unsplit is not None:
+            ours = self.unsplit
+            groups = f"{ours.replicas:,} x " if ours.replicas > 1 else ""
+            return (
+                f"{self.model or self.latency.name}: {groups}{counted(ours.ranks, 'rank')}, "
+                f"{ours.requests_per_rank:,} requests each, without a split, on "
+                f"{counted(ours.devices, 'device')}."
+            )
+        return (
+            f"{self.model or self.latency.name}: {counted(self.bundles, 'bundle')} of "
+            f"{self.bundle}, on {counted(self.devices, 'device')}."
+        )
 
     @property
     def cache_tokens(self) -> int | None:
