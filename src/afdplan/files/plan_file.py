@@ -75,6 +75,8 @@ class PlanFile:
         That wrote the file.
     inputs
         What was asked, as written; unchecked beyond the names above.
+    command
+        The command line that made the plan, as written; empty if the file does not say.
     """
 
     bundles: int
@@ -107,6 +109,7 @@ class PlanFile:
     prefill_chunk: int | None = None
     afdplan_version: str
     inputs: Mapping[str, Any]
+    command: str = ""
 
     def __str__(self) -> str:
         """Return in a sentence what the plan recommends."""
@@ -235,6 +238,7 @@ def plan_from_document(document: dict[str, Any]) -> PlanFile:
         barrier_free=barrier_free_from_document(document),
         afdplan_version=_text(document, "afdplan_version"),
         inputs=MappingProxyType(dict(inputs)),
+        command=_text(document, "command"),
     )
     _check_against_itself(plan, best)
     return plan
