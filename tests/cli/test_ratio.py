@@ -137,7 +137,7 @@ def test_mean_field_has_no_percentiles():
 
 
 def test_ideal_overlap_counts_one_microbatch():
-    ignored = ("--overlap", "ideal", "--microbatches", 9)
+    ignored = ("--overlap", "ideal", "--microbatches", 8)
     document = invoke("ratio", *BASE, *ignored, "--json").document
     assert document["bundle"]["microbatches"] == 1
     assert document["inputs"]["requests_per_attention_worker"] == 256

@@ -12,13 +12,13 @@ from afdplan.calibration.derived_attention import attention_layers, layer_order,
 from afdplan.calibration.derived_error import derived_uncertainty, part_errors
 from afdplan.calibration.derived_feed_forward import POPULARITY_CV, feed_forward_curve
 from afdplan.calibration.derived_transfer import receive_transfer, send_transfer
-from afdplan.calibration.memory import WorkerMemory
 from afdplan.calibration.placement import Placement, place
 from afdplan.calibration.precision import number_format
 from afdplan.errors import InvalidInputError
 from afdplan.model.checks import check_choice
 from afdplan.model.latency import LatencyModel
 from afdplan.model.words import counted
+from afdplan.model.worker_memory import WorkerMemory
 
 __all__ = [
     "DerivedModel",
@@ -159,7 +159,7 @@ def derived_latency(
     >>> derived_latency("deepseek-ai/DeepSeek-V3", "h200", batch_size=128).name
     'deepseek-ai/DeepSeek-V3 on H200 (derived)'
     """
-    return latency_of(_find(model, hardware, ffn_hardware, options))
+    return derived_model(model, hardware, ffn_hardware, **options).latency
 
 
 def derived_model(
@@ -177,9 +177,9 @@ def derived_model(
     (4.0, True)
     """
     placement = _find(model, hardware, ffn_hardware, options)
-    return DerivedModel(
-        latency=latency_of(placement), memory=placement.memory(), placement=placement
-    )
+    memory = placement.memory()
+    latency = replace(latency_of(placement), memory=memory)
+    return DerivedModel(latency=latency, memory=memory, placement=placement)
 
 
 def _find(
