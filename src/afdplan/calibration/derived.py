@@ -200,10 +200,15 @@ def _step_overhead(placement: Placement) -> float:
     head = architecture.vocabulary_size * architecture.hidden_size * width
     product = placement.efficiencies.of(hardware, "gemm", number)
     read = head / placement.attention_devices / hardware.memory_bandwidth / product.memory_share
-    scheduling = placement.efficiencies.scheduling_time * placement.efficiencies.factor(
-        "scheduling"
-    )
-    return scheduling + placement.tokens_per_request * read
+    return _scheduling(placement) + placement.tokens_per_request * read
+
+
+def _scheduling(placement: Placement) -> float:
+    """Return what the host's work adds to a step [s]."""
+    efficiency = placement.efficiencies
+    if placement.system.hides_scheduling:
+        return 0.0
+    return efficiency.scheduling_time * efficiency.factor("scheduling")
 
 
 def _operator_lines(placement: Placement) -> list[Assumption]:
@@ -212,7 +217,12 @@ def _operator_lines(placement: Placement) -> list[Assumption]:
     parts = ", ".join(f"{part} {error:.0%}" for part, error in part_errors(placement).items())
     lines = [
         Assumption("efficiencies", f"standard errors of the parts: {parts}".replace("%", " %")),
-        Assumption("latencies", f"{efficiency.scheduling_time * 1e3:g} ms of scheduling per step"),
+        Assumption(
+            "latencies",
+            "scheduling runs beside the step and adds nothing"
+            if placement.system.hides_scheduling
+            else f"{efficiency.scheduling_time * 1e3:g} ms of scheduling per step",
+        ),
     ]
     if efficiency.operator is not None:
         return lines
