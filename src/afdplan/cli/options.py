@@ -63,10 +63,21 @@ def options(*parameters: Parameter, fills: bool = True) -> Callable[[Command], C
                 required=one.is_required,
                 metavar=one.metavar or None,
                 help=one.help,
+                callback=_in_domain(one),
             )(command)
         return command
 
     return add
+
+
+def _in_domain(one: Parameter) -> Callable[[click.Context, click.Parameter, Any], Any]:
+    """Return what holds a value against the domain, so that the message names the option."""
+
+    def check(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
+        is_one = isinstance(value, int | float) and one.data in ("count", "number")
+        return one.check(value, one.option) if is_one else value
+
+    return check
 
 
 class _Choice(click.Choice[str]):
