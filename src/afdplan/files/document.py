@@ -26,6 +26,7 @@ __all__ = [
     "LARGEST_DOCUMENT",
     "Readable",
     "Source",
+    "explained",
     "is_there",
     "open_source",
     "opened",
