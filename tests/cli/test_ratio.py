@@ -184,7 +184,7 @@ def test_one_request_has_an_answer_without_interval(tmp_path):
         ((*BASE, "--ffn-weight", "nan"), 1, "--ffn-weight"),
         ((*BASE, "--ffn-weight", -1), 1, "--ffn-weight"),
         ((*BASE, "--max-attention-workers", 0), 1, "--max-attention-workers"),
-        ((*BASE, "--max-attention-workers", 10**12), 1, "--max-attention-workers"),
+        ((*BASE, "--max-attention-workers", 10**12), 1, "max_attention_workers"),
         ((*BASE, "--horizon", 100), 1, "mean-field"),
         ((*BASE, "--phase", "aligned"), 1, "aligned"),
         ((*BASE, "--plot", "curve.bmp"), 1, ".png or .svg"),

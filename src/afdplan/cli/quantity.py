@@ -138,15 +138,15 @@ def parse_share(text: str) -> float:
 
     Examples
     --------
-    >>> parse_share("0.5%"), parse_share("0.005")
-    (0.005, 0.005)
+    >>> parse_share("0.5%"), parse_share("0.005"), parse_share("0")
+    (0.005, 0.005, 0.0)
     """
     try:
         number = float(text.rstrip("% ")) / (100 if text.rstrip().endswith("%") else 1)
     except ValueError:
-        raise click.BadParameter(f"expected a share such as 0.5% or 0.005, got {text!r}") from None
-    if not 0 < number < 1:
-        raise click.BadParameter(f"expected a share between 0 and 100 %, got {text!r}")
+        number = math.nan
+    if not 0 <= number < 1:
+        raise click.BadParameter(f"must be a share below 100 % such as 0.5% or 0.005, got {text!r}")
     return number
 
 

@@ -122,7 +122,10 @@ def compare(first: Any, second: Any, names: tuple[str, str]) -> Comparison:
             f"{names[0]} holds a {kinds[0]}, {names[1]} a {kinds[1]}"
         )
     units = (first.get("time_unit"), second.get("time_unit"))
-    if units[0] != units[1] or units[0] not in ("s", "abstract"):
+    for name, unit in zip(names, units, strict=True):
+        if unit not in ("s", "abstract"):
+            raise InvalidInputError(f"{name} was not written by this afdplan: it has no time_unit")
+    if units[0] != units[1]:
         raise TimeUnitError(
             f"times of {names[0]} are in {units[0]}, those of {names[1]} in {units[1]}: both must "
             "have the same unit; answer with latency models of the same kind"
