@@ -104,6 +104,7 @@ def test_config_shows_each_value_with_its_origin(folder):
         ("[profile.night]\n", ("ratio", "--profile", "nihgt"), "did you mean night?"),
         ("devices = ", ("config",), "afdplan.toml"),
         ("# nothing\n", ("config", "--profile", "x"), "has no profile 'x'"),
+        (f"latency = '{'a' * 300}'", ("ratio", *LAWS, "--batch-size", "8"), "no latency model"),
     ],
 )
 def test_a_wrong_project_is_refused_with_the_mend(folder, text, given, said):

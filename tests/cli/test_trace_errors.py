@@ -217,6 +217,8 @@ def test_day_first_dates_by_time_format(tmp_path):
     assert none["arrivals"] is None
     alone = invoke("ratio", "--prompt", "9", "--decode", "9", "--time-format", form)
     assert alone.code == 2
+    odd = invoke("workload", file, "--time-format", "\udcff%Y")
+    assert "is not understood" in odd.error_line
 
 
 def test_requests_without_load_cost_one_line(tmp_path):

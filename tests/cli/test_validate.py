@@ -45,7 +45,9 @@ def test_a_broken_band_exits_with_1_and_names_the_worst_case(monkeypatch, tmp_pa
         (("everything",), 2, "Invalid value"),
         (("published", "--traces", "."), 2, "belongs to the part simulation"),
         (("simulation", "--traces", "nowhere"), 1, "must be a folder"),
+        (("simulation", "--traces", "a" * 5000), 1, "must be a folder"),
         (("published", "--resume", __file__), 1, "--resume"),
+        (("published", "--resume", "a" * 5000), 1, "--resume"),
     ],
 )
 def test_bad_input_is_one_line(arguments, code, part):

@@ -17,9 +17,10 @@ __all__ = ["kind_of", "read_parts", "read_sweep", "step_points"]
 
 def kind_of(path: str, format_name: str | None) -> str | None:
     """Return the format of a file; None of a pipe, which can be read only once."""
+    from afdplan.files.document import is_there
     from afdplan.files.measurements.reader import recognise_measurements
 
-    if format_name or not Path(path).is_file():
+    if format_name or not is_there(path) or not Path(path).is_file():
         return format_name
     return recognise_measurements(path)
 

@@ -195,10 +195,11 @@ def _results(
     from pathlib import Path
 
     from afdplan.errors import InvalidInputError
+    from afdplan.files.document import is_there
     from afdplan.studies.case_set import CaseSet
     from afdplan.studies.run import Tally, new_results, resume_results
 
-    exists = (Path(output) / "manifest.json").exists()
+    exists = is_there(Path(output) / "manifest.json")
     if resume and exists:
         return resume_results(study, output)
     if exists:

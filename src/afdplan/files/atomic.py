@@ -31,9 +31,13 @@ def check_folder(path: str | Path) -> None:
 no/such/folder
     """
     shown = Path(path)
-    if shown.is_dir():
+    try:
+        is_folder, has_folder = shown.is_dir(), shown.parent.is_dir()
+    except OSError as error:  # too long a name, or a folder that may not be looked into
+        raise cannot_write(shown, error) from None
+    if is_folder:
         raise InvalidInputError(f"cannot write {shown}: it is a directory; name a file")
-    if not shown.parent.is_dir():
+    if not has_folder:
         raise InvalidInputError(f"cannot write {shown}: there is no folder {shown.parent}")
 
 
@@ -154,5 +158,8 @@ def cannot_write(path: str | Path, error: Exception) -> InvalidInputError:
 
 def _beside(path: Path) -> tuple[Path, Path]:
     """Return the file behind links, and a temporary name beside it."""
-    target = Path(os.path.realpath(path))
+    try:
+        target = Path(os.path.realpath(path))
+    except (OSError, ValueError) as error:
+        raise cannot_write(path, error) from None
     return target, target.with_name(f".{target.name[:100]}.{secrets.token_hex(6)}.tmp")

@@ -11,7 +11,7 @@ import msgspec
 
 from afdplan.errors import InvalidInputError
 from afdplan.files.atomic import write_atomic
-from afdplan.files.document import read_document
+from afdplan.files.document import explained, read_document
 from afdplan.files.measurements.counters import Snapshot
 
 __all__ = ["CheckState", "read_state", "write_state"]
@@ -53,7 +53,9 @@ def read_state(path: str) -> CheckState:
     InvalidInputError
         If it is no such file.
     """
-    if not Path(path).exists():
+    with explained(path, InvalidInputError):
+        is_known = Path(path).exists()
+    if not is_known:
         return CheckState()
     document = read_document(path, "a state of afdplan check")
     try:

@@ -26,6 +26,7 @@ __all__ = [
     "LARGEST_DOCUMENT",
     "Readable",
     "Source",
+    "explained",
     "is_there",
     "open_source",
     "opened",
@@ -87,7 +88,7 @@ class Source:
         with self._file.open("rb") as file:
             if is_text and packing_of(file.read(4)) is None:  # polars opens names of Unicode only
                 return self._file
-        copy = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="afdplan-")))
+        copy = _temporary_folder(self.name, self.error, self._stack)
         with explained(self.name, self.error), (copy / "unpacked").open("wb") as out:
             for block in self.blocks():
                 out.write(block)
@@ -316,7 +317,7 @@ def _regular_file(
         raise error(f"{name} is a directory: name a file in it")
     if stat.S_ISREG(mode):
         return file.resolve()
-    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="afdplan-")))
+    folder = _temporary_folder(name, error, stack)
     most = min(limit or LARGEST_PIPE, shutil.disk_usage(folder).free // 2)
     copy = folder / "pipe"
     with ExitStack() as inner:
@@ -331,6 +332,17 @@ def _regular_file(
             if written > most:
                 raise _too_large(name, most, f"{what} from a pipe", error)
     return copy
+
+
+def _temporary_folder(name: str, error: type[InvalidInputError], stack: ExitStack) -> Path:
+    """Return a folder for a copy of `name`, which goes when the block ends."""
+    try:
+        return Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="afdplan-")))
+    except OSError as failure:  # all of the system is read-only
+        raise error(
+            f"{name} is packed or a pipe, and its copy has no place ({reason(failure):.40}): set "
+            "TMPDIR to a folder that can be written, or give a plain file"
+        ) from None
 
 
 def _too_large(

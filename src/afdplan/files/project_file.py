@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from afdplan.errors import InvalidInputError, reason
-from afdplan.files.document import open_source
+from afdplan.files.document import is_there, open_source
 from afdplan.model import parameters as ask
 from afdplan.model.words import nearest
 
@@ -138,6 +138,6 @@ def _values(table: Mapping[str, Any], path: Path, where: str, known: list[str]) 
                 f"got {value!r:.60}"
             )
         values[key] = str(value)
-        if key in _FILES and (path.parent / values[key]).exists():
+        if key in _FILES and is_there(path.parent / values[key]):
             values[key] = str(path.parent / values[key])
     return values

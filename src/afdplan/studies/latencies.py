@@ -10,6 +10,7 @@ from typing import Any
 
 from afdplan.calibration.latency_choice import LatencyChoice
 from afdplan.errors import InvalidInputError, TimeUnitError
+from afdplan.files.document import is_there
 from afdplan.files.latency_document import latency_document
 from afdplan.files.latency_file import built_in_latency_names, load_latency
 from afdplan.files.study_file import StudyDocument
@@ -102,7 +103,7 @@ def _file(document: StudyDocument, name: str, where: str) -> LatencyModel:
     try:
         if name in built_in_latency_names():
             return load_latency(name)
-        return load_latency(path if path.exists() else name)
+        return load_latency(path if is_there(path) else name)
     except InvalidInputError as error:
         raise type(error)(f"{where}: {error}") from None
 
@@ -118,7 +119,7 @@ def _derived(document: StudyDocument, table: Mapping[str, Any], where: str) -> L
         one = known[key]
         path = document.folder / str(value)
         try:
-            checked = one.check(str(path) if one in NAMED and path.exists() else value)
+            checked = one.check(str(path) if one in NAMED and is_there(path) else value)
         except InvalidInputError as error:
             raise type(error)(f"{where}: {error}") from None
         given[one.name] = checked

@@ -176,10 +176,10 @@ def _cost(scenario: Scenario) -> float:
 
 def _read(name: str) -> dict[str, Observation]:
     path = Path(name)
-    if not path.exists():
-        return {}
     known = {}
     try:
+        if not path.exists():
+            return {}
         lines = path.read_text(encoding="utf-8").splitlines()
         for line in lines[:-1] if lines and not _is_whole(lines[-1]) else lines:
             entry = json.loads(line)
@@ -216,7 +216,7 @@ def _append(name: str, key: str, observation: Observation) -> None:
                 path.write_bytes(text[: text.rfind(b"\n") + 1])
         with path.open("a", encoding="utf-8") as file:
             file.write(line + "\n")
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise InvalidInputError(
             f"--resume {name} cannot be written: {reason(error)}; give another name"
         ) from None

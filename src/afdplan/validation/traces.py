@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from afdplan.errors import InvalidInputError, TraceError
+from afdplan.files.document import is_there
 from afdplan.files.traces.reader import read_trace
 from afdplan.lengths.law import EmpiricalLengths
 from afdplan.model.boarding import Boarding
@@ -81,7 +82,7 @@ def read_traces(folder: str) -> dict[str, Trace]:
         If a CSV, JSONL or Parquet file in it is no trace; a ``.json`` that is none is skipped.
     """
     path = Path(folder)
-    if not path.is_dir():
+    if not is_there(path) or not path.is_dir():
         raise InvalidInputError(f"--traces must be a folder of request traces, got {folder}")
     traces = {}
     for file in sorted(path.iterdir()):

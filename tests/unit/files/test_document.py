@@ -174,6 +174,20 @@ def test_copies_of_packed_files_go(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_without_a_place_for_copies_plain_files_are_read(tmp_path, monkeypatch):
+    """As in a container whose whole file system is read-only."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "nowhere"))
+    plain, packed = tmp_path / "trace.csv", tmp_path / "trace.csv.gz"
+    plain.write_bytes(TRACE)
+    packed.write_bytes(gzip.compress(TRACE))
+    assert trace_lengths(plain) == [100, 30]
+    with pytest.raises(InvalidInputError, match="set TMPDIR to a folder that can be written"):
+        trace_lengths(packed)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(TRACE)))
+    with pytest.raises(InvalidInputError, match="set TMPDIR"):
+        trace_lengths("-")
+
+
 def test_lines_do_not_depend_on_blocks(tmp_path, monkeypatch):
     content = b"a\r\n\n" + b"b" * 50 + b"\nc"
     path = tmp_path / "log"

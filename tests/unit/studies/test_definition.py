@@ -108,6 +108,16 @@ WRONG = {
     "bad kind": (HEAD.replace("ratio", "ration"), "compute must be one of ratio"),
     "no kind": ("[fixed]\nbatch_size = 1\n", "compute must say"),
     "bad latency": (HEAD.replace(LATENCY, "deepsek") + LAWS + "batch_size = 1\n", "no latency"),
+    "latency that is no name": (
+        HEAD.replace(LATENCY, "[" * 300) + LAWS + "batch_size = 1\n",
+        "no latency",
+    ),
+    "choice that is no name": (
+        'compute = "ratio"\n[fixed]\nbatch_size = 1\nlatency = "b"\n'
+        + LAWS
+        + f'[latencies.b]\nmodel = "{"m" * 300}"\nhardware = "h200"\n',
+        "model must be a shipped name",
+    ),
     "two units": (
         'compute = "ratio"\n[fixed]\nbatch_size = 1\n' + LAWS + f'[grid]\nlatency = ["{LATENCY}", '
         '"b"]\n[latencies.b]\nmodel = "deepseek-v3"\nhardware = "h200"\n',

@@ -97,11 +97,13 @@ class ResultsDataset:
             If the folder cannot be written or already holds results.
         """
         path = Path(folder)
-        if path.exists() and not path.is_dir():
-            raise InvalidInputError(f"cannot write {path}: it is no folder; name another")
         try:
+            if path.exists() and not path.is_dir():
+                raise InvalidInputError(f"cannot write {path}: it is no folder; name another")
             path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
+        except (OSError, ValueError) as error:
+            if isinstance(error, InvalidInputError):
+                raise
             raise cannot_write(path, error) from None
         if (path / _MANIFEST).exists():
             raise InvalidInputError(f"{path} already holds results: name another folder")

@@ -72,10 +72,11 @@ def shape_reader(
         again = size > KEPT or any(keys in lists for keys in wanted)
         values: list[list[Any]] = [[] for _ in wanted]
         for known, records in _read_again(source, fits.paths, wanted) if again else kept:
+            leaves, places = set(known), _places(known)
             for column, keys in zip(values, wanted, strict=True):
                 # A key that came later has no value before.
-                has = keys in known
-                column.extend(map(_getter(known, keys), records) if has else [None] * len(records))
+                has = keys in leaves
+                column.extend(map(_getter(places[keys]), records) if has else [None] * len(records))
         return values
 
     return read
@@ -87,7 +88,8 @@ def _read_again(
     """Yield the records block by block with no more than is wanted in them."""
     import msgspec
 
-    few = [keys for keys in paths if any(keys[: len(want)] == want for want in wanted)]
+    asked = set(wanted)
+    few = [keys for keys in paths if any(keys[: k + 1] in asked for k in range(len(keys)))]
     decoder = msgspec.json.Decoder(_shape(few, is_closed=False))
     for block in line_blocks(source):
         yield few, decoder.decode_lines(block)
@@ -101,7 +103,8 @@ class _Checker:
 
         self.paths = list(paths)
         self._decoder = msgspec.json.Decoder(_shape(self.paths, lists=lists))
-        self._lists = [_getter(self.paths, keys) for keys in paths if keys in lists]
+        places = _places(self.paths) if lists else {}
+        self._lists = [_getter(places[keys]) for keys in paths if keys in lists]
 
     def __call__(self, lines: bytes) -> list[Any] | None:
         """Return the records; None if one has another key or an object elsewhere."""
@@ -135,13 +138,21 @@ def _first_odd(fits: _Checker, block: bytes) -> tuple[int, Any]:
         return low, None
 
 
-def _fields(paths: Sequence[Path]) -> dict[str, str]:
-    """Return key -> attribute for the first keys of `paths`."""
-    return {key: f"f{at}" for at, key in enumerate(dict.fromkeys(keys[0] for keys in paths))}
+def _below(paths: Sequence[Path]) -> dict[str, list[Path]]:
+    """Return what follows each first key of `paths`: one walk, however many keys there are."""
+    found: dict[str, list[Path]] = {}
+    for key, *rest in paths:
+        found.setdefault(key, []).extend([tuple(rest)] if rest else [])
+    return found
 
 
-def _below(paths: Sequence[Path], key: str) -> list[Path]:
-    return [keys[1:] for keys in paths if keys[0] == key and len(keys) > 1]
+def _places(paths: Sequence[Path]) -> dict[Path, tuple[str, ...]]:
+    """Return the attributes that lead to each value of a record."""
+    found: dict[Path, tuple[str, ...]] = {}
+    for at, (key, inner) in enumerate(_below(paths).items()):
+        found[key,] = (f"f{at}",)
+        found |= {(key, *rest): (f"f{at}", *place) for rest, place in _places(inner).items()}
+    return found
 
 
 def _shape(
@@ -156,23 +167,20 @@ def _shape(
     scalar = int | float | str | bool | None
     plain = scalar | list[scalar | list[scalar]]
     fields: list[Any] = []
-    for key, attribute in _fields(paths).items():
-        inner, here = _below(paths, key), (*above, key)
+    rename: dict[str, str] = {}
+    for at, (key, inner) in enumerate(_below(paths).items()):
+        attribute, here = f"f{at}", (*above, key)
+        rename[attribute] = key
         kind: Any = plain | _shape(inner, is_closed, lists, here) if inner else plain
         kind = msgspec.Raw if not inner and here in lists else kind
         fields.append((attribute, kind, msgspec.Raw() if kind is msgspec.Raw else None))
-    rename = {attribute: key for key, attribute in _fields(paths).items()}
     return msgspec.defstruct(
         "Record", fields, rename=rename, forbid_unknown_fields=is_closed, gc=False
     )
 
 
-def _getter(paths: Sequence[Path], keys: Path) -> Callable[[Any], Any]:
-    """Return what takes the value at `keys` out of a record; None if it has none."""
-    attributes = []
-    while keys:
-        attributes.append(_fields(paths)[keys[0]])
-        paths, keys = _below(paths, keys[0]), keys[1:]
+def _getter(attributes: tuple[str, ...]) -> Callable[[Any], Any]:
+    """Return what takes a value out of a record; None if it has none."""
     if len(attributes) == 1:
         return attrgetter(attributes[0])
 

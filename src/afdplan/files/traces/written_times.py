@@ -147,7 +147,7 @@ def from_format(
     pattern = time_format.replace(".%f", "%.f")
     try:
         times = texts.str.to_datetime(pattern, time_unit="us", strict=False)
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, UnicodeError) as error:
         reason = " ".join(str(error).split())
         raise TraceError(
             f"time format {time_format!r} is not understood ({shown(reason, 100)}); write it as "

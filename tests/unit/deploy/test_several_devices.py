@@ -1,0 +1,99 @@
+"""Workers of several devices and uneven pairs, worked by hand: ranks, nodes, ports, batches."""
+
+import pytest
+
+from afdplan.deploy.emit import deployment_of
+from afdplan.deploy.ladder import graph_ladder
+from afdplan.deploy.registry import find_target, versions
+from tests.unit.deploy.cases import NEEDED, pair_plan, request_for
+
+
+def deployed(name, *pair, **options):
+    given = {"architecture": NEEDED[name]} if name in NEEDED else {}
+    request = request_for(name, pair_plan(*pair, **options), node_devices=8, **given)
+    return deployment_of(request, find_target(name))
+
+
+def words(role):
+    told = list(role.command)
+    return {flag: told[k + 1] for k, flag in enumerate(told[:-1]) if str(flag).startswith("--")}
+
+
+def test_fastafd_counts_devices_not_workers():
+    """4 workers of 2 and 2 of 4: 8 + 8 ranks on two nodes of 8, experts over all 8 of the FFN."""
+    found = deployed("fastafd", 4, 2, 24, 2, devices=(2, 4), bundles=3)
+    (role,) = found.bundles[1]
+    assert (role.workers, role.devices, role.workers_per_node, role.nodes) == (16, 1, 8, 2)
+    assert role.shares == ((0, 8), (8, 8))
+    told = words(role)
+    assert [told[f"--afd-{of}"] for of in ("attn-dp-size", "attn-tp-size", "mlp-dp-size")] == [
+        "4", "2", "2",
+    ]  # fmt: skip
+    assert (told["--afd-mlp-tp-size"], told["--afd-mlp-ep-size"]) == ("4", "8")
+    assert found.settings["ffn"] == {
+        "dp_size": 2, "tp_size": 4, "ep_size": 8, "tokens_per_microbatch": 48, "num_mb": 2,
+    }  # fmt: skip
+    assert found.settings["attention"]["max_running_requests"] == 4 * 24 * 2
+    # The server's port and the six after it, and Ray's: ten and one further for each bundle.
+    for k, (one,) in enumerate(found.bundles):
+        first = 19193 + 10 * k
+        assert one.ports == (*range(first, first + 7), 6379 + k)
+        assert one.http == first
+    assert not set(found.bundles[0][0].ports) & set(role.ports)
+
+
+@pytest.mark.parametrize(("hardware", "says"), [("h200", True), ("gb200", False)])
+def test_what_only_blackwell_has_is_told_where_it_is_left_out(hardware, says):
+    found = deployed("fastafd", 4, 2, hardware=hardware)
+    assert any("of Blackwell" in note for note in found.assumed) is says
+    assert ("MINISGL_AFD_MOE_BACKEND" in found.bundles[0][0].environment) is not says
+
+
+def test_batches_of_uneven_pairs_are_of_the_fullest_ffn_worker():
+    """Five attention workers on two FFN workers: one of them has three."""
+    found = deployed("stepmesh", 5, 2, 24, 3, devices=(2, 2))
+    assert found.settings["ffn"]["tokens_per_microbatch"] == 3 * 24
+    assert found.settings["attention"]["tokens_per_microbatch"] == 24
+    attention = next(role for role in found.bundles[0] if role.name == "attention")
+    assert (attention.workers, attention.devices, attention.workers_per_node) == (5, 2, 4)
+    assert attention.shares == ((0, 4), (4, 1))
+    ports = [
+        role.ports
+        for bundle in found.bundles
+        for role in bundle
+        if role.name == "ffn"
+    ]  # fmt: skip
+    assert ports == [(6239,), (6240,)]
+    lone = deployed("rtp-llm", 4, 1, 24, 2)
+    assert lone.settings["ffn"]["tokens_per_microbatch"] == 4 * 24
+    assert [bundle[0].ports for bundle in lone.bundles] == [
+        tuple(range(8088, 8088 + 45)),
+        tuple(range(8133, 8133 + 45)),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("largest", "multiple", "sizes"),
+    [
+        (92, 8, [8, 16, 24, 48, 92]),  # halves 46, 23, 11.5, 5.75, each to the next multiple
+        (16, 8, [8, 16]),
+        (8, 8, [8]),
+        (9, 8, [8, 9]),
+        (65, 8, [8, 16, 24, 40, 65]),  # 32.5 needs 40
+        (96, 16, [16, 32, 48, 96]),
+        (1, 8, [1]),
+    ],
+)
+def test_graph_sizes_by_hand(largest, multiple, sizes):
+    assert graph_ladder(largest, multiple) == sizes
+
+
+@pytest.mark.parametrize(
+    ("name", "numbers"),
+    [
+        ("fastafd", (1, 2, 3, 4)),  # its server takes --afd-num-mb 1 to 4
+        ("stepmesh", (3,)),  # its three-stage example
+    ],
+)
+def test_microbatches_that_a_system_runs(name, numbers):
+    assert {target.microbatches for target in versions(name)} == {numbers}
