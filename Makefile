@@ -10,6 +10,8 @@ export OPENBLAS_NUM_THREADS := 1
 # Large arrays are made and dropped by the thousand: keep their pages (glibc), a third of the time.
 export MALLOC_MMAP_THRESHOLD_ := 4294967296
 export MALLOC_TRIM_THRESHOLD_ := 268435456
+# Modules are compiled once, where the surroundings forbid it too: every process would, each time.
+export PYTHONDONTWRITEBYTECODE :=
 
 # What the two commands of the demo import; the rest of the dependencies is not installed for it.
 DEMO := .demo

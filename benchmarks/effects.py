@@ -7,6 +7,7 @@ traces, how much each effect moves the best ratio, every row checked by simulati
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import random
 from collections.abc import Iterator
@@ -25,9 +26,10 @@ from afdplan.theory.cycle import CycleModel
 from afdplan.theory.problem import RatioProblem
 from afdplan.theory.recommend import recommend
 from afdplan.validation.effect_cells import BATCH, balanced_times, random_bundle
+from afdplan.validation.laboratory import observe
 
 TRACES = ("azure2023_conv", "servegen_deepseek_r1", "mooncake_conversation", "sharegpt_8k_llama2")
-AROUND = 3
+REQUESTS, RUNS = 600, 16
 EFFECTS = {
     "none": {},
     "scatter 5 %": {"scatter": Scatter(attention=0.05, ffn=0.05)},
@@ -77,19 +79,40 @@ def grid(count: int) -> Iterator[str]:
         )
 
 
-def simulated(problem: RatioProblem, workers: int, requests: int) -> float:
-    """Return the throughput per instance as played."""
-    scenario = Scenario(
+class Played:
+    """Runs of one bundle under common seeds: throughput at the load that its law has.
+
+    Throughput follows the mean load of the requests that were drawn, whose true mean is known: a
+    control variate, one slope for all bundles of a row.
+    """
+
+    def __init__(self, problem: RatioProblem, workers: int, runs: int) -> None:
+        load = problem.law.token_load().mean
+        seen = [observe(_scenario(problem, workers, seed)) for seed in range(runs)]
+        self.logs = np.log([one.throughput_per_instance.value for one in seen])
+        self.loads = np.log([one.mean_token_load / load for one in seen])
+
+
+def _scenario(problem: RatioProblem, workers: int, seed: int) -> Scenario:
+    return Scenario(
         bundle=problem.bundle(workers),
         latency=problem.latency,
         lengths=problem.law,
-        requests_per_worker=requests,
-        replications=2,
+        requests_per_worker=REQUESTS,
+        replications=1,
+        seed=seed,
     )
-    return float(simulate(scenario).throughput_per_instance.value)
 
 
-def moves(name: str, law: LengthLaw, requests: int) -> Iterator[str]:
+def at_true_load(played: dict[int, Played]) -> dict[int, np.ndarray]:
+    """Return the logarithms of throughput of each run, by workers, at the mean load of the law."""
+    loads = np.concatenate([one.loads - one.loads.mean() for one in played.values()])
+    logs = np.concatenate([one.logs - one.logs.mean() for one in played.values()])
+    slope = float(loads @ logs) / float(loads @ loads)
+    return {workers: one.logs - slope * one.loads for workers, one in played.items()}
+
+
+def moves(name: str, law: LengthLaw, runs: int) -> Iterator[str]:
     """Yield a row per effect: best ratios, what not knowing of it costs, and error."""
     plain = balanced_times(law, 8 * BATCH)
     blind = 0
@@ -98,14 +121,28 @@ def moves(name: str, law: LengthLaw, requests: int) -> Iterator[str]:
         found = recommend(problem)
         best = found.optimal_attention_workers
         blind = blind or best
-        counts = sorted({*range(max(best - AROUND, 1), best + AROUND + 1), blind})
-        played = {count: simulated(problem, count, requests) for count in counts}
-        top = max(played, key=lambda count: played[count])
-        error = found.best.throughput_per_instance / played[best] - 1
+        played: dict[int, Played] = {}
+        wanted = {max(best - 1, 1), best, best + 1, blind}
+        while wanted - set(played):
+            for workers in wanted - set(played):
+                played[workers] = Played(problem, workers, runs)
+            logs = at_true_load(played)
+            top = max(logs, key=lambda workers: logs[workers].mean())
+            wanted = {max(top - 1, 1), top + 1}
+        error = math.log(found.best.throughput_per_instance) - logs[best].mean()
         yield (
-            f"| {name} | {effect} | {best} | {top} | {1 - played[best] / played[top]:.2%} | "
-            f"{1 - played[blind] / played[top]:.2%} | {error:+.2%} |"
+            f"| {name} | {effect} | {best} | {top} | {_lost(logs[top], logs[best])} | "
+            f"{_lost(logs[top], logs[blind])} | {error:+.2%} |"
         )
+
+
+def _lost(top: np.ndarray, other: np.ndarray) -> str:
+    """Return what the other bundle gives up, with a 95 % interval over the common seeds."""
+    lost = top - other
+    if top is other:
+        return "0"
+    width = 2 * lost.std(ddof=1) / math.sqrt(lost.size)
+    return f"{lost.mean():.2%} +- {width:.2%}"
 
 
 def main() -> None:
@@ -125,7 +162,7 @@ def main() -> None:
     print("|---|---|---|---|---|---|---|")
     for name in TRACES[: 1 if quick else None]:
         law = EmpiricalLengths(read_trace(shared / "traces" / f"{name}.csv"))
-        for row in moves(name, law, 200 if quick else 600):
+        for row in moves(name, law, 4 if quick else RUNS):
             print(row, flush=True)
 
 

@@ -14,6 +14,7 @@ from afdplan.model.variation import ExpertLoad
 from afdplan.theory.busiest_rank import largest_count
 from afdplan.theory.cycle import CycleModel
 from afdplan.theory.expert_load import rank_load
+from afdplan.theory.fresh_cycle import fresh_stage
 from afdplan.theory.problem import RatioProblem
 from drawings.canvas import BLUE, GREEN, GREY, ORANGE, plain_axes, titled
 
@@ -45,13 +46,15 @@ def busiest_rank() -> Figure:
 
 
 def fresh_times() -> Figure:
-    """Return two microbatches before an FFN that scatters: what a play gives, and two ideas."""
+    """Return two microbatches before an FFN that scatters: what a play gives, and the formula."""
     figure, (axes,) = plain_axes(1, width=5.5)
     generator = np.random.default_rng(2)
     spreads = np.linspace(0.0, 0.3, 7)
     for delay, color in ((0.0, BLUE), (0.3, ORANGE)):
         played = [_round(generator, spread, delay) for spread in spreads]
-        axes.plot(100 * spreads, played, "o-", color=color, label=f"played, c = {delay:g} of f")
+        axes.plot(100 * spreads, played, "o", color=color, label=f"played, c = {delay:g} of f")
+        one = np.ones(spreads.size)
+        axes.plot(100 * spreads, fresh_stage(one, one, 2 * one + delay, spreads, 2)[0], color=color)
     axes.plot(100 * spreads, [_round(generator, 0.0, 0.0)] * 7, "--", color=GREY,
               label="taken at the mean")  # fmt: skip
     axes.set(xlabel="scatter of the FFN [%]", ylabel="cycle time over f", xlim=(0, 31))

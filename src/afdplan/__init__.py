@@ -9,8 +9,9 @@ Examples
 >>> requests = afdplan.IndependentLengths(prompt="geometric:100", decode="geometric:500")
 >>> latency = afdplan.load_latency("deepseek-v3-ascend-910c")
 >>> answer = afdplan.recommend_ratio(requests, latency, batch_size=256)
->>> print(answer)
-7 attention workers to 1 FFN of weight 1 (7 to 8 within 1 %), attention-bound, real optimum 7.196
+>>> print(answer)  # doctest: +NORMALIZE_WHITESPACE
+Use 7 attention workers with 1 FFN worker: the slowest attention worker sets the pace, and 7 to 8
+are within 1 % of the best.
 """
 
 from __future__ import annotations
@@ -31,14 +32,13 @@ if TYPE_CHECKING:
     from afdplan.model.trace import Trace
     from afdplan.planning.check import check_plan
     from afdplan.planning.derived_source import DerivedSource
+    from afdplan.planning.fitting import recommend_ratio, simulate
     from afdplan.planning.limits import Limits
     from afdplan.planning.plan import Plan, make_plan
     from afdplan.planning.source import MeasuredSource
     from afdplan.simulation.result import SimulationResult
-    from afdplan.simulation.run import simulate
     from afdplan.simulation.scenario import Scenario
     from afdplan.theory.ratio import RatioRecommendation
-    from afdplan.theory.recommend import recommend_ratio
     from afdplan.workload.description import describe_workload
     from afdplan.workload.interval import token_load_estimate
 
@@ -94,9 +94,9 @@ _HOMES = {
     "make_plan": "planning.plan",
     "read_plan": "files.plan_file",
     "read_trace": "files.traces.reader",
-    "recommend_ratio": "theory.recommend",
+    "recommend_ratio": "planning.fitting",
     "save_latency": "files.latency_file",
-    "simulate": "simulation.run",
+    "simulate": "planning.fitting",
     "token_load_estimate": "workload.interval",
 }
 

@@ -7,10 +7,11 @@ import inspect
 import os
 import stat
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from types import FunctionType
+from types import FunctionType, SimpleNamespace
 from typing import Any, ClassVar, TypeAlias, TypeVar, cast
 
 import numba
@@ -169,6 +170,57 @@ def vector(function: Function) -> Function:
     return cast(Function, Part(function, "vector"))
 
 
+_typings: dict[Any, Any] = {}
+_colourless = SimpleNamespace(
+    **dict.fromkeys(("code", "errmsg", "filename", "highlight", "indicate"), str)
+)
+
+
+@contextmanager
+def _typed_once() -> Iterator[None]:
+    """Let numba remember how it typed an `a + b`: it tries all it knows, and paints each error."""
+    known: Any = core.types.functions.BaseFunction
+    ask, paint = known.get_call_type, core.errors.termcolor
+
+    def typed(function: Any, context: Any, args: Any, kws: Any) -> Any:
+        key = (function, args, tuple(kws.items()))
+        if key not in _typings:
+            _typings[key] = ask(function, context, args, kws)
+        return _typings[key]
+
+    if ask.__name__ == "typed":  # a part within a kernel
+        yield
+        return
+    known.get_call_type, core.errors.termcolor = typed, lambda: _colourless
+    try:
+        yield
+    finally:
+        known.get_call_type, core.errors.termcolor = ask, paint
+
+
+class _Pipeline(core.compiler.CompilerBase):  # type: ignore[misc]  # numba tells no types
+    """The passes that kernels need: no closures, no lifted loops, no array expressions."""
+
+    def compile_extra(self, function: Any) -> Any:
+        """Compile a function, its operators typed once."""
+        with _typed_once():
+            return super().compile_extra(function)
+
+    def define_pipelines(self) -> list[Any]:
+        """Return them: read and prune the code, type it, lower it."""
+        passes = core.compiler_machinery.PassManager("kernel")
+        for room, names in (
+            (core.untyped_passes, "TranslateByteCode FixupArgs IRProcessing DeadBranchPrune"),
+            (core.untyped_passes, "ReconstructSSA"),
+            (core.typed_passes, "NopythonTypeInference PreLowerStripPhis IRLegalization"),
+            (core.typed_passes, "AnnotateTypes NativeLowering NoPythonBackend"),
+        ):
+            for name in names.split():
+                passes.add_pass(getattr(room, name), name)
+        passes.finalize()
+        return [passes]
+
+
 class _Flags(core.compiler.Flags):  # type: ignore[misc]  # numba tells no types
     """How parts of one kind are compiled into a kernel.
 
@@ -186,8 +238,8 @@ class _Flags(core.compiler.Flags):  # type: ignore[misc]  # numba tells no types
         self.root = root
         self.no_compile = self.no_cpython_wrapper = self.no_cfunc_wrapper = True
         self.forceinline = kind != "part"
+        self.noalias = True  # constants, integers, floats and blocks lie apart
         if kind == "vector":
-            self.noalias = True
             self.fastmath = core.cpu_options.FastMathOptions({"nnan", "nsz"})
 
     def copy(self) -> Any:
@@ -249,16 +301,15 @@ def _typing(function: Any, kind_of_part: str) -> Any:
             library = target.active_code_library
             plain = signature(sig.return_type, *sig.args)
             if (library, plain) not in made:
-                result = core.compiler.compile_internal(
+                result = _Pipeline(
                     target.typing_context,
                     target,
                     library,
-                    function,
                     plain.args,
                     plain.return_type,
                     _Flags.of(kind_of_part),
                     {},
-                )
+                ).compile_extra(function)
                 made[library, plain] = result.fndesc
                 symbol = library._final_module.get_function(result.fndesc.mangled_name)
                 symbol.linkage = "linkonce_odr"  # no code of its own where it is inlined
@@ -275,16 +326,19 @@ def _typing(function: Any, kind_of_part: str) -> Any:
     return typed
 
 
-@inlined
-def bits_of(value: Any) -> Whole:
-    """Return the bits of a float; of those >= 0 they are ordered alike, and are faster compared."""
-    return np.float64(value).view(np.int64)
+def _same_bits(to: Any, of: Any) -> Any:
+    def typed(context: Any, value: Any) -> Any:
+        def lower(target: Any, builder: Any, sig: Any, values: Any) -> Any:
+            return builder.bitcast(values[0], target.get_value_type(to))
+
+        return signature(to, of), lower
+
+    return intrinsic(typed)
 
 
-@inlined
-def of_bits(bits: Any) -> Real:
-    """Return the float of these bits."""
-    return np.int64(bits).view(np.float64)
+# Of floats >= 0 the bits are ordered as the floats are, and are faster compared.
+bits_of: Any = _same_bits(types.int64, types.float64)
+of_bits: Any = _same_bits(types.float64, types.int64)
 
 
 def _window(context: Any, array: Any, at: Any, size: Any) -> Any:
@@ -319,7 +373,7 @@ window: Any = intrinsic(_window)
 def _jit(function: Any) -> Any:
     """Compile with a cache beside the package or at home, else a temporary one, else none."""
     try:
-        return numba.njit(**OPTIONS)(function)
+        return numba.njit(**OPTIONS, pipeline_class=_Pipeline)(function)
     except RuntimeError as failure:
         if "no locator available" not in str(failure) or not OPTIONS["cache"]:
             raise

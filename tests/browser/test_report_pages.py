@@ -20,7 +20,7 @@ from afdplan.plotting.picture import draw_figures
 from afdplan.plotting.sweep_figures import study_figures
 from afdplan.report import page as page_module
 from afdplan.report.document import document
-from afdplan.report.page import Page, Section, render_page
+from afdplan.report.page import CaseWords, Choice, Page, Section, render_page
 from afdplan.report.page_validate import validation_page
 from afdplan.report.telling import Telling
 from afdplan.report.validate import validation_answer, validation_told
@@ -476,3 +476,25 @@ def test_a_command_breaks_between_its_words_only(visit):
     assert len(short) > 10
     assert all(word.bounding_box()["height"] < 40 for word in short)
     assert page.locator("pre code").inner_text().startswith("afdplan plan --prompt")
+
+
+@pytest.mark.parametrize("width", [320, 390, 460])
+def test_an_option_is_never_broken_over_two_lines(visit, width, pages):
+    words = "Few requests enter together, so --placement-window 4 gives more choice. " * 4
+    case = CaseWords(texts={"1": words}, first="1")
+    page = Page(
+        title="t",
+        told=Telling(answer="A.", warnings=(words,)),
+        choices=(Choice(name="m", values=("1",), chosen="1", mark="asked"),),
+        choice_answers={"1": words},
+        sections=(Section(title="s", words=(words, case)),),
+        document={},
+        command_line="afdplan",
+    )
+    (pages / "options.html").write_bytes(render_page(page))
+    seen = visit("options", viewport={"width": width, "height": 900})
+    lines = seen.evaluate(
+        "[...document.querySelectorAll('.whole')].map(s => s.getClientRects().length)"
+    )
+    assert lines == [1] * 16
+    assert seen.locator("p.told").inner_text().count("--placement-window") == 4

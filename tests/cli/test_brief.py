@@ -11,7 +11,7 @@ import pytest
 
 from afdplan.report.brief import LINES, pasted, shortened, to_brief
 from afdplan.report.tables import TextTable
-from afdplan.report.telling import Telling
+from afdplan.report.telling import Fact, Telling
 from tests.cli.invoke import invoke
 from tests.media import shown_lines
 
@@ -211,3 +211,22 @@ def test_no_line_ends_between_a_number_and_its_per_cent():
         told = Telling(subject="s", answer=answer, warnings=("± 6.2 % only: use 5 % more.",))
         lines = shown_lines(to_brief(told, "afdplan plan", width), width)
         assert not [line for line in lines if line.strip().startswith("%")]
+
+
+def test_no_fact_breaks_between_a_number_and_its_per_cent():
+    fact = Fact("Over the clock", "staying at 15 costs 0.07 % more, the best fixed A 0.03 %", "x")
+    for width in range(30, 90):
+        told = Telling(answer="A.", facts=(fact,))
+        for lines in (shown_lines(to_brief(told, "afdplan", width), width),):
+            assert not [line for line in lines if line.strip().startswith("%")]
+            assert " ".join(" ".join(lines).split()).count("0.03 %, x") == 1
+
+
+def test_rows_of_a_day_that_are_left_out_are_counted(folder, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    done = invoke("ratio", "--trace", TRACE, *MADE_UP, "--batch-size", 64, "--by", "5m")
+    assert done.code == 0, done.err
+    windows = re.search(r"over (\d+) windows|all of (\d+) windows", " ".join(done.out.split()))
+    shown = len(re.findall(r"^\d\d:\d\d ", done.out, re.M))
+    left = int(re.search(r"(\d+) more rows", done.out)[1])
+    assert shown + left == int(windows[1] or windows[2])

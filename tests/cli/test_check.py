@@ -1,6 +1,7 @@
 """Does `afdplan check` tell a plan that stands from one that does not?"""
 
 import json
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -342,5 +343,22 @@ def test_what_was_given_up_on_purpose_is_told_apart(plan, tmp_path):
         invoke("check", path, "--trace", requests, "--json") for path in (plan, given_up)
     )
     (reason,) = told.document["reasons"]
-    assert reason.endswith("against planning again, of which 25.0 % when it was planned")
+    assert "against planning again for all requests together, of which 25.0 % when it" in reason
     assert "of which" not in plain.document["reasons"][0]
+
+
+def test_a_fallen_plan_names_the_command_that_plans_again(plan, tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    document = json.loads(plan.read_text())
+    document["command"] = "afdplan plan --trace 'old day.csv' --tpot 20ms --devices 8 -o plan.json"
+    path = tmp_path / "plan.json"
+    path.write_text(json.dumps(document))
+    heavy = trace(tmp_path / "new.csv", 20_000)
+    fallen = invoke("check", path, "--trace", heavy)
+    assert fallen.code == 4
+    following = fallen.out.partition("next: ")[2].partition("again:")[0].replace("\\\n", " ")
+    wanted = ["afdplan", "plan", "--trace", str(heavy), "--tpot", "20ms"]
+    assert shlex.split(following) == [*wanted, "--devices", "8", "-o", "plan.json"]
+    assert "next: " not in invoke("check", path, "--trace", trace(tmp_path / "x.csv", 1000)).out
+    path.write_text(json.dumps(document | {"command": "afdplan plan --trace 'open"}))
+    assert "next: " not in invoke("check", path, "--trace", heavy).out

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
@@ -135,3 +136,39 @@ def test_a_goal_and_a_budget_are_compared_by_what_a_device_gives(tmp_path):
     )
     assert found["gain_of"] == "tokens/s per device"
     assert found["gain"] == pytest.approx(b / a - 1)
+
+
+def test_the_text_says_what_differs_in_words_with_units(files, tmp_path):
+    first = read(files, "plan-a")
+    asked = {"tpot": 0.05, "requests": 20_000, "notes": ["a"], "service_devices": 64}
+    other = {"tpot": 0.04, "requests": 8_819, "notes": [], "service_devices": 8, "margin": 0.1}
+    for name, more in (("a", asked), ("b", other)):
+        changed = first | {"inputs": first["inputs"] | more}
+        if name == "b":
+            best = first["recommended"]
+            changed["recommended"] = best | {
+                "requests_per_second": 2 * best["requests_per_second"],
+                "memory_overflow_probability": best["memory_overflow_probability"] + 1e-15,
+            }
+        (tmp_path / f"{name}.json").write_text(json.dumps(changed))
+    run = ("compare", tmp_path / "a.json", tmp_path / "b.json")
+    said = " ".join(invoke(*run).out.split())
+    text = invoke(*run, "--full").out
+    assert "asked TPOT 50 ms against 40 ms" in said
+    assert "asked requests 20,000 against 8,819" in said
+    assert "asked margin 0.0 % against 10.0 %" in said
+    assert "asked notes" not in said
+    assert "asked service devices" not in said
+    assert said.startswith("b.json gives as many tokens/s per device as a.json. ")
+    answers = text.partition("Answers that differ")[2].partition("Inputs that differ")[0]
+    assert re.search(
+        r"requests, at most +[\d.,]+ requests/s +[\d.,]+ requests/s +\+100.0 %", answers
+    )
+    assert "overflow" not in answers  # both are told alike
+    assert "_" not in answers
+
+
+def test_a_file_keeps_its_name_at_the_start_of_a_sentence(files):
+    text = invoke("compare", files / "play-a.json", files / "play-b.json").out
+    assert "Play-b.json" not in text
+    assert " ".join(text.split()).count("tokens per unit of cost than") == 1

@@ -1,4 +1,5 @@
 import json
+import re
 import subprocess
 import sys
 
@@ -95,3 +96,27 @@ def test_a_printed_device_can_be_saved_changed_and_used(tmp_path):
     both = tmp_path / "both.json"
     both.write_text(json.dumps(device | {"watts": 1}))
     assert "give one of them" in invoke(*asked, "--hardware", both).error_line
+
+
+def test_thousands_have_separators():
+    for name in ((), ("b300",)):  # sources are quoted
+        text = invoke("hardware", *name, "--full").out.partition("sources")[0]
+        assert "14,000" in text
+        assert not re.search(r"(?<![\w.,:-])\d{4,}(?![\w-])", text), text
+        assert " us" not in text
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (("--overflow", 2, "--devices", 4), "--overflow must be <= 1, got 2"),
+        (("--rate", "1e300/s"), "--rate must be of a size from 1e-100 to 1e+100, got 1e+300"),
+        (("--devices", 200_000), "--devices must be an integer >= 1 and <= 100,000, got 200,000"),
+        (("--max-batch-size", 10**9, "--devices", 4), "--max-batch-size must be an integer"),
+    ],
+)
+def test_a_value_out_of_its_domain_is_called_by_its_option(given, said):
+    laws = ("--prompt", "9", "--decode", "9", "--latency", "deepseek-v3-ascend-910c")
+    refused = invoke("plan", *laws, *given)
+    assert refused.code == 1
+    assert said in refused.error_line

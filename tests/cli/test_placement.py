@@ -95,7 +95,7 @@ def test_a_policy_that_compares_no_prompt_is_not_said_to_know_them(asked):
         (("--placement", "fewest-tokens", "--placement-window", 4), "chooses by prompt"),
         (("--placement", "longest-prompt", "--kv-capacity", 5), "must hold the requests, got 5"),
         (("--method", "simulated", "--kv-capacity", 100), "of them need more, up to"),
-        (("--placement", "longest-prompt", "--kv-capacity", 0), "kv_capacity"),
+        (("--placement", "longest-prompt", "--kv-capacity", 0), "--kv-capacity"),
         (("--placement", "longest-prompt", "--memory", "preempt"), "give kv_capacity"),
         (("--placement", "longest-prompt", "--phase", "aligned"), "phase aligned"),
         (("--method", "simulated", "--seed", -1), "seed must be"),

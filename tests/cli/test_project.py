@@ -139,3 +139,22 @@ def test_help_groups_commands_and_options():
     text = invoke("plan", "--help").out
     assert text.index("Requests:") < text.index("--trace") < text.index("Limits:")
     assert text.index("Limits:") < text.index("--tpot") < text.index("Output:")
+
+
+def test_a_project_file_that_is_none_is_not_passed_over(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "afdplan.toml"
+    path.symlink_to(tmp_path / "gone.toml")
+    assert "afdplan.toml must be a file" in invoke("config").error_line
+    assert invoke("--project", "none", "config").code == 0
+    path.unlink()
+    path.mkdir()
+    assert "afdplan.toml must be a file" in invoke("config").error_line
+
+
+def test_a_value_out_of_its_domain_names_the_project_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "afdplan.toml").write_text("batch_size = -3\n")
+    laws = ("--prompt", 9, "--decode", 9, "--latency", "deepseek-v3-ascend-910c")
+    said = invoke("ratio", *laws).error_line
+    assert "--batch-size of the project file must be an integer >= 1" in said

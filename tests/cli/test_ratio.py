@@ -137,7 +137,7 @@ def test_mean_field_has_no_percentiles():
 
 
 def test_ideal_overlap_counts_one_microbatch():
-    ignored = ("--overlap", "ideal", "--microbatches", 9)
+    ignored = ("--overlap", "ideal", "--microbatches", 8)
     document = invoke("ratio", *BASE, *ignored, "--json").document
     assert document["bundle"]["microbatches"] == 1
     assert document["inputs"]["requests_per_attention_worker"] == 256
@@ -161,8 +161,8 @@ def test_one_request_has_an_answer_without_interval(tmp_path):
         ((*LAWS, "--latency", NAME), 2, "--batch-size"),
         ((*BASE, "--requests-per-worker", 512), 2, "one of --batch-size"),
         ((*LAWS, "--latency", NAME, "--requests-per-worker", 7), 2, "multiple"),
-        ((*LAWS, "--latency", NAME, "--batch-size", 0), 1, "batch_size"),
-        ((*LAWS, "--latency", NAME, "--batch-size", 10**9), 1, "batch_size"),
+        ((*LAWS, "--latency", NAME, "--batch-size", 0), 1, "--batch-size"),
+        ((*LAWS, "--latency", NAME, "--batch-size", 10**9), 1, "--batch-size"),
         (
             ("--prompt", 100, "--decode", "geometric:0", "--latency", NAME, "--batch-size", 8),
             1,
@@ -180,10 +180,10 @@ def test_one_request_has_an_answer_without_interval(tmp_path):
         ((*LAWS, "--batch-size", 8, "--model", "deepseek-v3", "--hardware", "h999"), 1, "h999"),
         ((*BASE, "--microbatches", 0), 1, "microbatches"),
         ((*BASE, "--microbatches", 9), 1, "microbatches"),
-        ((*BASE, "--ffn-workers", 0), 1, "ffn_workers"),
-        ((*BASE, "--ffn-weight", "nan"), 1, "ffn_weight"),
-        ((*BASE, "--ffn-weight", -1), 1, "ffn_weight"),
-        ((*BASE, "--max-attention-workers", 0), 1, "max_attention_workers"),
+        ((*BASE, "--ffn-workers", 0), 1, "--ffn-workers"),
+        ((*BASE, "--ffn-weight", "nan"), 1, "--ffn-weight"),
+        ((*BASE, "--ffn-weight", -1), 1, "--ffn-weight"),
+        ((*BASE, "--max-attention-workers", 0), 1, "--max-attention-workers"),
         ((*BASE, "--max-attention-workers", 10**12), 1, "max_attention_workers"),
         ((*BASE, "--horizon", 100), 1, "mean-field"),
         ((*BASE, "--phase", "aligned"), 1, "aligned"),

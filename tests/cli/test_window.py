@@ -53,7 +53,7 @@ def test_parts_margin_and_size_are_in_the_document(day):
     ("given", "code", "message"),
     [
         (("--window", "noon"), 1, "HH:MM"),
-        (("--margin", "150%"), 2, "between 0 and 100"),
+        (("--margin", "150%"), 2, "a share below 100 %"),
     ],
 )
 def test_what_is_no_window_or_margin_is_refused(day, given, code, message):
@@ -83,3 +83,20 @@ def test_the_day_in_one_command(day, tmp_path):
     out = " ".join(invoke(*asked).out.split())
     assert "Over the clock the best A goes from" in out
     assert invoke(*asked[:-1], "fortnight").code == 2
+
+
+def test_an_empty_window_is_refused(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("prompt_tokens,decode_tokens\n" + "5,5\n" * 40)
+    asked = ("--trace", path, "--latency", "deepseek-v3-ascend-910c", "--devices", 4)
+    refused = invoke("plan", *asked, "--window", "")
+    assert refused.code == 1
+    assert "window must be peak, all or HH:MM-HH:MM" in refused.error_line
+
+
+def test_no_margin_may_be_said():
+    laws = ("--prompt", 9, "--decode", 9, "--latency", "deepseek-v3-ascend-910c")
+    asked = ("plan", *laws, "--devices", 2, "--kv-tokens", "1e4", "--batch-sizes", 4)
+    assert invoke(*asked, "--margin", "0", "--json").document["inputs"]["margin"] == 0.0
+    for wrong in ("100%", "-1%", "nan", "ten"):
+        assert "--margin must be a share below 100 %" in invoke(*asked, "--margin", wrong).err

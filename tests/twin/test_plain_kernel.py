@@ -11,7 +11,7 @@ import pytest
 from afdplan.lengths.law import IndependentLengths
 from afdplan.model.bundle import Bundle
 from afdplan.model.latency import LatencyModel
-from afdplan.simulation import engine
+from afdplan.simulation import engine, tables
 from afdplan.simulation import state as ix
 from afdplan.simulation.scenario import Arrivals, Scenario
 
@@ -64,20 +64,77 @@ def test_plain_bundles_are_played_alike_by_both_kernels(seed, monkeypatch):
             longest_wait=(0.0, 9.0)[seed % 2],
         )
     one = played(scenario, 16)
-    assert engine.is_plain(one.constants)
-    monkeypatch.setattr(engine, "is_plain", lambda constants: False)
+    assert one.tables.plain
+    assert one.tables.full == (scenario.arrivals is None and seed < 16)
+    monkeypatch.setattr(tables, "is_full", lambda scenario: False)
+    without = played(scenario, 33)  # not that kernel, where it is at all
+    monkeypatch.setattr(tables, "is_plain", lambda tables: False)
     other = played(scenario, 64)
-    for state in (one, other):  # what one of them does without, and where it keeps notes
-        for part in ("held", "growing", "output", "chosen"):
-            state.whole(part)[:] = 0
-        state.real("chosen_times")[:] = 0
-        state.floats[[ix.LAST_END, ix.LAST_ARRIVAL]] = 0
-    totals = one.integers.size
-    moved = (ix.HEAD, ix.AVAILABLE, ix.ARRIVED, ix.EXHAUSTED)
-    counted = {ix.AT_ATTENTION, ix.AT_SEND, ix.AT_FFN, ix.AT_RECEIVE}
-    counted |= {ix.AT_EXPERTS, *moved}  # positions in blocks
-    same = np.ones(totals, bool)
-    same[list(counted)] = False
-    assert np.array_equal(one.integers[same], other.integers[same])
-    assert one.floats.tobytes() == other.floats.tobytes()
+    assert not without.tables.full
+    assert not other.tables.plain
+    assert whole(one) == whole(without) == whole(other)
     assert one.integers[ix.COMPLETED] > 0
+
+
+def whole(state):
+    """Return all that a kernel tells, but for its notes and what lies where in a block."""
+    moved = {ix.HEAD, ix.AVAILABLE, ix.ARRIVED, ix.EXHAUSTED}
+    moved |= {ix.AT_ATTENTION, ix.AT_SEND, ix.AT_FFN, ix.AT_RECEIVE, ix.AT_EXPERTS}
+    totals = [int(k) for i, k in enumerate(state.integers[: ix.INTEGER_TOTALS]) if i not in moved]
+    noted = {ix.LAST_END, ix.LAST_ARRIVAL}
+    times = [float(x) for i, x in enumerate(state.floats[: ix.FLOAT_TOTALS]) if i not in noted]
+    parts = ("loads", "active", "present", "histograms", "own_step", "heap", "calls")
+    # Of the full kernel, stage times are those of the step that has ended.
+    reals = set(state._float_parts) - {"chosen_times", "returned_times", "attention_time"}
+    return (
+        totals,
+        times,
+        {part: state.whole(part).tolist() for part in parts if part != "histograms"},
+        [np.flatnonzero(row).tolist() for row in state.whole("histograms")],
+        [row[row > 0].tolist() for row in state.whole("histograms")],
+        {part: state.real(part).tolist() for part in reals if part != "arrival"},
+    )
+
+
+@pytest.mark.parametrize(
+    ("seed", "decode"),
+    list(
+        enumerate(
+            ["uniform:1..300000", "geometric:64", "uniform:60..70", "1", "64", "65", "270000"]
+        )
+    ),
+)
+def test_a_full_bundle_is_played_alike_over_many_windows(seed, decode, monkeypatch):
+    """Requests that live longer than the ring of windows, as long as a window, and one step."""
+    scenario = Scenario(
+        bundle=Bundle(attention_workers=2, batch_size=3, microbatches=1 + seed % 2),
+        latency=LatencyModel.linear(attention=(0.01, 5.0), ffn=(0.3, 1.0)),
+        lengths=IndependentLengths(prompt="geometric:20", decode=decode),
+        seed=seed,
+        start="fresh",
+    )
+    steps = 600_000 if "0000" in decode else 3000
+    states = []
+    for full in (True, False):
+        monkeypatch.setattr(tables, "is_full", lambda scenario, full=full: full)
+        one = engine.Engine(scenario)
+        one.run(stop_step=steps)
+        states.append(one.state)
+    assert [state.tables.full for state in states] == [True, False]
+    assert whole(states[0]) == whole(states[1])
+    assert states[0].integers[ix.COMPLETED] > 0
+
+
+def test_the_records_of_a_full_bundle_never_outgrow_their_room(monkeypatch):
+    """Every slot ends and begins within a window, over and over: what has ended is used again."""
+    for decode in ("1", "2", "uniform:1..64", "uniform:1..129", "geometric:70"):
+        scenario = Scenario(
+            bundle=Bundle(attention_workers=3, batch_size=32),
+            latency=LatencyModel.linear(attention=(0.01, 5.0), ffn=(0.3, 1.0)),
+            lengths=IndependentLengths(prompt="7", decode=decode),
+        )
+        one = engine.Engine(scenario)
+        one.run(stop_step=5000)
+        used = int(one.state.whole("chunks_used")[0])
+        assert 0 < used <= one.state.whole("next_chunk").size
+        assert used * ix.CHUNK <= 2 * 192 + 2 * 20 * ix.CHUNK

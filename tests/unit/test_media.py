@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from dataclasses import replace
 
 import polars as pl
 import pytest
@@ -126,3 +128,37 @@ def test_what_comes_from_outside_is_escaped(tmp_path):
 
 def test_only_public_names_are_listed():
     assert set(dir(afdplan)) == {*afdplan.__all__, "__version__"}
+
+
+def test_everything_that_is_printed_is_a_sentence(answers, tmp_path):
+    path = tmp_path / "trace.csv"
+    path.write_text("prompt_tokens,decode_tokens,arrival\n5,5,0\n9,7,120\n")
+    trace = afdplan.read_trace(path)
+    named = afdplan.derived_model("deepseek-v3", "h200", ffn_workers=2)
+    bundle = afdplan.Bundle(attention_workers=3, batch_size=1024)
+    said = {
+        "trace": str(trace),
+        "law": str(afdplan.EmpiricalLengths(trace)),
+        "laws": str(afdplan.IndependentLengths(**LAW)),
+        "latency": str(named.latency),
+        "bundle": str(bundle),
+        "ratio": str(answers["ratio"]),
+    }
+    assert "2 requests over 2 min, prompts of 7 and outputs of 6 tokens" in said["trace"]
+    assert "prompts of 1,000 and outputs of 100 tokens" in said["laws"]
+    assert "61 layers in seconds, attention workers of 1 device" in said["latency"]
+    assert "3 attention workers with 1 FFN worker, 1,024 requests" in said["bundle"]
+    assert said["ratio"] == answers["ratio"]._repr_html_().partition("<b>")[2].partition("</b>")[0]
+    for text in said.values():
+        assert not re.search(r"\w\(|=|array|object at|\n", text), text
+
+
+def test_a_plan_file_says_what_it_recommends(tmp_path):
+    path = tmp_path / "plan.json"
+    run = ("plan", "--prompt", LAW["prompt"], "--decode", LAW["decode"], "--devices", 3)
+    run = (*run, "--model", "qwen3-30b-a3b", "--hardware", "h100", "--max-batch-size", 8)
+    assert invoke(*run, "-o", path).code == 0
+    plan = replace(afdplan.read_plan(path), recommends_unsplit=True)
+    assert f", {plan.unsplit.requests_per_rank} requests each, without a split" in str(plan)
+    split = replace(plan, recommends_unsplit=False)
+    assert f"{split.bundle}, on {split.devices} devices." in str(split)

@@ -12,13 +12,13 @@ from afdplan.calibration.derived_attention import attention_layers, layer_order,
 from afdplan.calibration.derived_error import derived_uncertainty, part_errors
 from afdplan.calibration.derived_feed_forward import POPULARITY_CV, feed_forward_curve
 from afdplan.calibration.derived_transfer import receive_transfer, send_transfer
-from afdplan.calibration.memory import WorkerMemory
 from afdplan.calibration.placement import Placement, place
 from afdplan.calibration.precision import number_format
 from afdplan.errors import InvalidInputError
 from afdplan.model.checks import check_choice
 from afdplan.model.latency import LatencyModel
 from afdplan.model.words import counted
+from afdplan.model.worker_memory import WorkerMemory
 
 __all__ = [
     "DerivedModel",
@@ -159,7 +159,7 @@ def derived_latency(
     >>> derived_latency("deepseek-ai/DeepSeek-V3", "h200", batch_size=128).name
     'deepseek-ai/DeepSeek-V3 on H200 (derived)'
     """
-    return latency_of(_find(model, hardware, ffn_hardware, options))
+    return derived_model(model, hardware, ffn_hardware, **options).latency
 
 
 def derived_model(
@@ -177,9 +177,9 @@ def derived_model(
     (4.0, True)
     """
     placement = _find(model, hardware, ffn_hardware, options)
-    return DerivedModel(
-        latency=latency_of(placement), memory=placement.memory(), placement=placement
-    )
+    memory = placement.memory()
+    latency = replace(latency_of(placement), memory=memory)
+    return DerivedModel(latency=latency, memory=memory, placement=placement)
 
 
 def _find(
@@ -200,10 +200,15 @@ def _step_overhead(placement: Placement) -> float:
     head = architecture.vocabulary_size * architecture.hidden_size * width
     product = placement.efficiencies.of(hardware, "gemm", number)
     read = head / placement.attention_devices / hardware.memory_bandwidth / product.memory_share
-    scheduling = placement.efficiencies.scheduling_time * placement.efficiencies.factor(
-        "scheduling"
-    )
-    return scheduling + placement.tokens_per_request * read
+    return _scheduling(placement) + placement.tokens_per_request * read
+
+
+def _scheduling(placement: Placement) -> float:
+    """Return what the host's work adds to a step [s]."""
+    efficiency = placement.efficiencies
+    if placement.system.hides_scheduling:
+        return 0.0
+    return efficiency.scheduling_time * efficiency.factor("scheduling")
 
 
 def _operator_lines(placement: Placement) -> list[Assumption]:
@@ -212,7 +217,12 @@ def _operator_lines(placement: Placement) -> list[Assumption]:
     parts = ", ".join(f"{part} {error:.0%}" for part, error in part_errors(placement).items())
     lines = [
         Assumption("efficiencies", f"standard errors of the parts: {parts}".replace("%", " %")),
-        Assumption("latencies", f"{efficiency.scheduling_time * 1e3:g} ms of scheduling per step"),
+        Assumption(
+            "latencies",
+            "scheduling runs beside the step and adds nothing"
+            if placement.system.hides_scheduling
+            else f"{efficiency.scheduling_time * 1e3:g} ms of scheduling per step",
+        ),
     ]
     if efficiency.operator is not None:
         return lines
@@ -277,7 +287,7 @@ def derived_assumptions(placement: Placement) -> tuple[Assumption, ...]:
     if error:
         words = (
             f"projections are drawn as a line over 1 to 512 requests, off by up to "
-            f"{error * 1e6:.1f} us per layer; give batch_size for the exact value"
+            f"{error * 1e6:.1f} µs per layer; give batch_size for the exact value"
         )
         lines.append(Assumption("projections", words))
     words = "transfers are limited by the links of the FFN side, true when A >= F"

@@ -56,7 +56,8 @@ def part_errors(placement: Placement) -> dict[str, float]:
     errors["elementwise"] = float(np.hypot(passes, COUNTED))
     for part, way in (("dispatch", "send"), ("combine", "receive")):
         errors[part] = STANDARD * exchange_operator(placement, way).error
-    errors["scheduling"] = SCHEDULED
+    if not placement.system.hides_scheduling:
+        errors["scheduling"] = SCHEDULED
     if architecture.experts and efficiency.expert_imbalance is None:
         errors["imbalance"] = 1.0  # of what the busiest device has beyond the mean
     return errors

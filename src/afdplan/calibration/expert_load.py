@@ -138,10 +138,16 @@ def with_expert_load(model: LatencyModel, fit: ExpertFit) -> LatencyModel:
     """Return a latency model whose FFN ends with the slowest of ranks loaded as measured.
 
     Its FFN times must be those of ranks loaded alike: of one rank, or of a model on hardware. Where
-    fewer or more layers were counted than it has, they stand for all, evenly.
+    fewer or more layers were counted than it has, they stand for all, evenly: an assumption.
     """
-    rows = fit.load.popularity
+    rows, assumptions = fit.load.popularity, model.assumptions
     if len(rows) not in (0, 1, model.layers):
+        source = fit.record.source or "the dump"
+        told = (
+            f"the {len(rows)} layers that {source} counts stand for the {model.layers} of the model"
+        )
+        assumptions = (*assumptions, told)
         chosen = (at * len(rows) // model.layers for at in range(model.layers))
         rows = tuple(rows[at] for at in chosen)
-    return replace(model, experts=replace(fit.load, popularity=rows))
+    load = replace(fit.load, popularity=rows)
+    return replace(model, experts=load, assumptions=assumptions)

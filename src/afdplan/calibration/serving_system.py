@@ -31,6 +31,9 @@ class ServingSystem:
     layout
         How FFN devices share their work: ``expert``, each has experts of its own and the shared
         ones whole, or ``tensor``, each of a node has a slice of all of them.
+    hides_scheduling
+        Whether the host prepares the next step while the devices work at this one: then sampling
+        and scheduling add nothing to a step.
     """
 
     transfers: TransferPlace
@@ -39,6 +42,7 @@ class ServingSystem:
     shared_experts: Side = "ffn"
     sends_choices: bool = False
     layout: Literal["expert", "tensor"] = "expert"
+    hides_scheduling: bool = False
 
 
 SYSTEMS: dict[SystemName, ServingSystem] = {
@@ -48,7 +52,9 @@ SYSTEMS: dict[SystemName, ServingSystem] = {
     "fastafd": ServingSystem(
         transfers="fused",
         router="attention",
-        source="FastAFD blog (Hao AI Lab, 2026-07): MegaMoE receives, computes and returns",
+        hides_scheduling=True,
+        source="FastAFD blog (Hao AI Lab, 2026-07): MegaMoE receives, computes and returns; with "
+        "overlap scheduling a step takes 32.8 ms, without 42.6 (Fig. 13)",
     ),
     "stepmesh": ServingSystem(
         transfers="overlapped",

@@ -346,13 +346,13 @@ def _unknowns(
     if not identified["attention"]:
         said.append(
             "attention is never the limit at these ratios: its time is only bounded, at most "
-            f"{estimates['attention'].high * 1e6:.4g} us per layer and microbatch; measure a lower "
+            f"{estimates['attention'].high * 1e6:.4g} µs per layer and microbatch; measure a lower "
             "ratio"
         )
     if not identified["ffn_time"]:
         said.append(
             "the FFN is never the limit at these ratios: its time is only bounded, at most "
-            f"{estimates['ffn_time'].high * 1e6:.4g} us per layer and microbatch at "
+            f"{estimates['ffn_time'].high * 1e6:.4g} µs per layer and microbatch at "
             f"{sweep.ffn_tokens.max():g} tokens; measure a higher ratio or give a prior"
         )
     elif not identified["ffn_slope"]:

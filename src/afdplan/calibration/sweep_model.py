@@ -130,7 +130,7 @@ def _assumptions(fit: SweepFit, one_way: float) -> Iterable[str]:
     elif one_way == 0.0:
         yield (
             "Transfers are taken as hidden; there and back they could take up to "
-            f"{fit.transfer_limit * 1e6:.3g} us per layer and microbatch."
+            f"{fit.transfer_limit * 1e6:.3g} µs per layer and microbatch."
         )
     if fit.maximum == "soft":
         yield (

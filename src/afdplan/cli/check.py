@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -186,7 +187,8 @@ def command(
             )
         )
     else:
-        told = check_told(result, plan.latency.time_unit, warnings)
+        following = "" if result.standing == "stands" else _planned_again(plan.command, trace)
+        told = check_told(result, plan.latency.time_unit, warnings, following)
         if gain is not None:
             is_used = gain.placement == problem.placement
             balanced = gain_fact(gain, plan.latency.time_unit, is_used=is_used)
@@ -202,6 +204,18 @@ def command(
         raise click.exceptions.Exit(REPLAN_EXIT_CODE)
     if differs:
         raise click.exceptions.Exit(DIFFERS_EXIT_CODE)
+
+
+def _planned_again(command: str, trace: str | None) -> str:
+    """Return the command of a plan with today's trace; nothing where it had none."""
+    try:
+        words = shlex.split(command)
+    except ValueError:
+        return ""
+    at = words.index("--trace") + 1 if "--trace" in words else len(words)
+    if trace is None or at >= len(words):
+        return ""
+    return shlex.join([*words[:at], trace, *words[at + 1 :]])
 
 
 def _tell_settings(

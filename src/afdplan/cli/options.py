@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from afdplan.cli.quantity import TYPES
 from afdplan.model import parameters as ask
@@ -63,10 +64,24 @@ def options(*parameters: Parameter, fills: bool = True) -> Callable[[Command], C
                 required=one.is_required,
                 metavar=one.metavar or None,
                 help=one.help,
+                callback=_in_domain(one),
             )(command)
         return command
 
     return add
+
+
+def _in_domain(one: Parameter) -> Callable[[click.Context, click.Parameter, Any], Any]:
+    """Return what holds a value against the domain, so that the message names the option."""
+
+    def check(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
+        if not isinstance(value, int | float) or one.data not in ("count", "number"):
+            return value
+        source = ctx.get_parameter_source(param.name or "")
+        told = " of the project file" if source is ParameterSource.DEFAULT_MAP else ""
+        return one.check(value, f"{one.option}{told}")
+
+    return check
 
 
 class _Choice(click.Choice[str]):
@@ -179,7 +194,7 @@ def resolve_workload(
         Which requests of a trace count, by default all: see
         `afdplan.workload.parts.select_window`.
     """
-    window = window or of_plan.PLANNED_WINDOW.default
+    window = of_plan.PLANNED_WINDOW.default if window is None else window
     from afdplan.lengths.law import EmpiricalLengths, IndependentLengths
 
     path, trace_format, columns, time_format, prompt, decode = (

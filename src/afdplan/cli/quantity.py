@@ -16,7 +16,7 @@ __all__ = ["FINITE", "TYPES", "parse_model_rate"]
 
 _NUMBER = r"(\d+(?:\.\d*)?(?:[eE][+-]?\d+)?|\.\d+)"
 _SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0}
-_SPANS = {"s": 1.0, "min": 60.0, "h": 3600.0, "day": 86_400.0}
+_SPANS = {"s": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0, "day": 86_400.0, "d": 86_400.0}
 _PER = {"s": 1.0, "sec": 1.0, "second": 1.0, "min": 60.0, "minute": 60.0, "h": 3600.0}
 
 
@@ -42,10 +42,10 @@ def parse_span(text: str) -> float:
 
     Examples
     --------
-    >>> parse_span("1h"), parse_span("30min"), parse_span("day")
-    (3600.0, 1800.0, 86400.0)
+    >>> parse_span("1h"), parse_span("30min"), parse_span("5m"), parse_span("day")
+    (3600.0, 1800.0, 300.0, 86400.0)
     """
-    match = re.fullmatch(rf"(?:{_NUMBER})?\s*(s|min|h|day)", text.strip())
+    match = re.fullmatch(rf"(?:{_NUMBER})?\s*(s|min|m|h|day|d)", text.strip())
     value = float(match[1] or 1.0) * _SPANS[match[2]] if match else 0.0
     if not match or not 1 <= value < math.inf:
         raise click.BadParameter(
@@ -138,15 +138,15 @@ def parse_share(text: str) -> float:
 
     Examples
     --------
-    >>> parse_share("0.5%"), parse_share("0.005")
-    (0.005, 0.005)
+    >>> parse_share("0.5%"), parse_share("0.005"), parse_share("0")
+    (0.005, 0.005, 0.0)
     """
     try:
         number = float(text.rstrip("% ")) / (100 if text.rstrip().endswith("%") else 1)
     except ValueError:
-        raise click.BadParameter(f"expected a share such as 0.5% or 0.005, got {text!r}") from None
-    if not 0 < number < 1:
-        raise click.BadParameter(f"expected a share between 0 and 100 %, got {text!r}")
+        number = math.nan
+    if not 0 <= number < 1:
+        raise click.BadParameter(f"must be a share below 100 % such as 0.5% or 0.005, got {text!r}")
     return number
 
 

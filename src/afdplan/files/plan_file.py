@@ -18,6 +18,7 @@ from afdplan.model.bundle import Bundle
 from afdplan.model.checks import check_count, check_number
 from afdplan.model.latency import LatencyModel
 from afdplan.model.parameter import Parameter
+from afdplan.model.words import counted
 
 __all__ = ["PLAN_SCHEMA_VERSION", "PlanFile", "plan_from_document", "read_plan"]
 
@@ -74,6 +75,8 @@ class PlanFile:
         That wrote the file.
     inputs
         What was asked, as written; unchecked beyond the names above.
+    command
+        The command line that made the plan, as written; empty if the file does not say.
     """
 
     bundles: int
@@ -106,6 +109,22 @@ class PlanFile:
     prefill_chunk: int | None = None
     afdplan_version: str
     inputs: Mapping[str, Any]
+    command: str = ""
+
+    def __str__(self) -> str:
+        """Return in a sentence what the plan recommends."""
+        if self.recommends_unsplit and self.unsplit is not None:
+            ours = self.unsplit
+            groups = f"{ours.replicas:,} x " if ours.replicas > 1 else ""
+            return (
+                f"{self.model or self.latency.name}: {groups}{counted(ours.ranks, 'rank')}, "
+                f"{ours.requests_per_rank:,} requests each, without a split, on "
+                f"{counted(ours.devices, 'device')}."
+            )
+        return (
+            f"{self.model or self.latency.name}: {counted(self.bundles, 'bundle')} of "
+            f"{self.bundle}, on {counted(self.devices, 'device')}."
+        )
 
     @property
     def cache_tokens(self) -> int | None:
@@ -219,6 +238,7 @@ def plan_from_document(document: dict[str, Any]) -> PlanFile:
         barrier_free=barrier_free_from_document(document),
         afdplan_version=_text(document, "afdplan_version"),
         inputs=MappingProxyType(dict(inputs)),
+        command=_text(document, "command"),
     )
     _check_against_itself(plan, best)
     return plan

@@ -15,6 +15,7 @@ A table of options by the names of the command line, with ``_`` or ``-`` between
 
 from __future__ import annotations
 
+import os
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -72,10 +73,19 @@ class ProjectFile:
 
 
 def find_project(folder: Path) -> Path | None:
-    """Return the project file of a folder or of the nearest one above it; None if there is none."""
+    """Return the project file of a folder or of the nearest one above it; None if there is none.
+
+    Raises
+    ------
+    InvalidInputError
+        If what has its name is no file, a broken link for example: its options would be missed.
+    """
     for place in (folder, *folder.parents):
-        if (place / PROJECT_NAME).is_file():
-            return place / PROJECT_NAME
+        path = place / PROJECT_NAME
+        if path.is_file():
+            return path
+        if os.path.lexists(path):
+            raise InvalidInputError(f"{path} must be a file: mend it, or give --project none")
     return None
 
 

@@ -51,6 +51,11 @@ class StationaryRequests:
     age: IntArray
 
 
+def _means(law: LengthLaw) -> str:
+    prompt, decode = law.mean_prompt_tokens, law.mean_decode_tokens
+    return f"prompts of {prompt:,.0f} and outputs of {decode:,.0f} tokens in the mean"
+
+
 class EmpiricalLengths:
     """The joint law of a trace: each request equally likely, prompt and output kept together.
 
@@ -70,6 +75,10 @@ class EmpiricalLengths:
         self.prompt_tokens: IntArray = trace.prompt_tokens
         self.decode_tokens: IntArray = trace.decode_tokens
         self.name = trace.source
+
+    def __str__(self) -> str:
+        """Return in a sentence which lengths these are."""
+        return f"Requests of {self.name}, {_means(self)}."
 
     @property
     def mean_prompt_tokens(self) -> float:
@@ -215,6 +224,10 @@ class IndependentLengths:
         self.prompt = prompt
         self.decode = decode
         self.name = f"prompt {self.prompt.name}, decode {self.decode.name}"
+
+    def __str__(self) -> str:
+        """Return in a sentence which lengths these are."""
+        return f"Independent lengths: {self.name}, {_means(self)}."
 
     @property
     def mean_prompt_tokens(self) -> float:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from afdplan.model import parameters as ask
 from afdplan.model.parameter import check_fields
+from afdplan.model.words import counted
 
 __all__ = ["Bundle"]
 
@@ -39,6 +40,14 @@ class Bundle:
 
     def __post_init__(self) -> None:
         check_fields(self, ask.BUNDLE)
+
+    def __str__(self) -> str:
+        """Return the bundle in words."""
+        return (
+            f"{counted(self.attention_workers, 'attention worker')} with "
+            f"{counted(self.ffn_workers, 'FFN worker')}, {self.batch_size:,} requests per worker "
+            f"in each of {counted(self.microbatches, 'microbatch')}"
+        )
 
     @property
     def attention_to_ffn_ratio(self) -> float:

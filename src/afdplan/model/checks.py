@@ -25,14 +25,14 @@ def check_count(
     error: type[InvalidInputError] = InvalidInputError,
 ) -> int:
     """Return `value` as an int, or raise if it is no integer in [minimum, maximum]."""
-    rule = f"{name} must be an integer >= {minimum}"
+    rule = f"{name} must be an integer >= {minimum:,}"
     if maximum is not None:
-        rule += f" and <= {maximum}"
+        rule += f" and <= {maximum:,}"
     if isinstance(value, bool) or not isinstance(value, Integral):
         raise error(f"{rule}, got {value!r}")
     count = int(value)
     if count < minimum or (maximum is not None and count > maximum):
-        raise error(f"{rule}, got {count}")
+        raise error(f"{rule}, got {count:,}")
     return count
 
 
@@ -47,7 +47,7 @@ def check_number(
     sign = ">" if strict else ">="
     rule = f"{name} must be a finite number"
     if minimum > -math.inf:
-        rule += f" {sign} {minimum:g}"
+        rule += f" {sign} {minimum:,g}"
     if isinstance(value, bool) or not isinstance(value, Real):
         raise error(f"{rule}, got {value!r}")
     try:
@@ -55,7 +55,7 @@ def check_number(
     except (OverflowError, TypeError):
         raise error(f"{rule}, got a number that is too large") from None
     if not math.isfinite(number) or number < minimum or (strict and number == minimum):
-        raise error(f"{rule}, got {number:g}")
+        raise error(f"{rule}, got {number:,g}")
     if number and not 1 / LARGEST <= abs(number) <= LARGEST:
         raise error(
             f"{name} must be {'' if strict else '0 or '}of a size from {1 / LARGEST:g} to "

@@ -20,6 +20,8 @@ from afdplan.model.stages import BESIDE_THE_CURVE, AttentionLayers, Transfer, ch
 from afdplan.model.uncertainty import Uncertainty
 from afdplan.model.validity import Validity
 from afdplan.model.variation import ExpertLoad, Scatter
+from afdplan.model.words import counted
+from afdplan.model.worker_memory import WorkerMemory
 
 __all__ = ["LatencyModel", "TimeUnit", "attention_stages", "coefficients_of", "stage_curves"]
 
@@ -70,6 +72,9 @@ class LatencyModel:
         Covariance of the coefficients that were estimated; None if nobody knows.
     attention_devices, ffn_devices
         Devices of one attention and of one FFN worker that take these times; None if nobody says.
+    memory
+        Of these devices, where they are named: answers then refuse what it does not hold. No file
+        keeps it.
 
     Raises
     ------
@@ -103,6 +108,7 @@ class LatencyModel:
     uncertainty: Uncertainty | None = None
     attention_devices: int | None = ask.ATTENTION_DEVICES.default
     ffn_devices: int | None = ask.FFN_DEVICES.default
+    memory: WorkerMemory | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         error = LatencyModelError
@@ -138,6 +144,14 @@ class LatencyModel:
             _check_coefficients(self, self.uncertainty.coefficients)
         check_fields(self, ask.DEVICES_PER_WORKER, error=error)
         self._check_takes_time()
+
+    def __str__(self) -> str:
+        """Return in a sentence whose times these are."""
+        unit = "seconds" if self.time_unit == "s" else "abstract units of time"
+        said = f"{self.name}: stage times of {counted(self.layers, 'layer')} in {unit}"
+        sides = (("attention", self.attention_devices), ("FFN", self.ffn_devices))
+        workers = [f"{side} workers of {counted(n, 'device')}" for side, n in sides if n]
+        return f"{said}{''.join(f', {one}' for one in workers)}."
 
     def _check_coupling(self) -> None:
         """Raise unless workers can be occupied by these transfers, in these shares."""

@@ -131,9 +131,9 @@ class Parameter:
     def _number(self, value: Any, label: str) -> float:
         number = check_number(label, value, self.minimum or 0, self.strict)
         if self.maximum is not None and number > self.maximum:
-            raise InvalidInputError(f"{label} must be <= {self.maximum:g}, got {number:g}")
+            raise InvalidInputError(f"{label} must be <= {self.maximum:,g}, got {number:,g}")
         if self.below is not None and number >= self.below:
-            raise InvalidInputError(f"{label} must be < {self.below:g}, got {number:g}")
+            raise InvalidInputError(f"{label} must be < {self.below:,g}, got {number:,g}")
         return number
 
 

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from afdplan.errors import TraceError
 from afdplan.model.checks import check_count, frozen_array
 from afdplan.model.prompt_blocks import PromptBlocks
+from afdplan.model.words import counted
 
 __all__ = ["MAXIMUM_TOKENS", "Trace"]
 
@@ -141,6 +142,15 @@ class Trace:
         if self.arrival_times is None:
             return None
         return float(self.arrival_times[-1] - self.arrival_times[0])
+
+    def __str__(self) -> str:
+        """Return in a sentence what the trace holds."""
+        over = "" if not self.duration else f" over {self.duration / 60:,.3g} min"
+        prompt, decode = float(self.prompt_tokens.mean()), float(self.decode_tokens.mean())
+        return (
+            f"{self.source}: {counted(self.requests, 'request')}{over}, prompts of {prompt:,.0f} "
+            f"and outputs of {decode:,.0f} tokens in the mean."
+        )
 
 
 def _lengths(name: str, values: Any, minimum: int) -> npt.NDArray[np.int64]:

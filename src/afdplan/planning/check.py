@@ -209,7 +209,10 @@ def check_plan(
         else:
             words += f"the design loses {again.regret:.1%} against planning again"
             if plan.planned_replan_regret > 0:
-                words += f", of which {plan.planned_replan_regret:.1%} when it was planned"
+                words += (
+                    f" for all requests together, of which {plan.planned_replan_regret:.1%} when "
+                    "it was planned: it keeps the limits in every part of the trace"
+                )
         reasons.append(words.replace("%", " %"))
     return PlanCheck(
         standing=standing,

@@ -137,7 +137,7 @@ class DerivedSource:
             kept.append("every FFN device of a bundle holds equally many routed experts")
         kept.append(
             "un-split ranks wait for the slowest of them at both exchanges of a layer: "
-            f"{exchange_wait(16) * 1e6:.0f} us at 16 ranks, {exchange_wait(64) * 1e6:.0f} us at 64"
+            f"{exchange_wait(16) * 1e6:.0f} µs at 16 ranks, {exchange_wait(64) * 1e6:.0f} µs at 64"
         )
         kept.append(
             "bundles have at least as many attention as FFN devices, so that the links of the "

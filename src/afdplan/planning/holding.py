@@ -12,12 +12,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from afdplan.errors import InfeasibleError
 from afdplan.lengths.law import LengthLaw
 from afdplan.model.latency import LatencyModel
 from afdplan.planning.colocated import Colocated, best_colocated
 from afdplan.planning.colocated_search import ColocatedSearch
 from afdplan.planning.design import PlannedDesign
-from afdplan.planning.held import Breach, Circumstance, Deployment, HeldPart, hold
+from afdplan.planning.held import Breach, Circumstance, Deployment, HeldPart, hold, limits_in
 from afdplan.planning.infeasible import explain_infeasible
 from afdplan.planning.limits import Limits
 from afdplan.planning.objective import DeviceCost
@@ -112,7 +113,7 @@ def find_holding(
     searches[whole.name] = first_search
     first = _best(whole, limits, source, searches[whole.name])
     if first is None:
-        raise explain_infeasible(searches[whole.name], limits)
+        raise _refused(whole, limits, source, everywhere, searches)
     progress(0.5)
     current = first = _held(first, limits, parts, ends, searches)
     tried: set[str] = set()
@@ -139,6 +140,37 @@ def find_holding(
             break
         current = _held(found, limits, parts, ends, searches)
     return current if not current.breaches else first
+
+
+def _refused(
+    whole: Circumstance,
+    limits: Limits,
+    source: LatencySource,
+    everywhere: Mapping[str, Circumstance],
+    searches: Mapping[str, DesignSearch],
+) -> InfeasibleError:
+    """Return why nothing holds: told of the part of the trace that asks most; all parts count."""
+
+    def breaks(plan: PlannedDesign, relaxed: Limits) -> str:
+        # What is relaxed is relaxed everywhere; a rate, by the same share in every part.
+        share = (relaxed.requests_per_second or 1.0) / (inside.requests_per_second or 1.0)
+        for name, part in everywhere.items():
+            rate = limits_in(part, limits).requests_per_second
+            here = replace(relaxed, requests_per_second=rate and rate * share)
+            found = hold(plan, replace(part, arrival_rate=None), here, searches[name]).breaches
+            if found:
+                return str(found[0])
+        return ""
+
+    def asked(where: Circumstance) -> float:
+        rate = limits_in(where, limits).requests_per_second
+        return where.law.token_load().mean * (1.0 if rate is None else rate)
+
+    where = max((whole, *everywhere.values()), key=asked)
+    if _best(where, limits_in(where, limits), source, searches[where.name]) is not None:
+        where = whole
+    inside, told = limits_in(where, limits), "" if where is whole else where.name
+    return explain_infeasible(searches[where.name], inside, where=told, breaks=breaks)
 
 
 def _rate_for_all(current: Holding, where: Circumstance, limits: Limits) -> Limits:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 from afdplan.errors import InfeasibleError
 from afdplan.model.words import counted
@@ -19,8 +20,26 @@ from afdplan.planning.search import DesignSearch
 __all__ = ["explain_infeasible"]
 
 
+class _Way(NamedTuple):
+    """One limit relaxed alone: by how much, in words, the limits then, and the plan."""
+
+    excess: float
+    words: str
+    limits: Limits
+    plan: PlannedDesign | None
+
+
+def _anything(plan: PlannedDesign, limits: Limits) -> str:
+    return ""
+
+
 def explain_infeasible(
-    search: DesignSearch, limits: Limits, able: Sequence[Colocated] | None = None
+    search: DesignSearch,
+    limits: Limits,
+    able: Sequence[Colocated] | None = None,
+    *,
+    where: str = "",
+    breaks: Callable[[PlannedDesign, Limits], str] = _anything,
 ) -> InfeasibleError:
     """Return the error that says what conflicts and what the nearest feasible plan is.
 
@@ -33,18 +52,14 @@ def explain_infeasible(
         Under which no split was found.
     able
         The un-split deployments that meet the limits, where they are known.
+    where
+        The requests of `search`, where they are a part of all.
+    breaks
+        Says what a plan breaks under other requests that count too, the limits relaxed so that it
+        is feasible under those of `search`; nothing if it holds there.
     """
-    ways: list[tuple[float, str, PlannedDesign | None]] = []
-    for way in (_time(search, limits), _devices(search, limits), _rate(search, limits)):
-        if way is not None:
-            ways.append(way)
-    memory = _memory(search, limits)
-    if memory is not None:
-        ways.append(memory)
-    if limits.node_devices > 1:
-        plan = search.best(replace(limits, node_devices=1))
-        if plan is not None:
-            ways.append((1.0, f"nodes of {limits.node_devices} devices would be shared", plan))
+    tried = (_time, _devices, _rate, _memory, _nodes)
+    ways = [way for one in tried if (way := one(search, limits)) is not None]
     if able is None:
         able = ColocatedSearch.of(search).widths(limits)
     split, without = "plan", ""
@@ -58,13 +73,16 @@ def explain_infeasible(
             f"no {split} meets the limits, and relaxing one alone does not help: "
             f"{_basics(search, limits)}{without}"
         )
-    ways.sort(key=lambda way: way[0])
-    nearest = ways[0][2]
-    shown = "; or ".join(text for _, text, _ in ways)
-    message = f"no {split} meets all limits: {shown}"
-    if nearest is not None:
-        message += f". Nearest feasible {'split' if without else split}: {_given(nearest)}"
-    return InfeasibleError(message + without, nearest)
+    ways.sort(key=lambda way: way.excess)
+    nearest = ways[0]
+    shown = "; or ".join(way.words for way in ways)
+    message = f"no {split} meets all limits{f' in {where}' if where else ''}: {shown}"
+    if nearest.plan is not None:
+        broken = breaks(nearest.plan, nearest.limits)
+        rank = "feasible " if not broken else ""
+        message += f". Nearest {rank}{'split' if without else split}: {_given(nearest.plan)}"
+        message += broken and f", but in {broken}"
+    return InfeasibleError(message + without, nearest.plan)
 
 
 def _unsplit_ways(search: DesignSearch, limits: Limits) -> Iterator[str]:
@@ -105,7 +123,7 @@ def _more(factor: float) -> str:
     return f"{factor - 1:.{digits}%} more".replace("%", " %")
 
 
-def _time(search: DesignSearch, limits: Limits) -> tuple[float, str, PlannedDesign | None] | None:
+def _time(search: DesignSearch, limits: Limits) -> _Way | None:
     limit = limits.time_per_output_token
     if limit is None:
         return None
@@ -124,17 +142,15 @@ def _time(search: DesignSearch, limits: Limits) -> tuple[float, str, PlannedDesi
             plan = search.best(replace(limits, time_per_output_token=middle))
             low, high = (low, middle) if plan is not None else (middle, high)
         least = high
-    plan = search.best(replace(limits, time_per_output_token=least * (1 + 1e-6)))
+    relaxed = replace(limits, time_per_output_token=least * (1 + 1e-6))
     text = (
         f"time per output token ({limits.statistic}) of {limit * 1e3:.4g} ms would have to be "
         f"{least * 1e3:.4g} ms, {_more(least / limit)}"
     )
-    return least / limit - 1, text, plan
+    return _Way(least / limit - 1, text, relaxed, search.best(relaxed))
 
 
-def _devices(
-    search: DesignSearch, limits: Limits
-) -> tuple[float, str, PlannedDesign | None] | None:
+def _devices(search: DesignSearch, limits: Limits) -> _Way | None:
     if limits.devices is None:
         return None
     # The fewest devices that give anything (or the rate) under all other limits.
@@ -144,15 +160,12 @@ def _devices(
         return None
     need = plan.design.devices
     # The most that so many devices give, not the least that meets the limits.
-    plan = search.best(replace(limits, devices=need)) or plan
-    return (
-        need / limits.devices - 1,
-        f"{need:,} devices would be needed, {limits.devices:,} may be used",
-        plan,
-    )
+    relaxed = replace(limits, devices=need)
+    words = f"{need:,} devices would be needed, {limits.devices:,} may be used"
+    return _Way(need / limits.devices - 1, words, relaxed, search.best(relaxed) or plan)
 
 
-def _rate(search: DesignSearch, limits: Limits) -> tuple[float, str, PlannedDesign | None] | None:
+def _rate(search: DesignSearch, limits: Limits) -> _Way | None:
     if limits.requests_per_second is None or limits.devices is None:
         return None
     plan = search.best(replace(limits, requests_per_second=None))
@@ -160,10 +173,20 @@ def _rate(search: DesignSearch, limits: Limits) -> tuple[float, str, PlannedDesi
         return None
     most = plan.requests_per_second / (1 + limits.margin)
     text = f"{limits.requests_per_second:,.6g} requests/s would have to be {most:,.4g} at most"
-    return limits.requests_per_second / most - 1, text, plan
+    relaxed = replace(limits, requests_per_second=most * (1 - 1e-6))
+    return _Way(limits.requests_per_second / most - 1, text, relaxed, plan)
 
 
-def _memory(search: DesignSearch, limits: Limits) -> tuple[float, str, PlannedDesign | None] | None:
+def _nodes(search: DesignSearch, limits: Limits) -> _Way | None:
+    if limits.node_devices == 1:
+        return None
+    shared = replace(limits, node_devices=1)
+    words = f"nodes of {counted(limits.node_devices, 'device')} would be shared"
+    plan = search.best(shared)
+    return None if plan is None else _Way(1.0, words, shared, plan)
+
+
+def _memory(search: DesignSearch, limits: Limits) -> _Way | None:
     if search.best(replace(limits, overflow_probability=1.0)) is None:
         return None
     smallest = min(search.space.batch_sizes) * min(search.space.microbatches)
@@ -175,13 +198,13 @@ def _memory(search: DesignSearch, limits: Limits) -> tuple[float, str, PlannedDe
     if not chances:
         return None
     chance, share = min(chances)
-    plan = search.best(replace(limits, overflow_probability=min(chance * (1 + 1e-9), 1.0)))
+    relaxed = replace(limits, overflow_probability=min(chance * (1 + 1e-9), 1.0))
     text = (
         f"KV memory: {counted(smallest, 'request')} per attention worker already fill {share:.0%} "
         f"of it on average and overflow with probability {chance:.2g}, more than "
         f"{limits.overflow_probability:g}"
     ).replace("%", " %")
-    return max(share - 1, 0.0), text, plan
+    return _Way(max(share - 1, 0.0), text, relaxed, search.best(relaxed))
 
 
 def _basics(search: DesignSearch, limits: Limits) -> str:

@@ -54,6 +54,19 @@ def plan_grid_axes(plan: Plan) -> tuple[tuple[int, ...], tuple[int, ...]]:
     return tuple(sorted(sizes | {design.batch_size})), plan.space.microbatches
 
 
+def _offered(plan: Plan, search: DesignSearch) -> tuple[list[int], list[int]]:
+    """Return the axes without what memory refuses: every pair of both fits it."""
+    sizes, counts = plan_grid_axes(plan)
+    most = max(
+        search.memories.most_requests(devices, max(sizes) * max(counts), plan.planned_limits)
+        for devices in search.source.attention_devices
+    )
+    design = plan.split.design
+    most = max(most, design.requests_per_attention_worker)  # the nearest one of none may not fit
+    kept = [count for count in counts if count * design.batch_size <= most]
+    return [size for size in sizes if size * max(kept) <= most], kept
+
+
 def plan_grid(
     plan: Plan,
     law: LengthLaw,
@@ -61,6 +74,8 @@ def plan_grid(
     progress: Callable[[float], None] = lambda _: None,
 ) -> Iterator[PlanCase]:
     """Yield one case per batch size and number of microbatches around those of the plan.
+
+    What the KV memory refuses is left out.
 
     Parameters
     ----------
@@ -72,7 +87,7 @@ def plan_grid(
         Told the share that is done.
     """
     search = DesignSearch(law, source, plan.space, plan.cost)
-    sizes, counts = plan_grid_axes(plan)
+    sizes, counts = _offered(plan, search)
     pairs = [(batch_size, microbatches) for batch_size in sizes for microbatches in counts]
     for k, (batch_size, microbatches) in enumerate(pairs, 1):
         yield _case(plan, search, batch_size, microbatches)
@@ -94,14 +109,7 @@ def _case(plan: Plan, search: DesignSearch, batch_size: int, microbatches: int) 
     alike = search.best(plan.planned_limits, replace(space, ffn_workers=(design.ffn_workers,)))
     if alike is not None and alike.design.attention_devices != design.attention_devices:
         alike = None
-    reason = ""
-    if best is None:
-        reason = "no legal pair of workers meets the limits"
-        if not search.combinations(plan.planned_limits, space):
-            reason = (
-                f"{batch_size * microbatches:,} requests per attention worker do not fit its "
-                "KV memory"
-            )
+    reason = "" if best is not None else "no legal pair of workers meets the limits"
     return PlanCase(
         batch_size=batch_size,
         microbatches=microbatches,

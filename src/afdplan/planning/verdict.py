@@ -101,9 +101,9 @@ def judge(
         split = "even"
         word = "better" if gain >= 0 else "worse"
         reasons = [
-            f"cannot tell: splitting is {shown} {word} than the best un-split deployment"
-            f"{between}, less than a model of this kind can tell: do not split unless a "
-            "measurement says otherwise"
+            "do not split unless a measurement says otherwise: splitting is "
+            f"{shown} {word} than the best un-split deployment{between}, less than a model of this "
+            "kind can tell"
         ]
     else:
         split = "yes"

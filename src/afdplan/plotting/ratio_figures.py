@@ -237,7 +237,7 @@ def short_time(value: float, unit: TimeUnit) -> str:
     """Return a time of one layer for a tip [us or ms]; abstract times have no unit to tell."""
     if unit == "abstract":
         return f"{value:.4g}"
-    return f"{1e6 * value:,.4g} us" if value < 1e-3 else f"{1e3 * value:,.4g} ms"
+    return f"{1e6 * value:,.4g} µs" if value < 1e-3 else f"{1e3 * value:,.4g} ms"
 
 
 def time_figure(cases: Sequence[RatioCase]) -> Figure:

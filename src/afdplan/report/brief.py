@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import io
 import re
-import textwrap
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from afdplan.report.quantities import counted, plain
 from afdplan.report.tables import TextTable, to_rich
-from afdplan.report.telling import Telling, facts_grid
+from afdplan.report.telling import Later, Telling, facts_grid, wrapped
 
 if TYPE_CHECKING:
     from rich.console import Group, RenderableType
@@ -48,7 +47,7 @@ def to_brief(told: Telling, again: str, width: int = 80, more: str = "--full add
     head: list[RenderableType] = []
     if told.verdict or told.answer:
         style = f"bold {told.style}".strip()
-        head.append(Text(_wrapped(told.verdict or told.answer, width), style=style))
+        head.append(Text(wrapped(told.verdict or told.answer, width), style=style))
     if told.subject:
         head.append(Text(plain(told.subject), style="dim"))
     warnings = [_warning(text, width) for text in dict.fromkeys(map(shortened, told.warnings))]
@@ -59,11 +58,11 @@ def to_brief(told: Telling, again: str, width: int = 80, more: str = "--full add
     room -= 2 + bool(facts) + (table is not None)
     least = sum(heights[:1]) + (0 if table is None else _fitting(table, 0, width, titled)[1])
     dropped = 0
-    while len(facts) > FEWEST_FACTS and _height(facts_grid(facts), width) + least > room:
+    while len(facts) > FEWEST_FACTS and _height(facts_grid(facts, width), width) + least > room:
         facts.pop()
         dropped += 1
     if facts:
-        head += [Text()] * bool(head) + [facts_grid(facts)]
+        head += [Text()] * bool(head) + [facts_grid(facts, width)]
         room -= _height(head[-1], width)
     if table is not None:
         kept = 2 if least + sum(heights[1:2]) <= room else 1
@@ -130,15 +129,8 @@ def pasted(command: str, width: int) -> list[str]:
 def _warning(text: str, width: int) -> RenderableType:
     from rich.text import Text
 
-    said = _wrapped(f"warning: {text}", width, indent="  ")
+    said = wrapped(f"warning: {text}", width, indent="  ")
     return Text(said, style="yellow", overflow="fold")
-
-
-def _wrapped(text: str, width: int, indent: str = "") -> str:
-    """Return text in lines, numbers and their per cent on the same one."""
-    together = plain(text).replace(" %", "\u00a0%")
-    lines = textwrap.wrap(together, width, subsequent_indent=indent, break_on_hyphens=bool(indent))
-    return "\n".join(lines).replace("\u00a0", " ")
 
 
 def _fitting(table: TextTable, room: int, width: int, titled: bool) -> tuple[TextTable, int]:
@@ -160,9 +152,9 @@ def _fitting(table: TextTable, room: int, width: int, titled: bool) -> tuple[Tex
 
 def _left_out(told: Telling, shown: TextTable | None, facts: int, warnings: int) -> str:
     rows = tables = 0
-    if told.choice is not None:  # no table of the whole answer is shown
+    if isinstance(told.tables, Later):  # only counted: that of the screen is none of them
         tables = len(told.tables)
-    for table in told.tables if told.choice is None else ():
+    for table in () if tables else told.tables:
         if shown is None or table.title != shown.title:
             tables += 1
         else:

@@ -62,7 +62,9 @@ def check_answer(result: PlanCheck) -> dict[str, Any]:
     }
 
 
-def check_told(result: PlanCheck, unit: TimeUnit, warnings: Sequence[str]) -> Telling:
+def check_told(
+    result: PlanCheck, unit: TimeUnit, warnings: Sequence[str], following: str = ""
+) -> Telling:
     """Return what is said of the plan and of today's requests.
 
     Parameters
@@ -73,6 +75,8 @@ def check_told(result: PlanCheck, unit: TimeUnit, warnings: Sequence[str]) -> Te
         Of the plan's times.
     warnings
         One sentence each.
+    following
+        The command that comes next.
     """
     answer, style = STANDINGS[result.standing]
     return Telling(
@@ -80,6 +84,7 @@ def check_told(result: PlanCheck, unit: TimeUnit, warnings: Sequence[str]) -> Te
         facts=tuple(_facts(result, unit)),
         warnings=tuple(warnings),
         style=style,
+        following=following,
     )
 
 

@@ -7,12 +7,24 @@ from dataclasses import dataclass
 from typing import Any
 
 from afdplan.errors import InvalidInputError, TimeUnitError
+from afdplan.model import parameters as ask
+from afdplan.model import plan_parameters as of_plan
 from afdplan.model.latency import TimeUnit
-from afdplan.report.compared_answers import COSTS, FIGURES, Figures, Kind, kind_of, objectives_of
+from afdplan.model.parameter import Parameter
+from afdplan.report.compared_answers import (
+    COSTS,
+    FIGURES,
+    WORDS,
+    Figures,
+    Kind,
+    kind_of,
+    objectives_of,
+)
 from afdplan.report.quantities import (
     chance,
     change,
     counted,
+    given_time,
     number,
     plain,
     rate,
@@ -27,6 +39,13 @@ __all__ = ["Comparison", "Contrast", "compare", "comparison_answer", "comparison
 
 WIDEST = 28
 """Letters of an input that are shown."""
+SAME = 5e-5
+"""Relative change that is told as none."""
+FOLLOWS = (
+    *("notes", "format", "time_unit_in_file", "service_devices", "requests_per_attention_worker"),
+    *("latency.source", "latency.layers", "latency.assumptions"),
+)
+"""Inputs that follow from others: only `--full` and JSON tell them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,7 +122,10 @@ def compare(first: Any, second: Any, names: tuple[str, str]) -> Comparison:
             f"{names[0]} holds a {kinds[0]}, {names[1]} a {kinds[1]}"
         )
     units = (first.get("time_unit"), second.get("time_unit"))
-    if units[0] != units[1] or units[0] not in ("s", "abstract"):
+    for name, unit in zip(names, units, strict=True):
+        if unit not in ("s", "abstract"):
+            raise InvalidInputError(f"{name} was not written by this afdplan: it has no time_unit")
+    if units[0] != units[1]:
         raise TimeUnitError(
             f"times of {names[0]} are in {units[0]}, those of {names[1]} in {units[1]}: both must "
             "have the same unit; answer with latency models of the same kind"
@@ -141,16 +163,34 @@ def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
 
 def _inputs(first: Any, second: Any) -> Iterator[Contrast]:
     a, b = _flat(first), _flat(second)
+    known = (*vars(ask).values(), *vars(of_plan).values())
+    typed = {one.key: one.typed for one in known if isinstance(one, Parameter)}
     for name in dict.fromkeys((*a, *b)):
         values = (a.get(name), b.get(name))
         if values[0] != values[1]:
-            yield Contrast(name=name, values=values, told=(_shown(values[0]), _shown(values[1])))
+            told = [_shown(value, typed.get(name, "")) for value in values]
+            yield Contrast(name=name, values=values, told=(told[0], told[1]))
 
 
-def _shown(value: Any) -> str:
-    if value is None:
-        return "-"
-    text = number(value) if isinstance(value, float) else plain(str(value))
+def _shown(value: Any, typed: str = "") -> str:
+    """Return what was asked as it may be typed."""
+    match value:
+        case None | [] | ():
+            return "nothing"
+        case bool():
+            return "yes" if value else "no"
+        case float() if typed == "duration":
+            return given_time(value, "s")
+        case float() if typed == "rate":
+            return f"{value:,.6g} requests/s"
+        case float() if typed == "share":
+            return share(value)
+        case int() | float():
+            return f"{value:,.6g}"
+        case list() | tuple():
+            text = ", ".join(_shown(one) for one in value)
+        case _:
+            text = plain(str(value))
     return text if len(text) <= WIDEST else f"...{text[3 - WIDEST :]}"
 
 
@@ -176,6 +216,8 @@ def _told(value: Any, how: str, unit: TimeUnit) -> str:
             return time(value, unit)
         case "rate":
             return rate(value, unit)
+        case "requests":
+            return rate(value, unit, "requests")
         case "share":
             return share(value)
         case "change":
@@ -215,18 +257,27 @@ def comparison_told(found: Comparison) -> Telling:
     elif not found.answers:
         answer = f"The same {found.kind}, although {counted(len(found.inputs), 'input')} differ."
     else:
-        word = "more" if found.gain >= 0 else "fewer"
         first, second = found.names
-        answer = f"{second} gives {share(abs(found.gain))} {word} {found.measure} than {first}."
+        more = f"{share(abs(found.gain))} {'more' if found.gain >= 0 else 'fewer'}"
+        by, than = ("as many", "as") if abs(found.gain) < SAME else (more, "than")
+        answer = f"{second} gives {by} {found.measure} {than} {first}."
     costs = " ".join(map(sentence, found.costs)) if found.answers else ""
     tables = tuple(_tables(found))
     return Telling(
         subject=f"Two answers of kind {found.kind}",
         answer=" ".join(part for part in (answer, costs) if part),
-        brief=tuple(Fact(f"asked {one.name}", " against ".join(one.told)) for one in found.inputs),
+        brief=tuple(
+            Fact(f"asked {_word(one.name)}", " against ".join(one.told))
+            for one in found.inputs
+            if one.name not in FOLLOWS
+        ),
         tables=tables,
         choice=tables[0] if tables else None,
     )
+
+
+def _word(name: str) -> str:
+    return WORDS.get(name, name.removesuffix(".name").replace("_", " "))
 
 
 def _tables(found: Comparison) -> Iterator[TextTable]:
@@ -239,8 +290,9 @@ def _tables(found: Comparison) -> Iterator[TextTable]:
                 title=title,
                 columns=(column, *found.names, "change"),
                 rows=[
-                    (one.name, *one.told, "" if one.change is None else change(one.change))
+                    (_word(one.name), *one.told, "" if one.change is None else change(one.change))
                     for one in contrasts
+                    if column == "input" or one.told[0] != one.told[1]
                 ],
                 left=3,
                 is_open=True,

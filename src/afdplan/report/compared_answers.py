@@ -2,17 +2,42 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal
 
 from afdplan.errors import InvalidInputError
 from afdplan.model.latency import TimeUnit
+from afdplan.planning.objective import find_objective
 from afdplan.report.quantities import change, counted, share
 
 __all__ = ["COSTS", "FIGURES", "Figures", "Kind", "kind_of", "objectives_of"]
 
 PRICES = ("rate", "per", "attention_cost", "ffn_cost")
 """Inputs of a plan that decide what it maximises."""
+WORDS = {
+    "tokens_per_second": "tokens, in all",
+    "tokens_per_second_per_device": "tokens per device in use",
+    "requests_per_second": "requests, at most",
+    "time_per_output_token": "TPOT",
+    "step_time": "output step",
+    "step_time mean": "output step",
+    "step_time p99": "output step p99",
+    "request_time_per_output_token mean": "TPOT of a request",
+    "request_time_per_output_token p99": "TPOT of a request p99",
+    "memory_overflow_probability": "KV overflow probability",
+    "optimal_attention_workers": "best A",
+    "optimal_ratio": "real optimum A/F",
+    "objective": "tokens per unit of cost",
+    "throughput_per_instance": "tokens per instance",
+    "barrier_cost": "cost of the barrier",
+    "attention_idle_fraction": "attention idle",
+    "ffn_idle_fraction": "FFN idle",
+    "slot_occupancy": "slots occupied",
+    "mean_token_load": "KV tokens of a slot",
+    "tpot": "TPOT",
+}
+"""Names of JSON that are not words."""
 Kind = Literal["plan", "ratio", "simulation"]
 
 
@@ -48,7 +73,7 @@ def _plan_figures(document: Mapping[str, Any]) -> Figures:
         "devices": (best["devices"], "count"),
         "tokens_per_second": (best["tokens_per_second"], "rate"),
         "tokens_per_second_per_device": (best["tokens_per_second_per_device"], "rate"),
-        "requests_per_second": (best["requests_per_second"], "number"),
+        "requests_per_second": (best["requests_per_second"], "requests"),
         "time_per_output_token": (best["time_per_output_token"], "time"),
         "step_time p99": (best["step_time"]["p99"], "time"),
         "memory_overflow_probability": (best["memory_overflow_probability"], "chance"),
@@ -136,7 +161,7 @@ def objectives_of(
         asked = [document.get("inputs", {}) for document in (first, second)]
         alike = all(asked[0].get(name) == asked[1].get(name) for name in PRICES)
         key, measure = (
-            ("objective", "tokens per unit of cost")
+            ("objective", find_objective(str(asked[0].get("per", "device"))).score)
             if alike
             else ("tokens_per_second_per_device", "tokens/s per device")
         )
@@ -156,7 +181,8 @@ def _plan_costs(
     a, b = first["recommended"], second["recommended"]
     more = a["tokens_per_second_per_device"] / b["tokens_per_second_per_device"] - 1
     word = "more" if more > 0 else "fewer"
-    yield f"a token takes {share(abs(more))} {word} devices in {names[1]}"
+    if more:
+        yield f"a token takes {share(abs(more))} {word} devices in {names[1]}"
     for ours, other, name in ((first, second, names[1]), (second, first, names[0])):
         design = _deployment(ours["recommended"])
         if design == _deployment(other["recommended"]):
@@ -168,7 +194,15 @@ def _plan_costs(
             lost = 1 - found["objective"] / other["recommended"]["objective"]
             yield f"{design} gives up {share(lost)} in {name}"
             continue
-        yield f"{design} is not among the designs of {name}: `afdplan check` says what it costs"
+        yield f"{design} was not tried for {name}: {_how_to_know(other, names, name)}"
+
+
+def _how_to_know(other: Mapping[str, Any], names: tuple[str, str], name: str) -> str:
+    """Return the command that says what a plan gives under the requests of another."""
+    own = next((one for one in names if one != name), name)
+    trace = other.get("inputs", {}).get("trace")
+    asked = f"--trace {shlex.quote(trace)}" if isinstance(trace, str) else "with its requests"
+    return f"`afdplan check {shlex.quote(own)} {asked}` says what it costs"
 
 
 def _ratio_costs(
@@ -191,9 +225,8 @@ def _simulation_costs(
 ) -> Iterator[str]:
     a, b = (_objective(_best(one)) for one in (first, second))
     apart = a["high"] < b["low"] or b["high"] < a["low"]
-    yield (
-        f"{names[1]} gives {change(b['value'] / a['value'] - 1)} tokens per unit of cost, "
-        + ("more than both intervals explain" if apart else "which both intervals may explain")
+    yield f"the difference of {change(b['value'] / a['value'] - 1)} is " + (
+        "more than both intervals explain" if apart else "one which both intervals may explain"
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from afdplan.report.quantities import given_time
+from afdplan.report.quantities import given_time, number
 from afdplan.report.tables import TextTable
 from afdplan.report.telling import Fact, Telling
 
@@ -41,7 +41,7 @@ def device_answer(short: str, device: Hardware) -> dict[str, Any]:
 
 def _rate(device: Hardware, *formats: str) -> str:
     rate = max(device.matrix_rates.get(arithmetic, 0.0) for arithmetic in formats)
-    return "-" if not rate else f"{rate / 1e12:.0f}"
+    return "-" if not rate else f"{rate / 1e12:,.0f}"
 
 
 def devices_told(devices: Mapping[str, Hardware]) -> Telling:
@@ -49,16 +49,16 @@ def devices_told(devices: Mapping[str, Hardware]) -> Telling:
     rows = [
         (
             short,
-            f"{device.memory_size / 1e9:.0f}",
+            f"{device.memory_size / 1e9:,.0f}",
             f"{device.memory_bandwidth / 1e12:.2f}",
             _rate(device, "bf16"),
             _rate(device, "fp8", "int8"),
             _rate(device, "fp4"),
-            f"{device.scale_up.bandwidth / 1e9:.0f}",
-            f"{device.scale_up_devices}",
-            f"{device.scale_out.bandwidth / 1e9:.0f}",
-            f"{device.watts:.0f}",
-            f"{device.price_per_hour:.2f}",
+            f"{device.scale_up.bandwidth / 1e9:,.0f}",
+            f"{device.scale_up_devices:,}",
+            f"{device.scale_out.bandwidth / 1e9:,.0f}",
+            f"{device.watts:,.0f}",
+            f"{device.price_per_hour:,.2f}",
         )
         for short, device in devices.items()
     ]
@@ -99,20 +99,21 @@ def device_told(device: Hardware) -> Telling:
 def _facts(device: Hardware) -> Iterable[Fact]:
     yield Fact("unit", device.unit)
     yield Fact(
-        "memory", f"{device.memory_size / 1e9:.0f} GB at {device.memory_bandwidth / 1e12:.3f} TB/s"
+        "memory",
+        f"{device.memory_size / 1e9:,.0f} GB at {number(device.memory_bandwidth / 1e12)} TB/s",
     )
-    rates = ", ".join(f"{k} {v / 1e12:.0f} TFLOPS" for k, v in device.matrix_rates.items())
+    rates = ", ".join(f"{k} {v / 1e12:,.0f} TFLOPS" for k, v in device.matrix_rates.items())
     yield Fact("dense matrix rates", rates)
     yield Fact("query rows per tile", f"{device.matrix_tile_rows}")
-    joined = f"{device.scale_up_devices} devices"
+    joined = f"{device.scale_up_devices:,} devices"
     yield Fact("scale-up link", f"{_link(device.scale_up)}, {joined}")
     yield Fact("network link", _link(device.scale_out))
     yield Fact("devices per node", f"{device.devices_per_node}")
-    yield Fact("power", f"{device.watts:.0f} W")
-    yield Fact("price", f"{device.price_per_hour:.2f} {device.currency} per hour (assumption)")
+    yield Fact("power", f"{device.watts:,.0f} W")
+    yield Fact("price", f"{device.price_per_hour:,.2f} {device.currency} per hour (assumption)")
     for k, source in enumerate(device.sources):
         yield Fact("" if k else "sources", source)
 
 
 def _link(link: Link) -> str:
-    return f"{link.bandwidth / 1e9:.0f} GB/s each way, {given_time(link.latency, 's')}"
+    return f"{link.bandwidth / 1e9:,.0f} GB/s each way, {given_time(link.latency, 's')}"

@@ -119,7 +119,7 @@ def _windows(model: ModelArchitecture) -> list[list[int | None]]:
 
 
 def _billions(count: float) -> str:
-    return f"{count / 1e9:.0f}" if count >= 1e11 else f"{count / 1e9:.1f}"
+    return f"{count / 1e9:,.0f}" if count >= 1e11 else f"{count / 1e9:,.1f}"
 
 
 def models_told(models: Mapping[str, ModelArchitecture]) -> Telling:
@@ -180,8 +180,8 @@ def model_told(model: ModelArchitecture) -> Telling:
 
 def _facts(model: ModelArchitecture) -> Iterable[Fact]:
     published = model.published_parameters
-    stated = f" (published {published / 1e9:.0f} B)" if published else ""
-    yield Fact("parameters", f"{model.total_parameters / 1e9:.1f} B{stated}")
+    stated = f" (published {published / 1e9:,.0f} B)" if published else ""
+    yield Fact("parameters", f"{model.total_parameters / 1e9:,.1f} B{stated}")
     yield Fact("active per token", f"{model.active_parameters / 1e9:.2f} B, embeddings included")
     yield Fact("layers", f"{model.layers}, of which {model.dense_layers} dense")
     yield Fact("hidden size", f"{model.hidden_size:,}")
@@ -202,7 +202,7 @@ def _facts(model: ModelArchitecture) -> Iterable[Fact]:
     else:
         parts = ", ".join(f"{part} {form}" for part, form in (_formats(model) or {}).items())
         yield Fact("checkpoint format", f"{model.precision}, from {model.precision_source}")
-        yield Fact("weights", f"{(_weight_bytes(model) or 0) / 1e9:.1f} GB: {parts}")
+        yield Fact("weights", f"{(_weight_bytes(model) or 0) / 1e9:,.1f} GB: {parts}")
     if model.cache_precision or model.cache_unread:
         unread = f"{model.cache_unread} cannot be read: give --kv-precision"
         yield Fact("KV cache asked for", model.cache_precision or unread)

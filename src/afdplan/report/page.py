@@ -17,6 +17,7 @@ from afdplan.report.telling import Telling
 
 __all__ = ["CaseWords", "Choice", "Page", "Section", "render_page"]
 
+OPTIONS = re.compile(r"(?<!\S)(--[a-z][a-z-]*)")
 SCRIPTS = ("vendor/d3.min.js", "vendor/plot.umd.min.js", "page.js")
 
 
@@ -127,6 +128,7 @@ def render_page(page: Page) -> bytes:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["options"] = OPTIONS.split  # every other part is one, kept on its line
     folder = resources.files("afdplan") / "data" / "report"
     figures = [figure_document(f) for section in page.sections for f in section.figures]
     drawn = {

@@ -93,25 +93,25 @@ def _same(table: TextTable) -> TextTable:
 def headline(plan: Plan) -> str:
     """Return the answer: a broken limit first, then what to deploy, then whether it fits."""
     chosen, unit = plan.recommended, plan.latency.time_unit
+    without = ", without a split" if plan.kind == "un-split" else ""
     found = (
-        f"{chosen} gives {rate(chosen.tokens_per_second, unit)} on "
+        f"{chosen}{without}: {rate(chosen.tokens_per_second, unit)} on "
         f"{counted(chosen.devices, 'device')}"
     )
-    said = []
+    said = [f"deploy {found}"]
     if plan.breaches:
         more = len({breach.part for breach in plan.breaches}) - 1
         others = f" (and {counted(more, 'other part')})" if more else ""
-        said.append(f"No deployment keeps the limits everywhere; in {plan.breaches[0]}{others}")
-        found = f"nearest is {found}"
+        broken = f"No deployment keeps the limits everywhere; in {plan.breaches[0]}{others}"
+        said = [broken, f"nearest is {found}"]
     if plan.kind == "un-split":
         # The best split stays in sight: a measurement may say otherwise.
         best, rank = plan.split, "nearest" if plan.split_breaks else "best"
-        said.append(
-            f"{plan.verdict.reasons[0]}: deploy {found}; the {rank} split, {best}, gives "
-            f"{rate(best.tokens_per_second, unit)} on {counted(best.devices, 'device')}"
-        )
-    else:
-        said.append(f"deploy {found}")
+        given = rate(best.tokens_per_second, unit)
+        said += [
+            plan.verdict.reasons[0],
+            f"the {rank} split, {best}, gives {given} on {counted(best.devices, 'device')}",
+        ]
     if plan.basis != "all requests":
         said.append(f"planned for {plan.basis}, where the limits are hardest to keep")
     return " ".join(sentence(text) for text in (*said, *plan.supply))

@@ -37,12 +37,13 @@ def day_fact(day: RatioDay) -> Fact:
 
 def day_table(day: RatioDay) -> TextTable:
     """Return the best ratio of every window, and what a fixed one gives up there."""
+    fixed = {day.fixed_attention_workers, day.best_fixed_attention_workers}
     return TextTable(
         title="The ratio over the clock",
         columns=(
             *("from", "requests", "per s", "mean token load (interval)", "best A", "A (interval)"),
             f"given up at A = {day.fixed_attention_workers:,}",
-            f"at A = {day.best_fixed_attention_workers:,}",
+            *(f"at A = {best:,}" for best in fixed - {day.fixed_attention_workers}),
         ),
         rows=[
             (
@@ -53,7 +54,7 @@ def day_table(day: RatioDay) -> TextTable:
                 f"{window.optimal_attention_workers:,}",
                 f"{window.low:,} to {window.high:,}",
                 share(max(window.regret_of_fixed, 0.0)),
-                share(max(window.regret_of_best_fixed, 0.0)),
+                *([share(max(window.regret_of_best_fixed, 0.0))] * (len(fixed) - 1)),
             )
             for window in day.windows
         ],

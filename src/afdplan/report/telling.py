@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -13,7 +14,7 @@ from afdplan.report.tables import TextTable, to_rich
 if TYPE_CHECKING:
     from rich.console import Group, RenderableType
 
-__all__ = ["Fact", "Later", "Telling", "facts_grid", "to_terminal"]
+__all__ = ["Fact", "Later", "Telling", "facts_grid", "to_terminal", "wrapped"]
 
 
 class Fact(NamedTuple):
@@ -97,7 +98,7 @@ def to_terminal(told: Telling, width: int = 80) -> Group:
     if told.subject:
         parts.append(Text(plain(told.subject), style="dim"))
     if told.facts or told.words:
-        parts += [Text()] * bool(parts) + [facts_grid((*told.facts, *told.words))]
+        parts += [Text()] * bool(parts) + [facts_grid((*told.facts, *told.words), width)]
     for table in told.tables:
         parts += [Text()] * bool(parts) + [to_rich(table, width)]
     for head, sentences, style in (
@@ -109,20 +110,38 @@ def to_terminal(told: Telling, width: int = 80) -> Group:
     return Group(*parts)
 
 
-def facts_grid(facts: Sequence[Fact]) -> RenderableType:
-    """Return names with their values beside them."""
+def facts_grid(facts: Sequence[Fact], width: int) -> RenderableType:
+    """Return names with their values beside them, in lines that keep a number and its per cent."""
+    from rich.cells import cell_len
     from rich.table import Table
     from rich.text import Text
 
     grid = Table.grid(padding=(0, 2, 0, 0))
     grid.add_column(style="cyan", no_wrap=True)
     grid.add_column(overflow="fold")
+    room = width - max((cell_len(plain(fact.name)) for fact in facts), default=0) - 2
     for fact in facts:
-        value = Text(plain(fact.value))
-        if fact.remark:
-            value.append(f", {plain(fact.remark)}", style="dim")
+        said = plain(fact.value)
+        value = Text(wrapped(f"{said}, {plain(fact.remark)}" if fact.remark else said, room))
+        value.stylize("dim", len(said))  # a line ends where a space stood
         grid.add_row(Text(plain(fact.name)), value)
     return grid
+
+
+def wrapped(text: str, width: int, indent: str = "") -> str:
+    """Return text in lines, numbers and their per cent on the same one.
+
+    Examples
+    --------
+    >>> print(wrapped("a cost of 0.03 %", 15))
+    a cost of
+    0.03 %
+    """
+    together = plain(text).replace(" %", "\u00a0%")
+    lines = textwrap.wrap(
+        together, max(width, 8), subsequent_indent=indent, break_on_hyphens=bool(indent)
+    )
+    return "\n".join(lines).replace("\u00a0", " ")
 
 
 def _hanging(head: str, sentence: str, style: str) -> RenderableType:

@@ -6,9 +6,9 @@ from typing import Any
 
 from afdplan.compile import EXTRAS, ZERO, U, Whole, inlined, part
 from afdplan.simulation import state as ix
-from afdplan.simulation.slots import fits, give_back, hear, next_free, place, replace, take
+from afdplan.simulation.slots import fits, give_back, hear, next_free, place, take
 
-__all__ = ["admit"]
+__all__ = ["admit", "choose"]
 
 
 @inlined
@@ -22,7 +22,7 @@ def _weight(t: Any, n: Any, u: Any, i: Any) -> Whole:
 
 
 @inlined
-def _choose(t: Any, n: Any, u: Any, k: Any) -> Whole:
+def choose(t: Any, n: Any, u: Any, k: Any) -> Whole:
     """Return the worker that the policy gives a request to, -1 if none can take it.
 
     A new policy is a branch here and in the twin, and a name in `Placement`.
@@ -43,7 +43,7 @@ def _choose(t: Any, n: Any, u: Any, k: Any) -> Whole:
     best = -1
     least = ZERO
     for i in range(workers):
-        if n[U(t.free_first + cell + i)] >= 0:
+        if n[U(t.active + cell + i)] < t.batch_size:
             if t.policy == ix.FEWEST_REQUESTS:
                 value = n[U(t.active + cell + i)]
             else:
@@ -131,7 +131,7 @@ def _admit_by_prompt(
     for j in range(taken):
         k = n[U(t.ranking + j)]
         if n[U(t.chosen + 7 * k + ix.FATE)] == ix.KEPT:
-            i = _choose(t, n, u, k)
+            i = choose(t, n, u, k)
             if i >= 0:
                 n[U(t.chosen + 7 * k + ix.FATE)] = ix.PLACED_NOW
                 place(t, n, x, u, i, k, now, clock)
@@ -184,18 +184,10 @@ def admit(t: Any, n: Any, x: Any, r: Any, v: Any, u: Any, now: Any, clock: Any) 
     if EXTRAS and t.policy >= ix.LONGEST_PROMPT:
         _admit_by_prompt(t, n, x, r, v, u, free, now, clock)
     else:
-        endless = not EXTRAS and not t.open
-        while free > 0 and not (endless and n[ix.RETURNED] == 0) and take(t, n, x, r, v, ZERO):
-            i = _choose(t, n, u, ZERO)
+        while free > 0 and take(t, n, x, r, v, ZERO):
+            i = choose(t, n, u, ZERO)
             if i < 0:
                 give_back(t, n, x, ZERO)
                 break
             place(t, n, x, u, i, ZERO, now, clock)
             free -= 1
-        if endless:
-            head = n[ix.HEAD]
-            for k in range(head, head + free):
-                replace(t, n, x, r, u, _choose(t, n, u, ZERO), k, now, clock)
-            for total in (ix.HEAD, ix.ENTERED, ix.STARTED, ix.PLACED, ix.ACTIVE):
-                n[total] += free
-            n[U(t.present + u)] += free

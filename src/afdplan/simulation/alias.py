@@ -15,6 +15,7 @@ __all__ = ["AliasTable", "alias_table"]
 
 BLOCK = 4096
 SHARE_BITS, WHOLE = 33, 2.0**32
+SHARES = 2**SHARE_BITS - 1
 
 
 class AliasTable:
@@ -71,10 +72,12 @@ def alias_table(law: DiscreteLaw) -> AliasTable:
 @compiled
 def _look_up(uniform: Any, columns: Any, lowest: Any, rows: Any, place: Any) -> None:
     """Turn uniform numbers into lengths: the integer part of n u names a column of the table."""
-    size = columns.size
+    size = float(columns.size)
     for k in range(uniform.size):
         position = uniform[k] * size
-        j = int(position)
+        j = np.int64(position)
         column = columns[U(j)]
-        own = (position - j) * WHOLE < column & (2**SHARE_BITS - 1)
-        rows[U(k), U(place)] = lowest + (j if own else column >> SHARE_BITS)
+        other = column >> SHARE_BITS
+        # No jump, since which of the two it is cannot be foretold.
+        own = -np.int64((position - j) * WHOLE < column & SHARES)
+        rows[U(k), U(place)] = lowest + (other ^ ((other ^ j) & own))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +12,7 @@ from afdplan.simulation import state as ix
 from afdplan.simulation.outage import failure_gaps, stop_bundle
 from afdplan.simulation.scenario import Scenario
 from afdplan.simulation.sources import RequestSource, initial_requests, variation_source
-from afdplan.simulation.state import State
+from afdplan.simulation.state import State, Tables
 from afdplan.simulation.tables import build_tables
 
 __all__ = ["Engine"]
@@ -33,30 +32,22 @@ STAGES = (
 )
 
 
-def _kernel_of(scenario: Scenario, *, plain: bool) -> Callable[..., int]:
+def _kernel_of(tables: Tables) -> Callable[..., int]:
     """Return the kernel that plays a scenario; compiling waits until one is played."""
-    if scenario.execution == "barrier-free":
+    if tables.barrier_free:
         from afdplan.simulation.barrier_free_kernel import (
             advance_barrier_free,
             advance_barrier_free_plainly,
         )
 
-        return advance_barrier_free_plainly if plain else advance_barrier_free
+        return advance_barrier_free_plainly if tables.plain else advance_barrier_free
+    if tables.full:
+        from afdplan.simulation.full_kernel import advance_full
+
+        return advance_full
     from afdplan.simulation.kernel import advance, advance_plainly
 
-    return advance_plainly if plain else advance
-
-
-def is_plain(constants: Any) -> bool:
-    """Tell whether the kernel without extras plays a state of these constants."""
-    t = constants
-    draws = (t["vary_attention"], t["vary_send"], t["vary_ffn"], t["vary_receive"], t["uneven"])
-    links = (t["send_aggregate"], t["receive_aggregate"], t["whole_peers"], t["overhead"])
-    couples = [t[name] for name in t.dtype.names if "_receives" in name or "_sends" in name]
-    rooms = (t["request_room"], t["step_room"], t["stage_room"], t["tracked"])
-    extras = (*draws, *links, *couples, *rooms, t["ideal"])
-    counts = (t["numerator"], t["denominator"], t["queues"], t["placement_window"])
-    return not any(extras) and counts == (1, 1, 1, 1) and t["policy"] < ix.LONGEST_PROMPT
+    return advance_plainly if tables.plain else advance
 
 
 class Engine:
@@ -119,8 +110,6 @@ class Engine:
         constants["request_room"] = slots + block if on_requests is not None else 0
         constants["step_room"] = self.tables.microbatches + block if on_steps is not None else 0
         constants["stage_room"] = stage_rows
-        # For good: the kernels keep what is in a bundle differently.
-        self._plain = is_plain(constants)
         rooms = constants["request_room"] + constants["step_room"] + stage_rows
         self.state.log = np.zeros(int(rooms) * ix.LOG_COLUMNS)
         if scenario.start == "stationary":
@@ -132,7 +121,7 @@ class Engine:
     def run(self, stop_step: int = UNLIMITED, stop_completed: int = UNLIMITED) -> None:
         """Play until `stop_step` steps or `stop_completed` requests are done, or all has come."""
         s = self.state
-        advance = _kernel_of(self.scenario, plain=self._plain)
+        advance = _kernel_of(self.tables)
         # Short calls: an interrupt is heard between them.
         cells = s.constants["cells"] * self.tables.layers
         most = max(STEPS_PER_CALL // int(cells), 1)
@@ -188,16 +177,17 @@ class Engine:
         s = self.state
         n = s.integers
         head = int(n[ix.HEAD])
-        kept = s.requests[3 * head :].copy()
+        kept = s.requests[3 * head :]
         need = self.tables.attention_workers * self.tables.batch_size
         need = need * (self.tables.microbatches + 1) + self.tables.placement_window
-        new, arrival = self._requests.draw(max(self.block, need, kept.size // 3))
-        size = kept.size + new.size
-        if self._space.size < size:  # kept: fresh pages take as long as the draws
-            self._space = np.empty(size + size // 4, dtype=np.int64)
-        s.requests = self._space[:size]
-        s.requests[: kept.size] = kept
-        s.requests[kept.size :] = new.ravel()
+        count = max(self.block, need, kept.size // 3)
+        most = kept.size + 3 * count
+        if self._space.size < most:  # kept: fresh pages take as long as the draws
+            self._space = np.zeros(most + most // 4, dtype=np.int64)
+        self._space[: kept.size] = kept
+        new, arrival = self._requests.draw(count, self._space[kept.size : most].reshape(-1, 3))
+        s.requests = self._space[: kept.size + new.size]
+        s.requests[kept.size :] = new.reshape(-1)  # nothing moves where they were drawn into it
         n[ix.AVAILABLE] = s.requests.size // 3
         n[ix.HEAD] = 0
         n[ix.ARRIVED] -= head

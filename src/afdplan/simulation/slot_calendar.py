@@ -12,7 +12,15 @@ from typing import Any
 from afdplan.compile import EXTRAS, U, Whole, inlined, part
 from afdplan.simulation import state as ix
 
-__all__ = ["bucket_of_step", "cascade", "first_of", "last_of", "schedule", "unschedule"]
+__all__ = [
+    "append_to",
+    "bucket_of_step",
+    "cascade",
+    "first_of",
+    "last_of",
+    "schedule",
+    "unschedule",
+]
 
 
 @inlined
@@ -43,19 +51,27 @@ def _bucket(t: Any, q: Any, u: Any, due: Any, now: Any) -> Whole:
 
 
 @inlined
-def schedule(t: Any, n: Any, q: Any, u: Any, slot: Any, due: Any, now: Any) -> None:
-    """Append a slot's event to its bucket: events of a step stay in order of placement."""
-    base = ix.ROW * q * t.slots
-    n[U(t.due + base + ix.ROW * slot)] = due
-    b = _bucket(t, q, u, due, now)
+def append_to(n: Any, b: Any, following: Any, width: Any, slot: Any) -> Whole:
+    """Append a slot to a bucket, whose slots follow each other; returns the one before.
+
+    No jump, since whether the bucket was empty cannot be foretold; nothing is read of the slot
+    before, which is seldom at hand.
+    """
     bucket = n[U(b)]
-    # No jump, since whether the bucket was empty cannot be foretold; nothing is read of the slot
-    # before, which is seldom at hand.
     empty = bucket >> 63  # all bits or none
     head = first_of(bucket)
     tail = last_of(bucket)
     n[U(b)] = slot << 32 | head ^ ((head ^ slot) & empty)
-    n[U(t.following + base + ix.ROW * (tail ^ ((tail ^ slot) & empty)))] = slot
+    n[U(following + width * (tail ^ ((tail ^ slot) & empty)))] = slot
+    return tail
+
+
+@inlined
+def schedule(t: Any, n: Any, q: Any, u: Any, slot: Any, due: Any, now: Any) -> None:
+    """Append a slot's event to its bucket: events of a step stay in order of placement."""
+    base = ix.ROW * q * t.slots
+    n[U(t.due + base + ix.ROW * slot)] = due
+    tail = append_to(n, _bucket(t, q, u, due, now), t.following + base, ix.ROW, slot)
     if EXTRAS and t.preempt:  # who may leave early needs both directions
         n[U(t.preceding + base + ix.ROW * slot)] = tail
 

@@ -42,7 +42,6 @@ __all__ = [
     "make_room",
     "next_free",
     "place",
-    "replace",
     "take",
 ]
 
@@ -168,14 +167,6 @@ def settle(
 
 
 @inlined
-def replace(t: Any, n: Any, x: Any, r: Any, u: Any, i: Any, k: Any, now: Any, clock: Any) -> None:
-    """Let request number k of a queue that never ends into a free slot of a plain bundle."""
-    decode = r[U(3 * k + 1)]
-    slot = settle(t, n, u, u, i, r[U(3 * k)], decode, decode, now)
-    n[U(t.begun + ix.ROW * slot)] = bits_of(clock)
-
-
-@inlined
 def place(t: Any, n: Any, x: Any, u: Any, i: Any, k: Any, now: Any, clock: Any) -> None:
     """Put the chosen request number k into a free slot."""
     c = u * t.attention_workers + i
@@ -205,17 +196,18 @@ def place(t: Any, n: Any, x: Any, u: Any, i: Any, k: Any, now: Any, clock: Any) 
     n[ix.PLACED] += 1
     n[ix.ACTIVE] += 1
     n[U(t.present + u)] += 1
-    for w in range(t.queues - 1 if EXTRAS else ZERO):
-        at = (1 + w) * t.cells + c
-        window = n[U(t.windows + w)]
-        if prompt >= window:
-            n[U(t.loads + at)] += window
-        else:
-            n[U(t.loads + at)] += prompt
-            n[U(t.growing + at)] += 1
-            full = (window - prompt + t.numerator - 1) // t.numerator
-            if full <= steps - 1:
-                schedule(t, n, 1 + w, calendar, slot, now + full - 1, now)
+    if EXTRAS:
+        for w in range(t.queues - 1):
+            at = (1 + w) * t.cells + c
+            window = n[U(t.windows + w)]
+            if prompt >= window:
+                n[U(t.loads + at)] += window
+            else:
+                n[U(t.loads + at)] += prompt
+                n[U(t.growing + at)] += 1
+                full = (window - prompt + t.numerator - 1) // t.numerator
+                if full <= steps - 1:
+                    schedule(t, n, 1 + w, calendar, slot, now + full - 1, now)
 
 
 @inlined
@@ -233,14 +225,14 @@ def _leave(t: Any, n: Any, u: Any, c: Any, slot: Any, done: Any) -> None:
     if EXTRAS:
         n[U(t.growing + c)] -= 1
         n[U(t.held + i)] -= load
-    for w in range(t.queues - 1 if EXTRAS else ZERO):
-        at = (1 + w) * t.cells + c
-        window = n[U(t.windows + w)]
-        if load >= window:
-            n[U(t.loads + at)] -= window
-        else:
-            n[U(t.loads + at)] -= load
-            n[U(t.growing + at)] -= 1
+        for w in range(t.queues - 1):
+            at = (1 + w) * t.cells + c
+            window = n[U(t.windows + w)]
+            if load >= window:
+                n[U(t.loads + at)] -= window
+            else:
+                n[U(t.loads + at)] -= load
+                n[U(t.growing + at)] -= 1
     if EXTRAS and t.capacity >= 0:
         n[U(t.reserved + i)] -= n[U(t.prompt + ix.ROW * slot)] + t.numerator * (
             n[U(t.steps + ix.ROW * slot)] - 1
@@ -310,14 +302,24 @@ def _grow(loads: Any, growing: Any, numerator: Any) -> None:
 @inlined
 def grow(t: Any, n: Any, calendar: Any, first: Any, workers: Any, now: Any) -> None:
     """Let the loads of `workers` cells from `first` on grow by a step; `now` counts it."""
-    for q in range(t.queues if EXTRAS else ZERO + 1):
+    if not EXTRAS:
+        active = window(n, t.active + first, workers)
+        _grow(window(n, t.loads + first, workers), active, ZERO + 1)
+    else:
+        _grow_with_extras(t, n, calendar, first, workers, now)
+
+
+@inlined
+def _grow_with_extras(t: Any, n: Any, calendar: Any, first: Any, workers: Any, now: Any) -> None:
+    """Let loads grow that several layers see differently."""
+    for q in range(t.queues):
         at = q * t.cells + first
-        growing = window(n, (t.growing if EXTRAS else t.active) + at, workers)
-        _grow(window(n, t.loads + at, workers), growing, t.numerator if EXTRAS else ZERO + 1)
-        if EXTRAS and q == 0:
+        growing = window(n, t.growing + at, workers)
+        _grow(window(n, t.loads + at, workers), growing, t.numerator)
+        if q == 0:
             i = first % t.attention_workers
             _grow(window(n, t.held + i, workers), growing, t.numerator)
-    for w in range(t.queues - 1 if EXTRAS else ZERO):
+    for w in range(t.queues - 1):
         # Contexts that have grown beyond a window stop there.
         b = bucket_of_step(t, calendar, 1 + w, now - 1)
         bucket = n[U(b)]

@@ -65,7 +65,6 @@ class RequestSource:
         self._gaps = stream(scenario.seed, replication, "arrivals")
         self._laws: tuple[AliasTable, AliasTable] | None = None
         self._pool: IntArray = np.empty((0, 3), dtype=np.int64)
-        self._rows: IntArray = np.empty((0, 3), dtype=np.int64)
         self.is_replay = isinstance(self.lengths, Trace)
         if isinstance(self.lengths, Trace) and replication and not self._plays_arrivals:
             # Each replication replays the trace from a place of its own.
@@ -104,18 +103,19 @@ class RequestSource:
             and self.position >= self.lengths.requests
         )
 
-    def draw(self, count: int) -> tuple[IntArray, FloatArray]:
+    def draw(self, count: int, space: IntArray | None = None) -> tuple[IntArray, FloatArray]:
         """Return about `count` requests: rows (prompt, decode, unfit before it), and arrivals.
 
-        The next draw may write over the rows.
+        Rows lie in `space`, shape (count, 3), where they can; its last column holds zeros.
         """
         if self.is_exhausted:
             return np.empty((0, 3), dtype=np.int64), np.empty(0)
-        rows = self._draw_lengths(count)
+        rows = self._draw_lengths(count, space)
         arrival = self._draw_arrivals(len(rows))
         self.position += len(rows)
         if self.capacity is None:
             return rows, arrival
+        rows[:, 2] = 0
         prompt, decode = rows[:, 0], rows[:, 1]
         # Requests that no worker can ever hold are refused as they come.
         top, unit = self.tokens.numerator, self.tokens.denominator
@@ -131,11 +131,9 @@ class RequestSource:
         self.unfit = int(before[-1]) - (int(kept[-1]) if kept.size else 0)
         return rows, arrival[fits] if arrival.size else arrival
 
-    def _draw_lengths(self, count: int) -> IntArray:
+    def _draw_lengths(self, count: int, space: IntArray | None) -> IntArray:
         if self._laws is not None:
-            if len(self._rows) < count:
-                self._rows = np.zeros((count, 3), dtype=np.int64)
-            rows = self._rows[:count]
+            rows = np.zeros((count, 3), dtype=np.int64) if space is None else space
             prompt, decode = self._laws
             prompt.draw(self._prompts, rows, 0)
             decode.draw(self._decodes, rows, 1)

@@ -68,6 +68,11 @@ calendar's event and its neighbours in the circular list; when it began, the bit
 ROW = 8
 WHEEL = 4096
 """Buckets of one level of the calendar; two levels span 16.8 million steps."""
+RECORD, BEGUN, WHOSE, DUE = 4, 1, 2, 3
+"""Of a request of a bundle that is always full: the context it leaves with and one more, when it
+began, tokens of its output and its worker, and its last step, then the record after it."""
+CHUNK, WINDOW, WINDOWS = 16, 64, 4096
+"""Records of a chunk, steps of a window, windows of the ring; a request may live longer."""
 # In the order of `Placement`; all from `LONGEST_PROMPT` on rank what enters together.
 ROUND_ROBIN, FEWEST_REQUESTS, FEWEST_TOKENS, LONGEST_PROMPT, LONGEST_PROMPT_RANK = range(5)
 LONGEST_REQUEST = 5
@@ -137,6 +142,8 @@ class Tables(NamedTuple):
     longest_wait: float  # -1 without a limit
     most_tokens: int  # -1 without a limit
     bin_base: int  # histogram bin of the shortest time told apart
+    plain: bool = False  # the kernel without extras plays it
+    full: bool = False  # and no slot is ever free
 
 
 class State:
@@ -165,6 +172,10 @@ class State:
         # Who ends steps together shares a calendar: a microbatch, or a cell without the barrier.
         calendars = cells if tables.barrier_free else tables.microbatches
         rows = 2 * slots + 1 + tables.placement_window
+        # A bundle that is always full keeps records: of its slots, and as many that have ended.
+        kept, microbatches_kept = (0, tables.microbatches) if tables.full else (slots, 0)
+        lists = min(WINDOWS, slots) + 3
+        chunks = 2 * slots // CHUNK + microbatches_kept * lists if tables.full else 0
         words = -(-tables.attention_workers // 64)
         workers, microbatches = (tables.attention_workers,), (tables.microbatches,)
         cell = (tables.microbatches, tables.attention_workers)
@@ -183,10 +194,18 @@ class State:
             "foreseen": workers,  # units over the steps of foresight, of the microbatch that admits
             "reserved": workers,  # units promised to admitted requests
             # Side by side, as they are used, one line of the cache each: see `ROW`.
-            "requests": (queues, slots, ROW),
-            "order": (slots,),  # of placement
-            "preemptions": (slots,),
-            "buckets": (queues, calendars, 2 * WHEEL),  # see `slot_calendar.py`
+            "requests": (queues, kept, ROW),
+            # See `full_kernel.py`.
+            "records": (chunks * CHUNK, RECORD),
+            "next_chunk": (chunks,),
+            "free_chunk": (1,),
+            "chunks_used": (1,),
+            "spare": (microbatches_kept,),
+            "step_lists": (microbatches_kept, WINDOW),
+            "window_lists": (microbatches_kept, WINDOWS + 2, 2),
+            "order": (kept,),  # of placement
+            "preemptions": (kept,),
+            "buckets": (queues, 0 if tables.full else calendars, 2 * WHEEL),  # `slot_calendar.py`
             "returned": (rows, 6),
             "chosen": (together, 7),
             "ranking": (2, together),
@@ -224,7 +243,7 @@ class State:
             "busy": workers,
             "idle": (CAUSES, tables.attention_workers),
             "ffn_idle": (CAUSES,),
-            "arrival": (slots,),
+            "arrival": (kept,),
             "returned_times": (rows, 2),
             "chosen_times": (together, 2),
             # Barrier-free: when a cell's next event is, when its call reached the pool, boarded,
@@ -301,13 +320,14 @@ class State:
         size = self.tables.batch_size
         free = np.arange(1, first.size * size + 1)
         free[size - 1 :: size] = -1
-        self.whole("following")[0] = free
+        self.whole("following")[0] = free[: self.whole("order").size]
         first[:] = np.arange(0, free.size, size).reshape(first.shape)
         bits = np.zeros((first.shape[0], self.whole("free_words").shape[1] * 64), dtype=np.uint8)
         bits[:, : first.shape[1]] = 1
         self.whole("free_words")[:] = np.packbits(bits, axis=1, bitorder="little").view("<i8")
         self.whole("due")[:] = -1
-        self.whole("buckets")[:] = -1
+        for part in ("buckets", "free_chunk", "spare", "step_lists"):
+            self.whole(part)[:] = -1
 
     def whole(self, part: str) -> IntArray:
         """Return a part of the integers as an array of its shape (a view)."""

@@ -9,7 +9,7 @@ import numpy as np
 
 from afdplan.errors import InvalidInputError
 from afdplan.simulation.scenario import Placement, Scenario
-from afdplan.simulation.state import BIN_SHIFT, Tables
+from afdplan.simulation.state import BIN_SHIFT, LONGEST_PROMPT, Tables
 
 __all__ = ["build_tables", "token_fraction"]
 
@@ -65,7 +65,7 @@ def build_tables(
     first = np.concatenate([[0], np.cumsum([p.starts.size for p in pieces])])
     base = _shortest_time(scenario)
     unit = tokens.denominator
-    return Tables(
+    tables = Tables(
         attention_workers=bundle.attention_workers,
         microbatches=scenario.microbatches,
         batch_size=bundle.batch_size,
@@ -118,6 +118,27 @@ def build_tables(
         most_tokens=scenario.most_tokens or -1,
         bin_base=int(np.float64(base).view(np.int64)) >> BIN_SHIFT,
     )
+    plain = is_plain(tables)
+    return tables._replace(plain=plain, full=plain and is_full(scenario))
+
+
+def is_plain(t: Tables) -> bool:
+    """Tell whether the kernels without extras play it; they keep differently what is in slots."""
+    draws = (t.vary_attention, t.vary_send, t.vary_ffn, t.vary_receive, t.uneven)
+    links = (t.send_aggregate, t.receive_aggregate, t.whole_peers, t.overhead)
+    couples = [
+        value for name, value in t._asdict().items() if "_receives" in name or "_sends" in name
+    ]
+    logs = (t.log_requests, t.log_steps, t.log_stages)
+    extras = (*draws, *links, *couples, *logs, t.ideal, t.windows.size, t.capacity >= 0)
+    counts = (t.numerator, t.denominator, t.placement_window)
+    return not any(extras) and counts == (1, 1, 1) and t.policy < LONGEST_PROMPT
+
+
+def is_full(scenario: Scenario) -> bool:
+    """Tell whether every slot of a plain bundle is filled again as it falls free."""
+    steady = scenario.arrivals is None and scenario.failures is None
+    return steady and scenario.execution == "synchronous"
 
 
 def _coupled(scenario: Scenario) -> dict[str, Any]:

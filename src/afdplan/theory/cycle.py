@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from afdplan.lengths.token_load import SlotLoad
-from afdplan.theory.fresh_times import largest_normal
 from afdplan.theory.layer_cycle import Bottleneck, layer_cycle
 from afdplan.theory.layer_order import (
     drained_step,
@@ -24,8 +23,6 @@ from afdplan.theory.shared_times import StageTimes, shared_times
 __all__ = ["CycleModel", "StepTimes", "objective", "stage_times"]
 
 FloatArray = npt.NDArray[np.float64]
-SMALLEST, NUDGE = 1e-300, 0.01
-"""Least time, and by which share a stage is made longer to see how many of it bind."""
 LEVELS = 16
 """Quantiles of the slowest worker over which the ends and changes of a step are averaged."""
 
@@ -113,9 +110,11 @@ class CycleModel:
         shape = stages.attention_workers.shape
         total = np.full(shape, latency.step_overhead)
         quantiles = np.full((*shape, len(probabilities)), latency.step_overhead)
+        variance = np.zeros_like(quantiles)
         for kind, cycle in zip(latency.attention, self._cycles, strict=True):
-            mean, quantile = cycle.round(stages, probabilities)
+            mean, quantile, fresh = cycle.round(stages, probabilities)
             total, quantiles = total + kind.layers * mean, quantiles + kind.layers * quantile
+            variance = variance + kind.layers * fresh
         attention = sum(
             kind.layers * cycle.attention_mean
             for kind, cycle in zip(latency.attention, self._cycles, strict=True)
@@ -128,8 +127,7 @@ class CycleModel:
             least = np.maximum(m * latency.layers * busiest, attention + latency.layers * trip)
             least = latency.step_overhead + np.maximum(least, m * attention)
             total, quantiles = np.maximum(total + added, least), quantiles + each
-        if probabilities and (stages.fresh is not None or latency.scatter.attention > 0):
-            variance = self._fresh_variance(stages)
+        if variance.any():
             quantiles = _with_fresh_steps(quantiles, total, variance, probabilities)
         # Idle is who computes nothing: a transfer that occupies a worker is no computing.
         attention = attention - latency.layers * self._occupied
@@ -141,32 +139,6 @@ class CycleModel:
             attention_idle_fraction=np.maximum(1 - m * attention / total, 0.0),
             ffn_idle_fraction=np.maximum(1 - m * latency.layers * ffn / total, 0.0),
         )
-
-    def _fresh_variance(self, stages: StageTimes) -> FloatArray:
-        """Return the variance of a step by what is drawn afresh in it, shape (n,) [time^2].
-
-        A step is the sum of the jobs on its critical path: as many of a side as it gets longer,
-        over each of their own.
-        """
-        latency, workers = self.problem.latency, stages.attention_workers
-        variance = np.zeros_like(stages.ffn)
-        nudge = NUDGE * np.maximum(stages.ffn, SMALLEST)
-        slower = replace(stages, ffn=stages.ffn + nudge)
-        for kind, cycle in zip(latency.attention, self._cycles, strict=True):
-            mean, _ = cycle.round(stages, ())
-            if stages.fresh is not None:
-                jobs = (cycle.round(slower, ())[0] - mean) / nudge
-                variance += kind.layers * jobs * stages.fresh**2
-            if latency.scatter.attention > 0:
-                more = NUDGE * max(cycle.attention_mean, SMALLEST)
-                jobs = (cycle.later(more).round(stages, ())[0] - mean) / more
-                slowest = cycle.slowest_microbatch(workers, np.array([0.5]))[0]
-                own = latency.scatter.attention * (slowest - self._occupied)
-                # Those compete for being last whose loads are about as near as they scatter.
-                rivals = 1 + (workers - 1) * own / np.maximum(own + cycle.attention_std, SMALLEST)
-                own = own * largest_normal(np.maximum(rivals, 1.0))[1]
-                variance += kind.layers * jobs * own**2
-        return np.maximum(variance, 0.0)
 
     def _added_in_order(
         self, stages: StageTimes, probabilities: tuple[float, ...]
@@ -266,7 +238,7 @@ def _with_fresh_steps(
     from scipy import special
 
     away = quantiles - mean[:, None]
-    apart = special.ndtri(np.array(probabilities)) * np.sqrt(variance)[:, None]
+    apart = special.ndtri(np.array(probabilities)) * np.sqrt(np.maximum(variance, 0.0))
     squares = away * np.abs(away) + apart * np.abs(apart)
     moved: FloatArray = mean[:, None] + np.sign(squares) * np.sqrt(np.abs(squares))
     return moved

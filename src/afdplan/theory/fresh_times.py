@@ -12,14 +12,12 @@ trip of one microbatch waits for the longer of its m FFN times.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from afdplan.model.latency import LatencyModel
-from afdplan.theory.attention_time import TimeLaw
 from afdplan.theory.expert_load import mean_rank_load, rank_load
 
 __all__ = [
@@ -27,19 +25,10 @@ __all__ = [
     "excess",
     "ffn_times",
     "larger_mean",
-    "largest_normal",
     "least_ffn_mean",
-    "scattered",
 ]
 
 FloatArray = npt.NDArray[np.float64]
-FACTORS = 256
-FACTOR_REACH = 6.0
-"""Points at which a factor is taken, and standard deviations of its logarithm that they span."""
-
-TINY = 1e-300
-NEARNESS = (0.30, 0.95, 1.96)
-"""By how many standard deviations of one two factors differ, in three equally likely parts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -132,64 +121,6 @@ def excess(mean: FloatArray, std: FloatArray, level: FloatArray) -> tuple[FloatA
     return np.maximum(paid, 0.0), chance
 
 
-def largest_normal(count: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Return mean and standard deviation of the largest of `count` standard normals, real >= 1.
-
-    Examples
-    --------
-    >>> [x.round(2).tolist() for x in largest_normal(np.array([2.0, 64.0]))]
-    [[0.56, 2.34], [0.82, 0.45]]
-    """
-    from scipy import special
-
-    levels = (np.arange(FACTORS) + 0.5) / FACTORS
-    largest = special.ndtri(np.exp(np.log(levels) / np.asarray(count)[..., None]))
-    mean: FloatArray = largest.mean(axis=-1)
-    return mean, largest.std(axis=-1)
-
-
-def lateness(
-    quantiles: FloatArray,
-    wanted: int,
-    levels: tuple[float, ...],
-    attention: float,
-    cv: float,
-    attention_workers: FloatArray,
-) -> FloatArray:
-    """Return how far fresh factors delay a round of each quantile, over their mean delay.
-
-    A round that one heavy worker makes long has few rivals near. Those not farther below it than
-    two factors differ number ``ln P(y) - ln P(y - d)``, with P the law of the slowest; a longer
-    round has longer work, which factors scatter further.
-
-    Parameters
-    ----------
-    quantiles, wanted, levels
-        Of rounds whose loads stand still, shape (n, wanted + levels) [time]: some that are asked
-        for, then those at even `levels`.
-    attention, cv
-        Mean of a worker's work in a round [time], and how far factors scatter that.
-    attention_workers
-        A, shape (n,).
-    """
-    logs, near = np.log(np.array(levels)), np.zeros_like(quantiles)
-    middle = quantiles[:, wanted:].mean(axis=1, keepdims=True)
-    reach = cv * np.maximum(attention + quantiles - middle, 0.0)
-    away = np.array([0.0, *NEARNESS])[:, None]
-    for at, (row, reached) in enumerate(zip(quantiles, reach, strict=True)):
-        even, far = row[wanted:], 2 * NEARNESS[-1] * max(float(reached.max()), TINY)
-        # Below the lowest level the law goes on as steeply.
-        steep = (logs[1] - logs[0]) / max(even[1] - even[0], 1e-9 * far)
-        points, known = np.append(even[0] - far, even), np.append(logs[0] - steep * far, logs)
-        here, *below = np.interp(row - away * reached, points, known)
-        near[at] = here - np.mean(below, axis=0)
-    score, _ = largest_normal(1 + np.minimum(near, attention_workers[:, None]))
-    late = reach * score
-    mean = late[:, wanted:].mean(axis=1, keepdims=True)
-    found: FloatArray = np.where(mean > 0, late / np.where(mean > 0, mean, 1.0), 1.0)
-    return found
-
-
 def larger_mean(
     mean: FloatArray, levels: FloatArray, fresh_mean: FloatArray, fresh_std: FloatArray
 ) -> FloatArray:
@@ -207,24 +138,3 @@ def larger_mean(
     # Quantiles at even levels miss a little of the mean; it counts where Y is the larger.
     larger: FloatArray = (levels + paid).mean(axis=1) + (mean - levels.mean(axis=1)) * kept
     return larger
-
-
-def scattered(law: TimeLaw, cv: float) -> TimeLaw:
-    """Return the law of a time and an independent lognormal factor of mean 1, `cv` its scatter."""
-    if cv == 0:
-        return law
-    from scipy import special
-
-    sigma = math.sqrt(math.log1p(cv**2))
-    law = law.coarsened(FACTORS)
-    times, chances = np.maximum(law.support, 1e-300), law.probabilities
-    reach = np.exp(sigma * FACTOR_REACH * np.array([-1.0, 1.0]) - sigma**2 / 2)
-    low, high = float(times[0]) * reach[0], float(times[-1]) * reach[1]
-    points = np.linspace(low, high, 4 * FACTORS)  # one level of the law of the round
-    edges = np.append(low, (points[1:] + points[:-1]) / 2)
-    with np.errstate(divide="ignore"):
-        away = np.log(edges[:, None] / times) / sigma + sigma / 2
-    pmf = np.diff(np.append(special.ndtr(away) @ chances, 1.0))
-    pmf[0] += 1 - pmf.sum()
-    missed = law.mean - float(pmf @ points)
-    return TimeLaw(lowest=low + missed, spacing=points[1] - points[0], probabilities=pmf)

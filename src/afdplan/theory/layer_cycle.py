@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Literal, Protocol
 
@@ -13,11 +14,13 @@ import numpy.typing as npt
 from afdplan.lengths.load_motion import STILL
 from afdplan.lengths.token_load import SlotLoad
 from afdplan.model.stages import AttentionLayers
+from afdplan.model.variation import ScatterLaw
+from afdplan.theory.attention_scatter import EVEN, AttentionScatter, scattered
 from afdplan.theory.attention_time import TimeLaw, exact_time, gaussian_time
 from afdplan.theory.barrier import barrier_mean, barrier_quantile
 from afdplan.theory.constant import aligned_loads, constant_round
-from afdplan.theory.fresh_times import excess, larger_mean, lateness, scattered
-from afdplan.theory.layer_order import order_scores
+from afdplan.theory.fresh_cycle import fresh_stage
+from afdplan.theory.fresh_times import excess, larger_mean
 from afdplan.theory.moving_load import WorkerMotion, moving_load_gain, worker_motion
 from afdplan.theory.pipeline import RoundLawTable
 from afdplan.theory.problem import Overlap, RatioProblem
@@ -27,11 +30,12 @@ __all__ = ["Bottleneck", "LayerCycle", "layer_cycle"]
 
 FloatArray = npt.NDArray[np.float64]
 Bottleneck = Literal["attention", "communication", "ffn", "latency"]
-WAITING = 0.3
-"""Share of the longest of m fresh FFN times, over their mean, that a trip waits for."""
-EVEN_LEVELS = tuple(((np.arange(16) + 0.5) / 16).tolist())
-ABSORBED = 1.0
-"""How fast slack lets attention's fresh scatter fade (docs/theory/fresh-times.md)."""
+TIED = 2 / math.pi
+"""How much of the variance of two stations neither keeps: as of a maximum of two normals."""
+TRIP_BOUND = 1.002
+"""Times its slowest worker's jobs a round is made by its trip."""
+NODES = np.polynomial.hermite_e.hermegauss(5)
+EVEN_LEVELS = tuple(((np.arange(EVEN) + 0.5) / EVEN).tolist())
 SUM_POINTS = 256
 """On which the density of a worker's round is taken for ties, per level of its grid."""
 
@@ -50,8 +54,11 @@ class LayerCycle(Protocol):
 
     def round(
         self, stages: StageTimes, probabilities: tuple[float, ...]
-    ) -> tuple[FloatArray, FloatArray]:
-        """Return mean (n,) and quantiles (n, probabilities) of the round [time]."""
+    ) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Return mean (n,) and quantiles (n, probabilities) of the round [time].
+
+        Last: the variance of a round, at each of these, by what is drawn afresh in it [time^2].
+        """
         ...
 
     def slowest_round(self, attention_workers: FloatArray, levels: FloatArray) -> FloatArray:
@@ -87,6 +94,7 @@ class _PipelinedCycle:
         std: float,
         ceiling: float,
         scatter: float = 0.0,
+        factors: ScatterLaw = "gamma",
     ) -> None:
         self.attention_mean, self.attention_std = law.mean, std
         self._law = law
@@ -94,46 +102,25 @@ class _PipelinedCycle:
         self._motion = motion
         self._ceiling = ceiling
         self._table = RoundLawTable(law, microbatches)
-        self._scatter = scatter
-        self._afresh = RoundLawTable(scattered(law, scatter), microbatches) if scatter else None
         self._sums = self._table.sum_cumulative(SUM_POINTS)
+        self._fresh = AttentionScatter.of(law, self._sums, microbatches, scatter, factors)
 
     def round(
         self, stages: StageTimes, probabilities: tuple[float, ...]
-    ) -> tuple[FloatArray, FloatArray]:
+    ) -> tuple[FloatArray, FloatArray, FloatArray]:
         m = self._table.microbatches
         busiest = np.maximum(stages.ffn, np.maximum(stages.out, stages.back))
-        trip = stages.trip
-        floor, delay, levels = m * busiest, trip, probabilities
-        if stages.fresh is not None and m > 1:
-            floor = np.maximum(m * np.maximum(stages.out, stages.back), stages.least_ffn_round(m))
-            delay = trip + WAITING * float(order_scores(m)[0]) * stages.fresh
-            levels = (*probabilities, *EVEN_LEVELS)
-        elif self._afresh is not None and probabilities:
-            levels = (*probabilities, *EVEN_LEVELS)
+        trip, is_fresh = stages.trip, stages.fresh is not None or self._fresh is not None
+        floor, levels = m * busiest, probabilities
+        if is_fresh:
+            floor, levels = m * np.maximum(stages.out, stages.back), (*probabilities, *EVEN_LEVELS)
         law = self._table.evaluate(
-            stages.attention_workers, longest_delay=delay, floor=floor, probabilities=levels
+            stages.attention_workers, longest_delay=trip, floor=floor, probabilities=levels
         )
-        mean, quantiles = law.mean, law.quantiles
-        if self._afresh is not None:
-            more = self._afresh.evaluate(
-                stages.attention_workers, longest_delay=delay, floor=floor
-            ).mean
-            added = self._felt(stages, mean) * (more - mean)
-            mean = mean + added
-            if levels:
-                late = lateness(
-                    quantiles,
-                    len(probabilities),
-                    EVEN_LEVELS,
-                    m * self.attention_mean,
-                    self._scatter / math.sqrt(m),
-                    stages.attention_workers,
-                )
-                quantiles = quantiles + added[:, None] * late
-        if stages.fresh is not None and m > 1:
-            mean, quantiles = _with_fresh(mean, quantiles, stages, m, len(probabilities))
-        quantiles = quantiles[:, : len(probabilities)]
+        mean, quantiles, variance = law.mean, law.quantiles, np.zeros_like(law.quantiles)
+        if is_fresh:
+            mean, quantiles, variance = self._with_fresh(stages, mean, quantiles, np.array(levels))
+        wanted = slice(len(probabilities))
         gain = moving_load_gain(
             *self._sums,
             self._motion,
@@ -146,28 +133,58 @@ class _PipelinedCycle:
         )
         # However loads move: no resource does its mean work any faster.
         least = np.maximum(m * np.maximum(busiest, self.attention_mean), self.attention_mean + trip)
-        return np.maximum(mean - gain, least), quantiles
+        return np.maximum(mean - gain, least), quantiles[:, wanted], variance[:, wanted]
+
+    def _with_fresh(
+        self, stages: StageTimes, mean: FloatArray, quantiles: FloatArray, levels: FloatArray
+    ) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Return mean, quantiles and fresh variances of rounds whose times are drawn afresh.
+
+        Of frozen rounds without the FFN's floor; the even levels are the last.
+        """
+        m, even = self._table.microbatches, slice(-EVEN, None)
+        work = m * stages.ffn[:, None]
+        sums = self.slowest_round(stages.attention_workers, levels).T
+        largest = self.slowest_microbatch(m * stages.attention_workers, levels).T
+        trip = np.minimum(largest + stages.trip[:, None], sums)
+        trip = np.where(quantiles > TRIP_BOUND * sums, quantiles, trip)
+        attention, std = sums / m, np.zeros_like(sums)
+        uneven = np.maximum(trip - attention - stages.trip[:, None], 0.0)
+        if self._fresh is not None:
+            slack = np.maximum(np.maximum(sums, work) - trip, 0.0)
+            attention, trip, std = self._fresh.delayed(
+                attention, trip, slack, levels, stages.attention_workers
+            )
+        own, fresh = std**2, 0.0 if stages.fresh is None else stages.fresh[:, None] ** 2
+        both, found, variance = own + fresh, np.zeros_like(sums), np.zeros_like(sums)
+        for node, weight in _nodes(stages.between):
+            stage, of_attention, of_ffn = fresh_stage(
+                attention,
+                stages.ffn[:, None] + node,
+                trip + node,
+                np.sqrt(both),
+                m,
+                uneven,
+            )
+            tied = TIED * (m > 1) * of_attention * of_ffn * both
+            found = found + weight * stage
+            variance = variance + weight * m * (of_attention * own + of_ffn * fresh - tied)
+        link = m * np.maximum(stages.out, stages.back)[:, None]
+        found = np.maximum(m * found, link)
+        # Quantiles at even levels miss a little of the mean; it counts where the FFN does not bind.
+        missed = (mean - quantiles[:, even].mean(axis=1)) * (quantiles > work)[:, even].mean(axis=1)
+        return found[:, even].mean(axis=1) + missed, found, variance
 
     def later(self, added: float) -> LayerCycle:
         other, m = copy.copy(self), self._table.microbatches
         other.attention_mean = self.attention_mean + added
         other._law = replace(self._law, lowest=self._law.lowest + added)
         other._table = self._table.later(added)
-        other._afresh = None if self._afresh is None else self._afresh.later(added)
+        other._fresh = None if self._fresh is None else self._fresh.later(added)
         other._ceiling = self._ceiling + m * added
         times, cumulative = self._sums
         other._sums = times + m * added, cumulative
         return other
-
-    def _felt(self, stages: StageTimes, frozen: FloatArray) -> FloatArray:
-        """Return which share of the barrier over fresh attention times is felt, shape (n,)."""
-        m = self._table.microbatches
-        trip = frozen / m + stages.ffn + stages.out + stages.back - stages.saved
-        slack = np.maximum(np.maximum(frozen, m * stages.ffn) - trip, 0.0)
-        reach = math.sqrt(m) * self._scatter * self.attention_mean
-        reach = reach * np.sqrt(1 + 2 * np.log(np.maximum(stages.attention_workers, 1.0)))
-        felt: FloatArray = (reach / (reach + ABSORBED * slack)) ** 2
-        return felt
 
     def slowest_round(self, attention_workers: FloatArray, levels: FloatArray) -> FloatArray:
         each = np.exp(np.log(levels)[:, None] / attention_workers)
@@ -201,7 +218,7 @@ class _IdealCycle:
 
     def round(
         self, stages: StageTimes, probabilities: tuple[float, ...]
-    ) -> tuple[FloatArray, FloatArray]:
+    ) -> tuple[FloatArray, FloatArray, FloatArray]:
         floor = np.maximum(stages.out, stages.back)
         levels = probabilities
         if stages.fresh is None:
@@ -215,8 +232,14 @@ class _IdealCycle:
         mean = barrier_mean(self._law, stages.attention_workers, floor)
         quantiles = np.stack(found, axis=1) if found else np.empty((floor.size, 0))
         if stages.fresh is None:
-            return mean, quantiles
-        return _with_fresh(mean, quantiles, stages, 1, len(probabilities))
+            return mean, quantiles, np.zeros_like(quantiles)
+        # A step averages what is fresh: its quantile is that of the loads, at the mean of the rest.
+        between = 0.0 if stages.between is None else stages.between
+        work, std = stages.ffn, np.sqrt(stages.fresh**2 + between**2)
+        wanted, even = quantiles[:, : len(probabilities)], quantiles[:, len(probabilities) :]
+        paid, chance = excess(work[:, None], std[:, None], wanted)
+        variance = chance * stages.fresh[:, None] ** 2
+        return larger_mean(mean, even, work, std), wanted + paid, variance
 
     def slowest_microbatch(self, attention_workers: FloatArray, levels: FloatArray) -> FloatArray:
         return _slowest(self._law, attention_workers, levels)
@@ -246,13 +269,15 @@ class _ConstantCycle:
 
     def round(
         self, stages: StageTimes, probabilities: tuple[float, ...]
-    ) -> tuple[FloatArray, FloatArray]:
+    ) -> tuple[FloatArray, FloatArray, FloatArray]:
         f, out, back = stages.ffn, stages.out, stages.back
         if self._overlap == "ideal":
             rounds = np.maximum(self._attention, np.maximum(f, np.maximum(out, back)))
         else:
             rounds = constant_round(self._attention, f, out, back, self._microbatches, stages.saved)
-        return _over_ages(rounds, probabilities)
+        quantiles = np.quantile(rounds, probabilities, axis=0, method="inverted_cdf").T
+        quantiles = quantiles.reshape(rounds.shape[1], len(probabilities))
+        return rounds.mean(axis=0), quantiles, np.zeros_like(quantiles)
 
     def later(self, added: float) -> LayerCycle:
         return _ConstantCycle(self._attention[:, 0] + added, self._microbatches, self._overlap)
@@ -277,30 +302,18 @@ class _ConstantCycle:
         return times
 
 
-def _with_fresh(
-    mean: FloatArray, quantiles: FloatArray, stages: StageTimes, microbatches: int, wanted: int
-) -> tuple[FloatArray, FloatArray]:
-    """Return mean and the first `wanted` quantiles of rounds that wait for fresh FFN times too.
-
-    `quantiles` are those of the round without the FFN's floor, even levels behind the wanted.
-    A step averages what is fresh: its quantile is that of the loads, at the mean of the rest.
-    """
-    wanted_levels, even = quantiles[:, :wanted], quantiles[:, wanted:]
-    work, scatter = stages.ffn_rounds(microbatches, even.mean(axis=1))
-    paid, _ = excess(work[:, None], scatter[:, None], wanted_levels)
-    return larger_mean(mean, even, work, scatter), wanted_levels + paid
+def _nodes(between: FloatArray | None) -> Iterator[tuple[FloatArray | float, float]]:
+    """Yield by how much a layer's FFN differs from the mean of all, shape (n, 1), and weights."""
+    if between is None or not between.any():
+        yield 0.0, 1.0
+        return
+    for node, weight in zip(*NODES, strict=True):
+        yield float(node) * between[:, None], float(weight / NODES[1].sum())
 
 
 def _slowest(law: TimeLaw, attention_workers: FloatArray, levels: FloatArray) -> FloatArray:
     nothing = np.zeros_like(attention_workers)
     return np.stack([barrier_quantile(law, attention_workers, nothing, p) for p in levels])
-
-
-def _over_ages(
-    rounds: FloatArray, probabilities: tuple[float, ...]
-) -> tuple[FloatArray, FloatArray]:
-    quantiles = np.quantile(rounds, probabilities, axis=0, method="inverted_cdf").T
-    return rounds.mean(axis=0), quantiles.reshape(rounds.shape[1], len(probabilities))
 
 
 def layer_cycle(
@@ -317,7 +330,7 @@ def layer_cycle(
     latency = problem.latency
     times, scatter = time_law(slot, kind, batch_size), latency.scatter.attention
     if problem.overlap == "ideal":
-        return _IdealCycle(scattered(times, scatter))
+        return _IdealCycle(scattered(times, scatter, latency.scatter.law))
     # A pipeline that empties after each step starts every step on its own, and between kinds of
     # layers the schedule changes anyway: nothing to gain.
     motion = STILL if latency.drain or len(latency.attention) > 1 else slot.motion
@@ -327,6 +340,7 @@ def layer_cycle(
         m,
         layers=latency.layers,
         scatter=scatter,
+        factors=latency.scatter.law,
         std=std,
         ceiling=math.inf
         if kind.context_window is None

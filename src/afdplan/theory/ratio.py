@@ -262,11 +262,3 @@ class RatioRecommendation(Answer):
     def best(self) -> RatioPoint:
         """The recommended point of the curve."""
         return next(p for p in self.curve if p.attention_workers == self.optimal_attention_workers)
-
-    def __str__(self) -> str:
-        low, high = self.near_equal
-        return (
-            f"{self.optimal_attention_workers} attention workers to {self.bundle.ffn_workers} FFN "
-            f"of weight {self.ffn_weight:g} ({low} to {high} within 1 %), "
-            f"{self.bottleneck}-bound, real optimum {self.optimal_ratio:.4g}"
-        )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,11 +14,6 @@ __all__ = ["StageTimes", "shared_times"]
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
-
-BALANCE = 0.4
-"""How fast slack lets the FFN's fresh scatter fade (docs/theory/fresh-times.md)."""
-SMALLEST, HARDLY = 1e-300, 4.5
-"""Least time, and standard deviations of its logarithm below which a time hardly ever is (3e-6)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -70,43 +64,6 @@ class StageTimes:
         """``f + c_out + c_back``: what follows the attention job until the next can begin."""
         trip: FloatArray = self.ffn + self.out + self.back - self.saved
         return trip
-
-    def least_ffn_round(self, microbatches: int) -> FloatArray:
-        """Return what the FFN's work in a round is hardly ever below, shape (n,) [time].
-
-        However long the rest of the round: no law of it need be resolved down there.
-        """
-        m, nothing = microbatches, np.zeros_like(self.ffn)
-        fresh, between = (nothing if x is None else x for x in (self.fresh, self.between))
-        work = np.maximum(m * self.ffn, SMALLEST)
-        sigma = np.sqrt(np.log1p((m * fresh**2 + (m * between) ** 2) / work**2))
-        least: FloatArray = work * np.exp(-HARDLY * sigma - sigma**2 / 2)
-        return least
-
-    def ffn_rounds(self, microbatches: int, attention: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Return mean and standard deviation of the FFN's work in a round [time].
-
-        Parameters
-        ----------
-        microbatches
-            m.
-        attention
-            Mean round without the FFN's own floor, shape (n,) [time].
-
-        Notes
-        -----
-        With more microbatches in flight than a trip needs, the FFN works off what it is late: the
-        loss of a balanced pair falls from the 0.4 of a standard deviation that a maximum costs to
-        variance / (2 slack), that of a random walk between two walls.
-        """
-        m, work = microbatches, microbatches * self.ffn
-        none = np.zeros_like(work)
-        fresh = none if self.fresh is None else math.sqrt(m) * self.fresh
-        between = none if self.between is None else m * self.between
-        trip = attention / m + self.ffn + self.out + self.back - self.saved
-        slack = np.maximum(np.maximum(work, attention) - trip, 0.0)
-        fresh = fresh**2 / np.maximum(fresh + BALANCE * slack, SMALLEST)
-        return work, np.sqrt(fresh**2 + between**2)
 
 
 def shared_times(

@@ -11,6 +11,7 @@ from afdplan.lengths.token_load import SlotLoad
 from afdplan.model.latency import LatencyModel
 
 __all__ = [
+    "DECLARED_SCATTER",
     "barrier_free_warnings",
     "latency_range_warnings",
     "scatter_error",
@@ -57,22 +58,26 @@ def short_life_error(rounds: float) -> float:
     return float(np.exp(logs))
 
 
-def scatter_error(scatter: float) -> float:
+def scatter_error(scatter: float, microbatches: int = 2) -> float:
     """Return the largest relative error of the cycle time where stage times scatter so far.
 
     Parameters
     ----------
     scatter
         Largest coefficient of variation of attention and FFN, >= 0; above 0.3 nothing is known.
+    microbatches
+        m; of three or more the error is that of loads which are all alike.
 
     Examples
     --------
-    >>> scatter_error(0.1), scatter_error(0.15), scatter_error(0.3)
-    (0.01, 0.025, 0.05)
+    >>> scatter_error(0.1), scatter_error(0.3), scatter_error(0.2, 4), scatter_error(0.3, 4)
+    (0.01, 0.02, 0.03, 0.04)
     """
     if scatter <= DECLARED_SCATTER:
         return 0.01
-    return 0.025 if scatter <= 0.2 else 0.05
+    if microbatches <= 2:
+        return 0.02
+    return 0.03 if scatter <= 0.2 else 0.04
 
 
 def theory_warnings(
@@ -102,7 +107,7 @@ def theory_warnings(
         warnings.append(
             f"stage times scatter by {widest:.0%} of their mean, beyond the declared validity of "
             f"{DECLARED_SCATTER:.0%}: the cycle time may be wrong by up to "
-            f"{scatter_error(widest):.1%}"
+            f"{scatter_error(widest, microbatches):.1%}"
             f"{'' if widest <= 0.3 else ' or more'}. Check with afdplan simulate"
         )
     if scatter.send > 0 or scatter.receive > 0:

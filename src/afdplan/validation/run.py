@@ -7,9 +7,10 @@ from typing import Literal
 
 from afdplan.model.parameters import Execution
 from afdplan.model.trace import Trace
-from afdplan.theory.validity import scatter_error
+from afdplan.theory.validity import DECLARED_SCATTER
 from afdplan.validation.bands import (
     BARRIER_FREE,
+    EFFECTS,
     SYNCHRONOUS,
     BandCheck,
     cell_checks,
@@ -18,7 +19,7 @@ from afdplan.validation.bands import (
     published_checks,
     regret_check,
 )
-from afdplan.validation.cell import CellResult, compare
+from afdplan.validation.cell import Cell, CellResult, compare
 from afdplan.validation.effect_cells import effect_cells
 from afdplan.validation.grid import feature_cells, grid_cells, short_cells
 from afdplan.validation.laboratory import Laboratory
@@ -154,7 +155,7 @@ def validate(
         tried = effect_cells(full=full)
         seen_there = laboratory.observe([cell.scenario() for cell in tried])
         extended = [
-            compare(cell, seen, scatter_error(cell.latency.scatter.ffn))
+            compare(cell, seen, _effect_limit(cell))
             for cell, seen in zip(tried, seen_there, strict=True)
         ]
         checks += effect_checks(extended)
@@ -171,6 +172,12 @@ def validate(
         published=tuple(published),
         checks=tuple(checks),
     )
+
+
+def _effect_limit(cell: Cell) -> float:
+    """Return the limit of E[tau] of a bundle with every effect."""
+    is_narrow = cell.latency.scatter.ffn <= DECLARED_SCATTER
+    return (SYNCHRONOUS if is_narrow else EFFECTS).cycle_time
 
 
 def _barrier_free(

@@ -9,6 +9,7 @@ import pytest
 from afdplan.calibration.catalogue import find_hardware, find_model
 from afdplan.calibration.derived import derived_latency, derived_model
 from afdplan.calibration.derived_attention import batch_line, token_time
+from afdplan.calibration.derived_error import part_errors
 from afdplan.calibration.derived_feed_forward import (
     distinct_experts,
     feed_forward_curve,
@@ -288,6 +289,21 @@ def test_the_router_runs_where_the_system_says():
     )
     assert here.attention[0].time(0.0, 64) > there.attention[0].time(0.0, 64)
     assert here.ffn(640.0) < there.ffn(640.0)
+
+
+def test_scheduling_beside_the_step_adds_nothing_to_it():
+    names, systems = ("qwen3-235b-a22b-fp8", "gb200"), ("any", "fastafd")
+    models = [derived_latency(*names, serving_system=name) for name in systems]
+    added = models[0].step_overhead - models[1].step_overhead
+    assert added == pytest.approx(Efficiencies().scheduling_time)
+    placed = [
+        place(find_model(names[0]), find_hardware(names[1]), serving_system=name)
+        for name in systems
+    ]
+    assert ["scheduling" in part_errors(one) for one in placed] == [True, False]
+    told = [" ".join(model.assumptions) for model in models]
+    assert "2 ms of scheduling per step" in told[0]
+    assert "scheduling runs beside the step" in told[1]
 
 
 def test_every_efficiency_has_a_source_and_every_model_says_what_it_assumed():

@@ -69,3 +69,6 @@ def test_layers_that_were_counted_stand_for_all():
     counts = np.array([[3.0, 1.0], [1.0, 1.0]])
     made = with_expert_load(model, fit_expert_load(ExpertRecord(counts=counts)))
     assert made.experts.popularity == ((0.75, 0.25),) * 3 + ((0.5, 0.5),) * 2
+    assert made.assumptions == ("the 2 layers that the dump counts stand for the 5 of the model",)
+    record = ExpertRecord(counts=np.repeat(counts[:1], 5, axis=0))
+    assert with_expert_load(model, fit_expert_load(record)).assumptions == ()

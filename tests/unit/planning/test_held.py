@@ -8,21 +8,25 @@ import pytest
 
 from afdplan.calibration.catalogue import find_hardware, find_model
 from afdplan.calibration.placement import place
+from afdplan.errors import InfeasibleError
 from afdplan.files.traces.example import example_trace_path
 from afdplan.files.traces.reader import read_trace
 from afdplan.lengths.law import EmpiricalLengths
 from afdplan.model.latency import LatencyModel
 from afdplan.model.trace import Trace
 from afdplan.planning.derived_source import DerivedSource
-from afdplan.planning.held import Breach, circumstances
+from afdplan.planning.held import Breach, circumstances, hold
 from afdplan.planning.limits import Limits
+from afdplan.planning.objective import DeviceCost
 from afdplan.planning.plan import make_plan
+from afdplan.planning.search import DesignSearch
 from afdplan.planning.source import MeasuredSource
 from afdplan.planning.space import SearchSpace
 from afdplan.planning.standing import standings
 from afdplan.report.plan import headline, plan_told
 from afdplan.report.plan_answer import plan_answer
 from afdplan.report.plan_brief import choice_table
+from afdplan.report.quantities import counted, rate
 from afdplan.workload.interval import token_load_estimate
 
 LATENCY = LatencyModel.linear(
@@ -135,7 +139,8 @@ def test_where_no_split_is_possible_the_un_split_deployment_is_named():
     assert plan.split.devices == 2  # the nearest, never the recommendation
     assert plan.alternatives == plan.binding == plan.sensitivity == ()
     said = headline(plan)
-    assert said.startswith("Do not split: no split meets all limits")
+    assert said.startswith(f"Deploy {plan.recommended}, without a split: ")
+    assert "Do not split: no split meets all limits" in said
     assert "1 rank, " in said
     answer = plan_answer(plan, plan.law)
     assert answer["recommended"]["kind"] == "un-split"
@@ -172,8 +177,11 @@ def test_where_a_split_does_not_pay_the_un_split_deployment_is_recommended():
     assert plan.kind == told["recommended"]["kind"] == "un-split"
     assert told["recommended"]["ranks"] == plan.best_colocated.ranks
     assert told["split"]["attention_workers"] == plan.split.design.attention_workers
-    assert "deploy" in headline(plan)
-    assert str(plan.best_colocated) in headline(plan)
+    said, unit = headline(plan), plan.latency.time_unit
+    best = plan.best_colocated
+    given = f"{rate(best.tokens_per_second, unit)} on {counted(best.devices, 'device')}"
+    assert said.startswith(f"Deploy {best}, without a split: {given}. Do not split")
+    assert f"The best split, {plan.split}, gives " in said
     assert any(fact.name == "Best split" for fact in plan_told(plan, "").words)
 
 
@@ -215,3 +223,23 @@ def test_the_name_of_an_interval_has_one_space():
     )
     assert str(breach).startswith("high end of the load's 95 % interval: 1 requests/s")
     assert str(breach).endswith("50.0 % too few")
+
+
+@pytest.mark.parametrize("rate", [None, 0.5])
+def test_the_nearest_plan_of_a_refusal_holds_in_every_part_or_says_where_not(rate):
+    trace = drifting()
+    source = MeasuredSource(LATENCY, kv_tokens=1e6)
+    limits = Limits(devices=6, time_per_output_token=0.004, requests_per_second=rate)
+    with pytest.raises(InfeasibleError) as refused:
+        make_plan(EmpiricalLengths(trace), source, limits, space=SPACE, trace=trace)
+    said, nearest = str(refused.value), refused.value.nearest
+    parts = circumstances(trace, None, limits)[0]
+    heavy = max(parts, key=lambda part: part.law.token_load().mean)
+    assert f"meets all limits in {heavy.name}: " in said
+    needed = float(re.search(r"would have to be ([\d.]+) ms", said)[1]) / 1e3
+    relaxed = replace(limits, time_per_output_token=needed * 1.001)
+    for part in parts:
+        search = DesignSearch(part.law, source, SPACE, DeviceCost())
+        broken = hold(nearest, part, relaxed, search).breaches
+        assert not broken or f"but in {part.name}: " in said
+    assert ("Nearest feasible" in said) == ("but in" not in said)

@@ -1,14 +1,19 @@
 """Is a bundle refused whose requests do not fit the named device, and what fits, named exactly?"""
 
+import inspect
 import re
+from dataclasses import replace
 
 import pytest
 
+import afdplan
 from afdplan.calibration.derived import derived_model
 from afdplan.errors import InfeasibleError
 from afdplan.lengths.law import IndependentLengths
+from afdplan.model.bundle import Bundle
 from afdplan.planning.cache_memory import CacheMemory, CacheSpace, CacheSums
 from afdplan.planning.memory_limit import memory_limit, require_memory
+from afdplan.simulation.scenario import Scenario
 from tests.cli.invoke import invoke
 
 LAW = IndependentLengths(prompt="geometric:2000", decode="geometric:500")
@@ -49,3 +54,35 @@ def test_commands_refuse_what_no_device_holds(command):
     outcome = invoke(*command, *NAMED, "--batch-size", 20_000)
     assert outcome.code == 3
     assert "the largest batch size that fits is" in outcome.error_line
+
+
+def test_python_refuses_what_the_commands_refuse(tmp_path):
+    latency = derived_model("deepseek-v3", "h200", ffn_workers=8).latency
+    bundle = Bundle(attention_workers=1, ffn_workers=8, batch_size=40_000)
+    asked = (*NAMED, "--batch-size", 40_000)
+    said = invoke("ratio", *asked).error_line
+    assert "does not fit" in said
+    assert invoke("simulate", *asked, "--attention-workers", 1).error_line == said
+    with pytest.raises(InfeasibleError) as refused:
+        afdplan.recommend_ratio(LAW, latency, batch_size=40_000, ffn_workers=8)
+    assert said == f"afdplan: {refused.value}"
+    with pytest.raises(InfeasibleError) as refused:
+        afdplan.simulate(Scenario(bundle=bundle, latency=latency, lengths=LAW))
+    assert said == f"afdplan: {refused.value}"
+    nameless = replace(latency, memory=None)  # as of a file: nothing is known of its devices
+    assert afdplan.recommend_ratio(LAW, nameless, batch_size=40_000, method="mean-field")
+    with pytest.raises(TypeError, match="batch_size"):
+        afdplan.recommend_ratio(LAW, latency)
+    assert "batch_size" in inspect.signature(afdplan.recommend_ratio).parameters
+
+
+def test_a_page_of_python_offers_only_what_fits(tmp_path):
+    latency = derived_model("deepseek-v3", "h200", ffn_workers=8).latency
+    most = memory_limit(LAW, latency.memory, 1).largest_batch_size(2)
+    page = tmp_path / "page.html"
+    answer = afdplan.recommend_ratio(
+        LAW, latency, batch_size=most, ffn_workers=8, method="mean-field"
+    )
+    answer.report(str(page))
+    sizes = re.findall(r'name="batch size B" value="(\d+)"', page.read_text())
+    assert max(map(int, sizes)) == most

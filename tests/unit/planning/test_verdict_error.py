@@ -76,5 +76,5 @@ def test_a_verdict_that_cannot_tell_says_so_and_keeps_the_unsplit():
     interval = unsure.verdict.interval
     assert interval.covers_zero
     assert unsure.verdict.split == "even"
-    assert unsure.verdict.reasons[0].startswith("cannot tell")
+    assert unsure.verdict.reasons[0].startswith("do not split unless a measurement")
     assert unsure.kind == "un-split"

@@ -9,9 +9,10 @@ from afdplan.errors import LatencyModelError
 from afdplan.lengths.law import IndependentLengths
 from afdplan.model.latency import LatencyModel
 from afdplan.model.variation import ExpertLoad, Scatter
+from afdplan.theory.attention_scatter import AttentionScatter, scattered
 from afdplan.theory.attention_time import TimeLaw
 from afdplan.theory.cycle import CycleModel
-from afdplan.theory.fresh_times import excess, ffn_times, larger_mean, scattered
+from afdplan.theory.fresh_times import excess, ffn_times, larger_mean
 from afdplan.theory.problem import RatioProblem
 from afdplan.theory.validity import theory_warnings
 
@@ -43,6 +44,38 @@ def test_scattered_law_keeps_its_mean_and_adds_variances():
     assert found.mean == pytest.approx(5.0, rel=1e-4)
     assert found.std**2 == pytest.approx(0.5 + 0.04 * 25.5, rel=0.01)
     assert scattered(law, 0.0) is law
+
+
+@pytest.mark.parametrize("law", ["gamma", "lognormal"])
+def test_factors_have_the_law_that_is_stated(law):
+    """Gamma factors were taken as lognormal: 64 workers at 30 % ended 4 % of a job too late."""
+    one = TimeLaw(lowest=100.0, spacing=1.0, probabilities=np.ones(1))
+    rng = np.random.default_rng(5)
+    sigma = np.sqrt(np.log1p(0.09))
+    normal = sigma * rng.standard_normal((40_000, 64)) - sigma**2 / 2
+    drawn = gamma_factors(rng, 0.3, (40_000, 64)) if law == "gamma" else np.exp(normal)
+    found = scattered(one, 0.3, law)
+    chances = np.diff(found.cumulative**64, prepend=0.0)
+    assert chances @ found.support == pytest.approx(100 * drawn.max(axis=1).mean(), rel=0.004)
+
+
+@pytest.mark.parametrize(("workers", "std"), [(1, 20.0), (8, 20.0), (64, 5.0), (16, 60.0)])
+def test_what_the_last_ends_of_two_layers_have_in_common(workers, std):
+    """Loads scatter the last end less where factors often make another worker the last."""
+    away = np.linspace(-4, 4, 201)
+    chances = np.exp(-(away**2) / 2)
+    law = TimeLaw(lowest=300 - 4 * std, spacing=0.04 * std, probabilities=chances / chances.sum())
+    rng = np.random.default_rng(6)
+    loads = 300 + std * rng.standard_normal((60_000, workers))
+    first, second = ((loads * gamma_factors(rng, 0.3, loads.shape)).max(axis=1) for _ in range(2))
+    scatter = AttentionScatter.of(law, (law.support, law.cumulative), 1, 0.3, "gamma")
+    later, fresh, kept = (float(x[0, 0]) for x in scatter.means.barriers(np.array([1.0 * workers])))
+    common = np.cov(first, second)[0, 1]
+    alone = loads.max(axis=1)
+    noise = 4 * first.var() / np.sqrt(len(first))
+    assert kept * alone.var() == pytest.approx(common, abs=noise)
+    assert fresh**2 == pytest.approx(first.var() - common, abs=2 * noise)
+    assert later == pytest.approx((first - alone).mean(), rel=0.01, abs=0.5)
 
 
 def test_only_the_share_of_the_experts_grows_and_nothing_without_effects():
@@ -78,7 +111,7 @@ def played(times, f, c, m, layers, generator, *, attention=0.0, ffn=0.0):
 
 
 @pytest.mark.parametrize("stage", ["ffn", "attention"])
-@pytest.mark.parametrize(("cv", "error"), [(0.05, 0.01), (0.1, 0.01), (0.2, 0.025), (0.3, 0.05)])
+@pytest.mark.parametrize(("cv", "error"), [(0.05, 0.01), (0.1, 0.01), (0.2, 0.015), (0.3, 0.015)])
 def test_cycle_is_that_of_a_schedule_with_fresh_times(stage, cv, error):
     generator = np.random.default_rng([3, round(100 * cv)])
     missed = []
@@ -116,8 +149,8 @@ def test_wide_scatter_and_scatter_of_transfers_are_warned_of():
         return " ".join(theory_warnings(LAW, latency, microbatches=2, attention_workers=8))
 
     assert said(ffn=0.1) == ""
-    assert "wrong by up to 2.5%" in said(ffn=0.2)
-    assert "5.0% or more" in said(attention=0.5)
+    assert "wrong by up to 2.0%" in said(ffn=0.2)
+    assert "2.0% or more" in said(attention=0.5)
     assert "transfers" in said(send=0.1)
 
 

@@ -251,7 +251,15 @@
   const told = [...document.querySelectorAll(".told")];
   const answer = () => {
     const key = Object.values(chosen).join("|");
-    told.forEach((place, k) => { place.textContent = drawn.words[k][key]; });
+    told.forEach((place, k) => {
+      const parts = drawn.words[k][key].split(/(?<!\S)(--[a-z][a-z-]*)/); // options stay whole
+      place.replaceChildren(...parts.map((part, i) => {
+        if (i % 2 === 0) return part;
+        const option = Object.assign(document.createElement("span"), { className: "whole" });
+        option.textContent = part;
+        return option;
+      }));
+    });
   };
   for (const input of document.querySelectorAll(".choices input")) {
     if (input.checked) chosen[input.name] = input.value;

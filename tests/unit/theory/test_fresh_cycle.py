@@ -1,0 +1,61 @@
+"""Two stations whose times are drawn afresh, against a schedule that is played job by job."""
+
+import numpy as np
+import pytest
+
+from afdplan.theory.fresh_cycle import fresh_stage
+
+
+def played(attention, ffn, way, deviations, m, *, uneven=0.0, draws=1200, rounds=48):
+    """Mean stage, and the variance of a stage in the long run, of normal times in their order."""
+    rng = np.random.default_rng([m, int(abs(way)), int(10 * deviations[0])])
+    worker, served, ready = np.zeros(draws), np.zeros(draws), [np.zeros(draws)] * m
+    warm = rounds // 3
+    for k in range(rounds):
+        for u in range(m):
+            swing = uneven * (1 if u % 2 == 0 else -1)
+            own = attention + swing + deviations[0] * rng.standard_normal(draws)
+            worker = np.maximum(worker, ready[u]) + own
+            served = np.maximum(served, worker + way / 2)
+            served = served + ffn + deviations[1] * rng.standard_normal(draws)
+            ready[u] = served + way / 2
+        if k == warm:
+            begun = served
+    stages = m * (rounds - 1 - warm)
+    return (served - begun).mean() / stages, (served - begun).var() / stages
+
+
+@pytest.mark.parametrize("m", [1, 2, 3, 4])
+@pytest.mark.parametrize("ffn", [120.0, 190.0, 230.0])
+@pytest.mark.parametrize("way", [-30.0, 0.0, 40.0, 150.0, 400.0])
+def test_stage_is_that_of_a_played_schedule(m, ffn, way):
+    for deviations in ((40.0, 0.0), (15.0, 50.0)):
+        a, x = np.array([200.0]), np.array([np.hypot(*deviations)])
+        found, p, q = fresh_stage(a, np.array([ffn]), a + ffn + way, x, m)
+        mean, variance = played(200.0, ffn, way, deviations, m)
+        assert found[0] == pytest.approx(mean, rel=0.015 if m > 2 else 0.009)
+        if m > 1:
+            own, other = deviations[0] ** 2, deviations[1] ** 2
+            expected = p * own + q * other - 2 / np.pi * p * q * (own + other)
+            assert np.sqrt(expected[0]) == pytest.approx(
+                np.sqrt(variance), rel=0.2 if m == 2 else 0.35, abs=4.0
+            )
+
+
+@pytest.mark.parametrize("uneven", [10.0, 40.0])
+@pytest.mark.parametrize("way", [0.0, 60.0])
+def test_a_long_and_a_short_microbatch_take_turns(uneven, way):
+    a, f, x = np.array([200.0]), np.array([190.0]), np.array([50.0])
+    trip = a + f + way + uneven
+    found, *_ = fresh_stage(a, f, trip, x, 2, np.array([uneven]))
+    mean, _ = played(200.0, 190.0, way, (30.0, 40.0), 2, uneven=uneven)
+    assert found[0] == pytest.approx(mean, rel=0.006)
+
+
+@pytest.mark.parametrize("m", [1, 2, 3, 4])
+def test_nothing_that_scatters_leaves_the_longest_circuit(m):
+    a, f, zero = np.array([200.0, 100.0, 90.0]), np.array([150.0, 180.0, 95.0]), np.zeros(3)
+    trip = a + f + np.array([5.0, 10.0, 800.0])
+    expected = np.maximum(np.maximum(a, f), trip / m) if m > 1 else trip
+    assert fresh_stage(a, f, trip, zero, m)[0] == pytest.approx(expected)
+    assert fresh_stage(a, f, trip, zero + 0.01, m)[0] == pytest.approx(expected, rel=1e-4)
