@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from afdplan.model.trace import Trace
     from afdplan.planning.check import check_plan
     from afdplan.planning.derived_source import DerivedSource
-    from afdplan.planning.fitting import recommend_ratio, simulate
+    from afdplan.planning.fitting import recommend_ratio
+    from afdplan.planning.fitting_run import simulate
     from afdplan.planning.limits import Limits
     from afdplan.planning.plan import Plan, make_plan
     from afdplan.planning.source import MeasuredSource
@@ -96,7 +97,7 @@ _HOMES = {
     "read_trace": "files.traces.reader",
     "recommend_ratio": "planning.fitting",
     "save_latency": "files.latency_file",
-    "simulate": "planning.fitting",
+    "simulate": "planning.fitting_run",
     "token_load_estimate": "workload.interval",
 }
 

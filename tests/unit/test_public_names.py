@@ -28,8 +28,14 @@ def test_import_stays_light(code):
     assert out.stdout.strip() == "[]"
 
 
-def test_a_plan_loads_no_compiler():
-    code = "import afdplan.report.plan, afdplan.report.plan_answer, afdplan.planning.whole"
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import afdplan.report.plan, afdplan.report.plan_answer, afdplan.planning.whole",
+        "import afdplan; afdplan.recommend_ratio, afdplan.make_plan",
+    ],
+)
+def test_what_is_not_played_loads_no_compiler(code):
     script = f"{code}; import sys; print('numba' in sys.modules)"
     out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "False"

@@ -243,7 +243,7 @@ def _draw_layer(axes: Axes, layer: Layer, chart: Chart, depth: float) -> None:
                 axes.errorbar(at["x"], ends[0], yerr=length, **look)
         case "dot" | "point":
             front = depth + (layer.kind == "point")
-            axes.plot(at["x"], at["y"], zorder=front, **_marker(layer, size))
+            axes.plot(at["x"], at["y"], zorder=front, clip_on=False, **_marker(layer, size))
         case "rule_x":
             for x in at["x"]:
                 axes.axvline(x, linestyle=dash, linewidth=1.5, **look)
