@@ -156,7 +156,8 @@ def effect_costs(
         able = np.arange(1, most + 1)
         if allowed is not None:
             able = able[allowed(able)]
-        best, gained, kept = _best_of(player(without), np.union1d(able, [here]), here, bound)
+        jump = problem.ffn_workers if without.coupling.is_stepped else 0
+        best, gained, kept = _best_of(player(without), np.union1d(able, [here]), here, bound, jump)
         one, other = (_jobs(problem, x, here, slots) for x in (problem.latency, without))
         scatter = problem.latency.scatter if effect == "scatter" else Scatter()
         found.append(
@@ -181,11 +182,13 @@ def _best_of(
     able: npt.NDArray[np.int64],
     here: int,
     bound: float,
+    jump: int,
 ) -> tuple[int, float, float]:
     """Return the best of some A whose step is short enough, its objective and that at `here`.
 
     A few at even ratios first, then those between the neighbours of the best, until all of them
-    were looked at.
+    were looked at. Where the curve jumps after each `jump` of A, each has a best of its own: one
+    more on both sides.
     """
     known: dict[int, float] = {}
     low, high = 0, able.size - 1
@@ -205,7 +208,8 @@ def _best_of(
         looked = np.array(sorted(known))
         at = int(np.argmax([known[a] for a in looked.tolist()]))
         ends = looked[max(at - 1, 0)], looked[min(at + 1, looked.size - 1)]
-        low, high = (int(end) for end in np.searchsorted(able, ends))
+        low = int(np.searchsorted(able, ends[0] - jump))
+        high = min(int(np.searchsorted(able, ends[1] + jump)), able.size - 1)
         spread = np.linspace(low, high, CANDIDATES)
     best = int(looked[at])
     return best, known[best], kept

@@ -22,6 +22,7 @@ def words(role):
 def test_fastafd_counts_devices_not_workers():
     """4 workers of 2 and 2 of 4: 8 + 8 ranks on two nodes of 8, experts over all 8 of the FFN."""
     found = deployed("fastafd", 4, 2, 24, 2, devices=(2, 4), bundles=3)
+    assert len(found.bundles) == 3
     (role,) = found.bundles[1]
     assert (role.workers, role.devices, role.workers_per_node, role.nodes) == (16, 1, 8, 2)
     assert role.shares == ((0, 8), (8, 8))
@@ -64,6 +65,9 @@ def test_batches_of_uneven_pairs_are_of_the_fullest_ffn_worker():
         if role.name == "ffn"
     ]  # fmt: skip
     assert ports == [(6239,), (6240,)]
+    listens = {role.name: role.listens for role in found.bundles[1]}
+    assert listens == {"ffn": 6240, "attention": None}
+    assert attention.ports == ()
     lone = deployed("rtp-llm", 4, 1, 24, 2)
     assert lone.settings["ffn"]["tokens_per_microbatch"] == 4 * 24
     assert [bundle[0].ports for bundle in lone.bundles] == [
@@ -86,6 +90,8 @@ def test_batches_of_uneven_pairs_are_of_the_fullest_ffn_worker():
 )
 def test_graph_sizes_by_hand(largest, multiple, sizes):
     assert graph_ladder(largest, multiple) == sizes
+    if multiple == 8:
+        assert graph_ladder(largest) == sizes
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from afdplan.planning.limits import Limits
+from afdplan.planning.limits import TIE, Limits
 from afdplan.planning.objective import DeviceCost
 from afdplan.planning.score import Score
 
@@ -35,6 +35,9 @@ def test_as_few_groups_as_reach_a_rate():
     assert [bundles(unit, 9, requests_per_second=2.0) for unit in (1, 2)] == [3, 4]
     assert bundles(2, 9, requests_per_second=0.01) == 2
     assert bundles(1, 9, devices=40) == 9
+    # What only rounding keeps from being reached is reached; what is truly more is not.
+    assert bundles(1, 9, requests_per_second=2.1 * (1 + TIE / 2)) == 3
+    assert bundles(1, 9, requests_per_second=2.1 * (1 + TIE * 3)) == 4
 
 
 def test_the_ceiling_is_one_group_that_reaches_the_rate():
@@ -47,4 +50,4 @@ def test_the_ceiling_is_one_group_that_reaches_the_rate():
 def test_idle_devices_of_a_budget_are_paid_for_at_the_cheaper_side():
     """13 devices, 2 bundles of 4: 12 + 6 + 4 and 5 idle ones at 1.0."""
     assert SCORE.value(140.0, 6, 2, Limits(devices=13)) == pytest.approx(140 / (22 + 5))
-    assert SCORE.bound(70.0, 3, 1) == 14.0  # no fee: nothing can be better
+    assert SCORE.bound(70.0, 3, 2) == 10.0  # no fee: nothing can be better

@@ -104,6 +104,11 @@ def arrival_seconds(
         seconds = _from_dates(table, columns, values, rows)
         return Arrivals(seconds=seconds, unit="calendar time", clock=_clock(values, seconds))
     if kind.is_numeric():
+        if columns.unit == "iso":
+            raise TraceError(
+                f"{table.name}, column {shown(columns.arrival)}: unit=iso is for times written as "
+                "2026-03-01T09:00:00, the column holds numbers; give unit=s, ms, us or ns"
+            )
         return _from_numbers(table, columns, values, rows)
     values = values.str.strip_chars()
     numbers = _as_numbers(values)
