@@ -66,7 +66,8 @@ def test_more_requests_than_can_be_played_are_refused_at_once():
         Scenario(
             lengths=IndependentLengths(prompt="20", decode="30"),
             latency=PAPER,
-            bundle=Bundle(attention_workers=1_000_000, batch_size=8),
+            bundle=Bundle(attention_workers=100_000, batch_size=8),
+            requests_per_worker=100_000,
         )
 
 
@@ -84,3 +85,13 @@ def test_replications_in_threads_give_the_same_digits():
     assert one.answer() == many.answer()
     assert shares == sorted(shares)
     assert shares[-1] == pytest.approx(1.0)
+
+
+def test_a_bundle_of_more_slots_than_memory_is_refused():
+    with pytest.raises(InvalidInputError, match=r"at most 4,000,000 slots .* got 16,000,000"):
+        Scenario(
+            bundle=Bundle(attention_workers=1_000_000, batch_size=8, microbatches=2),
+            latency=PAPER,
+            lengths=IndependentLengths(prompt="20", decode="30"),
+            requests_per_worker=1,
+        )

@@ -102,7 +102,7 @@ def _would_change(plan: Plan) -> Iterable[Fact]:
     if not prices and plan.next_batch is not None and plan.kind == "split":
         prices = [str(plan.next_batch)]
     if prices:
-        name = "More with" if plan.kind == "split" else "More if split, with"
+        name = "More with" if plan.kind == "split" else "Split gains with"
         yield Fact(name, "; ".join(prices))
     if plan.kind == "un-split":
         return

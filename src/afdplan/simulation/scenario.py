@@ -39,6 +39,8 @@ __all__ = [
 
 MOST_REQUESTS = 1_000_000_000
 """Of one replication: minutes of work."""
+MOST_SLOTS = 4_000_000
+"""Of one bundle: each takes a kilobyte."""
 MOST_FAILURES = 20.0
 """Failures of the bundle while a mean request runs: none would finish."""
 MOST_RESTARTS = 100.0
@@ -214,6 +216,12 @@ class Scenario:
         if not isinstance(self.lengths, EmpiricalLengths | IndependentLengths | Trace):
             raise InvalidInputError("lengths must be a length law or a Trace")
         check_fields(self, (ask.OVERLAP, *ask.SCENARIO))
+        held = self.bundle.attention_workers * self.bundle.batch_size * self.bundle.microbatches
+        if held > MOST_SLOTS:
+            raise InvalidInputError(
+                f"a bundle that is played must have at most {MOST_SLOTS:,} slots (attention workers "
+                f"x batch size x microbatches), got {held:,}: play a smaller one"
+            )
         if self.target_completions > MOST_REQUESTS:
             raise InvalidInputError(
                 f"a replication must have at most {MOST_REQUESTS:,} requests, got "

@@ -57,6 +57,6 @@ def barrier_quantile(
 ) -> FloatArray:
     """Return the smallest t with ``P(max(G, a_1, ..., a_A) <= t) >= probability``, shape (n,)."""
     wanted = probability ** (1.0 / attention_workers)
-    index = np.minimum(np.searchsorted(law.cumulative, wanted), law.probabilities.size - 1)
-    quantile: FloatArray = np.maximum(law.support[index], floor)
+    # The last cumulative probability is 1: there is always such a time.
+    quantile: FloatArray = np.maximum(law.support[np.searchsorted(law.cumulative, wanted)], floor)
     return quantile

@@ -103,3 +103,9 @@ def test_graph_sizes_by_hand(largest, multiple, sizes):
 )
 def test_microbatches_that_a_system_runs(name, numbers):
     assert {target.microbatches for target in versions(name)} == {numbers}
+
+
+def test_stepmesh_runs_any_pair():
+    target = find_target("stepmesh")
+    assert all(target.allows(a, f) for a, f in ((1, 1), (1, 3), (3, 1), (5, 2)))
+    assert not any(target.allows(a, f) for a, f in ((0, 1), (1, 0)))
