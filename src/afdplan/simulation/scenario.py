@@ -219,8 +219,8 @@ class Scenario:
         held = self.bundle.attention_workers * self.bundle.batch_size * self.bundle.microbatches
         if held > MOST_SLOTS:
             raise InvalidInputError(
-                f"a bundle that is played must have at most {MOST_SLOTS:,} slots (attention workers "
-                f"x batch size x microbatches), got {held:,}: play a smaller one"
+                f"a bundle that is played must have at most {MOST_SLOTS:,} slots (attention "
+                f"workers x batch size x microbatches), got {held:,}: play a smaller one"
             )
         if self.target_completions > MOST_REQUESTS:
             raise InvalidInputError(
