@@ -60,6 +60,14 @@ def test_counts_and_their_answer(tmp_path, even):
     assert two["as_it_is"] == pytest.approx((1.6 + 1.0) / 2)
     assert two["placed_anew"] == pytest.approx((1.4 + 1.0) / 2)
     assert load_latency(uneven).experts.popularity[0] == pytest.approx((0.6, 0.2, 0.1, 0.1))
+    # One rank for all experts is never uneven: the model was written without a word.
+    ranks, layers = answer["warnings"]
+    assert "ranks_per_worker = 1 are taken in [experts]" in ranks
+    assert "2 layers that" in layers
+    assert load_latency(uneven).assumptions == (ranks, layers)
+    assert json.loads(invoke("calibrate", dump, "--prior", uneven, "--json").out)["warnings"] == [
+        layers
+    ]
     again = invoke("calibrate", tmp_path / "other.json", "--prior", uneven)
     assert "there is no file" in again.error_line
     (tmp_path / "other.json").write_text(json.dumps({"counts": [[1, 2, 3]]}))

@@ -1,6 +1,7 @@
 """Any latency model survives its file, in both forms."""
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,9 @@ from afdplan.model.latency import LatencyModel, coefficients_of
 from afdplan.model.stages import AttentionLayers, Transfer
 from afdplan.model.uncertainty import Uncertainty
 from afdplan.model.validity import Validity
+from afdplan.model.variation import ExpertLoad, Scatter
 
+parts = st.just(0.0) | st.floats(0.001, 1)
 numbers = st.just(0.0) | st.floats(min_value=1e-60, max_value=1e60)
 text = st.text(st.characters(exclude_categories=("Cs",)), max_size=20)
 
@@ -35,6 +38,24 @@ def curves(draw):
     loads = sorted(draw(st.sets(places, min_size=1, max_size=6)))
     times = sorted(draw(st.lists(numbers, min_size=len(loads), max_size=len(loads))))
     return TabulatedCurve(loads=loads, times=times)
+
+
+@st.composite
+def expert_loads(draw, layers):
+    experts = draw(st.integers(1, 40))
+    row = np.random.default_rng(experts).dirichlet(np.ones(experts)).tolist()
+    rows = [row] * draw(st.sampled_from([0, 1, layers]))
+    return ExpertLoad(
+        experts=experts,
+        experts_per_token=draw(st.integers(1, experts)),
+        ranks_per_worker=draw(st.integers(1, 64)),
+        popularity=rows,
+        overdispersion=draw(st.floats(1, 100)),
+        imbalance=draw(st.none() | st.floats(1, 30)),
+        imbalance_cv=draw(parts) * 3,
+        tokens_per_request=draw(st.integers(1, 8)),
+        share=draw(parts),
+    )
 
 
 @st.composite
@@ -65,7 +86,20 @@ def models(draw):
         fan_in="whole" if dense else draw(st.sampled_from(["even", "whole"])),
         dense_share=dense,
     )
+    total = sum(kind.layers for kind in kinds)
+    experts = draw(st.none() | expert_loads(total))
+    if experts is not None and experts.share + coupling.dense_share > 1:
+        experts = replace(experts, share=0.0)
+    scatters = dict.fromkeys(("attention", "send", "ffn", "receive"), parts)
+    order = np.repeat(np.arange(len(kinds)) + 1, [kind.layers for kind in kinds])
+    mixed = np.random.default_rng(draw(st.integers(0, 99))).permutation(order).tolist()
     model = LatencyModel(
+        layer_order=draw(st.sampled_from(["blocks", "alternating", mixed])),
+        scatter=draw(
+            st.just(Scatter())
+            | st.builds(Scatter, **scatters, law=st.sampled_from(["gamma", "lognormal"]))
+        ),
+        experts=experts,
         name=draw(text.filter(bool)),
         time_unit=draw(st.sampled_from(["s", "abstract"])),
         attention=tuple(kinds),

@@ -141,6 +141,12 @@ def with_expert_load(model: LatencyModel, fit: ExpertFit) -> LatencyModel:
     fewer or more layers were counted than it has, they stand for all, evenly: an assumption.
     """
     rows, assumptions = fit.load.popularity, model.assumptions
+    if rows and model.experts is None:
+        told = (
+            "nobody said how many experts a token chooses and how many ranks an FFN worker has: "
+            "experts_per_token = 1 and ranks_per_worker = 1 are taken in [experts]"
+        )
+        assumptions = (*assumptions, told)
     if len(rows) not in (0, 1, model.layers):
         source = fit.record.source or "the dump"
         told = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -49,11 +50,16 @@ def calibrate_experts(
             "expert loads are no times: give the latency model that they belong to with --prior"
         )
     fit = fit_expert_load(read_expert_load(data[0]), prior.experts if prior else None)
-    if output and prior is not None:
-        from afdplan.files.latency_file import save_latency
-
-        save_latency(with_expert_load(prior, fit), output)
     told = expert_told(fit)
+    if prior is not None:
+        model = with_expert_load(prior, fit)
+        told = replace(
+            told, warnings=(*told.warnings, *model.assumptions[len(prior.assumptions) :])
+        )
+        if output:
+            from afdplan.files.latency_file import save_latency
+
+            save_latency(model, output)
     if not as_json:
         tell(told)
         return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import msgspec
 
@@ -19,7 +19,7 @@ from afdplan.model.parameters import COUPLING
 from afdplan.model.stages import AttentionLayers, Transfer
 from afdplan.model.uncertainty import Uncertainty
 from afdplan.model.validity import Validity
-from afdplan.model.variation import ExpertLoad, Scatter
+from afdplan.model.variation import ExpertLoad, Scatter, ScatterLaw
 
 __all__ = ["LATENCY_SCHEMA_VERSION", "latency_document", "latency_from_document"]
 
@@ -190,9 +190,10 @@ def _variation(name: str, table: Any) -> Any:
     """Return [scatter], [experts] or [coupling]; errors name the section."""
     kind = _VARIATIONS[name]
     check_keys(name, table, tuple(f.name for f in fields(kind)), ())
-    for one in COUPLING if kind is Coupling else ():
-        if one.choices and isinstance(table.get(one.name), str):
-            check_choice(f"[{name}] {one.name}", table[one.name], one.choices, LatencyModelError)
+    chosen = {one.name: one.choices for one in COUPLING if one.choices}
+    for key, choices in (chosen | {"law": get_args(ScatterLaw)}).items():
+        if isinstance(table.get(key), str):
+            check_choice(f"[{name}] {key}", table[key], choices, LatencyModelError)
     try:
         return msgspec.convert(table, kind, strict=True)
     except (msgspec.ValidationError, OverflowError) as error:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from afdplan.errors import LatencyModelError
 from afdplan.model.checks import check_choice, check_count, check_number
+from afdplan.model.words import counted
 
 __all__ = ["ExpertLoad", "Scatter", "ScatterLaw", "zipf_popularity"]
 
@@ -65,7 +66,8 @@ class ExpertLoad:
     experts, experts_per_token
         E and k of a layer with experts.
     ranks_per_worker
-        Devices of one FFN worker that hold experts of their own.
+        Devices of one FFN worker that hold experts of their own. Without a popularity ranks are
+        alike even where they do not divide the experts: copies make them so.
     popularity
         Share of the choices that each expert gets, one row per layer (or one for all), shape
         (rows, E), each summing to 1; empty: all alike, chance alone.
@@ -161,8 +163,9 @@ class ExpertLoad:
             return np.full((1, ranks), 1.0 / ranks)
         if self.experts % ranks:
             raise LatencyModelError(
-                f"the {ranks} ranks of {ffn_workers} FFN workers must divide the {self.experts} "
-                "experts whose popularity is known: take another number of FFN workers"
+                f"the {counted(ranks, 'rank')} of {counted(ffn_workers, 'FFN worker')} must divide "
+                f"the {self.experts} experts whose popularity is known: take another number of FFN "
+                "workers"
             )
         rows = np.array(self.popularity)
         rows = rows.reshape(len(rows), ranks, -1).sum(axis=2)

@@ -30,6 +30,7 @@ from afdplan.planning.design import StepSummary
 from afdplan.planning.limits import TIE, Limits
 from afdplan.planning.search import DesignSearch
 from afdplan.planning.step_models import SLACK
+from afdplan.theory.attention_scatter import scattered
 from afdplan.theory.attention_time import TimeLaw, exact_time
 from afdplan.theory.barrier import barrier_mean, barrier_quantile
 from afdplan.theory.fresh_times import ffn_times
@@ -297,7 +298,12 @@ class ColocatedSearch:
             )
             step = np.full(1 + len(STEP_PROBABILITIES), side.step_overhead)
             for layers, law in self._time_laws(devices, ranks, b):
-                step += layers * _round(law, ranks, m, f, out, back)
+                frozen = _round(law, ranks, m, f, out, back)
+                step += layers * frozen
+                if (cv := side.scatter.attention) > 0:
+                    # Drawn afresh in every layer, so its mean is what a step has of it.
+                    fresh = scattered(law, cv, side.scatter.law)
+                    step += layers * (_round(fresh, ranks, m, f, out, back)[0] - frozen[0])
             mean, p50, p95, p99 = (float(t) for t in step)
             self._steps[key] = StepSummary(mean=mean, p50=p50, p95=p95, p99=p99)
         return self._steps[key]

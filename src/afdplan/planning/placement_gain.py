@@ -13,7 +13,7 @@ from afdplan.model.parameters import Placement
 from afdplan.theory.cycle import CycleModel
 from afdplan.theory.placement import STATED_ERROR, cycle_model
 from afdplan.theory.problem import RatioProblem, unknown_placement
-from afdplan.theory.solve import mean_field_of
+from afdplan.theory.solve import equal_loads, mean_field_of
 
 __all__ = ["PlacementGain", "Recovered", "placement_gain"]
 
@@ -122,7 +122,7 @@ def placement_gain(
     steps, objectives = played(cycle_model(replace(problem, placement=placement), slots), counts)
     (blind_step,), (base,) = played(cycle_model(blind, slots), np.array([float(here)]))
     at, kept = int(objectives.argmax()), int(np.flatnonzero(counts == here)[0])
-    free = field.objective(here / workers, weight)
+    free = equal_loads(problem, slots)(here)
     top, stay = float(objectives[at]), float(objectives[kept])
 
     def stated(value: float, error: float) -> Estimate:

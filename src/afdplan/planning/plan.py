@@ -295,12 +295,7 @@ def make_plan(
 
 def _warnings(found: Holding, space: SearchSpace, source: LatencySource) -> Iterator[str]:
     law, latency, design = found.basis.law, found.latency, found.split.design
-    yield from theory_warnings(
-        law,
-        latency,
-        microbatches=design.microbatches,
-        attention_workers=design.attention_workers,
-    )
+    yield from theory_warnings(law, latency, design.bundle)
     slots = tuple(found.search.models.slot_of(kind) for kind in latency.attention)
     yield from latency_range_warnings(
         latency, slots, batch_size=design.batch_size, ffn_tokens=design.bundle.ffn_tokens

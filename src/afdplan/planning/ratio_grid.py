@@ -17,7 +17,7 @@ from afdplan.theory.layer_cycle import Bottleneck
 from afdplan.theory.placement import cycle_model
 from afdplan.theory.problem import Method, RatioProblem
 from afdplan.theory.ratio import RatioPoint, RatioRecommendation
-from afdplan.theory.solve import RatioSolution, largest_resource, solve_ratio
+from afdplan.theory.solve import RatioSolution, equal_loads, largest_resource, solve_ratio
 
 if TYPE_CHECKING:  # the compiler is slow to import
     from afdplan.planning.simulated_ratio import Play
@@ -261,7 +261,7 @@ def _played_case(
     best, points = search.best(), search.curve()
     workers = np.array([point.attention_workers for point in points], dtype=np.float64)
     ratio = best / problem.ffn_workers
-    free = solved.mean_field.objective(ratio, problem.ffn_weight)
+    free = equal_loads(problem, slots)(best)
     resources = solved.model.resources(float(best))
     has_barrier = problem.execution == "synchronous"
     return RatioCase(

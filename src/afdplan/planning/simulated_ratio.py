@@ -26,7 +26,7 @@ from afdplan.simulation.scenario import Scenario
 from afdplan.statistics.replications import ratio_estimate
 from afdplan.theory.problem import RatioProblem, unknown_placement
 from afdplan.theory.ratio import RatioPoint, RatioRecommendation
-from afdplan.theory.solve import largest_resource, mean_field_of
+from afdplan.theory.solve import equal_loads, largest_resource
 from afdplan.theory.step_model import StepModel, step_model
 
 __all__ = [
@@ -125,11 +125,7 @@ def simulate_ratio(
     here, top = search.played(stay, DECIDING), search.played(best, DECIDING)
     if progress is not None:
         progress(1.0)
-    field = mean_field_of(problem, problem.slot_loads())
-
-    def free(count: int) -> float:
-        return field.objective(count / problem.ffn_workers, problem.ffn_weight)
-
+    free = equal_loads(problem, problem.slot_loads())
     cost, tokens = search.cost(stay), problem.latency.tokens_per_step
     share = base.throughput.moved(1 / cost / free(stay))
     better = search.cost(stay) / search.cost(best)
@@ -193,10 +189,9 @@ def recovered(
     scenario = simulated_scenario(problem, attention_workers)
     base = play_paired(scenario, DECIDING, AROUND_SECONDS)
     here = play_paired(replace(scenario, placement=placement), DECIDING, AROUND_SECONDS)
-    field = mean_field_of(problem, problem.slot_loads())
+    free = equal_loads(problem, problem.slot_loads())
     cost = attention_workers + problem.ffn_weight * problem.ffn_workers
-    ratio = attention_workers / problem.ffn_workers
-    return _recovered(base, here, cost * field.objective(ratio, problem.ffn_weight))
+    return _recovered(base, here, cost * free(attention_workers))
 
 
 def _recovered(blind: Paired, placed: Paired, free: float) -> Recovered | None:

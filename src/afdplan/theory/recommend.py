@@ -309,12 +309,7 @@ def _warnings(
                 "simulate"
             )
     elif problem.overlap == "pipelined" and problem.method != "mean-field":
-        warnings += theory_warnings(
-            problem.law,
-            problem.latency,
-            microbatches=problem.microbatches,
-            attention_workers=best,
-        )
+        warnings += theory_warnings(problem.law, problem.latency, problem.bundle(best))
     if problem.method == "mean-field" and problem.latency.experts is not None:
         warnings.append(
             "the mean field takes the mean time of the slowest FFN rank and finds the real optimum "

@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from afdplan.lengths.load_motion import STILL
 from afdplan.lengths.token_load import SlotLoad
+from afdplan.model import parameters as ask
 from afdplan.model.checks import check_count
 from afdplan.model.coupling import Coupling
 from afdplan.model.variation import Scatter
+from afdplan.theory.cycle import CycleModel
 from afdplan.theory.layer_cycle import Bottleneck
 from afdplan.theory.mean_field import MeanField
 from afdplan.theory.problem import RatioProblem
 from afdplan.theory.search import MAXIMUM_WORKERS, WorkerSearch
 from afdplan.theory.step_model import StepModel, step_model
 
-__all__ = ["RatioSolution", "largest_resource", "mean_field_of", "solve_ratio", "worker_limit"]
+__all__ = [
+    "RatioSolution",
+    "equal_loads",
+    "largest_resource",
+    "mean_field_of",
+    "solve_ratio",
+    "worker_limit",
+]
+
+EQUAL = 1e-6
+"""Share of its deviation that a load is left with where all are equal."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -28,7 +42,7 @@ class RatioSolution:
     model
         Step times of the bundle.
     mean_field
-        The same bundle with equal loads: its bounds, and what no barrier would give.
+        The same bundle with equal loads of workers and of experts: its bounds.
     search
         The numbers of workers that were evaluated.
     limit
@@ -40,7 +54,7 @@ class RatioSolution:
     resource_times
         Time of each resource at the real optimum, per layer and microbatch [time].
     barrier_cost
-        Share of the throughput that waiting for the slowest worker costs.
+        Share of the throughput of equal loads that unequal ones cost.
     """
 
     model: StepModel
@@ -86,7 +100,7 @@ def solve_ratio(
     # Slots of one age are never unequal: what they lose against their mean is no barrier.
     barrier_cost = 0.0
     if problem.phase == "random":
-        barrier_free = field.objective(best / workers, weight)
+        barrier_free = equal_loads(problem, slots)(best)
         barrier_cost = max(1 - search.objective(best) / barrier_free, 0.0)
     return RatioSolution(
         model=model,
@@ -140,3 +154,22 @@ def mean_field_of(problem: RatioProblem, slots: tuple[SlotLoad, ...]) -> MeanFie
         microbatches=problem.counted_microbatches,
         overlap=problem.overlap,
     )
+
+
+def equal_loads(problem: RatioProblem, slots: tuple[SlotLoad, ...]) -> Callable[[float], float]:
+    """Return what A workers would give if all held the mean load [tokens/time per unit of cost].
+
+    All else stays: experts are as uneven, stages scatter as far.
+    """
+    latency, workers, weight = problem.latency, problem.ffn_workers, problem.ffn_weight
+    if latency.experts is None and latency.scatter == Scatter():
+        field = mean_field_of(problem, slots)
+        return lambda count: field.objective(count / workers, weight)
+    blind = replace(problem, execution="synchronous", placement=ask.PLACEMENT.default)
+    model = CycleModel(blind, tuple(replace(one.shrunk(EQUAL), motion=STILL) for one in slots))
+
+    def given(count: float) -> float:
+        at = np.array([float(count)])
+        return float(model.objective(at, model.evaluate(at).mean, weight)[0])
+
+    return given

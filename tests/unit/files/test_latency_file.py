@@ -94,6 +94,7 @@ BAD = [
     (GOOD.replace("layers = 3", "layer = 3"), "unknown key 'layer'; did you mean 'layers'"),
     (GOOD + "floor = 1.0\n", "unknown key 'floor'"),
     (GOOD + "[coupling]\nfan_in = 'odd'\n", r"\[coupling\] fan_in must be one of even, whole, got"),
+    (GOOD + "[scatter]\nlaw = 'odd'\n", r"\[scatter\] law must be one of gamma, lognormal, got"),
     (GOOD.replace("1e-9", "nan"), "\\[attention\\] slope must be a finite number >= 0, got nan"),
     (
         GOOD.replace("1e-9", "-1e-9"),

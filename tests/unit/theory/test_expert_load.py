@@ -148,5 +148,8 @@ def test_loads_that_cannot_be_are_refused(values, said):
 
 def test_ranks_must_divide_experts_of_known_popularity():
     load = ExpertLoad(experts=4, popularity=((0.25,) * 4,))
-    with pytest.raises(LatencyModelError, match="3 FFN workers must divide the 4 experts"):
+    with pytest.raises(LatencyModelError, match="3 ranks of 3 FFN workers must divide the 4 "):
         rank_load(load, np.array([10.0]), 3)
+    six = ExpertLoad(experts=6, ranks_per_worker=4, popularity=((1 / 6,) * 6,))
+    with pytest.raises(LatencyModelError, match="the 4 ranks of 1 FFN worker must divide the 6 "):
+        rank_load(six, np.array([10.0]), 1)
