@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from scipy.stats import binom, poisson
+from scipy.stats import betabinom, binom, poisson
 
 from afdplan.errors import LatencyModelError
 from afdplan.model.variation import ExpertLoad, zipf_popularity
@@ -82,6 +82,20 @@ def test_two_ranks_are_the_binomial_law(share, choices):
     assert np.abs(np.interp(whole, x, cumulative) - exact).max() < (
         1e-9 if choices < 500 else 0.003
     )
+
+
+@pytest.mark.parametrize(
+    ("share", "choices", "phi"), [(0.5, 16, 4.0), (0.3, 40, 2.0), (0.5, 12, 3.0)]
+)
+def test_two_overdispersed_ranks_are_the_beta_binomial_law(share, choices, phi):
+    """Its variance is phi times the binomial one: s + 1 = (N - 1) / (phi - 1)."""
+    s = (choices - 1) / (phi - 1) - 1
+    law = betabinom(choices, s * share, s * (1 - share))
+    assert law.var() == pytest.approx(phi * choices * share * (1 - share))
+    x, cumulative = largest_count(np.array([share, 1 - share]), float(choices), phi)
+    whole = np.arange(-(-choices // 2), choices)
+    exact = law.cdf(whole) - law.cdf(choices - whole - 1)
+    assert np.interp(whole, x, cumulative) == pytest.approx(exact, abs=1e-6)
 
 
 @pytest.mark.parametrize(("ranks", "error"), [(3, 0.008), (4, 0.003), (8, 0.002), (16, 0.002)])
