@@ -157,3 +157,11 @@ def test_workers_have_a_slot_each():
     blocks = PromptBlocks.of([[1]] * 20, 4)
     with pytest.raises(InvalidInputError, match="workers must be an integer >= 1 and <= 8"):
         unique_fraction(blocks, np.full(20, 4), np.full(20, 9), 8, 9)
+
+
+def test_the_last_block_of_a_prompt_holds_what_is_left_of_it():
+    """As above, but the last 3 tokens of a prompt are a block too, and shared with it."""
+    ids = [[7, 8] if k in (1, 2) else [100 + 2 * k, 101 + 2 * k] for k in range(6)]
+    blocks, everything = PromptBlocks.of(ids, size=10), 13 * 6 + 6
+    found = unique_fraction(blocks, np.full(6, 13), np.full(6, 2), 2, 1)
+    assert found == pytest.approx((everything - 13) / everything, rel=1e-12)
