@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -67,7 +68,11 @@ def test_layers_that_were_counted_stand_for_all():
         receive=Transfer(curve=line),
     )
     counts = np.array([[3.0, 1.0], [1.0, 1.0]])
-    made = with_expert_load(model, fit_expert_load(ExpertRecord(counts=counts)))
+    assert "ranks_per_worker" in with_expert_load(
+        model, fit_expert_load(ExpertRecord(counts=counts))
+    ).assumptions[0]  # fmt: skip
+    model = replace(model, experts=ExpertLoad(experts=2, ranks_per_worker=2))
+    made = with_expert_load(model, fit_expert_load(ExpertRecord(counts=counts), model.experts))
     assert made.experts.popularity == ((0.75, 0.25),) * 3 + ((0.5, 0.5),) * 2
     assert made.assumptions == ("the 2 layers that the dump counts stand for the 5 of the model",)
     record = ExpertRecord(counts=np.repeat(counts[:1], 5, axis=0))
