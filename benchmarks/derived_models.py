@@ -88,7 +88,7 @@ def attention_slopes() -> list[Row]:
         kind = _attention(model, device)
         grown = REQUESTS_PER_GPU * (32_768 - 8_192)
         rows.append(
-            Row("slope", f"{model}, {device}", long - short, kind.curve.slope * grown * 1e6, "us")
+            Row("slope", f"{model}, {device}", long - short, kind.curve.slope * grown * 1e6, "µs")
         )
     return rows
 
@@ -101,7 +101,7 @@ def attention_layers() -> list[Row]:
         for context, published in zip((8_192, 32_768), times, strict=True):
             derived = kind.time(REQUESTS_PER_GPU * context, REQUESTS_PER_GPU) * 1e6
             what = f"{model}, {device}, {context // 1024}K"
-            rows.append(Row("layer", what, published, derived, "us"))
+            rows.append(Row("layer", what, published, derived, "µs"))
     return rows
 
 
@@ -120,7 +120,7 @@ def experts() -> list[Row]:
     for devices, published in FASTAFD_MOE_US.items():
         placement = place(model, device, ffn_devices=devices, efficiencies=even)
         derived = float(network_time(placement, model.network, 128.0 * devices)) * 1e6
-        rows.append(Row("experts", f"MoE GEMM, EP{devices}, 1024 rows", published, derived, "us"))
+        rows.append(Row("experts", f"MoE GEMM, EP{devices}, 1024 rows", published, derived, "µs"))
     placement = place(model, device, ffn_devices=8, efficiencies=even)
     for tokens, published in FASTAFD_MFU.items():
         count = 16.0 * tokens  # 16 experts per device; k = devices, so rows equal tokens
@@ -148,14 +148,14 @@ def transfers() -> list[Row]:
             way = latency.send if name == "dispatch" else latency.receive
             derived = way.time(128, 128.0 * devices) * 1e6
             what = f"DeepEP {name}, EP{devices}, 128 tokens per rank"
-            rows.append(Row("transfers", what, published, derived, "us"))
+            rows.append(Row("transfers", what, published, derived, "µs"))
     mesh = derived_latency("step-3", "h800-sxm", precision="fp8", ffn_devices=8, link="scale-out")
     # 896 KiB are 128 hidden states in fp8 per GPU, 1.75 MiB the same in bf16.
     for what, way, published in (
         ("StepMesh A to F, 896 KB per GPU", mesh.send, 18),
         ("StepMesh F to A, 1.75 MB per GPU", mesh.receive, 37),
     ):
-        rows.append(Row("transfers", what, published, way.time(128, 1024.0) * 1e6, "us"))
+        rows.append(Row("transfers", what, published, way.time(128, 1024.0) * 1e6, "µs"))
     return rows
 
 
@@ -180,17 +180,17 @@ def deployments() -> list[Row]:
             "xDeepServe attention, 48 requests of 3K",
             700,
             latency.attention[0].time(48 * 3072, 48) * 1e6,
-            "us",
+            "µs",
         ),
         Row(
             "deployments",
             "xDeepServe experts, 288 dies",
             120,
             float(network_time(placement, placement.architecture.network, tokens)) * 1e6,
-            "us",
+            "µs",
         ),
-        Row("deployments", "xDeepServe A2E", 172, latency.send.time(48, tokens) * 1e6, "us"),
-        Row("deployments", "xDeepServe E2A", 193, latency.receive.time(48, tokens) * 1e6, "us"),
+        Row("deployments", "xDeepServe A2E", 172, latency.send.time(48, tokens) * 1e6, "µs"),
+        Row("deployments", "xDeepServe E2A", 193, latency.receive.time(48, tokens) * 1e6, "µs"),
     ]
     return rows
 
@@ -323,7 +323,7 @@ def operator_tables() -> list[Row]:
                 measured.ffn(tokens) * 1e6,
                 # Shared experts and dense layers are not in the table: compare routed layers.
                 _routed(model, device, tokens, options),
-                "us",
+                "µs",
             )
             for tokens in (16, 128, 1024)
         ]

@@ -141,7 +141,7 @@ def test_a_measured_worker_is_read_from_its_file(tmp_path):
         (("--restart", "5min"), 2, "give --device-mtbf too"),
         (("--device-mtbf", "9000h", "--spare-devices", "2"), 2, "give --repair"),
         (("--device-mtbf", "9000h", "--repair", "1h", "--spare-devices", "8"), 3, "spare_devices"),
-        (("--max-bundle-devices", "0"), 1, "max_bundle_devices must be"),
+        (("--max-bundle-devices", "0"), 1, "--max-bundle-devices must be"),
     ],
 )
 def test_what_cannot_be_asked_is_refused_in_one_line(options, code, message):

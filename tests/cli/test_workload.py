@@ -139,7 +139,7 @@ def test_plot_writes_a_picture_and_says_so_on_standard_error(trace, tmp_path, na
         (("a.csv", "--prompt", "3"), 2, "not both"),
         (("--prompt", "3"), 2, "--decode"),
         (("no-such-file.csv",), 1, "no-such-file.csv"),
-        (("TRACE", "--confidence", "1"), 2, "confidence"),
+        (("TRACE", "--confidence", "1"), 1, "--confidence must be < 1"),
         (("TRACE", "--plot", "picture.gif"), 1, ".png or .svg"),
         (("TRACE", "--plot", "no-such-folder/picture.png"), 1, "cannot write"),
         (("ONE",), 1, "at least 2 requests"),

@@ -74,6 +74,8 @@ def play_bundles(
     [2, 4, 8]
     """
     counts = sorted({attention_workers, *others})
+    if counts[-1] * problem.batch_size * problem.microbatches > MOST_SLOTS:
+        return None
     scenarios = [_scenario(problem, count, play) for count in counts]
     if any(_is_too_long(scenario) for scenario in scenarios):
         return None
@@ -99,5 +101,4 @@ def _is_too_long(scenario: Scenario) -> bool:
     bundle, latency = scenario.bundle, scenario.latency
     cells = bundle.attention_workers * scenario.microbatches * latency.layers
     steps = LIVES * scenario.law.mean_decode_tokens / latency.tokens_per_step
-    slots = bundle.attention_workers * bundle.requests_per_attention_worker
-    return slots > MOST_SLOTS or RUNS * steps * cells > MOST_STAGES
+    return RUNS * steps * cells > MOST_STAGES

@@ -58,7 +58,7 @@ def short_life_error(rounds: float) -> float:
     return float(np.exp(logs))
 
 
-def scatter_error(scatter: float, microbatches: int = 2) -> float:
+def scatter_error(scatter: float, microbatches: int) -> float:
     """Return the largest relative error of the cycle time where stage times scatter so far.
 
     Parameters
@@ -70,7 +70,7 @@ def scatter_error(scatter: float, microbatches: int = 2) -> float:
 
     Examples
     --------
-    >>> scatter_error(0.1), scatter_error(0.3), scatter_error(0.2, 4), scatter_error(0.3, 4)
+    >>> scatter_error(0.1, 2), scatter_error(0.3, 2), scatter_error(0.2, 4), scatter_error(0.3, 4)
     (0.01, 0.02, 0.03, 0.04)
     """
     if scatter <= DECLARED_SCATTER:

@@ -89,7 +89,7 @@ WRONG = {
     "empty grid": (HEAD + LAWS + "[grid]\nbatch_size = []\n", "must not be empty"),
     "a value, not a list": (HEAD + LAWS + "[grid]\nbatch_size = 3\n", "must be a list"),
     "a list in fixed": (HEAD + LAWS + "batch_size = [3]\n", "belong in [grid]"),
-    "zero": (HEAD + LAWS + "[grid]\nbatch_size = [1, 0]\n", "integer >= 1 and <= 1000000, got 0"),
+    "zero": (HEAD + LAWS + "[grid]\nbatch_size = [1, 0]\n", "integer >= 1 and <= 1,000,000, got 0"),
     "too large": (
         HEAD + LAWS + f"batch_size = 1\nhorizon = {10**19}\n",
         "at most 9007199254740992",
