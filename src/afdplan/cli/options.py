@@ -55,8 +55,8 @@ def options(*parameters: Parameter, fills: bool = True) -> Callable[[Command], C
     def add(command: Command) -> Command:
         for one in reversed(parameters):
             has_default = one.default is not None
-            # Not to be given is no default of None, which would do for what is required.
-            filled = {"default": one.default} if fills and has_default else {}
+            # A default of None would do for what is required.
+            filled = {} if one.is_required else {"default": one.default if fills else None}
             command = click.option(
                 one.option,
                 one.key,
