@@ -8,7 +8,7 @@ import os
 import stat
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 from types import FunctionType, SimpleNamespace
@@ -16,11 +16,13 @@ from typing import Any, ClassVar, TypeAlias, TypeVar, cast
 
 import numba
 import numba.core
+import numba.core.caching
 import numba.cpython.unsafe.numbers
 import numba.np.arrayobj
 import numpy as np
 from numba.extending import intrinsic
 
+from afdplan.errors import UnsupportedError, reason
 from afdplan.notice import listeners
 
 __all__ = [
@@ -73,7 +75,6 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 # released; a division by zero gives infinity. Kernels allocate nothing, so that counting
 # references (_nrt), most of the cost of small functions, can be left out.
 OPTIONS: dict[str, Any] = {
-    "cache": True,
     "nogil": True,
     "error_model": "numpy",
     "fastmath": False,
@@ -89,7 +90,8 @@ def edition(room: Path) -> str:
     compiled code is never older than what it calls.
     """
     files = (Path(__file__), *sorted(room.glob("*.py")))
-    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:12]
+    sources = b"".join(path.read_bytes() for path in files) + numba.__version__.encode()
+    return hashlib.sha256(sources).hexdigest()[:12]
 
 
 class _Announcer(core.event.Listener):  # type: ignore[misc]  # numba tells no types
@@ -370,21 +372,46 @@ def _window(context: Any, array: Any, at: Any, size: Any) -> Any:
 window: Any = intrinsic(_window)
 
 
+class _Kept(core.caching.FunctionCache):  # type: ignore[misc]  # numba tells no types
+    """Compiled code on disk; where it is damaged or cannot be written, it is compiled anew."""
+
+    def load_overload(self, asked: Any, target: Any) -> Any:
+        """Return what is kept, None if nothing that can be read."""
+        try:
+            return super().load_overload(asked, target)
+        except Exception:  # cut short by a full disk or a failing machine: it fails in many ways
+            with suppress(OSError):
+                self.flush()
+            return None
+
+    def save_overload(self, asked: Any, made: Any) -> None:
+        """Keep what has just been compiled, or say why not."""
+        try:
+            super().save_overload(asked, made)
+        except Exception as failure:
+            said = f"compiled code cannot be kept ({reason(failure)}): it is compiled anew"
+            if said not in remarks:
+                remarks.append(said)
+
+
 def _jit(function: Any) -> Any:
     """Compile with a cache beside the package or at home, else a temporary one, else none."""
+    settings: Any = numba.config
+    if settings.DISABLE_JIT:
+        raise UnsupportedError("kernels must be compiled, and NUMBA_DISABLE_JIT is set: unset it")
+    kernel: Any = numba.njit(**OPTIONS, pipeline_class=_Pipeline)(function)
     try:
-        return numba.njit(**OPTIONS, pipeline_class=_Pipeline)(function)
+        kernel._cache = _Kept(function)
     except RuntimeError as failure:
-        if "no locator available" not in str(failure) or not OPTIONS["cache"]:
+        if "no locator available" not in str(failure):
             raise
-    folder = None if remarks else _own_temporary_folder()
-    if folder is None:
-        OPTIONS["cache"] = False
+        folder = _own_temporary_folder()
+        if folder is not None and str(folder) != settings.CACHE_DIR:
+            settings.CACHE_DIR = str(folder)
+            remarks[:] = [f"compiled code is kept in {folder}: no lasting folder can be written"]
+            return _jit(function)
         remarks[:] = ["compiled code cannot be kept: every simulation compiles anew"]
-    else:
-        setattr(numba.config, "CACHE_DIR", str(folder))  # noqa: B010 - unknown to its types
-        remarks.append(f"compiled code is kept in {folder}: no lasting folder can be written")
-    return _jit(function)
+    return kernel
 
 
 def _own_temporary_folder() -> Path | None:

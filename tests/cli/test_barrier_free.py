@@ -1,5 +1,6 @@
 """Do commands take barrier-free execution, and say which way to run pays?"""
 
+import time
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -14,6 +15,7 @@ from afdplan.report.plan_modes import mode_facts
 from afdplan.report.ratio import mode_words
 from afdplan.theory.recommend import recommend_ratio
 from tests.cli.invoke import invoke
+from tests.property import fuzzing
 
 ASKED = (
     *("--prompt", "lognormal:mean=400,cv=1.5", "--decode", "geometric:200"),
@@ -139,3 +141,15 @@ def test_systems_that_have_a_barrier_only_are_not_asked():
     assert has_both_modes(find_target("sglang"))
     assert has_both_modes(find_target("vllm-afd-plugin"))
     assert not has_both_modes(find_target("fastafd"))
+
+
+@pytest.mark.parametrize(
+    "asked", [("--ffn-workers", "1000"), ("--max-attention-workers", "100000")]
+)
+def test_bundles_too_large_to_be_played_are_refused_at_once(asked):
+    """Each was played for minutes and kept, gigabytes in all, without a word."""
+    began = time.process_time()
+    found = invoke("ratio", *fuzzing.LENGTHS, *fuzzing.LATENCY, "--batch-size", "8",
+                   "--execution", "barrier-free", *asked)  # fmt: skip
+    assert "max_attention_workers must be at most 8,192 without the barrier" in found.error_line
+    assert time.process_time() - began < 10

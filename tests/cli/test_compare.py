@@ -112,6 +112,22 @@ def test_what_cannot_be_compared_is_refused(files, tmp_path):
     ).error_line  # fmt: skip
 
 
+@pytest.mark.parametrize("value", [None, [], -1, "x", [None], 1e308])
+@pytest.mark.parametrize(
+    "name", ["inputs", "split", "recommended", "schema_version", "latency_model"]
+)
+def test_an_answer_whose_parts_are_of_another_kind_is_refused(files, tmp_path, name, value):
+    """`inputs: null` was a traceback, and a schema of the future was the same answer."""
+    found = invoke("compare", files / "plan-a.json", _with(files, tmp_path, **{name: value}))
+    if name in ("inputs", "schema_version", "recommended"):
+        assert (
+            "not written by this afdplan" in found.error_line or "with --json" in found.error_line
+        )
+        assert "must be integers" not in found.error_line
+    elif found.code:
+        assert found.error_line
+
+
 def _with(files, folder, **changed):
     (folder / "changed.json").write_text(json.dumps(read(files, "plan-a") | changed))
     return folder / "changed.json"

@@ -126,6 +126,7 @@ def test_timelines(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "code"),
     [
+        ([], 2),
         (["--attention-workers", "0"], 1),
         (["--attention-workers", "4,4"], 2),
         (["--attention-workers", "x"], 2),

@@ -206,7 +206,8 @@ def case(seed: int, room: Room) -> list[str]:
         if option.opts[0] not in ("--prometheus", "--address", "--profile", "--help"):
             given += value_of(option, chance, room)
     if chance.random() < 0.1 and given and command not in ("validate", "sweep"):
-        del given[chance.randrange(len(given))]
+        k = chance.randrange(len(given))
+        del given[k : k + 1 + (given[k].startswith("--") and chance.random() < 0.5)]
     if "--json" not in given and chance.random() < 0.7:
         given.insert(0, "--json")  # at the end it could be the value of an option
     return [command, *given]

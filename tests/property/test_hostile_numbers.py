@@ -4,12 +4,20 @@
 """
 
 import json
+import math
 import os
 import random
 import warnings
 
+import numpy as np
 import pytest
 
+from afdplan.errors import AfdplanError
+from afdplan.lengths.law import IndependentLengths
+from afdplan.model.bundle import Bundle
+from afdplan.model.latency import LatencyModel
+from afdplan.simulation.scenario import Scenario
+from afdplan.theory.recommend import recommend_ratio
 from tests.cli.invoke import invoke
 
 LATENCY = ("--latency", "deepseek-v3-ascend-910c")
@@ -85,3 +93,29 @@ def test_hostile_numbers_are_answered_or_refused(command):
         if outcome.out:
             json.loads(outcome.out, parse_constant=lambda name: pytest.fail(f"{name} in JSON"))
         assert bool(outcome.out) or outcome.code, told
+
+
+VALUES = (math.nan, math.inf, -1, 0, "x", [], {}, 10**30, 1e308, True, np.float64("nan"), object())
+LINES = LatencyModel.linear(attention=(0.1, 50), ffn=(0.1, 30))
+LAW = IndependentLengths(prompt="20", decode="geometric:5")
+
+
+@pytest.mark.parametrize("value", VALUES, ids=repr)
+def test_values_of_any_kind_are_refused_by_functions(value):
+    """A failure must be an error of ours: these were AttributeErrors of whatever came first."""
+    bundle = Bundle(attention_workers=2, batch_size=4)
+    with pytest.raises(AfdplanError):
+        Scenario(bundle=bundle, latency=LINES, lengths=LAW, failures=value)
+    with pytest.raises(AfdplanError):
+        recommend_ratio(law=value, latency=LINES, batch_size=4)
+    with pytest.raises(AfdplanError):
+        LatencyModel.linear(attention=value, ffn=(0.1, 30))
+
+
+def test_whole_numbers_of_numpy_are_whole_numbers():
+    counts = {"batch_size": 8, "microbatches": 3, "ffn_workers": 2, "max_attention_workers": 6}
+    arrays = {name: np.int64(value) for name, value in counts.items()}
+    one = recommend_ratio(law=LAW, latency=LINES, **counts)
+    other = recommend_ratio(law=LAW, latency=LINES, **arrays)
+    assert other.optimal_attention_workers == one.optimal_attention_workers
+    assert other.optimal_ratio == one.optimal_ratio

@@ -55,11 +55,13 @@ def options(*parameters: Parameter, fills: bool = True) -> Callable[[Command], C
     def add(command: Command) -> Command:
         for one in reversed(parameters):
             has_default = one.default is not None
+            # A default of None would do for what is required.
+            filled = {} if one.is_required else {"default": one.default if fills else None}
             command = click.option(
                 one.option,
                 one.key,
                 type=_Choice(one) if one.choices else TYPES.get(one.typed, _PLAIN.get(one.data)),
-                default=one.default if fills else None,
+                **filled,
                 show_default=has_default if fills else str(one.default) if has_default else False,
                 required=one.is_required,
                 metavar=one.metavar or None,

@@ -246,7 +246,13 @@ class LatencyModel:
         """
 
         def line(coefficients: tuple[float, float]) -> LinearCurve:
-            return LinearCurve(slope=coefficients[0], intercept=coefficients[1])
+            try:
+                slope, intercept = coefficients
+            except (TypeError, ValueError):
+                raise LatencyModelError(
+                    f"a line must be its slope and its intercept, got {coefficients!r:.40}"
+                ) from None
+            return LinearCurve(slope=slope, intercept=intercept)
 
         return cls(
             name=name,

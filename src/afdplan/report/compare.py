@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,7 @@ from afdplan.report.compared_answers import (
     kind_of,
     objectives_of,
 )
+from afdplan.report.document import SCHEMA_VERSION
 from afdplan.report.quantities import (
     chance,
     change,
@@ -98,6 +99,12 @@ class Comparison:
     measure: str
 
 
+def _damaged(names: tuple[str, str], what: str) -> InvalidInputError:
+    return InvalidInputError(
+        f"{names[0]} or {names[1]} was not written by this afdplan: {what}; write both again"
+    )
+
+
 def compare(first: Any, second: Any, names: tuple[str, str]) -> Comparison:
     """Return what differs between two documents that ``--json`` printed.
 
@@ -122,9 +129,16 @@ def compare(first: Any, second: Any, names: tuple[str, str]) -> Comparison:
             f"{names[0]} holds a {kinds[0]}, {names[1]} a {kinds[1]}"
         )
     units = (first.get("time_unit"), second.get("time_unit"))
-    for name, unit in zip(names, units, strict=True):
+    for document, name, unit in zip((first, second), names, units, strict=True):
+        wrong = None
         if unit not in ("s", "abstract"):
-            raise InvalidInputError(f"{name} was not written by this afdplan: it has no time_unit")
+            wrong = "it has no time_unit"
+        elif document.get("schema_version") != SCHEMA_VERSION:
+            wrong = f"its schema_version is not {SCHEMA_VERSION}; write it again"
+        elif not isinstance(document.get("inputs"), Mapping):
+            wrong = "its inputs are no object; write it again"
+        if wrong is not None:
+            raise InvalidInputError(f"{name} was not written by this afdplan: {wrong}")
     if units[0] != units[1]:
         raise TimeUnitError(
             f"times of {names[0]} are in {units[0]}, those of {names[1]} in {units[1]}: both must "
@@ -135,11 +149,10 @@ def compare(first: Any, second: Any, names: tuple[str, str]) -> Comparison:
         figures = [FIGURES[kind](document) for document in (first, second)]
         costs = tuple(COSTS[kind](first, second, names, unit))
         before, after, measure = objectives_of(kind, first, second)
-    except (KeyError, TypeError, ValueError, StopIteration) as error:
-        raise InvalidInputError(
-            f"{names[0]} or {names[1]} was not written by this afdplan: {error!s:.60} is missing; "
-            "write both again"
-        ) from None
+    except (KeyError, StopIteration) as error:
+        raise _damaged(names, f"{error!s:.60} is missing") from None
+    except (AttributeError, TypeError, ValueError):
+        raise _damaged(names, "a part is of another kind") from None
     return Comparison(
         kind=kind,
         time_unit=unit,

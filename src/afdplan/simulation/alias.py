@@ -36,19 +36,11 @@ class AliasTable:
         size = law.probabilities.size
         share = law.probabilities / law.probabilities.sum() * size
         other = np.arange(size)
-        small = np.flatnonzero(share < 1).tolist()
-        large = np.flatnonzero(share >= 1).tolist()
-        keep = share.tolist()
-        while small and large:
-            low, high = small.pop(), large[-1]
-            other[low] = high
-            keep[high] -= 1.0 - keep[low]
-            if keep[high] < 1.0:
-                small.append(large.pop())
-        for column in small + large:
-            keep[column] = 1.0
+        small = np.flatnonzero(share < 1)
+        large = np.flatnonzero(share >= 1)
+        _share_out(share, other, np.resize(small, size), small.size, large, large.size)
         # Share [2^-32] and other length of a column in one number: one look-up, half the cache.
-        self.columns = (other << SHARE_BITS) + np.rint(np.array(keep) * WHOLE).astype(np.int64)
+        self.columns = (other << SHARE_BITS) + np.rint(share * WHOLE).astype(np.int64)
         self.lowest = law.lowest
 
     def draw(
@@ -65,8 +57,30 @@ class AliasTable:
 
 @lru_cache(maxsize=4)
 def alias_table(law: DiscreteLaw) -> AliasTable:
-    """Return the table of a law, built once for all replications: a long tail takes a second."""
+    """Return the table of a law, built once for all replications."""
     return AliasTable(law)
+
+
+@compiled
+def _share_out(keep: Any, other: Any, small: Any, few: Any, large: Any, many: Any) -> None:
+    """Fill every column that is short from the last that has too much.
+
+    `small` and `large` are stacks of columns, with room for all and as high as `few` and `many`.
+    """
+    while few > 0 and many > 0:
+        few -= 1
+        low = small[U(few)]
+        high = large[U(many - 1)]
+        other[U(low)] = high
+        keep[U(high)] -= 1.0 - keep[U(low)]
+        if keep[U(high)] < 1.0:
+            many -= 1
+            small[U(few)] = high
+            few += 1
+    for k in range(few):  # but for rounding, whole
+        keep[U(small[U(k)])] = 1.0
+    for k in range(many):
+        keep[U(large[U(k)])] = 1.0
 
 
 @compiled

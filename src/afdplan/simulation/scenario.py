@@ -210,9 +210,11 @@ class Scenario:
     confidence: float = ask.CONFIDENCE.default
 
     def __post_init__(self) -> None:
-        for name, kind in (("bundle", Bundle), ("latency", LatencyModel)):
+        for name, kind in (("bundle", Bundle), ("latency", LatencyModel), ("variation", Variation)):
             if not isinstance(getattr(self, name), kind):
                 raise InvalidInputError(f"{name} must be a {kind.__name__}")
+        if not isinstance(self.failures, Failures | None):
+            raise InvalidInputError("failures must be a Failures value or None")
         if not isinstance(self.lengths, EmpiricalLengths | IndependentLengths | Trace):
             raise InvalidInputError("lengths must be a length law or a Trace")
         check_fields(self, (ask.OVERLAP, *ask.SCENARIO))

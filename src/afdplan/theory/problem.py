@@ -111,7 +111,11 @@ class RatioProblem:
     placement: Placement = ask.PLACEMENT.default
 
     def __post_init__(self) -> None:
-        self.bundle(1)  # checks the counts
+        counts = self.bundle(1)  # checks them, and makes NumPy's integers those of Python
+        for name in ("batch_size", "ffn_workers", "microbatches"):
+            object.__setattr__(self, name, getattr(counts, name))
+        if not callable(getattr(self.law, "slot_load", None)):
+            raise InvalidInputError(f"law must be a length law, got {type(self.law).__name__}")
         if not isinstance(self.latency, LatencyModel):
             raise InvalidInputError(
                 f"latency must be a LatencyModel, got {type(self.latency).__name__}: load_latency "

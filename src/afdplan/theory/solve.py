@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from afdplan.errors import InvalidInputError
 from afdplan.lengths.load_motion import STILL
 from afdplan.lengths.token_load import SlotLoad
 from afdplan.model import parameters as ask
@@ -31,6 +32,9 @@ __all__ = [
 
 EQUAL = 1e-6
 """Share of its deviation that a load is left with where all are equal."""
+
+MOST_CALLS = 1 << 14
+"""Of a bundle that is played: dozens of plays take a minute and a gigabyte."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -86,10 +90,21 @@ def solve_ratio(
         ``problem.slot_loads()``, which problems with the same requests share.
     max_attention_workers
         Largest A considered; see `worker_limit`.
+
+    Raises
+    ------
+    InvalidInputError
+        If a bundle without the barrier would have more than 16,384 calls at once.
     """
     field = mean_field_of(problem, slots)
     model = step_model(problem, slots)
     limit = worker_limit(problem, slots, max_attention_workers)
+    if model.whole_numbers and limit * problem.microbatches > MOST_CALLS:
+        most = MOST_CALLS // problem.microbatches
+        raise InvalidInputError(
+            f"max_attention_workers must be at most {most:,} without the barrier, got {limit:,}: "
+            "every such bundle is played; give fewer, or ffn_workers of one of several bundles"
+        )
     workers, weight = problem.ffn_workers, problem.ffn_weight
     field_ratio = field.optimal_ratio(
         ffn_weight=weight, lowest=1 / workers, highest=limit / workers

@@ -6,13 +6,14 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, fields
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import afdplan
-from afdplan.errors import InsufficientDataError, InvalidInputError, reason
+from afdplan.errors import AfdplanError, InsufficientDataError, InvalidInputError, reason
 from afdplan.lengths.law import IndependentLengths
 from afdplan.model.estimate import Estimate
 from afdplan.simulation.scenario import Scenario
@@ -162,9 +163,15 @@ class Laboratory:
             # Started afresh, so that no thread of this process is copied.
             self._pool = ProcessPoolExecutor(self.jobs, mp_context=get_context("spawn"))
         longest_first = sorted(wanted.items(), key=lambda item: -_cost(item[1]))
-        tasks = {self._pool.submit(observe, scenario): key for key, scenario in longest_first}
-        for task in as_completed(tasks):
-            yield tasks[task], task.result()
+        try:
+            tasks = {self._pool.submit(observe, scenario): key for key, scenario in longest_first}
+            for task in as_completed(tasks):
+                yield tasks[task], task.result()
+        except BrokenProcessPool:
+            raise AfdplanError(
+                f"one of {self.jobs} processes died (killed, or out of memory): ask for fewer "
+                "--jobs; with --resume, what is finished is kept"
+            ) from None
 
 
 def _cost(scenario: Scenario) -> float:

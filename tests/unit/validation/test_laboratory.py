@@ -1,14 +1,16 @@
 import json
+import os
 from dataclasses import replace
 
 import pytest
 
-from afdplan.errors import InvalidInputError
+from afdplan.errors import AfdplanError, InvalidInputError
 from afdplan.lengths.law import EmpiricalLengths, IndependentLengths
 from afdplan.model.bundle import Bundle
 from afdplan.model.latency import LatencyModel
 from afdplan.model.trace import Trace
 from afdplan.simulation.scenario import Scenario
+from afdplan.validation import laboratory
 from afdplan.validation.laboratory import Laboratory, fingerprint
 
 SMALL = Scenario(
@@ -53,6 +55,21 @@ def test_a_folder_that_is_not_there_is_refused(tmp_path):
     laboratory = Laboratory(memory=str(tmp_path / "no" / "memory.jsonl"))
     with pytest.raises(InvalidInputError, match="cannot be written"):
         laboratory.observe([SMALL])
+
+
+def _dies(scenario):
+    os._exit(9)  # as the system ends what takes too much memory
+
+
+def test_a_process_that_is_killed_is_one_line(tmp_path, monkeypatch):
+    """It was a traceback of the pool."""
+    monkeypatch.setattr(laboratory, "observe", _dies)
+    with (
+        Laboratory(jobs=2, memory=str(tmp_path / "kept.jsonl")) as killed,
+        pytest.raises(AfdplanError, match=r"one of 2 processes died .* fewer --jobs") as told,
+    ):
+        killed.observe([SMALL, replace(SMALL, seed=1)])
+    assert "\n" not in str(told.value)
 
 
 def test_processes_give_what_one_gives():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -61,18 +62,21 @@ def prometheus_increase(url: str, window: float, selector: str = "") -> Snapshot
 
 
 def _shown(url: str) -> str:
-    """Return an address without what may be a password."""
-    address = urllib.parse.urlsplit(url)
+    """Return an address without what may be a password, once it is one."""
+    try:
+        address = urllib.parse.urlsplit(url)
+        is_one = address.scheme in ("http", "https") and bool(address.hostname)
+    except ValueError:  # brackets of nothing
+        is_one = False
+    if not is_one:
+        raise InvalidInputError(
+            f"the address of Prometheus must be such as http://prometheus:9090, got {url[:100]!r}"
+        )
     return f"{address.scheme}://{address.netloc.rpartition('@')[2]}"
 
 
 def _ask(url: str, query: str) -> Snapshot | None:
     """Return what a query finds; None if nothing."""
-    address = urllib.parse.urlsplit(url)
-    if address.scheme not in ("http", "https") or not address.hostname:
-        raise InvalidInputError(
-            f"the address of Prometheus must be such as http://prometheus:9090, got {url[:100]!r}"
-        )
     shown = _shown(url)
     target = f"{url.rstrip('/')}/api/v1/query?{urllib.parse.urlencode({'query': query})}"
     try:
@@ -82,7 +86,7 @@ def _ask(url: str, query: str) -> Snapshot | None:
         content = error.read(10_000)
         if not content.lstrip().startswith(b"{"):
             raise InvalidInputError(f"{shown}: answers {error.code} {error.reason}") from None
-    except (OSError, ValueError, urllib.error.URLError) as error:
+    except (OSError, ValueError, OverflowError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", None) or error
         raise InvalidInputError(
             f"cannot reach Prometheus at {shown}: {str(reason)[:120]}"

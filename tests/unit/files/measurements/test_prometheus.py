@@ -322,10 +322,18 @@ def test_a_window_is_asked_of_prometheus():
         prometheus_increase(server.url, 60)
 
 
-@pytest.mark.parametrize("url", ["file:///etc/passwd", "prometheus:9090", "http://", "ftp://x"])
+@pytest.mark.parametrize(
+    "url", ["file:///etc/passwd", "prometheus:9090", "http://", "ftp://x", "http://["]
+)
 def test_addresses_that_are_no_server(url):
     with pytest.raises(InvalidInputError, match="must be such as http"):
         prometheus_increase(url, 60)
+
+
+@pytest.mark.parametrize("place", ["x y", "127.0.0.1:abc", "127.0.0.1:99999999", "a..b", "\x00"])
+def test_places_that_cannot_be(place):
+    with pytest.raises(InvalidInputError, match="cannot reach Prometheus at http://"):
+        prometheus_increase(f"http://{place}", 60)
 
 
 def test_a_server_that_is_away():
