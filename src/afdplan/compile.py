@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import inspect
-import os
-import stat
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from functools import lru_cache
 from pathlib import Path
 from types import FunctionType, SimpleNamespace
 from typing import Any, ClassVar, TypeAlias, TypeVar, cast
@@ -22,6 +17,7 @@ import numba.np.arrayobj
 import numpy as np
 from numba.extending import intrinsic
 
+from afdplan.code_cache import edition, own_temporary_folder
 from afdplan.errors import UnsupportedError, reason
 from afdplan.notice import listeners
 
@@ -80,18 +76,6 @@ OPTIONS: dict[str, Any] = {
     "fastmath": False,
     "_nrt": False,
 }
-
-
-@lru_cache
-def edition(room: Path) -> str:
-    """Return a name of the sources in a room.
-
-    The cache watches one file per function, whose name it keeps: named by all files of its room,
-    compiled code is never older than what it calls.
-    """
-    files = (Path(__file__), *sorted(room.glob("*.py")))
-    sources = b"".join(path.read_bytes() for path in files) + numba.__version__.encode()
-    return hashlib.sha256(sources).hexdigest()[:12]
 
 
 class _Announcer(core.event.Listener):  # type: ignore[misc]  # numba tells no types
@@ -270,9 +254,8 @@ def _rebound(
         elif name in constants:
             names[name] = constants[name]
     room = Path(inspect.getfile(function)).parent
-    suffix = "_".join(
-        [edition(room), *sorted(f"{name}{value:d}" for name, value in constants.items())]
-    )
+    chosen = sorted(f"{name}{value:d}" for name, value in constants.items())
+    suffix = "_".join([edition(room, numba.__version__), *chosen])
     own = FunctionType(
         function.__code__.replace(co_name=f"{function.__name__}_{suffix}"),
         {"__builtins__": __builtins__, "__name__": function.__module__} | names,
@@ -405,22 +388,10 @@ def _jit(function: Any) -> Any:
     except RuntimeError as failure:
         if "no locator available" not in str(failure):
             raise
-        folder = _own_temporary_folder()
+        folder = own_temporary_folder()
         if folder is not None and str(folder) != settings.CACHE_DIR:
             settings.CACHE_DIR = str(folder)
             remarks[:] = [f"compiled code is kept in {folder}: no lasting folder can be written"]
             return _jit(function)
         remarks[:] = ["compiled code cannot be kept: every simulation compiles anew"]
     return kernel
-
-
-def _own_temporary_folder() -> Path | None:
-    """Return a temporary folder that this user alone may write, or None: cached code is run."""
-    try:
-        folder = Path(tempfile.gettempdir(), f"afdplan-{os.getuid()}")
-        folder.mkdir(mode=0o700, exist_ok=True)
-        found = folder.lstat()
-    except OSError:
-        return None
-    is_ours = stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid()
-    return folder if is_ours and not found.st_mode & 0o077 else None

@@ -218,12 +218,10 @@ class Scenario:
         if not isinstance(self.lengths, EmpiricalLengths | IndependentLengths | Trace):
             raise InvalidInputError("lengths must be a length law or a Trace")
         check_fields(self, (ask.OVERLAP, *ask.SCENARIO))
-        held = self.bundle.attention_workers * self.bundle.batch_size * self.bundle.microbatches
-        if held > MOST_SLOTS:
-            raise InvalidInputError(
-                f"a bundle that is played must have at most {MOST_SLOTS:,} slots (attention "
-                f"workers x batch size x microbatches), got {held:,}: play a smaller one"
-            )
+        slots = self.bundle.attention_workers * self.bundle.requests_per_attention_worker
+        if slots > MOST_SLOTS:
+            rule = f"slots of all attention workers must be at most {MOST_SLOTS:,}, got {slots:,}"
+            raise InvalidInputError(f"{rule}: play a smaller bundle")
         if self.target_completions > MOST_REQUESTS:
             raise InvalidInputError(
                 f"a replication must have at most {MOST_REQUESTS:,} requests, got "
