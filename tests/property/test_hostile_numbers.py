@@ -95,12 +95,12 @@ def test_hostile_numbers_are_answered_or_refused(command):
         assert bool(outcome.out) or outcome.code, told
 
 
-VALUES = (math.nan, math.inf, -1, 0, "x", [], {}, 10**30, 1e308, True, np.float64("nan"), object())
+VALUES = (math.nan, math.inf, -1, 0, "x", [], {}, 10**30, 1e308, True, np.float64("nan"), print)
 LINES = LatencyModel.linear(attention=(0.1, 50), ffn=(0.1, 30))
 LAW = IndependentLengths(prompt="20", decode="geometric:5")
 
 
-@pytest.mark.parametrize("value", VALUES, ids=repr)
+@pytest.mark.parametrize("value", VALUES, ids=lambda value: getattr(value, "__name__", repr(value)))
 def test_values_of_any_kind_are_refused_by_functions(value):
     """A failure must be an error of ours: these were AttributeErrors of whatever came first."""
     bundle = Bundle(attention_workers=2, batch_size=4)
