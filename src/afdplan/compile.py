@@ -40,6 +40,7 @@ __all__ = [
 ]
 
 core: Any = numba.core
+settings: Any = numba.config
 arrays: Any = numba.np.arrayobj
 trailing_zeros: Any = numba.cpython.unsafe.numbers.trailing_zeros
 types, signature = core.types, core.typing.signature
@@ -304,11 +305,10 @@ def _typing(function: Any, kind_of_part: str) -> Any:
 
     names = ["context", *inspect.signature(function).parameters]
     kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
-    typed.__name__ = function.__name__
-    typed.__signature__ = inspect.Signature(  # type: ignore[attr-defined]  # read by numba
-        [inspect.Parameter(name, kind) for name in names]
-    )
-    return typed
+    shown: Any = typed  # numba reads names and number of arguments from it
+    shown.__name__ = function.__name__
+    shown.__signature__ = inspect.Signature([inspect.Parameter(name, kind) for name in names])
+    return shown
 
 
 def _same_bits(to: Any, of: Any) -> Any:
@@ -332,7 +332,7 @@ def _window(context: Any, array: Any, at: Any, size: Any) -> Any:
     def lower(target: Any, builder: Any, sig: Any, values: Any) -> Any:
         make = arrays.make_array(array)
         source, made = make(target, builder, values[0]), make(target, builder)
-        if getattr(numba.config, "BOUNDSCHECK"):  # noqa: B009 - unknown to its types
+        if settings.BOUNDSCHECK:
             end = builder.add(values[1], values[2])
             outside = builder.icmp_unsigned(">", end, source.nitems)
             outside = builder.or_(outside, builder.icmp_signed("<", values[1], end.type(0)))
@@ -379,7 +379,6 @@ class _Kept(core.caching.FunctionCache):  # type: ignore[misc]  # numba tells no
 
 def _jit(function: Any) -> Any:
     """Compile with a cache beside the package or at home, else a temporary one, else none."""
-    settings: Any = numba.config
     if settings.DISABLE_JIT:
         raise UnsupportedError("kernels must be compiled, and NUMBA_DISABLE_JIT is set: unset it")
     kernel: Any = numba.njit(**OPTIONS, pipeline_class=_Pipeline)(function)

@@ -48,9 +48,10 @@ def piped(content):
     threading.Thread(target=write, daemon=True).start()
     kept = os.dup(0)
     os.dup2(source, 0)
-    stdin, sys.stdin = sys.stdin, open(0, closefd=False)  # noqa: SIM115
+    stdin = sys.stdin
     try:
-        yield f"/dev/fd/{source}"
+        with open(0, closefd=False) as sys.stdin:
+            yield f"/dev/fd/{source}"
     finally:
         sys.stdin = stdin
         os.dup2(kept, 0)

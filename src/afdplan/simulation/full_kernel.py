@@ -221,20 +221,7 @@ def _end_step(t: Any, n: Any, x: Any, r: Any, u: Any) -> None:
 def _advance_full(
     t: Any, n: Any, x: Any, r: Any, v: Any, g: Any, stop_step: Any, stop_completed: Any
 ) -> Any:
-    """Play whole steps until one of the stops is reached or a block is used up.
-
-    Parameters
-    ----------
-    t, n, x, r, v, g
-        Constants, integers, floats, requests, factors and log of a `State`.
-    stop_step, stop_completed
-        Return `STOPPED` after that many steps, or finished requests, in total.
-
-    Returns
-    -------
-    int
-        Why it returned: see `state.py`. Nothing is half done; calling again goes on.
-    """
+    """Play whole steps as `kernel._advance` does: same arguments, stops and reasons to return."""
     workers = t.attention_workers
     if n[ix.ACTIVE] == 0:
         if n[ix.AVAILABLE] < t.slots + 1:
