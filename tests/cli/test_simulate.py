@@ -155,6 +155,12 @@ def test_refusals(arguments, code):
         assert "\n" not in str(result.exception)
 
 
+@pytest.mark.parametrize("pair", ["nan", "0.5", "1.2,4", "1.2,-1"])
+def test_both_numbers_of_an_expert_imbalance_are_called_by_their_option(pair):
+    result = run("--attention-workers", "1", "--expert-imbalance", pair)
+    assert str(result.exception).startswith("--expert-imbalance must be")
+
+
 def test_an_interrupt_ends_cleanly_and_leaves_no_file(tmp_path):
     run("--attention-workers", "1")  # the kernel is compiled by now
     arguments = [*BASE, "--attention-workers", "64", "--per-step", str(tmp_path / "s.csv")]

@@ -80,7 +80,6 @@ def resolve_space(given: dict[str, Any]) -> SearchSpace:
     from afdplan.deploy.registry import find_target
     from afdplan.planning.space import SearchSpace, graph_batch_sizes
 
-    largest = of_plan.LARGEST_BATCH_SIZE.check(given["max_batch_size"], "max_batch_size")
     target = find_target(given["target"], given["target_version"])
     if target.split is not None:  # what deploy would refuse, it refuses now
         from afdplan.calibration.catalogue import model_type
@@ -90,7 +89,7 @@ def resolve_space(given: dict[str, Any]) -> SearchSpace:
         check_model(target, model_type(given["model"]) if given["model"] else "")
         check_devices(target, kind_of(None, given["hardware"]))
     return SearchSpace(
-        batch_sizes=given["batch_sizes"] or graph_batch_sizes(largest),
+        batch_sizes=given["batch_sizes"] or graph_batch_sizes(given["max_batch_size"]),
         fills_gaps=given["batch_sizes"] is None,
         microbatches=given["microbatches"] or target.microbatches,
         target=target,

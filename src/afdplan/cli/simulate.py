@@ -228,7 +228,6 @@ def _scenario(
     from afdplan.simulation.scenario import Arrivals, Scenario, Variation
 
     arrivals = None
-    ask.ARRIVAL_CV.check(given["arrival_cv"])  # told again even where nothing arrives
     if given["arrivals"] != "saturated":
         arrivals = Arrivals(process=given["arrivals"], rate=given["rate"], cv=given["arrival_cv"])
     elif given["rate"] is not None:
@@ -240,8 +239,9 @@ def _scenario(
     factors = _numbers("--variation", given["variation"], ("attention", "send", "ffn", "receive"))
     if given["expert_imbalance"] is not None:
         mean, _, cv = given["expert_imbalance"].partition(",")
-        factors |= {"expert_imbalance": _number("--expert-imbalance", mean)}
-        factors |= {"expert_imbalance_cv": _number("--expert-imbalance", cv or "0")}
+        for one, text in ((ask.EXPERT_IMBALANCE, mean), (ask.SCATTER, cv or "0")):
+            name = "--expert-imbalance"
+            factors[one.key] = one.check(_number(name, text), name)
     mtbf, restart = (given[one.key] for one in (of_plan.DEVICE_MTBF, of_plan.RESTART))
     failures = None
     if mtbf is not None:

@@ -21,7 +21,6 @@ from afdplan.cli.report import (
     write_picture,
     write_report,
 )
-from afdplan.errors import InvalidInputError
 from afdplan.model import parameters as ask
 
 if TYPE_CHECKING:
@@ -55,10 +54,6 @@ def command(
     """
     if trace_file is not None and given["trace"] is not None:
         raise click.UsageError("give the trace once: as TRACE or as --trace FILE")
-    try:
-        confidence = ask.CONFIDENCE.check(confidence)
-    except InvalidInputError as error:
-        raise click.UsageError(str(error)) from None
     if told_passes(trace_file or given["trace"], plot or report, confidence, as_json):
         return
     workload = resolve_workload(given | {"trace": trace_file or given["trace"]}, confidence)
