@@ -15,7 +15,7 @@ import afdplan
 from afdplan.model.estimate import Estimate
 from afdplan.model.latency import TimeUnit
 
-__all__ = ["SCHEMA_VERSION", "document", "to_json"]
+__all__ = ["SCHEMA_VERSION", "chosen", "document", "to_json"]
 
 SCHEMA_VERSION = 1
 
@@ -50,6 +50,17 @@ def document(
     }
 
 
+def chosen(value: Any, names: str) -> dict[str, Any]:
+    """Return those values of an answer that JSON calls as the answer does.
+
+    Examples
+    --------
+    >>> chosen(Estimate.exact(2.0), "low high")
+    {'low': 2.0, 'high': 2.0}
+    """
+    return {name: getattr(value, name) for name in names.split()}
+
+
 def to_json(value: Any, indent: int | None = 2) -> str:
     """Return `value` as indented JSON; dataclasses become objects, NaN is refused.
 
@@ -62,14 +73,9 @@ def to_json(value: Any, indent: int | None = 2) -> str:
 
 def _plain(value: Any) -> Any:
     if isinstance(value, Estimate):
-        ends = {"low": value.low, "high": value.high}
-        known = {name: end if math.isfinite(end) else None for name, end in ends.items()}
-        return {
-            "value": value.value,
-            **known,
-            "confidence": value.confidence,
-            "method": value.method,
-        }
+        ends = chosen(value, "low high").items()
+        known = {name: end if math.isfinite(end) else None for name, end in ends}
+        return {"value": value.value, **known, **chosen(value, "confidence method")}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         names = [f.name for f in dataclasses.fields(value) if not f.name.startswith("_")]
         return {name: getattr(value, name) for name in names}

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from afdplan.plotting.cell_figures import cycle_time_figure, percentile_figure, short_figure
 from afdplan.plotting.mode_figures import gain_figure
@@ -53,9 +53,7 @@ if TYPE_CHECKING:
 __all__ = ["validation_page"]
 
 
-def validation_page(
-    told: Telling, result: Validation, *, document: Mapping[str, Any], command_line: str
-) -> Page:
+def validation_page(told: Telling, result: Validation) -> Page:
     """Return the page of the evidence; what was not asked for is left out.
 
     Parameters
@@ -64,10 +62,6 @@ def validation_page(
         What `validation_told` says of them.
     result
         All comparisons that were made.
-    document
-        The JSON document of the command.
-    command_line
-        What reproduces the page.
     """
     cells = result.all_cells
     sections = [
@@ -85,8 +79,6 @@ def validation_page(
         title="afdplan validate",
         told=told,
         sections=tuple(sections),
-        document=document,
-        command_line=command_line,
     )
 
 
