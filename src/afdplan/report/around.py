@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from afdplan.report.document import chosen
+from afdplan.model.chosen import chosen
 from afdplan.report.plan_answer import design_answer
 
 if TYPE_CHECKING:

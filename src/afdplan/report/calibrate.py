@@ -10,9 +10,9 @@ from afdplan.calibration.best_ratio import BestRatio
 from afdplan.calibration.stage import StageFit
 from afdplan.calibration.sweep import SweepFit
 from afdplan.files.latency_document import latency_document
+from afdplan.model.chosen import chosen
 from afdplan.model.estimate import Estimate
 from afdplan.model.latency import LatencyModel
-from afdplan.report.document import chosen
 from afdplan.report.quantities import (
     change,
     counted,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from afdplan.model.chosen import chosen
 from afdplan.planning.colocated import Colocated
-from afdplan.report.document import chosen
 from afdplan.report.plan_answer import colocated_answer, design_answer
 from afdplan.report.quantities import (
     chance,

@@ -9,6 +9,7 @@ from typing import Any
 from afdplan.errors import InvalidInputError, TimeUnitError
 from afdplan.model import parameters as ask
 from afdplan.model import plan_parameters as of_plan
+from afdplan.model.chosen import chosen
 from afdplan.model.latency import TimeUnit
 from afdplan.model.parameter import Parameter
 from afdplan.report.compared_answers import (
@@ -20,7 +21,7 @@ from afdplan.report.compared_answers import (
     kind_of,
     objectives_of,
 )
-from afdplan.report.document import SCHEMA_VERSION, chosen
+from afdplan.report.document import SCHEMA_VERSION
 from afdplan.report.quantities import (
     chance,
     change,

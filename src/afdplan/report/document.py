@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 
 import afdplan
+from afdplan.model.chosen import chosen
 from afdplan.model.estimate import Estimate
 from afdplan.model.latency import TimeUnit
 
-__all__ = ["SCHEMA_VERSION", "chosen", "document", "to_json"]
+__all__ = ["SCHEMA_VERSION", "document", "to_json"]
 
 SCHEMA_VERSION = 1
 
@@ -48,17 +49,6 @@ def document(
         "warnings": list(warnings),
         **answer,
     }
-
-
-def chosen(value: Any, names: str) -> dict[str, Any]:
-    """Return those values of an answer that JSON calls as the answer does.
-
-    Examples
-    --------
-    >>> chosen(Estimate.exact(2.0), "low high")
-    {'low': 2.0, 'high': 2.0}
-    """
-    return {name: getattr(value, name) for name in names.split()}
 
 
 def to_json(value: Any, indent: int | None = 2) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from afdplan.report.document import chosen
+from afdplan.model.chosen import chosen
 from afdplan.report.quantities import given_time, number
 from afdplan.report.tables import TextTable
 from afdplan.report.telling import Fact, Telling

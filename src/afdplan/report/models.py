@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from afdplan.report.document import chosen
+from afdplan.model.chosen import chosen
 from afdplan.report.quantities import counted
 from afdplan.report.tables import TextTable
 from afdplan.report.telling import Fact, Telling

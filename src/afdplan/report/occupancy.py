@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from afdplan.calibration.occupancy import OccupancyFit
+from afdplan.model.chosen import chosen
 from afdplan.model.latency import TimeUnit
-from afdplan.report.document import chosen
 from afdplan.report.quantities import counted, share, time
 from afdplan.report.telling import Fact, Telling
 

@@ -65,8 +65,4 @@ def workload_page(
     sections.append(
         Section(title="How long are requests?", figures=lengths, tables=(length_table(report),))
     )
-    return Page(
-        title="afdplan workload",
-        told=told,
-        sections=tuple(sections),
-    )
+    return Page(title="afdplan workload", told=told, sections=tuple(sections))

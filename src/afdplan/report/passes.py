@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from afdplan.report.document import chosen
+from afdplan.model.chosen import chosen
 from afdplan.report.quantities import number, stated_time
 from afdplan.report.telling import Fact, Telling
 

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from afdplan.files.latency_document import latency_document
 from afdplan.lengths.law import LengthLaw
+from afdplan.model.chosen import chosen
 from afdplan.planning.alternatives import Alternative
 from afdplan.planning.colocated import Colocated
 from afdplan.planning.design import PlannedDesign
 from afdplan.planning.held import HeldPart
 from afdplan.planning.plan import Plan
 from afdplan.planning.standing import standings
-from afdplan.report.document import chosen
 
 if TYPE_CHECKING:
     from afdplan.planning.verify import Verification

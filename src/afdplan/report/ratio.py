@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from afdplan.model.chosen import chosen
 from afdplan.plotting.ratio_figures import NAMES, cost_formula
-from afdplan.report.document import chosen
 from afdplan.report.placement import BARRIER
 from afdplan.report.quantities import (
     counted,

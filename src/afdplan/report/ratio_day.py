@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from afdplan.model.chosen import chosen
 from afdplan.plotting.figure import Axis, Figure, layer, single
-from afdplan.report.document import chosen
 from afdplan.report.page import Section
 from afdplan.report.quantities import counted, interval, number, sentence, share
 from afdplan.report.tables import TextTable

@@ -5,10 +5,10 @@ from __future__ import annotations
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
+from afdplan.model.chosen import chosen
 from afdplan.model.estimate import Estimate
 from afdplan.planning.failure_plan import FailurePlan
 from afdplan.planning.service import Service
-from afdplan.report.document import chosen
 
 if TYPE_CHECKING:
     from afdplan.planning.service_verify import ServiceVerification

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from afdplan.report.document import chosen
+from afdplan.model.chosen import chosen
 from afdplan.report.quantities import counted, number, share, size, spark, time
 from afdplan.report.tables import TextTable
 from afdplan.report.telling import Fact, Telling
