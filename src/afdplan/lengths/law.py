@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -121,6 +122,10 @@ class EmpiricalLengths:
         """
         if window is not None and window < int((self.prompt_tokens + self.decode_tokens).max()) - 1:
             return _moments(self.slot_load(window))
+        return self._token_load
+
+    @cached_property
+    def _token_load(self) -> TokenLoad:  # asked for by every part of an answer
         decode = self.decode_tokens.astype(np.float64)
         centre = round(self.mean_prompt_tokens)
         prompt = (self.prompt_tokens - centre).astype(np.float64)
