@@ -250,15 +250,16 @@ def main() -> None:
     tests = reach.cheapest([(fault.path, fault.function) for fault in chosen])
     by_fault = dict(zip(chosen, tests, strict=True))
     own = [fault for fault in chosen if fault.function and by_fault[fault]]
-    doubtful = tried(own, by_fault)
-    doubtful += [fault for fault in chosen if fault.function is None or not by_fault[fault]]
-    survivors = 0
-    for fault in doubtful:  # imported anew, so that what is made at import has the fault too
-        words, planted = fault.plant()
-        name = ".".join(fault.path.relative_to(SOURCE).with_suffix("").parts)
-        if not by_fault[fault] or not noticed(name, fault.path, planted, by_fault[fault]):
-            survivors += 1
-            print(f"survives {len(by_fault[fault])} tests: {words}", flush=True)
+    missed = tried(own, by_fault) if own else []
+    for fault in chosen:
+        if fault.function is None and by_fault[fault]:  # what is made at import has it too
+            name = ".".join(fault.path.relative_to(SOURCE).with_suffix("").parts)
+            if not noticed(name, fault.path, fault.plant()[1], by_fault[fault]):
+                missed.append(fault)
+    missed += [fault for fault in chosen if not by_fault[fault]]
+    for fault in missed:
+        print(f"survives {len(by_fault[fault])} tests: {fault.plant()[0]}", flush=True)
+    survivors = len(missed)
     from scipy.stats import binomtest
 
     count = len(chosen)

@@ -16,7 +16,7 @@ import pytest
 KEPT = Path(__file__).parents[1] / ".pytest_cache" / "reach.json"
 LONGEST = 8.0
 """Seconds; a test that takes longer is not used."""
-MOST = 20.0
+MOST = 10.0
 """Seconds of tests for one fault."""
 
 
@@ -72,7 +72,7 @@ def note(source: Path, tests: list[str]) -> int:
 
 
 def cheapest(functions: list[tuple[Path, str | None]]) -> list[list[str]]:
-    """Return, for each function or module, the tests that run it, within 20 s of them."""
+    """Return, for each function or module, the tests that run it, within `MOST` seconds of them."""
     known = json.loads(KEPT.read_text())
     by_place: dict[str, list[tuple[float, str]]] = {}
     for test, (took, places) in known.items():
