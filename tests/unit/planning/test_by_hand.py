@@ -1,0 +1,164 @@
+"""Verdicts, headlines, prices of keeping and un-split deployments, each worked by hand."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from afdplan.lengths.law import IndependentLengths
+from afdplan.model.latency import LatencyModel
+from afdplan.planning.colocated_search import ColocatedSearch
+from afdplan.planning.held import HeldPart
+from afdplan.planning.limits import Limits
+from afdplan.planning.objective import DeviceCost
+from afdplan.planning.replan import Replan
+from afdplan.planning.search import DesignSearch
+from afdplan.planning.source import MeasuredSource
+from afdplan.planning.space import SearchSpace
+from afdplan.planning.step_line import Line
+from afdplan.planning.step_models import SLACK
+from afdplan.planning.supply import supply_words
+from afdplan.planning.verdict import judge
+from afdplan.planning.waiting import SpareCapacity
+
+LATENCY = LatencyModel.linear(
+    attention=(1e-6, 1e-3),
+    ffn=(1e-5, 2e-3),
+    transfer=(2e-6, 5e-4),
+    layers=10,
+    time_unit="s",
+    step_overhead=0.01,
+    tokens_per_step=1.5,
+)
+LONG = IndependentLengths(prompt="fixed:2000", decode="fixed:1")
+SHORT = IndependentLengths(prompt="fixed:1023", decode="fixed:1")
+
+
+def verdict(split, *widths, law=LONG):
+    colocated = tuple(
+        SimpleNamespace(
+            score=score, tokens_per_second=score, ranks=2, devices_per_rank=1, step_time=None
+        )
+        for score in widths
+    )
+    source = MeasuredSource(LATENCY)
+    return judge(law, source, SimpleNamespace(score=split), colocated, Limits(devices=8), LATENCY)
+
+
+@pytest.mark.parametrize(
+    ("score", "split", "words"),
+    [
+        (106.0, "yes", "split: 6.0 % more than the best"),
+        (104.0, "even", "4.0 % better"),
+        (97.0, "even", "3.0 % worse"),
+        (94.0, "no", "6.0 % cheaper per token"),
+        (99.5, "even", "0.50 % worse"),
+    ],
+)
+def test_a_measured_model_tells_five_percent_apart(score, split, words):
+    found = verdict(score, 80.0, 100.0)
+    assert found.split == split
+    assert words in found.reasons[0]
+    assert found.gain == pytest.approx(score / 100 - 1)
+    assert found.narrow_gain == pytest.approx(score / 80 - 1)
+    assert found.interval is None
+    assert "narrow baseline of 2 devices" in found.reasons[1]
+
+
+def test_what_a_verdict_warns_of():
+    assert len(verdict(106.0, 98.0, 100.0).reasons) == 1  # the narrow one is nearly as good
+    assert len(verdict(106.0, 80.0).reasons) == 1  # the narrow one is all there is
+    assert "short contexts (1,023 tokens" in verdict(106.0, 100.0, law=SHORT).reasons[1]
+    alone = verdict(106.0)
+    assert (alone.split, alone.gain, alone.narrow_gain) == ("yes", None, None)
+
+
+def part(name, arrive, able):
+    return HeldPart(
+        part=name,
+        mean_token_load=1.0,
+        time_per_output_token=1.0,
+        meets_limit=True,
+        memory_overflow_probability=0.0,
+        requests_per_second=able,
+        arrival_rate=arrive,
+    )
+
+
+def test_headlines_of_the_supply():
+    parts = (part("first", 5.0, 10.0), part("second", 12.0, 10.0), part("third", 30.0, 20.0))
+
+    def words(spare, parts=parts):
+        return supply_words(None, None, Limits(devices=8), spare, parts)
+
+    full = SpareCapacity(arrival_rate=11.0, capacity=11.0)
+    assert words(full) == ("too small: 11 requests/s arrive, 11 can be finished",)
+    some = SpareCapacity(arrival_rate=6.0, capacity=11.0, waiting_p99=1.25)
+    assert words(some) == (
+        "too small in third: 30 requests/s arrive, 20 can be finished",
+        "requests wait up to 1.25 s for a slot (p99)",
+    )
+    quick = SpareCapacity(arrival_rate=6.0, capacity=11.0, waiting_p99=1.0)
+    assert words(quick, (part("all", 10.0, 10.0), part("silent", None, 1.0))) == ()
+    assert words(None) == ()
+
+
+@pytest.mark.parametrize(
+    ("best", "gain", "regret"), [(125.0, 0.25, 0.2), (80.0, -0.2, 0.0), (None, 0.0, 0.0)]
+)
+def test_what_keeping_a_plan_loses(best, gain, regret):
+    found = Replan(
+        kept=SimpleNamespace(score=100.0),
+        best=None if best is None else SimpleNamespace(score=best),
+        is_rate_reached=True,
+        notes=(),
+    )
+    assert found.gain == pytest.approx(gain)
+    assert found.regret == pytest.approx(regret)
+
+
+def test_a_line_is_as_long_as_it_may_be_where_it_ends():
+    line = Line(batch_size=16, mean=np.array([2.0, 3.0, 9.0]), slope=np.array([0.1, 0.0, 0.5]))
+    assert line.at(26) == pytest.approx(SLACK * np.array([3.0, 3.0, 14.0]))
+    ends = line.largest(4.0)
+    assert ends == pytest.approx([16 + (4 / SLACK - 2) / 0.1, np.inf, 16])
+    assert line.at(ends[0])[0] == pytest.approx(4.0)
+    assert line.of(np.array([2, 0])).slope.tolist() == [0.5, 0.1]
+
+
+def unsplit(cost, limits, **options):
+    space = SearchSpace(batch_sizes=(8,))
+    search = DesignSearch(LONG, MeasuredSource(LATENCY, **options), space, cost)
+    return ColocatedSearch.of(search)
+
+
+@pytest.mark.parametrize("overlap", [False, True])
+def test_an_unsplit_deployment_without_scatter_by_hand(overlap):
+    """Three groups of two ranks of 8 (two times 8) requests of 2,000 tokens: all times are sums."""
+    limits = Limits(devices=8)
+    found = unsplit(DeviceCost(attention=2.0, ffn=5.0), limits).deployed(
+        replicas=3, ranks=2, devices_per_rank=1, batch_size=8, two_batch_overlap=overlap,
+        limits=limits,
+    )  # fmt: skip
+    a, f, c = 1e-3 + 1e-6 * 8 * 2000, 2e-3 + 1e-5 * 8, 5e-4 + 2e-6 * 8
+    step = 0.01 + 10 * (f + max(f, c) + 2 * a if overlap else a + f + 2 * c)
+    requests = 16 if overlap else 8
+    tokens = 3 * 2 * requests * 1.5 / step
+    assert found.step_time.mean == pytest.approx(step)
+    assert found.step_time.p99 == pytest.approx(step)
+    assert found.time_per_output_token == pytest.approx(step / 1.5)
+    assert (found.devices, found.slots, found.requests_per_rank) == (6, 6 * requests, requests)
+    assert found.tokens_per_second == pytest.approx(tokens)
+    assert found.requests_per_second == pytest.approx(tokens)  # of one token each
+    assert found.tokens_per_second_per_device == pytest.approx(tokens / 6)
+    assert found.cost == 12.0
+    assert found.score == pytest.approx(tokens / (12 + 2 * 2.0))  # two devices are idle
+    # All that the budget holds, whatever an FFN device costs.
+    again = {one.ranks: one for one in unsplit(DeviceCost(), limits).widths(limits)}
+    assert again[2].replicas == 4
+    bounds = unsplit(DeviceCost(), limits)._least_step(
+        1, 2, np.array([8]), np.array([2 if overlap else 1])
+    )
+    assert bounds == pytest.approx(SLACK * step)
