@@ -10,11 +10,14 @@ import pytest
 from afdplan.lengths.law import IndependentLengths
 from afdplan.model.latency import LatencyModel
 from afdplan.planning.colocated_search import ColocatedSearch
+from afdplan.planning.design import Design
 from afdplan.planning.held import HeldPart
+from afdplan.planning.infeasible import explain_infeasible
 from afdplan.planning.limits import Limits
 from afdplan.planning.objective import DeviceCost
 from afdplan.planning.replan import Replan
 from afdplan.planning.search import DesignSearch
+from afdplan.planning.service_limits import _within_time
 from afdplan.planning.source import MeasuredSource
 from afdplan.planning.space import SearchSpace
 from afdplan.planning.step_line import Line
@@ -162,3 +165,41 @@ def test_an_unsplit_deployment_without_scatter_by_hand(overlap):
         1, 2, np.array([8]), np.array([2 if overlap else 1])
     )
     assert bounds == pytest.approx(SLACK * step)
+
+
+@pytest.mark.parametrize(("rate", "batch"), [(500.0, 1), (900.0, 128)])
+def test_the_time_that_a_rate_takes_however_far_from_the_fastest(rate, batch):
+    """A step of 1 ms + 2 B ms: of 128 slots 86 times as long as of one, for 1.5 times as much."""
+    latency = LatencyModel.linear(attention=(1e-6, 5e-4), ffn=(1e-9, 1e-6), time_unit="s")
+    law = IndependentLengths(prompt="fixed:1000", decode="fixed:1")
+    space = SearchSpace(batch_sizes=(1, 128), microbatches=(2,))
+    search = DesignSearch(law, MeasuredSource(latency), space, DeviceCost())
+    limits = Limits(devices=2, requests_per_second=rate, time_per_output_token=1e-3)
+    assert search.best(limits) is None
+    found = explain_infeasible(search, limits)
+    step = 2 * (5e-4 + 1e-3 * batch)
+    nearest = found.nearest
+    assert nearest.design.batch_size == batch
+    assert nearest.time_per_output_token == pytest.approx(step, rel=1e-2)
+    assert f"would have to be {nearest.time_per_output_token * 1e3:.3g}" in str(found)
+
+
+@pytest.mark.parametrize(("able", "tries"), [(512, 1), (300, 11), (1, 11), (0, 11)])
+def test_the_largest_batch_within_the_time_is_found_by_halves(able, tries):
+    """It was sought one by one: a few hundred laws of a step for one line of the answer."""
+    asked = []
+
+    def describe(design, limits):
+        asked.append(design.batch_size)
+        return SimpleNamespace(
+            design=design, token_time=lambda statistic: 1.0 if design.batch_size <= able else 3.0
+        )
+
+    design = Design(
+        bundles=1, attention_workers=2, ffn_workers=1, batch_size=512, microbatches=1,
+        attention_devices=1, ffn_devices=1,
+    )  # fmt: skip
+    limits = Limits(devices=8, time_per_output_token=2.0)
+    found = _within_time(SimpleNamespace(describe=describe), design, limits)
+    assert (found.design.batch_size if found else 0) == able
+    assert len(asked) <= tries
