@@ -178,11 +178,12 @@ class _Trials:
         items = {item.nodeid: item for item in session.items}
         least = dict.fromkeys(test for names in self.tests.values() for test in names[:2])
         for fault in (None, *self.chosen):  # without a fault first: it must not be noticed
+            faulty = None if fault is None else _faulty_code(fault)
             child = os.fork()
             if child == 0:
                 signal.alarm(LONGEST)
-                if fault is not None:
-                    _swap_code(fault)
+                if fault is not None and faulty is not None:
+                    _swap_code(fault, faulty)
                 names = least if fault is None else self.tests[fault]
                 of_it = [items[test] for test in names if test in items]
                 for item, following in zip(of_it, [*of_it[1:], None], strict=True):
@@ -194,17 +195,21 @@ class _Trials:
         return True
 
 
-def _swap_code(fault: Fault) -> None:
-    """Give the functions in memory the code of the faulty module."""
+def _faulty_code(fault: Fault) -> CodeType:
+    """Return the code of the function with the fault in it."""
     codes = [compile(fault.plant()[1], str(fault.path), "exec")]
     for code in codes:
         codes += [part for part in code.co_consts if isinstance(part, CodeType)]
-    faulty = {code.co_qualname: code for code in codes}
+    return next(code for code in codes if code.co_qualname == fault.function)
+
+
+def _swap_code(fault: Fault, faulty: CodeType) -> None:
+    """Give the function, wherever it is in memory, other code."""
     for function in gc.get_objects():
         if isinstance(function, FunctionType):
             code = function.__code__
             if code.co_filename == str(fault.path) and code.co_qualname == fault.function:
-                function.__code__ = faulty[code.co_qualname]
+                function.__code__ = faulty
 
 
 def tried(chosen: list[Fault], tests: dict[Fault, list[str]]) -> list[Fault]:
@@ -217,7 +222,8 @@ def tried(chosen: list[Fault], tests: dict[Fault, list[str]]) -> list[Fault]:
 
             files = sorted({test.split("::")[0] for names in tests.values() for test in names})
             arguments = ["-q", "--no-header", "-p", "no:cacheprovider", *files]
-            pytest.main(arguments, plugins=[_Trials(chosen, tests, write)])
+            with contextlib.suppress(BaseException):
+                pytest.main(arguments, plugins=[_Trials(chosen, tests, write)])
             os._exit(0)
     os.close(write)
     said = []

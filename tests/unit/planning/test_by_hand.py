@@ -7,13 +7,17 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from afdplan.lengths.law import IndependentLengths
+from afdplan.lengths.law import EmpiricalLengths, IndependentLengths
+from afdplan.model.estimate import Estimate
 from afdplan.model.latency import LatencyModel
+from afdplan.model.trace import Trace
+from afdplan.planning.binding import shadow_prices
 from afdplan.planning.colocated_search import ColocatedSearch
 from afdplan.planning.design import Design
-from afdplan.planning.held import HeldPart
+from afdplan.planning.held import HeldPart, _heavier, circumstances
 from afdplan.planning.infeasible import explain_infeasible
 from afdplan.planning.limits import Limits
+from afdplan.planning.next_batch import next_batch
 from afdplan.planning.objective import DeviceCost
 from afdplan.planning.replan import Replan
 from afdplan.planning.search import DesignSearch
@@ -23,7 +27,9 @@ from afdplan.planning.space import SearchSpace
 from afdplan.planning.step_line import Line
 from afdplan.planning.step_models import SLACK
 from afdplan.planning.supply import supply_words
+from afdplan.planning.traffic import Traffic
 from afdplan.planning.verdict import judge
+from afdplan.planning.verdict_error import _split_step, _unsplit_step
 from afdplan.planning.waiting import SpareCapacity
 
 LATENCY = LatencyModel.linear(
@@ -203,3 +209,87 @@ def test_the_largest_batch_within_the_time_is_found_by_halves(able, tries):
     found = _within_time(SimpleNamespace(describe=describe), design, limits)
     assert (found.design.batch_size if found else 0) == able
     assert len(asked) <= tries
+
+
+def test_steps_of_both_sides_of_a_verdict_by_hand():
+    """Two microbatches of 8 requests of 2,000 tokens on one device each, 8 for the FFN."""
+    a, f, c = 10 * (1e-3 + 1e-6 * 8 * 2000), 10 * (2e-3 + 1e-5 * 8), 10 * (5e-4 + 2e-6 * 8)
+
+    def other(overlap):
+        return SimpleNamespace(batch_size=8, two_batch_overlap=overlap)
+
+    assert _unsplit_step(LONG, LATENCY, other(False), 8) == pytest.approx(0.01 + a + f + 2 * c)
+    assert _unsplit_step(LONG, LATENCY, other(True), 8) == pytest.approx(0.01 + 2 * f + 2 * a)
+    slow = LATENCY.with_coefficients({"transfer.intercept": 0.05})
+    c = 10 * (0.05 + 2e-6 * 8)
+    assert _unsplit_step(LONG, slow, other(True), 8) == pytest.approx(0.01 + f + c + a + c)
+    for m, model, step in ((1, slow, a + f + 2 * c), (2, LATENCY, 2 * a), (3, slow, 3 * c)):
+        split = SimpleNamespace(design=SimpleNamespace(microbatches=m, batch_size=8))
+        assert _split_step(LONG, model, split, 8) == pytest.approx(0.01 + step)
+
+
+@pytest.mark.parametrize(
+    ("devices", "most", "widths"),
+    [((1, 1), 8, (1, 2, 4, 8)), ((1, 1), 7, (1, 2, 4)), ((1, 3), 3, (3,)), ((1, 3), 2, ())],
+)
+def test_widths_of_measured_ranks(devices, most, widths):
+    one, ffn = devices
+    source = MeasuredSource(LATENCY, attention_devices=one, ffn_devices=ffn)
+    assert source.colocated.widths(one, most) == widths
+
+
+def test_an_exact_load_has_no_ends_to_be_tried():
+    trace = Trace(prompt_tokens=[10, 20, 30], decode_tokens=[2, 2, 2], source="x")
+    load = Estimate(value=20.0, low=15.0, high=25.0, confidence=0.95, method="x")
+    limits = Limits(devices=8)
+    ends = circumstances(trace, load, limits)[1]
+    assert [end.name.split()[0] for end in ends] == ["low", "high"]
+    assert circumstances(trace, Estimate.exact(20.0), limits)[1] == ()
+    assert circumstances(None, load, limits)[1] == ()
+
+
+@pytest.mark.parametrize(("now", "mean"), [(20.5, 30.75), (20.5, 10.25)])
+def test_heavier_requests_have_the_load_that_was_asked(now, mean):
+    """Prompts of 20 and outputs of 2 steps: loads 20 and 21."""
+    trace = Trace(prompt_tokens=[20] * 50, decode_tokens=[2] * 50, source="x")
+    assert EmpiricalLengths(trace).token_load().mean == pytest.approx(now)
+    assert _heavier(trace, mean).token_load().mean == pytest.approx(mean, rel=0.03)
+
+
+def test_a_certain_overflow_has_no_price():
+    search = DesignSearch(
+        LONG, MeasuredSource(LATENCY, kv_tokens=2e4), SearchSpace(batch_sizes=(2, 4)), DeviceCost()
+    )
+    for allowed, told in ((0.09, True), (0.1, False)):
+        limits = Limits(devices=4, overflow_probability=allowed)
+        prices = {price.limit for price in shadow_prices(search, search.best(limits), limits)}
+        assert ("overflow probability" in prices) is told
+
+
+def test_the_memory_that_the_next_batch_needs():
+    """Four slots of 2,000 tokens in 10,000: eight take 6 % more than 15,094."""
+    search = DesignSearch(
+        LONG,
+        MeasuredSource(LATENCY, kv_tokens=15_094.0),
+        SearchSpace(batch_sizes=(4, 8), microbatches=(1,)),
+        DeviceCost(),
+    )
+    limits = Limits(devices=2)
+    found = next_batch(search, search.best(limits), limits)
+    assert found.forbidden_by == ("KV memory",)
+    assert f"{16_000 / 15_094 - 1:.2%} more memory".replace("%", " %") in found.reason
+    more = search.with_memory(16_000 / 15_094 * (1 + 1e-9))
+    assert more.best(limits).design.batch_size == 8
+
+
+def test_cached_share_of_prompts():
+    def traffic(prompts, cached):
+        return Traffic(
+            arrivals=np.arange(2.0), prompts=np.array(prompts), decodes=np.ones(2, np.int64),
+            cached=np.array(cached), rate=1.0, name="x",
+        )  # fmt: skip
+
+    assert traffic([60, 40], [30, 0]).cached_fraction == 0.3
+    assert traffic([0, 1], [0, 1]).cached_fraction == 1.0
+    assert traffic([0, 0], [0, 0]).cached_fraction == 0.0
+    assert traffic([60, 40], [30, 0]).at(4.0).tolist() == [0.0, 0.25]
