@@ -64,9 +64,12 @@ fuzz: $(READY)
 	$(BIN)/python -m tests.property.fuzzing --cases 20000 --first $(FIRST)
 	AFDPLAN_FUZZ_CASES=2000 $(BIN)/python -m pytest tests/property/test_hostile_numbers.py
 
-# Would a test notice? One planted fault after the other in a module: make mutate MODULE=src/...py
+# Would a test notice? One planted fault after the other, tried on the tests that run its function:
+# make mutate MODULE=src/...py, or MODULE="src/afdplan/theory --sample 40" (delete reach.json to
+# note anew which tests run what)
 mutate: $(READY)
-	$(BIN)/python -m benchmarks.mutate $(MODULE) $(TESTS)
+	test -f .pytest_cache/reach.json || $(BIN)/python -m benchmarks.reach tests/unit tests/law tests/cli
+	$(BIN)/python -m benchmarks.mutate $(MODULE)
 
 # vLLM on the CPU, three clients and Prometheus: is read what they write? (3.4 GB in build/real)
 real: $(READY)

@@ -20,13 +20,15 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from afdplan.errors import InvalidInputError
 from afdplan.lengths.blocks import coarse
 from afdplan.lengths.discrete import DiscreteLaw, parse_law
 from afdplan.lengths.load_motion import Atoms, LoadMotion, load_motion
 from afdplan.lengths.token_load import SlotLoad, TokenLoad
+from afdplan.model.kinds import check_kind
 from afdplan.model.trace import Trace
 
-__all__ = ["EmpiricalLengths", "IndependentLengths", "LengthLaw", "StationaryRequests"]
+__all__ = ["EmpiricalLengths", "IndependentLengths", "LengthLaw", "StationaryRequests", "check_law"]
 
 FINEST_POINTS = 1 << 18
 """Independent laws with more possible loads than this are binned."""
@@ -90,6 +92,7 @@ class EmpiricalLengths:
     """
 
     def __init__(self, trace: Trace) -> None:
+        check_kind("trace", trace, Trace, "read_trace reads one from a file")
         self.prompt_tokens: IntArray = trace.prompt_tokens
         self.decode_tokens: IntArray = trace.decode_tokens
         self.name = trace.source
@@ -370,6 +373,15 @@ class IndependentLengths:
 
 
 LengthLaw = EmpiricalLengths | IndependentLengths
+
+
+def check_law(law: object) -> None:
+    """Raise `InvalidInputError` if `law` is no law of lengths."""
+    if not callable(getattr(law, "slot_load", None)):
+        raise InvalidInputError(
+            f"law must be a length law, got {type(law).__name__}: EmpiricalLengths(trace) is one, "
+            "IndependentLengths(prompt=..., decode=...) another"
+        )
 
 
 def _convolve(left: FloatArray, right: FloatArray) -> FloatArray:

@@ -125,6 +125,19 @@ def test_a_rate_is_the_largest_that_is_carried():
     assert pool.fewest_workers(1.01 * design.requests_per_second, design) is None
 
 
+def test_requests_that_come_at_one_moment_wait_at_any_rate():
+    """Ten at a time of 0.036 s and more each: one worker ended in a division by a rate of zero."""
+    trace = Trace(
+        prompt_tokens=[1000] * 40,
+        decode_tokens=[9] * 40,
+        arrival_times=np.repeat([0.0, 3.0, 4.0, 9.0], 10),
+    )
+    limit = FirstTokenLimit(time_to_first_token=0.1)
+    pool = PrefillPool(worker(), service_traffic(EmpiricalLengths(trace), trace), limit)
+    assert pool.most_rate(1) == 0.0
+    assert pool.most_rate(10) > 10.0
+
+
 def test_tightening_any_limit_never_improves():
     def rate(limits=LIMITS, ttft=TTFT, slower=1.0):
         pools = [PrefillPool(worker(factor=slower), TRAFFIC, ttft)]
