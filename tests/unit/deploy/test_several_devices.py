@@ -73,7 +73,10 @@ def test_batches_of_uneven_pairs_are_of_the_fullest_ffn_worker():
     assert listens == {"ffn": 6240, "attention": None}
     assert attention.ports == ()
     lone = deployed("rtp-llm", 4, 1, 24, 2)
-    assert lone.settings["ffn"]["tokens_per_microbatch"] == 4 * 24
+    assert lone.settings == {
+        "attention": {"dp_size": 4, "requests_per_rank": 48, "num_mb": 2},
+        "ffn": {"ranks": 1, "tokens_per_microbatch": 4 * 24, "num_mb": 2},
+    }
     assert [bundle[0].ports for bundle in lone.bundles] == [
         tuple(range(8088, 8088 + 45)),
         tuple(range(8133, 8133 + 45)),
@@ -183,6 +186,9 @@ def test_what_is_not_given_is_not_emitted(quantization, longest):
 
 def test_one_attention_worker_is_a_pair_too():
     assert all(find_target(name).allows(1, 1) for name in ("fastafd", "vllm-afd-plugin", "rtp-llm"))
+    free = find_target("vllm-afd-plugin", "6fa5b0d")
+    assert all(free.allows(*pair) for pair in ((1, 1), (1, 3), (3, 1)))
+    assert not any(free.allows(*pair) for pair in ((0, 1), (1, 0)))
     fork = find_target("fastafd", "fork-393bc98")  # any numbers, sizes must divide
     assert fork.allows(1, 3)
     assert fork.allows(3, 1, 2, 4)

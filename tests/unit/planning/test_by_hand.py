@@ -19,8 +19,10 @@ from afdplan.planning.infeasible import explain_infeasible
 from afdplan.planning.limits import Limits
 from afdplan.planning.next_batch import next_batch
 from afdplan.planning.objective import DeviceCost
+from afdplan.planning.plan_grid import _offered
 from afdplan.planning.replan import Replan
 from afdplan.planning.search import DesignSearch
+from afdplan.planning.service_baselines import service_baselines
 from afdplan.planning.service_limits import _within_time
 from afdplan.planning.source import MeasuredSource
 from afdplan.planning.space import SearchSpace
@@ -293,3 +295,46 @@ def test_cached_share_of_prompts():
     assert traffic([0, 1], [0, 1]).cached_fraction == 1.0
     assert traffic([0, 0], [0, 0]).cached_fraction == 0.0
     assert traffic([60, 40], [30, 0]).at(4.0).tolist() == [0.0, 0.25]
+
+
+def test_the_grid_offers_what_memory_holds_with_every_number_of_microbatches():
+    """Of 4 to 32 requests in two microbatches memory of 40 of them keeps those up to 16."""
+    space = SearchSpace(batch_sizes=(4, 8, 16, 32), microbatches=(1, 2))
+    plan = SimpleNamespace(
+        split=SimpleNamespace(
+            design=SimpleNamespace(batch_size=8, requests_per_attention_worker=16)
+        ),
+        space=space,
+        planned_limits=Limits(devices=8),
+    )
+    for tokens, sizes in ((1e6, [4, 8, 16, 32]), (40 * 2000.0, [4, 8, 16]), (1.0, [4, 8])):
+        search = DesignSearch(LONG, MeasuredSource(LATENCY, kv_tokens=tokens), space, DeviceCost())
+        assert _offered(plan, search) == (sizes, [1, 2])
+
+
+def test_baselines_are_compared_at_one_budget_or_one_rate():
+    """12 devices that carry 3 requests/s against 2.5 on 10; or 8 in use against 10 for a rate."""
+
+    class Side:
+        def __init__(self, devices, rate):
+            self.devices, self.rate, self.decode = devices, rate, None
+
+        def __str__(self):
+            return "side"
+
+    others = [Side(10, 2.5), Side(12, 3.0)]
+    search = SimpleNamespace(source=None)
+    budget = SimpleNamespace(
+        devices=12, used_devices=8, rate=3.0, limits=SimpleNamespace(requests_per_second=None)
+    )
+    found = service_baselines(budget, others, search)
+    assert [one.gain for one in found] == pytest.approx([0.2, 0.0])
+    assert [(one.kind, one.devices, one.rate) for one in found] == [
+        ("prefill, decode", 10, 2.5),
+        ("prefill, decode", 12, 3.0),
+    ]
+    wanted = SimpleNamespace(
+        devices=None, used_devices=8, rate=9.0, limits=SimpleNamespace(requests_per_second=3.0)
+    )
+    found = service_baselines(wanted, others, search)
+    assert [one.gain for one in found] == pytest.approx([0.25, 0.5])

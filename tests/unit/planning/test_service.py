@@ -21,7 +21,7 @@ from afdplan.planning.first_token import FirstTokenLimit, PrefillPool
 from afdplan.planning.limits import Limits
 from afdplan.planning.objective import DeviceCost
 from afdplan.planning.search import DesignSearch
-from afdplan.planning.service_search import plan_service
+from afdplan.planning.service_search import _sharings, plan_service
 from afdplan.planning.service_sharing import (
     cheapest_ranks,
     cheapest_split,
@@ -109,6 +109,15 @@ def test_the_sharing_with_ranks_equals_brute_force():
     found = most_ranks(pools, 16, widths)
     assert found is not None
     assert found.rate == pytest.approx(max(tried), rel=2e-4)
+
+
+def test_ranks_may_have_what_the_smallest_prefill_worker_leaves():
+    """Of two devices a worker of one leaves one, a worker of two none."""
+    pools = [PrefillPool(worker(d), TRAFFIC, TTFT) for d in (2, 1)]
+    limits = replace(LIMITS, devices=2)
+    _, ranks = _sharings(pools, limits, search(), DeviceCost())
+    assert (ranks.prefill_devices, ranks.decode.devices) == (1, 1)
+    assert _sharings(pools[:1], limits, search(), DeviceCost()) == (None, None)
 
 
 def test_a_rate_is_the_largest_that_is_carried():
