@@ -217,23 +217,23 @@ def test_nodes_do_not_mistake_the_teeth_of_a_comb_for_a_smooth_law(teeth):
 
 @pytest.mark.parametrize("m", [3, 4])
 def test_interpolation_between_truncations_equals_all_of_them(monkeypatch, m):
-    pmf = np.exp(-(((np.arange(1200) - 200) / 60) ** 2) / 2)
-    index = np.arange(60, 300)[None, :]
-    difference = np.array([250])
+    pmf = np.exp(-(((np.arange(1200) - 600) / 150) ** 2) / 2)
+    index = np.arange(300, 660)[None, :]
+    difference = np.array([650])
     few = JointLaw(pmf / pmf.sum(), m).diagonals(index, difference)
     monkeypatch.setattr(joint_law, "NODES", 1 << 20)
     all_of_them = JointLaw(pmf / pmf.sum(), m).diagonals(index, difference)
     assert not np.array_equal(few[0], all_of_them[0])
     # Truncated sums by direct convolution.
-    for i in (130, 200, 240):
+    for i in (330, 451, 640):
         kept = pmf[: i + 1] / pmf.sum()
         sums = kept
         for _ in range(m - 1):
             sums = np.convolve(sums, kept)
         for more in (0, 1):
-            exact = sums[: i + 250 + more + 1].sum()
-            assert all_of_them[more][0, i - 60] == pytest.approx(exact, abs=1e-12)
-            assert few[more][0, i - 60] == pytest.approx(exact, abs=1e-6)
+            exact = sums[: i + 650 + more + 1].sum()
+            assert all_of_them[more][0, i - 300] == pytest.approx(exact, abs=1e-12)
+            assert few[more][0, i - 300] == pytest.approx(exact, abs=1e-6)
 
 
 def several_peaks(seed):
