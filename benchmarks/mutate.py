@@ -266,9 +266,10 @@ def main() -> None:
     own = [fault for fault in chosen if fault.function and by_fault[fault]]
     missed = tried(own, by_fault) if own else []
     for fault in chosen:
-        if fault.function is None and by_fault[fault]:  # what is made at import has it too
-            if not noticed(_name_of(fault.path), fault.path, fault.plant()[1], by_fault[fault]):
-                missed.append(fault)
+        tests_of = by_fault[fault] if fault.function is None else []
+        # Imported anew, so that what is made at import has the fault too.
+        if tests_of and not noticed(_name_of(fault.path), fault.path, fault.plant()[1], tests_of):
+            missed.append(fault)
     missed += [fault for fault in chosen if not by_fault[fault]]
     for fault in missed:
         print(f"survives {len(by_fault[fault])} tests: {fault.plant()[0]}", flush=True)
