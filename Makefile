@@ -34,13 +34,15 @@ checks: $(READY)
 	$(BIN)/lint-imports
 	$(BUILD_DOCS)
 
-# The simulator's kernels, once: two processes of tests would each wait for their own.
+# The simulator's kernels and the modules of the tests, once: two processes of tests would each
+# compile their own. What a module is wrong about, the tests tell.
 PLAY := simulate --prompt 10 --decode geometric:20 --latency deepseek-v3-ascend-910c --batch-size 4 \
   --attention-workers 2 --requests 100
 compiled: $(READY)
 	$(BIN)/afdplan $(PLAY) > /dev/null
 	$(BIN)/afdplan $(PLAY) --policy longest-prompt > /dev/null
 	$(BIN)/afdplan $(PLAY) --execution barrier-free > /dev/null
+	-$(BIN)/python -m pytest --collect-only -qq > /dev/null
 
 format: $(READY)
 	$(BIN)/ruff format .

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from pathlib import Path
 
 LONGEST = (
@@ -14,6 +13,9 @@ LONGEST = (
     "unit/calibration/test_sweep.py",
     "property/test_hostile_names.py",
     "property/test_step_bounds.py",
+    "cli/test_check.py",
+    "cli/test_once_found.py",
+    "cli/test_placement.py",
 )
 """Files that take tens of seconds, begun first: a file stays whole in one process."""
 
@@ -21,10 +23,5 @@ LONGEST = (
 def pytest_collection_modifyitems(items):
     """Put the longest files first, the others in the order in which they are found."""
     first = {Path(__file__).parent / name: rank for rank, name in enumerate(LONGEST)}
+    assert all(path.exists() for path in first), "a file that is begun first is no longer there"
     items.sort(key=lambda item: first.get(item.path, len(first)))
-
-
-def pytest_collection_finish():
-    """What is there before the first test stays: no search for garbage looks at it again."""
-    gc.collect()
-    gc.freeze()
