@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
 import pytest
 
+from afdplan.calibration.catalogue import find_hardware, find_model
+from afdplan.calibration.derived_prefill import _reduction
 from afdplan.calibration.derived_transfer import copies_per_token
-from afdplan.calibration.operator import Operator
+from afdplan.calibration.operator import Operator, find_operator
+from afdplan.calibration.placement import place
 from afdplan.calibration.prefill_fit import fit_prefill
 from afdplan.calibration.recurrent import DeltaAttention, StateSpace
 from afdplan.errors import InvalidInputError
@@ -98,3 +102,17 @@ def test_prompts_of_several_passes_are_fitted():
     )
     assert slow.median_error == pytest.approx(np.median(errors))
     assert slow.largest_error == pytest.approx(errors.max())
+
+
+def test_parts_of_an_output_are_added_up_over_the_link():
+    """Of four devices each sends 2 x 3/4 of the message in bf16, twice there and back."""
+    hardware = find_hardware("h200")
+    placement = place(find_model("qwen3-30b-a3b"), hardware, attention_devices=4, ffn_devices=4)
+    tokens = np.array([100.0, 300.0])
+    found = _reduction(placement, tokens)
+    size = placement.architecture.hidden_size
+    slope = 1.5 * size * 2 / (hardware.scale_up.bandwidth * placement.efficiencies.link)
+    assert np.diff(found) == pytest.approx([200 * slope])
+    one = find_operator(hardware, "elementwise", "bf16")
+    assert found[0] - 100 * slope >= 2 * hardware.scale_up.latency + 0.9 * one.fixed_time
+    assert _reduction(replace(placement, attention_devices=1), tokens) == 0.0
