@@ -315,3 +315,14 @@ def test_a_heavy_tail_does_not_coarsen_the_bulk():
         low, high = np.quantile(rounds, (share - error, share + error))
         spacing = 0.002 * rounds.mean()
         assert low - spacing <= answer.quantiles[0, at] <= high + spacing
+
+
+@pytest.mark.parametrize("step", [1, 4, 7])
+def test_interpolation_is_exact_for_cubics(step):
+    joint = JointLaw(np.full(40, 1 / 40), 2)
+    index = np.arange(joint.first, 33)
+    nodes, weights = joint._neighbours(index, step)
+    assert (np.diff(nodes, axis=0) == step).all()
+    for power in range(4):
+        found = (weights * nodes.astype(float) ** power).sum(axis=0)
+        assert found == pytest.approx(index.astype(float) ** power, abs=1e-9 * 40.0**power)
