@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from afdplan.plotting.ratio_figures import NAMES, cost_formula
+from afdplan.plotting.ratio_figures import NAMES, cost_formula, cost_unit
 from afdplan.report.placement import BARRIER
 from afdplan.report.quantities import (
     counted,
@@ -134,9 +134,12 @@ def _near(near_equal: tuple[int, int]) -> str:
 
 def _facts(answer: RatioRecommendation, unit: TimeUnit) -> Iterable[Fact]:
     best, bundle = answer.best, answer.bundle
-    yield Fact(
-        "Throughput", rate(best.throughput_per_instance, unit), "per instance, A + F of them"
-    )
+    per = cost_unit(answer.problem.latency, answer.ffn_weight)
+    yield Fact("Throughput", rate(best.objective, unit), f"per {per}")
+    if answer.ffn_weight != 1:
+        yield Fact(
+            "Per worker", rate(best.throughput_per_instance, unit), "both kinds counted alike"
+        )
     tail = ""
     if answer.step_time_quantiles is not None:
         tail = f"p99 {time(answer.step_time_quantiles[2], unit)}"
@@ -168,10 +171,6 @@ def _brief(answer: RatioRecommendation, problem: RatioProblem) -> Iterable[Fact]
     if tuple(_alike(problem)):
         words = "counts as 1 attention worker"
         facts.insert(1, Fact("An FFN worker", words, "no devices are named"))
-    if answer.ffn_weight != 1:
-        objective = rate(answer.best.objective, unit)
-        words = f"{objective} per unit of {cost_formula(answer.ffn_weight)}"
-        facts.insert(1, Fact("Objective", words))
     yield from facts
     known, errors = answer.uncertainty, answer.latency_uncertainty
     if known is not None:
@@ -210,8 +209,7 @@ def _bundle_words(answer: RatioRecommendation, unit: TimeUnit) -> Iterable[Fact]
     times = _times(answer.resource_times, unit)
     yield Fact("What binds", f"At A/F = {number(answer.optimal_ratio)}: {times}.")
     if answer.ffn_weight != 1:
-        objective = rate(answer.best.objective, unit)
-        yield Fact("Objective", f"{objective} per cost. {cost_words(answer.ffn_weight)}")
+        yield Fact("Cost", cost_words(answer.ffn_weight).removeprefix("Cost is "))
     if answer.replication is not None:
         parts = answer.replication
         more = "more" if parts.gain >= 0 else "less"
@@ -364,7 +362,8 @@ def case_sentence(case: RatioCase, problem: RatioProblem) -> str:
     return (
         f"{_case(case)}: {_workers(case.best.attention_workers, problem.ffn_workers)} "
         f"({_near(case.near_equal)}), "
-        f"{rate(case.best.objective, unit)} per unit of cost ({cost_formula(problem.ffn_weight)}), "
+        f"{rate(case.best.objective, unit)} per "
+        f"{cost_unit(problem.latency, problem.ffn_weight)}, "
         f"step {stated_time(case.best.step_time, unit)}; {NAMES[case.bottleneck]} binds."
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from afdplan.plotting.ratio_figures import NAMES
+from afdplan.plotting.ratio_figures import NAMES, cost_unit
 from afdplan.report.quantities import change, number, rate, share, time
 from afdplan.report.tables import TextTable
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from afdplan.model.latency import TimeUnit
     from afdplan.planning.ratio_grid import RatioCase
     from afdplan.planning.ratio_sensitivity import RatioSensitivity
+    from afdplan.theory.problem import RatioProblem
     from afdplan.theory.ratio import RatioPoint, RatioRecommendation
 
 __all__ = ["case_table", "curve_table", "sensitivity_table"]
@@ -37,6 +38,7 @@ def curve_table(
     from afdplan.planning.ratio_grid import shown_workers
 
     best = answer.optimal_attention_workers
+    per = cost_unit(answer.problem.latency, answer.ffn_weight)
     if shown is None:
         workers = [point.attention_workers for point in answer.curve]
         shown = shown_workers(workers, [best, *answer.near_equal])
@@ -60,7 +62,7 @@ def curve_table(
             "A",
             "cycle time",
             "step time",
-            f"tokens/{'s' if unit == 's' else 'time'} per unit of cost",
+            f"tokens/{'s' if unit == 's' else 'time'} per {per}",
             "below the best",
             "attention idle",
             "FFN idle",
@@ -71,8 +73,9 @@ def curve_table(
     )
 
 
-def case_table(cases: Sequence[RatioCase], unit: TimeUnit) -> TextTable:
+def case_table(cases: Sequence[RatioCase], problem: RatioProblem) -> TextTable:
     """Return the best number of workers at other batch sizes and numbers of microbatches."""
+    unit, per = problem.latency.time_unit, cost_unit(problem.latency, problem.ffn_weight)
     return TextTable(
         title="The best number of workers for other batches",
         columns=(
@@ -80,7 +83,7 @@ def case_table(cases: Sequence[RatioCase], unit: TimeUnit) -> TextTable:
             "slots per worker",
             "best A",
             "within 1 %",
-            "per unit of cost",
+            f"per {per}",
             "step time",
             "binds",
         ),
