@@ -151,7 +151,8 @@ def curve_figure(
         )
     return Figure(
         identifier="curve",
-        title="Throughput per cost over the number of attention workers",
+        title=f"Throughput per {cost_unit(problem.latency, problem.ffn_weight)} over the number "
+        "of attention workers",
         caption="Shaded: numbers of workers within 1 % of the best. The star is the best."
         + (" Bands are 95 % intervals of the batch that was asked for." if bands else ""),
         choices=(BATCH_SIZE, MICROBATCHES),

@@ -292,12 +292,13 @@ def certainty(answer: RatioRecommendation, unit: TimeUnit) -> tuple[Fact, ...]:
             f"{share(known.largest_regret)}."
         )
     errors = answer.latency_uncertainty
-    model = "It states no standard errors."
+    model = "The latency model states no standard errors."
     if errors is not None:
         model = (
-            f"Its standard errors put the best number at {_span(errors.low, errors.high)} "
-            f"({100 * errors.confidence:.4g} % of {errors.draws:,} draws); the recommended one "
-            f"gives up {share(errors.mean_regret)} on average. Its step takes "
+            "The latency model's standard errors put the best number at "
+            f"{_span(errors.low, errors.high)} ({100 * errors.confidence:.4g} % of "
+            f"{errors.draws:,} draws); the recommended one gives up "
+            f"{share(errors.mean_regret)} on average. A step takes "
             f"{stated_time(errors.step_time_low, unit)} to "
             f"{stated_time(errors.step_time_high, unit)}."
         )
