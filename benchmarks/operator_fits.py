@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from afdplan.calibration.catalogue import find_hardware
-from afdplan.calibration.derived_feed_forward import tiled_operations
+from afdplan.calibration.derived_feed_forward import tile_rows, tiled_operations
 from afdplan.calibration.hardware import Hardware
 from afdplan.calibration.operator import Operator, device_distance
 from afdplan.calibration.precision import FORMATS
@@ -74,6 +74,11 @@ TYPICAL = {
 """Calls by which kernels are compared: of decoding, one layer."""
 HANDLED_BYTES, HANDLED_SHARE = 4, 0.1
 """Of a row that is only handled, and the share of the weights' bytes from which that weighs."""
+UNGATED = ((2688, 1856), (4096, 2688), (1024, 2688), (2048, 5120), (8192, 5120))
+"""Hidden and inner size of the experts of Nemotron 3, which have no gate."""
+WHOLE_ROWS = ("A100-80G",)
+"""Whose tables with several devices hold the products of all rows on each: in SGLang 0.5.10, 4,096
+tokens take 34.3 ms with one device and 31.6 ms with eight (7168 x 2048, 256 experts)."""
 LEAST_SHARE = 0.2
 """Of the bandwidth: where memory never binds, the fit could not tell one below."""
 SECONDS = 1e-3
@@ -185,11 +190,13 @@ def experts(hardware: Hardware, rows: dict[str, FloatArray], number: str) -> Mea
     """Return gated experts of up to 8 devices and 4,096 tokens, balanced.
 
     With several devices the tables hold the handling of all tokens' rows on every device, which
-    nobody pays who sends each device its own: calls where that weighs are left out.
+    nobody pays who sends each device its own: their depth is that of all rows, and calls where it
+    weighs are left out. So are networks of two matrices, of which the tables do not say whether
+    the kernel computed a third, and tables in which every device computes all rows.
     """
     names = ("num_tokens", "hidden_size", "inter_size", "topk", "num_experts", "moe_ep_size")
     tokens, hidden, inter, chosen, count, devices = (rows[name] for name in names)
-    form = FORMATS[number]
+    form, tile = FORMATS[number], tile_rows(hardware, number)
     # Balanced calls give every expert a row before any gets a second one.
     touched = np.minimum(tokens * chosen, count) / devices
     share = tokens * chosen / devices
@@ -199,11 +206,14 @@ def experts(hardware: Hardware, rows: dict[str, FloatArray], number: str) -> Mea
     handled = tokens * chosen * hidden * HANDLED_BYTES
     kept = (tokens <= 4096) & (devices <= 8) & (chosen > 1)
     kept &= (devices == 1) | (handled <= HANDLED_SHARE * weights)
+    kept &= ~np.any([(hidden == h) & (inter == i) for h, i in UNGATED], axis=0)
+    if hardware.name in WHOLE_ROWS:
+        kept &= devices == 1
     return Measured(
         memory=moved / hardware.memory_bandwidth,
-        matrix=tiled_operations(6 * share * hidden * inter, share, touched)
+        matrix=tiled_operations(6 * share * hidden * inter, share, touched, tile)
         / hardware.matrix_rate(form.arithmetic),
-        depth=share * hidden,
+        depth=tokens * chosen * hidden,
         times=rows["latency"] * SECONDS,
         held=held_out(hidden, inter, chosen, count, devices),
     ).part(kept)

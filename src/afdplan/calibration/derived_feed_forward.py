@@ -16,6 +16,7 @@ from afdplan.calibration.derived_attention import (
     router_time,
 )
 from afdplan.calibration.derived_transfer import exchange_times
+from afdplan.calibration.hardware import Hardware
 from afdplan.calibration.heads import Product
 from afdplan.calibration.placement import Placement
 from afdplan.calibration.precision import number_format
@@ -27,6 +28,7 @@ __all__ = [
     "distinct_experts",
     "feed_forward_curve",
     "network_time",
+    "tile_rows",
     "tiled_operations",
 ]
 
@@ -35,7 +37,6 @@ FloatArray = npt.NDArray[np.float64]
 LARGEST_LOAD = 65_536
 GRID_POINTS = 97
 BF16_BYTES = 2.0
-TILE_ROWS = 128
 POPULARITY_CV = 0.29
 """Of the experts of a layer: 56 of them on each of 16 ranks had a busiest rank of 1.069 of the mean
 (Kimi-K3 without load balancing, vllm-project/vllm#50647)."""
@@ -70,11 +71,31 @@ def distinct_experts(
     return experts * -np.expm1(np.asarray(tokens) * np.log1p(-share))
 
 
-def tiled_operations(operations: FloatArray, rows: FloatArray, experts: FloatArray) -> FloatArray:
+def tile_rows(hardware: Hardware, number: str) -> int:
+    """Return how many rows of one expert a device's kernels compute at least.
+
+    Narrow weights that are widened to 16 bits on the way start at 16 (Marlin's blocks). Else it is
+    the tile of the matrix units: 64 rows, or 128 from Blackwell on, whose units know 4 bits.
+
+    Examples
+    --------
+    >>> from afdplan.calibration.catalogue import find_hardware
+    >>> [tile_rows(find_hardware(name), "mxfp4") for name in ("h200", "b200")]
+    [16, 128]
+    """
+    form = number_format(number)
+    is_widened = hardware.matrix_rate(form.arithmetic) == hardware.matrix_rate("bf16")
+    if is_widened and form.bytes_per_value < BF16_BYTES:
+        return 16
+    return 128 if "fp4" in hardware.matrix_rates else 64
+
+
+def tiled_operations(
+    operations: FloatArray, rows: FloatArray, experts: FloatArray, tile: int
+) -> FloatArray:
     """Return the operations that matrix units spend on grouped products of few rows each.
 
-    They work on tiles of `TILE_ROWS`: an expert of as many rows takes twice its operations, one
-    of many rows its own.
+    An expert with as many rows as a tile takes twice its operations, one with many rows its own.
 
     Parameters
     ----------
@@ -82,8 +103,10 @@ def tiled_operations(operations: FloatArray, rows: FloatArray, experts: FloatArr
         Of all rows.
     rows, experts
         Rows of a device, and experts that they meet.
+    tile
+        Rows that are computed at least, see `tile_rows`.
     """
-    return np.asarray(operations * (1 + TILE_ROWS * experts / np.maximum(rows, 1e-300)))
+    return np.asarray(operations * (1 + tile * experts / np.maximum(rows, 1e-300)))
 
 
 def busiest_share(
@@ -190,7 +213,7 @@ def _experts_time(placement: Placement, network: FeedForward, sent: FloatArray) 
         2 * into * BF16_BYTES + 2 * in_bytes
     )
     moved = touched * expert * form.bytes_per_value + rows * row_bytes
-    operations = tiled_operations(2 * rows * expert, rows, touched)
+    operations = tiled_operations(2 * rows * expert, rows, touched, tile_rows(hardware, number))
     return efficiency.of(hardware, "experts", number).time(
         moved / hardware.memory_bandwidth,
         operations / hardware.matrix_rate(form.arithmetic),
