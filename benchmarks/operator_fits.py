@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from afdplan.calibration.catalogue import find_hardware
-from afdplan.calibration.derived_feed_forward import tile_rows, tiled_operations
+from afdplan.calibration.derived_feed_forward import WIDE_SIZE, tile_rows, tiled_operations
 from afdplan.calibration.hardware import Hardware
 from afdplan.calibration.operator import Operator, device_distance
 from afdplan.calibration.precision import FORMATS
@@ -53,7 +53,7 @@ SUSPECT_ERROR, SUSPECT_TAIL = 0.3, 0.7
 """A median and a 90th percentile of the error beyond these: the five numbers do not describe it."""
 OFTEN_AS_GOOD = 1.5
 BARS = dict.fromkeys(("attention", "latent", "gemm", "elementwise"), 0.1)
-BARS |= dict.fromkeys(("experts", "dispatch", "combine"), 0.15)
+BARS |= dict.fromkeys(("experts", "wide", "dispatch", "combine"), 0.15)
 """A kernel may be chosen if its error is at most this, or that times the least of its group,"""
 OFTEN_AS_WIDE = 0.25
 """and it was measured at this share of the shapes of the widest one."""
@@ -66,7 +66,10 @@ TYPICAL = {
     "attention": _READING,
     "latent": _READING,
     "gemm": tuple((t * _US, r * t * _US, 4096.0) for t in (2, 5, 15) for r in (0.1, 0.5)),
-    "experts": tuple((t * _US, r * t * _US, 2e6) for t in (30, 100, 300) for r in (0.1, 0.3, 1)),
+    **dict.fromkeys(
+        ("experts", "wide"),
+        tuple((t * _US, r * t * _US, 2e6) for t in (30, 100, 300) for r in (0.1, 0.3, 1)),
+    ),
     "elementwise": ((1 * _US, 0.0, 0.0),),
     "dispatch": _SENDING,
     "combine": _SENDING,
@@ -186,14 +189,25 @@ def gemm(hardware: Hardware, rows: dict[str, FloatArray], number: str) -> Measur
     ).part(kept)
 
 
+def wide(hardware: Hardware, rows: dict[str, FloatArray], number: str) -> Measured:
+    """Return gated experts of more than `WIDE_SIZE` inner numbers, see `experts`."""
+    return _experts(hardware, rows, number, rows["inter_size"] > WIDE_SIZE)
+
+
 def experts(hardware: Hardware, rows: dict[str, FloatArray], number: str) -> Measured:
-    """Return gated experts of up to 8 devices and 4,096 tokens, balanced.
+    """Return gated experts of up to 8 devices, balanced.
 
     With several devices the tables hold the handling of all tokens' rows on every device, which
     nobody pays who sends each device its own: their depth is that of all rows, and calls where it
     weighs are left out. So are networks of two matrices, of which the tables do not say whether
     the kernel computed a third, and tables in which every device computes all rows.
     """
+    return _experts(hardware, rows, number, rows["inter_size"] <= WIDE_SIZE)
+
+
+def _experts(
+    hardware: Hardware, rows: dict[str, FloatArray], number: str, kept: npt.NDArray[np.bool_]
+) -> Measured:
     names = ("num_tokens", "hidden_size", "inter_size", "topk", "num_experts", "moe_ep_size")
     tokens, hidden, inter, chosen, count, devices = (rows[name] for name in names)
     form, tile = FORMATS[number], tile_rows(hardware, number)
@@ -204,7 +218,7 @@ def experts(hardware: Hardware, rows: dict[str, FloatArray], number: str) -> Mea
     weights = touched * 3 * hidden * inter * form.bytes_per_value
     moved = weights + share * row
     handled = tokens * chosen * hidden * HANDLED_BYTES
-    kept = (tokens <= 4096) & (devices <= 8) & (chosen > 1)
+    kept = kept & (devices <= 8) & (chosen > 1)
     kept &= (devices == 1) | (handled <= HANDLED_SHARE * weights)
     kept &= ~np.any([(hidden == h) & (inter == i) for h, i in UNGATED], axis=0)
     if hardware.name in WHOLE_ROWS:
@@ -246,6 +260,11 @@ def exchange(hardware: Hardware, rows: dict[str, FloatArray], number: str) -> Me
     ).part(kept)
 
 
+EXPERT_TABLE = (
+    "moe", "moe_perf", "moe_dtype", EXPERTS,
+    ("num_tokens", "hidden_size", "inter_size", "topk", "num_experts", "moe_ep_size"),
+)  # fmt: skip
+BALANCED = {"distribution": "balanced", "moe_tp_size": 1}
 # Family: folder, file, column of the format, formats, columns, what makes the numbers.
 FAMILIES = {
     "attention": (
@@ -258,11 +277,8 @@ FAMILIES = {
         ("batch_size", "step", "num_heads"), latent, {},
     ),
     "gemm": ("gemm", "gemm_perf", "gemm_dtype", GEMM, ("m", "n", "k"), gemm, {}),
-    "experts": (
-        "moe", "moe_perf", "moe_dtype", EXPERTS,
-        ("num_tokens", "hidden_size", "inter_size", "topk", "num_experts", "moe_ep_size"), experts,
-        {"distribution": "balanced", "moe_tp_size": 1},
-    ),
+    "experts": (*EXPERT_TABLE, experts, BALANCED),
+    "wide": (*EXPERT_TABLE, wide, BALANCED),
     "elementwise": (
         "quantize", "scale_matrix_perf", "quant_dtype", {"bf16": ("fp8",)}, ("m", "k"),
         elementwise, {},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -24,8 +24,10 @@ from afdplan.model.curve import TabulatedCurve
 
 __all__ = [
     "POPULARITY_CV",
+    "WIDE_SIZE",
     "busiest_share",
     "distinct_experts",
+    "experts_family",
     "feed_forward_curve",
     "network_time",
     "tile_rows",
@@ -37,6 +39,8 @@ FloatArray = npt.NDArray[np.float64]
 LARGEST_LOAD = 65_536
 GRID_POINTS = 97
 BF16_BYTES = 2.0
+WIDE_SIZE = 8192
+"""Inner numbers of an expert from which other kernels' shares hold, see `experts_family`."""
 POPULARITY_CV = 0.29
 """Of the experts of a layer: 56 of them on each of 16 ranks had a busiest rank of 1.069 of the mean
 (Kimi-K3 without load balancing, vllm-project/vllm#50647)."""
@@ -71,23 +75,30 @@ def distinct_experts(
     return experts * -np.expm1(np.asarray(tokens) * np.log1p(-share))
 
 
+def experts_family(network: FeedForward) -> Literal["experts", "wide"]:
+    """Return the family of kernels that compute a network's experts: by their inner size.
+
+    Few wide experts (Mixtral) reach other shares of the peaks than many narrow ones: on Blackwell
+    half the matrix rate.
+    """
+    return "wide" if network.expert_size > WIDE_SIZE else "experts"
+
+
 def tile_rows(hardware: Hardware, number: str) -> int:
     """Return how many rows of one expert a device's kernels compute at least.
 
-    Narrow weights that are widened to 16 bits on the way start at 16 (Marlin's blocks). Else it is
-    the tile of the matrix units: 64 rows, or 128 from Blackwell on, whose units know 4 bits.
+    Kernels that widen narrow weights to 16 bits on the way start at 16 rows (Marlin's blocks), the
+    others at 64.
 
     Examples
     --------
     >>> from afdplan.calibration.catalogue import find_hardware
     >>> [tile_rows(find_hardware(name), "mxfp4") for name in ("h200", "b200")]
-    [16, 128]
+    [16, 64]
     """
     form = number_format(number)
     is_widened = hardware.matrix_rate(form.arithmetic) == hardware.matrix_rate("bf16")
-    if is_widened and form.bytes_per_value < BF16_BYTES:
-        return 16
-    return 128 if "fp4" in hardware.matrix_rates else 64
+    return 16 if is_widened and form.bytes_per_value < BF16_BYTES else 64
 
 
 def tiled_operations(
@@ -214,7 +225,7 @@ def _experts_time(placement: Placement, network: FeedForward, sent: FloatArray) 
     )
     moved = touched * expert * form.bytes_per_value + rows * row_bytes
     operations = tiled_operations(2 * rows * expert, rows, touched, tile_rows(hardware, number))
-    return efficiency.of(hardware, "experts", number).time(
+    return efficiency.of(hardware, experts_family(network), number).time(
         moved / hardware.memory_bandwidth,
         operations / hardware.matrix_rate(form.arithmetic),
         rows * network.expert_width(hidden),

@@ -31,7 +31,9 @@ from afdplan.calibration.hardware import Hardware
 
 __all__ = ["Family", "Operator", "find_operator", "measured_devices", "operator_rows"]
 
-Family = Literal["attention", "latent", "gemm", "experts", "elementwise", "dispatch", "combine"]
+Family = Literal[
+    "attention", "latent", "gemm", "experts", "wide", "elementwise", "dispatch", "combine"
+]
 FloatArray = npt.NDArray[np.float64]
 
 STANDS_FOR = {
@@ -40,6 +42,8 @@ STANDS_FOR = {
     ("gemm", "int4"): "bf16",
     ("experts", "int8"): "fp8",
     ("experts", "mxfp4"): "nvfp4",
+    ("wide", "int8"): "fp8",
+    ("wide", "mxfp4"): "nvfp4",
     ("attention", "int8"): "fp8",
     ("latent", "int8"): "fp8",
 }
