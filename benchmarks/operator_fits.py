@@ -195,12 +195,13 @@ def wide(hardware: Hardware, rows: dict[str, FloatArray], number: str) -> Measur
 
 
 def experts(hardware: Hardware, rows: dict[str, FloatArray], number: str) -> Measured:
-    """Return gated experts of up to 8 devices, balanced.
+    """Return gated experts of up to 8 devices and 8 slices, balanced.
 
     With several devices the tables hold the handling of all tokens' rows on every device, which
-    nobody pays who sends each device its own: their depth is that of all rows, and calls where it
+    nobody pays who sends each device its own: the depth is that of all rows, and calls where it
     weighs are left out. So are networks of two matrices, of which the tables do not say whether
-    the kernel computed a third, and tables in which every device computes all rows.
+    the kernel computed a third, and tables in which every device computes all rows. Slices (tensor
+    parallel) tell the handling of rows from their products: it is not sliced.
     """
     return _experts(hardware, rows, number, rows["inter_size"] <= WIDE_SIZE)
 
@@ -208,8 +209,8 @@ def experts(hardware: Hardware, rows: dict[str, FloatArray], number: str) -> Mea
 def _experts(
     hardware: Hardware, rows: dict[str, FloatArray], number: str, kept: npt.NDArray[np.bool_]
 ) -> Measured:
-    names = ("num_tokens", "hidden_size", "inter_size", "topk", "num_experts", "moe_ep_size")
-    tokens, hidden, inter, chosen, count, devices = (rows[name] for name in names)
+    tokens, hidden, whole, chosen, count, devices, slices = (rows[name] for name in EXPERT_COLUMNS)
+    inter = whole / slices
     form, tile = FORMATS[number], tile_rows(hardware, number)
     # Balanced calls give every expert a row before any gets a second one.
     touched = np.minimum(tokens * chosen, count) / devices
@@ -220,7 +221,7 @@ def _experts(
     handled = tokens * chosen * hidden * HANDLED_BYTES
     kept = kept & (devices <= 8) & (chosen > 1)
     kept &= (devices == 1) | (handled <= HANDLED_SHARE * weights)
-    kept &= ~np.any([(hidden == h) & (inter == i) for h, i in UNGATED], axis=0)
+    kept &= (slices <= 8) & ~np.any([(hidden == h) & (whole == i) for h, i in UNGATED], axis=0)
     if hardware.name in WHOLE_ROWS:
         kept &= devices == 1
     return Measured(
@@ -229,7 +230,7 @@ def _experts(
         / hardware.matrix_rate(form.arithmetic),
         depth=tokens * chosen * hidden,
         times=rows["latency"] * SECONDS,
-        held=held_out(hidden, inter, chosen, count, devices),
+        held=held_out(hidden, whole, chosen, count, devices, slices),
     ).part(kept)
 
 
@@ -260,11 +261,14 @@ def exchange(hardware: Hardware, rows: dict[str, FloatArray], number: str) -> Me
     ).part(kept)
 
 
+EXPERT_COLUMNS = (
+    *("num_tokens", "hidden_size", "inter_size", "topk", "num_experts"),
+    *("moe_ep_size", "moe_tp_size"),
+)
 EXPERT_TABLE = (
-    "moe", "moe_perf", "moe_dtype", EXPERTS,
-    ("num_tokens", "hidden_size", "inter_size", "topk", "num_experts", "moe_ep_size"),
+    "moe", "moe_perf", "moe_dtype", EXPERTS, EXPERT_COLUMNS,
 )  # fmt: skip
-BALANCED = {"distribution": "balanced", "moe_tp_size": 1}
+BALANCED = {"distribution": "balanced"}
 # Family: folder, file, column of the format, formats, columns, what makes the numbers.
 FAMILIES = {
     "attention": (

@@ -9,7 +9,7 @@ Five numbers per device, family and format, fitted to measured operators by
 
 s is the sharpness: how sharply the longer of both takes over. The depth of a matrix product is its
 inner width, which one block of threads walks through in turn: it binds narrow ones. That of experts
-is the numbers that are sorted, quantized and added up beside the products.
+is the numbers of their rows, which are sorted, quantized and added up beside the products.
 """
 
 from __future__ import annotations
