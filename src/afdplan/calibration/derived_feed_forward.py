@@ -225,9 +225,12 @@ def _experts_time(placement: Placement, network: FeedForward, sent: FloatArray) 
     )
     moved = touched * expert * form.bytes_per_value + rows * row_bytes
     operations = tiled_operations(2 * rows * expert, rows, touched, tile_rows(hardware, number))
-    return efficiency.of(hardware, experts_family(network), number).time(
+    computing = 1 - placement.system.moving_processors
+    # The row of fp8 may be DeepGEMM's, of dispatched rows; that of int8 never is.
+    kernels = "int8" if number == "fp8" and not placement.system.dispatches else number
+    return efficiency.of(hardware, experts_family(network), kernels).time(
         moved / hardware.memory_bandwidth,
-        operations / hardware.matrix_rate(form.arithmetic),
+        operations / (hardware.matrix_rate(form.arithmetic) * computing),
         rows * network.expert_width(hidden),
     )
 

@@ -40,7 +40,6 @@ STANDS_FOR = {
     ("gemm", "int8"): "fp8",
     ("gemm", "mxfp4"): "nvfp4",
     ("gemm", "int4"): "bf16",
-    ("experts", "int8"): "fp8",
     ("experts", "mxfp4"): "nvfp4",
     ("wide", "int8"): "fp8",
     ("wide", "mxfp4"): "nvfp4",
