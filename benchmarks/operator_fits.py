@@ -21,7 +21,12 @@ import numpy as np
 import numpy.typing as npt
 
 from afdplan.calibration.catalogue import find_hardware
-from afdplan.calibration.derived_feed_forward import WIDE_SIZE, tile_rows, tiled_operations
+from afdplan.calibration.derived_feed_forward import (
+    BF16_BYTES,
+    WIDE_SIZE,
+    tile_rows,
+    tiled_operations,
+)
 from afdplan.calibration.hardware import Hardware
 from afdplan.calibration.operator import Operator, device_distance
 from afdplan.calibration.precision import FORMATS
@@ -144,7 +149,10 @@ def held_out(*columns: FloatArray) -> npt.NDArray[np.bool_]:
 
 
 def attention(hardware: Hardware, rows: dict[str, FloatArray], cache: str) -> Measured:
-    """Return grouped attention at 64 and 128 numbers per head, from 4,096 cached tokens on."""
+    """Return grouped attention at 64 and 128 numbers per head, from 4,096 cached tokens on.
+
+    The cache is read, queries are read and outputs written.
+    """
     batch, heads, kv = (rows[name] for name in ("batch_size", "num_heads", "num_key_value_heads"))
     context, size = rows["step"] + 1, rows["head_dim"]
     padded = np.ceil(heads / kv / hardware.matrix_tile_rows) * hardware.matrix_tile_rows * kv
@@ -153,7 +161,10 @@ def attention(hardware: Hardware, rows: dict[str, FloatArray], cache: str) -> Me
     kept = (tokens >= 4096) & (context >= 256) & (heads >= 8) & (heads >= kv)
     kept &= (size == 64) | (size == 128)
     return Measured(
-        memory=tokens * kv * 2 * size * width / hardware.memory_bandwidth,
+        memory=(tokens * kv * width + batch * heads * BF16_BYTES)
+        * 2
+        * size
+        / hardware.memory_bandwidth,
         matrix=tokens * 4 * padded * size / hardware.matrix_rate("bf16"),
         depth=np.zeros_like(tokens),
         times=rows["latency"] * SECONDS,
@@ -169,7 +180,8 @@ def latent(hardware: Hardware, rows: dict[str, FloatArray], cache: str) -> Measu
     width = FORMATS[cache].bytes_per_value
     kept = (tokens >= 4096) & (context >= 256) & (heads >= 16)
     return Measured(
-        memory=tokens * 576 * width / hardware.memory_bandwidth,
+        memory=(tokens * 576 * width + batch * heads * 1088 * BF16_BYTES)
+        / hardware.memory_bandwidth,
         matrix=tokens * 2 * padded * 1088 / hardware.matrix_rate("bf16"),
         depth=np.zeros_like(tokens),
         times=rows["latency"] * SECONDS,

@@ -9,7 +9,12 @@ import pytest
 
 from afdplan.calibration.catalogue import find_hardware, find_model
 from afdplan.calibration.derived import derived_latency, derived_model
-from afdplan.calibration.derived_attention import batch_line, token_time
+from afdplan.calibration.derived_attention import (
+    AttentionTimes,
+    attention_layers,
+    batch_line,
+    token_time,
+)
 from afdplan.calibration.derived_error import part_errors
 from afdplan.calibration.derived_feed_forward import (
     distinct_experts,
@@ -79,7 +84,9 @@ def test_a_layer_takes_its_kernels_one_after_the_other(batch):
     placement = place(model, device, ffn_devices=4)
     of = functools.partial(placement.efficiencies.of, device)
     bandwidth, fp8 = device.memory_bandwidth, device.matrix_rate("fp8")
-    seconds = of("attention", "bf16").fixed_time
+    reading = of("attention", "bf16")
+    # Queries are read and outputs written, 2 bytes each.
+    seconds = reading.fixed_time + reading.work(batch * 64 * (128 + 128) * 2 / bandwidth)
     # Queries, keys and values; output: fp8. Router: bf16.
     for depth, width, number, rate in (
         (4096, 64 * 128 + 2 * 4 * 128, "fp8", fp8),
@@ -135,6 +142,16 @@ def test_experts_by_hand_with_perfect_hardware():
     fused = place(model, device, ffn_devices=8, efficiencies=PERFECT, serving_system="fastafd")
     found = network_time(fused, fused.architecture.network, many)
     assert found == pytest.approx(computed / (1 - 24 / 148))
+
+
+def test_attention_reads_queries_and_writes_outputs():
+    """DeepSeek-V3 on one H200: 128 heads of 576 and 512 numbers in bf16, beside the cache."""
+    place_ = functools.partial(place, find_model("deepseek-v3"), find_hardware("h200"))
+    kind = attention_layers(place_(efficiencies=PERFECT, batch_size=64))[0]
+    products = AttentionTimes(place_(efficiencies=PERFECT)).line
+    mixers = place_().architecture.blocks[-1].mixers
+    beside = kind.time_per_request - products(mixers, 64).slope
+    assert beside == pytest.approx(128 * (576 + 512) * 2 / 4.8e12)
 
 
 def test_widened_weights_are_computed_in_narrow_tiles():
