@@ -149,10 +149,7 @@ def held_out(*columns: FloatArray) -> npt.NDArray[np.bool_]:
 
 
 def attention(hardware: Hardware, rows: dict[str, FloatArray], cache: str) -> Measured:
-    """Return grouped attention at 64 and 128 numbers per head, from 4,096 cached tokens on.
-
-    The cache is read, queries are read and outputs written.
-    """
+    """Return grouped attention at 64 and 128 numbers per head, from 4,096 cached tokens on."""
     batch, heads, kv = (rows[name] for name in ("batch_size", "num_heads", "num_key_value_heads"))
     context, size = rows["step"] + 1, rows["head_dim"]
     padded = np.ceil(heads / kv / hardware.matrix_tile_rows) * hardware.matrix_tile_rows * kv
@@ -161,10 +158,7 @@ def attention(hardware: Hardware, rows: dict[str, FloatArray], cache: str) -> Me
     kept = (tokens >= 4096) & (context >= 256) & (heads >= 8) & (heads >= kv)
     kept &= (size == 64) | (size == 128)
     return Measured(
-        memory=(tokens * kv * width + batch * heads * BF16_BYTES)
-        * 2
-        * size
-        / hardware.memory_bandwidth,
+        memory=tokens * kv * 2 * size * width / hardware.memory_bandwidth,
         matrix=tokens * 4 * padded * size / hardware.matrix_rate("bf16"),
         depth=np.zeros_like(tokens),
         times=rows["latency"] * SECONDS,
@@ -173,7 +167,11 @@ def attention(hardware: Hardware, rows: dict[str, FloatArray], cache: str) -> Me
 
 
 def latent(hardware: Hardware, rows: dict[str, FloatArray], cache: str) -> Measured:
-    """Return absorbed latent attention, 512 + 64 numbers per token."""
+    """Return absorbed latent attention, 512 + 64 numbers per token.
+
+    Queries that are read (576 numbers per head) and outputs that are written (512) weigh beside a
+    cache that all heads share.
+    """
     batch, heads, context = rows["batch_size"], rows["num_heads"], rows["step"] + 1
     padded = np.ceil(heads / hardware.matrix_tile_rows) * hardware.matrix_tile_rows
     tokens = batch * context

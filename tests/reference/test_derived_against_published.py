@@ -32,16 +32,18 @@ def test_attention_layers_of_step3_table_9():
 
 
 def test_experts_of_fastafd_figures_2_to_6():
-    assert median_error(experts()) <= 0.30
+    assert median_error(experts()) <= 0.10
 
 
 def test_steps_of_split_systems_from_names_alone():
     rows = systems()
     ours = [row for row in rows if row.what.startswith("FastAFD")]
     assert median_error(ours) <= 0.05
-    assert max(abs(row.error) for row in ours) <= 0.10
-    # What is not known is named in the document: Step-3's kernels, and which run on Ascend.
-    assert median_error(rows) <= 0.10
+    assert max(abs(row.error) for row in ours) <= 0.11
+    step3 = [row for row in rows if row.what.startswith("Step-3")]
+    assert max(abs(row.error) for row in step3) <= 0.08
+    # What is not known is named in the document: which kernels run on Ascend.
+    assert median_error(rows) <= 0.07
     assert max(abs(row.error) for row in rows) <= 0.25
 
 

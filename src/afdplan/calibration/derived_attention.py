@@ -265,8 +265,8 @@ def _mixer_time(placement: Placement, mixer: Mixer) -> _MixerTime:
 
     Sparse attention reads all index keys and `selected_tokens` cached entries per request: the
     first is the slope, the second a time per request (requests shorter than that are charged too
-    much). Once per request a recurrent layer reads and writes its state, the others read queries
-    and write outputs.
+    much). Once per request a recurrent layer reads and writes its state; latent attention reads
+    queries and writes outputs, which weigh beside a cache that all heads share.
     """
     heads = mixer.heads
     operator = attention_operator(placement, heads)
@@ -286,9 +286,10 @@ def _mixer_time(placement: Placement, mixer: Mixer) -> _MixerTime:
     if mixer.local_tokens:
         per_request += mixer.local_tokens * token_time(placement, heads)
     here = heads.sharded(placement.attention_devices)
-    # Read and written: the state; 2 bytes of every number of queries and outputs, each of which
-    # costs two operations per cached entry.
-    moved = 2 * here.state_bytes + here.score_flops * placement.tokens_per_request
+    moved = 2 * here.state_bytes
+    if heads.family == "latent":
+        # Queries and outputs, 2 bytes per number: each costs two operations per cached entry.
+        moved += here.score_flops * placement.tokens_per_request
     bandwidth = placement.attention_hardware.memory_bandwidth * operator.memory_share
     per_request += moved / bandwidth
     return _MixerTime(slope=slope, per_request=per_request, fixed=fixed)

@@ -84,9 +84,7 @@ def test_a_layer_takes_its_kernels_one_after_the_other(batch):
     placement = place(model, device, ffn_devices=4)
     of = functools.partial(placement.efficiencies.of, device)
     bandwidth, fp8 = device.memory_bandwidth, device.matrix_rate("fp8")
-    reading = of("attention", "bf16")
-    # Queries are read and outputs written, 2 bytes each.
-    seconds = reading.fixed_time + reading.work(batch * 64 * (128 + 128) * 2 / bandwidth)
+    seconds = of("attention", "bf16").fixed_time
     # Queries, keys and values; output: fp8. Router: bf16.
     for depth, width, number, rate in (
         (4096, 64 * 128 + 2 * 4 * 128, "fp8", fp8),
@@ -144,7 +142,7 @@ def test_experts_by_hand_with_perfect_hardware():
     assert found == pytest.approx(computed / (1 - 24 / 148))
 
 
-def test_attention_reads_queries_and_writes_outputs():
+def test_latent_attention_reads_queries_and_writes_outputs():
     """DeepSeek-V3 on one H200: 128 heads of 576 and 512 numbers in bf16, beside the cache."""
     place_ = functools.partial(place, find_model("deepseek-v3"), find_hardware("h200"))
     kind = attention_layers(place_(efficiencies=PERFECT, batch_size=64))[0]
