@@ -3,6 +3,10 @@ import statistics
 
 import pytest
 
+from afdplan.calibration.catalogue import find_hardware, find_model
+from afdplan.calibration.derived_error import part_errors
+from afdplan.calibration.efficiency import Efficiencies
+from afdplan.calibration.placement import place
 from benchmarks.derived_models import (
     DOCUMENT,
     SECTIONS,
@@ -10,6 +14,7 @@ from benchmarks.derived_models import (
     attention_layers,
     attention_slopes,
     experts,
+    step_time,
     systems,
     table,
 )
@@ -32,16 +37,18 @@ def test_attention_layers_of_step3_table_9():
 
 
 def test_experts_of_fastafd_figures_2_to_6():
-    assert median_error(experts()) <= 0.30
+    assert median_error(experts()) <= 0.10
 
 
 def test_steps_of_split_systems_from_names_alone():
     rows = systems()
     ours = [row for row in rows if row.what.startswith("FastAFD")]
     assert median_error(ours) <= 0.05
-    assert max(abs(row.error) for row in ours) <= 0.10
-    # What is not known is named in the document: Step-3's kernels, and which run on Ascend.
-    assert median_error(rows) <= 0.10
+    assert max(abs(row.error) for row in ours) <= 0.11
+    step3 = [row for row in rows if row.what.startswith("Step-3")]
+    assert max(abs(row.error) for row in step3) <= 0.08
+    # What is not known is named in the document: which kernels run on Ascend.
+    assert median_error(rows) <= 0.07
     assert max(abs(row.error) for row in rows) <= 0.25
 
 
@@ -61,3 +68,18 @@ def test_the_published_numbers_are_copied_right():
     for (model, device), times in STEP3_TABLE_9.items():
         name, key = names[model], devices[device]
         assert times == (short[key][name], long[key][name])
+
+
+def test_a_published_step_lies_within_its_interval():
+    """FastAFD at 17:1 errs most of those whose kernels are known: parts move it independently."""
+    options = {"ffn_devices": 4, "serving_system": "fastafd"}
+    model, device = "qwen3-235b-a22b-fp8", "gb200"
+    errors = part_errors(place(find_model(model), find_hardware(device), **options))
+
+    def seconds(*factors):
+        efficiencies = Efficiencies(factors=factors)
+        return step_time(model, device, 68, 48, 8192, efficiencies=efficiencies, **options)
+
+    middle = seconds()
+    moved = [seconds((part, 1 + error)) - middle for part, error in errors.items()]
+    assert abs(48.7 - middle) < 1.96 * sum(one**2 for one in moved) ** 0.5

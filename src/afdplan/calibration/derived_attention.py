@@ -265,7 +265,8 @@ def _mixer_time(placement: Placement, mixer: Mixer) -> _MixerTime:
 
     Sparse attention reads all index keys and `selected_tokens` cached entries per request: the
     first is the slope, the second a time per request (requests shorter than that are charged too
-    much). A recurrent layer reads and writes its state once per request.
+    much). Once per request a recurrent layer reads and writes its state; latent attention reads
+    queries and writes outputs, which weigh beside a cache that all heads share.
     """
     heads = mixer.heads
     operator = attention_operator(placement, heads)
@@ -284,9 +285,13 @@ def _mixer_time(placement: Placement, mixer: Mixer) -> _MixerTime:
         per_request += selected * token_time(placement, heads, queries=1)
     if mixer.local_tokens:
         per_request += mixer.local_tokens * token_time(placement, heads)
-    state = heads.sharded(placement.attention_devices).state_bytes
+    here = heads.sharded(placement.attention_devices)
+    moved = 2 * here.state_bytes
+    if heads.family == "latent":
+        # Queries and outputs, 2 bytes per number: each costs two operations per cached entry.
+        moved += here.score_flops * placement.tokens_per_request
     bandwidth = placement.attention_hardware.memory_bandwidth * operator.memory_share
-    per_request += 2 * state / bandwidth
+    per_request += moved / bandwidth
     return _MixerTime(slope=slope, per_request=per_request, fixed=fixed)
 
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from afdplan.calibration.derived_attention import attention_operator
+from afdplan.calibration.derived_feed_forward import experts_family
 from afdplan.calibration.derived_transfer import exchange_operator
 from afdplan.calibration.placement import Placement
 from afdplan.model.latency import LatencyModel, coefficients_of
@@ -50,8 +51,9 @@ def part_errors(placement: Placement) -> dict[str, float]:
         name = mixer.heads.family
         errors[name] = max(errors.get(name, 0.0), STANDARD * operator.error)
     errors["gemm"] = STANDARD * efficiency.of(attention, "gemm", weights).error
-    if architecture.experts:
-        errors["experts"] = STANDARD * efficiency.of(ffn, "experts", ffn_weights).error
+    networks = (network for block in architecture.blocks for network in block.feed_forward)
+    for family in {experts_family(network) for network in networks if network.experts}:
+        errors[family] = STANDARD * efficiency.of(ffn, family, ffn_weights).error
     passes = STANDARD * efficiency.of(attention, "elementwise", "bf16").error
     errors["elementwise"] = float(np.hypot(passes, COUNTED))
     for part, way in (("dispatch", "send"), ("combine", "receive")):

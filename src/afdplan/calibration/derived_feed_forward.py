@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,7 @@ from afdplan.calibration.derived_attention import (
     router_time,
 )
 from afdplan.calibration.derived_transfer import exchange_times
+from afdplan.calibration.hardware import Hardware
 from afdplan.calibration.heads import Product
 from afdplan.calibration.placement import Placement
 from afdplan.calibration.precision import number_format
@@ -23,10 +24,13 @@ from afdplan.model.curve import TabulatedCurve
 
 __all__ = [
     "POPULARITY_CV",
+    "WIDE_SIZE",
     "busiest_share",
     "distinct_experts",
+    "experts_family",
     "feed_forward_curve",
     "network_time",
+    "tile_rows",
     "tiled_operations",
 ]
 
@@ -35,7 +39,8 @@ FloatArray = npt.NDArray[np.float64]
 LARGEST_LOAD = 65_536
 GRID_POINTS = 97
 BF16_BYTES = 2.0
-TILE_ROWS = 128
+WIDE_SIZE = 8192
+"""Inner numbers of an expert from which other kernels' shares hold, see `experts_family`."""
 POPULARITY_CV = 0.29
 """Of the experts of a layer: 56 of them on each of 16 ranks had a busiest rank of 1.069 of the mean
 (Kimi-K3 without load balancing, vllm-project/vllm#50647)."""
@@ -70,11 +75,38 @@ def distinct_experts(
     return experts * -np.expm1(np.asarray(tokens) * np.log1p(-share))
 
 
-def tiled_operations(operations: FloatArray, rows: FloatArray, experts: FloatArray) -> FloatArray:
+def experts_family(network: FeedForward) -> Literal["experts", "wide"]:
+    """Return the family of kernels that compute a network's experts: by their inner size.
+
+    Few wide experts (Mixtral) reach other shares of the peaks than many narrow ones: on Blackwell
+    half the matrix rate.
+    """
+    return "wide" if network.expert_size > WIDE_SIZE else "experts"
+
+
+def tile_rows(hardware: Hardware, number: str) -> int:
+    """Return how many rows of one expert a device's kernels compute at least.
+
+    Kernels that widen narrow weights to 16 bits on the way start at 16 rows (Marlin's blocks), the
+    others at 64.
+
+    Examples
+    --------
+    >>> from afdplan.calibration.catalogue import find_hardware
+    >>> [tile_rows(find_hardware(name), "mxfp4") for name in ("h200", "b200")]
+    [16, 64]
+    """
+    form = number_format(number)
+    is_widened = hardware.matrix_rate(form.arithmetic) == hardware.matrix_rate("bf16")
+    return 16 if is_widened and form.bytes_per_value < BF16_BYTES else 64
+
+
+def tiled_operations(
+    operations: FloatArray, rows: FloatArray, experts: FloatArray, tile: int
+) -> FloatArray:
     """Return the operations that matrix units spend on grouped products of few rows each.
 
-    They work on tiles of `TILE_ROWS`: an expert of as many rows takes twice its operations, one
-    of many rows its own.
+    An expert with as many rows as a tile takes twice its operations, one with many rows its own.
 
     Parameters
     ----------
@@ -82,8 +114,10 @@ def tiled_operations(operations: FloatArray, rows: FloatArray, experts: FloatArr
         Of all rows.
     rows, experts
         Rows of a device, and experts that they meet.
+    tile
+        Rows that are computed at least, see `tile_rows`.
     """
-    return np.asarray(operations * (1 + TILE_ROWS * experts / np.maximum(rows, 1e-300)))
+    return np.asarray(operations * (1 + tile * experts / np.maximum(rows, 1e-300)))
 
 
 def busiest_share(
@@ -190,10 +224,13 @@ def _experts_time(placement: Placement, network: FeedForward, sent: FloatArray) 
         2 * into * BF16_BYTES + 2 * in_bytes
     )
     moved = touched * expert * form.bytes_per_value + rows * row_bytes
-    operations = tiled_operations(2 * rows * expert, rows, touched)
-    return efficiency.of(hardware, "experts", number).time(
+    operations = tiled_operations(2 * rows * expert, rows, touched, tile_rows(hardware, number))
+    computing = 1 - placement.system.moving_processors
+    # The row of fp8 may be DeepGEMM's, of dispatched rows; that of int8 never is.
+    kernels = "int8" if number == "fp8" and not placement.system.dispatches else number
+    return efficiency.of(hardware, experts_family(network), kernels).time(
         moved / hardware.memory_bandwidth,
-        operations / hardware.matrix_rate(form.arithmetic),
+        operations / (hardware.matrix_rate(form.arithmetic) * computing),
         rows * network.expert_width(hidden),
     )
 

@@ -145,7 +145,8 @@ def derive_prefill(
         ffn_devices=devices,
         ffn_workers=1,
         speculative_tokens=0,
-        system=replace(placement.system, shared_experts="ffn"),  # all parts are on one worker
+        # All parts are on one worker, and no rows are dispatched.
+        system=replace(placement.system, shared_experts="ffn", dispatches=False),
     )
     memory = here.memory()
     room = _room(memory)

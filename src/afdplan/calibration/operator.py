@@ -9,7 +9,7 @@ Five numbers per device, family and format, fitted to measured operators by
 
 s is the sharpness: how sharply the longer of both takes over. The depth of a matrix product is its
 inner width, which one block of threads walks through in turn: it binds narrow ones. That of experts
-is the numbers that are sorted, quantized and added up beside the products.
+is the numbers of their rows, which are sorted, quantized and added up beside the products.
 """
 
 from __future__ import annotations
@@ -31,15 +31,18 @@ from afdplan.calibration.hardware import Hardware
 
 __all__ = ["Family", "Operator", "find_operator", "operator_rows"]
 
-Family = Literal["attention", "latent", "gemm", "experts", "elementwise", "dispatch", "combine"]
+Family = Literal[
+    "attention", "latent", "gemm", "experts", "wide", "elementwise", "dispatch", "combine"
+]
 FloatArray = npt.NDArray[np.float64]
 
 STANDS_FOR = {
     ("gemm", "int8"): "fp8",
     ("gemm", "mxfp4"): "nvfp4",
     ("gemm", "int4"): "bf16",
-    ("experts", "int8"): "fp8",
     ("experts", "mxfp4"): "nvfp4",
+    ("wide", "int8"): "fp8",
+    ("wide", "mxfp4"): "nvfp4",
     ("attention", "int8"): "fp8",
     ("latent", "int8"): "fp8",
 }

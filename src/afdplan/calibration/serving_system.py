@@ -31,6 +31,12 @@ class ServingSystem:
     layout
         How FFN devices share their work: ``expert``, each has experts of its own and the shared
         ones whole, or ``tensor``, each of a node has a slice of all of them.
+    moving_processors
+        Share of an FFN device's processors that move data in the kernel of the experts: the others
+        compute.
+    dispatches
+        Whether an FFN device gets rows of its own experts only, in the layout that decoding kernels
+        want (DeepEP's low latency); a prefill worker does not.
     hides_scheduling
         Whether the host prepares the next step while the devices work at this one: then sampling
         and scheduling add nothing to a step.
@@ -42,6 +48,8 @@ class ServingSystem:
     shared_experts: Side = "ffn"
     sends_choices: bool = False
     layout: Literal["expert", "tensor"] = "expert"
+    moving_processors: float = 0.0
+    dispatches: bool = True
     hides_scheduling: bool = False
 
 
@@ -52,9 +60,11 @@ SYSTEMS: dict[SystemName, ServingSystem] = {
     "fastafd": ServingSystem(
         transfers="fused",
         router="attention",
+        moving_processors=24 / 148,
         hides_scheduling=True,
         source="FastAFD blog (Hao AI Lab, 2026-07): MegaMoE receives, computes and returns; with "
-        "overlap scheduling a step takes 32.8 ms, without 42.6 (Fig. 13)",
+        "overlap scheduling a step takes 32.8 ms, without 42.6 (Fig. 13); its fast path gives "
+        "gathering 24 of a B200's 148 processors (MINISGL_MEGAMOE_AG_SMS=24)",
     ),
     "stepmesh": ServingSystem(
         transfers="overlapped",

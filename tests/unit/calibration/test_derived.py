@@ -2,18 +2,25 @@ import dataclasses
 import functools
 import itertools
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from afdplan.calibration.catalogue import find_hardware, find_model
 from afdplan.calibration.derived import derived_latency, derived_model
-from afdplan.calibration.derived_attention import batch_line, token_time
+from afdplan.calibration.derived_attention import (
+    AttentionTimes,
+    attention_layers,
+    batch_line,
+    token_time,
+)
 from afdplan.calibration.derived_error import part_errors
 from afdplan.calibration.derived_feed_forward import (
     distinct_experts,
     feed_forward_curve,
     network_time,
+    tile_rows,
 )
 from afdplan.calibration.derived_transfer import copies_per_token
 from afdplan.calibration.efficiency import EFFICIENCY_SOURCES, Efficiencies
@@ -125,11 +132,54 @@ def test_experts_by_hand_with_perfect_hardware():
     assert network_time(placement, placement.architecture.network, 1.0) == pytest.approx(
         (one + row) / 4.8e12
     )
-    # Tiles of 128 rows, one of them half empty for each of the 16 experts.
+    # Tiles of 64 rows, one of them half empty for each of the 16 experts.
     many = 65_536.0
-    assert network_time(placement, placement.architecture.network, many) == pytest.approx(
-        2 * one * (many + 128 * 16) / 1979e12
-    )
+    computed = 2 * one * (many + 64 * 16) / 1979e12
+    assert network_time(placement, placement.architecture.network, many) == pytest.approx(computed)
+    # FastAFD's kernel gathers on 24 of 148 processors.
+    fused = place(model, device, ffn_devices=8, efficiencies=PERFECT, serving_system="fastafd")
+    found = network_time(fused, fused.architecture.network, many)
+    assert found == pytest.approx(computed / (1 - 24 / 148))
+
+
+def test_latent_attention_reads_queries_and_writes_outputs():
+    """DeepSeek-V3 on one H200: 128 heads of 576 and 512 numbers in bf16, beside the cache."""
+    place_ = functools.partial(place, find_model("deepseek-v3"), find_hardware("h200"))
+    kind = attention_layers(place_(efficiencies=PERFECT, batch_size=64))[0]
+    products = AttentionTimes(place_(efficiencies=PERFECT)).line
+    mixers = place_().architecture.blocks[-1].mixers
+    beside = kind.time_per_request - products(mixers, 64).slope
+    assert beside == pytest.approx(128 * (576 + 512) * 2 / 4.8e12)
+
+
+def test_widened_weights_are_computed_in_narrow_tiles():
+    h200, b200 = find_hardware("h200"), find_hardware("b200")
+    a100 = find_hardware("a100-80g")
+    for device, number in ((h200, "int4"), (h200, "mxfp4"), (b200, "int4"), (a100, "fp8")):
+        assert tile_rows(device, number) == 16
+    for device, number in ((h200, "fp8"), (h200, "bf16"), (b200, "mxfp4"), (b200, "nvfp4")):
+        assert tile_rows(device, number) == 64
+
+
+def test_wide_experts_have_a_row_of_their_own():
+    shares = []
+    for model in ("mixtral-8x22b", "qwen3-235b-a22b"):
+        placement = place(find_model(model), find_hardware("b200"), ffn_devices=8)
+        shares.append("wide" in part_errors(placement))
+    assert shares == [True, False]
+
+
+def test_prefill_does_not_run_on_the_kernels_of_dispatched_rows():
+    placement = place(find_model("deepseek-v3"), find_hardware("h100"), ffn_devices=32)
+    elsewhere = replace(placement, system=replace(placement.system, dispatches=False))
+    network, tokens = placement.architecture.network, 4096.0
+    # SGLang's table (aiconfigurator-core 0.12.0): 8 experts with 128 rows each, 162 us; the
+    # busiest device and the shared expert come on top.
+    even = replace(placement, efficiencies=Efficiencies(expert_imbalance=1.0))
+    routed = replace(network, dense_size=0)
+    assert float(network_time(even, routed, tokens)) == pytest.approx(162e-6, rel=0.06)
+    ratio = network_time(elsewhere, network, tokens) / network_time(placement, network, tokens)
+    assert ratio > 1.2
 
 
 def test_spreading_experts_over_workers_conserves_work():

@@ -14,6 +14,7 @@ from afdplan.calibration.derived_feed_forward import network_time
 from afdplan.calibration.derived_prefill import derive_prefill, prefill_workers
 from afdplan.calibration.operator import find_operator
 from afdplan.calibration.placement import place
+from afdplan.calibration.serving_system import SYSTEMS
 from afdplan.errors import AfdplanError, InfeasibleError
 
 H100, H200 = find_hardware("h100"), find_hardware("h200")
@@ -31,10 +32,14 @@ def test_long_passes_of_a_dense_part_are_bound_by_arithmetic():
     slope = (found.compute(8192.0) - found.compute(4096.0)) / 4096
     model = find_model("qwen3-235b-a22b-fp8")
     operations = 2 * (model.active_parameters - model.embedding_parameters)
-    shares = [find_operator(H200, kind, "fp8").matrix_share for kind in ("gemm", "experts")]
+    # Experts of which no rows are dispatched: also handled, one by one.
+    products, experts = find_operator(H200, "gemm", "fp8"), find_operator(H200, "experts", "int8")
+    shares = [products.matrix_share, experts.matrix_share]
+    rows = model.layers * model.experts_per_token / 2
+    handled = rows * model.hidden_size * experts.depth_time
     least, most = (operations / (2 * H200.matrix_rate("fp8") * f(shares)) for f in (max, min))
     sent = 2 * model.layers * model.hidden_size * 2 / (H200.scale_up.bandwidth * 0.85)
-    assert least + sent < slope < 1.1 * most + sent
+    assert least + sent < slope < 1.1 * most + sent + handled
 
 
 def test_pairs_are_those_of_heads_and_layers():
@@ -66,6 +71,7 @@ def test_prefill_of_deepseek_is_near_what_was_published():
         attention_devices=1,
         ffn_devices=32,
         ffn_workers=1,
+        system=replace(SYSTEMS["any"], dispatches=False),
     )
     tokens = np.array([32_768.0])
     busy = sum(
