@@ -90,10 +90,9 @@ def pages(tmp_path_factory):
             warnings=validation_told(result).warnings,
             answer=validation_answer(result),
         )
-        page = validation_page(
-            validation_told(result), result, document=told, command_line="afdplan validate"
-        )
-        (folder / f"{name}.html").write_bytes(render_page(page))
+        page = validation_page(validation_told(result), result)
+        whole = replace(page, document=told, command_line="afdplan validate")
+        (folder / f"{name}.html").write_bytes(render_page(whole))
     patch.undo()
     return folder
 

@@ -57,11 +57,6 @@ class GainInterval:
     parts: tuple[tuple[str, float], ...]
     host_gap: float
 
-    @property
-    def covers_zero(self) -> bool:
-        """Whether nobody can tell which side is better."""
-        return self.low < 0 < self.high
-
 
 def gain_interval(
     law: LengthLaw, source: DerivedSource, best: PlannedDesign, other: Colocated, gain: float
