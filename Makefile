@@ -34,13 +34,15 @@ checks: $(READY)
 	$(BIN)/lint-imports
 	$(BUILD_DOCS)
 
-# The simulator's kernels, once: two processes of tests would each wait for their own.
+# The simulator's kernels and the modules of the tests, once: two processes of tests would each
+# compile their own. What a module is wrong about, the tests tell.
 PLAY := simulate --prompt 10 --decode geometric:20 --latency deepseek-v3-ascend-910c --batch-size 4 \
   --attention-workers 2 --requests 100
 compiled: $(READY)
 	$(BIN)/afdplan $(PLAY) > /dev/null
 	$(BIN)/afdplan $(PLAY) --policy longest-prompt > /dev/null
 	$(BIN)/afdplan $(PLAY) --execution barrier-free > /dev/null
+	-$(BIN)/python -m pytest --collect-only -qq > /dev/null
 
 format: $(READY)
 	$(BIN)/ruff format .
@@ -62,9 +64,12 @@ fuzz: $(READY)
 	$(BIN)/python -m tests.property.fuzzing --cases 20000 --first $(FIRST)
 	AFDPLAN_FUZZ_CASES=2000 $(BIN)/python -m pytest tests/property/test_hostile_numbers.py
 
-# Would a test notice? One planted fault after the other in a module: make mutate MODULE=src/...py
+# Would a test notice? One planted fault after the other, tried on the tests that run its function:
+# make mutate MODULE=src/...py, or MODULE="src/afdplan/theory --sample 40" (delete reach.json to
+# note anew which tests run what)
 mutate: $(READY)
-	$(BIN)/python -m benchmarks.mutate $(MODULE) $(TESTS)
+	test -f .pytest_cache/reach.json || $(BIN)/python -m benchmarks.reach tests/unit tests/law tests/cli
+	$(BIN)/python -m benchmarks.mutate $(MODULE)
 
 # vLLM on the CPU, three clients and Prometheus: is read what they write? (3.4 GB in build/real)
 real: $(READY)

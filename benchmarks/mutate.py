@@ -1,8 +1,9 @@
-"""Would a test notice? Run: python -m benchmarks.mutate [MODULE.py TESTS...] [--every K].
+"""Would a test notice? Run: python -m benchmarks.mutate [MODULE.py or FOLDER...] [--sample N].
 
-Plants one fault at a time in a module (an operator, a comparison, a constant, a side of max or
-min, a dropped statement) and runs the tests that are named until one fails. Every fault has a
-process of its own, forked where the libraries are imported already; no file is changed.
+Plants one fault at a time (an operator, a comparison or its edge, a constant, a side of max or
+min, swapped branches) and runs the tests that run that function, the quickest first, until one
+fails. `python -m benchmarks.reach TESTS` notes beforehand which those are. Every fault has a
+process of its own, forked where the tests are collected already; no file is changed.
 """
 
 from __future__ import annotations
@@ -10,15 +11,20 @@ from __future__ import annotations
 import argparse
 import ast
 import contextlib
-import copy
+import gc
 import importlib.abc
 import importlib.util
 import os
+import random
 import signal
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from types import CodeType, FunctionType
 from typing import Any
+
+from benchmarks import reach
 
 SOURCE = Path(__file__).parents[1] / "src"
 DEFAULT = "afdplan/planning/waiting.py"
@@ -36,20 +42,51 @@ OTHERS = {"max": "min", "min": "max", "maximum": "minimum", "minimum": "maximum"
 OTHERS |= {"all": "any", "floor": "ceil", "ceil": "floor", "left": "right", "right": "left"}
 
 
-def faults(tree: ast.Module) -> Iterator[tuple[int, str, ast.Module]]:
-    """Yield the line, the words and the tree of every fault."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """One place of a module, and what is changed there."""
+
+    path: Path
+    node: int
+    change: int
+    kind: str
+    function: str | None
+    """The outermost function whose body it stands in; None where the module's own code does."""
+
+    def plant(self) -> tuple[str, ast.Module]:
+        """Return the words and the tree of the module with the fault."""
+        tree = ast.parse(self.path.read_text())
+        place = list(ast.walk(tree))[self.node]
+        before = ast.unparse(place)
+        name, change = list(_changes(place))[self.change]
+        change(place)
+        after = ast.unparse(ast.fix_missing_locations(place))
+        line = getattr(place, "lineno", 0)
+        return f"{self.path.name}:{line}: {name}: {before} -> {after}", tree
+
+
+def faults(path: Path) -> list[Fault]:
+    """Return every fault of a module."""
+    tree = ast.parse(path.read_text())
     nodes = list(ast.walk(tree))
     told = {id(part) for node in nodes for part in _untold(node)}
-    for k, node in enumerate(nodes):
-        if id(node) in told:
-            continue
-        for name, change in _changes(node):
-            other = copy.deepcopy(tree)
-            place = list(ast.walk(other))[k]
-            before = ast.unparse(place)
-            change(place)
-            after = ast.unparse(ast.fix_missing_locations(place))
-            yield getattr(node, "lineno", 0), f"{name}: {before} -> {after}", other
+    inside = {id(node): name for name, node in _bodies(tree, "")}
+    return [
+        Fault(path=path, node=k, change=change, kind=kind, function=inside.get(id(node)))
+        for k, node in enumerate(nodes)
+        if id(node) not in told
+        for change, (kind, _) in enumerate(_changes(node))
+    ]
+
+
+def _bodies(tree: ast.Module | ast.ClassDef, before: str) -> Iterator[tuple[str, ast.AST]]:
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef):
+            yield from _bodies(node, f"{before}{node.name}.")
+        if isinstance(node, ast.FunctionDef):
+            for statement in node.body:
+                for part in ast.walk(statement):
+                    yield f"{before}{node.name}", part
 
 
 def _untold(node: ast.AST) -> Iterator[ast.AST]:
@@ -130,39 +167,111 @@ def noticed(name: str, path: Path, tree: ast.Module, tests: list[str]) -> bool:
     return os.waitpid(child, 0)[1] != 0
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("module", type=Path, nargs="?", default=SOURCE / DEFAULT)
-    parser.add_argument("tests", nargs="*")
-    parser.add_argument("--every", type=int, default=1, help="try each K-th fault only")
-    parser.add_argument("--quick", action="store_true", help="each tenth")
-    asked = parser.parse_args()
-    path = asked.module.resolve()
-    name = ".".join(path.relative_to(SOURCE).with_suffix("").parts)
-    if not asked.tests:
-        # Sorted into the room's own and all that name the module.
-        asked.tests = sorted(
-            str(test)
-            for test in (SOURCE.parent / "tests").rglob("test_*.py")
-            if name in test.read_text()
-        )
-    import numpy  # noqa: F401 - imported once for all children
-    import polars  # noqa: F401
-    import pytest  # noqa: F401
-    import scipy.optimize
-    import scipy.stats  # noqa: F401
+class _Trials:
+    """A plugin of pytest: a fork of the collected tests for each fault, whose code it swaps in."""
 
-    tree = ast.parse(path.read_text())
-    if noticed(name, path, tree, asked.tests):
-        sys.exit("the tests fail without a fault")
-    chosen = list(faults(tree))[:: 10 if asked.quick else asked.every]
-    survivors = 0
-    for line, words, planted in chosen:
-        if not noticed(name, path, planted, asked.tests):
-            survivors += 1
-            print(f"survives: {path.name}:{line}: {words}", flush=True)
-    share = 1 - survivors / max(len(chosen), 1)
-    print(f"{name}: {len(chosen)} faults, {survivors} not noticed, {share:.0%}")
+    def __init__(self, chosen: list[Fault], tests: dict[Fault, list[str]], survived: int) -> None:
+        self.chosen, self.tests, self.survived = chosen, tests, survived
+
+    def pytest_runtestloop(self, session: Any) -> bool:
+        """Write one byte for each fault: is it noticed?"""
+        items = {item.nodeid: item for item in session.items}
+        least = dict.fromkeys(test for names in self.tests.values() for test in names[:2])
+        for fault in (None, *self.chosen):  # without a fault first: it must not be noticed
+            faulty = None if fault is None else _faulty_code(fault)
+            child = os.fork()
+            if child == 0:
+                signal.alarm(LONGEST)
+                if fault is not None and faulty is not None:
+                    _swap_code(fault, faulty)
+                names = least if fault is None else self.tests[fault]
+                of_it = [items[test] for test in names if test in items]
+                for item, following in zip(of_it, [*of_it[1:], None], strict=True):
+                    item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
+                    if session.testsfailed:
+                        os._exit(1)
+                os._exit(0)
+            os.write(self.survived, b"n" if os.waitpid(child, 0)[1] else b"s")
+        return True
+
+
+def _faulty_code(fault: Fault) -> CodeType:
+    """Return the code of the function with the fault in it."""
+    codes = [compile(fault.plant()[1], str(fault.path), "exec")]
+    for code in codes:
+        codes += [part for part in code.co_consts if isinstance(part, CodeType)]
+    return next(code for code in codes if code.co_qualname == fault.function)
+
+
+def _swap_code(fault: Fault, faulty: CodeType) -> None:
+    """Give the function, wherever it is in memory, other code."""
+    for function in gc.get_objects():
+        if isinstance(function, FunctionType):
+            code = function.__code__
+            if code.co_filename == str(fault.path) and code.co_qualname == fault.function:
+                function.__code__ = faulty
+
+
+def tried(chosen: list[Fault], tests: dict[Fault, list[str]]) -> list[Fault]:
+    """Return the faults that no test notices, of those inside functions."""
+    read, write = os.pipe()
+    if os.fork() == 0:
+        with Path(os.devnull).open("w") as nowhere:
+            os.dup2(nowhere.fileno(), 1)
+            import pytest
+
+            files = sorted({test.split("::")[0] for names in tests.values() for test in names})
+            arguments = ["-q", "--no-header", "-p", "no:cacheprovider", *files]
+            with contextlib.suppress(BaseException):
+                pytest.main(arguments, plugins=[_Trials(chosen, tests, write)])
+            os._exit(0)
+    os.close(write)
+    said = []
+    while answer := os.read(read, 1):
+        said.append(answer)
+        print(f"{len(said) - 1} of {len(chosen)}", end="\r", file=sys.stderr, flush=True)
+    if len(said) <= len(chosen) or said.pop(0) != b"s":
+        sys.exit("the tests cannot be collected, or fail without a fault")
+    return [fault for fault, answer in zip(chosen, said, strict=True) if answer == b"s"]
+
+
+def main() -> None:
+    """Try the faults of a module, or a sample of those of a folder."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("module", type=Path, nargs="*", default=[SOURCE / DEFAULT])
+    parser.add_argument("--sample", type=int, help="try so many faults, drawn from all")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--skip", nargs="*", default=["pool_kernel.py"], help="compiled code")
+    parser.add_argument("--kind", nargs="*", help="of operator, edge, comparison, ...")
+    parser.add_argument("--quick", action="store_true", help="ten faults")
+    asked = parser.parse_args()
+    paths = [path.resolve() for path in asked.module]
+    files = [f for path in paths for f in (sorted(path.rglob("*.py")) if path.is_dir() else [path])]
+    chosen = [fault for path in files if path.name not in asked.skip for fault in faults(path)]
+    chosen = [fault for fault in chosen if not asked.kind or fault.kind in asked.kind]
+    print(f"{len(chosen)} faults in {len(files)} files")
+    if asked.sample or asked.quick:
+        size = min(asked.sample or 10, len(chosen))
+        chosen = random.Random(asked.seed).sample(chosen, size)
+    tests = reach.cheapest([(fault.path, fault.function) for fault in chosen])
+    by_fault = dict(zip(chosen, tests, strict=True))
+    own = [fault for fault in chosen if fault.function and by_fault[fault]]
+    missed = tried(own, by_fault) if own else []
+    for fault in chosen:
+        if fault.function is None and by_fault[fault]:  # what is made at import has it too
+            name = ".".join(fault.path.relative_to(SOURCE).with_suffix("").parts)
+            if not noticed(name, fault.path, fault.plant()[1], by_fault[fault]):
+                missed.append(fault)
+    missed += [fault for fault in chosen if not by_fault[fault]]
+    for fault in missed:
+        print(f"survives {len(by_fault[fault])} tests: {fault.plant()[0]}", flush=True)
+    survivors = len(missed)
+    from scipy.stats import binomtest
+
+    count = len(chosen)
+    share = binomtest(count - survivors, count).proportion_ci(method="wilson")
+    print(f"{count} faults, {survivors} not noticed: {1 - survivors / count:.0%} are, ", end="")
+    print(f"95 % interval {share.low:.0%} to {share.high:.0%}")
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 
 from afdplan.model.estimate import Estimate
 from afdplan.validation.ablation import Ablation
@@ -20,7 +21,7 @@ from afdplan.validation.laboratory import Observation
 from afdplan.validation.mode_regret import ModeDesign, ModeResult
 from afdplan.validation.paper import PaperFact, PaperResult
 from afdplan.validation.pool_published import pool_facts
-from afdplan.validation.published import published_systems
+from afdplan.validation.published import PublishedSystem, published_systems
 from afdplan.validation.regret import BASELINES, RatioResult, Recommendation
 from afdplan.validation.run import Validation
 from afdplan.validation.traces import TraceResult
@@ -195,6 +196,11 @@ def barrier_free(*, broken: bool = False) -> Validation:
     )
 
 
+@cache
+def _systems() -> tuple[PublishedSystem, ...]:
+    return tuple(published_systems())
+
+
 def validation(count: int = 12, *, broken: bool = False) -> Validation:
     """Everything there is, over `count` laws; if `broken`, one cell is 5 % off."""
     laws = cells(count)
@@ -202,7 +208,7 @@ def validation(count: int = 12, *, broken: bool = False) -> Validation:
         laws = (cell("the broken one", error=0.05), *laws)
     traces = (trace("long.csv"), trace("brief.csv", replay=-0.004, fills=3.0))
     ratios = (ratio("case 1"), ratio("case 2", 0.04), ratio("case 3", 0.2))
-    systems = tuple(published_systems())
+    systems = _systems()
     checks = (
         *cell_checks([*laws, *(c for t in traces for c in t.cells)]),
         *regret_check(ratios),

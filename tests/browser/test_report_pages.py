@@ -160,7 +160,7 @@ def test_every_figure_is_drawn_by_page_and_picture(name, visit):
         place = page.locator(f"#{figure.identifier}")
         marks = place.locator(".plot svg g :is(path, rect, line, circle, text)").count()
         assert marks > 0, figure.identifier
-        for key in list(figure.charts)[:: max(1, len(figure.charts) // 3)]:
+        for key in list(figure.charts)[:: max(1, len(figure.charts) // 2)]:
             chart = figure.charts[key]
             picture = draw_figures([replace(figure, choices=(), charts={"": chart})], name)
             (axes,) = picture.subfigs[0].axes
@@ -182,7 +182,8 @@ def test_nothing_is_wider_than_the_screen_and_no_name_leaves_its_chart(name, vie
     assert outside(page) == []
     if viewport == PHONE:
         nothing_is_left_empty(page)
-    for width in (320, 720, 1280):  # a window that is drawn wider: charts are drawn anew
+    # A window that is drawn wider or narrower: charts are drawn anew.
+    for width in (720, 1280) if viewport == PHONE else (720, 320):
         page.set_viewport_size({"width": width, "height": 900})
         page.wait_for_timeout(100)
         widths = page.evaluate(
@@ -223,7 +224,10 @@ def nothing_is_left_empty(page):
 def test_no_accessibility_rule_is_broken(name, scheme, visit):
     page = visit(name, viewport=PHONE, scheme=scheme, bypass_csp=True)
     page.evaluate("for (const d of document.querySelectorAll('details')) d.open = true")
-    found = axe.Axe().run(page).response["violations"]
+    asked = {"resultTypes": ["violations"]}
+    if scheme == "dark":  # all but the colours is the same
+        asked["runOnly"] = {"type": "rule", "values": ["color-contrast"]}
+    found = axe.Axe().run(page, options=asked).response["violations"]
     assert [(rule["id"], rule["nodes"][0]["html"]) for rule in found] == []
 
 

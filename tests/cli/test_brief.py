@@ -14,6 +14,7 @@ from afdplan.report.tables import TextTable
 from afdplan.report.telling import Fact, Telling
 from tests.cli.invoke import invoke
 from tests.media import shown_lines
+from tests.traces import SHORT
 
 TRACE = Path(__file__).parents[2] / "src/afdplan/data/example_trace.csv.gz"
 MADE_UP = ("--latency", "deepseek-v3-ascend-910c")
@@ -50,16 +51,16 @@ def folder(tmp_path_factory):
 
 
 COMMANDS = {
-    "workload": ("workload", TRACE),
+    "workload": ("workload", SHORT),
     "workload of laws": ("workload", *LAWS),
     "calibrate": ("calibrate", "stages.csv", "--time-unit", "s"),
-    "ratio": ("ratio", "--trace", TRACE, *MADE_UP, "--batch-size", 128),
-    "ratio, derived": ("ratio", "--trace", TRACE, *DERIVED, "--batch-size", 16),
+    "ratio": ("ratio", "--trace", SHORT, *MADE_UP, "--batch-size", 128),
+    "ratio, derived": ("ratio", "--trace", SHORT, *DERIVED, "--batch-size", 16),
     "ratio by hour": ("ratio", "--trace", TRACE, *MADE_UP, "--batch-size", 64, "--by", "1h"),
     "simulate": ("simulate", *LAWS, *MADE_UP, *BUNDLE),
     "simulate, derived": ("simulate", *LAWS, *DERIVED, *BUNDLE[:2], "--attention-workers", 2),
     "plan": (
-        *("plan", "--trace", TRACE, *DERIVED, "--tpot", "25ms", "--devices", 2),
+        *("plan", "--trace", SHORT, *DERIVED, "--tpot", "25ms", "--devices", 2),
         *("--max-batch-size", 16),
     ),
     "plan for a rate": (
@@ -70,7 +71,7 @@ COMMANDS = {
         *("plan", *LAWS, *MADE_UP, "--kv-tokens", "1e5", "--devices", 4),
         *("--max-batch-size", 16),
     ),
-    "check": ("check", "plan.json", "--trace", TRACE),
+    "check": ("check", "plan.json", "--trace", SHORT),
     "deploy": ("deploy", "plan.json", "--target", "vllm-afd-plugin", "-o", "deployment"),
     "sweep": ("sweep", "study.toml", "-o", "again"),
     "sweep forecast": ("sweep", "study.toml", "--dry-run"),
@@ -96,7 +97,7 @@ def test_text_fits_a_screen_and_ends_with_its_command(name, folder, monkeypatch)
     lines = outcome.out.splitlines()
     # Notes on written files stand on the same screen.
     assert len(lines) + outcome.err.count("wrote ") <= LINES, outcome.out
-    assert max(map(len, lines)) <= max(80, len(str(TRACE)) + 20)
+    assert max(map(len, lines)) <= max(80, max(len(str(TRACE)), len(str(SHORT))) + 20)
     last = max(k for k, line in enumerate(lines) if line.startswith("again:"))
     again = " ".join(line.rstrip("\\") for line in lines[last:]).removeprefix("again:")
     assert shlex.split(again) == ["afdplan", *map(str, given)]
@@ -263,7 +264,18 @@ def test_no_fact_breaks_between_a_number_and_its_per_cent():
 
 def test_rows_of_a_day_that_are_left_out_are_counted(folder, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
-    done = invoke("ratio", "--trace", TRACE, *MADE_UP, "--batch-size", 64, "--by", "5m")
+    done = invoke(
+        "ratio",
+        "--trace",
+        TRACE,
+        *MADE_UP,
+        "--batch-size",
+        64,
+        "--by",
+        "5m",
+        "--method",
+        "mean-field",
+    )
     assert done.code == 0, done.err
     windows = re.search(r"over (\d+) windows|all of (\d+) windows", " ".join(done.out.split()))
     shown = len(re.findall(r"^\d\d:\d\d ", done.out, re.M))

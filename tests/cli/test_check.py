@@ -18,7 +18,7 @@ def plan(tmp_path_factory):
     return written_plan(tmp_path_factory.mktemp("plan"), "--tpot", "20ms")
 
 
-def trace(path, mean_prompt, seed=1, requests=4000):
+def trace(path, mean_prompt, seed=1, requests=1500):
     rng = np.random.default_rng(seed)
     prompt, decode = rng.geometric(1 / mean_prompt, requests), rng.geometric(1 / 300, requests)
     rows = "".join(f"{p},{d}\n" for p, d in zip(prompt, decode, strict=True))

@@ -69,8 +69,7 @@ FILES += [(command, 1, "trace") for command in ("workload", "ratio")]
 
 
 @pytest.mark.parametrize(("command", "place", "kind"), FILES)
-@pytest.mark.parametrize("way", ["-", "/dev/stdin", "pipe"])
-def test_a_pipe_is_read_once_by_every_command(room, tmp_path, command, place, kind, way):
+def test_a_pipe_is_read_once_by_every_command(room, tmp_path, command, place, kind):
     """What comes through a pipe is answered as the file is: never as an empty one."""
     files = {name: str(path) for name, path in room.files.items()} | {"out": str(tmp_path / "a")}
     base = [
@@ -78,29 +77,32 @@ def test_a_pipe_is_read_once_by_every_command(room, tmp_path, command, place, ki
     ]
     if kind == "trace" and "--trace" not in base:
         base = ["--trace", "", *base[len(fuzzing.LENGTHS) :]]
-    plain = invoke(command, *base[:place], room.files[kind], *base[place + 1 :], "--json")
+
+    def asked(name):
+        return invoke(command, *base[:place], name, *base[place + 1 :], "--json")
+
+    plain = asked(room.files[kind])
     assert plain.code == 0, plain
-    if "-o" in base:
-        base[base.index("-o") + 1] = str(tmp_path / "b")
-    content = room.files[kind].read_bytes()
-    with piped(content) as name:
-        given = invoke(
-            command, *base[:place], name if way == "pipe" else way, *base[place + 1 :], "--json"
-        )
-    if given.code:  # a plan is written beside what is deployed: a pipe may be refused
-        assert given.error_line
-        assert not (tmp_path / "b").exists()
-        return
     drop = ("inputs", "name", "files", "folder", "started", "source", "sources", "created")
-    told, expected = (
-        {key: value for key, value in json.loads(text).items() if key not in drop}
-        for text in (given.out, plain.out)
-    )
-    assert set(told) == set(expected)
-    numbers = {key: value for key, value in expected.items() if isinstance(value, int | float)}
-    assert {key: told[key] for key in numbers} == numbers
-    if command == "deploy":
-        assert (tmp_path / "b/plan.json").read_bytes() == room.files["plan"].read_bytes()
+    for number, way in enumerate(("-", "/dev/stdin", "pipe")):
+        written = tmp_path / str(number)
+        if "-o" in base:
+            base[base.index("-o") + 1] = str(written)
+        with piped(room.files[kind].read_bytes()) as name:
+            given = asked(name if way == "pipe" else way)
+        if given.code:  # a plan is written beside what is deployed: a pipe may be refused
+            assert given.error_line
+            assert not written.exists()
+            continue
+        told, expected = (
+            {key: value for key, value in json.loads(text).items() if key not in drop}
+            for text in (given.out, plain.out)
+        )
+        assert set(told) == set(expected)
+        numbers = {key: value for key, value in expected.items() if isinstance(value, int | float)}
+        assert {key: told[key] for key in numbers} == numbers, way
+        if command == "deploy":
+            assert (written / "plan.json").read_bytes() == room.files["plan"].read_bytes()
 
 
 def test_20_000_keys_in_two_lines(tmp_path):

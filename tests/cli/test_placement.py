@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 
@@ -11,8 +10,8 @@ from afdplan.model.estimate import Estimate
 from afdplan.planning.placement_gain import Recovered
 from tests.cli.invoke import invoke
 from tests.plans import SMALL, edited
+from tests.traces import SHORT
 
-TRACE = Path(__file__).parents[2] / "src/afdplan/data/example_trace.csv.gz"
 LAW = ("--prompt", "lognormal:mean=800,cv=1.0", "--decode", "geometric:40")
 RATIO = ("ratio", *LAW, "--latency", "deepseek-v3-ascend-910c", "--batch-size", 128)
 
@@ -190,9 +189,9 @@ def test_a_plan_promises_no_placement_that_its_devices_cannot_run(tmp_path):
     assert gain["attention_workers"] + others <= 4
     plan = tmp_path / "plan.json"
     plan.write_text(done.out)
-    checked = invoke("check", plan, "--trace", TRACE, "--json").document["placement_gain"]
+    checked = invoke("check", plan, "--trace", SHORT, "--json").document["placement_gain"]
     assert checked["attention_workers"] + others <= 4
-    wrong = invoke("check", edited(plan, "inputs", "devices", value="eight"), "--trace", TRACE)
+    wrong = invoke("check", edited(plan, "inputs", "devices", value="eight"), "--trace", SHORT)
     assert wrong.code == 2
     assert "devices of the plan must be an integer, got 'eight'" in wrong.err
     said = invoke("plan", *asked, "--full").out
@@ -209,10 +208,10 @@ def test_a_plan_is_searched_with_balanced_loads_and_checked_by_them(tmp_path):
     assert without["placement_gain"]["barrier_cost"]["value"] >= 0
     plan = tmp_path / "plan.json"
     plan.write_text(json.dumps(with_it))
-    checked = invoke("check", plan, "--trace", TRACE, "--json").document["placement_gain"]
+    checked = invoke("check", plan, "--trace", SHORT, "--json").document["placement_gain"]
     assert checked["blind_attention_workers"] == split["attention_workers"]
     assert set(checked["recovered"]) == {"prompts_only", "outputs_known"}
-    said = invoke("check", plan, "--trace", TRACE, "--full").out
+    said = invoke("check", plan, "--trace", SHORT, "--full").out
     assert "if outputs were known" in " ".join(said.split())
     folder = tmp_path / "out"
     assert invoke("deploy", plan, *SMALL[-2:], "-o", folder, "--deployment", "split").code == 0
@@ -250,6 +249,6 @@ def test_without_a_barrier_nothing_is_told_and_nothing_placed():
 
 def test_a_plan_without_a_barrier_places_nothing():
     both = ("--placement", "longest-prompt", "--execution", "barrier-free")
-    done = invoke("plan", "--trace", TRACE, *SMALL[4:], *both)
+    done = invoke("plan", "--trace", SHORT, *SMALL[4:], *both)
     assert done.code == 2
     assert "--placement longest-prompt chooses among workers that end a step together" in done.err

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import json
 import math
-from pathlib import Path
 
 import pytest
 
 from afdplan.calibration.catalogue import find_hardware
 from afdplan.files.prefill_file import load_prefill, save_prefill
+from afdplan.files.traces.example import example_trace_path
 from afdplan.model.curve import LinearCurve, RooflineCurve
 from afdplan.model.prefill import PairCost, PrefillModel
 from tests.cli.invoke import invoke
+from tests.traces import SHORT
 
-TRACE = Path(__file__).parents[2] / "src/afdplan/data/example_trace.csv.gz"
 MODEL = ("--model", "qwen3-30b-a3b", "--hardware", "h100", "--attention-devices", "1")
 SPACE = ("--batch-sizes", "32", "--microbatches", "2", "--tpot", "50ms", "--ffn-workers", "2,4")
-ASKED = ("plan", "--trace", TRACE, *MODEL, *SPACE)
+ASKED = ("plan", "--trace", SHORT, *MODEL, *SPACE)
 LAWS = ("plan", "--prompt", "geometric:500", "--decode", "geometric:100", *MODEL, *SPACE)
 
 
@@ -52,7 +52,8 @@ def test_the_budget_is_shared(answer):
 
 def test_ranks_are_shared_for_themselves_where_a_split_gains_too_little():
     """11 devices suit the split, which gains too little; 8 of them as ranks carry only 47.7/s."""
-    service = invoke(*ASKED, "--devices", 16, "--ttft", "400ms", "--json").document["service"]
+    asked = ("plan", "--trace", example_trace_path(), *MODEL, *SPACE, "--devices", 16)
+    service = invoke(*asked, "--ttft", "400ms", "--json").document["service"]
     ranks = next(one for one in service["baselines"] if one["kind"] == "prefill, decode")
     assert service["requests_per_second"] >= ranks["requests_per_second"] * (1 - 1e-3)
 
@@ -95,7 +96,7 @@ def test_decode_only_is_the_plan_of_before():
 def test_a_plan_of_a_service_can_be_checked(tmp_path, answer):
     path = tmp_path / "plan.json"
     path.write_text(json.dumps(answer))
-    assert invoke("check", path, "--trace", TRACE).code in (0, 4)
+    assert invoke("check", path, "--trace", SHORT).code in (0, 4)
 
 
 def test_a_measured_worker_is_read_from_its_file(tmp_path):
@@ -157,7 +158,7 @@ def test_no_arrivals_and_prefill_that_does_not_fit():
     drawn = invoke(*LAWS, "--devices", 8, "--ttft", "1s", "--prefill-arrivals", "poisson", "--json")
     assert drawn.document["service"]["arrivals"] == "Poisson arrivals"
     large = invoke(
-        *("plan", "--trace", TRACE, "--model", "deepseek-v3", "--hardware", "h200"),
+        *("plan", "--trace", SHORT, "--model", "deepseek-v3", "--hardware", "h200"),
         *("--devices", 32, "--ttft", "1s", "--prefill-devices", 2),
     )
     assert "does not fit" in large.error_line

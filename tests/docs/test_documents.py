@@ -120,9 +120,13 @@ def run_console(body, folder):
 
 
 def run_command(line, folder):
-    if not re.search(r"[|<>&;$*?`~#]", line):
-        done = invoke(*shlex.split(line)[1:])
-        return done.code, done.out, done.err
+    asked, _, target = line.partition(" > ")
+    if not re.search(r"[|<>&;$*?`~]", asked + target):
+        done = invoke(*shlex.split(asked, comments=True)[1:])
+        if not target:
+            return done.code, done.out, done.err
+        (folder / target.strip()).write_text(done.out, encoding="utf-8")
+        return done.code, "", done.err
     env = os.environ | {"PATH": f"{folder / 'bin'}:{os.environ['PATH']}"}
     env |= {"PYTHONPATH": str(ROOT / "src"), "PYTHONIOENCODING": "utf-8"}
     ran = subprocess.run(["sh", "-c", line], cwd=folder, env=env, capture_output=True, text=True)

@@ -63,7 +63,7 @@ def test_cycle_of_theory_is_that_of_the_simulator(experts, costs, m):
         bundle=Bundle(attention_workers=workers, batch_size=32, microbatches=m),
         latency=latency,
         lengths=LAW,
-        requests_per_worker=4000,
+        requests_per_worker=1500,
     )
     played = simulate(scenario).cycle_time
 

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from afdplan.calibration.catalogue import shipped_hardware, shipped_models
-from afdplan.calibration.derived import latency_of
+from afdplan.calibration.derived import latency_of, times_of
 from afdplan.calibration.derived_feed_forward import distinct_experts
 from afdplan.calibration.derived_transfer import copies_per_token
 from afdplan.calibration.placement import place
@@ -16,8 +16,11 @@ MODELS, DEVICES = shipped_models(), shipped_hardware()
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("device", DEVICES)
 def test_every_model_on_every_device_gives_a_monotone_model_in_seconds(model, device):
+    # Errors derive all times anew, part by part: every device has some models with theirs.
+    with_errors = ([*MODELS].index(model) + [*DEVICES].index(device)) % 5 == 0
+    derive = latency_of if with_errors else times_of
     try:
-        latency = latency_of(place(MODELS[model], DEVICES[device]))
+        latency = derive(place(MODELS[model], DEVICES[device]))
     except InvalidInputError as error:
         assert "fit" in str(error) or "memory" in str(error)  # noqa: PT017 - most fit
         return

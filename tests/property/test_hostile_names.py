@@ -48,7 +48,7 @@ def unwrapped(text: str) -> str:
     return re.sub(r"\s+", "", text)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(NAMES, NAMES)
 def test_a_telling_shows_the_same_words_in_every_medium(name, cell):
     table = TextTable(
@@ -93,6 +93,7 @@ def test_plain_text_is_printable_whole_and_stays_so(text):
         assert told == text
 
 
+CALIBRATE = ("calibrate", "--form", "linear", "--time-unit", "s")
 LAW = ("--prompt", "geometric:20", "--decode", "geometric:40")
 ROWS = [(1000 + k * 37 % 900, 1 + k * k % 300, k) for k in range(300)]
 LATENCY = """schema_version = 1
@@ -154,11 +155,11 @@ def test_every_command_tells_the_name_of_its_file(name, files):
         safe,
     )
     told_everywhere(
-        invoke("calibrate", stages, "--time-unit", "s", "--name", name, "--report", page),
+        invoke(*CALIBRATE, stages, "--name", name, "--report", page),
         name,
         page,
     )
-    told_everywhere(invoke("calibrate", stages, "--time-unit", "s"), safe.split(".")[0])
+    told_everywhere(invoke(*CALIBRATE, stages), safe.split(".")[0])
 
 
 @pytest.mark.parametrize("name", HOSTILE)
@@ -167,7 +168,7 @@ def test_json_keeps_the_name_that_was_given(name, files):
     for arguments, key in (
         (("workload", trace), "trace"),
         (("ratio", "--trace", trace, "--latency", latency, "--batch-size", 8), "trace"),
-        (("calibrate", stages, "--time-unit", "s", "--name", name), "name"),
+        ((*CALIBRATE, stages, "--name", name), "name"),
     ):
         done = invoke(*arguments, "--json")
         assert done.code == 0, done.err

@@ -16,7 +16,7 @@ from afdplan.theory.cycle import CycleModel, stage_times
 from afdplan.theory.problem import RatioProblem
 from tests.unit.theory.schedule import played_steps
 
-ORDERS = int(os.environ.get("AFDPLAN_LAYER_ORDERS", "80"))
+ORDERS = int(os.environ.get("AFDPLAN_LAYER_ORDERS", "50"))
 
 
 def line(slope, intercept):

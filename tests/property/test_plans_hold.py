@@ -1,10 +1,11 @@
 """Is no plan headlined as feasible if a part of the trace, the interval or a limit breaks it?
 
-By default 60 random plans with drifting traces; AFDPLAN_PLANS=1000 tries as many as wanted.
+By default 48 random plans with drifting traces; AFDPLAN_PLANS=1000 tries as many as wanted.
 """
 
 import os
 from collections import Counter
+from functools import cache
 
 import numpy as np
 import pytest
@@ -31,7 +32,7 @@ from afdplan.theory.cycle import CycleModel
 from afdplan.theory.problem import RatioProblem
 from afdplan.workload.interval import token_load_estimate
 
-PLANS = int(os.environ.get("AFDPLAN_PLANS", "60"))
+PLANS = int(os.environ.get("AFDPLAN_PLANS", "48"))
 
 
 def random_question(seed):
@@ -103,6 +104,7 @@ def held_without_the_planner(plan, where, law_of_part, latency, source, limits, 
     )
 
 
+@cache
 def outcome(seed):
     question = random_question(seed)
     if question is None:
@@ -157,6 +159,6 @@ def test_no_broken_plan_is_headlined_as_feasible(chunk):
 
 def test_all_kinds_of_answers_occur():
     """The drifting traces do bite: some plans had to be made again for a part."""
-    found = Counter(outcome(seed) for seed in range(100, 112))
+    found = Counter(outcome(seed) for seed in range(PLANS))
     assert found["holds after another search"] >= 1, found
     assert found["holds"] >= 1, found

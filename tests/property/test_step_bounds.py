@@ -17,8 +17,8 @@ from afdplan.planning.source import MeasuredSource
 from afdplan.planning.step_line import StepLines
 from afdplan.planning.step_models import StepModels
 
-PROMPTS = ("geometric:50", "geometric:2000", "lognormal:mean=400,cv=4")
-DECODES = ("geometric:2", "geometric:100", "lognormal:mean=100,cv=1.3", "lognormal:mean=20,cv=8")
+PROMPTS = ("geometric:50", "geometric:2000", "lognormal:mean=50,cv=3")
+DECODES = ("geometric:2", "geometric:100", "lognormal:mean=100,cv=1.3", "lognormal:mean=10,cv=4")
 
 
 @cache

@@ -227,17 +227,21 @@ def twin_of(scenario):
     }
     initial = []
     if scenario.start == "stationary":
-        unit = Fraction(scenario.latency.tokens_per_step).limit_denominator(1000).denominator
         top = Fraction(scenario.latency.tokens_per_step).limit_denominator(1000)
+        unit = top.denominator
+
+        def whole_or_not(parts):
+            return parts if unit == 1 else Fraction(parts, unit)
+
         for held, steps, missing, tokens, _ in initial_requests(scenario, 0)[0].tolist():
             whole = -(-tokens // top)
             initial.append(
                 Request(
                     prompt=int(Fraction(held, unit) + top * (steps - whole)),
                     tokens=tokens,
-                    held=Fraction(held, unit),
+                    held=whole_or_not(held),
                     steps=steps,
-                    missing=Fraction(missing, unit),
+                    missing=whole_or_not(missing),
                     found_in_slot=True,
                 )
             )
@@ -481,4 +485,6 @@ def test_a_planted_fault_is_caught(monkeypatch, method, fault):
         scenario = random_scenario(seed)
         wrong, _, _ = differences(scenario, steps=16)
         caught += bool(wrong)
-    assert caught >= 3
+        if caught == 3:
+            return
+    pytest.fail(f"{caught} of 40 scenarios notice it")

@@ -17,6 +17,7 @@ from afdplan.errors import InvalidInputError
 from afdplan.files.document import is_there
 from afdplan.files.hardware_file import read_hardware_file
 from afdplan.files.model_config import read_model_config
+from afdplan.model.kinds import check_path
 
 __all__ = ["find_hardware", "find_model", "model_type", "shipped_hardware", "shipped_models"]
 
@@ -108,6 +109,7 @@ def find_model(name: str | Path) -> ModelArchitecture:
     >>> find_model("DEEPSEEK-AI/deepseek-v3").layers
     61
     """
+    check_path(name)
     return architecture_from_config(*_model_config(name))
 
 
@@ -159,6 +161,7 @@ def find_hardware(name: str | Path) -> Hardware:
     >>> find_hardware("h100").name
     'H100-SXM'
     """
+    check_path(name)
     stem = _names("hardware").get(_fold(str(name)))
     if stem is not None:
         return hardware_from_table(_shipped("hardware")[stem], stem)

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable
 from fnmatch import translate
 from typing import NamedTuple
 
+from afdplan.errors import InvalidInputError
+
 __all__ = ["PLAIN", "Resolver", "Rule", "Scheme", "Stored"]
 
 _OUTER = ("model", "language_model", "text_model", "thinker", "backbone", "transformer")
@@ -19,6 +21,10 @@ _FULL = ("", "model.", "language_model.model.", "model.language_model.", "backbo
 _NUMBER = re.compile(r"(?:^|\.)(\d+)(?=\.|$)")
 _NUMBERED = re.compile(r"(?<![A-Za-z_])\d|\\d|[?\[]")
 """In a pattern of many layers: a number that is no part of a word, or what stands for one."""
+
+_REPEAT = r"[*+]|\{\d*,?\d*\}"
+MOST_REPEATS = 5
+"""In an expression: each multiplies the ways in which a name of some 50 letters may fit."""
 
 
 class Stored(NamedTuple):
@@ -119,12 +125,10 @@ class Resolver:
                 self._names.setdefault(inner, (order, stored))
                 layers.update(_NUMBER.findall(inner))
                 continue
-            test = _test(pattern)
-            if test is not None:
-                layer = _layer(pattern)
-                self._tests.setdefault(layer, []).append((order, test, stored))
-                is_any = is_any or (layer is None and _NUMBERED.search(pattern) is not None)
-                layers.update(() if layer is None else (layer,))
+            layer = _layer(pattern)
+            self._tests.setdefault(layer, []).append((order, _test(pattern), stored))
+            is_any = is_any or (layer is None and _NUMBERED.search(pattern) is not None)
+            layers.update(() if layer is None else (layer,))
         self._first = {name.partition(".")[0] for name in self._names}
         self.is_empty = not self._names and not self._tests
         self.layers = None if is_any else frozenset(layers)
@@ -173,13 +177,31 @@ def _layer(pattern: str) -> str | None:
     return found[0] if len(found) == 1 and pattern.count("layers") == 1 else None
 
 
-def _test(pattern: str) -> Callable[[str], bool] | None:
-    """Return what says whether a module's name is one of the pattern's; None: an ill pattern."""
+def _expression(text: str) -> re.Pattern[str]:
+    """Return a tool's expression, compiled; what could take for ever on a name is refused."""
+    plain = re.sub(r"\\.|\[\^?\]?[^\]]*\]", "a", text)  # without escapes and sets of letters
+    plain = re.sub(r"\(\?(?:[:=!]|<[=!]|P<\w+>)", "(", plain)
+    repeats, groups = len(re.findall(_REPEAT, plain)), 1
+    while groups:  # from the inside: what has several ways to fit may not be repeated
+        if re.search(rf"\([^()]*(?:{_REPEAT}|[?|])[^()]*\)(?:{_REPEAT})", plain):
+            repeats = MOST_REPEATS + 1
+        plain, groups = re.subn(r"\(([^()]*)\)", r"\1", plain)
+    what = f"the checkpoint's quantization names modules by {text!r:.60}"
+    if repeats > MOST_REPEATS:
+        raise InvalidInputError(
+            f"{what}, with repetitions of repetitions or more than {MOST_REPEATS} of them: name "
+            "the modules by a simpler expression"
+        )
+    try:
+        return re.compile(text)
+    except (re.error, OverflowError, RecursionError):
+        raise InvalidInputError(f"{what}, which is no regular expression: mend it") from None
+
+
+def _test(pattern: str) -> Callable[[str], bool]:
+    """Return what says whether a module's name is one of the pattern's."""
     if pattern.startswith("re:"):
-        try:
-            expression = re.compile(pattern[3:])
-        except re.error:
-            return None
+        expression = _expression(pattern[3:])
         return lambda name: any(expression.match(begin + name) for begin in _FULL)
     wild = re.compile(f"{translate(pattern)[:-2]}(?:\\..*)?\\Z")
     inner = _inner(pattern)

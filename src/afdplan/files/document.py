@@ -21,6 +21,7 @@ from typing import Any, BinaryIO, Concatenate, ParamSpec, TypeAlias, TypeVar
 
 from afdplan.errors import InvalidInputError, reason
 from afdplan.files.content import kind_of, packing_of
+from afdplan.model.kinds import check_path
 
 __all__ = [
     "LARGEST_DOCUMENT",
@@ -195,6 +196,7 @@ def open_source(
     if isinstance(path, Source):
         yield path
         return
+    check_path(path, error)
     name = "standard input" if str(path) == "-" else str(path)
     name = name if name.isprintable() else repr(name)
     with ExitStack() as stack:

@@ -11,7 +11,7 @@ import msgspec
 from afdplan.errors import LatencyModelError
 from afdplan.files.latency_stage import Stage, check_keys, converted, read_stage
 from afdplan.model.checks import check_choice
-from afdplan.model.coupling import Coupling
+from afdplan.model.coupling import UNCOUPLED, Coupling
 from afdplan.model.curve import LinearCurve
 from afdplan.model.latency import LatencyModel, TimeUnit
 from afdplan.model.layer_order import LayerOrder
@@ -110,7 +110,7 @@ def latency_document(model: LatencyModel) -> dict[str, Any]:
         document["scatter"] = _changed(model.scatter)
     if model.experts is not None:
         document["experts"] = _changed(model.experts)
-    if model.coupling != Coupling():
+    if model.coupling != UNCOUPLED:
         document["coupling"] = _changed(model.coupling)
     bounds = {
         name: list(value)

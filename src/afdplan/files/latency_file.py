@@ -16,6 +16,7 @@ from afdplan.errors import LatencyModelError
 from afdplan.files.atomic import write_atomic
 from afdplan.files.document import is_there, read_document
 from afdplan.files.latency_document import latency_document, latency_from_document
+from afdplan.model.kinds import check_latency, check_path
 from afdplan.model.latency import LatencyModel
 
 __all__ = ["built_in_latency_names", "load_latency", "save_latency"]
@@ -58,6 +59,7 @@ def load_latency(name_or_path: str | Path) -> LatencyModel:
     >>> model.time_unit, model.ffn(1000)
     ('abstract', 183.0)
     """
+    check_path(name_or_path, LatencyModelError)
     text = str(name_or_path)
     path = Path(name_or_path)
     names = built_in_latency_names()
@@ -98,6 +100,8 @@ def save_latency(model: LatencyModel, path: str | Path) -> None:
     InvalidInputError
         If the file cannot be written.
     """
+    check_latency(model, "model")
+    check_path(path)
     document = latency_document(model)
     try:
         if str(path).endswith(".json"):

@@ -12,18 +12,23 @@ A slot that cannot read more than `window` tokens holds ``min(y, window)``.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import wraps
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from afdplan.errors import InvalidInputError
 from afdplan.lengths.blocks import coarse
 from afdplan.lengths.discrete import DiscreteLaw, parse_law
 from afdplan.lengths.load_motion import Atoms, LoadMotion, load_motion
 from afdplan.lengths.token_load import SlotLoad, TokenLoad
+from afdplan.model.kinds import check_kind
 from afdplan.model.trace import Trace
 
-__all__ = ["EmpiricalLengths", "IndependentLengths", "LengthLaw", "StationaryRequests"]
+__all__ = ["EmpiricalLengths", "IndependentLengths", "LengthLaw", "StationaryRequests", "check_law"]
 
 FINEST_POINTS = 1 << 18
 """Independent laws with more possible loads than this are binned."""
@@ -32,6 +37,7 @@ MOTION_ATOMS = 128
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
+Load = TypeVar("Load", TokenLoad, SlotLoad)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +55,20 @@ class StationaryRequests:
     prompt_tokens: IntArray
     decode_tokens: IntArray
     age: IntArray
+
+
+def _once_per_window(method: Callable[[Any, int | None], Load]) -> Callable[..., Load]:
+    """Remember what a law's method returns: all parts of an answer ask for the same loads."""
+
+    @wraps(method)
+    def remembered(law: Any, window: int | None = None) -> Load:
+        known = vars(law).setdefault(f"_{method.__name__}", {})
+        if window not in known:
+            known[window] = method(law, window)
+        load: Load = known[window]
+        return load
+
+    return remembered
 
 
 def _means(law: LengthLaw) -> str:
@@ -72,6 +92,7 @@ class EmpiricalLengths:
     """
 
     def __init__(self, trace: Trace) -> None:
+        check_kind("trace", trace, Trace, "read_trace reads one from a file")
         self.prompt_tokens: IntArray = trace.prompt_tokens
         self.decode_tokens: IntArray = trace.decode_tokens
         self.name = trace.source
@@ -106,6 +127,7 @@ class EmpiricalLengths:
         """Mean squared output length, E[D^2], in tokens^2."""
         return math.fsum(self.decode_tokens.astype(np.float64) ** 2) / self.decode_tokens.size
 
+    @_once_per_window
     def token_load(self, window: int | None = None) -> TokenLoad:
         """Return theta and nu^2 of a slot, as ratios of sums over requests.
 
@@ -136,6 +158,7 @@ class EmpiricalLengths:
         )
         return TokenLoad(mean=centre + first, variance=max(second - first**2, 0.0))
 
+    @_once_per_window
     def slot_load(self, window: int | None = None) -> SlotLoad:
         """Return the whole stationary law of a slot's load, every integer kept.
 
@@ -255,6 +278,7 @@ class IndependentLengths:
         """Whether all requests are alike."""
         return self.prompt.is_constant and self.decode.is_constant
 
+    @_once_per_window
     def token_load(self, window: int | None = None) -> TokenLoad:
         """Return theta and nu^2 of a slot; see `EmpiricalLengths.token_load`."""
         if window is not None and window < self.prompt.highest + self.decode.highest - 1:
@@ -267,6 +291,7 @@ class IndependentLengths:
             variance=self.prompt.variance + float(age @ (steps - mean_age) ** 2),
         )
 
+    @_once_per_window
     def slot_load(self, window: int | None = None) -> SlotLoad:
         """Return the whole stationary law of a slot's load: prompt law * age law.
 
@@ -348,6 +373,15 @@ class IndependentLengths:
 
 
 LengthLaw = EmpiricalLengths | IndependentLengths
+
+
+def check_law(law: object) -> None:
+    """Raise `InvalidInputError` if `law` is no law of lengths."""
+    if not callable(getattr(law, "slot_load", None)):
+        raise InvalidInputError(
+            f"law must be a length law, got {type(law).__name__}: EmpiricalLengths(trace) is one, "
+            "IndependentLengths(prompt=..., decode=...) another"
+        )
 
 
 def _convolve(left: FloatArray, right: FloatArray) -> FloatArray:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from afdplan.errors import InvalidInputError, UnsupportedError
 from afdplan.model import parameters as ask
 from afdplan.model.bundle import Bundle
-from afdplan.model.coupling import Coupling
+from afdplan.model.coupling import UNCOUPLED
 from afdplan.model.latency import LatencyModel
 from afdplan.model.parameter import check_fields
 
@@ -74,7 +74,7 @@ def check_execution(
             "ideal overlap is a cycle of all workers together: use overlap pipelined with "
             "execution barrier-free"
         )
-    if latency.coupling != Coupling():
+    if latency.coupling != UNCOUPLED:
         raise UnsupportedError(
             "without a barrier it is not known whom transfers occupy, what a launch costs and "
             "whose tokens an FFN worker has: leave the latency model's coupling out, or use "

@@ -76,10 +76,15 @@ def check_choice(
     return str(value)
 
 
-def frozen_array(value: npt.ArrayLike, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
-    """Return a read-only copy of `value` as an array of `dtype`."""
+def frozen_array(
+    value: npt.ArrayLike, dtype: npt.DTypeLike, error: type[InvalidInputError] = InvalidInputError
+) -> npt.NDArray[Any]:
+    """Return a read-only copy of `value` as an array of `dtype`, or raise if it is none."""
     import numpy as np  # names and domains above are read at every key of a completion
 
-    array = np.array(value, dtype=dtype, copy=True)
+    try:
+        array = np.array(value, dtype=dtype, copy=True)
+    except (TypeError, ValueError, OverflowError):
+        raise error(f"a list of numbers ({np.dtype(dtype)}) is needed, got {value!r:.40}") from None
     array.flags.writeable = False
     return array

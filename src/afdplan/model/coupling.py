@@ -26,7 +26,7 @@ from afdplan.model.parameter import check_fields
 if TYPE_CHECKING:
     from afdplan.model.stages import Transfer
 
-__all__ = ["Coupling"]
+__all__ = ["UNCOUPLED", "Coupling"]
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -119,3 +119,7 @@ class Coupling:
         if self.one_by_one and transfer.load == "worker":
             return self.peers(attention_workers, ffn)
         return 1
+
+
+UNCOUPLED = Coupling()
+"""Transfers occupy nobody, tokens are spread evenly and nothing is launched."""

@@ -89,14 +89,14 @@ class Trace:
         object.__setattr__(self, "prompt_tokens", prompt)
         object.__setattr__(self, "decode_tokens", decode)
         if self.arrival_times is not None:
-            times = frozen_array(self.arrival_times, np.float64)
+            times = frozen_array(self.arrival_times, np.float64, TraceError)
             if times.shape != prompt.shape or not np.isfinite(times).all():
                 raise TraceError("arrival_times must be finite, one per request")
             if (np.diff(times) < 0).any():
                 raise TraceError("arrival_times must not decrease: sort the requests by arrival")
             object.__setattr__(self, "arrival_times", times)
         if self.session_ids is not None:
-            sessions = frozen_array(self.session_ids, np.int64)
+            sessions = frozen_array(self.session_ids, np.int64, TraceError)
             if sessions.shape != prompt.shape:
                 raise TraceError("session_ids must be given for every request")
             object.__setattr__(self, "session_ids", sessions)

@@ -80,7 +80,10 @@ class CacheSums:
     def __init__(self, law: LengthLaw, kinds: tuple[CacheKind, ...]) -> None:
         scale = sum(kind.bytes_per_token for kind in kinds)
         shares = tuple(CacheKind(kind.bytes_per_token / scale, kind.window) for kind in kinds)
-        self.slot = _cache_law(law, shares)
+        self.slot = slot = _cache_law(law, shares)
+        mean, std = slot.moments.mean, slot.moments.std
+        centred = (slot.support - mean) / max(std, 1e-9 * mean, 1e-300)
+        self.skewness = float(slot.probabilities @ centred**3)
         self._sums: dict[int, WorkerLoad] = {}
 
     def exceedance(self, requests: int, capacity: float) -> float:
@@ -141,8 +144,8 @@ class CacheMemory:
         def fits(slots: int) -> bool:
             return self.overflow_probability(slots, share) <= probability
 
-        # About where sums that were normal would end, then steps that double to both sides.
-        guess = self._normal_requests(probability, share * self.capacity_tokens)
+        # About where sums that were nearly normal would end, then steps that double to both sides.
+        guess = self._likely_requests(probability, share * self.capacity_tokens)
         low, high, step = 0, most + 1, 1
         at = min(max(guess, 1), most)
         while low < at < high:
@@ -156,11 +159,14 @@ class CacheMemory:
             low, high = (middle, high) if fits(middle) else (low, middle)
         return low
 
-    def _normal_requests(self, probability: float, capacity: float) -> int:
+    def _likely_requests(self, probability: float, capacity: float) -> int:
+        """Return the most slots by the Cornish-Fisher expansion of their sum, to its skewness."""
         moments = self._sums.slot.moments
         deviations = -NormalDist().inv_cdf(min(max(probability, 1e-9), 1 - 1e-9))
+        skewed = (deviations**2 - 1) / 6 * self._sums.skewness * moments.std
         half = deviations * moments.std / 2
-        root = (math.sqrt(half**2 + moments.mean * capacity) - half) / max(moments.mean, 1e-300)
+        room = half**2 + moments.mean * max(capacity - skewed, 0.0)
+        root = (math.sqrt(room) - half) / max(moments.mean, 1e-300)
         return int(min(root, MOST_REQUESTS) ** 2)
 
 

@@ -11,10 +11,11 @@ from afdplan.calibration.memory import CacheKind
 from afdplan.deploy.registry import find_target
 from afdplan.errors import AfdplanError
 from afdplan.files.plan_file import PlanFile
-from afdplan.lengths.law import LengthLaw
+from afdplan.lengths.law import LengthLaw, check_law
 from afdplan.model import parameters as ask
 from afdplan.model.answer import Answer
 from afdplan.model.estimate import Estimate
+from afdplan.model.kinds import check_kind
 from afdplan.model.latency import TimeUnit
 from afdplan.model.words import counted
 from afdplan.planning.cache_memory import CacheMemory, CacheSpace, CacheSums
@@ -133,6 +134,8 @@ def check_plan(
     3 % (stands again below 1.5 %), time per output token 2 % over its limit,
     overflow probability twice its limit, measured step 10 % off the model's (7 %).
     """
+    check_kind("plan", plan, PlanFile, "read_plan gives one, and plan -o writes its file")
+    check_law(law)
     factors = [1.0]
     if token_load is not None and token_load.confidence < 1 and token_load.value > 0:
         ends = (token_load.low, token_load.high)

@@ -23,7 +23,6 @@ import numpy.typing as npt
 
 from afdplan.model.latency import LatencyModel
 from afdplan.model.plan_parameters import STEP_PROBABILITIES
-from afdplan.model.stages import AttentionLayers
 from afdplan.planning.cache_memory import CacheMemory
 from afdplan.planning.colocated import Colocated
 from afdplan.planning.design import StepSummary
@@ -70,13 +69,12 @@ class ColocatedSearch:
         cost = replace(search.score.cost, ffn=search.score.cost.attention)
         self._score = replace(search.score, cost=cost)
         self._parts = search.source.colocated
+        self._times = search.models.times
         self._memories: dict[tuple[int, int], CacheMemory | None] = {}
         self._most: dict[tuple[int, int, float, float], int] = {}
-        self._attention: dict[tuple[int, int], tuple[AttentionLayers, ...]] = {}
-        self._sides: dict[tuple[int, int], LatencyModel] = {}
         self._laws: dict[tuple[int, int], list[tuple[int, TimeLaw]]] = {}
         self._ffn_means: dict[tuple[int, int, int], FloatArray] = {}
-        self._least_attention: dict[tuple[int, int], float] = {}
+        self._least_attention: dict[tuple[int, bytes], FloatArray] = {}
         self._least_steps: dict[tuple[int, int, bytes, bytes], FloatArray] = {}
         self._steps: dict[tuple[int, int, int, int], StepSummary] = {}
 
@@ -203,9 +201,9 @@ class ColocatedSearch:
         return _Sizes(batch, m, least, most)
 
     def _least_step(self, devices: int, ranks: int, batch: IntArray, m: IntArray) -> FloatArray:
-        side = self._side(devices, ranks)
+        side = self._times.unsplit_side(devices, ranks)
         f, out, back = self._shared_times(side, devices, ranks, batch)
-        a = np.array([self._attention_floor(devices, ranks, int(b)) for b in batch])
+        a = self._attention_floor(devices, ranks, batch)
         # The mean of a largest is at least the largest mean.
         longest, layers = np.maximum(out, back), side.layers
         alone = a + layers * (f + out + back)
@@ -213,11 +211,15 @@ class ColocatedSearch:
         least: FloatArray = SLACK * (side.step_overhead + np.where(m == 1, alone, halves))
         return least
 
-    def _attention_floor(self, devices: int, ranks: int, batch_size: int) -> float:
-        key = (devices, batch_size)
+    def _attention_floor(self, devices: int, ranks: int, batch: IntArray) -> FloatArray:
+        """Return the least mean time of attention in a step, which is that of every width."""
+        key = (devices, batch.tobytes())
         if key not in self._least_attention:
-            kinds = self._attention_of(devices, ranks, batch_size)
-            self._least_attention[key] = self._search.models.least_attention(kinds, batch_size)
+            kinds = {
+                b: self._times.unsplit_attention(devices, ranks, b) for b in set(batch.tolist())
+            }
+            least = {b: self._search.models.least_attention(k, b) for b, k in kinds.items()}
+            self._least_attention[key] = np.array([least[b] for b in batch.tolist()])
         return self._least_attention[key]
 
     def _best(
@@ -292,7 +294,7 @@ class ColocatedSearch:
         """Return the law of a step; no limit changes it, so it is computed once."""
         key = (devices, ranks, b, m)
         if key not in self._steps:
-            side = self._side(devices, ranks)
+            side = self._times.unsplit_side(devices, ranks)
             f, out, back = (
                 float(time[0]) for time in self._shared_times(side, devices, ranks, np.array([b]))
             )
@@ -314,7 +316,7 @@ class ColocatedSearch:
         if key not in self._laws:
             self._laws[key] = [
                 (kind.layers, exact_time(self._search.models.slot_of(kind), kind, batch_size))
-                for kind in self._attention_of(devices, ranks, batch_size)
+                for kind in self._times.unsplit_attention(devices, ranks, batch_size)
             ]
         return self._laws[key]
 
@@ -358,20 +360,6 @@ class ColocatedSearch:
             for way in (side.send, side.receive)
         )
         return means, out, back
-
-    def _side(self, devices: int, ranks: int) -> LatencyModel:
-        """Return a latency model whose FFN and transfers are right for these ranks."""
-        if (devices, ranks) not in self._sides:
-            self._sides[devices, ranks] = self._parts.latency(devices, ranks, 1)
-        return self._sides[devices, ranks]
-
-    def _attention_of(
-        self, devices: int, ranks: int, batch_size: int
-    ) -> tuple[AttentionLayers, ...]:
-        key = (devices, batch_size)
-        if key not in self._attention:
-            self._attention[key] = self._parts.attention(devices, ranks, batch_size)
-        return self._attention[key]
 
     def _memory(self, devices: int, ranks: int) -> CacheMemory | None:
         if (devices, ranks) not in self._memories:

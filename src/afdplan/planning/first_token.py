@@ -193,10 +193,10 @@ class PrefillPool:
         high = self._long_run(workers, decode)
         if self.carries(workers, high, decode):
             return high
-        low = high
+        low, least = high, 1e-9 * high
         while not self.carries(workers, low, decode):
             low, high = low / 2, low
-            if low < 1e-9 * high:
+            if low < least:  # requests that come at one moment wait at any rate
                 return 0.0
         while high / low > 1 + EXACT:
             middle = math.sqrt(low * high)

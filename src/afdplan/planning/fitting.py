@@ -10,8 +10,9 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
-from afdplan.lengths.law import LengthLaw
+from afdplan.lengths.law import LengthLaw, check_law
 from afdplan.model import parameters as ask
+from afdplan.model.kinds import check_latency
 from afdplan.model.latency import LatencyModel
 from afdplan.planning.memory_limit import require_memory
 from afdplan.theory import recommend
@@ -45,6 +46,8 @@ def _of_ratio(
     microbatches: int = ask.MICROBATCHES.default,
     **_: Any,
 ) -> Fit:
+    check_law(law)
+    check_latency(latency)
     return law, latency, batch_size, microbatches
 
 

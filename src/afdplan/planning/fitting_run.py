@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from afdplan.lengths.law import EmpiricalLengths
+from afdplan.model.kinds import check_kind
 from afdplan.model.trace import Trace
 from afdplan.planning.fitting import Fit, fitting
 from afdplan.simulation import run
@@ -17,6 +18,7 @@ __all__ = ["simulate"]
 
 
 def _of_scenario(scenario: Scenario, **_: Any) -> Fit:
+    check_kind("scenario", scenario, Scenario, "it takes a bundle, a latency and lengths")
     lengths, bundle = scenario.lengths, scenario.bundle
     law = EmpiricalLengths(lengths) if isinstance(lengths, Trace) else lengths
     return law, scenario.latency, bundle.batch_size, bundle.microbatches

@@ -127,8 +127,8 @@ def _time(search: DesignSearch, limits: Limits) -> _Way | None:
     limit = limits.time_per_output_token
     if limit is None:
         return None
-    free = replace(limits, time_per_output_token=None)
-    if search.best(free) is None:
+    free = search.best(replace(limits, time_per_output_token=None))
+    if free is None:
         return None
     fastest = fastest_design(search, limits)
     if fastest is None:
@@ -136,7 +136,8 @@ def _time(search: DesignSearch, limits: Limits) -> _Way | None:
     least = fastest.token_time(limits.statistic) / (1 - limits.margin)
     if limits.requests_per_second is not None:
         # Bisect for the least time at which the rate is still reached.
-        low, high = max(least, limit), 64 * max(least, limit)
+        low = max(least, limit)
+        high = max(free.token_time(limits.statistic) / (1 - limits.margin), low)
         for _ in range(12):
             middle = (low * high) ** 0.5
             plan = search.best(replace(limits, time_per_output_token=middle))

@@ -109,11 +109,11 @@ def require_memory(
         )
     most = limit.largest_batch_size(microbatches)
     if batch_size > most:
-        asked = "1 request" if requests == 1 else f"{requests:,} requests"
+        asked = "1 request takes" if requests == 1 else f"{requests:,} requests take"
         mend = f"the largest batch size that fits is {most:,}" if most else "none fits"
         raise InfeasibleError(
             f"batch_size = {batch_size:,} with {microbatches} microbatches does not fit: {asked} "
-            f"take {limit.mean_bytes / 1e9:,.1f} GB of KV cache per attention device on average, "
+            f"{limit.mean_bytes / 1e9:,.1f} GB of KV cache per attention device on average, "
             f"{limit.capacity_bytes / 1e9:,.1f} GB are free, and more than one step in 1,000 would "
             f"need more than that; {mend}"
         )

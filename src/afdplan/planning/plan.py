@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from afdplan.errors import InvalidInputError, TimeUnitError
-from afdplan.lengths.law import LengthLaw
+from afdplan.lengths.law import LengthLaw, check_law
 from afdplan.model.answer import Answer
 from afdplan.model.estimate import Estimate
+from afdplan.model.kinds import check_kind
 from afdplan.model.latency import LatencyModel
 from afdplan.model.trace import Trace
 from afdplan.planning.alternatives import Alternative
@@ -238,6 +239,13 @@ def make_plan(
     >>> plan.recommended.devices <= 16
     True
     """
+    check_law(law)
+    check_kind("limits", limits, Limits, "Limits(devices=...) or Limits(requests_per_second=...)")
+    if not hasattr(source, "colocated"):
+        raise InvalidInputError(
+            f"source must be a latency source, got {type(source).__name__}: "
+            "MeasuredSource(latency) is one, and DerivedSource(placement) of named devices"
+        )
     if source.time_unit == "abstract" and (
         limits.time_per_output_token is not None or limits.requests_per_second is not None
     ):

@@ -7,7 +7,7 @@ from dataclasses import replace
 from afdplan.deploy.registry import versions
 from afdplan.deploy.target import Target
 from afdplan.model import parameters as ask
-from afdplan.model.coupling import Coupling
+from afdplan.model.coupling import UNCOUPLED, Coupling
 from afdplan.planning.plan import Plan
 from afdplan.planning.source import GATHERED
 from afdplan.theory.modes import compare_modes
@@ -45,7 +45,7 @@ def plan_modes(plan: Plan) -> ModeVerdict:
     """
     problem, latency = plan.problem, plan.latency
     if latency.coupling == Coupling(**GATHERED):
-        latency = replace(latency, coupling=Coupling())
+        latency = replace(latency, coupling=UNCOUPLED)
     problem = replace(
         problem, latency=latency, execution="barrier-free", placement=ask.PLACEMENT.default
     )

@@ -201,11 +201,16 @@ def _step_times(
     """Return the step times of the design with so many attention workers each."""
     problem = replace(_problem(search.law, latency, design), placement=search.space.placement)
     known = search.models.model(design.combination)
-    if factor == 1 and latency.attention == known.problem.latency.attention:
+    before = known.problem.latency
+    sides = [
+        (one.attention, one.coupling.attention_occupied(one.send, one.receive, design.batch_size))
+        for one in (latency, before)
+    ]
+    if factor == 1 and sides[0] == sides[1]:
         # Only the shared stages changed: the law of the attention side is known.
         stages = stage_times(problem, workers.astype(np.float64))
         times = known.evaluate_stages(stages, limits.probabilities)
-        extra = latency.step_overhead - known.problem.latency.step_overhead
+        extra = latency.step_overhead - before.step_overhead
         return replace(times, mean=times.mean + extra, quantiles=times.quantiles + extra)
     model = cycle_model(problem, problem.slot_loads(factor))
     return model.evaluate(workers.astype(np.float64), limits.probabilities)

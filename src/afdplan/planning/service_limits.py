@@ -75,7 +75,8 @@ def _within_time(search: DesignSearch, design: Design, limits: Limits) -> Planne
     least, most = 0, design.batch_size
     best = None
     while least < most:
-        size = most if best is None and least == 0 else (least + most + 1) // 2
+        # Its own first, which often does.
+        size = most if most == design.batch_size else (least + most + 1) // 2
         found = search.describe(replace(design, batch_size=size), limits)
         if limits.meets(found.token_time(limits.statistic)):
             least, best = size, found

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any, Final, Protocol
 
 from afdplan.deploy.target import Target
+from afdplan.model.kinds import check_latency
 from afdplan.model.latency import LatencyModel, TimeUnit
 from afdplan.model.stages import AttentionLayers
 from afdplan.model.words import counted
@@ -170,6 +171,7 @@ class MeasuredSource:
         colocated_kv_tokens: float | None = None,
     ) -> None:
         self._model = latency_model
+        check_latency(latency_model, "latency_model")
         self.name = latency_model.name
         self.time_unit = latency_model.time_unit
         self.attention_devices = (attention_devices,)

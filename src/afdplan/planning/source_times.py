@@ -39,6 +39,8 @@ class SourceTimes:
         self._ffn_sides: dict[int, LatencyModel] = {}
         self._attentions: dict[tuple[int, int], tuple[AttentionLayers, ...]] = {}
         self._attention_sides: dict[tuple[int, int], LatencyModel] = {}
+        self._unsplit_sides: dict[tuple[int, int], LatencyModel] = {}
+        self._unsplit_attentions: dict[tuple[int, int], tuple[AttentionLayers, ...]] = {}
         self._envelopes: dict[tuple[int, RatioBlocks], StageTimes] = {}
 
     def stages(
@@ -94,6 +96,23 @@ class SourceTimes:
                 attention_devices, self._any_ffn, batch_size
             )
         return self._attention_sides[key]
+
+    def unsplit_side(self, devices: int, ranks: int) -> LatencyModel:
+        """Return a latency model whose FFN and transfers are right for so many ranks."""
+        if (devices, ranks) not in self._unsplit_sides:
+            self._unsplit_sides[devices, ranks] = self.source.colocated.latency(devices, ranks, 1)
+        return self._unsplit_sides[devices, ranks]
+
+    def unsplit_attention(
+        self, devices: int, ranks: int, batch_size: int
+    ) -> tuple[AttentionLayers, ...]:
+        """Return the attention layers of a rank, which every width has."""
+        key = (devices, batch_size)
+        if key not in self._unsplit_attentions:
+            self._unsplit_attentions[key] = self.source.colocated.attention(
+                devices, ranks, batch_size
+            )
+        return self._unsplit_attentions[key]
 
     def _ffn_side(self, ffn_workers: int) -> LatencyModel:
         if ffn_workers not in self._ffn_sides:

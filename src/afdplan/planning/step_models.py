@@ -186,6 +186,9 @@ class StepModels:
 
     def _occupied(self, combination: Combination) -> float:
         """Return for how long transfers occupy an attention worker in a step, per microbatch."""
+        any_size = self.times.attention_side(combination.attention_devices, 1)
+        if not any_size.coupling.is_occupying:
+            return 0.0
         side = self.times.attention_side(combination.attention_devices, combination.batch_size)
         occupied = side.coupling.attention_occupied(side.send, side.receive, combination.batch_size)
         return side.layers * occupied

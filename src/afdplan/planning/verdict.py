@@ -86,28 +86,32 @@ def judge(
     gain = best.score / baseline.score - 1
     narrow = best.score / colocated[0].score - 1
     shown = _percent(abs(gain))
-    interval, between = None, ""
+    interval = None
     low, high = gain - CLEAR, gain + CLEAR
     if isinstance(source, DerivedSource):
         interval = gain_interval(law, source, best, baseline, gain)
         low, high = interval.low, interval.high
-        between = f" (between {_percent(low)} and {_percent(high)})"
+
+    def between(*ends: str) -> str:
+        return "" if interval is None else f" (between {' and '.join(ends)})"
+
     if high < 0:
         split = "no"
-        reasons = [
-            f"do not split: the best un-split deployment is {shown} cheaper per token{between}"
-        ]
+        sure = between(_percent(-high), _percent(-low))
+        reasons = [f"do not split: the best un-split deployment is {shown} cheaper per token{sure}"]
     elif low <= 0:
         split = "even"
         word = "better" if gain >= 0 else "worse"
+        sure = between(f"{_percent(-low)} worse", f"{_percent(high)} better")
         reasons = [
             "do not split unless a measurement says otherwise: splitting is "
-            f"{shown} {word} than the best un-split deployment{between}, less than a model of this "
+            f"{shown} {word} than the best un-split deployment{sure}, less than a model of this "
             "kind can tell"
         ]
     else:
         split = "yes"
-        reasons = [f"split: {shown} more than the best un-split deployment{between}"]
+        sure = between(_percent(low), _percent(high))
+        reasons = [f"split: {shown} more than the best un-split deployment{sure}"]
     if interval is not None and interval.host_gap > 0.05 * baseline.step_time.mean:
         reasons.append(
             f"the upper end holds {interval.host_gap * 1e3:.0f} ms per step that a host may lose "

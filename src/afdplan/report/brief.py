@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import re
+from bisect import bisect_left
 from dataclasses import replace
+from functools import cache
 from typing import TYPE_CHECKING
 
 from afdplan.report.quantities import counted, plain
@@ -157,19 +159,27 @@ def _warning(text: str, width: int) -> RenderableType:
 
 def _fitting(table: TextTable, room: int, width: int, titled: bool) -> tuple[TextTable, int]:
     """Return a table with as many rows as there is room for, its answer among them."""
-    height = _height(to_rich(table, width, compact=True, title=titled), width)
-    kept, cut = list(range(len(table.rows))), table
-    while height > room and len(kept) > FEWEST_ROWS:
-        # Those farthest from the answer go first.
-        kept.remove(max(kept, key=lambda at: (abs(at - (table.strong or 0)), at)))
-        cut = replace(
+    answer, rows = table.strong or 0, range(len(table.rows))
+    nearest = sorted(rows, key=lambda at: (abs(at - answer), at))
+
+    def cut(gone: int) -> TextTable:
+        kept = sorted(nearest[: len(rows) - gone])
+        return replace(
             table,
             rows=[table.rows[at] for at in kept],
             bars=[table.bars[at] for at in kept] if table.bars else (),
             strong=None if table.strong is None else kept.index(table.strong),
         )
-        height = _height(to_rich(cut, width, compact=True, title=titled), width)
-    return cut, height
+
+    @cache
+    def height(gone: int) -> int:
+        return _height(to_rich(cut(gone), width, compact=True, title=titled), width)
+
+    most = max(len(rows) - FEWEST_ROWS, 0)
+    gone = 0
+    if height(0) > room:
+        gone = bisect_left(range(most), True, lo=min(1, most), key=lambda n: height(n) <= room)
+    return cut(gone), height(gone)
 
 
 def _left_out(told: Telling, shown: TextTable | None, facts: int, warnings: int) -> str:

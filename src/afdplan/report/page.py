@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from importlib import resources
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import afdplan
 from afdplan.plotting.figure import Figure, figure_document
@@ -14,6 +15,9 @@ from afdplan.report.document import to_json
 from afdplan.report.quantities import plain
 from afdplan.report.tables import TextTable
 from afdplan.report.telling import Telling
+
+if TYPE_CHECKING:
+    from jinja2 import Template
 
 __all__ = ["CaseWords", "Choice", "Page", "Section", "render_page"]
 
@@ -118,17 +122,6 @@ def render_page(page: Page) -> bytes:
     The same page gives the same bytes. Whatever comes from files is escaped, and a policy in the
     page forbids it every request.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("afdplan", "data/report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        finalize=_together,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["options"] = OPTIONS.split  # every other part is one, kept on its line
     folder = resources.files("afdplan") / "data" / "report"
     figures = [figure_document(f) for section in page.sections for f in section.figures]
     drawn = {
@@ -142,7 +135,7 @@ def render_page(page: Page) -> bytes:
         ],
         "figures": figures,
     }
-    text = environment.get_template("page.html").render(
+    text = _template().render(
         page=page,
         answer=_sentences(page.told.answer),
         command=re.findall(r"'[^']*'|[^ ]+| +", page.command_line),
@@ -155,6 +148,22 @@ def render_page(page: Page) -> bytes:
         document=_inside_script(to_json(page.document, indent=0)),
     )
     return text.encode()
+
+
+@cache  # compiling it takes longer than most pages
+def _template() -> Template:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("afdplan", "data/report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=_together,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["options"] = OPTIONS.split  # every other part is one, kept on its line
+    return environment.get_template("page.html")
 
 
 def _sentences(answer: str) -> tuple[str, str]:

@@ -156,11 +156,10 @@ def _others(plan: Plan) -> list[tuple[str, Deployment, str]]:
     if plan.kind == "un-split" and best is not None:
         name, breaks = ("nearest split", "limits") if plan.split_breaks else ("split", "")
         return [(name, plan.split, breaks), *unsplit]
+    nearest = plan.surroundings.nearest(CHOICES - len(unsplit[:1]))
     splits: list[tuple[str, Deployment, str]] = [
         (other.change, other.plan, other.breaks)
-        for other in sorted(
-            plan.surroundings.nearest(CHOICES), key=lambda one: (bool(one.breaks), one.regret)
-        )
+        for other in sorted(nearest, key=lambda one: (bool(one.breaks), one.regret))
         if other.plan.design != plan.split.design
     ]
     return [*unsplit[:1], *splits]

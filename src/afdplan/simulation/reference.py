@@ -7,8 +7,6 @@ for bit, and is used in tests only. Read this file to know what is simulated.
 
 from __future__ import annotations
 
-from fractions import Fraction
-
 from afdplan.simulation.reference_admission import ReferenceAdmission
 from afdplan.simulation.reference_bundle import Request
 from afdplan.simulation.reference_pipeline import ReferencePipeline
@@ -101,7 +99,7 @@ class Reference(ReferencePipeline, ReferenceAdmission):
         self.step_time += step_time
         active = sum(len(cell) for cell in self.slots[u])
         loads = [self.held(u, i) for i in self.workers]
-        total, heaviest = float(sum(loads, Fraction(0))), float(max(loads))
+        total, heaviest = float(sum(loads)), float(max(loads))
         row = (self.step, u, clock, step_time, active, total, heaviest)
         self.step_log.append((*row, len(self.waiting) if self.scenario.arrivals else 0))
         self.active_sum += active

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from fractions import Fraction
 
-from afdplan.simulation.reference_bundle import ReferenceBundle, Request
+from afdplan.simulation.reference_bundle import ReferenceBundle, Request, Tokens
 
 __all__ = ["ReferenceAdmission"]
 
@@ -31,8 +30,7 @@ class ReferenceAdmission(ReferenceBundle):
             if limit is not None and largest > limit:
                 refused += 1
                 continue
-            held, missing = Fraction(prompt), Fraction(decode)
-            self.upcoming = Request(prompt, decode, held, steps, missing, arrival)
+            self.upcoming = Request(prompt, decode, prompt, steps, decode, arrival)
             # Counted when the request after them leaves the queue.
             self.upcoming.order = -refused
             refused = 0
@@ -133,20 +131,20 @@ class ReferenceAdmission(ReferenceBundle):
         self.next_worker = (able[0] + 1) % len(workers)
         return able[0]
 
-    def length(self, request: Request) -> Fraction:
+    def length(self, request: Request) -> Tokens:
         """Return by what requests are ranked: the prompt, or all that is known to be held."""
         if self.scenario.placement != "longest-request":
             return request.held
         steps = range(min(request.steps, self.scenario.foresight))
-        return sum((request.held + k * self.tokens_per_step for k in steps), Fraction(0))
+        return sum(request.held + k * self.tokens_per_step for k in steps)
 
-    def weight(self, u: int, i: int) -> Fraction:
+    def weight(self, u: int, i: int) -> Tokens:
         """Return the load by which workers are told apart: the microbatch's, or all of it."""
         if self.scenario.placement == "longest-request":
-            return sum((self.length(request) for request in self.slots[u][i]), Fraction(0))
+            return sum(self.length(request) for request in self.slots[u][i])
         if self.scenario.placement != "longest-prompt-rank":
             return self.held(u, i)
-        return sum((self.held(k, i) for k in self.microbatches), Fraction(0))
+        return sum(self.held(k, i) for k in self.microbatches)
 
     def fits(self, i: int, request: Request) -> bool:
         """Say whether a worker has KV memory for a request."""

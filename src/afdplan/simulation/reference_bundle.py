@@ -8,12 +8,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import repeat
+from typing import TypeAlias
 
 from afdplan.model.curve import Curve
 from afdplan.model.stages import AttentionLayers, Transfer
 from afdplan.simulation.scenario import Scenario
 
-__all__ = ["ReferenceBundle", "Request", "curve_time"]
+__all__ = ["ReferenceBundle", "Request", "Tokens", "curve_time"]
+
+Tokens: TypeAlias = Fraction | int
+"""Exact, and an integer where tokens per step are whole: fractions are several times slower."""
 
 
 @dataclass(slots=True, eq=False)
@@ -22,16 +26,16 @@ class Request:
 
     prompt: int
     tokens: int
-    held: Fraction
+    held: Tokens
     steps: int
-    missing: Fraction
+    missing: Tokens
     arrival: float = 0.0
     begun: float | None = None
     found_in_slot: bool = False
     order: int = 0
     preemptions: int = 0
     passed: int = 0
-    entered_with: Fraction = Fraction(0)
+    entered_with: Tokens = 0
 
 
 def curve_time(curve: Curve, load: float) -> float:
@@ -70,7 +74,8 @@ class ReferenceBundle:
         scenario = self.scenario
         self.workers = range(scenario.bundle.attention_workers)
         self.microbatches = range(scenario.microbatches)
-        self.tokens_per_step = Fraction(scenario.latency.tokens_per_step).limit_denominator(1000)
+        pace = Fraction(scenario.latency.tokens_per_step).limit_denominator(1000)
+        self.tokens_per_step: Tokens = pace.numerator if pace.denominator == 1 else pace
         self.slots: list[list[list[Request]]] = [
             [[] for _ in self.workers] for _ in self.microbatches
         ]
@@ -79,9 +84,11 @@ class ReferenceBundle:
         self.upcoming: Request | None = None
         self.next_worker = self.placed = self.step = 0
         self.entered = self.rejected = self.started = self.completed = self.preempted = 0
-        self.recomputed = self.tokens = Fraction(0)
+        self.recomputed: Tokens = 0
+        self.tokens: Tokens = 0
         self.active_sum = 0
-        self.kv_sum = self.kv_max = Fraction(0)
+        self.kv_sum: Tokens = 0
+        self.kv_max: Tokens = 0
         self.clock = self.gate = self.asleep = self.step_time = self.active_area = 0.0
         self.wait = self.time_per_token = self.queue_area = self.queue_time = 0.0
         zero = [0.0 for _ in self.workers]
@@ -97,7 +104,7 @@ class ReferenceBundle:
             [0.0 for _ in self.microbatches] for _ in range(4)
         )
         self.failures = self.lost = 0
-        self.lost_tokens = Fraction(0)
+        self.lost_tokens: Tokens = 0
         self.fails, self.opens = next(self.gaps), 0.0
         self.finished_log: list[tuple[float, ...]] = []
         self.step_log: list[tuple[float, ...]] = []
@@ -106,7 +113,7 @@ class ReferenceBundle:
     def sample_memory(self) -> None:
         """Note how many KV tokens each worker holds."""
         for i in self.workers:
-            held = sum((self.held(u, i) for u in self.microbatches), Fraction(0))
+            held = sum(self.held(u, i) for u in self.microbatches)
             self.kv_sum += held
             self.kv_max = max(self.kv_max, held)
 
@@ -136,17 +143,17 @@ class ReferenceBundle:
         slow = curve_time(self.scenario.latency.ffn, shared * next(factors))
         return time + load.share * (slow - curve_time(self.scenario.latency.ffn, shared))
 
-    def held(self, u: int, i: int) -> Fraction:
+    def held(self, u: int, i: int) -> Tokens:
         """Return the KV tokens of a worker's microbatch."""
-        return sum((request.held for request in self.slots[u][i]), Fraction(0))
+        return sum(request.held for request in self.slots[u][i])
 
     def load(self, u: int, i: int, window: int | None) -> float:
         """Return the tokens that one layer reads."""
         seen = (
-            request.held if window is None else min(request.held, Fraction(window))
+            request.held if window is None else min(request.held, window)
             for request in self.slots[u][i]
         )
-        return float(sum(seen, Fraction(0)))
+        return float(sum(seen))
 
     def work(self, u: int) -> tuple[float, list[float], list[float]]:
         """Return the times of FFN, and of each worker's transfers out and back."""

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from afdplan.errors import InsufficientDataError, InvalidInputError
+from afdplan.model.checks import check_count
 from afdplan.model.estimate import Estimate
 from afdplan.simulation import state as ix
 from afdplan.simulation.distribution import Distribution, distribution_of
@@ -31,8 +32,7 @@ FloatArray = npt.NDArray[np.float64]
 PARTS = 100
 REPLICATIONS = 10
 MAXIMUM_REPLICATIONS = 2000
-MAXIMUM_EXTENSION = 10_000
-"""Times the requests asked for, after which a precision counts as out of reach."""
+MAXIMUM_EXTENSION = 10_000  # times the requests asked for: then a precision is out of reach
 Progress = Callable[[float], None]
 
 
@@ -84,6 +84,7 @@ def simulate(
     >>> round(result.cycle_time.value, 6)  # 50 + 10 + 30 + 10: nothing overlaps
     100.0
     """
+    check_count("threads", threads)
     load = None
     if scenario.arrivals is not None:
         # What a bundle can finish is known only from one that always has enough to do.
@@ -395,6 +396,5 @@ def _shares(
     """Return idle time by cause as shares of the horizon; they add up to 1 - busy / horizon."""
     known = float(idle.sum())
     total = max(horizon - busy, 0.0)
-    # A wait is booked when it ends: what is open at the window's ends is spread evenly.
-    scale = total / known if known > 0 else 0.0
+    scale = total / known if known > 0 else 0.0  # what is open at the ends is spread evenly
     return {cause: float(part) * scale / horizon for cause, part in zip(causes, idle, strict=True)}

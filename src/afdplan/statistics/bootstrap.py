@@ -18,6 +18,7 @@ __all__ = ["RatioBootstrap", "block_counts", "block_error", "bootstrap_ratio", "
 
 FloatArray = npt.NDArray[np.float64]
 
+MOST_REPLICATES = 1_000_000
 MOST_BLOCKS = 512
 """Finest division tried: the relative error of a standard error is then 3 %."""
 FEWEST_BLOCKS = 16
@@ -141,7 +142,7 @@ def bootstrap_ratio(
     confidence = check_number("confidence", confidence, 0.0, strict=True)
     if confidence >= 1.0:
         raise InvalidInputError(f"confidence must be < 1, got {confidence:g}")
-    check_count("replicates", replicates, 100)
+    check_count("replicates", replicates, 100, MOST_REPLICATES)
     check_count("seed", seed, 0)
     ratio = math.fsum(above) / math.fsum(below)
     total = float(below.sum())

@@ -158,7 +158,6 @@ def bundle_failures(
     if x < SMALL:
         # The mean age of a slot's request is what a rare failure loses.
         lost = float(chances @ (lengths * (lengths - 1))) / (2 * mean)
-        useful = 1 / max(x, 1e-300) - lost
         share = (1 - x * lost) / (1 + rate * outage)
     else:
         kept = np.exp(-x * lengths)

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from afdplan.model.coupling import Coupling
+from afdplan.model.coupling import UNCOUPLED
 from afdplan.model.curve import Curve
 from afdplan.model.latency import LatencyModel
 from afdplan.theory.problem import Overlap
@@ -138,14 +138,14 @@ class MeanField:
             )
             / layers
         )
-        if self.latency.coupling != Coupling():
+        if self.latency.coupling != UNCOUPLED:
             return self._caught_up(lambda ratio: mean)
         load = _load_at(self.latency.ffn, mean)
         return None if load is None else load / self.batch_size
 
     def communication_bound_ratio(self) -> float | None:
         """Return r_C, where the FFN catches up with the slower transfer; None if it never does."""
-        if self.latency.coupling != Coupling():
+        if self.latency.coupling != UNCOUPLED:
             return self._caught_up(lambda ratio: max(self._shared_times(ratio)[1:3]))
         crossings = []
         for transfer in (self.latency.send, self.latency.receive):
@@ -184,7 +184,7 @@ class MeanField:
     def _shared_times(self, ratio: Any) -> Any:
         """Return f, c_out, c_back, and by how much a trip is shorter than all; as `ratio` is."""
         latency = self.latency
-        if latency.coupling == Coupling():
+        if latency.coupling == UNCOUPLED:
             tokens = ratio * self.batch_size
             links = (link.time(self.batch_size, tokens) for link in (latency.send, latency.receive))
             return (latency.ffn(tokens), *links, 0.0)

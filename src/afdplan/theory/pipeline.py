@@ -109,11 +109,14 @@ class RoundLawTable:
         self._levels = _levels(finest, microbatches)
         # Between the points of a coarser grid quantiles are interpolated, atoms are not.
         self._smooth = finest.spacing != law.spacing or len(self._levels) > 1
+        # Least and most (A, delay, floor) of the designs that did not feel the truncation points.
+        self._checked = np.array([[np.inf] * 3, [-np.inf] * 3])
 
     def later(self, added: float) -> RoundLawTable:
         """Return the table of a law whose every time is `added` longer; all tables stay shared."""
         other = copy.copy(self)
         other._lowest = self._lowest + added
+        other._checked = self._checked.copy()
         return other
 
     def sum_cumulative(self, points: int) -> tuple[FloatArray, FloatArray]:
@@ -175,9 +178,14 @@ class RoundLawTable:
     def _refined(self, sample: FloatArray, fine: FloatArray) -> bool:
         """Add truncation points until the mean round of `sample` does not feel them; any added?
 
-        `fine` is its mean with the points that there are.
+        `fine` is its mean with the points that there are. What lies between designs that did not
+        feel them is not tried again.
         """
         refined = False
+        least, most = self._checked
+        new = ((sample < least) | (sample > most)).any(axis=1)
+        if not new.any():
+            return False
         while used := [level.joint for level in self._levels if level.joint.uses_nodes]:
             rough = self._evaluate(sample, (), stride=2)[0]
             if np.all(np.abs(fine - rough) <= NODE_TOLERANCE * np.abs(fine)):
@@ -187,6 +195,8 @@ class RoundLawTable:
                 break
             refined = True
             fine = self._evaluate(sample, ())[0]
+        np.minimum(least, sample.min(axis=0), out=least)
+        np.maximum(most, sample.max(axis=0), out=most)
         return refined
 
     def _evaluate(

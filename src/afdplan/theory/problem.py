@@ -8,13 +8,14 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from afdplan.errors import InvalidInputError, UnsupportedError
-from afdplan.lengths.law import LengthLaw
+from afdplan.errors import UnsupportedError
+from afdplan.lengths.law import LengthLaw, check_law
 from afdplan.lengths.token_load import SlotLoad
 from afdplan.model import parameters as ask
 from afdplan.model.boarding import Boarding, check_execution
 from afdplan.model.bundle import Bundle
 from afdplan.model.checks import frozen_array
+from afdplan.model.kinds import check_latency
 from afdplan.model.latency import LatencyModel
 from afdplan.model.parameter import check_fields
 from afdplan.model.parameters import Execution, Method, Overlap, Phase, Placement
@@ -114,13 +115,8 @@ class RatioProblem:
         counts = self.bundle(1)  # checks them, and makes NumPy's integers those of Python
         for name in ("batch_size", "ffn_workers", "microbatches"):
             object.__setattr__(self, name, getattr(counts, name))
-        if not callable(getattr(self.law, "slot_load", None)):
-            raise InvalidInputError(f"law must be a length law, got {type(self.law).__name__}")
-        if not isinstance(self.latency, LatencyModel):
-            raise InvalidInputError(
-                f"latency must be a LatencyModel, got {type(self.latency).__name__}: load_latency "
-                "gives one, and derived_model(MODEL, HARDWARE).latency is one"
-            )
+        check_law(self.law)
+        check_latency(self.latency)
         check_fields(self, (*ask.PROBLEM[2:7], ask.EXECUTION, ask.PLACEMENT))
         # A search may grow the bundle: calls enough for any rule.
         most = self.bundle(int(ask.ATTENTION_WORKERS.maximum or 1))

@@ -10,6 +10,7 @@ from afdplan.lengths.law import LengthLaw
 from afdplan.lengths.token_load import SlotLoad
 from afdplan.model import parameters as ask
 from afdplan.model.estimate import Estimate
+from afdplan.model.kinds import check_kind
 from afdplan.model.latency import LatencyModel
 from afdplan.model.parameters import Execution, Method, Overlap, Phase, Placement
 from afdplan.model.plan_parameters import STEP_PROBABILITIES
@@ -133,6 +134,8 @@ def recommend_ratio(
     >>> answer.optimal_attention_workers, answer.near_equal
     (7, (7, 8))
     """
+    if token_load is not None:
+        check_kind("token_load", token_load, Estimate, "token_load_estimate(trace) gives one")
     problem = RatioProblem(
         law=law,
         latency=latency,

@@ -12,7 +12,7 @@ from afdplan.lengths.load_motion import STILL
 from afdplan.lengths.token_load import SlotLoad
 from afdplan.model import parameters as ask
 from afdplan.model.checks import check_count
-from afdplan.model.coupling import Coupling
+from afdplan.model.coupling import UNCOUPLED
 from afdplan.model.variation import Scatter
 from afdplan.theory.cycle import CycleModel
 from afdplan.theory.layer_cycle import Bottleneck
@@ -160,7 +160,7 @@ def largest_resource(times: dict[Bottleneck, float]) -> Bottleneck:
 def mean_field_of(problem: RatioProblem, slots: tuple[SlotLoad, ...]) -> MeanField:
     """Return the same bundle with equal loads: what no barrier would give."""
     latency = problem.latency
-    if latency.coupling != Coupling():  # loads of experts are equal, too
+    if latency.coupling != UNCOUPLED:  # loads of experts are equal, too
         latency = replace(latency, experts=None, scatter=Scatter())
     return MeanField(
         latency=latency,

@@ -9,6 +9,7 @@ from afdplan.calibration.catalogue import find_hardware
 from afdplan.calibration.checkpoint_format import checkpoint_format
 from afdplan.calibration.model_facts import architecture_from_config
 from afdplan.calibration.placement import place
+from afdplan.errors import InvalidInputError
 
 SAMPLES = Path(__file__).parents[2] / "samples" / "models"
 MOE = {"num_hidden_layers": 48, "num_experts": 128}
@@ -114,7 +115,7 @@ ONLY_ATTENTION = {"targets": ["re:.*self_attn.*"], "weights": WIDE}
         ({"quant_method": "gptq", "bits": 4, "dynamic": {"-:.*experts.*": {}}}, "bf16", "int4"),
         ({"quant_method": "auto-round", "bits": 4,
           "extra_config": {".*experts.*": {"bits": 16}}}, "bf16", "int4"),
-        ({"quant_method": "awq", "bits": 4, "modules_to_not_convert": ["(", "re:("]},
+        ({"quant_method": "awq", "bits": 4, "modules_to_not_convert": ["("]},
          "int4", "int4"),
     ],
 )  # fmt: skip
@@ -247,3 +248,37 @@ def test_weights_that_were_saved_without_packing_are_of_no_known_width():
     quantization = {"quant_method": "compressed-tensors", "config_groups": groups}
     assert checkpoint_format(MOE, quantization).weights == "int8"
     assert checkpoint_format(MOE, {**quantization, "format": "dense"}).weights is None
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "(.+)+!",
+        "((a+)b)+c",
+        "(?P<x>[a-z]+)*!",
+        "(a|aa)*!",
+        "(?:a?){50}",
+        ".*.*.*.*.*.*!",
+        "[",
+        "a{9999999999999}",
+    ],
+)
+def test_an_expression_that_may_take_for_ever_or_is_none_is_refused(expression):
+    ignored = {"config_groups": {"a": LINEAR}, "ignore": [f"re:{expression}"]}
+    with pytest.raises(InvalidInputError, match="the checkpoint's quantization names modules by"):
+        checkpoint_format(MOE, {"quant_method": "compressed-tensors"} | ignored)
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        r".*self_attn.*",
+        r"^(?!.*experts).*$",
+        r"model\.layers\.(?:[0-9]|[1-3][0-9]|4[0-7])\.mlp\.(gate|up)_proj",
+        r".*\.mlp\.gate$",
+        r"[*+]{2}\(a+\)+",
+    ],
+)
+def test_expressions_that_tools_write_are_read(expression):
+    ignored = {"config_groups": {"a": LINEAR}, "ignore": [f"re:{expression}"]}
+    assert checkpoint_format(MOE, {"quant_method": "compressed-tensors"} | ignored)

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from afdplan.calibration import posterior
 from afdplan.calibration.best_ratio import best_ratio
 from afdplan.calibration.gather import join_sweeps
 from afdplan.calibration.sweep import fit_sweep
@@ -70,9 +71,9 @@ def test_attention_never_exposed_is_only_bounded():
     assert fit.attention_time.high >= 50e-6
 
 
-@pytest.mark.parametrize("seed", range(0, 30, 5))
+@pytest.mark.parametrize("seed", range(0, 30, 10))
 def test_the_stored_model_reproduces_its_points(seed):
-    """Eighteen sweeps without noise; `benchmarks.ratio_sweeps` does a thousand."""
+    """Nine sweeps without noise; `benchmarks.ratio_sweeps` does a thousand."""
     assert max(missed(one) for one in range(seed, seed + 3)) < 0.005
 
 
@@ -191,7 +192,8 @@ def test_bad_sweeps_cost_one_line():
     ("times", "noise"),
     [((0.05, 0.052, 0.06, 0.07, 0.09), 1e-90), ((1e90, 1e-90, 1.0, 1e90, 1e30), 0.01)],
 )
-def test_times_that_no_model_explains_are_refused_in_time(times, noise):
+def test_times_that_no_model_explains_are_refused_in_time(times, noise, monkeypatch):
+    monkeypatch.setattr(posterior, "_MOST_STEPS", 80)  # a third: what is sound needs less
     sweep = replace(
         planted([4, 8, 12, 16, 24], mean_tokens=8192.0), ffn_workers=4, step_times=np.array(times)
     )

@@ -31,6 +31,8 @@ def test_a_pool_of_sglang_waits_as_the_rule_says(tmp_path):
     plan, target = in_mode(base, "sglang")
     assert target.version == "host-pool"
     assert (plan.bundles, plan.bundle.attention_workers) == (3, 6)  # 3 bundles of 6 + 1 devices
+    assert plan.tokens_per_second == pytest.approx(3 * 6 * 24 / 0.0251)
+    assert (plan.step_time_mean, plan.step_time_p99, plan.least_calls) == (0.0251, 0.029, 3)
     knows = {"architecture": "qwen3_5", "node_devices": 4}
     folder = written(tmp_path / "out", "sglang", target, plan, **knows)
     (pool,) = ran(folder / "ffn.sh", 0, tmp_path / "room")
@@ -125,3 +127,17 @@ def test_the_mode_is_chosen_by_what_the_plan_found():
     assert in_mode(plan, "fastafd")[1].execution == "synchronous"
     with pytest.raises(UnsupportedError, match="fastafd has no barrier-free execution"):
         in_mode(plan, "fastafd", None, "barrier-free")
+
+
+def test_devices_of_workers_of_several_are_shared_out():
+    """Bundles of 6 x 2 + 2 x 1 = 14 devices: two in 29, one where there are fewer."""
+    for devices, bundles in ((29, 2), (28, 2), (27, 1), (9, 1)):
+        given = {"devices": devices, "hardware": "h200"}
+        base = replace(pair_plan(4, 2, 24, 1, devices=(2, 1)), barrier_free=MODE, inputs=given)
+        plan, target = in_mode(base, "vllm-afd-plugin", "6fa5b0d")
+        assert target.execution == "barrier-free"
+        assert plan.bundles == bundles
+        assert plan.tokens_per_second == pytest.approx(bundles * 6 * 24 / 0.0251)
+    # Without a number those of the plan itself: two bundles of 4 x 2 + 2.
+    base = replace(base, inputs={"hardware": "h200"})
+    assert in_mode(base, "vllm-afd-plugin", "6fa5b0d")[0].bundles == 1

@@ -7,7 +7,7 @@ from afdplan.errors import InvalidInputError
 from afdplan.lengths.discrete import parse_law
 from afdplan.lengths.law import EmpiricalLengths, IndependentLengths
 from afdplan.model.trace import Trace
-from tests.models import correlated
+from tests.models import correlated, geometric
 
 
 def expanded(prompt, decode, window=None):
@@ -41,6 +41,19 @@ def test_independent_load_equals_enumeration(window):
     slot = law.slot_load(window)
     assert slot.probabilities.sum() == pytest.approx(1)
     assert slot.probabilities @ slot.support == pytest.approx(loads.mean(), rel=1e-12)
+
+
+@pytest.mark.parametrize("made", [correlated, geometric])
+def test_loads_are_found_once_for_each_window(made):
+    """All parts of an answer ask for them; a tail of millions of tokens takes a while."""
+    law, other = made(), made()
+    for load in ("slot_load", "token_load"):
+        found = [getattr(law, load)(window) for window in (None, 17, None, 17)]
+        assert found[0] is found[2]
+        assert found[1] is found[3]
+        assert found[0] != found[1]
+        assert getattr(other, load)() is not found[0]
+    assert law.token_load(window=17) == other.slot_load(17).moments
 
 
 def test_fft_and_direct_convolution_agree():

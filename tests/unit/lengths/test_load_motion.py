@@ -7,7 +7,7 @@ from afdplan.model.trace import Trace
 
 LAWS = [
     IndependentLengths(prompt="geometric:100", decode="geometric:50"),
-    IndependentLengths(prompt="lognormal:mean=900,cv=2", decode="uniform:5..300"),
+    IndependentLengths(prompt="lognormal:mean=300,cv=1.2", decode="uniform:5..300"),
     IndependentLengths(prompt="100", decode="7"),
     EmpiricalLengths(Trace(prompt_tokens=[5, 300, 40, 7], decode_tokens=[90, 3, 1, 20])),
 ]

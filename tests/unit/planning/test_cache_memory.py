@@ -46,3 +46,13 @@ def test_more_slots_overflow_more():
     assert memory.overflow_probability(most) <= 1e-3 < memory.overflow_probability(most + 1)
     assert memory.most_requests(1e-3, most=most - 1) == most - 1
     assert memory.most_requests(1e-3, most=10 * most) == most
+
+
+def test_two_loads_of_a_slot_are_two_under_a_window_too():
+    """Loads 100 and 101 take 75 and 75.5 where half of the layers see 50: of two slots, 3 of 4."""
+    law = IndependentLengths(prompt="fixed:100", decode="fixed:2")
+    sums = CacheSums(law, (CacheKind(1.0, None), CacheKind(1.0, 50)))
+    assert sums.exceedance(2, 149.9) == 1.0
+    assert sums.exceedance(2, 150.25) == pytest.approx(0.75)
+    assert sums.exceedance(2, 150.75) == pytest.approx(0.25)
+    assert sums.exceedance(2, 151.0) == 0.0

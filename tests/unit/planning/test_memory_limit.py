@@ -43,6 +43,14 @@ def test_bytes_are_those_of_the_loads():
     assert limit.mean_bytes == pytest.approx(100 * load * 576 * 2 * 61, rel=1e-6)
 
 
+def test_one_request_that_does_not_fit_is_one():
+    law = IndependentLengths(prompt="fixed:5000000", decode="fixed:1")
+    memory = derived_model("deepseek-v3", "h200").memory
+    words = re.escape("microbatches does not fit: 1 request takes ") + r".* none fits$"
+    with pytest.raises(InfeasibleError, match=words):
+        require_memory(law, memory, 1, 1)
+
+
 def test_nothing_is_known_without_a_device():
     assert require_memory(LAW, None, 10**6, 8) is None
 

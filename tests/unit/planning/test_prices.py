@@ -7,8 +7,9 @@ import pytest
 
 from afdplan.errors import InvalidInputError
 from afdplan.lengths.law import IndependentLengths
+from afdplan.model.coupling import Coupling
 from afdplan.model.estimate import Estimate
-from afdplan.model.latency import LatencyModel
+from afdplan.model.latency import LatencyModel, coefficients_of
 from afdplan.planning.binding import MOST, shadow_prices
 from afdplan.planning.limits import Limits
 from afdplan.planning.objective import DeviceCost
@@ -107,3 +108,39 @@ def test_requests_without_a_token_have_no_load_to_scale():
 def test_costs_of_no_ordinary_size_are_refused(price):
     with pytest.raises(InvalidInputError, match="must be of a size from 1e-100 to 1e\\+100, got"):
         DeviceCost(per="currency", attention=price, ffn=price)
+
+
+def test_a_tenth_more_of_an_input_is_the_design_with_that_input():
+    """A transfer that keeps attention busy moved nothing: its side was not made again."""
+    latency = replace(
+        LATENCY.with_coefficients({"transfer.intercept": 6e-5, "step_overhead": 1e-3}),
+        coupling=Coupling(send_attention=1.0, receive_attention=0.5, launch=2e-5),
+    )
+    law, limits = IndependentLengths(prompt="fixed:300", decode="geometric:30"), Limits(devices=4)
+    space = SearchSpace(batch_sizes=(16,), microbatches=(2,), ffn_workers=(1,))
+    planner = DesignSearch(law, MeasuredSource(latency), space, DeviceCost())
+    best = planner.best(limits)
+    load = Estimate(value=1000.0, low=900.0, high=1300.0, confidence=0.95, method="x")
+    found = sensitivities(planner, best, limits, load)
+    names = {
+        name
+        for name, value in coefficients_of(latency).items()
+        if value > 0 and not name.startswith(("send.", "receive."))  # "transfer." moves both
+    }
+    loads = {"mean token load": (1.1, 0.9)}
+    for end, factor in (("low", 0.9), ("high", 1.3)):
+        loads[f"mean token load, {end} end of its interval"] = (factor,)
+    assert {one.input for one in found} == {name.replace("_", " ") for name in names} | set(loads)
+    for one in found:
+        model, factor = latency, 1 + one.change
+        if one.input in loads:
+            assert any(factor == pytest.approx(f) for f in loads[one.input])
+        else:
+            name, factor = one.input.replace(" ", "_"), 1.0
+            model = latency.with_coefficients({name: 1.1 * coefficients_of(latency)[name]})
+        source = MeasuredSource(model)
+        again = DesignSearch(law, source, space, DeviceCost(), load_factor=factor)
+        other = again.describe(best.design, limits)
+        change = other.tokens_per_second / best.tokens_per_second - 1
+        assert one.throughput_change == pytest.approx(change, abs=1e-9)
+        assert one.time_per_output_token == pytest.approx(other.token_time(limits.statistic))

@@ -21,7 +21,7 @@ from afdplan.planning.first_token import FirstTokenLimit, PrefillPool
 from afdplan.planning.limits import Limits
 from afdplan.planning.objective import DeviceCost
 from afdplan.planning.search import DesignSearch
-from afdplan.planning.service_search import plan_service
+from afdplan.planning.service_search import _sharings, plan_service
 from afdplan.planning.service_sharing import (
     cheapest_ranks,
     cheapest_split,
@@ -111,6 +111,15 @@ def test_the_sharing_with_ranks_equals_brute_force():
     assert found.rate == pytest.approx(max(tried), rel=2e-4)
 
 
+def test_ranks_may_have_what_the_smallest_prefill_worker_leaves():
+    """Of two devices a worker of one leaves one, a worker of two none."""
+    pools = [PrefillPool(worker(d), TRAFFIC, TTFT) for d in (2, 1)]
+    limits = replace(LIMITS, devices=2)
+    _, ranks = _sharings(pools, limits, search(), DeviceCost())
+    assert (ranks.prefill_devices, ranks.decode.devices) == (1, 1)
+    assert _sharings(pools[:1], limits, search(), DeviceCost()) == (None, None)
+
+
 def test_a_rate_is_the_largest_that_is_carried():
     pool = PrefillPool(worker(), TRAFFIC, TTFT)
     design = decode(8)
@@ -123,6 +132,19 @@ def test_a_rate_is_the_largest_that_is_carried():
     assert pool.carries(fewest, rate, design)
     assert fewest == 1 or not pool.carries(fewest - 1, rate, design)
     assert pool.fewest_workers(1.01 * design.requests_per_second, design) is None
+
+
+def test_requests_that_come_at_one_moment_wait_at_any_rate():
+    """Ten at a time of 0.036 s and more each: one worker ended in a division by a rate of zero."""
+    trace = Trace(
+        prompt_tokens=[1000] * 40,
+        decode_tokens=[9] * 40,
+        arrival_times=np.repeat([0.0, 3.0, 4.0, 9.0], 10),
+    )
+    limit = FirstTokenLimit(time_to_first_token=0.1)
+    pool = PrefillPool(worker(), service_traffic(EmpiricalLengths(trace), trace), limit)
+    assert pool.most_rate(1) == 0.0
+    assert pool.most_rate(10) > 10.0
 
 
 def test_tightening_any_limit_never_improves():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 
 import pytest
 
@@ -44,15 +44,22 @@ def blind(problem):
     return recommend(problem)
 
 
+@pytest.fixture(scope="module")
+def simulated(problem, blind):
+    """Return what plays the ratios of a placement, once for all tests, and its progress."""
+
+    @cache
+    def simulated(placement):
+        shown = []
+        play = partial(simulated_scenario, placement=placement)
+        return simulate_ratio(problem, blind, play, progress=shown.append), shown
+
+    return simulated
+
+
 @pytest.mark.parametrize("placement", ["longest-prompt", "longest-prompt-rank", "round-robin"])
-def test_few_ratios_find_what_all_of_them_find(problem, blind, placement):
-    shown = []
-    found = simulate_ratio(
-        problem,
-        blind,
-        partial(simulated_scenario, placement=placement),
-        progress=shown.append,
-    )
+def test_few_ratios_find_what_all_of_them_find(problem, simulated, placement):
+    found, shown = simulated(placement)
     best = found.recommendation.optimal_attention_workers
     runs = {
         count: play_paired(simulated_scenario(problem, count, placement=placement, seed=9), 6)
@@ -72,12 +79,8 @@ def test_few_ratios_find_what_all_of_them_find(problem, blind, placement):
     assert shown[-1] == 1
 
 
-def test_what_is_played_and_the_formulas_agree_on_the_gain(problem, blind):
-    found = simulate_ratio(
-        problem,
-        blind,
-        partial(simulated_scenario, placement="longest-prompt"),
-    ).gain
+def test_what_is_played_and_the_formulas_agree_on_the_gain(problem, blind, simulated):
+    found = simulated("longest-prompt")[0].gain
     told = placement_gain(problem, blind.optimal_attention_workers)
     assert told is not None
     for mine, other in (
@@ -90,8 +93,8 @@ def test_what_is_played_and_the_formulas_agree_on_the_gain(problem, blind):
     assert told.time_per_output_token < told.blind_time_per_output_token
 
 
-def test_known_outputs_are_told_beside_prompts(problem, blind):
-    found = simulate_ratio(problem, blind, partial(simulated_scenario, placement="longest-prompt"))
+def test_known_outputs_are_told_beside_prompts(problem, simulated):
+    found, _ = simulated("longest-prompt")
     known = found.gain.recovered
     share = found.gain.given_back.value / found.gain.barrier_cost.value
     assert known.prompts_only.value == pytest.approx(share, rel=1e-9)
@@ -159,9 +162,9 @@ def test_where_there_is_no_barrier_nothing_is_told(problem):
     assert placement_gain(problem, 5, "longest-prompt-rank") is None
 
 
-def test_around_an_answer_runs_are_short_and_nothing_is_played_twice(problem, blind):
+def test_around_an_answer_runs_are_short_and_nothing_is_played_twice(problem, simulated):
     play = partial(simulated_scenario, placement="longest-prompt")
-    answer = simulate_ratio(problem, blind, play)
+    answer, _ = simulated("longest-prompt")
     asked = []
 
     def noted(one, count):

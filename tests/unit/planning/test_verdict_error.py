@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -5,6 +7,7 @@ from afdplan.calibration.catalogue import find_hardware, find_model
 from afdplan.calibration.derived_error import with_factor
 from afdplan.calibration.placement import place
 from afdplan.lengths.law import IndependentLengths
+from afdplan.planning import verdict
 from afdplan.planning.derived_source import DerivedSource, exchange_wait
 from afdplan.planning.limits import Limits
 from afdplan.planning.plan import make_plan
@@ -68,6 +71,25 @@ def test_the_verdict_is_that_of_its_interval(plan):
     slow = slow.of(with_factor(slow.placement, "experts", 4.0))
     worse = make_plan(CONTEXT, slow, Limits(devices=32, node_devices=4), space=SMALL)
     assert worse.verdict.gain < plan.verdict.gain
+
+
+def test_the_words_tell_the_interval_in_the_sense_of_their_sentence(plan):
+    def told(gain, low, high):
+        found = replace(plan.verdict.interval, low=low, high=high)
+        best = replace(plan.split, score=(1 + gain) * plan.best_colocated.score)
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(verdict, "gain_interval", lambda *_: found)
+            asked = (plan.requests, plan.source, best, plan.colocated, plan.limits, plan.latency)
+            return verdict.judge(*asked).reasons[0]
+
+    assert "23.0 % cheaper per token (between 0.34 % and 29.3 %)" in told(-0.23, -0.293, -0.0034)
+    assert (
+        "3.0 % worse than the best un-split deployment (between 10.0 % worse and 5.0 % better)"
+        in (told(-0.03, -0.1, 0.05))
+    )
+    assert "split: 20.0 % more than the best un-split deployment (between 5.0 % and 40.0 %)" in (
+        told(0.2, 0.05, 0.4)
+    )
 
 
 def test_a_verdict_that_cannot_tell_says_so_and_keeps_the_unsplit():

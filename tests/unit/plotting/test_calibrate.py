@@ -41,7 +41,7 @@ def test_no_tick_label_lies_on_another(last):
     loads = np.linspace(16, last, 40)
     fits = [
         fit_stage(StageSamples(stage=stage, loads=loads, times=1e-5 + 1e-8 * loads), "linear")
-        for stage in ("attention", "ffn", "transfer")
+        for stage in ("attention", "ffn")
     ]
     picture = draw_figures(stage_figures(fits, "s"), "fits", columns=2)
     picture.canvas.draw()

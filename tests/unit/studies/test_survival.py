@@ -15,7 +15,7 @@ import pytest
 from afdplan.files.results.dataset import ResultsDataset
 from tests.unit.studies.declare import LATENCY, write
 
-CASES = 2500
+CASES = 1500
 STUDY = f"""
 compute = "ratio"
 [fixed]
@@ -185,11 +185,11 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, height)
 
 def test_memory_does_not_grow_with_the_cases(tmp_path):
     peaks = []
-    for cases in (3_000, 100_000):
+    for cases in (3_000, 60_000):
         study = write(
             tmp_path, STUDY.replace(f"cases = {CASES}", f"cases = {cases}"), f"{cases}.toml"
         )
         told = run_python(MEMORY, study, tmp_path / f"r{cases}").stdout.split()
         assert int(told[1]) == cases
         peaks.append(int(told[0]) / 1024)
-    assert peaks[1] < peaks[0] + 10, peaks  # MB; all rows kept until the end are 35 more
+    assert peaks[1] < peaks[0] + 10, peaks  # MB; all rows kept until the end are 20 more

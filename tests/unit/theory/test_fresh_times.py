@@ -117,7 +117,7 @@ def test_cycle_is_that_of_a_schedule_with_fresh_times(stage, cv, error):
     generator = np.random.default_rng([3, round(100 * cv)])
     missed = []
     for m in (1, 2, 3, 4):
-        for _ in range(3):
+        for _ in range(2):
             workers, batch = int(generator.choice([1, 8, 16])), int(generator.choice([8, 32]))
             f, c = generator.uniform(0.7, 1.6), float(generator.choice([0.0, 0.1, 0.3, 0.8]))
             slope = 0.7 / (batch * 1299)

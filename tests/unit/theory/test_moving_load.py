@@ -29,7 +29,7 @@ def test_share_that_is_followed_is_that_of_the_longest_path(detour, rate):
     """Two resources whose difference jumps; the path pays `detour` per change."""
     generator = np.random.default_rng(3)
     reach = max(25.0, 6 * (2 * detour * rate) ** (1 / 3))
-    lanes, steps, warm = 4096, 1500, 300
+    lanes, steps, warm = 2048, 1200, 300
     x = generator.uniform(-reach, reach, lanes)
     lead = np.zeros(lanes)
     frozen = followed = size = square = 0.0
@@ -75,7 +75,7 @@ def test_mean_round_is_that_of_a_schedule_whose_loads_move(workers, batch, m, f,
         ages = np.where(ended, 0, ages + 1)
         return intercept + slope * (prompts + ages).sum(axis=2)
 
-    seen, frozen = mean_rounds(times, workers, m, f, transfer, transfer, 30_000)
+    seen, frozen = mean_rounds(times, workers, m, f, transfer, transfer, 12_000)
     latency = LatencyModel.linear(
         attention=(slope, intercept), ffn=(0.0, f), transfer=(0.0, transfer)
     )

@@ -32,13 +32,14 @@ __all__ = ["EXPERT_SIGN", "ExpertRecord", "read_expert_load"]
 FloatArray = npt.NDArray[np.float64]
 
 _NUMBER = rb"([0-9.]+)"
-_RANKS = re.compile(rb"\[EPLB_TRACE\] rank_load.*?rank_tokens=\[([0-9., ]*)\]")
-_SGLANG = re.compile(rb"\[Expert Balancedness\].*?current_pass_balancedness=" + _NUMBER)
+# Lengths are bounded: what a damaged line repeats a million times would take its square.
+_RANKS = re.compile(rb"\[EPLB_TRACE\] rank_load.{0,300}?rank_tokens=\[([0-9., ]*)\]")
+_SGLANG = re.compile(rb"\[Expert Balancedness\].{0,300}?current_pass_balancedness=" + _NUMBER)
 _ASCEND = re.compile(
     rb"\[Expert Hotness\] Current: mean=" + _NUMBER + rb", max=" + _NUMBER + rb", "
     rb"Updated: mean=" + _NUMBER + rb", max=" + _NUMBER
 )
-_VLLM_STEP = re.compile(rb"EPLB step:.*?balancedness=")
+_VLLM_STEP = re.compile(rb"EPLB step:.{0,300}?balancedness=")
 _KEYS = ("logical_count", "expert_load", "expert_counts", "counts")
 EXPERT_SIGN = re.compile(
     rb"\[EPLB_TRACE\] rank_load|\[Expert Balancedness\]|\[Expert Hotness\]|EPLB step: |"

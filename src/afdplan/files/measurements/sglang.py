@@ -17,7 +17,8 @@ __all__ = ["read_sglang_log", "read_sglang_step_times"]
 
 _DECODE = re.compile(rb"Decode batch[.,\[]")
 _PREFILL = re.compile(rb"Prefill batch[.,\[]")
-_FIELD = re.compile(rb"([#a-z][a-zA-Z_ /()#-]*?)(?:: |=)\s*([0-9.eE+-]+)")
+# Lengths are bounded: what a damaged line repeats a million times would take its square.
+_FIELD = re.compile(rb"([#a-z][a-zA-Z_ /()#-]{0,63}?)(?:: |=) {0,9}([0-9.eE+-]+)")
 _RANK = re.compile(rb"\b(?:DP|TP|EP|PP|CP)\d+(?: (?:DP|TP|EP|PP|CP)\d+)*\b")
 _EAGER = re.compile(rb"graph: False\b")
 _RATE_AT_END = re.compile(rb"gen throughput \(token/s\): [0-9.]+$")

@@ -120,6 +120,8 @@ def parse_columns(columns: str | Mapping[str, str] | None) -> dict[str, str]:
     {'prompt': 'ctx', 'decode': 'out', 'unit': 'ms'}
     """
     known = ("prompt", "decode", "arrival", "session", "unit", "run")
+    if not isinstance(columns, str | Mapping | None):
+        raise TraceError(f"columns must be text or a table of names, got {columns!r:.40}")
     if columns is None:
         return {}
     if isinstance(columns, str):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from afdplan.errors import AfdplanError, InvalidInputError, LatencyModelError
+from afdplan.files.measurements.expert_load import read_expert_load
 from afdplan.files.measurements.fastafd import read_fastafd_steps
 from afdplan.files.measurements.prometheus import read_metrics
 from afdplan.files.measurements.reader import read_measurements, recognise_measurements
@@ -301,3 +302,22 @@ def test_prometheus_holds_no_times():
         read_measurements(SAMPLES / "torch_ffn.json")
     with pytest.raises(AfdplanError, match="format must be one of"):
         read_measurements(SAMPLES / "torch_ffn.json", format_name="zip")
+
+
+@pytest.mark.parametrize(
+    ("begin", "again"),
+    [
+        (b"Decode batch, #running-req: 5, ", b"a"),
+        (b"Decode batch, ", b"a "),
+        (b"Decode batch, ", b"a: "),
+        (b"", b"[EPLB_TRACE] rank_load"),
+        (b"", b"[Expert Balancedness]"),
+    ],
+)
+def test_a_damaged_line_of_a_log_takes_no_square_of_its_length(tmp_path, begin, again):
+    # With the square of 300,000 letters this test would not end.
+    file = tmp_path / "server.log"
+    file.write_bytes(begin + again * (300_000 // len(again)) + b"\n")
+    read = read_sglang_log if begin else read_expert_load
+    with pytest.raises(LatencyModelError):
+        read(file)

@@ -1,0 +1,107 @@
+"""Fresh factors of attention: moments, and what is known of the largest of normal variables."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from scipy import integrate, special
+
+from afdplan.theory.attention_scatter import AttentionScatter, largest_normal, scattered
+from afdplan.theory.attention_time import TimeLaw
+
+LAW = TimeLaw(lowest=80.0, spacing=10.0, probabilities=np.array([0.1, 0.2, 0.4, 0.2, 0.1]))
+
+
+@pytest.mark.parametrize(
+    ("count", "mean", "std"),
+    [  # H. L. Harter, Biometrika 48 (1961) 151-165, and 1 / sqrt(pi), sqrt(1 - 1 / pi)
+        (2.0, 0.56419, 0.82565),
+        (10.0, 1.53875, 0.58681),
+        (100.0, 2.50759, 0.42942),
+    ],
+)
+def test_the_largest_of_normals_is_as_tabulated(count, mean, std):
+    found_mean, found_std = largest_normal(np.array([count]))
+    assert found_mean[0] == pytest.approx(mean, rel=2e-3)
+    assert found_std[0] == pytest.approx(std, rel=0.015)
+
+
+@pytest.mark.parametrize("factors", ["gamma", "lognormal"])
+@pytest.mark.parametrize("cv", [0.1, 0.5])
+def test_a_time_and_a_factor_have_the_moments_of_a_product(factors, cv):
+    found = scattered(LAW, cv, factors)
+    square = (LAW.std**2 + LAW.mean**2) * (1 + cv**2)
+    assert found.probabilities.sum() == pytest.approx(1.0)
+    assert found.mean == pytest.approx(LAW.mean, rel=1e-9)
+    assert found.std == pytest.approx(math.sqrt(square - LAW.mean**2), rel=5e-3)
+
+
+@pytest.mark.parametrize("factors", ["gamma", "lognormal"])
+def test_of_one_time_the_law_is_that_of_the_factor(factors):
+    cv, point = 0.4, TimeLaw(lowest=50.0, spacing=1.0, probabilities=np.ones(1))
+    found = scattered(point, cv, factors)
+    at = np.array([30.0, 50.0, 75.0])
+    sigma = math.sqrt(math.log(1 + cv**2))
+    expected = {
+        "gamma": special.gammainc(cv**-2, at / 50 / cv**2),
+        "lognormal": special.ndtr(np.log(at / 50) / sigma + sigma / 2),
+    }[factors]
+    got = np.interp(at, found.support + found.spacing / 2, found.cumulative)
+    assert got == pytest.approx(expected, abs=2e-3)
+    assert scattered(point, 0.0, factors) is point
+
+
+def test_factors_delay_the_last_worker_by_what_an_integral_says():
+    """Jobs all alike: the last of A gammas, whose layers have nothing in common."""
+    cv, point = 0.25, TimeLaw(lowest=100.0, spacing=1.0, probabilities=np.ones(1))
+    scatter = AttentionScatter.of(point, (np.ones(1), np.ones(1)), 1, cv, "gamma")
+    workers = np.array([1.0, 4.0, 32.0])
+    late, fresh, kept = scatter.jobs.barriers(workers)
+    for at, a in enumerate(workers):
+
+        def above(t, a=a):
+            return 1 - special.gammainc(cv**-2, t / cv**2) ** a
+
+        mean = integrate.quad(above, 0, 8)[0]
+        square = integrate.quad(lambda t: 2 * t * above(t), 0, 8)[0]
+        assert late[at, 0] == pytest.approx(100 * (mean - 1), abs=0.05)
+        assert fresh[at, 0] == pytest.approx(100 * math.sqrt(square - mean**2), rel=0.01)
+    assert kept.shape == (3, 1)
+    assert AttentionScatter.of(point, (np.ones(1), np.ones(1)), 1, 0.0, "gamma") is None
+
+
+def test_two_layers_have_their_loads_in_common():
+    """Heavy by chance 0.1, light else, both far apart: what loads give the last is kept.
+
+    With A workers the last is heavy with chance ``1 - 0.9^A``; the covariance of the last ends of
+    two layers is that of the conditional means, here drawn.
+    """
+    law = TimeLaw(lowest=100.0, spacing=100.0, probabilities=np.array([0.9, 0.1]))
+    cv, a, draws = 0.1, 8, 60_000
+    scatter = AttentionScatter.of(law, (np.ones(1), np.ones(1)), 1, cv, "gamma")
+    late, fresh, kept = (float(x[0, 0]) for x in scatter.jobs.barriers(np.array([float(a)])))
+    generator = np.random.default_rng(7)
+    loads = np.where(generator.random((draws, a)) < 0.1, 200.0, 100.0)
+    ends = [(loads * generator.gamma(cv**-2, cv**2, loads.shape)).max(axis=1) for _ in range(2)]
+    common = float(np.cov(*ends)[0, 1])
+    still = loads.max(axis=1)
+    assert late == pytest.approx(np.mean(ends) - still.mean(), abs=0.4)
+    assert kept == pytest.approx(common / still.var(), rel=0.05)
+    assert fresh == pytest.approx(math.sqrt(np.var(ends) - common), rel=0.05)
+
+
+def test_the_mean_of_a_workers_jobs_scatters_as_its_sum_says():
+    """Two jobs of 100 and 200, sums 200 to 400 by halves: their mean is half of that."""
+    sums = np.array([200.0, 300.0, 400.0]), np.array([0.25, 0.75, 1.0])
+    law = TimeLaw(lowest=100.0, spacing=100.0, probabilities=np.array([0.5, 0.5]))
+    scatter = AttentionScatter.of(law, sums, 2, 0.2, "gamma")
+    assert scatter.jobs.still.mean == pytest.approx(150.0)
+    # A point of chance is spread over what lies before it, half a step of 100 on average.
+    assert scatter.means.still.mean == pytest.approx(
+        0.5 * (0.25 * 200 + 0.5 * 250 + 0.25 * 350), 1e-2
+    )
+    assert scatter.means.still.support[[0, -1]] == pytest.approx([100.0, 200.0])
+    assert scatter.later(5.0).added == 5.0
+    assert scatter.later(5.0).later(2.0).added == 7.0
