@@ -12,6 +12,7 @@ import argparse
 import ast
 import contextlib
 import gc
+import importlib
 import importlib.abc
 import importlib.util
 import os
@@ -182,7 +183,7 @@ class _Trials:
             child = os.fork()
             if child == 0:
                 signal.alarm(LONGEST)
-                if fault is not None and faulty is not None:
+                if fault and faulty:
                     _swap_code(fault, faulty)
                 names = least if fault is None else self.tests[fault]
                 of_it = [items[test] for test in names if test in items]
@@ -205,11 +206,18 @@ def _faulty_code(fault: Fault) -> CodeType:
 
 def _swap_code(fault: Fault, faulty: CodeType) -> None:
     """Give the function, wherever it is in memory, other code."""
+    importlib.import_module(_name_of(fault.path))  # what is imported late would be without it
+    gc.unfreeze()  # what is frozen is not listed
+    places = (str(fault.path), fault.function)
     for function in gc.get_objects():
         if isinstance(function, FunctionType):
             code = function.__code__
-            if code.co_filename == str(fault.path) and code.co_qualname == fault.function:
+            if (code.co_filename, code.co_qualname) == places:
                 function.__code__ = faulty
+
+
+def _name_of(path: Path) -> str:
+    return ".".join(path.relative_to(SOURCE).with_suffix("").parts)
 
 
 def tried(chosen: list[Fault], tests: dict[Fault, list[str]]) -> list[Fault]:
@@ -258,10 +266,10 @@ def main() -> None:
     own = [fault for fault in chosen if fault.function and by_fault[fault]]
     missed = tried(own, by_fault) if own else []
     for fault in chosen:
-        if fault.function is None and by_fault[fault]:  # what is made at import has it too
-            name = ".".join(fault.path.relative_to(SOURCE).with_suffix("").parts)
-            if not noticed(name, fault.path, fault.plant()[1], by_fault[fault]):
-                missed.append(fault)
+        tests_of = by_fault[fault] if fault.function is None else []
+        # Imported anew, so that what is made at import has the fault too.
+        if tests_of and not noticed(_name_of(fault.path), fault.path, fault.plant()[1], tests_of):
+            missed.append(fault)
     missed += [fault for fault in chosen if not by_fault[fault]]
     for fault in missed:
         print(f"survives {len(by_fault[fault])} tests: {fault.plant()[0]}", flush=True)

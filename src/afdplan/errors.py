@@ -17,6 +17,8 @@ Anything else that escapes is a bug and keeps its traceback.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 __all__ = [
@@ -29,6 +31,7 @@ __all__ = [
     "TraceError",
     "UnsupportedError",
     "ValidationError",
+    "placed",
     "reason",
 ]
 
@@ -98,3 +101,21 @@ class InfeasibleError(AfdplanError):
     def __init__(self, message: str, nearest: Any = None) -> None:
         super().__init__(message)
         self.nearest = nearest
+
+
+@contextmanager
+def placed(where: object) -> Iterator[None]:
+    """Say before what is raised within which file, section or column it is about.
+
+    Examples
+    --------
+    >>> with placed("study.toml: [grid]"):
+    ...     raise InvalidInputError("seed must be at least 0, got -1")
+    Traceback (most recent call last):
+    ...
+    afdplan.errors.InvalidInputError: study.toml: [grid]: seed must be at least 0, got -1
+    """
+    try:
+        yield
+    except InvalidInputError as error:
+        raise type(error)(f"{where}: {error}") from None

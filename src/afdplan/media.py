@@ -5,7 +5,7 @@ from __future__ import annotations
 import html as markup
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import singledispatch
 from typing import TYPE_CHECKING, Any
 
@@ -81,7 +81,7 @@ def report(answer: Any, path: str) -> None:
     from afdplan.report.page import render_page
 
     check_folder(path)
-    write_atomic(path, render_page(page(answer)))
+    write_atomic(path, render_page(replace(page(answer), document=to_dict(answer))))
 
 
 def html(answer: Any) -> str:
@@ -217,9 +217,7 @@ def _(answer: RatioRecommendation) -> Page:
         max_attention_workers=most,
         most_requests=None if limit is None else limit.most_requests,
     )
-    return ratio_page(
-        told(answer), answer, problem, around, document=to_dict(answer), command_line=""
-    )
+    return ratio_page(told(answer), answer, problem, around)
 
 
 @told.register(SimulationResult)
@@ -259,8 +257,6 @@ def _(answer: SimulationResult) -> Page:
         record_timeline(scenario, steps=3),
         law,
         theory=theory_curve(scenario, law, [scenario.bundle.attention_workers]),
-        document=to_dict(answer),
-        command_line="",
     )
 
 
@@ -310,14 +306,7 @@ def _(answer: Plan) -> Page:
     from afdplan.report.page_plan import plan_page
 
     around = plan_around(answer, answer.law, answer.source)
-    return plan_page(
-        told(answer),
-        answer,
-        answer.requests,
-        around,
-        document=to_dict(answer),
-        command_line="",
-    )
+    return plan_page(told(answer), answer, answer.requests, around)
 
 
 @told.register(PlanCheck)
@@ -370,6 +359,4 @@ def _(answer: WorkloadReport | LawReport) -> Sequence[Figure]:
 def _(answer: WorkloadReport | LawReport) -> Page:
     from afdplan.report.page_workload import workload_page
 
-    return workload_page(
-        told(answer), answer, answer.law, document=to_dict(answer), command_line=""
-    )
+    return workload_page(told(answer), answer, answer.law)

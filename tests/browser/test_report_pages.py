@@ -23,7 +23,6 @@ from afdplan.report.document import document
 from afdplan.report.page import CaseWords, Choice, Page, Section, render_page
 from afdplan.report.page_sweep import summary_page
 from afdplan.report.page_validate import validation_page
-from afdplan.report.sweep import summary_answer
 from afdplan.report.telling import Telling
 from afdplan.report.validate import validation_answer, validation_told
 from tests.cli.invoke import invoke
@@ -96,10 +95,9 @@ def pages(tmp_path_factory):
             warnings=validation_told(result).warnings,
             answer=validation_answer(result),
         )
-        page = validation_page(
-            validation_told(result), result, document=told, command_line="afdplan validate"
-        )
-        (folder / f"{name}.html").write_bytes(render_page(page))
+        page = validation_page(validation_told(result), result)
+        whole = replace(page, document=told, command_line="afdplan validate")
+        (folder / f"{name}.html").write_bytes(render_page(whole))
     patch.undo()
     return folder
 
@@ -460,9 +458,7 @@ def test_on_a_phone_words_stand_below_the_chart_that_is_touched(visit):
 
 def test_the_windows_of_a_study_are_drawn(visit, pages):
     found = summary(series=(series((0.0, 7200.0)),))
-    (pages / "study.html").write_bytes(
-        render_page(summary_page(found, document=summary_answer(found), command_line="afdplan"))
-    )
+    (pages / "study.html").write_bytes(render_page(summary_page(found)))
     shown = visit("study")
     assert shown.told == []
     assert shown.locator("figure .plot svg").count() == len(study_figures(found)) == 2

@@ -85,7 +85,7 @@ def coverage(model, mutated=False):
         trace = model(generator)
         if mutated:
             trace = as_if_independent(trace, generator)
-        estimate = token_load_estimate(trace, replicates=300)
+        estimate = token_load_estimate(trace, replicates=200)
         hits += estimate.low <= TRUTH <= estimate.high
     share = hits / runs
     half = 1.96 * math.sqrt(share * (1 - share) / runs)

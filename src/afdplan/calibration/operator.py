@@ -29,7 +29,7 @@ import numpy.typing as npt
 
 from afdplan.calibration.hardware import Hardware
 
-__all__ = ["Family", "Operator", "find_operator", "measured_devices", "operator_rows"]
+__all__ = ["Family", "Operator", "find_operator", "operator_rows"]
 
 Family = Literal["attention", "latent", "gemm", "experts", "elementwise", "dispatch", "combine"]
 FloatArray = npt.NDArray[np.float64]
@@ -143,11 +143,6 @@ def operator_rows() -> dict[tuple[str, str, str], tuple[Operator, float]]:
         for row in rows
         if row["chosen"] == "yes"
     }
-
-
-def measured_devices() -> tuple[str, ...]:
-    """Return the names of the devices whose operators were measured."""
-    return tuple(dict.fromkeys(device for device, _, _ in operator_rows()))
 
 
 def find_operator(hardware: Hardware, family: Family, number: str) -> Operator:

@@ -16,7 +16,6 @@ from afdplan.cli.help import GroupedCommand
 from afdplan.cli.options import options as add_options
 from afdplan.cli.quantity import FINITE
 from afdplan.cli.report import (
-    command_line,
     documented,
     json_option,
     plot_option,
@@ -273,10 +272,8 @@ def _deliver(result: Fit, data: Sequence[str], options: dict[str, Any]) -> None:
                 title=f"afdplan calibrate: {result.model.name}",
                 told=result.told,
                 sections=result.sections(),
-                document=answered,
-                command_line=command_line(),
             )
-            write_report(options["report"], page)
+            write_report(options["report"], page, answered)
         if options["as_json"]:
             click.echo(to_json(answered))
             return

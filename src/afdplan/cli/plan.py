@@ -22,7 +22,6 @@ from afdplan.cli.project import ProjectCommand
 from afdplan.cli.report import (
     around_option,
     check_folder,
-    command_line,
     documented,
     json_option,
     plot_option,
@@ -253,13 +252,11 @@ def command(
                 plan,
                 workload.law,
                 found,
-                document=answer,
-                command_line=command_line(),
                 workload=workload.report,
                 verified=verified,
                 beside=whole_tables(whole, played),
             )
-            write_report(report, page)
+            write_report(report, page, answer)
         if output is not None:
             from afdplan.files.atomic import write_atomic
 

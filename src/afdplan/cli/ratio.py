@@ -21,7 +21,6 @@ from afdplan.cli.options import (
 from afdplan.cli.project import ProjectCommand
 from afdplan.cli.report import (
     around_option,
-    command_line,
     command_with,
     documented,
     json_option,
@@ -254,12 +253,10 @@ def command(
                 answer,
                 problem,
                 found,
-                document=answered,
-                command_line=command_line(),
                 workload=workload.report,
                 over_clock=sections,
             )
-            write_report(report, page)
+            write_report(report, page, answered)
         if as_json:
             click.echo(to_json(answered))
             return

@@ -6,7 +6,8 @@ import contextlib
 import re
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -271,12 +272,13 @@ def write_picture(path: str, figures: Sequence[Figure], heading: str, columns: i
     write_atomic(path, picture_bytes(drawn, check_picture_name(path)))
 
 
-def write_report(path: str, page: Page) -> None:
-    """Write the page whole or not at all, and say so on standard error."""
+def write_report(path: str, page: Page, document: Mapping[str, Any]) -> None:
+    """Write the page of a document whole or not at all, and say so on standard error."""
     from afdplan.files.atomic import write_atomic
     from afdplan.report.page import render_page
 
-    write_atomic(path, render_page(page))
+    whole = replace(page, document=document, command_line=command_line())
+    write_atomic(path, render_page(whole))
     say_wrote(path)
 
 

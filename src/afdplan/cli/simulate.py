@@ -214,7 +214,7 @@ def command(
         )
         answered["command"] = command_line()
         if report is not None:
-            write_report(report, _page(told, results, workload, answered))
+            write_report(report, _page(told, results, workload), answered)
         if as_json:
             click.echo(to_json(answered))
             return
@@ -346,9 +346,7 @@ def _write_timeline(path: str, result: SimulationResult) -> None:
     write_picture(path, [pipeline_figure(timeline)], result.title)
 
 
-def _page(
-    told: Telling, results: list[SimulationResult], workload: Workload, answered: dict[str, Any]
-) -> Page:
+def _page(told: Telling, results: list[SimulationResult], workload: Workload) -> Page:
     """Compute what the page shows around the results: a timeline, drift, the theory's curve."""
     from afdplan.planning.theory_curve import theory_curve
     from afdplan.report.page_simulate import simulation_page
@@ -363,7 +361,5 @@ def _page(
         record_timeline(best.scenario, steps=3),
         workload.law,
         theory=theory_curve(best.scenario, workload.law, counts),
-        document=answered,
-        command_line=command_line(),
         workload=workload.report,
     )

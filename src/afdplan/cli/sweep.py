@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from afdplan.cli.report import (
-    command_line,
     documented,
     json_option,
     plot_option,
@@ -334,8 +333,7 @@ def _shown(
     if report is not None:
         from afdplan.report.page_sweep import summary_page
 
-        page = summary_page(found, document=document, command_line=command_line())
-        write_report(report, page)
+        write_report(report, summary_page(found), document)
     return found, document
 
 

@@ -9,7 +9,6 @@ import click
 
 from afdplan.cli.options import options
 from afdplan.cli.report import (
-    command_line,
     documented,
     json_flag,
     plot_option,
@@ -132,12 +131,12 @@ def command(
     if report is not None or plot is not None:
         from afdplan.report.page_validate import validation_page
 
-        page = validation_page(told, result, document=answered, command_line=command_line())
+        page = validation_page(told, result)
         figures = [figure for section in page.sections for figure in section.figures]
         if plot is not None:
             write_picture(plot, figures, told.subject, columns=2 if len(figures) > 2 else 1)
         if report is not None:
-            write_report(report, page)
+            write_report(report, page, answered)
     if as_json:
         click.echo(to_json(answered))
     else:

@@ -12,7 +12,6 @@ from afdplan.cli.options import options, resolve_workload, workload_options
 from afdplan.cli.passes import told_passes
 from afdplan.cli.project import ProjectCommand
 from afdplan.cli.report import (
-    command_line,
     documented,
     json_option,
     plot_option,
@@ -96,10 +95,7 @@ def command(
         if report is not None:
             from afdplan.report.page_workload import workload_page
 
-            page = workload_page(
-                told, described, workload.law, document=answered, command_line=command_line()
-            )
-            write_report(report, page)
+            write_report(report, workload_page(told, described, workload.law), answered)
         if as_json:
             click.echo(to_json(answered))
             return

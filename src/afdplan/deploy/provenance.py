@@ -9,6 +9,7 @@ import afdplan
 from afdplan.deploy.deployment import Deployment
 from afdplan.deploy.request import DeployRequest
 from afdplan.deploy.target import Target
+from afdplan.model.chosen import chosen
 
 __all__ = ["header", "settings_yaml", "to_yaml"]
 
@@ -48,10 +49,7 @@ def settings_yaml(request: DeployRequest, target: Target, deployment: Deployment
     """Return all coupled settings of all roles."""
     bundle, promise = request.plan.bundle, request.promise
     split = {
-        "attention_workers": bundle.attention_workers,
-        "ffn_workers": bundle.ffn_workers,
-        "microbatches": bundle.microbatches,
-        "batch_size": bundle.batch_size,
+        **chosen(bundle, "attention_workers ffn_workers microbatches batch_size"),
         "ffn_tokens_per_microbatch": bundle.ffn_tokens,
     }
     return header(request, target) + to_yaml(

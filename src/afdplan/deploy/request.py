@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from afdplan.deploy.deployment import Check
 from afdplan.deploy.devices import DEVICE_KINDS, DeviceKind, kind_of
+from afdplan.deploy.words import Word
 from afdplan.errors import InvalidInputError
 from afdplan.files.plan_file import PlanFile
 from afdplan.files.plan_unsplit import UnsplitPlan
@@ -161,6 +162,15 @@ class DeployRequest:
             raise InvalidInputError("containers need --image NAME, one that holds the system")
         return self.image
 
+    def model_words(self, length_flag: str) -> list[Word]:
+        """Return what a server is told of the model: the longest request, how it is quantized."""
+        words: list[Word] = []
+        if self.max_model_len is not None:
+            words += [length_flag, str(self.max_model_len)]
+        if self.quantization is not None:
+            words += ["--quantization", self.quantization]
+        return words
+
     @property
     def bundles(self) -> int:
         """Bundles of the split, or groups of the un-split deployment."""
@@ -195,14 +205,14 @@ class DeployRequest:
             "percentile is known, so limits on one are not held",
         )
 
-    def cache_check(self, shows: str, where: str) -> tuple[Check, ...]:
+    def cache_check(self, shows: str) -> tuple[Check, ...]:
         """Return the check of the KV cache's size, if the plan knows it and it is of one kind."""
         tokens = self.plan.cache_tokens
         if tokens is None:
             return ()
         return (
             Check(
-                where=where,
+                where="log of each attention rank",
                 shows=f"{shows.format(tokens)} or more",
                 otherwise="the cache is smaller than planned: requests are preempted; plan again "
                 "with --kv-tokens",

@@ -140,10 +140,7 @@ def _prefill_role(request: DeployRequest, bundle: int) -> tuple[Role, ...]:
     ]
     if plan.prefill_chunk is not None:
         words += ["--max-num-batched-tokens", str(plan.prefill_chunk)]
-    if request.max_model_len is not None:
-        words += ["--max-model-len", str(request.max_model_len)]
-    if request.quantization is not None:
-        words += ["--quantization", request.quantization]
+    words += request.model_words("--max-model-len")
     stride = request.node_devices * (bundle - 1)
     role = independent_role(
         request,

@@ -12,7 +12,6 @@ from afdplan.deploy.target import Target
 from afdplan.deploy.unsplit import group_deployment, plan_of
 from afdplan.deploy.words import Variable, Word, flags, json_word
 from afdplan.errors import UnsupportedError
-from afdplan.files.plan_unsplit import UnsplitPlan
 
 __all__ = [
     "HTTP_PORT",
@@ -104,11 +103,7 @@ def server_words(request: DeployRequest, settings: dict[str, Any], nodes: int) -
     if settings["dp_size"] > 1:
         # Requests go where the fewest tokens are: what the barrier waits for.
         words += ["--enable-dp-attention", "--load-balance-method", "total_tokens"]
-    if request.max_model_len is not None:
-        words += ["--context-length", str(request.max_model_len)]
-    if request.quantization is not None:
-        words += ["--quantization", request.quantization]
-    return words
+    return words + request.model_words("--context-length")
 
 
 def lane_deployment(request: DeployRequest, target: Target) -> Deployment:
@@ -193,7 +188,7 @@ def lane_deployment(request: DeployRequest, target: Target) -> Deployment:
             f"`--mem-fraction-static {MEMORY_SHARE}`: the plan leaves a tenth of the memory free",
         ),
         checks=(
-            *request.cache_check("max_total_num_tokens={}", "log of each attention rank"),
+            *request.cache_check("max_total_num_tokens={}"),
             decode_check(requests),
             Check(
                 where="logs of both roles, `AFD_GRAPH_USAGE_SNAPSHOT`",
@@ -233,11 +228,9 @@ def group_of_ranks(request: DeployRequest, target: Target) -> Deployment:
         "enable_two_batch_overlap": plan.two_batch_overlap,
     }
 
-    def words(
-        _: UnsplitPlan, values: dict[str, Any], number: int, nodes: int
-    ) -> tuple[list[Word], tuple[Word, ...]]:
+    def words(number: int, nodes: int) -> tuple[list[Word], tuple[Word, ...]]:
         http, init = ports(number)[:2]
-        command = server_words(request, values, nodes)
+        command = server_words(request, settings, nodes)
         command += ["--dist-init-addr", (Variable("SERVER_HOST"), f":{init}")]
         command += ["--moe-a2a-backend", "deepep", "--deepep-mode", "auto"]
         if plan.ranks > 1:
@@ -256,7 +249,6 @@ def group_of_ranks(request: DeployRequest, target: Target) -> Deployment:
         words=words,
         others=(),
         ports=ports,
-        environment={},
         assumed=(
             f"{request.node_devices} devices per node",
             "prompts are computed on the same devices, which the plan does not count",

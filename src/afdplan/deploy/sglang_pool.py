@@ -50,10 +50,7 @@ def pool_deployment(request: DeployRequest, target: Target) -> Deployment:
     rule, per_node = settings["ffn"], min(workers, request.node_devices)
     shared: list[Word] = ["python", "-m", "sglang.launch_server", "--model-path", request.model]
     shared += ["--host", "0.0.0.0", "--mem-fraction-static", MEMORY_SHARE]
-    if request.max_model_len is not None:
-        shared += ["--context-length", str(request.max_model_len)]
-    if request.quantization is not None:
-        shared += ["--quantization", request.quantization]
+    shared += request.model_words("--context-length")
     bundles = []
     for number in range(1, plan.bundles + 1):
         http = HTTP_PORT + (per_node + 1) * (number - 1)

@@ -14,7 +14,7 @@ from afdplan.files.plan_unsplit import UnsplitPlan
 
 __all__ = ["group_deployment", "plan_of"]
 
-Words = Callable[[UnsplitPlan, dict[str, Any], int, int], tuple[list[Word], tuple[Word, ...]]]
+Words = Callable[[int, int], tuple[list[Word], tuple[Word, ...]]]
 """From plan, settings, number of the group and nodes: the command, and what node 0 adds."""
 
 
@@ -41,7 +41,6 @@ def group_deployment(
     words: Words,
     others: tuple[Word, ...],
     ports: Callable[[int], tuple[int, ...]],
-    environment: dict[str, Word],
     assumed: tuple[str, ...],
     checks: tuple[Check, ...],
 ) -> Deployment:
@@ -52,7 +51,7 @@ def group_deployment(
     nodes = -(-plan.ranks // per_node)
     per_node = evenly(plan.ranks, per_node)
     for number in range(1, plan.replicas + 1):
-        command, first = words(plan, settings, number, nodes)
+        command, first = words(number, nodes)
         target.check(flags([*command, *first, *others]))
         bundles.append(
             (
@@ -64,7 +63,6 @@ def group_deployment(
                     command=tuple(command),
                     first=first,
                     others=others,
-                    environment=environment,
                     http=ports(number)[0],
                     ports=ports(number),
                 ),

@@ -98,6 +98,7 @@ def plugin_deployment(request: DeployRequest, target: Target, connector: Connect
         port = request.port_of(number, span, *servers)
         roles = []
         for role, values in settings.items():
+            workers, devices = values["data_parallel_size"], values["tensor_parallel_size"]
             second = role == "ffn"
             http = HTTP_PORT + 2 * (number - 1) + second
             rpc = RPC_PORT + 2 * (number - 1) + second
@@ -138,15 +139,10 @@ def plugin_deployment(request: DeployRequest, target: Target, connector: Connect
             roles.append(
                 Role(
                     name=role,
-                    workers=values["data_parallel_size"],
-                    devices=values["tensor_parallel_size"],
+                    workers=workers,
+                    devices=devices,
                     workers_per_node=evenly(
-                        values["data_parallel_size"],
-                        nodes_of(
-                            values["data_parallel_size"],
-                            values["tensor_parallel_size"],
-                            request.node_devices,
-                        ),
+                        workers, nodes_of(workers, devices, request.node_devices)
                     ),
                     command=tuple(words),
                     first=first,
@@ -167,13 +163,13 @@ def plugin_deployment(request: DeployRequest, target: Target, connector: Connect
         assumed=_assumed(request, target, connector),
         checks=(
             *_version_check(target),
-            *request.cache_check("GPU KV cache size: {:,} tokens", "log of each attention rank"),
+            *request.cache_check("GPU KV cache size: {:,} tokens"),
             Check(
                 where="log of each attention rank, `non-default args`",
                 shows=f"'max_num_seqs': {settings['attention']['max_num_seqs']}",
                 otherwise="the rank takes another number of requests than was planned",
             ),
-            *running_check(plan.bundle.requests_per_attention_worker),
+            running_check(plan.bundle.requests_per_attention_worker),
         ),
     )
 

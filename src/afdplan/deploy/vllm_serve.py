@@ -10,7 +10,6 @@ from afdplan.deploy.request import DeployRequest
 from afdplan.deploy.target import Target
 from afdplan.deploy.unsplit import group_deployment, plan_of
 from afdplan.deploy.words import Variable, Word, json_word
-from afdplan.files.plan_unsplit import UnsplitPlan
 
 __all__ = [
     "PLACEMENT",
@@ -81,11 +80,7 @@ def serve_words(request: DeployRequest, settings: dict[str, Any]) -> list[Word]:
             threshold = str(settings[f"dbo_{name}_token_threshold"])
             words += [f"--dbo-{name}-token-threshold", threshold]
         words.append("--enable-dbo")
-    if request.max_model_len is not None:
-        words += ["--max-model-len", str(request.max_model_len)]
-    if request.quantization is not None:
-        words += ["--quantization", request.quantization]
-    return words
+    return words + request.model_words("--max-model-len")
 
 
 def network_words(host: str, rpc: int) -> list[Word]:
@@ -106,14 +101,12 @@ def kv_words(request: DeployRequest, role: str = "kv_consumer") -> list[Word]:
     return ["--kv-transfer-config", json_word(kv)]
 
 
-def running_check(requests: int) -> tuple[Check, ...]:
+def running_check(requests: int) -> Check:
     """Return the check that every slot of a rank is busy."""
-    return (
-        Check(
-            where="`/metrics` of each HTTP server, under load",
-            shows=f"vllm:num_requests_running {requests} for every engine",
-            otherwise="slots are empty: too few requests come in, or the cache holds fewer",
-        ),
+    return Check(
+        where="`/metrics` of each HTTP server, under load",
+        shows=f"vllm:num_requests_running {requests} for every engine",
+        otherwise="slots are empty: too few requests come in, or the cache holds fewer",
     )
 
 
@@ -156,11 +149,9 @@ def group_of_ranks(request: DeployRequest, target: Target) -> Deployment:
         "all2all_backend": backend,
     }
 
-    def words(
-        _: UnsplitPlan, values: dict[str, Any], number: int, nodes: int
-    ) -> tuple[list[Word], tuple[Word, ...]]:
+    def words(number: int, _: int) -> tuple[list[Word], tuple[Word, ...]]:
         http, rpc = ports(number)
-        command = serve_words(request, values)
+        command = serve_words(request, settings)
         command += ["--all2all-backend", backend]
         command += kv_words(request)
         command += network_words("SERVER_HOST", rpc)
@@ -176,7 +167,6 @@ def group_of_ranks(request: DeployRequest, target: Target) -> Deployment:
         words=words,
         others=("--headless",),
         ports=ports,
-        environment={},
         assumed=(
             f"{request.node_devices} devices per node",
             f"transfers by {backend}",
@@ -188,6 +178,6 @@ def group_of_ranks(request: DeployRequest, target: Target) -> Deployment:
                 shows=f"'max_num_seqs': {requests}",
                 otherwise="the rank takes another number of requests than was planned",
             ),
-            *running_check(requests),
+            running_check(requests),
         ),
     )

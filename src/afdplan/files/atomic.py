@@ -11,7 +11,7 @@ from pathlib import Path
 
 from afdplan.errors import InvalidInputError, reason
 
-__all__ = ["cannot_write", "check_folder", "staged", "write_atomic", "write_folder"]
+__all__ = ["cannot_write", "check_folder", "staged", "write_atomic", "write_folder", "writing"]
 
 
 def check_folder(path: str | Path) -> None:
@@ -31,10 +31,8 @@ def check_folder(path: str | Path) -> None:
 no/such/folder
     """
     shown = Path(path)
-    try:
+    with writing(shown):  # too long a name, or a folder that may not be looked into
         is_folder, has_folder = shown.is_dir(), shown.parent.is_dir()
-    except OSError as error:  # too long a name, or a folder that may not be looked into
-        raise cannot_write(shown, error) from None
     if is_folder:
         raise InvalidInputError(f"cannot write {shown}: it is a directory; name a file")
     if not has_folder:
@@ -58,7 +56,7 @@ def write_atomic(path: str | Path, content: bytes) -> None:
         If the file cannot be written; then nothing of it is left behind.
     """
     shown = Path(path)
-    try:
+    with writing(shown):
         target = Path(os.path.realpath(shown))
         if target.is_dir():
             raise InvalidInputError(f"cannot write {shown}: it is a directory; name a file")
@@ -67,10 +65,6 @@ def write_atomic(path: str | Path, content: bytes) -> None:
             return
         with staged(shown) as temporary:
             temporary.write_bytes(content)
-    except (OSError, ValueError) as error:
-        if isinstance(error, InvalidInputError):
-            raise
-        raise cannot_write(shown, error) from None
 
 
 @contextlib.contextmanager
@@ -131,24 +125,38 @@ def write_folder(path: str | Path, files: Mapping[str, str], executable: str = "
     shown = Path(path)
     target, temporary = _beside(shown)
     try:
-        if target.exists() and (not target.is_dir() or any(target.iterdir())):
-            raise InvalidInputError(
-                f"{shown} exists already: name a new folder, or remove it first"
-            )
-        temporary.mkdir()
-        for name, content in files.items():
-            file = temporary / name
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(content, encoding="utf-8", newline="\n")
-            if name.endswith(executable):
-                file.chmod(0o755)
-        temporary.replace(target)
-    except (OSError, ValueError) as error:
-        if isinstance(error, InvalidInputError):
-            raise
-        raise cannot_write(shown, error) from None
+        with writing(shown):
+            if target.exists() and (not target.is_dir() or any(target.iterdir())):
+                raise InvalidInputError(
+                    f"{shown} exists already: name a new folder, or remove it first"
+                )
+            temporary.mkdir()
+            for name, content in files.items():
+                file = temporary / name
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_text(content, encoding="utf-8", newline="\n")
+                if name.endswith(executable):
+                    file.chmod(0o755)
+            temporary.replace(target)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def writing(path: str | Path) -> Iterator[None]:
+    """Tell in one line what stands against writing `path`, whatever the system calls it.
+
+    Raises
+    ------
+    InvalidInputError
+        As `cannot_write` tells it, or as it was raised within.
+    """
+    try:
+        yield
+    except InvalidInputError:
+        raise
+    except (OSError, ValueError) as error:  # ValueError: a NUL byte in the path
+        raise cannot_write(path, error) from None
 
 
 def cannot_write(path: str | Path, error: Exception) -> InvalidInputError:
@@ -158,8 +166,6 @@ def cannot_write(path: str | Path, error: Exception) -> InvalidInputError:
 
 def _beside(path: Path) -> tuple[Path, Path]:
     """Return the file behind links, and a temporary name beside it."""
-    try:
+    with writing(path):
         target = Path(os.path.realpath(path))
-    except (OSError, ValueError) as error:
-        raise cannot_write(path, error) from None
     return target, target.with_name(f".{target.name[:100]}.{secrets.token_hex(6)}.tmp")

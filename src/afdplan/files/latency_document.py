@@ -11,6 +11,7 @@ import msgspec
 from afdplan.errors import LatencyModelError
 from afdplan.files.latency_stage import Stage, check_keys, converted, read_stage
 from afdplan.model.checks import check_choice
+from afdplan.model.chosen import chosen
 from afdplan.model.coupling import UNCOUPLED, Coupling
 from afdplan.model.curve import LinearCurve
 from afdplan.model.latency import LatencyModel, TimeUnit
@@ -74,13 +75,7 @@ def latency_document(model: LatencyModel) -> dict[str, Any]:
     """Return `model` as the plain document that a latency file holds."""
     document: dict[str, Any] = {
         "schema_version": LATENCY_SCHEMA_VERSION,
-        "name": model.name,
-        "source": model.source,
-        "time_unit": model.time_unit,
-        "layers": model.layers,
-        "step_overhead": model.step_overhead,
-        "tokens_per_step": model.tokens_per_step,
-        "drain": model.drain,
+        **chosen(model, "name source time_unit layers step_overhead tokens_per_step drain"),
         "assumptions": list(model.assumptions),
     }
     for name in ("attention_devices", "ffn_devices"):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from afdplan.errors import LatencyModelError
+from afdplan.errors import LatencyModelError, placed
 from afdplan.files.atomic import write_atomic
 from afdplan.files.document import is_there, read_document
 from afdplan.files.latency_document import latency_document, latency_from_document
@@ -77,10 +77,8 @@ def load_latency(name_or_path: str | Path) -> LatencyModel:
     document = read_document(
         path if path.parent == _BUILT_IN else name_or_path, "a latency model", LatencyModelError
     )
-    try:
+    with placed(text):
         return latency_from_document(document, path.stem)
-    except LatencyModelError as error:
-        raise LatencyModelError(f"{text}: {error}") from None
 
 
 def save_latency(model: LatencyModel, path: str | Path) -> None:

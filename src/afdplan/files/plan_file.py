@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from afdplan.errors import InvalidInputError, LatencyModelError
+from afdplan.errors import InvalidInputError, LatencyModelError, placed
 from afdplan.files.document import LARGEST_DOCUMENT, Readable, open_source, read_document
 from afdplan.files.latency_document import latency_from_document
 from afdplan.files.plan_barrier_free import BarrierFreePlan, barrier_free_from_document
@@ -155,10 +155,8 @@ def read_plan(path: Readable) -> PlanFile:
     """
     with open_source(path, "a plan", limit=LARGEST_DOCUMENT) as source:
         document = read_document(source, "a plan", is_json=True)
-        try:
+        with placed(source.name):
             return plan_from_document(document)
-        except InvalidInputError as error:
-            raise InvalidInputError(f"{source.name}: {error}") from None
 
 
 def plan_from_document(document: dict[str, Any]) -> PlanFile:
@@ -176,18 +174,14 @@ def plan_from_document(document: dict[str, Any]) -> PlanFile:
         batch_size=_need(best, "recommended", "batch_size"),
         microbatches=_need(best, "recommended", "microbatches"),
     )
-    counts = {
-        name: check_count(f"recommended.{name}", _need(best, "recommended", name), 1, 1_000_000)
+    bundles, attention_devices, ffn_devices = (
+        check_count(f"recommended.{name}", _need(best, "recommended", name), 1, 1_000_000)
         for name in ("bundles", "attention_devices_per_worker", "ffn_devices_per_worker")
-    }
+    )
     step = _table(best, "step_time", "recommended.")
-    numbers = {
-        "mean": check_number("step_time.mean", _need(step, "step_time", "mean"), strict=True),
-        "p99": check_number("step_time.p99", _need(step, "step_time", "p99"), strict=True),
-        "tokens": check_number(
-            "tokens_per_second", _need(best, "recommended", "tokens_per_second"), strict=True
-        ),
-    }
+    step_time_mean = _number(step, "step_time", "mean", strict=True)
+    step_time_p99 = _number(step, "step_time", "p99", strict=True)
+    tokens_per_second = _number(best, "recommended", "tokens_per_second", strict=True)
     try:
         latency = latency_from_document(_table(document, "latency_model"), "plan")
     except LatencyModelError as error:
@@ -196,23 +190,18 @@ def plan_from_document(document: dict[str, Any]) -> PlanFile:
     prefill = _table(document, "service") if document.get("service") is not None else {}
     capacity, kinds = _space(_table(document, "memory").get("space"))
     plan = PlanFile(
-        bundles=counts["bundles"],
+        bundles=bundles,
         bundle=bundle,
-        attention_devices=counts["attention_devices_per_worker"],
-        ffn_devices=counts["ffn_devices_per_worker"],
+        attention_devices=attention_devices,
+        ffn_devices=ffn_devices,
         latency=latency,
-        step_time_mean=numbers["mean"],
-        step_time_p99=numbers["p99"],
-        tokens_per_second=numbers["tokens"],
-        mean_prompt_tokens=check_number(
-            "workload.mean_prompt_tokens", _need(workload, "workload", "mean_prompt_tokens")
-        ),
-        mean_decode_tokens=check_number(
-            "workload.mean_decode_tokens", _need(workload, "workload", "mean_decode_tokens"), 1.0
-        ),
-        mean_token_load=check_number(
-            "workload.token_load.mean",
-            _need(_table(workload, "token_load", "workload."), "token_load", "mean"),
+        step_time_mean=step_time_mean,
+        step_time_p99=step_time_p99,
+        tokens_per_second=tokens_per_second,
+        mean_prompt_tokens=_number(workload, "workload", "mean_prompt_tokens"),
+        mean_decode_tokens=_number(workload, "workload", "mean_decode_tokens", 1.0),
+        mean_token_load=_number(
+            _table(workload, "token_load", "workload."), "workload.token_load", "mean"
         ),
         time_per_output_token=_asked(inputs, ask.TIME_PER_OUTPUT_TOKEN),
         statistic=_asked(inputs, ask.STATISTIC),
@@ -256,7 +245,7 @@ def _check_against_itself(plan: PlanFile, best: dict[str, Any]) -> None:
         "tokens_per_second_per_device": tokens / plan.devices,
     }
     for name, value in expected.items():
-        found = check_number(f"recommended.{name}", _need(best, "recommended", name))
+        found = _number(best, "recommended", name)
         if not math.isclose(found, value, rel_tol=CLOSE):
             raise InvalidInputError(
                 f"recommended.{name} must be {value:.8g} by the other numbers of the plan, got "
@@ -308,6 +297,12 @@ def _need(table: dict[str, Any], where: str, name: str) -> Any:
     if name not in table:
         raise InvalidInputError(f"{where}.{name} is missing")
     return table[name]
+
+
+def _number(
+    table: dict[str, Any], where: str, name: str, lowest: float = 0.0, *, strict: bool = False
+) -> float:
+    return check_number(f"{where}.{name}", _need(table, where, name), lowest, strict=strict)
 
 
 def _text(table: dict[str, Any], name: str) -> str:

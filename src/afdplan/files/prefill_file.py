@@ -12,6 +12,7 @@ from afdplan.files.atomic import write_atomic
 from afdplan.files.document import Readable, read_document
 from afdplan.files.latency_stage import stage_curve
 from afdplan.model import plan_parameters as ask
+from afdplan.model.chosen import chosen
 from afdplan.model.prefill import PairCost, PrefillModel
 
 __all__ = ["PREFILL_SCHEMA_VERSION", "load_prefill", "prefill_document", "save_prefill"]
@@ -78,12 +79,7 @@ def prefill_document(model: PrefillModel) -> dict[str, Any]:
     """Return what a prefill file holds of `model`."""
     document: dict[str, Any] = {
         "schema_version": PREFILL_SCHEMA_VERSION,
-        "name": model.name,
-        "source": model.source,
-        "devices": model.devices,
-        "chunk_tokens": model.chunk_tokens,
-        "transfer_per_token": model.transfer_per_token,
-        "transfer_latency": model.transfer_latency,
+        **chosen(model, "name source devices chunk_tokens transfer_per_token transfer_latency"),
         "assumptions": list(model.assumptions),
         "compute": model.compute.document(),
         "pairs": [

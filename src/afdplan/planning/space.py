@@ -97,21 +97,6 @@ class SearchSpace:
         for value in self.ffn_workers or ():
             ask.FFN_WORKERS.check(value)
 
-    def gap_above(self, batch_size: int) -> range:
-        """Return the candidates between a batch size of the list and the next one.
-
-        Examples
-        --------
-        >>> SearchSpace().gap_above(24)
-        range(25, 32)
-        >>> list(SearchSpace(batch_sizes=(8, 16)).gap_above(8))
-        []
-        """
-        larger = self.batch_sizes[self.batch_sizes.index(batch_size) + 1 :]
-        if not self.fills_gaps or not larger:
-            return range(0)
-        return range(batch_size + 1, larger[0])
-
     def next_batch_size(self, batch_size: int) -> int | None:
         """Return the next larger candidate; None at the end.
 

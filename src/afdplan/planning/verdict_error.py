@@ -12,9 +12,7 @@ un-split ranks above all, do not cancel.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 
 from afdplan.calibration.derived_error import part_errors
 from afdplan.lengths.law import LengthLaw
@@ -25,8 +23,6 @@ from afdplan.planning.design import PlannedDesign
 
 __all__ = ["GainInterval", "gain_interval"]
 
-MeanLoad = Callable[[int | None], float]
-"""theta by the window that a layer reads of a request [tokens]."""
 CONFIDENCE = 0.95
 QUANTILE = 1.96
 WAITING_ERROR = 0.5
@@ -61,11 +57,6 @@ class GainInterval:
     parts: tuple[tuple[str, float], ...]
     host_gap: float
 
-    @property
-    def covers_zero(self) -> bool:
-        """Whether nobody can tell which side is better."""
-        return self.low < 0 < self.high
-
 
 def gain_interval(
     law: LengthLaw, source: DerivedSource, best: PlannedDesign, other: Colocated, gain: float
@@ -83,13 +74,12 @@ def gain_interval(
     gain
         As the exact theory has it.
     """
-    theta = cache(lambda window: law.token_load(window).mean)
-    middle = _log_gain(theta, source, best, other)
+    middle = _log_gain(law, source, best, other)
     moves = []
     errors = part_errors(source.placement) | {"waiting": WAITING_ERROR}
     for part, error in errors.items():
         moved = source.slower(part, math.exp(error))
-        moves.append((part, abs(_log_gain(theta, moved, best, other) - middle)))
+        moves.append((part, abs(_log_gain(law, moved, best, other) - middle)))
     moves.append(("common", COMMON_ERROR))
     reach = QUANTILE * math.sqrt(sum(move**2 for _, move in moves))
     gap = HOST_GAP * other.ranks * other.devices_per_rank
@@ -104,7 +94,7 @@ def gain_interval(
 
 
 def _log_gain(
-    theta: MeanLoad, source: DerivedSource, best: PlannedDesign, other: Colocated
+    law: LengthLaw, source: DerivedSource, best: PlannedDesign, other: Colocated
 ) -> float:
     design = best.design
     split = source.latency(design.attention_devices, design.ffn_workers, design.batch_size)
@@ -112,34 +102,30 @@ def _log_gain(
     parts = source.colocated
     unsplit = parts.latency(other.devices_per_rank, other.ranks, other.batch_size)
     own = parts.ffn_tokens(other.devices_per_rank, other.batch_size)
-    return math.log(
-        _unsplit_step(theta, unsplit, other, own) / _split_step(theta, split, best, tokens)
-    )
+    return math.log(_unsplit_step(law, unsplit, other, own) / _split_step(law, split, best, tokens))
 
 
-def _attention(theta: MeanLoad, latency: LatencyModel, batch_size: int) -> float:
+def _attention(law: LengthLaw, latency: LatencyModel, batch_size: int) -> float:
     """Return the mean attention time of all layers of a step [s]."""
     return sum(
-        kind.layers * kind.time(batch_size * theta(kind.context_window), batch_size)
+        kind.layers * kind.time(batch_size * law.token_load(kind.context_window).mean, batch_size)
         for kind in latency.attention
     )
 
 
-def _split_step(
-    theta: MeanLoad, latency: LatencyModel, best: PlannedDesign, tokens: float
-) -> float:
+def _split_step(law: LengthLaw, latency: LatencyModel, best: PlannedDesign, tokens: float) -> float:
     design, layers = best.design, latency.layers
     m, b = design.microbatches, design.batch_size
-    attention = _attention(theta, latency, b)
+    attention = _attention(law, latency, b)
     f = layers * latency.ffn(tokens)
     out, back = (layers * way.time(b, tokens) for way in (latency.send, latency.receive))
     slowest = max(m * attention, m * f, m * out, m * back, attention + f + out + back)
     return latency.step_overhead + slowest
 
 
-def _unsplit_step(theta: MeanLoad, latency: LatencyModel, other: Colocated, tokens: float) -> float:
+def _unsplit_step(law: LengthLaw, latency: LatencyModel, other: Colocated, tokens: float) -> float:
     b, layers = other.batch_size, latency.layers
-    attention = _attention(theta, latency, b)
+    attention = _attention(law, latency, b)
     f = layers * latency.ffn(tokens)
     out, back = (layers * way.time(b, tokens) for way in (latency.send, latency.receive))
     if other.two_batch_overlap:

@@ -24,6 +24,7 @@ __all__ = [
     "MICROBATCHES",
     "NAMES",
     "WORKERS_LABEL",
+    "BatchCase",
     "asked_figures",
     "case_key",
     "cost_formula",
@@ -51,14 +52,19 @@ METHOD_ROLES: dict[Method, Role] = {"exact": "main", "gaussian": "third", "mean-
 WORKERS_LABEL = "attention workers A of one bundle"
 
 
-class _Case(Protocol):
+class BatchCase(Protocol):
+    """What is told for a batch size and a number of microbatches."""
+
     @property
-    def batch_size(self) -> int: ...
+    def batch_size(self) -> int:
+        """Requests per microbatch and attention worker."""
+
     @property
-    def microbatches(self) -> int: ...
+    def microbatches(self) -> int:
+        """Microbatches in flight."""
 
 
-def case_key(case: _Case) -> str:
+def case_key(case: BatchCase) -> str:
     """Return the key of a case's charts."""
     return f"{case.batch_size}|{case.microbatches}"
 

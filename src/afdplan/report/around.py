@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from afdplan.model.chosen import chosen
 from afdplan.report.plan_answer import design_answer
 
 if TYPE_CHECKING:
@@ -28,8 +29,7 @@ def ratio_around_answer(around: RatioAround) -> dict[str, Any]:
     return {
         "other_batches": [_case(case) for case in around.cases],
         "bottlenecks": [_map(one) for one in around.maps],
-        "sensitivities": list(around.sensitivities),
-        "bands": list(around.bands),
+        **chosen(around, "sensitivities bands"),
         "simulated": _simulated(around.played),
     }
 
@@ -49,15 +49,10 @@ def plan_around_answer(around: PlanAround) -> dict[str, Any]:
 
 def _case(case: RatioCase) -> dict[str, Any]:
     return {
-        "batch_size": case.batch_size,
-        "microbatches": case.microbatches,
+        **chosen(case, "batch_size microbatches"),
         "optimal_attention_workers": case.best.attention_workers,
         "near_equal_attention_workers": list(case.near_equal),
-        "optimal_ratio": case.optimal_ratio,
-        "bottleneck": case.bottleneck,
-        "resource_times": case.resource_times,
-        "barrier_cost": case.barrier_cost,
-        "best": case.best,
+        **chosen(case, "optimal_ratio bottleneck resource_times barrier_cost best"),
         "curve": {
             "attention_workers": [point.attention_workers for point in case.points],
             "objective": [point.objective for point in case.points],
@@ -65,11 +60,8 @@ def _case(case: RatioCase) -> dict[str, Any]:
             "objective_intervals": None
             if case.objectives is None
             else [
-                [
-                    case.objectives[point.attention_workers].low,
-                    case.objectives[point.attention_workers].high,
-                ]
-                for point in case.points
+                [known.low, known.high]
+                for known in (case.objectives[point.attention_workers] for point in case.points)
             ],
             "attention_idle_fraction": [point.attention_idle_fraction for point in case.points],
             "ffn_idle_fraction": [point.ffn_idle_fraction for point in case.points],
@@ -79,8 +71,7 @@ def _case(case: RatioCase) -> dict[str, Any]:
 
 def _plan_case(case: PlanCase) -> dict[str, Any]:
     return {
-        "batch_size": case.batch_size,
-        "microbatches": case.microbatches,
+        **chosen(case, "batch_size microbatches"),
         "design": None if case.best is None else design_answer(case.best),
         "reason": case.reason or None,
     }

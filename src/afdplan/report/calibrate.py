@@ -10,6 +10,7 @@ from afdplan.calibration.best_ratio import BestRatio
 from afdplan.calibration.stage import StageFit
 from afdplan.calibration.sweep import SweepFit
 from afdplan.files.latency_document import latency_document
+from afdplan.model.chosen import chosen
 from afdplan.model.estimate import Estimate
 from afdplan.model.latency import LatencyModel
 from afdplan.report.quantities import (
@@ -59,9 +60,7 @@ def fit_answer(fits: Sequence[StageFit], model: LatencyModel) -> dict[str, Any]:
             fit.stage: {
                 "form": fit.form,
                 "measurements": fit.samples.count,
-                "coefficients": fit.coefficients,
-                "r_squared": fit.r_squared,
-                "noise": fit.noise,
+                **chosen(fit, "coefficients r_squared noise"),
                 "median_relative_error": fit.median_error,
                 "largest_relative_error": {
                     "value": fit.largest_error,
@@ -97,17 +96,11 @@ def sweep_answer(fit: SweepFit, model: LatencyModel, best: BestRatio | None) -> 
         "attention_tokens": fit.reference_tokens,
         "ffn_time": fit.ffn_time,
         "ffn_tokens": float(fit.sweep.ffn_tokens.max()),
-        "ffn_slope": fit.ffn_slope,
-        "ffn_intercept": fit.ffn_intercept,
-        "transfer_limit": fit.transfer_limit,
-        "identified": fit.identified,
-        "maximum": fit.maximum,
-        "noise": fit.noise,
+        **chosen(fit, "ffn_slope ffn_intercept transfer_limit identified maximum noise"),
         "best_ratio": best
         and {
             **{one.name: getattr(best, one.name) for one in fields(best)},
-            "attention_devices": model.attention_devices,
-            "ffn_devices": model.ffn_devices,
+            **chosen(model, "attention_devices ffn_devices"),
         },
         "points": [
             {
@@ -207,30 +200,23 @@ def coefficient_table(
 
 def quality_table(fits: Sequence[StageFit]) -> TextTable:
     """Return how well the curves fit."""
-    return TextTable(
-        title="How well they fit, in numbers",
-        columns=(
-            "stage",
-            "largest error",
-            "other forms",
-            "measured",
-            "R2",
-            "noise",
-            "median error",
-        ),
-        rows=[
-            (
-                _name(fit.stage),
+    return TextTable.of(
+        "How well they fit, in numbers",
+        fits,
+        {
+            "stage": lambda fit: _name(fit.stage),
+            "largest error": lambda fit: (
                 f"{share(fit.largest_error)} at {fit.largest_error_load:,.6g} tokens, "
-                f"row {fit.largest_error_row}",
-                ", ".join(f"{form} {share(error)}" for form, error in fit.scores.items()) or "-",
-                f"{fit.samples.count:,}",
-                f"{fit.r_squared:.4f}",
-                share(fit.noise),
-                share(fit.median_error),
-            )
-            for fit in fits
-        ],
+                f"row {fit.largest_error_row}"
+            ),
+            "other forms": lambda fit: (
+                ", ".join(f"{form} {share(error)}" for form, error in fit.scores.items()) or "-"
+            ),
+            "measured": lambda fit: f"{fit.samples.count:,}",
+            "R2": lambda fit: f"{fit.r_squared:.4f}",
+            "noise": lambda fit: share(fit.noise),
+            "median error": lambda fit: share(fit.median_error),
+        },
         left=3,
         note="Other forms: their cross-validated errors.",
     )

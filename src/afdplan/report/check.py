@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from afdplan.model.chosen import chosen
 from afdplan.planning.colocated import Colocated
 from afdplan.report.plan_answer import colocated_answer, design_answer
 from afdplan.report.quantities import (
@@ -37,12 +38,10 @@ def check_answer(result: PlanCheck) -> dict[str, Any]:
     """Return the names that ``afdplan check --json`` promises; times in the plan's unit."""
     again = result.replanned
     return {
-        "standing": result.standing,
-        "reasons": list(result.reasons),
-        "mean_token_load": result.mean_token_load,
-        "planned_token_load": result.planned_token_load,
-        "regret": result.regret,
-        "best_attention_workers": result.best_attention_workers,
+        **chosen(
+            result,
+            "standing reasons mean_token_load planned_token_load regret best_attention_workers",
+        ),
         "replanned": None
         if again is None or again.best is None
         else {
@@ -54,11 +53,11 @@ def check_answer(result: PlanCheck) -> dict[str, Any]:
             "gain": again.gain,
             "least_regret_of_keeping": result.replan_regret,
         },
-        "step_time": result.step_time,
-        "step_time_interval": result.step_time_interval,
-        "measured_step_time": result.measured_step_time,
-        "time_per_output_token": result.time_per_output_token,
-        "memory_overflow_probability": result.memory_overflow_probability,
+        **chosen(
+            result,
+            "step_time step_time_interval measured_step_time time_per_output_token "
+            "memory_overflow_probability",
+        ),
     }
 
 
@@ -116,11 +115,7 @@ def _facts(result: PlanCheck, unit: TimeUnit) -> Iterable[Fact]:
 
 def settings_answer(differs: tuple[Difference, ...]) -> dict[str, Any]:
     """Return the settings that run otherwise than planned, for ``--json``."""
-    return {
-        "settings_that_differ": [
-            {"name": one.name, "planned": one.planned, "running": one.running} for one in differs
-        ]
-    }
+    return {"settings_that_differ": differs}
 
 
 def settings_told(differs: tuple[Difference, ...]) -> Telling:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from afdplan.errors import InvalidInputError, TimeUnitError
 from afdplan.model import parameters as ask
 from afdplan.model import plan_parameters as of_plan
+from afdplan.model.chosen import chosen
 from afdplan.model.latency import TimeUnit
 from afdplan.model.parameter import Parameter
 from afdplan.report.compared_answers import (
@@ -224,29 +225,19 @@ def _answers(first: Figures, second: Figures, unit: TimeUnit) -> Iterator[Contra
 def _told(value: Any, how: str, unit: TimeUnit) -> str:
     if value is None:
         return "-"
-    match how:
-        case "time":
-            return time(value, unit)
-        case "rate":
-            return rate(value, unit)
-        case "requests":
-            return rate(value, unit, "requests")
-        case "share":
-            return share(value)
-        case "change":
-            return change(value)
-        case "chance":
-            return chance(value)
-        case "number" | "count":
-            return number(value)
-    return plain(str(value))
+    tell: dict[str, Callable[[Any], str]] = {
+        "time": lambda value: time(value, unit),
+        "rate": lambda value: rate(value, unit),
+        "requests": lambda value: rate(value, unit, "requests"),
+        **{"share": share, "change": change, "chance": chance, "number": number, "count": number},
+    }
+    return tell[how](value) if how in tell else plain(str(value))
 
 
 def comparison_answer(found: Comparison) -> dict[str, Any]:
     """Return the names that ``afdplan compare --json`` promises."""
     return {
-        "kind": found.kind,
-        "gain": found.gain,
+        **chosen(found, "kind gain"),
         "gain_of": found.measure,
         "inputs_that_differ": [_contrast(one) for one in found.inputs],
         "answers_that_differ": [_contrast(one) for one in found.answers],

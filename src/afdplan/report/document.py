@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 import afdplan
+from afdplan.model.chosen import chosen
 from afdplan.model.estimate import Estimate
 from afdplan.model.latency import TimeUnit
 
@@ -62,14 +63,9 @@ def to_json(value: Any, indent: int | None = 2) -> str:
 
 def _plain(value: Any) -> Any:
     if isinstance(value, Estimate):
-        ends = {"low": value.low, "high": value.high}
-        known = {name: end if math.isfinite(end) else None for name, end in ends.items()}
-        return {
-            "value": value.value,
-            **known,
-            "confidence": value.confidence,
-            "method": value.method,
-        }
+        ends = chosen(value, "low high").items()
+        known = {name: end if math.isfinite(end) else None for name, end in ends}
+        return {"value": value.value, **known, **chosen(value, "confidence method")}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         names = [f.name for f in dataclasses.fields(value) if not f.name.startswith("_")]
         return {name: getattr(value, name) for name in names}

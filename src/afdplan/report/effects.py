@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from afdplan.report.page import Section
@@ -59,21 +59,7 @@ def with_effects(told: Telling, found: Sequence[EffectCost], condition: str = ""
 
 def effect_answer(found: Iterable[EffectCost]) -> list[dict[str, Any]]:
     """Return what `--json` says under ``effects``."""
-    return [
-        {
-            "effect": one.effect,
-            "attention_workers": one.attention_workers,
-            "attention_workers_without": one.attention_workers_without,
-            "cost": one.cost,
-            "gain": one.gain,
-            "attention_longer": one.attention_longer,
-            "ffn_longer": one.ffn_longer,
-            "ranks": one.ranks,
-            "attention_scatter": one.attention_scatter,
-            "ffn_scatter": one.ffn_scatter,
-        }
-        for one in found
-    ]
+    return list(map(asdict, found))
 
 
 def effect_sections(told: Telling, before: str = "") -> tuple[Section, ...]:

@@ -24,10 +24,7 @@ def expert_answer(fit: ExpertFit) -> dict[str, Any]:
         "passes": None if record.busiest is None else record.busiest.size,
         "imbalance": fit.load.imbalance,
         "imbalance_cv": None if fit.load.imbalance is None else fit.load.imbalance_cv,
-        "balances": [
-            {"ranks": one.ranks, "as_it_is": one.as_it_is, "placed_anew": one.placed_anew}
-            for one in fit.balances
-        ],
+        "balances": fit.balances,
     }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from afdplan.model.chosen import chosen
 from afdplan.report.quantities import given_time, number
 from afdplan.report.tables import TextTable
 from afdplan.report.telling import Fact, Telling
@@ -19,23 +20,15 @@ def device_answer(short: str, device: Hardware) -> dict[str, Any]:
     """Return what ``afdplan hardware --json`` says of a device."""
     return {
         "short_name": short,
-        "name": device.name,
-        "unit": device.unit,
-        "memory_bandwidth": device.memory_bandwidth,
-        "memory_size": device.memory_size,
+        **chosen(device, "name unit memory_bandwidth memory_size"),
         "matrix_rates": dict(device.matrix_rates),
-        "matrix_tile_rows": device.matrix_tile_rows,
-        "scale_up": {"bandwidth": device.scale_up.bandwidth, "latency": device.scale_up.latency},
-        "scale_out": {"bandwidth": device.scale_out.bandwidth, "latency": device.scale_out.latency},
-        "scale_up_devices": device.scale_up_devices,
-        "devices_per_node": device.devices_per_node,
+        **chosen(device, "matrix_tile_rows scale_up scale_out scale_up_devices devices_per_node"),
         "power": device.watts,
         "price_per_hour": device.price_per_hour,
         "price_is_assumption": True,
         "currency": device.currency,
         **({} if device.like is None else {"like": device.like}),
-        "sources": list(device.sources),
-        "assumptions": list(device.assumptions),
+        **chosen(device, "sources assumptions"),
     }
 
 
@@ -46,40 +39,24 @@ def _rate(device: Hardware, *formats: str) -> str:
 
 def devices_told(devices: Mapping[str, Hardware]) -> Telling:
     """Return all devices in one table, by their short names."""
-    rows = [
-        (
-            short,
-            f"{device.memory_size / 1e9:,.0f}",
-            f"{device.memory_bandwidth / 1e12:.2f}",
-            _rate(device, "bf16"),
-            _rate(device, "fp8", "int8"),
-            _rate(device, "fp4"),
-            f"{device.scale_up.bandwidth / 1e9:,.0f}",
-            f"{device.scale_up_devices:,}",
-            f"{device.scale_out.bandwidth / 1e9:,.0f}",
-            f"{device.watts:,.0f}",
-            f"{device.price_per_hour:,.2f}",
-        )
-        for short, device in devices.items()
-    ]
     return Telling(
         tables=(
-            TextTable(
-                title="Devices that ship with afdplan",
-                columns=(
-                    "name",
-                    "mem. GB",
-                    "mem. TB/s",
-                    "bf16 T/s",
-                    "8 bit T/s",
-                    "fp4 T/s",
-                    "link GB/s",
-                    "of",
-                    "net GB/s",
-                    "power W",
-                    "USD /h",
-                ),
-                rows=rows,
+            TextTable.of(
+                "Devices that ship with afdplan",
+                devices.items(),
+                {
+                    "name": lambda named: named[0],
+                    "mem. GB": lambda named: f"{named[1].memory_size / 1e9:,.0f}",
+                    "mem. TB/s": lambda named: f"{named[1].memory_bandwidth / 1e12:.2f}",
+                    "bf16 T/s": lambda named: _rate(named[1], "bf16"),
+                    "8 bit T/s": lambda named: _rate(named[1], "fp8", "int8"),
+                    "fp4 T/s": lambda named: _rate(named[1], "fp4"),
+                    "link GB/s": lambda named: f"{named[1].scale_up.bandwidth / 1e9:,.0f}",
+                    "of": lambda named: f"{named[1].scale_up_devices:,}",
+                    "net GB/s": lambda named: f"{named[1].scale_out.bandwidth / 1e9:,.0f}",
+                    "power W": lambda named: f"{named[1].watts:,.0f}",
+                    "USD /h": lambda named: f"{named[1].price_per_hour:,.2f}",
+                },
                 note="Matrix rates are dense peaks in 10^12 operations/s (8 bit: fp8 or int8), "
                 "links are per device and direction, of: devices that one joins; prices are "
                 "assumptions; ascend-910c is one die of a chip. `afdplan hardware NAME` shows "

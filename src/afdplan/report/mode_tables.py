@@ -19,35 +19,26 @@ __all__ = ["mode_table", "pool_table"]
 
 def mode_table(results: Sequence[ModeResult]) -> TextTable:
     """Return what is said of both ways to run a bundle, case by case, and what simulation says."""
-    return TextTable(
-        title="Does going without the barrier pay?",
+    return TextTable.of(
+        "Does going without the barrier pay?",
+        results,
+        {
+            "case": lambda one: one.name,
+            "said to pay": lambda one: one.said,
+            "gain, theory": lambda one: change(one.expected_gain),
+            "gain, simulated": lambda one: change(one.gain),
+            "interval": lambda one: plus_minus(one.gain_half_width),
+            "with: A (best)": lambda one: (
+                f"{_design(one.synchronous)} ({_design(one.best_synchronous)})"
+            ),
+            "without: A, rule (best)": lambda one: (
+                f"{_design(one.barrier_free)} ({_design(one.best_barrier_free)})"
+            ),
+            "regret": lambda one: share(one.regret),
+            "regret of the verdict": lambda one: share(one.verdict_regret),
+        },
         is_open=True,
-        columns=(
-            "case",
-            "said to pay",
-            "gain, theory",
-            "gain, simulated",
-            "interval",
-            "with: A (best)",
-            "without: A, rule (best)",
-            "regret",
-            "regret of the verdict",
-        ),
         left=2,
-        rows=[
-            (
-                one.name,
-                one.said,
-                change(one.expected_gain),
-                change(one.gain),
-                plus_minus(one.gain_half_width),
-                f"{_design(one.synchronous)} ({_design(one.best_synchronous)})",
-                f"{_design(one.barrier_free)} ({_design(one.best_barrier_free)})",
-                share(one.regret),
-                share(one.verdict_regret),
-            )
-            for one in results
-        ],
         note="Gain: throughput per instance of the best bundle without the barrier over that with "
         "it, minus 1. Rule: calls that the pool waits for. Regret: share of the best simulated "
         "throughput without the barrier given up by the recommended workers and rule; that of the "

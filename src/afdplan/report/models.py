@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from afdplan.model.chosen import chosen
 from afdplan.report.quantities import counted
 from afdplan.report.tables import TextTable
 from afdplan.report.telling import Fact, Telling
@@ -25,21 +26,16 @@ def model_answer(short: str, model: ModelArchitecture) -> dict[str, Any]:
         "parameters": model.total_parameters,
         "active_parameters": model.active_parameters,
         "published_parameters": model.published_parameters or None,
-        "layers": model.layers,
-        "dense_layers": model.dense_layers,
-        "prediction_layers": model.prediction_layers,
-        "hidden_size": model.hidden_size,
+        **chosen(model, "layers dense_layers prediction_layers hidden_size"),
         "attention": _attention(model),
         "attention_windows": _windows(model),
-        "experts": model.experts,
-        "experts_per_token": model.experts_per_token,
+        **chosen(model, "experts experts_per_token"),
         "expert_size": model.network.expert_size,
         "shared_size": model.network.dense_size if model.experts else 0,
         "cache_bytes_per_token": _cache_bytes(model),
         "state_bytes_per_request": model.state_bytes,
         "checkpoint_precision": model.precision,
-        "attention_precision": model.attention_precision,
-        "cache_precision": model.cache_precision,
+        **chosen(model, "attention_precision cache_precision"),
         "formats": _formats(model),
         "weight_bytes": _weight_bytes(model),
         "source": model.source,
@@ -124,36 +120,27 @@ def _billions(count: float) -> str:
 
 def models_told(models: Mapping[str, ModelArchitecture]) -> Telling:
     """Return all models in one table, by their short names."""
-    rows = [
-        (
-            short,
-            _attention(model, short=True),
-            model.precision or "?",
-            _billions(model.total_parameters),
-            _billions(model.active_parameters),
-            f"{model.layers}",
-            f"{model.experts_per_token}/{model.experts}" if model.experts else "dense",
-            f"{_cache_bytes(model) / 1024:.0f}",
-        )
-        for short, model in models.items()
-    ]
+
+    def experts(model: ModelArchitecture) -> str:
+        return f"{model.experts_per_token}/{model.experts}" if model.experts else "dense"
+
     return Telling(
         brief=tuple(_families(models)),
         following="afdplan models deepseek-v3",
         tables=(
-            TextTable(
-                title="Models that ship with afdplan",
-                columns=(
-                    "name",
-                    "attention",
-                    "format",
-                    "total 10^9",
-                    "act. 10^9",
-                    "layers",
-                    "experts",
-                    "KV KiB",
-                ),
-                rows=rows,
+            TextTable.of(
+                "Models that ship with afdplan",
+                models.items(),
+                {
+                    "name": lambda named: named[0],
+                    "attention": lambda named: _attention(named[1], short=True),
+                    "format": lambda named: named[1].precision or "?",
+                    "total 10^9": lambda named: _billions(named[1].total_parameters),
+                    "act. 10^9": lambda named: _billions(named[1].active_parameters),
+                    "layers": lambda named: f"{named[1].layers}",
+                    "experts": lambda named: experts(named[1]),
+                    "KV KiB": lambda named: f"{_cache_bytes(named[1]) / 1024:.0f}",
+                },
                 left=3,
                 note="total, act.: parameters, active ones. k: tokens that sparse attention "
                 "selects, w: sliding window of some layers, +1: one more kind of layers. "

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from afdplan.calibration.occupancy import OccupancyFit
+from afdplan.model.chosen import chosen
 from afdplan.model.latency import TimeUnit
 from afdplan.report.quantities import counted, share, time
 from afdplan.report.telling import Fact, Telling
@@ -20,11 +21,7 @@ def occupancy_answer(fit: OccupancyFit) -> dict[str, Any]:
     return {
         "occupied_share": fit.share,
         "occupied_share_error": fit.share_error,
-        "launch": fit.launch,
-        "launch_error": fit.launch_error,
-        "steps": fit.steps,
-        "median_error": fit.median_error,
-        "worst_error": fit.worst_error,
+        **chosen(fit, "launch launch_error steps median_error worst_error"),
     }
 
 

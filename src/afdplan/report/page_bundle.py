@@ -7,17 +7,42 @@ from typing import TYPE_CHECKING
 
 from afdplan.plotting.bottleneck_figure import LETTERS
 from afdplan.plotting.pipeline_figure import pipeline_figure
+from afdplan.plotting.ratio_figures import BATCH_SIZE, MICROBATCHES
 from afdplan.plotting.simulation_figures import causes_figure
-from afdplan.report.page import Section
+from afdplan.report.page import Choice, Section
 from afdplan.report.quantities import sentence, share
 from afdplan.report.tables import TextTable
 
 if TYPE_CHECKING:
     from afdplan.planning.bottleneck_map import BottleneckMap
     from afdplan.planning.played import PlayedBundle
+    from afdplan.plotting.ratio_figures import BatchCase
     from afdplan.report.telling import Telling
 
-__all__ = ["map_tables", "placement_sections", "played_sections"]
+__all__ = ["batch_choices", "map_tables", "placement_sections", "played_sections"]
+
+
+def batch_choices(cases: Sequence[BatchCase], chosen: BatchCase, mark: str) -> tuple[Choice, ...]:
+    """Return batch sizes and numbers of microbatches as what a reader can vary.
+
+    Parameters
+    ----------
+    cases
+        All combinations that were solved.
+    chosen
+        The one that is shown at first.
+    mark
+        What is said of it.
+    """
+    return tuple(
+        Choice(
+            name=name,
+            values=tuple(map(str, sorted({getattr(case, key) for case in cases}))),
+            chosen=str(getattr(chosen, key)),
+            mark=mark,
+        )
+        for name, key in ((BATCH_SIZE, "batch_size"), (MICROBATCHES, "microbatches"))
+    )
 
 
 def map_tables(maps: Sequence[BottleneckMap]) -> tuple[TextTable, ...]:

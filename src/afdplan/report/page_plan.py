@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from afdplan.plotting.bottleneck_figure import bottleneck_figure
 from afdplan.plotting.plan_figures import (
@@ -11,11 +11,16 @@ from afdplan.plotting.plan_figures import (
     idle_figure,
     plan_sensitivity_figure,
 )
-from afdplan.plotting.ratio_figures import BATCH_SIZE, MICROBATCHES, case_key
+from afdplan.plotting.ratio_figures import case_key
 from afdplan.plotting.workload_figures import slot_figures
 from afdplan.report.effects import effect_sections
-from afdplan.report.page import Choice, Page, Section
-from afdplan.report.page_bundle import map_tables, placement_sections, played_sections
+from afdplan.report.page import Page, Section
+from afdplan.report.page_bundle import (
+    batch_choices,
+    map_tables,
+    placement_sections,
+    played_sections,
+)
 from afdplan.report.plan import (
     alternative_table,
     case_sentence,
@@ -33,7 +38,6 @@ if TYPE_CHECKING:
     from afdplan.lengths.law import LengthLaw
     from afdplan.planning.plan import Plan
     from afdplan.planning.plan_around import PlanAround
-    from afdplan.planning.plan_grid import PlanCase
     from afdplan.planning.verify import Verification
     from afdplan.report.tables import TextTable
     from afdplan.report.telling import Telling
@@ -48,8 +52,6 @@ def plan_page(
     law: LengthLaw,
     around: PlanAround,
     *,
-    document: Mapping[str, Any],
-    command_line: str,
     workload: WorkloadReport | None = None,
     verified: Sequence[Verification] = (),
     beside: Sequence[TextTable] = (),
@@ -64,10 +66,6 @@ def plan_page(
         What to deploy, for which requests.
     around
         What stands around it.
-    document
-        The JSON document of the command.
-    command_line
-        What reproduces the page.
     workload
         What the trace is like, if there is one.
     verified
@@ -80,7 +78,7 @@ def plan_page(
     return Page(
         title="afdplan plan",
         told=told,
-        choices=_choices(plan, grid),
+        choices=batch_choices(grid, plan.split.design, "planned"),
         choice_answers={case_key(case): case_sentence(case, plan) for case in grid},
         sections=(
             *((Section(title="Prefill and failures", tables=tuple(beside)),) if beside else ()),
@@ -121,28 +119,6 @@ def plan_page(
                     *verification_table(plan, verified),
                 ),
             ),
-        ),
-        document=document,
-        command_line=command_line,
-    )
-
-
-def _choices(plan: Plan, grid: Sequence[PlanCase]) -> tuple[Choice, ...]:
-    design = plan.split.design
-    sizes = sorted({case.batch_size for case in grid})
-    counts = sorted({case.microbatches for case in grid})
-    return (
-        Choice(
-            name=BATCH_SIZE,
-            values=tuple(map(str, sizes)),
-            chosen=str(design.batch_size),
-            mark="planned",
-        ),
-        Choice(
-            name=MICROBATCHES,
-            values=tuple(map(str, counts)),
-            chosen=str(design.microbatches),
-            mark="planned",
         ),
     )
 

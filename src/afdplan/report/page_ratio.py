@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from afdplan.plotting.bottleneck_figure import bottleneck_figure
 from afdplan.plotting.ratio_figures import (
-    BATCH_SIZE,
-    MICROBATCHES,
     case_key,
     curve_figure,
     sensitivity_figure,
@@ -16,8 +14,13 @@ from afdplan.plotting.ratio_figures import (
 )
 from afdplan.plotting.workload_figures import slot_figures
 from afdplan.report.effects import effect_sections
-from afdplan.report.page import CaseWords, Choice, Page, Section
-from afdplan.report.page_bundle import map_tables, placement_sections, played_sections
+from afdplan.report.page import CaseWords, Page, Section
+from afdplan.report.page_bundle import (
+    batch_choices,
+    map_tables,
+    placement_sections,
+    played_sections,
+)
 from afdplan.report.quantities import interval, number
 from afdplan.report.ratio import case_sentence, certainty, cost_words, idle_words, resource_words
 from afdplan.report.ratio_tables import case_table, curve_table, sensitivity_table
@@ -39,8 +42,6 @@ def ratio_page(
     problem: RatioProblem,
     around: RatioAround,
     *,
-    document: Mapping[str, Any],
-    command_line: str,
     workload: WorkloadReport | None = None,
     over_clock: Sequence[Section] = (),
 ) -> Page:
@@ -54,10 +55,6 @@ def ratio_page(
         What was recommended, for which question.
     around
         What stands around it.
-    document
-        The JSON document of the command.
-    command_line
-        What reproduces the page.
     workload
         What the trace is like, if there is one.
     over_clock
@@ -76,7 +73,7 @@ def ratio_page(
     return Page(
         title=f"afdplan ratio: {answer.bundle.attention_workers} to {answer.bundle.ffn_workers}",
         told=told,
-        choices=_choices(cases, problem),
+        choices=batch_choices(cases, problem, "asked"),
         choice_answers={case_key(case): case_sentence(case, problem) for case in cases},
         sections=(
             Section(
@@ -123,8 +120,6 @@ def ratio_page(
                 tables=(sensitivity_table(around.sensitivities, of),),
             ),
         ),
-        document=document,
-        command_line=command_line,
     )
 
 
@@ -137,24 +132,4 @@ def played_certainty(cases: Sequence[RatioCase], asked: str) -> str:
         f"A few ratios were played on the same requests: the best gives {number(best.value)} "
         f"tokens per time and cost ({interval(best)}, 95 %). Numbers of workers between them, and "
         "how far the requests themselves or the latency model are known, are not in that interval."
-    )
-
-
-def _choices(cases: Sequence[RatioCase], problem: RatioProblem) -> tuple[Choice, ...]:
-    def values(numbers: set[int]) -> tuple[str, ...]:
-        return tuple(str(number) for number in sorted(numbers))
-
-    return (
-        Choice(
-            name=BATCH_SIZE,
-            values=values({case.batch_size for case in cases}),
-            chosen=str(problem.batch_size),
-            mark="asked",
-        ),
-        Choice(
-            name=MICROBATCHES,
-            values=values({case.microbatches for case in cases}),
-            chosen=str(problem.microbatches),
-            mark="asked",
-        ),
     )

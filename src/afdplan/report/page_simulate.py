@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from afdplan.plotting.pipeline_figure import pipeline_figure
 from afdplan.plotting.simulation_figures import (
@@ -41,8 +41,6 @@ def simulation_page(
     law: LengthLaw,
     *,
     theory: Sequence[RatioPoint],
-    document: Mapping[str, Any],
-    command_line: str,
     workload: WorkloadReport | None = None,
 ) -> Page:
     """Return the page of simulated bundles.
@@ -59,10 +57,6 @@ def simulation_page(
         Of prompt and decode lengths.
     theory
         Points of the exact curve; empty where it does not apply.
-    document
-        The JSON document of the command.
-    command_line
-        What reproduces the page.
     workload
         What the trace is like, if there is one.
     """
@@ -103,8 +97,6 @@ def simulation_page(
                 figures=slot_figures(law, law.token_load().mean, workload),
             ),
         ),
-        document=document,
-        command_line=command_line,
     )
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
 
 from afdplan.plotting.sweep_figures import study_figures
 from afdplan.report.page import Page, Section
@@ -23,24 +22,18 @@ from afdplan.studies.summary import StudySummary
 __all__ = ["summary_page"]
 
 
-def summary_page(summary: StudySummary, *, document: Mapping[str, Any], command_line: str) -> Page:
+def summary_page(summary: StudySummary) -> Page:
     """Return the page of a study's results.
 
     Parameters
     ----------
     summary
         What the results say.
-    document
-        The JSON document of the summary.
-    command_line
-        What reproduces the page.
     """
     return Page(
         title="afdplan sweep",
         told=replace(summary_told(summary), facts=tuple(best_fixed(summary))),
         sections=tuple(_sections(summary)),
-        document=document,
-        command_line=command_line,
     )
 
 

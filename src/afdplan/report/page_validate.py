@@ -3,31 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from afdplan.plotting.cell_figures import cycle_time_figure, percentile_figure, short_figure
 from afdplan.plotting.mode_figures import gain_figure
 from afdplan.plotting.published_figures import baseline_figure, idle_figure, system_figure
 from afdplan.plotting.recommendation_figures import promise_figure, regret_figure
 from afdplan.plotting.validation_figures import band_figure, order_figure
-from afdplan.report.mode_tables import mode_table, pool_table
 from afdplan.report.page import Page, Section
-from afdplan.report.published_tables import (
-    ablation_table,
-    curve_table,
-    fact_table,
-    source_table,
-    system_table,
-)
-from afdplan.report.validation_tables import (
-    band_table,
-    baseline_table,
-    cell_tables,
-    method_table,
-    order_table,
-    ratio_table,
-    trace_table,
-)
+from afdplan.report.tables import TextTable
+from afdplan.report.validate import evidence_tables
 from afdplan.report.validation_words import (
     agreement,
     cost_of_habit,
@@ -45,17 +30,17 @@ if TYPE_CHECKING:
     from afdplan.report.telling import Telling
     from afdplan.validation.cell import CellResult
     from afdplan.validation.mode_regret import ModeResult
-    from afdplan.validation.paper import PaperFact, PaperResult
+    from afdplan.validation.paper import PaperResult
     from afdplan.validation.published import PublishedSystem
     from afdplan.validation.regret import RatioResult
     from afdplan.validation.run import Validation
 
 __all__ = ["validation_page"]
 
+Tables = tuple[TextTable, ...]
 
-def validation_page(
-    told: Telling, result: Validation, *, document: Mapping[str, Any], command_line: str
-) -> Page:
+
+def validation_page(told: Telling, result: Validation) -> Page:
     """Return the page of the evidence; what was not asked for is left out.
 
     Parameters
@@ -64,79 +49,68 @@ def validation_page(
         What `validation_told` says of them.
     result
         All comparisons that were made.
-    document
-        The JSON document of the command.
-    command_line
-        What reproduces the page.
     """
     cells = result.all_cells
+    tables = {part: tuple(found) for part, found in evidence_tables(result).items()}
+    pool = Section(title="What was measured of a pool?", tables=tables["pool"])
     sections = [
-        *([_bands(result)] if result.checks else []),
-        *([_simulation(cells, result)] if cells else []),
-        *([_paper(result.paper)] if result.paper is not None else []),
-        *([_recommendations(result.ratios)] if result.ratios else []),
-        *([_modes(result.modes)] if result.modes else []),
-        *([_order(result)] if result.traces else []),
-        *([_systems(result.published)] if result.published else []),
-        *([_pool(result.pool)] if result.pool else []),
+        *([_bands(result, tables["bands"])] if result.checks else []),
+        *([_simulation(cells, result, tables)] if cells else []),
+        *([_paper(result.paper, tables["paper"])] if result.paper is not None else []),
+        *([_recommendations(result.ratios, tables["ratios"])] if result.ratios else []),
+        *([_modes(result.modes, tables["modes"])] if result.modes else []),
+        *([_order(result, tables["order"])] if result.traces else []),
+        *([_systems(result.published, tables["systems"])] if result.published else []),
+        *([pool] if result.pool else []),
         Section(title="How is this read?", words=how_to_read()),
     ]
-    return Page(
-        title="afdplan validate",
-        told=told,
-        sections=tuple(sections),
-        document=document,
-        command_line=command_line,
-    )
+    return Page(title="afdplan validate", told=told, sections=tuple(sections))
 
 
-def _bands(result: Validation) -> Section:
+def _bands(result: Validation, tables: Tables) -> Section:
     checks = result.checks
     is_simulated = bool(result.all_cells or result.ratios)
     return Section(
         title="Does what is declared hold?",
         words=undecided(checks) if is_simulated else (),
         figures=(band_figure(checks, [verdict(check) for check in checks]),),
-        tables=(band_table(checks, result.execution),),
+        tables=tables,
     )
 
 
-def _simulation(cells: Sequence[CellResult], result: Validation) -> Section:
+def _simulation(
+    cells: Sequence[CellResult], result: Validation, tables: Mapping[str, Tables]
+) -> Section:
     figures: list[Figure] = []
-    tables = []
     declared = [cell for cell in cells if cell.is_declared]
     if declared:
         limits = _limits(result)
         figures += [cycle_time_figure(cells, limits), percentile_figure(cells, limits)]
-        tables.append(method_table(cells))
     if len(declared) < len(cells) and result.execution == "synchronous":
         figures.append(short_figure(cells))
-    tables += cell_tables((*result.cells, *result.effects))
-    if result.traces:
-        tables.append(trace_table(result.traces))
     return Section(
         title="How far is theory from simulation?",
         words=(agreement(declared),) if declared else (),
         figures=tuple(figures),
-        tables=tuple(tables),
+        tables=(*tables["simulation"], *tables["traces"]),
     )
 
 
-def _paper(paper: PaperResult) -> Section:
+def _paper(paper: PaperResult, tables: Tables) -> Section:
     return Section(
         title="What does the paper say, and what comes out here?",
         words=(curve_agreement(paper.curve),),
         figures=(baseline_figure(paper.curve), idle_figure(paper.curve)),
-        tables=(fact_table(paper.facts), curve_table(paper.curve), ablation_table(paper.ablations)),
+        tables=tables,
     )
 
 
-def _recommendations(ratios: Sequence[RatioResult]) -> Section:
+def _recommendations(ratios: Sequence[RatioResult], tables: Tables) -> Section:
     return Section(
         title="What does following each recommendation cost?",
         words=(cost_of_habit(ratios),),
         figures=(regret_figure(ratios), promise_figure(ratios)),
-        tables=(baseline_table(ratios), ratio_table(ratios)),
+        tables=tables,
     )
 
 
@@ -144,33 +118,29 @@ def _limits(result: Validation) -> Limits:
     return SYNCHRONOUS if result.execution == "synchronous" else BARRIER_FREE
 
 
-def _modes(modes: Sequence[ModeResult]) -> Section:
+def _modes(modes: Sequence[ModeResult], tables: Tables) -> Section:
     return Section(
         title="Is it right which way to run a bundle pays?",
         words=(cost_of_verdict(modes),),
         figures=(gain_figure(modes),),
-        tables=(mode_table(modes),),
+        tables=tables,
     )
 
 
-def _pool(facts: Sequence[PaperFact]) -> Section:
-    return Section(title="What was measured of a pool?", tables=(pool_table(facts),))
-
-
-def _order(result: Validation) -> Section:
+def _order(result: Validation, tables: Tables) -> Section:
     traces = result.traces
     return Section(
         title="What does the order of a trace cost?",
         words=cost_of_order(traces),
         figures=(order_figure(traces, _limits(result)),),
-        tables=(order_table(traces),),
+        tables=tables,
     )
 
 
-def _systems(systems: Sequence[PublishedSystem]) -> Section:
+def _systems(systems: Sequence[PublishedSystem], tables: Tables) -> Section:
     has_points = any(system.points for system in systems)
     return Section(
         title="Does it predict measured systems?",
         figures=(system_figure(systems),) if has_points else (),
-        tables=(*([system_table(systems)] if has_points else []), source_table(systems)),
+        tables=tables if has_points else tables[-1:],
     )

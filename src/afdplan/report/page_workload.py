@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from afdplan.plotting.workload_figures import workload_figures
 from afdplan.report.page import Page, Section
@@ -28,9 +27,6 @@ def workload_page(
     told: Telling,
     report: WorkloadReport | LawReport,
     law: LengthLaw,
-    *,
-    document: Mapping[str, Any],
-    command_line: str,
 ) -> Page:
     """Return the page of a workload.
 
@@ -40,10 +36,6 @@ def workload_page(
         What `workload_told` says of the requests.
     report, law
         What the requests look like, and their lengths.
-    document
-        The JSON document of the command.
-    command_line
-        What reproduces the page.
     """
     trace = report if isinstance(report, WorkloadReport) else None
     figures = {figure.identifier: (figure,) for figure in workload_figures(report, law)}
@@ -73,10 +65,4 @@ def workload_page(
     sections.append(
         Section(title="How long are requests?", figures=lengths, tables=(length_table(report),))
     )
-    return Page(
-        title="afdplan workload",
-        told=told,
-        sections=tuple(sections),
-        document=document,
-        command_line=command_line,
-    )
+    return Page(title="afdplan workload", told=told, sections=tuple(sections))

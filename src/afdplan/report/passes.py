@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from afdplan.model.chosen import chosen
 from afdplan.report.quantities import number, stated_time
 from afdplan.report.telling import Fact, Telling
 
@@ -21,21 +22,12 @@ def passes_answer(report: PassReport) -> dict[str, Any]:
     """Return what ``--json`` says of forward passes; times in seconds."""
     load, barrier = report.token_load, report.barrier
     return {
-        "passes": report.passes,
-        "ranks": report.ranks,
+        **chosen(report, "passes ranks"),
         "mean_token_load": load.value,
-        "token_load": {
-            "value": load.value,
-            "low": load.low,
-            "high": load.high,
-            "confidence": load.confidence,
-            "method": load.method,
-        },
+        "token_load": chosen(load, "value low high confidence method"),
         "mean_requests": report.mean_requests,
         "mean_pass_time": report.mean_time,
-        "duration": report.duration,
-        "drift": list(report.drift),
-        "mean_prompt_tokens": report.mean_prompt_tokens,
+        **chosen(report, "duration drift mean_prompt_tokens"),
         "barrier": None
         if barrier is None
         else {

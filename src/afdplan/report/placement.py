@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from afdplan.model.chosen import chosen
 from afdplan.report.quantities import change, share, time
 from afdplan.report.telling import Fact
 
@@ -94,27 +95,18 @@ def gain_answer(gain: PlacementGain | None) -> dict[str, Any] | None:
         return None
     known = gain.recovered
     return {
-        "placement": gain.placement,
-        "placement_window": gain.placement_window,
-        "blind_attention_workers": gain.blind_attention_workers,
-        "attention_workers": gain.attention_workers,
+        **chosen(gain, "placement placement_window blind_attention_workers attention_workers"),
         **{
-            name: _ends(value)
-            for name, value in (
-                ("barrier_cost", gain.barrier_cost),
-                ("given_back", gain.given_back),
-                ("gain", gain.gain),
-                ("regret_of_blind", gain.regret_of_blind),
-            )
+            name: chosen(value, "value low high")
+            for name, value in chosen(gain, "barrier_cost given_back gain regret_of_blind").items()
         },
         "method": gain.given_back.method,
-        "blind_time_per_output_token": gain.blind_time_per_output_token,
-        "time_per_output_token": gain.time_per_output_token,
+        **chosen(gain, "blind_time_per_output_token time_per_output_token"),
         "recovered": None
         if known is None
         else {
-            "prompts_only": _ends(known.prompts_only),
-            "outputs_known": _ends(known.outputs_known),
+            "prompts_only": chosen(known.prompts_only, "value low high"),
+            "outputs_known": chosen(known.outputs_known, "value low high"),
         },
     }
 
@@ -122,13 +114,9 @@ def gain_answer(gain: PlacementGain | None) -> dict[str, Any] | None:
 def objectives_answer(played: SimulatedRatio) -> list[dict[str, float]]:
     """Return what `--json` says under ``objectives``: those of the ratios played."""
     return [
-        {"attention_workers": count, "value": one.value, "low": one.low, "high": one.high}
+        {"attention_workers": count, **chosen(one, "value low high")}
         for count, one in played.objectives.items()
     ]
-
-
-def _ends(value: Estimate) -> dict[str, float]:
-    return {"value": value.value, "low": value.low, "high": value.high}
 
 
 def _points(value: Estimate) -> str:

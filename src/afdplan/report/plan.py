@@ -283,18 +283,15 @@ def colocated_table(plan: Plan) -> tuple[TextTable, ...]:
     if not plan.colocated:
         return ()
     return (
-        TextTable(
-            title="Without a split: the best of each expert-parallel width",
-            columns=("width", "deployment", _head(plan)[1], "step time"),
-            rows=[
-                (
-                    f"{other.ranks * other.devices_per_rank:,}",
-                    str(other),
-                    number(other.tokens_per_second_per_device),
-                    time(other.step_time.mean, unit),
-                )
-                for other in plan.colocated
-            ],
+        TextTable.of(
+            "Without a split: the best of each expert-parallel width",
+            plan.colocated,
+            {
+                "width": lambda other: f"{other.ranks * other.devices_per_rank:,}",
+                "deployment": str,
+                _head(plan)[1]: lambda other: number(other.tokens_per_second_per_device),
+                "step time": lambda other: time(other.step_time.mean, unit),
+            },
             left=2,
             strong=next(
                 (k for k, one in enumerate(plan.colocated) if one is plan.best_colocated), None
@@ -332,21 +329,18 @@ def verification_table(plan: Plan, verified: Sequence[Verification]) -> tuple[Te
 def sensitivity_table(plan: Plan) -> TextTable:
     """Return what the plan would be if an input were another."""
     unit = plan.latency.time_unit
-    return TextTable(
-        title="If an input were another",
-        columns=("input", "change", "throughput", _head(plan)[2], "limit", "best A", "given up"),
-        rows=[
-            (
-                entry.input,
-                change(entry.change),
-                change(entry.throughput_change),
-                time(entry.time_per_output_token, unit),
-                "met" if entry.meets_limit else "broken",
-                f"{entry.best_attention_workers:,}",
-                share(max(entry.regret, 0.0)),
-            )
-            for entry in plan.sensitivity
-        ],
+    return TextTable.of(
+        "If an input were another",
+        plan.sensitivity,
+        {
+            "input": lambda entry: entry.input,
+            "change": lambda entry: change(entry.change),
+            "throughput": lambda entry: change(entry.throughput_change),
+            _head(plan)[2]: lambda entry: time(entry.time_per_output_token, unit),
+            "limit": lambda entry: "met" if entry.meets_limit else "broken",
+            "best A": lambda entry: f"{entry.best_attention_workers:,}",
+            "given up": lambda entry: share(max(entry.regret, 0.0)),
+        },
     )
 
 

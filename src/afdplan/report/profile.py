@@ -17,23 +17,19 @@ __all__ = ["profile_told"]
 def profile_told(result: ProfileResult) -> Telling:
     """Return what was measured, point by point."""
     facts = result.environment
-    rows = [
-        (
-            f"{point.stage} {point.routing}".strip(),
-            f"{point.load:,}",
-            f"{point.requests:,}",
-            time(point.latency, "s"),
-            time(point.spread, "s"),
-        )
-        for point in (*result.table, *result.other_routing)
-    ]
     return Telling(
         subject=f"{facts['model']} on {facts['device_name']} ({facts['device']}, {facts['dtype']})",
         tables=(
-            TextTable(
-                title="One layer, as measured",
-                columns=("stage", "load [tokens]", "requests", "median", "spread"),
-                rows=rows,
+            TextTable.of(
+                "One layer, as measured",
+                (*result.table, *result.other_routing),
+                {
+                    "stage": lambda point: f"{point.stage} {point.routing}".strip(),
+                    "load [tokens]": lambda point: f"{point.load:,}",
+                    "requests": lambda point: f"{point.requests:,}",
+                    "median": lambda point: time(point.latency, "s"),
+                    "spread": lambda point: time(point.spread, "s"),
+                },
             ),
         ),
         warnings=tuple(result.warnings),

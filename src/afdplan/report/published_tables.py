@@ -70,33 +70,21 @@ def curve_table(curve: Sequence[CurvePoint]) -> TextTable:
 
 def ablation_table(ablations: Sequence[Ablation]) -> TextTable:
     """Return what other batch sizes and lengths do to the paper's rule and to ours."""
-    return TextTable(
-        title="Batch size and workload on the paper's coefficients",
+    return TextTable.of(
+        "Batch size and workload on the paper's coefficients",
+        ablations,
+        {
+            "B": lambda a: f"{a.batch_size}",
+            "mean prompt": lambda a: f"{a.mean_prompt}",
+            "mean output": lambda a: f"{a.mean_decode}",
+            "paper's rule r*": lambda a: number(a.rule),
+            "pipelined m=2": lambda a: f"{a.pipelined}",
+            "best simulated": lambda a: f"{a.simulated}",
+            "regret of the rule": lambda a: share(a.regret_of_rule),
+            "regret of pipelined": lambda a: share(a.regret_of_pipelined),
+        },
         is_open=True,
-        columns=(
-            "B",
-            "mean prompt",
-            "mean output",
-            "paper's rule r*",
-            "pipelined m=2",
-            "best simulated",
-            "regret of the rule",
-            "regret of pipelined",
-        ),
         left=0,
-        rows=[
-            (
-                f"{a.batch_size}",
-                f"{a.mean_prompt}",
-                f"{a.mean_decode}",
-                number(a.rule),
-                f"{a.pipelined}",
-                f"{a.simulated}",
-                share(a.regret_of_rule),
-                share(a.regret_of_pipelined),
-            )
-            for a in ablations
-        ],
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from afdplan.model.chosen import chosen
 from afdplan.plotting.ratio_figures import NAMES, cost_formula, cost_unit
 from afdplan.report.placement import BARRIER
 from afdplan.report.quantities import (
@@ -64,24 +65,15 @@ def ratio_answer(answer: RatioRecommendation) -> dict[str, Any]:
     if answer.step_time_p99_between is not None:
         step_time |= dict(zip(("p99_low", "p99_high"), answer.step_time_p99_between, strict=True))
     return {
-        "optimal_ratio": answer.optimal_ratio,
-        "optimal_attention_workers": answer.optimal_attention_workers,
-        "bottleneck": answer.bottleneck,
-        "attention_bound_ratio": answer.attention_bound_ratio,
-        "communication_bound_ratio": answer.communication_bound_ratio,
-        "interior_ratio": answer.interior_ratio,
-        "mean_token_load": answer.mean_token_load,
+        **chosen(
+            answer,
+            "optimal_ratio optimal_attention_workers bottleneck attention_bound_ratio "
+            "communication_bound_ratio interior_ratio mean_token_load",
+        ),
         "near_equal_attention_workers": list(answer.near_equal),
-        "mean_field_ratio": answer.mean_field_ratio,
-        "barrier_cost": answer.barrier_cost,
-        "resource_times": answer.resource_times,
-        "bundle": answer.bundle,
+        **chosen(answer, "mean_field_ratio barrier_cost resource_times bundle"),
         "step_time": step_time,
-        "uncertainty": answer.uncertainty,
-        "latency_uncertainty": answer.latency_uncertainty,
-        "replication": answer.replication,
-        "modes": answer.modes,
-        "curve": answer.curve,
+        **chosen(answer, "uncertainty latency_uncertainty replication modes curve"),
     }
 
 

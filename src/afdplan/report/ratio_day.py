@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from afdplan.model.chosen import chosen
 from afdplan.plotting.figure import Axis, Figure, layer, single
 from afdplan.report.page import Section
 from afdplan.report.quantities import counted, interval, number, sentence, share
@@ -121,8 +122,7 @@ def day_section(day: RatioDay) -> Section:
 def day_answer(day: RatioDay) -> dict[str, Any]:
     """Return what `ratio --by --json` says under ``day``."""
     return {
-        "window_duration": day.window_duration,
-        "left_out": day.left_out,
+        **chosen(day, "window_duration left_out"),
         "fixed": {
             "attention_workers": day.fixed_attention_workers,
             "extra_cost": day.cost_of_fixed,
@@ -133,21 +133,13 @@ def day_answer(day: RatioDay) -> dict[str, Any]:
         },
         "windows": [
             {
-                "start": window.start,
-                "number": window.number,
-                "requests": window.requests,
-                "arrival_rate": window.arrival_rate,
-                "token_load": {
-                    "value": window.token_load.value,
-                    "low": window.token_load.low,
-                    "high": window.token_load.high,
-                },
-                "optimal_attention_workers": window.optimal_attention_workers,
-                "low": window.low,
-                "high": window.high,
-                "objective": window.objective,
-                "regret_of_fixed": window.regret_of_fixed,
-                "regret_of_best_fixed": window.regret_of_best_fixed,
+                **chosen(window, "start number requests arrival_rate"),
+                "token_load": chosen(window.token_load, "value low high"),
+                **chosen(
+                    window,
+                    "optimal_attention_workers low high objective regret_of_fixed "
+                    "regret_of_best_fixed",
+                ),
             }
             for window in day.windows
         ],

@@ -45,29 +45,23 @@ def curve_table(
     kept = set(shown)
     points = [point for point in answer.curve if point.attention_workers in kept]
 
-    def row(point: RatioPoint) -> tuple[str, ...]:
-        return (
-            f"{point.attention_workers:,}",
-            time(point.cycle_time, unit),
-            time(point.step_time, unit),
-            number(point.objective),
-            "best" if point.attention_workers == best else share(point.regret),
-            share(point.attention_idle_fraction),
-            share(point.ffn_idle_fraction),
-        )
+    def below(point: RatioPoint) -> str:
+        return "best" if point.attention_workers == best else share(point.regret)
 
-    return TextTable(
-        title=f"The curve in numbers{of}",
-        columns=(
-            "A",
-            "cycle time",
-            "step time",
-            f"tokens/{'s' if unit == 's' else 'time'} per {per}",
-            "below the best",
-            "attention idle",
-            "FFN idle",
-        ),
-        rows=[row(point) for point in points],
+    return TextTable.of(
+        f"The curve in numbers{of}",
+        points,
+        {
+            "A": lambda point: f"{point.attention_workers:,}",
+            "cycle time": lambda point: time(point.cycle_time, unit),
+            "step time": lambda point: time(point.step_time, unit),
+            f"tokens/{'s' if unit == 's' else 'time'} per {per}": lambda point: number(
+                point.objective
+            ),
+            "below the best": below,
+            "attention idle": lambda point: share(point.attention_idle_fraction),
+            "FFN idle": lambda point: share(point.ffn_idle_fraction),
+        },
         strong=[point.attention_workers for point in points].index(best),
         bars=[point.objective / answer.best.objective for point in points],
     )
@@ -76,44 +70,30 @@ def curve_table(
 def case_table(cases: Sequence[RatioCase], problem: RatioProblem) -> TextTable:
     """Return the best number of workers at other batch sizes and numbers of microbatches."""
     unit, per = problem.latency.time_unit, cost_unit(problem.latency, problem.ffn_weight)
-    return TextTable(
-        title="The best number of workers for other batches",
-        columns=(
-            "B, m",
-            "slots per worker",
-            "best A",
-            "within 1 %",
-            f"per {per}",
-            "step time",
-            "binds",
-        ),
-        rows=[
-            (
-                f"{case.batch_size:,}, {case.microbatches}",
-                f"{case.batch_size * case.microbatches:,}",
-                f"{case.best.attention_workers:,}",
-                f"{case.near_equal[0]:,} to {case.near_equal[1]:,}",
-                rate(case.best.objective, unit),
-                time(case.best.step_time, unit),
-                NAMES[case.bottleneck],
-            )
-            for case in cases
-        ],
+    return TextTable.of(
+        "The best number of workers for other batches",
+        cases,
+        {
+            "B, m": lambda case: f"{case.batch_size:,}, {case.microbatches}",
+            "slots per worker": lambda case: f"{case.batch_size * case.microbatches:,}",
+            "best A": lambda case: f"{case.best.attention_workers:,}",
+            "within 1 %": lambda case: f"{case.near_equal[0]:,} to {case.near_equal[1]:,}",
+            f"per {per}": lambda case: rate(case.best.objective, unit),
+            "step time": lambda case: time(case.best.step_time, unit),
+            "binds": lambda case: NAMES[case.bottleneck],
+        },
     )
 
 
 def sensitivity_table(entries: Sequence[RatioSensitivity], of: str) -> TextTable:
     """Return what 20 % less and 20 % more of each input do."""
-    return TextTable(
-        title=f"Sensitivity in numbers{of}: 20 % less / 20 % more",
-        columns=("input", "throughput", "best A", "given up by keeping A"),
-        rows=[
-            (
-                entry.input,
-                " / ".join(map(change, entry.objective_change)),
-                " / ".join(f"{best:,}" for best in entry.best),
-                " / ".join(map(share, entry.regret)),
-            )
-            for entry in entries
-        ],
+    return TextTable.of(
+        f"Sensitivity in numbers{of}: 20 % less / 20 % more",
+        entries,
+        {
+            "input": lambda entry: entry.input,
+            "throughput": lambda entry: " / ".join(map(change, entry.objective_change)),
+            "best A": lambda entry: " / ".join(f"{best:,}" for best in entry.best),
+            "given up by keeping A": lambda entry: " / ".join(map(share, entry.regret)),
+        },
     )

@@ -191,20 +191,17 @@ def _service_facts(service: Service) -> Iterable[Fact]:
 
 def step_table(service: Service) -> TextTable:
     """Return what one step more of each side brings."""
-    return TextTable(
-        title="One step more of each side, the others kept",
-        columns=("side", "step", "devices", "requests/s", "gain", "gain per device"),
-        rows=[
-            (
-                step.side,
-                step.change,
-                f"{step.devices:,}",
-                number(step.rate),
-                change(step.gain),
-                change(step.gain_per_device),
-            )
-            for step in service.steps
-        ],
+    return TextTable.of(
+        "One step more of each side, the others kept",
+        service.steps,
+        {
+            "side": lambda step: step.side,
+            "step": lambda step: step.change,
+            "devices": lambda step: f"{step.devices:,}",
+            "requests/s": lambda step: number(step.rate),
+            "gain": lambda step: change(step.gain),
+            "gain per device": lambda step: change(step.gain_per_device),
+        },
         left=2,
         is_open=True,
     )
@@ -262,19 +259,16 @@ def _failure_facts(lost: FailurePlan) -> Iterable[Fact]:
 def size_table(lost: FailurePlan) -> TextTable:
     """Return the best design by largest bundle, with and without failures."""
     best = max(range(len(lost.sizes)), key=lambda k: lost.sizes[k].expected_score, default=None)
-    return TextTable(
-        title="Bundle sizes under failures",
-        columns=("largest bundle", "best design", "tokens/s", "kept", "score with failures"),
-        rows=[
-            (
-                f"{size.most_devices:,}",
-                str(size.plan.design),
-                number(size.plan.tokens_per_second),
-                share(size.share),
-                number(size.expected_score, 2),
-            )
-            for size in lost.sizes
-        ],
+    return TextTable.of(
+        "Bundle sizes under failures",
+        lost.sizes,
+        {
+            "largest bundle": lambda size: f"{size.most_devices:,}",
+            "best design": lambda size: str(size.plan.design),
+            "tokens/s": lambda size: number(size.plan.tokens_per_second),
+            "kept": lambda size: share(size.share),
+            "score with failures": lambda size: number(size.expected_score, 2),
+        },
         left=2,
         strong=best,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
+from afdplan.model.chosen import chosen
 from afdplan.model.estimate import Estimate
 from afdplan.planning.failure_plan import FailurePlan
 from afdplan.planning.service import Service
@@ -25,8 +26,7 @@ def verification_answer(played: ServiceVerification | None) -> dict[str, Any] | 
         return {"value": found.value, "low": found.low, "high": high}
 
     return {
-        "decode": played.decode,
-        "requests": played.requests,
+        **chosen(played, "decode requests"),
         "first_token_p50": interval(played.first_token_p50),
         "first_token_p99": interval(played.first_token_p99),
         "predicted_first_token_p99": played.predicted_p99,
@@ -34,9 +34,7 @@ def verification_answer(played: ServiceVerification | None) -> dict[str, Any] | 
         "token_time_p99": interval(played.token_time_p99),
         "latency_p50": interval(played.latency_p50),
         "latency_p99": interval(played.latency_p99),
-        "good_fraction": played.good_fraction,
-        "goodput": played.goodput,
-        "agrees": played.agrees,
+        **chosen(played, "good_fraction goodput agrees"),
     }
 
 
@@ -61,46 +59,25 @@ def service_answer(
         "time_to_first_token": {
             "limit": service.pool.limit.time_to_first_token,
             "statistic": service.pool.limit.first_token_statistic,
-            "mean": first.mean,
-            "p50": first.p50,
-            "p95": first.p95,
-            "p99": first.p99,
-            "queue_mean": first.queue_mean,
-            "queue_p99": first.queue_p99,
-            "alone_mean": first.alone_mean,
-            "transfer_mean": first.transfer_mean,
-            "slot_mean": first.slot_mean,
-            "slot_p99": first.slot_p99,
+            **chosen(
+                first,
+                "mean p50 p95 p99 queue_mean queue_p99 alone_mean transfer_mean slot_mean slot_p99",
+            ),
         },
         "prefill_utilization": first.utilization,
         "one_more": [
             {
-                "side": step.side,
-                "change": step.change,
-                "devices": step.devices,
+                **chosen(step, "side change devices gain gain_per_device"),
                 "requests_per_second": step.rate,
-                "gain": step.gain,
-                "gain_per_device": step.gain_per_device,
             }
             for step in service.steps
         ],
         "cases": [
-            {
-                "name": case.name,
-                "devices": case.devices,
-                "requests_per_second": case.rate,
-                "limited_by": case.limited_by,
-            }
+            {**chosen(case, "name devices limited_by"), "requests_per_second": case.rate}
             for case in service.cases
         ],
         "baselines": [
-            {
-                "kind": one.kind,
-                "deployment": one.deployment,
-                "devices": one.devices,
-                "requests_per_second": one.rate,
-                "gain": one.gain,
-            }
+            {**chosen(one, "kind deployment devices gain"), "requests_per_second": one.rate}
             for one in service.baselines
         ],
         "arrivals": service.pool.traffic.name,
@@ -118,16 +95,13 @@ def failure_answer(lost: FailurePlan | None) -> dict[str, Any] | None:
     bundle = lost.bundle
     return {
         "bundle_failures_per_second": bundle.rate,
-        "outage": bundle.outage,
-        "availability": bundle.availability,
-        "share": bundle.share,
+        **chosen(bundle, "outage availability share"),
         "lost_tokens_per_slot": bundle.lost_tokens,
-        "tokens_per_second": lost.tokens_per_second,
-        "requests_per_second": lost.requests_per_second,
-        "lost_tokens_per_second": lost.lost_tokens_per_second,
-        "lost_requests_per_second": lost.lost_requests_per_second,
-        "no_spare_probability": lost.no_spare_probability,
-        "fewest_spares": lost.fewest_spares,
+        **chosen(
+            lost,
+            "tokens_per_second requests_per_second lost_tokens_per_second "
+            "lost_requests_per_second no_spare_probability fewest_spares",
+        ),
         "bundle_sizes": [
             {
                 "most_devices": size.most_devices,
@@ -138,15 +112,5 @@ def failure_answer(lost: FailurePlan | None) -> dict[str, Any] | None:
             }
             for size in lost.sizes
         ],
-        "losses": [
-            {
-                "lost": loss.lost,
-                "change": loss.change,
-                "throughput_change": loss.throughput_change,
-                "time_per_output_token": loss.time_per_output_token,
-                "meets_limit": loss.meets_limit,
-                "memory_overflow_probability": loss.memory_overflow_probability,
-            }
-            for loss in lost.losses
-        ],
+        "losses": lost.losses,
     }

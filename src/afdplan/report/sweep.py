@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from afdplan.model.chosen import chosen
 from afdplan.report.quantities import counted, number, share, size, spark, time
 from afdplan.report.tables import TextTable
 from afdplan.report.telling import Fact, Telling
@@ -145,23 +146,13 @@ def forecast_told(study: Study, cost: Forecast | None, workers: int) -> Telling:
 def summary_answer(summary: StudySummary) -> dict[str, Any]:
     """Return the names that ``afdplan sweep --summary --json`` promises."""
     return {
-        "name": summary.name,
-        "compute": summary.compute,
-        "measure": summary.measure,
-        "cases": summary.cases,
-        "done": summary.done,
-        "refused": summary.refused,
-        "failed": summary.failed,
+        **chosen(summary, "name compute measure cases done refused failed"),
         "missing": summary.cases - summary.done - summary.refused - summary.failed,
         "reasons": [
             {"status": status, "reason": reason, "cases": count}
             for status, reason, count in summary.reasons
         ],
-        "groups": summary.groups,
-        "choices": summary.choices,
-        "group_count": summary.group_count,
-        "best": summary.best,
-        "regrets": summary.regrets,
+        **chosen(summary, "groups choices group_count best regrets"),
         "windows": summary.series,
     }
 
@@ -305,19 +296,16 @@ def best_table(summary: StudySummary) -> TextTable:
 
 def regret_table(summary: StudySummary) -> TextTable:
     """Return what it costs to fix one choice."""
-    return TextTable(
-        title="What it costs to fix one choice, the others chosen best",
-        columns=("choice", "mean regret", "worst regret", "groups", "not there"),
-        rows=[
-            (
-                f"{regret.variable} = {_cell(regret.variable, regret.value)}",
-                share(regret.mean),
-                share(regret.worst),
-                f"{regret.groups:,}",
-                f"{regret.missing:,}" if regret.missing else "",
-            )
-            for regret in summary.regrets
-        ],
+    return TextTable.of(
+        "What it costs to fix one choice, the others chosen best",
+        summary.regrets,
+        {
+            "choice": lambda regret: f"{regret.variable} = {_cell(regret.variable, regret.value)}",
+            "mean regret": lambda regret: share(regret.mean),
+            "worst regret": lambda regret: share(regret.worst),
+            "groups": lambda regret: f"{regret.groups:,}",
+            "not there": lambda regret: f"{regret.missing:,}" if regret.missing else "",
+        },
     )
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from afdplan.report.quantities import plain
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["TextTable", "to_markdown", "to_rich"]
 
+Row = TypeVar("Row")
 WORDY = 24
 """Letters beyond which a cell holds words that need room on a page."""
 FEWEST_ROWS = 3
@@ -54,6 +55,31 @@ class TextTable:
     is_open: bool = False
     strong: int | None = None
     bars: Sequence[float] = ()
+
+    @classmethod
+    def of(
+        cls, title: str, rows: Iterable[Row], cells: Mapping[str, Callable[[Row], str]], **look: Any
+    ) -> TextTable:
+        """Return the table that says the same of every row: what, stands beside its heading.
+
+        Parameters
+        ----------
+        title
+            What the table shows.
+        rows
+            What it is about, one after another.
+        cells
+            By heading, what is said of one of them.
+        **look
+            The other attributes.
+
+        Examples
+        --------
+        >>> TextTable.of("T", [1, 2], {"n": str, "square": lambda n: str(n * n)}).rows
+        [('1', '1'), ('2', '4')]
+        """
+        told = [tuple(tell(row) for tell in cells.values()) for row in rows]
+        return cls(title=title, columns=tuple(cells), rows=told, **look)
 
     @property
     def is_wordy(self) -> bool:

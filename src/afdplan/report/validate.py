@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import afdplan
+from afdplan.model.chosen import chosen
 from afdplan.report.mode_tables import mode_table, pool_table
 from afdplan.report.published_tables import (
     ablation_table,
@@ -39,7 +39,7 @@ from afdplan.report.validation_words import (
 if TYPE_CHECKING:
     from afdplan.validation.run import Validation
 
-__all__ = ["markdown_page", "validation_answer", "validation_told"]
+__all__ = ["evidence_tables", "markdown_page", "validation_answer", "validation_told"]
 
 SHOWN_CELLS = 12
 """Cells in the terminal; the page has all."""
@@ -99,10 +99,7 @@ def validation_answer(result: Validation) -> dict[str, Any]:
         "covered_fraction": result.covered_fraction,
         "bands": [{"holds": check.holds, **_fields(check)} for check in result.checks],
         "paper": result.paper,
-        "cells": result.cells,
-        "effects": result.effects,
-        "traces": result.traces,
-        "ratios": result.ratios,
+        **chosen(result, "cells effects traces ratios"),
         "modes": [{**_fields(one), "verdict_regret": one.verdict_regret} for one in result.modes],
         "pool": result.pool,
         "published": [
@@ -120,27 +117,41 @@ def _fields(value: Any) -> dict[str, Any]:
     return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
 
 
-def _tables(result: Validation, shown: int | None) -> Iterable[TextTable]:
-    if result.checks:
-        yield band_table(result.checks, result.execution)
+def evidence_tables(result: Validation, shown: int | None = None) -> dict[str, list[TextTable]]:
+    """Return the tables of each part of the evidence; none where it was not asked for.
+
+    Parameters
+    ----------
+    result
+        All comparisons that were made.
+    shown
+        Rows of a table of cells; None shows all.
+    """
+    cells, traces, systems = result.all_cells, result.traces, result.published
+    tables: dict[str, list[TextTable]] = {
+        "bands": [band_table(result.checks, result.execution)] if result.checks else [],
+        "paper": [],
+        "simulation": [*cell_tables((*result.cells, *result.effects), shown)],
+        "traces": [trace_table(traces)] if traces else [],
+        "order": [order_table(traces)] if traces else [],
+        "ratios": [],
+        "modes": [mode_table(result.modes)] if result.modes else [],
+        "pool": [pool_table(result.pool)] if result.pool else [],
+        "systems": [system_table(systems), source_table(systems)] if systems else [],
+    }
     if result.paper is not None:
-        yield fact_table(result.paper.facts)
-        yield curve_table(result.paper.curve)
-        yield ablation_table(result.paper.ablations)
-    if result.cells:
-        if any(cell.is_declared for cell in result.all_cells):
-            yield method_table(result.all_cells)
-        yield from cell_tables((*result.cells, *result.effects), shown)
-    if result.traces:
-        yield trace_table(result.traces)
-        yield order_table(result.traces)
+        paper = result.paper
+        tables["paper"] = [
+            fact_table(paper.facts),
+            curve_table(paper.curve),
+            ablation_table(paper.ablations),
+        ]
+    if any(cell.is_declared for cell in cells):
+        tables["simulation"].insert(0, method_table(cells))
     if result.ratios:
-        yield baseline_table(result.ratios)
-        yield ratio_table(result.ratios)
-    if result.modes:
-        yield mode_table(result.modes)
-    if result.pool:
-        yield pool_table(result.pool)
-    if result.published:
-        yield system_table(result.published)
-        yield source_table(result.published)
+        tables["ratios"] = [baseline_table(result.ratios), ratio_table(result.ratios)]
+    return tables
+
+
+def _tables(result: Validation, shown: int | None) -> list[TextTable]:
+    return [table for part in evidence_tables(result, shown).values() for table in part]

@@ -202,33 +202,26 @@ def order_table(traces: Sequence[TraceResult]) -> TextTable:
 
 def baseline_table(ratios: Sequence[RatioResult]) -> TextTable:
     """Return what following each method costs over all cases."""
-    rows = []
-    for method, meaning in BASELINES.items():
-        picks = [result.of(method) for result in ratios]
-        errors = [pick.promise_error for pick in picks]
-        rows.append(
-            (
-                method,
-                meaning,
-                share(median(pick.regret for pick in picks)),
-                share(max(pick.regret for pick in picks)),
-                change(median(errors)),
-                change(max(errors, key=abs)),
-            )
-        )
-    return TextTable(
-        title="Who recommends what, over all cases",
+
+    def regrets(method: str) -> list[float]:
+        return [result.of(method).regret for result in ratios]
+
+    def promises(method: str) -> list[float]:
+        return [result.of(method).promise_error for result in ratios]
+
+    return TextTable.of(
+        "Who recommends what, over all cases",
+        BASELINES,
+        {
+            "method": str,
+            "meaning": lambda method: BASELINES[method],
+            "median regret": lambda method: share(median(regrets(method))),
+            "worst regret": lambda method: share(max(regrets(method))),
+            "median promise": lambda method: change(median(promises(method))),
+            "worst promise": lambda method: change(max(promises(method), key=abs)),
+        },
         is_open=True,
-        columns=(
-            "method",
-            "meaning",
-            "median regret",
-            "worst regret",
-            "median promise",
-            "worst promise",
-        ),
         left=2,
-        rows=rows,
         note="Regret: share of the best simulated throughput per instance given up by following "
         "the recommendation. Promise: throughput expected over throughput simulated, minus 1.",
     )

@@ -119,30 +119,17 @@ def facts(result: Validation) -> Iterable[Fact]:
     declared = [cell for cell in result.all_cells if cell.is_declared]
     if declared:
         errors = [abs(cell.error) for cell in declared]
-        yield Fact(
-            "Error of E[tau]",
-            share(median(errors)),
-            f"median of {len(declared)} bundles; largest {share(max(errors))}",
-        )
+        yield _spread("Error of E[tau]", errors, f" of {len(declared)} bundles; largest")
         tails = [abs(cell.p99_error) for cell in declared]
-        yield Fact(
-            "Error of step p99", share(median(tails)), f"median; largest {share(max(tails))}"
-        )
+        yield _spread("Error of step p99", tails, "; largest")
     if result.ratios:
         for method in (RECOMMENDED, HABIT):
             picks = [case.of(method).regret for case in result.ratios]
-            yield Fact(
-                f"Regret of {method}",
-                share(median(picks)),
-                f"median of {len(picks)} cases; worst {share(max(picks))}",
-            )
+            yield _spread(f"Regret of {method}", picks, f" of {len(picks)} cases; worst")
     if result.modes:
         lost = [one.regret for one in result.modes]
-        yield Fact(
-            "Regret of workers and rule",
-            share(median(lost)),
-            f"median of {len(lost)} cases without the barrier; worst {share(max(lost))}",
-        )
+        of = f" of {len(lost)} cases without the barrier; worst"
+        yield _spread("Regret of workers and rule", lost, of)
         lost = [one.verdict_regret for one in result.modes]
         right = sum(value == 0 for value in lost)
         yield Fact(
@@ -177,6 +164,10 @@ def facts(result: Validation) -> Iterable[Fact]:
             change(max(predicted, key=abs)),
             f"worst of {len(predicted)} designs not calibrated on",
         )
+
+
+def _spread(name: str, values: Sequence[float], of: str) -> Fact:
+    return Fact(name, share(median(values)), f"median{of} {share(max(values))}")
 
 
 def undecided(checks: Sequence[BandCheck]) -> tuple[str, ...]:

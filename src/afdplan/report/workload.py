@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from afdplan.model.chosen import chosen
 from afdplan.report.quantities import (
     chance,
     change,
@@ -53,8 +54,7 @@ def workload_answer(report: WorkloadReport | LawReport) -> dict[str, Any]:
             "std": report.token_load_std,
             "mean_low": load.low,
             "mean_high": load.high,
-            "confidence": load.confidence,
-            "method": load.method,
+            **chosen(load, "confidence method"),
         },
         "token_load_split": report.split,
         "prompt_tokens": _lengths(report.prompt),
@@ -65,21 +65,15 @@ def workload_answer(report: WorkloadReport | LawReport) -> dict[str, Any]:
         return answer
     drift = report.drift
     return answer | {
-        "requests": report.requests,
-        "dropped_requests": report.dropped_requests,
-        "precision": report.precision,
+        **chosen(report, "requests dropped_requests precision"),
         "correlation": {"pearson": report.correlation, "rank": report.rank_correlation},
         "drift": {
-            "by_time": drift.by_time,
-            "std": drift.std,
-            "probability": drift.probability,
+            **chosen(drift, "by_time std probability"),
             "interval_half_width": drift.half_width,
             "exceeds_interval": drift.exceeds_interval,
             "windows": [
                 {
-                    "start": window.start,
-                    "end": window.end,
-                    "requests": window.requests,
+                    **chosen(window, "start end requests"),
                     "mean": window.token_load.value,
                     "mean_low": window.token_load.low,
                     "mean_high": window.token_load.high,
@@ -88,9 +82,7 @@ def workload_answer(report: WorkloadReport | LawReport) -> dict[str, Any]:
             ],
         },
         "largest_request": report.largest,
-        "arrivals": report.arrivals,
-        "sessions": report.sessions,
-        "notes": list(report.notes),
+        **chosen(report, "arrivals sessions notes"),
     }
 
 

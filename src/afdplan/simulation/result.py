@@ -8,6 +8,7 @@ from math import isfinite
 from typing import Any
 
 from afdplan.model.answer import Answer
+from afdplan.model.chosen import chosen
 from afdplan.model.estimate import Estimate
 from afdplan.simulation.distribution import Distribution
 from afdplan.simulation.scenario import Scenario
@@ -170,8 +171,7 @@ class SimulationResult(Answer):
             }
             named["waiting_time"] = self.waiting_time.mean
         return {
-            "attention_workers": bundle.attention_workers,
-            "ffn_workers": bundle.ffn_workers,
+            **chosen(bundle, "attention_workers ffn_workers"),
             "throughput_per_instance": interval(self.throughput_per_instance),
             "objective": interval(self.objective),
             "cycle_time": interval(self.cycle_time),
@@ -185,25 +185,16 @@ class SimulationResult(Answer):
             "kv_tokens_per_worker": self.kv_tokens_per_worker.values()
             | {"maximum": self.maximum_kv_tokens_per_worker},
             **waiting,
-            "waiting_steps_p999": self.waiting_steps_p999,
-            "requests_completed": self.requests_completed,
-            "tokens_generated": self.tokens_generated,
-            "steps": self.steps,
-            "requests_entered": self.requests_entered,
-            "requests_in_slots": self.requests_in_slots,
-            "requests_queued": self.requests_queued,
-            "requests_rejected": self.requests_rejected,
-            "preemptions": self.preemptions,
-            "recomputed_tokens": self.recomputed_tokens,
-            "replications": self.replications,
-            "warmup_fraction": self.warmup_fraction,
-            "pool": self.pool,
+            **chosen(
+                self,
+                "waiting_steps_p999 requests_completed tokens_generated steps requests_entered "
+                "requests_in_slots requests_queued requests_rejected preemptions "
+                "recomputed_tokens replications warmup_fraction pool",
+            ),
             "failures": None
             if self.failures is None
             else {
-                "failures": self.failures.failures,
-                "lost_requests": self.failures.lost_requests,
-                "lost_tokens": self.failures.lost_tokens,
+                **chosen(self.failures, "failures lost_requests lost_tokens"),
                 "share": interval(self.failures.share),
             },
             "confidence": self.scenario.confidence,
@@ -213,8 +204,7 @@ class SimulationResult(Answer):
             else {
                 "arrival_rate": self.offered_load.arrival_rate,
                 "capacity": interval(self.offered_load.capacity),
-                "utilization": self.offered_load.utilization,
-                "is_stable": self.offered_load.is_stable,
+                **chosen(self.offered_load, "utilization is_stable"),
             },
             "intervals": {name: interval(estimate) for name, estimate in named.items()},
         }

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from afdplan.calibration.latency_choice import LatencyChoice
-from afdplan.errors import InvalidInputError
+from afdplan.errors import InvalidInputError, placed
 from afdplan.files.study_file import StudyDocument, read_study_file
 from afdplan.model import parameters as ask
 from afdplan.model.parameter import Parameter
@@ -160,10 +160,8 @@ def _check_whole(name: str, source: Range, where: str) -> None:
 
 
 def _check(parameter: Parameter, value: Any, where: str) -> Any:
-    try:
+    with placed(where):
         checked = parameter.check(value)
-    except InvalidInputError as error:
-        raise type(error)(f"{where}: {error}") from None
     if isinstance(checked, int) and checked > _LARGEST:
         raise InvalidInputError(
             f"{where}: {parameter.name} must be at most {_LARGEST}, got {checked}"
@@ -180,11 +178,9 @@ def _check_ways(names: frozenset[str], kind: ComputeKind, where: str) -> None:
             f"{where}: say what the requests are by one of workload, trace, or prompt with decode; "
             f"got {', '.join(sorted(given)) or 'none'}"
         )
-    try:
+    with placed(where):
         LatencyChoice.of({name: name for name in names})
         kind.check(names)
-    except InvalidInputError as error:
-        raise type(error)(f"{where}: {error}") from None
 
 
 def _check_size(axes: list[Axis], where: str) -> None:

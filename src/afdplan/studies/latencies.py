@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from afdplan.calibration.latency_choice import LatencyChoice
-from afdplan.errors import InvalidInputError, TimeUnitError
+from afdplan.errors import InvalidInputError, TimeUnitError, placed
 from afdplan.files.document import is_there
 from afdplan.files.latency_document import latency_document
 from afdplan.files.latency_file import built_in_latency_names, load_latency
@@ -100,12 +100,10 @@ def _named(document: StudyDocument, name: str, where: str) -> LatencyModel | Lat
 
 def _file(document: StudyDocument, name: str, where: str) -> LatencyModel:
     path = document.folder / name
-    try:
+    with placed(where):
         if name in built_in_latency_names():
             return load_latency(name)
         return load_latency(path if is_there(path) else name)
-    except InvalidInputError as error:
-        raise type(error)(f"{where}: {error}") from None
 
 
 def _derived(document: StudyDocument, table: Mapping[str, Any], where: str) -> LatencyChoice:
@@ -118,15 +116,11 @@ def _derived(document: StudyDocument, table: Mapping[str, Any], where: str) -> L
             raise InvalidInputError(f"{where}: unknown key {key}; {nearest(key, list(known))}")
         one = known[key]
         path = document.folder / str(value)
-        try:
+        with placed(where):
             checked = one.check(str(path) if one in NAMED and is_there(path) else value)
-        except InvalidInputError as error:
-            raise type(error)(f"{where}: {error}") from None
         given[one.name] = checked
-    try:
+    with placed(where):
         return LatencyChoice.of(given).loaded()
-    except InvalidInputError as error:
-        raise type(error)(f"{where}: {error}") from None
 
 
 def _fingerprint(model: LatencyModel | LatencyChoice) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from afdplan.deploy.registry import find_target, target_names
@@ -38,18 +39,18 @@ PARAMETERS = (
     of_plan.COLOCATED_KV_TOKENS,
     *COSTS,
 )
+_DESIGN = (
+    *("bundles", "attention_workers", "ffn_workers", "batch_size", "microbatches"),
+    *("attention_devices", "ffn_devices", "devices"),
+)
+_RATES = ("score", "tokens_per_second", "tokens_per_second_per_device")
+_SHARES = ("memory_overflow_probability", "attention_idle_fraction", "ffn_idle_fraction")
 ANSWERS = (
-    *numbers(
-        "planned_bundles planned_attention_workers planned_ffn_workers planned_batch_size "
-        "planned_microbatches planned_attention_devices planned_ffn_devices planned_devices "
-        "requests_per_attention_worker",
-        "count",
-    ),
-    *numbers(
-        "score tokens_per_second tokens_per_second_per_device served_requests_per_second "
-        "step_time_mean step_time_p50 step_time_p95 step_time_p99 memory_overflow_probability "
-        "attention_idle_fraction ffn_idle_fraction"
-    ),
+    *numbers(" ".join(f"planned_{name}" for name in _DESIGN), "count"),
+    Column(name="requests_per_attention_worker", data="count"),
+    *numbers(" ".join((*_RATES, "served_requests_per_second"))),
+    *numbers("step_time_mean step_time_p50 step_time_p95 step_time_p99"),
+    *numbers(" ".join(_SHARES)),
     Column(name="colocated_devices", data="count"),
     *numbers("colocated_score gain_over_colocated"),
     Column(name="split", data="text"),
@@ -77,28 +78,12 @@ def plan_columns(case: CaseInputs) -> dict[str, Any]:
     colocated = tuple(ColocatedSearch.of(search).widths(limits))
     baseline = best_colocated(colocated)
     verdict = judge(case.law, source, best, colocated, limits, latency)
-    step = best.step_time
     return {
-        "planned_bundles": design.bundles,
-        "planned_attention_workers": design.attention_workers,
-        "planned_ffn_workers": design.ffn_workers,
-        "planned_batch_size": design.batch_size,
-        "planned_microbatches": design.microbatches,
-        "planned_attention_devices": design.attention_devices,
-        "planned_ffn_devices": design.ffn_devices,
-        "planned_devices": design.devices,
+        **{f"planned_{name}": getattr(design, name) for name in _DESIGN},
         "requests_per_attention_worker": design.requests_per_attention_worker,
-        "score": best.score,
-        "tokens_per_second": best.tokens_per_second,
-        "tokens_per_second_per_device": best.tokens_per_second_per_device,
+        **{name: getattr(best, name) for name in (*_RATES, *_SHARES)},
         "served_requests_per_second": best.requests_per_second,
-        "step_time_mean": step.mean,
-        "step_time_p50": step.p50,
-        "step_time_p95": step.p95,
-        "step_time_p99": step.p99,
-        "memory_overflow_probability": best.memory_overflow_probability,
-        "attention_idle_fraction": best.attention_idle_fraction,
-        "ffn_idle_fraction": best.ffn_idle_fraction,
+        **{f"step_time_{name}": value for name, value in asdict(best.step_time).items()},
         "colocated_devices": None if baseline is None else baseline.devices,
         "colocated_score": None if baseline is None else baseline.score,
         "gain_over_colocated": verdict.gain,

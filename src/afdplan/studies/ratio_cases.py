@@ -15,6 +15,11 @@ __all__ = ["KIND", "ratio_columns"]
 
 PARAMETERS = (*ask.SLOTS, *ask.RATIO, Parameter(name="intervals", data="flag", default=True))
 ASKED = [one.name for one in (*ask.SLOTS[2:], *ask.RATIO)]
+_STEPS = ("step_time_p50", "step_time_p95", "step_time_p99")
+_OF_BEST = (
+    *("objective", "throughput_per_instance", "cycle_time", "step_time"),
+    *("attention_idle_fraction", "ffn_idle_fraction"),
+)
 ANSWERS = (
     *numbers(
         "optimal_attention_workers optimal_attention_workers_low optimal_attention_workers_high "
@@ -23,10 +28,10 @@ ANSWERS = (
     ),
     *numbers("optimal_ratio mean_field_ratio"),
     Column(name="bottleneck", data="text"),
+    *numbers(" ".join((*_OF_BEST, *_STEPS))),
     *numbers(
-        "objective throughput_per_instance cycle_time step_time step_time_p50 step_time_p95 "
-        "step_time_p99 attention_idle_fraction ffn_idle_fraction barrier_cost mean_token_load "
-        "mean_token_load_low mean_token_load_high confidence largest_regret"
+        "barrier_cost mean_token_load mean_token_load_low mean_token_load_high confidence "
+        "largest_regret"
     ),
     Column(name="curve_attention_workers", data="counts"),
     Column(name="curve_objective", data="numbers"),
@@ -50,8 +55,7 @@ def ratio_columns(case: CaseInputs) -> dict[str, Any]:
         **{name: values[name] for name in ASKED},
         token_load=case.token_load() if wants_interval else None,
     )
-    best, sure = answer.best, answer.uncertainty
-    median, p95, p99 = answer.step_time_quantiles or (None, None, None)
+    sure = answer.uncertainty
     return {
         "optimal_attention_workers": answer.optimal_attention_workers,
         "optimal_attention_workers_low": None if sure is None else sure.low,
@@ -61,15 +65,8 @@ def ratio_columns(case: CaseInputs) -> dict[str, Any]:
         "optimal_ratio": answer.optimal_ratio,
         "mean_field_ratio": answer.mean_field_ratio,
         "bottleneck": answer.bottleneck,
-        "objective": best.objective,
-        "throughput_per_instance": best.throughput_per_instance,
-        "cycle_time": best.cycle_time,
-        "step_time": best.step_time,
-        "step_time_p50": median,
-        "step_time_p95": p95,
-        "step_time_p99": p99,
-        "attention_idle_fraction": best.attention_idle_fraction,
-        "ffn_idle_fraction": best.ffn_idle_fraction,
+        **{name: getattr(answer.best, name) for name in _OF_BEST},
+        **dict(zip(_STEPS, answer.step_time_quantiles or (None,) * 3, strict=True)),
         "barrier_cost": answer.barrier_cost,
         "mean_token_load": answer.mean_token_load,
         "mean_token_load_low": None if sure is None else sure.token_load.low,

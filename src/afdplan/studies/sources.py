@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from typing import Any
 
-from afdplan.errors import InvalidInputError
+from afdplan.errors import InvalidInputError, placed
 from afdplan.files.study_file import StudyDocument
 from afdplan.files.traces.reader import read_trace
 from afdplan.lengths.discrete import parse_law
@@ -131,15 +131,13 @@ def _source(document: StudyDocument, values: Mapping[str, Any], where: str) -> S
 
 def _trace_source(document: StudyDocument, table: Mapping[str, Any], where: str) -> Source:
     path = str(table["trace"])
-    try:
+    with placed(where):
         trace = read_trace(
             document.folder / path,
             format=table.get("format"),
             columns=table.get("columns"),
             time_format=table.get("time_format"),
         )
-    except InvalidInputError as error:
-        raise type(error)(f"{where}: {error}") from None
     return Source(
         trace=dataclasses.replace(trace, source=path),
         names={"trace": path},

@@ -13,7 +13,7 @@ from afdplan.model import parameters as ask
 from afdplan.model.latency import LatencyModel, TimeUnit
 from afdplan.model.trace import Trace
 from afdplan.studies.axes import Axis, combine
-from afdplan.studies.columns import Column, columns
+from afdplan.studies.columns import Column, columns, numbers
 from afdplan.studies.kinds import ComputeKind, compute_kind
 from afdplan.studies.windows import TraceWindow
 
@@ -21,20 +21,13 @@ __all__ = ["NAMED", "Case", "Source", "Study", "latency_key", "source_key"]
 
 _COMMON = (
     Column(name="case", data="count"),
-    Column(name="case_hash", data="text"),
-    Column(name="compute", data="text"),
-    Column(name="afdplan_version", data="text"),
-    Column(name="status", data="text"),
-    Column(name="reason", data="text"),
-    Column(name="time_unit", data="text"),
+    *numbers("case_hash compute afdplan_version status reason time_unit", "text"),
     Column(name="draw", data="count"),
 )
 _WINDOW = (
     Column(name="window", data="count"),
-    Column(name="window_start", data="number"),
-    Column(name="window_end", data="number"),
-    Column(name="trace_requests", data="count"),
-    Column(name="trace_output_tokens", data="count"),
+    *numbers("window_start window_end"),
+    *numbers("trace_requests trace_output_tokens", "count"),
 )
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import polars as pl
 
 from afdplan.errors import InvalidInputError
 from afdplan.files.results.dataset import ResultsDataset
@@ -12,9 +14,6 @@ from afdplan.model.words import nearest
 from afdplan.studies.case_runner import DONE, FAILED, REFUSED
 from afdplan.studies.kinds import compute_kind
 from afdplan.studies.reprovisioning import Reprovisioning, WindowCurve, compare_fixed
-
-if TYPE_CHECKING:
-    import polars as pl
 
 __all__ = ["ChoiceRegret", "StudySummary", "WindowSeries", "check_groups", "summarize"]
 
@@ -136,8 +135,6 @@ def summarize(results: ResultsDataset, by: Sequence[str] | None = None) -> Study
     -----
     Rows that differ only in `seed` or `draw` are averaged first.
     """
-    import polars as pl
-
     manifest = results.manifest
     kind = compute_kind(str(manifest["compute"]))
     rows = results.scan()
@@ -185,8 +182,6 @@ def summarize(results: ResultsDataset, by: Sequence[str] | None = None) -> Study
 
 def _check_cases(rows: pl.LazyFrame, results: ResultsDataset, cases: int) -> None:
     """Refuse parts that do not belong together: they would be counted as results."""
-    import polars as pl
-
     case = pl.col("case")
     count, different, first, last = (
         rows.select(
@@ -209,8 +204,6 @@ def _check_cases(rows: pl.LazyFrame, results: ResultsDataset, cases: int) -> Non
 
 def _varied(rows: pl.LazyFrame, names: list[str]) -> list[str]:
     """Return those inputs that have more than one value."""
-    import polars as pl
-
     if not names:
         return []
     values = rows.select(pl.col(name).n_unique() for name in names).collect().row(0)
@@ -245,8 +238,6 @@ def _best(done: pl.LazyFrame, groups: list[str], measure: str) -> pl.LazyFrame:
 
 
 def _reasons(rows: pl.LazyFrame) -> tuple[tuple[str, str, int], ...]:
-    import polars as pl
-
     found = (
         rows.filter(pl.col("reason").is_not_null())
         .group_by(["status", "reason"]).len()
@@ -258,8 +249,6 @@ def _reasons(rows: pl.LazyFrame) -> tuple[tuple[str, str, int], ...]:
 def _regrets(
     done: pl.LazyFrame, best: pl.LazyFrame, groups: list[str], choices: list[str], measure: str
 ) -> tuple[ChoiceRegret, ...]:
-    import polars as pl
-
     everywhere = int(best.select(pl.len()).collect().item())
     top = best.select([*groups, pl.col(measure).alias("top")])
     regrets = []
@@ -292,8 +281,6 @@ def _series(
     rows: pl.LazyFrame, manifest: Mapping[str, Any], varied: list[str], measure: str
 ) -> tuple[tuple[WindowSeries, ...], list[str]]:
     """Return fixed against adaptive for every setting, where windows vary."""
-    import polars as pl
-
     columns = manifest["columns"]
     has_curve = "curve_objective" in columns
     if "window" not in varied or not (has_curve or "attention_workers" in varied):

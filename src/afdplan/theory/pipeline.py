@@ -36,8 +36,6 @@ BULK_POINTS = 256
 """Grid points wanted between its 1 % and 50 % quantiles: a heavy tail needs several levels."""
 BLOCK = 64
 """Designs evaluated together: bounds the memory."""
-NODE_TOLERANCE = 2e-6
-"""Relative error of the mean round at which no more truncation points are added."""
 NEGLIGIBLE = 1e-12
 """Probability in either tail that goes to the ends of the grid."""
 LOG_IMPOSSIBLE = -46.0
@@ -109,14 +107,11 @@ class RoundLawTable:
         self._levels = _levels(finest, microbatches)
         # Between the points of a coarser grid quantiles are interpolated, atoms are not.
         self._smooth = finest.spacing != law.spacing or len(self._levels) > 1
-        # Least and most (A, delay, floor) of the designs that did not feel the truncation points.
-        self._checked = np.array([[np.inf] * 3, [-np.inf] * 3])
 
     def later(self, added: float) -> RoundLawTable:
         """Return the table of a law whose every time is `added` longer; all tables stay shared."""
         other = copy.copy(self)
         other._lowest = self._lowest + added
-        other._checked = self._checked.copy()
         return other
 
     def sum_cumulative(self, points: int) -> tuple[FloatArray, FloatArray]:
@@ -158,49 +153,17 @@ class RoundLawTable:
             For which the quantiles are wanted, each in (0, 1).
         """
         designs = np.stack([attention_workers, longest_delay, floor], axis=1)
-        blocks = self._blocks(designs, probabilities)
-        sample = np.unique(np.linspace(0, len(designs) - 1, 8).astype(int))
-        if self._refined(designs[sample], np.concatenate([mean for mean, _ in blocks])[sample]):
-            blocks = self._blocks(designs, probabilities)
+        blocks = [
+            self._evaluate(designs[at : at + BLOCK], probabilities)
+            for at in range(0, len(designs), BLOCK)
+        ]
         return RoundLaw(
             mean=np.concatenate([mean for mean, _ in blocks]),
             quantiles=np.concatenate([quantiles for _, quantiles in blocks]),
         )
 
-    def _blocks(
-        self, designs: FloatArray, probabilities: tuple[float, ...]
-    ) -> list[tuple[FloatArray, FloatArray]]:
-        return [
-            self._evaluate(designs[at : at + BLOCK], probabilities)
-            for at in range(0, len(designs), BLOCK)
-        ]
-
-    def _refined(self, sample: FloatArray, fine: FloatArray) -> bool:
-        """Add truncation points until the mean round of `sample` does not feel them; any added?
-
-        `fine` is its mean with the points that there are. What lies between designs that did not
-        feel them is not tried again.
-        """
-        refined = False
-        least, most = self._checked
-        new = ((sample < least) | (sample > most)).any(axis=1)
-        if not new.any():
-            return False
-        while used := [level.joint for level in self._levels if level.joint.uses_nodes]:
-            rough = self._evaluate(sample, (), stride=2)[0]
-            if np.all(np.abs(fine - rough) <= NODE_TOLERANCE * np.abs(fine)):
-                break
-            added = [joint.refine() for joint in used]
-            if not any(added):
-                break
-            refined = True
-            fine = self._evaluate(sample, ())[0]
-        np.minimum(least, sample.min(axis=0), out=least)
-        np.maximum(most, sample.max(axis=0), out=most)
-        return refined
-
     def _evaluate(
-        self, designs: FloatArray, probabilities: tuple[float, ...], stride: int = 1
+        self, designs: FloatArray, probabilities: tuple[float, ...]
     ) -> tuple[FloatArray, FloatArray]:
         """Integrate 1 - P(round <= t), constant on the half-cells of two interleaved grids.
 
@@ -234,7 +197,7 @@ class RoundLawTable:
                 continue
             first, last, part = first[rows], last[rows, None], (offset - whole)[rows, None]
             index = first[:, None] + np.arange(int((last[:, 0] - first).max()) + 1)
-            cumulative = np.stack(joint.diagonals(np.minimum(index, last), whole[rows], stride))
+            cumulative = np.stack(joint.diagonals(np.minimum(index, last), whole[rows]))
             with np.errstate(divide="ignore"):
                 np.log(cumulative, out=cumulative)
             cumulative *= workers[rows, None]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import median
@@ -101,45 +100,46 @@ def _check(
     limit: float,
     values: Iterable[tuple[float, str]],
     half_widths: Iterable[float] = (),
-) -> BandCheck | None:
+) -> list[BandCheck]:
+    """Return the check of a band, nothing if there is no case of it."""
     rows = sorted(values, key=lambda row: -row[0])
-    if not rows:
-        return None
-    return BandCheck(
-        band=band,
-        limit=limit,
-        cases=len(rows),
-        worst=rows[0][0],
-        worst_case=rows[0][1],
-        broken=tuple(name for value, name in rows if not value <= limit),
-        undecided=sum(width > limit for width in half_widths),
-    )
+    return [
+        BandCheck(
+            band=band,
+            limit=limit,
+            cases=len(rows),
+            worst=worst,
+            worst_case=worst_case,
+            broken=tuple(name for value, name in rows if not value <= limit),
+            undecided=sum(width > limit for width in half_widths),
+        )
+        for worst, worst_case in rows[:1]
+    ]
+
+
+def _median(cells: Sequence[CellResult]) -> list[tuple[float, str]]:
+    return [(median(abs(cell.error) for cell in cells), f"{len(cells)} cells")] if cells else []
 
 
 def cell_checks(cells: Sequence[CellResult], limits: Limits = SYNCHRONOUS) -> list[BandCheck]:
     """Return the bands of cycle time and percentiles over all cells."""
     declared = [cell for cell in cells if cell.is_declared]
     short = [cell for cell in cells if not cell.is_declared]
-    middle = median(abs(cell.error) for cell in declared) if declared else math.nan
-    checks = [
-        _check(
+    return [
+        *_check(
             "E[tau], distance from the simulated interval",
             limits.cycle_time,
             ((cell.distance, cell.name) for cell in declared),
             (cell.half_width for cell in declared),
         ),
-        _check(
-            "E[tau], median |error|",
-            limits.median,
-            [(middle, f"{len(declared)} cells")] if declared else [],
-        ),
-        _check(
+        *_check("E[tau], median |error|", limits.median, _median(declared)),
+        *_check(
             "p99 of the step time, distance from the simulated interval",
             limits.p99,
             ((cell.p99_distance, cell.name) for cell in declared),
             (cell.simulated.step_time_p99.relative_half_width for cell in declared),
         ),
-        _check(
+        *_check(
             "E[tau] below the validity, share of the tabulated error"
             if limits is SYNCHRONOUS
             else "E[tau] outside the validity, share of the stated error",
@@ -147,36 +147,30 @@ def cell_checks(cells: Sequence[CellResult], limits: Limits = SYNCHRONOUS) -> li
             ((cell.distance / cell.allowed, cell.name) for cell in short),
         ),
     ]
-    return [check for check in checks if check is not None]
 
 
 def effect_checks(cells: Sequence[CellResult]) -> list[BandCheck]:
     """Return the bands of bundles that have every effect at once."""
-    checks = [
-        _check(
+    return [
+        *_check(
             "E[tau] with every effect, share of its limit",
             1.0,
             ((cell.distance / cell.allowed, cell.name) for cell in cells),
             (cell.half_width / cell.allowed for cell in cells),
         ),
-        _check(
-            "E[tau] with every effect, median |error|",
-            EFFECTS.median,
-            [(median(abs(cell.error) for cell in cells), f"{len(cells)} cells")] if cells else [],
-        ),
-        _check(
+        *_check("E[tau] with every effect, median |error|", EFFECTS.median, _median(cells)),
+        *_check(
             "p99 of the step time with every effect",
             EFFECTS.p99,
             ((cell.p99_distance, cell.name) for cell in cells),
             (cell.simulated.step_time_p99.relative_half_width for cell in cells),
         ),
     ]
-    return [check for check in checks if check is not None]
 
 
 def regret_check(results: Sequence[RatioResult]) -> list[BandCheck]:
     """Return the band of the recommended ratio's regret."""
-    check = _check(
+    return _check(
         "regret of the recommended ratio, lower end",
         REGRET,
         (
@@ -186,19 +180,18 @@ def regret_check(results: Sequence[RatioResult]) -> list[BandCheck]:
         ),
         (result.of(RECOMMENDED).regret_half_width for result in results),
     )
-    return [] if check is None else [check]
 
 
 def mode_checks(results: Sequence[ModeResult]) -> list[BandCheck]:
     """Return the bands of what is recommended without a barrier, and of the verdict."""
-    checks = [
-        _check(
+    return [
+        *_check(
             "regret of the recommended workers and rule, lower end",
             MODE_REGRET,
             ((max(one.regret - one.regret_half_width, 0.0), one.name) for one in results),
             (one.regret_half_width for one in results),
         ),
-        _check(
+        *_check(
             "regret of the verdict which way pays, lower end",
             VERDICT_REGRET,
             (
@@ -213,13 +206,12 @@ def mode_checks(results: Sequence[ModeResult]) -> list[BandCheck]:
             (one.gain_half_width for one in results),
         ),
     ]
-    return [check for check in checks if check is not None]
 
 
 def published_checks(systems: Sequence[PublishedSystem]) -> list[BandCheck]:
     """Return the bands on measured systems."""
-    checks = [
-        _check(
+    return [
+        *_check(
             "step time of measured designs not calibrated on",
             MEASURED,
             (
@@ -229,10 +221,9 @@ def published_checks(systems: Sequence[PublishedSystem]) -> list[BandCheck]:
                 if not point.is_calibration
             ),
         ),
-        _check(
+        *_check(
             "regret among the measured ratios",
             MEASURED_REGRET,
             ((system.regret, system.title) for system in systems if system.regret is not None),
         ),
     ]
-    return [check for check in checks if check is not None]

@@ -122,10 +122,7 @@ def _sweep(facts: dict[str, Any]) -> PublishedSystem:
     measured_throughput = share / times
     picked = int(np.argmax(share / predicted))
     return PublishedSystem(
-        title=facts["title"],
-        setup=facts["setup"],
-        source=facts["source"],
-        url=facts["url"],
+        **_named(facts),
         calibration="step times at ratios "
         + ", ".join(f"{a}:{facts['ffn_units']}" for a in facts["calibrated_on"]),
         points=tuple(
@@ -171,10 +168,7 @@ def _breakdown(facts: dict[str, Any]) -> PublishedSystem:
     requests = facts["attention_workers"] * facts["batch_size"] * facts["microbatches"]
     rate = requests * facts["tokens_per_step"] / step / dies
     return PublishedSystem(
-        title=facts["title"],
-        setup=facts["setup"],
-        source=facts["source"],
-        url=facts["url"],
+        **_named(facts),
         calibration="published times of attention, experts and transfers of one layer",
         points=(
             PublishedPoint(
@@ -190,13 +184,14 @@ def _breakdown(facts: dict[str, Any]) -> PublishedSystem:
     )
 
 
+def _named(facts: dict[str, Any]) -> dict[str, str]:
+    return {name: facts[name] for name in ("title", "setup", "source", "url")}
+
+
 def _impossible(facts: dict[str, Any]) -> PublishedSystem:
     """Name what the model cannot reproduce, and why."""
     return PublishedSystem(
-        title=facts["title"],
-        setup=facts["setup"],
-        source=facts["source"],
-        url=facts["url"],
+        **_named(facts),
         calibration="",
         points=(),
         regret=None,

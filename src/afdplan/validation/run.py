@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -137,27 +138,16 @@ def validate(
     if "simulation" in parts:
         given = traces or {}
         chosen = [*grid_cells(full=full), *feature_cells(), *short_cells(full=full)]
-        observed = laboratory.observe([cell.scenario() for cell in chosen])
-        cells = [
-            compare(cell, seen, SYNCHRONOUS.cycle_time)
-            for cell, seen in zip(chosen, observed, strict=True)
-        ]
+        cells = _compared(chosen, laboratory, lambda _: SYNCHRONOUS.cycle_time)
         trace_results = judge_traces(
             given, laboratory, declared_error=SYNCHRONOUS.cycle_time, full=full
         )
-        cases = ratio_cases(full=full) + trace_cases(given)
-        ratios = judge(cases, laboratory)
+        ratios = judge(ratio_cases(full=full) + trace_cases(given), laboratory)
         every = [*cells, *(cell for trace in trace_results for cell in trace.cells)]
-        checks += cell_checks(every)
-        checks += regret_check(ratios)
+        checks += cell_checks(every) + regret_check(ratios)
     extended: list[CellResult] = []
     if effects and "simulation" in parts:
-        tried = effect_cells(full=full)
-        seen_there = laboratory.observe([cell.scenario() for cell in tried])
-        extended = [
-            compare(cell, seen, _effect_limit(cell))
-            for cell, seen in zip(tried, seen_there, strict=True)
-        ]
+        extended = _compared(effect_cells(full=full), laboratory, _effect_limit)
         checks += effect_checks(extended)
     published = published_systems() if "published" in parts else []
     checks += published_checks(published)
@@ -172,6 +162,14 @@ def validate(
         published=tuple(published),
         checks=tuple(checks),
     )
+
+
+def _compared(
+    cells: Sequence[Cell], laboratory: Laboratory, limit: Callable[[Cell], float]
+) -> list[CellResult]:
+    """Return theory beside simulation of every cell."""
+    observed = laboratory.observe([cell.scenario() for cell in cells])
+    return [compare(cell, seen, limit(cell)) for cell, seen in zip(cells, observed, strict=True)]
 
 
 def _effect_limit(cell: Cell) -> float:
@@ -190,9 +188,7 @@ def _barrier_free(
     checks: list[BandCheck] = []
     limit = BARRIER_FREE.cycle_time
     if "simulation" in parts:
-        chosen = pool_cells(full=full)
-        observed = laboratory.observe([cell.scenario() for cell in chosen])
-        cells = [compare(cell, seen, limit) for cell, seen in zip(chosen, observed, strict=True)]
+        cells = _compared(pool_cells(full=full), laboratory, lambda _: limit)
         trace_results = judge_traces(
             traces, laboratory, declared_error=limit, full=full, execution="barrier-free"
         )

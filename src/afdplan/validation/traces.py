@@ -8,7 +8,6 @@ from pathlib import Path
 
 from afdplan.errors import InvalidInputError, TraceError
 from afdplan.files.document import is_there
-from afdplan.files.traces.reader import read_trace
 from afdplan.lengths.law import EmpiricalLengths
 from afdplan.model.boarding import Boarding
 from afdplan.model.bundle import Bundle
@@ -81,6 +80,8 @@ def read_traces(folder: str) -> dict[str, Trace]:
     TraceError
         If a CSV, JSONL or Parquet file in it is no trace; a ``.json`` that is none is skipped.
     """
+    from afdplan.files.traces.reader import read_trace
+
     path = Path(folder)
     if not is_there(path) or not path.is_dir():
         raise InvalidInputError(f"--traces must be a folder of request traces, got {folder}")

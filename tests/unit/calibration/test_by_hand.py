@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
 import pytest
 
+from afdplan.calibration.catalogue import find_hardware, find_model
+from afdplan.calibration.derived_prefill import _reduction
 from afdplan.calibration.derived_transfer import copies_per_token
-from afdplan.calibration.operator import Operator
+from afdplan.calibration.operator import Operator, find_operator
+from afdplan.calibration.placement import place
 from afdplan.calibration.prefill_fit import fit_prefill
 from afdplan.calibration.recurrent import DeltaAttention, StateSpace
+from afdplan.calibration.robust import normal_consistent_covariance
+from afdplan.calibration.stage import fit_stage
+from afdplan.calibration.stage_interval import curve_half_widths
 from afdplan.errors import InvalidInputError
+from afdplan.model.measurement import StageSamples
 
 
 def test_time_of_a_call_by_hand():
@@ -98,3 +106,38 @@ def test_prompts_of_several_passes_are_fitted():
     )
     assert slow.median_error == pytest.approx(np.median(errors))
     assert slow.largest_error == pytest.approx(errors.max())
+
+
+def test_parts_of_an_output_are_added_up_over_the_link():
+    """Of four devices each sends 2 x 3/4 of the message in bf16, twice there and back."""
+    hardware = find_hardware("h200")
+    placement = place(find_model("qwen3-30b-a3b"), hardware, attention_devices=4, ffn_devices=4)
+    tokens = np.array([100.0, 300.0])
+    found = _reduction(placement, tokens)
+    size = placement.architecture.hidden_size
+    slope = 1.5 * size * 2 / (hardware.scale_up.bandwidth * placement.efficiencies.link)
+    assert np.diff(found) == pytest.approx([200 * slope])
+    one = find_operator(hardware, "elementwise", "bf16")
+    assert found[0] - 100 * slope >= 2 * hardware.scale_up.latency + 0.9 * one.fixed_time
+    assert _reduction(replace(placement, attention_devices=1), tokens) == 0.0
+
+
+def test_a_covariance_is_widened_to_students_interval():
+    """Of three degrees of freedom the 95 % interval is 3.182 deviations, not 1.960."""
+    widened = normal_consistent_covariance(np.array([[4.0, 1.0], [1.0, 9.0]]), 3.0)
+    factor = (3.18245 / 1.95996) ** 2
+    assert widened == pytest.approx(np.array([[4.0, 1.0], [1.0, 9.0]]) * factor, rel=1e-4)
+
+
+@pytest.mark.parametrize("form", ["linear", "roofline", "table"])
+def test_errors_of_a_fit_have_the_unit_of_its_times(form):
+    loads = np.repeat(np.geomspace(10, 1000, 10), 4)
+    noise = 1 + 0.02 * np.random.default_rng(3).standard_normal(40)
+    times = np.maximum(80.0, 30 + 0.4 * loads) * noise
+    one, thousand = (
+        fit_stage(StageSamples(stage="ffn", loads=loads, times=k * times), form) for k in (1, 1e3)
+    )
+    assert thousand.covariance == pytest.approx(1e6 * one.covariance, rel=1e-6)
+    assert curve_half_widths(thousand, loads) == pytest.approx(
+        1e3 * curve_half_widths(one, loads), rel=1e-6
+    )

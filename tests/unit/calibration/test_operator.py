@@ -9,7 +9,7 @@ import pytest
 from afdplan.calibration.catalogue import find_hardware, find_model, shipped_hardware
 from afdplan.calibration.derived import latency_of, times_of
 from afdplan.calibration.derived_error import part_errors, with_factor
-from afdplan.calibration.operator import Operator, find_operator, measured_devices, operator_rows
+from afdplan.calibration.operator import Operator, find_operator, operator_rows
 from afdplan.calibration.placement import place
 from afdplan.model.latency import coefficients_of
 
@@ -44,8 +44,9 @@ def test_the_table_states_what_was_not_chosen_too():
     rows = list(csv.DictReader(io.StringIO(text)))
     keys = [(row["device"], row["family"], row["format"]) for row in rows if row["chosen"] == "yes"]
     assert len(keys) == len(set(keys)) < len(rows)
-    assert {device for device, *_ in keys} == set(measured_devices())
-    assert set(measured_devices()) <= {one.name for one in shipped_hardware().values()}
+    measured = {device for device, *_ in operator_rows()}
+    assert {device for device, *_ in keys} == measured
+    assert measured <= {one.name for one in shipped_hardware().values()}
 
 
 @pytest.mark.parametrize(("device", "like"), [("h800-sxm", "H100-SXM"), ("mi355x", "B200")])

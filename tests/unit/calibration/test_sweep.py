@@ -38,6 +38,9 @@ def test_planted_coefficients_are_recovered():
     assert fit.attention_time.low <= 200e-6 <= fit.attention_time.high
     assert fit.ffn_slope.low <= 3e-7 <= fit.ffn_slope.high
     assert fit.ffn_slope.value == pytest.approx(3e-7, rel=0.05)
+    assert fit.ffn_intercept.low <= 40e-6 <= fit.ffn_intercept.high
+    longest = fit.ffn_intercept.value + fit.ffn_slope.value * 18 * BATCH
+    assert fit.ffn_time.value == pytest.approx(longest)  # means of the same draws
     assert all(fit.identified[name] for name in ("attention", "ffn_time", "ffn_slope"))
     assert not fit.warnings
 

@@ -64,7 +64,7 @@ def test_what_both_sides_share_cancels_and_waiting_does_not(plan):
 
 def test_the_verdict_is_that_of_its_interval(plan):
     interval = plan.verdict.interval
-    expected = "even" if interval.covers_zero else "yes" if interval.low > 0 else "no"
+    expected = "even" if interval.low < 0 < interval.high else "yes" if interval.low > 0 else "no"
     assert plan.verdict.split == expected
     # Half as fast a split: no doubt any more.
     slow = source(serving_system="fastafd")
@@ -96,7 +96,7 @@ def test_a_verdict_that_cannot_tell_says_so_and_keeps_the_unsplit():
     space = SearchSpace(batch_sizes=(44, 88), microbatches=(1, 2), ffn_workers=(4,))
     unsure = make_plan(CONTEXT, source(serving_system="fastafd"), RACK, space=space)
     interval = unsure.verdict.interval
-    assert interval.covers_zero
+    assert interval.low < 0 < interval.high
     assert unsure.verdict.split == "even"
     assert unsure.verdict.reasons[0].startswith("do not split unless a measurement")
     assert unsure.kind == "un-split"

@@ -32,11 +32,9 @@ def page(result):
         warnings=[verdict(check) for check in result.broken],
         answer=validation_answer(result),
     )
-    return validation_page(
-        validation_told(result),
-        result,
-        document=told,
-        command_line="afdplan validate --report out.html",
+    line = "afdplan validate --report out.html"
+    return replace(
+        validation_page(validation_told(result), result), document=told, command_line=line
     )
 
 

@@ -164,3 +164,14 @@ def test_binned_convolution_keeps_mean_spread_and_tail(batch):
     limit = np.quantile(sample, 0.95)
     chance = load.exceedance(limit)
     assert abs((sample > limit).mean() - chance) <= 5 * np.sqrt(chance / sample.size)
+
+
+def test_a_curved_law_keeps_its_spread():
+    slot = IndependentLengths(prompt="geometric:50", decode="geometric:20").slot_load()
+    kind = AttentionLayers(curve=RooflineCurve(floor=150.0, slope=0.7, intercept=-1.0))
+    law, loads = exact_time(slot, kind, 4), convolve_slots(slot, 4)
+    times = kind.time(np.maximum(loads.support, 0.0), 4)
+    mean = float(loads.probabilities @ times)
+    assert law.mean == pytest.approx(mean, rel=1e-9)
+    std = np.sqrt(float(loads.probabilities @ (times - mean) ** 2))
+    assert law.std == pytest.approx(std, rel=1e-4)

@@ -217,3 +217,19 @@ def test_the_heaviest_worker_of_a_rare_step_has_few_rivals(workers, cv):
     median, p99 = step_quantiles(latency, workers, law=law) / np.quantile(steps, [0.5, 0.99])
     assert median == pytest.approx(1, abs=0.01)
     assert p99 == pytest.approx(1, abs=0.015)
+
+
+def test_scatter_of_a_slow_rank_multiplies_second_moments():
+    """The slowest rank and an independent factor: ``E[(F g)^2] = E[F^2] (1 + cv^2)``."""
+    base = LatencyModel.linear(
+        attention=(1.0, 1.0), ffn=(1.0, 20.0), experts=ExpertLoad(experts=64, experts_per_token=4)
+    )
+    tokens = np.array([50.0, 400.0])
+    slow = ffn_times(base, tokens, 8)
+    both = ffn_times(replace(base, scatter=Scatter(ffn=0.6)), tokens, 8)
+    assert (slow.fresh > 0).all()
+    assert both.mean == pytest.approx(slow.mean)
+    assert both.between == pytest.approx(slow.between)
+    second = (one.mean**2 + one.fresh**2 + one.between**2 for one in (slow, both))
+    before, after = second
+    assert after == pytest.approx(before * (1 + 0.6**2))

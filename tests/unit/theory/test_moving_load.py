@@ -198,3 +198,9 @@ def test_a_kind_whose_time_never_varies_costs_its_time_in_any_unit():
 def test_full_windows_are_alike_and_have_no_ties_to_follow():
     assert (gain_of(ceiling=4.2) < gain_of())[1:].all()  # one worker ties with the floor alone
     np.testing.assert_allclose(gain_of(ceiling=9.0), gain_of())
+
+
+def test_one_worker_ties_with_the_floor_only():
+    alone = gain_of(attention_workers=np.ones(5), floor=np.zeros(5))
+    assert (alone == 0).all()
+    assert (gain_of(attention_workers=np.full(5, 2.0), floor=np.zeros(5)) > 0).all()

@@ -13,6 +13,7 @@ from afdplan.lengths.law import EmpiricalLengths, IndependentLengths
 from afdplan.model.curve import LinearCurve
 from afdplan.model.stages import AttentionLayers
 from afdplan.model.trace import Trace
+from afdplan.theory import joint_law
 from afdplan.theory.attention_time import TimeLaw, exact_time
 from afdplan.theory.joint_law import JointLaw
 from afdplan.theory.pipeline import RoundLawTable
@@ -215,27 +216,51 @@ def test_nodes_do_not_mistake_the_teeth_of_a_comb_for_a_smooth_law(teeth):
 
 
 @pytest.mark.parametrize("m", [3, 4])
-def test_interpolation_between_truncations_equals_all_of_them(m):
-    pmf = long_tail().probabilities[:1200]
-    joint = JointLaw(pmf / pmf.sum(), m)
-    every = JointLaw(pmf / pmf.sum(), m)
-    while every.refine():
-        pass
-    index = np.arange(60, 300)[None, :]
-    difference = np.array([250])
-    few = joint.diagonals(index, difference)
-    assert joint.uses_nodes
-    all_of_them = every.diagonals(index, difference)
+def test_interpolation_between_truncations_equals_all_of_them(monkeypatch, m):
+    pmf = np.exp(-(((np.arange(1200) - 600) / 150) ** 2) / 2)
+    index = np.arange(300, 660)[None, :]
+    difference = np.array([650])
+    few = JointLaw(pmf / pmf.sum(), m).diagonals(index, difference)
+    monkeypatch.setattr(joint_law, "NODES", 1 << 20)
+    all_of_them = JointLaw(pmf / pmf.sum(), m).diagonals(index, difference)
+    assert not np.array_equal(few[0], all_of_them[0])
     # Truncated sums by direct convolution.
-    for i in (130, 200, 240):
+    for i in (330, 451, 640):
         kept = pmf[: i + 1] / pmf.sum()
         sums = kept
         for _ in range(m - 1):
             sums = np.convolve(sums, kept)
         for more in (0, 1):
-            exact = sums[: i + 250 + more + 1].sum()
-            assert all_of_them[more][0, i - 60] == pytest.approx(exact, abs=1e-12)
-            assert few[more][0, i - 60] == pytest.approx(exact, abs=1e-4)
+            exact = sums[: i + 650 + more + 1].sum()
+            assert all_of_them[more][0, i - 300] == pytest.approx(exact, abs=1e-12)
+            assert few[more][0, i - 300] == pytest.approx(exact, abs=1e-6)
+
+
+def several_peaks(seed):
+    """Some normal peaks, as narrow as an atom or as wide as a quarter of the grid."""
+    generator = np.random.default_rng(seed)
+    n = int(generator.integers(300, 2048))
+    pmf = np.zeros(n)
+    for _ in range(generator.integers(1, 6)):
+        centre, width = generator.integers(0, n), np.exp(generator.uniform(-1.2, np.log(n / 4)))
+        pmf += generator.random() * np.exp(-(((np.arange(n) - centre) / width) ** 2) / 2)
+    return TimeLaw(
+        lowest=float(generator.integers(1, 500)), spacing=1.0, probabilities=pmf / pmf.sum()
+    )
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_few_truncations_give_the_round_of_all_of_them(monkeypatch, seed):
+    law = several_peaks(seed)
+    mean = law.lowest + float(law.probabilities @ np.arange(law.probabilities.size))
+    trips = np.tile([0.1, 0.5, 1.0, 1.3, 1.7, 2.5], 3) * mean
+    workers = np.repeat([1.0, 32.0, 1024.0], 6)
+    asked = {"longest_delay": trips, "floor": np.zeros(18), "probabilities": (0.5, 0.99)}
+    few = RoundLawTable(law, 3).evaluate(workers, **asked)
+    monkeypatch.setattr(joint_law, "NODES", 1 << 20)
+    every = RoundLawTable(law, 3).evaluate(workers, **asked)
+    np.testing.assert_allclose(few.mean, every.mean, rtol=2e-7)
+    np.testing.assert_allclose(few.quantiles, every.quantiles, rtol=1e-5)
 
 
 def test_rough_laws_get_more_nodes_until_they_are_right():
@@ -290,3 +315,14 @@ def test_a_heavy_tail_does_not_coarsen_the_bulk():
         low, high = np.quantile(rounds, (share - error, share + error))
         spacing = 0.002 * rounds.mean()
         assert low - spacing <= answer.quantiles[0, at] <= high + spacing
+
+
+@pytest.mark.parametrize("step", [1, 4, 7])
+def test_interpolation_is_exact_for_cubics(step):
+    joint = JointLaw(np.full(40, 1 / 40), 2)
+    index = np.arange(joint.first, 33)
+    nodes, weights = joint._neighbours(index, step)
+    assert (np.diff(nodes, axis=0) == step).all()
+    for power in range(4):
+        found = (weights * nodes.astype(float) ** power).sum(axis=0)
+        assert found == pytest.approx(index.astype(float) ** power, abs=1e-9 * 40.0**power)

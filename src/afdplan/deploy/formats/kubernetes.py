@@ -21,6 +21,15 @@ INDEX_LABEL = "leaderworkerset.sigs.k8s.io/worker-index"
 RECREATE = "RecreateGroupOnPodRestart"
 
 
+VERSIONS = {
+    "ConfigMap": "v1",
+    "Service": "v1",
+    "LeaderWorkerSet": "leaderworkerset.x-k8s.io/v1",
+    "DisaggregatedSet": "disaggregatedset.x-k8s.io/v1",
+}
+"""Of the kinds of objects that are written."""
+
+
 def kubernetes_files(
     request: DeployRequest, target: Target, deployment: Deployment
 ) -> tuple[dict[str, str], tuple[str, ...]]:
@@ -53,6 +62,10 @@ def kubernetes_files(
     )
 
 
+def _object(kind: str, metadata: dict[str, Any], **content: Any) -> dict[str, Any]:
+    return {"apiVersion": VERSIONS[kind], "kind": kind, "metadata": metadata, **content}
+
+
 def _label(text: str) -> str:
     """Return the text as a label's value."""
     return re.sub(r"[^A-Za-z0-9._-]", "-", text)[:63].strip("._-") or "unknown"
@@ -80,62 +93,29 @@ def _bundle(
     def meta(suffix: str, **more: str) -> dict[str, Any]:
         return {"name": f"{name}{suffix}", "labels": labels | more}
 
-    objects: list[dict[str, Any]] = [
-        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta("-scripts"), "data": scripts}
-    ]
+    objects = [_object("ConfigMap", meta("-scripts"), data=scripts)]
     templates = {}
     for role in roles:
         own = {"afdplan/role": role.name}
         selector = {"app.kubernetes.io/instance": name, **own, INDEX_LABEL: "0"}
         if role.ports:
-            objects.append(
-                {
-                    "apiVersion": "v1",
-                    "kind": "Service",
-                    "metadata": meta(f"-{role.name}", **own),
-                    "spec": {
-                        # Ranks look for one another before any is ready.
-                        "clusterIP": "None",
-                        "publishNotReadyAddresses": True,
-                        "selector": selector,
-                        "ports": [{"name": f"p{port}", "port": port} for port in role.ports[:100]],
-                    },
-                }
-            )
+            spec = {
+                # Ranks look for one another before any is ready.
+                "clusterIP": "None",
+                "publishNotReadyAddresses": True,
+                "selector": selector,
+                "ports": [{"name": f"p{port}", "port": port} for port in role.ports[:100]],
+            }
+            objects.append(_object("Service", meta(f"-{role.name}", **own), spec=spec))
         if role.http is not None:
-            objects.append(
-                {
-                    "apiVersion": "v1",
-                    "kind": "Service",
-                    "metadata": meta(f"-{role.name}-http", **own),
-                    "spec": {
-                        "selector": selector,
-                        "ports": [{"name": "http", "port": role.http, "targetPort": "http"}],
-                    },
-                }
-            )
+            served = [{"name": "http", "port": role.http, "targetPort": "http"}]
+            spec = {"selector": selector, "ports": served}
+            objects.append(_object("Service", meta(f"-{role.name}-http", **own), spec=spec))
         templates[role.name] = _group(request, name, role, labels | own)
     if len(roles) == 1:
-        objects.append(
-            {
-                "apiVersion": "leaderworkerset.x-k8s.io/v1",
-                "kind": "LeaderWorkerSet",
-                "metadata": meta(""),
-                "spec": templates[roles[0].name],
-            }
-        )
-    else:
-        objects.append(
-            {
-                "apiVersion": "disaggregatedset.x-k8s.io/v1",
-                "kind": "DisaggregatedSet",
-                "metadata": meta(""),
-                "spec": {
-                    "roles": [{"name": role, "spec": spec} for role, spec in templates.items()]
-                },
-            }
-        )
-    return objects
+        return [*objects, _object("LeaderWorkerSet", meta(""), spec=templates[roles[0].name])]
+    named = [{"name": role, "spec": spec} for role, spec in templates.items()]
+    return [*objects, _object("DisaggregatedSet", meta(""), spec={"roles": named})]
 
 
 def _group(request: DeployRequest, name: str, role: Role, labels: dict[str, str]) -> dict[str, Any]:

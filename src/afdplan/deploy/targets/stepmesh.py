@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from afdplan.deploy.deployment import Deployment, Role, nodes_of
 from afdplan.deploy.pairs import PairRule
 from afdplan.deploy.request import DeployRequest
@@ -34,7 +36,7 @@ def _deployment(request: DeployRequest, target: Target) -> Deployment:
         "DMLC_INTERFACE": "auto",
     }
     peers = -(-bundle.attention_workers // bundle.ffn_workers)
-    settings = {
+    settings: dict[str, dict[str, Any]] = {
         role: {
             "dmlc_role": name,
             "instances": workers,
@@ -55,15 +57,15 @@ def _deployment(request: DeployRequest, target: Target) -> Deployment:
             tuple(
                 Role(
                     name=role,
-                    workers=int(str(values["instances"])),
+                    workers=values["instances"],
                     devices=plan.attention_devices,
                     workers_per_node=nodes_of(
-                        int(str(values["instances"])), plan.attention_devices, request.node_devices
+                        values["instances"], plan.attention_devices, request.node_devices
                     ),
                     command=("bash", "-c", PROCESSES),
                     environment={
                         **common,
-                        "DMLC_ROLE": str(values["dmlc_role"]),
+                        "DMLC_ROLE": values["dmlc_role"],
                         "DMLC_PS_ROOT_URI": Variable("FFN_HOST"),
                         "DMLC_PS_ROOT_PORT": str(port),
                         "FIRST_INSTANCE": Variable("start"),

@@ -19,12 +19,12 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from afdplan.errors import LatencyModelError
 from afdplan.files.document import Source, opened
+from afdplan.files.measurements.json_lines import whole_document
 from afdplan.model.checks import frozen_array
 
 __all__ = ["EXPERT_SIGN", "ExpertRecord", "read_expert_load"]
@@ -107,10 +107,7 @@ def read_expert_load(source: Source) -> ExpertRecord:
 
 
 def _table(source: Source) -> Any:
-    try:
-        content = msgspec.json.decode(source.content(LARGEST_COUNTS))
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise LatencyModelError(f"{source}: invalid JSON: {str(error)[:100]}") from None
+    content = whole_document(source, LARGEST_COUNTS)
     if isinstance(content, dict):
         found = [key for key in _KEYS if key in content]
         if not found:

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from afdplan.errors import LatencyModelError
 from afdplan.files.document import Source, opened
-from afdplan.files.measurements.json_lines import whole_records
+from afdplan.files.measurements.json_lines import whole_document, whole_records
 from afdplan.model.checks import frozen_array
 from afdplan.model.measurement import Measurements, StageSamples
 
@@ -233,12 +233,7 @@ def _trace(source: Source, notes: list[str]) -> Iterator[tuple[int, float, _Pass
 
 def _benchmark(source: Source, notes: list[str]) -> Iterator[tuple[int, float, _Pass]]:
     """Yield (number, 0, pass) of each measured pass of a self-benchmark."""
-    try:
-        document = msgspec.json.decode(source.content(LARGEST_BENCHMARK))
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise LatencyModelError(
-            f"{source} is no JSON: {str(error)[:120] or 'nested too deeply'}"
-        ) from None
+    document = whole_document(source, LARGEST_BENCHMARK)
     version = document.get("schema_version") if isinstance(document, dict) else None
     if version != 2:
         raise LatencyModelError(

@@ -3,16 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
 from afdplan.errors import LatencyModelError
 from afdplan.files.document import Source
 
-__all__ = ["whole_records"]
+__all__ = ["whole_document", "whole_records"]
 
 Record = TypeVar("Record")
+
+
+def whole_document(source: Source, limit: int) -> Any:
+    """Return what a file of one JSON value holds.
+
+    Raises
+    ------
+    LatencyModelError
+        If it is no JSON, or larger than `limit` [bytes].
+    """
+    try:
+        return msgspec.json.decode(source.content(limit))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise LatencyModelError(
+            f"{source} is no JSON: {str(error)[:120] or 'nested too deeply'}"
+        ) from None
 
 
 def whole_records(

@@ -6,11 +6,11 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-import msgspec
 import numpy as np
 
 from afdplan.errors import LatencyModelError
 from afdplan.files.document import Source, opened
+from afdplan.files.measurements.json_lines import whole_document
 from afdplan.model.measurement import Measurements, StageSamples
 
 __all__ = ["read_sglang_log", "read_sglang_step_times"]
@@ -194,13 +194,7 @@ def read_sglang_step_times(source: Source) -> Measurements:
     LatencyModelError
         If there is no such dictionary, or a time is not positive.
     """
-    try:
-        document = msgspec.json.decode(source.content(64_000_000))
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise LatencyModelError(
-            f"{source} is no JSON: {str(error)[:120] or 'nested too deeply'}"
-        ) from None
-    table = next(_dictionaries(document), None)
+    table = next(_dictionaries(whole_document(source, 64_000_000)), None)
     if table is None:
         raise LatencyModelError(
             f"{source} holds no step_time_dict: start the server with SGLANG_RECORD_STEP_TIME=1"

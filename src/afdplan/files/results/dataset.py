@@ -13,16 +13,15 @@ import contextlib
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import polars as pl
 
 from afdplan.errors import InvalidInputError
-from afdplan.files.atomic import cannot_write, write_atomic
+from afdplan.files.atomic import write_atomic, writing
 from afdplan.files.document import is_there, read_document
 from afdplan.files.results.parts import broken, part_name, part_range, read_part, write_part
 from afdplan.files.results.rows import rows_schema
-
-if TYPE_CHECKING:
-    import polars as pl
 
 __all__ = ["RESULTS_SCHEMA_VERSION", "ResultsDataset", "read_manifest"]
 
@@ -97,14 +96,10 @@ class ResultsDataset:
             If the folder cannot be written or already holds results.
         """
         path = Path(folder)
-        try:
+        with writing(path):
             if path.exists() and not path.is_dir():
                 raise InvalidInputError(f"cannot write {path}: it is no folder; name another")
             path.mkdir(parents=True, exist_ok=True)
-        except (OSError, ValueError) as error:
-            if isinstance(error, InvalidInputError):
-                raise
-            raise cannot_write(path, error) from None
         if (path / _MANIFEST).exists():
             raise InvalidInputError(f"{path} already holds results: name another folder")
         results = cls(path, {"schema_version": RESULTS_SCHEMA_VERSION, **manifest})
@@ -126,10 +121,8 @@ class ResultsDataset:
         InvalidInputError
             If another process writes here.
         """
-        try:
+        with writing(self.folder):
             self._lock = (self.folder / ".lock").open("a")
-        except OSError as error:
-            raise cannot_write(self.folder, error) from None
         try:
             import fcntl
         except ImportError:  # no such locks on this system
@@ -194,8 +187,6 @@ class ResultsDataset:
 
     def remove(self, status: str) -> int:
         """Remove the rows of a status and return how many; each part changes atomically."""
-        import polars as pl
-
         removed = 0
         for path in self.parts():
             found = int((read_part(path, ["status"])["status"] == status).sum())
@@ -218,8 +209,6 @@ class ResultsDataset:
         InvalidInputError
             If a part cannot be read.
         """
-        import polars as pl
-
         schema = rows_schema(self.manifest["columns"])
         parts = self.parts()
         if not parts:
@@ -229,8 +218,6 @@ class ResultsDataset:
         return pl.scan_parquet(parts, glob=False)
 
     def _check(self, path: Path, schema: Mapping[str, Any]) -> None:
-        import polars as pl
-
         try:
             found = dict(pl.scan_parquet(path, glob=False).collect_schema())
         except (OSError, pl.exceptions.PolarsError) as error:

@@ -6,13 +6,11 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import polars as pl
 
 from afdplan.errors import InvalidInputError
 from afdplan.files.atomic import cannot_write, staged
-
-if TYPE_CHECKING:
-    import polars as pl
 
 __all__ = ["broken", "part_name", "part_range", "read_part", "write_part"]
 
@@ -54,8 +52,6 @@ def read_part(path: Path, columns: list[str] | None = None) -> pl.DataFrame:
     InvalidInputError
         If it cannot be read.
     """
-    import polars as pl
-
     try:
         return pl.read_parquet(path, columns=columns, glob=False)
     except (OSError, pl.exceptions.PolarsError) as error:
@@ -79,8 +75,6 @@ def write_part(path: Path, rows: pl.LazyFrame, sources: Sequence[Path] = ()) -> 
     InvalidInputError
         If the disk is full, the file cannot be written, or a source cannot be read.
     """
-    import polars as pl
-
     try:
         with staged(path) as temporary:
             rows.sink_parquet(temporary, compression="zstd", row_group_size=_ROW_GROUP)

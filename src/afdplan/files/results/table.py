@@ -6,14 +6,13 @@ import contextlib
 import secrets
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 
 from afdplan.errors import InvalidInputError
-from afdplan.files.atomic import cannot_write
+from afdplan.files.atomic import writing
 
 __all__ = ["TableWriter"]
 
@@ -64,43 +63,33 @@ class TableWriter:
         self._file: BinaryIO | None = None
 
     def __enter__(self) -> TableWriter:
-        try:
+        with writing(self.path):
             self._file = self._temporary.open("xb")
             self._file.write((",".join(self.columns) + "\n").encode())
-        except OSError as error:
-            raise cannot_write(self.path, error) from None
         return self
 
     def write(self, rows: npt.NDArray[np.float64]) -> None:
         """Append rows, one column of `rows` per name."""
-        import polars
+        import polars as pl
 
         data: dict[str, Any] = {}
         for k, name in enumerate(self.columns):
-            values = polars.Series(name, np.ascontiguousarray(rows[:, k]))
+            values = pl.Series(name, np.ascontiguousarray(rows[:, k]))
             if name in self.missing:
                 values = values.set(values < self.missing_below, None)
-            data[name] = values.cast(polars.Int64) if name in self.whole else values
+            data[name] = values.cast(pl.Int64) if name in self.whole else values
         if self._file is None:
             raise InvalidInputError(f"{self.path} is not open for writing")
-        try:
-            polars.DataFrame(data).write_csv(self._file, include_header=False)
-        except OSError as error:
-            raise cannot_write(self.path, error) from None
+        with writing(self.path):
+            pl.DataFrame(data).write_csv(self._file, include_header=False)
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         try:
-            if self._file is not None:
-                self._file.close()
-            if kind is None:
-                self._publish()
-        except OSError as failure:
-            raise cannot_write(self.path, failure) from None
+            with writing(self.path):
+                if self._file is not None:
+                    self._file.close()
+                if kind is None:
+                    self._publish()
         finally:
             with contextlib.suppress(OSError):
                 self._temporary.unlink(missing_ok=True)
@@ -109,14 +98,12 @@ class TableWriter:
         if self.path.suffix.lower() == ".csv":
             self._temporary.replace(self.path)
             return
-        import polars
+        import polars as pl
 
-        types = {
-            name: polars.Int64 if name in self.whole else polars.Float64 for name in self.columns
-        }
+        types = {name: pl.Int64 if name in self.whole else pl.Float64 for name in self.columns}
         parquet = self._temporary.with_suffix(".parquet.tmp")
         try:
-            polars.scan_csv(self._temporary, schema=types).sink_parquet(parquet)
+            pl.scan_csv(self._temporary, schema=types).sink_parquet(parquet)
             parquet.replace(self.path)
         finally:
             with contextlib.suppress(OSError):

@@ -6,7 +6,9 @@ import itertools
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import polars as pl
 
 from afdplan.errors import TraceError
 from afdplan.files.document import Source
@@ -24,9 +26,6 @@ from afdplan.files.traces.records import (
     where,
 )
 from afdplan.files.traces.table import SNAPSHOT, Table, shown
-
-if TYPE_CHECKING:
-    import polars as pl
 
 __all__ = ["json_tables"]
 

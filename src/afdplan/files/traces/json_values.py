@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    import polars as pl
+import polars as pl
 
 __all__ = ["series"]
 
@@ -19,8 +18,6 @@ def series(values: list[Any]) -> pl.Series:
     Lists of integers are kept, for they may be ids of blocks; others become lists of nothing: only
     how long they are can matter, unless each is one word, such as why a choice ended.
     """
-    import polars as pl
-
     kinds = set(map(type, values)) - {type(None)}
     if kinds <= {bool}:
         return pl.Series(values, dtype=pl.Boolean if kinds else pl.Null)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 
 from afdplan.files.traces.formats import FORMATS, TraceFormat
 from afdplan.files.traces.names import (
@@ -160,8 +161,6 @@ def totals_of(table: Table, lengths: Sequence[str]) -> tuple[tuple[str, str], ..
 
 def elsewhere(table: Table, lengths: Sequence[str], is_bare: npt.NDArray[np.bool_]) -> list[str]:
     """Return what to say of records whose lengths stand in other columns, as of another service."""
-    import polars as pl
-
     if not is_bare.any():
         return []
     index, found = index_of(table), []

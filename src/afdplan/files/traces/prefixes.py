@@ -7,18 +7,15 @@ the same prefix; others count the cached tokens.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 
 from afdplan.errors import TraceError
 from afdplan.files.traces.table import Table, shown
 from afdplan.files.traces.values import token_counts
 from afdplan.model.prompt_blocks import PromptBlocks
-
-if TYPE_CHECKING:
-    import polars as pl
 
 __all__ = ["block_size", "cached_tokens", "shared_blocks"]
 
@@ -47,8 +44,6 @@ def cached_tokens(
     TraceError
         If it cannot be told how many tokens a block has.
     """
-    import polars as pl
-
     most = np.maximum(prompts - 1, 0)
     if values.dtype != pl.List:
         counts, empty = token_counts(table, column, values)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 
 from afdplan.errors import TraceError
 from afdplan.files.document import Readable, Source, open_source
@@ -29,9 +29,6 @@ from afdplan.files.traces.times import Arrivals, arrival_seconds
 from afdplan.files.traces.usage import whole_lengths
 from afdplan.files.traces.values import as_text, check_lengths, session_numbers, token_counts
 from afdplan.model.trace import Trace
-
-if TYPE_CHECKING:
-    import polars as pl
 
 __all__ = ["read_trace"]
 
@@ -239,8 +236,6 @@ def _check_measure(
 
 
 def _notes(table: Table, columns: Columns, series: Mapping[str, pl.Series]) -> list[str]:
-    import polars as pl
-
     notes = []
     if table.level:
         notes.append(f"requests are the objects of the nested lists {shown(table.level, 80)}")

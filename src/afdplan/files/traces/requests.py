@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 
 from afdplan.files.traces.columns import Columns
 from afdplan.files.traces.formats import OTHER_KINDS
 from afdplan.files.traces.table import shown
 from afdplan.files.traces.values import as_text, failed_rows
-
-if TYPE_CHECKING:
-    import polars as pl
 
 __all__ = ["Kept", "kept_requests"]
 
@@ -76,8 +73,6 @@ def kept_requests(
     is_sum
         Where a row sums up others.
     """
-    import polars as pl
-
     rows = np.ones(prompt.size, dtype=np.bool_)
     notes: list[str] = []
 
@@ -216,8 +211,6 @@ def _unfinished(
     That is so if, of every request with several records, prompts are the same and outputs never
     fall: then they are the running counts of a stream. Records without an output may be anywhere.
     """
-    import polars as pl
-
     ids = _keys(columns, series[columns.request], series)
     frame = pl.DataFrame({"id": ids, "prompt": prompt, "decode": decode}).with_row_index("row")
     frame = frame.filter(pl.Series(rows) & ids.is_not_null())
@@ -249,8 +242,6 @@ def _repeated(
 
     Ids that are only numbers may start again in each run: then arrivals must be the same too.
     """
-    import polars as pl
-
     ids = _keys(columns, series[columns.request], series)
     frame = pl.DataFrame({"id": ids, "prompt": prompt, "decode": decode, "kept": rows})
     if columns.arrival:

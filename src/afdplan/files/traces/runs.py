@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 
 from afdplan.errors import TraceError
 from afdplan.files.traces.table import Table
-
-if TYPE_CHECKING:
-    import polars as pl
 
 __all__ = ["chosen_run", "doubted_totals", "run_numbers"]
 

@@ -6,17 +6,14 @@ import contextlib
 import itertools
 import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 
 from afdplan.errors import TraceError
 from afdplan.files.traces.table import Table, shown
 from afdplan.files.traces.values import are_counts, as_text
-
-if TYPE_CHECKING:
-    import polars as pl
 
 __all__ = [
     "doubted_counts",
@@ -174,8 +171,6 @@ def refuse_statistics(table: Table, rows: int) -> None:
         If every row is named min, mean, p99, 50% and the like, or a column counts the requests
         of each row.
     """
-    import polars as pl
-
     for column in table.columns[: table.own] if table.own else table.columns:
         name = re.sub(r"[^a-z]", "", column.lower().rpartition(".")[2])
         if _COUNTS.fullmatch(name) and name not in ("request", "requests"):
@@ -202,8 +197,6 @@ def refuse_statistics(table: Table, rows: int) -> None:
 
 def _refuse_shares(table: Table, column: str, values: pl.Series) -> None:
     """Raise if a column says that rows are quantiles, or shares of a distribution."""
-    import polars as pl
-
     name = re.sub(r"[^a-z]", "", column.lower().rpartition(".")[2])
     if name not in _SHARES or values.dtype == pl.List:
         return
@@ -220,8 +213,6 @@ def _refuse_shares(table: Table, column: str, values: pl.Series) -> None:
 
 def doubted_counts(table: Table) -> list[str]:
     """Return what to say of columns by which a row may stand for several requests or answers."""
-    import polars as pl
-
     said = []
     for column in table.columns[: table.own] if table.own else table.columns:
         if re.search("(?i)date|day|month", column) and _is_by_day(column, table.read([column])[0]):
@@ -287,8 +278,6 @@ def doubted_probes(prompt: npt.NDArray[np.float64], decode: npt.NDArray[np.float
 
 def _is_by_day(column: str, values: pl.Series) -> bool:
     """Return whether each row has a day or month of its own, as sums over all requests have."""
-    import polars as pl
-
     name = re.sub(r"[^a-z]", "", column.lower().rpartition(".")[2])
     if name not in _DAYS or len(values) < _FOOT:
         return False
@@ -299,8 +288,6 @@ def _is_by_day(column: str, values: pl.Series) -> bool:
 
 def _most(column: str, values: pl.Series) -> float:
     """Return the largest of a column of counts; 0 if it has none."""
-    import polars as pl
-
     if not are_counts(column, values) or values.dtype == pl.List:
         return 0.0
     return max(values.cast(pl.Float64, strict=False).drop_nulls().to_list(), default=0.0)
@@ -329,8 +316,6 @@ def summary_rows(
     A row is one if its label says so, or if it is among the last three, both its lengths are the
     sums of the three or more rows above, or it follows such a row.
     """
-    import polars as pl
-
     found = np.zeros(prompt.size, dtype=np.bool_)
     for at in range(max(prompt.size - _FOOT, 3), prompt.size):
         summed = [of[:at] for of in (prompt, decode)]

@@ -9,21 +9,18 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import polars as pl
 
 from afdplan.errors import TraceError
 from afdplan.files.document import Source
 
-if TYPE_CHECKING:
-    import polars as pl
-
-    Field = tuple[str, pl.Expr, Any]
-    """Dotted name, expression and type of a column or of a part of one."""
-
 __all__ = ["Table", "csv_table", "parquet_tables", "shown"]
 
+Field = tuple[str, pl.Expr, Any]
+"""Dotted name, expression and type of a column or of a part of one."""
 NULLS = ["null", "NULL", "None", "NA", "N/A", "n/a"]
 BLOCK = 1 << 24
 SNAPSHOT = (
@@ -92,8 +89,6 @@ def shown(value: object, width: int = 40) -> str:
 @contextmanager
 def one_line(name: str, what: str) -> Iterator[None]:
     """Turn whatever the table library raises into one line that names the file."""
-    import polars as pl
-
     try:
         yield
     except TraceError:
@@ -111,8 +106,6 @@ def parquet_tables(source: Source) -> list[Table]:
     TraceError
         If the file is cut short or damaged.
     """
-    import polars as pl
-
     damaged = "is a Parquet file cut short or damaged; fetch it again"
     with one_line(source.name, damaged):
         frame = pl.scan_parquet(source.path, glob=False)
@@ -170,8 +163,6 @@ def _flattened(
     fields: Sequence[Field],
 ) -> Iterator[Field]:
     """Yield (dotted name, expression, type) for each column and each field of a struct column."""
-    import polars as pl
-
     todo = list(fields)
     while todo:
         name, expression, kind = todo.pop(0)
@@ -195,8 +186,6 @@ def csv_table(source: Source) -> Table:
     TraceError
         If there is no header, or, once read, a row has more or fewer fields than the header.
     """
-    import polars as pl
-
     if COUNTERS.search(source.head):
         raise TraceError(f"{source.name}: {SNAPSHOT}")
     skip, header, delimiter = _header(source)

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 
 from afdplan.errors import TraceError
 from afdplan.files.traces.columns import Columns
 from afdplan.files.traces.table import Table, shown
 from afdplan.files.traces.written_times import MEND, from_format, from_text
-
-if TYPE_CHECKING:
-    import polars as pl
 
 __all__ = ["Arrivals", "arrival_seconds"]
 
@@ -92,8 +89,6 @@ def arrival_seconds(
     if time_format is not None:
         seconds = from_format(table, columns, values, rows, time_format)
         return Arrivals(seconds=seconds, unit=time_format, clock=_clock(values, seconds))
-    import polars as pl
-
     kind = values.dtype
     if kind != pl.String and not kind.is_numeric() and not kind.is_temporal():
         raise TraceError(
@@ -138,8 +133,6 @@ def _clock(values: pl.Series, seconds: FloatArray) -> float | None:
 
 def _as_numbers(values: pl.Series) -> pl.Series:
     """Return text as numbers; whole ones are not rounded, so that nanoseconds stay exact."""
-    import polars as pl
-
     whole = values.cast(pl.Int64, strict=False)
     return whole if not whole.null_count() else values.cast(pl.Float64, strict=False)
 
@@ -147,8 +140,6 @@ def _as_numbers(values: pl.Series) -> pl.Series:
 def _from_dates(
     table: Table, columns: Columns, values: pl.Series, rows: npt.NDArray[np.int64]
 ) -> FloatArray:
-    import polars as pl
-
     if values.dtype == pl.Time:
         raise TraceError(
             f"{table.place(int(rows[0]), columns.arrival)}: a time of day has no date; "

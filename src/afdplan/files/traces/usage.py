@@ -9,17 +9,14 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 
 from afdplan.files.traces.lengths import Part
 from afdplan.files.traces.table import Table, shown
 from afdplan.files.traces.values import are_counts, token_counts
-
-if TYPE_CHECKING:
-    import polars as pl
 
 __all__ = ["Whole", "whole_lengths"]
 

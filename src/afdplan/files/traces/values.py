@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 
 from afdplan.errors import TraceError
 from afdplan.files.traces.formats import SUCCESS_FLAGS
 from afdplan.files.traces.table import Table, shown
 from afdplan.model.trace import MAXIMUM_TOKENS
-
-if TYPE_CHECKING:
-    import polars as pl
 
 __all__ = [
     "are_counts",
@@ -55,8 +52,6 @@ LISTS = re.compile(r"(?i)(ids|tokens|prompt)$")
 
 def are_counts(column: str, values: pl.Series) -> bool:
     """Return whether a column can hold lengths: whole numbers, or lists, whose sizes count."""
-    import polars as pl
-
     if values.dtype == pl.List:
         return bool(LISTS.search(column))
     if not (values.dtype.is_numeric() or values.dtype == pl.String):
@@ -69,8 +64,6 @@ def are_counts(column: str, values: pl.Series) -> bool:
 
 def count_total(values: pl.Series) -> float:
     """Return the sum of a column of counts; 0 if it holds anything else."""
-    import polars as pl
-
     if not (values.dtype.is_numeric() or values.dtype == pl.String):
         return 0.0
     total = _numbers(values).fill_nan(0.0).sum()
@@ -79,8 +72,6 @@ def count_total(values: pl.Series) -> float:
 
 def _numbers(values: pl.Series) -> pl.Series:
     """Return text or numbers as floats; NaN for text that is no number."""
-    import polars as pl
-
     if values.dtype != pl.String:
         return values.cast(pl.Float64)
     stripped = values.str.strip_chars()
@@ -94,8 +85,6 @@ def _from_text(texts: pl.Series) -> tuple[pl.Series, str]:
 
     Thousands may be set apart (1,234 or 1.234 or 1 234) and whole numbers have a decimal comma.
     """
-    import polars as pl
-
     numbers = texts.cast(pl.Float64, strict=False)
     marked = texts.filter(texts.str.contains(MARKS).fill_null(value=False))
     if not len(marked):
@@ -114,8 +103,6 @@ def _from_text(texts: pl.Series) -> tuple[pl.Series, str]:
 
 def as_text(values: pl.Series) -> pl.Series:
     """Return any column as text: of a list how long it is, of bytes nothing but that they are."""
-    import polars as pl
-
     if values.dtype in (pl.List, pl.Array):
         values = values.list.len() if values.dtype == pl.List else values.arr.len()
     elif values.dtype == pl.Binary:
@@ -135,8 +122,6 @@ def token_counts(table: Table, column: str, values: pl.Series) -> tuple[FloatArr
     TraceError
         If a value is text.
     """
-    import polars as pl
-
     empty = values.is_null()
     if values.dtype == pl.String:
         numbers = values.cast(pl.Float64, strict=False)
@@ -207,8 +192,6 @@ def failed_rows(name: str, values: pl.Series) -> BoolArray:
     A column of errors says so by any text; one of success by "false"; one of a status by a
     word that means failure, an HTTP code of 400 and more, or OpenTelemetry's code 2.
     """
-    import polars as pl
-
     text = as_text(values).fill_null("").str.strip_chars().str.to_lowercase()
     last = re.sub(r"[^a-z]", "", name.lower().removesuffix(".type").rpartition(".")[2])
     if last == "result":  # may be what was answered, which may speak of errors
@@ -242,8 +225,6 @@ def session_numbers(values: pl.Series, parents: pl.Series | None) -> tuple[IntAr
     before, in the same conversation) each request gets the id of the first of its chain.
     None if no two requests share a session: then the ids say nothing.
     """
-    import polars as pl
-
     ids = as_text(values)
     if parents is not None:
         ids = _roots(ids, as_text(parents))
@@ -267,7 +248,5 @@ def _roots(ids: pl.Series, parents: pl.Series) -> pl.Series:
     parent = np.where(known[at] == above, at, np.arange(known.size))
     for _ in range(int(known.size).bit_length() + 1):
         parent = parent[parent]
-    import polars as pl
-
     own = np.searchsorted(known, ids.fill_null("").to_numpy().astype(str))
     return pl.Series(known[parent][own].astype(object), dtype=pl.String)

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 
 from afdplan.errors import TraceError
 from afdplan.files.traces.columns import Columns
 from afdplan.files.traces.table import Table, shown
-
-if TYPE_CHECKING:
-    import polars as pl
 
 __all__ = ["MEND", "from_format", "from_text"]
 
@@ -38,8 +34,6 @@ def from_text(
     table: Table, columns: Columns, values: pl.Series, rows: npt.NDArray[np.int64]
 ) -> FloatArray:
     """Return seconds of ``2023-11-16 18:17:03.9799600[+00:00|Z]`` and of other written times."""
-    import polars as pl
-
     split = values.str.extract_groups(ZONE).struct.unnest()
     body, zone = split.to_series(0), split.to_series(1)
     zoned = zone.is_not_null()
@@ -77,8 +71,6 @@ def _of_any_form(
     table: Table, columns: Columns, local: pl.Series, minutes: pl.Series | None
 ) -> FloatArray | None:
     """Return seconds after the first of times in one of the forms that people write."""
-    import polars as pl
-
     for form in (YEAR_FIRST, YEAR_LAST, MONTH_NAMED):
         parts = local.str.extract_groups(form).struct.unnest()
         if parts["year"].null_count():
@@ -139,8 +131,6 @@ def from_format(
     time_format: str,
 ) -> FloatArray:
     """Return seconds after the first of times written as `time_format` says."""
-    import polars as pl
-
     texts = values.cast(pl.String) if values.dtype != pl.String else values
     texts = texts.str.strip_chars()
     # Python's %f counts digits after a point; the table library calls that %.f.
@@ -166,8 +156,6 @@ def from_format(
 
 def _seconds(local: pl.Series, minutes: pl.Series | None = None) -> FloatArray | None:
     """Return seconds after the first of times without zones, None if one is no time."""
-    import polars as pl
-
     stamps = local.str.slice(0, 19).str.replace("T", " ", literal=True)
     ticks = stamps.str.to_datetime("%Y-%m-%d %H:%M:%S", time_unit="ms", strict=False)
     whole = ticks.to_physical()
