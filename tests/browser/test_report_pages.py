@@ -23,7 +23,6 @@ from afdplan.report.document import document
 from afdplan.report.page import CaseWords, Choice, Page, Section, render_page
 from afdplan.report.page_sweep import summary_page
 from afdplan.report.page_validate import validation_page
-from afdplan.report.sweep import summary_answer
 from afdplan.report.telling import Telling
 from afdplan.report.validate import validation_answer, validation_told
 from tests.cli.invoke import invoke
@@ -453,16 +452,13 @@ def test_on_a_phone_words_stand_below_the_chart_that_is_touched(visit):
     page.locator("#curve .plot svg").tap(position={"x": 150, "y": 150})
     reading = page.locator("#curve .reading", has_text="exact barrier")
     reading.wait_for()
-    assert "per time unit and worker" in reading.inner_text()
+    assert "per time unit and cost" in reading.inner_text()
     assert page.told == []
 
 
 def test_the_windows_of_a_study_are_drawn(visit, pages):
     found = summary(series=(series((0.0, 7200.0)),))
-    whole = replace(
-        summary_page(found), document=summary_answer(found), command_line="afdplan sweep"
-    )
-    (pages / "study.html").write_bytes(render_page(whole))
+    (pages / "study.html").write_bytes(render_page(summary_page(found)))
     shown = visit("study")
     assert shown.told == []
     assert shown.locator("figure .plot svg").count() == len(study_figures(found)) == 2

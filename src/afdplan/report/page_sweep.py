@@ -23,7 +23,13 @@ __all__ = ["summary_page"]
 
 
 def summary_page(summary: StudySummary) -> Page:
-    """Return the page of a study's results."""
+    """Return the page of a study's results.
+
+    Parameters
+    ----------
+    summary
+        What the results say.
+    """
     return Page(
         title="afdplan sweep",
         told=replace(summary_told(summary), facts=tuple(best_fixed(summary))),
