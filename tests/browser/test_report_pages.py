@@ -452,7 +452,7 @@ def test_on_a_phone_words_stand_below_the_chart_that_is_touched(visit):
     page.locator("#curve .plot svg").tap(position={"x": 150, "y": 150})
     reading = page.locator("#curve .reading", has_text="exact barrier")
     reading.wait_for()
-    assert "per time unit and cost" in reading.inner_text()
+    assert "per time unit and worker" in reading.inner_text()
     assert page.told == []
 
 
