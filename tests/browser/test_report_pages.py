@@ -21,10 +21,13 @@ from afdplan.plotting.sweep_figures import study_figures
 from afdplan.report import page as page_module
 from afdplan.report.document import document
 from afdplan.report.page import CaseWords, Choice, Page, Section, render_page
+from afdplan.report.page_sweep import summary_page
 from afdplan.report.page_validate import validation_page
 from afdplan.report.telling import Telling
 from afdplan.report.validate import validation_answer, validation_told
 from tests.cli.invoke import invoke
+from tests.unit.plotting.test_sweep import series, summary
+from tests.unit.studies.declare import FAST, write
 from tests.validations import validation
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -47,6 +50,7 @@ COMMANDS = {
     "plan": ("plan", *LAW, *LATENCY, "--kv-tokens", "1e5", "--devices", "8"),
     "calibrate": ("calibrate", "STAGES", "--time-unit", "s"),
     "validate": ("validate", "published"),
+    "sweep": ("sweep", "STUDY", "-o", "RESULTS"),
 }
 EVIDENCE = {
     "evidence": validation(60),
@@ -69,7 +73,8 @@ def pages(tmp_path_factory):
     times = [f"attention,{n},{50e-6 + 2e-10 * n + 1e-8 * (n % 7)}" for n in range(999, 10**6, 9999)]
     times += [f"ffn,{n},{90e-6 + 6e-8 * n + 1e-7 * (n % 3)}" for n in range(16, 4096, 64)]
     stages.write_text("\n".join(["stage,load,latency", *times]) + "\n")
-    places = {"TRACE": trace, "STAGES": stages}
+    places = {"TRACE": trace, "STAGES": stages, "RESULTS": folder / "results"}
+    places["STUDY"] = write(folder, FAST)
     patch, now = pytest.MonkeyPatch(), [""]
 
     def seen(figure):
@@ -451,20 +456,12 @@ def test_on_a_phone_words_stand_below_the_chart_that_is_touched(visit):
     assert page.told == []
 
 
-def test_a_study_without_a_page_of_its_own_has_figures_for_one(visit, pages):
-    """Its pictures are of the same kind: a page draws them too."""
-    from tests.unit.plotting.test_sweep import series, summary
-
-    figures = study_figures(summary(series=(series((0.0, 7200.0)),)))
-    page = Page(
-        title="study",
-        told=Telling(subject="s", answer="a"),
-        sections=(Section(title="t", figures=figures),),
-    )
-    (pages / "study.html").write_bytes(render_page(page))
+def test_the_windows_of_a_study_are_drawn(visit, pages):
+    found = summary(series=(series((0.0, 7200.0)),))
+    (pages / "study.html").write_bytes(render_page(summary_page(found)))
     shown = visit("study")
     assert shown.told == []
-    assert shown.locator("figure .plot svg").count() == len(figures)
+    assert shown.locator("figure .plot svg").count() == len(study_figures(found)) == 2
 
 
 def test_a_heading_leaves_most_of_a_phone_to_the_answer(visit):

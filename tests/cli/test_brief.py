@@ -95,11 +95,50 @@ def test_text_fits_a_screen_and_ends_with_its_command(name, folder, monkeypatch)
     outcome = invoke(*given)
     assert outcome.code in (0, 4), outcome.err
     lines = outcome.out.splitlines()
-    assert len(lines) <= LINES, outcome.out
+    # Notes on written files stand on the same screen.
+    assert len(lines) + outcome.err.count("wrote ") <= LINES, outcome.out
     assert max(map(len, lines)) <= max(80, max(len(str(TRACE)), len(str(SHORT))) + 20)
     last = max(k for k, line in enumerate(lines) if line.startswith("again:"))
     again = " ".join(line.rstrip("\\") for line in lines[last:]).removeprefix("again:")
     assert shlex.split(again) == ["afdplan", *map(str, given)]
+
+
+LONG = Path("a" * 100) / "the trace of a quarter, whose name says much, 2026-11-29.csv.gz"
+SIBLINGS = {
+    "workload": ("workload", LONG),
+    "ratio": ("ratio", "--trace", LONG, *DERIVED, "--batch-size", 16),
+    "ratio by hour": ("ratio", "--trace", LONG, *MADE_UP, "--batch-size", 64, "--by", "1h"),
+    "simulate": ("simulate", "--trace", LONG, *DERIVED, *BUNDLE),
+    "plan": (
+        *("plan", "--trace", LONG, *DERIVED, "--tpot", "25ms", "--devices", 2),
+        *("--max-batch-size", 16, "-o", "long.json"),
+    ),
+    "prefill": (
+        *("plan", *LAWS, *DERIVED, "--tpot", "25ms", "--devices", 4, "--max-batch-size", 8),
+        *("--ttft", "2s", "--prefill-arrivals", "poisson", "--rate", "1/s", "-o", "prefill.json"),
+    ),
+    "failures": (
+        *("plan", *LAWS, *DERIVED, "--tpot", "25ms", "--devices", 4, "--max-batch-size", 8),
+        *("--device-mtbf", "10000h", "--repair", "1h", "--spare-devices", 1),
+    ),
+    "barrier-free": (
+        *("plan", *LAWS, *DERIVED, "--tpot", "25ms", "--devices", 4, "--max-batch-size", 8),
+        *("--execution", "barrier-free"),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SIBLINGS)
+def test_long_names_and_rare_options_fit_a_screen(name, folder, monkeypatch):
+    """A path of 160 letters made 36 lines: next and again repeat it."""
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.chdir(folder)
+    LONG.parent.mkdir(exist_ok=True)
+    LONG.write_bytes(TRACE.read_bytes())
+    outcome = invoke(*SIBLINGS[name])
+    assert outcome.code in (0, 4), outcome.err
+    assert len(outcome.out.splitlines()) + outcome.err.count("wrote ") <= LINES, outcome.out
+    assert "again:" in outcome.out
 
 
 def test_every_command_is_tried():

@@ -362,3 +362,10 @@ def test_a_fallen_plan_names_the_command_that_plans_again(plan, tmp_path, monkey
     assert "next: " not in invoke("check", path, "--trace", trace(tmp_path / "x.csv", 1000)).out
     path.write_text(json.dumps(document | {"command": "afdplan plan --trace 'open"}))
     assert "next: " not in invoke("check", path, "--trace", heavy).out
+
+
+def test_a_file_that_is_no_plan_is_called_so(tmp_path):
+    """A trace in place of the plan was "invalid TOML"."""
+    (tmp_path / "trace.csv").write_text("prompt_tokens,decode_tokens\n5,5\n")
+    trace = tmp_path / "trace.csv"
+    assert "invalid JSON for a plan" in invoke("check", trace, "--trace", trace).error_line

@@ -235,3 +235,23 @@ def test_an_interval_that_reaches_to_nothing_is_answered(tmp_path):
     outcome = invoke("ratio", "--trace", few, "--latency", NAME, "--batch-size", 8, "--json")
     assert outcome.code == 0, outcome.err
     assert outcome.document["uncertainty"]["token_load"]["low"] >= 0
+
+
+@pytest.mark.parametrize(
+    ("latency", "per"),
+    [
+        (("--latency", NAME), "worker"),
+        (("--model", "deepseek-v3", "--hardware", "h200"), "device"),
+        (("--model", "deepseek-v3", "--hardware", "h200", "--attention-devices", 2), "2 devices"),
+    ],
+)
+def test_ratio_and_simulate_call_their_measure_the_same(latency, per):
+    """One said "per unit of A + 8 F", the other "per instance", a plan "per device"."""
+    bundle = (*LAWS, *latency, "--batch-size", 8)
+    ratio = invoke("ratio", *bundle, "--max-attention-workers", 8)
+    played = invoke("simulate", *bundle, "--attention-workers", 2, "--requests", 100)
+    for done in (ratio, played):
+        text = " ".join(done.out.partition("again:")[0].split())
+        assert f"per {per}" in text, done
+        assert "instance" not in text
+        assert "per unit" not in text

@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 
 from tests.cli.invoke import invoke
+from tests.media import page_tables, page_words
 from tests.unit.studies.declare import FAST, LATENCY, write, write_trace
 
 HEAD = {"schema_version", "afdplan_version", "time_unit", "inputs", "warnings"}
@@ -93,6 +94,53 @@ def test_pictures(finished, tmp_path):
     assert "must end in" in invoke("sweep", "--summary", folder, "--plot", "a.gif").error_line
 
 
+def test_a_run_draws_and_writes_what_its_summary_says(tmp_path):
+    """`-o` with `--plot` was refused, and a study had no page."""
+    study, shown = write(tmp_path, FAST), ("--plot", tmp_path / "a.svg", "--report")
+    run = invoke("sweep", study, "-o", tmp_path / "r", *shown, tmp_path / "a.html")
+    assert run.code == 0, run.err
+    assert (tmp_path / "a.svg").read_bytes().startswith(b"<?xml")
+    assert invoke("sweep", "--summary", tmp_path / "r", "--report", tmp_path / "b.html").code == 0
+    pages = [(tmp_path / name).read_bytes() for name in ("a.html", "b.html")]
+    assert page_tables(pages[0])[:-1] == page_tables(pages[1])[:-1]  # last are the inputs
+    told = invoke("sweep", "--summary", tmp_path / "r", "--json").document
+    best, regrets, *_ = page_tables(pages[0])
+    assert [row[0] for row in best[1:]] == [one["decode"] for one in told["best"]]
+    assert len(regrets) == 1 + len(told["regrets"])
+    for name in ("batch_size", "microbatches"):
+        known = [one for one in told["regrets"] if one["variable"] == name]
+        least = min(known, key=lambda one: one["mean"])
+        words = f"Best fixed {name.replace('_', ' ')} {least['value']} gives up"
+        assert words in page_words(pages[0])
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (("--dry-run", "--plot", "a.svg"), "--dry-run has none"),
+        (("--dry-run", "--report", "a.html"), "--dry-run has none"),
+        (("-o", "r", "--by", "decod", "--plot", "a.svg"), "did you mean decode?"),
+        (("-o", "r", "--report", "a.pdf"), "must end in .html"),
+        (("-o", "r", "--report", "none/a.html"), "no folder"),
+    ],
+)
+def test_what_cannot_be_shown_is_refused_before_the_work(given, said, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert said in invoke("sweep", write(tmp_path, FAST), *given).error_line
+    assert [path.name for path in tmp_path.iterdir()] == ["study.toml"]
+
+
+def test_the_page_says_why_cases_have_no_answer(tmp_path):
+    device = 'model = "qwen3-30b-a3b"\nhardware = "h100"'
+    text = FAST.replace(f'latency = "{LATENCY}"', device).replace("16, 32, 64", "16, 1_000_000")
+    study, page = write(tmp_path, text), tmp_path / "a.html"
+    assert invoke("sweep", study, "-o", tmp_path / "r", "--report", page).code == 0
+    told = invoke("sweep", "--summary", tmp_path / "r", "--json").document
+    assert told["refused"]
+    rows = page_tables(page.read_bytes())[-2][1:]
+    assert [row[2] for row in rows] == [one["reason"] for one in told["reasons"]]
+
+
 def test_windows_answer_whether_to_reprovision(tmp_path):
     write_trace(tmp_path)
     study = write(
@@ -111,7 +159,12 @@ def test_windows_answer_whether_to_reprovision(tmp_path):
     assert answer["best_fixed"]["total_regret"] > 0.05
     text = invoke("sweep", "--summary", tmp_path / "r").out
     assert "re-provisioning saves up to" in " ".join(text.split())
-    assert invoke("sweep", "--summary", tmp_path / "r", "--plot", tmp_path / "a.svg").code == 0
+    shown = ("--plot", tmp_path / "a.svg", "--report", tmp_path / "a.html")
+    assert invoke("sweep", "--summary", tmp_path / "r", *shown).code == 0
+    said = page_words((tmp_path / "a.html").read_bytes())
+    assert "Re-provisioning saves up to" in said
+    (row,) = page_tables((tmp_path / "a.html").read_bytes())[0][1:]
+    assert row[2].startswith(f"{answer['best_fixed']['attention_workers']} attention workers")
 
 
 def test_the_manifest_runs_the_study_again(finished, tmp_path):
@@ -181,7 +234,7 @@ def test_folders_that_cannot_be_written(tmp_path):
         ((), "give a study file"),
         (("s.toml",), "-o FOLDER"),
         (("s.toml", "--summary", "r"), "alone"),
-        (("s.toml", "-o", "r", "--plot", "a.png"), "belong to --summary"),
+        (("s.toml", "-o", "r", "--by", "decode"), "belongs to --summary"),
         (("s.toml", "-o", "r", "--workers", "0"), "integer >= 1"),
         (("s.toml", "-o", "r", "--address", "auto"), "belongs to --engine ray"),
     ],

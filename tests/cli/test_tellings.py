@@ -49,8 +49,8 @@ kind = "linear"
 slope = 2e-6
 intercept = 1e-4
 """
-PAGES = ("workload", "ratio", "simulate", "plan", "calibrate", "validate")
-COMMANDS = (*PAGES, "check", "sweep", "models", "model", "hardware", "device", "doctor")
+PAGES = ("workload", "ratio", "simulate", "plan", "calibrate", "validate", "sweep")
+COMMANDS = (*PAGES, "check", "models", "model", "hardware", "device", "doctor")
 
 
 @pytest.fixture(scope="module")
@@ -233,7 +233,7 @@ def test_numbers_of_ratio_are_those_of_its_json(said):
         point = points[row["A"]]
         assert row["cycle time"] == time(point["cycle_time"], "s")
         assert row["step time"] == time(point["step_time"], "s")
-        assert row["tokens/s per unit of cost"] == number(point["objective"])
+        assert row["tokens/s per worker"] == number(point["objective"])
         assert row["below the best"] in ("best", share(point["regret"]))
         assert row["attention idle"] == share(point["attention_idle_fraction"])
         assert row["FFN idle"] == share(point["ffn_idle_fraction"])
@@ -274,7 +274,7 @@ def test_numbers_of_simulate_are_those_of_its_json(said):
     curve = one["document"]["curve"]
     for row, point in zip(rows_of(one, "step p99"), curve, strict=True):
         assert row["A"] == f"{point['attention_workers']:,}"
-        told = row["tokens/s per instance"].replace(",", "")
+        told = row["tokens/s per worker"].replace(",", "")
         assert float(told) == pytest.approx(point["throughput_per_instance"]["value"], rel=5e-3)
         assert row["step p99"] == time(point["step_time"]["p99"], "s")
         assert row["attention idle"] == share(point["attention_idle_fraction"])

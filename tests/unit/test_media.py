@@ -153,6 +153,47 @@ def test_everything_that_is_printed_is_a_sentence(answers, tmp_path):
         assert not re.search(r"\w\(|=|array|object at|\n", text), text
 
 
+def test_every_public_value_is_a_sentence():
+    """`Limits(...)`, a source and a scenario were printed as Python writes them."""
+    law = afdplan.IndependentLengths(**LAW)
+    named = afdplan.derived_model("deepseek-v3", "h200", ffn_workers=2)
+    bundle = afdplan.Bundle(attention_workers=3, batch_size=16)
+    values = {
+        "Bundle": bundle,
+        "DerivedSource": afdplan.DerivedSource(named.placement, (2, 4)),
+        "EmpiricalLengths": afdplan.EmpiricalLengths(
+            afdplan.Trace(prompt_tokens=[5, 9], decode_tokens=[5, 7])
+        ),
+        "Estimate": afdplan.Estimate(value=2, low=1, high=3, confidence=0.95, method="m"),
+        "IndependentLengths": law,
+        "LatencyModel": named.latency,
+        "Limits": afdplan.Limits(
+            devices=8, requests_per_second=2, time_per_output_token=0.05, margin=0.1
+        ),
+        "MeasuredSource": afdplan.MeasuredSource(named.latency, kv_tokens=1e5, ffn_devices=8),
+        "Scenario": afdplan.Scenario(bundle=bundle, latency=named.latency, lengths=law),
+        "Trace": afdplan.Trace(prompt_tokens=[5, 9], decode_tokens=[5, 7]),
+    }
+    answers = {"Plan", "RatioRecommendation", "SimulationResult"}  # tried above
+    public = {
+        name
+        for name in afdplan.__all__
+        if isinstance(getattr(afdplan, name), type) and name != "AfdplanError"
+    }
+    assert {*values} == public - answers
+    for name, value in values.items():
+        text = str(value)
+        assert not re.search(r"\w\(|=|array|object at|None|\n", text), text
+        assert name not in text
+    assert str(values["Limits"]) == (
+        "At most 8 devices, at least 2 requests/s, at most 50 ms per output token (mean), "
+        "KV cache short in at most 0.1 % of steps, 10 % of each limit left free."
+    )
+    assert "FFN workers of 8 devices" in str(values["MeasuredSource"])
+    assert "attention workers of 2 or 4 devices" in str(values["DerivedSource"])
+    assert "10,000 requests per attention worker" in str(values["Scenario"])
+
+
 def test_a_plan_file_says_what_it_recommends(tmp_path):
     path = tmp_path / "plan.json"
     run = ("plan", "--prompt", LAW["prompt"], "--decode", LAW["decode"], "--devices", 3)

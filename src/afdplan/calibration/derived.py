@@ -257,7 +257,7 @@ def derived_assumptions(placement: Placement) -> tuple[Assumption, ...]:
             lines.append(Assumption("matrix-rate", words))
     lines += _operator_lines(placement)
     if architecture.experts:
-        words = f"experts are spread evenly over {placement.expert_devices} FFN devices"
+        words = f"experts are spread evenly over {counted(placement.expert_devices, 'FFN device')}"
         lines.append(Assumption("expert-spread", words))
         stated = placement.efficiencies.expert_imbalance
         busiest = (

@@ -22,6 +22,7 @@ from afdplan.errors import InvalidInputError, UnsupportedError
 from afdplan.model import parameters as ask
 from afdplan.model.checks import check_count
 from afdplan.model.parameters import LinkKind, Side, SystemName, TransferPlace
+from afdplan.model.words import counted
 
 __all__ = ["LinkKind", "Placement", "place"]
 
@@ -259,7 +260,8 @@ def place(
     )
     if ffn_devices is None:
         placement = _enough_devices(placement)
-        words = f"an FFN worker has {placement.ffn_devices} devices, the least power of two that"
+        devices = counted(placement.ffn_devices, "device")
+        words = f"an FFN worker has {devices}, the least power of two that"
         assumptions.append(Assumption("ffn-devices", f"{words} holds its weights"))
     memory = placement.memory()
     if memory.cache_capacity_bytes <= 0:

@@ -53,7 +53,9 @@ def calibrate_prefill(data: Sequence[str], options: dict[str, Any]) -> None:
     )
     if options["output"]:
         save_prefill(fit.model, options["output"])
-        click.echo(f"afdplan: wrote {options['output']}", err=True)
+        from afdplan.cli.report import say_wrote
+
+        say_wrote(options["output"])
     if options["as_json"]:
         from afdplan.cli.report import documented
 

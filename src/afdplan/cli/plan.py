@@ -27,6 +27,7 @@ from afdplan.cli.report import (
     plot_option,
     progress,
     report_option,
+    say_wrote,
     tell,
     write_picture,
     write_report,
@@ -260,7 +261,7 @@ def command(
             from afdplan.files.atomic import write_atomic
 
             write_atomic(output, f"{to_json(answer)}\n".encode())
-            click.echo(f"afdplan: wrote {output}", err=True)
+            say_wrote(output)
         if as_json:
             click.echo(to_json(answer))
     if not as_json:

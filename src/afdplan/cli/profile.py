@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from afdplan.cli.report import documented, json_option, progress, tell
+from afdplan.cli.report import documented, json_option, progress, say_wrote, tell
 
 __all__ = ["command"]
 
@@ -144,7 +144,7 @@ def command(
         return
     told = profile_told(result)
     if output is not None:
-        click.echo(f"afdplan: wrote {output} and {environment_path(output)}", err=True)
+        say_wrote(f"{output} and {environment_path(output)}")
         line = f"afdplan calibrate {shlex.quote(str(output))} -o model.toml"
         told = dataclasses.replace(told, following=line)
     tell(told)

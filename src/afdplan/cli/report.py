@@ -33,6 +33,7 @@ __all__ = [
     "plot_option",
     "progress",
     "report_option",
+    "say_wrote",
     "tell",
     "write_picture",
     "write_report",
@@ -44,6 +45,8 @@ NARROWEST = 80
 """Columns that text is never squeezed below: a narrower terminal wraps its lines."""
 FULL = "afdplan.full"
 """Where a context keeps whether all is printed."""
+WROTE = "afdplan.wrote"
+"""Where a context counts the lines on files that were written."""
 PLAIN = str.maketrans(
     dict(zip("▁▂▃▄▅▆▇█▉▊▋▌▍▎▏", "_.-=+*%########", strict=True)) | {"µ": "u", "±": "+-"}
 )
@@ -203,7 +206,7 @@ def tell(told: Telling, more: str = "--full adds", *, full: bool | None = None) 
     from rich.console import Console, Group
     from rich.text import Text
 
-    from afdplan.report.brief import ending, to_brief
+    from afdplan.report.brief import LINES, ending, to_brief
     from afdplan.report.telling import to_terminal
 
     console = Console(file=sys.stdout, highlight=False, markup=False, emoji=False)
@@ -211,10 +214,10 @@ def tell(told: Telling, more: str = "--full adds", *, full: bool | None = None) 
     # What stands for a sign elsewhere may be a letter longer.
     width = max(console.width, NARROWEST) - 2 * (not is_unicode)
     console.width = width
-    again = command_line()
+    again, meta = command_line(), click.get_current_context().meta
     if full is None:
-        full = click.get_current_context().meta.get(FULL, False)
-    shown_as = to_brief(told, again, width, more)
+        full = meta.get(FULL, False)
+    shown_as = to_brief(told, again, width, more, LINES - meta.get(WROTE, 0))
     if full:
         shown_as = Group(to_terminal(told, width), Text(), *ending(told, again, width))
     with console.capture() as shown:
@@ -276,4 +279,11 @@ def write_report(path: str, page: Page, document: Mapping[str, Any]) -> None:
 
     whole = replace(page, document=document, command_line=command_line())
     write_atomic(path, render_page(whole))
+    say_wrote(path)
+
+
+def say_wrote(path: object) -> None:
+    """Say on standard error which file was written; the text then has a line less."""
     click.echo(f"afdplan: wrote {path}", err=True)
+    meta = click.get_current_context().meta
+    meta[WROTE] = meta.get(WROTE, 0) + 1

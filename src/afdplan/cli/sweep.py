@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from afdplan.cli.report import documented, json_option, plot_option, tell, write_picture
+from afdplan.cli.report import (
+    documented,
+    json_option,
+    plot_option,
+    report_option,
+    tell,
+    write_picture,
+    write_report,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -20,13 +28,14 @@ if TYPE_CHECKING:
     from afdplan.studies.engine import Engine
     from afdplan.studies.run import Tally
     from afdplan.studies.study import Study
+    from afdplan.studies.summary import StudySummary
 
 __all__ = ["command"]
 
 EXAMPLES = """\b
 Examples:
   afdplan sweep study.toml --dry-run
-  afdplan sweep study.toml -o results/
+  afdplan sweep study.toml -o results/ --report results.html
   afdplan sweep study.toml -o results/ --resume --engine ray --address auto
   afdplan sweep --summary results/ --plot results.png
 """
@@ -49,6 +58,7 @@ Examples:
 @click.option("--summary", metavar="FOLDER", help="Tell what results say.")
 @click.option("--by", metavar="NAMES", help="Inputs that define a group of the summary: a,b.")
 @plot_option("the summary")
+@report_option
 @json_option
 def command(
     study: str | None,
@@ -61,18 +71,21 @@ def command(
     summary: str | None,
     by: str | None,
     plot: str | None,
+    report: str | None,
     as_json: bool,
 ) -> None:
     """Run a study of many cases, or tell what its results say."""
     if summary is not None:
         if study is not None or output is not None or dry_run or resume:
             raise click.UsageError("--summary reads results: give it alone, without a study")
-        _summarize(summary, by, plot, as_json)
+        _summarize(summary, _names(by), plot, report, as_json)
         return
     if study is None:
         raise click.UsageError("give a study file, or --summary FOLDER")
-    if by is not None or plot is not None:
-        raise click.UsageError("--by and --plot belong to --summary FOLDER")
+    if dry_run and not by == plot == report is None:
+        raise click.UsageError("--by, --plot and --report show results: --dry-run has none")
+    if by is not None and plot is None and report is None:
+        raise click.UsageError("--by belongs to --summary FOLDER, --plot or --report")
     if output is None and not dry_run:
         raise click.UsageError("say where the results go: -o FOLDER (or --dry-run)")
     if workers is not None and workers < 1:
@@ -82,12 +95,29 @@ def command(
     # The workers are the parallelism: threads of this process would cost memory and time of theirs.
     os.environ.setdefault("POLARS_MAX_THREADS", "1")
     from afdplan.studies.definition import load_study
+    from afdplan.studies.summary import check_groups
 
-    loaded = load_study(study)
+    loaded, groups = load_study(study), _names(by)
     if dry_run:
         _dry_run(loaded, study, workers, as_json)
-    else:
-        _run(loaded, study, str(output), resume, _engine_of(engine, workers, address), as_json)
+        return
+    check_groups(groups or (), loaded.compute)  # before hours of work
+    start = _engine_of(engine, workers, address)
+    tally = _run(loaded, study, str(output), resume, start, as_json)
+    if plot is not None or report is not None:
+        _shown(str(output), groups, plot, report)
+    if tally.failed:
+        from afdplan.errors import AfdplanError
+
+        raise AfdplanError(
+            f"{tally.failed:,} of {tally.cases:,} cases failed "
+            f"({tally.reasons.get('failed', 'see the column reason')}): try them again "
+            "with --resume"
+        )
+
+
+def _names(by: str | None) -> list[str] | None:
+    return None if by is None else [name.strip() for name in by.split(",") if name.strip()]
 
 
 def _engine_of(name: str, workers: int | None, address: str | None) -> Callable[[Study], Engine]:
@@ -130,7 +160,7 @@ def _run(
     resume: bool,
     start: Callable[[Study], Engine],
     as_json: bool,
-) -> None:
+) -> Tally:
     from afdplan.report.sweep import cost_line, tally_told
     from afdplan.studies.forecast import forecast
     from afdplan.studies.run import run_study
@@ -179,14 +209,7 @@ def _run(
         _print_json(study.time_unit, _inputs(study, path), warnings, answer)
     else:
         tell(tally_told(tally, output, results.size, study.warnings))
-    if tally.failed:
-        from afdplan.errors import AfdplanError
-
-        raise AfdplanError(
-            f"{tally.failed:,} of {tally.cases:,} cases failed "
-            f"({tally.reasons.get('failed', 'see the column reason')}): try them again "
-            "with --resume"
-        )
+    return tally
 
 
 def _results(
@@ -273,26 +296,45 @@ def _progress(tally: Tally) -> Iterator[Callable[[Tally], None]]:
         yield report
 
 
-def _summarize(folder: str, by: str | None, plot: str | None, as_json: bool) -> None:
+def _summarize(
+    folder: str, by: list[str] | None, plot: str | None, report: str | None, as_json: bool
+) -> None:
+    found, document = _shown(folder, by, plot, report)
+    if as_json:
+        from afdplan.report.document import to_json
+
+        click.echo(to_json(document), file=sys.stdout)
+        return
+    from afdplan.report.sweep import summary_told
+
+    line = shlex.join(["afdplan", "sweep", "--summary", folder, "--report", "study.html"])
+    tell(replace(summary_told(found), following="" if report else line))
+
+
+def _shown(
+    folder: str, by: list[str] | None, plot: str | None, report: str | None
+) -> tuple[StudySummary, dict[str, Any]]:
+    """Return what results say and its document, drawn and written as a page where asked for."""
     from afdplan.files.results.dataset import ResultsDataset
+    from afdplan.report.sweep import summary_answer
     from afdplan.studies.summary import summarize
 
-    names = None if by is None else [name.strip() for name in by.split(",") if name.strip()]
-    found = summarize(ResultsDataset.open(folder), names)
+    found = summarize(ResultsDataset.open(folder), by)
+    document = documented(
+        time_unit=found.time_unit,
+        inputs={"results": folder, "by": by},
+        warnings=found.warnings,
+        answer=summary_answer(found),
+    )
     if plot is not None:
         from afdplan.plotting.sweep_figures import study_figures
 
         write_picture(plot, study_figures(found), found.name)
-    if as_json:
-        from afdplan.report.sweep import summary_answer
+    if report is not None:
+        from afdplan.report.page_sweep import summary_page
 
-        inputs = {"results": folder, "by": names}
-        _print_json(found.time_unit, inputs, found.warnings, summary_answer(found))
-        return
-    from afdplan.report.sweep import summary_told
-
-    line = shlex.join(["afdplan", "sweep", "--summary", folder, "--plot", "study.svg"])
-    tell(replace(summary_told(found), following="" if plot else line))
+        write_report(report, summary_page(found), document)
+    return found, document
 
 
 def _inputs(study: Study, path: str) -> dict[str, Any]:

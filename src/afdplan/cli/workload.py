@@ -16,6 +16,7 @@ from afdplan.cli.report import (
     json_option,
     plot_option,
     report_option,
+    say_wrote,
     tell,
     write_picture,
     write_report,
@@ -76,7 +77,7 @@ def command(
         )
         figures = workload_figures(described, workload.law)
         write_picture(plot, figures, heading + f"{described.token_load_std:,.0f}", columns=2)
-        click.echo(f"afdplan: wrote {plot}", err=True)
+        say_wrote(plot)
         inputs["plot"] = plot
     from afdplan.report.workload import workload_answer, workload_told
 

@@ -297,7 +297,7 @@ def read_document(
     except RecursionError:
         raise error(f"{name}: nested too deeply for {what}") from None
     except ValueError as failure:
-        raise error(f"{name}: invalid {form}: {failure}") from None
+        raise error(f"{name}: invalid {form} for {what}: {failure}") from None
     if not isinstance(document, dict):
         raise error(f"{name}: {what} must be one JSON object, got {type(document).__name__}")
     return document

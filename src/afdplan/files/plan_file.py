@@ -154,7 +154,7 @@ def read_plan(path: Readable) -> PlanFile:
         If the file is missing, no plan, of another schema, or its numbers contradict each other.
     """
     with open_source(path, "a plan", limit=LARGEST_DOCUMENT) as source:
-        document = read_document(source, "a plan")
+        document = read_document(source, "a plan", is_json=True)
         with placed(source.name):
             return plan_from_document(document)
 

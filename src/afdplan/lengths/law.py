@@ -12,10 +12,7 @@ A slot that cannot read more than `window` tokens holds ``min(y, window)``.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import wraps
-from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +21,7 @@ from afdplan.errors import InvalidInputError
 from afdplan.lengths.blocks import coarse
 from afdplan.lengths.discrete import DiscreteLaw, parse_law
 from afdplan.lengths.load_motion import Atoms, LoadMotion, load_motion
-from afdplan.lengths.token_load import SlotLoad, TokenLoad
+from afdplan.lengths.token_load import SlotLoad, TokenLoad, once_per_window
 from afdplan.model.kinds import check_kind
 from afdplan.model.trace import Trace
 
@@ -37,7 +34,6 @@ MOTION_ATOMS = 128
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
-Load = TypeVar("Load", TokenLoad, SlotLoad)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,20 +51,6 @@ class StationaryRequests:
     prompt_tokens: IntArray
     decode_tokens: IntArray
     age: IntArray
-
-
-def _once_per_window(method: Callable[[Any, int | None], Load]) -> Callable[..., Load]:
-    """Remember what a law's method returns: all parts of an answer ask for the same loads."""
-
-    @wraps(method)
-    def remembered(law: Any, window: int | None = None) -> Load:
-        known = vars(law).setdefault(f"_{method.__name__}", {})
-        if window not in known:
-            known[window] = method(law, window)
-        load: Load = known[window]
-        return load
-
-    return remembered
 
 
 def _means(law: LengthLaw) -> str:
@@ -127,7 +109,7 @@ class EmpiricalLengths:
         """Mean squared output length, E[D^2], in tokens^2."""
         return math.fsum(self.decode_tokens.astype(np.float64) ** 2) / self.decode_tokens.size
 
-    @_once_per_window
+    @once_per_window
     def token_load(self, window: int | None = None) -> TokenLoad:
         """Return theta and nu^2 of a slot, as ratios of sums over requests.
 
@@ -158,7 +140,7 @@ class EmpiricalLengths:
         )
         return TokenLoad(mean=centre + first, variance=max(second - first**2, 0.0))
 
-    @_once_per_window
+    @once_per_window
     def slot_load(self, window: int | None = None) -> SlotLoad:
         """Return the whole stationary law of a slot's load, every integer kept.
 
@@ -278,7 +260,7 @@ class IndependentLengths:
         """Whether all requests are alike."""
         return self.prompt.is_constant and self.decode.is_constant
 
-    @_once_per_window
+    @once_per_window
     def token_load(self, window: int | None = None) -> TokenLoad:
         """Return theta and nu^2 of a slot; see `EmpiricalLengths.token_load`."""
         if window is not None and window < self.prompt.highest + self.decode.highest - 1:
@@ -291,7 +273,7 @@ class IndependentLengths:
             variance=self.prompt.variance + float(age @ (steps - mean_age) ** 2),
         )
 
-    @_once_per_window
+    @once_per_window
     def slot_load(self, window: int | None = None) -> SlotLoad:
         """Return the whole stationary law of a slot's load: prompt law * age law.
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import wraps
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +15,7 @@ from afdplan.lengths.blocks import coarse
 from afdplan.lengths.load_motion import STILL, LoadMotion
 from afdplan.model.checks import frozen_array
 
-__all__ = ["SlotLoad", "TokenLoad"]
+__all__ = ["SlotLoad", "TokenLoad", "once_per_window"]
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -154,3 +157,23 @@ class SlotLoad:
             ),
             motion=self.motion.stretched(factor),
         )
+
+
+Load = TypeVar("Load", TokenLoad, SlotLoad)
+
+
+def once_per_window(method: Callable[[Any, int | None], Load]) -> Callable[..., Load]:
+    """Return a method of a law that remembers the load of each window [tokens].
+
+    All parts of an answer ask for the same loads, and a long tail takes a while.
+    """
+
+    @wraps(method)
+    def remembered(law: Any, window: int | None = None) -> Load:
+        known = vars(law).setdefault(f"_{method.__name__}", {})
+        if window not in known:
+            known[window] = method(law, window)
+        load: Load = known[window]
+        return load
+
+    return remembered

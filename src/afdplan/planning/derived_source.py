@@ -91,6 +91,11 @@ class DerivedSource:
         self._unique = 1.0
         self._gathers = False
 
+    def __str__(self) -> str:
+        """Return in a sentence what is derived, and for which widths."""
+        widths = " or ".join(map(str, self.attention_devices))
+        return f"{self.name}: derived stage times, attention workers of {widths} devices."
+
     def of(self, placement: Placement) -> DerivedSource:
         """Return the same choices for another placement."""
         other = DerivedSource(placement, self.attention_devices).sharing(self._unique)

@@ -14,6 +14,7 @@ from afdplan.model import plan_parameters as ask
 from afdplan.model.checks import check_count, check_number
 from afdplan.model.parameter import check_fields
 from afdplan.model.plan_parameters import Statistic
+from afdplan.model.words import counted
 
 if TYPE_CHECKING:
     from afdplan.theory.cycle import StepTimes
@@ -93,6 +94,26 @@ class Limits:
         check_count("optional_devices", self.optional_devices, 0, self.devices or 0)
         if self.most_cost is not None:
             check_number("most_cost", self.most_cost, strict=True)
+
+    def __str__(self) -> str:
+        """Return the limits in a sentence."""
+        parts = []
+        if self.devices is not None:
+            parts.append(f"at most {counted(self.devices, 'device')}")
+        if self.most_cost is not None:
+            parts.append(f"a cost of at most {self.most_cost:,.6g}")
+        if self.requests_per_second is not None:
+            parts.append(f"at least {self.requests_per_second:,.6g} requests/s")
+        if self.time_per_output_token is not None:
+            at_most = f"at most {1e3 * self.time_per_output_token:,.6g} ms per output token"
+            parts.append(f"{at_most} ({self.statistic})")
+        parts.append(f"KV cache short in at most {100 * self.overflow_probability:.3g} % of steps")
+        if self.node_devices > 1:
+            parts.append(f"whole nodes of {counted(self.node_devices, 'device')}")
+        if self.margin:
+            parts.append(f"{100 * self.margin:.3g} % of each limit left free")
+        text = ", ".join(parts)
+        return f"{text[0].upper()}{text[1:]}."
 
     def idle_devices(self, used: npt.NDArray[np.int64] | int) -> npt.NDArray[np.int64]:
         """Return how many devices of the budget are idle and paid for, elementwise.

@@ -10,6 +10,7 @@ from afdplan.deploy.target import Target
 from afdplan.model.kinds import check_latency
 from afdplan.model.latency import LatencyModel, TimeUnit
 from afdplan.model.stages import AttentionLayers
+from afdplan.model.words import counted
 from afdplan.planning.cache_memory import CacheSpace
 
 __all__ = [
@@ -197,6 +198,14 @@ class MeasuredSource:
             "says nothing of what a wider spread of the experts would save"
         )
         self.assumptions = tuple(lines)
+
+    def __str__(self) -> str:
+        """Return in a sentence what was measured, and of which devices."""
+        attention = counted(self.attention_devices[0], "device")
+        return (
+            f"{self.name}: measured stage times, attention workers of {attention}, FFN workers of "
+            f"{counted(self.ffn_devices, 'device')}."
+        )
 
     def ffn_workers(self, most: int) -> tuple[int, ...]:
         """Return 1 .. `most`; with a known popularity those whose ranks divide the experts."""

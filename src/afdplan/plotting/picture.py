@@ -278,7 +278,7 @@ def _marker(layer: Layer, size: int) -> dict[str, Any]:
     return {
         "linestyle": "none",
         "marker": MARKERS.get(layer.role, "o"),
-        "markersize": 11 if is_point else 3 if many else 5.5,
+        "markersize": (17 if layer.role == "best" else 11) if is_point else 3 if many else 5.5,
         "markerfacecolor": COLOURS[layer.role] if many or is_point else "white",
         "markeredgecolor": "white" if is_point else COLOURS[layer.role],
         "markeredgewidth": 0.5 if many else 1.2,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from afdplan.model.estimate import Estimate
-from afdplan.model.latency import TimeUnit
+from afdplan.model.latency import LatencyModel, TimeUnit
 from afdplan.planning.ratio_grid import RatioCase, asked_case
 from afdplan.planning.ratio_sensitivity import CHANGE, CurveBand, RatioSensitivity, played_band
 from afdplan.plotting.figure import Axis, Chart, Figure, Role, layer, single
@@ -28,6 +28,7 @@ __all__ = [
     "asked_figures",
     "case_key",
     "cost_formula",
+    "cost_unit",
     "curve_figure",
     "sensitivity_figure",
     "short_time",
@@ -79,8 +80,25 @@ def cost_formula(ffn_weight: float) -> str:
     return "A + F" if ffn_weight == 1 else f"A + {ffn_weight:.4g} F"
 
 
-def _rate(value: float, unit: TimeUnit) -> str:
-    return f"{value:,.4g} tokens per {'s' if unit == 's' else 'time unit'} and cost"
+def cost_unit(latency: LatencyModel, ffn_weight: float) -> str:
+    """Return what tokens per time are divided by, as people say it.
+
+    Examples
+    --------
+    >>> from afdplan.model.latency import LatencyModel
+    >>> named = LatencyModel.linear(
+    ...     attention=(1, 2), ffn=(3, 4), attention_devices=1, ffn_devices=8)
+    >>> cost_unit(named, 8.0), cost_unit(named, 1.0), cost_unit(named, 2.5)
+    ('device', 'worker', 'unit of A + 2.5 F')
+    """
+    devices = latency.attention_devices
+    if devices is not None and ffn_weight == latency.ffn_weight:
+        return "device" if devices == 1 else f"{devices} devices"
+    return "worker" if ffn_weight == 1 else f"unit of {cost_formula(ffn_weight)}"
+
+
+def _rate(value: float, unit: TimeUnit, per: str) -> str:
+    return f"{value:,.4g} tokens per {'s' if unit == 's' else 'time unit'} and {per}"
 
 
 def asked_figures(
@@ -139,7 +157,8 @@ def curve_figure(
         )
     return Figure(
         identifier="curve",
-        title="Throughput per cost over the number of attention workers",
+        title=f"Throughput per {cost_unit(problem.latency, problem.ffn_weight)} over the number "
+        "of attention workers",
         caption="Shaded: numbers of workers within 1 % of the best. The star is the best."
         + (" Bands are 95 % intervals of the batch that was asked for." if bands else ""),
         choices=(BATCH_SIZE, MICROBATCHES),
@@ -156,6 +175,7 @@ def _curve(
     method, unit = problem.method, problem.latency.time_unit
     workers = [point.attention_workers for point in case.points]
     low, high = case.near_equal
+    cost = cost_unit(problem.latency, problem.ffn_weight)
     layers = [
         layer(
             "range",
@@ -202,7 +222,7 @@ def _curve(
             x=workers,
             y=[point.objective for point in case.points],
             words=[
-                f"{_rate(point.objective, unit)}, {100 * point.regret:.1f} % below the best"
+                f"{_rate(point.objective, unit, cost)}, {100 * point.regret:.1f} % below the best"
                 for point in case.points
             ],
         )
@@ -228,12 +248,12 @@ def _curve(
             text=[f"A = {case.best.attention_workers}"],
         )
     )
-    per, cost = "s" if unit == "s" else "time unit", cost_formula(problem.ffn_weight)
+    per = "s" if unit == "s" else "time unit"
     highest = [case.best.objective, *(max(band.high) for band in bands)]
     top = 1.15 * max(*highest, *(max(line) for line in case.other_methods.values()), 0.0)
     return Chart(
         x=Axis(label=WORKERS_LABEL, head="A ="),
-        y=Axis(label=f"tokens per {per} and cost ({cost})", limits=(0.0, top)),
+        y=Axis(label=f"tokens per {per} and {cost}", limits=(0.0, top)),
         layers=layers,
         height=360,
     )

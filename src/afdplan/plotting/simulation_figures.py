@@ -6,14 +6,13 @@ from collections.abc import Mapping, Sequence
 
 from afdplan.model.latency import TimeUnit
 from afdplan.plotting.figure import Axis, Figure, Role, layer, single
-from afdplan.plotting.ratio_figures import cost_formula
+from afdplan.plotting.ratio_figures import cost_unit
 from afdplan.simulation.result import SimulationResult, best_of
 from afdplan.theory.ratio import RatioPoint
 
 __all__ = [
     "ATTENTION_WORKERS",
     "causes_figure",
-    "cost_unit",
     "simulation_figures",
     "throughput_figure",
 ]
@@ -46,7 +45,7 @@ def throughput_figure(
     per = "s" if unit == "s" else "time unit"
     workers = [result.scenario.bundle.attention_workers for result in results]
     found = [result.objective for result in results]
-    cost = cost_unit(results[0])
+    cost = cost_unit(results[0].scenario.latency, results[0].scenario.ffn_weight)
     curve = [_objective(point, results[0]) for point in theory]
     best = best_of(results)
     confidence = 100 * results[0].scenario.confidence
@@ -106,12 +105,6 @@ def throughput_figure(
         layers=layers,
         height=340,
     )
-
-
-def cost_unit(result: SimulationResult) -> str:
-    """Return what the throughput of a simulated bundle is divided by, in words."""
-    weight = result.scenario.ffn_weight
-    return "instance" if weight == 1 else f"unit of {cost_formula(weight)}"
 
 
 def _objective(point: RatioPoint, like: SimulationResult) -> float:

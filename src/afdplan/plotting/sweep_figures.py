@@ -44,7 +44,7 @@ def _windows(series: Sequence[WindowSeries]) -> tuple[Figure, ...]:
     known = [all(start is not None for start in one.answer.starts) for one in series]
     for role, one in zip(ROLES, series, strict=False):
         answer, fixed = one.answer, one.answer.best_fixed
-        label = ", ".join(f"{name} {value}" for name, value in one.setting.items())
+        label = ", ".join(f"{n.replace('_', ' ')} {value}" for n, value in one.setting.items())
         starts = [s / 3600 for s in answer.starts if s is not None] if all(known) else []
         times = _edges(starts or [float(window) for window in answer.windows])
         fixed_role: Role = "second" if len(series) == 1 else role

@@ -24,7 +24,9 @@ FEWEST_FACTS, FEWEST_ROWS = 6, 3
 """Facts, and rows of a table, that are shown however little room is left."""
 
 
-def to_brief(told: Telling, again: str, width: int = 80, more: str = "--full adds") -> Group:
+def to_brief(
+    told: Telling, again: str, width: int = 80, more: str = "--full adds", lines: int = LINES
+) -> Group:
     """Return the short answer for a terminal: what to do, what holds, what to run next.
 
     Parameters
@@ -37,8 +39,28 @@ def to_brief(told: Telling, again: str, width: int = 80, more: str = "--full add
         Columns of the terminal.
     more
         What brings the rest, in front of a list of it.
+    lines
+        That there are at most.
     """
     from rich.console import Group
+
+    # Long names may leave no room for the next command, which repeats them.
+    for following, fewest in (
+        (told.following, FEWEST_FACTS),
+        ("", FEWEST_FACTS),
+        ("", FEWEST_ROWS),
+    ):
+        one = replace(told, following=following)
+        parts = _fitted(one, again, width, more, lines, fewest)
+        if sum(_height(part, width) for part in parts) <= lines:
+            break
+    return Group(*parts)
+
+
+def _fitted(
+    told: Telling, again: str, width: int, more: str, lines: int, fewest: int
+) -> list[RenderableType]:
+    """Return the parts of a short answer that keeps so many facts whatever the room."""
     from rich.text import Text
 
     facts = list(told.brief or told.facts or told.words)
@@ -56,11 +78,11 @@ def to_brief(told: Telling, again: str, width: int = 80, more: str = "--full add
     heights = [_height(part, width) for part in warnings]
     tail = ending(told, again, width)
     # Empty lines stand before facts, table and warnings, and one line tells what is left out.
-    room = LINES - sum(_height(part, width) for part in (*head, *tail))
+    room = lines - sum(_height(part, width) for part in (*head, *tail))
     room -= 2 + bool(facts) + (table is not None)
     least = sum(heights[:1]) + (0 if table is None else _fitting(table, 0, width, titled)[1])
     dropped = 0
-    while len(facts) > FEWEST_FACTS and _height(facts_grid(facts, width), width) + least > room:
+    while len(facts) > fewest and _height(facts_grid(facts, width), width) + least > room:
         facts.pop()
         dropped += 1
     if facts:
@@ -77,7 +99,7 @@ def to_brief(told: Telling, again: str, width: int = 80, more: str = "--full add
     left = _left_out(told, table, dropped, len(warnings[said:]))
     if left:
         tail.insert(0, Text(f"{more} {left}", style="dim"))
-    return Group(*head, *[Text()] * bool(head), *warnings[:said], *tail)
+    return [*head, *[Text()] * bool(head), *warnings[:said], *tail]
 
 
 def ending(told: Telling, again: str, width: int) -> list[RenderableType]:

@@ -80,7 +80,7 @@ def ratio_page(
                 title="What do other numbers of workers give?",
                 words=(cost_words(problem.ffn_weight),),
                 figures=(curve_figure(cases, problem, around.bands, known=answer.uncertainty),),
-                tables=(curve_table(answer, unit, of=of), case_table(cases, unit)),
+                tables=(curve_table(answer, unit, of=of), case_table(cases, problem)),
             ),
             *placement_sections(told, f"For {asked_for}, as asked: "),
             *effect_sections(told, f"For {asked_for}, as asked: "),

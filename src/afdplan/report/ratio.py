@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from afdplan.model.chosen import chosen
-from afdplan.plotting.ratio_figures import NAMES, cost_formula
+from afdplan.plotting.ratio_figures import NAMES, cost_formula, cost_unit
 from afdplan.report.placement import BARRIER
 from afdplan.report.quantities import (
     counted,
@@ -126,9 +126,12 @@ def _near(near_equal: tuple[int, int]) -> str:
 
 def _facts(answer: RatioRecommendation, unit: TimeUnit) -> Iterable[Fact]:
     best, bundle = answer.best, answer.bundle
-    yield Fact(
-        "Throughput", rate(best.throughput_per_instance, unit), "per instance, A + F of them"
-    )
+    per = cost_unit(answer.problem.latency, answer.ffn_weight)
+    yield Fact("Throughput", rate(best.objective, unit), f"per {per}")
+    if answer.ffn_weight != 1:
+        yield Fact(
+            "Per worker", rate(best.throughput_per_instance, unit), "both kinds counted alike"
+        )
     tail = ""
     if answer.step_time_quantiles is not None:
         tail = f"p99 {time(answer.step_time_quantiles[2], unit)}"
@@ -160,10 +163,6 @@ def _brief(answer: RatioRecommendation, problem: RatioProblem) -> Iterable[Fact]
     if tuple(_alike(problem)):
         words = "counts as 1 attention worker"
         facts.insert(1, Fact("An FFN worker", words, "no devices are named"))
-    if answer.ffn_weight != 1:
-        objective = rate(answer.best.objective, unit)
-        words = f"{objective} per unit of {cost_formula(answer.ffn_weight)}"
-        facts.insert(1, Fact("Objective", words))
     yield from facts
     known, errors = answer.uncertainty, answer.latency_uncertainty
     if known is not None:
@@ -202,8 +201,7 @@ def _bundle_words(answer: RatioRecommendation, unit: TimeUnit) -> Iterable[Fact]
     times = _times(answer.resource_times, unit)
     yield Fact("What binds", f"At A/F = {number(answer.optimal_ratio)}: {times}.")
     if answer.ffn_weight != 1:
-        objective = rate(answer.best.objective, unit)
-        yield Fact("Objective", f"{objective} per cost. {cost_words(answer.ffn_weight)}")
+        yield Fact("Cost", cost_words(answer.ffn_weight).removeprefix("Cost is "))
     if answer.replication is not None:
         parts = answer.replication
         more = "more" if parts.gain >= 0 else "less"
@@ -286,12 +284,13 @@ def certainty(answer: RatioRecommendation, unit: TimeUnit) -> tuple[Fact, ...]:
             f"{share(known.largest_regret)}."
         )
     errors = answer.latency_uncertainty
-    model = "It states no standard errors."
+    model = "The latency model states no standard errors."
     if errors is not None:
         model = (
-            f"Its standard errors put the best number at {_span(errors.low, errors.high)} "
-            f"({100 * errors.confidence:.4g} % of {errors.draws:,} draws); the recommended one "
-            f"gives up {share(errors.mean_regret)} on average. Its step takes "
+            "The latency model's standard errors put the best number at "
+            f"{_span(errors.low, errors.high)} ({100 * errors.confidence:.4g} % of "
+            f"{errors.draws:,} draws); the recommended one gives up "
+            f"{share(errors.mean_regret)} on average. A step takes "
             f"{stated_time(errors.step_time_low, unit)} to "
             f"{stated_time(errors.step_time_high, unit)}."
         )
@@ -356,7 +355,8 @@ def case_sentence(case: RatioCase, problem: RatioProblem) -> str:
     return (
         f"{_case(case)}: {_workers(case.best.attention_workers, problem.ffn_workers)} "
         f"({_near(case.near_equal)}), "
-        f"{rate(case.best.objective, unit)} per unit of cost ({cost_formula(problem.ffn_weight)}), "
+        f"{rate(case.best.objective, unit)} per "
+        f"{cost_unit(problem.latency, problem.ffn_weight)}, "
         f"step {stated_time(case.best.step_time, unit)}; {NAMES[case.bottleneck]} binds."
     )
 

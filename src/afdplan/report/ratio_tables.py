@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from afdplan.plotting.ratio_figures import NAMES
+from afdplan.plotting.ratio_figures import NAMES, cost_unit
 from afdplan.report.quantities import change, number, rate, share, time
 from afdplan.report.tables import TextTable
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from afdplan.model.latency import TimeUnit
     from afdplan.planning.ratio_grid import RatioCase
     from afdplan.planning.ratio_sensitivity import RatioSensitivity
+    from afdplan.theory.problem import RatioProblem
     from afdplan.theory.ratio import RatioPoint, RatioRecommendation
 
 __all__ = ["case_table", "curve_table", "sensitivity_table"]
@@ -37,6 +38,7 @@ def curve_table(
     from afdplan.planning.ratio_grid import shown_workers
 
     best = answer.optimal_attention_workers
+    per = cost_unit(answer.problem.latency, answer.ffn_weight)
     if shown is None:
         workers = [point.attention_workers for point in answer.curve]
         shown = shown_workers(workers, [best, *answer.near_equal])
@@ -53,7 +55,7 @@ def curve_table(
             "A": lambda point: f"{point.attention_workers:,}",
             "cycle time": lambda point: time(point.cycle_time, unit),
             "step time": lambda point: time(point.step_time, unit),
-            f"tokens/{'s' if unit == 's' else 'time'} per unit of cost": lambda point: number(
+            f"tokens/{'s' if unit == 's' else 'time'} per {per}": lambda point: number(
                 point.objective
             ),
             "below the best": below,
@@ -65,8 +67,9 @@ def curve_table(
     )
 
 
-def case_table(cases: Sequence[RatioCase], unit: TimeUnit) -> TextTable:
+def case_table(cases: Sequence[RatioCase], problem: RatioProblem) -> TextTable:
     """Return the best number of workers at other batch sizes and numbers of microbatches."""
+    unit, per = problem.latency.time_unit, cost_unit(problem.latency, problem.ffn_weight)
     return TextTable.of(
         "The best number of workers for other batches",
         cases,
@@ -75,7 +78,7 @@ def case_table(cases: Sequence[RatioCase], unit: TimeUnit) -> TextTable:
             "slots per worker": lambda case: f"{case.batch_size * case.microbatches:,}",
             "best A": lambda case: f"{case.best.attention_workers:,}",
             "within 1 %": lambda case: f"{case.near_equal[0]:,} to {case.near_equal[1]:,}",
-            "per unit of cost": lambda case: rate(case.best.objective, unit),
+            f"per {per}": lambda case: rate(case.best.objective, unit),
             "step time": lambda case: time(case.best.step_time, unit),
             "binds": lambda case: NAMES[case.bottleneck],
         },

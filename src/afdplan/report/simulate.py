@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from afdplan.plotting.simulation_figures import cost_unit
+from afdplan.plotting.ratio_figures import cost_unit
 from afdplan.report.document import document
 from afdplan.report.quantities import (
     change,
@@ -181,10 +181,14 @@ def _sentence(best: SimulationResult, count: int) -> str:
     return (
         f"{counted(bundle.attention_workers, 'attention worker')} and "
         f"{counted(bundle.ffn_workers, 'FFN worker')} deliver "
-        f"{rate(found.value, _unit(best))} per {cost_unit(best)} ({interval(found)}){of}; "
+        f"{rate(found.value, _unit(best))} per {_per(best)} ({interval(found)}){of}; "
         f"attention waits {share(best.attention_idle_fraction.value)} of the time, the FFN "
         f"{share(best.ffn_idle_fraction.value)}."
     )
+
+
+def _per(result: SimulationResult) -> str:
+    return cost_unit(result.scenario.latency, result.scenario.ffn_weight)
 
 
 def _facts(best: SimulationResult) -> Iterable[Fact]:
@@ -192,11 +196,13 @@ def _facts(best: SimulationResult) -> Iterable[Fact]:
     step, request, waiting = best.step_time, best.request_time_per_output_token, best.waiting_time
     yield Fact(
         "Throughput",
-        rate(best.throughput_per_instance.value, unit),
-        f"per instance, {plus_minus(best.throughput_per_instance.relative_half_width)}",
+        rate(best.objective.value, unit),
+        f"per {_per(best)}, {plus_minus(best.objective.relative_half_width)}",
     )
     if best.scenario.ffn_weight != 1:
-        yield Fact("Objective", f"{rate(best.objective.value, unit)} per {cost_unit(best)}")
+        yield Fact(
+            "Per worker", rate(best.throughput_per_instance.value, unit), "both kinds counted alike"
+        )
     yield Fact(
         "Output step", stated_time(step.mean.value, unit), f"p99 {time(step.p99.value, unit)}"
     )
@@ -251,7 +257,7 @@ def bundle_sentence(result: SimulationResult) -> str:
     found, step = result.objective, result.step_time
     return (
         f"A = {result.scenario.bundle.attention_workers:,}: {rate(found.value, unit)} per "
-        f"{cost_unit(result)} ({interval(found)}); an output step takes "
+        f"{_per(result)} ({interval(found)}); an output step takes "
         f"{stated_time(step.mean.value, unit)}, p99 {stated_time(step.p99.value, unit)}; "
         f"attention waits {share(result.attention_idle_fraction.value)} of the time, the FFN "
         f"{share(result.ffn_idle_fraction.value)}."
@@ -266,7 +272,7 @@ def result_table(results: Sequence[SimulationResult]) -> TextTable:
         title="The bundles in numbers",
         columns=(
             "A",
-            f"tokens/{'s' if unit == 's' else 'time'} per {cost_unit(best)}",
+            f"tokens/{'s' if unit == 's' else 'time'} per {_per(best)}",
             "interval",
             "cycle time",
             "step p99",

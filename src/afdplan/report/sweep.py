@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from afdplan.model.chosen import chosen
@@ -16,16 +17,21 @@ from afdplan.studies.study import Study
 from afdplan.studies.summary import StudySummary, WindowSeries
 
 __all__ = [
+    "best_fixed",
     "best_table",
     "cost_line",
     "duration",
     "forecast_told",
     "rate",
+    "reason_table",
     "regret_table",
+    "setting_words",
     "summary_answer",
     "summary_told",
     "tally_told",
     "trouble",
+    "window_facts",
+    "window_table",
 ]
 
 TABLE_ROWS = 15
@@ -157,26 +163,42 @@ def summary_told(summary: StudySummary) -> Telling:
     counts = [f"{summary.done:,} of {summary.cases:,} cases done"]
     rest = ((summary.refused, "refused"), (summary.failed, "failed"), (missing, "missing"))
     counts += [f"{count:,} {name}" for count, name in rest if count]
-    words = [Fact(f"{count:,} {status}", reason) for status, reason, count in summary.reasons[:5]]
-    tables = []
+    facts, tables = [*best_fixed(summary)], []
     for one in summary.series:
-        words += _windows(one)
+        facts += [*window_facts(one), _workers_over_time(one)]
+    claims: Counter[tuple[str, str]] = Counter()
+    for status, reason, count in summary.reasons:
+        claims[status, reason.partition(": ")[0]] += count
+    facts += [Fact(f"{count:,} {was}", why) for (was, why), count in claims.most_common(3)]
     # A study of windows and nothing else is told by its series.
     if summary.best and (summary.choices or not summary.series):
         tables.append(best_table(summary))
     if summary.regrets:
         tables.append(regret_table(summary))
+    if summary.reasons:
+        tables.append(reason_table(summary))
     return Telling(
         answer=f"{summary.name}: {', '.join(counts)}",
-        words=tuple(words),
+        facts=tuple(facts),
         tables=tuple(tables),
         warnings=tuple(summary.warnings),
     )
 
 
-def _windows(series: WindowSeries) -> Iterable[Fact]:
+def best_fixed(summary: StudySummary) -> Iterator[Fact]:
+    """Yield the value of each choice that gives up least on average, where worlds differ."""
+    names = dict.fromkeys(regret.variable for regret in summary.regrets)
+    for name in names if summary.group_count > 1 else ():
+        known = [regret for regret in summary.regrets if regret.variable == name]
+        best = min(known, key=lambda regret: (regret.missing, regret.mean, regret.worst))
+        lost = f"gives up {share(best.mean)} on average, {share(best.worst)} at worst"
+        missing = f", not there in {counted(best.missing, 'group')}" if best.missing else ""
+        yield Fact(f"Best fixed {_word(name)}", _cell(name, best.value), lost + missing)
+
+
+def window_facts(series: WindowSeries) -> Iterator[Fact]:
+    """Yield whether the windows of one setting want ratios of their own, and what one costs."""
     answer, fixed = series.answer, series.answer.best_fixed
-    setting = ", ".join(f"{name} {value}" for name, value in series.setting.items())
     low, high = min(answer.adaptive), max(answer.adaptive)
     verdict = (
         "re-provisioning during the period saves under 1 %: keep one ratio"
@@ -184,7 +206,7 @@ def _windows(series: WindowSeries) -> Iterable[Fact]:
         else f"re-provisioning saves up to {share(fixed.total_regret / (1 + fixed.total_regret))} "
         "of the device time, less what the changes cost"
     )
-    yield Fact("Ratio over time", verdict, setting)
+    yield Fact("Ratio over time", verdict, setting_words(series))
     yield Fact(
         "Adaptive",
         f"{low} to {high} attention workers in {len(answer.windows):,} windows, "
@@ -203,11 +225,40 @@ def _windows(series: WindowSeries) -> Iterable[Fact]:
         "Its neighbours",
         ", ".join(f"{c.attention_workers}: {share(c.total_regret)}" for c in others) or "none",
     )
+
+
+def setting_words(series: WindowSeries) -> str:
+    """Return what else than the windows is of this series; empty if nothing varies."""
+    return ", ".join(f"{_word(name)} {value}" for name, value in series.setting.items())
+
+
+def window_table(series: Sequence[WindowSeries]) -> TextTable:
+    """Return what one ratio costs over all windows, setting by setting."""
+    told = [{fact.name: fact.value for fact in window_facts(one)} for one in series]
+    names = [name for name in told[0] if name != "Ratio over time"]
+    return TextTable(
+        title="One ratio for all windows",
+        columns=("setting", *(name.lower() for name in names)),
+        rows=[
+            (setting_words(one) or "all cases", *(facts[name] for name in names))
+            for one, facts in zip(series, told, strict=True)
+        ],
+        left=1 + len(names),
+        is_open=True,
+    )
+
+
+def _workers_over_time(series: WindowSeries) -> Fact:
+    answer = series.answer
     step = max(1, -(-len(answer.adaptive) // SPARK_WIDTH))
     parts = [answer.adaptive[k : k + step] for k in range(0, len(answer.adaptive), step)]
     means = [sum(part) / len(part) for part in parts]
     shown = f"{number(min(means))} {spark(means, floor=None)} {number(max(means))}"
-    yield Fact("Workers over time", shown)
+    return Fact("Workers over time", shown)
+
+
+def _word(name: str) -> str:
+    return name.replace("_", " ")
 
 
 def best_table(summary: StudySummary) -> TextTable:
@@ -238,6 +289,7 @@ def best_table(summary: StudySummary) -> TextTable:
         ),
         rows=rows,
         left=left,
+        is_open=True,
         note=f"And {more:,} more groups (--json has up to 1,000)." if more > 0 else "",
     )
 
@@ -254,6 +306,16 @@ def regret_table(summary: StudySummary) -> TextTable:
             "groups": lambda regret: f"{regret.groups:,}",
             "not there": lambda regret: f"{regret.missing:,}" if regret.missing else "",
         },
+    )
+
+
+def reason_table(summary: StudySummary) -> TextTable:
+    """Return why cases have no answer, the most frequent reason first."""
+    return TextTable(
+        title="Cases without an answer",
+        columns=("cases", "became", "why"),
+        rows=[(f"{count:,}", status, reason) for status, reason, count in summary.reasons],
+        left=3,
     )
 
 

@@ -107,8 +107,6 @@ def to_rich(
 
     table = _without_constants(table)
     shown = Table(
-        title=Text(plain(table.title), style="bold") if title else None,
-        title_justify="left",
         box=None if compact else SIMPLE_HEAD,
         header_style="dim" if compact else "table.header",
         pad_edge=False,
@@ -133,9 +131,10 @@ def to_rich(
         if table.bars:
             cells.append(Bar(1.0, 0.0, table.bars[at], color="green" if is_strong else "default"))
         shown.add_row(*cells, style="bold" if is_strong else None)
-    # Not a caption, which would be as narrow as the table.
+    # Not the table's own title and caption, which would be as narrow as the table.
+    head = [Text(plain(table.title), style="bold")] * bool(title)
     note = [Text(plain(table.note), style="italic dim")] * bool(table.note)
-    return Group(shown, *note)
+    return Group(*head, shown, *note)
 
 
 def _without_constants(table: TextTable) -> TextTable:

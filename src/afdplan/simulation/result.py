@@ -233,14 +233,6 @@ class SimulationResult(Answer):
             return self.scenario.overlap
         return self.scenario.execution
 
-    def __str__(self) -> str:
-        x = self.throughput_per_instance
-        unit = "s" if self.scenario.latency.time_unit == "s" else "time unit"
-        return (
-            f"{self.title}: {x.value:.5g} ({x.low:.5g} to {x.high:.5g}) tokens per {unit} and "
-            f"instance, step {self.step_time.mean.value:.4g} {unit}"
-        )
-
 
 def best_of(results: Sequence[SimulationResult]) -> SimulationResult:
     """Return the bundle with the most tokens per cost."""

@@ -246,6 +246,14 @@ class Scenario:
         self._check_arrivals()
         self._check_failures()
 
+    def __str__(self) -> str:
+        """Return in a sentence what is simulated."""
+        name = self.lengths.source if isinstance(self.lengths, Trace) else self.lengths.name
+        return (
+            f"{self.bundle}: {self.requests_per_worker:,} requests per attention worker of {name}, "
+            f"times of {self.latency.name}, seed {self.seed}."
+        )
+
     def _check_failures(self) -> None:
         if self.failures is None:
             return

@@ -15,7 +15,7 @@ from afdplan.studies.case_runner import DONE, FAILED, REFUSED
 from afdplan.studies.kinds import compute_kind
 from afdplan.studies.reprovisioning import Reprovisioning, WindowCurve, compare_fixed
 
-__all__ = ["ChoiceRegret", "StudySummary", "WindowSeries", "summarize"]
+__all__ = ["ChoiceRegret", "StudySummary", "WindowSeries", "check_groups", "summarize"]
 
 CHOICES = (
     "batch_size",
@@ -141,7 +141,7 @@ def summarize(results: ResultsDataset, by: Sequence[str] | None = None) -> Study
     _check_cases(rows, results, int(manifest["cases"]))
     counts = dict(rows.group_by("status").len().collect().iter_rows())
     varied = _varied(rows, [name for name in manifest["varied"] if name not in _REPEATS])
-    groups = _groups(varied, by, [*kind.variables, "window"])
+    groups = _groups(varied, by, kind.name)
     choices = [name for name in varied if name not in groups]
     averaged = [c for c in (kind.measure, *kind.shown) if manifest["columns"][c] == "number"]
     first = [c for c in kind.shown if c not in averaged]
@@ -210,13 +210,25 @@ def _varied(rows: pl.LazyFrame, names: list[str]) -> list[str]:
     return [name for name, count in zip(names, values, strict=True) if count > 1]
 
 
-def _groups(varied: list[str], by: Sequence[str] | None, known: list[str]) -> list[str]:
+def _groups(varied: list[str], by: Sequence[str] | None, compute: str) -> list[str]:
     if by is None:
         return [name for name in varied if name not in CHOICES]
+    check_groups(by, compute)
+    return list(dict.fromkeys(by))
+
+
+def check_groups(by: Sequence[str], compute: str) -> None:
+    """Refuse names that are no inputs of a study of this kind.
+
+    Raises
+    ------
+    InvalidInputError
+        If there is one.
+    """
+    known = [*compute_kind(compute).variables, "window"]
     for name in by:
         if name not in known:
             raise InvalidInputError(f"--by must name inputs, got {name!r}; {nearest(name, known)}")
-    return list(dict.fromkeys(by))
 
 
 def _best(done: pl.LazyFrame, groups: list[str], measure: str) -> pl.LazyFrame:

@@ -12,6 +12,7 @@ import pytest
 from afdplan.calibration.catalogue import find_hardware, find_model
 from afdplan.calibration.derived_prefill import _reduction
 from afdplan.calibration.derived_transfer import copies_per_token
+from afdplan.calibration.hardware import hardware_from_table
 from afdplan.calibration.operator import Operator, find_operator
 from afdplan.calibration.placement import place
 from afdplan.calibration.prefill_fit import fit_prefill
@@ -141,3 +142,17 @@ def test_errors_of_a_fit_have_the_unit_of_its_times(form):
     assert curve_half_widths(thousand, loads) == pytest.approx(
         1e3 * curve_half_widths(one, loads), rel=1e-6
     )
+
+
+def test_power_is_another_name_of_watts():
+    link = {"bandwidth": 1e9, "latency": 1e-6}
+    table = {
+        "name": "x", "unit": "die", "memory_bandwidth": 1e12, "memory_size": 1e11,
+        "price_per_hour": 1.0, "matrix_tile_rows": 64, "scale_up_devices": 8,
+        "devices_per_node": 8, "matrix_rates": {"bf16": 1e15}, "scale_up": link, "scale_out": link,
+    }  # fmt: skip
+    for name in ("power", "watts"):
+        found = hardware_from_table({**table, name: 350.0})
+        assert (found.watts, found.name, found.memory_bandwidth) == (350.0, "x", 1e12)
+    with pytest.raises(InvalidInputError, match="give one of them"):
+        hardware_from_table({**table, "power": 1.0, "watts": 1.0})

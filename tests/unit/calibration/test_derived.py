@@ -397,3 +397,11 @@ def test_a_derived_model_says_what_it_is_and_is_no_latency_model():
     lengths = IndependentLengths(prompt="100", decode="geometric:50")
     with pytest.raises(InvalidInputError, match=r"got DerivedModel: .*\.latency is one"):
         recommend_ratio(lengths, model, batch_size=8)
+
+
+def test_one_device_is_not_some_devices():
+    """An FFN worker "has 1 devices" stood among the assumptions."""
+    told = " ".join(derived_model("qwen3-30b-a3b", "h100").latency.assumptions)
+    assert "an FFN worker has 1 device, " in told
+    assert "over 1 FFN device" in told
+    assert "1 devices" not in told

@@ -215,23 +215,19 @@ def test_the_largest_batch_within_the_time_is_found_by_halves(able, tries):
 
 def test_steps_of_both_sides_of_a_verdict_by_hand():
     """Two microbatches of 8 requests of 2,000 tokens on one device each, 8 for the FFN."""
-
-    def theta(window):
-        return 2000.0
-
     a, f, c = 10 * (1e-3 + 1e-6 * 8 * 2000), 10 * (2e-3 + 1e-5 * 8), 10 * (5e-4 + 2e-6 * 8)
 
     def other(overlap):
         return SimpleNamespace(batch_size=8, two_batch_overlap=overlap)
 
-    assert _unsplit_step(theta, LATENCY, other(False), 8) == pytest.approx(0.01 + a + f + 2 * c)
-    assert _unsplit_step(theta, LATENCY, other(True), 8) == pytest.approx(0.01 + 2 * f + 2 * a)
+    assert _unsplit_step(LONG, LATENCY, other(False), 8) == pytest.approx(0.01 + a + f + 2 * c)
+    assert _unsplit_step(LONG, LATENCY, other(True), 8) == pytest.approx(0.01 + 2 * f + 2 * a)
     slow = LATENCY.with_coefficients({"transfer.intercept": 0.05})
     c = 10 * (0.05 + 2e-6 * 8)
-    assert _unsplit_step(theta, slow, other(True), 8) == pytest.approx(0.01 + f + c + a + c)
+    assert _unsplit_step(LONG, slow, other(True), 8) == pytest.approx(0.01 + f + c + a + c)
     for m, model, step in ((1, slow, a + f + 2 * c), (2, LATENCY, 2 * a), (3, slow, 3 * c)):
         split = SimpleNamespace(design=SimpleNamespace(microbatches=m, batch_size=8))
-        assert _split_step(theta, model, split, 8) == pytest.approx(0.01 + step)
+        assert _split_step(LONG, model, split, 8) == pytest.approx(0.01 + step)
 
 
 @pytest.mark.parametrize(

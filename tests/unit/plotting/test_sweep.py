@@ -46,7 +46,7 @@ def layers(figure):
 def test_windows_are_drawn_over_hours_where_arrivals_are_known():
     ratios, losses = study_figures(summary(series=(series((0.0, 7200.0)),)))
     adaptive, fixed = layers(ratios)
-    assert adaptive.name == "batch_size 64"
+    assert adaptive.name == "batch size 64"
     assert adaptive.columns == {"x": [0.0, 2.0, 2.0, 4.0], "y": [1, 1, 2, 2]}
     assert fixed.columns == {"y": [1]}  # of equals the smaller
     assert "50.0 % more device time" in fixed.name

@@ -17,3 +17,12 @@ def test_headers_and_cells_fold_in_a_narrow_window():
     assert "…" not in out.getvalue()
     assert out.getvalue().count("12345678") == 6
     assert max(map(len, out.getvalue().splitlines())) <= 80
+
+
+def test_a_title_is_not_as_narrow_as_its_table():
+    """A table whose other columns say the same had its title in five lines."""
+    rows = [(name, "same", "1") for name in "abc"]
+    table = TextTable(title="Best objective by decode", columns=("decode", "x", "y"), rows=rows)
+    out = io.StringIO()
+    Console(file=out, width=80).print(to_rich(table))
+    assert out.getvalue().startswith("Best objective by decode\n")
