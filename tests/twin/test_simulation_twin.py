@@ -18,6 +18,7 @@ from afdplan.model.coupling import Coupling
 from afdplan.model.curve import LinearCurve, RooflineCurve, TabulatedCurve
 from afdplan.model.failures import Failures
 from afdplan.model.latency import LatencyModel
+from afdplan.model.parameters import Placement
 from afdplan.model.stages import AttentionLayers, Transfer
 from afdplan.model.trace import Trace
 from afdplan.model.variation import ExpertLoad, Scatter, zipf_popularity
@@ -27,7 +28,7 @@ from afdplan.simulation.engine import Engine
 from afdplan.simulation.outage import failure_gaps
 from afdplan.simulation.reference import Reference
 from afdplan.simulation.reference_bundle import Request
-from afdplan.simulation.scenario import Arrivals, Placement, Scenario, Variation
+from afdplan.simulation.scenario import Arrivals, Scenario, Variation
 from afdplan.simulation.sources import RequestSource, initial_requests, variation_source
 
 FFN_TOKENS = ["padded", "active"]

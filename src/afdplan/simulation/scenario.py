@@ -25,17 +25,7 @@ from afdplan.model.parameters import (
 from afdplan.model.trace import Trace
 from afdplan.model.variation import ExpertLoad, Scatter
 
-__all__ = [
-    "Arrivals",
-    "FfnTokens",
-    "Memory",
-    "Overlap",
-    "Placement",
-    "Scenario",
-    "Start",
-    "Variation",
-    "Window",
-]
+__all__ = ["Arrivals", "Scenario", "Variation"]
 
 MOST_REQUESTS = 1_000_000_000
 """Of one replication: minutes of work."""

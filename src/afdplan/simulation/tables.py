@@ -8,7 +8,8 @@ from typing import Any, get_args
 import numpy as np
 
 from afdplan.errors import InvalidInputError
-from afdplan.simulation.scenario import Placement, Scenario
+from afdplan.model.parameters import Placement
+from afdplan.simulation.scenario import Scenario
 from afdplan.simulation.state import BIN_SHIFT, LONGEST_PROMPT, Tables
 
 __all__ = ["build_tables", "token_fraction"]

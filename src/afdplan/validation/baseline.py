@@ -11,7 +11,8 @@ from afdplan.lengths.law import IndependentLengths, LengthLaw
 from afdplan.model.bundle import Bundle
 from afdplan.model.estimate import Estimate
 from afdplan.model.latency import LatencyModel
-from afdplan.simulation.scenario import Scenario, Start
+from afdplan.model.parameters import Start
+from afdplan.simulation.scenario import Scenario
 from afdplan.theory.cycle import CycleModel
 from afdplan.theory.problem import Method, Overlap, RatioProblem
 from afdplan.validation.laboratory import Observation

@@ -12,9 +12,9 @@ from afdplan.lengths.token_load import SlotLoad
 from afdplan.model.boarding import Boarding
 from afdplan.model.bundle import Bundle
 from afdplan.model.latency import LatencyModel
-from afdplan.model.parameters import Execution
+from afdplan.model.parameters import Execution, Start, Window
 from afdplan.model.trace import Trace
-from afdplan.simulation.scenario import Scenario, Start, Window
+from afdplan.simulation.scenario import Scenario
 from afdplan.theory.barrier_free import BarrierFreeModel
 from afdplan.theory.cycle import StepTimes
 from afdplan.theory.problem import Method, Overlap, Phase, RatioProblem

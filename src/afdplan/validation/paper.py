@@ -8,7 +8,7 @@ from typing import Any, Literal
 from afdplan.files.latency_file import load_latency
 from afdplan.lengths.law import LengthLaw
 from afdplan.model.latency import LatencyModel
-from afdplan.simulation.scenario import Start
+from afdplan.model.parameters import Start
 from afdplan.theory.recommend import recommend_ratio
 from afdplan.validation.ablation import TABLE, Ablation, ablation_cases, ablations
 from afdplan.validation.baseline import (
