@@ -71,7 +71,8 @@ def test_the_ratio_over_the_day():
     assert done.code == 0, done.err
     said = " ".join(done.out.split())
     best = re.search(r"Use (\d+) attention workers", said)[1]
-    assert f"A = {best} is the best in all of 2 windows" in said
+    assert f"the best A goes from {best} to " in said
+    assert f"over 2 windows; staying at {best}" in said
 
 
 def test_three_lines_in_a_notebook():
