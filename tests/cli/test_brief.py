@@ -281,3 +281,14 @@ def test_rows_of_a_day_that_are_left_out_are_counted(folder, monkeypatch):
     shown = len(re.findall(r"^\d\d:\d\d ", done.out, re.M))
     left = int(re.search(r"(\d+) more rows", done.out)[1])
     assert shown + left == int(windows[1] or windows[2])
+
+
+def test_a_command_with_a_name_longer_than_a_screen_can_be_pasted(tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    path = tmp_path / f"{'d' * 60}.csv"
+    path.write_bytes(SHORT.read_bytes())
+    shown = invoke("workload", path).out
+    again = shown.rpartition("again:")[2].replace("\\\n", " ")
+    assert shlex.split(again) == ["afdplan", "workload", str(path)]
+    following = shown.rpartition("next: ")[2].partition("again:")[0].replace("\\\n", " ")
+    assert str(path) in shlex.split(following)

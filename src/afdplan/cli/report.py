@@ -221,7 +221,7 @@ def tell(told: Telling, more: str = "--full adds", *, full: bool | None = None) 
     if full:
         shown_as = Group(to_terminal(told, width), Text(), *ending(told, again, width))
     with console.capture() as shown:
-        console.print(shown_as)
+        console.print(shown_as, crop=False)  # a name in a command may be longer than a screen
     text = re.sub(" +$", "", shown.get(), flags=re.M)
     if not is_unicode:
         known = text.translate(PLAIN).encode(console.encoding, "backslashreplace")

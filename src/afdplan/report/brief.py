@@ -107,9 +107,11 @@ def ending(told: Telling, again: str, width: int) -> list[RenderableType]:
     from rich.text import Text
 
     return [
-        Text("\n".join(pasted(f"{name} {plain(command)}", width)), style="dim", overflow="fold")
+        # Not folded: what a shell is to read breaks between its words only.
+        Text(line, style="dim", no_wrap=True, overflow="ignore")
         for name, command in (("next: ", told.following), ("again:", again))
         if command
+        for line in pasted(f"{name} {plain(command)}", width)
     ]
 
 
