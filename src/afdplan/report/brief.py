@@ -44,21 +44,22 @@ def to_brief(
     """
     from rich.console import Group
 
-    # Long names may leave no room for the next command, which repeats them.
-    for following, fewest in (
-        (told.following, FEWEST_FACTS),
-        ("", FEWEST_FACTS),
-        ("", FEWEST_ROWS),
+    # Long rows may leave no room for a table's note, long names none for the next command.
+    for following, note, fewest in (
+        (told.following, True, FEWEST_FACTS),
+        (told.following, False, FEWEST_FACTS),
+        ("", False, FEWEST_FACTS),
+        ("", False, FEWEST_ROWS),
     ):
         one = replace(told, following=following)
-        parts = _fitted(one, again, width, more, lines, fewest)
+        parts = _fitted(one, again, width, more, lines, fewest, note=note)
         if sum(_height(part, width) for part in parts) <= lines:
             break
     return Group(*parts)
 
 
 def _fitted(
-    told: Telling, again: str, width: int, more: str, lines: int, fewest: int
+    told: Telling, again: str, width: int, more: str, lines: int, fewest: int, *, note: bool
 ) -> list[RenderableType]:
     """Return the parts of a short answer that keeps so many facts whatever the room."""
     from rich.text import Text
@@ -68,6 +69,8 @@ def _fitted(
     table, titled = told.choice, told.choice is None
     if not told.brief and table is None and told.tables:
         table = told.tables[0]
+    if table is not None and not note:
+        table = replace(table, note="")
     head: list[RenderableType] = []
     if told.verdict or told.answer:
         style = f"bold {told.style}".strip()
