@@ -28,6 +28,7 @@ import numpy as np
 import numpy.typing as npt
 
 from afdplan.calibration.hardware import Hardware
+from afdplan.calibration.precision import number_format
 
 __all__ = ["Family", "Operator", "find_operator", "operator_rows"]
 
@@ -173,7 +174,7 @@ def find_operator(hardware: Hardware, family: Family, number: str) -> Operator:
     'H200'
     """
     rows = operator_rows()
-    number = _kernels(number)
+    number = _kernels(hardware, family, number)
     for name in (number, STANDS_FOR.get((family, number), number), "bf16"):
         devices = _devices_with(family, name)
         if hardware.name in devices:
@@ -186,14 +187,20 @@ def find_operator(hardware: Hardware, family: Family, number: str) -> Operator:
     raise AssertionError(f"no device has a row of {family}")
 
 
-def _kernels(number: str) -> str:
+def _kernels(hardware: Hardware, family: Family, number: str) -> str:
     """Return the format that chooses the kernels: its name without bits and arithmetic.
 
-    Weights that are unpacked on the way run on the kernels of int4, whatever their width.
+    Weights that are unpacked on the way run on the kernels of int4, whatever their width: by their
+    name, or because the device does not compute in their format and nothing like it was measured.
     """
     base = re.match("[a-z]+[0-9]+", number)
     name = base[0] if base else number
     is_unpacked = number.endswith("a16") or name in ("int2", "int3", "int5", "int6")
+    if family in ("gemm", "experts", "wide"):
+        wanted = number_format(number).arithmetic
+        alike = {hardware.name, hardware.like} & set(_devices_with(family, name))
+        is_known = [one.arithmetic(wanted) == wanted for one in (hardware, *map(_measured, alike))]
+        is_unpacked |= not is_known[0] and all(is_known[1:])
     return "int4" if is_unpacked else name
 
 

@@ -72,6 +72,25 @@ def test_a_device_of_a_file_takes_the_nearest():
     assert unknown.error > 0
 
 
+@pytest.mark.parametrize(
+    ("device", "number", "kernels"),
+    [
+        ("a100", "fp8", ("A100-80G", "int4_wo")),  # has no fp8 units: bf16's rate is not doubled
+        ("a100", "mxfp4", ("A100-80G", "int4_wo")),
+        ("ascend-910c", "fp8", ("H100-SXM", "int4_wo")),  # the like device has fp8 units
+        ("h200", "nvfp4", ("H200", "int4_wo")),
+        ("mi300x", "nvfp4", ("H200", "int4_wo")),
+        ("h200", "mxfp4", ("H200", "w4a16_mxfp4")),  # measured, unpacking
+        ("h20", "mxfp4", ("H200", "w4a16_mxfp4")),
+        ("h200", "fp8", ("H200", "deepepmoe")),
+        ("gb10", "nvfp4", ("RTX-PRO-6000", "nvfp4")),
+    ],
+)
+def test_a_device_that_has_to_unpack_weights_takes_kernels_that_do(device, number, kernels):
+    origin = find_operator(find_hardware(device), "experts", number).origin
+    assert (origin.partition(",")[0], origin.split()[-1]) == kernels
+
+
 def test_each_part_moves_its_own_times_and_all_flow_into_the_uncertainty():
     placement = place(find_model("qwen3-235b-a22b-fp8"), find_hardware("gb200"), ffn_devices=4)
     middle = coefficients_of(times_of(placement))
