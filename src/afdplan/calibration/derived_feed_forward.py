@@ -227,7 +227,8 @@ def _experts_time(placement: Placement, network: FeedForward, sent: FloatArray) 
     operations = tiled_operations(2 * rows * expert, rows, touched, tile_rows(hardware, number))
     computing = 1 - placement.system.moving_processors
     # The row of fp8 may be DeepGEMM's, of dispatched rows; that of int8 never is.
-    kernels = "int8" if number == "fp8" and not placement.system.dispatches else number
+    is_fp8 = number.startswith("fp8") and form.arithmetic == "fp8"
+    kernels = "int8" if is_fp8 and not placement.system.dispatches else number
     return efficiency.of(hardware, experts_family(network), kernels).time(
         moved / hardware.memory_bandwidth,
         operations / (hardware.matrix_rate(form.arithmetic) * computing),

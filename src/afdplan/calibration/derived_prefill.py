@@ -145,8 +145,10 @@ def derive_prefill(
         ffn_devices=devices,
         ffn_workers=1,
         speculative_tokens=0,
-        # All parts are on one worker, and no rows are dispatched.
-        system=replace(placement.system, shared_experts="ffn", dispatches=False),
+        # All parts are on one worker, and no rows are dispatched: no processors move them.
+        system=replace(
+            placement.system, shared_experts="ffn", moving_processors=0.0, dispatches=False
+        ),
     )
     memory = here.memory()
     room = _room(memory)

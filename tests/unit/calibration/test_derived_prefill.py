@@ -85,6 +85,21 @@ def test_prefill_of_deepseek_is_near_what_was_published():
     assert 0.9 < tokens / 4 / busy / 52_300 < 1.35
 
 
+def test_prefill_has_neither_kernels_nor_processors_of_dispatched_rows():
+    b200, model = find_hardware("b200"), find_model("deepseek-v3")
+    usual, fused = (
+        derive_prefill(place(model, b200, serving_system=name), b200, 8)
+        for name in ("any", "fastafd")
+    )
+    assert fused.compute(8192.0) == usual.compute(8192.0)
+    # Eight bits and a scale for every 32 of them run on the kernels of eight bits.
+    plain, scaled = (
+        derive_prefill(place(model, H200, precision=name, attention_devices=8), H200, 16)
+        for name in ("fp8", "fp8:8.25")
+    )
+    assert 1.0 < scaled.compute(8192.0) / plain.compute(8192.0) < 1.04
+
+
 def test_workers_have_what_holds_the_model_inside_a_domain():
     placement = place(find_model("deepseek-v3"), H200)
     assert [one.devices for one in prefill_workers(placement, H200)] == [8]
