@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from afdplan.errors import InfeasibleError
 from afdplan.model.words import counted
@@ -103,7 +103,7 @@ def _unsplit_ways(search: DesignSearch, limits: Limits) -> Iterator[str]:
             middle = math.sqrt(low * high)
             met = unsplit.widths(replace(limits, time_per_output_token=middle))
             low, high = (low, middle) if met else (middle, high)
-        yield f"{high * 1e3:.4g} ms would be needed"
+        yield f"{_enough(high * 1e3)} ms would be needed"
 
 
 def _given(plan: Deployment) -> str:
@@ -113,6 +113,18 @@ def _given(plan: Deployment) -> str:
         f"{plan.time_per_output_token * 1e3:.4g} ms per token, "
         f"{plan.tokens_per_second:,.0f} tokens/s"
     )
+
+
+def _enough(value: float, direction: Literal[-1, 1] = 1) -> str:
+    """Return a limit in four digits, rounded to the side on which it is met.
+
+    Examples
+    --------
+    >>> _enough(15.0815), _enough(15.08), _enough(214.09, -1)
+    ('15.09', '15.08', '214')
+    """
+    step = 10.0 ** (math.floor(math.log10(value)) - 3)
+    return f"{direction * math.ceil(direction * value / step - 1e-6) * step:,.4g}"
 
 
 def _more(factor: float) -> str:
@@ -146,7 +158,7 @@ def _time(search: DesignSearch, limits: Limits) -> _Way | None:
     relaxed = replace(limits, time_per_output_token=least * (1 + 1e-6))
     text = (
         f"time per output token ({limits.statistic}) of {limit * 1e3:.4g} ms would have to be "
-        f"{least * 1e3:.4g} ms, {_more(least / limit)}"
+        f"{_enough(least * 1e3)} ms, {_more(least / limit)}"
     )
     return _Way(least / limit - 1, text, relaxed, search.best(relaxed))
 
@@ -173,7 +185,9 @@ def _rate(search: DesignSearch, limits: Limits) -> _Way | None:
     if plan is None:
         return None
     most = plan.requests_per_second / (1 + limits.margin)
-    text = f"{limits.requests_per_second:,.6g} requests/s would have to be {most:,.4g} at most"
+    text = (
+        f"{limits.requests_per_second:,.6g} requests/s would have to be {_enough(most, -1)} at most"
+    )
     relaxed = replace(limits, requests_per_second=most * (1 - 1e-6))
     return _Way(limits.requests_per_second / most - 1, text, relaxed, plan)
 
@@ -195,10 +209,11 @@ def _memory(search: DesignSearch, limits: Limits) -> _Way | None:
     for devices in search.source.attention_devices:
         memory = search.memories.of_worker(devices)
         if memory is not None:
-            chances.append((memory.overflow_probability(smallest), memory.mean_fraction(smallest)))
-    if not chances:
+            chance = memory.overflow_probability(smallest, 1 - limits.margin)
+            chances.append((chance, memory.mean_fraction(smallest)))
+    chance, share = min(chances, default=(0.0, 0.0))
+    if chance <= limits.overflow_probability:  # more requests would help, but fewer fit
         return None
-    chance, share = min(chances)
     relaxed = replace(limits, overflow_probability=min(chance * (1 + 1e-9), 1.0))
     text = (
         f"KV memory: {counted(smallest, 'request')} per attention worker already fill {share:.0%} "

@@ -119,9 +119,10 @@ def judge(
         )
     if len(colocated) > 1 and narrow - gain > CLEAR:
         width = colocated[0].ranks * colocated[0].devices_per_rank
+        word = "better" if narrow >= 0 else "worse"
         reasons.append(
             f"against a narrow baseline of {counted(width, 'device')} the split would seem "
-            f"{narrow:.0%} better: compare with the wide one".replace("%", " %")
+            f"{abs(narrow):.0%} {word}: compare with the wide one".replace("%", " %")
         )
     return Verdict(
         split=split,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from types import SimpleNamespace
 
 import numpy as np
@@ -82,6 +83,8 @@ def test_what_a_verdict_warns_of():
     assert len(verdict(106.0, 98.0, 100.0).reasons) == 1  # the narrow one is nearly as good
     assert len(verdict(106.0, 80.0).reasons) == 1  # the narrow one is all there is
     assert "short contexts (1,023 tokens" in verdict(106.0, 100.0, law=SHORT).reasons[1]
+    # It was "-38 % better" once.
+    assert "the split would seem 38 % worse" in verdict(50.0, 80.0, 100.0).reasons[1]
     alone = verdict(106.0)
     assert (alone.split, alone.gain, alone.narrow_gain) == ("yes", None, None)
 
@@ -190,6 +193,43 @@ def test_the_time_that_a_rate_takes_however_far_from_the_fastest(rate, batch):
     assert nearest.design.batch_size == batch
     assert nearest.time_per_output_token == pytest.approx(step, rel=1e-2)
     assert f"would have to be {nearest.time_per_output_token * 1e3:.3g}" in str(found)
+
+
+@pytest.mark.parametrize("intercept", [5.0003e-4, 5.0004e-4, 7.4999e-4])
+def test_what_a_refusal_asks_for_is_enough(intercept):
+    """Both were rounded to the nearest: "15.08 ms would have to be 15.08 ms"."""
+    latency = LatencyModel.linear(
+        attention=(1e-6, intercept), ffn=(1e-9, 1e-6), transfer=(0.0, 1e-9), time_unit="s"
+    )
+    law = IndependentLengths(prompt="geometric:1000", decode="geometric:3")
+    space = SearchSpace(batch_sizes=(8, 128), microbatches=(2,))
+    search = DesignSearch(law, MeasuredSource(latency, kv_tokens=1e6), space, DeviceCost())
+    quick = Limits(devices=2, time_per_output_token=1e-3)
+    said = str(explain_infeasible(search, quick))
+    needed = float(re.search(r"would have to be ([\d.]+) ms", said)[1]) / 1e3
+    assert search.best(Limits(devices=2, time_per_output_token=needed)) is not None
+    assert search.best(Limits(devices=2, time_per_output_token=needed * 0.999)) is None
+    often = str(explain_infeasible(search, Limits(devices=2, requests_per_second=1e4)))
+    rate = float(re.search(r"would have to be ([\d,.]+) at most", often)[1].replace(",", ""))
+    assert search.best(Limits(devices=2, requests_per_second=rate)) is not None
+    assert search.best(Limits(devices=2, requests_per_second=rate * 1.001)) is None
+
+
+def test_memory_is_no_reason_where_the_smallest_batch_fits():
+    """Batch 128 would reach the rate but not fit: "1 request already fills 0 %", it said."""
+    law = IndependentLengths(prompt="geometric:1000", decode="geometric:3")
+    space = SearchSpace(batch_sizes=(1, 128), microbatches=(2,))
+    latency = LatencyModel.linear(attention=(1e-7, 1e-2), ffn=(1e-9, 1e-6), time_unit="s")
+    roomy, tight = (
+        DesignSearch(law, MeasuredSource(latency, kv_tokens=tokens), space, DeviceCost())
+        for tokens in (1e6, 2e4)
+    )
+    limits = Limits(devices=2, requests_per_second=500.0)
+    assert roomy.best(limits) is not None
+    assert tight.best(limits) is None
+    assert "KV memory" not in str(explain_infeasible(tight, limits))
+    full = DesignSearch(law, MeasuredSource(latency, kv_tokens=50.0), space, DeviceCost())
+    assert "overflow with probability" in str(explain_infeasible(full, limits))
 
 
 @pytest.mark.parametrize(("able", "tries"), [(512, 1), (300, 11), (1, 11), (0, 11)])
