@@ -136,6 +136,8 @@ def _able(
     legal = (lattice.attention == design.attention_workers) & (lattice.ffn == design.ffn_workers)
     if not legal.any():
         return None
+    bundles = int(lattice.most_bundles[legal][0]) or design.bundles
+    design = replace(design, bundles=bundles)
     smaller = [b for b in space.batch_sizes if b < design.batch_size][: -SMALLER_BATCHES - 1 : -1]
     for size in (design.batch_size, *smaller):
         plan = search.refilled(replace(design, batch_size=size), limits)

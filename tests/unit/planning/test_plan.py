@@ -58,6 +58,15 @@ def test_alternatives_are_never_better_within_the_limits():
     assert all(a.regret >= -1e-9 or a.breaks for a in answer.alternatives)
 
 
+@pytest.mark.parametrize("devices", [12, 18, 33])
+def test_alternatives_that_break_nothing_stay_inside_the_budget(devices):
+    """Twice the FFN workers in as many bundles took 126 of 64 devices, and seemed better."""
+    answer = plan(Limits(devices=devices, time_per_output_token=0.03))
+    kept = [one for one in answer.alternatives if not one.breaks]
+    assert any(one.kind == "ffn_workers" for one in kept)
+    assert all(one.plan.design.devices <= devices and one.regret >= 0 for one in kept)
+
+
 def test_rate_needs_the_fewest_devices():
     small = SearchSpace(batch_sizes=(8, 64), microbatches=(2,))
     free = plan(Limits(devices=20), space=small)
