@@ -29,7 +29,8 @@ NODES = 96
 """Truncation points that are enough for a smooth law."""
 ROUGHNESS = 1e-6
 """Largest error of F, found from the nodes, at which they are enough: means of the round then err
-by 2e-7 at most, against every truncation (laws with several peaks, atoms and heavy tails)."""
+by 3e-6 at most, mostly by less than 1e-7, against every truncation (hundreds of random laws with
+peaks, atoms, ripples and heavy tails, up to 8 microbatches and 4,096 workers)."""
 NEGLIGIBLE = 1e-13
 """Probability that is as good as none."""
 
