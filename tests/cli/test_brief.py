@@ -226,6 +226,7 @@ def test_the_same_warning_is_told_once():
     [
         "afdplan plan --trace 'my file.csv' --columns prompt=a,decode=b --tpot 50ms --devices 64",
         "afdplan ratio --prompt geometric:1000 --decode 'lognormal:300,1.2' --batch-size 128",
+        shlex.join(["afdplan", "ratio", "--trace", "it's a $x", "-o", 'a "b".svg', "--full"]),
     ],
 )
 @pytest.mark.parametrize("width", [40, 60, 80])

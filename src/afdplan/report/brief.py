@@ -145,7 +145,13 @@ def pasted(command: str, width: int) -> list[str]:
     >>> pasted("afdplan ratio --trace requests.csv --batch-size 8", 42)
     ['afdplan ratio --trace requests.csv \\', '    --batch-size 8']
     """
-    words = re.findall(r"--?\w\S*(?:\s+(?:'[^']*'|[^-\s]\S*))?|(?:'[^']*'|[^\s'])+", command)
+    words: list[str] = []
+    for word in re.findall(r"(?:'[^']*'|\"[^\"]*\"|[^\s'\"])+", command):
+        is_value = bool(words) and words[-1][0] == "-" and " " not in words[-1]
+        if is_value and word[0] != "-":
+            words[-1] += f" {word}"
+        else:
+            words.append(word)
     lines = [words[0]]
     for word in words[1:]:
         if len(lines[-1]) + len(word) + 3 <= width:
