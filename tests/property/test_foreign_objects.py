@@ -21,6 +21,10 @@ SCENARIO = afdplan.Scenario(
     requests_per_worker=50,
 )
 ASKED: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
+    "DerivedSource": (
+        afdplan.DerivedSource,
+        {"placement": afdplan.derived_model("deepseek-v3", "h200").placement},
+    ),
     "EmpiricalLengths": (afdplan.EmpiricalLengths, {"trace": TRACE}),
     "MeasuredSource": (afdplan.MeasuredSource, {"latency_model": LATENCY, "kv_tokens": 1e6}),
     "check_plan": (afdplan.check_plan, {"plan": None, "law": LAW}),
@@ -78,3 +82,11 @@ def test_a_trace_for_a_law_says_how_to_make_one() -> None:
 def test_no_threads_are_refused() -> None:
     with pytest.raises(AfdplanError, match="threads must be an integer >= 1"):
         afdplan.simulate(SCENARIO, threads=0)
+
+
+def test_an_array_is_no_choice() -> None:
+    """An array, asked whether it is one of several words, raised a ValueError of NumPy."""
+    given = {name: getattr(LATENCY, name) for name in ("attention", "ffn", "send", "receive")}
+    with pytest.raises(AfdplanError, match="time_unit must be one of s, abstract") as refused:
+        afdplan.LatencyModel(name="x", time_unit=np.zeros((2, 2)), **given)  # type: ignore[arg-type]
+    assert "\n" not in str(refused.value)

@@ -25,6 +25,9 @@ _NUMBERED = re.compile(r"(?<![A-Za-z_])\d|\\d|[?\[]")
 _REPEAT = r"[*+]|\{\d*,?\d*\}"
 MOST_REPEATS = 5
 """In an expression: each multiplies the ways in which a name of some 50 letters may fit."""
+_CHOICE = r"(?<![*+?}(])\?"
+_CHOICES = 4
+"""Times two ways (something optional, one of two) that count as one repetition."""
 
 
 class Stored(NamedTuple):
@@ -182,15 +185,17 @@ def _expression(text: str) -> re.Pattern[str]:
     plain = re.sub(r"\\.|\[\^?\]?[^\]]*\]", "a", text)  # without escapes and sets of letters
     plain = re.sub(r"\(\?(?:[:=!]|<[=!]|P<\w+>)", "(", plain)
     repeats, groups = len(re.findall(_REPEAT, plain)), 1
+    choices = len(re.findall(_CHOICE, plain))
     while groups:  # from the inside: what has several ways to fit may not be repeated
         if re.search(rf"\([^()]*(?:{_REPEAT}|[?|])[^()]*\)(?:{_REPEAT})", plain):
             repeats = MOST_REPEATS + 1
+        choices += sum(body.count("|").bit_length() for body in re.findall(r"\(([^()]*)\)", plain))
         plain, groups = re.subn(r"\(([^()]*)\)", r"\1", plain)
     what = f"the checkpoint's quantization names modules by {text!r:.60}"
-    if repeats > MOST_REPEATS:
+    if repeats + choices // _CHOICES > MOST_REPEATS:
         raise InvalidInputError(
-            f"{what}, with repetitions of repetitions or more than {MOST_REPEATS} of them: name "
-            "the modules by a simpler expression"
+            f"{what}, with repetitions of repetitions or more than {MOST_REPEATS} of them ("
+            f"{_CHOICES} choices count as one): name the modules by a simpler expression"
         )
     try:
         return re.compile(text)

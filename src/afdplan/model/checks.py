@@ -71,8 +71,9 @@ def check_choice(
     error: type[InvalidInputError] = InvalidInputError,
 ) -> str:
     """Return `value` if it is one of `choices`, or raise naming them all."""
-    if value not in choices:
-        raise error(f"{name} must be one of {', '.join(choices)}, got {value!r}")
+    if not isinstance(value, str) or value not in choices:  # an array says neither yes nor no
+        got = " ".join(repr(value).split())
+        raise error(f"{name} must be one of {', '.join(choices)}, got {got:.200}")
     return str(value)
 
 

@@ -15,6 +15,7 @@ from afdplan.calibration.placement import Placement
 from afdplan.calibration.serving_system import SYSTEMS
 from afdplan.errors import InfeasibleError, InvalidInputError
 from afdplan.model.curve import LinearCurve
+from afdplan.model.kinds import check_kind
 from afdplan.model.latency import LatencyModel, TimeUnit
 from afdplan.model.stages import AttentionLayers, Transfer
 from afdplan.planning.cache_memory import CacheSpace
@@ -42,11 +43,15 @@ class DerivedSource:
     ------
     InfeasibleError
         If no choice leaves memory for the KV cache.
+    InvalidInputError
+        If `placement` is none.
     """
 
     def __init__(
         self, placement: Placement, attention_devices: tuple[int, ...] | None = None
     ) -> None:
+        mend = "derived_model(MODEL, HARDWARE).placement is one"
+        check_kind("placement", placement, Placement, mend)
         self.placement = replace(
             placement,
             ffn_devices=1,

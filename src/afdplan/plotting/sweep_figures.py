@@ -108,31 +108,49 @@ def _steps(edges: Sequence[float], values: Sequence[float]) -> dict[str, list[fl
 
 
 def _choice(name: str, regrets: Sequence[ChoiceRegret]) -> Figure:
-    values = tuple(str(regret.value) for regret in regrets)
+    values = _named([regret.value for regret in regrets])
     mean, worst = ([100 * getattr(r, side) for r in regrets] for side in ("mean", "worst"))
+    # Values may be names or paths, up to 50 of them: beside their bars they have room everywhere.
     return single(
         f"regret-{name}".replace("_", "-"),
         f"What a fixed choice of {name.replace('_', ' ')} costs",
         "Regret against the best value of each group of cases.",
-        x=Axis(label=name.replace("_", " "), scale="category", limits=values),
-        y=Axis(label="regret [%]", limits=(0.0, max(1.0, 1.15 * max(worst)))),
+        x=Axis(label="regret [%]", limits=(0.0, max(1.0, 1.15 * max(worst)))),
+        y=Axis(label="", scale="category", limits=values),
         layers=[
             layer(
                 "rect",
                 name="mean regret",
-                x=values,
-                y1=[0.0] * len(mean),
-                y2=mean,
+                y=values,
+                x1=[0.0] * len(mean),
+                x2=mean,
                 words=[f"{v}: {m:.1f} % on average" for v, m in zip(values, mean, strict=True)],
             ),
             layer(
                 "dot",
                 name="worst group",
                 role="best",
-                x=values,
-                y=worst,
+                x=worst,
+                y=values,
                 words=[f"{v}: {w:.1f} % at worst" for v, w in zip(values, worst, strict=True)],
             ),
         ],
-        height=220,
+        height=90 + 26 * len(values),
     )
+
+
+def _named(values: Sequence[object]) -> tuple[str, ...]:
+    """Return the values in words: numbers with as few digits as tell them apart, at least three.
+
+    Examples
+    --------
+    >>> _named([0.528028644817, 1.106, 2])
+    ('0.528', '1.11', '2')
+    >>> _named([0.52801, 0.52802])
+    ('0.52801', '0.52802')
+    """
+    for digits in range(3, 17):
+        names = [f"{v:.{digits}g}" if isinstance(v, float) else str(v) for v in values]
+        if len(set(names)) == len(names):
+            break
+    return tuple(names)

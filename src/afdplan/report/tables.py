@@ -106,15 +106,16 @@ def to_rich(
     from rich.text import Text
 
     table = _without_constants(table)
+    widths, gap = _widths(table, width)
     shown = Table(
         box=None if compact else SIMPLE_HEAD,
         header_style="dim" if compact else "table.header",
         pad_edge=False,
         show_edge=False,
-        padding=(0, 2 if compact else 1, 0, 0),
+        padding=(0, gap if compact else gap - 1, 0, 0),
     )
     is_wordy = table.is_wordy or table.has_long_names
-    for k, (column, columns) in enumerate(zip(table.columns, _widths(table, width), strict=True)):
+    for k, (column, columns) in enumerate(zip(table.columns, widths, strict=True)):
         # Folded, never cut off: a digit or a word that is left out would mislead.
         shown.add_column(
             Text(plain(column)),
@@ -157,9 +158,12 @@ def _without_constants(table: TextTable) -> TextTable:
     )
 
 
-def _widths(table: TextTable, width: int) -> list[int | None]:
-    """Return how wide each column is: words wrap first, then headings; numbers never break."""
-    room = width - (2 * len(table.columns) - 1) - (BAR + 2) * bool(table.bars)
+def _widths(table: TextTable, width: int) -> tuple[list[int | None], int]:
+    """Return how wide each column is, and what stands between two of them.
+
+    Words wrap first, then headings between their words, then columns move closer; a heading breaks
+    inside a word only where that is not enough, a number never.
+    """
     cells, words, wanted = [], [], []
     for k, (heading, *column) in enumerate(zip(table.columns, *table.rows, strict=True)):
         whole = column if k >= table.left else [word for cell in column for word in cell.split()]
@@ -167,15 +171,14 @@ def _widths(table: TextTable, width: int) -> list[int | None]:
         words.append(max(map(len, (*whole, *heading.split(), " "))))
         wanted.append(max(map(len, (*column, heading if k < table.left else heading[::2]))))
     whole_words = [max(pair) for pair in zip(wanted, map(len, table.columns), strict=True)]
-    if sum(whole_words) <= room:
-        return list(whole_words)
-    for least in (words, cells):
+    for gap, least in ((2, whole_words), (2, words), (1, words), (1, cells)):
+        room = width - (gap * len(table.columns) - 1) - (BAR + gap) * bool(table.bars)
         spare = room - sum(least)
         if spare >= 0:
             asked = [max(want - have, 0) for want, have in zip(wanted, least, strict=True)]
             part = min(1.0, spare / max(sum(asked), 1))
-            return [have + int(part * more) for have, more in zip(least, asked, strict=True)]
-    return [None] * len(words)
+            return [have + int(part * more) for have, more in zip(least, asked, strict=True)], gap
+    return [None] * len(words), 2
 
 
 def to_markdown(table: TextTable) -> str:

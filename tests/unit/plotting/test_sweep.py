@@ -65,9 +65,19 @@ def test_regrets_are_drawn_value_by_value():
     )
     (figure,) = study_figures(summary(regrets=regrets))
     bars, dots = layers(figure)
-    assert bars.columns["x"] == ("16", "32")
-    assert bars.columns["y2"] == [20.0, 0.0]
-    assert dots.columns["y"] == [40.0, 0.0]
+    assert bars.columns["y"] == ("16", "32")
+    assert bars.columns["x2"] == [20.0, 0.0]
+    assert dots.columns["x"] == [40.0, 0.0]
+
+
+def test_drawn_values_are_named_in_as_few_digits_as_tell_them_apart():
+    """Values of a sample stood in 17 digits over one another."""
+    regrets = tuple(
+        ChoiceRegret(variable="ffn_weight", value=v, groups=3, missing=0, mean=0.1, worst=0.2)
+        for v in (0.5280286448173, 1.0649283773)
+    )
+    (figure,) = study_figures(summary(regrets=regrets))
+    assert layers(figure)[0].columns["y"] == ("0.528", "1.06")
 
 
 def test_nothing_to_draw():

@@ -26,3 +26,15 @@ def test_a_title_is_not_as_narrow_as_its_table():
     out = io.StringIO()
     Console(file=out, width=80).print(to_rich(table))
     assert out.getvalue().startswith("Best objective by decode\n")
+
+
+def test_columns_move_closer_before_a_heading_breaks_inside_a_word():
+    """Two groups of a study had headings like "hardwar e" and "objectiv e" at 80 columns."""
+    names = "model hardware binds batch_size m ffn_weight ffn_workers objective_tokens/s best_A"
+    columns = tuple(name.replace("_", " ") for name in [*names.split(), "within_1 %"])
+    rows = [(f"qwen3-235b-a2{k}b", "h200", "ffn", *("0.648",) * 7) for k in range(2)]
+    out = io.StringIO()
+    Console(file=out, width=80).print(to_rich(TextTable(title="T", columns=columns, rows=rows)))
+    words = out.getvalue().split()
+    assert {"hardware", "binds", "batch", "weight", "workers", "objective", "within"} <= set(words)
+    assert max(map(len, out.getvalue().splitlines())) <= 80

@@ -58,6 +58,8 @@ PROMETHEUS_SIGN = re.compile(
 )
 ROLES = ("prompt", "decode", "step")
 _PART = re.compile(r"(?P<name>.+)_(?P<part>bucket|sum|count)")
+_LONGEST_LINE = 65_536
+"""Characters of a sample: the parser's time grows with their square, and real ones have 1,000."""
 _EXEMPLAR = re.compile(r"(?m) # \{.*$")
 _APART = frozenset({"le", "model_name", "__name__", "quantile"})
 """Labels that do not tell one engine from another."""
@@ -207,6 +209,12 @@ def _text_samples(text: str, shown: str) -> Iterator[tuple[str, Mapping[str, str
     from prometheus_client.parser import text_string_to_metric_families
 
     text = _EXEMPLAR.sub("", text)
+    for number, line in enumerate(text.splitlines(), 1):
+        if len(line) > _LONGEST_LINE:
+            raise InvalidInputError(
+                f"{shown}, line {number}: a sample has at most {_LONGEST_LINE:,} characters, got "
+                f"{len(line):,}: leave the line out"
+            )
     try:
         families = list(text_string_to_metric_families(text))
     except (ValueError, IndexError, KeyError):

@@ -22,6 +22,8 @@ _FIELD = re.compile(rb"([#a-z][a-zA-Z_ /()#-]{0,63}?)(?:: |=) {0,9}([0-9.eE+-]+)
 _RANK = re.compile(rb"\b(?:DP|TP|EP|PP|CP)\d+(?: (?:DP|TP|EP|PP|CP)\d+)*\b")
 _EAGER = re.compile(rb"graph: False\b")
 _RATE_AT_END = re.compile(rb"gen throughput \(token/s\): [0-9.]+$")
+_LONGEST = 4096
+"""Bytes of a decode line that may hold its numbers: real ones have some 300 in all."""
 _TOKENS = (b"#token", b"#full token")
 """KV tokens that attention reads; beside a sliding window or a state they are the full ones."""
 
@@ -74,7 +76,8 @@ def read_sglang_log(source: Source, rank: str | None = None) -> Measurements:
             continue
         is_interrupted = prefills > seen.get(own, 0)
         seen[own] = prefills
-        fields = _fields(line[line.index(b"Decode batch") :])
+        begin = line.index(b"Decode batch")
+        fields = _fields(line[begin : begin + _LONGEST])
         requests, rate = fields.get(b"#running-req"), fields.get(b"gen throughput (token/s)")
         tokens = next((fields[name] for name in _TOKENS if name in fields), None)
         # A line that was cut, an idle interval, or one that a prefill may have interrupted.

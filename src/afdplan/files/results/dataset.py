@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,17 @@ def read_manifest(folder: str | Path) -> dict[str, Any]:
     return manifest
 
 
+def _named(folder: str | Path) -> Path:
+    """Return a folder's path, or raise where tables cannot be written for its name."""
+    path = Path(folder)
+    shown = os.fsencode(path).decode(errors="replace")
+    if shown != str(path):
+        raise InvalidInputError(
+            f"{shown}: a folder of results needs a name in UTF-8: rename it or name another"
+        )
+    return path
+
+
 class ResultsDataset:
     """The results of one study in one folder; one writer at a time.
 
@@ -93,9 +105,9 @@ class ResultsDataset:
         Raises
         ------
         InvalidInputError
-            If the folder cannot be written or already holds results.
+            If the folder cannot be written or already holds results, or its name is not UTF-8.
         """
-        path = Path(folder)
+        path = _named(folder)
         with writing(path):
             if path.exists() and not path.is_dir():
                 raise InvalidInputError(f"cannot write {path}: it is no folder; name another")
@@ -111,7 +123,7 @@ class ResultsDataset:
     @classmethod
     def open(cls, folder: str | Path) -> ResultsDataset:
         """Return the dataset in a folder, for reading; see `read_manifest` for what it raises."""
-        return cls(folder, read_manifest(folder))
+        return cls(_named(folder), read_manifest(folder))
 
     def lock(self) -> None:
         """Keep other writers out until `close`; the lock ends with the process, however it ends.

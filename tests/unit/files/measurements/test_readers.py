@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import time
 from pathlib import Path
 
 import numpy as np
@@ -209,6 +210,16 @@ def test_sglang_decode_lines():
     assert steps.count == 37
     assert found.dropped == 3  # two lines with queued requests, one after a prefill
     assert steps.times == pytest.approx(94 * (60e-6 + 1e-9 * steps.loads), rel=0.04)
+
+
+def test_a_decode_line_of_megabytes_is_read_at_once(write):
+    """A line of 40 MB took minutes: of 20 MB of words each could begin a field's name."""
+    text = (SAMPLES / "sglang_decode.log").read_text()
+    line = next(line for line in text.splitlines() if "Decode batch" in line)
+    began = time.process_time()
+    found = read_sglang_log(write(f"{line}{' x' * 4_000_000}\n{text}"))
+    assert found.stage("step").count == 38
+    assert time.process_time() - began < 2
 
 
 def test_sglang_ranks_are_told_apart(write):

@@ -149,3 +149,11 @@ def test_folders_that_cannot_be(tmp_path):
     for path, told in (("file", "no folder"), ("file/sub", "cannot write .*sub")):
         with pytest.raises(InvalidInputError, match=told):
             ResultsDataset.create(tmp_path / path, {"columns": COLUMNS})
+
+
+def test_a_folder_whose_name_is_not_utf_8_is_refused_before_work(tmp_path):
+    """The tables could not be written: a traceback after all cases had run, and nothing kept."""
+    folder = os.fsdecode(os.fsencode(tmp_path) + b"/r\xff")
+    with pytest.raises(InvalidInputError, match="needs a name in UTF-8"):
+        ResultsDataset.create(folder, {"columns": COLUMNS, "afdplan_version": "0"})
+    assert not list(tmp_path.iterdir())
