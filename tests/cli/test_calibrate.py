@@ -273,3 +273,16 @@ def test_steps_that_say_nothing_are_refused_in_one_line(tmp_path, rows, options,
     assert told.code == 1
     assert words in told.err
     assert told.err.count("\n") == 1
+
+
+def test_one_absurd_time_is_no_overflow(tmp_path):
+    # Found by mutation: a weight of the robust fit was divided by almost nothing.
+    path = tmp_path / "stages.csv"
+    rows = [
+        f"{stage},{load},4,{50 + load / 100}" for stage in ("attention",) for load in (1, 2, 4, 8)
+    ]
+    rows += [f"{stage},{100 * n},,{8 + 4 * n}" for stage in ("ffn", "transfer") for n in (2, 4, 8)]
+    rows += ["ffn,100,,9999999999999999999999999999992.0", "transfer,100,,12"]
+    path.write_text("\n".join(["stage,load,requests,latency_us", *rows]) + "\n")
+    outcome = invoke("calibrate", path)
+    assert outcome.code == 0, outcome.err

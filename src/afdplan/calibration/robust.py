@@ -157,7 +157,7 @@ def _coefficients(
         target = times / fitted
         error = target - 1.0
         scale = _scale(error, columns)[:, None]
-        weight = np.minimum(1.0, _HUBER * scale / np.maximum(np.abs(error), 1e-300))
+        weight = _HUBER * scale / np.maximum(np.abs(error), _HUBER * scale + 1e-300)
         weight = np.where(scale > 1e-12, weight, np.abs(error) < 1e-9)
         updated = _solve(x / fitted[:, :, None], target, np.maximum(weight, 1e-9))
         change = np.abs(updated - beta).max() / max(np.abs(updated).max(), 1e-300)

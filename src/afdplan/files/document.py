@@ -7,6 +7,7 @@ or a binary one, a damaged archive and an endless pipe are refused in the same w
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import stat
@@ -354,12 +355,20 @@ def _too_large(
 
 
 def _from_json(text: str, is_finite: bool) -> Any:
-    constant = _refuse_constant if is_finite else float
-    return json.loads(text, parse_constant=constant, object_pairs_hook=_object_without_repeats)
+    number = _finite if is_finite else float
+    return json.loads(
+        text,
+        parse_float=number,
+        parse_constant=number,
+        object_pairs_hook=_object_without_repeats,
+    )
 
 
-def _refuse_constant(name: str) -> Any:
-    raise ValueError(f"numbers must be finite, got {name}")
+def _finite(written: str) -> float:
+    number = float(written)
+    if not math.isfinite(number):
+        raise ValueError(f"numbers must be finite, got {written:.40}")
+    return number
 
 
 def _object_without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -203,6 +203,7 @@ def test_json_is_strict_for_every_document(tmp_path):
     for text, told in (
         ('{"a": 1, "a": 2}', "once in an object, got 'a' twice"),
         ('{"a": Infinity}', "finite, got Infinity"),
+        ('{"a": [1e400]}', "finite, got 1e400"),
         ("[1]", "one JSON object, got list"),
         (json.dumps({"a": 1})[:-1], "invalid JSON"),
     ):
