@@ -7,6 +7,7 @@ import re
 
 import pytest
 
+from afdplan.report.compared_answers import objectives_of
 from tests.cli.invoke import invoke
 from tests.plans import SMALL
 
@@ -95,7 +96,7 @@ def test_text_says_the_gain_first(files):
     text = invoke("compare", files / "ratio-a.json", files / "ratio-b.json").out
     gain = compared(files, "ratio")["gain"]
     assert gain < 0
-    assert text.startswith(f"ratio-b.json gives {-100 * gain:.1f} % fewer tokens per unit of cost")
+    assert text.startswith(f"ratio-b.json gives {-100 * gain:.1f} % fewer tokens per worker")
     assert "asked prompt" in text
 
 
@@ -187,4 +188,13 @@ def test_the_text_says_what_differs_in_words_with_units(files, tmp_path):
 def test_a_file_keeps_its_name_at_the_start_of_a_sentence(files):
     text = invoke("compare", files / "play-a.json", files / "play-b.json").out
     assert "Play-b.json" not in text
-    assert " ".join(text.split()).count("tokens per unit of cost than") == 1
+    assert " ".join(text.split()).count("tokens per worker than") == 1
+
+
+def test_answers_of_before_name_no_unit(files):
+    first, second = read(files, "ratio-a"), read(files, "ratio-b")
+    assert objectives_of("ratio", first, second)[2] == "tokens per worker"
+    first["cost_unit"] = "device"
+    assert objectives_of("ratio", first, second)[2] == "tokens per unit of cost"
+    del first["cost_unit"], second["cost_unit"]
+    assert objectives_of("ratio", first, second)[2] == "tokens per unit of cost"

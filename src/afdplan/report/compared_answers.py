@@ -170,9 +170,17 @@ def objectives_of(
         best = [
             _point(one, one["optimal_attention_workers"])["objective"] for one in (first, second)
         ]
-        return float(best[0]), float(best[1]), "tokens per unit of cost"
-    given = [_objective(_best(one))["value"] for one in (first, second)]
-    return float(given[0]), float(given[1]), "tokens per unit of cost"
+        return float(best[0]), float(best[1]), _measure(first, second)
+    points = [_best(one) for one in (first, second)]
+    given = [float(_objective(point)["value"]) for point in points]
+    return given[0], given[1], _measure(*points)
+
+
+def _measure(first: Mapping[str, Any], second: Mapping[str, Any]) -> str:
+    """Return what both answers count, by the name that they give it; older ones give none."""
+    unit = first.get("cost_unit")
+    alike = isinstance(unit, str) and unit == second.get("cost_unit")
+    return f"tokens per {unit if alike else 'unit of cost'}"
 
 
 def _plan_costs(

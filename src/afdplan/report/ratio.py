@@ -71,6 +71,7 @@ def ratio_answer(answer: RatioRecommendation) -> dict[str, Any]:
             "communication_bound_ratio interior_ratio mean_token_load",
         ),
         "near_equal_attention_workers": list(answer.near_equal),
+        "cost_unit": cost_unit(answer.problem.latency, answer.ffn_weight),
         **chosen(answer, "mean_field_ratio barrier_cost resource_times bundle"),
         "step_time": step_time,
         **chosen(answer, "uncertainty latency_uncertainty replication modes curve"),

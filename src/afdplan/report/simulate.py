@@ -71,7 +71,9 @@ def simulation_document(
         "start": scenario.start,
     }
     answers = [
-        result.answer() | ({} if known is None else {"step_time_by_latency_draws": known})
+        result.answer()
+        | {"cost_unit": _per(result)}
+        | ({} if known is None else {"step_time_by_latency_draws": known})
         for result, known in zip(results, by_draws or [None] * len(results), strict=True)
     ]
     return document(
