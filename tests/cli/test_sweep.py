@@ -130,6 +130,13 @@ def test_what_cannot_be_shown_is_refused_before_the_work(given, said, tmp_path, 
     assert [path.name for path in tmp_path.iterdir()] == ["study.toml"]
 
 
+def test_a_picture_of_one_case_is_refused_before_the_work(tmp_path):
+    text = re.sub(r"\[([^\[\],]+),[^\[\]]*\]", r"[\1]", FAST)
+    given = ("-o", tmp_path / "r", "--plot", tmp_path / "a.svg")
+    assert "nothing does" in invoke("sweep", write(tmp_path, text), *given).error_line
+    assert [path.name for path in tmp_path.iterdir()] == ["study.toml"]
+
+
 def test_the_page_says_why_cases_have_no_answer(tmp_path):
     device = 'model = "qwen3-30b-a3b"\nhardware = "h100"'
     text = FAST.replace(f'latency = "{LATENCY}"', device).replace("16, 32, 64", "16, 1_000_000")
@@ -270,9 +277,9 @@ def test_all_refused_is_said(tmp_path):
     told = invoke("sweep", "--summary", tmp_path / "r", "--json").document
     assert told["best"] == []
     assert told["reasons"][0]["cases"] == 12
-    assert "nothing to draw" in invoke(
-        "sweep", "--summary", tmp_path / "r", "--plot", tmp_path / "a.png"
-    ).error_line  # fmt: skip
+    shown = ("--plot", tmp_path / "a.png", "--report", tmp_path / "a.html")
+    assert "nothing to draw" in invoke("sweep", "--summary", tmp_path / "r", *shown).err
+    assert (tmp_path / "a.html").exists()  # what can be written is
 
 
 @pytest.mark.parametrize(

@@ -102,6 +102,8 @@ def command(
         _dry_run(loaded, study, workers, as_json)
         return
     check_groups(groups or (), loaded.compute)  # before hours of work
+    if plot is not None and not loaded.varied:
+        raise click.UsageError("--plot draws what varies, and nothing does: leave it out")
     start = _engine_of(engine, workers, address)
     tally = _run(loaded, study, str(output), resume, start, as_json)
     if plot is not None or report is not None:
@@ -326,14 +328,14 @@ def _shown(
         warnings=found.warnings,
         answer=summary_answer(found),
     )
-    if plot is not None:
-        from afdplan.plotting.sweep_figures import study_figures
-
-        write_picture(plot, study_figures(found), found.name)
     if report is not None:
         from afdplan.report.page_sweep import summary_page
 
         write_report(report, summary_page(found), document)
+    if plot is not None:
+        from afdplan.plotting.sweep_figures import study_figures
+
+        write_picture(plot, study_figures(found), found.name)
     return found, document
 
 
