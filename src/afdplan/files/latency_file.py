@@ -77,6 +77,11 @@ def load_latency(name_or_path: str | Path) -> LatencyModel:
     document = read_document(
         path if path.parent == _BUILT_IN else name_or_path, "a latency model", LatencyModelError
     )
+    if {"architectures", "model_type"} & set(document):
+        raise LatencyModelError(
+            f"{text} is the config.json of a model, which holds no times: give it as --model with "
+            "--hardware, in Python to derived_model"
+        )
     with placed(text):
         return latency_from_document(document, path.stem)
 

@@ -245,3 +245,10 @@ def test_a_bad_file_is_called_by_what_it_claims_to_be(tmp_path):
         path.write_text("hello world\n")
         with pytest.raises(LatencyModelError, match=f"invalid {kind}"):
             load_latency(path)
+
+
+def test_the_config_of_a_model_says_where_it_belongs(tmp_path):
+    path = tmp_path / "config.json"
+    path.write_text('{"model_type": "qwen3_moe", "hidden_size": 2048}')
+    with pytest.raises(LatencyModelError, match="give it as --model with --hardware"):
+        load_latency(path)
