@@ -286,3 +286,11 @@ def test_one_absurd_time_is_no_overflow(tmp_path):
     path.write_text("\n".join(["stage,load,requests,latency_us", *rows]) + "\n")
     outcome = invoke("calibrate", path)
     assert outcome.code == 0, outcome.err
+
+
+def test_a_bundle_without_workers_is_refused_in_one_line():
+    # Found by mutation: a warning of NumPy stood before the line.
+    log = SAMPLES / "fastafd_steps.jsonl"
+    outcome = invoke("calibrate", log, "--attention-workers", 0)
+    assert outcome.code == 1
+    assert "attention_workers must be a finite number > 0, got 0" in outcome.error_line

@@ -9,6 +9,7 @@ import numpy as np
 
 from afdplan.errors import InsufficientDataError, TimeUnitError
 from afdplan.model import parameters as ask
+from afdplan.model.checks import check_number
 from afdplan.model.measurement import STAGES, Measurements, StageSamples
 from afdplan.model.sweep import RatioSweep
 
@@ -129,9 +130,14 @@ def step_sweep(
 
     Raises
     ------
+    InvalidInputError
+        If a number of workers or microbatches is not above 0.
     InsufficientDataError
         If there are no steps with requests, or neither KV tokens nor `context`.
     """
+    given = {"attention_workers": attention_workers, "ffn_workers": ffn_workers}
+    for name, value in (given | {"microbatches": microbatches}).items():
+        check_number(name, value, strict=True)
     steps = measurements.stage("step")
     if steps is None or steps.requests is None:
         raise InsufficientDataError(
