@@ -76,7 +76,7 @@ def test_foreign_objects_are_refused_by_name(name: str, argument: str) -> None:
 
 def test_a_trace_for_a_law_says_how_to_make_one() -> None:
     with pytest.raises(AfdplanError, match=r"EmpiricalLengths\(trace\)"):
-        afdplan.recommend_ratio(TRACE, LATENCY, batch_size=8)  # type: ignore[arg-type]
+        afdplan.recommend_ratio(TRACE, LATENCY, batch_size=8)
 
 
 def test_no_threads_are_refused() -> None:
@@ -88,5 +88,5 @@ def test_an_array_is_no_choice() -> None:
     """An array, asked whether it is one of several words, raised a ValueError of NumPy."""
     given = {name: getattr(LATENCY, name) for name in ("attention", "ffn", "send", "receive")}
     with pytest.raises(AfdplanError, match="time_unit must be one of s, abstract") as refused:
-        afdplan.LatencyModel(name="x", time_unit=np.zeros((2, 2)), **given)  # type: ignore[arg-type]
+        afdplan.LatencyModel(name="x", time_unit=np.zeros((2, 2)), **given)
     assert "\n" not in str(refused.value)

@@ -6,7 +6,6 @@ import os
 from typing import Any
 
 from afdplan.errors import InvalidInputError
-from afdplan.model.latency import LatencyModel
 
 __all__ = ["check_kind", "check_latency", "check_path"]
 
@@ -16,9 +15,9 @@ def check_kind(name: str, value: Any, kind: type, mend: str) -> None:
 
     Examples
     --------
-    >>> check_kind("trace", "day.csv", LatencyModel, "load_latency gives one")
+    >>> check_kind("columns", "ctx", dict, "give names by meaning")
     Traceback (most recent call last):
-    afdplan.errors.InvalidInputError: trace must be a LatencyModel, got str: load_latency gives one
+    afdplan.errors.InvalidInputError: columns must be a dict, got str: give names by meaning
     """
     if not isinstance(value, kind):
         got = "None" if value is None else type(value).__name__
@@ -27,6 +26,8 @@ def check_kind(name: str, value: Any, kind: type, mend: str) -> None:
 
 def check_latency(value: Any, name: str = "latency") -> None:
     """Raise `InvalidInputError` unless `value` is a latency model."""
+    from afdplan.model.latency import LatencyModel  # brings NumPy, which no check of a path needs
+
     mend = "load_latency gives one, and derived_model(MODEL, HARDWARE).latency is one"
     check_kind(name, value, LatencyModel, mend)
 

@@ -86,4 +86,4 @@ def request_for(name: str, plan: PlanFile | None = None, **options: object) -> D
         pair = {"rtp-llm": (4, 1)}.get(name, (4, 2))
         plan = pair_plan(*pair, m=3 if name == "stepmesh" else 2, hardware=hardware)
     given = {"model": "org/model", "architecture": MODEL_OF[name], **options}
-    return DeployRequest(plan=plan, **given)  # type: ignore[arg-type]  # options of any kind
+    return DeployRequest(plan=plan, **given)

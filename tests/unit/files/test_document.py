@@ -226,3 +226,10 @@ def test_no_reader_opens_a_file_by_itself():
                     node.attr == "open" and ast.unparse(node.value) != "source.path"
                 )
                 assert not opens, f"{path.name}:{node.lineno} opens a file past the opener"
+
+
+def test_a_document_is_opened_without_numpy():
+    # The check of a path once brought the latency model, and with it NumPy, to every command.
+    line = "import sys, afdplan.files.document; print('numpy' in sys.modules)"
+    run = subprocess.run([sys.executable, "-c", line], check=True, capture_output=True, text=True)
+    assert run.stdout.strip() == "False"
