@@ -95,12 +95,13 @@ def command(
     # The workers are the parallelism: threads of this process would cost memory and time of theirs.
     os.environ.setdefault("POLARS_MAX_THREADS", "1")
     from afdplan.studies.definition import load_study
-    from afdplan.studies.summary import check_groups
 
     loaded, groups = load_study(study), _names(by)
     if dry_run:
         _dry_run(loaded, study, workers, as_json)
         return
+    from afdplan.studies.summary import check_groups
+
     check_groups(groups or (), loaded.compute)  # before hours of work
     if plot is not None and not loaded.varied:
         raise click.UsageError("--plot draws what varies, and nothing does: leave it out")
