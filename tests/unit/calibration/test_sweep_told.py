@@ -104,10 +104,10 @@ def test_a_fit_holds_what_it_was_given_and_what_it_found():
     assert fit.noise == 0.002
     assert fit.point[:4] == pytest.approx([2.0, 0, 1.0, 0.005], rel=0.02)
     assert fit.ffn_time.value == pytest.approx(3.0, rel=0.01)
-    assert fit.transfer_time == fit.point[4] < 0.1
+    assert 0 <= fit.transfer_time == fit.point[4] < fit.transfer_limit
     assert np.abs(fit.residuals).max() < 1e-3
     # At three attention workers both stages take 3.6 s of the 4 s of two microbatches.
-    assert fit.transfer_limit == pytest.approx(0.4, rel=0.1)
+    assert fit.transfer_limit == pytest.approx(0.4, rel=0.2)
     ahead = planted([1, 12], c=0.005)
     told = fit.predict(ahead)
     assert [one.value for one in told] == pytest.approx(ahead.step_times, rel=0.01)
