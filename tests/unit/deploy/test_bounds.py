@@ -25,6 +25,7 @@ from afdplan.deploy.registry import find_target, versions
 from afdplan.deploy.sglang import spreads
 from afdplan.errors import InvalidInputError, UnsupportedError
 from afdplan.files.atomic import write_folder
+from tests.deployed import value, words_of
 from tests.unit.deploy.cases import pair_plan, request_for
 from tests.unit.deploy.test_laws import UNSPLIT
 
