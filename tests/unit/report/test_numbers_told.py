@@ -202,7 +202,7 @@ def test_commands_break_between_options_and_keep_values():
     # A line with its mark may be as wide as the window.
     assert pasted("cmd --xx 1", 12) == ["cmd --xx 1"]
     assert pasted("cmd --xx 1", 11) == ["cmd \\", "    --xx 1"]
-    assert pasted("c -a 1 2 -b", 10) == ["c -a 1 \\", "    2 -b"]
+    assert pasted("c -a 1 2 -b", 10) == ["c -a 1 2 \\", "    -b"]
     assert shortened("a; b; c") == "a; c"
     assert shortened("a; b: c; d: e") == "a: e"
 
