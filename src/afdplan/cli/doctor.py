@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-import afdplan
 from afdplan.cli.report import documented, json_option, tell
+from afdplan.version import __version__
 
 if TYPE_CHECKING:
     from afdplan.report.telling import Telling
@@ -189,7 +189,7 @@ def _told(findings: list[Finding], broken: list[Finding]) -> Telling:
         answer="Some commands will fail."
         if broken
         else "Everything that is always needed is here.",
-        subject=f"afdplan {afdplan.__version__}, Python {platform.python_version()}, "
+        subject=f"afdplan {__version__}, Python {platform.python_version()}, "
         f"{platform.system()} {platform.machine()}",
         tables=(
             TextTable(
