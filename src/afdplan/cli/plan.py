@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from afdplan.cli.options import Workload, options, resolve_workload, workload_options
+from afdplan.cli.options import options, resolve_workload, workload_inputs, workload_options
 from afdplan.cli.plan_options import (
     LATENCIES,
     limit_options,
@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from afdplan.planning.source import LatencySource
     from afdplan.planning.space import SearchSpace
     from afdplan.planning.verify import Verification
+    from afdplan.workload.requests import Workload
 
 __all__ = ["command"]
 
@@ -114,7 +115,7 @@ def command(
         source, cost = resolve_source(given)
     except InfeasibleError as error:
         if as_json:
-            _tell_infeasible(error, given | workload.inputs, workload, "s")
+            _tell_infeasible(error, given | workload_inputs(given, workload), workload, "s")
         raise
     from afdplan.planning.whole import plan_whole
 
@@ -305,7 +306,7 @@ def _inputs(
         }
     return {
         **dict.fromkeys(one.key for one in LATENCIES),
-        **workload.inputs,
+        **workload_inputs(given, workload),
         **chosen,
         "latency": {"name": source.name, "layers": layers},
         **values_of(limits, of_plan.LIMITS),

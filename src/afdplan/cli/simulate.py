@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from afdplan.cli.options import (
-    Workload,
     latency_inputs,
     latency_options,
     options,
-    require_fit,
     resolve_batch_size,
     resolve_choice,
     resolve_workload,
+    workload_inputs,
     workload_options,
 )
 from afdplan.cli.project import ProjectCommand
@@ -45,6 +44,7 @@ if TYPE_CHECKING:
     from afdplan.report.telling import Telling
     from afdplan.simulation.result import SimulationResult
     from afdplan.simulation.scenario import Scenario
+    from afdplan.workload.requests import Workload
 
 __all__ = ["command"]
 
@@ -158,7 +158,9 @@ def command(
         given["rate"] = parse_model_rate("--rate", given["rate"], model.time_unit)
     workload = resolve_workload(given)
     if given["kv_capacity"] is None:  # else the simulator keeps to a memory itself
-        require_fit(choice, workload.law, size, given)
+        from afdplan.planning.memory_limit import require_fit
+
+        require_fit(choice, workload.law, size, given["ffn_workers"], given["microbatches"])
 
     def scenario_of(count: int) -> Scenario:
         from afdplan.model.bundle import Bundle
@@ -197,7 +199,7 @@ def command(
         from afdplan.plotting.simulation_figures import simulation_figures
 
         write_picture(plot, simulation_figures(results), f"{workload.law.name}; {model.name}")
-    inputs = {**workload.inputs, **latency_inputs(given, model)}
+    inputs = {**workload_inputs(given, workload), **latency_inputs(given, model)}
     asked = {one.key: given[one.key] for one in (*SIMULATION[1:], of_plan.RESTART, *ask.MODE)}
     from afdplan.planning.theory_curve import step_time_by_draws
     from afdplan.report.simulate import simulation_document, simulation_told

@@ -68,14 +68,17 @@ def token_load_estimate(
     >>> estimate.low < 499.5 + 333 < estimate.high  # E[P] + (E[D^2]/E[D] - 1)/2
     True
     """
-    return bootstrap_token_load(trace, confidence, seed, replicates).estimate
+    exact = EmpiricalLengths(trace).token_load().mean
+    return bootstrap_token_load(trace, exact, confidence, seed, replicates).estimate
 
 
 def bootstrap_token_load(
-    trace: Trace, confidence: float = ask.CONFIDENCE.default, seed: int = 0, replicates: int = 2000
+    trace: Trace, exact: float, confidence: float, seed: int, replicates: int = 2000
 ) -> RatioBootstrap:
-    """Return the estimate together with what dependence has cost; see `token_load_estimate`."""
-    exact = EmpiricalLengths(trace).token_load().mean
+    """Return the estimate together with what dependence has cost; see `token_load_estimate`.
+
+    `exact` is the mean load of the law of the trace, exactly rounded [tokens].
+    """
     if trace.requests < 2:
         raise InsufficientDataError(
             f"{trace.source}: an interval needs at least 2 requests, got 1: give more requests, "
