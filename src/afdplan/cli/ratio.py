@@ -67,7 +67,7 @@ def command(
     choice, workload = resolve_choice(given), resolve_workload(given)
     from afdplan.planning.ratio_answer import answer_ratio
     from afdplan.planning.ratio_question import RatioQuestion
-    from afdplan.report.ratio_answer import (
+    from afdplan.report.ratio_document import (
         ratio_document,
         ratio_heading,
         ratio_picture,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -11,6 +9,7 @@ from typing import TYPE_CHECKING
 from afdplan.model import parameters as ask
 from afdplan.planning.effect_costs import EffectCost, effect_costs
 from afdplan.planning.placement_gain import PlacementGain, placement_gain
+from afdplan.planning.progress import Bars, no_bar
 from afdplan.planning.ratio_question import RatioQuestion
 from afdplan.theory.ratio import RatioRecommendation
 from afdplan.theory.recommend import recommend
@@ -20,15 +19,7 @@ if TYPE_CHECKING:  # the compiler is slow to import
     from afdplan.planning.ratio_day import RatioDay
     from afdplan.planning.simulated_ratio import Play, SimulatedRatio
 
-__all__ = ["Bars", "RatioAnswer", "answer_ratio", "no_bar"]
-
-Bars = Callable[[str], AbstractContextManager[Callable[[float], None]]]
-"""What shows how far the work of a name is: it is told shares done, 0 to 1."""
-
-
-def no_bar(_: str) -> AbstractContextManager[Callable[[float], None]]:
-    """Show nothing."""
-    return nullcontext(lambda _: None)
+__all__ = ["RatioAnswer", "answer_ratio"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
