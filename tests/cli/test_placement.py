@@ -192,7 +192,7 @@ def test_a_plan_promises_no_placement_that_its_devices_cannot_run(tmp_path):
     checked = invoke("check", plan, "--trace", SHORT, "--json").document["placement_gain"]
     assert checked["attention_workers"] + others <= 4
     wrong = invoke("check", edited(plan, "inputs", "devices", value="eight"), "--trace", SHORT)
-    assert wrong.code == 2
+    assert wrong.code == 1
     assert "devices of the plan must be an integer, got 'eight'" in wrong.err
     said = invoke("plan", *asked, "--full").out
     assert ("Placement, if split" in said) == (document["recommended"]["kind"] != "split")
