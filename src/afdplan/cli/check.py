@@ -9,7 +9,7 @@ import click
 
 from afdplan.cli.options import option_name, options, resolve_workload
 from afdplan.cli.project import ProjectCommand
-from afdplan.cli.report import documented, json_option, plot_option, tell, write_picture
+from afdplan.cli.report import documented, json_option, plot_option, print_json, tell, write_picture
 from afdplan.cli.running import running, running_options
 from afdplan.model import parameters as ask
 
@@ -126,8 +126,6 @@ def command(
 
         write_picture(plot, [check_figure(answer.result)], f"Check of {plan_file}: {standing}")
     if as_json:
-        from afdplan.report.document import to_json
-
         inputs = {
             "plan": plan_file,
             "trace": trace,
@@ -145,7 +143,7 @@ def command(
             warnings=warnings,
             answer=check_document(answer, observed, differs),
         )
-        click.echo(to_json(document))
+        print_json(document)
     else:
         following = "" if standing == "stands" else _planned_again(plan.command, trace)
         tell(told_check(answer, warnings, following, differs if settings is not None else None))
@@ -174,15 +172,13 @@ def _tell_settings(
     from afdplan.report.check import settings_answer, settings_told
 
     if as_json:
-        from afdplan.report.document import to_json
-
         told = documented(
             time_unit="s",
             inputs={"plan": plan_file, "settings": settings},
             warnings=(),
             answer=settings_answer(differs),
         )
-        click.echo(to_json(told))
+        print_json(told)
     else:
         tell(settings_told(differs))
     if differs:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 from click.core import ParameterSource
 
-from afdplan.cli.report import documented, json_option, tell
+from afdplan.cli.report import documented, json_option, print_json, tell
 
 if TYPE_CHECKING:
     from afdplan.model.parameters import Execution
@@ -131,24 +131,20 @@ def command(
     files["plan.json"] = text
     write_folder(output, files)
     if as_json:
-        from afdplan.report.document import to_json
-
-        click.echo(
-            to_json(
-                documented(
-                    time_unit=plan.latency.time_unit,
-                    inputs={
-                        "plan": plan_file,
-                        "target": target,
-                        "target_version": system.version,
-                        "execution": system.execution,
-                        "format": form,
-                        "deployment": "un-split" if request.unsplit else "split",
-                        "model": request.model,
-                    },
-                    warnings=(),
-                    answer={"folder": output, "files": sorted(files)},
-                )
+        print_json(
+            documented(
+                time_unit=plan.latency.time_unit,
+                inputs={
+                    "plan": plan_file,
+                    "target": target,
+                    "target_version": system.version,
+                    "execution": system.execution,
+                    "format": form,
+                    "deployment": "un-split" if request.unsplit else "split",
+                    "model": request.model,
+                },
+                warnings=(),
+                answer={"folder": output, "files": sorted(files)},
             )
         )
         return

@@ -24,6 +24,7 @@ from afdplan.cli.report import (
     documented,
     json_option,
     plot_option,
+    print_json,
     progress,
     report_option,
     say_wrote,
@@ -196,7 +197,7 @@ def _write(
         write_atomic(output, f"{to_json(document)}\n".encode())
         say_wrote(output)
     if as_json:
-        click.echo(to_json(document))
+        print_json(document)
 
 
 def _following(plan: Plan, output: str | None) -> str:
@@ -258,7 +259,6 @@ def _tell_infeasible(
     error: InfeasibleError, inputs: dict[str, Any], workload: Workload, unit: TimeUnit
 ) -> None:
     """Print the one document of a plan that does not exist."""
-    from afdplan.report.document import to_json
     from afdplan.report.plan_answer import design_answer
 
     nearest = error.nearest
@@ -268,4 +268,4 @@ def _tell_infeasible(
         "nearest": None if nearest is None else design_answer(nearest),
     }
     told = documented(time_unit=unit, inputs=inputs, warnings=workload.warnings, answer=answer)
-    click.echo(to_json(told))
+    print_json(told)

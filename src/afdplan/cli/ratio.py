@@ -24,6 +24,7 @@ from afdplan.cli.report import (
     documented,
     json_option,
     plot_option,
+    print_json,
     progress,
     report_option,
     tell,
@@ -81,8 +82,6 @@ def command(
     if plot is not None:
         write_picture(plot, ratio_picture(answer), ratio_heading(answer))
     if as_json or report is not None:
-        from afdplan.report.document import to_json
-
         document = documented(
             time_unit=question.problem.latency.time_unit,
             inputs=_inputs(given, answer),
@@ -94,7 +93,7 @@ def command(
 
             write_report(report, answered_page(answer, told), document)
         if as_json:
-            click.echo(to_json(document))
+            print_json(document)
             return
     tell(told)
 

@@ -27,6 +27,7 @@ from afdplan.cli.report import (
     command_with,
     json_option,
     plot_option,
+    print_json,
     progress,
     report_option,
     tell,
@@ -209,8 +210,6 @@ def command(
     same = (*ask.WORKLOAD, *ask.LATENCY_CHOICE, *ask.SLOTS)
     told = replace(told, following=command_with("ratio", same))
     if as_json or report is not None:
-        from afdplan.report.document import to_json
-
         answered = simulation_document(
             results, inputs, attention_workers, asked, workload.warnings, known
         )
@@ -218,7 +217,7 @@ def command(
         if report is not None:
             write_report(report, _page(told, results, workload), answered)
         if as_json:
-            click.echo(to_json(answered))
+            print_json(answered)
             return
     tell(told)
 

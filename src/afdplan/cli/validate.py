@@ -12,6 +12,7 @@ from afdplan.cli.report import (
     documented,
     json_flag,
     plot_option,
+    print_json,
     report_option,
     tell,
     write_picture,
@@ -77,7 +78,6 @@ def command(
 
     Exit code 1 if a declared band does not hold.
     """
-    from afdplan.report.document import to_json
     from afdplan.report.validate import (
         markdown_page,
         validation_answer,
@@ -138,7 +138,7 @@ def command(
         if report is not None:
             write_report(report, page, answered)
     if as_json:
-        click.echo(to_json(answered))
+        print_json(answered)
     else:
         tell(
             replace(told, following=f"afdplan validate {part}{way} --report evidence.html"),

@@ -15,6 +15,7 @@ from afdplan.cli.report import (
     documented,
     json_option,
     plot_option,
+    print_json,
     report_option,
     say_wrote,
     tell,
@@ -87,8 +88,6 @@ def command(
         line = shlex.join(["afdplan", "ratio", "--trace", given["trace"], *LATENCY])
         told = replace(told, following=line)
     if as_json or report is not None:
-        from afdplan.report.document import to_json
-
         answer = workload_answer(described)
         answered = documented(
             time_unit="s", inputs=inputs, warnings=described.warnings, answer=answer
@@ -98,6 +97,6 @@ def command(
 
             write_report(report, workload_page(told, described, workload.law), answered)
         if as_json:
-            click.echo(to_json(answered))
+            print_json(answered)
             return
     tell(told)
