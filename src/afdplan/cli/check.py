@@ -70,30 +70,20 @@ def command(
     refines them, override those. --settings alone compares settings only. Exit code 5: the plan
     stands, but the server runs with other settings.
     """
-    trace = given["trace"]
-    is_counted = bool(metrics or prometheus)
-    requests = [trace is not None, bool(metrics), prometheus is not None].count(True)
-    if requests > 1 or not (requests or settings):
+    trace, is_counted = given["trace"], bool(metrics or prometheus)
+    sources = [trace is not None, bool(metrics), prometheus is not None].count(True)
+    if sources > 1 or not (sources or settings):
         raise click.UsageError(
             "say what runs now: --trace FILE, --metrics FILE, --prometheus URL or --settings FILE"
         )
-    if trace is None and any(given[one.key] is not None for one in ask.OF_TRACE):
-        raise click.UsageError(
-            "--format, --columns and --time-format describe a trace: give --trace too"
-        )
-    if selector and not is_counted:
-        raise click.UsageError("--selector picks engines: give --metrics or --prometheus too")
-    if plot is not None and not requests:
-        raise click.UsageError(
-            "--plot draws requests against the plan: give --trace, --metrics or --prometheus too"
-        )
+    _check_together(given, selector, plot, is_counted=is_counted)
     from afdplan.deploy.running import differences_in
     from afdplan.files.check_state import CheckState, read_state, write_state
     from afdplan.files.plan_file import read_plan
 
     plan = read_plan(plan_file)
     differs = () if settings is None else differences_in(plan, settings)
-    if not requests:
+    if not sources:
         _tell_settings(plan_file, settings, differs, as_json=as_json)
         return
     from afdplan.planning.check_answer import answer_check
@@ -151,6 +141,22 @@ def command(
         raise click.exceptions.Exit(REPLAN_EXIT_CODE)
     if differs:
         raise click.exceptions.Exit(DIFFERS_EXIT_CODE)
+
+
+def _check_together(
+    given: dict[str, Any], selector: str, plot: str | None, *, is_counted: bool
+) -> None:
+    """Refuse options that refine what is not given."""
+    if given["trace"] is None and any(given[one.key] is not None for one in ask.OF_TRACE):
+        raise click.UsageError(
+            "--format, --columns and --time-format describe a trace: give --trace too"
+        )
+    if selector and not is_counted:
+        raise click.UsageError("--selector picks engines: give --metrics or --prometheus too")
+    if plot is not None and given["trace"] is None and not is_counted:
+        raise click.UsageError(
+            "--plot draws requests against the plan: give --trace, --metrics or --prometheus too"
+        )
 
 
 def _planned_again(command: str, trace: str | None) -> str:

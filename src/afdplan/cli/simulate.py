@@ -39,7 +39,6 @@ from afdplan.model import plan_parameters as of_plan
 from afdplan.model.parameter import Parameter
 
 if TYPE_CHECKING:
-    from afdplan.model.bundle import Bundle
     from afdplan.model.latency import LatencyModel
     from afdplan.report.page import Page
     from afdplan.report.telling import Telling
@@ -143,16 +142,7 @@ def command(
     slowest worker. Every mean comes with an interval.
     """
     size = resolve_batch_size(given)
-    for log, path in zip(LOGS, (timeline, per_request, per_step), strict=True):
-        if path is not None and len(attention_workers) > 1:
-            raise click.UsageError(f"{log.option} shows one bundle: give one --attention-workers")
-    if timeline is not None and not timeline.lower().endswith((".json", ".svg", ".png")):
-        raise click.UsageError(f"--timeline must end in .json, .svg or .png, got {timeline!r}")
-    for path in (timeline, per_request, per_step):
-        if path is not None:
-            from afdplan.files.atomic import check_folder
-
-            check_folder(path)
+    _check_logs((timeline, per_request, per_step), attention_workers)
     choice = resolve_choice(given)
     model = choice.resolve(batch_size=size, ffn_workers=given["ffn_workers"])
     if given["rate"] is not None:
@@ -162,38 +152,8 @@ def command(
         from afdplan.planning.memory_limit import require_fit
 
         require_fit(choice, workload.law, size, given["ffn_workers"], given["microbatches"])
-
-    def scenario_of(count: int) -> Scenario:
-        from afdplan.model.bundle import Bundle
-
-        bundle = Bundle(
-            attention_workers=count,
-            ffn_workers=given["ffn_workers"],
-            batch_size=size,
-            microbatches=given["microbatches"],
-        )
-        return _scenario(bundle, model, workload, given)
-
-    scenarios = [scenario_of(count) for count in attention_workers]
-    results: list[SimulationResult] = []
-    tables = _tables(per_request, per_step, given["execution"])
-    with tables as (on_requests, on_steps), progress("simulating") as show:
-        from afdplan.simulation.run import simulate
-        from afdplan.studies.local_engine import available_cores
-
-        def show_share(k: int, done: float) -> None:
-            show((k + done) / len(scenarios))
-
-        for k, scenario in enumerate(scenarios):
-            results.append(
-                simulate(
-                    scenario,
-                    progress=partial(show_share, k),
-                    on_requests=on_requests,
-                    on_steps=on_steps,
-                    threads=available_cores(),
-                )
-            )
+    scenarios = [_scenario(count, size, model, workload, given) for count in attention_workers]
+    results = _played(scenarios, per_request, per_step)
     if timeline is not None:
         _write_timeline(timeline, results[0])
     if plot is not None:
@@ -222,10 +182,57 @@ def command(
     tell(told)
 
 
+def _check_logs(paths: tuple[str | None, ...], attention_workers: list[int]) -> None:
+    """Refuse logs of several bundles, and names of files that could not be written."""
+    for log, path in zip(LOGS, paths, strict=True):
+        if path is not None and len(attention_workers) > 1:
+            raise click.UsageError(f"{log.option} shows one bundle: give one --attention-workers")
+    timeline = paths[0]
+    if timeline is not None and not timeline.lower().endswith((".json", ".svg", ".png")):
+        raise click.UsageError(f"--timeline must end in .json, .svg or .png, got {timeline!r}")
+    for path in paths:
+        if path is not None:
+            from afdplan.files.atomic import check_folder
+
+            check_folder(path)
+
+
+def _played(
+    scenarios: list[Scenario], per_request: str | None, per_step: str | None
+) -> list[SimulationResult]:
+    """Play bundles one after the other, each on all cores, with a bar and both logs."""
+    from afdplan.simulation.run import simulate
+    from afdplan.studies.local_engine import available_cores
+
+    results: list[SimulationResult] = []
+    tables = _tables(per_request, per_step, scenarios[0].execution)
+    with tables as (on_requests, on_steps), progress("simulating") as show:
+
+        def show_share(k: int, done: float) -> None:
+            show((k + done) / len(scenarios))
+
+        for k, scenario in enumerate(scenarios):
+            results.append(
+                simulate(
+                    scenario,
+                    progress=partial(show_share, k),
+                    on_requests=on_requests,
+                    on_steps=on_steps,
+                    threads=available_cores(),
+                )
+            )
+    return results
+
+
 def _scenario(
-    bundle: Bundle, model: LatencyModel, workload: Workload, given: dict[str, Any]
+    attention_workers: int,
+    batch_size: int,
+    model: LatencyModel,
+    workload: Workload,
+    given: dict[str, Any],
 ) -> Scenario:
     """Return the scenario that the options describe."""
+    from afdplan.model.bundle import Bundle
     from afdplan.simulation.scenario import Arrivals, Scenario, Variation
 
     arrivals = None
@@ -255,7 +262,12 @@ def _scenario(
         raise click.UsageError("--restart is of failures: give --device-mtbf too")
     start: Any = given["start"] or ("fresh" if arrivals else "stationary")
     return Scenario(
-        bundle=bundle,
+        bundle=Bundle(
+            attention_workers=attention_workers,
+            ffn_workers=given["ffn_workers"],
+            batch_size=batch_size,
+            microbatches=given["microbatches"],
+        ),
         latency=model,
         lengths=workload.trace if replay and workload.trace is not None else workload.law,
         overlap=given["overlap"],

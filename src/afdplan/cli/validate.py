@@ -89,14 +89,7 @@ def command(
     from afdplan.validation.run import PARTS, validate
 
     parts = PARTS if part == "all" else tuple(name for name in PARTS if name == part)
-    if part == "paper" and execution == "barrier-free":
-        raise click.UsageError("the paper has no bundle without a barrier: leave one of them out")
-    if traces is not None and "simulation" not in parts:
-        raise click.UsageError(f"--traces belongs to the part simulation, not to {part}")
-    if effects and "simulation" not in parts:
-        raise click.UsageError(f"--effects belongs to the part simulation, not to {part}")
-    if effects and execution == "barrier-free":
-        raise click.UsageError("--effects are of bundles with a barrier: leave one of them out")
+    _check_together(part, parts, execution, traces, effects=effects)
     given = None
     if traces is not None:
         from afdplan.validation.traces import read_traces
@@ -147,6 +140,20 @@ def command(
         )
     if result.broken:
         raise verdict_error(result)
+
+
+def _check_together(
+    part: str, parts: tuple[str, ...], execution: str, traces: str | None, *, effects: bool
+) -> None:
+    """Refuse options that do not go together."""
+    if part == "paper" and execution == "barrier-free":
+        raise click.UsageError("the paper has no bundle without a barrier: leave one of them out")
+    if traces is not None and "simulation" not in parts:
+        raise click.UsageError(f"--traces belongs to the part simulation, not to {part}")
+    if effects and "simulation" not in parts:
+        raise click.UsageError(f"--effects belongs to the part simulation, not to {part}")
+    if effects and execution == "barrier-free":
+        raise click.UsageError("--effects are of bundles with a barrier: leave one of them out")
 
 
 def _progress() -> Any:

@@ -56,8 +56,8 @@ def requests_of_laws(prompt: str, decode: str) -> Workload:
 
     Examples
     --------
-    >>> requests_of_laws("100", "geometric:500").law.mean_decode_tokens
-    500.0
+    >>> requests_of_laws("100", "geometric:500").law.mean_prompt_tokens
+    100.0
     """
     return Workload(law=IndependentLengths(prompt=prompt, decode=decode))
 
