@@ -180,27 +180,43 @@ class _Trials:
     def pytest_runtestloop(self, session: Any) -> bool:
         """Write one line for each fault: is it noticed?"""
         items = {item.nodeid: item for item in session.items}
-        least = dict.fromkeys(test for names in self.tests.values() for test in names[:2])
-        for fault in (None, *self.chosen):  # without a fault first: it must not be noticed
-            faulty = None if fault is None else _faulty_code(fault)
-            child = os.fork()
-            if child == 0:
-                signal.setitimer(signal.ITIMER_PROF, LONGEST)  # of its own time: others may compute
-                signal.alarm(10 * LONGEST)
-                if fault and faulty:
-                    _swap_code(fault, faulty)
-                names = least if fault is None else self.tests[fault]
-                of_it = [items[test] for test in names if test in items]
-                for item, following in zip(of_it, [*of_it[1:], None], strict=True):
-                    item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
-                    if session.testsfailed:
-                        os.write(self.survived, f"noticed by {item.nodeid}\n".encode())
-                        os._exit(1)
-                os.write(self.survived, f"{SURVIVES} {len(of_it)} tests\n".encode())
-                os._exit(0)
-            if os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) not in (0, 1):
-                os.write(self.survived, b"noticed, for it does not end\n")
+        fit: dict[str, bool] = {}
+        for fault in self.chosen:
+            faulty = _faulty_code(fault)
+            names = [name for name in self.tests[fault] if name in items]
+            while True:
+                names = [name for name in names if fit.get(name, True)]
+                by = _first_failure(session, [items[name] for name in names], fault, faulty)
+                if by not in names or fit.get(by):
+                    break
+                # Without the fault it must hold, alone and in a process like this.
+                fit[by] = not _first_failure(session, [items[by]])
+            word = f"noticed by {by}" if by else f"{SURVIVES} {len(names)} tests"
+            os.write(self.survived, f"{word}\n".encode())
         return True
+
+
+def _first_failure(
+    session: Any, items: list[Any], fault: Fault | None = None, faulty: CodeType | None = None
+) -> str:
+    """Return which of some tests fails first, in a fork; empty if none does."""
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        signal.setitimer(signal.ITIMER_PROF, LONGEST)  # of its own time: others compute as well
+        signal.alarm(10 * LONGEST)
+        if fault and faulty:
+            _swap_code(fault, faulty)
+        for item, following in zip(items, [*items[1:], None], strict=True):
+            item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
+            if session.testsfailed:
+                os.write(write, item.nodeid.encode())
+                break
+        os._exit(0)
+    os.close(write)
+    with os.fdopen(read) as said:
+        by = said.read()
+    return "no end" if os.waitpid(child, 0)[1] else by
 
 
 def _faulty_code(fault: Fault) -> CodeType:
@@ -241,15 +257,13 @@ def tried(chosen: list[Fault], tests: dict[Fault, list[str]]) -> list[Fault]:
                 pytest.main(arguments, plugins=[_Trials(chosen, tests, write)])
             os._exit(0)
     os.close(write)
-    said = []
+    missed = []
     with os.fdopen(read) as lines:
-        for line in lines:
-            said.append(line.startswith(SURVIVES))
-            if len(said) > 1:
-                print(f"{chosen[len(said) - 2].plant()[0]}: {line}", end="", flush=True)
-    if len(said) <= len(chosen) or not said.pop(0):
-        sys.exit("the tests cannot be collected, or fail without a fault")
-    return [fault for fault, survives in zip(chosen, said, strict=True) if survives]
+        for fault, line in zip(chosen, lines, strict=True):
+            print(f"{fault.plant()[0]}: {line}", end="", flush=True)
+            if line.startswith(SURVIVES):
+                missed.append(fault)
+    return missed
 
 
 def drawn(of: list[Fault], size: int, seed: int) -> list[Fault]:
