@@ -148,6 +148,7 @@ def test_chunks_two_sizes_and_global_keys():
     assert far == Mixer(
         heads=GroupedAttention(query_heads=8, kv_heads=1, head_size=32, values_are_keys=True)
     )
+    assert MIXERS["global keys"](fields(**HEADS, **stated, num_kv_shared_layers=0), 2)
     with pytest.raises(InvalidInputError, match="share a KV cache"):
         MIXERS["global keys"](fields(**HEADS, **stated, num_kv_shared_layers=1), 2)
 
@@ -191,6 +192,11 @@ def test_layers_of_the_delta_rule():
         full_rank_gate=False,
     )  # fmt: skip
     assert isinstance(second.heads, LatentAttention)
+    for wrong in (None, "2", ["2"], [2, "4"]):
+        with pytest.raises(InvalidInputError, match="full_attn_layers must list layer numbers"):
+            MIXERS["kimi linear"](
+                fields(**LATENT, linear_attn_config=kimi | {"full_attn_layers": wrong}), 2
+            )
     assert [state_value_bytes(fields(**one)) for one in (
         {}, {"mamba_ssm_dtype": "float32"}, {"mamba_ssm_dtype": "torch.float32"},
         {"mamba_ssm_dtype": "bfloat16"}, {"mamba_ssm_cache_dtype": "float16"},
@@ -241,6 +247,10 @@ def test_which_layers_have_experts():
     assert routed(4, ernie, **start, moe_layer_end_index=2) == [False, True, True, False]
     assert routed(4, ernie, **start, moe_layer_end_index=-1) == [False, True, True, True]
     assert routed(4, ernie, **start, moe_layer_interval=2) == [False, True, False, True]
+    third = [False, False, True, False, False, True]
+    assert routed(6, ernie, moe_layer_start_index=0, moe_layer_interval=3) == third
+    assert routed(6, every, every=3) == routed(6, decoder_sparse_step=3) == third
+    assert routed(6, first, first=1, moe_layer_freq=3) == [False] * 3 + [True] + [False] * 2
     with pytest.raises(InvalidInputError, match="must be at most experts = 4, got 5"):
         feed_forward_layers(fields(**{**SIZES, "num_experts_per_tok": 5}), NAMES, 1)
     assert feed_forward_layers(fields(**{**SIZES, "num_experts_per_tok": 4}), NAMES, 1)
