@@ -326,7 +326,7 @@ def test_matrices_of_a_network_weigh_alike_by_all_their_names(matrices, experts)
             found[name.split(".")[-1]] = found.get(name.split(".")[-1], 0.0) + weight
         whole = sum(found.values())
         pair = {"gate_up_proj": 2 / 3, "down_proj": 1 / 3}
-        each = {name: 1 / matrices for name in found}
+        each = dict.fromkeys(found, 1 / matrices)
         wanted = pair if "gate_up_proj" in found else each
         assert {name: weight / whole for name, weight in found.items()} == pytest.approx(wanted)
     beside = modules_of_model(
