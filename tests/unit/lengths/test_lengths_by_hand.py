@@ -57,7 +57,7 @@ def test_samples_are_the_inverse_of_the_cumulative_law():
 
 
 @pytest.mark.parametrize("minimum", [0, 1, 7])
-@pytest.mark.parametrize(("mean", "cv"), [(12.5, 0.5), (3.0, 0.9), (40.0, 1.3)])
+@pytest.mark.parametrize(("mean", "cv"), [(12.5, 0.5), (3.0, 0.9), (10.0, 1.1)])
 def test_a_lognormal_law_is_rounded(mean, cv, minimum):
     sigma = np.sqrt(np.log1p(cv**2))
     there = stats.lognorm(sigma, scale=mean * np.exp(-(sigma**2) / 2))
