@@ -9,6 +9,7 @@ import pytest
 from afdplan.report import compare as comparing
 from afdplan.report.compare import Comparison, Contrast, comparison_answer, comparison_told
 from afdplan.report.placement import BARRIER, gain_fact, with_gain
+from afdplan.report.plan import case_sentence
 from afdplan.report.quantities import share
 from afdplan.report.ratio import mode_words
 from afdplan.report.telling import Fact
@@ -173,3 +174,30 @@ def test_files_that_answer_the_same():
     assert comparison_told(compared(0, 0, 0)).answer == "Both files ask and answer the same."
     told = comparison_told(compared(0, 0, 2))
     assert told.answer == "The same plan, although 2 inputs differ."
+
+
+def test_the_best_design_at_another_batch():
+    def told(kind="split", score=10.0, **changes):
+        class Best(str):
+            tokens_per_second_per_device = 2000.0
+            design = "4:2"
+
+            def token_time(self, statistic):
+                return 0.03
+
+        best = Best("x")
+        best.design = changes.pop("design", "4:2")
+        best.score = 8.0
+        plan = SimpleNamespace(
+            latency=SimpleNamespace(time_unit="s"), limits=SimpleNamespace(statistic="mean"),
+            split=SimpleNamespace(design="4:2", score=score), kind=kind,
+        )  # fmt: skip
+        given = {"batch_size": 1024, "microbatches": 2, "best": best, "reason": "too slow"}
+        return case_sentence(SimpleNamespace(**given | changes), plan)
+
+    head = "B = 1,024, m = 2: "
+    assert told(best=None) == f"{head}no design; too slow."
+    text = f"{head}4:2 gives 2,000 tokens/s per device at 30.0 ms per output token (mean)"
+    assert told() == f"{text}, the recommended design."
+    assert told(kind="un-split") == f"{text}, the best split."
+    assert told(design="6:2").endswith("(mean); gives up 20.0 %.")
