@@ -100,3 +100,19 @@ def test_prefill_servers_of_a_bundle_have_ports_of_their_own():
 def test_a_target_is_shown_with_its_engine():
     shown = [find_target(name).shown for name in ("vllm-afd-plugin", "stepmesh")]
     assert shown == ["vllm-afd-plugin 0.30 for vLLM 0.30.0", "stepmesh 740ac12"]
+
+
+@pytest.mark.parametrize("name", ["sglang", "vllm-afd-plugin", "vllm-afd-ascend"])
+def test_a_role_that_answers_does_so_from_outside(name):
+    """Elsewhere than on its own machine nobody reaches a server without --host."""
+    hardware = "ascend-910c" if name == "vllm-afd-ascend" else "gb200"
+    for target in versions(name):
+        f = next(f for f in (4, 2, 1) if target.allows(A, f))
+        plan = pair_plan(A, f, m=target.microbatches[-1], hardware=hardware)
+        request = request_for(name, plan, node_devices=10)
+        for role in deployment_of(request, target).bundles[0]:
+            words = (*role.command, *role.first)
+            if role.http is not None:
+                assert words[words.index("--host") + 1] == "0.0.0.0"
+            if name == "sglang":
+                assert ("--enable-metrics" in words) == (role.name == "attention")
