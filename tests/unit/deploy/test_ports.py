@@ -109,7 +109,7 @@ def test_a_role_that_answers_does_so_from_outside(name):
     for target in versions(name):
         f = next(f for f in (4, 2, 1) if target.allows(A, f))
         plan = pair_plan(A, f, m=target.microbatches[-1], hardware=hardware)
-        request = request_for(name, plan, node_devices=10)
+        request = request_for(name, plan, node_devices=10, architecture="")
         for role in deployment_of(request, target).bundles[0]:
             words = (*role.command, *role.first)
             if role.http is not None:
