@@ -13,6 +13,7 @@ from afdplan.report.plan import case_sentence
 from afdplan.report.quantities import share
 from afdplan.report.ratio import mode_words
 from afdplan.report.telling import Fact
+from afdplan.report.validation_tables import METHODS, _cell_table
 from afdplan.report.validation_words import verdict, verdict_error
 from afdplan.theory.validity import BARRIER_FREE_ERROR
 
@@ -233,3 +234,20 @@ def test_the_error_of_a_validation_counts_the_bands():
         assert said.startswith("the mean must be at most 5.00 %")
         assert also in said
         assert ("other" in said) == (count > 1)
+
+
+def test_cells_of_a_validation_stand_by_the_size_of_their_error():
+    def cell(name, error):
+        p99 = SimpleNamespace(relative_half_width=0.01)
+        return SimpleNamespace(
+            name=name, error=error, rounds=99.6, errors=dict.fromkeys(METHODS, error),
+            half_width=0.002, allowed=0.05, p99_error=-0.01,
+            simulated=SimpleNamespace(step_time_p99=p99),
+        )  # fmt: skip
+
+    table = _cell_table("T", [cell("a", 0.01), cell("b", -0.03), cell("c", 0.02)], 2)
+    told = ("100", *["-3.00 %"] * len(METHODS), "± 0.20 %", "5.00 %", "-1.00 %", "± 1.00 %")
+    assert [row[0] for row in table.rows] == ["b", "c"]
+    assert table.rows[0][1:] == told
+    assert "1 smaller ones are not shown" in table.note
+    assert "smaller" not in _cell_table("T", [cell("a", 0.01)], None).note
