@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 
+import numpy as np
 import pytest
+import yaml
 
-from afdplan.deploy.emit import deployment_of
+from afdplan.deploy.emit import deployment_files, deployment_of
 from afdplan.deploy.names import system_names
 from afdplan.deploy.registry import find_target, versions
 from tests.unit.deploy.cases import NEEDED, pair_plan, request_for
@@ -116,3 +118,33 @@ def test_a_role_that_answers_does_so_from_outside(name):
                 assert words[words.index("--host") + 1] == "0.0.0.0"
             if name == "sglang":
                 assert ("--enable-metrics" in words) == (role.name == "attention")
+
+
+def test_pairs_of_lanes_of_a_pool_and_of_one_node():
+    a, f = np.meshgrid(np.arange(1, 73), np.arange(1, 41))
+    pool, lanes = find_target("sglang", "host-pool"), find_target("sglang", "srt-afd")
+    one = find_target("rtp-llm")
+    for da, df in ((1, 1), (1, 2), (2, 1), (2, 2)):
+        alike = da == df == 1
+        found = np.broadcast_to(pool.allows(a, f, da, df), a.shape)
+        assert (found == ((f == 1) & alike)).all()
+        even = np.array([n % -(-n // 8) == 0 and -(-n // 8) <= 8 for n in range(1, 73)])[a - 1]
+        wanted = np.isin(f * df, [1, 2, 4, 8, 16, 32]) & even & (da == 1)
+        assert (np.broadcast_to(lanes.allows(a, f, da, df), a.shape) == wanted).all()
+        assert (np.broadcast_to(one.allows(a, f, da, df), a.shape) == (f * df == 1)).all()
+
+
+@pytest.mark.parametrize("unsplit", [False, True])
+def test_settings_name_the_pair_where_there_is_one(unsplit):
+    plan = pair_plan(4, 2, 24, 2, unsplit=UNSPLIT)
+    request = request_for("vllm-afd-plugin", plan, unsplit=unsplit)
+    written = deployment_files(request, find_target("vllm-afd-plugin"))["settings.yaml"]
+    told = yaml.safe_load(written if isinstance(written, str) else written[0])
+    pair = {
+        "attention_workers": 4, "ffn_workers": 2, "microbatches": 2, "batch_size": 24,
+        "ffn_tokens_per_microbatch": 48,
+    }  # fmt: skip
+    assert {name: told.get(name) for name in pair} == (dict.fromkeys(pair) if unsplit else pair)
+    assert (told["bundles"], told["model"]) == (2, "org/model")
+    mean, p99 = (0.02, 0.03) if unsplit else (0.03, 0.04)
+    assert told["step_time_seconds"] == {"mean": mean, "p99": p99}
