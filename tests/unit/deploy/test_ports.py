@@ -11,6 +11,7 @@ import yaml
 from afdplan.deploy.emit import deployment_files, deployment_of
 from afdplan.deploy.names import system_names
 from afdplan.deploy.registry import find_target, versions
+from afdplan.errors import InvalidInputError
 from tests.unit.deploy.cases import NEEDED, pair_plan, request_for
 from tests.unit.deploy.test_laws import UNSPLIT
 
@@ -148,3 +149,24 @@ def test_settings_name_the_pair_where_there_is_one(unsplit):
     assert (told["bundles"], told["model"]) == (2, "org/model")
     mean, p99 = (0.02, 0.03) if unsplit else (0.03, 0.04)
     assert told["step_time_seconds"] == {"mean": mean, "p99": p99}
+
+
+@pytest.mark.parametrize(
+    ("name", "version", "f", "free", "taken"),
+    [
+        ("sglang", "host-pool", 1, (30_014, 29_998), (30_013, 29_999)),
+        ("sglang", "srt-afd", 4, (30_004, 19_988), (30_003, 19_989)),
+        ("vllm-afd-plugin", "0.30", 4, (8004, 7998, 13_349, 13_343), (8003, 7999, 13_348, 13_344)),
+    ],
+)
+def test_rendezvous_may_stand_right_beside_the_servers(name, version, f, free, taken):
+    """Two bundles: six hosts and their pool each, or two servers each, from their first port on."""
+    target = find_target(name, version)
+    plan = pair_plan(A, f, m=target.microbatches[-1], hardware="gb200")
+    for port in (*free, *taken):
+        request = request_for(name, plan, node_devices=10, architecture="", port=port)
+        if port in free:
+            assert deployment_of(request, target).bundles
+        else:
+            with pytest.raises(InvalidInputError, match="give another --port"):
+                deployment_of(request, target)
