@@ -12,7 +12,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from afdplan.compile import U, Whole, bits_of, compiled, inlined, of_bits, part
+import numpy as np
+
+from afdplan.compile import (
+    U,
+    Whole,
+    bits_of,
+    compiled,
+    inlined,
+    of_bits,
+    part,
+    trailing_zeros,
+)
 from afdplan.simulation import state as ix
 from afdplan.simulation.admission import choose
 from afdplan.simulation.pipeline import is_simple, pipeline
@@ -64,6 +75,14 @@ def _link(t: Any, n: Any, u: Any, k: Any, due: Any) -> None:
 
 
 @inlined
+def _in_turn(t: Any, bits: Any, after: Any) -> Whole:
+    """Return the first worker from `after` on, around, of those a bit is set of in one word."""
+    above = bits & (-1 << (after & 63))
+    # A choice without a jump: whether one is left above cannot be foretold.
+    return trailing_zeros(above if above != 0 else bits)
+
+
+@inlined
 def _enter(
     t: Any, n: Any, u: Any, i: Any, prompt: Any, steps: Any, tokens: Any, begun: Any, now: Any
 ) -> None:
@@ -72,8 +91,7 @@ def _enter(
     active = n[U(t.active + c)] + 1
     n[U(t.active + c)] = active
     n[U(t.loads + c)] += prompt
-    if active == t.batch_size:
-        n[U(t.free_words + u * t.words + (i >> 6))] &= ~(1 << (i & 63))
+    n[U(t.free_words + u * t.words + (i >> 6))] &= ~(np.int64(active == t.batch_size) << (i & 63))
     due = now + steps - 1
     is_near = due // ix.WINDOW == now // ix.WINDOW
     if is_near and n[U(t.spare + u)] >= 0:
@@ -210,10 +228,18 @@ def _end_step(t: Any, n: Any, x: Any, r: Any, u: Any) -> None:
     if now & (ix.WINDOW - 1) == 0:
         _turn(t, n, u, now)
     head = n[ix.HEAD]
+    in_turn = t.policy == ix.ROUND_ROBIN and t.words == 1
+    after = n[ix.NEXT_WORKER]
     for k in range(head, head + ended):
-        i = choose(t, n, u, k)
+        if in_turn:
+            i = _in_turn(t, n[U(t.free_words + u)], after)
+            after = i + 1
+        else:
+            i = choose(t, n, u, k)
         tokens = r[U(3 * k + 1)]
         _enter(t, n, u, i, r[U(3 * k)], tokens, tokens, bits_of(clock), now)
+    if in_turn:
+        n[ix.NEXT_WORKER] = after if after < t.attention_workers else 0
     for total in (ix.HEAD, ix.ENTERED, ix.STARTED, ix.PLACED):
         n[total] += ended
 
