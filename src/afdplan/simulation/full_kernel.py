@@ -23,13 +23,14 @@ from afdplan.compile import (
     of_bits,
     part,
     trailing_zeros,
+    window,
 )
 from afdplan.simulation import state as ix
 from afdplan.simulation.admission import choose
 from afdplan.simulation.pipeline import is_simple, pipeline
 from afdplan.simulation.slot_calendar import append_to, first_of, last_of
 from afdplan.simulation.slots import grow
-from afdplan.simulation.stage_times import set_attention_times, set_stage_times
+from afdplan.simulation.stage_times import on_a_line, set_attention_times, set_stage_times
 from afdplan.simulation.tallies import count, sample_memory, tally_step
 
 __all__ = ["advance_full"]
@@ -254,6 +255,10 @@ def _advance_full(
             return ix.NEED_REQUESTS
         _fill(t, n, x, r)
     n[ix.ARRIVED] = n[ix.AVAILABLE]
+    is_line = t.kinds == 1 and n[U(t.curve_first + 1)] == n[U(t.curve_first)] + 1
+    is_line = is_line and t.denominator == 1 and x[U(t.time_per_context)] == 0.0
+    value, slope = x[U(t.curve_values)], x[U(t.curve_slopes)]
+    of_requests = x[U(t.time_per_request)] * t.batch_size
     while True:
         u = n[ix.POSITION]
         layer = n[ix.LAYER]
@@ -262,7 +267,12 @@ def _advance_full(
                 if u == 0 and (n[ix.STEP] >= stop_step or n[ix.COMPLETED] >= stop_completed):
                     return ix.STOPPED
                 # Late, so that what the step before has stored is at hand.
-                set_attention_times(t, n, x, u * workers, workers)
+                if is_line:
+                    times = window(x, t.attention_time + u * workers, workers)
+                    loads = window(n, t.loads + u * workers, workers)
+                    on_a_line(times, loads, value, slope, of_requests)
+                else:
+                    set_attention_times(t, n, x, u * workers, workers)
             pipeline(t, n, x, v, g, u, layer, is_simple(t))
             n[ix.ROUNDS] += 1
             n[ix.PENDING] = 1
