@@ -23,6 +23,7 @@ from afdplan.compile import (
     of_bits,
     part,
     trailing_zeros,
+    vector,
     window,
 )
 from afdplan.simulation import state as ix
@@ -30,7 +31,7 @@ from afdplan.simulation.admission import choose
 from afdplan.simulation.pipeline import is_simple, pipeline
 from afdplan.simulation.slot_calendar import append_to, first_of, last_of
 from afdplan.simulation.slots import grow
-from afdplan.simulation.stage_times import on_a_line, set_attention_times, set_stage_times
+from afdplan.simulation.stage_times import set_attention_times, set_stage_times
 from afdplan.simulation.tallies import count, sample_memory, tally_step
 
 __all__ = ["advance_full"]
@@ -245,6 +246,13 @@ def _end_step(t: Any, n: Any, x: Any, r: Any, u: Any) -> None:
         n[total] += ended
 
 
+@vector
+def _on_a_line(times: Any, loads: Any, value: Any, slope: Any, of_requests: Any) -> None:
+    """Set times that grow linearly with load, of workers that are full."""
+    for i in range(times.size):
+        times[i] = (value + slope * loads[i]) + of_requests
+
+
 def _advance_full(
     t: Any, n: Any, x: Any, r: Any, v: Any, g: Any, stop_step: Any, stop_completed: Any
 ) -> Any:
@@ -270,7 +278,7 @@ def _advance_full(
                 if is_line:
                     times = window(x, t.attention_time + u * workers, workers)
                     loads = window(n, t.loads + u * workers, workers)
-                    on_a_line(times, loads, value, slope, of_requests)
+                    _on_a_line(times, loads, value, slope, of_requests)
                 else:
                     set_attention_times(t, n, x, u * workers, workers)
             pipeline(t, n, x, v, g, u, layer, is_simple(t))

@@ -6,7 +6,7 @@ from typing import Any
 
 from afdplan.compile import EXTRAS, Real, U, inlined, vector, window
 
-__all__ = ["curve", "on_a_line", "set_attention_times", "set_stage_times"]
+__all__ = ["curve", "set_attention_times", "set_stage_times"]
 
 
 @inlined
@@ -20,10 +20,12 @@ def curve(t: Any, n: Any, x: Any, curve: Any, load: Any) -> Real:
 
 
 @vector
-def on_a_line(times: Any, loads: Any, value: Any, slope: Any, of_requests: Any) -> None:
-    """Set times that grow linearly with load, of workers with as many requests each."""
+def _on_a_line(
+    times: Any, loads: Any, active: Any, value: Any, slope: Any, per_request: Any
+) -> None:
+    """Set times that grow linearly with load and requests."""
     for i in range(times.size):
-        times[i] = (value + slope * loads[i]) + of_requests
+        times[i] = (value + slope * loads[i]) + per_request * active[i]
 
 
 @inlined
@@ -41,8 +43,11 @@ def set_attention_times(t: Any, n: Any, x: Any, first: Any, workers: Any) -> Non
         if n[U(t.curve_first + k + 1)] == at + 1:
             value = x[U(t.curve_values + at)]
             slope = x[U(t.curve_slopes + at)]
-            for i in range(workers):
-                times[i] = (value + slope * (loads[i] / denominator)) + per_request * active[i]
+            if denominator == 1.0:
+                _on_a_line(times, loads, active, value, slope, per_request)
+            else:
+                for i in range(workers):
+                    times[i] = (value + slope * (loads[i] / denominator)) + per_request * active[i]
         else:
             for i in range(workers):
                 time = curve(t, n, x, k, loads[i] / denominator)
