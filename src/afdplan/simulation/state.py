@@ -281,6 +281,7 @@ class State:
         ):
             at = first
             for name, shape in parts.items():
+                at += -at % ROW  # each begins a line of the cache
                 self._offsets[name] = at
                 at += int(np.prod(shape))
             sizes.append(at)
@@ -296,8 +297,8 @@ class State:
         for name, value in (numbers | self._offsets).items():
             record[name] = value
         self.constants: Any = record[0]
-        self.integers: IntArray = _aligned(sizes[0], self._offsets["requests"])
-        self.floats: FloatArray = np.zeros(sizes[1])
+        self.integers: IntArray = _aligned(sizes[0])
+        self.floats: FloatArray = _aligned(sizes[1]).view(np.float64)
         self.requests: IntArray = np.empty(0, dtype=np.int64)
         self.factors: FloatArray = np.empty(0)
         self.log: FloatArray = np.empty(0)
@@ -346,8 +347,8 @@ class State:
         return self.floats[at : at + int(np.prod(shape))].reshape(shape)
 
 
-def _aligned(size: int, at: int) -> IntArray:
-    """Return zeros of which number `at` begins a line of the cache."""
+def _aligned(size: int) -> IntArray:
+    """Return zeros of which the first begins a line of the cache."""
     space = np.zeros(size + ROW, dtype=np.int64)
-    first = -(space.ctypes.data // 8 + at) % ROW
+    first = -(space.ctypes.data // 8) % ROW
     return space[first : first + size]
