@@ -71,7 +71,7 @@ WHEEL = 4096
 RECORD, BEGUN, WHOSE, DUE = 4, 1, 2, 3
 """Of a request of a bundle that is always full: the context it leaves with and one more, when it
 began, tokens of its output and its worker, and its last step, then the record after it."""
-CHUNK, WINDOW, WINDOWS = 16, 64, 4096
+CHUNK, WINDOW, WINDOWS = 32, 64, 4096
 """Records of a chunk, steps of a window, windows of the ring; a request may live longer."""
 # In the order of `Placement`; all from `LONGEST_PROMPT` on rank what enters together.
 ROUND_ROBIN, FEWEST_REQUESTS, FEWEST_TOKENS, LONGEST_PROMPT, LONGEST_PROMPT_RANK = range(5)
