@@ -30,7 +30,6 @@ from afdplan.simulation import state as ix
 from afdplan.simulation.admission import choose
 from afdplan.simulation.pipeline import is_simple, pipeline
 from afdplan.simulation.slot_calendar import append_to, first_of, last_of
-from afdplan.simulation.slots import grow
 from afdplan.simulation.stage_times import set_attention_times, set_stage_times
 from afdplan.simulation.tallies import count, sample_memory, tally_step
 
@@ -225,7 +224,7 @@ def _end_step(t: Any, n: Any, x: Any, r: Any, u: Any) -> None:
     x[U(t.step_end + u)] = clock
     tally_step(t, n, x, n[U(t.present + u)], step_time)
     now = n[ix.STEP] + 1
-    grow(t, n, u, u * t.attention_workers, t.attention_workers, now)
+    _grow(window(n, t.loads + u * t.attention_workers, t.attention_workers), t.batch_size)
     ended = _leave(t, n, x, u, clock)
     if now & (ix.WINDOW - 1) == 0:
         _turn(t, n, u, now)
@@ -244,6 +243,13 @@ def _end_step(t: Any, n: Any, x: Any, r: Any, u: Any) -> None:
         n[ix.NEXT_WORKER] = after if after < t.attention_workers else 0
     for total in (ix.HEAD, ix.ENTERED, ix.STARTED, ix.PLACED):
         n[total] += ended
+
+
+@vector
+def _grow(loads: Any, requests: Any) -> None:
+    """Let loads grow by a step."""
+    for i in range(loads.size):
+        loads[i] += requests
 
 
 @vector
