@@ -279,6 +279,8 @@ def _advance_full(
         if n[ix.PENDING] == 0:
             if layer == 0:
                 if u == 0 and (n[ix.STEP] >= stop_step or n[ix.COMPLETED] >= stop_completed):
+                    if n[ix.KV_SAMPLES] < n[ix.STEP] * workers:
+                        sample_memory(t, n, x)
                     return ix.STOPPED
                 # Late, so that what the step before has stored is at hand.
                 if is_line:
@@ -290,6 +292,8 @@ def _advance_full(
             pipeline(t, n, x, v, g, u, layer, is_simple(t))
             n[ix.ROUNDS] += 1
             n[ix.PENDING] = 1
+            if n[ix.KV_SAMPLES] < n[ix.STEP] * workers:
+                sample_memory(t, n, x)
         if layer == t.layers - 1:
             if n[ix.AVAILABLE] - n[ix.HEAD] < t.together:
                 return ix.NEED_REQUESTS
@@ -305,7 +309,6 @@ def _advance_full(
             n[ix.STEP] += 1
             if t.drain:
                 x[ix.GATE] = x[ix.CLOCK]
-            sample_memory(t, n, x)
 
 
 advance_full = compiled(_advance_full, EXTRAS=False)
