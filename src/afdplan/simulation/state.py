@@ -35,7 +35,9 @@ AT_EXPERTS, EXPERT_FACTORS = range(39, 41)
 EVENTS, CALLS, FIRST_CALL, SLEEPING, DEPARTURES, BOARDED, CELL_STEPS = range(41, 48)
 # Failures of the bundle, requests and units of output that they lost.
 FAILURES, LOST, LOST_UNITS = range(48, 51)
-INTEGER_TOTALS = 51
+# What all workers hold together, and the one that holds most, as it is noted.
+HELD, HELD_MOST = range(51, 53)
+INTEGER_TOTALS = 53
 # Float totals.
 CLOCK, QUEUE_AREA, QUEUE_TIME, WAIT, TIME_PER_TOKEN, ACTIVE_AREA, GATE, STEP_TIME = range(8)
 FFN_FREE, SEND_FREE, RECEIVE_FREE, FFN_BUSY, ASLEEP, SCRATCH, CALL_WAIT = range(8, 15)
