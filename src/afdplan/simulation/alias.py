@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from afdplan.compile import U, Whole, compiled, inlined
+from afdplan.compile import U, Whole, compiled, inlined, vector
 from afdplan.lengths.discrete import DiscreteLaw
 
 __all__ = ["AliasTable", "alias_table", "length_at"]
@@ -70,15 +70,24 @@ def _share_out(keep: Any, other: Any, small: Any, few: Any, large: Any, many: An
         keep[U(large[U(k)])] = 1.0
 
 
-@inlined
-def length_at(columns: Any, position: Any) -> Whole:
-    """Return by how much the length at a position, 0 to n, is longer than the shortest.
+@vector
+def find_places(numbers: Any, scale: Any, columns: Any, parts: Any) -> None:
+    """Find the column that each number names, and which part of it [2^-32].
 
-    The whole part of n u, with u uniform, names a column of the table.
+    `scale` makes the largest number the number of columns.
     """
-    j = np.int64(position)
-    column = columns[U(j)]
-    other = column >> SHARE_BITS
+    for k in range(numbers.size):
+        position = scale * numbers[k]
+        column = np.int64(position)
+        columns[k] = column
+        parts[k] = np.int64((position - column) * WHOLE)
+
+
+@inlined
+def length_at(table: Any, column: Any, part: Any) -> Whole:
+    """Return by how much the length at a place is longer than the shortest."""
+    shared = table[U(column)]
+    other = shared >> SHARE_BITS
     # No jump, since which of the two it is cannot be foretold.
-    own = -np.int64((position - j) * WHOLE < column & SHARES)
-    return other ^ ((other ^ j) & own)
+    own = -np.int64(part < shared & SHARES)
+    return other ^ ((other ^ column) & own)

@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from afdplan.compile import Real, U, compiled, inlined, intrinsic, signature
-from afdplan.simulation.alias import AliasTable, length_at
+from afdplan.compile import ZERO, U, Whole, compiled, inlined, intrinsic, signature, window
+from afdplan.simulation.alias import AliasTable, find_places, length_at
 
 __all__ = ["LengthStreams"]
 
 MULTIPLIER: Any = U(0xDA942042E4DD58B5)
 PER_NUMBER = 2.0**-53
+BLOCK = 512
 
 
 class LengthStreams:
@@ -35,12 +36,14 @@ class LengthStreams:
         self, generators: tuple[np.random.Generator, ...], tables: tuple[AliasTable, ...]
     ) -> None:
         self._state = np.array([_words(generator) for generator in generators], dtype=np.uint64)
+        self._space = np.empty(4 * BLOCK, dtype=np.int64)
         self._tables = [(table.columns, table.lowest) for table in tables]
 
     def fill(self, rows: npt.NDArray[np.int64]) -> None:
         """Fill the first two columns of `rows` with the next lengths [tokens]."""
         (prompts, shortest_prompt), (decodes, shortest_decode) = self._tables
-        _fill(self._state, prompts, shortest_prompt, decodes, shortest_decode, rows)
+        laws = prompts, shortest_prompt, decodes, shortest_decode
+        _fill(self._state, *laws, rows, self._space)
 
 
 def _words(generator: np.random.Generator) -> list[int]:
@@ -65,32 +68,45 @@ high_product: Any = intrinsic(_high_product)
 
 
 @inlined
-def _number(low: Any, high: Any) -> Real:
-    """Return the whole number below 2^53 that a state stands for."""
+def _number(low: Any, high: Any) -> Whole:
+    """Return the number below 2^53 that a state stands for."""
     word = U(high)
     word ^= word >> U(32)
     word *= MULTIPLIER
     word ^= word >> U(48)
-    return float(np.int64(word * (U(low) | U(1)) >> U(11)))
+    return np.int64(word * (U(low) | U(1)) >> U(11))
 
 
 @compiled
 def _fill(
-    state: Any, prompts: Any, shortest_prompt: Any, decodes: Any, shortest_decode: Any, rows: Any
-) -> None:
-    """Draw a prompt and an output per row."""
+    state: Any, prompts: Any, shortest_prompt: Any, decodes: Any, shortest_decode: Any, rows: Any,
+    space: Any,
+) -> None:  # fmt: skip
+    """Draw a prompt and an output per row: numbers first, as many as stay at hand, then lengths."""
     low, high, more_low, more_high = state[0, 0], state[0, 1], state[0, 2], state[0, 3]
     low_2, high_2, more_low_2, more_high_2 = state[1, 0], state[1, 1], state[1, 2], state[1, 3]
-    prompt_scale = PER_NUMBER * float(prompts.size)
-    decode_scale = PER_NUMBER * float(decodes.size)
-    for k in range(len(rows)):
-        rows[U(k), 0] = shortest_prompt + length_at(prompts, prompt_scale * _number(low, high))
-        rows[U(k), 1] = shortest_decode + length_at(decodes, decode_scale * _number(low_2, high_2))
-        high = high * MULTIPLIER + high_product(low, MULTIPLIER) + more_high
-        low = low * MULTIPLIER + more_low
-        high += U(low < more_low)
-        high_2 = high_2 * MULTIPLIER + high_product(low_2, MULTIPLIER) + more_high_2
-        low_2 = low_2 * MULTIPLIER + more_low_2
-        high_2 += U(low_2 < more_low_2)
+    for first in range(0, len(rows), BLOCK):
+        count = min(BLOCK, len(rows) - first)
+        numbers = window(space, ZERO, count)
+        numbers_2 = window(space, ZERO + BLOCK, count)
+        for k in range(count):
+            numbers[k] = _number(low, high)
+            numbers_2[k] = _number(low_2, high_2)
+            high = high * MULTIPLIER + high_product(low, MULTIPLIER) + more_high
+            low = low * MULTIPLIER + more_low
+            high += U(low < more_low)
+            high_2 = high_2 * MULTIPLIER + high_product(low_2, MULTIPLIER) + more_high_2
+            low_2 = low_2 * MULTIPLIER + more_low_2
+            high_2 += U(low_2 < more_low_2)
+        columns = window(space, ZERO + 2 * BLOCK, count)
+        parts = window(space, ZERO + 3 * BLOCK, count)
+        find_places(numbers, PER_NUMBER * float(prompts.size), columns, parts)
+        for k in range(count):
+            length = shortest_prompt + length_at(prompts, columns[k], parts[k])
+            rows[U(first + k), 0] = length
+        find_places(numbers_2, PER_NUMBER * float(decodes.size), columns, parts)
+        for k in range(count):
+            length = shortest_decode + length_at(decodes, columns[k], parts[k])
+            rows[U(first + k), 1] = length
     state[0, 0], state[0, 1] = low, high
     state[1, 0], state[1, 1] = low_2, high_2
