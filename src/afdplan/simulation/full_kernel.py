@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from afdplan.compile import (
+    ZERO,
     U,
     Whole,
     bits_of,
@@ -111,13 +112,19 @@ def _enter(
 
 
 @part
+def _worker(t: Any, n: Any, u: Any) -> Whole:
+    """Return the worker that the policy gives a request to."""
+    return choose(t, n, u, ZERO)
+
+
+@part
 def _fill(t: Any, n: Any, x: Any, r: Any) -> None:
     """Fill all slots at the beginning, first with what is found in them."""
     clock = x[ix.CLOCK]
     together = t.attention_workers * t.batch_size
     for u in range(t.microbatches):
         for _ in range(together):
-            i = choose(t, n, u, n[ix.HEAD])
+            i = _worker(t, n, u)
             if n[ix.RETURNED] > 0:
                 row = t.returned + 6 * n[ix.RETURNED_HEAD]
                 prompt, steps = n[U(row + ix.PROMPT)], n[U(row + ix.STEPS)]
@@ -236,7 +243,7 @@ def _end_step(t: Any, n: Any, x: Any, r: Any, u: Any) -> None:
             i = _in_turn(t, n[U(t.free_words + u)], after)
             after = i + 1
         else:
-            i = choose(t, n, u, k)
+            i = _worker(t, n, u)
         tokens = r[U(3 * k + 1)]
         _enter(t, n, u, i, r[U(3 * k)], tokens, tokens, bits_of(clock), now)
     if in_turn:

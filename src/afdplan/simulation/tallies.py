@@ -42,7 +42,7 @@ def _find_bins(loads: Any, held: Any, bins: Any, sums: Any, denominator: Any, ba
     sums[1] = most
 
 
-@inlined
+@part
 def sample_memory(t: Any, n: Any, x: Any) -> None:
     """Note how many KV tokens each worker holds."""
     workers = t.attention_workers
