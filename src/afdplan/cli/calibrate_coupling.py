@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from afdplan.cli.report import tell
+from afdplan.cli.report import documented, print_json, tell
 from afdplan.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -66,15 +66,12 @@ def calibrate_coupling(
     if not options["as_json"]:
         tell(told)
         return
-    from afdplan.report.document import document, to_json
 
-    click.echo(
-        to_json(
-            document(
-                time_unit=told_unit,
-                inputs=inputs,
-                warnings=told.warnings,
-                answer=occupancy_answer(fit),
-            )
+    print_json(
+        documented(
+            time_unit=told_unit,
+            inputs=inputs,
+            warnings=told.warnings,
+            answer=occupancy_answer(fit),
         )
     )

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from afdplan.cli.options import options, resolve_workload, workload_options
+from afdplan.cli.options import options, resolve_workload, workload_inputs, workload_options
 from afdplan.cli.passes import told_passes
 from afdplan.cli.project import ProjectCommand
 from afdplan.cli.report import (
     documented,
     json_option,
     plot_option,
+    print_json,
     report_option,
     say_wrote,
     tell,
@@ -56,11 +57,12 @@ def command(
         raise click.UsageError("give the trace once: as TRACE or as --trace FILE")
     if told_passes(trace_file or given["trace"], plot or report, confidence, as_json):
         return
-    workload = resolve_workload(given | {"trace": trace_file or given["trace"]}, confidence)
+    given["trace"] = trace_file or given["trace"]
+    workload = resolve_workload(given, confidence)
 
     from afdplan.workload.description import describe_law, describe_workload
 
-    inputs = dict(workload.inputs)
+    inputs = workload_inputs(given, workload)
     described: LawReport | WorkloadReport
     if workload.trace is not None:
         # Without a report the trace is too short, and the description says so.
@@ -83,11 +85,9 @@ def command(
 
     told = workload_told(described)
     if workload.trace is not None:
-        line = shlex.join(["afdplan", "ratio", "--trace", trace_file or given["trace"], *LATENCY])
+        line = shlex.join(["afdplan", "ratio", "--trace", given["trace"], *LATENCY])
         told = replace(told, following=line)
     if as_json or report is not None:
-        from afdplan.report.document import to_json
-
         answer = workload_answer(described)
         answered = documented(
             time_unit="s", inputs=inputs, warnings=described.warnings, answer=answer
@@ -97,6 +97,6 @@ def command(
 
             write_report(report, workload_page(told, described, workload.law), answered)
         if as_json:
-            click.echo(to_json(answered))
+            print_json(answered)
             return
     tell(told)
