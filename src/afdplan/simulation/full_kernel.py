@@ -77,7 +77,7 @@ def _link(t: Any, n: Any, u: Any, k: Any, due: Any) -> None:
 
 
 @inlined
-def _in_turn(t: Any, bits: Any, after: Any) -> Whole:
+def _in_turn(bits: Any, after: Any) -> Whole:
     """Return the first worker from `after` on, around, of those a bit is set of in one word."""
     above = bits & (-1 << (after & 63))
     # A choice without a jump: whether one is left above cannot be foretold.
@@ -240,7 +240,7 @@ def _end_step(t: Any, n: Any, x: Any, r: Any, u: Any) -> None:
     after = n[ix.NEXT_WORKER]
     for k in range(head, head + ended):
         if in_turn:
-            i = _in_turn(t, n[U(t.free_words + u)], after)
+            i = _in_turn(n[U(t.free_words + u)], after)
             after = i + 1
         else:
             i = _worker(t, n, u)
@@ -300,6 +300,7 @@ def _advance_full(
             n[ix.ROUNDS] += 1
             n[ix.PENDING] = 1
             if n[ix.KV_SAMPLES] < n[ix.STEP] * workers:
+                # Of the step before: right after it, loads would wait for what has been stored.
                 sample_memory(t, n, x)
         if layer == t.layers - 1:
             if n[ix.AVAILABLE] - n[ix.HEAD] < t.together:

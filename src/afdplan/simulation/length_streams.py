@@ -1,7 +1,7 @@
 """How are the lengths of independent requests drawn? Compiled.
 
-A prompt and an output at a time from two streams, so that neither waits for the other's last
-number; NumPy would draw one stream after the other, and a second loop look its numbers up.
+Numbers come from two streams at a time, so that neither waits for the other's last one; then as
+many as stay at hand are looked up.
 """
 
 from __future__ import annotations
