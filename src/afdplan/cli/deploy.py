@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 import click
 from click.core import ParameterSource
 
+from afdplan.cli.options import options
 from afdplan.cli.report import documented, json_option, print_json, tell
+from afdplan.model.parameter import count
 
 if TYPE_CHECKING:
     from afdplan.model.parameters import Execution
@@ -37,7 +39,7 @@ def _hosts(text: str | None) -> tuple[str, ...]:
 )
 @click.option("-o", "--output", required=True, metavar="DIR", help="New folder for the files.")
 @click.option("--model", metavar="NAME|PATH", help="What the system loads; else that of the plan.")
-@click.option("--node-devices", type=int, default=8, show_default=True, help="Devices of one host.")
+@options(count("node_devices", "Devices of one host.", maximum=1024, default=8))
 @click.option("--ffn-host", metavar="HOSTS", help="First FFN host of each bundle, with commas.")
 @click.option("--attention-host", metavar="HOSTS", help="First attention host of each bundle.")
 @click.option(
@@ -58,10 +60,10 @@ def _hosts(text: str | None) -> tuple[str, ...]:
 @click.option("--image", metavar="NAME", help="Container image; compose and kubernetes need it.")
 @click.option("--device", metavar="KIND", help="nvidia, amd or ascend; else by the plan's devices.")
 @click.option("--checklist", is_flag=True, help="Also write what to look at first, once it runs.")
-@click.option("--max-model-len", type=int, metavar="N", help="Longest prompt and output.")
+@options(count("max_model_len", "Longest prompt and output.", maximum=100_000_000, metavar="N"))
 @click.option("--kv-transfer", metavar="NAME", help="KV connector; prompts come from elsewhere.")
 @click.option("--quantization", metavar="NAME", help="Weight format by the system's name.")
-@click.option("--port", type=int, default=6239, show_default=True, help="First rendezvous port.")
+@options(count("port", "First rendezvous port.", minimum=1024, maximum=65535, default=6239))
 @json_option
 def command(
     plan_file: str,

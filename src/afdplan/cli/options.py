@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from afdplan.workload.requests import Workload
 
 __all__ = [
+    "in_domain",
     "latency_inputs",
     "latency_options",
     "option_name",
@@ -60,17 +61,19 @@ def options(*parameters: Parameter, fills: bool = True) -> Callable[[Command], C
                 required=one.is_required,
                 metavar=one.metavar or None,
                 help=one.help,
-                callback=_in_domain(one),
+                callback=in_domain(one),
             )(command)
         return command
 
     return add
 
 
-def _in_domain(one: Parameter) -> Callable[[click.Context, click.Parameter, Any], Any]:
-    """Return what holds a value against the domain, so that the message names the option."""
+def in_domain(one: Parameter) -> Callable[[click.Context, click.Parameter, Any], Any]:
+    """Return what holds a value, or several, against the domain, naming the option."""
 
     def check(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
+        if isinstance(value, tuple):
+            return tuple(check(ctx, param, each) for each in value)
         if not isinstance(value, int | float) or one.data not in ("count", "number"):
             return value
         source = ctx.get_parameter_source(param.name or "")

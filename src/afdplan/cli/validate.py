@@ -19,6 +19,7 @@ from afdplan.cli.report import (
     write_report,
 )
 from afdplan.model import parameters as ask
+from afdplan.model.parameter import count
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -56,7 +57,7 @@ Examples:
     metavar="FILE",
     help="Keep finished simulations here; a later run goes on where this one ended.",
 )
-@click.option("--jobs", type=click.IntRange(1, 256), help="Processes; by default one per core.")
+@options(count("jobs", "Processes; by default one per core.", maximum=256))
 @click.option("--markdown", metavar="FILE", help="Write the tables to a Markdown file as well.")
 @plot_option("every figure of the page")
 @report_option
