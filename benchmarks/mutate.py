@@ -157,7 +157,7 @@ def noticed(name: str, path: Path, tree: ast.Module, tests: list[str]) -> bool:
     """Say whether a test fails, breaks or does not end with the fault."""
     child = os.fork()
     if child == 0:
-        signal.alarm(LONGEST)
+        _end_late()
         import pytest
 
         sys.meta_path.insert(0, _Planted(name, path, tree))
@@ -203,8 +203,7 @@ def _first_failure(
     read, write = os.pipe()
     child = os.fork()
     if child == 0:
-        signal.setitimer(signal.ITIMER_PROF, LONGEST)  # of its own time: others compute as well
-        signal.alarm(10 * LONGEST)
+        _end_late()
         if fault and faulty:
             _swap_code(fault, faulty)
         for item, following in zip(items, [*items[1:], None], strict=True):
@@ -217,6 +216,12 @@ def _first_failure(
     with os.fdopen(read) as said:
         by = said.read()
     return "no end" if os.waitpid(child, 0)[1] else by
+
+
+def _end_late() -> None:
+    """End this process after `LONGEST` seconds of its own, for others compute as well."""
+    signal.setitimer(signal.ITIMER_PROF, LONGEST)
+    signal.alarm(10 * LONGEST)
 
 
 def _faulty_code(fault: Fault) -> CodeType:
