@@ -180,17 +180,21 @@ class _Trials:
     def pytest_runtestloop(self, session: Any) -> bool:
         """Write one line for each fault: is it noticed?"""
         items = {item.nodeid: item for item in session.items}
-        fit: dict[str, bool] = {}
+        fit: set[str] = set()
+        unfit: set[str] = set()
         for fault in self.chosen:
             faulty = _faulty_code(fault)
             names = [name for name in self.tests[fault] if name in items]
             while True:
-                names = [name for name in names if fit.get(name, True)]
+                names = [name for name in names if name.partition("::")[0] not in unfit]
                 by = _first_failure(session, [items[name] for name in names], fault, faulty)
-                if by not in names or fit.get(by):
+                if by not in names or by in fit:
                     break
                 # Without the fault it must hold, alone and in a process like this.
-                fit[by] = not _first_failure(session, [items[by]])
+                if _first_failure(session, [items[by]]):
+                    unfit.add(by.partition("::")[0])
+                else:
+                    fit.add(by)
             word = f"noticed by {by}" if by else f"{SURVIVES} {len(names)} tests"
             os.write(self.survived, f"{word}\n".encode())
         return True
