@@ -138,7 +138,12 @@ def command(
     if plot is not None:
         from afdplan.plotting.check_figure import check_figure
 
-        write_picture(plot, [check_figure(result)], f"Check of {plan_file}: {result.standing}")
+        drawn = check_figure(
+            result,
+            time_limit=plan.time_per_output_token,
+            overflow_limit=plan.overflow_probability,
+        )
+        write_picture(plot, [drawn], f"Check of {plan_file}: {result.standing}")
     problem = problem_of(plan, law)
     here = plan.bundle.attention_workers
     most = None
