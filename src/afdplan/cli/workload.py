@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from afdplan.cli.options import options, resolve_workload, workload_options
+from afdplan.cli.options import option_name, options, resolve_workload, workload_options
 from afdplan.cli.passes import told_passes
 from afdplan.cli.project import ProjectCommand
 from afdplan.cli.report import (
@@ -24,12 +24,13 @@ from afdplan.cli.report import (
 from afdplan.model import parameters as ask
 
 if TYPE_CHECKING:
+    from afdplan.lengths.law import LengthLaw
     from afdplan.workload.report import LawReport, WorkloadReport
 
 __all__ = ["command"]
 
-LATENCY = ("--model", "deepseek-v3", "--hardware", "h200", "--batch-size", "128")
-"""Of the command that is told to come next."""
+MODEL, HARDWARE, BATCH_SIZE = "deepseek-v3", "h200", 128
+"""Of the command that is told to come next; a smaller batch where that does not fit."""
 
 
 @click.command("workload", cls=ProjectCommand)
@@ -82,9 +83,9 @@ def command(
     from afdplan.report.workload import workload_answer, workload_told
 
     told = workload_told(described)
-    if workload.trace is not None:
-        line = shlex.join(["afdplan", "ratio", "--trace", trace_file or given["trace"], *LATENCY])
-        told = replace(told, following=line)
+    if workload.trace is not None and (report is not None or not as_json):
+        following = _ratio_of(workload.law, trace_file or given["trace"])
+        told = replace(told, following=following)
     if as_json or report is not None:
         from afdplan.report.document import to_json
 
@@ -100,3 +101,18 @@ def command(
             click.echo(to_json(answered))
             return
     tell(told)
+
+
+def _ratio_of(law: LengthLaw, trace: str) -> str:
+    """Return the line that asks for the ratio, with a batch that fits; nothing where none does."""
+    from afdplan.calibration.latency_choice import LatencyChoice
+    from afdplan.planning.memory_limit import memory_limit
+
+    choice = LatencyChoice.of({"model": MODEL, "hardware": HARDWARE}, option_name)
+    memory = choice.placement(batch_size=BATCH_SIZE, ffn_workers=1).memory()
+    limit = None if memory is None else memory_limit(law, memory, BATCH_SIZE)
+    most = 0 if limit is None else limit.largest_batch_size(ask.MICROBATCHES.default)
+    if not most:
+        return ""
+    named = ("--model", MODEL, "--hardware", HARDWARE, "--batch-size", min(most, BATCH_SIZE))
+    return shlex.join(["afdplan", "ratio", "--trace", trace, *map(str, named)])
