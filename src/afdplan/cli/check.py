@@ -10,12 +10,12 @@ import click
 from afdplan.cli.options import option_name, options, resolve_workload
 from afdplan.cli.project import ProjectCommand
 from afdplan.cli.report import documented, json_option, plot_option, print_json, tell, write_picture
-from afdplan.cli.running import running, running_options
+from afdplan.cli.running import running_options, window_seconds
 from afdplan.model import parameters as ask
 
 if TYPE_CHECKING:
-    from afdplan.cli.running import Running
     from afdplan.deploy.running import Difference
+    from afdplan.planning.running import Running
     from afdplan.workload.requests import Workload
 
 __all__ = ["command"]
@@ -70,7 +70,7 @@ def command(
     refines them, override those. --settings alone compares settings only. Exit code 5: the plan
     stands, but the server runs with other settings.
     """
-    trace, is_counted = given["trace"], bool(metrics or prometheus)
+    trace, is_counted = given["trace"], bool(metrics) or prometheus is not None
     sources = [trace is not None, bool(metrics), prometheus is not None].count(True)
     if sources > 1 or not (sources or settings):
         raise click.UsageError(
@@ -97,8 +97,13 @@ def command(
     seen: Workload | Running
     observed, measured, snapshot = {}, None, before.snapshot
     if is_counted:
-        seen = running(plan, metrics, prometheus, window, selector, before.snapshot)
-        observed, measured, snapshot = {"observed": seen.answer}, seen.step_time, seen.snapshot
+        from afdplan.planning.running import running
+        from afdplan.report.running import observed_answer
+
+        seconds = 0.0 if prometheus is None else window_seconds(window)
+        seen = running(plan, metrics, prometheus, seconds, selector, before.snapshot)
+        observed = {"observed": observed_answer(seen)}
+        measured, snapshot = seen.step_time, seen.snapshot
     else:
         seen = resolve_workload(given)
     answer = answer_check(
@@ -114,7 +119,12 @@ def command(
     if plot is not None:
         from afdplan.plotting.check_figure import check_figure
 
-        write_picture(plot, [check_figure(answer.result)], f"Check of {plan_file}: {standing}")
+        drawn = check_figure(
+            answer.result,
+            time_limit=plan.time_per_output_token,
+            overflow_limit=plan.overflow_probability,
+        )
+        write_picture(plot, [drawn], f"Check of {plan_file}: {standing}")
     if as_json:
         inputs = {
             "plan": plan_file,

@@ -48,7 +48,7 @@ def told_passes(path: str | None, drawing: str | None, confidence: float, as_jso
     from afdplan.workload.passes import describe_passes
 
     found = describe_passes(passes, confidence)
-    told = passes_told(found, passes.source, passes.notes)
+    told = passes_told(found, passes.source)
     if not as_json:
         tell(told)
         return True
