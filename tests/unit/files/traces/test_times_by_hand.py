@@ -259,3 +259,14 @@ def test_what_a_forced_format_needs_is_that_formats(tmp_path):
         said = str(refused.value)
         wanted = " and ".join([known.prompt[0], known.decode[0], *known.needs])
         assert f"format {known.name} needs columns {wanted}" in said
+
+
+def test_a_name_that_is_not_there_is_corrected_by_the_nearest(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("prompt_tokens,output_tokens\n1,2\n3,4\n")
+    with pytest.raises(TraceError, match="did you mean prompt=prompt_tokens"):
+        read_trace(path, columns="prompt=prompt_token,decode=output_tokens")
+    with pytest.raises(TraceError) as refused:
+        read_trace(path, columns="prompt=zzz,decode=output_tokens")
+    assert "did you mean" not in str(refused.value)
+    assert "it has 'prompt_tokens', 'output_tokens'" in str(refused.value)
