@@ -292,3 +292,5 @@ def test_a_profile_is_written_as_calibrate_reads_it(tmp_path):
     ]
     told = environment_path(path).read_text(encoding="utf-8")
     assert told == '{\n  "device_name": "Größe",\n  "n": 1\n}\n'
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_profile(path, points, {"n": float("nan")})
