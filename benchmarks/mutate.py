@@ -157,7 +157,7 @@ def noticed(name: str, path: Path, tree: ast.Module, tests: list[str]) -> bool:
     """Say whether a test fails, breaks or does not end with the fault."""
     child = os.fork()
     if child == 0:
-        signal.alarm(LONGEST)
+        _end_late()
         import pytest
 
         sys.meta_path.insert(0, _Planted(name, path, tree))
@@ -180,17 +180,21 @@ class _Trials:
     def pytest_runtestloop(self, session: Any) -> bool:
         """Write one line for each fault: is it noticed?"""
         items = {item.nodeid: item for item in session.items}
-        fit: dict[str, bool] = {}
+        fit: set[str] = set()
+        unfit: set[str] = set()
         for fault in self.chosen:
             faulty = _faulty_code(fault)
             names = [name for name in self.tests[fault] if name in items]
             while True:
-                names = [name for name in names if fit.get(name, True)]
+                names = [name for name in names if name.partition("::")[0] not in unfit]
                 by = _first_failure(session, [items[name] for name in names], fault, faulty)
-                if by not in names or fit.get(by):
+                if by not in names or by in fit:
                     break
                 # Without the fault it must hold, alone and in a process like this.
-                fit[by] = not _first_failure(session, [items[by]])
+                if _first_failure(session, [items[by]]):
+                    unfit.add(by.partition("::")[0])
+                else:
+                    fit.add(by)
             word = f"noticed by {by}" if by else f"{SURVIVES} {len(names)} tests"
             os.write(self.survived, f"{word}\n".encode())
         return True
@@ -203,8 +207,7 @@ def _first_failure(
     read, write = os.pipe()
     child = os.fork()
     if child == 0:
-        signal.setitimer(signal.ITIMER_PROF, LONGEST)  # of its own time: others compute as well
-        signal.alarm(10 * LONGEST)
+        _end_late()
         if fault and faulty:
             _swap_code(fault, faulty)
         for item, following in zip(items, [*items[1:], None], strict=True):
@@ -217,6 +220,12 @@ def _first_failure(
     with os.fdopen(read) as said:
         by = said.read()
     return "no end" if os.waitpid(child, 0)[1] else by
+
+
+def _end_late() -> None:
+    """End this process after `LONGEST` seconds of its own, for others compute as well."""
+    signal.setitimer(signal.ITIMER_PROF, LONGEST)
+    signal.alarm(10 * LONGEST)
 
 
 def _faulty_code(fault: Fault) -> CodeType:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from afdplan.cli.report import documented, print_json, tell
-from afdplan.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from afdplan.model.latency import LatencyModel, TimeUnit
@@ -51,8 +50,6 @@ def calibrate_coupling(
         microbatches=options["microbatches"] or 2,
     )
     occupied = options["occupied"]
-    if occupied is not None and not 0 <= occupied <= 1:
-        raise InvalidInputError(f"--occupied must be from 0 to 1, got {occupied:g}")
     fit = fit_occupancy(steps, occupied)
     told_unit: TimeUnit = "abstract" if unit == "abstract" else "s"
     if options["output"] and prior is not None:

@@ -119,7 +119,12 @@ def command(
     if plot is not None:
         from afdplan.plotting.check_figure import check_figure
 
-        write_picture(plot, [check_figure(answer.result)], f"Check of {plan_file}: {standing}")
+        drawn = check_figure(
+            answer.result,
+            time_limit=plan.time_per_output_token,
+            overflow_limit=plan.overflow_probability,
+        )
+        write_picture(plot, [drawn], f"Check of {plan_file}: {standing}")
     if as_json:
         inputs = {
             "plan": plan_file,

@@ -134,8 +134,11 @@ def command(
     if as_json:
         print_json(answered)
     else:
+        following = f"afdplan validate {part}{way} --report evidence.html"
+        if report is not None:  # it is written: what is left is all of it
+            following = "" if full else f"afdplan validate {part}{way} --full"
         tell(
-            replace(told, following=f"afdplan validate {part}{way} --report evidence.html"),
+            replace(told, following=following),
             "--full computes all of it; --markdown FILE has",
             full=full,
         )

@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from afdplan.cli.options import options, resolve_workload, workload_inputs, workload_options
+from afdplan.cli.options import (
+    option_name,
+    options,
+    resolve_workload,
+    workload_inputs,
+    workload_options,
+)
 from afdplan.cli.passes import told_passes
 from afdplan.cli.project import ProjectCommand
 from afdplan.cli.report import (
@@ -26,11 +32,12 @@ from afdplan.model import parameters as ask
 
 if TYPE_CHECKING:
     from afdplan.workload.report import LawReport, WorkloadReport
+    from afdplan.workload.requests import Workload
 
 __all__ = ["command"]
 
-LATENCY = ("--model", "deepseek-v3", "--hardware", "h200", "--batch-size", "128")
-"""Of the command that is told to come next."""
+MODEL, HARDWARE, BATCH_SIZE = "deepseek-v3", "h200", 128
+"""Of the command that is told to come next; a smaller batch where that does not fit."""
 
 
 @click.command("workload", cls=ProjectCommand)
@@ -84,9 +91,8 @@ def command(
     from afdplan.report.workload import workload_answer, workload_told
 
     told = workload_told(described)
-    if workload.trace is not None:
-        line = shlex.join(["afdplan", "ratio", "--trace", given["trace"], *LATENCY])
-        told = replace(told, following=line)
+    if workload.trace is not None and (report is not None or not as_json):
+        told = replace(told, following=_ratio_of(workload, given["trace"]))
     if as_json or report is not None:
         answer = workload_answer(described)
         answered = documented(
@@ -100,3 +106,18 @@ def command(
             print_json(answered)
             return
     tell(told)
+
+
+def _ratio_of(workload: Workload, trace: str) -> str:
+    """Return the line that asks for the ratio, with a batch that fits; nothing where none does."""
+    from afdplan.calibration.latency_choice import LatencyChoice
+    from afdplan.planning.memory_limit import memory_limit
+
+    choice = LatencyChoice.of({"model": MODEL, "hardware": HARDWARE}, option_name)
+    memory = choice.placement(batch_size=BATCH_SIZE, ffn_workers=1).memory()
+    limit = None if memory is None else memory_limit(workload.law, memory, BATCH_SIZE)
+    most = 0 if limit is None else limit.largest_batch_size(ask.MICROBATCHES.default)
+    if not most:
+        return ""
+    named = ("--model", MODEL, "--hardware", HARDWARE, "--batch-size", min(most, BATCH_SIZE))
+    return shlex.join(["afdplan", "ratio", "--trace", trace, *map(str, named)])

@@ -223,7 +223,7 @@ def _memory(search: DesignSearch, limits: Limits) -> _Way | None:
     ).replace("%", " %")
     # What overflows for certain does so with any number of requests: no more are asked for.
     space = replace(search.space, batch_sizes=(size,), microbatches=(m,), fills_gaps=False)
-    return _Way(max(share - 1, 0.0), text, relaxed, search.best(relaxed, space))
+    return _Way(0.0, text, relaxed, search.best(relaxed, space))  # no other limit mends it
 
 
 def _basics(search: DesignSearch, limits: Limits) -> str:

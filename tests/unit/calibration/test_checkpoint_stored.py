@@ -310,6 +310,31 @@ def test_projections_weigh_as_much_as_their_parameters(heads, sizes):
     assert found == pytest.approx({name: size / whole for name, size in sizes.items()})
 
 
+@pytest.mark.parametrize(("matrices", "experts"), [(3, 0), (2, 0), (3, 4), (2, 4)])
+def test_matrices_of_a_network_weigh_alike_by_all_their_names(matrices, experts):
+    """A third each with a gate, gate and up in one two thirds; a half each without a gate."""
+    sizes = {"dense_size": 20}
+    if experts:
+        sizes = {"experts": experts, "experts_per_token": 1, "expert_size": 20}
+    network = FeedForward(matrices=matrices, **sizes)
+    (one,) = modules_of_model(
+        (Block(mixers=(), feed_forward=(network,)),), 100, apart=False, model_type="x"
+    )
+    for names in one.namings:
+        found: dict[str, float] = {}
+        for name, weight in names:
+            found[name.split(".")[-1]] = found.get(name.split(".")[-1], 0.0) + weight
+        whole = sum(found.values())
+        pair = {"gate_up_proj": 2 / 3, "down_proj": 1 / 3}
+        each = dict.fromkeys(found, 1 / matrices)
+        wanted = pair if "gate_up_proj" in found else each
+        assert {name: weight / whole for name, weight in found.items()} == pytest.approx(wanted)
+    beside = modules_of_model(
+        (Block(mixers=(), feed_forward=(network,)),), 100, apart=False, model_type="gemma4"
+    )
+    assert len(beside) == 1
+
+
 def test_parts_of_layers_by_their_numbers():
     heads = GroupedAttention(query_heads=8, kv_heads=2, head_size=16)
     network = FeedForward(dense_size=20, experts=4, experts_per_token=2, expert_size=10)

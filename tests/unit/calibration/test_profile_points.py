@@ -253,3 +253,25 @@ def test_a_dense_network_and_a_copy():
     assert torch.equal(built.copy(5)(), state)
     assert float(state.std()) == pytest.approx(0.02, rel=0.05)
     assert built.choices["copy"].startswith("inside one device")
+
+
+@pytest.mark.parametrize(
+    ("device", "count", "to"),
+    [("cuda", 2, "cuda:1"), ("cuda", 1, "cuda"), ("cpu", 2, "cpu")],
+)
+def test_a_copy_goes_to_a_second_device_if_there_is_one(monkeypatch, device, count, to):
+    made = []
+    source = SimpleNamespace()
+    target = SimpleNamespace(copy_=lambda given: made.append(given))
+    monkeypatch.setattr(Kernels, "_random", lambda self, *shape: made.append(shape) or source)
+    torch = SimpleNamespace(
+        cuda=SimpleNamespace(device_count=lambda: count),
+        empty_like=lambda given, *, device: made.append((given, device)) or target,
+    )
+    built = Kernels(
+        torch=torch, architecture=small_model(), device=device, dtype="x", seed=0, experts_held=1
+    )
+    built.copy(5)()
+    assert made == [(5, 512), (source, to), source]
+    is_inside = built.choices["copy"].startswith("inside one device")
+    assert is_inside == (to == device)

@@ -186,3 +186,39 @@ def test_one_rank_has_no_one_to_share_its_output_embedding(tmp_path, ranks, spre
     assert ("--enable-dp-attention" in words) == spread
     assert "--enable-two-batch-overlap" in words
     assert int(value(words, "--tp-size")) == ranks
+
+
+def test_which_rules_may_load_ffn_ranks_unevenly():
+    uneven = {name for name, (rule, _) in RULES.items() if rule.is_uneven}
+    assert uneven == {"BLOCKS", "FREE"}
+
+
+def test_without_a_barrier_a_token_takes_its_share_of_a_step():
+    """30 ms a step, two tokens a step: 15 ms, within a limit of 15 ms, above one of 14."""
+    plan = pair_plan()
+    plan = replace(
+        plan, step_time_p99=None, latency=replace(plan.latency, tokens_per_step=2.0),
+        time_per_output_token=0.015,
+    )  # fmt: skip
+    for limit, words in ((0.015, ", within 0.015 s"), (0.014, ", above 0.014 s"), (None, "")):
+        request = request_for("fastafd", replace(plan, time_per_output_token=limit))
+        (said,) = request.mode_words
+        assert said.startswith(
+            f"without a barrier a worker's mean time per token is 0.015 s{words};"
+        )
+    (known,) = request_for("fastafd").mode_words
+    assert known.startswith("the plan's step times are those with a barrier")
+
+
+def test_rendezvous_ports_of_all_bundles_are_free():
+    """Three ports for each of two bundles from 65530 on; none of those that servers have."""
+    request = request_for("fastafd", port=65530)
+    assert [request.port_of(bundle, 3) for bundle in (1, 2)] == [65530, 65533]
+    with pytest.raises(InvalidInputError, match="2 bundles need 4 ports each from 65530 on"):
+        request.port_of(1, 4)
+    low = request_for("fastafd", port=5000)
+    for clear in (range(4000, 5000), range(5006, 6000)):
+        assert low.port_of(2, 3, clear) == 5003
+    for taken in (range(4000, 5001), range(5005, 6000), range(5002, 5003)):
+        with pytest.raises(InvalidInputError, match=f"hold the ports {taken.start} to"):
+            low.port_of(1, 3, taken)

@@ -103,7 +103,7 @@ def test_what_keeping_a_costs_by_hand():
 def test_other_a_are_looked_at_up_to_four_times_ours(ours, most):
     """So dear an FFN device, and so quick, that more attention workers are always better."""
     dear = replace(
-        running(ours, inputs={"ffn_device_cost": 1e6, "per": "currency"}),
+        running(ours, inputs={"ffn_cost": 1e6, "per": "currency"}),
         latency=LATENCY.with_coefficients({"ffn.slope": 1e-9}),
     )
     found = check_plan(dear, law())
