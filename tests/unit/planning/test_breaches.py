@@ -218,11 +218,11 @@ def test_lighter_requests_have_one_token_at_least():
     """Where prompts hardly matter, outputs shrink: 100 to 25 and 1 to 1, prompts of 4 to 1."""
     trace = Trace(prompt_tokens=[4, 4], decode_tokens=[100, 1], source="x")
     light = _heavier(trace, EmpiricalLengths(trace).token_load().mean / 4)
-    rows = light.trace
+    rows = light
     assert rows.decode_tokens.tolist() == [25, 1]
     assert rows.prompt_tokens.tolist() == [1, 1]
     # Where they do, prompts alone grow: 1,000 by as many tokens as the mean load does.
     trace = Trace(prompt_tokens=[1000, 1000], decode_tokens=[3, 3], source="x")
-    heavy = _heavier(trace, EmpiricalLengths(trace).token_load().mean + 500).trace
+    heavy = _heavier(trace, EmpiricalLengths(trace).token_load().mean + 500)
     assert heavy.prompt_tokens.tolist() == [1500, 1500]
     assert heavy.decode_tokens.tolist() == [3, 3]
