@@ -54,8 +54,8 @@ SEARCH = DesignSearch(
 LIMITS = Limits(devices=30, time_per_output_token=0.5)
 
 
-def worker(devices=2, transfer=0.0):
-    curve = RooflineCurve(floor=0.0, slope=1e-3)
+def worker(devices=2, transfer=0.0, slower=1.0):
+    curve = RooflineCurve(floor=0.0, slope=1e-3 * slower)
     return PrefillModel(
         name="x", compute=curve, pairs=(), devices=devices, transfer_per_token=transfer
     )
@@ -244,6 +244,29 @@ def test_a_budget_is_shared_as_brute_force_shares_it(devices, each):
     ]
     shared = most_ranks(pools, devices, groups)
     assert (shared.rate if shared else 0.0) == pytest.approx(max(tried), rel=2e-4)
+
+
+@pytest.mark.parametrize("devices", [9, 30])
+def test_a_service_of_few_requests_an_hour_is_shared_alike(devices):
+    """All times a thousand times as long: a thousandth of the rate, the same devices."""
+    source = MeasuredSource(
+        LATENCY.with_coefficients(
+            {
+                "attention.slope": 1e-3, "attention.intercept": 1.0, "ffn.slope": 0.1,
+                "ffn.intercept": 2.0, "transfer.slope": 2e-3, "transfer.intercept": 0.5,
+            }
+        ),
+        ffn_devices=2,
+    )  # fmt: skip
+    slow = DesignSearch(LAW, source, SEARCH.space, DeviceCost())
+    found = {}
+    for search, slower in ((SEARCH, 1.0), (slow, 1e3)):
+        plans = {n: search.best(Limits(devices=n)) if n > 2 else None for n in range(31)}
+        pools = [pool(limit=60.0 * slower, slower=slower)]
+        found[slower] = most_split(pools, devices, plans.get)
+    assert found[1e3].workers == found[1.0].workers
+    assert found[1e3].devices == found[1.0].devices
+    assert found[1e3].rate == pytest.approx(found[1.0].rate / 1e3, rel=3e-4)
 
 
 def test_least_cost_of_prefill():
