@@ -18,6 +18,8 @@ from afdplan.planning.design import Candidate, Design
 from afdplan.planning.fitting import recommend_ratio
 from afdplan.planning.limits import Limits
 from afdplan.planning.plan import make_plan
+from afdplan.planning.plan_grid import plan_grid
+from afdplan.planning.search import DesignSearch
 from afdplan.planning.service_baselines import _largest
 from afdplan.planning.verdict import _percent, _regimes
 from afdplan.planning.verdict_error import GainInterval, gain_interval
@@ -179,3 +181,21 @@ def test_what_does_not_fit_a_device_is_refused_before_it_is_solved():
     latency = derived_model("deepseek-v3", "h200").latency
     with pytest.raises(InfeasibleError, match="largest batch size that fits is"):
         recommend_ratio(law, latency, batch_size=1_000_000)
+
+
+def test_other_batches_of_a_plan_have_the_best_a_beside_its_own_ffn_workers():
+    limits = Limits(devices=24)
+    space = replace(SEARCH.space, batch_sizes=(4, 8, 16), microbatches=(1, 2))
+    plan = make_plan(LAW, SEARCH.source, limits, space=space)
+    search = DesignSearch(LAW, SEARCH.source, space, plan.cost)
+    shown = []
+    cases = list(plan_grid(plan, LAW, SEARCH.source, shown.append))
+    assert len(cases) == 6
+    assert shown == [(k + 1) / 6 for k in range(6)]
+    own = plan.split.design
+    for case in cases:
+        inside = replace(space, batch_sizes=(case.batch_size,), microbatches=(case.microbatches,))
+        alike = search.best(limits, replace(inside, ffn_workers=(own.ffn_workers,)))
+        assert case.attention_workers == alike.design.attention_workers
+        assert case.best.design == search.best(limits, inside).design
+        assert case.reason == ""
