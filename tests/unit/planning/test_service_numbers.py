@@ -14,7 +14,7 @@ from afdplan.model.latency import LatencyModel
 from afdplan.model.prefill import PrefillModel
 from afdplan.model.trace import Trace
 from afdplan.planning.colocated_search import ColocatedSearch
-from afdplan.planning.design import Design
+from afdplan.planning.design import Design, PlannedDesign
 from afdplan.planning.first_token import FirstTokenLimit, PrefillPool
 from afdplan.planning.limits import Limits
 from afdplan.planning.objective import DeviceCost
@@ -22,6 +22,7 @@ from afdplan.planning.search import DesignSearch
 from afdplan.planning.service import OneMore, Service
 from afdplan.planning.service_baselines import _largest, service_baselines
 from afdplan.planning.service_limits import one_more, service_cases
+from afdplan.planning.service_search import _sharings, plan_service
 from afdplan.planning.service_sharing import (
     Sharing,
     least_cost,
@@ -315,3 +316,21 @@ def test_prompts_slow_the_steps_of_ranks_that_compute_them_too():
         time = plan.time_per_output_token / (1 - r / (1 + r))
         assert bool(tight.meets(time)) is meets
     assert _largest(search, group, one, Limits(devices=30, time_per_output_token=1e-3)) is None
+
+
+@pytest.mark.parametrize("devices", [14, 30])
+@pytest.mark.parametrize("ffn", [2e-3, 2e-2])
+def test_a_split_decode_side_must_carry_five_percent_more(devices, ffn):
+    source = MeasuredSource(
+        LATENCY.with_coefficients({"ffn.intercept": ffn, "ffn.slope": 1e-5}), ffn_devices=1
+    )
+    search = DesignSearch(LAW, source, SEARCH.space, DeviceCost())
+    limits, prefill = Limits(devices=devices), pool(limit=60.0, devices=1)
+    split, unsplit = _sharings([prefill], limits, search, DeviceCost())
+    clear = split.rate >= 1.05 * unsplit.rate
+    found = plan_service(
+        LAW, source, limits, prefill.limit, (prefill.model,), TRAFFIC, space=SEARCH.space
+    )
+    assert isinstance(found.plan.recommended, PlannedDesign) is clear
+    assert found.rate == pytest.approx((split if clear else unsplit).rate, rel=1e-3)
+    assert found.workers == (split if clear else unsplit).workers
