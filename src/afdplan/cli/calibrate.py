@@ -20,6 +20,7 @@ from afdplan.cli.report import (
     documented,
     json_option,
     plot_option,
+    print_json,
     report_option,
     tell,
     write_picture,
@@ -247,12 +248,8 @@ def _tell_written(
         for line in (*lines, *(f"note: {note}" for note in notes)):
             click.echo(line, err=True)
         return
-    from afdplan.report.document import to_json
-
     inputs = _inputs(data, options)
-    click.echo(
-        to_json(documented(time_unit=time_unit, inputs=inputs, warnings=notes, answer=answer))
-    )
+    print_json(documented(time_unit=time_unit, inputs=inputs, warnings=notes, answer=answer))
 
 
 def _inputs(data: Sequence[str], options: dict[str, Any]) -> dict[str, Any]:
@@ -273,8 +270,6 @@ def _deliver(result: Fit, data: Sequence[str], options: dict[str, Any]) -> None:
         drawn = tuple(drawn for section in result.sections() for drawn in section.figures)
         write_picture(options["plot"], drawn, result.model.name, columns=2 if len(drawn) > 2 else 1)
     if options["as_json"] or options["report"]:
-        from afdplan.report.document import to_json
-
         answered = documented(
             time_unit=result.model.time_unit,
             inputs=_inputs(data, options),
@@ -291,7 +286,7 @@ def _deliver(result: Fit, data: Sequence[str], options: dict[str, Any]) -> None:
             )
             write_report(options["report"], page, answered)
         if options["as_json"]:
-            click.echo(to_json(answered))
+            print_json(answered)
             return
     kept = options["output"] or "model.toml"
     line = shlex.join(["afdplan", "ratio", "--latency", kept, "--trace", "requests.csv"])

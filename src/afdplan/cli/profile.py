@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from afdplan.cli.options import options
-from afdplan.cli.report import documented, json_option, progress, say_wrote, tell
+from afdplan.cli.report import documented, json_option, print_json, progress, say_wrote, tell
 from afdplan.model.parameter import count
 
 __all__ = ["command"]
@@ -109,7 +109,6 @@ def command(
     from afdplan.calibration.catalogue import find_model
     from afdplan.calibration.profile import ProfilePlan, load_torch, profile, small_model
     from afdplan.files.measurements.profile_table import environment_path, write_profile
-    from afdplan.report.document import to_json
     from afdplan.report.profile import profile_told
 
     load_torch()
@@ -139,12 +138,8 @@ def command(
             "environment": result.environment,
             "output": None if output is None else str(output),
         }
-        click.echo(
-            to_json(
-                documented(
-                    time_unit="s", inputs=inputs, warnings=list(result.warnings), answer=answer
-                )
-            )
+        print_json(
+            documented(time_unit="s", inputs=inputs, warnings=list(result.warnings), answer=answer)
         )
         return
     told = profile_told(result)

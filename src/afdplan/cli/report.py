@@ -31,6 +31,7 @@ __all__ = [
     "json_flag",
     "json_option",
     "plot_option",
+    "print_json",
     "progress",
     "report_option",
     "say_wrote",
@@ -189,6 +190,13 @@ def documented(**parts: Any) -> dict[str, Any]:
     from afdplan.report.document import document
 
     return document(**parts) | {"command": command_line()}
+
+
+def print_json(document: Mapping[str, Any]) -> None:
+    """Print a document on standard output."""
+    from afdplan.report.document import to_json
+
+    click.echo(to_json(document))
 
 
 def tell(told: Telling, more: str = "--full adds", *, full: bool | None = None) -> None:

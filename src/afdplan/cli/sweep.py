@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import sys
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,7 @@ from afdplan.cli.report import (
     documented,
     json_option,
     plot_option,
+    print_json,
     report_option,
     tell,
     write_picture,
@@ -318,9 +318,7 @@ def _summarize(
 ) -> None:
     found, document = _shown(folder, by, plot, report)
     if as_json:
-        from afdplan.report.document import to_json
-
-        click.echo(to_json(document), file=sys.stdout)
+        print_json(document)
         return
     from afdplan.report.sweep import summary_told
 
@@ -359,7 +357,5 @@ def _inputs(study: Study, path: str) -> dict[str, Any]:
 
 
 def _print_json(unit: Any, inputs: dict[str, Any], warnings: Any, answer: dict[str, Any]) -> None:
-    from afdplan.report.document import to_json
-
     text = documented(time_unit=unit, inputs=inputs, warnings=warnings, answer=answer)
-    click.echo(to_json(text), file=sys.stdout)
+    print_json(text)

@@ -215,7 +215,8 @@ def _text_samples(text: str, shown: str) -> Iterator[tuple[str, Mapping[str, str
     if len(lines) > _MOST_LINES:
         raise InvalidInputError(
             f"{shown}: metrics have at most {_MOST_LINES:,} lines, got {len(lines):,}: keep those "
-            "of prompts, outputs and time per token (grep -E 'prompt|generat|input|output|token')"
+            "of prompts, outputs and time per token (grep -E "
+            "'prompt|generation|input|output|token')"
         )
     for number, line in enumerate(lines, 1):
         if len(line) > _LONGEST_LINE:
