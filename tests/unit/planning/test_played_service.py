@@ -1,0 +1,220 @@
+"""A service played end to end, worked by hand: who is served when, and what is told of it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from afdplan.errors import InvalidInputError
+from afdplan.lengths.law import EmpiricalLengths, IndependentLengths
+from afdplan.model.estimate import Estimate
+from afdplan.model.trace import Trace
+from afdplan.planning import service_verify, traffic
+from afdplan.planning.service_verify import ServiceVerification, _percentile, _played
+from tests.unit.planning.test_service_numbers import design, ranks
+
+ARRIVALS, DECODES = np.array([0.0, 1.0, 2.0, 3.0, 9.0]), np.array([4, 2, 1, 2, 2])
+
+
+def service(chosen, limit=None, rate=None, ttft=1.5):
+    asked = []
+
+    def at(rate):
+        asked.append(rate)
+        return ARRIVALS
+
+    found = SimpleNamespace(
+        pool=SimpleNamespace(
+            traffic=SimpleNamespace(at=at, decodes=DECODES, prompts=10 * DECODES),
+            ready=lambda workers, arrivals: arrivals + 0.1 * workers,
+            limit=SimpleNamespace(time_to_first_token=ttft),
+        ),
+        limits=SimpleNamespace(requests_per_second=rate),
+        rate=3.0,
+        workers=5,
+        plan=SimpleNamespace(
+            recommended=chosen,
+            limits=SimpleNamespace(time_per_output_token=limit),
+            split=SimpleNamespace(design=SimpleNamespace(batch_size=8)),
+        ),
+        first_token=SimpleNamespace(p99=7.0),
+    )
+    return found, asked
+
+
+def one_slot(step):
+    """Ranks with a single slot whose requests take a step for each token."""
+    other = replace(ranks(1), batch_size=1, ranks=1, tokens_per_step=1.0)
+    return replace(other, step_time=replace(other.step_time, mean=step))
+
+
+@pytest.mark.parametrize(("wanted", "rate"), [(None, 3.0), (2.0, 2.0)])
+def test_requests_of_ranks_wait_for_slots(wanted, rate):
+    """Ready half a second after they arrive; 4, 2, 1, 2, 2 tokens of a second, one at a time."""
+    found, asked = service(one_slot(1.0), rate=wanted)
+    told = service_verify.verify_service(found, None)
+    starts = np.array([0.5, 4.5, 6.5, 7.5, 9.5])
+    first, last = starts - ARRIVALS, starts + DECODES - ARRIVALS
+    assert asked == [rate]
+    assert (told.decode, told.requests, told.predicted_p99) == ("steps of full groups", 5, 7.0)
+    assert told.first_token_p50.value == pytest.approx(np.quantile(first, 0.5))
+    assert told.first_token_p99.value == pytest.approx(np.quantile(first, 0.99))
+    assert told.latency_p50.value == pytest.approx(np.quantile(last, 0.5))
+    assert told.latency_p99.value == pytest.approx(np.quantile(last, 0.99))
+    assert told.token_time_mean == pytest.approx(1.0)
+    assert told.token_time_p99.value == pytest.approx(1.0)
+    assert told.good_fraction == 0.4
+    assert told.goodput == pytest.approx(0.4 * rate)
+
+
+def test_a_request_is_good_that_is_just_in_time():
+    found, _ = service(one_slot(0.5), limit=0.5, ttft=1.75)
+    # Starts at 0.5, 2.5, 3.5, 4, 9.5: after 0.5, 1.5, 1.5, 1 and 0.5 s.
+    assert service_verify.verify_service(found, None).good_fraction == 1.0
+    found, _ = service(one_slot(0.5), limit=0.5, ttft=1.5)
+    assert service_verify.verify_service(found, None).good_fraction == 1.0
+    found, _ = service(one_slot(0.5), limit=0.5, ttft=1.25)
+    assert service_verify.verify_service(found, None).good_fraction == 0.6
+    found, _ = service(one_slot(0.5), limit=0.49)
+    assert service_verify.verify_service(found, None).good_fraction == 0.0
+
+
+def test_requests_go_to_bundles_in_turn(monkeypatch):
+    """Of two bundles the first has the 1st, 3rd and 5th; its last request never ends."""
+    asked, shares = [], []
+
+    def played(service, source, ready, prompts, decodes):
+        asked.append((ready.tolist(), prompts.tolist(), decodes.tolist()))
+        ends = ready + 2.0 * decodes
+        ends[ready > 9] = np.nan
+        return ready + 0.25, ends + 0.25
+
+    monkeypatch.setattr(service_verify, "_played", played)
+    found, _ = service(design(bundles=2), limit=2.0, rate=4.0)
+    told = service_verify.verify_service(found, None, progress=shares.append)
+    assert asked == [
+        ([0.5, 2.5, 9.5], [40, 10, 20], [4, 1, 2]), ([1.5, 3.5], [20, 20], [2, 2])
+    ]  # fmt: skip
+    assert shares == [0.5, 1.0]
+    assert (told.decode, told.requests, told.good_fraction, told.goodput) == ("simulated", 4, 1, 4)
+    assert told.token_time_mean == pytest.approx(2.0)
+    # A single request has no traffic of its own.
+    asked.clear()
+    found, _ = service(design(bundles=3))
+    assert service_verify.verify_service(found, None).requests == 3  # the last one never ends
+    assert len(asked) == 2
+
+
+def test_only_so_many_requests_are_played(monkeypatch):
+    monkeypatch.setattr(service_verify, "MOST_REQUESTS", 3)
+    found, _ = service(one_slot(1.0))
+    assert service_verify.verify_service(found, None).requests == 3
+
+
+def test_what_was_planned_may_be_longer_than_what_is_played():
+    played = Estimate(value=2.0, low=1.5, high=3.0, confidence=0.95, method="x")
+
+    def agrees(predicted):
+        one = {name: played for name in ("first_token_p50", "token_time_p99", "latency_p50")}
+        return ServiceVerification(
+            decode="x", requests=1, first_token_p99=played, latency_p99=played, good_fraction=1.0,
+            token_time_mean=1.0, goodput=1.0, predicted_p99=predicted, **one,
+        ).agrees  # fmt: skip
+
+    assert [agrees(1.29), agrees(1.31), agrees(99.0)] == [False, True, True]
+    assert agrees(1.5 - 0.1 * 2.0)
+
+
+def test_a_bundle_is_played_on_what_it_was_sent(monkeypatch):
+    """The log is in the order of ends; two requests are alike, and one never ends."""
+    ready = np.array([5.0, 5.0, 6.0, 8.0, 9.0])
+    prompts, decodes = np.array([30, 10, 20, 20, 50]), np.array([3, 1, 2, 2, 5])
+    seen = []
+
+    def simulate(scenario, on_requests):
+        seen.append(scenario)
+        on_requests(np.array([[10, 1, 0.0, 0.5, 1.0], [20, 2, 1.0, 1.5, 3.0]]))
+        on_requests(np.array([[30, 3, 0.0, 0.25, 4.0], [20, 2, 3.0, 3.25, 5.0]]))
+
+    monkeypatch.setattr(service_verify, "simulate", simulate)
+    monkeypatch.setattr(service_verify, "Scenario", lambda **asked: SimpleNamespace(**asked))
+    one = design(attention_workers=3, ffn_workers=2)
+    plan = SimpleNamespace(split=one)
+    asked = []
+    source = SimpleNamespace(latency=lambda *of: asked.append(of))
+    starts, ends = _played(SimpleNamespace(plan=plan), source, ready, prompts, decodes)
+    assert starts[:4].tolist() == [5.25, 5.5, 6.5, 8.25]
+    assert ends[:4].tolist() == [9.0, 6.0, 8.0, 10.0]
+    assert np.isnan([starts[4], ends[4]]).all()
+    assert asked == [(1, 2, 8)]
+    (scenario,) = seen
+    assert scenario.lengths.arrival_times.tolist() == [0.0, 0.0, 1.0, 3.0, 4.0]
+    assert (scenario.start, scenario.window, scenario.requests_per_worker) == ("fresh", "all", 2)
+
+
+@pytest.mark.parametrize(("size", "parts"), [(50, 20), (7, 7)])
+def test_percentiles_of_a_run_come_from_consecutive_parts(monkeypatch, size, parts):
+    told = {}
+
+    def estimate(probability, quantile, beyond, totals, method):
+        told.update(p=probability, q=quantile, beyond=beyond, totals=totals, method=method)
+
+    monkeypatch.setattr(service_verify, "percentile_estimate", estimate)
+    values = np.arange(size, dtype=float)
+    _percentile(values, 0.5)
+    assert (told["p"], told["method"], len(told["totals"])) == (0.5, "consecutive parts", parts)
+    assert (sum(told["totals"]), sum(told["beyond"])) == (size, size // 2)
+    assert told["beyond"][0] == 0
+    assert told["beyond"][-1] == told["totals"][-1]
+    assert [told["q"](p) for p in (-0.5, 0.5, 1.5)] == [0.0, (size - 1) / 2, size - 1]
+
+
+TRACE = Trace(
+    prompt_tokens=[9, 5, 7, 6], decode_tokens=[3, 4, 5, 1], arrival_times=[2.0, 3.0, 6.0, 6.5],
+    cached_tokens=[0, 4, 2, 1], source="x",
+)  # fmt: skip
+LAW = EmpiricalLengths(TRACE)
+
+
+@pytest.mark.parametrize(
+    ("most", "rate", "name"),
+    [(3, 2 / 4, "the first 3 arrivals of x"), (4, 3 / 4.5, "arrivals of x")],
+)
+def test_only_the_first_requests_of_a_long_trace_arrive(monkeypatch, most, rate, name):
+    monkeypatch.setattr(traffic, "MOST_REQUESTS", most)
+    found = traffic.service_traffic(LAW, TRACE, "trace", "recorded")
+    assert found.arrivals.tolist() == [0.0, 1.0, 4.0, 4.5][:most]
+    assert found.prompts.tolist() == [9, 5, 7, 6][:most]
+    assert found.decodes.tolist() == [3, 4, 5, 1][:most]
+    assert found.cached.tolist() == [0, 4, 2, 1][:most]
+    assert (found.rate, found.name) == (rate, name)
+    assert found.at(2 * rate).tolist() == (found.arrivals / 2).tolist()
+    assert found.unique_fraction(4, 2) == 1.0
+
+
+def test_independent_users_arrive_once_a_second():
+    found = traffic.service_traffic(LAW, TRACE, "poisson", "recorded", seed=3)
+    gaps = np.random.default_rng(3).exponential(size=4)
+    assert found.arrivals == pytest.approx([0.0, gaps[1], gaps[1:3].sum(), gaps[1:].sum()])
+    assert (found.rate, found.name) == (1.0, "Poisson arrivals")
+    assert (found.prompts.tolist(), found.cached.tolist()) == ([9, 5, 7, 6], [0, 4, 2, 1])
+    law = IndependentLengths(prompt="fixed:7", decode="geometric:5")
+    drawn = traffic.service_traffic(law, None, "poisson")
+    assert drawn.arrivals.size == drawn.decodes.size == 50_000
+    assert drawn.arrivals[-1] / 50_000 == pytest.approx(1.0, rel=0.03)
+    assert drawn.cached.sum() == 0
+    with pytest.raises(InvalidInputError, match="a law has no prefixes"):
+        traffic.service_traffic(law, None, "poisson", "session")
+
+
+def test_arrivals_need_two_moments():
+    for times in ([5.0], [5.0, 5.0]):
+        trace = Trace(
+            prompt_tokens=[9] * len(times), decode_tokens=[3] * len(times), arrival_times=times,
+            source="x",
+        )  # fmt: skip
+        with pytest.raises(InvalidInputError, match="x has none"):
+            traffic.service_traffic(EmpiricalLengths(trace), trace)
