@@ -118,7 +118,7 @@ def test_what_was_planned_may_be_longer_than_what_is_played():
     played = Estimate(value=2.0, low=1.5, high=3.0, confidence=0.95, method="x")
 
     def agrees(predicted):
-        one = {name: played for name in ("first_token_p50", "token_time_p99", "latency_p50")}
+        one = dict.fromkeys(("first_token_p50", "token_time_p99", "latency_p50"), played)
         return ServiceVerification(
             decode="x", requests=1, first_token_p99=played, latency_p99=played, good_fraction=1.0,
             token_time_mean=1.0, goodput=1.0, predicted_p99=predicted, **one,
