@@ -128,31 +128,41 @@ def test_what_was_planned_may_be_longer_than_what_is_played():
     assert agrees(1.5 - 0.1 * 2.0)
 
 
-def test_a_bundle_is_played_on_what_it_was_sent(monkeypatch):
-    """The log is in the order of ends; two requests are alike, and one never ends."""
-    ready = np.array([5.0, 5.0, 6.0, 8.0, 9.0])
-    prompts, decodes = np.array([30, 10, 20, 20, 50]), np.array([3, 1, 2, 2, 5])
+@pytest.mark.parametrize(("workers", "each"), [(3, 3), (8, 1), (9, 1)])
+def test_a_bundle_is_played_on_what_it_was_sent(monkeypatch, workers, each):
+    """The log is in the order of ends; two requests are alike, and two never end."""
+    ready = np.array([5.0, 6.0, 6.0, 6.0, 8.0, 8.0, 9.0, 9.4])
+    prompts, decodes = (
+        np.array([30, 10, 20, 20, 20, 20, 21, 21]),
+        np.array([3, 1, 2, 7, 2, 2, 2, 2]),
+    )
     seen = []
 
     def simulate(scenario, on_requests):
         seen.append(scenario)
-        on_requests(np.array([[10, 1, 0.0, 0.5, 1.0], [20, 2, 1.0, 1.5, 3.0]]))
+        block = np.array([[20, 7, 1.0, 1.25, 9.0], [20, 2, 1.0, 1.5, 3.0]])
+        on_requests(block)
+        block[:] = -1  # the simulator uses its block again
         on_requests(np.array([[30, 3, 0.0, 0.25, 4.0], [20, 2, 3.0, 3.25, 5.0]]))
+        on_requests(np.array([[20, 2, 3.0, 3.5, 5.5], [21, 2, 4.4, 4.5, 6.5]]))
 
     monkeypatch.setattr(service_verify, "simulate", simulate)
     monkeypatch.setattr(service_verify, "Scenario", lambda **asked: SimpleNamespace(**asked))
-    one = design(attention_workers=3, ffn_workers=2)
-    plan = SimpleNamespace(split=one)
+    one = design(attention_workers=workers, ffn_workers=2)
     asked = []
     source = SimpleNamespace(latency=lambda *of: asked.append(of))
+    plan = SimpleNamespace(split=one)
     starts, ends = _played(SimpleNamespace(plan=plan), source, ready, prompts, decodes)
-    assert starts[:4].tolist() == [5.25, 5.5, 6.5, 8.25]
-    assert ends[:4].tolist() == [9.0, 6.0, 8.0, 10.0]
-    assert np.isnan([starts[4], ends[4]]).all()
+    assert np.flatnonzero(np.isnan(starts)).tolist() == [1, 6]
+    assert np.flatnonzero(np.isnan(ends)).tolist() == [1, 6]
+    rest = [0, 2, 3, 4, 5, 7]
+    assert starts[rest].tolist() == [5.25, 6.5, 6.25, 8.25, 8.5, 9.5]
+    assert ends[rest].tolist() == [9.0, 8.0, 14.0, 10.0, 10.5, 11.5]
     assert asked == [(1, 2, 8)]
     (scenario,) = seen
-    assert scenario.lengths.arrival_times.tolist() == [0.0, 0.0, 1.0, 3.0, 4.0]
-    assert (scenario.start, scenario.window, scenario.requests_per_worker) == ("fresh", "all", 2)
+    assert scenario.lengths.arrival_times == pytest.approx(ready - 5.0)
+    assert (scenario.start, scenario.window) == ("fresh", "all")
+    assert scenario.requests_per_worker == each
 
 
 @pytest.mark.parametrize(("size", "parts"), [(50, 20), (7, 7)])
