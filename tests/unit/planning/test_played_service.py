@@ -228,3 +228,22 @@ def test_arrivals_need_two_moments():
         )  # fmt: skip
         with pytest.raises(InvalidInputError, match="x has none"):
             traffic.service_traffic(EmpiricalLengths(trace), trace)
+
+
+def test_two_requests_have_times_and_shared_blocks_are_those_of_the_requests():
+    times = Trace(prompt_tokens=[9, 5], decode_tokens=[3, 4], arrival_times=[0.0, 3.0], source="x")
+    with pytest.raises(InvalidInputError, match="evenly spaced"):
+        traffic.service_traffic(EmpiricalLengths(times), times)
+    trace = SimpleNamespace(blocks="blocks")
+    assert traffic._blocks(trace, "recorded") == "blocks"
+    assert traffic._blocks(trace, "session") is traffic._blocks(None, "recorded") is None
+
+
+@pytest.mark.parametrize(("most", "part"), [(3, (0, 3)), (9, (0, 4))])
+def test_blocks_of_a_long_trace_are_those_of_its_first_requests(monkeypatch, most, part):
+    asked = []
+    blocks = SimpleNamespace(part=lambda *of: asked.append(of) or "part")
+    monkeypatch.setattr(traffic, "MOST_REQUESTS", most)
+    monkeypatch.setattr(traffic, "_blocks", lambda *_: blocks)
+    assert traffic.service_traffic(LAW, TRACE, "trace", "recorded").blocks == "part"
+    assert asked == [part]

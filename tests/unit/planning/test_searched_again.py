@@ -16,6 +16,7 @@ from afdplan.planning.design import Design
 from afdplan.planning.held import Breach, Circumstance
 from afdplan.planning.limits import Limits
 from afdplan.planning.space import SearchSpace
+from afdplan.planning.verdict import Verdict
 from afdplan.theory.problem import RatioProblem
 
 LAW = IndependentLengths(prompt="fixed:2000", decode="fixed:1")
@@ -283,3 +284,164 @@ def test_what_would_take_minutes_is_not_played(monkeypatch, slots, stages, is_pl
         assert {one.requests_per_worker for one in found.results} == {16}
         assert {one.replications for one in found.results} == {2}
         assert {(one.start, one.window) for one in found.results} == {("stationary", "steady")}
+
+
+class Neighbours:
+    """A search that notes which spaces it is asked for; every plan scores 8."""
+
+    def __init__(self, space, numbers=(1, 2, 4)):
+        self.space, self.asked = space, []
+        self.source = SimpleNamespace(ffn_workers=self._numbers)
+        self.numbers = numbers
+
+    def _numbers(self, most):
+        self.most = most
+        return self.numbers
+
+    def best(self, limits, space, known):
+        self.asked.append((space.batch_sizes, space.microbatches, space.ffn_workers))
+        self.known = known
+        return SimpleNamespace(score=8.0, design=len(self.asked))
+
+
+@pytest.fixture
+def plain(monkeypatch):
+    """Neighbours in A are told at once, and nothing is known to be beaten."""
+    steps = []
+
+    def next_pair(search, space, design, limits, step):
+        steps.append(step)
+        return replace(design, attention_workers=design.attention_workers + 3 * step)
+
+    def against(search, best, words, pair, limits):
+        return SimpleNamespace(
+            change=words, kind="attention_workers", breaks="", regret=0.5, plan=search.worst
+        )
+
+    monkeypatch.setattr(neighbours, "_next_pair", next_pair)
+    monkeypatch.setattr(neighbours, "_against", against)
+    monkeypatch.setattr(neighbours, "_able", lambda search, space, near, limits: search.able)
+    monkeypatch.setattr(neighbours, "_same_ratio", lambda search, space, design, *_: design)
+    Neighbours.able, Neighbours.worst = None, SimpleNamespace(score=5.0, design=1)
+    return steps
+
+
+def test_every_neighbour_is_looked_for(plain):
+    """Batches, microbatches and FFN workers on both sides; each gives up 8 of 10."""
+    space = SearchSpace(batch_sizes=(2, 4, 8, 16, 32))
+    search, best = Neighbours(space), SimpleNamespace(design=DESIGN, score=10.0)
+    found = neighbours.alternatives(search, best, Limits(devices=16))
+    assert plain == [-1, 1]
+    assert [one.change for one in found] == [
+        "3 fewer attention workers", "3 more attention workers", "batch size 4", "batch size 16",
+        "1 microbatch", "3 microbatches", "1 FFN worker per bundle", "4 FFN workers per bundle",
+    ]  # fmt: skip
+    m = space.microbatches
+    assert search.asked == [
+        ((4,), m, None), ((16,), m, None),
+        (space.batch_sizes, (1,), None), (space.batch_sizes, (3,), None),
+        (space.batch_sizes, m, (1,)), (space.batch_sizes, m, (4,)),
+    ]  # fmt: skip
+    assert [one.regret for one in found[2:]] == pytest.approx([0.2] * 6)
+    assert search.most == 16
+    neighbours.alternatives(search, best, Limits(most_cost=9.0))
+    assert search.most == 8 * 2
+
+
+@pytest.mark.parametrize(("m", "changes"), [(1, [2]), (4, [3]), (6, [])])
+def test_one_to_four_microbatches_are_compared(plain, m, changes):
+    search = Neighbours(SearchSpace(batch_sizes=(8,)), numbers=(2,))
+    best = SimpleNamespace(design=replace(DESIGN, microbatches=m), score=10.0)
+    neighbours.alternatives(search, best, Limits(devices=16))
+    assert [asked[1] for asked in search.asked] == [(count,) for count in changes]
+
+
+def test_ffn_workers_at_the_ends_or_fixed_have_no_other(plain):
+    best = SimpleNamespace(design=DESIGN, score=10.0)
+    for numbers, fixed, others in (
+        ((2, 4), None, [(4,)]), ((1, 2), None, [(1,)]), ((1, 4), None, []), ((1, 2, 4), (2,), []),
+    ):  # fmt: skip
+        search = Neighbours(SearchSpace(batch_sizes=(8,), ffn_workers=fixed), numbers)
+        neighbours.alternatives(search, best, Limits(devices=16))
+        assert [one[2] for one in search.asked[2:]] == others
+
+
+@pytest.mark.parametrize(
+    ("nearest", "able", "known"), [(None, 7.0, 7.0), (2, None, 5.0), (2, 7.0, 7.0), (2, 4.0, 5.0)]
+)
+def test_what_gives_up_more_than_enough_others_is_not_looked_for(plain, nearest, able, known):
+    search = Neighbours(SearchSpace(batch_sizes=(4, 8)), numbers=(2,))
+    search.able = able and SimpleNamespace(score=able)
+    best = SimpleNamespace(design=replace(DESIGN, microbatches=6), score=10.0)
+    found = neighbours.alternatives(search, best, Limits(devices=16), nearest)
+    assert search.known.score == known
+    # The very plan that was to be beaten is no alternative once more.
+    assert len(found) == (3 if nearest is None else 2)
+
+
+@pytest.mark.parametrize(
+    ("split", "nearest", "widths", "told"),
+    [
+        ("split", None, ("w",), ("split", "yes", "")),
+        ("split", None, (), ("split", "yes", "")),
+        (None, "near", ("w",), ("near", "no", "too slow")),
+        (None, "near", (), None),
+        (None, None, ("w",), None),
+    ],
+)
+def test_where_no_split_is_possible_ranks_are_enough(monkeypatch, split, nearest, widths, told):
+    def plan(name):
+        parts = SimpleNamespace(attention_devices=1, ffn_workers=2, batch_size=8)
+        return name and SimpleNamespace(name=name, design=parts)
+
+    class Refused:
+        def __init__(self, *_):
+            self.nearest = plan(nearest)
+
+        def __str__(self):
+            return "too slow. Give it more."
+
+    sides = SimpleNamespace(widths=lambda _: widths)
+    monkeypatch.setattr(holding, "ColocatedSearch", SimpleNamespace(of=lambda _: sides))
+    monkeypatch.setattr(holding, "explain_infeasible", Refused)
+    said = Verdict(split="yes", gain=0.1, narrow_gain=0.2, interval=None, reasons=("a", "b"))
+    monkeypatch.setattr(holding, "judge", lambda *_: said)
+    source = SimpleNamespace(latency=lambda *of: of)
+    search = SimpleNamespace(best=lambda limits, known: plan(split))
+    found = holding._best(MORNING, Limits(devices=8), source, search)
+    assert (found is None) is (told is None)
+    if found is not None:
+        assert (found.split.name, found.verdict.split, found.split_breaks) == told
+        assert found.latency == (1, 2, 8)
+        assert found.verdict.gain == (0.1 if split else None)
+        first = "a" if split else "do not split: too slow"
+        assert found.verdict.reasons == (first, "b")
+
+
+def test_the_nearest_plan_of_a_refusal_is_held_at_the_same_share_of_every_rate(monkeypatch):
+    """Half the rate of the part that asks most is half of every other's."""
+    told, rates = [], []
+    monkeypatch.setattr(holding, "_best", lambda *_: None)
+    monkeypatch.setattr(
+        holding, "explain_infeasible", lambda search, limits, where, breaks: told.append(breaks)
+    )
+
+    def hold(plan, part, limits, search):
+        assert part.arrival_rate is None
+        rates.append(limits.requests_per_second)
+        return SimpleNamespace(breaches=["noon: slow"] if part.name == "noon" else [])
+
+    monkeypatch.setattr(holding, "hold", hold)
+    parts = {
+        "morning": replace(MORNING, arrival_rate=6.0), "noon": replace(NOON, arrival_rate=2.0)
+    }  # fmt: skip
+    whole, limits = Circumstance(name="all requests", law=LAW), Limits(devices=8)
+    searches = dict.fromkeys(("morning", "noon", "all requests"))
+    asked = replace(limits, requests_per_second=4.0)
+    holding._refused(whole, asked, None, parts, searches)
+    assert told[-1]("plan", replace(asked, requests_per_second=3.0)) == "noon: slow"
+    assert rates == [3.0, 1.0]
+    rates.clear()
+    holding._refused(whole, limits, None, {"morning": parts["morning"]}, searches)
+    assert told[-1]("plan", limits) == ""
+    assert rates == [None]
