@@ -445,3 +445,13 @@ def test_the_nearest_plan_of_a_refusal_is_held_at_the_same_share_of_every_rate(m
     holding._refused(whole, limits, None, {"morning": parts["morning"]}, searches)
     assert told[-1]("plan", limits) == ""
     assert rates == [None]
+
+
+@pytest.mark.parametrize("able", [(1, 2, 3), (2,), (1, 2), (2, 3)])
+def test_microbatches_that_the_system_runs_are_compared(plain, able):
+    search = Neighbours(SearchSpace(batch_sizes=(8,)), numbers=(2,))
+    target = SimpleNamespace(name="system", microbatches=able)
+    search.space = replace(search.space, target=target)
+    best = SimpleNamespace(design=replace(DESIGN, microbatches=2), score=10.0)
+    neighbours.alternatives(search, best, Limits(devices=16))
+    assert [asked[1] for asked in search.asked] == [(m,) for m in (1, 3) if m in able]
