@@ -264,21 +264,23 @@ def test_a_front_is_of_six_times_from_the_fastest_to_twice_the_best():
 
 
 @pytest.mark.parametrize(("slots", "stages", "is_played"), [
-    (64, 10**9, True), (63, 10**9, False), (64, 4800, True), (64, 4799, False),
+    (64, 10**9, True), (63, 10**9, False), (64, 2400, True), (64, 2399, False),
 ])  # fmt: skip
 def test_what_would_take_minutes_is_not_played(monkeypatch, slots, stages, is_played):
-    """Four workers of two times 8 slots; two runs of 30 steps of 4 x 2 x 10 stages."""
+    """Four workers of two times 8 slots; two runs of 15 steps of 4 x 2 x 10 stages."""
     monkeypatch.setattr(played, "MOST_SLOTS", slots)
     monkeypatch.setattr(played, "MOST_STAGES", stages)
     monkeypatch.setattr(played, "simulate", lambda scenario: scenario)
     monkeypatch.setattr(played, "record_timeline", lambda _, steps: steps)
-    latency = LatencyModel.linear(attention=(1e-6, 1e-3), ffn=(1e-4, 2e-3), layers=10)
+    latency = LatencyModel.linear(
+        attention=(1e-6, 1e-3), ffn=(1e-4, 2e-3), layers=10, tokens_per_step=2.0
+    )
     law = IndependentLengths(prompt="fixed:100", decode="fixed:30")
     problem = RatioProblem(law=law, latency=latency, batch_size=8, microbatches=2)
-    found = played.play_bundles(problem, 2, [4, 2])
+    found = played.play_bundles(problem, 2, [4, 2, 3])
     assert (found is not None) is is_played
     if found is not None:
-        assert [one.bundle.attention_workers for one in found.results] == [2, 4]
+        assert [one.bundle.attention_workers for one in found.results] == [2, 3, 4]
         assert found.chosen is found.results[0]
         assert found.timeline == 3
         assert {one.requests_per_worker for one in found.results} == {16}
