@@ -203,6 +203,7 @@ def test_only_the_first_requests_of_a_long_trace_arrive(monkeypatch, most, rate,
     assert (found.rate, found.name) == (rate, name)
     assert found.at(2 * rate).tolist() == (found.arrivals / 2).tolist()
     assert found.unique_fraction(4, 2) == 1.0
+    assert found.cached_fraction == sum([0, 4, 2, 1][:most]) / sum([9, 5, 7, 6][:most])
 
 
 def test_independent_users_arrive_once_a_second():

@@ -80,7 +80,8 @@ def test_what_a_design_costs_and_how_many_devices_that_pays():
 @pytest.mark.parametrize(
     ("tokens", "one", "two", "gaps"),
     [(None, [4, 8, 16], [4, 8, 16], False), (40_100.0, [4, 8, 16], [4, 8], False),
-     (24_100.0, [4, 8], [4], False), (12_100.0, [4, 5, 6], [], True)],
+     (24_100.0, [4, 8], [4], False), (12_100.0, [4, 5, 6], [], True),
+     (None, list(range(4, 17)), list(range(4, 17)), True)],
 )  # fmt: skip
 def test_batch_sizes_that_memory_holds(tokens, one, two, gaps):
     limits = Limits(devices=12)
@@ -89,6 +90,81 @@ def test_batch_sizes_that_memory_holds(tokens, one, two, gaps):
     assert found._sizes(1, 2, limits, found.space).tolist() == two
     listed = [c.batch_size for c in found.combinations(limits) if c.microbatches == 2]
     assert listed == [size for size in two if size in (4, 8, 16)]
+
+
+class Asked(DesignSearch):
+    """A search whose answers are written down: the first that has as many devices as it takes."""
+
+    def __init__(self, takes, cost=32.0, paid=16, gaps=False, slow=0.0):
+        self.takes, self.asked, self.paid, self.price, self.slow = takes, [], paid, cost, slow
+        self.space = SearchSpace(batch_sizes=(4, 8), fills_gaps=gaps)
+
+    def _best(self, limits, space, most_devices, incumbent=None):
+        rate, start = limits.requests_per_second, incumbent and incumbent.name
+        self.asked.append((rate, limits.most_cost, most_devices, start))
+        able = self.takes if rate is not None or not self.slow else 0
+        name = f"of {most_devices}"
+        return SimpleNamespace(design=DESIGN, name=name) if most_devices >= able else None
+
+    def _paid(self, design, limits):
+        return self.price, self.paid
+
+    def refilled(self, design, limits):
+        return SimpleNamespace(design=design, name="known")
+
+    def describe(self, design, limits):
+        rate = limits.requests_per_second
+        return SimpleNamespace(design=design, name=f"told at {rate}", requests_per_second=self.slow)
+
+
+def test_a_budget_is_searched_once_and_filled_where_a_rate_is_reached():
+    one = Asked(1)
+    assert one.best(Limits(devices=12)).name == "told at None"
+    assert one.asked == [(None, None, 12, None)]
+    one = Asked(1)
+    assert one.best(Limits(devices=12, requests_per_second=3.0)).name == "told at 3.0"
+    assert one.asked == [(3.0, None, 12, None), (None, 32.0, 16, "told at None")]
+    one, known = Asked(99), SimpleNamespace(design=DESIGN)
+    assert one.best(Limits(devices=12), known=known) is None
+    assert one.asked == [(None, None, 12, "known")]
+
+
+@pytest.mark.parametrize(
+    ("takes", "paid", "sizes"),
+    [
+        (1, 63, [64]), (1, 64, [64]), (1, 65, [64, 65]), (65, 200, [64, 256]),
+        (65, 300, [64, 256, 300]), (1025, 1500, [64, 256, 1024]), (9999, 9, [64, 256, 1024]),
+    ],
+)  # fmt: skip
+def test_without_a_budget_four_times_as_many_devices_until_one_is_found(takes, paid, sizes):
+    one = Asked(takes, paid=paid)
+    limits = Limits(requests_per_second=3.0)
+    assert (one.best(limits) is None) is (takes > 1024)
+    looked = [most for rate, _, most, _ in one.asked if rate is not None]
+    assert looked == sizes
+    assert len(one.asked) - len(looked) == (takes <= 1024)
+    if paid == 65:
+        assert one.asked[1][3] == "of 64"
+
+
+@pytest.mark.parametrize(("workers", "most"), [(2046, 16), (2047, 64)])
+def test_a_known_design_spares_the_doubling_unless_its_bundle_is_too_large(workers, most):
+    one = Asked(1)
+    known = SimpleNamespace(design=replace(DESIGN, attention_workers=workers))
+    one.best(Limits(requests_per_second=3.0), known=known)
+    assert one.asked[0][2] == most
+    assert one.asked[0][3] == ("known" if most == 16 else None)
+
+
+@pytest.mark.parametrize(
+    ("gaps", "slow", "tries"), [(False, 3.0, 1), (True, 2.9, 2), (True, 3.0, 3)]
+)
+def test_between_listed_sizes_a_rate_is_looked_for_from_the_most_that_there_is(gaps, slow, tries):
+    """No listed size carries 3 requests/s; the best of all sizes carries so many."""
+    one = Asked(99, gaps=gaps, slow=slow)
+    assert one.best(Limits(devices=12, requests_per_second=3.0)) is None
+    asked = [(3.0, None, 12, None), (None, None, 12, None), (3.0, None, 12, "told at 3.0")]
+    assert one.asked == asked[:tries]
 
 
 def test_a_lattice_is_built_once_for_each_question():
