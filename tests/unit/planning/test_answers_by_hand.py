@@ -326,6 +326,25 @@ def test_as_many_unsplit_groups_as_fit_or_the_rate_takes(
     assert models == [("h", 8, 64), (slow, "t", "l", 0.1)]
 
 
+@pytest.mark.parametrize(
+    ("devices", "wanted", "best", "gain"),
+    [(16, None, ("b", 16, 4.0), 0.25), (None, 5.0, ("a", 8, 3.0), -0.2)],
+)
+def test_of_unsplit_widths_that_which_gives_most_or_takes_least(
+    monkeypatch, devices, wanted, best, gain
+):
+    """Ours are 5 requests/s, on ten devices."""
+    widths = [("a", 8, 3.0), ("b", 16, 4.0), ("c", 12, 3.5)]
+    monkeypatch.setattr(service_baselines, "_unsplit", lambda *_: iter(widths))
+    service = SimpleNamespace(
+        devices=devices, rate=5.0, used_devices=10,
+        limits=SimpleNamespace(requests_per_second=wanted),
+    )  # fmt: skip
+    (found,) = service_baselines.service_baselines(service, [], None)
+    assert (found.kind, found.deployment, found.devices, found.rate) == ("un-split", *best)
+    assert found.gain == pytest.approx(gain)
+
+
 def test_ranks_are_as_much_slower_as_the_measured_worker(monkeypatch):
     line = SimpleNamespace(alone=SimpleNamespace(sum=lambda: 4.0))
     asked = []

@@ -233,3 +233,31 @@ def test_ranges_end_where_every_pair_is_too_slow():
     assert ranges(longest)._bounded(whole) is whole
     chosen = a_range([0.1, 0.2, 0.3]).of(np.array([2, 0]))
     assert (chosen.pairs.tolist(), chosen.line.slope.tolist()) == ([2, 0], [0.3, 0.1])
+
+
+@pytest.mark.parametrize("has_means", [False, True])
+def test_a_range_is_bounded_at_each_listed_size_for_those_up_to_the_next(has_means):
+    """Listed are 8 and 12 of 8 to 16; a step of 1 at 8 and of 2 at 12, the second pair too slow."""
+    asked = []
+
+    def least_times(combination, lattice, pairs, limits, base):
+        asked.append((combination.batch_size, base and base.batch_size))
+        mean = np.full(pairs.size, 1.0 if combination.batch_size == 8 else 2.0)
+        return mean, np.where(pairs == 1, 9.0, mean)
+
+    for least, many in ((1.0, 20), (1.0, 5), (99.0, 20)):
+        asked.clear()
+        one = ranges(3.0)
+        one._lines = object()
+        one._pairs.least_times = least_times
+        one._best = Candidate(score=least, design=DESIGN)
+        bound = np.where(np.arange(many) == 2, 7.0, 99.0)
+        found = one._tightened(
+            a_range([0.0] * many, first=0, last=4, listed=(0, 2), bound=bound, has_means=has_means)
+        )
+        assert asked == [(8, 8 if has_means else None), (12, 8 if has_means else None)]
+        # Two microbatches of 10 in a step of 1, of 16 in a step of 2.
+        assert found.bound[:3].tolist() == [20.0, 0.0, 7.0]
+        assert found.has_means
+        # A second look takes a law, which pays for many pairs that are left.
+        assert found.listed == ((0, 2) if many == 20 and least == 1.0 and not has_means else ())
