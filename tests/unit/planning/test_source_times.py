@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from afdplan.lengths.law import IndependentLengths
 from afdplan.model.latency import LatencyModel
+from afdplan.planning import source_times
 from afdplan.planning.design import Combination
+from afdplan.planning.ratio_blocks import RatioBlocks
 from afdplan.planning.source import MeasuredSource
 from afdplan.planning.source_times import _fewer, _joined
 from afdplan.planning.step_line import Line, StepLines
@@ -122,3 +125,85 @@ def test_a_line_that_lies_is_never_too_long():
     assert line.largest(2.0 * SLACK).tolist() == [np.inf, 8.0]
     assert line.largest(1.0).tolist() == [np.inf, 8.0]
     assert line.largest(3.0 * SLACK) == pytest.approx([np.inf, 9.0])
+
+
+class Source:
+    """Notes what it is asked for; the FFN takes F, and experts are there."""
+
+    def __init__(self, together=False, numbers=(2, 4), experts=True):
+        self.shares_ffn_latency, self.shares_ffn_times = together, False
+        self.numbers, self.experts, self.asked = numbers, experts, []
+        self.attention_devices, self.colocated = (1, 2), self
+
+    def ffn_workers(self, most):
+        return self.numbers
+
+    def latency(self, devices, workers, batch_size):
+        self.asked.append((devices, workers, batch_size))
+        return SimpleNamespace(experts=self.experts or None, workers=workers)
+
+    def attention(self, *given):
+        self.asked.append(given)
+        return given
+
+
+@pytest.fixture
+def noted(monkeypatch):
+    """Return what shared times are asked of; they are F of the model and A times B."""
+    asked = []
+
+    def shared_times(model, workers, ffn, batch_size, least_of=None):
+        asked.append((ffn.tolist(), None if least_of is None else least_of.tolist()))
+        f = np.full(workers.size, float(model.workers))
+        return StageTimes(attention_workers=workers, ffn=f, out=workers * batch_size, back=f)
+
+    monkeypatch.setattr(source_times, "shared_times", shared_times)
+    return asked
+
+
+def test_each_number_of_ffn_workers_has_its_own_times(noted):
+    source = Source()
+    times = source_times.SourceTimes(source)
+    found = times.stages(np.array([1, 2, 3]), np.array([4, 2, 4]), 8)
+    assert found.ffn.tolist() == [4.0, 2.0, 4.0]
+    assert found.out.tolist() == [8.0, 16.0, 24.0]
+    assert noted == [([2], None), ([4, 4], None)]
+    assert source.asked == [(1, 2, 1), (1, 4, 1)]
+    times.stages(np.array([1]), np.array([4]), 8)
+    assert len(source.asked) == 2
+
+
+@pytest.mark.parametrize("experts", [True, False])
+def test_the_least_times_of_many_are_those_of_few(noted, experts):
+    """What experts take is known to two parts in a thousand; 19 and 18 FFN workers are 17 or 19."""
+    times = source_times.SourceTimes(Source(together=True, numbers=(), experts=experts))
+    pairs = np.array([1.0, 2.0]), np.array([18, 19])
+    assert times.stages(*pairs, 8).ffn.tolist() == [1.0, 1.0]
+    least = times.stages(*pairs, 8, at_least=True).ffn
+    assert least.tolist() == [0.998, 0.998] if experts else [1.0, 1.0]
+    assert noted == [([18, 19], None), ([18, 19], [17, 19])]
+    apart = source_times.SourceTimes(Source(experts=experts))
+    apart.stages(*pairs, 8, at_least=True)
+    assert noted[2:] == [([18], [18]), ([19], [19])]
+
+
+def test_a_block_is_as_its_lower_end_for_each_number(noted):
+    blocks = RatioBlocks(low=0.5, high=3.0, ffn_numbers=(2, 4))
+    times = source_times.SourceTimes(Source())
+    found = times.envelope(blocks, 8)
+    ends, count = blocks.edges, blocks.edges.size - 1
+    assert found.attention_workers == pytest.approx([f * low for f in (2, 4) for low in ends[:-1]])
+    assert found.ffn == pytest.approx(0.998 * np.repeat([2.0, 4.0], count))
+    assert times.envelope(blocks, 8) is found
+    assert times.envelope(blocks, 9) is not found
+
+
+def test_each_side_is_asked_for_once():
+    source = Source()
+    times = source_times.SourceTimes(source)
+    for _ in range(2):
+        times.attention_side(2, 8)
+        times.attention_of(2, 8)
+        times.unsplit_side(2, 16)
+        times.unsplit_attention(2, 16, 8)
+    assert source.asked == [(2, 2, 8), (2, 8), (2, 16, 1), (2, 16, 8)]
