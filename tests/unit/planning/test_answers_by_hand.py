@@ -5,17 +5,31 @@ from __future__ import annotations
 from dataclasses import replace
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from afdplan.errors import InvalidInputError
 from afdplan.files.measurements.prometheus import Histogram, ServerMetrics
 from afdplan.lengths.law import IndependentLengths
-from afdplan.model.curve import TabulatedCurve
+from afdplan.model.curve import LinearCurve, TabulatedCurve
 from afdplan.model.estimate import Estimate
 from afdplan.model.latency import LatencyModel
-from afdplan.planning import plan_answer, ratio_answer, ratio_grid, running, service_baselines
+from afdplan.model.uncertainty import Uncertainty
+from afdplan.planning import (
+    plan_answer,
+    ratio_answer,
+    ratio_grid,
+    ratio_sensitivity,
+    running,
+    service_baselines,
+)
 from afdplan.planning.check_answer import _most_attention_workers
-from afdplan.planning.ratio_sensitivity import _changed_loads, _entries, curve_bands
+from afdplan.planning.ratio_sensitivity import (
+    _changed_latencies,
+    _changed_loads,
+    _entries,
+    curve_bands,
+)
 from afdplan.theory.problem import RatioProblem
 
 LAW = IndependentLengths(prompt="fixed:2000", decode="fixed:1")
@@ -93,15 +107,16 @@ def test_inputs_in_the_order_of_what_they_move():
             "a little": (search(11.0, 5), search(9.0, 3)),
             "much": (search(12.0, 6), search(6.0, 2)),
             "nothing": (search(10.0, 5), search(10.0, 7)),
+            "more only": (search(9.9, 5), search(13.0, 7)),
         },
         4,
         10.0,
     )
-    assert [one.input for one in found] == ["much", "a little", "nothing"]
+    assert [one.input for one in found] == ["much", "more only", "a little", "nothing"]
     assert found[0].objective_change == pytest.approx((0.2, -0.4))
     assert found[0].regret == pytest.approx((0.0, 0.5))
-    assert found[1].best == (5, 3)
-    assert found[1].regret == pytest.approx((1 - 11 / 12, 0.25))
+    assert found[2].best == (5, 3)
+    assert found[2].regret == pytest.approx((1 - 11 / 12, 0.25))
 
 
 def test_loads_are_changed_by_the_slope_of_attention():
@@ -114,6 +129,11 @@ def test_loads_are_changed_by_the_slope_of_attention():
     table = TabulatedCurve(loads=[0, 10], times=[1.0, 2.0])
     for other in (replace(kind, curve=table), replace(kind, context_window=100)):
         assert _changed_loads(replace(LATENCY, attention=(other,))) is None
+        assert _changed_loads(replace(LATENCY, attention=(kind, other))) is None
+    # A stage is changed by all that it takes, if only one part of it takes time.
+    assert set(
+        _changed_latencies(replace(LATENCY, ffn=LinearCurve(slope=0.0, intercept=1e-3)))
+    ) >= {"FFN time"}
 
 
 def test_a_load_without_interval_has_no_band():
@@ -123,6 +143,23 @@ def test_a_load_without_interval_has_no_band():
     load = Estimate(value=9.0, low=8.0, high=10.0, confidence=0.95, method="x")
     assert len(curve_bands(PROBLEM, (1, 4), load)) == 1
     assert curve_bands(PROBLEM, (1, 4), None) == ()
+
+
+def test_drawn_times_scale_the_exact_ones(monkeypatch):
+    """Draws of 0.9 and 1.2 of a quick step stand for as much of the exact one."""
+    quick = np.array([3.0, 4.0])
+    monkeypatch.setattr(
+        ratio_sensitivity, "drawn_step_times",
+        lambda *_: (quick, np.array([[0.9], [1.2]]) * quick),
+    )  # fmt: skip
+    monkeypatch.setattr(ratio_sensitivity, "drawn_interval", lambda lines: lines)
+    uncertain = Uncertainty(coefficients=("ffn.intercept",), covariance=[[1e-8]])
+    problem = replace(PROBLEM, latency=replace(LATENCY, uncertainty=uncertain))
+    (band,) = curve_bands(problem, (1, 4), None)
+    step = [10 * (0.017 + 2e-3 + 8e-3 * a + 2 * (5e-4 + 1.6e-5)) for a in (1, 4)]
+    here = [a * 8 / one / (a + 1) for a, one in zip((1, 4), step, strict=True)]
+    assert band.low == pytest.approx([value / 1.2 for value in here])
+    assert band.high == pytest.approx([value / 0.9 for value in here])
 
 
 @pytest.mark.parametrize(
