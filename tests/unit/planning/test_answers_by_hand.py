@@ -22,6 +22,7 @@ from afdplan.planning import (
     ratio_sensitivity,
     running,
     service_baselines,
+    simulated_ratio,
 )
 from afdplan.planning.check_answer import _most_attention_workers
 from afdplan.planning.ratio_sensitivity import (
@@ -397,3 +398,21 @@ def test_ranks_are_as_much_slower_as_the_measured_worker(monkeypatch):
     source = SimpleNamespace(placement=SimpleNamespace(attention_hardware="h"))
     assert service_baselines._measured_over_derived(service, source) == 1.5
     assert asked == [("h", 4, 64)]
+
+
+def test_a_played_ratio_is_that_of_both_sides(monkeypatch):
+    """Eight attention workers for two of the FFN give 3 where equal loads would give 4."""
+    monkeypatch.setattr(simulated_ratio, "replace", lambda blind, **changes: changes)
+    played = SimpleNamespace(
+        problem=SimpleNamespace(ffn_workers=2, bundle=lambda a: a),
+        _nearest_model=lambda: SimpleNamespace(resources=lambda a: {"ffn": a, "attention": 1.0}),
+        curve=tuple, near_equal=lambda: (7, 9), value=lambda a: 3.0,
+        runs={8: SimpleNamespace(step_time_quantiles="q")},
+    )  # fmt: skip
+    found = simulated_ratio.PlayedSearch.recommendation(played, None, 8, 4.0)
+    assert (found["optimal_ratio"], found["bottleneck"], found["barrier_cost"]) == (
+        4.0,
+        "ffn",
+        0.25,
+    )
+    assert simulated_ratio.PlayedSearch.recommendation(played, None, 8, 2.0)["barrier_cost"] == 0.0
