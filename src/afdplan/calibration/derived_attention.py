@@ -266,7 +266,8 @@ def _mixer_time(placement: Placement, mixer: Mixer) -> _MixerTime:
     Sparse attention reads all index keys and `selected_tokens` cached entries per request: the
     first is the slope, the second a time per request (requests shorter than that are charged too
     much). Once per request a recurrent layer reads and writes its state; latent attention reads
-    queries and writes outputs, which weigh beside a cache that all heads share.
+    queries and writes outputs, which weigh beside a cache that all heads share. Every KV head of a
+    request is a block of threads of its own.
     """
     heads = mixer.heads
     operator = attention_operator(placement, heads)
@@ -292,6 +293,8 @@ def _mixer_time(placement: Placement, mixer: Mixer) -> _MixerTime:
         moved += here.score_flops * placement.tokens_per_request
     bandwidth = placement.attention_hardware.memory_bandwidth * operator.memory_share
     per_request += moved / bandwidth
+    if here.cached_values:
+        per_request += here.query_heads / here.query_rows * operator.depth_time
     return _MixerTime(slope=slope, per_request=per_request, fixed=fixed)
 
 
