@@ -30,6 +30,7 @@ from benchmarks import reach
 SOURCE = Path(__file__).parents[1] / "src"
 DEFAULT = "afdplan/planning/waiting.py"
 LONGEST = 120
+SURVIVES = "survives"
 OPERATORS: dict[type, type] = {
     ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult,
     ast.FloorDiv: ast.Mult, ast.Mod: ast.Mult, ast.Pow: ast.Mult,
@@ -91,7 +92,7 @@ def _bodies(tree: ast.Module | ast.ClassDef, before: str) -> Iterator[tuple[str,
 
 
 def _untold(node: ast.AST) -> Iterator[ast.AST]:
-    """Docstrings, annotations, imports and messages: no number hangs on them."""
+    """Docstrings, annotations, imports, messages, `strict`: no number hangs on them."""
     if isinstance(node, ast.arg | ast.AnnAssign) and node.annotation is not None:
         yield from ast.walk(node.annotation)
     if isinstance(node, ast.FunctionDef) and node.returns is not None:
@@ -101,6 +102,8 @@ def _untold(node: ast.AST) -> Iterator[ast.AST]:
     if isinstance(node, ast.JoinedStr | ast.Raise | ast.Import | ast.ImportFrom):
         yield from ast.walk(node)
     if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+        yield from ast.walk(node)
+    if isinstance(node, ast.keyword) and node.arg == "strict":  # of zip: both are of one length
         yield from ast.walk(node)
     if isinstance(node, ast.FunctionDef | ast.ClassDef):
         for decorator in node.decorator_list:
@@ -154,7 +157,7 @@ def noticed(name: str, path: Path, tree: ast.Module, tests: list[str]) -> bool:
     """Say whether a test fails, breaks or does not end with the fault."""
     child = os.fork()
     if child == 0:
-        signal.alarm(LONGEST)
+        _end_late()
         import pytest
 
         sys.meta_path.insert(0, _Planted(name, path, tree))
@@ -175,25 +178,54 @@ class _Trials:
         self.chosen, self.tests, self.survived = chosen, tests, survived
 
     def pytest_runtestloop(self, session: Any) -> bool:
-        """Write one byte for each fault: is it noticed?"""
+        """Write one line for each fault: is it noticed?"""
         items = {item.nodeid: item for item in session.items}
-        least = dict.fromkeys(test for names in self.tests.values() for test in names[:2])
-        for fault in (None, *self.chosen):  # without a fault first: it must not be noticed
-            faulty = None if fault is None else _faulty_code(fault)
-            child = os.fork()
-            if child == 0:
-                signal.alarm(LONGEST)
-                if fault and faulty:
-                    _swap_code(fault, faulty)
-                names = least if fault is None else self.tests[fault]
-                of_it = [items[test] for test in names if test in items]
-                for item, following in zip(of_it, [*of_it[1:], None], strict=True):
-                    item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
-                    if session.testsfailed:
-                        os._exit(1)
-                os._exit(0)
-            os.write(self.survived, b"n" if os.waitpid(child, 0)[1] else b"s")
+        fit: set[str] = set()
+        unfit: set[str] = set()
+        for fault in self.chosen:
+            faulty = _faulty_code(fault)
+            names = [name for name in self.tests[fault] if name in items]
+            while True:
+                names = [name for name in names if name.partition("::")[0] not in unfit]
+                by = _first_failure(session, [items[name] for name in names], fault, faulty)
+                if by not in names or by in fit:
+                    break
+                # Without the fault it must hold, alone and in a process like this.
+                if _first_failure(session, [items[by]]):
+                    unfit.add(by.partition("::")[0])
+                else:
+                    fit.add(by)
+            word = f"noticed by {by}" if by else f"{SURVIVES} {len(names)} tests"
+            os.write(self.survived, f"{word}\n".encode())
         return True
+
+
+def _first_failure(
+    session: Any, items: list[Any], fault: Fault | None = None, faulty: CodeType | None = None
+) -> str:
+    """Return which of some tests fails first, in a fork; empty if none does."""
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        _end_late()
+        if fault and faulty:
+            _swap_code(fault, faulty)
+        for item, following in zip(items, [*items[1:], None], strict=True):
+            item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
+            if session.testsfailed:
+                os.write(write, item.nodeid.encode())
+                break
+        os._exit(0)
+    os.close(write)
+    with os.fdopen(read) as said:
+        by = said.read()
+    return "no end" if os.waitpid(child, 0)[1] else by
+
+
+def _end_late() -> None:
+    """End this process after `LONGEST` seconds of its own, for others compute as well."""
+    signal.setitimer(signal.ITIMER_PROF, LONGEST)
+    signal.alarm(10 * LONGEST)
 
 
 def _faulty_code(fault: Fault) -> CodeType:
@@ -234,13 +266,21 @@ def tried(chosen: list[Fault], tests: dict[Fault, list[str]]) -> list[Fault]:
                 pytest.main(arguments, plugins=[_Trials(chosen, tests, write)])
             os._exit(0)
     os.close(write)
-    said = []
-    while answer := os.read(read, 1):
-        said.append(answer)
-        print(f"{len(said) - 1} of {len(chosen)}", end="\r", file=sys.stderr, flush=True)
-    if len(said) <= len(chosen) or said.pop(0) != b"s":
-        sys.exit("the tests cannot be collected, or fail without a fault")
-    return [fault for fault, answer in zip(chosen, said, strict=True) if answer == b"s"]
+    missed = []
+    with os.fdopen(read) as lines:
+        for fault, line in zip(chosen, lines, strict=True):
+            print(f"{fault.plant()[0]}: {line}", end="", flush=True)
+            if line.startswith(SURVIVES):
+                missed.append(fault)
+    return missed
+
+
+def drawn(of: list[Fault], size: int, seed: int) -> list[Fault]:
+    """Draw a sample in which each module has its share."""
+    draw = random.Random(seed)
+    mixed = sorted(of, key=lambda fault: (fault.path, draw.random()))
+    start = draw.random()
+    return [mixed[int((start + k) * len(mixed) / size)] for k in range(size)]
 
 
 def main() -> None:
@@ -249,6 +289,8 @@ def main() -> None:
     parser.add_argument("module", type=Path, nargs="*", default=[SOURCE / DEFAULT])
     parser.add_argument("--sample", type=int, help="try so many faults, drawn from all")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--part", metavar="K/N", help="every N-th of them, beginning at the K-th")
+    parser.add_argument("--most", type=float, default=reach.MOST, help="seconds of tests for each")
     parser.add_argument("--skip", nargs="*", default=["pool_kernel.py"], help="compiled code")
     parser.add_argument("--kind", nargs="*", help="of operator, edge, comparison, ...")
     parser.add_argument("--quick", action="store_true", help="ten faults")
@@ -259,20 +301,24 @@ def main() -> None:
     chosen = [fault for fault in chosen if not asked.kind or fault.kind in asked.kind]
     print(f"{len(chosen)} faults in {len(files)} files")
     if asked.sample or asked.quick:
-        size = min(asked.sample or 10, len(chosen))
-        chosen = random.Random(asked.seed).sample(chosen, size)
-    tests = reach.cheapest([(fault.path, fault.function) for fault in chosen])
+        chosen = drawn(chosen, min(asked.sample or 10, len(chosen)), asked.seed)
+    if asked.part:
+        part, of = map(int, asked.part.split("/"))
+        chosen = chosen[part - 1 :: of]
+    tests = reach.cheapest([(fault.path, fault.function) for fault in chosen], asked.most)
     by_fault = dict(zip(chosen, tests, strict=True))
     own = [fault for fault in chosen if fault.function and by_fault[fault]]
     missed = tried(own, by_fault) if own else []
     for fault in chosen:
-        tests_of = by_fault[fault] if fault.function is None else []
+        if by_fault[fault] and fault.function:
+            continue
         # Imported anew, so that what is made at import has the fault too.
-        if tests_of and not noticed(_name_of(fault.path), fault.path, fault.plant()[1], tests_of):
+        words, tree = fault.plant()
+        if by_fault[fault] and noticed(_name_of(fault.path), fault.path, tree, by_fault[fault]):
+            print(f"{words}: noticed", flush=True)
+        else:
             missed.append(fault)
-    missed += [fault for fault in chosen if not by_fault[fault]]
-    for fault in missed:
-        print(f"survives {len(by_fault[fault])} tests: {fault.plant()[0]}", flush=True)
+            print(f"{words}: {SURVIVES} {len(by_fault[fault])} tests", flush=True)
     survivors = len(missed)
     from scipy.stats import binomtest
 

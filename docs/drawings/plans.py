@@ -15,9 +15,9 @@ from afdplan.planning.derived_source import DerivedSource
 from afdplan.planning.design import Combination
 from afdplan.planning.limits import Limits
 from afdplan.planning.plan import Plan, make_plan
+from afdplan.planning.reprovisioning import WindowCurve, compare_fixed
 from afdplan.planning.source import MeasuredSource
 from afdplan.planning.step_models import StepModels
-from afdplan.studies.reprovisioning import WindowCurve, compare_fixed
 from afdplan.studies.windows import WindowRule, cut
 from afdplan.theory.cycle import CycleModel
 from afdplan.theory.problem import RatioProblem

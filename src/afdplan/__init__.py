@@ -1,7 +1,8 @@
 """Provision attention-FFN disaggregated (AFD) LLM decoding.
 
 The names below are the public interface; each is imported from its room when it is first used,
-so that ``import afdplan`` costs nothing.
+so that ``import afdplan`` costs nothing. This is the house's face, above all its rooms: here
+answers learn who tells them.
 
 Examples
 --------
@@ -18,6 +19,9 @@ from __future__ import annotations
 
 import importlib
 from typing import TYPE_CHECKING, Any
+
+from afdplan.model.answer import Teller, tell_by
+from afdplan.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from afdplan.calibration.derived import derived_model
@@ -42,8 +46,6 @@ if TYPE_CHECKING:
     from afdplan.theory.ratio import RatioRecommendation
     from afdplan.workload.description import describe_workload
     from afdplan.workload.interval import token_load_estimate
-
-__version__ = "0.1.0"
 
 __all__ = [
     "AfdplanError",
@@ -100,6 +102,15 @@ _HOMES = {
     "simulate": "planning.fitting_run",
     "token_load_estimate": "workload.interval",
 }
+
+
+def _teller() -> Teller:
+    from afdplan import media
+
+    return media
+
+
+tell_by(_teller)
 
 
 def __getattr__(name: str) -> Any:

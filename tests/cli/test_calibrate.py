@@ -260,7 +260,7 @@ def test_coupling_of_measured_steps_goes_into_the_model(tmp_path):
         (
             [(1, 3, 0.1, 0.1, 40, 10)] * 4,
             ("--occupied", 1.2),
-            "--occupied must be from 0 to 1, got 1.2",
+            "--occupied must be <= 1, got 1.2",
         ),
         ([(1, 3, 0.1, 0.1, -40, 10)] * 4, (), "step of step 1 must be a number > 0, got -0.04"),
         ([(9, 1, 0.1, 0.1, 200, 10)] * 4, ("--occupied", 1), "no step waits for the FFN"),
@@ -293,4 +293,4 @@ def test_a_bundle_without_workers_is_refused_in_one_line():
     log = SAMPLES / "fastafd_steps.jsonl"
     outcome = invoke("calibrate", log, "--attention-workers", 0)
     assert outcome.code == 1
-    assert "attention_workers must be a finite number > 0, got 0" in outcome.error_line
+    assert "--attention-workers must be a finite number > 0, got 0" in outcome.error_line

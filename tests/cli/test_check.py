@@ -3,10 +3,12 @@
 import json
 import shlex
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from afdplan.plotting.check_figure import check_figure
 from tests.cli.invoke import invoke
 from tests.plans import written_plan
 
@@ -321,6 +323,23 @@ def test_a_picture_holds_now_against_predicted(plan, tmp_path):
     assert invoke("check", plan, "--metrics", seen, "--plot", drawn).code == 4
     text = drawn.read_text()
     assert all(word in text for word in ("mean token load", "measured step time", "predicted"))
+    assert "time per token / limit" in text
+
+
+def test_a_picture_shows_the_limit_that_breaks(tmp_path):
+    plan = written_plan(tmp_path, "--overflow", 0.001)
+    drawn = tmp_path / "check.svg"
+    new = trace(tmp_path / "new.csv", 40_000, requests=1000)
+    assert invoke("check", plan, "--trace", new, "--plot", drawn).code == 4
+    assert "KV overflow / limit" in drawn.read_text()
+    assert "KV memory overflows 1,000 times as often" in drawn.read_text()
+    result = SimpleNamespace(
+        mean_token_load=2.0, planned_token_load=2.0, measured_step_time=None, step_time=0.04,
+        time_per_output_token=0.06, memory_overflow_probability=1e-9,
+    )  # fmt: skip
+    bars = check_figure(result, time_limit=0.05, overflow_limit=0.001).charts[""].layers[0]
+    assert bars.columns["x2"] == pytest.approx([1.0, 1.2])
+    assert check_figure(result).charts[""].layers[0].columns["x2"] == [1.0]
 
 
 def test_a_picture_needs_requests_and_a_folder(plan, tmp_path):

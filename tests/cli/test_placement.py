@@ -192,7 +192,7 @@ def test_a_plan_promises_no_placement_that_its_devices_cannot_run(tmp_path):
     checked = invoke("check", plan, "--trace", SHORT, "--json").document["placement_gain"]
     assert checked["attention_workers"] + others <= 4
     wrong = invoke("check", edited(plan, "inputs", "devices", value="eight"), "--trace", SHORT)
-    assert wrong.code == 2
+    assert wrong.code == 1
     assert "devices of the plan must be an integer, got 'eight'" in wrong.err
     said = invoke("plan", *asked, "--full").out
     assert ("Placement, if split" in said) == (document["recommended"]["kind"] != "split")
@@ -252,3 +252,13 @@ def test_a_plan_without_a_barrier_places_nothing():
     done = invoke("plan", "--trace", SHORT, *SMALL[4:], *both)
     assert done.code == 2
     assert "--placement longest-prompt chooses among workers that end a step together" in done.err
+
+
+@pytest.mark.parametrize("line", ["5,3\n", "100,7\n", "0,9\n"])
+def test_prompts_that_are_all_alike_leave_nothing_to_balance_by(tmp_path, line):
+    trace = tmp_path / "alike.csv"
+    trace.write_text("prompt_tokens,decode_tokens\n" + line)
+    asked = ("--trace", trace, "--latency", "deepseek-v3-ascend-910c", "--batch-size", 32)
+    gain = invoke("ratio", *asked, "--json").document["placement_gain"]
+    assert gain["given_back"]["value"] == pytest.approx(0.0, abs=1e-9)
+    assert gain["gain"]["value"] == pytest.approx(0.0, abs=1e-9)

@@ -242,7 +242,6 @@ def test_folders_that_cannot_be_written(tmp_path):
         (("s.toml",), "-o FOLDER"),
         (("s.toml", "--summary", "r"), "alone"),
         (("s.toml", "-o", "r", "--by", "decode"), "belongs to --summary"),
-        (("s.toml", "-o", "r", "--workers", "0"), "integer >= 1"),
         (("s.toml", "-o", "r", "--address", "auto"), "belongs to --engine ray"),
     ],
 )

@@ -45,6 +45,10 @@ BAD: dict[str, tuple[str | bytes, str]] = {
         "promt_tokens,ouput_tokens\n1,2\n",
         "--columns prompt=promt_tokens,decode=ouput_tokens",
     ),
+    "a column for everything": (
+        ",".join(f"c{k}" for k in range(1001)) + "\n" + "1," * 1000 + "1\n",
+        "a trace has at most 1,000 columns, got 1,001: keep those of lengths",
+    ),
     "twice the same column": ("isl,isl,osl\n1,2,3\n", "'isl' is there 2 times"),
     "negative": (HEAD + "1,2\n-1,2\n", r"row 2 \(line 3\), column 'isl'.* got -1"),
     "negative output": (HEAD + "1,2\n1,-2\n", r"row 2 \(line 3\), column 'osl'.* got -2"),

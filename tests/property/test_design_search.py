@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 from itertools import product
 
 import numpy as np
@@ -420,3 +421,34 @@ def test_more_slots_that_shorten_a_step_are_searched_too(placement, per_context,
             score, _ = search.pairs.scores(combination, lattice, every, times.mean, asked)
             best = max(best, float(score[asked.meets(limited(times))].max(initial=0.0)))
         assert search.best(asked).score == pytest.approx(best, rel=1e-9)
+
+
+@cache
+def filled_problem(seed):
+    law, _, source, space, cost = random_problem(seed)
+    space, loose = replace(space, fills_gaps=True, max_attention_workers=None), Limits(devices=40)
+    return law, source, space, cost, loose, DesignSearch(law, source, space, cost).best(loose)
+
+
+@pytest.mark.parametrize(
+    ("seed", "evaluated", "laws"),
+    [
+        (3, (70, 583, 82, 42, 36), (6, 6, 6, 6, 5)),
+        (4, (117, 126, 154, 60, 42), (10, 13, 19, 10, 11)),
+    ],
+)
+@pytest.mark.parametrize("ask", range(5))
+def test_bounds_spare_as_many_designs_as_they_did(seed, evaluated, laws, ask):
+    """Of thousands of pairs and sizes so few take an exact step: a looser bound is noticed here."""
+    law, source, space, cost, loose, best = filled_problem(seed)
+    limits = (
+        loose,
+        replace(loose, time_per_output_token=best.step_time.mean * 0.6),
+        replace(loose, time_per_output_token=best.step_time.p99 * 0.7, statistic="p99"),
+        replace(loose, requests_per_second=best.requests_per_second * 0.4),
+        replace(loose, node_devices=4),
+    )[ask]
+    search = DesignSearch(law, source, space, cost)
+    assert search.best(limits) is not None
+    assert search.evaluated <= 1.02 * evaluated[ask]
+    assert search.models.laws <= laws[ask]

@@ -42,14 +42,17 @@ def test_compiled_code_is_not_kept_beyond_an_edit_of_what_it_calls(tmp_path):
 WHAT = """
 from afdplan.notice import listeners
 from afdplan.simulation.alias import alias_table
+from afdplan.simulation.length_streams import LengthStreams
+from afdplan.simulation.sources import stream
 from afdplan.lengths.discrete import parse_law
 import numpy as np
 told = []
 listeners.append(told.append)
 rows = np.zeros((4, 3), np.int64)
 table = alias_table(parse_law("geometric:5"))
-table.draw(np.random.default_rng(1), rows, 0)
-table.draw(np.random.default_rng(1), rows, 1)
+streams = LengthStreams((stream(1, 0, "start"), stream(2, 0, "start")), (table, table))
+streams.fill(rows)
+streams.fill(rows)
 print(told)
 """
 
@@ -72,10 +75,13 @@ def test_who_listens_is_told_of_compiling_and_only_of_that(tmp_path):
 DRAW = """
 from afdplan import compile
 from afdplan.simulation.alias import alias_table
+from afdplan.simulation.length_streams import LengthStreams
+from afdplan.simulation.sources import stream
 from afdplan.lengths.discrete import parse_law
 import numpy as np
 rows = np.zeros((4, 3), np.int64)
-alias_table(parse_law("geometric:5")).draw(np.random.default_rng(1), rows, 0)
+table = alias_table(parse_law("geometric:5"))
+LengthStreams((stream(1, 0, "start"), stream(2, 0, "start")), (table, table)).fill(rows)
 print(rows[:, 0].tolist(), compile.remarks)
 """
 

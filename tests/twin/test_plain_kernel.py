@@ -125,6 +125,24 @@ def test_a_full_bundle_is_played_alike_over_many_windows(seed, decode, monkeypat
     assert states[0].integers[ix.COMPLETED] > 0
 
 
+@pytest.mark.parametrize("workers", [63, 64, 65])
+def test_workers_of_a_full_bundle_take_turns_as_any_others(workers, monkeypatch):
+    """Who has a free slot is a bit: of one word up to 64 workers, of several beyond."""
+    scenario = Scenario(
+        bundle=Bundle(attention_workers=workers, batch_size=3),
+        latency=LatencyModel.linear(attention=(0.01, 5.0), ffn=(0.3, 1.0)),
+        lengths=IndependentLengths(prompt="geometric:20", decode="geometric:9"),
+    )
+    states = []
+    for full in (True, False):
+        monkeypatch.setattr(tables, "is_full", lambda scenario, full=full: full)
+        one = engine.Engine(scenario)
+        for step in (1, 2, 50, 400):  # what is held is counted up to where it stops
+            one.run(stop_step=step)
+        states.append(one.state)
+    assert whole(states[0]) == whole(states[1])
+
+
 def test_the_records_of_a_full_bundle_never_outgrow_their_room(monkeypatch):
     """Every slot ends and begins within a window, over and over: what has ended is used again."""
     for decode in ("1", "2", "uniform:1..64", "uniform:1..129", "geometric:70"):

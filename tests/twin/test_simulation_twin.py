@@ -23,13 +23,13 @@ from afdplan.model.stages import AttentionLayers, Transfer
 from afdplan.model.trace import Trace
 from afdplan.model.variation import ExpertLoad, Scatter, zipf_popularity
 from afdplan.simulation import state as ix
-from afdplan.simulation.barrier_free_reference import BarrierFreeReference
 from afdplan.simulation.engine import Engine
 from afdplan.simulation.outage import failure_gaps
-from afdplan.simulation.reference import Reference
-from afdplan.simulation.reference_bundle import Request
 from afdplan.simulation.scenario import Arrivals, Scenario, Variation
 from afdplan.simulation.sources import RequestSource, initial_requests, variation_source
+from tests.twin.barrier_free_reference import BarrierFreeReference
+from tests.twin.reference import Reference
+from tests.twin.reference_bundle import Request
 
 FFN_TOKENS = ["padded", "active"]
 EXPERTS = [

@@ -1,8 +1,8 @@
 """No module needs itself: imports at the top, within functions and under TYPE_CHECKING counted.
 
 A circle hidden in a function or in an annotation is one all the same: neither module can be read,
-tested or moved without the other. The one exception is the package's own `__init__`, whose public
-names are lazy: it points at everything and counts only as a target.
+tested or moved without the other. The package's own `__init__` is no exception: it points at
+everything, lazily, so that no room may name it.
 """
 
 import ast
@@ -36,11 +36,7 @@ def imports_of(text, modules):
 
 def graph_of(root):
     paths = {module_name(path, root): path for path in root.rglob("*.py")}
-    graph = {name: imports_of(path.read_text(), set(paths)) for name, path in paths.items()}
-    for name, path in paths.items():
-        if path.name == "__init__.py" and "." not in name:
-            graph[name] = set()  # lazy public names
-    return graph
+    return {name: imports_of(path.read_text(), set(paths)) for name, path in paths.items()}
 
 
 def circles(graph):
@@ -82,11 +78,12 @@ def test_no_circles():
             },
             [{"p.a", "p.b", "p.c"}],
         ),
+        ({"a": "from p import v", "b": "from p import c", "c": "x = 1"}, [{"p", "p.a"}]),
     ],
 )
 def test_planted_circles_are_found(tmp_path, texts, expected):
     (tmp_path / "p").mkdir()
-    (tmp_path / "p/__init__.py").write_text("import p.a")
+    (tmp_path / "p/__init__.py").write_text("import p.a\nv = 1")
     for name, text in texts.items():
         (tmp_path / f"p/{name}.py").write_text(text)
     assert circles(graph_of(tmp_path)) == {frozenset(circle) for circle in expected}

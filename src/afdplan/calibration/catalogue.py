@@ -19,7 +19,15 @@ from afdplan.files.hardware_file import read_hardware_file
 from afdplan.files.model_config import read_model_config
 from afdplan.model.kinds import check_path
 
-__all__ = ["find_hardware", "find_model", "model_type", "shipped_hardware", "shipped_models"]
+__all__ = [
+    "find_hardware",
+    "find_model",
+    "known_type",
+    "model_type",
+    "served_name",
+    "shipped_hardware",
+    "shipped_models",
+]
 
 Kind = Literal["models", "hardware"]
 
@@ -169,3 +177,34 @@ def find_hardware(name: str | Path) -> Hardware:
     if not is_there(path):
         raise _refuse("hardware", "hardware", str(name), "the path of a TOML or JSON file")
     return hardware_from_table(read_hardware_file(path), str(path))
+
+
+def known_type(model: str) -> str:
+    """Return the model type of a name or file; empty where it cannot be had.
+
+    Examples
+    --------
+    >>> known_type("qwen3-30b-a3b"), known_type("of-our-own")
+    ('qwen3_moe', '')
+    """
+    try:
+        return model_type(model) if model else ""
+    except InvalidInputError:
+        return ""
+
+
+def served_name(model: str) -> str:
+    """Return what a serving system calls a shipped model; paths stay as they are.
+
+    Examples
+    --------
+    >>> served_name("deepseek-v3"), served_name("of/our-own")
+    ('deepseek-ai/DeepSeek-V3', 'of/our-own')
+    """
+    if not model:
+        return ""
+    try:
+        found = find_model(model)
+    except InvalidInputError:
+        return model
+    return found.name if any(m.name == found.name for m in shipped_models().values()) else model

@@ -178,7 +178,7 @@ def _mlx(quantization: Mapping[str, Any]) -> Scheme:
         name = str(key).replace("switch_mlp", "experts")  # its name for all experts of a layer
         if part is False:
             rules.append(Rule(name, PLAIN))
-        elif isinstance(part, Mapping) and "bits" in part:
+        elif isinstance(part, Mapping) and ("bits" in part or "." in str(key)):
             rules.append(Rule(name, stored(part)))
     default = stored(quantization)
     return Scheme(default, tuple(rules), heads=default)

@@ -15,6 +15,7 @@ from afdplan.calibration.checkpoint_modules import (
     shares,
 )
 from afdplan.calibration.checkpoint_rules import PLAIN, Resolver, Rule, Scheme, Stored
+from afdplan.calibration.checkpoint_types import OF_CONFIG, check_types, types_of
 from afdplan.calibration.precision import PRECISIONS, Precision, format_name
 
 __all__ = ["CheckpointFormat", "checkpoint_format"]
@@ -82,6 +83,11 @@ def checkpoint_format(
     modules
         The parts of every layer; by default as many as `config` states layers.
 
+    Raises
+    ------
+    InvalidInputError
+        If a key is of a type that its tool never writes, or names modules in no usable way.
+
     Examples
     --------
     >>> checkpoint_format({}, {"quant_method": "awq", "bits": 4}).weights
@@ -91,6 +97,7 @@ def checkpoint_format(
     >>> checkpoint_format({}, {"quant_method": "odd"}).told
     "quant_method 'odd' of quantization_config"
     """
+    check_types(config, OF_CONFIG, "the model's config")
     parts = modules_of_config(config) if modules is None else modules
     if isinstance(quantization, Mapping):  # some tools write the cache beside it
         quantization = {**_cache_of(config), **quantization}
@@ -112,6 +119,7 @@ def _second(second: Any) -> Scheme:
     stated = second.get("quantization", second) if isinstance(second, Mapping) else None
     if not isinstance(stated, Mapping):
         return Scheme(unknown(f"the quantisation of {told}"), told="")
+    check_types(stated, types_of("modelopt"), told)
     scheme = modelopt(stated)
     if scheme is None and stated.get("quant_algo") is None and "kv_cache_quant_algo" in stated:
         scheme = Scheme(PLAIN)
@@ -184,10 +192,12 @@ def _scheme(config: Mapping[str, Any], quantization: Any) -> Scheme:
     if isinstance(inner, Mapping):  # ModelOpt's second file, put into the first
         quantization = {**quantization, **inner}
     method = quantization.get("quant_method")
-    reader = DIALECTS.get(method) if isinstance(method, str) else None
+    dialect = method if isinstance(method, str) else ""
+    if method is None and quantization.get("quant_algo") is None and "bits" in quantization:
+        dialect = "mlx"
+    check_types(quantization, types_of(dialect), told)
+    reader = DIALECTS.get(dialect)
     scheme = modelopt(quantization)
-    if scheme is None and method is None and isinstance(quantization.get("bits"), int):
-        reader = DIALECTS["mlx"]
     if scheme is None and reader is not None:
         scheme = reader(quantization)
     if scheme is None:

@@ -67,8 +67,9 @@ def part_errors(placement: Placement) -> dict[str, float]:
 
 def with_factor(placement: Placement, part: str, factor: float) -> Placement:
     """Return the placement with the times of one part multiplied."""
-    factors = (*placement.efficiencies.factors, (part, factor))
-    return replace(placement, efficiencies=replace(placement.efficiencies, factors=factors))
+    efficiency = placement.efficiencies
+    factors = (*efficiency.factors, (part, factor * efficiency.factor(part)))
+    return replace(placement, efficiencies=replace(efficiency, factors=factors))
 
 
 def derived_uncertainty(

@@ -13,12 +13,14 @@ import click
 from afdplan.cli.calibrate_data import kind_of, read_parts, read_sweep, step_points
 from afdplan.cli.calibrate_fit import FORMS, Fit, fit_points, fit_stages
 from afdplan.cli.help import GroupedCommand
+from afdplan.cli.options import in_domain
 from afdplan.cli.options import options as add_options
 from afdplan.cli.quantity import FINITE
 from afdplan.cli.report import (
     documented,
     json_option,
     plot_option,
+    print_json,
     report_option,
     tell,
     write_picture,
@@ -26,6 +28,7 @@ from afdplan.cli.report import (
 )
 from afdplan.errors import InvalidInputError
 from afdplan.model import parameters as ask
+from afdplan.model.parameter import count, number
 
 if TYPE_CHECKING:
     from afdplan.model.latency import TimeUnit
@@ -61,9 +64,11 @@ Examples:
 @click.option(
     "--window", "windows", multiple=True, metavar="[STAGE=]LOW..HIGH", help="Loads to fit [tokens]."
 )
-@click.option("--layers", type=int, default=1, show_default=True, help="Layers per step.")
-@click.option("--step-overhead", type=float, default=0.0, help="Time per step outside the layers.")
-@click.option("--tokens-per-step", type=float, default=1.0, help="Above 1 with MTP.")
+@add_options(
+    count("layers", "Layers per step.", maximum=10_000, default=1),
+    number("step_overhead", "Time per step outside the layers.", default=0.0),
+    number("tokens_per_step", "Above 1 with MTP.", minimum=1, maximum=1000, default=1.0),
+)
 @click.option(
     "--transfer-load",
     type=click.Choice(["worker", "aggregate"]),
@@ -78,30 +83,40 @@ Examples:
     is_flag=True,
     help="DATA are steps with their stages: fit whom transfers occupy, and the launch.",
 )
-@click.option(
-    "--occupied",
-    type=float,
-    metavar="SHARE",
-    help="Coupling: share of transfers that occupies the FFN; fitted by default.",
-)
-@click.option("--batch-size", type=float, metavar="B", help="Sweep: per worker and microbatch.")
-@click.option("--microbatches", type=int, help="In flight; by default 2, in a profiler trace 1.")
-@click.option(
-    "--context", type=float, metavar="N", help="Sweep, step logs: mean KV tokens per request."
-)
-@click.option(
-    "--attention-workers", type=FINITE, multiple=True, metavar="A", help="Step logs: one per file."
+@add_options(
+    number(
+        "occupied",
+        "Coupling: share of transfers that occupies the FFN; fitted by default.",
+        maximum=1,
+        metavar="SHARE",
+    ),
+    number("batch_size", "Sweep: per worker and microbatch.", strict=True, metavar="B"),
+    count("microbatches", "In flight; by default 2, in a profiler trace 1.", maximum=8),
+    number("context", "Sweep, step logs: mean KV tokens per request.", strict=True, metavar="N"),
 )
 @click.option(
-    "--ffn-workers", type=FINITE, multiple=True, metavar="F", help="F; step logs: one per file."
+    "--attention-workers",
+    type=FINITE,
+    multiple=True,
+    metavar="A",
+    help="Step logs: one per file.",
+    callback=in_domain(number("attention_workers", strict=True)),
+)
+@click.option(
+    "--ffn-workers",
+    type=FINITE,
+    multiple=True,
+    metavar="F",
+    help="F; step logs: one per file.",
+    callback=in_domain(number("ffn_workers", strict=True)),
 )
 @add_options(*ask.DEVICES_PER_WORKER, fills=False)
 @click.option(
     "--maximum", type=click.Choice(["hard", "soft"]), default="hard", help="How limits meet."
 )
-@click.option("--noise", type=float, default=0.01, help="Sweep: relative error of a step time.")
-@click.option(
-    "--transfer-time", type=float, help="Sweep: there and back, per layer [s]; fitted by default."
+@add_options(
+    number("noise", "Sweep: relative error of a step time.", strict=True, default=0.01),
+    number("transfer_time", "Sweep: there and back, per layer [s]; fitted by default."),
 )
 @click.option(
     "--role", type=click.Choice(["attention", "ffn"]), help="Profiler trace: whose it is."
@@ -109,9 +124,11 @@ Examples:
 @click.option(
     "--rank", metavar="NAME", help="Log of several ranks: DP0, 'DP0 TP0' or 0; by default all."
 )
-@click.option("--load", type=float, help="Profiler trace, StepMesh: load of a microbatch [tokens].")
-@click.option("--requests", type=float, help="Profiler trace: requests of a microbatch.")
-@click.option("--peers", type=int, default=1, help="Profiler trace: transfers per microbatch.")
+@add_options(
+    number("load", "Profiler trace, StepMesh: load of a microbatch [tokens].", strict=True),
+    number("requests", "Profiler trace: requests of a microbatch.", strict=True),
+    count("peers", "Profiler trace: transfers per microbatch.", default=1),
+)
 @plot_option("fit and residuals")
 @click.option("--to-table", metavar="FILE", help="Write what was read as a table, fit nothing.")
 @click.option(
@@ -231,12 +248,8 @@ def _tell_written(
         for line in (*lines, *(f"note: {note}" for note in notes)):
             click.echo(line, err=True)
         return
-    from afdplan.report.document import to_json
-
     inputs = _inputs(data, options)
-    click.echo(
-        to_json(documented(time_unit=time_unit, inputs=inputs, warnings=notes, answer=answer))
-    )
+    print_json(documented(time_unit=time_unit, inputs=inputs, warnings=notes, answer=answer))
 
 
 def _inputs(data: Sequence[str], options: dict[str, Any]) -> dict[str, Any]:
@@ -257,8 +270,6 @@ def _deliver(result: Fit, data: Sequence[str], options: dict[str, Any]) -> None:
         drawn = tuple(drawn for section in result.sections() for drawn in section.figures)
         write_picture(options["plot"], drawn, result.model.name, columns=2 if len(drawn) > 2 else 1)
     if options["as_json"] or options["report"]:
-        from afdplan.report.document import to_json
-
         answered = documented(
             time_unit=result.model.time_unit,
             inputs=_inputs(data, options),
@@ -275,7 +286,7 @@ def _deliver(result: Fit, data: Sequence[str], options: dict[str, Any]) -> None:
             )
             write_report(options["report"], page, answered)
         if options["as_json"]:
-            click.echo(to_json(answered))
+            print_json(answered)
             return
     kept = options["output"] or "model.toml"
     line = shlex.join(["afdplan", "ratio", "--latency", kept, "--trace", "requests.csv"])

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from afdplan.cli.report import tell
-from afdplan.errors import InvalidInputError
+from afdplan.cli.report import documented, print_json, tell
 
 if TYPE_CHECKING:
     from afdplan.model.latency import LatencyModel, TimeUnit
@@ -51,8 +50,6 @@ def calibrate_coupling(
         microbatches=options["microbatches"] or 2,
     )
     occupied = options["occupied"]
-    if occupied is not None and not 0 <= occupied <= 1:
-        raise InvalidInputError(f"--occupied must be from 0 to 1, got {occupied:g}")
     fit = fit_occupancy(steps, occupied)
     told_unit: TimeUnit = "abstract" if unit == "abstract" else "s"
     if options["output"] and prior is not None:
@@ -66,15 +63,12 @@ def calibrate_coupling(
     if not options["as_json"]:
         tell(told)
         return
-    from afdplan.report.document import document, to_json
 
-    click.echo(
-        to_json(
-            document(
-                time_unit=told_unit,
-                inputs=inputs,
-                warnings=told.warnings,
-                answer=occupancy_answer(fit),
-            )
+    print_json(
+        documented(
+            time_unit=told_unit,
+            inputs=inputs,
+            warnings=told.warnings,
+            answer=occupancy_answer(fit),
         )
     )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from afdplan.cli.report import tell
+from afdplan.cli.report import documented, print_json, tell
 
 if TYPE_CHECKING:
     from afdplan.model.latency import LatencyModel
@@ -63,15 +63,12 @@ def calibrate_experts(
     if not as_json:
         tell(told)
         return
-    from afdplan.report.document import document, to_json
 
-    click.echo(
-        to_json(
-            document(
-                time_unit=prior.time_unit if prior else "s",
-                inputs=inputs,
-                warnings=told.warnings,
-                answer=expert_answer(fit),
-            )
+    print_json(
+        documented(
+            time_unit=prior.time_unit if prior else "s",
+            inputs=inputs,
+            warnings=told.warnings,
+            answer=expert_answer(fit),
         )
     )

@@ -25,7 +25,6 @@ def calibrate_prefill(data: Sequence[str], options: dict[str, Any]) -> None:
     from afdplan.calibration.prefill_fit import fit_prefill
     from afdplan.files.measurements.fpm import read_prefill_passes
     from afdplan.files.prefill_file import prefill_document, save_prefill
-    from afdplan.report.document import to_json
     from afdplan.report.quantities import counted, share
 
     context = click.get_current_context()
@@ -53,7 +52,7 @@ def calibrate_prefill(data: Sequence[str], options: dict[str, Any]) -> None:
     )
     if options["output"]:
         save_prefill(fit.model, options["output"])
-        from afdplan.cli.report import say_wrote
+        from afdplan.cli.report import print_json, say_wrote
 
         say_wrote(options["output"])
     if options["as_json"]:
@@ -63,7 +62,7 @@ def calibrate_prefill(data: Sequence[str], options: dict[str, Any]) -> None:
         answer = {"prefill_model": prefill_document(fit.model), "prompts": fit.prompts, **errors}
         inputs = {"data": list(data), "stage": "prefill", "time_unit": unit}
         told = documented(time_unit="s", inputs=inputs, warnings=(), answer=answer)
-        click.echo(to_json(told))
+        print_json(told)
         return
     click.echo(
         f"{fit.model.name}: {fit.model.compute}, {fit.model.pairs[0].time:.4g} s per causal pair; "

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from afdplan.cli.options import option_name, options, resolve_workload
 from afdplan.cli.project import ProjectCommand
-from afdplan.cli.report import documented, json_option, plot_option, tell, write_picture
-from afdplan.cli.running import running, running_options
+from afdplan.cli.report import documented, json_option, plot_option, print_json, tell, write_picture
+from afdplan.cli.running import running_options, window_seconds
 from afdplan.model import parameters as ask
 
 if TYPE_CHECKING:
     from afdplan.deploy.running import Difference
+    from afdplan.planning.running import Running
+    from afdplan.workload.requests import Workload
 
 __all__ = ["command"]
 
@@ -69,100 +70,66 @@ def command(
     refines them, override those. --settings alone compares settings only. Exit code 5: the plan
     stands, but the server runs with other settings.
     """
-    trace = given["trace"]
-    requests = [trace is not None, bool(metrics), prometheus is not None].count(True)
-    if requests > 1 or not (requests or settings):
+    trace, is_counted = given["trace"], bool(metrics) or prometheus is not None
+    sources = [trace is not None, bool(metrics), prometheus is not None].count(True)
+    if sources > 1 or not (sources or settings):
         raise click.UsageError(
             "say what runs now: --trace FILE, --metrics FILE, --prometheus URL or --settings FILE"
         )
-    if trace is None and any(given[one.key] is not None for one in ask.OF_TRACE):
-        raise click.UsageError(
-            "--format, --columns and --time-format describe a trace: give --trace too"
-        )
-    if selector and not (metrics or prometheus):
-        raise click.UsageError("--selector picks engines: give --metrics or --prometheus too")
-    if plot is not None and not requests:
-        raise click.UsageError(
-            "--plot draws requests against the plan: give --trace, --metrics or --prometheus too"
-        )
-    warnings: tuple[str, ...] = ()
+    _check_together(given, selector, plot, is_counted=is_counted)
+    from afdplan.deploy.running import differences_in
     from afdplan.files.check_state import CheckState, read_state, write_state
     from afdplan.files.plan_file import read_plan
-    from afdplan.planning.check import check_plan
 
     plan = read_plan(plan_file)
-    differs: tuple[Difference, ...] = ()
-    if settings is not None:
-        from afdplan.deploy.running import differences_in
-
-        differs = differences_in(plan, settings)
-    if not requests:
+    differs = () if settings is None else differences_in(plan, settings)
+    if not sources:
         _tell_settings(plan_file, settings, differs, as_json=as_json)
         return
+    from afdplan.planning.check_answer import answer_check
+    from afdplan.planning.retimed import retimed
+    from afdplan.report.check import check_document, told_check
+
     times = {one.key: given[one.key] for one in (ask.LATENCY, *ask.DERIVED)}
     if any(value is not None for value in times.values()):
-        from afdplan.planning.retimed import retimed
-
         plan = retimed(plan, times, option_name)
     before = CheckState() if state is None else read_state(state)
-    token_load = measured = None
-    observed: dict[str, Any] = {}
-    snapshot = before.snapshot
-    law: Any
-    if trace is not None:
-        workload = resolve_workload(given)
-        law, token_load, warnings = workload.law, workload.token_load, workload.warnings
+    seen: Workload | Running
+    observed, measured, snapshot = {}, None, before.snapshot
+    if is_counted:
+        from afdplan.planning.running import running
+        from afdplan.report.running import observed_answer
+
+        seconds = 0.0 if prometheus is None else window_seconds(window)
+        seen = running(plan, metrics, prometheus, seconds, selector, before.snapshot)
+        observed = {"observed": observed_answer(seen)}
+        measured, snapshot = seen.step_time, seen.snapshot
     else:
-        seen = running(plan, metrics, prometheus, window, selector, before.snapshot)
-        law, token_load, measured, warnings = (
-            seen.law, seen.token_load, seen.step_time, seen.warnings
-        )  # fmt: skip
-        observed, snapshot = {"observed": seen.answer}, seen.snapshot
-    result = check_plan(
+        seen = resolve_workload(given)
+    answer = answer_check(
         plan,
-        law,
-        token_load=token_load,
+        seen.law,
+        token_load=seen.token_load,
         measured_step_time=measured,
         previous=None if state is None else before.standing,
     )
-    warnings += result.notes
+    standing, warnings = answer.result.standing, (*seen.warnings, *answer.result.notes)
     if state is not None:
-        write_state(state, CheckState(standing=result.standing, snapshot=snapshot))
-    from afdplan.planning.check import problem_of
-    from afdplan.planning.placement_gain import placement_gain
-    from afdplan.planning.plan_effects import running_effects
-    from afdplan.report.check import check_answer, check_told, settings_answer, settings_told
-    from afdplan.report.effects import effect_answer, with_effects
-    from afdplan.report.placement import gain_answer, gain_fact
-
+        write_state(state, CheckState(standing=standing, snapshot=snapshot))
     if plot is not None:
         from afdplan.plotting.check_figure import check_figure
 
-        write_picture(plot, [check_figure(result)], f"Check of {plan_file}: {result.standing}")
-    problem = problem_of(plan, law)
-    here = plan.bundle.attention_workers
-    most = None
-    if (devices := plan.inputs.get("devices")) is not None:
-        if not isinstance(devices, int):
-            raise click.UsageError(
-                f"devices of the plan must be an integer, got {devices!r}: plan again"
-            )
-        most = (devices - plan.bundle.ffn_workers * plan.ffn_devices) // plan.attention_devices
-    gain = placement_gain(problem, here, max_attention_workers=most)
-    if gain is not None:
-        from afdplan.planning.simulated_ratio import recovered
-
-        blind = replace(problem, placement=ask.PLACEMENT.default)
-        gain = replace(gain, recovered=recovered(blind, here, gain.placement))
-    effects = running_effects(plan, law, most)
+        drawn = check_figure(
+            answer.result,
+            time_limit=plan.time_per_output_token,
+            overflow_limit=plan.overflow_probability,
+        )
+        write_picture(plot, [drawn], f"Check of {plan_file}: {standing}")
     if as_json:
-        from afdplan.report.document import to_json
-
-        files = metrics[0] if len(metrics) == 1 else list(metrics) or None
         inputs = {
             "plan": plan_file,
             "trace": trace,
-            "metrics": files,
+            "metrics": metrics[0] if len(metrics) == 1 else list(metrics) or None,
             "prometheus": prometheus,
             "window": window if prometheus else None,
             "selector": selector or None,
@@ -170,40 +137,36 @@ def command(
             "state": state,
             **times,
         }
-        click.echo(
-            to_json(
-                documented(
-                    time_unit=plan.latency.time_unit,
-                    inputs=inputs,
-                    warnings=warnings,
-                    answer={
-                        **check_answer(result),
-                        "placement_gain": gain_answer(gain),
-                        "effects": effect_answer(effects),
-                        **observed,
-                        **settings_answer(differs),
-                    },
-                )
-            )
+        document = documented(
+            time_unit=plan.latency.time_unit,
+            inputs=inputs,
+            warnings=warnings,
+            answer=check_document(answer, observed, differs),
         )
+        print_json(document)
     else:
-        following = "" if result.standing == "stands" else _planned_again(plan.command, trace)
-        told = check_told(result, plan.latency.time_unit, warnings, following)
-        if gain is not None:
-            is_used = gain.placement == problem.placement
-            balanced = gain_fact(gain, plan.latency.time_unit, is_used=is_used)
-            told = replace(told, words=(*told.words, balanced))
-        told = with_effects(told, effects, "if split" if plan.recommends_unsplit else "")
-        if settings is not None:
-            said = settings_told(differs)
-            told = replace(
-                told, answer=f"{told.answer} {said.answer}", facts=(*told.facts, *said.facts)
-            )
-        tell(told)
-    if result.standing == "replan":
+        following = "" if standing == "stands" else _planned_again(plan.command, trace)
+        tell(told_check(answer, warnings, following, differs if settings is not None else None))
+    if standing == "replan":
         raise click.exceptions.Exit(REPLAN_EXIT_CODE)
     if differs:
         raise click.exceptions.Exit(DIFFERS_EXIT_CODE)
+
+
+def _check_together(
+    given: dict[str, Any], selector: str, plot: str | None, *, is_counted: bool
+) -> None:
+    """Refuse options that refine what is not given."""
+    if given["trace"] is None and any(given[one.key] is not None for one in ask.OF_TRACE):
+        raise click.UsageError(
+            "--format, --columns and --time-format describe a trace: give --trace too"
+        )
+    if selector and not is_counted:
+        raise click.UsageError("--selector picks engines: give --metrics or --prometheus too")
+    if plot is not None and given["trace"] is None and not is_counted:
+        raise click.UsageError(
+            "--plot draws requests against the plan: give --trace, --metrics or --prometheus too"
+        )
 
 
 def _planned_again(command: str, trace: str | None) -> str:
@@ -225,15 +188,13 @@ def _tell_settings(
     from afdplan.report.check import settings_answer, settings_told
 
     if as_json:
-        from afdplan.report.document import to_json
-
         told = documented(
             time_unit="s",
             inputs={"plan": plan_file, "settings": settings},
             warnings=(),
             answer=settings_answer(differs),
         )
-        click.echo(to_json(told))
+        print_json(told)
     else:
         tell(settings_told(differs))
     if differs:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from afdplan.cli.report import documented, json_option, tell
+from afdplan.cli.report import documented, json_option, print_json, tell
 
 __all__ = ["command"]
 
@@ -39,14 +39,12 @@ def command(first: str, second: str, as_json: bool) -> None:
         names = (first, second)
     found = compare(documents[0], documents[1], names)
     if as_json:
-        from afdplan.report.document import to_json
-
         answered = documented(
             time_unit=found.time_unit,
             inputs={"first": first, "second": second},
             warnings=(),
             answer=comparison_answer(found),
         )
-        click.echo(to_json(answered))
+        print_json(answered)
         return
     tell(comparison_told(found))

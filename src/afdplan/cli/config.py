@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from afdplan.cli.project import PARAMETERS, project_file
-from afdplan.cli.report import documented, json_option, tell
+from afdplan.cli.report import documented, json_option, print_json, tell
 
 __all__ = ["command"]
 
@@ -39,14 +39,12 @@ def command(context: click.Context, profile: str | None, as_json: bool) -> None:
     path = None if project is None else str(project.path)
     profiles = () if project is None else tuple(project.profiles)
     if as_json:
-        from afdplan.report.document import to_json
-
         answered = documented(
             time_unit="s",
             inputs={"profile": profile},
             warnings=(),
             answer=config_answer(path, profiles, settings),
         )
-        click.echo(to_json(answered))
+        print_json(answered)
         return
     tell(config_told(path, profiles, settings))

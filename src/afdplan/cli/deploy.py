@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 import click
 from click.core import ParameterSource
 
-from afdplan.cli.report import documented, json_option, tell
+from afdplan.cli.options import options
+from afdplan.cli.report import documented, json_option, print_json, tell
+from afdplan.model.parameter import count
 
 if TYPE_CHECKING:
     from afdplan.model.parameters import Execution
@@ -37,7 +39,7 @@ def _hosts(text: str | None) -> tuple[str, ...]:
 )
 @click.option("-o", "--output", required=True, metavar="DIR", help="New folder for the files.")
 @click.option("--model", metavar="NAME|PATH", help="What the system loads; else that of the plan.")
-@click.option("--node-devices", type=int, default=8, show_default=True, help="Devices of one host.")
+@options(count("node_devices", "Devices of one host.", maximum=1024, default=8))
 @click.option("--ffn-host", metavar="HOSTS", help="First FFN host of each bundle, with commas.")
 @click.option("--attention-host", metavar="HOSTS", help="First attention host of each bundle.")
 @click.option(
@@ -58,10 +60,10 @@ def _hosts(text: str | None) -> tuple[str, ...]:
 @click.option("--image", metavar="NAME", help="Container image; compose and kubernetes need it.")
 @click.option("--device", metavar="KIND", help="nvidia, amd or ascend; else by the plan's devices.")
 @click.option("--checklist", is_flag=True, help="Also write what to look at first, once it runs.")
-@click.option("--max-model-len", type=int, metavar="N", help="Longest prompt and output.")
+@options(count("max_model_len", "Longest prompt and output.", maximum=100_000_000, metavar="N"))
 @click.option("--kv-transfer", metavar="NAME", help="KV connector; prompts come from elsewhere.")
 @click.option("--quantization", metavar="NAME", help="Weight format by the system's name.")
-@click.option("--port", type=int, default=6239, show_default=True, help="First rendezvous port.")
+@options(count("port", "First rendezvous port.", minimum=1024, maximum=65535, default=6239))
 @json_option
 def command(
     plan_file: str,
@@ -86,28 +88,27 @@ def command(
 ) -> None:
     """Write the launch scripts of a plan, all coupled settings consistent, and how to check it."""
     import hashlib
-    import shlex
     from pathlib import Path
 
+    from afdplan.calibration.catalogue import known_type, served_name
     from afdplan.deploy.emit import deployment_files, ports_of
     from afdplan.deploy.modes import in_mode
     from afdplan.deploy.request import DeployRequest
     from afdplan.files.atomic import write_folder
     from afdplan.files.document import LARGEST_DOCUMENT, open_source
     from afdplan.files.plan_file import read_plan
-    from afdplan.report.quantities import counted, share
-    from afdplan.report.telling import Telling
+    from afdplan.report.deploy import deployment_told
 
     with open_source(plan_file, "a plan", limit=LARGEST_DOCUMENT) as source:
         plan, text = read_plan(source), source.text()
     unsplit = deployment == "un-split" or (deployment == "recommended" and plan.recommends_unsplit)
     if unsplit and target_version is None and execution is None:
         execution = "synchronous"  # without a split there is no mode to choose
-    architecture = _architecture(plan.model) or _architecture(model or "")
+    architecture = known_type(plan.model) or known_type(model or "")
     plan, system = in_mode(plan, target, target_version, execution, architecture)
     request = DeployRequest(
         plan=plan,
-        model=_served_name(plan.model) if model is None else model,
+        model=served_name(plan.model) if model is None else model,
         node_devices=node_devices,
         ffn_hosts=_hosts(ffn_host),
         attention_hosts=_hosts(attention_host),
@@ -131,71 +132,21 @@ def command(
     files["plan.json"] = text
     write_folder(output, files)
     if as_json:
-        from afdplan.report.document import to_json
-
-        click.echo(
-            to_json(
-                documented(
-                    time_unit=plan.latency.time_unit,
-                    inputs={
-                        "plan": plan_file,
-                        "target": target,
-                        "target_version": system.version,
-                        "execution": system.execution,
-                        "format": form,
-                        "deployment": "un-split" if request.unsplit else "split",
-                        "model": request.model,
-                    },
-                    warnings=(),
-                    answer={"folder": output, "files": sorted(files)},
-                )
+        print_json(
+            documented(
+                time_unit=plan.latency.time_unit,
+                inputs={
+                    "plan": plan_file,
+                    "target": target,
+                    "target_version": system.version,
+                    "execution": system.execution,
+                    "format": form,
+                    "deployment": "un-split" if request.unsplit else "split",
+                    "model": request.model,
+                },
+                warnings=(),
+                answer={"folder": output, "files": sorted(files)},
             )
         )
         return
-    hosts: tuple[str, ...] = ()
-    if any(name.endswith("cluster.env") and "CHANGE_ME" in text for name, text in files.items()):
-        hosts = ("set the hosts in bundle-*/cluster.env first: the scripts refuse placeholders",)
-    if system.execution == "barrier-free":
-        hosts = (
-            f"it runs without a barrier, by version {system.version}: --execution synchronous "
-            "for the other",
-            *hosts,
-        )
-    elif execution is None and plan.barrier_free is not None and plan.barrier_free.gain > 0:
-        hosts = (
-            f"the plan is {share(plan.barrier_free.gain)} better without a barrier, which "
-            f"{target} does not run with this pair and model",
-            *hosts,
-        )
-    number = counted(len(files), "file")
-    told = Telling(
-        answer=f"{output}: {number} for {target}; start with {output}/README.md",
-        warnings=hosts,
-        following=shlex.join(["less", f"{output}/README.md"]),
-    )
-    tell(told)
-
-
-def _architecture(model: str) -> str:
-    """Return the model type of a name or file; empty where it cannot be had."""
-    from afdplan.calibration.catalogue import model_type
-    from afdplan.errors import InvalidInputError
-
-    try:
-        return model_type(model) if model else ""
-    except InvalidInputError:
-        return ""
-
-
-def _served_name(model: str) -> str:
-    """Return what a serving system calls a shipped model; paths stay as they are."""
-    from afdplan.calibration.catalogue import find_model, shipped_models
-    from afdplan.errors import InvalidInputError
-
-    if not model:
-        return ""
-    try:
-        found = find_model(model)
-    except InvalidInputError:
-        return model
-    return found.name if any(m.name == found.name for m in shipped_models().values()) else model
+    tell(deployment_told(plan, system, files, output, execution))

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-import afdplan
-from afdplan.cli.report import documented, json_option, tell
+from afdplan.cli.report import documented, json_option, print_json, tell
+from afdplan.version import __version__
 
 if TYPE_CHECKING:
     from afdplan.report.telling import Telling
@@ -122,7 +122,6 @@ def command(as_json: bool) -> None:
     Ends with code 1 if a package that afdplan always needs is missing or too old.
     """
     from afdplan.errors import UnsupportedError
-    from afdplan.report.document import to_json
 
     findings = examine()
     broken = [f for f in findings if f.state != "ok" and f.requirement.extra is None]
@@ -142,7 +141,7 @@ def command(as_json: bool) -> None:
         }
         warnings = [f"{f.requirement.package}: {f.state}; {f.mend}" for f in findings if f.mend]
         text = documented(time_unit="s", inputs={}, warnings=warnings, answer=answer)
-        click.echo(to_json(text))
+        print_json(text)
     else:
         tell(_told(findings, broken))
     if broken:
@@ -189,7 +188,7 @@ def _told(findings: list[Finding], broken: list[Finding]) -> Telling:
         answer="Some commands will fail."
         if broken
         else "Everything that is always needed is here.",
-        subject=f"afdplan {afdplan.__version__}, Python {platform.python_version()}, "
+        subject=f"afdplan {__version__}, Python {platform.python_version()}, "
         f"{platform.system()} {platform.machine()}",
         tables=(
             TextTable(

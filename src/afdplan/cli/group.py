@@ -6,9 +6,9 @@ import importlib
 
 import click
 
-import afdplan
 from afdplan.cli.complete import with_completion
 from afdplan.model.words import nearest
+from afdplan.version import __version__
 
 __all__ = ["COMMANDS", "PROJECT", "cli"]
 
@@ -78,7 +78,7 @@ class LazyGroup(click.Group):
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(afdplan.__version__, prog_name="afdplan")
+@click.version_option(__version__, prog_name="afdplan")
 @click.option(
     "--project",
     metavar="FILE",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from afdplan.cli.report import documented, json_option, tell
+from afdplan.cli.report import documented, json_option, print_json, tell
 
 __all__ = ["command"]
 
@@ -19,14 +19,13 @@ def command(name: str | None, as_json: bool) -> None:
     as what --json prints.
     """
     from afdplan.calibration.catalogue import find_hardware, shipped_hardware
-    from afdplan.report.document import to_json
     from afdplan.report.hardware import device_answer, device_told, devices_told
 
     devices = shipped_hardware() if name is None else {name: find_hardware(name)}
     if as_json:
         answer = {"hardware": [device_answer(short, device) for short, device in devices.items()]}
         inputs = {"name": name}
-        click.echo(to_json(documented(time_unit="s", inputs=inputs, warnings=[], answer=answer)))
+        print_json(documented(time_unit="s", inputs=inputs, warnings=[], answer=answer))
     elif name is None:
         tell(devices_told(devices))
     else:

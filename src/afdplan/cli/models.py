@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from afdplan.cli.report import documented, json_option, tell
+from afdplan.cli.report import documented, json_option, print_json, tell
 
 __all__ = ["command"]
 
@@ -18,7 +18,6 @@ def command(name: str | None, as_json: bool) -> None:
     NAME is a short name, a Hugging Face id in any case, or the path of a config.json.
     """
     from afdplan.calibration.catalogue import find_model, shipped_models
-    from afdplan.report.document import to_json
     from afdplan.report.models import model_answer, model_told, models_told
 
     models = shipped_models() if name is None else {name: find_model(name)}
@@ -26,7 +25,7 @@ def command(name: str | None, as_json: bool) -> None:
         answer = {"models": [model_answer(short, model) for short, model in models.items()]}
         inputs = {"name": name}
         told = [note for model in models.values() for note in model.notes]
-        click.echo(to_json(documented(time_unit="s", inputs=inputs, warnings=told, answer=answer)))
+        print_json(documented(time_unit="s", inputs=inputs, warnings=told, answer=answer))
     elif name is None:
         tell(models_told(models))
     else:

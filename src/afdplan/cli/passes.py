@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from afdplan.cli.report import documented, tell
+from afdplan.cli.report import documented, print_json, tell
 
 __all__ = ["told_passes"]
 
@@ -48,15 +48,11 @@ def told_passes(path: str | None, drawing: str | None, confidence: float, as_jso
     from afdplan.workload.passes import describe_passes
 
     found = describe_passes(passes, confidence)
-    told = passes_told(found, passes.source, passes.notes)
+    told = passes_told(found, passes.source)
     if not as_json:
         tell(told)
         return True
-    from afdplan.report.document import to_json
-
     inputs = {"trace": path, "format": "forward pass metrics", "confidence": confidence}
     answer = passes_answer(found)
-    click.echo(
-        to_json(documented(time_unit="s", inputs=inputs, warnings=told.warnings, answer=answer))
-    )
+    print_json(documented(time_unit="s", inputs=inputs, warnings=told.warnings, answer=answer))
     return True

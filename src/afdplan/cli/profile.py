@@ -9,7 +9,9 @@ from typing import Any
 
 import click
 
-from afdplan.cli.report import documented, json_option, progress, say_wrote, tell
+from afdplan.cli.options import options
+from afdplan.cli.report import documented, json_option, print_json, progress, say_wrote, tell
+from afdplan.model.parameter import count
 
 __all__ = ["command"]
 
@@ -56,12 +58,13 @@ def _counts(
 @click.option("--requests", callback=_counts, help="Requests per microbatch.")
 @click.option("--contexts", callback=_counts, help="KV tokens per request.")
 @click.option("--tokens", callback=_counts, help="Tokens of one FFN worker.")
-@click.option(
-    "--ffn-devices",
-    type=int,
-    default=1,
-    show_default=True,
-    help="Devices of the FFN worker; this one holds its share of the experts.",
+@options(
+    count(
+        "ffn_devices",
+        "Devices of the FFN worker; this one holds its share of the experts.",
+        maximum=100_000,
+        default=1,
+    )
 )
 @click.option(
     "--routing",
@@ -70,17 +73,19 @@ def _counts(
     show_default=True,
     help="Which FFN times go into the table.",
 )
-@click.option(
-    "--repeats",
-    type=int,
-    default=9,
-    show_default=True,
-    help="Timed runs per point, after a warm-up.",
+@options(
+    count(
+        "repeats", "Timed runs per point, after a warm-up.", minimum=3, maximum=10_000, default=9
+    ),
+    count("seed", "Of weights, inputs and routing.", minimum=0, maximum=2**63 - 1, default=0),
+    count(
+        "threads",
+        "CPU threads; 0 for half of the cores.",
+        minimum=0,
+        maximum=4096,
+        default=0,
+    ),
 )
-@click.option(
-    "--seed", type=int, default=0, show_default=True, help="Of weights, inputs and routing."
-)
-@click.option("--threads", type=int, default=0, help="CPU threads; half of the cores unless given.")
 @json_option
 def command(
     model: str | None,
@@ -104,7 +109,6 @@ def command(
     from afdplan.calibration.catalogue import find_model
     from afdplan.calibration.profile import ProfilePlan, load_torch, profile, small_model
     from afdplan.files.measurements.profile_table import environment_path, write_profile
-    from afdplan.report.document import to_json
     from afdplan.report.profile import profile_told
 
     load_torch()
@@ -134,12 +138,8 @@ def command(
             "environment": result.environment,
             "output": None if output is None else str(output),
         }
-        click.echo(
-            to_json(
-                documented(
-                    time_unit="s", inputs=inputs, warnings=list(result.warnings), answer=answer
-                )
-            )
+        print_json(
+            documented(time_unit="s", inputs=inputs, warnings=list(result.warnings), answer=answer)
         )
         return
     told = profile_told(result)

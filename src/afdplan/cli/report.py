@@ -31,6 +31,7 @@ __all__ = [
     "json_flag",
     "json_option",
     "plot_option",
+    "print_json",
     "progress",
     "report_option",
     "say_wrote",
@@ -41,7 +42,7 @@ __all__ = [
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-NARROWEST = 80
+NARROWEST = 40
 """Columns that text is never squeezed below: a narrower terminal wraps its lines."""
 FULL = "afdplan.full"
 """Where a context keeps whether all is printed."""
@@ -191,6 +192,13 @@ def documented(**parts: Any) -> dict[str, Any]:
     return document(**parts) | {"command": command_line()}
 
 
+def print_json(document: Mapping[str, Any]) -> None:
+    """Print a document on standard output."""
+    from afdplan.report.document import to_json
+
+    click.echo(to_json(document))
+
+
 def tell(told: Telling, more: str = "--full adds", *, full: bool | None = None) -> None:
     """Print what is said of an answer on standard output: a screen of it, or all.
 
@@ -207,6 +215,7 @@ def tell(told: Telling, more: str = "--full adds", *, full: bool | None = None) 
     from rich.text import Text
 
     from afdplan.report.brief import LINES, ending, to_brief
+    from afdplan.report.tables import SCREEN
     from afdplan.report.telling import to_terminal
 
     console = Console(file=sys.stdout, highlight=False, markup=False, emoji=False)
@@ -217,7 +226,8 @@ def tell(told: Telling, more: str = "--full adds", *, full: bool | None = None) 
     again, meta = command_line(), click.get_current_context().meta
     if full is None:
         full = meta.get(FULL, False)
-    shown_as = to_brief(told, again, width, more, LINES - meta.get(WROTE, 0))
+    lines = LINES * SCREEN // min(width, SCREEN) - meta.get(WROTE, 0)
+    shown_as = to_brief(told, again, width, more, lines)
     if full:
         shown_as = Group(to_terminal(told, width), Text(), *ending(told, again, width))
     with console.capture() as shown:

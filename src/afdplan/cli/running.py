@@ -1,29 +1,16 @@
-"""What runs now: lengths, load and step times as the engines count them?"""
+"""Which options say what runs now: snapshots of engines, or a Prometheus server?"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import click
 
-if TYPE_CHECKING:
-    from afdplan.files.measurements.counters import Snapshot
-    from afdplan.files.measurements.fpm import ForwardPasses
-    from afdplan.files.measurements.prometheus import ServerMetrics
-    from afdplan.files.plan_file import PlanFile
-    from afdplan.lengths.law import LengthLaw
-    from afdplan.model.estimate import Estimate
-
-__all__ = ["Running", "running", "running_options"]
+__all__ = ["running_options", "window_seconds"]
 
 Command = TypeVar("Command", bound=Callable[..., Any])
-
-UNLIKE_ENGINES = 0.1
-"""Relative distance of engines' mean lengths that is worth a word."""
 
 
 def running_options(command: Command) -> Command:
@@ -54,183 +41,11 @@ def running_options(command: Command) -> Command:
     return command
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Running:
-    """What engines say of their requests.
-
-    Attributes
-    ----------
-    law
-        Of the lengths.
-    token_load
-        Mean load with its interval.
-    step_time
-        Time between output tokens [s]; None if it is not exported or not comparable.
-    warnings
-        What to mistrust.
-    answer
-        For JSON: whose metrics, how many requests, lengths by engine.
-    snapshot
-        Counters to remember; None if what was read is an increase already.
-    """
-
-    law: LengthLaw
-    token_load: Estimate
-    step_time: float | None
-    warnings: tuple[str, ...]
-    answer: dict[str, Any]
-    snapshot: Snapshot | None
-
-
-def running(
-    plan: PlanFile,
-    metrics: Sequence[str],
-    prometheus: str | None,
-    window: str,
-    selector: str,
-    earlier: Snapshot | None,
-) -> Running:
-    """Return what the options of `running_options` say runs now.
-
-    Parameters
-    ----------
-    plan
-        What should run.
-    metrics, prometheus, window, selector
-        Values of the options.
-    earlier
-        Counters of the last check, subtracted from a single snapshot.
-    """
-    from afdplan.errors import InvalidInputError
-    from afdplan.files.document import open_source
-    from afdplan.files.measurements.counters import read_snapshot
-    from afdplan.files.measurements.engines import chosen_engines, engines_serving
-    from afdplan.files.measurements.fpm import FPM_SIGN, read_forward_passes
-    from afdplan.files.measurements.prometheus import read_snapshots, server_metrics
-    from afdplan.workload.observed import observed_lengths, observed_load
-
-    snapshot = None
-    if prometheus is not None:
-        from afdplan.files.measurements.prometheus_api import prometheus_increase
-
-        seconds = _window(window)
-        gained = prometheus_increase(prometheus, seconds, selector)
-    elif len(metrics) == 1 and not re.match("(prompt|decode|step)=", metrics[0]):
-        with open_source(metrics[0], "metrics", InvalidInputError) as source:
-            if source.kind == "json" and FPM_SIGN.search(source.head):
-                return _passing(plan, read_forward_passes(source))
-            gained = now = read_snapshot(source)
-        if not now.is_window:
-            snapshot = now
-            gained = now if earlier is None else now.since(earlier)
-    else:
-        gained = read_snapshots(*metrics)
-    if prometheus is None:
-        gained = chosen_engines(gained, selector)
-    if plan.model:
-        gained = engines_serving(gained, partial(_alike, plan.model))
-    found = server_metrics(gained)
-    load = observed_load(found)
-    step = None
-    if found.step_time is not None and plan.latency.time_unit == "s":
-        step = found.step_time.mean
-    return Running(
-        law=observed_lengths(found),
-        token_load=load,
-        step_time=step,
-        warnings=tuple(_warnings(found, plan)),
-        answer={
-            "system": found.system,
-            "models": list(found.models),
-            "requests": found.requests,
-            "counted": "over a time" if found.is_window else "since the start",
-            "token_load": {"value": load.value, "low": load.low, "high": load.high},
-            "engines": [
-                {
-                    "engine": name,
-                    "requests": round(decode.count),
-                    "mean_prompt_tokens": prompt.mean,
-                    "mean_decode_tokens": decode.mean,
-                }
-                for name, prompt, decode in found.engines
-            ],
-        },
-        snapshot=snapshot,
-    )
-
-
-def _passing(plan: PlanFile, passes: ForwardPasses) -> Running:
-    """Return what forward passes say; lengths they know only by the load."""
-    from afdplan.lengths.discrete import parse_law
-    from afdplan.lengths.law import IndependentLengths
-    from afdplan.report.passes import passes_answer, passes_told
-    from afdplan.workload.passes import describe_passes
-
-    found = describe_passes(passes)
-    asked = plan.inputs.get("decode")
-    decode = parse_law(asked if isinstance(asked, str) else f"geometric:{plan.mean_decode_tokens}")
-    # The load of a slot is its prompt and half of the output that its requests grow to.
-    grown = (decode.moment(2) / decode.mean - 1) / 2
-    prompt = max(found.token_load.value - grown, 1.0)
-    law = IndependentLengths(prompt=f"geometric:{prompt:.6g}", decode=decode)
-    warnings = [
-        *passes_told(found, passes.source, passes.notes).warnings,
-        "forward pass metrics hold no lengths: outputs are taken as planned, and prompts so that "
-        "the mean load is the measured one.",
-    ]
-    step = None
-    if plan.latency.time_unit == "s":
-        slowest = found.barrier.step_time if found.barrier else found.mean_time
-        step = slowest / plan.latency.tokens_per_step
-    return Running(
-        law=law,
-        token_load=found.token_load,
-        step_time=step,
-        warnings=tuple(warnings),
-        answer=passes_answer(found),
-        snapshot=None,
-    )
-
-
-def _window(text: str) -> float:
+def window_seconds(text: str) -> float:
+    """Return how long --window says [s]."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(s|min|m|h|d)", text.strip())
     per = {"s": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
     seconds = float(match[1]) * per[match[2]] if match else 0.0
     if not 1 <= seconds <= 366 * 86400.0:
         raise click.UsageError(f"--window must be a time such as 30min, 1h or 1d, got {text!r}")
     return seconds
-
-
-def _warnings(found: ServerMetrics, plan: PlanFile) -> list[str]:
-    said = list(found.notes)
-    if not found.is_window:
-        said.append(
-            f"the counters are of the servers' whole life ({found.requests:,} requests): changes "
-            "of the last hours hardly show; keep --state between checks, or give two snapshots."
-        )
-    if plan.model and found.models and not any(_alike(plan.model, name) for name in found.models):
-        said.append(
-            f"the metrics are of model {', '.join(found.models[:3])}, the plan is for "
-            f"{plan.model}: is it the same?"
-        )
-    lengths = {
-        "prompts": [(prompt.mean or 0.0, name) for name, prompt, _ in found.engines],
-        "outputs": [(decode.mean or 0.0, name) for name, _, decode in found.engines],
-    }
-    for what, means in lengths.items():
-        low, high = min(means, default=(0.0, "")), max(means, default=(0.0, ""))
-        if len(means) > 1 and high[0] > (1 + UNLIKE_ENGINES) * low[0]:
-            said.append(
-                f"engines serve unlike {what}: {low[0]:,.0f} tokens on average on {low[1]}, "
-                f"{high[0]:,.0f} on {high[1]}; the slowest sets the pace of all."
-            )
-    return said
-
-
-def _alike(planned: str, served: str) -> bool:
-    """Return whether a served name may stand for the planned model."""
-    names = [
-        re.sub(r"[^a-z0-9]", "", name.rstrip("/").rpartition("/")[2].lower().removesuffix(".json"))
-        for name in (planned, served)
-    ]
-    return bool(all(names)) and (names[0] in names[1] or names[1] in names[0])

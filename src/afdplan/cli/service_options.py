@@ -11,10 +11,10 @@ from afdplan.cli.options import options
 from afdplan.model import plan_parameters as ask
 
 if TYPE_CHECKING:
-    from afdplan.cli.options import Workload
     from afdplan.model.failures import Failures
     from afdplan.planning.source import LatencySource
     from afdplan.planning.whole import Prefill
+    from afdplan.workload.requests import Workload
 
 __all__ = ["resolve_failures", "resolve_prefill", "service_inputs", "service_options"]
 

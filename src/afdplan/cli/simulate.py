@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from afdplan.cli.options import (
-    Workload,
     latency_inputs,
     latency_options,
     options,
-    require_fit,
     resolve_batch_size,
     resolve_choice,
     resolve_workload,
+    workload_inputs,
     workload_options,
 )
 from afdplan.cli.project import ProjectCommand
@@ -28,6 +27,7 @@ from afdplan.cli.report import (
     command_with,
     json_option,
     plot_option,
+    print_json,
     progress,
     report_option,
     tell,
@@ -39,12 +39,12 @@ from afdplan.model import plan_parameters as of_plan
 from afdplan.model.parameter import Parameter
 
 if TYPE_CHECKING:
-    from afdplan.model.bundle import Bundle
     from afdplan.model.latency import LatencyModel
     from afdplan.report.page import Page
     from afdplan.report.telling import Telling
     from afdplan.simulation.result import SimulationResult
     from afdplan.simulation.scenario import Scenario
+    from afdplan.workload.requests import Workload
 
 __all__ = ["command"]
 
@@ -142,41 +142,71 @@ def command(
     slowest worker. Every mean comes with an interval.
     """
     size = resolve_batch_size(given)
-    for log, path in zip(LOGS, (timeline, per_request, per_step), strict=True):
-        if path is not None and len(attention_workers) > 1:
-            raise click.UsageError(f"{log.option} shows one bundle: give one --attention-workers")
-    if timeline is not None and not timeline.lower().endswith((".json", ".svg", ".png")):
-        raise click.UsageError(f"--timeline must end in .json, .svg or .png, got {timeline!r}")
-    for path in (timeline, per_request, per_step):
-        if path is not None:
-            from afdplan.files.atomic import check_folder
-
-            check_folder(path)
+    _check_logs((timeline, per_request, per_step), attention_workers)
     choice = resolve_choice(given)
     model = choice.resolve(batch_size=size, ffn_workers=given["ffn_workers"])
     if given["rate"] is not None:
         given["rate"] = parse_model_rate("--rate", given["rate"], model.time_unit)
     workload = resolve_workload(given)
     if given["kv_capacity"] is None:  # else the simulator keeps to a memory itself
-        require_fit(choice, workload.law, size, given)
+        from afdplan.planning.memory_limit import require_fit
 
-    def scenario_of(count: int) -> Scenario:
-        from afdplan.model.bundle import Bundle
+        require_fit(choice, workload.law, size, given["ffn_workers"], given["microbatches"])
+    scenarios = [_scenario(count, size, model, workload, given) for count in attention_workers]
+    results = _played(scenarios, per_request, per_step)
+    if timeline is not None:
+        _write_timeline(timeline, results[0])
+    if plot is not None:
+        from afdplan.plotting.simulation_figures import simulation_figures
 
-        bundle = Bundle(
-            attention_workers=count,
-            ffn_workers=given["ffn_workers"],
-            batch_size=size,
-            microbatches=given["microbatches"],
+        write_picture(plot, simulation_figures(results), f"{workload.law.name}; {model.name}")
+    inputs = {**workload_inputs(given, workload), **latency_inputs(given, model)}
+    asked = {one.key: given[one.key] for one in (*SIMULATION[1:], of_plan.RESTART, *ask.MODE)}
+    from afdplan.planning.theory_curve import step_time_by_draws
+    from afdplan.report.simulate import simulation_document, simulation_told
+
+    known = [step_time_by_draws(scenario, workload.law) for scenario in scenarios]
+    told = simulation_told(results, f"{workload.law.name}; {model.name}", workload.warnings, known)
+    same = (*ask.WORKLOAD, *ask.LATENCY_CHOICE, *ask.SLOTS)
+    told = replace(told, following=command_with("ratio", same))
+    if as_json or report is not None:
+        answered = simulation_document(
+            results, inputs, attention_workers, asked, workload.warnings, known
         )
-        return _scenario(bundle, model, workload, given)
+        answered["command"] = command_line()
+        if report is not None:
+            write_report(report, _page(told, results, workload), answered)
+        if as_json:
+            print_json(answered)
+            return
+    tell(told)
 
-    scenarios = [scenario_of(count) for count in attention_workers]
+
+def _check_logs(paths: tuple[str | None, ...], attention_workers: list[int]) -> None:
+    """Refuse logs of several bundles, and names of files that could not be written."""
+    for log, path in zip(LOGS, paths, strict=True):
+        if path is not None and len(attention_workers) > 1:
+            raise click.UsageError(f"{log.option} shows one bundle: give one --attention-workers")
+    timeline = paths[0]
+    if timeline is not None and not timeline.lower().endswith((".json", ".svg", ".png")):
+        raise click.UsageError(f"--timeline must end in .json, .svg or .png, got {timeline!r}")
+    for path in paths:
+        if path is not None:
+            from afdplan.files.atomic import check_folder
+
+            check_folder(path)
+
+
+def _played(
+    scenarios: list[Scenario], per_request: str | None, per_step: str | None
+) -> list[SimulationResult]:
+    """Play bundles one after the other, each on all cores, with a bar and both logs."""
+    from afdplan.simulation.run import simulate
+    from afdplan.studies.local_engine import available_cores
+
     results: list[SimulationResult] = []
-    tables = _tables(per_request, per_step, given["execution"])
+    tables = _tables(per_request, per_step, scenarios[0].execution)
     with tables as (on_requests, on_steps), progress("simulating") as show:
-        from afdplan.simulation.run import simulate
-        from afdplan.studies.local_engine import available_cores
 
         def show_share(k: int, done: float) -> None:
             show((k + done) / len(scenarios))
@@ -191,40 +221,18 @@ def command(
                     threads=available_cores(),
                 )
             )
-    if timeline is not None:
-        _write_timeline(timeline, results[0])
-    if plot is not None:
-        from afdplan.plotting.simulation_figures import simulation_figures
-
-        write_picture(plot, simulation_figures(results), f"{workload.law.name}; {model.name}")
-    inputs = {**workload.inputs, **latency_inputs(given, model)}
-    asked = {one.key: given[one.key] for one in (*SIMULATION[1:], of_plan.RESTART, *ask.MODE)}
-    from afdplan.planning.theory_curve import step_time_by_draws
-    from afdplan.report.simulate import simulation_document, simulation_told
-
-    known = [step_time_by_draws(scenario, workload.law) for scenario in scenarios]
-    told = simulation_told(results, f"{workload.law.name}; {model.name}", workload.warnings, known)
-    same = (*ask.WORKLOAD, *ask.LATENCY_CHOICE, *ask.SLOTS)
-    told = replace(told, following=command_with("ratio", same))
-    if as_json or report is not None:
-        from afdplan.report.document import to_json
-
-        answered = simulation_document(
-            results, inputs, attention_workers, asked, workload.warnings, known
-        )
-        answered["command"] = command_line()
-        if report is not None:
-            write_report(report, _page(told, results, workload), answered)
-        if as_json:
-            click.echo(to_json(answered))
-            return
-    tell(told)
+    return results
 
 
 def _scenario(
-    bundle: Bundle, model: LatencyModel, workload: Workload, given: dict[str, Any]
+    attention_workers: int,
+    batch_size: int,
+    model: LatencyModel,
+    workload: Workload,
+    given: dict[str, Any],
 ) -> Scenario:
     """Return the scenario that the options describe."""
+    from afdplan.model.bundle import Bundle
     from afdplan.simulation.scenario import Arrivals, Scenario, Variation
 
     arrivals = None
@@ -254,7 +262,12 @@ def _scenario(
         raise click.UsageError("--restart is of failures: give --device-mtbf too")
     start: Any = given["start"] or ("fresh" if arrivals else "stationary")
     return Scenario(
-        bundle=bundle,
+        bundle=Bundle(
+            attention_workers=attention_workers,
+            ffn_workers=given["ffn_workers"],
+            batch_size=batch_size,
+            microbatches=given["microbatches"],
+        ),
         latency=model,
         lengths=workload.trace if replay and workload.trace is not None else workload.law,
         overlap=given["overlap"],

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import os
 import shlex
-import sys
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from afdplan.cli.options import options
 from afdplan.cli.report import (
     documented,
     json_option,
     plot_option,
+    print_json,
     report_option,
     tell,
     write_picture,
     write_report,
 )
+from afdplan.model.parameter import count
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -46,7 +48,7 @@ Examples:
 @click.option("-o", "--output", metavar="FOLDER", help="Where the results go.")
 @click.option("--dry-run", is_flag=True, help="Check everything, tell cost and size, run nothing.")
 @click.option("--resume", is_flag=True, help="Run only what is missing or failed.")
-@click.option("--workers", type=int, metavar="N", help="Processes; by default every core.")
+@options(count("workers", "Processes; by default every core.", maximum=1024, metavar="N"))
 @click.option(
     "--engine",
     type=click.Choice(["local", "ray"]),
@@ -88,8 +90,6 @@ def command(
         raise click.UsageError("--by belongs to --summary FOLDER, --plot or --report")
     if output is None and not dry_run:
         raise click.UsageError("say where the results go: -o FOLDER (or --dry-run)")
-    if workers is not None and workers < 1:
-        raise click.UsageError(f"--workers must be an integer >= 1, got {workers}")
     if address is not None and engine != "ray":
         raise click.UsageError("--address belongs to --engine ray")
     # The workers are the parallelism: threads of this process would cost memory and time of theirs.
@@ -304,9 +304,7 @@ def _summarize(
 ) -> None:
     found, document = _shown(folder, by, plot, report)
     if as_json:
-        from afdplan.report.document import to_json
-
-        click.echo(to_json(document), file=sys.stdout)
+        print_json(document)
         return
     from afdplan.report.sweep import summary_told
 
@@ -345,7 +343,5 @@ def _inputs(study: Study, path: str) -> dict[str, Any]:
 
 
 def _print_json(unit: Any, inputs: dict[str, Any], warnings: Any, answer: dict[str, Any]) -> None:
-    from afdplan.report.document import to_json
-
     text = documented(time_unit=unit, inputs=inputs, warnings=warnings, answer=answer)
-    click.echo(to_json(text), file=sys.stdout)
+    print_json(text)

@@ -12,12 +12,14 @@ from afdplan.cli.report import (
     documented,
     json_flag,
     plot_option,
+    print_json,
     report_option,
     tell,
     write_picture,
     write_report,
 )
 from afdplan.model import parameters as ask
+from afdplan.model.parameter import count
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,7 +57,7 @@ Examples:
     metavar="FILE",
     help="Keep finished simulations here; a later run goes on where this one ended.",
 )
-@click.option("--jobs", type=click.IntRange(1, 256), help="Processes; by default one per core.")
+@options(count("jobs", "Processes; by default one per core.", maximum=256))
 @click.option("--markdown", metavar="FILE", help="Write the tables to a Markdown file as well.")
 @plot_option("every figure of the page")
 @report_option
@@ -77,7 +79,6 @@ def command(
 
     Exit code 1 if a declared band does not hold.
     """
-    from afdplan.report.document import to_json
     from afdplan.report.validate import (
         markdown_page,
         validation_answer,
@@ -89,14 +90,7 @@ def command(
     from afdplan.validation.run import PARTS, validate
 
     parts = PARTS if part == "all" else tuple(name for name in PARTS if name == part)
-    if part == "paper" and execution == "barrier-free":
-        raise click.UsageError("the paper has no bundle without a barrier: leave one of them out")
-    if traces is not None and "simulation" not in parts:
-        raise click.UsageError(f"--traces belongs to the part simulation, not to {part}")
-    if effects and "simulation" not in parts:
-        raise click.UsageError(f"--effects belongs to the part simulation, not to {part}")
-    if effects and execution == "barrier-free":
-        raise click.UsageError("--effects are of bundles with a barrier: leave one of them out")
+    _check_together(part, parts, execution, traces, effects=effects)
     given = None
     if traces is not None:
         from afdplan.validation.traces import read_traces
@@ -138,15 +132,32 @@ def command(
         if report is not None:
             write_report(report, page, answered)
     if as_json:
-        click.echo(to_json(answered))
+        print_json(answered)
     else:
+        following = f"afdplan validate {part}{way} --report evidence.html"
+        if report is not None:  # it is written: what is left is all of it
+            following = "" if full else f"afdplan validate {part}{way} --full"
         tell(
-            replace(told, following=f"afdplan validate {part}{way} --report evidence.html"),
+            replace(told, following=following),
             "--full computes all of it; --markdown FILE has",
             full=full,
         )
     if result.broken:
         raise verdict_error(result)
+
+
+def _check_together(
+    part: str, parts: tuple[str, ...], execution: str, traces: str | None, *, effects: bool
+) -> None:
+    """Refuse options that do not go together."""
+    if part == "paper" and execution == "barrier-free":
+        raise click.UsageError("the paper has no bundle without a barrier: leave one of them out")
+    if traces is not None and "simulation" not in parts:
+        raise click.UsageError(f"--traces belongs to the part simulation, not to {part}")
+    if effects and "simulation" not in parts:
+        raise click.UsageError(f"--effects belongs to the part simulation, not to {part}")
+    if effects and execution == "barrier-free":
+        raise click.UsageError("--effects are of bundles with a barrier: leave one of them out")
 
 
 def _progress() -> Any:

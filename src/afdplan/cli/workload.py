@@ -8,13 +8,20 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from afdplan.cli.options import options, resolve_workload, workload_options
+from afdplan.cli.options import (
+    option_name,
+    options,
+    resolve_workload,
+    workload_inputs,
+    workload_options,
+)
 from afdplan.cli.passes import told_passes
 from afdplan.cli.project import ProjectCommand
 from afdplan.cli.report import (
     documented,
     json_option,
     plot_option,
+    print_json,
     report_option,
     say_wrote,
     tell,
@@ -25,11 +32,12 @@ from afdplan.model import parameters as ask
 
 if TYPE_CHECKING:
     from afdplan.workload.report import LawReport, WorkloadReport
+    from afdplan.workload.requests import Workload
 
 __all__ = ["command"]
 
-LATENCY = ("--model", "deepseek-v3", "--hardware", "h200", "--batch-size", "128")
-"""Of the command that is told to come next."""
+MODEL, HARDWARE, BATCH_SIZE = "deepseek-v3", "h200", 128
+"""Of the command that is told to come next; a smaller batch where that does not fit."""
 
 
 @click.command("workload", cls=ProjectCommand)
@@ -56,11 +64,12 @@ def command(
         raise click.UsageError("give the trace once: as TRACE or as --trace FILE")
     if told_passes(trace_file or given["trace"], plot or report, confidence, as_json):
         return
-    workload = resolve_workload(given | {"trace": trace_file or given["trace"]}, confidence)
+    given["trace"] = trace_file or given["trace"]
+    workload = resolve_workload(given, confidence)
 
     from afdplan.workload.description import describe_law, describe_workload
 
-    inputs = dict(workload.inputs)
+    inputs = workload_inputs(given, workload)
     described: LawReport | WorkloadReport
     if workload.trace is not None:
         # Without a report the trace is too short, and the description says so.
@@ -82,12 +91,9 @@ def command(
     from afdplan.report.workload import workload_answer, workload_told
 
     told = workload_told(described)
-    if workload.trace is not None:
-        line = shlex.join(["afdplan", "ratio", "--trace", trace_file or given["trace"], *LATENCY])
-        told = replace(told, following=line)
+    if workload.trace is not None and (report is not None or not as_json):
+        told = replace(told, following=_ratio_of(workload, given["trace"]))
     if as_json or report is not None:
-        from afdplan.report.document import to_json
-
         answer = workload_answer(described)
         answered = documented(
             time_unit="s", inputs=inputs, warnings=described.warnings, answer=answer
@@ -97,6 +103,21 @@ def command(
 
             write_report(report, workload_page(told, described, workload.law), answered)
         if as_json:
-            click.echo(to_json(answered))
+            print_json(answered)
             return
     tell(told)
+
+
+def _ratio_of(workload: Workload, trace: str) -> str:
+    """Return the line that asks for the ratio, with a batch that fits; nothing where none does."""
+    from afdplan.calibration.latency_choice import LatencyChoice
+    from afdplan.planning.memory_limit import memory_limit
+
+    choice = LatencyChoice.of({"model": MODEL, "hardware": HARDWARE}, option_name)
+    memory = choice.placement(batch_size=BATCH_SIZE, ffn_workers=1).memory()
+    limit = None if memory is None else memory_limit(workload.law, memory, BATCH_SIZE)
+    most = 0 if limit is None else limit.largest_batch_size(ask.MICROBATCHES.default)
+    if not most:
+        return ""
+    named = ("--model", MODEL, "--hardware", HARDWARE, "--batch-size", min(most, BATCH_SIZE))
+    return shlex.join(["afdplan", "ratio", "--trace", trace, *map(str, named)])

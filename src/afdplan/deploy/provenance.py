@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import afdplan
 from afdplan.deploy.deployment import Deployment
 from afdplan.deploy.request import DeployRequest
 from afdplan.deploy.target import Target
 from afdplan.model.chosen import chosen
+from afdplan.version import __version__
 
 __all__ = ["header", "settings_yaml", "to_yaml"]
 
@@ -17,7 +17,7 @@ __all__ = ["header", "settings_yaml", "to_yaml"]
 def header(request: DeployRequest, target: Target) -> str:
     """Return the comment lines that tell where a file comes from."""
     return (
-        f"# Written by afdplan {afdplan.__version__} from {json.dumps(request.plan_name)} "
+        f"# Written by afdplan {__version__} from {json.dumps(request.plan_name)} "
         f"(planned by {json.dumps(request.plan.afdplan_version)}).\n"
         f"# Target: {target.shown}.\n"
         f"# Flags read in: {target.source}.\n"

@@ -81,7 +81,7 @@ def readme(
     request: DeployRequest, target: Target, deployment: Deployment, start: Sequence[str]
 ) -> str:
     """Return README.md: what this is, how to start it, what was assumed, how to check it."""
-    import afdplan
+    from afdplan.version import __version__
 
     plan, promise, settings = request.plan, request.promise, deployment.settings
     names = dict.fromkeys(name for values in settings.values() for name in values)
@@ -94,7 +94,7 @@ def readme(
         deployment=deployment,
         rows=rows,
         start=start,
-        version=afdplan.__version__,
+        version=__version__,
         placement=placement_words(request, target),
         step=promise.step_time_mean * 1e3,
         p99=None if promise.step_time_p99 is None else promise.step_time_p99 * 1e3,

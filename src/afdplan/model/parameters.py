@@ -370,6 +370,9 @@ P99_PRECISION = PRECISION.changed(
     name="p99_precision", help="The same for the 99th percentile of the step time."
 )
 CONFIDENCE = number("confidence", "Of all intervals.", default=0.95, strict=True, below=1)
+ONLY_SIMULATED = (PLACEMENT_WINDOW, KV_CAPACITY, MEMORY, FFN_TOKENS)
+"""What of a ratio no formula knows."""
+PLAYED = (*ONLY_SIMULATED, SEED)
 SCENARIO = (
     *(SIMULATED_REQUESTS, SEED, START, MEASURED, PLACEMENT, PLACEMENT_WINDOW),
     *(KV_CAPACITY, MEMORY, FFN_TOKENS),

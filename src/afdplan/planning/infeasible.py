@@ -204,7 +204,8 @@ def _nodes(search: DesignSearch, limits: Limits) -> _Way | None:
 def _memory(search: DesignSearch, limits: Limits) -> _Way | None:
     if search.best(replace(limits, overflow_probability=1.0)) is None:
         return None
-    smallest = min(search.space.batch_sizes) * min(search.space.microbatches)
+    size, m = min(search.space.batch_sizes), min(search.space.microbatches)
+    smallest = size * m
     chances = []
     for devices in search.source.attention_devices:
         memory = search.memories.of_worker(devices)
@@ -220,7 +221,9 @@ def _memory(search: DesignSearch, limits: Limits) -> _Way | None:
         f"of it on average and overflow with probability {chance:.2g}, more than "
         f"{limits.overflow_probability:g}"
     ).replace("%", " %")
-    return _Way(max(share - 1, 0.0), text, relaxed, search.best(relaxed))
+    # What overflows for certain does so with any number of requests: no more are asked for.
+    space = replace(search.space, batch_sizes=(size,), microbatches=(m,), fills_gaps=False)
+    return _Way(0.0, text, relaxed, search.best(relaxed, space))  # no other limit mends it
 
 
 def _basics(search: DesignSearch, limits: Limits) -> str:

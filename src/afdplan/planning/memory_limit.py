@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from afdplan.calibration.memory import WorkerMemory
 from afdplan.errors import InfeasibleError
 from afdplan.lengths.law import LengthLaw
 from afdplan.planning.cache_memory import CacheMemory, CacheSpace, CacheSums
 
-__all__ = ["MemoryLimit", "memory_limit", "require_memory"]
+if TYPE_CHECKING:
+    from afdplan.calibration.latency_choice import LatencyChoice
+
+__all__ = ["MemoryLimit", "memory_limit", "require_fit", "require_memory"]
 
 OVERFLOW = 1e-3
 """Most chance, per attention worker and step, that the cache does not fit: the plan's default."""
@@ -118,3 +122,20 @@ def require_memory(
             f"need more than that; {mend}"
         )
     return limit
+
+
+def require_fit(
+    choice: LatencyChoice, law: LengthLaw, batch_size: int, ffn_workers: int, microbatches: int
+) -> int | None:
+    """Return the most slots that the memory of a named device holds; None without a device.
+
+    Raises
+    ------
+    InfeasibleError
+        Where the requests do not fit, naming the largest batch size that does.
+    """
+    if not choice.is_derived:
+        return None
+    placement = choice.placement(batch_size=batch_size, ffn_workers=ffn_workers)
+    limit = require_memory(law, placement.memory(), batch_size, microbatches)
+    return None if limit is None else limit.most_requests

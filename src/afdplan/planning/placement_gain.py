@@ -113,7 +113,9 @@ def placement_gain(
     there = round(
         workers * field.optimal_ratio(ffn_weight=weight, lowest=1 / workers, highest=most / workers)
     )
-    counts = np.unique(np.rint(np.geomspace(here, max(there, 1), CANDIDATES)))
+    counts = np.rint(np.geomspace(here, max(there, 1), CANDIDATES))
+    # Of whole numbers the best may be the next one to where the mean field's top lies.
+    counts = np.unique(np.append(counts, [max(there - 1, 1), min(there + 1, most)]))
 
     def played(model: CycleModel, at: FloatArray) -> tuple[FloatArray, FloatArray]:
         steps = model.evaluate(at).mean

@@ -37,6 +37,7 @@ __all__ = [
     "recovered",
     "simulate_ratio",
     "simulated_scenario",
+    "with_recovered",
 ]
 
 FIRST_RATIOS = 4
@@ -192,6 +193,13 @@ def recovered(
     free = equal_loads(problem, problem.slot_loads())
     cost = attention_workers + problem.ffn_weight * problem.ffn_workers
     return _recovered(base, here, cost * free(attention_workers))
+
+
+def with_recovered(gain: PlacementGain, problem: RatioProblem) -> PlacementGain:
+    """Return a gain by formula with what short runs say of known outputs; see `recovered`."""
+    blind = replace(problem, placement=ask.PLACEMENT.default)
+    known = recovered(blind, gain.blind_attention_workers, gain.placement)
+    return replace(gain, recovered=known)
 
 
 def _recovered(blind: Paired, placed: Paired, free: float) -> Recovered | None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from afdplan.report.quantities import counted, plain
 from afdplan.report.tables import TextTable, to_rich
-from afdplan.report.telling import Later, Telling, facts_grid, wrapped
+from afdplan.report.telling import Later, Telling, facts_grid, whole_words, wrapped
 
 if TYPE_CHECKING:
     from rich.console import Group, RenderableType
@@ -74,9 +74,9 @@ def _fitted(
     head: list[RenderableType] = []
     if told.verdict or told.answer:
         style = f"bold {told.style}".strip()
-        head.append(Text(wrapped(told.verdict or told.answer, width), style=style))
+        head.append(whole_words(told.verdict or told.answer, width, style))
     if told.subject:
-        head.append(Text(plain(told.subject), style="dim"))
+        head.append(whole_words(told.subject, width, "dim"))
     warnings = [_warning(text, width) for text in dict.fromkeys(map(shortened, told.warnings))]
     heights = [_height(part, width) for part in warnings]
     tail = ending(told, again, width)

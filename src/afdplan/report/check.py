@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from afdplan.model.chosen import chosen
 from afdplan.planning.colocated import Colocated
+from afdplan.report.effects import effect_answer, with_effects
+from afdplan.report.placement import gain_answer, gain_fact
 from afdplan.report.plan_answer import colocated_answer, design_answer
 from afdplan.report.quantities import (
     chance,
@@ -24,8 +27,16 @@ if TYPE_CHECKING:
     from afdplan.deploy.running import Difference
     from afdplan.model.latency import TimeUnit
     from afdplan.planning.check import PlanCheck
+    from afdplan.planning.check_answer import CheckAnswer
 
-__all__ = ["check_answer", "check_told", "settings_answer", "settings_told"]
+__all__ = [
+    "check_answer",
+    "check_document",
+    "check_told",
+    "settings_answer",
+    "settings_told",
+    "told_check",
+]
 
 STANDINGS = {
     "stands": ("The plan stands.", "green"),
@@ -129,3 +140,47 @@ def settings_told(differs: tuple[Difference, ...]) -> Telling:
         ),
         style="red",
     )
+
+
+def check_document(
+    answer: CheckAnswer, observed: dict[str, Any], differs: tuple[Difference, ...]
+) -> dict[str, Any]:
+    """Return the names of ``check --json``: of the standing, and of what stands beside it.
+
+    Parameters
+    ----------
+    answer
+        What was found.
+    observed
+        What engines say of their requests; empty of a trace.
+    differs
+        Settings that the server has otherwise.
+    """
+    return {
+        **check_answer(answer.result),
+        "placement_gain": gain_answer(answer.gain),
+        "effects": effect_answer(answer.effects),
+        **observed,
+        **settings_answer(differs),
+    }
+
+
+def told_check(
+    answer: CheckAnswer,
+    warnings: Sequence[str],
+    following: str,
+    differs: tuple[Difference, ...] | None,
+) -> Telling:
+    """Return all that is said of a check; `differs` is None where no settings were given."""
+    plan, gain = answer.plan, answer.gain
+    unit = plan.latency.time_unit
+    told = check_told(answer.result, unit, warnings, following)
+    if gain is not None:
+        is_used = gain.placement == answer.problem.placement
+        told = replace(told, words=(*told.words, gain_fact(gain, unit, is_used=is_used)))
+    told = with_effects(told, answer.effects, "if split" if plan.recommends_unsplit else "")
+    if differs is None:
+        return told
+    said = settings_told(differs)
+    facts = (*told.facts, *said.facts)
+    return replace(told, answer=f"{told.answer} {said.answer}", facts=facts)

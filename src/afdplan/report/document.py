@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-import afdplan
 from afdplan.model.chosen import chosen
 from afdplan.model.estimate import Estimate
 from afdplan.model.latency import TimeUnit
+from afdplan.version import __version__
 
 __all__ = ["SCHEMA_VERSION", "document", "to_json"]
 
@@ -43,7 +43,7 @@ def document(
     """
     return {
         "schema_version": SCHEMA_VERSION,
-        "afdplan_version": afdplan.__version__,
+        "afdplan_version": __version__,
         "time_unit": time_unit,
         "inputs": dict(inputs),
         "warnings": list(warnings),

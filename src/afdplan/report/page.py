@@ -9,12 +9,12 @@ from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
-import afdplan
 from afdplan.plotting.figure import Figure, figure_document
 from afdplan.report.document import to_json
 from afdplan.report.quantities import plain
 from afdplan.report.tables import TextTable
 from afdplan.report.telling import Telling
+from afdplan.version import __version__
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -139,7 +139,7 @@ def render_page(page: Page) -> bytes:
         page=page,
         answer=_sentences(page.told.answer),
         command=re.findall(r"'[^']*'|[^ ]+| +", page.command_line),
-        version=afdplan.__version__,
+        version=__version__,
         inputs=_input_rows(page.document.get("inputs", {})),
         style=(folder / "page.css").read_text(encoding="utf-8"),
         scripts=[(folder / name).read_text(encoding="utf-8") for name in SCRIPTS],

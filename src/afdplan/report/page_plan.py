@@ -33,17 +33,34 @@ from afdplan.report.plan import (
     what_binds,
 )
 from afdplan.report.quantities import counted, sentence
+from afdplan.report.service import whole_tables
 
 if TYPE_CHECKING:
     from afdplan.lengths.law import LengthLaw
     from afdplan.planning.plan import Plan
+    from afdplan.planning.plan_answer import PlanAnswer
     from afdplan.planning.plan_around import PlanAround
     from afdplan.planning.verify import Verification
     from afdplan.report.tables import TextTable
     from afdplan.report.telling import Telling
     from afdplan.workload.report import WorkloadReport
 
-__all__ = ["plan_page"]
+__all__ = ["answered_page", "plan_page"]
+
+
+def answered_page(answer: PlanAnswer, told: Telling) -> Page:
+    """Return the page of an answer that was asked with what stands around it."""
+    assert answer.around is not None
+    workload = answer.question.workload
+    return plan_page(
+        told,
+        answer.plan,
+        workload.law,
+        answer.around,
+        workload=workload.report,
+        verified=answer.verified,
+        beside=whole_tables(answer.whole, answer.played),
+    )
 
 
 def plan_page(

@@ -23,9 +23,11 @@ from afdplan.report.page_bundle import (
 )
 from afdplan.report.quantities import interval, number
 from afdplan.report.ratio import case_sentence, certainty, cost_words, idle_words, resource_words
+from afdplan.report.ratio_day import day_section
 from afdplan.report.ratio_tables import case_table, curve_table, sensitivity_table
 
 if TYPE_CHECKING:
+    from afdplan.planning.ratio_answer import RatioAnswer
     from afdplan.planning.ratio_around import RatioAround
     from afdplan.planning.ratio_grid import RatioCase
     from afdplan.report.telling import Telling
@@ -33,7 +35,20 @@ if TYPE_CHECKING:
     from afdplan.theory.ratio import RatioRecommendation
     from afdplan.workload.report import WorkloadReport
 
-__all__ = ["ratio_page"]
+__all__ = ["answered_page", "ratio_page"]
+
+
+def answered_page(answer: RatioAnswer, told: Telling) -> Page:
+    """Return the page of an answer that was asked with what stands around it."""
+    assert answer.around is not None
+    return ratio_page(
+        told,
+        answer.recommendation,
+        answer.question.problem,
+        answer.around,
+        workload=answer.question.workload.report,
+        over_clock=() if answer.day is None else [day_section(answer.day)],
+    )
 
 
 def ratio_page(

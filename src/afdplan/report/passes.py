@@ -14,9 +14,6 @@ if TYPE_CHECKING:
 
 __all__ = ["passes_answer", "passes_told"]
 
-DRIFT = 0.05
-"""Range of the load over its mean that is worth a warning."""
-
 
 def passes_answer(report: PassReport) -> dict[str, Any]:
     """Return what ``--json`` says of forward passes; times in seconds."""
@@ -40,7 +37,7 @@ def passes_answer(report: PassReport) -> dict[str, Any]:
     }
 
 
-def passes_told(report: PassReport, source: str, notes: Iterable[str]) -> Telling:
+def passes_told(report: PassReport, source: str) -> Telling:
     """Return what is said of forward passes.
 
     Parameters
@@ -49,23 +46,12 @@ def passes_told(report: PassReport, source: str, notes: Iterable[str]) -> Tellin
         What `describe_passes` found.
     source
         The file.
-    notes
-        What its reader noticed.
     """
-    warnings = list(notes)
-    low, high = min(report.drift), max(report.drift)
-    if high - low > DRIFT * report.token_load.value:
-        warnings.append(
-            f"the load drifts: from {number(low)} to {number(high)} tokens per request over "
-            "eighths of the time; plan for the time that matters."
-        )
-    if report.ranks > 1 and report.barrier is None:
-        warnings.append("passes of the ranks cannot be matched by time: no barrier is told.")
     return Telling(
         subject=f"{source}: {report.passes:,} decoding passes of {report.ranks} ranks",
         answer=f"A decoding request holds {number(report.token_load.value)} KV tokens on average.",
         facts=tuple(_facts(report)),
-        warnings=tuple(warnings),
+        warnings=report.warnings,
     )
 
 

@@ -12,7 +12,7 @@ from afdplan.report.tables import TextTable
 from afdplan.report.telling import Fact
 
 if TYPE_CHECKING:
-    from afdplan.studies.day import RatioDay
+    from afdplan.planning.ratio_day import RatioDay
 
 __all__ = ["day_answer", "day_fact", "day_figure", "day_section", "day_table"]
 

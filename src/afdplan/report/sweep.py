@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from afdplan.model.chosen import chosen
-from afdplan.report.quantities import counted, number, share, size, spark, time
+from afdplan.report.quantities import counted, number, sentence, share, size, spark, time
 from afdplan.report.tables import TextTable
 from afdplan.report.telling import Fact, Telling
 from afdplan.studies.forecast import Forecast
@@ -178,10 +178,34 @@ def summary_told(summary: StudySummary) -> Telling:
     if summary.reasons:
         tables.append(reason_table(summary))
     return Telling(
-        answer=f"{summary.name}: {', '.join(counts)}",
+        answer=_said_first(summary) or f"{summary.name}: {', '.join(counts)}",
+        subject=f"{summary.name}: {', '.join(counts)}" if summary.best else "",
         facts=tuple(facts),
         tables=tuple(tables),
         warnings=tuple(summary.warnings),
+    )
+
+
+def _said_first(summary: StudySummary) -> str:
+    """Return what the results say in a sentence; empty if no case is done."""
+    if not summary.best:
+        return ""
+    if summary.series:
+        verdicts = dict.fromkeys(next(window_facts(one)).value for one in summary.series)
+        return sentence(f"Over time, {'; elsewhere '.join(verdicts)}")
+    fixed = list(best_fixed(summary))
+    if fixed:
+        # "Best fixed batch size", "16" and "gives up 1 % on average"
+        return sentence("; ".join(f"{one.name}: {one.value}, {one.remark}" for one in fixed[:2]))
+    best = summary.best[0]
+    chosen_values = [
+        f"{_SHORT.get(name, _word(name))} {_cell(name, best[name])}"
+        for name in dict.fromkeys((*summary.groups, *summary.choices))
+        if best.get(name) is not None
+    ]
+    where = f" with {', '.join(chosen_values)}" if chosen_values else ""
+    return sentence(
+        f"Best {_word(summary.measure)} {_cell(summary.measure, best[summary.measure])}{where}"
     )
 
 

@@ -21,6 +21,8 @@ FEWEST_ROWS = 3
 """Rows from which on a column of one and the same cell is no column."""
 BAR = 10
 """Columns of a bar on a terminal."""
+SCREEN = 80
+"""Columns of a terminal that tables are made for; on a narrower one some leave columns out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +108,8 @@ def to_rich(
     from rich.text import Text
 
     table = _without_constants(table)
+    if width < SCREEN:
+        table = _narrowed(table, width)
     widths, gap = _widths(table, width)
     shown = Table(
         box=None if compact else SIMPLE_HEAD,
@@ -156,6 +160,23 @@ def _without_constants(table: TextTable) -> TextTable:
         left=sum(k < table.left for k in kept),
         note=" ".join(text for text in (note, table.note) if text),
     )
+
+
+def _narrowed(table: TextTable, width: int) -> TextTable:
+    """Return as much of a table as fits: without bars, then without its last columns."""
+    fitting = table
+    while _widths(fitting, width)[0][0] is None and (fitting.bars or len(fitting.columns) > 2):
+        if fitting.bars:
+            fitting = replace(fitting, bars=())
+        else:
+            rows = [row[:-1] for row in fitting.rows]
+            left = min(table.left, len(fitting.columns) - 1)
+            fitting = replace(fitting, columns=fitting.columns[:-1], rows=rows, left=left)
+    if _widths(fitting, width)[0][0] is None:  # a name is too long: that breaks, whatever goes
+        return replace(table, bars=())
+    gone = ", ".join(table.columns[len(fitting.columns) :])
+    notes = (f"A wider terminal also shows: {gone}." * bool(gone), table.note)
+    return replace(fitting, note=" ".join(filter(None, notes)))
 
 
 def _widths(table: TextTable, width: int) -> tuple[list[int | None], int]:

@@ -14,7 +14,7 @@ from afdplan.report.tables import TextTable, to_rich
 if TYPE_CHECKING:
     from rich.console import Group, RenderableType
 
-__all__ = ["Fact", "Later", "Telling", "facts_grid", "to_terminal", "wrapped"]
+__all__ = ["Fact", "Later", "Telling", "facts_grid", "to_terminal", "whole_words", "wrapped"]
 
 
 class Fact(NamedTuple):
@@ -94,9 +94,9 @@ def to_terminal(told: Telling, width: int = 80) -> Group:
 
     parts: list[RenderableType] = []
     if told.answer:
-        parts.append(Text(plain(told.answer), style=f"bold {told.style}".strip()))
+        parts.append(whole_words(told.answer, width, f"bold {told.style}".strip()))
     if told.subject:
-        parts.append(Text(plain(told.subject), style="dim"))
+        parts.append(whole_words(told.subject, width, "dim"))
     if told.facts or told.words:
         parts += [Text()] * bool(parts) + [facts_grid((*told.facts, *told.words), width)]
     for table in told.tables:
@@ -139,9 +139,20 @@ def wrapped(text: str, width: int, indent: str = "") -> str:
     """
     together = plain(text).replace(" %", "\u00a0%")
     lines = textwrap.wrap(
-        together, max(width, 8), subsequent_indent=indent, break_on_hyphens=bool(indent)
+        together,
+        max(width, 8),
+        subsequent_indent=indent,
+        break_on_hyphens=bool(indent),
+        break_long_words=False,
     )
     return "\n".join(lines).replace("\u00a0", " ")
+
+
+def whole_words(text: str, width: int, style: str) -> RenderableType:
+    """Return text in lines; a long path stays whole, for it is copied: a terminal breaks it."""
+    from rich.text import Text
+
+    return Text(wrapped(text, width), style=style, no_wrap=True, overflow="ignore")
 
 
 def _hanging(head: str, sentence: str, style: str) -> RenderableType:

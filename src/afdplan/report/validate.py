@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
-import afdplan
 from afdplan.model.chosen import chosen
 from afdplan.report.mode_tables import mode_table, pool_table
 from afdplan.report.published_tables import (
@@ -35,6 +34,7 @@ from afdplan.report.validation_words import (
     validation_subject,
     verdict,
 )
+from afdplan.version import __version__
 
 if TYPE_CHECKING:
     from afdplan.validation.run import Validation
@@ -77,7 +77,7 @@ def markdown_page(result: Validation) -> str:
     head = [
         "# Validation",
         "",
-        f"Written by `{command} --markdown FILE`, afdplan {afdplan.__version__}.",
+        f"Written by `{command} --markdown FILE`, afdplan {__version__}.",
         "",
         f"**{headline(result)}.**",
         "",

@@ -6,14 +6,12 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from afdplan.compile import U, compiled
+from afdplan.compile import U, Whole, compiled, inlined, vector
 from afdplan.lengths.discrete import DiscreteLaw
 
-__all__ = ["AliasTable", "alias_table"]
+__all__ = ["AliasTable", "alias_table", "length_at"]
 
-BLOCK = 4096
 SHARE_BITS, WHOLE = 33, 2.0**32
 SHARES = 2**SHARE_BITS - 1
 
@@ -42,17 +40,6 @@ class AliasTable:
         # Share [2^-32] and other length of a column in one number: one look-up, half the cache.
         self.columns = (other << SHARE_BITS) + np.rint(share * WHOLE).astype(np.int64)
         self.lowest = law.lowest
-
-    def draw(
-        self, generator: np.random.Generator, rows: npt.NDArray[np.int64], column: int
-    ) -> None:
-        """Fill a column of `rows` with independent lengths [tokens]."""
-        if self.columns.size == 1:
-            rows[:, column] = self.lowest
-            return
-        for first in range(0, len(rows), BLOCK):
-            part = rows[first : first + BLOCK]
-            _look_up(generator.random(len(part)), self.columns, self.lowest, part, column)
 
 
 @lru_cache(maxsize=4)
@@ -83,15 +70,24 @@ def _share_out(keep: Any, other: Any, small: Any, few: Any, large: Any, many: An
         keep[U(large[U(k)])] = 1.0
 
 
-@compiled
-def _look_up(uniform: Any, columns: Any, lowest: Any, rows: Any, place: Any) -> None:
-    """Turn uniform numbers into lengths: the integer part of n u names a column of the table."""
-    size = float(columns.size)
-    for k in range(uniform.size):
-        position = uniform[k] * size
-        j = np.int64(position)
-        column = columns[U(j)]
-        other = column >> SHARE_BITS
-        # No jump, since which of the two it is cannot be foretold.
-        own = -np.int64((position - j) * WHOLE < column & SHARES)
-        rows[U(k), U(place)] = lowest + (other ^ ((other ^ j) & own))
+@vector
+def find_places(numbers: Any, scale: Any, columns: Any, parts: Any) -> None:
+    """Find the column that each number names, and which part of it [2^-32].
+
+    `scale` makes the largest number the number of columns.
+    """
+    for k in range(numbers.size):
+        position = scale * numbers[k]
+        column = np.int64(position)
+        columns[k] = column
+        parts[k] = np.int64((position - column) * WHOLE)
+
+
+@inlined
+def length_at(table: Any, column: Any, part: Any) -> Whole:
+    """Return by how much the length at a place is longer than the shortest."""
+    shared = table[U(column)]
+    other = shared >> SHARE_BITS
+    # No jump, since which of the two it is cannot be foretold.
+    own = -np.int64(part < shared & SHARES)
+    return other ^ ((other ^ column) & own)

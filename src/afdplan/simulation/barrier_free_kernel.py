@@ -1,4 +1,4 @@
-"""What happens next without a barrier? Compiled events; `barrier_free_reference.py` is the twin.
+"""What happens next without a barrier? Compiled; `tests/twin` has `barrier_free_reference.py`.
 
 Every microbatch of every attention worker (a cell) goes its own way: attention, link out, the
 queue before the FFN pool, a departure, link back. Workers and links serve in order of arrival, so

@@ -12,12 +12,25 @@ from __future__ import annotations
 
 from typing import Any
 
-from afdplan.compile import U, Whole, bits_of, compiled, inlined, of_bits, part
+import numpy as np
+
+from afdplan.compile import (
+    ZERO,
+    U,
+    Whole,
+    bits_of,
+    compiled,
+    inlined,
+    of_bits,
+    part,
+    trailing_zeros,
+    vector,
+    window,
+)
 from afdplan.simulation import state as ix
 from afdplan.simulation.admission import choose
 from afdplan.simulation.pipeline import is_simple, pipeline
 from afdplan.simulation.slot_calendar import append_to, first_of, last_of
-from afdplan.simulation.slots import grow
 from afdplan.simulation.stage_times import set_attention_times, set_stage_times
 from afdplan.simulation.tallies import count, sample_memory, tally_step
 
@@ -64,6 +77,14 @@ def _link(t: Any, n: Any, u: Any, k: Any, due: Any) -> None:
 
 
 @inlined
+def _in_turn(bits: Any, after: Any) -> Whole:
+    """Return the first worker from `after` on, around, of those a bit is set of in one word."""
+    above = bits & (-1 << (after & 63))
+    # A choice without a jump: whether one is left above cannot be foretold.
+    return trailing_zeros(above if above != 0 else bits)
+
+
+@inlined
 def _enter(
     t: Any, n: Any, u: Any, i: Any, prompt: Any, steps: Any, tokens: Any, begun: Any, now: Any
 ) -> None:
@@ -72,8 +93,7 @@ def _enter(
     active = n[U(t.active + c)] + 1
     n[U(t.active + c)] = active
     n[U(t.loads + c)] += prompt
-    if active == t.batch_size:
-        n[U(t.free_words + u * t.words + (i >> 6))] &= ~(1 << (i & 63))
+    n[U(t.free_words + u * t.words + (i >> 6))] &= ~(np.int64(active == t.batch_size) << (i & 63))
     due = now + steps - 1
     is_near = due // ix.WINDOW == now // ix.WINDOW
     if is_near and n[U(t.spare + u)] >= 0:
@@ -92,13 +112,19 @@ def _enter(
 
 
 @part
+def _worker(t: Any, n: Any, u: Any) -> Whole:
+    """Return the worker that the policy gives a request to."""
+    return choose(t, n, u, ZERO)
+
+
+@part
 def _fill(t: Any, n: Any, x: Any, r: Any) -> None:
     """Fill all slots at the beginning, first with what is found in them."""
     clock = x[ix.CLOCK]
     together = t.attention_workers * t.batch_size
     for u in range(t.microbatches):
         for _ in range(together):
-            i = choose(t, n, u, n[ix.HEAD])
+            i = _worker(t, n, u)
             if n[ix.RETURNED] > 0:
                 row = t.returned + 6 * n[ix.RETURNED_HEAD]
                 prompt, steps = n[U(row + ix.PROMPT)], n[U(row + ix.STEPS)]
@@ -205,17 +231,39 @@ def _end_step(t: Any, n: Any, x: Any, r: Any, u: Any) -> None:
     x[U(t.step_end + u)] = clock
     tally_step(t, n, x, n[U(t.present + u)], step_time)
     now = n[ix.STEP] + 1
-    grow(t, n, u, u * t.attention_workers, t.attention_workers, now)
+    _grow(window(n, t.loads + u * t.attention_workers, t.attention_workers), t.batch_size)
     ended = _leave(t, n, x, u, clock)
     if now & (ix.WINDOW - 1) == 0:
         _turn(t, n, u, now)
     head = n[ix.HEAD]
+    in_turn = t.policy == ix.ROUND_ROBIN and t.words == 1
+    after = n[ix.NEXT_WORKER]
     for k in range(head, head + ended):
-        i = choose(t, n, u, k)
+        if in_turn:
+            i = _in_turn(n[U(t.free_words + u)], after)
+            after = i + 1
+        else:
+            i = _worker(t, n, u)
         tokens = r[U(3 * k + 1)]
         _enter(t, n, u, i, r[U(3 * k)], tokens, tokens, bits_of(clock), now)
+    if in_turn:
+        n[ix.NEXT_WORKER] = after if after < t.attention_workers else 0
     for total in (ix.HEAD, ix.ENTERED, ix.STARTED, ix.PLACED):
         n[total] += ended
+
+
+@vector
+def _grow(loads: Any, requests: Any) -> None:
+    """Let loads grow by a step."""
+    for i in range(loads.size):
+        loads[i] += requests
+
+
+@vector
+def _on_a_line(times: Any, loads: Any, value: Any, slope: Any, of_requests: Any) -> None:
+    """Set times that grow linearly with load, of workers that are full."""
+    for i in range(times.size):
+        times[i] = (value + slope * loads[i]) + of_requests
 
 
 def _advance_full(
@@ -228,18 +276,32 @@ def _advance_full(
             return ix.NEED_REQUESTS
         _fill(t, n, x, r)
     n[ix.ARRIVED] = n[ix.AVAILABLE]
+    is_line = t.kinds == 1 and n[U(t.curve_first + 1)] == n[U(t.curve_first)] + 1
+    is_line = is_line and t.denominator == 1 and x[U(t.time_per_context)] == 0.0
+    value, slope = x[U(t.curve_values)], x[U(t.curve_slopes)]
+    of_requests = x[U(t.time_per_request)] * t.batch_size
     while True:
         u = n[ix.POSITION]
         layer = n[ix.LAYER]
         if n[ix.PENDING] == 0:
             if layer == 0:
                 if u == 0 and (n[ix.STEP] >= stop_step or n[ix.COMPLETED] >= stop_completed):
+                    if n[ix.KV_SAMPLES] < n[ix.STEP] * workers:
+                        sample_memory(t, n, x)
                     return ix.STOPPED
                 # Late, so that what the step before has stored is at hand.
-                set_attention_times(t, n, x, u * workers, workers)
+                if is_line:
+                    times = window(x, t.attention_time + u * workers, workers)
+                    loads = window(n, t.loads + u * workers, workers)
+                    _on_a_line(times, loads, value, slope, of_requests)
+                else:
+                    set_attention_times(t, n, x, u * workers, workers)
             pipeline(t, n, x, v, g, u, layer, is_simple(t))
             n[ix.ROUNDS] += 1
             n[ix.PENDING] = 1
+            if n[ix.KV_SAMPLES] < n[ix.STEP] * workers:
+                # Of the step before: right after it, loads would wait for what has been stored.
+                sample_memory(t, n, x)
         if layer == t.layers - 1:
             if n[ix.AVAILABLE] - n[ix.HEAD] < t.together:
                 return ix.NEED_REQUESTS
@@ -255,7 +317,6 @@ def _advance_full(
             n[ix.STEP] += 1
             if t.drain:
                 x[ix.GATE] = x[ix.CLOCK]
-            sample_memory(t, n, x)
 
 
 advance_full = compiled(_advance_full, EXTRAS=False)

@@ -1,4 +1,4 @@
-"""What does the bundle do next? The compiled recursion; `reference.py` says the same plainly.
+"""What does the bundle do next? The compiled recursion; plainly: `tests/twin/reference.py`.
 
 No event heap: stages serve microbatches in one fixed cyclic order, so each start is a maximum of
 known times (a max-plus recursion). Loads move by arithmetic, one addition per worker, microbatch

@@ -16,7 +16,8 @@ from afdplan.errors import InvalidInputError
 from afdplan.lengths.law import IndependentLengths
 from afdplan.model.trace import Trace
 from afdplan.model.variation import ExpertLoad
-from afdplan.simulation.alias import AliasTable, alias_table
+from afdplan.simulation.alias import alias_table
+from afdplan.simulation.length_streams import LengthStreams
 from afdplan.simulation.scenario import Arrivals, Scenario
 from afdplan.simulation.state import FOUND_IN_SLOT
 from afdplan.simulation.tables import token_fraction
@@ -63,7 +64,7 @@ class RequestSource:
         self._prompts = stream(scenario.seed, replication, "prompt lengths")
         self._decodes = stream(scenario.seed, replication, "decode lengths")
         self._gaps = stream(scenario.seed, replication, "arrivals")
-        self._laws: tuple[AliasTable, AliasTable] | None = None
+        self._streams: LengthStreams | None = None
         self._pool: IntArray = np.empty((0, 3), dtype=np.int64)
         self.is_replay = isinstance(self.lengths, Trace)
         if isinstance(self.lengths, Trace) and replication and not self._plays_arrivals:
@@ -76,7 +77,10 @@ class RequestSource:
         else:
             shortest = self.lengths.prompt.lowest, self.lengths.decode.lowest
             self._refuse_if_none_fits(*(np.array([length]) for length in shortest))
-            self._laws = alias_table(self.lengths.prompt), alias_table(self.lengths.decode)
+            laws = self.lengths.prompt, self.lengths.decode
+            self._streams = LengthStreams(
+                (self._prompts, self._decodes), tuple(alias_table(law) for law in laws)
+            )
 
     @property
     def _plays_arrivals(self) -> bool:
@@ -132,11 +136,9 @@ class RequestSource:
         return rows, arrival[fits] if arrival.size else arrival
 
     def _draw_lengths(self, count: int, space: IntArray | None) -> IntArray:
-        if self._laws is not None:
+        if self._streams is not None:
             rows = np.zeros((count, 3), dtype=np.int64) if space is None else space
-            prompt, decode = self._laws
-            prompt.draw(self._prompts, rows, 0)
-            decode.draw(self._decodes, rows, 1)
+            self._streams.fill(rows)
             return rows
         pool = self._pool
         if self.is_replay:

@@ -35,7 +35,9 @@ AT_EXPERTS, EXPERT_FACTORS = range(39, 41)
 EVENTS, CALLS, FIRST_CALL, SLEEPING, DEPARTURES, BOARDED, CELL_STEPS = range(41, 48)
 # Failures of the bundle, requests and units of output that they lost.
 FAILURES, LOST, LOST_UNITS = range(48, 51)
-INTEGER_TOTALS = 51
+# What all workers hold together, and the one that holds most, as it is noted.
+HELD, HELD_MOST = range(51, 53)
+INTEGER_TOTALS = 53
 # Float totals.
 CLOCK, QUEUE_AREA, QUEUE_TIME, WAIT, TIME_PER_TOKEN, ACTIVE_AREA, GATE, STEP_TIME = range(8)
 FFN_FREE, SEND_FREE, RECEIVE_FREE, FFN_BUSY, ASLEEP, SCRATCH, CALL_WAIT = range(8, 15)
@@ -71,7 +73,7 @@ WHEEL = 4096
 RECORD, BEGUN, WHOSE, DUE = 4, 1, 2, 3
 """Of a request of a bundle that is always full: the context it leaves with and one more, when it
 began, tokens of its output and its worker, and its last step, then the record after it."""
-CHUNK, WINDOW, WINDOWS = 16, 64, 4096
+CHUNK, WINDOW, WINDOWS = 32, 64, 4096
 """Records of a chunk, steps of a window, windows of the ring; a request may live longer."""
 # In the order of `Placement`; all from `LONGEST_PROMPT` on rank what enters together.
 ROUND_ROBIN, FEWEST_REQUESTS, FEWEST_TOKENS, LONGEST_PROMPT, LONGEST_PROMPT_RANK = range(5)
@@ -281,6 +283,7 @@ class State:
         ):
             at = first
             for name, shape in parts.items():
+                at += -at % ROW  # each begins a line of the cache
                 self._offsets[name] = at
                 at += int(np.prod(shape))
             sizes.append(at)
@@ -296,8 +299,8 @@ class State:
         for name, value in (numbers | self._offsets).items():
             record[name] = value
         self.constants: Any = record[0]
-        self.integers: IntArray = _aligned(sizes[0], self._offsets["requests"])
-        self.floats: FloatArray = np.zeros(sizes[1])
+        self.integers: IntArray = _aligned(sizes[0])
+        self.floats: FloatArray = _aligned(sizes[1]).view(np.float64)
         self.requests: IntArray = np.empty(0, dtype=np.int64)
         self.factors: FloatArray = np.empty(0)
         self.log: FloatArray = np.empty(0)
@@ -346,8 +349,8 @@ class State:
         return self.floats[at : at + int(np.prod(shape))].reshape(shape)
 
 
-def _aligned(size: int, at: int) -> IntArray:
-    """Return zeros of which number `at` begins a line of the cache."""
+def _aligned(size: int) -> IntArray:
+    """Return zeros of which the first begins a line of the cache."""
     space = np.zeros(size + ROW, dtype=np.int64)
-    first = -(space.ctypes.data // 8 + at) % ROW
+    first = -(space.ctypes.data // 8) % ROW
     return space[first : first + size]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from afdplan.compile import EXTRAS, Truth, U, bits_of, inlined, part, window
+from afdplan.compile import EXTRAS, Truth, U, bits_of, inlined, part, vector, window
 from afdplan.simulation import state as ix
 
 __all__ = ["count", "log_is_full", "log_stage", "sample_memory", "tally_step"]
@@ -17,28 +17,46 @@ def count(t: Any, n: Any, x: Any, histogram: Any, value: Any) -> None:
     n[U(t.histograms + histogram * ix.BINS + min(max(b, 0), ix.BINS - 1))] += 1
 
 
-@inlined
+@vector
+def _find_bins(loads: Any, held: Any, bins: Any, sums: Any, denominator: Any, base: Any) -> None:
+    """Add the loads of all microbatches up per worker, to `held`, and find their bins.
+
+    `sums` gets the sum over workers and the maximum.
+    """
+    workers = held.size
+    for i in range(workers):
+        held[i] = loads[i]
+    first = workers
+    while first < loads.size:
+        for i in range(workers):
+            held[i] += loads[first + i]
+        first += workers
+    total = 0
+    most = 0
+    for i in range(workers):
+        total += held[i]
+        most = max(most, held[i])
+        b = (bits_of(held[i] / denominator if EXTRAS else float(held[i])) >> ix.BIN_SHIFT) - base
+        bins[i] = min(max(b, 0), ix.BINS - 1)
+    sums[0] = total
+    sums[1] = most
+
+
+@part
 def sample_memory(t: Any, n: Any, x: Any) -> None:
     """Note how many KV tokens each worker holds."""
     workers = t.attention_workers
-    denominator = float(t.denominator)
+    bins = window(n, t.ranking + t.together, workers)
+    sums = window(n, ix.HELD, 2)
+    _find_bins(
+        window(n, t.loads, t.cells), window(n, t.ranking, workers), bins, sums,
+        float(t.denominator), t.bin_base,
+    )  # fmt: skip
     counts = window(n, t.histograms + ix.KV_TOKENS * ix.BINS, ix.BINS)
-    loads = window(n, t.loads, t.cells)
-    bin_base = t.bin_base
-    total = 0
-    most = n[ix.KV_MAX]
     for i in range(workers):
-        held = loads[i]
-        c = workers + i
-        while c < loads.size:  # a range of such steps would divide
-            held += loads[c]
-            c += workers
-        total += held
-        most = max(most, held)
-        b = (bits_of(held / denominator if EXTRAS else held) >> ix.BIN_SHIFT) - bin_base
-        counts[min(max(b, 0), ix.BINS - 1)] += 1
-    n[ix.KV_SUM] += total
-    n[ix.KV_MAX] = most
+        counts[bins[i]] += 1
+    n[ix.KV_SUM] += n[ix.HELD]
+    n[ix.KV_MAX] = max(n[ix.KV_MAX], n[ix.HELD_MOST])
     n[ix.KV_SAMPLES] += workers
 
 

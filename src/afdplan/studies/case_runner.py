@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-import afdplan
 from afdplan.errors import AfdplanError
 from afdplan.files.results.rows import encode_rows
 from afdplan.lengths.law import EmpiricalLengths, IndependentLengths, LengthLaw
@@ -14,6 +13,7 @@ from afdplan.model.trace import Trace
 from afdplan.studies.kinds import CaseInputs
 from afdplan.studies.study import Case, Source, Study, source_key
 from afdplan.studies.windows import window_trace
+from afdplan.version import __version__
 
 __all__ = ["DIED", "DONE", "FAILED", "REFUSED", "CaseRunner", "Row"]
 
@@ -108,7 +108,7 @@ class CaseRunner:
             "case": case.index,
             "case_hash": case.case_hash,
             "compute": self.study.compute,
-            "afdplan_version": afdplan.__version__,
+            "afdplan_version": __version__,
             "time_unit": self.study.time_unit,
             **source.names,
         }

@@ -12,11 +12,11 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-import afdplan
 from afdplan.errors import InvalidInputError, UnsupportedError, reason
 from afdplan.model.checks import check_count
 from afdplan.studies.engine import Outcome
 from afdplan.studies.worker_process import THREAD_LIMITS
+from afdplan.version import __version__
 
 if TYPE_CHECKING:
     from afdplan.studies.study import Study
@@ -82,8 +82,8 @@ def compute_on_ray(
     """
     import time
 
-    if version != afdplan.__version__:
-        return f"a worker of the cluster has afdplan {afdplan.__version__}, this is {version}", 0.0
+    if version != __version__:
+        return f"a worker of the cluster has afdplan {__version__}, this is {version}", 0.0
     if digest not in _WORKER:
         import ray
 
@@ -159,7 +159,7 @@ class RayEngine:
 
     def submit(self, chunk: tuple[int, ...]) -> None:
         """Put a chunk in flight."""
-        reference = self._task.remote(self._digest, afdplan.__version__, self._packed, chunk)
+        reference = self._task.remote(self._digest, __version__, self._packed, chunk)
         self._flights[reference] = chunk
 
     def collect(self, timeout: float) -> list[Outcome]:
@@ -194,7 +194,7 @@ class RayEngine:
                 reason = " ".join(str(error).split())[-200:]
                 raise UnsupportedError(
                     f"the cluster cannot run afdplan ({type(error).__name__}): install "
-                    f"afdplan {afdplan.__version__} on its nodes; {reason}"
+                    f"afdplan {__version__} on its nodes; {reason}"
                 ) from None
             if isinstance(rows, str):
                 raise UnsupportedError(f"{rows}: install the same version on all nodes")

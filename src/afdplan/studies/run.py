@@ -8,7 +8,6 @@ from itertools import islice
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-import afdplan
 from afdplan.errors import InvalidInputError
 from afdplan.files.results.dataset import ResultsDataset, read_manifest
 from afdplan.files.results.rows import decode_rows
@@ -16,6 +15,7 @@ from afdplan.studies.case_runner import FAILED, REFUSED, CaseRunner
 from afdplan.studies.case_set import CaseSet
 from afdplan.studies.engine import Engine, Outcome
 from afdplan.studies.study import Study
+from afdplan.version import __version__
 
 if TYPE_CHECKING:
     import polars as pl
@@ -85,7 +85,7 @@ def new_results(study: Study, folder: str, facts: dict[str, Any]) -> ResultsData
     return ResultsDataset.create(
         folder,
         {
-            "afdplan_version": afdplan.__version__,
+            "afdplan_version": __version__,
             "name": study.name,
             "compute": study.compute,
             "cases": study.cases,
@@ -117,9 +117,9 @@ def resume_results(study: Study, folder: str) -> tuple[ResultsDataset, CaseSet, 
     """
     manifest = read_manifest(folder)
     version = manifest.get("afdplan_version")
-    if version != afdplan.__version__:
+    if version != __version__:
         raise InvalidInputError(
-            f"{folder} has results of afdplan {version!s:.20}, this is {afdplan.__version__}: rows "
+            f"{folder} has results of afdplan {version!s:.20}, this is {__version__}: rows "
             "of two versions do not mix; install that version, or run into another folder"
         )
     if manifest.get("study_digest") != study.digest:

@@ -11,9 +11,9 @@ import polars as pl
 from afdplan.errors import InvalidInputError
 from afdplan.files.results.dataset import ResultsDataset
 from afdplan.model.words import nearest
+from afdplan.planning.reprovisioning import Reprovisioning, WindowCurve, compare_fixed
 from afdplan.studies.case_runner import DONE, FAILED, REFUSED
 from afdplan.studies.kinds import compute_kind
-from afdplan.studies.reprovisioning import Reprovisioning, WindowCurve, compare_fixed
 
 __all__ = ["ChoiceRegret", "StudySummary", "WindowSeries", "check_groups", "summarize"]
 

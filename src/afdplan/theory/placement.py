@@ -132,7 +132,8 @@ class BalancedLoads:
         seen = (-pull + np.sqrt(pull**2 + 4 * (blind + left))) / 2
         least = min(LEFT_OVER**2 * self.prompt_variance, blind)
         share = np.sqrt(np.maximum(np.maximum(seen**2 - left, least), LEAST**2 * blind) / blind)
-        found: FloatArray = np.where(attention_workers > 1, share, 1.0)
+        # Where prompts are alike there is nothing to choose by, and rounding may go beyond 1.
+        found: FloatArray = np.where(attention_workers > 1, np.minimum(share, 1.0), 1.0)
         return found
 
 

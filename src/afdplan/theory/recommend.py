@@ -306,10 +306,10 @@ def _warnings(
         tokens *= play.calls_per_departure / best
         if play.other_rhythm:
             warnings.append(
-                f"rounds are {play.other_rhythm:+.1%} as long where calls do not begin together: "
-                f"{best} attention workers have two rhythms, outside the declared validity (step "
-                f"times may be {solved.model.stated_error(best):.0%} off). Check with afdplan "
-                "simulate"
+                f"rounds are {100 * play.other_rhythm:+.1f} % as long where calls do not begin "
+                f"together: {best} attention workers have two rhythms, outside the declared "
+                f"validity (step times may be {100 * solved.model.stated_error(best):.0f} % off). "
+                "Check with afdplan simulate"
             )
     elif problem.overlap == "pipelined" and problem.method != "mean-field":
         warnings += theory_warnings(problem.law, problem.latency, problem.bundle(best))

@@ -95,8 +95,8 @@ def theory_warnings(law: LengthLaw, latency: LatencyModel, bundle: Bundle) -> li
     if rounds < DECLARED_ROUNDS * (1 - 1e-9):
         warnings.append(
             f"requests live only {rounds:.3g} rounds (layers x output tokens): the cycle time "
-            f"may be wrong by up to {short_life_error(rounds):.1%}; declared validity starts at "
-            f"{DECLARED_ROUNDS:.0f}. Check with afdplan simulate"
+            f"may be wrong by up to {100 * short_life_error(rounds):.1f} %; declared validity "
+            f"starts at {DECLARED_ROUNDS:.0f}. Check with afdplan simulate"
         )
     if microbatches > DECLARED_MICROBATCHES:
         warnings.append(
@@ -107,9 +107,9 @@ def theory_warnings(law: LengthLaw, latency: LatencyModel, bundle: Bundle) -> li
     widest = max(scatter.attention, _ffn_scatter(latency, bundle))
     if widest > DECLARED_SCATTER:
         warnings.append(
-            f"stage times scatter by {widest:.0%} of their mean, beyond the declared validity of "
-            f"{DECLARED_SCATTER:.0%}: the cycle time may be wrong by up to "
-            f"{scatter_error(widest, microbatches):.1%}"
+            f"stage times scatter by {100 * widest:.0f} % of their mean, beyond the declared "
+            f"validity of {100 * DECLARED_SCATTER:.0f} %: the cycle time may be wrong by up to "
+            f"{100 * scatter_error(widest, microbatches):.1f} %"
             f"{'' if widest <= 0.3 else ' or more'}. Check with afdplan simulate"
         )
     if scatter.send > 0 or scatter.receive > 0:

@@ -12,11 +12,11 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-import afdplan
 from afdplan.errors import AfdplanError, InsufficientDataError, InvalidInputError, reason
 from afdplan.lengths.law import IndependentLengths
 from afdplan.model.estimate import Estimate
 from afdplan.simulation.scenario import Scenario
+from afdplan.version import __version__
 
 __all__ = ["Laboratory", "Observation", "fingerprint", "observe"]
 
@@ -81,7 +81,7 @@ def fingerprint(scenario: Scenario) -> str:
     """
     lengths = scenario.lengths
     digest = hashlib.blake2b(digest_size=16)
-    digest.update(afdplan.__version__.encode())
+    digest.update(__version__.encode())
     if isinstance(lengths, IndependentLengths):
         for law in (lengths.prompt, lengths.decode):
             digest.update(str(law.lowest).encode())

@@ -52,7 +52,7 @@ def describe_workload(
     """
     law = EmpiricalLengths(trace)
     load = law.token_load()
-    found = bootstrap_token_load(trace, confidence, seed)
+    found = bootstrap_token_load(trace, law, confidence, seed)
     arrivals = None if trace.arrival_times is None else describe_arrivals(trace.arrival_times)
     by_time = (
         arrivals is not None

@@ -68,14 +68,22 @@ def token_load_estimate(
     >>> estimate.low < 499.5 + 333 < estimate.high  # E[P] + (E[D^2]/E[D] - 1)/2
     True
     """
-    return bootstrap_token_load(trace, confidence, seed, replicates).estimate
+    law = EmpiricalLengths(trace)
+    return bootstrap_token_load(trace, law, confidence, seed, replicates).estimate
 
 
 def bootstrap_token_load(
-    trace: Trace, confidence: float = ask.CONFIDENCE.default, seed: int = 0, replicates: int = 2000
+    trace: Trace,
+    law: EmpiricalLengths,
+    confidence: float = ask.CONFIDENCE.default,
+    seed: int = 0,
+    replicates: int = 2000,
 ) -> RatioBootstrap:
-    """Return the estimate together with what dependence has cost; see `token_load_estimate`."""
-    exact = EmpiricalLengths(trace).token_load().mean
+    """Return the estimate together with what dependence has cost; see `token_load_estimate`.
+
+    `law` is that of the trace, whose mean load is exactly rounded.
+    """
+    exact = law.token_load().mean
     if trace.requests < 2:
         raise InsufficientDataError(
             f"{trace.source}: an interval needs at least 2 requests, got 1: give more requests, "

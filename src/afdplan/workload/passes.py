@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +22,8 @@ BLOCKS = 20
 FEWEST = 40
 """Passes below which no interval is given."""
 WINDOWS = 8
+DRIFT = 0.05
+"""Range of the load over its mean that is worth a warning."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +73,8 @@ class PassReport:
         None for a single rank, or if passes cannot be matched by time.
     mean_prompt_tokens
         Of the requests whose prefill was seen; None without.
+    warnings
+        What their reader noticed, and what to mistrust, one sentence each.
     """
 
     passes: int
@@ -81,6 +86,7 @@ class PassReport:
     drift: tuple[float, ...]
     barrier: Barrier | None
     mean_prompt_tokens: float | None
+    warnings: tuple[str, ...] = ()
 
 
 def describe_passes(
@@ -108,7 +114,7 @@ def describe_passes(
     order = np.argsort(passes.ended, kind="stable")
     requests, tokens = passes.requests[order], passes.tokens[order]
     has_times = bool(passes.ended.min() > 0)
-    return PassReport(
+    report = PassReport(
         passes=count,
         ranks=len(passes.ranks),
         token_load=_load(requests, tokens, confidence),
@@ -119,6 +125,18 @@ def describe_passes(
         barrier=_barrier(passes) if has_times and len(passes.ranks) > 1 else None,
         mean_prompt_tokens=passes.prefill_tokens,
     )
+    return replace(report, warnings=(*passes.notes, *_warnings(report)))
+
+
+def _warnings(report: PassReport) -> Iterator[str]:
+    low, high = min(report.drift), max(report.drift)
+    if high - low > DRIFT * report.token_load.value:
+        yield (
+            f"the load drifts: from {low:,.0f} to {high:,.0f} tokens per request over eighths of "
+            "the time; plan for the time that matters."
+        )
+    if report.ranks > 1 and report.barrier is None:
+        yield "passes of the ranks cannot be matched by time: no barrier is told."
 
 
 def _loads(requests: FloatArray, tokens: FloatArray, parts: int) -> FloatArray:

@@ -62,7 +62,7 @@ def parts(quantization, config=MOE, **outside):
         ({**ROUND, "extra_config": {
             f"model.layers.{k}.self_attn.{p}_proj": {"bits": 16, "data_type": "float"}
             for k in range(48) for p in "qkvo"}}, "int4", "bf16"),
-        ({**ROUND, "extra_config": {"re.*": 3, ".*experts.*": {"bits": 8, "data_type": "mx_fp",
+        ({**ROUND, "extra_config": {".*experts.*": {"bits": 8, "data_type": "mx_fp",
           "act_bits": 8}}}, "fp8:8.25", "int4"),
         ({**ROUND, "block_name_to_quantize": "model.layers,model.visual.blocks"}, "int4", "int4"),
         ({**ROUND, "to_quant_block_names": ["model.layers"]}, "int4", "int4"),

@@ -1,8 +1,10 @@
 import csv
 import json
+from dataclasses import replace
 
 import pytest
 
+from afdplan.calibration.architecture import Mixer
 from afdplan.calibration.attention import GroupedAttention, LatentAttention
 from afdplan.calibration.profile import ProfilePlan, profile, small_model
 from afdplan.errors import InvalidInputError, UnsupportedError
@@ -53,8 +55,6 @@ def test_a_small_profile_runs_and_is_written(tmp_path, torch):
 
 
 def test_points_that_need_too_much_memory_are_left_out_and_said(torch):
-    from dataclasses import replace
-
     result = profile(small_model(), replace(PLAN, largest_bytes=1000))
     assert any("left out" in line for line in result.warnings)
 
@@ -86,8 +86,6 @@ def test_grouped_attention_equals_attention_head_by_head(torch):
 
 
 def test_absorbed_latent_attention_equals_the_expanded_form(torch):
-    from dataclasses import replace
-
     a = LatentAttention(
         query_heads=4,
         query_rank=24,
@@ -96,7 +94,8 @@ def test_absorbed_latent_attention_equals_the_expanded_form(torch):
         rotary_key_size=4,
         value_size=6,
     )
-    model = replace(small_model(), attention=a, hidden_size=32)
+    block = replace(small_model().blocks[0], mixers=(Mixer(heads=a),))
+    model = replace(small_model(), blocks=(block,), hidden_size=32)
     kernels = _kernels(model)
     requests, context = 2, 5
     state = kernels._random(requests, 32)
@@ -164,8 +163,6 @@ def test_sparse_attention_and_absent_devices_are_refused(torch):
     with pytest.raises(UnsupportedError, match="dense attention"):
         profile(find_model("deepseek-v3.2"), PLAN)
     if not torch.cuda.is_available():
-        from dataclasses import replace
-
         with pytest.raises(UnsupportedError, match="no CUDA device"):
             profile(small_model(), replace(PLAN, device="cuda"))
     assert isinstance(small_model().attention, GroupedAttention)

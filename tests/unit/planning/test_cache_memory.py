@@ -56,3 +56,30 @@ def test_two_loads_of_a_slot_are_two_under_a_window_too():
     assert sums.exceedance(2, 150.25) == pytest.approx(0.75)
     assert sums.exceedance(2, 150.75) == pytest.approx(0.25)
     assert sums.exceedance(2, 151.0) == 0.0
+
+
+@pytest.mark.parametrize("probability", [1e-6, 1e-3, 0.1, 0.5])
+@pytest.mark.parametrize("prompt", ["geometric:300", "uniform:100..900"])
+def test_few_sums_are_needed_to_find_the_most_requests(prompt, probability):
+    """The expansion to the skewness begins next to the end: a worse one would take more sums."""
+    law = IndependentLengths(prompt=prompt, decode="fixed:1")
+    memory = memory_of(law, CacheSpace.tokens(60_000.0))
+    most = memory.most_requests(probability)
+    assert memory.overflow_probability(most) <= probability
+    assert memory.overflow_probability(most + 1) > probability
+    assert len(memory._sums._sums) <= 3
+    assert memory.most_requests(probability, 0.5) < 0.55 * most
+
+
+def test_what_shares_and_scales_of_a_space_hold():
+    law = IndependentLengths(prompt="fixed:100", decode="fixed:1")
+    space = CacheSpace(capacity=1000.0, kinds=(CacheKind(2.0, None), CacheKind(3.0, 50)))
+    assert memory_of(law, space).mean_fraction(2) == pytest.approx(2 * (2 * 100 + 3 * 50) / 1000)
+    assert memory_of(law, space).most_requests(0.0) == 2
+    assert memory_of(law, space.scaled(2.0)).most_requests(0.0) == 5
+    assert memory_of(law, space.sharing(0.5)).most_requests(0.0) == 5
+    assert memory_of(law, space.sharing(0.5)).mean_fraction(2) == pytest.approx(0.35)
+    assert memory_of(law, space).overflow_probability(2, 0.70) == 0.0
+    assert memory_of(law, space).overflow_probability(2, 0.69) == 1.0
+    assert memory_of(law, CacheSpace.tokens(99.0)).most_requests(0.0) == 0
+    assert memory_of(law, CacheSpace.tokens(1e12)).most_requests(0.0) == 131_072

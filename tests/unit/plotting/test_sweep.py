@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 
 from afdplan.errors import InsufficientDataError
+from afdplan.planning.reprovisioning import WindowCurve, compare_fixed
 from afdplan.plotting.sweep_figures import study_figures
-from afdplan.studies.reprovisioning import WindowCurve, compare_fixed
 from afdplan.studies.summary import ChoiceRegret, StudySummary, WindowSeries
 
 

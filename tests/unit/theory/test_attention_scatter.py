@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 from scipy import integrate, special
 
-from afdplan.theory.attention_scatter import AttentionScatter, largest_normal, scattered
+from afdplan.theory.attention_scatter import (
+    AttentionScatter,
+    _mean_law,
+    _narrowed,
+    _Rivals,
+    largest_normal,
+    scattered,
+)
 from afdplan.theory.attention_time import TimeLaw
 
 LAW = TimeLaw(lowest=80.0, spacing=10.0, probabilities=np.array([0.1, 0.2, 0.4, 0.2, 0.1]))
@@ -105,3 +112,43 @@ def test_the_mean_of_a_workers_jobs_scatters_as_its_sum_says():
     assert scatter.means.still.support[[0, -1]] == pytest.approx([100.0, 200.0])
     assert scatter.later(5.0).added == 5.0
     assert scatter.later(5.0).later(2.0).added == 7.0
+
+
+def test_quantiles_that_are_delayed_keep_a_share_of_their_variance():
+    """Of 0 to 15, later by as much again: the deviation that doubles is scaled to what is kept."""
+    still = np.arange(16.0)[None, :]
+    for later, kept, deviation in (
+        (still, 1.0, 1.0),
+        (still, 0.25, 0.5),
+        (-still / 2, 1.0, 0.5),  # what narrows by itself is not widened
+        (-still / 2, 0.04, 0.2),
+        (np.full((1, 16), 3.0), 1.0, 1.0),
+    ):
+        found = _narrowed(still, later, np.array([[kept]]))
+        assert found.mean() == pytest.approx((still + later).mean())
+        assert found.std() == pytest.approx(deviation * still.std())
+        assert (np.diff(found) > 0).all()
+
+
+@pytest.mark.parametrize(
+    ("workers", "steepness"), [(1000.0, 2.0), (1000.0, 0.3), (2.0, 2.0), (1.0, 2.0)]
+)
+@pytest.mark.parametrize("deviation", [0.5, 1.5])
+def test_rivals_of_the_slowest_are_those_not_far_below_it(workers, steepness, deviation):
+    """Where the law of the slowest falls off exponentially, all have as many rivals."""
+    jobs = np.linspace(10, 20, 16)[None, :]
+    levels = np.exp(steepness * (jobs[0] - 20.0))
+    mean, std = _Rivals(jobs, levels, np.array([workers])).delays(np.full((1, 16), deviation))
+    near = min(steepness * deviation * (0.30 + 0.95 + 1.96) / 3, workers - 1)
+    score, scatter = largest_normal(np.array([1 + near]))
+    assert mean == pytest.approx(np.full((1, 16), deviation * score[0]))
+    assert std == pytest.approx(np.full((1, 16), deviation * scatter[0]))
+
+
+def test_jobs_of_a_load_that_is_always_the_same_have_one_mean():
+    law = _mean_law(np.array([6.0, 6.0, 8.0]), np.array([0.0, 1.0, 1.0]), 3)
+    assert law.support.tolist() == [2.0]
+    wide = _mean_law(np.array([6.0, 9.0]), np.array([0.0, 1.0]), 3)
+    assert wide.support[[0, -1]] == pytest.approx([2.0, 3.0])
+    assert wide.cumulative[-1] == 1.0
+    assert wide.mean == pytest.approx(2.5, abs=2e-3)

@@ -1,9 +1,11 @@
 """Two stations whose times are drawn afresh, against a schedule that is played job by job."""
 
+import math
+
 import numpy as np
 import pytest
 
-from afdplan.theory.fresh_cycle import fresh_stage
+from afdplan.theory.fresh_cycle import _kept, _over, fresh_stage
 
 
 def played(attention, ffn, way, deviations, m, *, uneven=0.0, draws=1200, rounds=48):
@@ -68,3 +70,55 @@ def test_nothing_that_scatters_leaves_the_longest_circuit(m):
     expected = np.maximum(np.maximum(a, f), trip / m) if m > 1 else trip
     assert fresh_stage(a, f, trip, zero, m)[0] == pytest.approx(expected)
     assert fresh_stage(a, f, trip, zero + 0.01, m)[0] == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("m", [2, 3, 4])
+@pytest.mark.parametrize("way", [0.0, 30.0, 150.0, 700.0])
+def test_both_stations_may_change_places(m, way):
+    """A schedule does not know which of both stations is called attention."""
+    one, other, x = np.array([200.0, 180.0]), np.array([170.0, 320.0]), np.array([50.0, 20.0])
+    first, p, q = fresh_stage(one, other, one + other + way, x, m)
+    second, r, s = fresh_stage(other, one, one + other + way, x, m)
+    assert first == pytest.approx(second, rel=2e-4)
+    assert p == pytest.approx(s, abs=5e-3)
+    assert q == pytest.approx(r, abs=5e-3)
+
+
+def test_whose_jobs_a_long_schedule_waits_for():
+    """Of one that is always busy all; of none more than one in m of each where trips bind."""
+    one, x = np.array([200.0]), np.array([10.0])
+    for m in (2, 3, 5):
+        _, p, q = fresh_stage(one, one / 2, 1.5 * one, x, m)
+        assert (p[0], q[0]) == (pytest.approx(1, abs=1e-3), pytest.approx(0, abs=1e-3))
+        _, p, q = fresh_stage(one / 2, one, 1.5 * one, x, m)
+        assert (p[0], q[0]) == (pytest.approx(0, abs=1e-3), pytest.approx(1, abs=1e-3))
+        found, p, q = fresh_stage(one, one, 20 * one, x, m)
+        assert (p[0], q[0]) == (pytest.approx(1 / m), pytest.approx(1 / m))
+        assert found[0] == pytest.approx(4000 / m, rel=1e-3)
+    _, p, q = fresh_stage(one, one, 3 * one, x, 1)
+    assert (p[0], q[0]) == (1.0, 1.0)
+
+
+@pytest.mark.parametrize("drift", [-40.0, -3.0, 0.0, 1e-7, 7.0, 90.0])
+@pytest.mark.parametrize("wall", [0.0, 15.0, 200.0])
+def test_pushes_of_both_walls_differ_by_the_drift(drift, wall):
+    """A walk that stays where it is goes down by as much as it drifts and is pushed up."""
+    x, wall = np.array([30.0]), np.array([wall])
+    down, above = _kept(np.array([drift]), x, wall)
+    up, below = _kept(np.array([-drift]), x, wall)
+    assert down - up == pytest.approx([drift], abs=1e-3)
+    assert above + below == pytest.approx([1.0], abs=1e-4)
+    # Brownian, between walls L apart: d / (1 - exp(-2 d L / x^2)).
+    between = 2 * wall + math.sqrt(math.pi / 2) * x
+    pushed = drift / -np.expm1(-2 * drift * between / x**2) if drift else x**2 / (2 * between)
+    assert down == pytest.approx(pushed, rel=1e-4)
+
+
+def test_what_a_normal_exceeds_zero_by():
+    z = np.linspace(-9, 9, 200_001)
+    for mean, deviation in ((0.0, 1.0), (2.0, 3.0), (-1.5, 0.7)):
+        density = np.exp(-(z**2) / 2) / math.sqrt(2 * math.pi) * (z[1] - z[0])
+        above = np.maximum(mean + deviation * z, 0.0)
+        first, second = _over(np.array([mean]), np.array([deviation]))
+        assert first == pytest.approx([float(density @ above)], rel=1e-6)
+        assert second == pytest.approx([float(density @ above**2)], rel=1e-6)

@@ -1,5 +1,6 @@
 """The gain of moving loads against brute force: longest paths, and schedules stage by stage."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -12,6 +13,7 @@ from afdplan.model.latency import LatencyModel
 from afdplan.model.stages import AttentionLayers
 from afdplan.theory.cycle import CycleModel
 from afdplan.theory.moving_load import (
+    DIFFUSIVE,
     WorkerMotion,
     followed_share,
     moving_load_gain,
@@ -204,3 +206,45 @@ def test_one_worker_ties_with_the_floor_only():
     alone = gain_of(attention_workers=np.ones(5), floor=np.zeros(5))
     assert (alone == 0).all()
     assert (gain_of(attention_workers=np.full(5, 2.0), floor=np.zeros(5)) > 0).all()
+
+
+def _gain_by_hand(ties, detour, jump, evenness, size, square, layers):
+    """Return what ties at single places cost, in the words of the documentation."""
+    density = sum(ties)
+    moved = 1 / math.sqrt(1 / size**2 + math.pi / (2 * square))
+    spread = math.sqrt(square)
+    cost = 0.0
+    for tie, s in zip(ties, detour, strict=True):
+        z = max(s, 0.0) / layers * moved**3 / spread**4
+        cost += tie * max(s, 0.0) * (1 + DIFFUSIVE * z**0.75) ** (-4 / 9)
+    changed = 1 - (1 + density * jump / evenness) ** -evenness
+    return cost * min(moved * changed / jump, 1.0) / density
+
+
+@pytest.mark.parametrize("workers", [1.0, 3.0])
+@pytest.mark.parametrize("floor", [0.0, 2.25, 3.5, 9.0])
+def test_the_gain_of_moving_loads_by_hand(workers, floor):
+    """Rounds of 1 to 4 s, with chances 0.2, 0.3, 0.5 in each second; two microbatches."""
+    motion = WorkerMotion(jumps=4.0, mean_jumps=0.8, mean_growth=0.1, evenness=2.0, mean_square=0.3)
+    times, cumulative = np.array([1.0, 2.0, 3.0, 4.0]), np.array([0.0, 0.2, 0.5, 1.0])
+    layers, trip, m = 10, 0.4, 2
+    found = moving_load_gain(
+        times, cumulative, motion, attention_workers=np.array([workers]), microbatches=m,
+        layers=layers, floor=np.array([floor]), trip=np.array([trip]),
+    )  # fmt: skip
+    middles, density, below = np.array([1.5, 2.5, 3.5]), (0.2, 0.3, 0.5), (0.1, 0.35, 0.75)
+    a = workers
+    among, detour = [], []
+    for t, g, cdf in zip(middles, density, below, strict=True):
+        if t > floor:
+            among.append(max(a * (a - 1) / 2, 0.0) * cdf ** max(a - 2, 0) * g**2)
+            detour.append(t / 2 - trip)
+    gain = 0.0
+    if sum(among):
+        gain += _gain_by_hand(among, detour, 0.2, 2.0, 2 * 0.8, 2 * 0.3, layers)
+    if 1.5 <= floor <= 3.5:
+        g, cdf = np.interp(floor, middles, density), np.interp(floor, middles, below)
+        gain += _gain_by_hand(
+            [a * g * cdf ** (a - 1)], [(floor / 2 - trip) / 2], 0.2, 2.0, 0.8 + 0.1, 0.3, layers
+        )
+    assert found == pytest.approx([gain / layers], rel=1e-9)

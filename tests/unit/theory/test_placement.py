@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -145,3 +146,47 @@ def test_balanced_loads_move_the_optimum_towards_the_mean_field():
     away = [abs(one.optimal_ratio - one.mean_field_ratio) for one in answers]
     assert away[1] < away[0]
     assert 0 <= placed.barrier_cost < blind.barrier_cost
+
+
+@pytest.mark.parametrize("together", [1, 2, 3, 4, 8, 24])
+def test_the_longest_of_those_that_enter_together_goes_to_the_lightest(together):
+    """Sorted prompts against sorted loads: the mean of their products, drawn."""
+    rng = np.random.default_rng(together)
+    law = IndependentLengths(prompt="geometric:1000", decode="geometric:150")
+    prompts = np.sort(rng.geometric(1 / 1000, (40_000, together)), axis=1).mean(axis=0) - 1000
+    normals = np.sort(rng.standard_normal((40_000, together)), axis=1).mean(axis=0)
+    found = BalancedLoads(law)
+    known = np.interp(1 / together, found._inverse_counts, found._covariances)
+    assert known == pytest.approx(float(np.mean(prompts * normals)), abs=12.0)
+    # All of them: the covariance of a prompt and a normal of the same rank.
+    assert found._covariances[0] == pytest.approx(1000 * 0.9032, rel=0.01)
+
+
+def test_how_many_others_enter_together_is_drawn_by_poissons_law():
+    loads = BalancedLoads(LAW)
+    known = np.interp(1 / np.arange(1, 400), loads._inverse_counts, loads._covariances)
+    counts = np.arange(399)
+    for others in (0.01, 0.7, 5.0, 40.0):
+        logs = counts * math.log(others) - others
+        chances = np.exp(logs - np.array([math.lgamma(k + 1) for k in counts]))
+        assert loads.covariances(np.array([others])) == pytest.approx(
+            [float(chances @ known)], rel=1e-3
+        )
+    assert loads.covariances(np.array([300.0])) == pytest.approx([known[300]], rel=1e-3)
+
+
+@pytest.mark.parametrize("freed", [1e-3, 1 / 150, 0.2])
+@pytest.mark.parametrize("batch", [8, 256])
+def test_shares_by_hand(freed, batch):
+    """What forgets, s J / 2 V, against what pulls towards the mean, and what chance puts back."""
+    loads, workers = BalancedLoads(LAW), np.array([2.0, 16.0])
+    variance, jumps = loads.variance, loads.square_jump
+    entering = batch * freed
+    pull = entering * loads.covariances(workers * entering) / (freed * jumps / 2 / variance)
+    chance = entering * max(jumps - loads.prompt_variance, 0)
+    # Of x with x^2 + pull x = B V + chance.
+    x = (-pull + np.sqrt(pull**2 + 4 * (batch * variance + chance))) / 2
+    assert x**2 + pull * x == pytest.approx(np.full(2, batch * variance + chance))
+    left = np.maximum(x**2 - chance, min(0.35**2 * loads.prompt_variance, batch * variance))
+    share = np.sqrt(np.maximum(left / batch / variance, 1e-6))
+    assert loads.shares(workers, batch, freed) == pytest.approx(share)

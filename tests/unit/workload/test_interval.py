@@ -32,7 +32,9 @@ def test_order_changes_the_interval_but_no_digit_of_the_value():
     order = generator.permutation(2000)
     sorted_trace = Trace(prompt_tokens=prompt, decode_tokens=decode)
     shuffled = Trace(prompt_tokens=prompt[order], decode_tokens=decode[order])
-    one, other = bootstrap_token_load(sorted_trace), bootstrap_token_load(shuffled)
+    one, other = (
+        bootstrap_token_load(trace, EmpiricalLengths(trace)) for trace in (sorted_trace, shuffled)
+    )
     assert one.estimate.value == other.estimate.value
     assert one.standard_error > 5 * other.standard_error
     assert other.widening < 1.5
@@ -47,7 +49,7 @@ def test_sessions_are_the_units_however_they_are_interleaved():
         decode_tokens=generator.integers(50, 60, ids.size),
         session_ids=ids,
     )
-    found = bootstrap_token_load(trace)
+    found = bootstrap_token_load(trace, EmpiricalLengths(trace))
     assert found.units == 60
     assert found.effective_entries < 2.5 * 60
     assert "sessions" in found.estimate.method

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from typing import Any
 
-import afdplan
 from afdplan.deploy.deployment import Deployment, Role
 from afdplan.deploy.formats.shell import script_files
 from afdplan.deploy.provenance import header, to_yaml
 from afdplan.deploy.request import DeployRequest
 from afdplan.deploy.target import Target
+from afdplan.version import __version__
 
 __all__ = ["kubernetes_files"]
 
@@ -84,7 +84,7 @@ def _bundle(
         "app.kubernetes.io/instance": name,
         "app.kubernetes.io/part-of": "afdplan",
         "app.kubernetes.io/managed-by": "afdplan",
-        "afdplan/version": _label(afdplan.__version__),
+        "afdplan/version": _label(__version__),
         "afdplan/target-version": _label(target.version),
     }
     if request.plan_digest:

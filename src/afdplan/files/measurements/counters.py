@@ -60,6 +60,8 @@ ROLES = ("prompt", "decode", "step")
 _PART = re.compile(r"(?P<name>.+)_(?P<part>bucket|sum|count)")
 _LONGEST_LINE = 65_536
 """Characters of a sample: the parser's time grows with their square, and real ones have 1,000."""
+_MOST_LINES = 200_000
+"""Some five seconds of the parser; a server of a hundred engines writes a fifth of it."""
 _EXEMPLAR = re.compile(r"(?m) # \{.*$")
 _APART = frozenset({"le", "model_name", "__name__", "quantile"})
 """Labels that do not tell one engine from another."""
@@ -209,7 +211,14 @@ def _text_samples(text: str, shown: str) -> Iterator[tuple[str, Mapping[str, str
     from prometheus_client.parser import text_string_to_metric_families
 
     text = _EXEMPLAR.sub("", text)
-    for number, line in enumerate(text.splitlines(), 1):
+    lines = text.splitlines()
+    if len(lines) > _MOST_LINES:
+        raise InvalidInputError(
+            f"{shown}: metrics have at most {_MOST_LINES:,} lines, got {len(lines):,}: keep those "
+            "of prompts, outputs and time per token (grep -E "
+            "'prompt|generation|input|output|token')"
+        )
+    for number, line in enumerate(lines, 1):
         if len(line) > _LONGEST_LINE:
             raise InvalidInputError(
                 f"{shown}, line {number}: a sample has at most {_LONGEST_LINE:,} characters, got "
@@ -218,7 +227,7 @@ def _text_samples(text: str, shown: str) -> Iterator[tuple[str, Mapping[str, str
     try:
         families = list(text_string_to_metric_families(text))
     except (ValueError, IndexError, KeyError):
-        for number, line in enumerate(text.splitlines(), 1):
+        for number, line in enumerate(lines, 1):
             try:
                 list(text_string_to_metric_families(line + "\n"))
             except (ValueError, IndexError, KeyError):

@@ -150,6 +150,10 @@ def parse_columns(columns: str | Mapping[str, str] | None) -> dict[str, str]:
     return meant
 
 
+MOST_COLUMNS = 1000
+"""Names are held against each other; exports with a column for everything have some hundreds."""
+
+
 def find_columns(
     tables: Sequence[Table], forced: str | None, given: Mapping[str, str]
 ) -> tuple[Table, Columns]:
@@ -167,13 +171,20 @@ def find_columns(
     Raises
     ------
     TraceError
-        If no format fits, a named column is not there, or a needed one is there twice.
+        If there are too many columns, no format fits, a named column is not there, or a needed one
+        is there twice.
     """
     names = list(dict.fromkeys(known.name for known in FORMATS))
     if forced is not None and forced not in names:
         near = difflib.get_close_matches(forced.lower(), names, 3, 0.4)
         hint = f"; nearest: {', '.join(near)}" if near else ""
         raise TraceError(f"format must be one of {', '.join(names)}, got {forced!r}{hint}")
+    widest = max(tables, key=lambda table: len(table.columns))
+    if len(widest.columns) > MOST_COLUMNS:
+        raise TraceError(
+            f"{widest.name}: a trace has at most {MOST_COLUMNS:,} columns, got "
+            f"{len(widest.columns):,}: keep those of lengths, times and sessions"
+        )
     named = {k: v for k, v in given.items() if k not in NO_NAMES and v != NO_COLUMN}
     holding = [t for t in tables if all(named_column(t, value) for value in named.values())]
     if not holding:

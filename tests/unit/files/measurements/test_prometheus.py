@@ -198,6 +198,7 @@ def test_an_increase_of_prometheus():
     [
         ("<html></html>", "is HTML"),
         ("hello world again\n", "line 1: not a Prometheus sample"),
+        ("a 1\n" * 200_001, "have at most 200,000 lines, got 200,001: keep those of prompts"),
         ('a 1\nb{c="' + '\\"' * 1_000_000 + '"} 1\n', "line 2: a sample has at most 65,536 char"),
         ("a 1\nb{c=\n", "line 2: not a Prometheus sample"),
         ("trtllm_requests_total 5\n", "its names begin with trtllm; known are those of vLLM"),

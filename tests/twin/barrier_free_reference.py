@@ -10,8 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from afdplan.simulation.reference import Reference
-from afdplan.simulation.reference_bundle import curve_time
+from tests.twin.reference import Reference
+from tests.twin.reference_bundle import curve_time
 
 __all__ = ["BarrierFreeReference", "Call"]
 

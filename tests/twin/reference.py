@@ -7,9 +7,9 @@ for bit, and is used in tests only. Read this file to know what is simulated.
 
 from __future__ import annotations
 
-from afdplan.simulation.reference_admission import ReferenceAdmission
-from afdplan.simulation.reference_bundle import Request
-from afdplan.simulation.reference_pipeline import ReferencePipeline
+from tests.twin.reference_admission import ReferenceAdmission
+from tests.twin.reference_bundle import Request
+from tests.twin.reference_pipeline import ReferencePipeline
 
 __all__ = ["Reference"]
 

@@ -10,7 +10,7 @@ from afdplan.errors import InsufficientDataError
 from afdplan.lengths.law import EmpiricalLengths
 from afdplan.model.estimate import Estimate
 from afdplan.model.trace import Trace
-from afdplan.studies.reprovisioning import Reprovisioning, WindowCurve, compare_fixed
+from afdplan.planning.reprovisioning import Reprovisioning, WindowCurve, compare_fixed
 from afdplan.theory.problem import RatioProblem
 from afdplan.theory.ratio import RatioRecommendation
 from afdplan.theory.recommend import recommend
@@ -127,7 +127,7 @@ def ratio_day(
 
     Notes
     -----
-    See `afdplan.studies.reprovisioning.compare_fixed` for what the cost counts.
+    See `afdplan.planning.reprovisioning.compare_fixed` for what the cost counts.
 
     Examples
     --------

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from afdplan.errors import InsufficientDataError
-from afdplan.studies.reprovisioning import WindowCurve, compare_fixed
+from afdplan.planning.reprovisioning import WindowCurve, compare_fixed
 
 
 def random_windows(generator, windows=7, workers=9):

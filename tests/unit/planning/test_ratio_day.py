@@ -9,8 +9,8 @@ from afdplan.errors import InvalidInputError
 from afdplan.files.latency_file import load_latency
 from afdplan.lengths.law import EmpiricalLengths
 from afdplan.model.trace import Trace
+from afdplan.planning.ratio_day import ratio_day
 from afdplan.report.ratio_day import day_answer, day_fact, day_figure, day_table
-from afdplan.studies.day import ratio_day
 from afdplan.theory.problem import RatioProblem
 from afdplan.theory.recommend import recommend
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from afdplan.simulation.reference_bundle import ReferenceBundle, Request, Tokens
+from tests.twin.reference_bundle import ReferenceBundle, Request, Tokens
 
 __all__ = ["ReferenceAdmission"]
 

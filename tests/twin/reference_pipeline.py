@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from afdplan.simulation.reference_bundle import ReferenceBundle
+from tests.twin.reference_bundle import ReferenceBundle
 
 __all__ = ["ReferencePipeline"]
 
