@@ -46,7 +46,7 @@ def test_every_kv_head_of_a_request_takes_its_time():
 def test_a_fit_finds_what_was_put_in():
     batch, context = (axis.ravel() for axis in np.meshgrid(2.0 ** np.arange(9), [8192, 32_768]))
     truth = Operator(
-        memory_share=0.8, matrix_share=0.6, fixed_time=1e-5, sharpness=8, depth_time=2e-8
+        memory_share=0.9, matrix_share=0.9, fixed_time=1e-5, sharpness=8, depth_time=2e-8
     )
     blank = calls(batch, context, 1.0)
     made = calls(batch, context, predicted(truth, blank) * 1e3)
