@@ -20,7 +20,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from afdplan.model.answer import Teller, tell_by
+from afdplan.model.teller import Teller, tell_by
 from afdplan.version import __version__ as __version__
 
 if TYPE_CHECKING:
@@ -104,13 +104,13 @@ _HOMES = {
 }
 
 
-def _teller() -> Teller:
+def _media() -> Teller:
     from afdplan import media
 
     return media
 
 
-tell_by(_teller)
+tell_by(_media)
 
 
 def __getattr__(name: str) -> Any:

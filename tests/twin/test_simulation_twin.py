@@ -489,3 +489,26 @@ def test_a_planted_fault_is_caught(monkeypatch, method, fault):
         if caught == 3:
             return
     pytest.fail(f"{caught} of 40 scenarios notice it")
+
+
+@pytest.mark.parametrize(("slope", "batch_size"), [(1.3, 15), (0.1, 7), (0.37, 11)])
+def test_a_transfer_occupies_the_ffn_for_its_own_time_to_the_last_bit(slope, batch_size):
+    # Seed 9704 of the random scenarios: 1.3 * 15 - 1 is not what the pieces of the roofline give.
+    curve = RooflineCurve(floor=2.0, slope=slope, intercept=-1.0)
+    scenario = Scenario(
+        bundle=Bundle(attention_workers=1, batch_size=batch_size, microbatches=1),
+        latency=LatencyModel(
+            name="coupled",
+            time_unit="abstract",
+            attention=(AttentionLayers(curve=LinearCurve(slope=0.1, intercept=1.0)),),
+            ffn=LinearCurve(slope=0.1, intercept=1.0),
+            send=Transfer(curve=curve),
+            receive=Transfer(curve=curve),
+            coupling=Coupling(send_ffn=1.0, receive_ffn=1.0),
+        ),
+        lengths=IndependentLengths(prompt="3", decode="geometric:9"),
+        start="fresh",
+    )
+    tables = Engine(scenario).tables
+    _, (out,), (back,) = twin_of(scenario).work(0)
+    assert (tables.ffn_receives, tables.ffn_sends) == (out, back)

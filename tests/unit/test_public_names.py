@@ -39,3 +39,16 @@ def test_what_is_not_played_loads_no_compiler(code):
     script = f"{code}; import sys; print('numba' in sys.modules)"
     out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "False"
+
+
+def test_an_answer_of_a_room_is_told_and_only_then():
+    script = (
+        "import sys; from afdplan.lengths.law import IndependentLengths\n"
+        "from afdplan.workload.description import describe_law\n"
+        "found = describe_law(IndependentLengths(prompt='100', decode='10'))\n"
+        "before = 'afdplan.media' in sys.modules; print(found, before, sep='|')"
+    )
+    out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    sentence, before = out.stdout.strip().split("|")
+    assert "104" in sentence
+    assert before == "False"

@@ -52,11 +52,11 @@ def calibrate_prefill(data: Sequence[str], options: dict[str, Any]) -> None:
     )
     if options["output"]:
         save_prefill(fit.model, options["output"])
-        from afdplan.cli.report import print_json, say_wrote
+        from afdplan.cli.report import say_wrote
 
         say_wrote(options["output"])
     if options["as_json"]:
-        from afdplan.cli.report import documented
+        from afdplan.cli.report import documented, print_json
 
         errors = {"median_error": fit.median_error, "largest_error": fit.largest_error}
         answer = {"prefill_model": prefill_document(fit.model), "prompts": fit.prompts, **errors}

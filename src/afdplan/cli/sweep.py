@@ -129,19 +129,33 @@ def _engine_of(name: str, workers: int | None, address: str | None) -> Callable[
             from afdplan.studies.ray_engine import RayEngine
 
             return RayEngine(study, workers, address)
-        from afdplan.studies.local_engine import LocalEngine
-
-        return LocalEngine(study, workers)
+        return _local_engine(study, workers)
 
     return start
 
 
+def _local_engine(study: Study, workers: int | None) -> Engine:
+    """Return processes of this machine; this one alone where no others can be talked to."""
+    from afdplan.studies.engine import SerialEngine
+    from afdplan.studies.local_engine import LocalEngine
+
+    try:
+        return LocalEngine(study, workers)
+    except OSError as error:  # no shared memory: a read-only system, some containers
+        click.echo(
+            f"afdplan: other processes cannot be used here ({error.strerror}): cases are computed "
+            "in this one",
+            err=True,
+        )
+        return SerialEngine(study)
+
+
 def _dry_run(study: Study, path: str, workers: int | None, as_json: bool) -> None:
     from afdplan.studies.forecast import forecast
-    from afdplan.studies.local_engine import LocalEngine, available_cores
+    from afdplan.studies.local_engine import available_cores
 
     count = workers or available_cores()
-    engine = LocalEngine(study, 1)
+    engine = _local_engine(study, 1)
     try:
         cost = forecast(study, engine, study.cases, count)
     finally:

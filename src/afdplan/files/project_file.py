@@ -109,7 +109,7 @@ def read_project(path: Path, known: Iterable[str]) -> ProjectFile:
         text = source.text()
     try:
         document = tomllib.loads(text)
-    except (RecursionError, tomllib.TOMLDecodeError) as error:
+    except (RecursionError, ValueError) as error:  # a number of 5,000 digits is no TOML error
         raise InvalidInputError(f"cannot read {path}: {reason(error)}") from None
     keys = list(known)
     profiles = document.pop("profile", {})

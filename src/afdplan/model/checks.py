@@ -11,7 +11,7 @@ from afdplan.errors import InvalidInputError
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-__all__ = ["check_choice", "check_count", "check_number", "frozen_array"]
+__all__ = ["LARGEST", "check_choice", "check_count", "check_number", "frozen_array"]
 
 LARGEST = 1e100
 """No quantity is larger, or smaller but for zero: a product of three is still a number."""

@@ -6,7 +6,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from afdplan.plotting.ratio_figures import NAMES, asked_figures
-from afdplan.report.around import ratio_around_answer
 from afdplan.report.effects import effect_answer, with_effects
 from afdplan.report.placement import gain_answer, gain_fact, objectives_answer, with_gain
 from afdplan.report.ratio import ratio_answer, ratio_told
@@ -60,6 +59,8 @@ def ratio_document(answer: RatioAnswer) -> dict[str, Any]:
     if answer.day is not None:
         found["day"] = day_answer(answer.day)
     if answer.around is not None:
+        from afdplan.report.around import ratio_around_answer  # it knows plans, too
+
         found["around"] = ratio_around_answer(answer.around)
     return found
 

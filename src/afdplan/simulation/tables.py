@@ -8,6 +8,7 @@ from typing import Any, get_args
 import numpy as np
 
 from afdplan.errors import InvalidInputError
+from afdplan.model.curve import Curve
 from afdplan.model.parameters import Placement
 from afdplan.simulation.scenario import Scenario
 from afdplan.simulation.state import BIN_SHIFT, LONGEST_PROMPT, Tables
@@ -151,7 +152,7 @@ def _coupled(scenario: Scenario) -> dict[str, Any]:
     if coupling.fan_in == "whole":
         own = peers * size
     out, back = (
-        link.curve(size if link.load == "worker" else own)
+        _played_time(link.curve, size if link.load == "worker" else own)
         for link in (latency.send, latency.receive)
     )
     from_each, to_each = (
@@ -170,6 +171,13 @@ def _coupled(scenario: Scenario) -> dict[str, Any]:
         "own_tokens": own,
         "dense_share": coupling.dense_share,
     }
+
+
+def _played_time(curve: Curve, load: float) -> float:
+    """Return the time at a load as the kernel finds it, to the last bit."""
+    starts, values, slopes = curve.segments()
+    k = int(np.searchsorted(starts, load, side="right")) - 1
+    return float(values[k] + slopes[k] * (load - starts[k]))
 
 
 def _shortest_time(scenario: Scenario) -> float:

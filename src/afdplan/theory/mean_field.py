@@ -280,7 +280,7 @@ def _crossing(upper: Curve, lower: Curve) -> float | None:
         if slope > 0 and (gap <= 0 or left == 0):
             load = left - gap / slope
             return load if math.isfinite(load) else None
-        if slope <= 0 and gap <= 0:
+        if left == starts[-1] and (slope < 0 or gap <= 0):  # what rises less falls behind again
             return None
     return 0.0
 

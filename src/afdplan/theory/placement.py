@@ -186,7 +186,8 @@ class PlacedModel(CycleModel):
             for kind, cycle in zip(self.problem.latency.attention, self._cycles, strict=True)
         ) / (self.problem.latency.layers * np.sqrt(m * workers))
         shares = self._shares(workers)
-        common = common * np.sqrt(1 - shares**2)  # the law drawn together has its share of it
+        # The law drawn together has its share of it; of equal loads all, but for rounding.
+        common = common * np.sqrt(np.maximum(1 - shares**2, 0.0))
         none = np.zeros_like(common)
         between = none if stages.between is None else stages.between
         stages = replace(

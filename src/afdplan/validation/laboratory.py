@@ -160,8 +160,13 @@ class Laboratory:
                 yield key, observe(scenario)
             return
         if self._pool is None:
-            # Started afresh, so that no thread of this process is copied.
-            self._pool = ProcessPoolExecutor(self.jobs, mp_context=get_context("spawn"))
+            try:
+                # Started afresh, so that no thread of this process is copied.
+                self._pool = ProcessPoolExecutor(self.jobs, mp_context=get_context("spawn"))
+            except OSError:  # no shared memory, as on a read-only system: the same, one by one
+                self.jobs = 1
+                yield from self._play(wanted)
+                return
         longest_first = sorted(wanted.items(), key=lambda item: -_cost(item[1]))
         try:
             tasks = {self._pool.submit(observe, scenario): key for key, scenario in longest_first}

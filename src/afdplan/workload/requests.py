@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from afdplan.errors import InsufficientDataError
 from afdplan.lengths.law import EmpiricalLengths, IndependentLengths, LengthLaw
@@ -10,10 +11,9 @@ from afdplan.model import parameters as ask
 from afdplan.model import plan_parameters as of_plan
 from afdplan.model.estimate import Estimate
 from afdplan.model.trace import Trace
-from afdplan.workload.description import describe_workload
-from afdplan.workload.parts import select_window
-from afdplan.workload.report import WorkloadReport
-from afdplan.workload.warnings import load_warnings
+
+if TYPE_CHECKING:  # laws need none of it
+    from afdplan.workload.report import WorkloadReport
 
 __all__ = ["METRICS", "Workload", "read_requests", "requests_of_laws", "requests_of_trace"]
 
@@ -115,6 +115,10 @@ def requests_of_trace(
     >>> round(found.token_load.value, 3), found.report.requests
     (244.5, 3)
     """
+    from afdplan.workload.description import describe_workload
+    from afdplan.workload.parts import select_window
+    from afdplan.workload.warnings import load_warnings
+
     trace, chosen = whole, list[str]()
     if window != of_plan.PLANNED_WINDOW.default:
         part = select_window(whole, window)

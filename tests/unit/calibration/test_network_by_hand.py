@@ -14,6 +14,7 @@ from afdplan.calibration.derived import latency_of
 from afdplan.calibration.derived_error import part_errors
 from afdplan.calibration.derived_feed_forward import (
     busiest_share,
+    distinct_experts,
     experts_family,
     feed_forward_curve,
     network_time,
@@ -173,3 +174,9 @@ def test_what_a_step_takes_beside_its_layers_and_the_errors_of_all_parts():
         math.hypot(0.5 * 19e-3, error * 2 * head), rel=1e-6
     )
     assert errors["send.intercept"] == pytest.approx(1.4826 * 0.3 * 13 * 6e-6, rel=1e-6)
+
+
+def test_tokens_that_choose_every_expert_touch_all():
+    assert distinct_experts(4, 4, np.array([0, 1, 9])).tolist() == [0.0, 4.0, 4.0]
+    assert distinct_experts(4, 5, 2) == 4.0
+    assert distinct_experts(4, 3, 1) == pytest.approx(3.0)

@@ -10,10 +10,11 @@ import pytest
 from afdplan.calibration import profile as profiling
 from afdplan.calibration import profile_kernels, profile_timer
 from afdplan.calibration.architecture import FeedForward, Mixer
-from afdplan.calibration.profile import ProfilePlan, profile, small_model
+from afdplan.calibration.profile import Measurement, ProfilePlan, profile, small_model
 from afdplan.calibration.profile_kernels import Kernels, build_kernels
 from afdplan.calibration.profile_timer import Timer
 from afdplan.errors import UnsupportedError
+from afdplan.files.measurements.profile_table import environment_path, write_profile
 from tests.unit.calibration.invented import GROUPED, LATENT
 
 PLAN = ProfilePlan(requests=(2, 1, 2), contexts=(8, 16), tokens=(8,), repeats=4, seed=7)
@@ -275,3 +276,21 @@ def test_a_copy_goes_to_a_second_device_if_there_is_one(monkeypatch, device, cou
     assert made == [(5, 512), (source, to), source]
     is_inside = built.choices["copy"].startswith("inside one device")
     assert is_inside == (to == device)
+
+
+def test_a_profile_is_written_as_calibrate_reads_it(tmp_path):
+    points = [
+        Measurement(stage="ffn", load=8, requests=4, latency=1.23456789e-3, spread=2.5e-5),
+        Measurement(stage="transfer", load=1, requests=1, latency=1e-6, spread=0.0),
+    ]
+    path = tmp_path / "times.csv"
+    write_profile(path, points, {"device_name": "Größe", "n": 1})
+    assert path.read_text().splitlines() == [
+        "stage,load,requests,latency,spread",
+        "ffn,8,4,1.234568e-03,2.500e-05",
+        "transfer,1,1,1.000000e-06,0.000e+00",
+    ]
+    told = environment_path(path).read_text(encoding="utf-8")
+    assert told == '{\n  "device_name": "Größe",\n  "n": 1\n}\n'
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_profile(path, points, {"n": float("nan")})

@@ -283,6 +283,7 @@ def test_defaults_of_a_placement():
     assert placed(architecture, ffn_hardware=replace(DEVICE, name="Other")).link == "scale-out"
     flat = replace(DEVICE, scale_up_devices=4)
     assert place(architecture, flat, precision=FORMATS, ffn_devices=2).link == "scale-out"
+    assert placed(architecture, ffn_hardware=flat).link == "scale-out"  # one side has no rack
     found = placed(
         architecture, speculative_tokens=2, acceptance=0.5, ffn_workers=3,
         ffn_hardware=replace(DEVICE, scale_out=Link(bandwidth=4e10, latency=9e-6)),

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 
+import numpy as np
 import pytest
+import yaml
 
-from afdplan.deploy.emit import deployment_of
+from afdplan.deploy.emit import deployment_files, deployment_of
 from afdplan.deploy.names import system_names
 from afdplan.deploy.registry import find_target, versions
+from afdplan.errors import InvalidInputError
 from tests.unit.deploy.cases import NEEDED, pair_plan, request_for
 from tests.unit.deploy.test_laws import UNSPLIT
 
@@ -100,3 +103,70 @@ def test_prefill_servers_of_a_bundle_have_ports_of_their_own():
 def test_a_target_is_shown_with_its_engine():
     shown = [find_target(name).shown for name in ("vllm-afd-plugin", "stepmesh")]
     assert shown == ["vllm-afd-plugin 0.30 for vLLM 0.30.0", "stepmesh 740ac12"]
+
+
+@pytest.mark.parametrize("name", ["sglang", "vllm-afd-plugin", "vllm-afd-ascend"])
+def test_a_role_that_answers_does_so_from_outside(name):
+    """Elsewhere than on its own machine nobody reaches a server without --host."""
+    hardware = "ascend-910c" if name == "vllm-afd-ascend" else "gb200"
+    for target in versions(name):
+        f = next(f for f in (4, 2, 1) if target.allows(A, f))
+        plan = pair_plan(A, f, m=target.microbatches[-1], hardware=hardware)
+        request = request_for(name, plan, node_devices=10, architecture="")
+        for role in deployment_of(request, target).bundles[0]:
+            words = (*role.command, *role.first)
+            if role.http is not None:
+                assert words[words.index("--host") + 1] == "0.0.0.0"
+            if name == "sglang":
+                assert ("--enable-metrics" in words) == (role.name == "attention")
+
+
+def test_pairs_of_lanes_of_a_pool_and_of_one_node():
+    a, f = np.meshgrid(np.arange(1, 73), np.arange(1, 41))
+    pool, lanes = find_target("sglang", "host-pool"), find_target("sglang", "srt-afd")
+    one = find_target("rtp-llm")
+    for da, df in ((1, 1), (1, 2), (2, 1), (2, 2)):
+        alike = da == df == 1
+        found = np.broadcast_to(pool.allows(a, f, da, df), a.shape)
+        assert (found == ((f == 1) & alike)).all()
+        even = np.array([n % -(-n // 8) == 0 and -(-n // 8) <= 8 for n in range(1, 73)])[a - 1]
+        wanted = np.isin(f * df, [1, 2, 4, 8, 16, 32]) & even & (da == 1)
+        assert (np.broadcast_to(lanes.allows(a, f, da, df), a.shape) == wanted).all()
+        assert (np.broadcast_to(one.allows(a, f, da, df), a.shape) == (f * df == 1)).all()
+
+
+@pytest.mark.parametrize("unsplit", [False, True])
+def test_settings_name_the_pair_where_there_is_one(unsplit):
+    plan = pair_plan(4, 2, 24, 2, unsplit=UNSPLIT)
+    request = request_for("vllm-afd-plugin", plan, unsplit=unsplit)
+    written = deployment_files(request, find_target("vllm-afd-plugin"))["settings.yaml"]
+    told = yaml.safe_load(written if isinstance(written, str) else written[0])
+    pair = {
+        "attention_workers": 4, "ffn_workers": 2, "microbatches": 2, "batch_size": 24,
+        "ffn_tokens_per_microbatch": 48,
+    }  # fmt: skip
+    assert {name: told.get(name) for name in pair} == (dict.fromkeys(pair) if unsplit else pair)
+    assert (told["bundles"], told["model"]) == (2, "org/model")
+    mean, p99 = (0.02, 0.03) if unsplit else (0.03, 0.04)
+    assert told["step_time_seconds"] == {"mean": mean, "p99": p99}
+
+
+@pytest.mark.parametrize(
+    ("name", "version", "f", "free", "taken"),
+    [
+        ("sglang", "host-pool", 1, (30_014, 29_998), (30_013, 29_999)),
+        ("sglang", "srt-afd", 4, (30_004, 19_988), (30_003, 19_989)),
+        ("vllm-afd-plugin", "0.30", 4, (8004, 7998, 13_349, 13_343), (8003, 7999, 13_348, 13_344)),
+    ],
+)
+def test_rendezvous_may_stand_right_beside_the_servers(name, version, f, free, taken):
+    """Two bundles: six hosts and their pool each, or two servers each, from their first port on."""
+    target = find_target(name, version)
+    plan = pair_plan(A, f, m=target.microbatches[-1], hardware="gb200")
+    for port in (*free, *taken):
+        request = request_for(name, plan, node_devices=10, architecture="", port=port)
+        if port in free:
+            assert deployment_of(request, target).bundles
+        else:
+            with pytest.raises(InvalidInputError, match="give another --port"):
+                deployment_of(request, target)

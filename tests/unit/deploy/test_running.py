@@ -50,6 +50,8 @@ def test_vllm_log(tmp_path):
     assert same.role == "attention"
     assert differences(plan, target, same) == ()
     assert differences(replace(plan, model=None), target, same) == ()  # no setting hangs on it
+    exact = told(tmp_path, VLLM_LOG.format(seqs=48, cache="100,000"))
+    assert differences(plan, target, exact) == ()
     other = told(tmp_path, VLLM_LOG.format(seqs=24, cache="90,000"))
     assert named(differences(plan, target, other)) == {
         "max_num_seqs": (48, 24),

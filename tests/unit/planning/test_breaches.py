@@ -8,9 +8,17 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from afdplan.lengths.law import IndependentLengths
+from afdplan.lengths.law import EmpiricalLengths, IndependentLengths
 from afdplan.model.trace import Trace
-from afdplan.planning.held import Breach, Circumstance, breaches, circumstances, hold, limits_in
+from afdplan.planning.held import (
+    Breach,
+    Circumstance,
+    _heavier,
+    breaches,
+    circumstances,
+    hold,
+    limits_in,
+)
 from afdplan.planning.holding import Holding, _rate_for_all
 from afdplan.planning.limits import Limits
 from afdplan.planning.service_search import _is_as_wide, _left, _too_few, _with_shared_blocks
@@ -204,3 +212,17 @@ def test_memory_that_shared_blocks_leave_is_planned_with_until_it_holds():
         _with_shared_blocks(planned, traffic(0.5, *[0.5 + k / 100 for k in range(1, 9)])).fraction
         == 1.0
     )
+
+
+def test_lighter_requests_have_one_token_at_least():
+    """Where prompts hardly matter, outputs shrink: 100 to 25 and 1 to 1, prompts of 4 to 1."""
+    trace = Trace(prompt_tokens=[4, 4], decode_tokens=[100, 1], source="x")
+    light = _heavier(trace, EmpiricalLengths(trace).token_load().mean / 4)
+    rows = light
+    assert rows.decode_tokens.tolist() == [25, 1]
+    assert rows.prompt_tokens.tolist() == [1, 1]
+    # Where they do, prompts alone grow: 1,000 by as many tokens as the mean load does.
+    trace = Trace(prompt_tokens=[1000, 1000], decode_tokens=[3, 3], source="x")
+    heavy = _heavier(trace, EmpiricalLengths(trace).token_load().mean + 500)
+    assert heavy.prompt_tokens.tolist() == [1500, 1500]
+    assert heavy.decode_tokens.tolist() == [3, 3]

@@ -159,3 +159,16 @@ def test_what_no_limit_alone_mends():
     found = refused(search(kv_tokens=1.0), Limits(devices=4, time_per_output_token=1e-3))
     assert "relaxing one alone does not help: give more devices, a longer time" in str(found)
     assert found.nearest is None
+
+
+@pytest.mark.parametrize("margin", [0.0, 0.2])
+def test_the_time_at_which_a_rate_is_just_reached(margin):
+    """A batch of 40 finishes more than one of 8, in a longer step: that step, and no longer one."""
+    asked = search((8, 40), workers=1)
+    rate = 40 / step(1, 40) / (1 + margin) * 0.999
+    assert rate * (1 + margin) > 8 / step(1, 8)
+    limits = Limits(devices=2, requests_per_second=rate, time_per_output_token=0.1, margin=margin)
+    said = str(refused(asked, limits))
+    shown = float(re.search(r"would have to be ([\d,.]+) ms", said)[1].replace(",", "")) / 1e3
+    assert shown == pytest.approx(step(1, 40) / (1 - margin), rel=2e-3)
+    assert asked.best(replace(limits, time_per_output_token=shown)) is not None

@@ -14,7 +14,7 @@ from afdplan.model.latency import LatencyModel
 from afdplan.model.prefill import PrefillModel
 from afdplan.model.trace import Trace
 from afdplan.planning.colocated_search import ColocatedSearch
-from afdplan.planning.design import Design
+from afdplan.planning.design import Design, PlannedDesign
 from afdplan.planning.first_token import FirstTokenLimit, PrefillPool
 from afdplan.planning.limits import Limits
 from afdplan.planning.objective import DeviceCost
@@ -22,6 +22,7 @@ from afdplan.planning.search import DesignSearch
 from afdplan.planning.service import OneMore, Service
 from afdplan.planning.service_baselines import _largest, service_baselines
 from afdplan.planning.service_limits import one_more, service_cases
+from afdplan.planning.service_search import _sharings, plan_service
 from afdplan.planning.service_sharing import (
     Sharing,
     least_cost,
@@ -54,8 +55,8 @@ SEARCH = DesignSearch(
 LIMITS = Limits(devices=30, time_per_output_token=0.5)
 
 
-def worker(devices=2, transfer=0.0):
-    curve = RooflineCurve(floor=0.0, slope=1e-3)
+def worker(devices=2, transfer=0.0, slower=1.0):
+    curve = RooflineCurve(floor=0.0, slope=1e-3 * slower)
     return PrefillModel(
         name="x", compute=curve, pairs=(), devices=devices, transfer_per_token=transfer
     )
@@ -246,6 +247,29 @@ def test_a_budget_is_shared_as_brute_force_shares_it(devices, each):
     assert (shared.rate if shared else 0.0) == pytest.approx(max(tried), rel=2e-4)
 
 
+@pytest.mark.parametrize("devices", [9, 30])
+def test_a_service_of_few_requests_an_hour_is_shared_alike(devices):
+    """All times a thousand times as long: a thousandth of the rate, the same devices."""
+    source = MeasuredSource(
+        LATENCY.with_coefficients(
+            {
+                "attention.slope": 1e-3, "attention.intercept": 1.0, "ffn.slope": 0.1,
+                "ffn.intercept": 2.0, "transfer.slope": 2e-3, "transfer.intercept": 0.5,
+            }
+        ),
+        ffn_devices=2,
+    )  # fmt: skip
+    slow = DesignSearch(LAW, source, SEARCH.space, DeviceCost())
+    found = {}
+    for search, slower in ((SEARCH, 1.0), (slow, 1e3)):
+        plans = {n: search.best(Limits(devices=n)) if n > 2 else None for n in range(31)}
+        pools = [pool(limit=60.0 * slower, slower=slower)]
+        found[slower] = most_split(pools, devices, plans.get)
+    assert found[1e3].workers == found[1.0].workers
+    assert found[1e3].devices == found[1.0].devices
+    assert found[1e3].rate == pytest.approx(found[1.0].rate / 1e3, rel=3e-4)
+
+
 def test_least_cost_of_prefill():
     pools = [pool(limit=60.0, devices=2), pool(limit=60.0, devices=3)]
     assert least_cost(pools, 2.5, 1.5) == pytest.approx(1.5 * 2 * 3)
@@ -292,3 +316,21 @@ def test_prompts_slow_the_steps_of_ranks_that_compute_them_too():
         time = plan.time_per_output_token / (1 - r / (1 + r))
         assert bool(tight.meets(time)) is meets
     assert _largest(search, group, one, Limits(devices=30, time_per_output_token=1e-3)) is None
+
+
+@pytest.mark.parametrize("devices", [14, 30])
+@pytest.mark.parametrize("ffn", [2e-3, 2e-2])
+def test_a_split_decode_side_must_carry_five_percent_more(devices, ffn):
+    source = MeasuredSource(
+        LATENCY.with_coefficients({"ffn.intercept": ffn, "ffn.slope": 1e-5}), ffn_devices=1
+    )
+    search = DesignSearch(LAW, source, SEARCH.space, DeviceCost())
+    limits, prefill = Limits(devices=devices), pool(limit=60.0, devices=1)
+    split, unsplit = _sharings([prefill], limits, search, DeviceCost())
+    clear = split.rate >= 1.05 * unsplit.rate
+    found = plan_service(
+        LAW, source, limits, prefill.limit, (prefill.model,), TRAFFIC, space=SEARCH.space
+    )
+    assert isinstance(found.plan.recommended, PlannedDesign) is clear
+    assert found.rate == pytest.approx((split if clear else unsplit).rate, rel=1e-3)
+    assert found.workers == (split if clear else unsplit).workers

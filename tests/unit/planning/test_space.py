@@ -17,7 +17,7 @@ from afdplan.planning.service_verify import ServiceVerification, verify_service
 from afdplan.planning.source import MeasuredSource
 from afdplan.planning.space import PairLattice, SearchSpace, graph_batch_sizes
 from afdplan.planning.verify import Verification
-from tests.unit.planning.test_service_numbers import TRACE, ranks, service
+from tests.unit.planning.test_service_numbers import SEARCH, TRACE, design, ranks, service
 
 LATENCY = LatencyModel.linear(attention=(1e-6, 1e-3), ffn=(1e-4, 2e-3), time_unit="s")
 
@@ -147,3 +147,29 @@ def test_a_prediction_that_is_shorter_than_what_is_played_does_not_agree():
             latency_p99=one, good_fraction=1.0, goodput=1.0,
         )  # fmt: skip
         assert found.agrees is agrees
+
+
+@pytest.mark.parametrize("bundles", [1, 2])
+def test_every_request_of_a_played_bundle_is_found_again(bundles):
+    """Alike requests, too: none is lost between the pool and the log of its simulator."""
+    decode = design(bundles=bundles)
+    planned = service(decode, workers=1, limit=60.0)
+    planned = replace(
+        planned,
+        rate=planned.pool.traffic.rate,
+        first_token=SimpleNamespace(p99=1.5),
+        plan=SimpleNamespace(
+            recommended=decode, split=decode, limits=Limits(devices=20, time_per_output_token=1.0)
+        ),
+    )
+    source = SEARCH.source
+    shown = []
+    found = verify_service(planned, source, progress=shown.append)
+    assert (found.decode, found.requests) == ("simulated", TRACE.requests)
+    assert shown == [(k + 1) / bundles for k in range(bundles)]
+    assert found.first_token_p50.value >= 1.0
+    assert 0 < found.token_time_mean <= decode.time_per_output_token * 1.05
+    assert found.latency_p50.value == pytest.approx(
+        found.first_token_p50.value + 10 * found.token_time_mean, rel=0.1
+    )
+    assert found.good_fraction == 1.0

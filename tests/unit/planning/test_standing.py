@@ -13,6 +13,7 @@ from afdplan.model.latency import LatencyModel
 from afdplan.model.uncertainty import Uncertainty
 from afdplan.planning.limits import Limits
 from afdplan.planning.placement_gain import placement_gain
+from afdplan.planning.ratio_around import ratio_around
 from afdplan.planning.standing import standings
 from afdplan.planning.theory_curve import step_time_by_draws, theory_curve
 from afdplan.simulation.scenario import Arrivals, Scenario
@@ -176,3 +177,18 @@ def test_draws_of_a_model_leave_the_step_of_full_slots_an_interval():
     assert found.high > found.value + 0.02
     arriving = replace(unsure, arrivals=Arrivals(process="poisson", rate=0.1), start="fresh")
     assert step_time_by_draws(arriving, LAW) is None
+
+
+@pytest.mark.parametrize(("workers", "beside"), [(1, (1, 2)), (4, (2, 8)), (7, (3, 14))])
+def test_half_and_twice_as_many_workers_are_played_beside_a_ratio(monkeypatch, workers, beside):
+    asked = []
+
+    def play_bundles(problem, recommended, others, play):
+        asked.append((recommended, others))
+
+    monkeypatch.setattr("afdplan.planning.ratio_around.play_bundles", play_bundles)
+    law = IndependentLengths(prompt="fixed:20", decode="fixed:1")
+    problem = RatioProblem(law=law, latency=LATENCY, batch_size=1, overlap="ideal")
+    around = ratio_around(problem, workers, max_attention_workers=3)
+    assert asked == [(workers, beside)]
+    assert {case.batch_size for case in around.cases} == {1, 2, 4, 8}

@@ -8,16 +8,22 @@ from types import SimpleNamespace
 import pytest
 
 from afdplan.calibration.catalogue import find_hardware, find_model
+from afdplan.calibration.derived import derived_model
 from afdplan.calibration.placement import place
+from afdplan.errors import InfeasibleError
 from afdplan.lengths.law import IndependentLengths
 from afdplan.planning.colocated_search import ColocatedSearch
 from afdplan.planning.derived_source import DerivedSource
 from afdplan.planning.design import Candidate, Design
+from afdplan.planning.fitting import recommend_ratio
 from afdplan.planning.limits import Limits
+from afdplan.planning.plan import make_plan
+from afdplan.planning.plan_grid import plan_grid
+from afdplan.planning.search import DesignSearch
 from afdplan.planning.service_baselines import _largest
 from afdplan.planning.verdict import _percent, _regimes
 from afdplan.planning.verdict_error import GainInterval, gain_interval
-from tests.unit.planning.test_service_numbers import LIMITS, SEARCH, pool, ranks
+from tests.unit.planning.test_service_numbers import LAW, LIMITS, SEARCH, TRACE, pool, ranks
 
 DESIGN = Design(
     bundles=1, attention_workers=3, ffn_workers=2, batch_size=8, microbatches=1,
@@ -129,6 +135,22 @@ def replace_namespace(one, **changes):
     return SimpleNamespace(**(vars(one) | changes))
 
 
+@pytest.mark.parametrize(("chunk", "met"), [(2048, True), (159_000, True), (161_000, False)])
+def test_a_percentile_meets_a_pass_of_prompts_unless_they_are_rare(chunk, met):
+    """A step of 16 slots and ten tokens takes in 1.6 prompts of 1,000: a pass each 1.6 / chunk."""
+    group, prefill = ranks(1), pool(limit=1e4)
+    prefill.model = replace(prefill.model, chunk_tokens=chunk)
+    limits = replace(LIMITS, statistic="p99")
+    search = ColocatedSearch.of(SEARCH)
+    needed = search.again(group, limits).step_time.p99 + (1e-3 * chunk if met else 0.0)
+    assert needed == pytest.approx(group.step_time.p99 + (1e-3 * chunk if met else 0.0))
+    for factor, batch in ((1.001, 8), (0.999, 7)):
+        asked = replace(limits, time_per_output_token=factor * needed)
+        found = _largest(search, group, prefill, asked)
+        assert (found.batch_size if found else 0) <= batch
+        assert (found is not None and found.batch_size == 8) is (factor > 1)
+
+
 def test_one_request_is_the_smallest_batch_of_a_group():
     group, prefill = ranks(), pool(limit=60.0)
     found = {}
@@ -141,3 +163,39 @@ def test_one_request_is_the_smallest_batch_of_a_group():
     assert _largest(search, group, prefill, between).batch_size == 1
     below = replace(LIMITS, time_per_output_token=0.999 * found[1])
     assert _largest(search, group, prefill, below) is None
+
+
+@pytest.mark.parametrize("judged", [True, False])
+def test_a_plan_says_what_arrives_unless_it_is_part_of_a_service(judged):
+    """Forty requests in 79 s, of ten tokens: a thousandth of what 30 devices finish."""
+    plan = make_plan(
+        LAW, SEARCH.source, Limits(devices=30), space=SEARCH.space, trace=TRACE,
+        judges_supply=judged,
+    )  # fmt: skip
+    assert bool(plan.supply) is judged
+    assert plan.spare.arrival_rate == pytest.approx(39 / TRACE.duration)
+
+
+def test_what_does_not_fit_a_device_is_refused_before_it_is_solved():
+    law = IndependentLengths(prompt="fixed:2000", decode="fixed:1")
+    latency = derived_model("deepseek-v3", "h200").latency
+    with pytest.raises(InfeasibleError, match="largest batch size that fits is"):
+        recommend_ratio(law, latency, batch_size=1_000_000)
+
+
+def test_other_batches_of_a_plan_have_the_best_a_beside_its_own_ffn_workers():
+    limits = Limits(devices=24)
+    space = replace(SEARCH.space, batch_sizes=(4, 8, 16), microbatches=(1, 2))
+    plan = make_plan(LAW, SEARCH.source, limits, space=space)
+    search = DesignSearch(LAW, SEARCH.source, space, plan.cost)
+    shown = []
+    cases = list(plan_grid(plan, LAW, SEARCH.source, shown.append))
+    assert len(cases) == 6
+    assert shown == [(k + 1) / 6 for k in range(6)]
+    own = plan.split.design
+    for case in cases:
+        inside = replace(space, batch_sizes=(case.batch_size,), microbatches=(case.microbatches,))
+        alike = search.best(limits, replace(inside, ffn_workers=(own.ffn_workers,)))
+        assert case.attention_workers == alike.design.attention_workers
+        assert case.best.design == search.best(limits, inside).design
+        assert case.reason == ""

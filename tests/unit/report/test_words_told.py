@@ -13,6 +13,8 @@ from afdplan.report.plan import case_sentence
 from afdplan.report.quantities import share
 from afdplan.report.ratio import mode_words
 from afdplan.report.telling import Fact
+from afdplan.report.validation_tables import METHODS, _cell_table
+from afdplan.report.validation_words import verdict, verdict_error
 from afdplan.theory.validity import BARRIER_FREE_ERROR
 
 
@@ -201,3 +203,51 @@ def test_the_best_design_at_another_batch():
     assert told() == f"{text}, the recommended design."
     assert told(kind="un-split") == f"{text}, the best split."
     assert told(design="6:2").endswith("(mean); gives up 20.0 %.")
+
+
+def band(worst, limit=0.05, broken=0):
+    return SimpleNamespace(
+        band="the mean", limit=limit, worst=worst, worst_case="A = 8", cases=20,
+        holds=not broken, broken=(None,) * broken,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("check", "words"),
+    [
+        (band(0.04), "the mean: at most 4.00 % of 5.00 % (A = 8)"),
+        (band(0.5, 1.0), "the mean: at most 0.50 of what is stated (A = 8)"),
+        (band(0.06, broken=1), "the mean must be at most 5.00 %, got 6.00 % at 'A = 8', 1 of 20"),
+        (band(0.06, broken=3),
+         "the mean must be at most 5.00 %, got 6.00 % at 'A = 8' and 2 more of 20"),
+        (band(1.5, 1.0, 1),
+         "the mean must be at most what is stated, got 1.50 of what is stated at 'A = 8', 1 of 20"),
+    ],
+)  # fmt: skip
+def test_verdicts_on_bands(check, words):
+    assert verdict(check) == words
+
+
+def test_the_error_of_a_validation_counts_the_bands():
+    for count, also in ((1, ""), (2, "; 1 other band broken too"), (3, "; 2 other bands broken")):
+        said = str(verdict_error(SimpleNamespace(broken=[band(0.06, broken=1)] * count)))
+        assert said.startswith("the mean must be at most 5.00 %")
+        assert also in said
+        assert ("other" in said) == (count > 1)
+
+
+def test_cells_of_a_validation_stand_by_the_size_of_their_error():
+    def cell(name, error):
+        p99 = SimpleNamespace(relative_half_width=0.01)
+        return SimpleNamespace(
+            name=name, error=error, rounds=99.6, errors=dict.fromkeys(METHODS, error),
+            half_width=0.002, allowed=0.05, p99_error=-0.01,
+            simulated=SimpleNamespace(step_time_p99=p99),
+        )  # fmt: skip
+
+    table = _cell_table("T", [cell("a", 0.01), cell("b", -0.03), cell("c", 0.02)], 2)
+    told = ("100", *["-3.00 %"] * len(METHODS), "± 0.20 %", "5.00 %", "-1.00 %", "± 1.00 %")
+    assert [row[0] for row in table.rows] == ["b", "c"]
+    assert table.rows[0][1:] == told
+    assert "1 smaller ones are not shown" in table.note
+    assert "smaller" not in _cell_table("T", [cell("a", 0.01)], None).note

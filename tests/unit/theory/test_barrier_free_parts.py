@@ -19,6 +19,7 @@ from afdplan.theory.barrier_free import (
     step_quantiles,
 )
 from afdplan.theory.fresh_times import ffn_times
+from afdplan.theory.modes import _best_rule
 from afdplan.theory.pool_play import PoolPlay, PoolTimes, _first_arrivals
 from afdplan.theory.problem import RatioProblem
 
@@ -210,3 +211,42 @@ def test_calls_first_come_together_in_even_draws_and_apart_in_odd_ones():
     slow = replace(times, ffn=np.array([0.0, 9.0]))
     found = _first_arrivals(slow, drawn).reshape(4, 2, 3)
     assert found[3, 1] == pytest.approx((2.75 + 4.5) * np.array([0, 1, 2]) / 23)
+
+
+class Ruled:
+    """A pool whose objective is known at any A and any rule of calls."""
+
+    def __init__(self, objective, calls=1, microbatches=3):
+        self.known, self.calls = objective, calls
+        self.problem = SimpleNamespace(microbatches=microbatches, ffn_weight=1.0)
+
+    def under(self, calls):
+        return Ruled(self.known, calls, self.problem.microbatches)
+
+    def glance(self, workers):
+        return self.known(workers, self.calls)
+
+    def evaluate(self, workers):
+        return SimpleNamespace(mean=1 / np.array([self.known(a, self.calls) for a in workers]))
+
+    def objective(self, workers, steps, weight):
+        return 1 / steps
+
+
+@pytest.mark.parametrize("limit", [6, 11, 30])
+@pytest.mark.parametrize("top", [(12, 7), (9, 2), (11, 33), (7, 21)])
+def test_workers_and_rule_of_a_hill_are_found_together(limit, top):
+    """Around ten workers, the best of a pool that waits for nobody: never more than are allowed."""
+
+    def hill(a, k):
+        away = math.log(a / top[0]) ** 2 + 0.3 * math.log(k / top[1]) ** 2
+        return math.exp(-away) * (0.5 if k == 1 else 1.0)
+
+    start = min(10, limit)
+    model, workers = _best_rule(Ruled(hill), start, limit)
+    tried = {(a, k): hill(a, k) for a in range(1, limit + 1) for k in range(1, 3 * a + 1)}
+    assert 1 <= workers <= limit
+    assert 1 <= model.calls <= 3 * workers
+    assert hill(workers, model.calls) == pytest.approx(max(tried.values()))
+    alone, kept = _best_rule(Ruled(lambda a, k: 1.0 / k), start, limit)
+    assert (alone.calls, kept) == (1, start)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from afdplan.model.coupling import Coupling
 from afdplan.model.curve import LinearCurve, RooflineCurve, TabulatedCurve
 from afdplan.model.latency import LatencyModel
 from afdplan.model.stages import AttentionLayers, Transfer
-from afdplan.theory.mean_field import MeanField
+from afdplan.theory.mean_field import MeanField, _crossing, _load_at
 
 LOWEST, HIGHEST = 0.05, 200.0
 GRID = np.geomspace(LOWEST, HIGHEST, 4000)
@@ -172,3 +175,54 @@ def test_pipelined_round_trip_can_bind():
         overlap="pipelined",
     )
     assert field.step_time(1.0) == pytest.approx(3 * 400)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_the_last_load_at_which_two_curves_meet(seed):
+    """Beyond it the upper one stays above; where it never does, the lower is no lower for ever."""
+    generator = np.random.default_rng(1000 + seed)
+    upper, lower = (random_curve(generator, 100.0) for _ in range(2))
+    loads = np.geomspace(1e-3, 1e7, 3000)
+    above = np.array([float(upper(x)) - float(lower(x)) for x in loads])
+    found = _crossing(upper, lower)
+    if found is None:
+        assert above[-1] <= 1e-6 * float(lower(loads[-1]))
+        return
+    beyond = loads > max(found, 0.0) * (1 + 1e-6)
+    assert (above[beyond] > 0).all()
+    if found > 0:
+        assert float(upper(found)) == pytest.approx(float(lower(found)))
+    time = float(generator.uniform(1, 300))
+    load = _load_at(upper, time)
+    later = np.array([float(upper(x)) > time for x in loads])
+    if load is None:
+        assert not later.any()
+    else:
+        assert later[loads > max(load, 0.0) * (1 + 1e-6)].all()
+        if load > 0:
+            assert float(upper(load)) == pytest.approx(time)
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("highest", [1.7, 6.0, 40.3])
+def test_where_times_jump_behind_whole_ratios_the_best_is_found_beside_one(seed, highest):
+    generator = np.random.default_rng(seed)
+    latency = LatencyModel.linear(
+        attention=(generator.uniform(1e-4, 2e-3), generator.uniform(10, 60)),
+        ffn=(generator.uniform(0.01, 0.3), generator.uniform(10, 100)),
+        transfer=(generator.uniform(0.0, 0.1), generator.uniform(1, 30)),
+        layers=3,
+    )
+    coupling = Coupling(send_ffn=0.5, one_by_one=True, fan_in="whole", dense_share=0.4)
+    field = MeanField(
+        latency=replace(latency, coupling=coupling),
+        mean_token_loads=(500.0,),
+        batch_size=64,
+        microbatches=2,
+        overlap="pipelined",
+    )
+    found = field.optimal_ratio(ffn_weight=1.0, lowest=0.3, highest=highest)
+    assert 0.3 <= found <= highest
+    grid = np.append(np.linspace(0.3, highest, 2000), np.arange(1, int(highest) + 1))
+    best = max(field.objective(float(ratio), 1.0) for ratio in grid)
+    assert field.objective(found, 1.0) >= best * (1 - 2e-3)

@@ -12,10 +12,11 @@ import pytest
 from afdplan.lengths.law import IndependentLengths
 from afdplan.model.bundle import Bundle
 from afdplan.model.latency import LatencyModel
+from afdplan.model.uncertainty import Uncertainty
 from afdplan.model.validity import Validity
 from afdplan.model.variation import Scatter
 from afdplan.theory.cycle import StepTimes
-from afdplan.theory.latency_draws import drawn_interval
+from afdplan.theory.latency_draws import drawn_interval, drawn_step_times
 from afdplan.theory.problem import RatioProblem
 from afdplan.theory.recommend import recommend
 from afdplan.theory.search import WorkerSearch
@@ -294,3 +295,23 @@ def test_smaller_bundles_beside_a_large_one():
     assert told.ffn_workers == 6 // top[0]
     assert told.gain == pytest.approx(gains[top])
     assert recommend(replace(problem, ffn_workers=1), max_attention_workers=9).replication is None
+
+
+def test_draws_alike_give_up_nothing_wherever_the_quick_barrier_has_its_best():
+    """Of few requests with long tails a normal barrier likes five workers better than three."""
+    law = IndependentLengths(prompt="lognormal:mean=200,cv=1.5", decode="geometric:5")
+    known = Uncertainty(coefficients=("ffn.intercept",), draws=[[5e-3], [5e-3], [5e-3]])
+    latency = LatencyModel.linear(
+        attention=(1e-5, 1e-4), ffn=(1e-4, 5e-3), transfer=(2e-6, 5e-4), time_unit="s",
+        uncertainty=known,
+    )  # fmt: skip
+    problem = RatioProblem(law=law, latency=latency, batch_size=2)
+    found = recommend(problem, max_attention_workers=16)
+    best, told = found.optimal_attention_workers, found.latency_uncertainty
+    workers = np.arange(1.0, 17.0)
+    quick, _ = drawn_step_times(problem, problem.slot_loads(), workers)
+    assert workers[np.argmax(workers / (workers + 1) / quick)] != best
+    assert (told.low, told.high) == (best, best)
+    assert told.mean_regret == pytest.approx(0.0, abs=1e-9)
+    assert told.step_time_low == pytest.approx(found.best.step_time)
+    assert told.step_time_high == pytest.approx(found.best.step_time)

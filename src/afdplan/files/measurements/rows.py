@@ -13,6 +13,7 @@ import msgspec
 
 from afdplan.errors import LatencyModelError
 from afdplan.files.document import Source
+from afdplan.model.checks import LARGEST
 
 __all__ = ["TIME_UNITS", "Columns", "find_column", "measurement_rows", "number"]
 
@@ -188,4 +189,9 @@ def number(source: Source, row: int, column: str, value: Any) -> float:
         ) from None
     if not math.isfinite(found):
         raise LatencyModelError(f"{source}: {column} in row {row} must be finite, got {found}")
+    if found and not 1 / LARGEST <= abs(found) <= LARGEST:
+        raise LatencyModelError(
+            f"{source}: {column} in row {row} must be 0 or of a size from {1 / LARGEST:g} to "
+            f"{LARGEST:g}, got {found:g}: check its unit"
+        )
     return found

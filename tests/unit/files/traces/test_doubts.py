@@ -6,7 +6,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from afdplan.files.measurements.engines import _copies, _gives_one_token, _same
+from afdplan.errors import InvalidInputError
+from afdplan.files.measurements.counters import Snapshot
+from afdplan.files.measurements.engines import _copies, _gives_one_token, _same, chosen_engines
 from afdplan.files.traces import summaries
 from afdplan.files.traces.summaries import (
     doubted_growth,
@@ -127,3 +129,24 @@ def test_engines_that_two_servers_scraped():
     alike = counts(0, 0, 9, 9)
     bench = {(("job", "x"),): (alike, alike), (("job", "y"),): (alike, alike)}
     assert _copies(bench) == set()
+
+
+@pytest.mark.parametrize(
+    ("selector", "kept"),
+    [
+        ('job="a"', ["a"]), ('job!="a"', ["b", "ab"]), ('job=~"a"', ["a"]),
+        ('job=~"a.*"', ["a", "ab"]), ('job!~"a.*"', ["b"]), ('job!~"a"', ["b", "ab"]),
+        ('job=~"a.*", job!="a"', ["ab"]), ('model_name="m"', ["a", "b", "ab"]),
+    ],
+)  # fmt: skip
+def test_engines_that_a_selector_matches(selector, kept):
+    series = {("x", "m", (("job", job),)): {"inf": 1.0} for job in ("a", "b", "ab")}
+    found = chosen_engines(Snapshot(source="s", series=series), selector)
+    assert [dict(engine)["job"] for _, _, engine in found.series] == kept
+
+
+@pytest.mark.parametrize("selector", ["job=a", 'job="a" "b"', 'job=~"("', 'job="z"'])
+def test_selectors_that_match_nothing_are_refused(selector):
+    series = {("x", "m", (("job", "a"),)): {"inf": 1.0}}
+    with pytest.raises(InvalidInputError, match=r"selector|no engine matches"):
+        chosen_engines(Snapshot(source="s", series=series), selector)

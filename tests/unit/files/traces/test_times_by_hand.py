@@ -11,6 +11,7 @@ from afdplan.files.content import kind_of, packing_of
 from afdplan.files.measurements.counters import _gained, _may_count
 from afdplan.files.measurements.rows import number, split_unit
 from afdplan.files.traces.column_names import listed
+from afdplan.files.traces.formats import FORMATS
 from afdplan.files.traces.reader import read_trace
 from afdplan.files.traces.times import _clock, _is_row_index, arrival_seconds
 
@@ -247,3 +248,25 @@ def test_counters_that_fall_began_again():
     assert _may_count([1.0, 1.0, 2.0])
     assert not _may_count([1.0, 0.0])
     assert not _may_count([1.5, 2.0])
+
+
+def test_what_a_forced_format_needs_is_that_formats(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("a,b\n1,2\n3,4\n")
+    for known in FORMATS[:3]:
+        with pytest.raises(TraceError) as refused:
+            read_trace(path, format=known.name)
+        said = str(refused.value)
+        wanted = " and ".join([known.prompt[0], known.decode[0], *known.needs])
+        assert f"format {known.name} needs columns {wanted}" in said
+
+
+def test_a_name_that_is_not_there_is_corrected_by_the_nearest(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("prompt_tokens,output_tokens\n1,2\n3,4\n")
+    with pytest.raises(TraceError, match="did you mean prompt=prompt_tokens"):
+        read_trace(path, columns="prompt=prompt_token,decode=output_tokens")
+    with pytest.raises(TraceError) as refused:
+        read_trace(path, columns="prompt=zzz,decode=output_tokens")
+    assert "did you mean" not in str(refused.value)
+    assert "it has 'prompt_tokens', 'output_tokens'" in str(refused.value)
