@@ -10,6 +10,8 @@ Five numbers per device, family and format, fitted to measured operators by
 s is the sharpness: how sharply the longer of both takes over. The depth of a matrix product is its
 inner width, which one block of threads walks through in turn: it binds narrow ones. That of experts
 is the numbers of their rows, which are sorted, quantized and added up beside the products.
+Attention has no depth: there the fifth number is the time of one KV head of one request, a block of
+threads at least, and is added to the rest.
 """
 
 from __future__ import annotations
@@ -63,7 +65,7 @@ class Operator:
     sharpness
         Exponent s, > 0: with a large one the longest part alone counts.
     depth_time
-        Time per unit of depth [s]; 0 where none was fitted.
+        Time per unit of depth [s], of attention per request and KV head; 0 where none was fitted.
     error
         Median relative error on shapes that were not fitted.
     origin
