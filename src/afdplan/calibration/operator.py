@@ -157,9 +157,9 @@ def find_operator(hardware: Hardware, family: Family, number: str) -> Operator:
 
     Nearest is the device that its file names (`Hardware.like`), else the one whose bandwidth and
     bf16 rate are the least factors away. A borrowed row errs by as much more as the rows of
-    measured devices do on each other, and so does one that stands in for another format. Where the matrix units are slower than those of the device it
-    comes from, their share is taken between two readings: that it stays, and that what does not
-    run on them lasts as long as there.
+    measured devices do on each other, and so does one that stands in for another format. Where the
+    matrix units are slower than those of the device it comes from, their share is taken between two
+    readings: that it stays, and that what does not run on them lasts as long as there.
 
     Parameters
     ----------
