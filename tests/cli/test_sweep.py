@@ -75,6 +75,7 @@ def test_the_summary_tells_the_best_and_the_regrets(finished):
         assert regret["worst"] == pytest.approx(max(lost))
     text = invoke("sweep", "--summary", folder).out
     assert "12 of 12 cases done" in text
+    assert "12 of 12" not in text.split(".")[0]  # the answer is first, what was counted after it
     assert "Best objective by decode" in text
 
 
