@@ -69,15 +69,33 @@ STEP3_STEP_MS = {
 # vllm-project/afd-plugin, recipe deepseek_v3_2 (CAMP2pAFDConnector): attention dies to 64 expert
 # dies, two microbatches of 14 requests; upper bounds, all slots taken as busy.
 ASCEND_STEP_MS = {192: 95.32, 256: 86.52}
-# github.com/linsj20/FastAFD, vLLM wide EP on GB200: tokens per second and GPU within CUDA spans.
+# github.com/linsj20/FastAFD, CODEX_PROJECT_REPRODUCE.md, vLLM wide EP on GB200: by thousands of
+# tokens of context, width and requests per GPU, tokens per second and GPU within CUDA spans.
 WIDE_EP_TOKENS = {
-    ("qwen3-235b-a22b-fp8", 4, 64): 1779.83,
-    ("qwen3-235b-a22b-fp8", 8, 88): 2271.76,
-    ("qwen3-235b-a22b-fp8", 16, 96): 2331.65,
-    ("qwen3-235b-a22b-fp8", 32, 101): 2304.92,
-    ("qwen3-235b-a22b-fp8", 64, 103): 1811.48,
-    ("minimax-m2.5", 8, 68): 1991.72,
-    ("minimax-m2.5", 32, 78): 2162.36,
+    "qwen3-235b-a22b-fp8": {
+        (8, 4, 64): 1779.83,
+        (8, 8, 88): 2271.76,
+        (8, 16, 96): 2331.65,
+        (8, 32, 101): 2304.92,
+        (8, 64, 103): 1811.48,
+        (16, 4, 32): 935.76,
+        (16, 8, 44): 1094.29,
+        (16, 16, 48): 1204.08,
+        (16, 32, 50): 1164.91,
+        (16, 64, 52): 1126.48,
+    },
+    "minimax-m2.5": {
+        (8, 4, 48): 1512.57,
+        (8, 8, 68): 1991.72,
+        (8, 16, 74): 2218.89,
+        (8, 32, 78): 2162.36,
+        (8, 64, 79): 2151.51,
+        (16, 4, 24): 735.33,
+        (16, 8, 34): 1027.35,
+        (16, 16, 37): 1118.73,
+        (16, 32, 39): 1051.05,
+        (16, 64, 39): 1033.52,
+    },
 }
 
 
@@ -258,10 +276,11 @@ def systems() -> list[Row]:
 def unsplit() -> list[Row]:
     """Steps of un-split wide expert parallelism, one batch at a time, from names alone."""
     rows = []
-    for (model, width, requests), rate in WIDE_EP_TOKENS.items():
-        derived = unsplit_step(model, "gb200", width, requests, 8192)
-        what = f"vLLM, {model}, EP{width}, {requests} requests"
-        rows.append(Row("unsplit", what, requests / rate * 1e3, derived, "ms"))
+    for model, points in WIDE_EP_TOKENS.items():
+        for (context, width, requests), rate in points.items():
+            derived = unsplit_step(model, "gb200", width, requests, context * 1024)
+            what = f"vLLM, {model} {context}K, EP{width}, {requests} requests"
+            rows.append(Row("unsplit", what, requests / rate * 1e3, derived, "ms"))
     derived = unsplit_step("deepseek-v3.2", "ascend-910c", 64, 16, 16_384 + 512, precision="int8")
     rows.append(Row("unsplit", "vLLM-Ascend, DeepSeek-V3.2 16K, EP64", 68.79, derived, "ms"))
     return rows

@@ -6,7 +6,8 @@ two thirds of the shapes, states the error on the last third, and writes
 `src/afdplan/data/operators.csv` and `benchmarks/operators.md`. Of several systems the fastest is
 marked as chosen, to a tenth: a deployment runs the fastest kernel it has. Nothing else is fitted
 to. Calls that are faster than the memory can deliver read a cache that serving does not hit: left
-out.
+out. So are calls of attention whose keys and values fit into the last cache of the device, where
+that weighs: a step of serving reads every layer's, and comes back to none of them in time.
 """
 
 from __future__ import annotations
@@ -80,6 +81,8 @@ TYPICAL = {
     "combine": _SENDING,
 }
 """Calls by which kernels are compared: of decoding, one layer."""
+TYPICAL_PIECES = {"attention": 256, "latent": 32}
+"""Requests times KV heads of these calls."""
 HANDLED_BYTES, HANDLED_SHARE = 4, 0.1
 """Of a row that is only handled, and the share of the weights' bytes from which that weighs."""
 UNGATED = ((2688, 1856), (4096, 2688), (1024, 2688), (2048, 5120), (8192, 5120))
@@ -87,8 +90,22 @@ UNGATED = ((2688, 1856), (4096, 2688), (1024, 2688), (2048, 5120), (8192, 5120))
 WHOLE_ROWS = ("A100-80G",)
 """Whose tables with several devices hold the products of all rows on each: in SGLang 0.5.10, 4,096
 tokens take 34.3 ms with one device and 31.6 ms with eight (7168 x 2048, 256 experts)."""
+LAST_CACHE = {
+    "A100-80G": 40e6,
+    "H100-SXM": 50e6,
+    "H200": 50e6,
+    **dict.fromkeys(("B200", "GB200", "B300", "GB300"), 126e6),
+    "L40S": 96e6,
+    "RTX-PRO-6000": 128e6,
+}
+"""Bytes of L2: NVIDIA's architecture papers; B200's as its runtime tells it."""
+UNCACHED_SHARE = 0.1
+"""Of a call's time: reading that takes less at the memory's peak tells of the fixed time alone."""
 LEAST_SHARE = 0.2
 """Of the bandwidth: where memory never binds, the fit could not tell one below."""
+MOST_MATRIX = {("attention", "bf16"): 0.75, ("latent", "bf16"): 0.75}
+"""Shares of the matrix rate: FlashAttention-3 reaches 740 of 989 Tflop/s where nothing else binds
+(arXiv:2407.08608). Decoding reads so much that its fits would not notice more."""
 SECONDS = 1e-3
 COLUMNS = (
     *("device", "family", "format", "backend", "version", "kernel"),
@@ -110,11 +127,16 @@ CACHE = {"bf16": ("bfloat16",), "fp8": ("fp8",)}
 
 @dataclass(frozen=True)
 class Measured:
-    """Calls of one kernel: bytes and operations over the peaks, depth, time; which are held out."""
+    """Calls of one kernel: bytes and operations over the peaks, depth, time; which are held out.
+
+    `pieces` are the requests times KV heads of attention: each is a block of threads at least, and
+    its time is added.
+    """
 
     memory: FloatArray
     matrix: FloatArray
     depth: FloatArray
+    pieces: FloatArray
     times: FloatArray
     held: npt.NDArray[np.bool_]
 
@@ -124,6 +146,11 @@ class Measured:
     def from_memory(self) -> Measured:
         """Return the calls whose bytes can have come from memory."""
         return self.part(self.times >= self.memory)
+
+    def beyond_cache(self, hardware: Hardware) -> Measured:
+        """Return the calls whose bytes do not fit into the last cache, or do not weigh."""
+        fits = self.memory * hardware.memory_bandwidth < LAST_CACHE[hardware.name]
+        return self.part(~fits | (self.memory < UNCACHED_SHARE * self.times))
 
 
 @dataclass(frozen=True)
@@ -157,13 +184,18 @@ def attention(hardware: Hardware, rows: dict[str, FloatArray], cache: str) -> Me
     width = FORMATS[cache].bytes_per_value
     kept = (tokens >= 4096) & (context >= 256) & (heads >= 8) & (heads >= kv)
     kept &= (size == 64) | (size == 128)
-    return Measured(
-        memory=tokens * kv * 2 * size * width / hardware.memory_bandwidth,
-        matrix=tokens * 4 * padded * size / hardware.matrix_rate("bf16"),
-        depth=np.zeros_like(tokens),
-        times=rows["latency"] * SECONDS,
-        held=held_out(heads, kv, size),
-    ).part(kept)
+    return (
+        Measured(
+            memory=tokens * kv * 2 * size * width / hardware.memory_bandwidth,
+            matrix=tokens * 4 * padded * size / hardware.matrix_rate("bf16"),
+            depth=np.zeros_like(tokens),
+            pieces=batch * kv,
+            times=rows["latency"] * SECONDS,
+            held=held_out(heads, kv, size),
+        )
+        .part(kept)
+        .beyond_cache(hardware)
+    )
 
 
 def latent(hardware: Hardware, rows: dict[str, FloatArray], cache: str) -> Measured:
@@ -177,14 +209,19 @@ def latent(hardware: Hardware, rows: dict[str, FloatArray], cache: str) -> Measu
     tokens = batch * context
     width = FORMATS[cache].bytes_per_value
     kept = (tokens >= 4096) & (context >= 256) & (heads >= 16)
-    return Measured(
-        memory=(tokens * 576 * width + batch * heads * 1088 * BF16_BYTES)
-        / hardware.memory_bandwidth,
-        matrix=tokens * 2 * padded * 1088 / hardware.matrix_rate("bf16"),
-        depth=np.zeros_like(tokens),
-        times=rows["latency"] * SECONDS,
-        held=held_out(heads, batch),
-    ).part(kept)
+    return (
+        Measured(
+            memory=(tokens * 576 * width + batch * heads * 1088 * BF16_BYTES)
+            / hardware.memory_bandwidth,
+            matrix=tokens * 2 * padded * 1088 / hardware.matrix_rate("bf16"),
+            depth=np.zeros_like(tokens),
+            pieces=batch,
+            times=rows["latency"] * SECONDS,
+            held=held_out(heads, batch),
+        )
+        .part(kept)
+        .beyond_cache(hardware)
+    )
 
 
 def gemm(hardware: Hardware, rows: dict[str, FloatArray], number: str) -> Measured:
@@ -197,6 +234,7 @@ def gemm(hardware: Hardware, rows: dict[str, FloatArray], number: str) -> Measur
         memory=moved / hardware.memory_bandwidth,
         matrix=2 * m * n * k / hardware.matrix_rate(form.arithmetic),
         depth=k,
+        pieces=np.zeros_like(m),
         times=rows["latency"] * SECONDS,
         held=held_out(n, k),
     ).part(kept)
@@ -242,6 +280,7 @@ def _experts(
         matrix=tiled_operations(6 * share * hidden * inter, share, touched, tile)
         / hardware.matrix_rate(form.arithmetic),
         depth=tokens * chosen * hidden,
+        pieces=np.zeros_like(tokens),
         times=rows["latency"] * SECONDS,
         held=held_out(hidden, whole, chosen, count, devices, slices),
     ).part(kept)
@@ -264,6 +303,7 @@ def dispatched(hardware: Hardware, rows: dict[str, FloatArray], number: str) -> 
         matrix=tiled_operations(operations, share, touched, tile_rows(hardware, number))
         / hardware.matrix_rate(form.arithmetic),
         depth=np.zeros_like(tokens),
+        pieces=np.zeros_like(tokens),
         times=rows["latency"] * SECONDS,
         held=held_out(hidden, inter, chosen, count, devices),
     )
@@ -277,6 +317,7 @@ def elementwise(hardware: Hardware, rows: dict[str, FloatArray], number: str) ->
         memory=m * k * 3 / hardware.memory_bandwidth,
         matrix=np.zeros_like(m),
         depth=np.zeros_like(m),
+        pieces=np.zeros_like(m),
         times=rows["latency"] * SECONDS,
         held=held_out(m, k),
     ).part(kept)
@@ -291,6 +332,7 @@ def exchange(hardware: Hardware, rows: dict[str, FloatArray], number: str) -> Me
         memory=tokens * chosen * hidden * width / hardware.scale_up.bandwidth,
         matrix=np.zeros_like(tokens),
         depth=np.zeros_like(tokens),
+        pieces=np.zeros_like(tokens),
         times=rows["latency"] * 1e-6,
         held=held_out(tokens, hidden, chosen),
     ).part(kept)
@@ -377,11 +419,15 @@ def _fastest(rows: dict[str, FloatArray]) -> dict[str, FloatArray]:
 
 def predicted(operator: Operator, calls: Measured) -> FloatArray:
     """Return the fitted times of calls."""
-    return operator.time(calls.memory, calls.matrix, calls.depth)
+    times = operator.time(calls.memory, calls.matrix, calls.depth)
+    return times + operator.depth_time * calls.pieces
 
 
-def fitted(calls: Measured) -> Operator:
-    """Return the operator with the least robust error of the logarithm on the fitted shapes."""
+def fitted(calls: Measured, most_matrix: float = 1.0) -> Operator:
+    """Return the operator with the least robust error of the logarithm on the fitted shapes.
+
+    Its share of the matrix rate is at most `most_matrix`.
+    """
     from scipy.optimize import least_squares
 
     train = calls.part(~calls.held)
@@ -390,7 +436,8 @@ def fitted(calls: Measured) -> Operator:
         kept = np.zeros(train.times.size, dtype=bool)
         kept[chosen] = True
         train = train.part(kept)
-    has_matrix, has_depth = bool(calls.matrix.any()), bool(calls.depth.any())
+    has_matrix = bool(calls.matrix.any())
+    has_depth = bool(calls.depth.any() or calls.pieces.any())
 
     def operator(point: FloatArray) -> Operator:
         fixed, memory, matrix, sharp, depth = np.exp(point)
@@ -403,7 +450,7 @@ def fitted(calls: Measured) -> Operator:
         )
 
     low = np.log([1e-7, LEAST_SHARE, 0.01, 0.7, 1e-15])
-    high = np.log([1e-3, 1.0, 1.0, 8.0, 1e-7])
+    high = np.log([1e-3, 1.0, most_matrix, 8.0, 1e-7])
     found = [
         least_squares(
             lambda point: np.log(predicted(operator(point), train) / train.times),
@@ -428,7 +475,7 @@ def fit_all() -> list[Fit]:
     fits = []
     for device in SYSTEMS:
         for family, number, backend, version, kernel, calls in measured_kernels(device):
-            operator = fitted(calls)
+            operator = fitted(calls, MOST_MATRIX.get((family, number), 1.0))
             off = errors(operator, calls)
             fits.append(
                 Fit(
@@ -445,8 +492,9 @@ def fit_all() -> list[Fit]:
 
 def typical_time(fit: Fit) -> float:
     """Return the geometric mean of the times of `TYPICAL` calls [s]."""
-    calls = TYPICAL[fit.family]
-    return float(np.exp(np.mean([np.log(fit.operator.time(*call)) for call in calls])))
+    pieces = TYPICAL_PIECES.get(fit.family, 0) * fit.operator.depth_time
+    times = [pieces + fit.operator.time(*call) for call in TYPICAL[fit.family]]
+    return float(np.exp(np.mean(np.log(times))))
 
 
 def chosen_fits(fits: list[Fit]) -> dict[tuple[str, str, str], Fit]:

@@ -12,6 +12,7 @@ from afdplan.calibration.derived import derived_model
 from afdplan.lengths.law import EmpiricalLengths
 from afdplan.model.trace import Trace
 from afdplan.planning.derived_source import DerivedSource
+from afdplan.planning.design import Combination
 from afdplan.planning.limits import Limits
 from afdplan.planning.plan import Plan, make_plan
 from afdplan.planning.reprovisioning import WindowCurve, compare_fixed
@@ -113,7 +114,7 @@ def search() -> Figure:
     figure, (axes,) = plain_axes(height=3.8)
     source = MeasuredSource(PAPER)
     models = StepModels(BASELINE, source)
-    combination, workers = (1, 2, 256), np.arange(1, 25)
+    combination, workers = Combination(1, 2, 256), np.arange(1, 25)
     ffn = np.ones(workers.size, dtype=int)
     exact = models.evaluate(combination, workers, ffn).mean
     stages = models.times.stages(workers, ffn, combination[2])

@@ -172,7 +172,27 @@ def test_counts_of_a_server_stand_for_a_trace():
         )
         assert answer[key] == pytest.approx(total / count, rel=0.02)
     assert any("paired at random" in note for note in answer["inputs"]["notes"])
-    refused = run(
-        "--trace", str(counts), "--format", "prometheus", "--columns", "prompt=a,decode=b"
-    )
-    assert refused.returncode == 2
+    for columns in ("prompt=a,decode=b", ""):
+        refused = run("--trace", str(counts), "--format", "prometheus", "--columns", columns)
+        assert refused.returncode == 2
+
+
+@pytest.mark.parametrize(("prompt", "batch"), [(2_000, 128), (40_000, None), (3_000_000, 0)])
+def test_the_ratio_that_is_told_to_come_next_fits_the_memory(tmp_path, prompt, batch):
+    """A batch that does not fit is made smaller; where one request does not, none is told."""
+    file = tmp_path / "requests.csv"
+    rows = "".join(f"{k},{prompt + k % 7},{20 + k % 5}\n" for k in range(60))
+    file.write_text(f"{HEADER}\n{rows}")
+    done = run(str(file), columns="300")
+    found = re.search(r"--batch-size (\d+)", done.stdout.decode())
+    if batch == 0:
+        assert found is None
+        return
+    told = int(found[1])
+    assert told == batch if batch else 1 <= told < 128
+    line = ["ratio", "--trace", str(file), "--model", "deepseek-v3", "--hardware", "h200"]
+    for size, fits in ((told, True), *(() if batch else ((told + 1, False),))):
+        command = ["afdplan", *line, "--batch-size", str(size)]
+        with mock.patch.object(sys, "argv", command), pytest.raises(SystemExit) as ended:
+            main()
+        assert (ended.value.code == 0) == fits

@@ -17,6 +17,7 @@ from benchmarks.derived_models import (
     step_time,
     systems,
     table,
+    unsplit,
 )
 from tests.shared import shared
 
@@ -43,13 +44,26 @@ def test_experts_of_fastafd_figures_2_to_6():
 def test_steps_of_split_systems_from_names_alone():
     rows = systems()
     ours = [row for row in rows if row.what.startswith("FastAFD")]
-    assert median_error(ours) <= 0.05
-    assert max(abs(row.error) for row in ours) <= 0.11
+    assert median_error(ours) <= 0.055
+    assert max(abs(row.error) for row in ours) <= 0.125
     step3 = [row for row in rows if row.what.startswith("Step-3")]
     assert max(abs(row.error) for row in step3) <= 0.08
     # What is not known is named in the document: which kernels run on Ascend.
-    assert median_error(rows) <= 0.07
-    assert max(abs(row.error) for row in rows) <= 0.25
+    assert median_error(rows) <= 0.055
+    assert max(abs(row.error) for row in rows) <= 0.22
+
+
+def test_steps_of_unsplit_wide_expert_parallelism():
+    rows = unsplit()
+    assert len(rows) == 21
+    assert median_error(rows) <= 0.03
+    # One published mean holds two steps in which ranks waited for a late one; see the document.
+    (stalled,) = (row for row in rows if "235b-a22b-fp8 8K, EP64" in row.what)
+    (ascend,) = (row for row in rows if "Ascend" in row.what)
+    assert abs(stalled.error) <= 0.2
+    assert abs(ascend.error) <= 0.15
+    others = [row for row in rows if row not in (stalled, ascend)]
+    assert max(abs(row.error) for row in others) <= 0.08
 
 
 @pytest.mark.parametrize("name", SECTIONS)
@@ -70,16 +84,38 @@ def test_the_published_numbers_are_copied_right():
         assert times == (short[key][name], long[key][name])
 
 
-def test_a_published_step_lies_within_its_interval():
-    """FastAFD at 17:1 errs most of those whose kernels are known: parts move it independently."""
-    options = {"ffn_devices": 4, "serving_system": "fastafd"}
-    model, device = "qwen3-235b-a22b-fp8", "gb200"
+XDEEPSERVE = {"ffn_devices": 288, "serving_system": "xdeepserve", "precision": "int8"}
+
+
+@pytest.mark.parametrize(
+    ("model", "device", "bundle", "options", "published"),
+    [
+        # FastAFD at 17:1 errs most of those whose kernels are known.
+        (
+            "qwen3-235b-a22b-fp8",
+            "gb200",
+            (68, 48, 8192),
+            {"ffn_devices": 4, "serving_system": "fastafd"},
+            48.7,
+        ),
+        # Of Ascend no operator was measured: it has the kernels of another maker.
+        (
+            "deepseek-r1",
+            "ascend-910c",
+            (160, 48, 3072),
+            {"speculative_tokens": 1, **XDEEPSERVE},
+            93.0,
+        ),
+    ],
+)
+def test_a_published_step_lies_within_its_interval(model, device, bundle, options, published):
+    """Parts move the step independently, each by its stated error."""
     errors = part_errors(place(find_model(model), find_hardware(device), **options))
 
     def seconds(*factors):
         efficiencies = Efficiencies(factors=factors)
-        return step_time(model, device, 68, 48, 8192, efficiencies=efficiencies, **options)
+        return step_time(model, device, *bundle, efficiencies=efficiencies, **options)
 
     middle = seconds()
     moved = [seconds((part, 1 + error)) - middle for part, error in errors.items()]
-    assert abs(48.7 - middle) < 1.96 * sum(one**2 for one in moved) ** 0.5
+    assert abs(published - middle) < 1.96 * sum(one**2 for one in moved) ** 0.5

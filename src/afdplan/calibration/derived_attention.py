@@ -101,9 +101,8 @@ def attention_operator(placement: Placement, heads: Attention) -> Operator:
 def token_time(placement: Placement, heads: Attention, queries: int | None = None) -> float:
     """Return the time per cached entry that one attention layer reads [s/entry].
 
-    The operator's work on its bytes and operations. Query rows that share a KV head are padded to
-    the tile of the matrix unit: that, not memory, binds grouped-query attention on devices with
-    little arithmetic.
+    The operator's work. Query rows that share a KV head are padded to the tile of the matrix unit:
+    that, not memory, binds grouped-query attention on devices with little arithmetic.
 
     Parameters
     ----------
@@ -124,7 +123,8 @@ def token_time(placement: Placement, heads: Attention, queries: int | None = Non
     operations = attention.score_flops * queries * padding
     return float(
         attention_operator(placement, heads).work(
-            cache_bytes / hardware.memory_bandwidth, operations / hardware.matrix_rate("bf16")
+            cache_bytes / hardware.memory_bandwidth,
+            operations / placement.matrix_rate("attention", "bf16"),
         )
     )
 
@@ -136,7 +136,8 @@ def _index_time(placement: Placement, heads: Attention, indexer: SparseIndexer) 
     operations = indexer.score_flops * placement.tokens_per_request
     return float(
         attention_operator(placement, heads).work(
-            moved / hardware.memory_bandwidth, operations / hardware.matrix_rate("fp8")
+            moved / hardware.memory_bandwidth,
+            operations / placement.matrix_rate("attention", "fp8"),
         )
     )
 
@@ -152,7 +153,7 @@ def product_time(
     moved = depth * width * form.bytes_per_value + read + 2.0 * tokens * width
     return placement.efficiencies.of(hardware, "gemm", number).time(
         moved / hardware.memory_bandwidth,
-        2.0 * depth * width * tokens / hardware.matrix_rate(form.arithmetic),
+        2.0 * depth * width * tokens / placement.matrix_rate(side, form.arithmetic),
         depth,
     )
 
@@ -266,7 +267,8 @@ def _mixer_time(placement: Placement, mixer: Mixer) -> _MixerTime:
     Sparse attention reads all index keys and `selected_tokens` cached entries per request: the
     first is the slope, the second a time per request (requests shorter than that are charged too
     much). Once per request a recurrent layer reads and writes its state; latent attention reads
-    queries and writes outputs, which weigh beside a cache that all heads share.
+    queries and writes outputs, which weigh beside a cache that all heads share. Every KV head of a
+    request is a block of threads of its own.
     """
     heads = mixer.heads
     operator = attention_operator(placement, heads)
@@ -292,6 +294,8 @@ def _mixer_time(placement: Placement, mixer: Mixer) -> _MixerTime:
         moved += here.score_flops * placement.tokens_per_request
     bandwidth = placement.attention_hardware.memory_bandwidth * operator.memory_share
     per_request += moved / bandwidth
+    if here.cached_values:
+        per_request += here.query_heads / here.query_rows * operator.depth_time
     return _MixerTime(slope=slope, per_request=per_request, fixed=fixed)
 
 

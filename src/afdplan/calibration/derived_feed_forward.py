@@ -30,6 +30,7 @@ __all__ = [
     "experts_family",
     "feed_forward_curve",
     "network_time",
+    "padded_rows",
     "tile_rows",
     "tiled_operations",
 ]
@@ -118,6 +119,39 @@ def tiled_operations(
         Rows that are computed at least, see `tile_rows`.
     """
     return np.asarray(operations * (1 + tile * experts / np.maximum(rows, 1e-300)))
+
+
+def padded_rows(rows: FloatArray, tiles: tuple[tuple[float, int], ...]) -> FloatArray:
+    """Return the rows of one expert that are computed, in whole tiles, in expectation.
+
+    The rows of single experts are taken as lognormal, their variance as that of chance and of
+    popularity, ``rows + (0.29 rows)^2``. From 16 tiles on the last one is half full.
+
+    Parameters
+    ----------
+    rows
+        Mean of all experts, > 0, any shape.
+    tiles
+        As `afdplan.calibration.serving_system.ServingSystem.expert_tiles`.
+
+    Examples
+    --------
+    >>> heights = ((64.0, 64), (np.inf, 192))
+    >>> [round(float(padded_rows(np.array(n), heights))) for n in (32.0, 96.0, 9600.0)]
+    [65, 193, 9696]
+    """
+    from scipy import special
+
+    rows = np.maximum(np.asarray(rows, dtype=np.float64), 1e-9)
+    most = np.array([mean for mean, _ in tiles])
+    tile = np.array([height for _, height in tiles])[np.searchsorted(most, rows)].astype(float)
+    sigma = np.sqrt(np.log1p(1 / rows + POPULARITY_CV**2))
+    middle = np.log(rows) - sigma**2 / 2
+    # Whoever has more than j tiles of rows needs one more.
+    more = [special.ndtr((middle - np.log(j * tile)) / sigma) for j in range(1, 64)]
+    some = -np.expm1(-rows)
+    few = tile * (some + sum(more))
+    return np.asarray(np.where(rows < 16 * tile, few, rows + tile / 2))
 
 
 def busiest_share(
@@ -224,14 +258,19 @@ def _experts_time(placement: Placement, network: FeedForward, sent: FloatArray) 
         2 * into * BF16_BYTES + 2 * in_bytes
     )
     moved = touched * expert * form.bytes_per_value + rows * row_bytes
-    operations = tiled_operations(2 * rows * expert, rows, touched, tile_rows(hardware, number))
-    computing = 1 - placement.system.moving_processors
+    operations = 2 * rows * expert
+    if placement.system.expert_tiles:
+        held = slots / placement.expert_devices
+        tiled = held * padded_rows(rows / held, placement.system.expert_tiles)
+        operations = operations * tiled / np.maximum(rows, 1e-300)
+    else:
+        operations = tiled_operations(operations, rows, touched, tile_rows(hardware, number))
     # The row of fp8 may be DeepGEMM's, of dispatched rows; that of int8 never is.
     is_fp8 = number.startswith("fp8") and form.arithmetic == "fp8"
     kernels = "int8" if is_fp8 and not placement.system.dispatches else number
     return efficiency.of(hardware, experts_family(network), kernels).time(
         moved / hardware.memory_bandwidth,
-        operations / (hardware.matrix_rate(form.arithmetic) * computing),
+        operations / hardware.matrix_rate(form.arithmetic),
         rows * network.expert_width(hidden),
     )
 

@@ -147,7 +147,11 @@ def derive_prefill(
         speculative_tokens=0,
         # All parts are on one worker, and no rows are dispatched: no processors move them.
         system=replace(
-            placement.system, shared_experts="ffn", moving_processors=0.0, dispatches=False
+            placement.system,
+            shared_experts="ffn",
+            moving_processors=0.0,
+            expert_tiles=(),
+            dispatches=False,
         ),
     )
     memory = here.memory()

@@ -22,6 +22,7 @@ __all__ = [
 ]
 
 FloatArray = npt.NDArray[np.float64]
+BF16_BYTES = 2.0
 CHOICE_BYTES = 12.0
 """An expert's number and its weight, 64 and 32 bits in DeepEP (`topk_idx`, `topk_weights`)."""
 
@@ -98,15 +99,39 @@ def _line(placement: Placement, way: str) -> LinearCurve:
     )
 
 
+def _relay(placement: Placement) -> LinearCurve:
+    """Return one way between an attention worker and the FFN device that it is bound to.
+
+    A message over a network, whatever the link: nobody measured those inside a node.
+    """
+    efficiency, link = placement.efficiencies, placement.joint_link()
+    message = placement.architecture.hidden_size * BF16_BYTES * placement.tokens_per_request
+    bandwidth = placement.ffn_devices * link.bandwidth * efficiency.link
+    return LinearCurve(
+        slope=message / bandwidth, intercept=link.latency + efficiency.transfer_latency
+    )
+
+
+def _way(placement: Placement, way: str) -> LinearCurve:
+    """Return one direction: straight to the experts, or first to one FFN device and from there."""
+    if not placement.system.relays:
+        return _line(placement, way)
+    relay = _relay(placement)
+    if not placement.architecture.experts or placement.expert_devices == 1:
+        return relay
+    among = _line(placement, way)
+    return LinearCurve(slope=relay.slope + among.slope, intercept=relay.intercept + among.intercept)
+
+
 def exchange_times(placement: Placement, requests: FloatArray) -> tuple[float, FloatArray]:
     """Return the fixed time of both ways [s], and what moving takes, for requests of a worker."""
-    ways = [_line(placement, way) for way in ("send", "receive")]
+    ways = [_way(placement, way) for way in ("send", "receive")]
     slope = sum(way.slope for way in ways)
     return sum(way.intercept for way in ways), slope * np.asarray(requests, dtype=np.float64)
 
 
 def _transfer(placement: Placement, way: str) -> Transfer:
-    line = _line(placement, way)
+    line = _way(placement, way)
     if placement.system.transfers != "overlapped":  # they are in the FFN stage
         line = LinearCurve(slope=0.0, intercept=0.0)
     return Transfer(curve=line, load="aggregate")

@@ -65,6 +65,8 @@ class Hardware:
         Assumed rent of one device; always an assumption.
     like
         Name of the measured device whose operators this one has, where it was not measured itself.
+    maker
+        Of the device: operators were measured on NVIDIA's.
     currency
         Of the price.
     sources
@@ -86,6 +88,7 @@ class Hardware:
     watts: float
     price_per_hour: float
     like: str | None = None
+    maker: str = "NVIDIA"
     currency: str = "USD"
     sources: tuple[str, ...] = ()
     assumptions: tuple[str, ...] = ()
@@ -119,7 +122,7 @@ _LISTS = ("sources", "assumptions")
 _TABLES = ("matrix_rates", "scale_up", "scale_out")
 _TOLD = ("short_name", "price_is_assumption")
 """What `afdplan hardware --json` prints beside the facts."""
-_OPTIONAL = ("like", "currency", "aliases", *_TOLD, *_LISTS)
+_OPTIONAL = ("like", "maker", "currency", "aliases", *_TOLD, *_LISTS)
 _KEYS = (*_TEXTS, *_NUMBERS, *_COUNTS, *_TABLES, *_OPTIONAL)
 
 
@@ -169,6 +172,7 @@ def hardware_from_table(table: Mapping[str, Any], origin: str = "hardware file")
             scale_up=_link(table["scale_up"], "scale_up"),
             scale_out=_link(table["scale_out"], "scale_out"),
             like=None if table.get("like") is None else str(table["like"]),
+            maker=str(table.get("maker", "NVIDIA")),
             currency=str(table.get("currency", "USD")),
             sources=tuple(table.get("sources", ())),
             assumptions=tuple(table.get("assumptions", ())),

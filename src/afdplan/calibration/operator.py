@@ -10,6 +10,8 @@ Five numbers per device, family and format, fitted to measured operators by
 s is the sharpness: how sharply the longer of both takes over. The depth of a matrix product is its
 inner width, which one block of threads walks through in turn: it binds narrow ones. That of experts
 is the numbers of their rows, which are sorted, quantized and added up beside the products.
+Attention has no depth: there the fifth number is the time of one KV head of one request, a block of
+threads at least, and is added to the rest.
 """
 
 from __future__ import annotations
@@ -47,7 +49,13 @@ STANDS_FOR = {
     ("attention", "int8"): "fp8",
     ("latent", "int8"): "fp8",
 }
-"""Formats that were not measured on a device, and which measured one has the same arithmetic."""
+"""Formats that were not measured on a device, and which measured one has the same arithmetic.
+
+A stand-in was not measured in its own format: it errs by as much more as a borrowed device does.
+"""
+OTHER_MAKER_ERROR = 0.3
+"""Relative standard error of kernels that another maker's device was measured with: as that of
+other parts which nobody measured. Published stages of Ascend 910C are off by 21 and 88 %."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +71,7 @@ class Operator:
     sharpness
         Exponent s, > 0: with a large one the longest part alone counts.
     depth_time
-        Time per unit of depth [s]; 0 where none was fitted.
+        Time per unit of depth [s], of attention per request and KV head; 0 where none was fitted.
     error
         Median relative error on shapes that were not fitted.
     origin
@@ -154,9 +162,9 @@ def find_operator(hardware: Hardware, family: Family, number: str) -> Operator:
 
     Nearest is the device that its file names (`Hardware.like`), else the one whose bandwidth and
     bf16 rate are the least factors away. A borrowed row errs by as much more as the rows of
-    measured devices do on each other. Where the matrix units are slower than those of the device it
-    comes from, their share is taken between two readings: that it stays, and that what does not
-    run on them lasts as long as there.
+    measured devices do on each other, and so does one that stands in for another format. Where the
+    matrix units are slower than those of the device it comes from, their share is taken between two
+    readings: that it stays, and that what does not run on them lasts as long as there.
 
     Parameters
     ----------
@@ -179,7 +187,7 @@ def find_operator(hardware: Hardware, family: Family, number: str) -> Operator:
         devices = _devices_with(family, name)
         if hardware.name in devices:
             operator, borrowed = rows[hardware.name, family, name]
-            if name == number or number == STANDS_FOR.get((family, number)):
+            if name == number:
                 return operator
             return replace(operator, error=math.hypot(operator.error, borrowed))
         if devices:
@@ -226,6 +234,8 @@ def _borrowed(hardware: Hardware, devices: Iterable[str], family: Family, name: 
     operator, borrowed = operator_rows()[nearest, family, name]
     rate = hardware.matrix_rate("bf16") / known[nearest].matrix_rate("bf16")
     beside = (1 / operator.matrix_share - 1) * min(rate, 1.0)
+    if hardware.maker != known[nearest].maker:
+        borrowed = max(borrowed, OTHER_MAKER_ERROR)
     return replace(
         operator,
         matrix_share=math.sqrt(operator.matrix_share / (1 + max(beside, 0.0))),

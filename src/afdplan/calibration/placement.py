@@ -96,6 +96,11 @@ class Placement:
             return 1
         return math.gcd(self.ffn_hardware.devices_per_node, self.expert_devices)
 
+    def matrix_rate(self, side: str, arithmetic: str) -> float:
+        """Return the operations/s of a device's processors that no exchange holds."""
+        held = self.system.moving_processors if side == "attention" else 0.0
+        return float(getattr(self, f"{side}_hardware").matrix_rate(arithmetic) * (1 - held))
+
     def joint_link(self) -> Link:
         """Return the slower of both sides' links."""
         name = "scale_up" if self.link == "scale-up" else "scale_out"
@@ -300,6 +305,7 @@ def _sided(
     return replace(
         system,
         router=router or system.router,
+        relays=system.relays and router != "attention",
         sends_choices=router == "attention",
         shared_experts=shared_experts or system.shared_experts,
     )

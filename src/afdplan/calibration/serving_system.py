@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -32,8 +33,15 @@ class ServingSystem:
         How FFN devices share their work: ``expert``, each has experts of its own and the shared
         ones whole, or ``tensor``, each of a node has a slice of all of them.
     moving_processors
-        Share of an FFN device's processors that move data in the kernel of the experts: the others
-        compute.
+        Share of an attention device's processors that a kernel of the exchange holds while it waits
+        for the experts: the other microbatch computes on the rest.
+    expert_tiles
+        Largest mean of rows per expert, and rows of a tile, of a kernel that chooses its tiles by
+        it, ascending; empty for kernels as they were measured, see
+        `afdplan.calibration.derived_feed_forward.tile_rows`.
+    relays
+        Whether an attention worker hands its tokens to one FFN device, in bf16, and the FFN devices
+        exchange them among each other: the experts are chosen there only.
     dispatches
         Whether an FFN device gets rows of its own experts only, in the layout that decoding kernels
         want (DeepEP's low latency); a prefill worker does not.
@@ -49,6 +57,8 @@ class ServingSystem:
     sends_choices: bool = False
     layout: Literal["expert", "tensor"] = "expert"
     moving_processors: float = 0.0
+    expert_tiles: tuple[tuple[float, int], ...] = ()
+    relays: bool = False
     dispatches: bool = True
     hides_scheduling: bool = False
 
@@ -61,10 +71,12 @@ SYSTEMS: dict[SystemName, ServingSystem] = {
         transfers="fused",
         router="attention",
         moving_processors=24 / 148,
+        expert_tiles=((8.5, 16), (16.5, 32), (32.5, 64), (64.5, 96), (96.5, 128), (math.inf, 192)),
         hides_scheduling=True,
         source="FastAFD blog (Hao AI Lab, 2026-07): MegaMoE receives, computes and returns; with "
-        "overlap scheduling a step takes 32.8 ms, without 42.6 (Fig. 13); its fast path gives "
-        "gathering 24 of a B200's 148 processors (MINISGL_MEGAMOE_AG_SMS=24)",
+        "overlap scheduling a step takes 32.8 ms, without 42.6 (Fig. 13). Its code (3c71619): the "
+        "attention side's kernel has 24 processors (MINISGL_MEGAMOE_AG_SMS), the experts' the "
+        "whole device, in tiles of 16 to 192 rows (heuristics/mega_moe.hpp)",
     ),
     "stepmesh": ServingSystem(
         transfers="overlapped",
@@ -76,13 +88,18 @@ SYSTEMS: dict[SystemName, ServingSystem] = {
     "vllm-afd-plugin": ServingSystem(
         transfers="in-stage",
         router="ffn",
-        source="vllm-project/afd-plugin, P2pNcclAFDConnector: receives its peers in turn, sends "
-        "on its compute stream; compute_gate_on_attention is off by default",
+        relays=True,
+        source="vllm-project/afd-plugin, P2pNcclAFDConnector: an FFN rank receives its own peers "
+        "in turn, sends on its compute stream; compute_gate_on_attention is off by default, and "
+        "FFN ranks exchange tokens by --all2all-backend",
     ),
     "vllm-afd-ascend": ServingSystem(
         transfers="in-stage",
         router="ffn",
-        source="vllm-project/afd-plugin, CAMP2pAFDConnector: synchronous",
+        relays=True,
+        source="vllm-project/afd-plugin (2e4378f), CAMP2pAFDConnector: synchronous; A2E brings "
+        "bf16 (quant_mode 0) to one FFN rank per attention rank, dispatch and combine follow in "
+        "its group (MC2)",
     ),
     "xdeepserve": ServingSystem(
         transfers="overlapped",

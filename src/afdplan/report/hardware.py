@@ -28,6 +28,7 @@ def device_answer(short: str, device: Hardware) -> dict[str, Any]:
         "price_is_assumption": True,
         "currency": device.currency,
         **({} if device.like is None else {"like": device.like}),
+        "maker": device.maker,
         **chosen(device, "sources assumptions"),
     }
 

@@ -12,6 +12,7 @@ from afdplan.calibration.derived_attention import attention_layers, layer_order,
 from afdplan.calibration.recurrent import DeltaAttention
 from tests.unit.calibration.invented import (
     DENSE,
+    FACTORS,
     GROUPED,
     HIDDEN,
     LATENT,
@@ -41,6 +42,8 @@ def test_a_layer_of_grouped_attention_on_four_devices(batch):
     seconds = product(HIDDEN, 64 + 2 * 32, tokens) + product(64, HIDDEN, tokens)
     seconds += 4 * sweep_of_states(tokens)
     seconds += call("attention") + reduction(tokens, 4)
+    # One block of threads for the one KV head of each request.
+    seconds += batch * OPERATOR.depth_time * FACTORS["attention"]
     # A norm before the network; three layers of four choose experts.
     seconds += sweep_of_states(tokens)
     seconds += 0.75 * (product(HIDDEN, 16, tokens, "bf16") + sweep_of_states(tokens))
@@ -73,8 +76,8 @@ def test_a_layer_of_selecting_latent_attention():
     # Eight rows are padded to 16; with both tokens of a request they are 16.
     selected = 100 * 2 * work("latent", 72, 2 * operations)
     local = 10 * work("latent", 72, 2 * operations)
-    # Queries in, outputs out: as many bytes as operations per entry.
-    moved = work("latent", 2 * operations)
+    # Queries in, outputs out: as many bytes as operations per entry; one block for all heads.
+    moved = work("latent", 2 * operations) + OPERATOR.depth_time * FACTORS["latent"]
     assert kind.time(0.0, 7) == pytest.approx(seconds + 7 * (selected + local + moved), rel=1e-12)
     key = work("latent", 32 + 4, 2 * 4 * 32 * 2, rate="fp8")
     assert kind.curve.slope == pytest.approx(key / 4, rel=1e-12)

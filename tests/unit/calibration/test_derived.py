@@ -13,6 +13,7 @@ from afdplan.calibration.derived_attention import (
     AttentionTimes,
     attention_layers,
     batch_line,
+    product_time,
     token_time,
 )
 from afdplan.calibration.derived_error import part_errors
@@ -20,13 +21,16 @@ from afdplan.calibration.derived_feed_forward import (
     distinct_experts,
     feed_forward_curve,
     network_time,
+    padded_rows,
     tile_rows,
 )
 from afdplan.calibration.derived_transfer import copies_per_token
 from afdplan.calibration.efficiency import EFFICIENCY_SOURCES, Efficiencies
+from afdplan.calibration.heads import Product
 from afdplan.calibration.operator import Operator, find_operator
 from afdplan.calibration.placement import place
 from afdplan.calibration.precision import Precision
+from afdplan.calibration.serving_system import SYSTEMS
 from afdplan.errors import InvalidInputError, UnsupportedError
 from afdplan.lengths.law import IndependentLengths
 from afdplan.theory.recommend import recommend_ratio
@@ -97,6 +101,8 @@ def test_a_layer_takes_its_kernels_one_after_the_other(batch):
         seconds += of("gemm", number).time(moved / bandwidth, work, depth)
     # Two norms, norms of queries and keys, rotary, cache write, two quantisations, choice.
     seconds += 9 * of("elementwise", "bf16").time(4 * 4096 * batch / bandwidth)
+    # Four KV heads of each request.
+    seconds += 4 * batch * of("attention", "bf16").depth_time
     assert kind.time(0.0, batch) == pytest.approx(seconds, rel=1e-9)
 
 
@@ -136,10 +142,34 @@ def test_experts_by_hand_with_perfect_hardware():
     many = 65_536.0
     computed = 2 * one * (many + 64 * 16) / 1979e12
     assert network_time(placement, placement.architecture.network, many) == pytest.approx(computed)
-    # FastAFD's kernel gathers on 24 of 148 processors.
+    # FastAFD's kernel has tiles of 192 rows for so many: half of one more for each expert.
     fused = place(model, device, ffn_devices=8, efficiencies=PERFECT, serving_system="fastafd")
     found = network_time(fused, fused.architecture.network, many)
-    assert found == pytest.approx(computed / (1 - 24 / 148))
+    assert found == pytest.approx(2 * one * (many + 96 * 16) / 1979e12)
+
+
+def test_rows_of_an_expert_fill_whole_tiles():
+    """Lognormal with variance n + (0.29 n)^2: 8 rows in tiles of 16, 100 in tiles of 192."""
+    tiles = SYSTEMS["fastafd"].expert_tiles
+    # Of 8: sigma 0.4357, one tile unless there is no row, more with chances 0.03525 and 0.00034.
+    # Of 100: sigma 0.2999, a second one with chance Phi(-2.325) = 0.01004.
+    found = padded_rows(np.array([8.0, 100.0, 9600.0]), tiles)
+    assert found == pytest.approx(
+        [16 * (0.99966 + 0.03525 + 0.00034), 192 * 1.01004, 9600 + 96], rel=1e-4
+    )
+
+
+def test_an_exchange_holds_processors_of_attention_devices_alone():
+    """FastAFD: 24 of 148 spin beside the other microbatch; experts have the whole device."""
+    place_ = functools.partial(
+        place, find_model("qwen3-235b-a22b-fp8"), find_hardware("gb200"), efficiencies=PERFECT
+    )
+    fused = place_(ffn_devices=4, serving_system="fastafd")
+    product, tokens = Product(4096, 4096), np.array(65_536.0)
+    computed = 2 * 4096 * 4096 * 65_536 / 5e15
+    assert product_time(fused, product, tokens, "fp8", "ffn") == pytest.approx(computed)
+    held = product_time(fused, product, tokens, "fp8", "attention")
+    assert held == pytest.approx(computed / (1 - 24 / 148))
 
 
 def test_latent_attention_reads_queries_and_writes_outputs():

@@ -1,6 +1,7 @@
 import csv
-import dataclasses
 import io
+import math
+from dataclasses import replace
 from importlib import resources
 
 import numpy as np
@@ -9,11 +10,16 @@ import pytest
 from afdplan.calibration.catalogue import find_hardware, find_model, shipped_hardware
 from afdplan.calibration.derived import latency_of, times_of
 from afdplan.calibration.derived_error import part_errors, with_factor
-from afdplan.calibration.operator import Operator, find_operator, operator_rows
+from afdplan.calibration.operator import (
+    OTHER_MAKER_ERROR,
+    Operator,
+    find_operator,
+    operator_rows,
+)
 from afdplan.calibration.placement import place
 from afdplan.model.latency import coefficients_of
 
-BARS = {"attention": 0.10, "latent": 0.11, "gemm": 0.10, "experts": 0.15}
+BARS = {"attention": 0.08, "latent": 0.08, "gemm": 0.10, "experts": 0.15}
 
 
 def test_parts_add_up_between_their_longest_and_their_sum():
@@ -59,6 +65,20 @@ def test_a_device_without_a_table_takes_a_like_one_and_errs_more(device, like):
     assert borrowed.memory_share == own.memory_share
 
 
+@pytest.mark.parametrize(
+    ("device", "maker"), [("ascend-910c", "Huawei"), ("mi300x", "AMD"), ("mi355x", "AMD")]
+)
+def test_kernels_of_another_maker_are_less_sure(device, maker):
+    hardware = find_hardware(device)
+    own = replace(hardware, maker="NVIDIA")
+    assert hardware.maker == maker
+    for family in ("attention", "experts"):
+        same, other = (find_operator(one, family, "bf16").error for one in (own, hardware))
+        lender = find_operator(find_hardware(hardware.like), family, "bf16").error
+        assert other == pytest.approx(math.hypot(lender, OTHER_MAKER_ERROR))
+        assert same < other
+
+
 def test_slow_matrix_units_are_used_better():
     # H20 has H200's everything else at a seventh of its matrix rate.
     slow, fast = (find_operator(find_hardware(n), "latent", "bf16") for n in ("h20", "h200"))
@@ -66,7 +86,7 @@ def test_slow_matrix_units_are_used_better():
 
 
 def test_a_device_of_a_file_takes_the_nearest():
-    near = dataclasses.replace(find_hardware("b200"), name="B200-of-ours", memory_size=1e12)
+    near = replace(find_hardware("b200"), name="B200-of-ours", memory_size=1e12)
     assert find_operator(near, "gemm", "nvfp4").origin.startswith("B")
     unknown = find_operator(find_hardware("a100"), "gemm", "fp8")
     assert unknown.error > 0

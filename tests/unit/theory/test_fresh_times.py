@@ -150,13 +150,13 @@ def test_wide_scatter_and_scatter_of_transfers_are_warned_of():
         return " ".join(theory_warnings(LAW, latency, Bundle(attention_workers=8, batch_size=16)))
 
     assert said(ffn=0.1) == ""
-    assert "wrong by up to 2.0%" in said(ffn=0.2)
-    assert "2.0% or more" in said(attention=0.5)
+    assert "wrong by up to 2.0 %" in said(ffn=0.2)
+    assert "2.0 % or more" in said(attention=0.5)
     assert "transfers" in said(send=0.1)
     # The busiest rank scatters the FFN as well: 2.1 % off where nothing was said.
     assert said(ExpertLoad(imbalance=1.3, imbalance_cv=0.3)) == ""
-    assert "wrong by up to 2.0%." in said(ExpertLoad(imbalance=1.3, imbalance_cv=1.0))
-    assert "2.0% or more" in said(ExpertLoad(imbalance=1.3, imbalance_cv=3.0))
+    assert "wrong by up to 2.0 %." in said(ExpertLoad(imbalance=1.3, imbalance_cv=1.0))
+    assert "2.0 % or more" in said(ExpertLoad(imbalance=1.3, imbalance_cv=3.0))
 
 
 @pytest.mark.parametrize("value", [-0.1, float("nan"), 3.5])
