@@ -267,6 +267,8 @@ def test_a_pool_and_its_hosts():
         first = 30000 + 5 * k
         assert pool.ports == (6239 + k, first + 4)
         assert hosts.ports == tuple(range(first, first + 4))
+        assert "FIRST_SIDE_PORT" not in hosts.environment
+        assert (hosts.environment["FIRST_PORT"], hosts.environment["EACH"]) == (str(first), "1")
         assert (hosts.workers, hosts.devices, hosts.nodes) == (9, 1, 3)
         assert (pool.workers, pool.devices, pool.nodes) == (1, 1, 1)
         assert "--enable-metrics" not in pool.command

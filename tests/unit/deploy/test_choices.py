@@ -258,3 +258,11 @@ def test_the_last_port_of_all():
     assert request.port_of(1, 6) == 65530
     with pytest.raises(InvalidInputError, match="1 bundles need 7 ports each from 65530 on"):
         request.port_of(1, 7)
+
+
+def test_those_that_can_are_named_where_one_cannot():
+    with pytest.raises(UnsupportedError, match=r"written for any: take fastafd 3c71619, .*plugin"):
+        deployment_of(request_for("fastafd"), ANY)
+    request = request_for("fastafd", pair_plan(unsplit=UNSPLIT), unsplit=True)
+    with pytest.raises(UnsupportedError, match=r"for fastafd 3c71619: take sglang srt-afd, vllm-"):
+        deployment_of(request, find_target("fastafd"))

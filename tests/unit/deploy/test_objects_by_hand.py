@@ -233,6 +233,9 @@ def test_prefill_is_started_by_the_systems_that_can():
     ffn, attention, prefill = able.bundles[0]
     assert "VLLM_NIXL_SIDE_CHANNEL_PORT" not in ffn.environment
     assert attention.environment["VLLM_NIXL_SIDE_CHANNEL_PORT"] == "15600"
+    assert (prefill.environment["FIRST_PORT"], prefill.environment["FIRST_SIDE_PORT"]) == (
+        "9000", "5600",
+    )  # fmt: skip
     told = prefill.command
     assert told[told.index("--max-num-batched-tokens") + 1] == "4096"
     assert told[told.index("--gpu-memory-utilization") + 1] == "0.9"
