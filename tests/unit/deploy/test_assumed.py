@@ -298,3 +298,13 @@ def test_rtp_llm_fills_its_node_and_no_more():
         deployment_of(
             request_for("rtp-llm", pair_plan(2, 1, devices=(2, 1)), architecture="qwen3"), target
         )
+
+
+@pytest.mark.parametrize("version", sorted(ON_ALL - {"6fa5b0d"}))
+def test_the_window_has_its_own_settings(version):
+    found = deployed(find_target("vllm-afd-ascend", version))
+    for role in found.bundles[0]:
+        afd = "".join(map(str, role.command[role.command.index("--additional-config") + 1]))
+        assert '"connector_extra_config":{"micro_batch_num":2,"quant_mode":2}' in afd
+        assert '"compute_gate_on_attention":true' in afd
+        assert found.settings[role.name]["max_num_batched_tokens"] == 512

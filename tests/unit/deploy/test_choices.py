@@ -266,3 +266,37 @@ def test_those_that_can_are_named_where_one_cannot():
     request = request_for("fastafd", pair_plan(unsplit=UNSPLIT), unsplit=True)
     with pytest.raises(UnsupportedError, match=r"for fastafd 3c71619: take sglang srt-afd, vllm-"):
         deployment_of(request, find_target("fastafd"))
+
+
+def test_how_the_cache_travels_is_kept_where_it_was_named():
+    plan = replace(pair_plan(), prefill_workers=1, prefill_devices=1)
+    for named, used in ((None, "NixlConnector"), ("MooncakeConnector", "MooncakeConnector")):
+        request = request_for("vllm-afd-plugin", plan, kv_transfer=named)
+        for role in deployment_of(request, find_target("vllm-afd-plugin")).bundles[0][1:]:
+            told = role.command[role.command.index("--kv-transfer-config") + 1]
+            assert f'"kv_connector":"{used}"' in told[0]
+
+
+def test_devices_of_another_maker_are_refused():
+    for hardware, device in (("ascend-910c", None), ("my-chip", "ascend"), (None, "ascend")):
+        plan = replace(pair_plan(), inputs={"hardware": hardware})
+        with pytest.raises(UnsupportedError, match="runs on nvidia devices, the plan is for asc"):
+            deployment_of(request_for("fastafd", plan, device=device), find_target("fastafd"))
+    unknown = replace(pair_plan(), inputs={})
+    assert deployment_of(request_for("fastafd", unknown), find_target("fastafd"))
+
+
+def test_which_versions_there_are():
+    free = "barrier-free"
+    assert find_target("vllm-afd-plugin", None, free).version == "6fa5b0d"
+    assert find_target("vllm-afd-plugin", "0.30", "synchronous").version == "0.30"
+    for given, error, words in (
+        (("fastafd", None, free), UnsupportedError, "^fastafd has no .*: take another system$"),
+        (("fastafd", "3c71619", free), UnsupportedError, "^fastafd 3c71619 has no barrier-free"),
+        (("vllm-afd-plugin", "0.30", free), UnsupportedError, "that have it: 6fa5b0d$"),
+        (("fastafd", "x"), InvalidInputError, "must be one of 3c71619, fork-393bc98, got 'x'$"),
+        (("fastafd", "x", free), InvalidInputError, "must be one of 3c71619, fork-393bc98"),
+        (("fast",), InvalidInputError, "target must be one of any, fastafd"),
+    ):
+        with pytest.raises(error, match=words):
+            find_target(*given)

@@ -79,6 +79,9 @@ def test_a_pod_that_answers_and_one_that_only_listens():
     assert services["afdplan-001-attention-http"]["ports"] == [
         {"name": "http", "port": 8000, "targetPort": "http"}
     ]
+    for name in ("ffn", "attention"):  # ranks look for one another before any is ready
+        service = services[f"afdplan-001-{name}"]
+        assert (service["clusterIP"], service["publishNotReadyAddresses"]) == ("None", True)
     for service in services.values():
         assert service["selector"]["leaderworkerset.sigs.k8s.io/worker-index"] == "0"
 
