@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -10,6 +11,10 @@ import pytest
 from numpy.polynomial.hermite_e import hermeval
 from scipy import stats
 
+from afdplan.lengths.law import IndependentLengths
+from afdplan.model.coupling import Coupling
+from afdplan.model.latency import LatencyModel
+from afdplan.model.variation import Scatter
 from afdplan.theory.busiest_rank import (
     _density,
     _held,
@@ -19,8 +24,13 @@ from afdplan.theory.busiest_rank import (
     largest_count,
     largest_counts,
 )
+from afdplan.theory.fresh_times import ffn_times
+from afdplan.theory.joint_law import JointLaw
+from afdplan.theory.layer_cycle import layer_cycle
 from afdplan.theory.layer_order import drained_step, order_period, played_step
+from afdplan.theory.moving_load import worker_motion
 from afdplan.theory.pool_play import PoolPlay, PoolTimes, _first_arrivals, play_pool
+from afdplan.theory.problem import RatioProblem
 
 FAMILIES = {1.0: stats.poisson(6.0), 2.5: stats.nbinom(4.0, 0.4), 0.4: stats.binom(10, 0.6)}
 """Of mean 6, by variance over mean."""
@@ -243,3 +253,59 @@ def test_two_workers_that_leave_together(least, wait, held):
     assert play.calls_per_departure == pytest.approx(2.0)
     assert (play.ffn_busy, play.attention_busy) == pytest.approx((50 / 175, 100 / 175))
     assert play.is_held is held
+
+
+@pytest.mark.parametrize(("size", "step"), [(12, 1), (800, 8)])
+@pytest.mark.parametrize("m", [2, 3, 4])
+def test_sum_and_largest_are_those_of_the_truncated_law(size, step, m):
+    """To the very end of the table, with every truncation or with cubics between some."""
+    chances = np.sin(np.arange(size) / (size - 1) * np.pi) ** 8
+    if step == 1:
+        chances = np.random.default_rng(m).dirichlet(np.ones(size))
+    chances = chances / chances.sum()
+    joint = JointLaw(chances, m)
+    assert joint._step == step
+    for i in (1, size // 3, size - 9, size - 2, size - 1):
+        whole = np.ones(1)
+        for _ in range(m):
+            whole = np.convolve(whole, chances[: i + 1])
+        until = np.append(np.cumsum(whole), whole.sum())
+        for d in {0, 1, i // 2, i, i + 1, 2 * i - 1, (m - 1) * i - 2, (m - 1) * i}:
+            if d < 0:
+                continue
+            found, more = joint.diagonals(np.array([[i]]), np.array([d]))
+            for value, k in ((found, i + d), (more, i + d + 1)):
+                assert value[0, 0] == pytest.approx(until[min(k, until.size - 1)], abs=2e-6)
+
+
+def test_a_launch_is_added_once_and_does_not_scatter():
+    """2 x 10 + 5, and a launch of 7; 30 % of 25 scatter."""
+    plain = LatencyModel.linear(attention=(0.0, 4.0), ffn=(2.0, 5.0))
+    launched = replace(plain, coupling=Coupling(launch=7.0))
+    tokens = np.array([10.0])
+    assert ffn_times(plain, tokens, 1).mean.tolist() == [25.0]
+    still = ffn_times(launched, tokens, 1)
+    assert (still.mean.tolist(), still.fresh, still.between) == ([32.0], None, None)
+    scattered = ffn_times(replace(launched, scatter=Scatter(ffn=0.3)), tokens, 1)
+    assert scattered.mean.tolist() == pytest.approx([32.0])
+    assert scattered.fresh.tolist() == pytest.approx([0.3 * 25])
+    assert scattered.between.tolist() == [0.0]
+
+
+@pytest.mark.parametrize("microbatches", [2, 3])
+def test_the_round_of_a_worker_moves_as_all_of_its_slots_do(microbatches):
+    latency = LatencyModel.linear(attention=(0.5, 10.0), ffn=(0.0, 1.0), layers=4)
+    law = IndependentLengths(prompt="uniform:3..9", decode="geometric:8")
+
+    def motion(latency):
+        problem = RatioProblem(law=law, latency=latency, batch_size=5, microbatches=microbatches)
+        (slot,) = problem.slot_loads()
+        cycle = layer_cycle(problem, latency.attention[0], slot, slot.moments.mean)
+        return cycle._motion, slot.motion
+
+    found, slot = motion(latency)
+    wanted = worker_motion(slot, 5 * microbatches, 0.5, 1.0)
+    for name in ("jumps", "mean_jumps", "mean_growth", "evenness", "mean_square"):
+        assert getattr(found, name) == pytest.approx(getattr(wanted, name), rel=1e-9)
+    assert found.jumps == pytest.approx(5 * microbatches / 8, rel=1e-6)
+    assert motion(replace(latency, drain=True))[0].jumps == 0.0  # every step begins on its own

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from itertools import product
 from types import SimpleNamespace
 
 import numpy as np
@@ -24,13 +25,17 @@ from afdplan.theory.attention_time import (
     spread,
 )
 from afdplan.theory.cycle import _with_fresh_steps, objective
+from afdplan.theory.fresh_cycle import fresh_stage
 from afdplan.theory.latency_draws import drawn_interval, drawn_step_times, step_time_estimate
 from afdplan.theory.layer_cycle import _ConstantCycle, _nodes
 from afdplan.theory.modes import _best_rule, _per_call
 from afdplan.theory.problem import RatioProblem
+from afdplan.theory.recommend import recommend_ratio
 from afdplan.theory.shared_times import StageTimes
 from afdplan.theory.solve import largest_resource, solve_ratio, worker_limit
 from afdplan.theory.step_model import step_model
+from afdplan.theory.transient import horizon_mean_load
+from afdplan.theory.two_batch import two_batch_round
 from afdplan.theory.worker_load import WorkerLoad, convolve_slots
 
 SHORT = IndependentLengths(prompt="uniform:3..6", decode="uniform:1..5")
@@ -381,3 +386,72 @@ def test_without_a_better_rule_nobody_is_waited_for():
     assert (best, model.calls) == (10, 1)
     model, best = _best_rule(Invented(lambda a, k: float(k == 2)), 1, 1)
     assert (best, model.calls) == (1, 2)
+
+
+def test_a_long_horizon_by_the_renewal_equation():
+    """400 steps of outputs of one to three tokens; the chances settle long before."""
+    law = IndependentLengths(prompt="fixed:4", decode="uniform:1..3")
+    chances = [1.0]
+    for j in range(1, 400):
+        chances.append(sum(chances[j - i] for i in (1, 2, 3) if i <= j) / 3)
+    alive = (1.0, 2 / 3, 1 / 3)
+    loads = [
+        sum(chances[k - i] * alive[i] * (4 + i) for i in range(3) if i <= k) for k in range(400)
+    ]
+    assert horizon_mean_load(law, 200, 1) == pytest.approx(sum(loads) / 400, rel=1e-9)
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_a_round_of_two_halves_is_that_of_all_outcomes(ranks):
+    chances = np.array([0.2, 0.3, 0.1, 0.25, 0.15])
+    law = TimeLaw(lowest=2.0, spacing=1.0, probabilities=chances)
+    cases = list(product(range(5), repeat=2 * ranks))
+    for out, back in product((0.0, 1.0, 3.5, 4.0, 5.25, 9.0), repeat=2):
+        mean = 0.0
+        for case in cases:
+            x, y = (2.0 + np.array(half) for half in (case[:ranks], case[ranks:]))
+            longest = max((x + y).max(), x.max() + out, y.max() + back)
+            mean += float(chances[list(case)].prod()) * (3.0 + max(3.0, out, back) + longest)
+        found = two_batch_round(law, ranks, ffn=3.0, out=out, back=back)
+        assert found.mean[0] == pytest.approx(mean, rel=1e-12)
+
+
+def test_jobs_are_alike_unless_it_is_said_otherwise():
+    a, f, x = np.array([200.0]), np.array([190.0]), np.array([50.0])
+    for way in (-20.0, 30.0):
+        told = fresh_stage(a, f, a + f + way, x, 2, 0.0)
+        for one, other in zip(fresh_stage(a, f, a + f + way, x, 2), told, strict=True):
+            assert one.tolist() == other.tolist()
+
+
+def test_what_the_barrier_costs_is_what_equal_loads_would_give_more():
+    latency = LatencyModel.linear(attention=(2.0, 10.0), ffn=(3.0, 5.0), layers=40)
+    problem = RatioProblem(law=SHORT, latency=latency, batch_size=4)
+    solved = solve_ratio(problem, problem.slot_loads(), 8)
+    equal = solved.mean_field.objective(float(solved.best), 1.0)
+    assert solved.barrier_cost == pytest.approx(1 - solved.search.objective(solved.best) / equal)
+    assert solved.barrier_cost > 0.01
+
+
+@pytest.mark.parametrize(
+    ("limit", "attention", "best", "words"),
+    [
+        (1, 900.0, 1, ["one attention worker is already"]),
+        (2, 900.0, 2, ["largest considered, 2"]),
+        (3, 900.0, 3, ["largest considered, 3"]),
+        (3, 1.0, 1, ["one attention worker is already"]),
+        (9, 30.0, 2, []),
+    ],
+)
+def test_ends_of_the_search_are_told(limit, attention, best, words):
+    """The FFN takes 12 for each worker: it catches up with 30 at two or three."""
+    latency = LatencyModel.linear(attention=(0.0, attention), ffn=(3.0, 5.0), layers=200)
+    law = IndependentLengths(prompt="uniform:3..6", decode="uniform:1..9")
+    answer = recommend_ratio(
+        law, latency, batch_size=4, max_attention_workers=limit, overlap="ideal"
+    )
+    assert answer.optimal_attention_workers == best
+    for text in ("one attention worker is already", "largest considered"):
+        told = [one for one in answer.warnings if text in one]
+        assert len(told) == sum(text in one for one in words)
+        assert all(any(one in line for line in told) for one in words if text in one)
