@@ -17,6 +17,7 @@ from afdplan.model.curve import LinearCurve, TabulatedCurve
 from afdplan.model.latency import LatencyModel
 from afdplan.model.stages import AttentionLayers
 from afdplan.model.uncertainty import Uncertainty
+from afdplan.model.variation import Scatter
 from afdplan.theory.attention_time import (
     TimeLaw,
     constant_time,
@@ -36,6 +37,7 @@ from afdplan.theory.solve import largest_resource, solve_ratio, worker_limit
 from afdplan.theory.step_model import step_model
 from afdplan.theory.transient import horizon_mean_load
 from afdplan.theory.two_batch import two_batch_round
+from afdplan.theory.validity import barrier_free_warnings
 from afdplan.theory.worker_load import WorkerLoad, convolve_slots
 
 SHORT = IndependentLengths(prompt="uniform:3..6", decode="uniform:1..5")
@@ -455,3 +457,21 @@ def test_ends_of_the_search_are_told(limit, attention, best, words):
         told = [one for one in answer.warnings if text in one]
         assert len(told) == sum(text in one for one in words)
         assert all(any(one in line for line in told) for one in words if text in one)
+
+
+def test_the_ends_of_what_was_compared_are_inside():
+    """Three microbatches, 64 workers and 30 % were; nothing beyond."""
+    model = LatencyModel.linear(attention=(0.0, 4.0), ffn=(2.0, 5.0))
+
+    def told(m, a, of_attention, of_ffn):
+        scatter = Scatter(attention=of_attention, ffn=of_ffn)
+        latency = replace(model, scatter=scatter)
+        return [
+            warning.split(" are ")[0]
+            for warning in barrier_free_warnings(latency, microbatches=m, attention_workers=a)
+        ]
+
+    assert told(3, 64.0, 0.3, 0.3) == []
+    assert told(4, 64.0, 0.3, 0.0) == ["4 microbatches"]
+    assert told(3, 65.0, 0.0, 0.3) == ["65 attention workers"]
+    assert told(1, 1.0, 0.4, 0.0) == told(1, 1.0, 0.0, 0.4) == ["40 percent of scatter"]
