@@ -295,7 +295,8 @@ def _mixer_time(placement: Placement, mixer: Mixer) -> _MixerTime:
     bandwidth = placement.attention_hardware.memory_bandwidth * operator.memory_share
     per_request += moved / bandwidth
     if here.cached_values:
-        per_request += here.query_heads / here.query_rows * operator.depth_time
+        shared = 1 if mixer.selected_tokens is None else placement.tokens_per_request
+        per_request += shared * here.query_heads / here.query_rows * operator.depth_time
     return _MixerTime(slope=slope, per_request=per_request, fixed=fixed)
 
 
