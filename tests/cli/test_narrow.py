@@ -35,9 +35,10 @@ def test_text_is_as_wide_as_the_terminal_and_its_numbers_are_those_of_a_wide_one
     assert outcome.out.splitlines()[0].split()[0] == wide.split()[0]
 
 
-@pytest.mark.parametrize("columns", ["0", "1", "39"])
-def test_no_terminal_is_narrower_than_forty_columns(columns, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "40")
+@pytest.mark.parametrize(("columns", "as_at"), [("0", "80"), ("1", "40"), ("39", "40")])
+def test_no_terminal_is_narrower_than_forty_columns(columns, as_at, monkeypatch):
+    """Of no width nothing is known: it is the usual one."""
+    monkeypatch.setenv("COLUMNS", as_at)
     least = invoke(*CASES["config"]).out
     monkeypatch.setenv("COLUMNS", columns)
     assert invoke(*CASES["config"]).out == least

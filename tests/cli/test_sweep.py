@@ -51,6 +51,17 @@ def test_a_dry_run_tells_the_cost_and_writes_nothing(tmp_path):
     assert document["forecast"]["size"] > 0
 
 
+def test_only_a_cluster_has_more_processes_than_a_machine(tmp_path):
+    study = write(tmp_path, FAST)
+    many = ("sweep", study, "--dry-run", "--workers", 2000)
+    outcome = invoke(*many, "--engine", "ray")
+    assert outcome.code == 0, outcome
+    assert "on 2,000 workers" in outcome.out
+    outcome = invoke(*many)
+    assert outcome.code == 1, outcome
+    assert "--workers must be an integer >= 1 and <= 1,024, got 2,000" in outcome.err
+
+
 def test_the_summary_tells_the_best_and_the_regrets(finished):
     _, folder, _ = finished
     told = invoke("sweep", "--summary", folder, "--json").document

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import re
 from dataclasses import replace
 
@@ -53,6 +54,14 @@ def answers(tmp_path_factory):
 
 
 KINDS = ("ratio", "plan", "simulation", "check", "workload")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_answer_of_another_process_says_the_same(kind, answers):
+    answer = answers[kind]
+    sent = pickle.loads(pickle.dumps(answer))
+    assert str(sent) == str(answer)
+    assert sent.to_dict() == answer.to_dict()
 
 
 @pytest.mark.parametrize("kind", KINDS)

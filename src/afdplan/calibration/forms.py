@@ -249,10 +249,7 @@ def _fit_table(loads: FloatArray, times: FloatArray) -> FormFit:
     group = group_of[np.searchsorted(different, loads)]
     at = np.array([loads[group == g].mean() for g in range(knots)])
     single = np.array([np.unique(loads[group == g]).size == 1 for g in range(knots)])
-    centre, count = np.empty(knots), np.empty(knots)
-    for g in range(knots):
-        mine = times[group == g]
-        centre[g], count[g] = _robust_mean(mine), mine.size
+    centre, count = _robust_means([times[group == g] for g in range(knots)])
     smooth = isotonic_regression(centre, weights=count / centre**2).x
     curve = TabulatedCurve(loads=at, times=smooth)
     fitted = curve(loads)
@@ -286,10 +283,27 @@ def _fit_table(loads: FloatArray, times: FloatArray) -> FormFit:
     )
 
 
-def _robust_mean(times: FloatArray) -> float:
-    if times.size < 3:
-        return float(times.mean())
-    return float(robust_lines(np.ones((times.size, 1)), times[None, :]).coefficients[0, 0])
+def _robust_means(groups: list[FloatArray]) -> tuple[FloatArray, FloatArray]:
+    """Return Huber's mean of each group, the plain one of fewer than three, and their sizes.
+
+    The scale is that of all groups: three times of which one is wild do not tell their own.
+    """
+    # One of each is its median itself: it is left out.
+    errors = [np.sort(np.abs(g / np.median(g) - 1.0))[1:] for g in groups if g.size >= 3]
+    all_errors = np.sort(np.concatenate([*errors, np.zeros(0)]))
+    scale = 1.4826 * all_errors[(all_errors.size - 1) // 2] if errors else 0.0
+    means = [_huber_mean(g, 1.345 * scale) if g.size >= 3 else g.mean() for g in groups]
+    return np.array(means), np.array([float(g.size) for g in groups])
+
+
+def _huber_mean(times: FloatArray, threshold: float) -> float:
+    """Return the mean of times whose relative errors count up to a threshold."""
+    centre = float(np.median(times))
+    for _ in range(30):
+        error = np.abs(times / centre - 1.0)
+        weight = np.minimum(1.0, max(threshold, 1e-12) / np.maximum(error, 1e-300))
+        centre = float((weight * times).sum() / weight.sum())
+    return centre
 
 
 def _neighbour_noise(at: FloatArray, centre: FloatArray) -> float:

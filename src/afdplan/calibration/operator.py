@@ -49,7 +49,10 @@ STANDS_FOR = {
     ("attention", "int8"): "fp8",
     ("latent", "int8"): "fp8",
 }
-"""Formats that were not measured on a device, and which measured one has the same arithmetic."""
+"""Formats that were not measured on a device, and which measured one has the same arithmetic.
+
+A stand-in was not measured in its own format: it errs by as much more as a borrowed device does.
+"""
 OTHER_MAKER_ERROR = 0.3
 """Relative standard error of kernels that another maker's device was measured with: as that of
 other parts which nobody measured. Published stages of Ascend 910C are off by 21 and 88 %."""
@@ -159,9 +162,9 @@ def find_operator(hardware: Hardware, family: Family, number: str) -> Operator:
 
     Nearest is the device that its file names (`Hardware.like`), else the one whose bandwidth and
     bf16 rate are the least factors away. A borrowed row errs by as much more as the rows of
-    measured devices do on each other. Where the matrix units are slower than those of the device it
-    comes from, their share is taken between two readings: that it stays, and that what does not
-    run on them lasts as long as there.
+    measured devices do on each other, and so does one that stands in for another format. Where the
+    matrix units are slower than those of the device it comes from, their share is taken between two
+    readings: that it stays, and that what does not run on them lasts as long as there.
 
     Parameters
     ----------
@@ -184,7 +187,7 @@ def find_operator(hardware: Hardware, family: Family, number: str) -> Operator:
         devices = _devices_with(family, name)
         if hardware.name in devices:
             operator, borrowed = rows[hardware.name, family, name]
-            if name == number or number == STANDS_FOR.get((family, number)):
+            if name == number:
                 return operator
             return replace(operator, error=math.hypot(operator.error, borrowed))
         if devices:

@@ -164,7 +164,8 @@ def resolve_workload(
     from afdplan.workload.requests import METRICS, read_requests, requests_of_trace
 
     described = {one.key: given.get(one.key) for one in ask.OF_TRACE}
-    if described["format"] == METRICS and any(list(described.values())[1:]):
+    refined = [described[one.key] for one in (ask.COLUMNS, ask.TIME_FORMAT)]
+    if described["format"] == METRICS and refined != [None, None]:
         raise click.UsageError(f"--format {METRICS} has no columns: leave them out")
     prefixes = given.get(of_plan.PREFIX_CACHE.key) == "recorded"
     whole = read_requests(path, **described, prefixes=prefixes)

@@ -221,7 +221,7 @@ def tell(told: Telling, more: str = "--full adds", *, full: bool | None = None) 
     console = Console(file=sys.stdout, highlight=False, markup=False, emoji=False)
     is_unicode = console.encoding.lower().startswith("utf")
     # What stands for a sign elsewhere may be a letter longer.
-    width = max(console.width, NARROWEST) - 2 * (not is_unicode)
+    width = max(console.width or SCREEN, NARROWEST) - 2 * (not is_unicode)
     console.width = width
     again, meta = command_line(), click.get_current_context().meta
     if full is None:

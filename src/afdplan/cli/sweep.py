@@ -48,7 +48,7 @@ Examples:
 @click.option("-o", "--output", metavar="FOLDER", help="Where the results go.")
 @click.option("--dry-run", is_flag=True, help="Check everything, tell cost and size, run nothing.")
 @click.option("--resume", is_flag=True, help="Run only what is missing or failed.")
-@options(count("workers", "Processes; by default every core.", maximum=1024, metavar="N"))
+@options(count("workers", "Processes; by default every core.", maximum=100_000, metavar="N"))
 @click.option(
     "--engine",
     type=click.Choice(["local", "ray"]),
@@ -92,6 +92,11 @@ def command(
         raise click.UsageError("say where the results go: -o FOLDER (or --dry-run)")
     if address is not None and engine != "ray":
         raise click.UsageError("--address belongs to --engine ray")
+    if workers is not None and engine == "local":  # a cluster has more than one machine
+        from afdplan.model.checks import check_count
+        from afdplan.studies.local_engine import MOST_PROCESSES
+
+        check_count("--workers", workers, 1, MOST_PROCESSES)
     # The workers are the parallelism: threads of this process would cost memory and time of theirs.
     os.environ.setdefault("POLARS_MAX_THREADS", "1")
     from afdplan.studies.definition import load_study

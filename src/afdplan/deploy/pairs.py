@@ -67,28 +67,49 @@ def _mutual(a: IntArray, f: IntArray, da: int, df: int) -> BoolArray:
     return (_divides(a, f) | _divides(f, a)) & _tensor(da, df)
 
 
-ANY_PAIR = PairRule(words="any pair", test=lambda a, f, da, df: (a >= 1) & (f >= 1))
+def _any(a: IntArray, f: IntArray, da: int, df: int) -> BoolArray:
+    return (a >= 1) & (f >= 1)
+
+
+def _blocks(a: IntArray, f: IntArray, da: int, df: int) -> BoolArray:
+    return (a >= f) if da == df else _multiple(a, f, da, df)
+
+
+def _free(a: IntArray, f: IntArray, da: int, df: int) -> BoolArray:
+    return (a >= 1) & (f >= 1) & _tensor(da, df)
+
+
+def _window(a: IntArray, f: IntArray, da: int, df: int) -> BoolArray:
+    return np.asarray((f >= 2) & (da == df == 1))
+
+
+def _either_multiple(a: IntArray, f: IntArray, da: int, df: int) -> BoolArray:
+    return _divides(a * da, f * df) | _divides(f * df, a * da)
+
+
+def _single(a: IntArray, f: IntArray, da: int, df: int) -> BoolArray:
+    return np.asarray((a >= 1) & (f * df == 1))
+
+
+# Tests have names, so that a plan, which keeps its rule, can be sent to another process.
+ANY_PAIR = PairRule(words="any pair", test=_any)
 BLOCKS = PairRule(
     words="there must be at least as many attention ranks as FFN ranks; workers of different sizes "
     "need a multiple",
-    test=lambda a, f, da, df: (a >= f) if da == df else _multiple(a, f, da, df),
+    test=_blocks,
     is_uneven=True,
 )
 FREE = PairRule(
     words="devices of a worker of one side must be a multiple of the other's",
-    test=lambda a, f, da, df: (a >= 1) & (f >= 1) & _tensor(da, df),
+    test=_free,
     is_uneven=True,
 )
 MULTIPLE = PairRule(words="attention ranks must be a multiple of FFN ranks", test=_multiple)
 WINDOW = PairRule(
-    words="there must be two FFN ranks or more, all workers of one device",
-    test=lambda a, f, da, df: (f >= 2) & (da == df == 1),
+    words="there must be two FFN ranks or more, all workers of one device", test=_window
 )
 EITHER_MULTIPLE = PairRule(
-    words="one of the numbers of ranks must divide the other",
-    test=lambda a, f, da, df: _divides(a * da, f * df) | _divides(f * df, a * da),
+    words="one of the numbers of ranks must divide the other", test=_either_multiple
 )
 MUTUAL = PairRule(words="one of the numbers of workers must divide the other", test=_mutual)
-SINGLE = PairRule(
-    words="there must be one FFN rank", test=lambda a, f, da, df: (a >= 1) & (f * df == 1)
-)
+SINGLE = PairRule(words="there must be one FFN rank", test=_single)

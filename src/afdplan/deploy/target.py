@@ -81,7 +81,7 @@ class Target:
     @property
     def restricts(self) -> bool:
         """Whether some pair is illegal."""
-        return self.pairs is not ANY_PAIR
+        return self.pairs != ANY_PAIR
 
     @property
     def shown(self) -> str:

@@ -22,18 +22,15 @@ import numpy as np
 import numpy.typing as npt
 
 from afdplan.model.latency import LatencyModel
-from afdplan.model.plan_parameters import STEP_PROBABILITIES
 from afdplan.planning.cache_memory import CacheMemory
-from afdplan.planning.colocated import Colocated
+from afdplan.planning.colocated import Colocated, best_colocated
+from afdplan.planning.colocated_step import unsplit_step
 from afdplan.planning.design import StepSummary
 from afdplan.planning.limits import TIE, Limits
 from afdplan.planning.search import DesignSearch
 from afdplan.planning.step_models import SLACK
-from afdplan.theory.attention_scatter import scattered
 from afdplan.theory.attention_time import TimeLaw, exact_time
-from afdplan.theory.barrier import barrier_mean, barrier_quantile
 from afdplan.theory.fresh_times import ffn_times
-from afdplan.theory.two_batch import two_batch_round
 
 __all__ = ["ColocatedSearch"]
 
@@ -90,19 +87,56 @@ class ColocatedSearch:
         """Return the best deployment of every width that has one, narrow first.
 
         Batch sizes between those of the list are considered where they could make the best
-        width of all. With a rate, the one of each width that gives most at the least cost.
+        width of all. With a rate, the one of each width that gives most at the least cost, and
+        the best width is that which gives most at its cost.
         """
         found = self._widths(limits)
         if limits.requests_per_second is None:
             return found
-        filled = []
+        filled: dict[int, Colocated] = {}
         for plan in found:
             most = replace(limits, requests_per_second=None, most_cost=plan.cost)
             devices, ranks = plan.devices_per_rank, plan.ranks
             bounds = self._bounds(devices, ranks, most)
             best = self._best(devices, ranks, bounds, most, self.again(plan, most))
-            filled.append(self.again(best or plan, limits))
-        return filled
+            filled[ranks * devices] = self.again(best or plan, limits)
+        baseline = best_colocated(filled.values())
+        if baseline is not None:
+            baseline = self._most_paid(baseline, limits)
+            filled[baseline.ranks * baseline.devices_per_rank] = baseline
+        return [filled[width] for width in sorted(filled)]
+
+    def _largest(self, limits: Limits) -> Colocated | None:
+        """Return what gives most on the devices if it reaches the rate: sizes between may alone."""
+        rate, fills_gaps = limits.requests_per_second, self._search.space.fills_gaps
+        if rate is None or limits.devices is None or not fills_gaps:
+            return None
+        most = replace(limits, requests_per_second=None, optional_devices=0)
+        found = best_colocated(self._widths(most))
+        if found is None:
+            return None
+        m = 2 if found.two_batch_overlap else 1
+        found = self._evaluate(found.devices_per_rank, found.ranks, found.batch_size, m, limits)
+        return found if found.score > 0 else None
+
+    def _most_paid(self, best: Colocated, limits: Limits) -> Colocated:
+        """Return what gives most of all that costs as little, whatever its width and size."""
+        most = replace(limits, requests_per_second=None, most_cost=best.cost)
+        best = self.again(best, most)
+        for devices, ranks in self._groups(limits):
+            bounds = self._bounds(devices, ranks, most)
+            best = self._best(devices, ranks, bounds, most, best) or best
+            between = self._between(devices, ranks, bounds, most, best)
+            best = self._best(devices, ranks, between, most, best) or best
+        return self.again(best, limits)
+
+    def _groups(self, limits: Limits) -> list[tuple[int, int]]:
+        """Return the devices of a rank and the ranks of every group that may be deployed."""
+        return [
+            (devices, ranks)
+            for devices in self._search.source.attention_devices
+            for ranks in self._parts.widths(devices, limits.devices or 1024)
+        ]
 
     def again(self, plan: Colocated, limits: Limits) -> Colocated:
         """Return a deployment evaluated under other limits; nothing is held against them."""
@@ -130,20 +164,17 @@ class ColocatedSearch:
         return self._evaluate(devices_per_rank, ranks, batch_size, m, limits, replicas)
 
     def _widths(self, limits: Limits) -> list[Colocated]:
-        most = limits.devices or 1024
         best: dict[int, Colocated] = {}
-        groups = [
-            (devices, ranks)
-            for devices in self._search.source.attention_devices
-            for ranks in self._parts.widths(devices, most)
-        ]
+        groups = self._groups(limits)
         bounds = {group: self._bounds(*group, limits) for group in groups}
         for devices, ranks in groups:
             width = ranks * devices
             plan = self._best(devices, ranks, bounds[devices, ranks], limits, best.get(width))
             if plan is not None:
                 best[width] = plan
-        baseline = max(best.values(), key=lambda plan: plan.score, default=None)
+        baseline = best_colocated(best.values()) or self._largest(limits)
+        if baseline is not None:
+            best.setdefault(baseline.ranks * baseline.devices_per_rank, baseline)
         for devices, ranks in groups if baseline is not None else ():
             between = self._between(devices, ranks, bounds[devices, ranks], limits, baseline)
             plan = self._best(devices, ranks, between, limits, baseline)
@@ -298,16 +329,8 @@ class ColocatedSearch:
             f, out, back = (
                 float(time[0]) for time in self._shared_times(side, devices, ranks, np.array([b]))
             )
-            step = np.full(1 + len(STEP_PROBABILITIES), side.step_overhead)
-            for layers, law in self._time_laws(devices, ranks, b):
-                frozen = _round(law, ranks, m, f, out, back)
-                step += layers * frozen
-                if (cv := side.scatter.attention) > 0:
-                    # Drawn afresh in every layer, so its mean is what a step has of it.
-                    fresh = scattered(law, cv, side.scatter.law)
-                    step += layers * (_round(fresh, ranks, m, f, out, back)[0] - frozen[0])
-            mean, p50, p95, p99 = (float(t) for t in step)
-            self._steps[key] = StepSummary(mean=mean, p50=p50, p95=p95, p99=p99)
+            laws = self._time_laws(devices, ranks, b)
+            self._steps[key] = unsplit_step(side, laws, ranks, m, f, out, back)
         return self._steps[key]
 
     def _time_laws(self, devices: int, ranks: int, batch_size: int) -> list[tuple[int, TimeLaw]]:
@@ -368,15 +391,3 @@ class ColocatedSearch:
                 None if space is None else self._search.memories.of_space(space)
             )
         return self._memories[devices, ranks]
-
-
-def _round(law: TimeLaw, ranks: int, m: int, f: float, out: float, back: float) -> FloatArray:
-    """Return the mean of a round and its quantiles, shape (1 + probabilities,) [time]."""
-    if m == 2:
-        found = two_batch_round(
-            law, ranks, ffn=f, out=out, back=back, probabilities=STEP_PROBABILITIES
-        )
-        return np.append(found.mean, found.quantiles[0])
-    workers, nothing = np.array([float(ranks)]), np.zeros(1)
-    quantiles = [barrier_quantile(law, workers, nothing, p)[0] for p in STEP_PROBABILITIES]
-    return np.append(barrier_mean(law, workers, nothing), quantiles) + f + out + back

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from afdplan.model.prefill import PrefillModel
+from afdplan.model.words import counted
 from afdplan.planning.design import PlannedDesign
 from afdplan.planning.first_token import FirstToken, PrefillPool
 from afdplan.planning.limits import Limits
@@ -172,8 +173,5 @@ class Service:
         return self.prefill_devices, chosen.devices
 
     def __str__(self) -> str:
-        noun = "worker" if self.workers == 1 else "workers"
-        return (
-            f"{self.workers} prefill {noun} of {self.model.devices} devices and "
-            f"{self.plan.recommended}"
-        )
+        workers = counted(self.workers, "prefill worker")
+        return f"{workers} of {counted(self.model.devices, 'device')} and {self.plan.recommended}"

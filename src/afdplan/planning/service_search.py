@@ -141,8 +141,8 @@ def _plan_service(
     search = DesignSearch(law, source, space, cost)
     split, ranks = _sharings(pools, limits, search, cost)
     show(0.3)
-    if ranks is not None and search.best(_left(limits, ranks, ranks.decode_factor)) is None:
-        ranks = None  # a plan tells the best split too
+    if ranks is not None and not _can_be_planned(ranks, limits, search):
+        ranks = None
     options = [one for one in (split, ranks) if one is not None]
     if not options:
         raise _too_few(limits, pools, search)
@@ -196,6 +196,15 @@ def _plan_service(
         cases=service_cases(service),
         baselines=service_baselines(service, options, search),
     )
+
+
+def _can_be_planned(ranks: Sharing, limits: Limits, search: DesignSearch) -> bool:
+    """Return whether a plan of un-split ranks has a split to tell, or the nearest one."""
+    left = _left(limits, ranks, ranks.decode_factor)
+    if search.best(left) is not None:
+        return True
+    able = ColocatedSearch.of(search).widths(left)
+    return explain_infeasible(search, left, able).nearest is not None
 
 
 def _is_as_wide(one: Sharing, other: Sharing) -> bool:

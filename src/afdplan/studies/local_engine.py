@@ -16,7 +16,10 @@ from afdplan.studies.worker_process import THREAD_LIMITS, compute_chunk, start_w
 if TYPE_CHECKING:
     from afdplan.studies.study import Study
 
-__all__ = ["LocalEngine", "available_cores"]
+__all__ = ["MOST_PROCESSES", "LocalEngine", "available_cores"]
+
+MOST_PROCESSES = 1024
+"""Of one machine."""
 
 
 def available_cores() -> int:
@@ -46,7 +49,7 @@ class LocalEngine:
 
     def __init__(self, study: Study, workers: int | None = None) -> None:
         count = available_cores() if workers is None else workers
-        self.workers = check_count("workers", count, 1, 1024)
+        self.workers = check_count("workers", count, 1, MOST_PROCESSES)
         self._packed = pickle.dumps(study, protocol=pickle.HIGHEST_PROTOCOL)
         self._flights: dict[Future[tuple[bytes, float]], tuple[int, ...]] = {}
         self._lost: list[tuple[int, ...]] = []

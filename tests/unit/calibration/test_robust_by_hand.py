@@ -7,7 +7,7 @@ import pytest
 
 from afdplan.calibration.forms import (
     _neighbour_noise,
-    _robust_mean,
+    _robust_means,
     fit_form,
     robust_rooflines,
     roofline_designs,
@@ -234,6 +234,22 @@ def test_noise_from_neighbours_and_means_of_few():
     assert _neighbour_noise(at, centre) == pytest.approx(wanted)
     assert _neighbour_noise(at[:2], centre[:2]) == 0.0
     assert _neighbour_noise(at[:3], centre[:3]) > 0
-    assert _robust_mean(np.array([1.0, 3.0])) == 2.0
-    assert _robust_mean(np.array([1.0, 1.0, 1.0, 1.0, 9.0])) == pytest.approx(1.0)
-    assert _robust_mean(np.array([1.0, 1.1, 1.2])) == pytest.approx(1.1, rel=0.01)
+    few = ([1.0, 3.0], [1.0, 1.0, 1.0, 1.0, 9.0], [1.0, 1.1, 1.2])
+    for times, mean in zip(few, (2.0, 1.0, 1.1), strict=True):
+        found, count = _robust_means([np.array(times)])
+        assert found == pytest.approx([mean])
+        assert count == [len(times)]
+
+
+@pytest.mark.parametrize("repeats", [3, 4])
+@pytest.mark.parametrize("at", [0, 7, 19])
+def test_one_wild_repeat_moves_a_knot_by_no_more_than_noise(repeats, at):
+    """Of three times with a wild one the mean was taken: 1, 1 and 9 gave 3.67."""
+    assert _robust_means([np.array([1.0, 1.0, 9.0])])[0] == pytest.approx([1.0])
+    loads = np.repeat(np.arange(1.0, 21.0), repeats)
+    noise = 0.02 * np.random.default_rng(4).standard_normal(loads.size)
+    times = (5 + loads) * (1 + noise)
+    times[at * repeats] *= 8.0
+    fit = fit_form("table", loads, None, times)
+    assert fit.values == pytest.approx(np.arange(6.0, 26.0), rel=0.06)
+    assert 0.01 < fit.scale < 0.03

@@ -286,3 +286,9 @@ def test_a_rate_that_is_missed_and_limits_that_nothing_meets():
     found = check_plan(plan, law())
     assert found.replanned.best is None
     assert "no design meets the limits" in found.reasons[0]
+
+
+@pytest.mark.parametrize("recommends", [False, True])
+def test_only_of_a_plan_that_is_not_to_be_split_is_said_what_is_checked(recommends):
+    notes = check_plan(replace(PLAN, recommends_unsplit=recommends), law()).notes
+    assert any("what is checked is its best split" in note for note in notes) is recommends

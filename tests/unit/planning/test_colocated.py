@@ -8,6 +8,7 @@ import pytest
 from afdplan.lengths.law import IndependentLengths
 from afdplan.model.latency import LatencyModel
 from afdplan.model.variation import Scatter
+from afdplan.planning.colocated import best_colocated
 from afdplan.planning.colocated_search import ColocatedSearch
 from afdplan.planning.limits import Limits
 from afdplan.planning.objective import DeviceCost
@@ -110,6 +111,29 @@ def test_best_of_each_width_is_the_best_of_all_batches():
                 if other.step_time.mean <= limits.time_per_output_token:
                     assert other.score <= best.score * (1 + 1e-9)
         assert best.step_time.mean <= limits.time_per_output_token
+
+
+@pytest.mark.parametrize(("rate", "tpot"), [(2.0, 0.02), (8.0, 0.0125), (15.0, 0.02)])
+def test_with_a_rate_the_baseline_gives_most_of_all_that_cost_as_little(rate, tpot):
+    """Only listed batch sizes were filled up; where none of these would do, there was none."""
+    limits = Limits(devices=8, requests_per_second=rate, time_per_output_token=tpot)
+    space = SearchSpace(batch_sizes=(1, 8, 24, 80), fills_gaps=True)
+    colocated = ColocatedSearch(DesignSearch(LAW, MeasuredSource(LATENCY), space, DeviceCost()))
+    tried = [
+        other
+        for ranks in range(1, 9)
+        if 8 % ranks == 0
+        for b in range(1, 81)
+        for m in (1, 2)
+        if (other := colocated._evaluate(1, ranks, b, m, limits)).step_time.mean <= tpot
+    ]
+    least = min(other.cost for other in tried if other.score > 0)
+    paid = [other for other in tried if other.score > 0 and other.cost == least]
+    most = max(other.tokens_per_second for other in paid)
+    told = best_colocated(colocated.widths(limits))
+    assert told.cost == least
+    assert told.tokens_per_second == pytest.approx(most)
+    assert told.step_time.mean <= tpot
 
 
 def test_wider_barrier_costs_when_experts_do_not_gain():

@@ -41,6 +41,8 @@ def test_every_window_has_its_own_ratio(trace, problem):
 
     day = ratio_day(problem, trace, 3600.0)
     assert [window.start for window in day.windows] == ["07:00", "08:00", "09:00"]
+    for window in day.windows:  # of requests that were drawn
+        assert window.token_load.low < window.token_load.value < window.token_load.high
     work = adaptive = staying = 0.0
     for k, window in enumerate(day.windows):
         part = trace.part(300 * k, 300 * (k + 1))

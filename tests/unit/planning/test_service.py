@@ -266,7 +266,7 @@ def test_what_cannot_be_is_said_in_one_line():
         first_token=FirstTokenLimit(time_to_first_token=0.05),
     )
     refused(InfeasibleError, "does not fit", workers=(replace(worker(), most_tokens=500.0),))
-    refused(InfeasibleError, "too few", limits=replace(LIMITS, devices=3), workers=(worker(2),))
+    refused(InfeasibleError, "too few", limits=replace(LIMITS, devices=2), workers=(worker(2),))
     refused(
         InfeasibleError,
         "4 devices are too few: prefill alone takes 10 devices at least",
@@ -277,6 +277,21 @@ def test_what_cannot_be_is_said_in_one_line():
     refused(AfdplanError, "--rate", cost=DeviceCost(per="watt", attention=2.0, ffn=3.0))
     with pytest.raises(AfdplanError):
         FirstTokenLimit(time_to_first_token=0.0)
+
+
+@pytest.mark.parametrize("each", [1, 2])
+def test_ranks_are_planned_where_the_devices_left_over_hold_no_split(each):
+    """One device is left to decode, and a split takes two: the ranks on it were dropped."""
+    limits = replace(LIMITS, devices=3)
+    found = plan_service(LAW, SOURCE, limits, TTFT, (worker(each),), TRAFFIC, space=SPACE)
+    tried = [
+        found.pool.most_rate((3 - width.devices) // each, width)
+        for devices in (1, 2)
+        for width in ColocatedSearch(search()).widths(replace(LIMITS, devices=devices))
+    ]
+    assert found.rate == pytest.approx(max(tried), rel=2e-4)
+    assert found.plan.recommended.devices == 1
+    assert "2 devices would be needed, 1 may be used" in found.plan.split_breaks
 
 
 def test_arrivals_must_be_there_and_be_traffic():

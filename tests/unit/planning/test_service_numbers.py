@@ -318,7 +318,7 @@ def test_prompts_slow_the_steps_of_ranks_that_compute_them_too():
     assert _largest(search, group, one, Limits(devices=30, time_per_output_token=1e-3)) is None
 
 
-@pytest.mark.parametrize("devices", [14, 30])
+@pytest.mark.parametrize("devices", [8, 14, 30])
 @pytest.mark.parametrize("ffn", [2e-3, 2e-2])
 def test_a_split_decode_side_must_carry_five_percent_more(devices, ffn):
     source = MeasuredSource(
