@@ -71,6 +71,8 @@ def test_what_ranks_give_by_sums(m, replicas):
 def test_no_group_fits_few_devices_and_whole_nodes_take_more():
     assert search()._evaluate(2, 4, 8, 1, Limits(devices=7)).replicas == 0
     assert search()._evaluate(2, 4, 8, 1, Limits(devices=7)).score == 0
+    assert search()._evaluate(2, 4, 8, 1, Limits(devices=7, optional_devices=7)).score == 0
+    assert search()._evaluate(2, 4, 8, 1, Limits(devices=8, most_cost=1.0)).score == 0
     # Nodes of 16 devices: groups of eight come in twos.
     for devices, groups in ((15, 0), (16, 2), (31, 2), (32, 4)):
         limits = Limits(devices=devices, node_devices=16)
@@ -169,7 +171,7 @@ def test_sizes_between_that_could_beat_the_best():
     assert bounds.batch.tolist() == [*SIZES, *SIZES]
     assert bounds.microbatches.tolist() == [1, 1, 1, 2, 2, 2]
     gaps = [5, 6, 7, *range(9, 16)]
-    for least in (0.0, 1.5, 2.0):
+    for least in (0.0, 17.0, 18.0, 18.3):
         best = SimpleNamespace(score=least)
         found = one._between(2, 4, bounds, limits, best)
         wanted = [
@@ -180,6 +182,8 @@ def test_sizes_between_that_could_beat_the_best():
         ]
         assert list(zip(found.batch.tolist(), found.microbatches.tolist(), strict=True)) == wanted
     full = search(kv_tokens=2000.0 * 14, fills_gaps=True)
+    assert full._bounds(2, 4, limits).batch.tolist() == [4, 8, 4]
+    assert full._bounds(2, 4, limits).microbatches.tolist() == [1, 1, 2]
     found = full._between(2, 4, full._bounds(2, 4, limits), limits, SimpleNamespace(score=0.0))
     pairs = list(zip(found.batch.tolist(), found.microbatches.tolist(), strict=True))
     assert pairs == [(b, 1) for b in gaps if b <= 14] + [(b, 2) for b in gaps if b <= 7]
@@ -230,9 +234,12 @@ def test_the_best_bound_is_looked_at_first():
     one = Told(plans)
     assert one._best(1, 2, sizes(*rows[:3]), limits, known) is known
     assert one.asked == []
-    one = Told(plans | {(8, 2): (3.0, 1.0)})
-    assert one._best(1, 2, sizes(*rows[1:3]), limits, None) is not None
+    one = Told(plans | {(8, 2): (3.0, 1.0)})  # as good as the other: the first is kept
+    assert one._best(1, 2, sizes(*rows[1:3]), limits, None).step_time.statistic("mean") == 1.0
     assert one.asked == [(8, 2), (8, 1)]
+    one = Told(plans)
+    one._best(1, 2, sizes((4, 1, 0.5, 3.0 * (1 + TIE))), limits, SimpleNamespace(score=3.0))
+    assert one.asked == []
     assert Told(plans)._best(1, 2, sizes((4, 1, 0.5, 0.0)), limits, None) is None
     assert Told({(4, 1): (0.0, 1.0)})._best(1, 2, sizes(rows[0]), limits, None) is None
 
@@ -266,3 +273,20 @@ def test_times_are_those_of_the_size_in_its_block():
     assert back == pytest.approx(out)
     assert sorted(block for _, _, block in one._ffn_means) == [0, 1, 2]
     assert {times.size for times in one._ffn_means.values()} == {256}
+
+
+def test_the_most_that_there_is_may_reach_a_rate():
+    """Two halves of 16 requests on seven groups of two ranks."""
+    one = search(fills_gaps=True)
+    limits = Limits(devices=30, requests_per_second=1.0)
+    most = best_colocated(one._widths(Limits(devices=30)))
+    design = (most.ranks, most.batch_size, most.two_batch_overlap)
+    for rate, replicas in ((0.3, 1), (most.requests_per_second * (1 - 1e-6), most.replicas)):
+        found = one._largest(replace(limits, requests_per_second=rate))
+        assert (found.ranks, found.batch_size, found.two_batch_overlap) == design
+        assert found.replicas == replicas
+    too_much = replace(limits, requests_per_second=most.requests_per_second * 1.001)
+    assert one._largest(too_much) is None
+    assert one._largest(Limits(devices=30)) is None
+    assert one._largest(Limits(requests_per_second=1.0)) is None
+    assert search()._largest(limits) is None

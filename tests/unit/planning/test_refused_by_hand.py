@@ -46,7 +46,8 @@ class Search:
         least = 8 + math.ceil(rate)
         if limits.devices is not None and limits.devices < least:
             return None
-        return plan(limits.devices or least, 0.5 if time is None else need)
+        self.last = plan(limits.devices or least, 0.5 if time is None else need)
+        return self.last
 
 
 @pytest.fixture(autouse=True)
@@ -85,6 +86,8 @@ def test_devices_and_rates_that_would_do():
     way = infeasible._devices(search, few)
     assert (way.excess, way.limits.devices) == (pytest.approx(0.2), 12)
     assert way.words == "12 devices would be needed, 10 may be used"
+    assert way.plan is search.last
+    assert search.asked[-1][0].devices == 12
     alone = infeasible._devices(search, Limits(devices=4))
     assert alone.limits.devices == alone.plan.devices == 9
     assert infeasible._devices(search, Limits(requests_per_second=4.0)) is None

@@ -294,3 +294,45 @@ def test_one_step_more_takes_the_next_number_of_ffn_workers():
     assert steps["prefill"].gain == 0.0
     search.source.ffn_workers = lambda _: (1,)
     assert {step.side for step in one_more(service, search)} == {"prefill", "attention"}
+
+
+def test_after_eight_guesses_intervals_are_halved():
+    """Only 190 of 200 devices decode: 49 workers and ever one fewer, then halves down to five."""
+    decode = Decode(0.5, 190)
+    found = sharing.most_split([Pool()], 200, decode)
+    assert (found.workers, found.rate) == (5, 5.0)
+    tried = [(200 - devices) // 2 for devices in decode.asked]
+    assert tried == [*range(49, 41, -1), 21, 10, 5, 7, 6]
+
+
+def test_many_groups_are_added_by_a_twentieth():
+    """A hundred groups carry 300 requests/s; tried are 100, 105, 111, ... of them."""
+    tried = [100]
+    while tried[-1] <= 300:
+        tried.append(-(-tried[-1] * 21 // 20))
+    bursts = 1800.0
+    costs = {
+        n: 4 * n + 2 * max(round(300.499999 + bursts / (n / 100) ** 8), 1)
+        for n in tried if n <= 300
+    }  # fmt: skip
+    found = sharing.cheapest_ranks([Pool(bursts=bursts)], limits(rate=300.0), [group()], 1.0)
+    assert found.decode.replicas == min(costs, key=costs.get) > 111
+
+
+def test_ranks_are_climbed_to_from_where_both_sides_meet():
+    """On 28 devices 2.8 groups of four meet workers of two: three, two and four are asked."""
+    asked = []
+
+    class Asked(Pool):
+        def most_rate(self, workers, side=None):
+            asked.append(workers)
+            return super().most_rate(workers, side)
+
+    sharing.most_ranks([Asked()], 28, [group()])
+    assert asked == [8, 10, 6]
+
+    class Never(Pool):
+        def most_rate(self, workers, side=None):
+            return 0.0
+
+    assert sharing.most_ranks([Never()], 28, [group()]) is None
