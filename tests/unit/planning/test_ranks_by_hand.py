@@ -189,7 +189,8 @@ def test_sizes_between_that_could_beat_the_best():
     assert pairs == [(b, 1) for b in gaps if b <= 14] + [(b, 2) for b in gaps if b <= 7]
     none = search(kv_tokens=1000.0, fills_gaps=True)
     assert none._between(2, 4, none._bounds(2, 4, limits), limits, best).batch.size == 0
-    assert one._between(2, 4, bounds, limits, None).batch.size == 0
+    nothing = one._between(2, 4, bounds, limits, None)
+    assert [column.size for column in nothing] == [0, 0, 0, 0]
     assert search()._between(2, 4, bounds, limits, best).batch.size == 0
     # With a rate no group scores more than the least number of them: 9 / 16 here.
     rate = Limits(requests_per_second=9.0, devices=16)

@@ -374,3 +374,64 @@ class Model:
     def with_(self, changes):
         self.sent, self.latency = changes["transfer_per_token"], changes["transfer_latency"]
         return self
+
+
+@pytest.mark.parametrize("devices", [None, 8, 9])
+@pytest.mark.parametrize("decodes", [True, False])
+def test_why_no_sharing_will_do(monkeypatch, devices, decodes):
+    """Four workers of two devices compute four prompts a second."""
+    told = []
+
+    def explain(search, limits):
+        told.append(limits.devices)
+        return InfeasibleError("no plan", "nearest")
+
+    monkeypatch.setattr(chosen, "explain_infeasible", explain)
+    limits = Limits(devices=devices, requests_per_second=4.0)
+    search = SimpleNamespace(best=lambda asked: "one" if decodes and asked is limits else None)
+    error = chosen._too_few(limits, [POOL], search)
+    if devices == 8:
+        assert str(error).startswith("8 devices are too few: prefill alone takes 8 devices at")
+    elif decodes:
+        few = "" if devices is None else "9 devices are too few: "
+        assert str(error).startswith(f"{few}prefill takes 8 devices at least, and with")
+    elif devices is None:
+        assert (str(error), told) == ("no plan", [None])
+    else:
+        assert str(error) == "8 of 9 devices compute prompts; on the others no plan"
+        assert (error.nearest, told) == ("nearest", [1])
+    alone = chosen._too_few(Limits(devices=2), [POOL], search)
+    assert "prefill alone takes 2 devices" in str(alone)
+    assert "prefill alone" not in str(chosen._too_few(Limits(devices=3), [POOL], search))
+
+
+@pytest.mark.parametrize(("split_one", "nearest", "can"), [
+    ("split", None, True), (None, "near", True), (None, None, False),
+])  # fmt: skip
+def test_ranks_are_planned_beside_a_split_or_the_nearest(monkeypatch, split_one, nearest, can):
+    widths = SimpleNamespace(widths=lambda left: ("w", left.devices))
+    monkeypatch.setattr(chosen, "ColocatedSearch", SimpleNamespace(of=lambda _: widths))
+    told = []
+
+    def explain(search, left, able):
+        told.append(able)
+        return SimpleNamespace(nearest=nearest)
+
+    monkeypatch.setattr(chosen, "explain_infeasible", explain)
+    search = SimpleNamespace(best=lambda left: split_one)
+    assert chosen._can_be_planned(sharing(RANKS), Limits(devices=30), search) is can
+    assert told == ([] if split_one else [("w", 22)])
+
+
+def test_baselines_gain_devices_for_a_rate_and_rate_for_a_budget(monkeypatch):
+    """Of deployments without a split the one that carries most counts, or takes fewest devices."""
+    alone = [("a", 20, 3.0), ("b", 16, 2.0), ("c", 28, 3.2)]
+    monkeypatch.setattr(others, "_unsplit", lambda *_: iter(alone))
+    ours = service(RANKS)
+    (near, un) = others.service_baselines(ours, [sharing(RANKS, rate=3.2)], None)
+    assert (near.kind, near.devices) == ("prefill, decode", 20)
+    assert near.gain == pytest.approx(0.25)
+    assert (un.kind, un.deployment, un.gain) == ("un-split", "c", pytest.approx(0.25))
+    asked = replace(ours, limits=Limits(devices=30, requests_per_second=4.0))
+    (un,) = others.service_baselines(asked, [], None)
+    assert (un.deployment, un.gain) == ("b", pytest.approx(16 / 20 - 1))
