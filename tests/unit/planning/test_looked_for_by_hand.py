@@ -231,7 +231,7 @@ def test_requests_that_fit_are_found_from_a_guess(fit, guess, most, found, asked
     assert room.likely == (0.25, 50.0)
 
 
-@pytest.mark.parametrize("prompt", ["fixed:100", "uniform:50..150"])
+@pytest.mark.parametrize("prompt", ["fixed:100", "uniform:50..150", "lognormal:mean=100,cv=3"])
 def test_a_guess_is_where_a_nearly_normal_sum_ends(prompt):
     """S loads of mean 100 and z of their deviations: a quadratic in the root of S."""
     law = IndependentLengths(prompt=prompt, decode="fixed:1")
@@ -267,6 +267,10 @@ def test_sums_fit_or_do_not_for_certain():
         assert sums.exceedance(2, room) == pytest.approx(chance)
     rare = replace(trace, prompt_tokens=np.array([50, 50, 50, 150]), decode_tokens=np.ones(4, int))
     assert CacheSums(EmpiricalLengths(rare), (CacheKind(4.0, None),)).skewness == pytest.approx(
+        (0.25 * 75**3 - 0.75 * 25**3) / 1875**1.5
+    )
+    close = replace(rare, prompt_tokens=np.array([1, 1, 1, 2]))  # as skewed, whatever the scale
+    assert CacheSums(EmpiricalLengths(close), (CacheKind(4.0, None),)).skewness == pytest.approx(
         (0.25 * 75**3 - 0.75 * 25**3) / 1875**1.5
     )
 

@@ -73,6 +73,7 @@ def test_no_group_fits_few_devices_and_whole_nodes_take_more():
     assert search()._evaluate(2, 4, 8, 1, Limits(devices=7)).score == 0
     assert search()._evaluate(2, 4, 8, 1, Limits(devices=7, optional_devices=7)).score == 0
     assert search()._evaluate(2, 4, 8, 1, Limits(devices=8, most_cost=1.0)).score == 0
+    assert search()._evaluate(2, 4, 8, 1, Limits(most_cost=33.0)).replicas == 2  # at 16 each
     # Nodes of 16 devices: groups of eight come in twos.
     for devices, groups in ((15, 0), (16, 2), (31, 2), (32, 4)):
         limits = Limits(devices=devices, node_devices=16)
@@ -291,3 +292,7 @@ def test_the_most_that_there_is_may_reach_a_rate():
     assert one._largest(Limits(devices=30)) is None
     assert one._largest(Limits(requests_per_second=1.0)) is None
     assert search()._largest(limits) is None
+    asked = []
+    one._widths = lambda inside: asked.append(inside) or []
+    assert one._largest(replace(limits, optional_devices=5)) is None
+    assert asked == [Limits(devices=30)]

@@ -402,7 +402,9 @@ def test_why_no_sharing_will_do(monkeypatch, devices, decodes):
         assert (error.nearest, told) == ("nearest", [1])
     alone = chosen._too_few(Limits(devices=2), [POOL], search)
     assert "prefill alone takes 2 devices" in str(alone)
-    assert "prefill alone" not in str(chosen._too_few(Limits(devices=3), [POOL], search))
+    half = Pool()
+    half.rate_of_worker = 0.5
+    assert "prefill alone" not in str(chosen._too_few(Limits(devices=3), [half], search))
 
 
 @pytest.mark.parametrize(("split_one", "nearest", "can"), [

@@ -315,8 +315,17 @@ def test_many_groups_are_added_by_a_twentieth():
         n: 4 * n + 2 * max(round(300.499999 + bursts / (n / 100) ** 8), 1)
         for n in tried if n <= 300
     }  # fmt: skip
-    found = sharing.cheapest_ranks([Pool(bursts=bursts)], limits(rate=300.0), [group()], 1.0)
+    asked = []
+
+    class Asked(Pool):
+        def fewest_workers(self, rate, side):
+            asked.append(side.replicas)
+            return super().fewest_workers(rate, side)
+
+    found = sharing.cheapest_ranks([Asked(bursts=bursts)], limits(rate=300.0), [group()], 1.0)
     assert found.decode.replicas == min(costs, key=costs.get) > 111
+    assert asked == tried[: len(asked)]
+    assert len(asked) > 3
 
 
 def test_ranks_are_climbed_to_from_where_both_sides_meet():
