@@ -247,7 +247,7 @@ def test_a_guess_is_where_a_nearly_normal_sum_ends(prompt):
 
         assert end(slots) <= 1e5 * (1 + 1e-9) < end(slots + 1) * (1 + 1e-9)
     assert memory._likely_requests(0.5, 1e30) == (1 << 17) ** 2
-    assert memory._likely_requests(0.5, -5.0) == 0
+    assert memory._likely_requests(0.5, -1e9) == 0
     assert memory._likely_requests(0.0, 1e5) == memory._likely_requests(1e-9, 1e5)
     assert memory._likely_requests(1.0, 1e5) == memory._likely_requests(1 - 1e-9, 1e5)
 
@@ -293,6 +293,8 @@ def test_two_kinds_of_layers_hold_what_each_keeps():
     )
     assert nothing.spacing == 1.0 or nothing.moments.mean > 0
     wide = IndependentLengths(prompt="uniform:0..400", decode="fixed:1")
+    unused = _cache_law(wide, (CacheKind(2.0, 100), CacheKind(3.0, 100), CacheKind(0.0, None)))
+    assert unused.spacing == 5.0 * wide.slot_load(100).spacing
     law_of = _cache_law(wide, (CacheKind(2.0, None), CacheKind(0.5, 100)))
     tokens = wide.slot_load()
     held = 2.0 * tokens.support + 0.5 * np.minimum(tokens.support, 100)

@@ -437,3 +437,21 @@ def test_baselines_gain_devices_for_a_rate_and_rate_for_a_budget(monkeypatch):
     asked = replace(ours, limits=Limits(devices=30, requests_per_second=4.0))
     (un,) = others.service_baselines(asked, [], None)
     assert (un.deployment, un.gain) == ("b", pytest.approx(16 / 20 - 1))
+
+
+def test_only_shared_blocks_change_the_source(monkeypatch):
+    """Without any the source is asked as it is; the service says what is left of each request."""
+    asked = []
+
+    def plan_once(law, inside, *_):
+        asked.append(inside)
+        return service(RANKS)
+
+    monkeypatch.setattr(chosen, "_plan_service", plan_once)
+    source = SimpleNamespace(sharing=lambda fraction: ("half", fraction))
+    for left, sources, told in ((1.0, [source], 1.0), (0.5, [source, ("half", 0.5)], 0.5)):
+        asked.clear()
+        traffic = SimpleNamespace(unique_fraction=lambda *_, left=left: left)
+        found = chosen.plan_service(None, source, Limits(devices=30), None, (), traffic)
+        assert asked == sources
+        assert found.unique_fraction == told
