@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from afdplan.calibration.latency_choice import LatencyChoice
 from afdplan.calibration.memory import CacheKind
 from afdplan.lengths.law import EmpiricalLengths, IndependentLengths
 from afdplan.model.coupling import Coupling
@@ -78,6 +79,18 @@ def test_teeth_have_their_own_best_on_both_sides():
     assert found == 48
     asked = {a for few in played.asked for a in few}
     assert {40.0, 48.0} <= asked
+
+
+def test_teeth_end_with_the_workers_that_there_are():
+    found, *_ = effects._best_of(Played(300, jump=8), np.arange(1, 254), 5, math.inf, 8)
+    assert found == 253
+
+
+@pytest.mark.parametrize(("devices", "left"), [(1, {}), (2, {"experts": 2}), (4, {"experts": 4})])
+def test_experts_of_one_rank_are_never_uneven(devices, left):
+    choice = LatencyChoice(model="qwen3-30b-a3b", hardware="h100", ffn_devices=devices)
+    found = effects.derived_without(choice.placement())
+    assert {name: ranks for name, (_, ranks) in found.items()} == left
 
 
 def test_jobs_are_those_of_one_layer_and_microbatch():
@@ -231,10 +244,18 @@ def test_requests_that_fit_are_found_from_a_guess(fit, guess, most, found, asked
     assert room.likely == (0.25, 50.0)
 
 
-@pytest.mark.parametrize("prompt", ["fixed:100", "uniform:50..150", "lognormal:mean=100,cv=3"])
+@pytest.mark.parametrize("prompt", ["fixed:100", "uniform:50..150", "skewed"])
 def test_a_guess_is_where_a_nearly_normal_sum_ends(prompt):
     """S loads of mean 100 and z of their deviations: a quadratic in the root of S."""
-    law = IndependentLengths(prompt=prompt, decode="fixed:1")
+    if prompt == "skewed":  # 99 of 50 and one of 5,050
+        law = EmpiricalLengths(
+            Trace(
+                prompt_tokens=np.array([50] * 99 + [5050]), decode_tokens=np.ones(100, int),
+                arrival_times=None, source="x",
+            )
+        )  # fmt: skip
+    else:
+        law = IndependentLengths(prompt=prompt, decode="fixed:1")
     space = CacheSpace.tokens(1e5)
     memory = CacheMemory(CacheSums(law, space.kinds), space)
     for probability, z in ((0.5, 0.0), (0.022750131948179, 2.0), (0.158655253931457, 1.0)):

@@ -165,3 +165,12 @@ def test_a_convex_curve_is_its_own_floor():
     curve = TabulatedCurve(loads=[0, 10, 20], times=[1.0, 2.0, 8.0])
     for load in (0.0, 4.0, 10.0, 17.0, 40.0):
         assert convex_floor(curve, load) == pytest.approx(float(curve(load)))
+
+
+def test_more_slots_lengthen_attention_by_its_least_slope():
+    """Slopes of 1e-7 and 3e-7 per token: 16 slots more of 2,000 tokens take 3.2 ms at least."""
+    curve = TabulatedCurve(loads=[0, 10_000, 20_000], times=[0.0, 1e-3, 4e-3])
+    kinds = (AttentionLayers(curve=curve, layers=10, time_per_request=1e-5),)
+    asked = models(replace(LATENCY, attention=kinds))
+    added = asked.added_attention(Combination(1, 1, 8), Combination(1, 1, 24))
+    assert added == pytest.approx([1e-7 * 2000 * 16 + 1e-5 * 16])
