@@ -345,3 +345,16 @@ def test_ranks_are_climbed_to_from_where_both_sides_meet():
             return 0.0
 
     assert sharing.most_ranks([Never()], 28, [group()]) is None
+
+
+def test_one_group_more_of_ranks():
+    """Three groups of 3 requests/s behind workers enough: a fourth carries a third more."""
+    chosen = sharing.multiplied(group(), 3)
+    plan = SimpleNamespace(recommended=chosen, planned_limits=Limits(devices=40))
+    service = Service(
+        plan=plan, pool=Pool(2.0), workers=50, rate=9.0, first_token=None, devices=40,
+        limits=Limits(devices=40),
+    )  # fmt: skip
+    (decode, _) = one_more(service, None)
+    assert (decode.side, decode.devices, decode.rate) == ("decode", 4, 12.0)
+    assert decode.gain == pytest.approx(1 / 3)
