@@ -74,6 +74,19 @@ def test_sizes_are_tried_until_smaller_ones_cannot_be_better():
     assert failures.bundle_choice(Sizes({}), Limits(devices=40), None) == ()
 
 
+def test_only_devices_that_are_said_take_the_same_spares(monkeypatch):
+    asked = []
+
+    def under(plan, law, often, limits, others):
+        asked.append(others)
+        return SimpleNamespace(share=0.5)
+
+    monkeypatch.setattr(failures, "_under", under)
+    failures.bundle_choice(Sizes({12: 1.0}), Limits(devices=40), None)
+    failures.bundle_choice(Sizes({12: 1.0}), Limits(devices=40), None, 7)
+    assert asked == [0, 7]
+
+
 def test_no_more_sizes_than_a_page_are_tried(monkeypatch):
     monkeypatch.setattr(failures, "MOST_SIZES", 3)
     found = failures.bundle_choice(Sizes(dict.fromkeys(range(13), 100.0)), Limits(devices=9), None)
