@@ -263,10 +263,9 @@ def test_a_guess_is_where_a_nearly_normal_sum_ends(prompt):
         m, s = memory._sums.slot.moments.mean, memory._sums.slot.moments.std
         g = memory._sums.skewness
 
-        def end(n):
-            return n * m + z * s * n**0.5 + (z * z - 1) / 6 * g * s  # noqa: B023
-
-        assert end(slots) <= 1e5 * (1 + 1e-9) < end(slots + 1) * (1 + 1e-9)
+        skewed = (z * z - 1) / 6 * g * s
+        ends = [n * m + z * s * n**0.5 + skewed for n in (slots, slots + 1)]
+        assert ends[0] <= 1e5 * (1 + 1e-9) < ends[1] * (1 + 1e-9)
     assert memory._likely_requests(0.5, 1e30) == (1 << 17) ** 2
     assert memory._likely_requests(0.5, -1e9) == 0
     assert memory._likely_requests(0.0, 1e5) == memory._likely_requests(1e-9, 1e5)
@@ -316,7 +315,7 @@ def test_two_kinds_of_layers_hold_what_each_keeps():
     wide = IndependentLengths(prompt="uniform:0..400", decode="fixed:1")
     unused = _cache_law(wide, (CacheKind(2.0, 100), CacheKind(3.0, 100), CacheKind(0.0, None)))
     assert unused.spacing == 5.0 * wide.slot_load(100).spacing
-    law_of = _cache_law(wide, (CacheKind(2.0, None), CacheKind(0.5, 100)))
+    law_of = _cache_law(wide, (CacheKind(2.0, None), CacheKind(0.5, 100), CacheKind(0.0, 10)))
     tokens = wide.slot_load()
     held = 2.0 * tokens.support + 0.5 * np.minimum(tokens.support, 100)
     mean = float(tokens.probabilities @ held)

@@ -358,3 +358,14 @@ def test_one_group_more_of_ranks():
     (decode, _) = one_more(service, None)
     assert (decode.side, decode.devices, decode.rate) == ("decode", 4, 12.0)
     assert decode.gain == pytest.approx(1 / 3)
+
+
+@pytest.mark.parametrize(("by_groups", "groups"), [(True, 6), (False, 1)])
+def test_ranks_are_climbed_to_either_side(by_groups, groups):
+    """From three groups to six, beside which two workers are left, or down to one."""
+
+    class Slope(Pool):
+        def most_rate(self, workers, side=None):
+            return float(side.replicas if by_groups else workers)
+
+    assert sharing.most_ranks([Slope()], 28, [group()]).decode.replicas == groups

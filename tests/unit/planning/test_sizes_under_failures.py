@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -53,7 +54,7 @@ def shares(monkeypatch):
     ))  # fmt: skip
     monkeypatch.setattr(
         failures, "replace", lambda one, **changes: Found(**{**vars(one), **changes})
-        if isinstance(one, Found) else __import__("dataclasses").replace(one, **changes)
+        if isinstance(one, Found) else replace(one, **changes)
     )  # fmt: skip
 
 
