@@ -8,7 +8,7 @@ import pytest
 from afdplan.calibration.catalogue import find_hardware, find_model
 from afdplan.calibration.derived import times_of
 from afdplan.calibration.placement import place
-from afdplan.errors import InfeasibleError
+from afdplan.errors import InfeasibleError, InvalidInputError
 from afdplan.planning.derived_source import DerivedSource, exchange_wait
 
 
@@ -100,6 +100,10 @@ def test_ranks_hold_both_kinds_of_weights():
     both = memory.attention_weight_bytes + memory.ffn_weight_bytes
     room = memory.attention_memory_bytes - memory.reserve_bytes - both
     assert parts.cache(2, 4).capacity == pytest.approx(room)
+    assert parts.cache(2, 4).kinds == memory.cache
+    # 128 experts are spread over 128 devices, not over 256 or 384.
+    assert parts.widths(1, 1024) == (1, 2, 4, 8, 16, 32, 64, 128)
+    assert parts.widths(2, 1024)[-1] == 64
     huge = DerivedSource(place(find_model("deepseek-v3"), find_hardware("h200"))).colocated
     assert huge.cache(1, 1) is None
     assert huge.widths(1, 4) == ()
@@ -153,3 +157,11 @@ def test_what_a_device_lacks_is_told():
     words = f"{lacks / 1e9:.1f} GB per attention device are missing"
     with pytest.raises(InfeasibleError, match=re.escape(words)):
         DerivedSource(short, (1,))
+
+
+def test_widths_are_those_that_heads_allow():
+    """Three devices do not share 32 heads: asked for they are refused, unasked left out."""
+    with pytest.raises(InvalidInputError, match="heads"):
+        source_of(attention_devices=(3,))
+    assert source_of(attention_devices=(4, 2)).attention_devices == (4, 2)
+    assert source_of().attention_devices == (1, 2, 4, 8)
