@@ -142,3 +142,22 @@ def test_requests_that_a_device_does_not_hold(monkeypatch, most, batch, m, words
     monkeypatch.setattr(memories, "memory_limit", lambda *_: None)
     with pytest.raises(InfeasibleError, match="no memory is left"):
         require_memory(None, "a device", batch, m)
+
+
+def test_only_a_named_device_bounds_the_slots(monkeypatch):
+    asked = []
+
+    def placement(**changes):
+        asked.append(changes)
+        return SimpleNamespace(memory=lambda: "memory")
+
+    told = {"limit": SimpleNamespace(most_requests=70)}
+    monkeypatch.setattr(
+        memories, "require_memory", lambda *given: asked.append(given) or told["limit"]
+    )
+    derived = SimpleNamespace(is_derived=True, placement=placement)
+    assert memories.require_fit(derived, "law", 8, 3, 2) == 70
+    assert asked == [{"batch_size": 8, "ffn_workers": 3}, ("law", "memory", 8, 2)]
+    told["limit"] = None
+    assert memories.require_fit(derived, "law", 8, 3, 2) is None
+    assert memories.require_fit(SimpleNamespace(is_derived=False), "law", 8, 3, 2) is None

@@ -296,3 +296,25 @@ def test_the_most_that_there_is_may_reach_a_rate():
     one._widths = lambda inside: asked.append(inside) or []
     assert one._largest(replace(limits, optional_devices=5)) is None
     assert asked == [Limits(devices=30)]
+
+
+@pytest.mark.parametrize(
+    ("replicas", "ranks", "devices", "overlaps", "words"),
+    [
+        (1, 1, 1, False, "1 rank, 8 requests each, one batch at a time"),
+        (2, 4, 2, True, "2 x 4 ranks of TP 2, 16 requests each, two-batch overlap"),
+    ],
+)
+def test_ranks_in_words(replicas, ranks, devices, overlaps, words):
+    one = search().deployed(
+        replicas=replicas, ranks=ranks, devices_per_rank=2, batch_size=8,
+        two_batch_overlap=overlaps, limits=Limits(devices=64),
+    )  # fmt: skip
+    assert str(replace(one, devices_per_rank=devices)) == words
+
+
+def test_of_ranks_that_score_alike_the_most_tokens_count():
+    one = search()._evaluate(2, 4, 8, 1, Limits(devices=64))
+    plans = [replace(one, score=s, tokens_per_second=t) for s, t in ((1, 9), (2, 3), (2, 4))]
+    assert best_colocated(plans) is plans[2]
+    assert best_colocated([]) is None
