@@ -272,3 +272,12 @@ def test_the_share_done_is_told_with_every_try(monkeypatch, broken, shares):
     assert seen == pytest.approx(shares)
     assert found.split == ("split 1" if broken == 99 else f"split {broken + 1}")
     assert tried == [None, *(f"split {k}" for k in range(1, len(tried)))]
+
+
+def test_a_rate_without_parts_is_that_of_all_requests():
+    current = SimpleNamespace(
+        parts=(), ends=(), recommended=SimpleNamespace(requests_per_second=9.0)
+    )
+    where = SimpleNamespace(name="all requests")
+    found = holding._rate_for_all(current, where, Limits(requests_per_second=0.5))
+    assert found.requests_per_second == 0.5 * (1 + 1e-9)

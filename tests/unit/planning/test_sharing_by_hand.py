@@ -355,6 +355,7 @@ def test_one_group_more_of_ranks():
         plan=plan, pool=Pool(2.0), workers=50, rate=9.0, first_token=None, devices=40,
         limits=Limits(devices=40),
     )  # fmt: skip
+    assert service.unique_fraction == 1.0
     (decode, _) = one_more(service, None)
     assert (decode.side, decode.devices, decode.rate) == ("decode", 4, 12.0)
     assert decode.gain == pytest.approx(1 / 3)
