@@ -153,3 +153,7 @@ def test_a_rate_is_planned_for_with_what_failures_leave(rate):
     for before, after in pairwise(sizes):
         assert after.most_devices == before.plan.design.bundle_devices - 1
         assert after.plan.design.bundle_devices <= after.most_devices
+
+
+def test_devices_that_hardly_fail_need_no_spare():
+    assert fewest_spares(1, Failures(device_mtbf=1e9, restart=1.0, repair=1.0)) == 0

@@ -141,6 +141,11 @@ def test_what_is_looked_at_without_an_effect(monkeypatch, most, longest, here, l
     assert (found.attention_longer, found.ffn_longer) == pytest.approx((0.2, 0.25))
     assert (found.attention_scatter, found.ffn_scatter) == (0.1, 0.2)
     assert found.attention_workers_without == 11
+    plain = effects.EffectCost(
+        effect="launch", attention_workers=1, attention_workers_without=1, cost=0.1, gain=0.1,
+        attention_longer=0.0, ffn_longer=0.0,
+    )  # fmt: skip
+    assert (plain.attention_scatter, plain.ffn_scatter, plain.ranks) == (0.0, 0.0, None)
 
 
 def test_effects_are_taken_away_one_by_one():
