@@ -155,5 +155,7 @@ def test_a_rate_is_planned_for_with_what_failures_leave(rate):
         assert after.plan.design.bundle_devices <= after.most_devices
 
 
-def test_devices_that_hardly_fail_need_no_spare():
-    assert fewest_spares(1, Failures(device_mtbf=1e9, restart=1.0, repair=1.0)) == 0
+def test_no_spare_is_needed_where_every_failure_may_find_none():
+    """Without a spare none is ever found; one does where repair is short."""
+    rare = Failures(device_mtbf=1e9, restart=1.0, repair=1.0)
+    assert (fewest_spares(1, rare, most=1.0), fewest_spares(1, rare)) == (0, 1)
