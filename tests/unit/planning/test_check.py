@@ -292,3 +292,16 @@ def test_a_rate_that_is_missed_and_limits_that_nothing_meets():
 def test_only_of_a_plan_that_is_not_to_be_split_is_said_what_is_checked(recommends):
     notes = check_plan(replace(PLAN, recommends_unsplit=recommends), law()).notes
     assert any("what is checked is its best split" in note for note in notes) is recommends
+
+
+def test_a_load_of_nothing_has_no_ends():
+    """Its interval is no factor of it."""
+    none = Estimate(value=0.0, low=0.0, high=5.0, confidence=0.95, method="x")
+    assert check_plan(PLAN, law(), token_load=none) == check_plan(PLAN, law())
+
+
+def test_a_plan_without_its_unsplit_deployment_is_checked_as_its_split():
+    plan = running(inputs=FIXED | {"devices": 16}, recommends_unsplit=True)
+    found = check_plan(plan, law())
+    assert found.best_attention_workers is not None
+    assert "the plan recommends not to split: what is checked is its best split" in found.notes
