@@ -78,6 +78,8 @@ def test_pairs_that_a_source_a_target_and_devices_allow():
     assert small.bundle_devices.tolist() == [5, 8]
     none = PairLattice.build(source, SearchSpace(), limits, 3, 4)
     assert (none.attention.size, none.ratios) == (0, (1.0, 1.0))
+    as_many = PairLattice.build(source, SearchSpace(), Limits(devices=8), 2, 8)
+    assert (2, 2) in set(zip(as_many.attention.tolist(), as_many.ffn.tolist(), strict=True))
     shares = replace_source(source, shares_ffn_latency=True)
     prime = PairLattice.build(shares, SearchSpace(), limits, 3, 16)
     assert (2, 2) not in set(zip(prime.attention.tolist(), prime.ffn.tolist(), strict=True))
@@ -174,20 +176,20 @@ def batch_search(**parts):
     )  # fmt: skip
     sizes = {(1, 2): np.array([8, 10, 12, 14, 16, 20])}
     bounds = SimpleNamespace(
-        rows=np.array([[1.0, 5.0, 0.0], [4.0, 2.0, 0.0]]), columns={1: np.array([2, 0, 1])}
+        rows=np.array([[0.1, 0.5, 0.0], [0.4, 0.2, 0.0]]), columns={1: np.array([2, 0, 1])}
     )
     return BatchSearch(pairs, None, bounds, {1: None}, limits, sizes)
 
 
-@pytest.mark.parametrize(("beaten", "pairs"), [(None, [1, 2]), (6.0, [1]), (9.0, [])])
+@pytest.mark.parametrize(("beaten", "pairs"), [(None, [1, 2]), (0.6, [1]), (0.9, [])])
 def test_a_start_opens_the_pairs_whose_block_promises_enough(beaten, pairs):
-    """Of the first size a block promises 1 or 5, of the second twice 4 or 2."""
+    """Of the first size a block promises 0.1 or 0.5, of the second twice 0.4 or 0.2."""
     one = batch_search()
     one._best = None if beaten is None else Candidate(score=beaten, design=DESIGN)
     start = _Start(group=(1, 2), first=0, last=3, listed=(0, 2), bounds=((0, 1.0), (1, 2.0)))
     found = one._opened(start)
     assert found.pairs.tolist() == pairs
-    assert found.bound.tolist() == [{1: 8.0, 2: 5.0}[pair] for pair in pairs]
+    assert found.bound.tolist() == [{1: 0.8, 2: 0.5}[pair] for pair in pairs]
 
 
 def test_ranges_without_lines_have_the_bound_of_their_first_step_and_last_size():
@@ -263,7 +265,7 @@ def test_an_unsplit_plan_has_no_other_a(monkeypatch):
     assert check._unsplit(SimpleNamespace(statistic="mean"), None, 1.0) == (0.0, None, 2.0, 3.0)
 
 
-@pytest.mark.parametrize("share", [0.99, 1.01])
+@pytest.mark.parametrize("share", [0.99, 1.0, 1.01])
 def test_a_rate_beyond_any_deployment_is_refused(monkeypatch, share):
     """Outputs of one token: as many requests as tokens."""
     monkeypatch.setattr(plan, "circumstances", lambda *_: 1 / 0)  # where planning begins
