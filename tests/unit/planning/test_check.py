@@ -13,6 +13,7 @@ from afdplan.model.bundle import Bundle
 from afdplan.model.estimate import Estimate
 from afdplan.model.latency import LatencyModel
 from afdplan.planning.check import _standing, check_plan, regret_of_keeping
+from afdplan.planning.replan import stored_source
 
 LATENCY = LatencyModel.linear(
     attention=(1e-6, 1e-3),
@@ -305,3 +306,9 @@ def test_a_plan_without_its_unsplit_deployment_is_checked_as_its_split():
     found = check_plan(plan, law())
     assert found.best_attention_workers is not None
     assert "the plan recommends not to split: what is checked is its best split" in found.notes
+
+
+def test_what_a_plan_file_lacks_of_its_derivation_is_named():
+    notes = stored_source(running(inputs={"model": "m", "attention_devices": None}))[1]
+    assert len(notes) == 1
+    assert notes[0].startswith("the plan file does not keep hardware: other numbers of FFN workers")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,14 +11,25 @@ import pytest
 from afdplan.lengths.law import IndependentLengths
 from afdplan.model.estimate import Estimate
 from afdplan.model.latency import LatencyModel
-from afdplan.planning import batch_search, check, ratio_around, ratio_day, sensitivity
+from afdplan.planning import (
+    batch_search,
+    check,
+    plan_answer,
+    ratio_around,
+    ratio_day,
+    ratio_grid,
+    sensitivity,
+    verify,
+)
 from afdplan.planning.alternatives import _same_ratio
 from afdplan.planning.batch_search import BatchSearch, _Range
 from afdplan.planning.bottleneck_map import bottleneck_maps
 from afdplan.planning.design import Candidate, Design
 from afdplan.planning.limits import Limits
 from afdplan.planning.plan import Plan, _little_spare
+from afdplan.planning.search import DesignSearch
 from afdplan.planning.simulated_ratio import PlayedSearch
+from afdplan.planning.space import SearchSpace
 from afdplan.theory.problem import RatioProblem
 
 LAW = IndependentLengths(prompt="fixed:2000", decode="fixed:1")
@@ -309,3 +320,112 @@ def test_every_a_that_is_best_in_some_window_is_played_in_all(monkeypatch):
     assert [(c.number, c.output_tokens, c.objective[7]) for c in day[4]] == [
         (0, 7.0, 7.0), (1, 7.0, 14.0)
     ]  # fmt: skip
+
+
+def test_policies_and_departures_are_compared_within_the_devices_of_the_decode_side(monkeypatch):
+    """Two FFN workers of two devices each and attention workers of one, out of 30."""
+
+    @dataclass(frozen=True)
+    class Planned:
+        plan: object
+
+    @dataclass(frozen=True)
+    class Found:
+        warnings: tuple[str, ...] = ("of the plan",)
+        source: object = "source"
+        split: object = None
+        limits: object = Limits(devices=30)
+
+    chosen = Found(split=SimpleNamespace(design=DESIGN))
+    monkeypatch.setattr(plan_answer, "plan_whole", lambda *_, **__: Planned(chosen))
+    monkeypatch.setattr(plan_answer, "plan_modes", lambda plan: "modes")
+    monkeypatch.setattr(plan_answer, "_verified", lambda plan, bar: "verified")
+    monkeypatch.setattr(plan_answer, "_played", lambda whole, source, bar: "played")
+    monkeypatch.setattr(plan_answer, "_around", lambda plan, bar: "around")
+    monkeypatch.setattr(plan_answer, "_gain", lambda question, plan, most: most)
+    monkeypatch.setattr(plan_answer, "plan_effects", lambda plan, source, most: (most,))
+    workload = SimpleNamespace(law=LAW, trace=None, token_load=None, warnings=("of the trace",))
+    asked = dict.fromkeys(("source", "limits", "prefill", "failures", "space", "cost"))
+    for wanted in (True, False):
+        has = dict.fromkeys(("has_verification", "has_around", "has_modes"), wanted)
+        question = SimpleNamespace(workload=workload, **asked, **has)
+        found = plan_answer.answer_plan(question)
+        assert (found.gain, found.effects) == (26, (26,))
+        assert found.plan.warnings == ("of the trace", "of the plan")
+        told = (found.verified, found.played, found.around, found.modes)
+        whole = ("verified", "played", "around", "modes")
+        assert told == (whole if wanted else ((), None, None, None))
+
+
+def test_what_was_played_is_taken_for_the_case_that_was_asked_for_only(monkeypatch):
+    asked = []
+    solved = SimpleNamespace(model=SimpleNamespace(resources=None))
+
+    def played(problem, slots, solved, play, most, runs):
+        asked.append((problem.batch_size, problem.microbatches, runs))
+        best = SimpleNamespace(attention_workers=1)
+        return SimpleNamespace(
+            batch_size=problem.batch_size, microbatches=problem.microbatches, best=best
+        )
+
+    monkeypatch.setattr(ratio_grid, "solve_ratio", lambda *_: solved)
+    monkeypatch.setattr(ratio_grid, "bottleneck_maps", lambda *_: ())
+    monkeypatch.setattr(ratio_grid, "_played_case", played)
+    few = replace(PROBLEM, batch_size=2, microbatches=2)
+    ratio_grid.ratio_grid(few, most_requests=8, play=lambda *_: None, runs={4: "run"})
+    known = [(size, count) for size, count, runs in asked if runs]
+    assert known == [(2, 2)]
+    assert len(asked) == 8
+
+
+def test_memory_is_asked_for_as_many_requests_as_any_candidate_has():
+    asked = []
+
+    def most_requests(devices, largest, limits):
+        asked.append(largest)
+        return largest
+
+    space = SearchSpace(batch_sizes=(4, 16), microbatches=(1, 3))
+    found = SimpleNamespace(
+        space=space, source=SimpleNamespace(attention_devices=(1,)),
+        memories=SimpleNamespace(most_requests=most_requests),
+    )  # fmt: skip
+    limits = Limits(devices=9)
+    listed = DesignSearch.combinations(found, limits)
+    assert [tuple(one) for one in listed] == [(1, 1, 4), (1, 1, 16), (1, 3, 4), (1, 3, 16)]
+    assert DesignSearch._sizes(found, 1, 3, limits, space).tolist() == [4, 16]
+    assert asked == [48, 48]
+
+
+def test_a_design_is_simulated_with_its_neighbours_in_a(monkeypatch):
+    """Six workers of 8 requests with 1.5 tokens in a step of 0.5 s, on 6 + 2 * 2 devices."""
+    asked, shown = [], []
+
+    def simulate(scenario, progress):
+        asked.append((scenario.bundle.attention_workers, scenario.seed))
+        progress(0.5)
+        return SimpleNamespace(step_time=SimpleNamespace(mean=Estimate.exact(0.5), p99="p"))
+
+    def planned(design, mean):
+        return SimpleNamespace(
+            design=design, tokens_per_step=1.5, step_time=SimpleNamespace(mean=mean, p99=2 * mean)
+        )
+
+    monkeypatch.setattr(verify, "simulate", simulate)
+    more = SimpleNamespace(
+        kind="attention_workers",
+        change="more",
+        plan=planned(replace(DESIGN, attention_workers=7), 2),
+    )
+    other = SimpleNamespace(kind="batch_size")
+    plan = SimpleNamespace(
+        split=planned(DESIGN, 1.0), alternatives=(other, more),
+        space=SimpleNamespace(placement="round-robin"),
+    )  # fmt: skip
+    source = SimpleNamespace(latency=lambda *_: LATENCY)
+    first, second = verify.verify_plan(plan, LAW, source, seed=3, progress=shown.append)
+    assert (first.name, second.name, shown) == ("recommended", "more", [0.25, 0.75])
+    assert asked == [(6, 3), (7, 3)]
+    assert first.tokens_per_second_per_device == pytest.approx(6 * 8 * 1.5 / 0.5 / 10)
+    assert second.tokens_per_second_per_device == pytest.approx(7 * 8 * 1.5 / 0.5 / 11)
+    assert (first.predicted_mean, first.predicted_p99, second.simulated_p99) == (1.0, 2.0, "p")

@@ -146,6 +146,9 @@ def test_smaller_bundles_and_more_of_them_where_failures_take_some(planned):
     found = whole.plan_whole(LAW, None, limits, failures=none)
     assert (found.service, found.failures.requests_per_second) == (ample, 9.0)
     assert [given[2].max_bundle_devices for given in asked.plans] == [None, None]
+    asked = planned([], None)
+    found = whole.plan_whole(LAW, None, limits, failures=none)
+    assert (found.service, asked.failures) == (None, [(64, 4.0, 0)] * 2)
 
 
 def test_a_service_is_planned_where_prefill_is_asked_for(monkeypatch):
