@@ -89,6 +89,8 @@ def test_a_larger_batch_that_nothing_forbids():
     assert less.reason == f"is allowed and gives {percent(1 - (1 + gain) / 2)} less"
     never = replace(limits, overflow_probability=0.0)  # nor does it overflow
     assert next_batch(search, small, never).forbidden_by == ()
+    slow = replace(limits, time_per_output_token=9.0)
+    assert next_batch(search, small, slow).forbidden_by == ()
 
 
 @pytest.mark.parametrize("margin", [0.0, 0.1])

@@ -110,6 +110,25 @@ def test_pairs_score_by_all_of_their_bundles():
     assert pairs.able(lattice([2, 2], [1, 1]), 1e9, Limits(devices=9)).tolist() == [0, 1]
 
 
+@pytest.mark.parametrize("base", [None, Combination(2, 2, 4)])
+def test_bounds_of_pairs_are_of_what_their_stages_take_at_least(base):
+    asked = []
+
+    def stages(attention, ffn, batch_size, *, at_least):
+        asked.append((attention.tolist(), ffn.tolist(), batch_size, at_least))
+        return "stages"
+
+    one = Combination(2, 2, 8)
+    models = SimpleNamespace(
+        times=SimpleNamespace(stages=stages),
+        rough_bounds=lambda ones, stages, limits: ((ones, "x"), (stages, "y")),
+        tight_bounds=lambda *given: given,
+    )  # fmt: skip
+    found = PairScores(models, SCORE).least_times(one, lattice([3, 4], [1, 2]), [1], "l", base)
+    assert found == (([one], "stages") if base is None else (one, "stages", "l", base))
+    assert asked == [([4], [2], 8, True)]
+
+
 @pytest.mark.parametrize(
     ("shared", "same", "numbers"), [(False, False, (1, 3, 5)), (True, False, (1, 2, 4)),
                                     (True, True, (1,))],
@@ -129,6 +148,8 @@ def test_blocks_of_ratios_between_powers_of_two(shared, same, numbers):
     within = at % RATIO_BLOCKS
     assert (edges[within] <= [3, 3, 5]).all()
     assert (edges[within + 1] > [3, 3, 5]).all()
+    ends = blocks.of(lattice([2, 8], [1, 1])) % RATIO_BLOCKS
+    assert ends.tolist() == [0, 191]
 
 
 def test_the_bound_of_a_block_is_at_its_ends():
