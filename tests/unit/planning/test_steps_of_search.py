@@ -91,6 +91,9 @@ def test_a_size_is_evaluated_and_the_larger_ones_are_left():
     assert one._best.score == 10.0
     assert (one._best.design.attention_workers, one._best.design.bundles) == (5, 1)
     assert one._cut(a_range(5, 5)) == []
+    one._middle = lambda found: 3
+    before, ahead = one._cut(a_range(1, 5))
+    assert (before.first, before.last, ahead.first, ahead.last) == (1, 2, 4, 5)
 
 
 def test_with_lines_what_is_too_slow_already_is_left_out():
@@ -214,6 +217,45 @@ def test_ends_of_a_load_are_tried_however_small(value, trials):
     ends = [(change, factor) for name, change, _, factor in found if "interval" in name]
     assert ends == [(change, 1 + change) for change in trials]
     assert [(change, factor) for _, change, _, factor in found[:2]] == [(0.1, 1.1), (-0.1, 0.9)]
+
+
+@pytest.mark.parametrize(
+    ("most", "kept"), [(20, [3, 4, 5, 6, 7, 8, 9, 10, 11, 12]), (6, [3, 4, 5, 6])]
+)
+def test_half_to_twice_as_many_attention_workers_are_compared(most, kept):
+    asked = []
+
+    def lattice(limits, space, devices, most_devices):
+        asked.append((space, devices, most_devices))
+        return SimpleNamespace(attention=np.arange(1, most + 1))
+
+    search = SimpleNamespace(lattice=lattice, space=SearchSpace())
+    for limits in (Limits(devices=30), Limits(requests_per_second=1.0)):
+        found, index = sensitivity._neighbours(search, DESIGN, limits)
+        assert found.attention[index].tolist() == kept[: index.size]
+        assert index.size == len(kept)
+    space = SearchSpace(ffn_workers=(2,))
+    assert asked == [(space, 1, 30), (space, 1, 2048)]
+
+
+@pytest.mark.parametrize(
+    ("regrets", "least", "asked"),
+    [((0.5, 0.3, 0.2), 0.1, [1.0, 0.8, 1.2]), ((0.5, 0.01, 0.9), 0.0, [1.0, 0.8]),
+     ((0.5, 0.6, 0.7), 0.4, [1.0, 0.8, 1.2])],
+)  # fmt: skip
+def test_planned_again_at_both_ends_until_one_is_fine(monkeypatch, regrets, least, asked):
+    """A tenth was given up when it was planned."""
+    tried = []
+
+    def again(plan, law, load_factor=1.0):
+        tried.append(load_factor)
+        return SimpleNamespace(regret=regrets[len(tried) - 1], notes=("n",), number=len(tried))
+
+    monkeypatch.setattr(check, "replan", again)
+    plan = SimpleNamespace(planned_replan_regret=0.1)
+    found, lost, notes = check._again(plan, LAW, [1.0, 0.8, 1.2])
+    assert (found.number, notes, tried) == (1, ("n",), asked)
+    assert lost == pytest.approx(least)
 
 
 def test_a_row_of_a_map_is_of_its_batch_size():

@@ -11,6 +11,7 @@ import pytest
 
 from afdplan.errors import InfeasibleError
 from afdplan.lengths.law import IndependentLengths
+from afdplan.model.coupling import UNCOUPLED, Coupling
 from afdplan.model.estimate import Estimate
 from afdplan.model.latency import LatencyModel
 from afdplan.planning import (
@@ -25,6 +26,7 @@ from afdplan.planning import (
 )
 from afdplan.planning.fastest import fastest_design
 from afdplan.planning.limits import Limits
+from afdplan.planning.source import GATHERED
 from afdplan.planning.standing import standings
 from afdplan.planning.verify import DECLARED_MEAN, DECLARED_P99, Verification, _part
 from afdplan.simulation.scenario import Scenario
@@ -288,6 +290,10 @@ def test_both_modes_have_the_attention_workers_that_devices_leave_room_for(
     problem = plan_modes.plan_modes(plan)
     assert (problem.execution, problem.placement) == ("barrier-free", "round-robin")
     assert asked[0][2] == most
+    assert problem.latency == LATENCY
+    for coupling, kept in ((Coupling(**GATHERED), UNCOUPLED), (LATENCY.coupling,) * 2):
+        plan.latency = replace(LATENCY, coupling=coupling)
+        assert plan_modes.plan_modes(plan).latency.coupling == kept
 
 
 def test_a_limit_is_held_where_it_is_hardest_to_keep():
