@@ -24,19 +24,9 @@ from afdplan.calibration.checkpoint_groups import (
     unknown,
 )
 from afdplan.calibration.checkpoint_rules import PLAIN, Rule, Scheme, Stored
+from afdplan.calibration.checkpoint_types import LEFT_OUT
 
 __all__ = ["DIALECTS", "left_out"]
-
-_LISTS = (
-    "modules_to_not_convert",
-    "ignored_layers",
-    "ignore",
-    "exclude_modules",
-    "exclude",
-    "llm_int8_skip_modules",
-    "skip_modules",
-    "modules_to_not_quantize",
-)
 
 
 def left_out(quantization: Mapping[str, Any]) -> tuple[Rule, ...]:
@@ -48,7 +38,7 @@ def left_out(quantization: Mapping[str, Any]) -> tuple[Rule, ...]:
     ['lm_head']
     """
     found: list[Rule] = []
-    for key in _LISTS:
+    for key in LEFT_OUT:
         listed = quantization.get(key)
         if isinstance(listed, str):
             listed = listed.split(",")

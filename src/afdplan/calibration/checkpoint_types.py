@@ -11,7 +11,19 @@ from typing import Any
 
 from afdplan.errors import InvalidInputError
 
-__all__ = ["OF_CONFIG", "check_types", "types_of"]
+__all__ = ["LEFT_OUT", "OF_CONFIG", "check_types", "types_of"]
+
+LEFT_OUT = (
+    "modules_to_not_convert",
+    "ignored_layers",
+    "ignore",
+    "exclude_modules",
+    "exclude",
+    "llm_int8_skip_modules",
+    "skip_modules",
+    "modules_to_not_quantize",
+)
+"""Lists of the modules that a tool leaves in 16 bits, in the words of every tool."""
 
 _GROUPS = {
     "config_groups": "table",
@@ -26,19 +38,7 @@ _GROUPS = {
     "config_groups.*.*.symmetric": "flag",
 }
 _EVERY_DIALECT = {
-    **dict.fromkeys(
-        (
-            "modules_to_not_convert",
-            "ignored_layers",
-            "ignore",
-            "exclude_modules",
-            "exclude",
-            "llm_int8_skip_modules",
-            "skip_modules",
-            "modules_to_not_quantize",
-        ),
-        "names",
-    ),
+    **dict.fromkeys(LEFT_OUT, "names"),
     "kv_cache_scheme.num_bits": "count",
     "kv_cache_scheme.type": "text",
     "kv_cache_scheme.group_size": "count",

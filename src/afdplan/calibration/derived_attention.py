@@ -292,10 +292,10 @@ def _mixer_time(placement: Placement, mixer: Mixer) -> _MixerTime:
     if heads.family == "latent":
         # Queries and outputs, 2 bytes per number: each costs two operations per cached entry.
         moved += here.score_flops * placement.tokens_per_request
-    bandwidth = placement.attention_hardware.memory_bandwidth * operator.memory_share
-    per_request += moved / bandwidth
+    per_request += moved / (placement.attention_hardware.memory_bandwidth * operator.memory_share)
     if here.cached_values:
-        per_request += here.query_heads / here.query_rows * operator.depth_time
+        shared = 1 if mixer.selected_tokens is None else placement.tokens_per_request
+        per_request += shared * here.query_heads / here.query_rows * operator.depth_time
     return _MixerTime(slope=slope, per_request=per_request, fixed=fixed)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from afdplan.calibration.derived_attention import attention_operator
 from afdplan.calibration.derived_feed_forward import experts_family
-from afdplan.calibration.derived_transfer import exchange_operator
+from afdplan.calibration.derived_transfer import PARTS, exchange_error
 from afdplan.calibration.placement import Placement
 from afdplan.model.latency import LatencyModel, coefficients_of
 from afdplan.model.uncertainty import Uncertainty
@@ -56,8 +56,8 @@ def part_errors(placement: Placement) -> dict[str, float]:
         errors[family] = STANDARD * efficiency.of(ffn, family, ffn_weights).error
     passes = STANDARD * efficiency.of(attention, "elementwise", "bf16").error
     errors["elementwise"] = float(np.hypot(passes, COUNTED))
-    for part, way in (("dispatch", "send"), ("combine", "receive")):
-        errors[part] = STANDARD * exchange_operator(placement, way).error
+    for way, part in PARTS.items():
+        errors[part] = STANDARD * exchange_error(placement, way)
     if not placement.system.hides_scheduling:
         errors["scheduling"] = SCHEDULED
     if architecture.experts and efficiency.expert_imbalance is None:

@@ -148,6 +148,7 @@ def derive_prefill(
         # All parts are on one worker, and no rows are dispatched: no processors move them.
         system=replace(
             placement.system,
+            router="ffn",
             shared_experts="ffn",
             moving_processors=0.0,
             expert_tiles=(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +15,9 @@ from afdplan.model.curve import LinearCurve
 from afdplan.model.stages import Transfer
 
 __all__ = [
+    "PARTS",
     "copies_per_token",
+    "exchange_error",
     "exchange_operator",
     "exchange_times",
     "receive_transfer",
@@ -23,6 +26,8 @@ __all__ = [
 
 FloatArray = npt.NDArray[np.float64]
 BF16_BYTES = 2.0
+PARTS = {"send": "dispatch", "receive": "combine"}
+"""What the kernels of each way are called."""
 CHOICE_BYTES = 12.0
 """An expert's number and its weight, 64 and 32 bits in DeepEP (`topk_idx`, `topk_weights`)."""
 
@@ -69,7 +74,7 @@ def exchange_operator(placement: Placement, way: str) -> Operator:
         if way == "send":
             return efficiency.of(placement.ffn_hardware, "dispatch", "fp8")
         return efficiency.of(placement.ffn_hardware, "combine", "bf16")
-    factor = efficiency.factor("dispatch" if way == "send" else "combine")
+    factor = efficiency.factor(PARTS[way])
     return Operator(
         memory_share=efficiency.link,
         matrix_share=1.0,
@@ -99,7 +104,7 @@ def _line(placement: Placement, way: str) -> LinearCurve:
     )
 
 
-def _relay(placement: Placement) -> LinearCurve:
+def _relay(placement: Placement, way: str) -> LinearCurve:
     """Return one way between an attention worker and the FFN device that it is bound to.
 
     A message over a network, whatever the link: nobody measured those inside a node.
@@ -107,19 +112,38 @@ def _relay(placement: Placement) -> LinearCurve:
     efficiency, link = placement.efficiencies, placement.joint_link()
     message = placement.architecture.hidden_size * BF16_BYTES * placement.tokens_per_request
     bandwidth = placement.ffn_devices * link.bandwidth * efficiency.link
+    factor = efficiency.factor(PARTS[way])
     return LinearCurve(
-        slope=message / bandwidth, intercept=link.latency + efficiency.transfer_latency
+        slope=factor * message / bandwidth,
+        intercept=factor * (link.latency + efficiency.transfer_latency),
     )
+
+
+def _among(placement: Placement) -> Placement:
+    """Return where FFN devices exchange relayed tokens: on their own links, inside if they can."""
+    inside = placement.expert_devices <= placement.ffn_hardware.scale_up_devices
+    return replace(
+        placement,
+        attention_hardware=placement.ffn_hardware,
+        link="scale-up" if inside else placement.link,
+    )
+
+
+def exchange_error(placement: Placement, way: str) -> float:
+    """Return the relative error of one way (``send`` or ``receive``), its relay included."""
+    if not placement.system.relays:
+        return exchange_operator(placement, way).error
+    return max(exchange_operator(_among(placement), way).error, placement.efficiencies.link_error)
 
 
 def _way(placement: Placement, way: str) -> LinearCurve:
     """Return one direction: straight to the experts, or first to one FFN device and from there."""
     if not placement.system.relays:
         return _line(placement, way)
-    relay = _relay(placement)
+    relay = _relay(placement, way)
     if not placement.architecture.experts or placement.expert_devices == 1:
         return relay
-    among = _line(placement, way)
+    among = _line(_among(placement), way)
     return LinearCurve(slope=relay.slope + among.slope, intercept=relay.intercept + among.intercept)
 
 

@@ -234,7 +234,7 @@ def _borrowed(hardware: Hardware, devices: Iterable[str], family: Family, name: 
     operator, borrowed = operator_rows()[nearest, family, name]
     rate = hardware.matrix_rate("bf16") / known[nearest].matrix_rate("bf16")
     beside = (1 / operator.matrix_share - 1) * min(rate, 1.0)
-    if hardware.maker != known[nearest].maker:
+    if hardware.maker.casefold() != known[nearest].maker.casefold():
         borrowed = max(borrowed, OTHER_MAKER_ERROR)
     return replace(
         operator,

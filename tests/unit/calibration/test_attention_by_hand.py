@@ -76,8 +76,9 @@ def test_a_layer_of_selecting_latent_attention():
     # Eight rows are padded to 16; with both tokens of a request they are 16.
     selected = 100 * 2 * work("latent", 72, 2 * operations)
     local = 10 * work("latent", 72, 2 * operations)
-    # Queries in, outputs out: as many bytes as operations per entry; one block for all heads.
-    moved = work("latent", 2 * operations) + OPERATOR.depth_time * FACTORS["latent"]
+    # Queries in, outputs out: as many bytes as operations per entry; one block for all heads of
+    # each token, which has entries of its own.
+    moved = work("latent", 2 * operations) + 2 * OPERATOR.depth_time * FACTORS["latent"]
     assert kind.time(0.0, 7) == pytest.approx(seconds + 7 * (selected + local + moved), rel=1e-12)
     key = work("latent", 32 + 4, 2 * 4 * 32 * 2, rate="fp8")
     assert kind.curve.slope == pytest.approx(key / 4, rel=1e-12)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from afdplan.calibration.catalogue import find_hardware, find_model
+from afdplan.calibration.derived_error import part_errors, with_factor
 from afdplan.calibration.derived_transfer import (
     exchange_times,
     receive_transfer,
@@ -60,3 +61,38 @@ def test_a_relay_that_overlaps_is_in_the_links_times():
     for way in (send_transfer, receive_transfer):
         longer = way(relayed).time(1, 1.0) - way(straight).time(1, 1.0)
         assert longer == pytest.approx(MESSAGE + HOP)
+
+
+def test_ffn_ranks_of_one_node_exchange_inside_it():
+    """Two H200 behind a network: one message each way, then DeepEP's kernels on NVLink."""
+    options = {"ffn_devices": 2, "batch_size": 8}
+    h200, qwen = find_hardware("h200"), find_model("qwen3-30b-a3b")
+    relayed = place(qwen, h200, serving_system="vllm-afd-plugin", link="scale-out", **options)
+    inside = place(qwen, h200, serving_system="any", link="scale-up", **options)
+    fixed, moving = exchange_times(relayed, ONE)
+    straight = exchange_times(inside, ONE)
+    assert fixed - straight[0] == pytest.approx(2 * 15e-6)
+    assert moving - straight[1] == pytest.approx(2 * 2048 * 2 / (2 * 50e9 * 0.85))
+
+
+def test_ffn_ranks_of_several_nodes_exchange_over_the_network():
+    options = {"ffn_devices": 16, "link": "scale-out"}
+    h200, qwen = find_hardware("h200"), find_model("qwen3-30b-a3b")
+    relayed = place(qwen, h200, serving_system="vllm-afd-plugin", **options)
+    straight = place(qwen, h200, serving_system="any", **options)
+    more = exchange_times(relayed, ONE)[0] - exchange_times(straight, ONE)[0]
+    assert more == pytest.approx(2 * 15e-6)
+
+
+def test_a_relay_is_as_unsure_as_a_message_and_moves_with_its_way():
+    alone = place(
+        find_model("qwen3-30b-a3b"),
+        find_hardware("h200"),
+        ffn_devices=1,
+        serving_system="vllm-afd-plugin",
+    )
+    fixed, moving = exchange_times(alone, ONE)
+    longer = exchange_times(with_factor(alone, "dispatch", 3.0), ONE)
+    assert longer == (pytest.approx(2 * fixed), pytest.approx(2 * moving))
+    for part in ("dispatch", "combine"):
+        assert part_errors(alone)[part] == pytest.approx(1.4826 * 0.3)

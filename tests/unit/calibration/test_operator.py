@@ -72,6 +72,9 @@ def test_kernels_of_another_maker_are_less_sure(device, maker):
     hardware = find_hardware(device)
     own = replace(hardware, maker="NVIDIA")
     assert hardware.maker == maker
+    assert find_operator(replace(own, maker="nvidia"), "gemm", "bf16") == find_operator(
+        own, "gemm", "bf16"
+    )
     for family in ("attention", "experts"):
         same, other = (find_operator(one, family, "bf16").error for one in (own, hardware))
         lender = find_operator(find_hardware(hardware.like), family, "bf16").error

@@ -38,7 +38,9 @@ def parts_of_a_layer(n):
     seconds += call("attention") + 2 * reduction(own, 8)  # after attention and after the network
     each = n / 16
     seconds += product(HIDDEN, 2 * 194, each) + product(194, HIDDEN, each)
+    # The shared network's activation and quantisation; the router, and the choice after it.
     seconds += 2 * sweep_of_states(each)
+    seconds += product(HIDDEN, 16, each, "bf16") + sweep_of_states(each)
     expert, touched = 3 * HIDDEN * 96, 1 - (14 / 16) ** n
     rows = n * 2 / 16 * 1.25
     moved = touched * expert * (0.5 + 2 / 128) + rows * (HIDDEN * 3 + 96 * 10)
@@ -76,6 +78,15 @@ def test_a_prefill_worker_of_two_domains():
     assert found.most_tokens == pytest.approx(room / (3 * 64), rel=1e-12)
 
 
+@pytest.mark.parametrize("other", ["fastafd", "vllm-afd-plugin", "xdeepserve"])
+def test_prompts_take_as_long_whoever_routes_in_decoding(other):
+    placements = [
+        placed(model(Mixer(heads=GROUPED)), serving_system=name) for name in ("any", other)
+    ]
+    times = [derive_prefill(one, DEVICE, 16).compute.times.tolist() for one in placements]
+    assert times[0] == times[1]
+
+
 def test_pairs_of_a_prompt_by_kind_of_layer():
     """A prompt unfolds latents, unless it selects entries of the cache."""
     select = Mixer(
@@ -102,6 +113,8 @@ def test_pairs_of_a_prompt_by_kind_of_layer():
     added = product(HIDDEN, 2 * 2 * 16 + 2 * 4 * 32 + 2 * 4, n) + product(128, HIDDEN, n)
     added += 5 * sweep_of_states(n) + call("attention") + 2 * reduction(n, 2)
     added += 6 * (4 * 16 * 32 + 192 * 3 * 2 / 4) * n / (0.25 * 1e14 / 5)
-    added += float(network_time(placed(model(recurrent), ffn_devices=2), ROUTED, n))
+    # Whoever routes in decoding: a prefill worker does all itself.
+    here = placed(model(recurrent), ffn_devices=2, router_side="ffn")
+    added += float(network_time(here, ROUTED, n))
     more = found.compute(n) - derive_prefill(placed(model(*mixers)), DEVICE, 2).compute(n)
     assert more == pytest.approx(added, rel=1e-9)
