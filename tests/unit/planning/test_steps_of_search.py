@@ -26,9 +26,11 @@ from afdplan.planning.batch_search import BatchSearch, _Range
 from afdplan.planning.bottleneck_map import bottleneck_maps
 from afdplan.planning.design import Candidate, Design
 from afdplan.planning.limits import Limits
+from afdplan.planning.objective import DeviceCost
 from afdplan.planning.plan import Plan, _little_spare
 from afdplan.planning.search import DesignSearch
 from afdplan.planning.simulated_ratio import PlayedSearch
+from afdplan.planning.source import MeasuredSource
 from afdplan.planning.space import SearchSpace
 from afdplan.theory.problem import RatioProblem
 
@@ -471,3 +473,15 @@ def test_a_design_is_simulated_with_its_neighbours_in_a(monkeypatch):
     assert first.tokens_per_second_per_device == pytest.approx(6 * 8 * 1.5 / 0.5 / 10)
     assert second.tokens_per_second_per_device == pytest.approx(7 * 8 * 1.5 / 0.5 / 11)
     assert (first.predicted_mean, first.predicted_p99, second.simulated_p99) == (1.0, 2.0, "p")
+
+
+@pytest.mark.parametrize("factor", [1.0, 2.0, 0.5])
+def test_a_load_is_scaled_by_any_factor(factor):
+    """Eight requests of 2,000 tokens in turn, 24 at each FFN worker."""
+    space = SearchSpace(batch_sizes=(8,), microbatches=(1,))
+    search = DesignSearch(LAW, MeasuredSource(LATENCY, ffn_devices=2), space, DeviceCost())
+    times = sensitivity._step_times(
+        search, DESIGN, LATENCY, factor, Limits(devices=10), np.array([6])
+    )
+    a, f, c = 1e-3 + 1e-6 * 16_000 * factor, 2e-3 + 1e-4 * 24, 5e-4 + 2e-6 * 8
+    assert times.mean == pytest.approx([10 * (a + f + 2 * c)])
