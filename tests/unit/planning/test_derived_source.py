@@ -1,5 +1,6 @@
 """Are the models of a derived source those of its placements?"""
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from afdplan.calibration.catalogue import find_hardware, find_model
 from afdplan.calibration.derived import times_of
 from afdplan.calibration.placement import place
+from afdplan.errors import InfeasibleError, InvalidInputError
 from afdplan.planning.derived_source import DerivedSource, exchange_wait
 
 
@@ -62,3 +64,106 @@ def test_the_wait_for_the_slowest_of_ranks():
     for ranks in range(1, 70):
         largest *= ranks / (ranks - 0.5)
         assert exchange_wait(ranks) == pytest.approx(7.0e-6 * (largest - 2.0), rel=1e-9, abs=1e-16)
+
+
+def source_of(model="qwen3-30b-a3b", device="h100", **changes):
+    return DerivedSource(place(find_model(model), find_hardware(device)), **changes)
+
+
+def test_waits_are_half_of_each_exchange():
+    parts = source_of().colocated
+    for ranks in (1, 4, 16):
+        wait = exchange_wait(ranks) * parts._placement.efficiencies.factor("waiting") / 2
+        plain = times_of(parts._place(1, ranks, 8))
+        found = parts.latency(1, ranks, 8)
+        for way in ("send", "receive"):
+            later, first = getattr(found, way).curve, getattr(plain, way).curve
+            assert later.intercept == pytest.approx(first.intercept + wait)
+            assert later.slope == first.slope
+    assert parts.ffn_tokens(2, 8) == 8.0
+
+
+def test_ranks_of_a_node_are_on_its_links():
+    """Eight devices of a node: four ranks of two are inside, eight of them are not."""
+    parts = source_of().colocated
+    most = parts._placement.attention_hardware.scale_up_devices
+    assert parts._place(2, most // 2, 8).link == "scale-up"
+    assert parts._place(2, most // 2 + 1, 8).link == "scale-out"
+    assert parts._place(1, most, 8).link == "scale-up"
+    placed = parts._place(2, 4, 8)
+    assert (placed.attention_devices, placed.ffn_devices, placed.ffn_workers) == (2, 2, 4)
+
+
+def test_ranks_hold_both_kinds_of_weights():
+    parts = source_of().colocated
+    memory = parts._place(2, 4, None).memory()
+    both = memory.attention_weight_bytes + memory.ffn_weight_bytes
+    room = memory.attention_memory_bytes - memory.reserve_bytes - both
+    assert parts.cache(2, 4).capacity == pytest.approx(room)
+    assert parts.cache(2, 4).kinds == memory.cache
+    # 128 experts are spread over 128 devices, not over 256 or 384.
+    assert parts.widths(1, 1024) == (1, 2, 4, 8, 16, 32, 64, 128)
+    assert parts.widths(2, 1024)[-1] == 64
+    huge = DerivedSource(place(find_model("deepseek-v3"), find_hardware("h200"))).colocated
+    assert huge.cache(1, 1) is None
+    assert huge.widths(1, 4) == ()
+
+
+def test_changed_sources_keep_what_was_changed():
+    source = source_of(attention_devices=(2,))
+    shared = source.sharing(0.5).sharing(0.5)
+    first, last = source.cache(2).kinds[0], shared.cache(2).kinds[0]
+    assert last.bytes_per_token == pytest.approx(first.bytes_per_token / 4)
+    ranks = source.colocated.cache(2, 4).kinds[0].bytes_per_token
+    assert shared.colocated.cache(2, 4).kinds[0].bytes_per_token == pytest.approx(ranks / 4)
+    gathered = shared.gathering()
+    assert gathered.latency(2, 4, 8).coupling.fan_in == "whole"
+    assert source.latency(2, 4, 8).coupling.fan_in != "whole"
+    slow = gathered.slower("waiting", 2.0)
+    assert gathered.slower("waiting", 2.0) is slow
+    assert gathered.slower("waiting", 3.0) is not slow
+    assert slow.attention_devices == (2,)
+    assert slow.latency(2, 4, 8).coupling.fan_in == "whole"
+    kept = slow.cache(2).kinds[0].bytes_per_token
+    assert kept == pytest.approx(last.bytes_per_token)
+    factors = [one.placement.efficiencies.factor("waiting") for one in (slow, source)]
+    assert factors[0] == 2.0 * factors[1]
+    ways = [one.colocated.latency(2, 4, 8).send.curve.intercept for one in (slow, source)]
+    assert ways[0] - ways[1] == pytest.approx(exchange_wait(4) * factors[1] / 2)
+    assert shared.gathering().assumptions[-1].startswith("every FFN worker takes as long")
+    assert len(gathered.assumptions) == len(shared.assumptions) + 1
+    assert "as many attention as FFN devices" in " ".join(source.assumptions)
+    at = [round(exchange_wait(n) * 1e6) for n in (16, 64)]
+    assert f"{at[0]} µs at 16 ranks, {at[1]} µs at 64" in " ".join(source.assumptions)
+
+
+def test_what_every_derived_source_says():
+    source = source_of()
+    assert (source.ffn_devices, source.least_device_ratio, source.time_unit) == (1, 1.0, "s")
+    assert source.name == "Qwen/Qwen3-30B-A3B on H100-SXM (derived)"
+    assert str(source).endswith("attention workers of 1 or 2 or 4 or 8 devices.")
+    assert source.shares_ffn_times is source.shares_ffn_latency is False
+    assert source.attention(2, 8) == source.latency(2, 4, 8).attention
+    assert source.attention(2, 8) != source.attention(2, 9)
+
+
+def test_what_a_device_lacks_is_told():
+    """Weights and reserve take so much: of half of that is half missing."""
+    placement = place(find_model("qwen3-30b-a3b"), find_hardware("h100"))
+    memory = replace(placement, attention_devices=1, ffn_devices=1, ffn_workers=1).memory()
+    need = memory.attention_weight_bytes + 0.1 * memory.attention_weight_bytes
+    small = replace(placement.attention_hardware, memory_size=0.5 * need)
+    short = replace(placement, attention_hardware=small)
+    tight = replace(short, attention_devices=1, ffn_devices=1, ffn_workers=1).memory()
+    lacks = tight.attention_weight_bytes + tight.reserve_bytes - tight.attention_memory_bytes
+    words = f"{lacks / 1e9:.1f} GB per attention device are missing"
+    with pytest.raises(InfeasibleError, match=re.escape(words)):
+        DerivedSource(short, (1,))
+
+
+def test_widths_are_those_that_heads_allow():
+    """Three devices do not share 32 heads: asked for they are refused, unasked left out."""
+    with pytest.raises(InvalidInputError, match="heads"):
+        source_of(attention_devices=(3,))
+    assert source_of(attention_devices=(4, 2)).attention_devices == (4, 2)
+    assert source_of().attention_devices == (1, 2, 4, 8)

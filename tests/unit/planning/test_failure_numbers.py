@@ -153,3 +153,9 @@ def test_a_rate_is_planned_for_with_what_failures_leave(rate):
     for before, after in pairwise(sizes):
         assert after.most_devices == before.plan.design.bundle_devices - 1
         assert after.plan.design.bundle_devices <= after.most_devices
+
+
+def test_no_spare_is_needed_where_every_failure_may_find_none():
+    """Without a spare none is ever found; one does where repair is short."""
+    rare = Failures(device_mtbf=1e9, restart=1.0, repair=1.0)
+    assert (fewest_spares(1, rare, most=1.0), fewest_spares(1, rare)) == (0, 1)

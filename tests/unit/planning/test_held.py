@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from afdplan.files.traces.reader import read_trace
 from afdplan.lengths.law import EmpiricalLengths
 from afdplan.model.latency import LatencyModel
 from afdplan.model.trace import Trace
+from afdplan.planning import holding
 from afdplan.planning.derived_source import DerivedSource
 from afdplan.planning.held import Breach, circumstances, hold
 from afdplan.planning.limits import Limits
@@ -243,3 +245,39 @@ def test_the_nearest_plan_of_a_refusal_holds_in_every_part_or_says_where_not(rat
         broken = hold(nearest, part, relaxed, search).breaches
         assert not broken or f"but in {part.name}: " in said
     assert ("Nearest feasible" in said) == ("but in" not in said)
+
+
+@pytest.mark.parametrize(("broken", "shares"), [
+    (0, [0.5, 0.6]), (1, [0.5, 0.6, 0.65]), (99, [0.5, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85]),
+])  # fmt: skip
+def test_the_share_done_is_told_with_every_try(monkeypatch, broken, shares):
+    """A rate too small is searched for again, six times at most; then the first is returned."""
+    tried, seen = [], []
+
+    def best(where, limits, source, search, known=None):
+        tried.append(known)
+        rate = SimpleNamespace(limit="rate", part="x", excess=0.5)
+        return SimpleNamespace(
+            breaches=[rate] if len(tried) <= broken else [], basis=where, limits=limits,
+            split=f"split {len(tried)}", split_breaks="",
+        )  # fmt: skip
+
+    monkeypatch.setattr(holding, "_best", best)
+    monkeypatch.setattr(holding, "_held", lambda found, *_: found)
+    monkeypatch.setattr(holding, "_rate_for_all", lambda current, where, limits: limits)
+    search = SimpleNamespace(models=SimpleNamespace(times=None))
+    found = holding.find_holding(
+        None, None, Limits(devices=8), None, None, (), (), search, seen.append
+    )
+    assert seen == pytest.approx(shares)
+    assert found.split == ("split 1" if broken == 99 else f"split {broken + 1}")
+    assert tried == [None, *(f"split {k}" for k in range(1, len(tried)))]
+
+
+def test_a_rate_without_parts_is_that_of_all_requests():
+    current = SimpleNamespace(
+        parts=(), ends=(), recommended=SimpleNamespace(requests_per_second=9.0)
+    )
+    where = SimpleNamespace(name="all requests")
+    found = holding._rate_for_all(current, where, Limits(requests_per_second=0.5))
+    assert found.requests_per_second == 0.5 * (1 + 1e-9)

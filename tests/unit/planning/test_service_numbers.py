@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from afdplan.errors import InfeasibleError
 from afdplan.lengths.law import EmpiricalLengths
 from afdplan.model.curve import RooflineCurve
 from afdplan.model.latency import LatencyModel
@@ -221,6 +222,19 @@ def test_rates_that_a_pool_carries_by_hand():
     assert one.fewest_workers(2.41, slots) is None
     assert [one.fewest_workers(r) for r in (0.5, 1.0, 1.001, 2.0)] == [1, 1, 2, 2]
     assert pool(limit=1.3, statistic="mean").most_rate(1) > pool(limit=1.3).most_rate(1)
+
+
+def test_a_prompt_may_fill_its_worker():
+    limit = FirstTokenLimit(time_to_first_token=5.0)
+    full = replace(worker(), most_tokens=1000)
+    assert PrefillPool(full, TRAFFIC, limit).rate_of_worker == pytest.approx(1.0)
+    with pytest.raises(InfeasibleError, match="a prompt of 1,000 tokens needs more"):
+        PrefillPool(replace(full, most_tokens=999), TRAFFIC, limit)
+    # The limit may be what a prompt takes alone, 1 s, to a rounding.
+    alone = FirstTokenLimit(time_to_first_token=1.0)
+    assert PrefillPool(full, TRAFFIC, alone).most_rate(1) > 0
+    with pytest.raises(InfeasibleError, match="below what prompts take"):
+        PrefillPool(full, TRAFFIC, FirstTokenLimit(time_to_first_token=0.999))
 
 
 @pytest.mark.parametrize("devices", [7, 8, 9, 12, 30])

@@ -165,3 +165,31 @@ def test_a_convex_curve_is_its_own_floor():
     curve = TabulatedCurve(loads=[0, 10, 20], times=[1.0, 2.0, 8.0])
     for load in (0.0, 4.0, 10.0, 17.0, 40.0):
         assert convex_floor(curve, load) == pytest.approx(float(curve(load)))
+
+
+def test_more_slots_lengthen_attention_by_its_least_slope():
+    """Slopes of 1e-7 and 3e-7 per token: 16 slots more of 2,000 tokens take 3.2 ms at least."""
+    curve = TabulatedCurve(loads=[0, 10_000, 20_000], times=[0.0, 1e-3, 4e-3])
+    kinds = (AttentionLayers(curve=curve, layers=10, time_per_request=1e-5),)
+    asked = models(replace(LATENCY, attention=kinds))
+    added = asked.added_attention(Combination(1, 1, 8), Combination(1, 1, 24))
+    assert added == pytest.approx([1e-7 * 2000 * 16 + 1e-5 * 16])
+
+
+def test_a_percentile_is_bounded_by_that_of_fewer_slots():
+    """The mean grows with the mean load of the others; of a percentile nothing is added."""
+    law = IndependentLengths(prompt="geometric:300", decode="geometric:40")
+    plain = replace(LATENCY, attention=tuple(replace(k, time_per_context=0.0) for k in TWO_KINDS))
+    asked, limits = models(plain, law), Limits(devices=1, statistic="p99")
+    small, large = Combination(1, 2, 8), Combination(1, 2, 24)
+    stages = asked.times.stages(*PAIRS, 24, at_least=True)
+    mean, statistic = asked.tight_bounds(large, stages, limits, small)
+    ((grid, (alone_mean, alone_p99)),) = asked._barriers.values()
+    assert (grid[0], grid[-1], grid.size) == (1, 40, 8)
+    at = [int(np.flatnonzero(grid <= a)[-1]) for a in PAIRS[0]]
+    kinds, added = plain.attention, asked.added_attention(small, large)
+    longer = sum(kind.layers * more for kind, more in zip(kinds, added, strict=True))
+    (by_mean,) = asked._combine([large], stages, alone_mean[at] + 2 * longer)
+    (by_p99,) = asked._combine([large], stages, alone_p99[at])
+    assert mean == pytest.approx(by_mean)
+    assert statistic == pytest.approx(by_p99)
