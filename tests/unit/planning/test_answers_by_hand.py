@@ -144,6 +144,8 @@ def test_a_load_without_interval_has_no_band():
     load = Estimate(value=9.0, low=8.0, high=10.0, confidence=0.95, method="x")
     assert len(curve_bands(PROBLEM, (1, 4), load)) == 1
     assert curve_bands(PROBLEM, (1, 4), None) == ()
+    small = replace(load, value=0.9, low=0.8, high=1.0)
+    assert len(curve_bands(PROBLEM, (1, 4), small)) == 1
 
 
 def test_drawn_times_scale_the_exact_ones(monkeypatch):

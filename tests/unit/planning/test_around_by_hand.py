@@ -87,6 +87,10 @@ def test_a_larger_batch_that_nothing_forbids():
     dear = replace(small, score=2 * small.score)
     less = next_batch(search, dear, limits)
     assert less.reason == f"is allowed and gives {percent(1 - (1 + gain) / 2)} less"
+    never = replace(limits, overflow_probability=0.0)  # nor does it overflow
+    assert next_batch(search, small, never).forbidden_by == ()
+    slow = replace(limits, time_per_output_token=9.0)
+    assert next_batch(search, small, slow).forbidden_by == ()
 
 
 @pytest.mark.parametrize("margin", [0.0, 0.1])
@@ -159,6 +163,12 @@ def test_words_of_a_plan_that_is_too_large():
     assert "too large: over 99.9 % of its capacity" in nearly
     (held,) = told(0.1 * capacity, time_per_output_token=1e-3)
     assert held.endswith(f"is spare, but nothing smaller holds the limits ({arrive})")
+
+
+def test_no_price_of_nodes_of_one_device():
+    limits = Limits(devices=8, node_devices=1)
+    search, best = planned(limits, sizes=(8,))
+    assert {price.limit for price in shadow_prices(search, best, limits)} == {"devices"}
 
 
 def test_what_each_limit_costs():

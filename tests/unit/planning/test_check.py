@@ -13,6 +13,7 @@ from afdplan.model.bundle import Bundle
 from afdplan.model.estimate import Estimate
 from afdplan.model.latency import LatencyModel
 from afdplan.planning.check import _standing, check_plan, regret_of_keeping
+from afdplan.planning.replan import stored_source
 
 LATENCY = LatencyModel.linear(
     attention=(1e-6, 1e-3),
@@ -292,3 +293,22 @@ def test_a_rate_that_is_missed_and_limits_that_nothing_meets():
 def test_only_of_a_plan_that_is_not_to_be_split_is_said_what_is_checked(recommends):
     notes = check_plan(replace(PLAN, recommends_unsplit=recommends), law()).notes
     assert any("what is checked is its best split" in note for note in notes) is recommends
+
+
+def test_a_load_of_nothing_has_no_ends():
+    """Its interval is no factor of it."""
+    none = Estimate(value=0.0, low=0.0, high=5.0, confidence=0.95, method="x")
+    assert check_plan(PLAN, law(), token_load=none) == check_plan(PLAN, law())
+
+
+def test_a_plan_without_its_unsplit_deployment_is_checked_as_its_split():
+    plan = running(inputs=FIXED | {"devices": 16}, recommends_unsplit=True)
+    found = check_plan(plan, law())
+    assert found.best_attention_workers is not None
+    assert "the plan recommends not to split: what is checked is its best split" in found.notes
+
+
+def test_what_a_plan_file_lacks_of_its_derivation_is_named():
+    notes = stored_source(running(inputs={"model": "m", "attention_devices": None}))[1]
+    assert len(notes) == 1
+    assert notes[0].startswith("the plan file does not keep hardware: other numbers of FFN workers")
