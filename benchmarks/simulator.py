@@ -263,7 +263,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--quick", action="store_true")
     quick = parser.parse_args().quick
-    scale = 10 if quick else 1
+    scale = 4 if quick else 1
     fast, _, _ = ours(requests=PARTS * 400_000)
     print("| simulator | requests/s on one core | ours is faster by |\n|---|---|---|")
     print(f"| afdplan, m = 2 pipelined, percentiles on | {fast:,.0f} | |")
@@ -282,8 +282,8 @@ def main() -> None:
     print("|---|---|---|---|")
     rows = []
     for decode, layers, count in (
-        (50, 1, 4_000_000), (150, 1, 4_000_000), (500, 1, 4_000_000), (1500, 1, 1_000_000),
-        (5000, 1, 400_000), (500, 4, 1_000_000), (500, 16, 400_000), (500, 61, 200_000),
+        (50, 1, 8_000_000), (150, 1, 8_000_000), (500, 1, 8_000_000), (1500, 1, 4_000_000),
+        (5000, 1, 2_000_000), (500, 4, 4_000_000), (500, 16, 2_000_000), (500, 61, 1_000_000),
     ):  # fmt: skip
         _, steps, cost = ours(decode=f"geometric:{decode}", layers=layers, requests=count // scale)
         cells = steps * WORKERS * 2
@@ -297,7 +297,7 @@ def main() -> None:
         f"+ {fit[2]:.1f} ns * steps * A * m * L"
     )
     open_rate, _, _ = ours(
-        requests=1_000_000 // scale,
+        requests=4_000_000,  # fewer are the start of a run
         start="fresh",
         arrivals=Arrivals(process="poisson", rate=0.010),
         kv_capacity=400_000,
@@ -306,7 +306,7 @@ def main() -> None:
     )
     print(f"\nOpen, KV capacity with preemption, least-tokens: {open_rate:,.0f} requests/s")
     with ThreadPoolExecutor(2) as threads, ProcessPoolExecutor(2) as processes:
-        gains = [gain_of_two(crew, 4_000_000 // scale) for crew in (threads, processes)]
+        gains = [gain_of_two(crew, 40_000_000 // scale) for crew in (threads, processes)]
     print(
         "Two replications at once: {:.2f} times one by threads, {:.2f} by processes".format(*gains)
     )
