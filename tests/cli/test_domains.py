@@ -50,3 +50,10 @@ def test_options_that_are_given_once_per_file_are_held_to_it_too(option, value):
     outcome = invoke("calibrate", "steps.jsonl", option, "2", option, value)
     assert outcome.code == 1
     assert outcome.error_line.startswith(f"afdplan: {option} must be a finite number > 0, got ")
+
+
+@pytest.mark.parametrize("value", ["0", "-3", "2,-3", "4,0"])
+def test_a_list_of_bundles_is_held_to_the_domain_of_each(value):
+    outcome = invoke("simulate", "--attention-workers", value)
+    assert outcome.code == 1
+    assert outcome.error_line.startswith("afdplan: --attention-workers must be an integer >= 1 and")

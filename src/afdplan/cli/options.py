@@ -72,8 +72,8 @@ def in_domain(one: Parameter) -> Callable[[click.Context, click.Parameter, Any],
     """Return what holds a value, or several, against the domain, naming the option."""
 
     def check(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
-        if isinstance(value, tuple):
-            return tuple(check(ctx, param, each) for each in value)
+        if isinstance(value, tuple | list):
+            return type(value)(check(ctx, param, each) for each in value)
         if not isinstance(value, int | float) or one.data not in ("count", "number"):
             return value
         source = ctx.get_parameter_source(param.name or "")
