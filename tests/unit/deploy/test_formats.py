@@ -223,8 +223,9 @@ def test_slurm_gives_every_role_its_own_nodes(tmp_path):
     tools.mkdir()
     (tools / "scontrol").write_text("#!/bin/bash\nprintf 'n%s\\n' 0 1 2 3 4 5\n")
     (tools / "srun").write_text(
-        '#!/bin/bash\nprintf "%s|" "$@" "$FFN_HOST" "$ATTENTION_HOST" >> "$TOLD"\n'
-        'echo >> "$TOLD"\nsleep 2\n'
+        # One write a line: the roles start beside each other.
+        '#!/bin/bash\nline=$(printf "%s|" "$@" "$FFN_HOST" "$ATTENTION_HOST")\n'
+        'echo "$line" >> "$TOLD"\nsleep 2\n'
     )
     for tool in tools.iterdir():
         tool.chmod(0o755)
