@@ -12,7 +12,9 @@ import numpy as np
 from afdplan.calibration.architecture import Block, FeedForward, Mixer, ModelArchitecture
 from afdplan.calibration.attention import GroupedAttention, LatentAttention
 from afdplan.errors import InvalidInputError, UnsupportedError
+from afdplan.model import profile_parameters as ask
 from afdplan.model.checks import check_choice, check_count
+from afdplan.model.parameter import check_fields
 
 __all__ = ["Measurement", "ProfilePlan", "ProfileResult", "Routing", "profile", "small_model"]
 
@@ -55,14 +57,14 @@ class ProfilePlan:
     requests: tuple[int, ...] = (1, 4, 16)
     contexts: tuple[int, ...] = (128, 512, 1024, 2048)
     tokens: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64, 96, 128, 192, 256, 384)
-    ffn_devices: int = 1
+    ffn_devices: int = ask.FFN_DEVICES.default
     routing: Routing = "balanced"
-    repeats: int = 9
-    warmups: int = 2
+    repeats: int = ask.REPEATS.default
+    warmups: int = ask.WARMUPS.default
     device: str = "auto"
     dtype: str = ""
-    seed: int = 0
-    threads: int = 0
+    seed: int = ask.SEED.default
+    threads: int = ask.THREADS.default
     largest_bytes: int = 2 * 2**30
 
     def __post_init__(self) -> None:
@@ -73,13 +75,10 @@ class ProfilePlan:
             for value in values:
                 check_count(name, value, 1, 10_000_000)
             object.__setattr__(self, name, tuple(sorted(set(values))))
-        check_count("ffn_devices", self.ffn_devices, 1, 100_000)
+        check_fields(self, ask.PROFILE)
         check_choice("routing", self.routing, get_args(Routing))
-        check_count("repeats", self.repeats, 3, 10_000)
-        check_count("warmups", self.warmups, 1, 10_000)
         check_choice("device", self.device, ("auto", "cpu", "cuda"))
         check_choice("dtype", self.dtype, ("", *DTYPES))
-        check_count("threads", self.threads, 0, 4096)
         check_count("largest_bytes", self.largest_bytes)
 
 

@@ -64,11 +64,7 @@ Examples:
 @click.option(
     "--window", "windows", multiple=True, metavar="[STAGE=]LOW..HIGH", help="Loads to fit [tokens]."
 )
-@add_options(
-    count("layers", "Layers per step.", maximum=10_000, default=1),
-    number("step_overhead", "Time per step outside the layers.", default=0.0),
-    number("tokens_per_step", "Above 1 with MTP.", minimum=1, maximum=1000, default=1.0),
-)
+@add_options(ask.LAYERS, ask.STEP_OVERHEAD, ask.TOKENS_PER_STEP)
 @click.option(
     "--transfer-load",
     type=click.Choice(["worker", "aggregate"]),
@@ -91,7 +87,7 @@ Examples:
         metavar="SHARE",
     ),
     number("batch_size", "Sweep: per worker and microbatch.", strict=True, metavar="B"),
-    count("microbatches", "In flight; by default 2, in a profiler trace 1.", maximum=8),
+    ask.MICROBATCHES.changed(help="In flight; by default 2, in a profiler trace 1.", default=None),
     number("context", "Sweep, step logs: mean KV tokens per request.", strict=True, metavar="N"),
 )
 @click.option(
@@ -146,18 +142,6 @@ def command(data: tuple[str, ...], **options: Any) -> None:
     counts of experts' choices or a log of their balance (vLLM, SGLang, Ascend), or with --sweep a
     table of ratios with step times or throughputs.
     """
-    from afdplan.model.checks import check_count, check_number
-
-    check_count("layers", options["layers"], 1, 10_000)
-    if options["microbatches"] is not None:
-        check_count("microbatches", options["microbatches"], 1, 8)
-    check_count("peers", options["peers"])
-    for name in ("batch_size", "context", "load", "requests", "noise"):
-        if options[name] is not None:
-            check_number(name, options[name], strict=True)
-    for name in ("step_overhead", "transfer_time"):
-        if options[name] is not None:
-            check_number(name, options[name])
     experts = not options["sweep"] and kind_of(data[0], options["format_name"]) == "expert-load"
     of_bundle = not (options["stage"] or options["to_trace"] or options["coupling"] or experts)
     if not of_bundle and any(options[one.key] is not None for one in ask.DEVICES_PER_WORKER):

@@ -9,7 +9,7 @@ from click.core import ParameterSource
 
 from afdplan.cli.options import options
 from afdplan.cli.report import documented, json_option, print_json, tell
-from afdplan.model.parameter import count
+from afdplan.model import deploy_parameters as ask
 
 if TYPE_CHECKING:
     from afdplan.model.parameters import Execution
@@ -39,7 +39,7 @@ def _hosts(text: str | None) -> tuple[str, ...]:
 )
 @click.option("-o", "--output", required=True, metavar="DIR", help="New folder for the files.")
 @click.option("--model", metavar="NAME|PATH", help="What the system loads; else that of the plan.")
-@options(count("node_devices", "Devices of one host.", maximum=1024, default=8))
+@options(ask.NODE_DEVICES)
 @click.option("--ffn-host", metavar="HOSTS", help="First FFN host of each bundle, with commas.")
 @click.option("--attention-host", metavar="HOSTS", help="First attention host of each bundle.")
 @click.option(
@@ -60,10 +60,10 @@ def _hosts(text: str | None) -> tuple[str, ...]:
 @click.option("--image", metavar="NAME", help="Container image; compose and kubernetes need it.")
 @click.option("--device", metavar="KIND", help="nvidia, amd or ascend; else by the plan's devices.")
 @click.option("--checklist", is_flag=True, help="Also write what to look at first, once it runs.")
-@options(count("max_model_len", "Longest prompt and output.", maximum=100_000_000, metavar="N"))
+@options(ask.MAX_MODEL_LEN)
 @click.option("--kv-transfer", metavar="NAME", help="KV connector; prompts come from elsewhere.")
 @click.option("--quantization", metavar="NAME", help="Weight format by the system's name.")
-@options(count("port", "First rendezvous port.", minimum=1024, maximum=65535, default=6239))
+@options(ask.PORT)
 @json_option
 def command(
     plan_file: str,

@@ -11,7 +11,7 @@ import click
 
 from afdplan.cli.options import options
 from afdplan.cli.report import documented, json_option, print_json, progress, say_wrote, tell
-from afdplan.model.parameter import count
+from afdplan.model import profile_parameters as ask
 
 __all__ = ["command"]
 
@@ -58,14 +58,7 @@ def _counts(
 @click.option("--requests", callback=_counts, help="Requests per microbatch.")
 @click.option("--contexts", callback=_counts, help="KV tokens per request.")
 @click.option("--tokens", callback=_counts, help="Tokens of one FFN worker.")
-@options(
-    count(
-        "ffn_devices",
-        "Devices of the FFN worker; this one holds its share of the experts.",
-        maximum=100_000,
-        default=1,
-    )
-)
+@options(ask.FFN_DEVICES)
 @click.option(
     "--routing",
     type=click.Choice(["balanced", "skewed"]),
@@ -73,19 +66,7 @@ def _counts(
     show_default=True,
     help="Which FFN times go into the table.",
 )
-@options(
-    count(
-        "repeats", "Timed runs per point, after a warm-up.", minimum=3, maximum=10_000, default=9
-    ),
-    count("seed", "Of weights, inputs and routing.", minimum=0, maximum=2**63 - 1, default=0),
-    count(
-        "threads",
-        "CPU threads; 0 for half of the cores.",
-        minimum=0,
-        maximum=4096,
-        default=0,
-    ),
-)
+@options(ask.REPEATS, ask.SEED, ask.THREADS)
 @json_option
 def command(
     model: str | None,

@@ -12,7 +12,8 @@ from afdplan.deploy.words import Word
 from afdplan.errors import InvalidInputError
 from afdplan.files.plan_file import PlanFile
 from afdplan.files.plan_unsplit import UnsplitPlan
-from afdplan.model.checks import check_count
+from afdplan.model import deploy_parameters as ask
+from afdplan.model.parameter import check_fields
 
 __all__ = ["DeployRequest"]
 
@@ -78,10 +79,10 @@ class DeployRequest:
 
     plan: PlanFile
     model: str
-    node_devices: int = 8
+    node_devices: int = ask.NODE_DEVICES.default
     ffn_hosts: tuple[str, ...] = ()
     attention_hosts: tuple[str, ...] = ()
-    port: int = 6239
+    port: int = ask.PORT.default
     max_model_len: int | None = None
     kv_transfer: str | None = None
     architecture: str = ""
@@ -95,10 +96,7 @@ class DeployRequest:
     plan_name: str = field(default="plan.json")
 
     def __post_init__(self) -> None:
-        check_count("node_devices", self.node_devices, 1, 1024)
-        check_count("port", self.port, 1024, 65535)
-        if self.max_model_len is not None:
-            check_count("max_model_len", self.max_model_len, 1, 100_000_000)
+        check_fields(self, ask.DEPLOY)
         if not self.model.strip():
             raise InvalidInputError("the plan names no model: give --model NAME or PATH")
         if not self.model.isprintable():

@@ -29,8 +29,6 @@ TimeUnit = Literal["s", "abstract"]
 PROBE_TOKENS = 1e9
 SHORTEST_TIME = 1e-100
 
-MOST_TOKENS_PER_STEP = 1000
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LatencyModel:
@@ -135,12 +133,7 @@ class LatencyModel:
                     f"got {len(self.experts.popularity)}"
                 )
         self._check_coupling()
-        overhead = check_number("step_overhead", self.step_overhead, error=error)
-        object.__setattr__(self, "step_overhead", overhead)
-        tokens = check_number("tokens_per_step", self.tokens_per_step, 1.0, error=error)
-        if tokens > MOST_TOKENS_PER_STEP:  # the simulator counts in whole parts of a token
-            raise error(f"tokens_per_step must be <= {MOST_TOKENS_PER_STEP:,}, got {tokens:,g}")
-        object.__setattr__(self, "tokens_per_step", tokens)
+        check_fields(self, (ask.STEP_OVERHEAD, ask.TOKENS_PER_STEP), error=error)
         if self.drain and self.layers == 1:
             raise error("drain needs per-layer times: give the number of layers, or drain = false")
         object.__setattr__(self, "assumptions", tuple(self.assumptions))

@@ -205,6 +205,12 @@ OVERLAP = choice(
     Overlap,
     default="pipelined",
 )
+LAYERS = count("layers", "Layers per step.", default=1, maximum=10_000)
+STEP_OVERHEAD = number("step_overhead", "Time per step outside the layers.", default=0.0)
+# The simulator counts in whole parts of a token.
+TOKENS_PER_STEP = number(
+    "tokens_per_step", "Above 1 with MTP.", default=1.0, minimum=1, maximum=1000
+)
 BUNDLE = (ATTENTION_WORKERS, FFN_WORKERS, BATCH_SIZE, MICROBATCHES)
 SLOTS = (BATCH_SIZE, REQUESTS_PER_WORKER, MICROBATCHES, OVERLAP, FFN_WORKERS)
 
