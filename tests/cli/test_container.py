@@ -13,6 +13,7 @@ import pytest
 
 import afdplan
 from tests.plans import written_plan
+from tests.property.fuzzing import LENGTHS, STUDY, TABLE
 
 SOURCE = Path(afdplan.__file__).parent
 # All that could be written is mounted anew, read-only; then the user is one without an entry.
@@ -44,7 +45,6 @@ for name, words in json.load(open("calls.json")).items():
     told[name] = [code, bool(out.getvalue()), err.getvalue()]
 print(json.dumps(told))
 """
-LENGTHS = ("--prompt", "geometric:20", "--decode", "geometric:30")
 LATENCY = ("--latency", "deepseek-v3-ascend-910c", "--batch-size", "4")
 CALLS = {
     "workload": ("workload", "trace.csv"),
@@ -63,20 +63,6 @@ CALLS = {
     "validate": ("validate", "published", "--jobs", "2"),
     "deploy": ("deploy", "plan.json", "--target", "vllm-afd-plugin", "-o", "out"),
 }  # fmt: skip
-STUDY = """name = "two"
-compute = "ratio"
-[fixed]
-prompt = "geometric:20"
-decode = "geometric:30"
-latency = "deepseek-v3-ascend-910c"
-[grid]
-batch_size = [8, 16]
-"""
-TABLE = "stage,load,requests,latency_us\n" + "".join(
-    f"attention,{load},4,{50 + load / 100}\nffn,{load},,{20 + load / 50}\n"
-    f"transfer,{load},,{3 + load / 400}\n"
-    for load in (100, 200, 400, 800)
-)
 
 
 @pytest.fixture(scope="module")

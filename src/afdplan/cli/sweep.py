@@ -17,6 +17,7 @@ from afdplan.cli.report import (
     plot_option,
     print_json,
     report_option,
+    say_alone,
     tell,
     write_picture,
     write_report,
@@ -146,12 +147,8 @@ def _local_engine(study: Study, workers: int | None) -> Engine:
 
     try:
         return LocalEngine(study, workers)
-    except OSError as error:  # no shared memory: a read-only system, some containers
-        click.echo(
-            f"afdplan: other processes cannot be used here ({error.strerror}): cases are computed "
-            "in this one",
-            err=True,
-        )
+    except OSError as error:  # no shared memory
+        say_alone(error.strerror or "no shared memory")
         return SerialEngine(study)
 
 

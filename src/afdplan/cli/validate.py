@@ -14,6 +14,7 @@ from afdplan.cli.report import (
     plot_option,
     print_json,
     report_option,
+    say_alone,
     tell,
     write_picture,
     write_report,
@@ -98,7 +99,9 @@ def command(
         given = read_traces(traces)
     with (
         _progress() as progress,
-        Laboratory(jobs=jobs or available_cores(), memory=resume, progress=progress) as laboratory,
+        Laboratory(
+            jobs=jobs or available_cores(), memory=resume, progress=progress, alone=say_alone
+        ) as laboratory,
     ):
         result = validate(
             parts, laboratory, traces=given, full=full, effects=effects, execution=execution

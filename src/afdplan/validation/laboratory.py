@@ -108,6 +108,8 @@ class Laboratory:
         remembers only in this object.
     progress
         Called with (finished, wanted) simulations of the present batch.
+    alone
+        Told why, where no other process can be had: all is then played here.
 
     Raises
     ------
@@ -116,11 +118,17 @@ class Laboratory:
     """
 
     def __init__(
-        self, *, jobs: int = 1, memory: str | None = None, progress: Progress | None = None
+        self,
+        *,
+        jobs: int = 1,
+        memory: str | None = None,
+        progress: Progress | None = None,
+        alone: Callable[[str], None] | None = None,
     ) -> None:
         self.jobs = jobs
         self.memory = memory
         self.progress = progress
+        self.alone = alone
         self.played = 0
         self._known: dict[str, Observation] = _read(memory) if memory else {}
         self._pool: ProcessPoolExecutor | None = None
@@ -163,8 +171,10 @@ class Laboratory:
             try:
                 # Started afresh, so that no thread of this process is copied.
                 self._pool = ProcessPoolExecutor(self.jobs, mp_context=get_context("spawn"))
-            except OSError:  # no shared memory, as on a read-only system: the same, one by one
+            except OSError as error:  # no shared memory, as on a read-only system: one by one
                 self.jobs = 1
+                if self.alone is not None:
+                    self.alone(error.strerror or "no shared memory")
                 yield from self._play(wanted)
                 return
         longest_first = sorted(wanted.items(), key=lambda item: -_cost(item[1]))
