@@ -34,7 +34,6 @@ __all__ = [
     "print_json",
     "progress",
     "report_option",
-    "say_alone",
     "say_wrote",
     "tell",
     "write_picture",
@@ -291,14 +290,6 @@ def write_report(path: str, page: Page, document: Mapping[str, Any]) -> None:
     whole = replace(page, document=document, command_line=command_line())
     write_atomic(path, render_page(whole))
     say_wrote(path)
-
-
-def say_alone(reason: str) -> None:
-    """Say on standard error that this process does all: a read-only system, some containers."""
-    click.echo(
-        f"afdplan: other processes cannot be used here ({reason}): all is computed in this one",
-        err=True,
-    )
 
 
 def say_wrote(path: object) -> None:

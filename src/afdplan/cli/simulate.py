@@ -201,8 +201,8 @@ def _played(
     scenarios: list[Scenario], per_request: str | None, per_step: str | None
 ) -> list[SimulationResult]:
     """Play bundles one after the other, each on all cores, with a bar and both logs."""
+    from afdplan.processes import available_cores
     from afdplan.simulation.run import simulate
-    from afdplan.studies.local_engine import available_cores
 
     results: list[SimulationResult] = []
     tables = _tables(per_request, per_step, scenarios[0].execution)

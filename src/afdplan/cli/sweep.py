@@ -17,7 +17,6 @@ from afdplan.cli.report import (
     plot_option,
     print_json,
     report_option,
-    say_alone,
     tell,
     write_picture,
     write_report,
@@ -95,7 +94,7 @@ def command(
         raise click.UsageError("--address belongs to --engine ray")
     if workers is not None and engine == "local":  # a cluster has more than one machine
         from afdplan.model.checks import check_count
-        from afdplan.studies.local_engine import MOST_PROCESSES
+        from afdplan.processes import MOST_PROCESSES
 
         check_count("--workers", workers, 1, MOST_PROCESSES)
     # The workers are the parallelism: threads of this process would cost memory and time of theirs.
@@ -135,29 +134,20 @@ def _engine_of(name: str, workers: int | None, address: str | None) -> Callable[
             from afdplan.studies.ray_engine import RayEngine
 
             return RayEngine(study, workers, address)
-        return _local_engine(study, workers)
+        from afdplan.studies.local_engine import LocalEngine
+
+        return LocalEngine(study, workers)
 
     return start
 
 
-def _local_engine(study: Study, workers: int | None) -> Engine:
-    """Return processes of this machine; this one alone where no others can be talked to."""
-    from afdplan.studies.engine import SerialEngine
+def _dry_run(study: Study, path: str, workers: int | None, as_json: bool) -> None:
+    from afdplan.processes import available_cores
+    from afdplan.studies.forecast import forecast
     from afdplan.studies.local_engine import LocalEngine
 
-    try:
-        return LocalEngine(study, workers)
-    except OSError as error:  # no shared memory
-        say_alone(error.strerror or "no shared memory")
-        return SerialEngine(study)
-
-
-def _dry_run(study: Study, path: str, workers: int | None, as_json: bool) -> None:
-    from afdplan.studies.forecast import forecast
-    from afdplan.studies.local_engine import available_cores
-
     count = workers or available_cores()
-    engine = _local_engine(study, 1)
+    engine = LocalEngine(study, 1)
     try:
         cost = forecast(study, engine, study.cases, count)
     finally:

@@ -14,7 +14,6 @@ from afdplan.cli.report import (
     plot_option,
     print_json,
     report_option,
-    say_alone,
     tell,
     write_picture,
     write_report,
@@ -80,13 +79,13 @@ def command(
 
     Exit code 1 if a declared band does not hold.
     """
+    from afdplan.processes import available_cores
     from afdplan.report.validate import (
         markdown_page,
         validation_answer,
         validation_told,
     )
     from afdplan.report.validation_words import verdict_error
-    from afdplan.studies.local_engine import available_cores
     from afdplan.validation.laboratory import Laboratory
     from afdplan.validation.run import PARTS, validate
 
@@ -99,9 +98,7 @@ def command(
         given = read_traces(traces)
     with (
         _progress() as progress,
-        Laboratory(
-            jobs=jobs or available_cores(), memory=resume, progress=progress, alone=say_alone
-        ) as laboratory,
+        Laboratory(jobs=jobs or available_cores(), memory=resume, progress=progress) as laboratory,
     ):
         result = validate(
             parts, laboratory, traces=given, full=full, effects=effects, execution=execution

@@ -2,40 +2,19 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import pickle
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
-from typing import TYPE_CHECKING
+import time
 
 from afdplan.model.checks import check_count
+from afdplan.processes import MOST_PROCESSES, Crew, available_cores
+from afdplan.studies.case_runner import CaseRunner
 from afdplan.studies.engine import Outcome
-from afdplan.studies.worker_process import THREAD_LIMITS, compute_chunk, start_worker
+from afdplan.studies.study import Study
 
-if TYPE_CHECKING:
-    from afdplan.studies.study import Study
-
-__all__ = ["MOST_PROCESSES", "LocalEngine", "available_cores"]
-
-MOST_PROCESSES = 1024
-"""Of one machine."""
-
-
-def available_cores() -> int:
-    """Return how many cores this process may use.
-
-    Examples
-    --------
-    >>> available_cores() >= 1
-    True
-    """
-    affinity = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity is not None else os.cpu_count() or 1
+__all__ = ["LocalEngine"]
 
 
 class LocalEngine:
-    """A pool of processes; it is made anew when one of them dies.
+    """Processes of this machine; one that dies is replaced and loses its own chunk.
 
     Parameters
     ----------
@@ -50,59 +29,34 @@ class LocalEngine:
     def __init__(self, study: Study, workers: int | None = None) -> None:
         count = available_cores() if workers is None else workers
         self.workers = check_count("workers", count, 1, MOST_PROCESSES)
-        self._packed = pickle.dumps(study, protocol=pickle.HIGHEST_PROTOCOL)
-        self._flights: dict[Future[tuple[bytes, float]], tuple[int, ...]] = {}
-        self._lost: list[tuple[int, ...]] = []
-        self._start()
+        self._crew = Crew(_Worker(study), self.workers)
 
     def submit(self, chunk: tuple[int, ...]) -> None:
         """Put a chunk in flight."""
-        before = {name: os.environ.get(name) for name in THREAD_LIMITS}
-        try:
-            # The pool starts processes here: they inherit the limits before numpy is loaded.
-            os.environ.update(THREAD_LIMITS)
-            self._flights[self._pool.submit(compute_chunk, chunk)] = chunk
-        except BrokenProcessPool:
-            self._lost.append(chunk)
-        finally:
-            for name, value in before.items():
-                if value is None:
-                    os.environ.pop(name, None)
-                else:
-                    os.environ[name] = value
+        self._crew.submit(chunk)
 
     def collect(self, timeout: float) -> list[Outcome]:
-        """Return the chunks that have ended; when a worker died, all in flight are lost."""
-        ended, _ = wait(self._flights, timeout=timeout, return_when=FIRST_COMPLETED)
+        """Return the chunks that have ended; one whose worker died has no rows."""
         outcomes = []
-        broken = bool(self._lost)
-        for future in ended:
-            try:
-                rows, seconds = future.result()
-            except BrokenProcessPool:
-                broken = True
-                continue
-            outcomes.append(Outcome(chunk=self._flights.pop(future), rows=rows, seconds=seconds))
-        if broken:
-            lost = [*self._lost, *self._flights.values()]
-            outcomes += [Outcome(chunk=chunk, rows=None) for chunk in lost]
-            self._lost.clear()
-            self.close()
-            self._start()
+        for done in self._crew.collect(timeout):
+            rows, seconds = done.result or (None, 0.0)
+            outcomes.append(Outcome(chunk=done.task, rows=rows, seconds=seconds))
         return outcomes
 
     def close(self) -> None:
         """End all workers now."""
-        self._life.close()
-        self._pool.shutdown(wait=False, cancel_futures=True)
-        self._flights.clear()
+        self._crew.close()
 
-    def _start(self) -> None:
-        context = multiprocessing.get_context("spawn")
-        reader, self._life = context.Pipe(duplex=False)
-        self._pool = ProcessPoolExecutor(
-            max_workers=self.workers,
-            mp_context=context,
-            initializer=start_worker,
-            initargs=(self._packed, reader),
-        )
+
+class _Worker:
+    """Computes chunks in its process; what the study needs is prepared there, once."""
+
+    def __init__(self, study: Study) -> None:
+        self._study = study
+        self._runner: CaseRunner | None = None
+
+    def __call__(self, chunk: tuple[int, ...]) -> tuple[bytes, float]:
+        self._runner = self._runner or CaseRunner(self._study)
+        start = time.perf_counter()
+        rows = self._runner.packed_rows(chunk)
+        return rows, time.perf_counter() - start

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from afdplan.errors import InvalidInputError, UnsupportedError, reason
 from afdplan.model.checks import check_count
+from afdplan.processes import THREAD_LIMITS
 from afdplan.studies.engine import Outcome
-from afdplan.studies.worker_process import THREAD_LIMITS
 from afdplan.version import __version__
 
 if TYPE_CHECKING:

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 from afdplan.errors import AfdplanError, InsufficientDataError, InvalidInputError, reason
 from afdplan.lengths.law import IndependentLengths
 from afdplan.model.estimate import Estimate
+from afdplan.processes import Crew
 from afdplan.simulation.scenario import Scenario
 from afdplan.version import __version__
 
@@ -108,8 +106,6 @@ class Laboratory:
         remembers only in this object.
     progress
         Called with (finished, wanted) simulations of the present batch.
-    alone
-        Told why, where no other process can be had: all is then played here.
 
     Raises
     ------
@@ -123,23 +119,19 @@ class Laboratory:
         jobs: int = 1,
         memory: str | None = None,
         progress: Progress | None = None,
-        alone: Callable[[str], None] | None = None,
     ) -> None:
         self.jobs = jobs
         self.memory = memory
         self.progress = progress
-        self.alone = alone
         self.played = 0
         self._known: dict[str, Observation] = _read(memory) if memory else {}
-        self._pool: ProcessPoolExecutor | None = None
+        self._crew = Crew(observe, jobs)
 
     def __enter__(self) -> Laboratory:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._pool is not None:
-            self._pool.shutdown(wait=True, cancel_futures=True)
-            self._pool = None
+        self._crew.close()
 
     def observe(self, scenarios: Sequence[Scenario]) -> list[Observation]:
         """Return one observation per scenario, in their order."""
@@ -162,31 +154,25 @@ class Laboratory:
                 self.progress(done, len(wanted))
         return [self._known[key] for key in keys]
 
-    def _play(self, wanted: Mapping[str, Scenario]) -> Any:
+    def _play(self, wanted: Mapping[str, Scenario]) -> Iterator[tuple[str, Observation]]:
         if self.jobs == 1 or len(wanted) <= 1:
             for key, scenario in wanted.items():
                 yield key, observe(scenario)
             return
-        if self._pool is None:
-            try:
-                # Started afresh, so that no thread of this process is copied.
-                self._pool = ProcessPoolExecutor(self.jobs, mp_context=get_context("spawn"))
-            except OSError as error:  # no shared memory, as on a read-only system: one by one
-                self.jobs = 1
-                if self.alone is not None:
-                    self.alone(error.strerror or "no shared memory")
-                yield from self._play(wanted)
-                return
-        longest_first = sorted(wanted.items(), key=lambda item: -_cost(item[1]))
         try:
-            tasks = {self._pool.submit(observe, scenario): key for key, scenario in longest_first}
-            for task in as_completed(tasks):
-                yield tasks[task], task.result()
-        except BrokenProcessPool:
-            raise AfdplanError(
-                f"one of {self.jobs} processes died (killed, or out of memory): ask for fewer "
-                "--jobs; with --resume, what is finished is kept"
-            ) from None
+            for scenario in sorted(wanted.values(), key=_cost, reverse=True):
+                self._crew.submit(scenario)
+            while self._crew.in_flight:
+                for done in self._crew.collect():
+                    if done.result is None:
+                        raise AfdplanError(
+                            f"one of {self.jobs} processes died (killed, or out of memory): ask "
+                            "for fewer --jobs; with --resume, what is finished is kept"
+                        )
+                    yield fingerprint(done.task), done.result
+        finally:
+            if self._crew.in_flight:  # not to the end
+                self._crew.close()
 
 
 def _cost(scenario: Scenario) -> float:

@@ -101,15 +101,3 @@ def test_fingerprints_tell_scenarios_apart():
     ]
     assert len({fingerprint(scenario) for scenario in variants}) == len(variants)
     assert fingerprint(replace(SMALL)) == fingerprint(SMALL)
-
-
-def test_without_other_processes_all_is_played_here_and_said_so(monkeypatch):
-    def refused(*_, **__):
-        raise OSError(30, "Read-only file system")
-
-    monkeypatch.setattr("afdplan.validation.laboratory.ProcessPoolExecutor", refused)
-    said = []
-    scenarios = [SMALL, replace(SMALL, seed=SMALL.seed + 1)]
-    with Laboratory(jobs=2, alone=said.append) as laboratory:
-        assert laboratory.observe(scenarios) == Laboratory().observe(scenarios)
-    assert said == ["Read-only file system"]
