@@ -45,6 +45,8 @@ class FormFit(NamedTuple):
         Weight of each measurement in its own fitted value, at most 0.9, shape (n,).
     notes
         What the data could not tell.
+    freedom
+        Degrees of freedom that its noise is judged by.
     """
 
     curve: Curve
@@ -57,6 +59,7 @@ class FormFit(NamedTuple):
     shifts: FloatArray
     leverage: FloatArray
     notes: tuple[str, ...]
+    freedom: int
 
 
 def form_columns(form: Form) -> int:
@@ -121,6 +124,7 @@ def _fit_line(columns: dict[str, FloatArray], times: FloatArray) -> FormFit:
         shifts=_shifts(fit, design, times),
         leverage=fit.leverage[0],
         notes=tuple(notes),
+        freedom=times.size - fit.coefficients[0].size,
     )
 
 
@@ -235,6 +239,7 @@ def _fit_roofline(loads: FloatArray, times: FloatArray) -> FormFit:
         shifts=_shifts(fit, design, times),
         leverage=fit.leverage[0],
         notes=tuple(notes),
+        freedom=times.size - fit.coefficients[0].size,
     )
 
 
@@ -254,13 +259,12 @@ def _fit_table(loads: FloatArray, times: FloatArray) -> FormFit:
     curve = TabulatedCurve(loads=at, times=smooth)
     fitted = curve(loads)
     error = times / fitted - 1.0
-    # The ends of a wide knot bend away from the table: judge noise where a load repeats,
-    # or by how far neighbours scatter about their chord.
-    noise = float(1.4826 * np.median(np.abs(error)))
-    if noise == 0.0 or (count == 1).all():
+    noise, deviation, freedom = _table_noise(error, count, group)
+    if noise == 0.0 or freedom < 3 <= knots:  # hardly a load repeats: how far neighbours scatter
         noise = _neighbour_noise(at, centre)
+        deviation, freedom = noise / np.sqrt(count), knots - 1
+    deviation = smooth * deviation
     inside = np.clip(error, -1.345 * noise, 1.345 * noise)
-    deviation = smooth * noise / np.sqrt(count)
     change = np.zeros((loads.size, knots))
     change[np.arange(loads.size), group] = -inside / np.maximum(count[group] - 1, 1)
     change = change * smooth
@@ -280,6 +284,7 @@ def _fit_table(loads: FloatArray, times: FloatArray) -> FormFit:
         shifts=shifts,
         leverage=1.0 / count[group],
         notes=tuple(notes),
+        freedom=freedom,
     )
 
 
@@ -304,6 +309,29 @@ def _huber_mean(times: FloatArray, threshold: float) -> float:
         weight = np.minimum(1.0, max(threshold, 1e-12) / np.maximum(error, 1e-300))
         centre = float((weight * times).sum() / weight.sum())
     return centre
+
+
+def _table_noise(
+    error: FloatArray, count: FloatArray, group: npt.NDArray[np.int64]
+) -> tuple[float, FloatArray, int]:
+    """Return the noise of one measurement, the deviation of each knot and their freedom.
+
+    Errors about a mean of n have n - 1 parts in n of the variance; a lone one tells nothing.
+    Huber's mean has the variance K^2 E psi^2 / (E psi')^2 / n, where K makes up for few repeats
+    (Huber 1981, Robust Statistics, 7.6); a knot of two has the plain mean.
+    """
+    repeated = count[group] > 1
+    freedom = int(repeated.sum() - (count > 1).sum())
+    if freedom == 0:
+        return 0.0, np.zeros(count.size), 0
+    share = 1.0 - 1.0 / count[group[repeated]]
+    size = np.abs(error[repeated]) / np.sqrt(share)
+    noise = float(1.4826 * np.median(size))
+    near = float(np.average(size <= 1.345 * noise))
+    few = 1.0 + (1.0 - near) / near * (1.0 - freedom / size.size)
+    squares = np.average(np.minimum(size, 1.345 * noise) ** 2, weights=share) * (few / near) ** 2
+    variance = np.where(count < 3, np.average(size**2, weights=share), squares)
+    return noise, np.sqrt(variance / count), freedom
 
 
 def _neighbour_noise(at: FloatArray, centre: FloatArray) -> float:

@@ -272,16 +272,15 @@ def _judge(
     warnings: list[str],
 ) -> StageFit:
     """Return the fit with its diagnostics."""
-    columns = 1 if form == "table" else len(found.names)
-    freedom = samples.count - columns
+    freedom = found.freedom
     covariance = found.covariance
     if freedom >= 1:
         covariance = normal_consistent_covariance(covariance, freedom)
     half = np.sqrt(np.diag(covariance)) * 1.959963984540054
     if freedom < 1:
         warnings.append(
-            f"{samples.count} measurements for {columns} coefficients leave nothing to judge "
-            "their errors by: no uncertainty is stored"
+            f"{samples.count} measurements for {len(found.names)} coefficients leave nothing to "
+            "judge their errors by: no uncertainty is stored"
         )
     elif freedom < 6:
         warnings.append(f"only {samples.count} measurements: intervals are rough")

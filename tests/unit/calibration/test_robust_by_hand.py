@@ -8,6 +8,7 @@ import pytest
 from afdplan.calibration.forms import (
     _neighbour_noise,
     _robust_means,
+    _table_noise,
     fit_form,
     robust_rooflines,
     roofline_designs,
@@ -196,16 +197,41 @@ def test_errors_of_a_table_by_hand():
     times = np.array([0.9, 1.0, 1.1, 1.8, 2.0, 2.2, 2.7, 3.0, 3.3])
     fit = fit_form("table", loads, None, times)
     errors = times / np.repeat(fit.values, 3) - 1
-    noise = 1.4826 * np.median(np.abs(errors))
+    # A mean of three leaves two thirds of the variance in the errors about it; six of nine are 0.1.
+    noise = 1.4826 * 0.1 / np.sqrt(2 / 3)
     assert fit.values == pytest.approx([1, 2, 3], rel=1e-6)
-    assert fit.scale == pytest.approx(noise, rel=1e-9)
-    deviation = fit.values * noise / np.sqrt(3)
+    assert fit.scale == pytest.approx(noise, rel=1e-6)
+    assert fit.freedom == 6
+    deviation = fit.values * np.sqrt(6 / 9 * 0.1**2 / (2 / 3) / 3)
     assert fit.covariance == pytest.approx(np.diag(deviation**2))
     inside = np.clip(errors, -1.345 * noise, 1.345 * noise)
     shifts = np.zeros((9, 3))
     for row in range(9):
         shifts[row, row // 3] = -inside[row] / 2 * fit.values[row // 3] / deviation[row // 3]
     assert fit.shifts == pytest.approx(shifts, abs=1e-12)
+
+
+def test_errors_of_a_table_with_wild_lone_and_paired_times_by_hand():
+    loads = np.array([1.0, 1, 1, 1, 2, 2, 3])
+    times = np.array([9.0, 10, 10, 11, 19, 21, 30])
+    values = np.array([10.0, 20, 30])
+    noise_of = _table_noise(times / values[loads.astype(int) - 1] - 1, np.array([4.0, 2, 1]),
+                           loads.astype(int) - 1)  # fmt: skip
+    # Of four: 0.1, 0, 0, 0.1 of 3/4 of the variance; of two: 0.05 of half of it; one tells nothing.
+    sizes = np.array([0.1, 0, 0, 0.1]) / np.sqrt(3 / 4), np.array([0.05, 0.05]) / np.sqrt(1 / 2)
+    noise = 1.4826 * sizes[1][0]
+    assert noise < sizes[0][0] < 1.345 * noise  # none is wild
+    variance = (2 * 0.1**2 + 2 * 0.05**2) / 4  # of four degrees of freedom
+    assert noise_of[0] == pytest.approx(noise)
+    assert noise_of[1] == pytest.approx(np.sqrt(variance / np.array([4, 2, 1])))
+    assert noise_of[2] == 4
+    wild = np.array([0.0, 0.02, -0.02, 0.5, -0.02, 0.02, 0.02, -0.02, 0.0])
+    noise, deviation, _ = _table_noise(wild, np.array([9.0]), np.zeros(9, dtype=int))
+    assert noise == pytest.approx(1.4826 * 0.02 / np.sqrt(8 / 9))
+    squares = (6 * 0.02**2 / (8 / 9) + (1.345 * noise) ** 2) / 9
+    few = 1 + (1 / 9) / (8 / 9) / 9
+    assert deviation == pytest.approx([few * np.sqrt(squares / (8 / 9) ** 2 / 9)])
+    assert _table_noise(np.zeros(2), np.ones(2), np.arange(2)) == (0.0, pytest.approx([0, 0]), 0)
 
 
 def test_many_loads_share_knots_and_falling_steps_are_levelled():

@@ -107,6 +107,7 @@ def judged(loads, times, fitted, **changes):
         names=("slope", "intercept"), values=np.array([1.0, 0.0]),
         covariance=np.diag([0.01, 0.04]), fitted=np.asarray(fitted, dtype=float), scale=0.01,
         shifts=np.zeros((len(loads), 2)), leverage=np.full(len(loads), 0.2), notes=(),
+        freedom=len(loads) - 2,
     )._replace(**changes)  # fmt: skip
     return module._judge(samples(loads, times), "linear", found, {}, [])
 
