@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+
+import pytest
 
 LONGEST = (
     "docs/test_documents.py",
@@ -25,3 +28,11 @@ def pytest_collection_modifyitems(items):
     first = {Path(__file__).parent / name: rank for rank, name in enumerate(LONGEST)}
     assert all(path.exists() for path in first), "a file that is begun first is no longer there"
     items.sort(key=lambda item: first.get(item.path, len(first)))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def typed():
+    """Let answers, which tell the command line, not tell the line that runs the tests."""
+    before, sys.argv = sys.argv, ["afdplan"]
+    yield
+    sys.argv = before
