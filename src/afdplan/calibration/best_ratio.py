@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from afdplan.arrays import FloatArray
 from afdplan.calibration.sweep import SweepFit
 from afdplan.model.checks import check_number
 from afdplan.model.estimate import Estimate
@@ -14,7 +14,6 @@ from afdplan.model.sweep import RatioSweep
 
 __all__ = ["BestRatio", "best_ratio"]
 
-FloatArray = npt.NDArray[np.float64]
 
 REACH = 2.0
 """Ratios up to so many times the highest measured one are looked at: farther out a fit is blind."""

@@ -5,16 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 
+from afdplan.arrays import FloatArray
 from afdplan.errors import LatencyModelError
 from afdplan.files.measurements.expert_load import ExpertRecord
 from afdplan.model.latency import LatencyModel
 from afdplan.model.variation import LARGEST_SCATTER, ExpertLoad
 
 __all__ = ["ExpertFit", "RankBalance", "fit_expert_load", "with_expert_load"]
-
-FloatArray = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import Literal, NamedTuple, get_args
 
 import numpy as np
-import numpy.typing as npt
 
+from afdplan.arrays import BoolArray, FloatArray, IntArray
 from afdplan.calibration.robust import RobustFit, robust_covariance, robust_lines, rough_lines
 from afdplan.model.curve import Curve, LinearCurve, RooflineCurve, TabulatedCurve
 
 __all__ = ["FORMS", "Form", "FormFit", "fit_form", "form_columns"]
 
-FloatArray = npt.NDArray[np.float64]
 Form = Literal["linear", "per-request", "roofline", "table"]
 FORMS: tuple[str, ...] = get_args(Form)
 """From the simplest to the most flexible."""
@@ -143,7 +142,7 @@ def _shifts(fit: RobustFit, design: FloatArray, times: FloatArray) -> FloatArray
     return shifts
 
 
-def roofline_designs(loads: FloatArray, on_line: npt.NDArray[np.bool_]) -> FloatArray:
+def roofline_designs(loads: FloatArray, on_line: BoolArray) -> FloatArray:
     """Return columns (floor, slope, intercept) where `on_line` marks the points beyond the knee.
 
     Parameters
@@ -157,9 +156,7 @@ def roofline_designs(loads: FloatArray, on_line: npt.NDArray[np.bool_]) -> Float
     return np.stack([1.0 - line, line * loads, line], axis=-1)
 
 
-def robust_rooflines(
-    loads: FloatArray, times: FloatArray
-) -> tuple[RobustFit, npt.NDArray[np.bool_]]:
+def robust_rooflines(loads: FloatArray, times: FloatArray) -> tuple[RobustFit, BoolArray]:
     """Return robust fits of ``max(floor, intercept + slope x)``, many at once.
 
     Every start splits the points at one load; then each point goes to the piece that is higher
@@ -312,7 +309,7 @@ def _huber_mean(times: FloatArray, threshold: float) -> float:
 
 
 def _table_noise(
-    error: FloatArray, count: FloatArray, group: npt.NDArray[np.int64]
+    error: FloatArray, count: FloatArray, group: IntArray
 ) -> tuple[float, FloatArray, int]:
     """Return the noise of one measurement, the deviation of each knot and their freedom.
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-import numpy.typing as npt
+
+from afdplan.arrays import FloatArray
 
 __all__ = ["least_squares"]
 
-FloatArray = npt.NDArray[np.float64]
 
 _STEPS, _WIDTH = 60, 1e-7
 """Steps of the search, and width of its difference quotients."""

@@ -14,8 +14,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from afdplan.arrays import FloatArray
 from afdplan.calibration.least_squares import least_squares
 from afdplan.errors import InsufficientDataError, InvalidInputError
 from afdplan.model.checks import check_number
@@ -24,7 +24,6 @@ from afdplan.model.staged_steps import StagedSteps
 
 __all__ = ["OccupancyFit", "fit_occupancy"]
 
-FloatArray = npt.NDArray[np.float64]
 
 SINGULAR = 1e-10
 """Least share of the larger curvature that the smaller has, for both to be told apart."""

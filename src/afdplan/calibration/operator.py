@@ -29,6 +29,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from afdplan.arrays import FloatArray
 from afdplan.calibration.hardware import Hardware
 from afdplan.calibration.precision import number_format
 
@@ -37,7 +38,6 @@ __all__ = ["Family", "Operator", "find_operator", "operator_rows"]
 Family = Literal[
     "attention", "latent", "gemm", "experts", "wide", "elementwise", "dispatch", "combine"
 ]
-FloatArray = npt.NDArray[np.float64]
 
 STANDS_FOR = {
     ("gemm", "int8"): "fp8",

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-import numpy.typing as npt
 
+from afdplan.arrays import FloatArray
 from afdplan.errors import LatencyModelError
 
 __all__ = ["posterior_draws"]
 
-FloatArray = npt.NDArray[np.float64]
 
 _PARTICLES = 3000
 _MOVES = 10

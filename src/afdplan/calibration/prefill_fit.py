@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from afdplan.arrays import FloatArray
 from afdplan.errors import InsufficientDataError, InvalidInputError
 from afdplan.model import plan_parameters as ask
 from afdplan.model.curve import Curve, LinearCurve, RooflineCurve
@@ -22,7 +23,6 @@ from afdplan.model.prefill import PairCost, PrefillModel, causal_pairs
 
 __all__ = ["PrefillFit", "fit_prefill"]
 
-FloatArray = npt.NDArray[np.float64]
 FEWEST = 4
 BETTER = 0.9
 """Share of the error that a knee must leave at most."""

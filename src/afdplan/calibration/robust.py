@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
+
+from afdplan.arrays import FloatArray
 
 __all__ = [
     "RobustFit",
@@ -19,7 +20,6 @@ __all__ = [
     "rough_lines",
 ]
 
-FloatArray = npt.NDArray[np.float64]
 
 _HUBER = 1.345
 """Huber's threshold: 95 % efficiency at normal errors."""

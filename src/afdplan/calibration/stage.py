@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
+from afdplan.arrays import FloatArray, IntArray
 from afdplan.calibration.forms import FORMS, Form, FormFit, fit_form, form_columns
 from afdplan.calibration.robust import normal_consistent_covariance
 from afdplan.errors import InsufficientDataError
@@ -18,7 +18,6 @@ from afdplan.model.measurement import StageSamples
 
 __all__ = ["Influence", "StageFit", "fit_stage"]
 
-FloatArray = npt.NDArray[np.float64]
 _CHOICE_ROWS = 20_000
 
 
@@ -225,15 +224,15 @@ def _thinned(samples: StageSamples) -> StageSamples:
     return samples.where(keep)
 
 
-def _folds(loads: FloatArray) -> npt.NDArray[np.int64]:
+def _folds(loads: FloatArray) -> IntArray:
     """Return the fold of each measurement: whole loads, dealt out in turn, at most five."""
     different = np.unique(loads)
     count = min(5, different.size)
-    folds: npt.NDArray[np.int64] = np.searchsorted(different, loads) % count
+    folds: IntArray = np.searchsorted(different, loads) % count
     return folds
 
 
-def _validate(form: Form, samples: StageSamples, folds: npt.NDArray[np.int64]) -> FloatArray:
+def _validate(form: Form, samples: StageSamples, folds: IntArray) -> FloatArray:
     """Return the absolute relative error of each measurement, predicted without its fold.
 
     Errors above 1 count as 1, so that one wild timing does not choose the form.

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
+from afdplan.arrays import FloatArray
 from afdplan.calibration.stage import StageFit
 
 __all__ = ["curve_half_widths"]
 
-FloatArray = npt.NDArray[np.float64]
 NORMAL = 1.959963984540054
 """The covariance of a fit is widened so that this factor gives Student's 95 % interval."""
 

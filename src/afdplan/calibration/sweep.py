@@ -13,8 +13,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from afdplan.arrays import FloatArray
 from afdplan.calibration.sweep_round import COLUMNS, Maximum, SweepRound
 from afdplan.calibration.sweep_space import SweepSpace, expected_coefficients, sweep_space
 from afdplan.errors import InsufficientDataError
@@ -25,7 +25,6 @@ from afdplan.model.sweep import RatioSweep
 
 __all__ = ["SweepFit", "fit_sweep"]
 
-FloatArray = npt.NDArray[np.float64]
 
 _UNKNOWN = 0.35
 """An estimate with a wider half interval is called bounded, not measured."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import numpy as np
-import numpy.typing as npt
 
+from afdplan.arrays import FloatArray
 from afdplan.calibration.sweep import SweepFit
 from afdplan.model.curve import LinearCurve
 from afdplan.model.latency import LatencyModel
@@ -16,7 +16,6 @@ from afdplan.model.validity import Validity
 
 __all__ = ["sweep_latency_model"]
 
-FloatArray = npt.NDArray[np.float64]
 
 STORED_DRAWS = 200
 """Draws that a model file keeps: their 2.5 and 97.5 % quantiles are good to a tenth."""

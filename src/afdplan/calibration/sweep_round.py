@@ -6,13 +6,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
+from afdplan.arrays import FloatArray
 from afdplan.model.sweep import RatioSweep
 
 __all__ = ["COLUMNS", "Maximum", "SweepRound"]
 
-FloatArray = npt.NDArray[np.float64]
 Maximum = Literal["hard", "soft"]
 
 COLUMNS = ("attention", "fixed", "intercept", "slope", "trip", "sharpness", "request", "length")

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from afdplan.arrays import FloatArray
 from afdplan.calibration.least_squares import least_squares
 from afdplan.calibration.posterior import posterior_draws
 from afdplan.calibration.sweep_round import COLUMNS, SweepRound
@@ -16,7 +16,6 @@ from afdplan.model.sweep import RatioSweep
 
 __all__ = ["SweepSpace", "expected_coefficients", "sweep_space"]
 
-FloatArray = npt.NDArray[np.float64]
 
 _SEED = 20260121
 _TRIP_SHARE = 0.05

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
+
+from afdplan.arrays import BoolArray, IntArray
 
 __all__ = [
     "ANY_PAIR",
@@ -20,8 +21,6 @@ __all__ = [
     "PairRule",
 ]
 
-IntArray = npt.NDArray[np.int64]
-BoolArray = npt.NDArray[np.bool_]
 PairTest = Callable[[IntArray, IntArray, int, int], BoolArray]
 
 

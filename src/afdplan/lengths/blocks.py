@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
+
+from afdplan.arrays import FloatArray
 
 __all__ = ["block_moments", "coarse"]
-
-FloatArray = npt.NDArray[np.float64]
 
 
 def block_moments(probabilities: FloatArray, factor: int) -> tuple[FloatArray, FloatArray]:

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 import numpy as np
-import numpy.typing as npt
 
+from afdplan.arrays import FloatArray, IntArray
 from afdplan.errors import InvalidInputError
 from afdplan.lengths.blocks import block_moments
 from afdplan.lengths.load_motion import Atoms
@@ -18,7 +18,6 @@ from afdplan.model.trace import MAXIMUM_TOKENS
 
 __all__ = ["LAW_SYNTAX", "DiscreteLaw", "parse_law"]
 
-FloatArray = npt.NDArray[np.float64]
 TAIL_PROBABILITY = 1e-15
 """Where an unbounded law is cut: the chance of anything longer."""
 
@@ -113,13 +112,13 @@ class DiscreteLaw:
             points, weights = np.add.reduceat(points * weights, starts) / totals, totals
         return Atoms(points=points, weights=weights / weights.sum())
 
-    def sample(self, generator: np.random.Generator, size: int) -> npt.NDArray[np.int64]:
+    def sample(self, generator: np.random.Generator, size: int) -> IntArray:
         """Return `size` independent lengths, by inversion of the cumulative law."""
         cumulative = np.cumsum(self.probabilities)
         draws = generator.random(size) * cumulative[-1]
         index = np.searchsorted(cumulative, draws, side="right")
         index = np.minimum(index, self.probabilities.size - 1)
-        lengths: npt.NDArray[np.int64] = index + self.lowest
+        lengths: IntArray = index + self.lowest
         return lengths
 
 

@@ -15,8 +15,8 @@ import math
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 
+from afdplan.arrays import FloatArray, IntArray
 from afdplan.errors import InvalidInputError
 from afdplan.lengths.blocks import coarse
 from afdplan.lengths.discrete import DiscreteLaw, parse_law
@@ -31,9 +31,6 @@ FINEST_POINTS = 1 << 18
 """Independent laws with more possible loads than this are binned."""
 MOTION_ATOMS = 128
 """Points on which independent laws are put for the moments of their jumps (exact to 1 %)."""
-
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,11 +11,10 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
+
+from afdplan.arrays import FloatArray
 
 __all__ = ["STILL", "Atoms", "LoadMotion", "load_motion"]
-
-FloatArray = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

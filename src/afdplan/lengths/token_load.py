@@ -9,15 +9,13 @@ from functools import wraps
 from typing import Any, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
+from afdplan.arrays import FloatArray
 from afdplan.lengths.blocks import coarse
 from afdplan.lengths.load_motion import STILL, LoadMotion
 from afdplan.model.checks import frozen_array
 
 __all__ = ["SlotLoad", "TokenLoad", "once_per_window"]
-
-FloatArray = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from afdplan.errors import LatencyModelError
 from afdplan.model import parameters as ask
@@ -27,8 +26,6 @@ if TYPE_CHECKING:
     from afdplan.model.stages import Transfer
 
 __all__ = ["UNCOUPLED", "Coupling"]
-
-FloatArray = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,12 +18,11 @@ from typing import Any, ClassVar, NamedTuple, Self, overload
 import numpy as np
 import numpy.typing as npt
 
+from afdplan.arrays import FloatArray
 from afdplan.errors import LatencyModelError
 from afdplan.model.checks import check_number, frozen_array
 
 __all__ = ["CURVES", "Curve", "CurveSegments", "LinearCurve", "RooflineCurve", "TabulatedCurve"]
-
-FloatArray = npt.NDArray[np.float64]
 
 
 class CurveSegments(NamedTuple):

@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
+from afdplan.arrays import BoolArray, FloatArray, IntArray
 from afdplan.errors import LatencyModelError
 from afdplan.model.checks import check_choice, frozen_array
 
@@ -15,7 +16,6 @@ __all__ = ["STAGES", "Measurements", "Stage", "StageSamples"]
 
 Stage = Literal["attention", "ffn", "send", "receive", "transfer", "step"]
 STAGES: tuple[str, ...] = get_args(Stage)
-FloatArray = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -47,7 +47,7 @@ class StageSamples:
     loads: FloatArray
     times: FloatArray
     requests: FloatArray | None = None
-    rows: npt.NDArray[np.int64] | None = None
+    rows: IntArray | None = None
 
     def __post_init__(self) -> None:
         check_choice("stage", self.stage, STAGES, LatencyModelError)
@@ -91,7 +91,7 @@ class StageSamples:
         """Return the row in the file of measurement `at`."""
         return at + 1 if self.rows is None else int(self.rows[at])
 
-    def where(self, keep: npt.NDArray[np.bool_]) -> StageSamples:
+    def where(self, keep: BoolArray) -> StageSamples:
         """Return the measurements that `keep` marks (at least one)."""
         return replace(
             self,

@@ -16,16 +16,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from afdplan.arrays import FloatArray
 from afdplan.errors import LatencyModelError
 from afdplan.model import plan_parameters as ask
 from afdplan.model.checks import check_number
 from afdplan.model.curve import Curve
 
 __all__ = ["PairCost", "PrefillModel", "causal_pairs"]
-
-FloatArray = npt.NDArray[np.float64]
 
 
 def causal_pairs(cached: Any, tokens: Any, window: int | None = None) -> Any:

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from afdplan.arrays import IntArray
 from afdplan.errors import TraceError
 from afdplan.model.checks import check_count, frozen_array
 
@@ -39,8 +39,8 @@ class PromptBlocks:
     ([2, 2, 5], [7, 9, 10])
     """
 
-    ids: npt.NDArray[np.int64]
-    ends: npt.NDArray[np.int64]
+    ids: IntArray
+    ends: IntArray
     size: int
 
     def __post_init__(self) -> None:

@@ -5,13 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 
 import numpy as np
-import numpy.typing as npt
 
+from afdplan.arrays import BoolArray, FloatArray
 from afdplan.errors import InvalidInputError
 
 __all__ = ["StagedSteps"]
-
-FloatArray = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -57,7 +55,7 @@ class StagedSteps:
                 f"each step needs all of its times, got {sorted(sizes)} of them"
             )
 
-    def chosen(self, which: npt.NDArray[np.bool_]) -> StagedSteps:
+    def chosen(self, which: BoolArray) -> StagedSteps:
         """Return some of the steps."""
         return StagedSteps(**{one.name: getattr(self, one.name)[which] for one in fields(self)})
 

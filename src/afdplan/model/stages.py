@@ -5,16 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal, get_args, overload
 
-import numpy as np
 import numpy.typing as npt
 
+from afdplan.arrays import FloatArray
 from afdplan.errors import LatencyModelError
 from afdplan.model.checks import check_choice, check_count, check_number
 from afdplan.model.curve import CURVES, Curve
 
 __all__ = ["BESIDE_THE_CURVE", "AttentionLayers", "Transfer", "TransferLoad", "check_curve"]
 
-FloatArray = npt.NDArray[np.float64]
 TransferLoad = Literal["worker", "aggregate"]
 BESIDE_THE_CURVE = ("time_per_request", "time_per_context")
 """What attention takes beside its curve; both are coefficients."""

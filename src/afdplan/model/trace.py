@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from afdplan.arrays import FloatArray, IntArray
 from afdplan.errors import TraceError
 from afdplan.model.checks import check_count, frozen_array
 from afdplan.model.prompt_blocks import PromptBlocks
@@ -64,11 +64,11 @@ class Trace:
     2
     """
 
-    prompt_tokens: npt.NDArray[np.int64]
-    decode_tokens: npt.NDArray[np.int64]
-    arrival_times: npt.NDArray[np.float64] | None = None
-    session_ids: npt.NDArray[np.int64] | None = None
-    cached_tokens: npt.NDArray[np.int64] | None = None
+    prompt_tokens: IntArray
+    decode_tokens: IntArray
+    arrival_times: FloatArray | None = None
+    session_ids: IntArray | None = None
+    cached_tokens: IntArray | None = None
     blocks: PromptBlocks | None = None
     clock: float | None = None
     source: str = "memory"
@@ -153,7 +153,7 @@ class Trace:
         )
 
 
-def _lengths(name: str, values: Any, minimum: int) -> npt.NDArray[np.int64]:
+def _lengths(name: str, values: Any, minimum: int) -> IntArray:
     """Return `values` as a read-only int64 array, or raise naming the first bad request."""
     try:
         raw = np.asarray(values)

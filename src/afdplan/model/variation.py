@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
-import numpy.typing as npt
 
+from afdplan.arrays import FloatArray
 from afdplan.errors import LatencyModelError
 from afdplan.model.checks import check_choice, check_count, check_number
 from afdplan.model.words import counted
@@ -144,7 +144,7 @@ class ExpertLoad:
             return True
         return self.experts % self.ranks(ffn_workers) == 0
 
-    def rank_shares(self, ffn_workers: int) -> npt.NDArray[np.float64]:
+    def rank_shares(self, ffn_workers: int) -> FloatArray:
         """Return which share of the choices each rank gets, rows as `popularity` has them.
 
         Raises
@@ -169,7 +169,7 @@ class ExpertLoad:
             )
         rows = np.array(self.popularity)
         rows = rows.reshape(len(rows), ranks, -1).sum(axis=2)
-        shares: npt.NDArray[np.float64] = rows / rows.sum(axis=1, keepdims=True)
+        shares: FloatArray = rows / rows.sum(axis=1, keepdims=True)
         return shares
 
     def dispersions(self) -> tuple[float, ...]:

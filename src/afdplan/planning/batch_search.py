@@ -20,8 +20,8 @@ from itertools import count, groupby
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from afdplan.arrays import FloatArray, IntArray
 from afdplan.planning.design import Candidate, Combination
 from afdplan.planning.limits import TIE, Limits, limited
 from afdplan.planning.pair_scores import PairScores
@@ -31,8 +31,6 @@ from afdplan.planning.step_line import Line, StepLines
 
 __all__ = ["BatchSearch", "least_score"]
 
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
 
 CHUNK, FIRST, MOST = 16, 1024, 1 << 17
 """Pairs evaluated together, and bounded together before and after there is a design to beat."""

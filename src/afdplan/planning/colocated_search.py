@@ -19,8 +19,8 @@ from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
+from afdplan.arrays import FloatArray, IntArray
 from afdplan.model.latency import LatencyModel
 from afdplan.planning.cache_memory import CacheMemory
 from afdplan.planning.colocated import Colocated, best_colocated
@@ -34,8 +34,6 @@ from afdplan.theory.fresh_times import ffn_times
 
 __all__ = ["ColocatedSearch"]
 
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
 TOGETHER = 256
 """Batch sizes whose FFN times are computed together."""
 

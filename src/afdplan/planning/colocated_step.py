@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import numpy as np
-import numpy.typing as npt
 
+from afdplan.arrays import FloatArray
 from afdplan.model.latency import LatencyModel
 from afdplan.model.plan_parameters import STEP_PROBABILITIES
 from afdplan.planning.design import StepSummary
@@ -20,8 +20,6 @@ from afdplan.theory.barrier import barrier_mean, barrier_quantile
 from afdplan.theory.two_batch import two_batch_round
 
 __all__ = ["unsplit_step"]
-
-FloatArray = npt.NDArray[np.float64]
 
 
 def unsplit_step(

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
+from afdplan.arrays import BoolArray, FloatArray, IntArray
 from afdplan.calibration.derived import times_of
 from afdplan.calibration.placement import Placement
 from afdplan.lengths.token_load import SlotLoad
@@ -22,7 +22,6 @@ from afdplan.theory.step_model import step_model
 
 __all__ = ["Effect", "EffectCost", "derived_without", "effect_costs"]
 
-FloatArray = npt.NDArray[np.float64]
 Effect = Literal["experts", "scatter", "occupancy", "launch", "fan-in"]
 Played = Callable[[FloatArray], tuple[FloatArray, FloatArray]]
 CANDIDATES = 16
@@ -96,7 +95,7 @@ def effect_costs(
     max_attention_workers: int | None = None,
     longest_step: float | None = None,
     statistic: of_plan.Statistic = of_plan.STATISTIC.default,
-    allowed: Callable[[npt.NDArray[np.int64]], npt.NDArray[np.bool_]] | None = None,
+    allowed: Callable[[IntArray], BoolArray] | None = None,
 ) -> tuple[EffectCost, ...]:
     """Return every effect that the latency model has, in the order of `Effect`.
 
@@ -179,7 +178,7 @@ def effect_costs(
 
 def _best_of(
     played: Played,
-    able: npt.NDArray[np.int64],
+    able: IntArray,
     here: int,
     bound: float,
     jump: int,

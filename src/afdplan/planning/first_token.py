@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-import numpy.typing as npt
 
+from afdplan.arrays import FloatArray
 from afdplan.errors import InfeasibleError
 from afdplan.model import plan_parameters as ask
 from afdplan.model.parameter import check_fields
@@ -28,7 +28,6 @@ from afdplan.simulation.service_queue import PromptLine, prefill_finishes, slot_
 
 __all__ = ["EXACT", "FirstToken", "FirstTokenLimit", "PrefillPool"]
 
-FloatArray = npt.NDArray[np.float64]
 EXACT = 1e-4
 """Relative distance to which a rate is found."""
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
+from afdplan.arrays import BoolArray, FloatArray, IntArray
 from afdplan.errors import InvalidInputError
 from afdplan.model import plan_parameters as ask
 from afdplan.model.checks import check_count, check_number
@@ -36,7 +36,7 @@ def percentile(statistic: str) -> tuple[float, ...]:
     return () if statistic == "mean" else (int(statistic[1:]) / 100,)
 
 
-def limited(times: StepTimes) -> npt.NDArray[np.float64]:
+def limited(times: StepTimes) -> FloatArray:
     """Return the statistic of step times that were asked for the probabilities of `percentile`."""
     return times.quantiles[:, 0] if times.quantiles.shape[1] else times.mean
 
@@ -115,7 +115,7 @@ class Limits:
         text = ", ".join(parts)
         return f"{text[0].upper()}{text[1:]}."
 
-    def idle_devices(self, used: npt.NDArray[np.int64] | int) -> npt.NDArray[np.int64]:
+    def idle_devices(self, used: IntArray | int) -> IntArray:
         """Return how many devices of the budget are idle and paid for, elementwise.
 
         Zero without a budget, with a rate or a cost to keep to: then only what is used counts.
@@ -123,7 +123,7 @@ class Limits:
         counts = self.requests_per_second is self.most_cost is None
         if self.devices is None or not counts:
             return np.zeros(np.shape(used), np.int64)
-        idle: npt.NDArray[np.int64] = np.maximum(self.devices - self.optional_devices - used, 0)
+        idle: IntArray = np.maximum(self.devices - self.optional_devices - used, 0)
         return idle
 
     def bundle_unit(self, attention_devices: Any, ffn_devices: Any) -> Any:
@@ -161,9 +161,7 @@ class Limits:
         """The limited percentile as a probability; none for the mean."""
         return percentile(self.statistic)
 
-    def meets(
-        self, step_time: npt.NDArray[np.float64] | float, tokens_per_step: float = 1.0
-    ) -> npt.NDArray[np.bool_]:
+    def meets(self, step_time: FloatArray | float, tokens_per_step: float = 1.0) -> BoolArray:
         """Return whether step times (of the limited statistic) respect the limit, elementwise."""
         return np.asarray(step_time <= self.longest_step(tokens_per_step))
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from afdplan.arrays import FloatArray, IntArray
 from afdplan.planning.design import Combination, Design
 from afdplan.planning.limits import Limits
 from afdplan.planning.score import Score
@@ -14,9 +14,6 @@ from afdplan.planning.space import PairLattice
 from afdplan.planning.step_models import StepModels
 
 __all__ = ["PairScores"]
-
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
 
 
 class PairScores:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 
+from afdplan.arrays import FloatArray
 from afdplan.model import parameters as ask
 from afdplan.model.estimate import Estimate
 from afdplan.model.parameters import Placement
@@ -17,7 +17,6 @@ from afdplan.theory.solve import equal_loads, mean_field_of
 
 __all__ = ["PlacementGain", "Recovered", "placement_gain"]
 
-FloatArray = npt.NDArray[np.float64]
 CANDIDATES = 24
 
 

@@ -7,15 +7,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from afdplan.arrays import FloatArray, IntArray
 from afdplan.planning.source import LatencySource
 from afdplan.planning.space import PairLattice
 
 __all__ = ["RatioBlocks"]
 
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
 RATIO_BLOCKS = 192
 
 

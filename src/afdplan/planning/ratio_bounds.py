@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from itertools import groupby
 
 import numpy as np
-import numpy.typing as npt
 
+from afdplan.arrays import FloatArray, IntArray
 from afdplan.planning.design import Combination
 from afdplan.planning.limits import Limits
 from afdplan.planning.ratio_blocks import RatioBlocks
@@ -16,9 +16,6 @@ from afdplan.planning.space import PairLattice
 from afdplan.planning.step_models import StepModels
 
 __all__ = ["BlockScores", "RatioBounds"]
-
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

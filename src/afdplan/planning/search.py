@@ -14,8 +14,8 @@ from itertools import product
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from afdplan.arrays import IntArray
 from afdplan.lengths.law import LengthLaw
 from afdplan.model.plan_parameters import STEP_PROBABILITIES
 from afdplan.planning.batch_search import BatchSearch
@@ -35,8 +35,6 @@ from afdplan.planning.worker_memories import WorkerMemories
 
 __all__ = ["DesignSearch"]
 
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
 
 FIRST_DEVICES = 64
 MOST_DEVICES = 2048

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 
+from afdplan.arrays import IntArray
 from afdplan.errors import LatencyModelError
 from afdplan.lengths.law import LengthLaw
 from afdplan.model.estimate import Estimate
@@ -174,7 +174,7 @@ def _sensitivity(
 
 def _neighbours(
     search: DesignSearch, design: Design, limits: Limits
-) -> tuple[PairLattice, npt.NDArray[np.int64]]:
+) -> tuple[PairLattice, IntArray]:
     """Return a lattice and which of its A, half to twice the design's, are compared."""
     lattice = search.lattice(
         limits,
@@ -196,7 +196,7 @@ def _step_times(
     latency: LatencyModel,
     factor: float,
     limits: Limits,
-    workers: npt.NDArray[np.int64],
+    workers: IntArray,
 ) -> StepTimes:
     """Return the step times of the design with so many attention workers each."""
     problem = replace(_problem(search.law, latency, design), placement=search.space.placement)

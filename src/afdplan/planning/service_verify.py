@@ -11,8 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from afdplan.arrays import FloatArray, IntArray
 from afdplan.model.estimate import Estimate
 from afdplan.model.trace import Trace
 from afdplan.planning.colocated import Colocated
@@ -25,7 +25,6 @@ from afdplan.statistics.percentile import percentile_estimate
 
 __all__ = ["ServiceVerification", "verify_service"]
 
-FloatArray = npt.NDArray[np.float64]
 MOST_REQUESTS = 20_000
 PARTS = 20
 """Consecutive parts of a run from which its percentiles have their intervals."""
@@ -146,8 +145,8 @@ def _played(
     service: Service,
     source: LatencySource,
     ready: FloatArray,
-    prompts: npt.NDArray[np.int64],
-    decodes: npt.NDArray[np.int64],
+    prompts: IntArray,
+    decodes: IntArray,
 ) -> tuple[FloatArray, FloatArray]:
     """Return when each request of one bundle starts and ends; NaN where the run ended first."""
     design = service.plan.split.design

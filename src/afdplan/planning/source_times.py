@@ -6,8 +6,8 @@ from dataclasses import fields, replace
 from typing import Any, cast
 
 import numpy as np
-import numpy.typing as npt
 
+from afdplan.arrays import FloatArray, IntArray
 from afdplan.model.latency import LatencyModel
 from afdplan.model.stages import AttentionLayers
 from afdplan.planning.ratio_blocks import RatioBlocks
@@ -16,8 +16,6 @@ from afdplan.theory.shared_times import StageTimes, shared_times
 
 __all__ = ["SourceTimes"]
 
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
 
 RISING = 0.998
 """How exactly the law of the busiest expert rank rises with the number of ranks."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 
+from afdplan.arrays import IntArray
 from afdplan.deploy.target import ANY, Target
 from afdplan.errors import InvalidInputError
 from afdplan.model import parameters as ask
@@ -16,8 +16,6 @@ from afdplan.planning.limits import Limits
 from afdplan.planning.source import LatencySource
 
 __all__ = ["PairLattice", "SearchSpace", "graph_batch_sizes"]
-
-IntArray = npt.NDArray[np.int64]
 
 
 def graph_batch_sizes(largest: int) -> tuple[int, ...]:

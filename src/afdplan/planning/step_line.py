@@ -6,15 +6,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from afdplan.arrays import FloatArray, IntArray
 from afdplan.planning.design import Combination
 from afdplan.planning.step_models import SLACK, StepModels
 
 __all__ = ["Line", "StepLines"]
 
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
 
 BACK = 0.1
 """How far back from a batch size the slope of its step is taken, relative."""

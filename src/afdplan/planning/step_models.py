@@ -16,8 +16,8 @@ from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from afdplan.arrays import FloatArray, IntArray
 from afdplan.lengths.law import LengthLaw
 from afdplan.lengths.token_load import SlotLoad
 from afdplan.model import parameters as ask
@@ -36,8 +36,6 @@ from afdplan.theory.shared_times import StageTimes
 
 __all__ = ["StepModels"]
 
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
 
 SLACK = 1 - 2e-5
 """Interpolation error of the law that a bound must survive."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from afdplan.arrays import FloatArray, IntArray
 from afdplan.errors import InvalidInputError
 from afdplan.lengths.law import LengthLaw
 from afdplan.model import parameters as ask
@@ -45,10 +45,10 @@ class Traffic:
         How they arrive, for people.
     """
 
-    arrivals: npt.NDArray[np.float64]
-    prompts: npt.NDArray[np.int64]
-    decodes: npt.NDArray[np.int64]
-    cached: npt.NDArray[np.int64]
+    arrivals: FloatArray
+    prompts: IntArray
+    decodes: IntArray
+    cached: IntArray
     rate: float
     name: str
     blocks: PromptBlocks | None = None
@@ -64,7 +64,7 @@ class Traffic:
         """Share of all prompt tokens that needs no computing."""
         return float(self.cached.sum() / max(self.prompts.sum(), 1))
 
-    def at(self, rate: float) -> npt.NDArray[np.float64]:
+    def at(self, rate: float) -> FloatArray:
         """Return the arrivals at another mean rate [requests/s]: the clock is scaled."""
         return self.arrivals * (self.rate / rate)
 
@@ -155,9 +155,7 @@ def _blocks(trace: Trace | None, prefix_cache: PrefixCache) -> PromptBlocks | No
     return trace.blocks if trace is not None and prefix_cache == "recorded" else None
 
 
-def _cached(
-    trace: Trace | None, prompts: npt.NDArray[np.int64], prefix_cache: PrefixCache
-) -> npt.NDArray[np.int64]:
+def _cached(trace: Trace | None, prompts: IntArray, prefix_cache: PrefixCache) -> IntArray:
     if prefix_cache == "none":
         return np.zeros(prompts.size, np.int64)
     if trace is None:

@@ -6,14 +6,13 @@ import heapq
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from afdplan.arrays import FloatArray
 from afdplan.model.trace import Trace
 from afdplan.planning.held import Deployment
 
 __all__ = ["SpareCapacity", "slot_waits", "spare_capacity"]
 
-FloatArray = npt.NDArray[np.float64]
 MOST_REQUESTS = 200_000
 
 

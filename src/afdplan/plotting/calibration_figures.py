@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from afdplan.arrays import FloatArray
 from afdplan.calibration.stage import StageFit
 from afdplan.calibration.stage_interval import curve_half_widths
 from afdplan.calibration.sweep import SweepFit
@@ -15,7 +16,6 @@ from afdplan.plotting.figure import Axis, Figure, Role, layer, single
 
 __all__ = ["stage_figures", "sweep_figures"]
 
-FloatArray = npt.NDArray[np.float64]
 MOST_DOTS = 600
 """More than an eye tells apart, and every one costs the reader's machine."""
 LEAST_REACH, WILD = 5.0, 2.0

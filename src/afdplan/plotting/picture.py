@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
+from afdplan.arrays import FloatArray
 from afdplan.errors import InvalidInputError
 from afdplan.plotting.label_places import Place, label_places
 
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 __all__ = ["check_picture_name", "draw_figures", "picture_bytes"]
 
-FloatArray = npt.NDArray[np.float64]
 FORMATS = (".png", ".svg")
 COLOURS = {
     "attention": "#0b5cad", "ffn": "#a84300", "communication": "#00694e", "latency": "#7a2d8f",

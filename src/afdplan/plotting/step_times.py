@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from afdplan.arrays import FloatArray
 from afdplan.model.latency import TimeUnit
 from afdplan.plotting.figure import Axis, Chart, Figure, Role, layer
 from afdplan.plotting.ratio_figures import short_time
@@ -18,7 +18,6 @@ from afdplan.simulation.result import SimulationResult
 
 __all__ = ["StepTimeBars", "step_time_bars", "step_time_figure"]
 
-FloatArray = npt.NDArray[np.float64]
 MOST_BARS = 60
 TAIL = 0.001
 """Share of the steps that may lie outside the bars, on either side."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
+from afdplan.arrays import FloatArray
 from afdplan.lengths.law import EmpiricalLengths, LengthLaw
 from afdplan.model.estimate import Estimate
 from afdplan.plotting.figure import Axis, Figure, Layer, layer, single
@@ -22,7 +22,6 @@ __all__ = [
     "workload_figures",
 ]
 
-FloatArray = npt.NDArray[np.float64]
 SHOWN_PROBABILITY = 0.995
 """Share of a slot's time that the histogram shows; the rest is a number in the caption."""
 LOAD_BINS, LENGTH_BINS = 80, 40

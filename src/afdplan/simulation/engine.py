@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-import numpy.typing as npt
 
+from afdplan.arrays import FloatArray
 from afdplan.errors import UnsupportedError
 from afdplan.simulation import state as ix
 from afdplan.simulation.outage import failure_gaps, stop_bundle
@@ -17,7 +17,6 @@ from afdplan.simulation.tables import build_tables
 
 __all__ = ["Engine"]
 
-FloatArray = npt.NDArray[np.float64]
 Sink = Callable[[FloatArray], None]
 UNLIMITED = 2**62
 STEPS_PER_CALL = 10_000_000

@@ -11,8 +11,8 @@ import heapq
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from afdplan.arrays import IntArray
 from afdplan.compile import compiled
 from afdplan.model.failures import Failures
 
@@ -42,7 +42,7 @@ class FailureRun:
 
 
 def play_failures(
-    decode_tokens: npt.NDArray[np.int64],
+    decode_tokens: IntArray,
     token_time: float,
     *,
     bundles: int,
@@ -132,7 +132,7 @@ def play_failures(
     )
 
 
-def _enough(decode_tokens: npt.NDArray[np.int64], steps: int, slots: int) -> int:
+def _enough(decode_tokens: IntArray, steps: int, slots: int) -> int:
     """Return how many lives all slots begin at most, nearly surely."""
     mean, deviation = float(decode_tokens.mean()), float(decode_tokens.std())
     each = steps / mean
@@ -140,7 +140,7 @@ def _enough(decode_tokens: npt.NDArray[np.int64], steps: int, slots: int) -> int
 
 
 @compiled
-def _finished(lives: npt.NDArray[np.int64], steps: int, slots: int) -> int:
+def _finished(lives: IntArray, steps: int, slots: int) -> int:
     """Return the tokens of the requests that all slots finish in so many steps."""
     total, at = 0, 0
     for _ in range(slots):

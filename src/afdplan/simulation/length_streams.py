@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from afdplan.arrays import IntArray
 from afdplan.compile import ZERO, U, Whole, compiled, inlined, intrinsic, signature, window
 from afdplan.simulation.alias import AliasTable, find_places, length_at
 
@@ -39,7 +39,7 @@ class LengthStreams:
         self._space = np.empty(4 * BLOCK, dtype=np.int64)
         self._tables = [(table.columns, table.lowest) for table in tables]
 
-    def fill(self, rows: npt.NDArray[np.int64]) -> None:
+    def fill(self, rows: IntArray) -> None:
         """Fill the first two columns of `rows` with the next lengths [tokens]."""
         (prompts, shortest_prompt), (decodes, shortest_decode) = self._tables
         laws = prompts, shortest_prompt, decodes, shortest_decode

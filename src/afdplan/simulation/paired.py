@@ -14,8 +14,8 @@ from functools import reduce
 from operator import add
 
 import numpy as np
-import numpy.typing as npt
 
+from afdplan.arrays import FloatArray
 from afdplan.errors import UnsupportedError
 from afdplan.model.estimate import Estimate
 from afdplan.simulation import state as ix
@@ -27,7 +27,6 @@ from afdplan.statistics.replications import ratio_estimate
 
 __all__ = ["MOST_SECONDS", "Paired", "play_paired"]
 
-FloatArray = npt.NDArray[np.float64]
 WARM_UP, MEASURED = 2, 4
 """Lengths of a run, in residual lives ``E[D^2] / E[D]`` of a request."""
 LEAST_STEPS = 40

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from afdplan.arrays import FloatArray, IntArray
 from afdplan.simulation import state as ix
 from afdplan.simulation.engine import Engine
 
@@ -79,8 +79,8 @@ class Histogram:
         Number that the kernel took off each bin.
     """
 
-    bins: npt.NDArray[np.int64]
-    counts: npt.NDArray[np.int64]
+    bins: IntArray
+    counts: IntArray
     bin_base: int
 
     def __add__(self, other: Histogram) -> Histogram:
@@ -100,7 +100,7 @@ class Histogram:
         low, high = self.edges(np.array([number, number + 1]))
         return float((low + high) / 2)
 
-    def edges(self, numbers: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    def edges(self, numbers: IntArray) -> FloatArray:
         """Return the lower ends of bins by their numbers; that of bin 0 is 0."""
         ends = ((numbers + self.bin_base) << ix.BIN_SHIFT).view(np.float64)
         return np.where(numbers > 0, ends, 0.0)
@@ -135,11 +135,11 @@ class Part:
         Step times, times per output token, waits, KV tokens per worker.
     """
 
-    integers: npt.NDArray[np.int64]
-    floats: npt.NDArray[np.float64]
+    integers: IntArray
+    floats: FloatArray
     busy: float
-    idle: npt.NDArray[np.float64]
-    ffn_idle: npt.NDArray[np.float64]
+    idle: FloatArray
+    ffn_idle: FloatArray
     histograms: tuple[Histogram, ...]
 
     def __add__(self, other: Part) -> Part:
@@ -188,11 +188,11 @@ class Recorder:
     def _totals(
         self,
     ) -> tuple[
-        npt.NDArray[np.int64],
-        npt.NDArray[np.float64],
+        IntArray,
+        FloatArray,
         float,
-        npt.NDArray[np.float64],
-        npt.NDArray[np.float64],
+        FloatArray,
+        FloatArray,
     ]:
         state = self.engine.state
         return (

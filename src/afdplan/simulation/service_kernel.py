@@ -7,14 +7,11 @@ the compiler.
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
+from afdplan.arrays import FloatArray, IntArray
 from afdplan.compile import compiled, inlined
 
 __all__ = ["occupy", "serve"]
-
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
 
 
 @inlined

@@ -10,8 +10,8 @@ import math
 from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 
+from afdplan.arrays import FloatArray, IntArray
 from afdplan.errors import InvalidInputError
 from afdplan.lengths.law import IndependentLengths
 from afdplan.model.trace import Trace
@@ -24,8 +24,6 @@ from afdplan.simulation.tables import token_fraction
 
 __all__ = ["Factors", "RequestSource", "initial_requests", "stream", "variation_source"]
 
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
 LARGEST_POOL, FEWEST = 10**9, 8
 """A pool of choices must be smaller (NumPy), and its parts of unequal ranks as large."""
 STREAMS = (

@@ -14,12 +14,11 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
+
+from afdplan.arrays import FloatArray, IntArray
 
 __all__ = ["State", "Tables"]
 
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
 
 # Integer totals.
 STEP, POSITION, PENDING, HEAD, ARRIVED, AVAILABLE, EXHAUSTED, ORDER = range(8)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
-
+from afdplan.arrays import FloatArray
 from afdplan.model.checks import check_count
 from afdplan.model.latency import TimeUnit
 from afdplan.simulation import state as ix
@@ -97,7 +95,7 @@ def record_timeline(scenario: Scenario, *, steps: int = 6, skip: int = 20) -> Ti
     )
 
 
-def _spans(rows: npt.NDArray[np.float64], scenario: Scenario) -> list[Span]:
+def _spans(rows: FloatArray, scenario: Scenario) -> list[Span]:
     shared = set()
     if scenario.execution == "barrier-free":
         shared = {ix.FFN}

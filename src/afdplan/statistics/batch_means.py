@@ -7,6 +7,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
+from afdplan.arrays import FloatArray
 from afdplan.errors import InsufficientDataError, InvalidInputError
 from afdplan.model import parameters as ask
 from afdplan.model.estimate import Estimate
@@ -37,7 +38,7 @@ def steps_for_batch_means(mean: float, mean_square: float) -> int:
     return math.ceil(LIFETIMES * mean_square / mean)
 
 
-def group(parts: npt.ArrayLike, batches: int = BATCHES) -> npt.NDArray[np.float64]:
+def group(parts: npt.ArrayLike, batches: int = BATCHES) -> FloatArray:
     """Return consecutive parts added up to `batches` (nearly) equal groups, along axis 0.
 
     Examples

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from afdplan.arrays import FloatArray
 from afdplan.errors import InsufficientDataError, InvalidInputError
 from afdplan.model import parameters as ask
 from afdplan.model.checks import check_count, check_number
@@ -16,7 +17,6 @@ from afdplan.statistics.student import student_quantile
 
 __all__ = ["RatioBootstrap", "block_counts", "block_error", "bootstrap_ratio", "sum_by_cluster"]
 
-FloatArray = npt.NDArray[np.float64]
 
 MOST_REPLICATES = 1_000_000
 MOST_BLOCKS = 512

@@ -13,14 +13,13 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
-import numpy.typing as npt
 
+from afdplan.arrays import FloatArray
 from afdplan.model.variation import ScatterLaw
 from afdplan.theory.attention_time import TimeLaw
 
 __all__ = ["AttentionScatter", "largest_normal", "scattered"]
 
-FloatArray = npt.NDArray[np.float64]
 FACTORS = 256
 FACTOR_REACH = 6.0
 """Points at which a factor is taken, and standard deviations of its logarithm that they span."""

@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from afdplan.arrays import FloatArray
 from afdplan.lengths.token_load import SlotLoad
 from afdplan.model.checks import frozen_array
 from afdplan.model.curve import LinearCurve
@@ -16,7 +16,6 @@ from afdplan.theory.worker_load import WorkerLoad, convolve_slots
 
 __all__ = ["TimeLaw", "constant_time", "exact_time", "gaussian_time"]
 
-FloatArray = npt.NDArray[np.float64]
 GAUSSIAN_REACH = 9.0
 GAUSSIAN_POINTS = 64
 TIME_POINTS = 1 << 14

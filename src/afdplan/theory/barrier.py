@@ -11,13 +11,11 @@ References: arXiv:2601.21351, barrier correction (there with a normal F).
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
+from afdplan.arrays import FloatArray
 from afdplan.theory.attention_time import TimeLaw
 
 __all__ = ["barrier_mean", "barrier_quantile"]
-
-FloatArray = npt.NDArray[np.float64]
 
 
 def barrier_mean(law: TimeLaw, attention_workers: FloatArray, floor: FloatArray) -> FloatArray:

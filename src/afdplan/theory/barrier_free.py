@@ -6,8 +6,8 @@ from copy import copy
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 
+from afdplan.arrays import FloatArray
 from afdplan.lengths.token_load import SlotLoad
 from afdplan.model.curve import Curve
 from afdplan.theory.attention_time import TimeLaw, constant_time, exact_time, gaussian_time
@@ -20,7 +20,6 @@ from afdplan.theory.validity import BARRIER_FREE_ERROR
 
 __all__ = ["BarrierFreeModel", "step_quantiles"]
 
-FloatArray = npt.NDArray[np.float64]
 CELLS_DRAWN = 2048
 """Loads drawn in all: few calls need many draws, many calls average by themselves."""
 FEWEST_DRAWS, MOST_DRAWS = 24, 160

@@ -15,11 +15,11 @@ corrections, from the exact cumulants of the truncated X_g. Two ranks are summed
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
+
+from afdplan.arrays import FloatArray, IntArray
 
 __all__ = ["largest_count", "largest_counts"]
 
-FloatArray = npt.NDArray[np.float64]
 Cumulants = tuple[FloatArray, FloatArray, FloatArray, FloatArray]
 Law = tuple[FloatArray, FloatArray]
 
@@ -67,7 +67,7 @@ def largest_count(shares: FloatArray, choices: float, dispersion: float = 1.0) -
 
 
 def largest_counts(
-    shares: FloatArray, ranks: npt.NDArray[np.int64], choices: FloatArray, dispersion: FloatArray
+    shares: FloatArray, ranks: IntArray, choices: FloatArray, dispersion: FloatArray
 ) -> list[Law]:
     """Return the laws of `largest_count` of several rows.
 
@@ -97,7 +97,7 @@ def largest_counts(
 
 
 def _of_more(
-    shares: FloatArray, ranks: npt.NDArray[np.int64], choices: FloatArray, wanted: FloatArray
+    shares: FloatArray, ranks: IntArray, choices: FloatArray, wanted: FloatArray
 ) -> list[Law]:
     """Return the laws of three ranks or more; shares fall along the second axis."""
     phi, number = _unconditional(choices, wanted)[:, None], choices[:, None]

@@ -8,13 +8,12 @@ same age (what benchmarks with fixed lengths do), every worker holds ``B (P + ag
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
+from afdplan.arrays import FloatArray
 from afdplan.lengths.law import LengthLaw
 
 __all__ = ["aligned_loads", "constant_round"]
 
-FloatArray = npt.NDArray[np.float64]
 
 AGES = 4096
 """Longer outputs are represented by so many ages, evenly spread."""

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from afdplan.arrays import FloatArray
 from afdplan.lengths.token_load import SlotLoad
 from afdplan.theory.layer_cycle import Bottleneck, layer_cycle
 from afdplan.theory.layer_order import (
@@ -22,7 +22,6 @@ from afdplan.theory.shared_times import StageTimes, shared_times
 
 __all__ = ["CycleModel", "StepTimes", "objective", "stage_times"]
 
-FloatArray = npt.NDArray[np.float64]
 LEVELS = 16
 """Quantiles of the slowest worker over which the ends and changes of a step are averaged."""
 

@@ -12,15 +12,13 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-import numpy.typing as npt
 
+from afdplan.arrays import FloatArray, IntArray
 from afdplan.model.variation import ExpertLoad
 from afdplan.theory.busiest_rank import largest_counts
 
 __all__ = ["RankLoad", "mean_rank_load", "rank_load"]
 
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
 NODES = 24
 """Levels at which a curve is averaged over the law."""
 LEVELS = (np.arange(NODES) + 0.5) / NODES

@@ -20,11 +20,11 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import numpy.typing as npt
+
+from afdplan.arrays import FloatArray
 
 __all__ = ["fresh_stage"]
 
-FloatArray = npt.NDArray[np.float64]
 TURNS = 14
 """Steps to the balance of w, each half-way: the mean stage stands still to 1e-4."""
 JUMP = math.sqrt(math.pi / 2)

@@ -15,8 +15,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from afdplan.arrays import FloatArray, IntArray
 from afdplan.model.latency import LatencyModel
 from afdplan.theory.expert_load import mean_rank_load, rank_load
 
@@ -27,8 +27,6 @@ __all__ = [
     "larger_mean",
     "least_ffn_mean",
 ]
-
-FloatArray = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -43,7 +41,7 @@ class FfnTimes:
 def ffn_times(
     latency: LatencyModel,
     tokens: FloatArray,
-    ffn_workers: npt.NDArray[np.int64] | int,
+    ffn_workers: IntArray | int,
     own_tokens: FloatArray | None = None,
 ) -> FfnTimes:
     """Return the FFN times of `tokens` n = A B / F on each of `ffn_workers` F, shape (n,).
@@ -73,7 +71,7 @@ def ffn_times(
 def least_ffn_mean(
     latency: LatencyModel,
     tokens: FloatArray,
-    ffn_workers: npt.NDArray[np.int64] | int,
+    ffn_workers: IntArray | int,
     own_tokens: FloatArray | None = None,
 ) -> FloatArray:
     """Return what the mean FFN time of `ffn_times` is at least, shape (n,) [time].

@@ -17,13 +17,11 @@ cubic interpolation of J along the diagonal.
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
+
+from afdplan.arrays import ComplexArray, FloatArray, IntArray
 
 __all__ = ["JointLaw"]
 
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
-ComplexArray = npt.NDArray[np.complex128]
 
 NODES = 96
 """Truncation points that are enough for a smooth law."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 
+from afdplan.arrays import FloatArray
 from afdplan.lengths.token_load import SlotLoad
 from afdplan.model.estimate import Estimate
 from afdplan.model.latency import LatencyModel
@@ -22,7 +22,6 @@ __all__ = [
     "step_time_estimate",
 ]
 
-FloatArray = npt.NDArray[np.float64]
 
 LATENCY_DRAWS, PLAYED_DRAWS = 40, 8
 LATENCY_CONFIDENCE = 0.95

@@ -9,8 +9,8 @@ from dataclasses import replace
 from typing import Literal, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
+from afdplan.arrays import FloatArray
 from afdplan.lengths.load_motion import STILL
 from afdplan.lengths.token_load import SlotLoad
 from afdplan.model.stages import AttentionLayers
@@ -28,7 +28,6 @@ from afdplan.theory.shared_times import StageTimes
 
 __all__ = ["Bottleneck", "LayerCycle", "layer_cycle"]
 
-FloatArray = npt.NDArray[np.float64]
 Bottleneck = Literal["attention", "communication", "ffn", "latency"]
 TIED = 2 / math.pi
 """How much of the variance of two stations neither keeps: as of a maximum of two normals."""

@@ -19,11 +19,11 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
+
+from afdplan.arrays import FloatArray
 
 __all__ = ["drained_step", "order_period", "played_step", "slow_workers", "worker_rounds"]
 
-FloatArray = npt.NDArray[np.float64]
 SETTLING_LAYERS = 8
 PLAYED_LAYERS = 24
 """After which growth per step is taken as that of the long run, and over how many at least."""

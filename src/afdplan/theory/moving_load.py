@@ -25,11 +25,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from afdplan.arrays import FloatArray
 from afdplan.lengths.load_motion import LoadMotion
 
 __all__ = ["WorkerMotion", "followed_share", "moving_load_gain", "worker_motion"]
 
-FloatArray = npt.NDArray[np.float64]
 EVENEST = 1e6
 DIFFUSIVE = 6.34
 """``0.44^(-9/4)``: h(z) z^(1/3) -> 0.44 was computed from the reduced problem of two resources."""

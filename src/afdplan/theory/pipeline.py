@@ -20,15 +20,13 @@ import copy
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from afdplan.arrays import BoolArray, FloatArray, IntArray
 from afdplan.theory.attention_time import TimeLaw, spread
 from afdplan.theory.joint_law import JointLaw
 
 __all__ = ["RoundLaw", "RoundLawTable", "resolved"]
 
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
 
 GRID_POINTS = 2048
 """Grid points of one worker's time on each level."""
@@ -219,7 +217,7 @@ class RoundLawTable:
         return np.minimum(starts, ends) + late, quantiles
 
 
-def _first(values: FloatArray, wanted: FloatArray) -> tuple[IntArray, npt.NDArray[np.bool_]]:
+def _first(values: FloatArray, wanted: FloatArray) -> tuple[IntArray, BoolArray]:
     """Return where each row first reaches each of `wanted`, shape (rows, wanted), and whether."""
     highest = np.maximum.accumulate(values, axis=1)
     at = np.stack([np.searchsorted(row, wanted) for row in highest])

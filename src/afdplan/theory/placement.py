@@ -28,8 +28,8 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from afdplan.arrays import BoolArray, FloatArray
 from afdplan.lengths.law import LengthLaw
 from afdplan.lengths.token_load import SlotLoad
 from afdplan.theory.cycle import CycleModel, StepTimes
@@ -39,7 +39,6 @@ from afdplan.theory.shared_times import StageTimes
 
 __all__ = ["STATED_ERROR", "BalancedLoads", "PlacedModel", "cycle_model"]
 
-FloatArray = npt.NDArray[np.float64]
 STATED_ERROR = 0.015
 """Of the step with placed loads; seen: docs/theory/placement.md."""
 LEFT_OVER = 0.35
@@ -234,7 +233,7 @@ def cycle_model(problem: RatioProblem, slots: tuple[SlotLoad, ...]) -> CycleMode
     return CycleModel(problem, slots)
 
 
-def _of_designs(stages: StageTimes, chosen: npt.NDArray[np.bool_]) -> StageTimes:
+def _of_designs(stages: StageTimes, chosen: BoolArray) -> StageTimes:
     kept: dict[str, Any] = {
         one.name: None if (value := getattr(stages, one.name)) is None else value[chosen]
         for one in fields(StageTimes)

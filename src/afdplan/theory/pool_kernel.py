@@ -8,15 +8,11 @@ leaves, so that all calls stand in one queue, a ring in the order of their arriv
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
 from afdplan.compile import Real, compiled, inlined
 from afdplan.theory.pool_state import Rule, Stages, State
 
 __all__ = ["play_rounds", "seeded"]
-
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
 
 
 @compiled

@@ -20,14 +20,12 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from afdplan.arrays import FloatArray, IntArray
 from afdplan.theory.pool_state import Rule, Stages, State
 
 __all__ = ["PoolPlay", "PoolTimes", "play_pool"]
 
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
 WARM_UP_ROUNDS = 16
 ROUNDS = 24
 MOST_DEPARTURES = 1000

@@ -7,13 +7,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numpy as np
-import numpy.typing as npt
+from afdplan.arrays import FloatArray, IntArray
 
 __all__ = ["Rule", "Stages", "State"]
-
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
 
 
 class Stages(NamedTuple):

@@ -18,14 +18,13 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import numpy.typing as npt
 
+from afdplan.arrays import FloatArray
 from afdplan.errors import InsufficientDataError, InvalidInputError
 from afdplan.model.checks import check_count
 
 __all__ = ["DECLARED_ERROR", "erlang_wait_probability", "prefill_waits"]
 
-FloatArray = npt.NDArray[np.float64]
 
 DECLARED_ERROR = 0.10
 """Relative error of the 99th percentile of wait and service, up to 85 % load, on traces of 5,000

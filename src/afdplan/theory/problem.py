@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-import numpy.typing as npt
 
+from afdplan.arrays import FloatArray
 from afdplan.errors import UnsupportedError
 from afdplan.lengths.law import LengthLaw, check_law
 from afdplan.lengths.token_load import SlotLoad
@@ -22,8 +22,6 @@ from afdplan.model.parameters import Execution, Method, Overlap, Phase, Placemen
 from afdplan.theory.transient import horizon_mean_load
 
 __all__ = ["Method", "Overlap", "Phase", "RatioProblem", "unknown_placement"]
-
-FloatArray = npt.NDArray[np.float64]
 
 
 def unknown_placement(

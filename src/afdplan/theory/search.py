@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 
+from afdplan.arrays import FloatArray
 from afdplan.theory.ratio import RatioPoint
 from afdplan.theory.step_model import StepModel
 
 __all__ = ["MAXIMUM_WORKERS", "WorkerSearch"]
 
-FloatArray = npt.NDArray[np.float64]
 
 MAXIMUM_WORKERS = 100_000
 """Largest number of attention workers that a search considers."""

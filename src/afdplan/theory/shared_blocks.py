@@ -14,15 +14,13 @@ Only requests at the same time share: what a prefix cache keeps of earlier ones 
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
+from afdplan.arrays import FloatArray, IntArray
 from afdplan.model.checks import check_count
 from afdplan.model.prompt_blocks import PromptBlocks
 
 __all__ = ["unique_fraction"]
 
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
 WARM_UP = 0.5
 """Most of the requests that only fill the slots."""
 

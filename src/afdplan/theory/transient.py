@@ -12,15 +12,14 @@ worker (S = m B; the paper counts one microbatch).
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
+from afdplan.arrays import FloatArray
 from afdplan.errors import UnsupportedError
 from afdplan.lengths.law import LengthLaw
 from afdplan.model.checks import check_count
 
 __all__ = ["horizon_mean_load", "renewal_chances"]
 
-FloatArray = npt.NDArray[np.float64]
 
 LONGEST = 1 << 22
 CONVERGED = 1e-11

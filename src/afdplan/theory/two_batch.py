@@ -18,14 +18,12 @@ which is one convolution: ``y <= s - x`` is the stricter limit where x exceeds c
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
+from afdplan.arrays import FloatArray, IntArray
 from afdplan.theory.attention_time import TimeLaw
 from afdplan.theory.pipeline import RoundLaw, resolved
 
 __all__ = ["two_batch_round"]
-
-FloatArray = npt.NDArray[np.float64]
 
 
 def two_batch_round(
@@ -88,13 +86,13 @@ def two_batch_round(
     return RoundLaw(mean=np.array([mean]), quantiles=shift + begins.ravel()[at][None, :])
 
 
-def _joint(law: TimeLaw, index: npt.NDArray[np.int64], first: int, second: int) -> FloatArray:
+def _joint(law: TimeLaw, index: IntArray, first: int, second: int) -> FloatArray:
     """Return P(x + y <= k, x <= k - first, y <= k - second) in grid points, k = `index`."""
     least, most = sorted((first, second))  # x and y are alike
     last = law.probabilities.size - 1
     cumulative = law.cumulative
 
-    def up_to(k: npt.NDArray[np.int64]) -> FloatArray:
+    def up_to(k: IntArray) -> FloatArray:
         return np.where(k < 0, 0.0, cumulative[np.clip(k, 0, last)])
 
     # Where x <= least, y <= k - least is the stricter limit; beyond, it is y <= k - x.

@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-import numpy.typing as npt
 
+from afdplan.arrays import ComplexArray, FloatArray
 from afdplan.lengths.token_load import SlotLoad
 from afdplan.model.checks import check_count, frozen_array
 
 __all__ = ["WorkerLoad", "convolve_slots"]
 
-FloatArray = npt.NDArray[np.float64]
 
 EXACT_POINTS = 1 << 15
 """Up to so many possible sums nothing is binned."""
@@ -113,7 +112,7 @@ def convolve_slots(slot: SlotLoad, batch_size: int) -> WorkerLoad:
     )
 
 
-def _power(values: npt.NDArray[np.complex128], exponent: int) -> npt.NDArray[np.complex128]:
+def _power(values: ComplexArray, exponent: int) -> ComplexArray:
     """Return `values` to a power >= 1 by repeated squaring, ten times as fast as ``**``."""
     result = values.copy()
     for bit in bin(exponent)[3:]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from afdplan.arrays import FloatArray
 from afdplan.model.trace import Trace
 
 __all__ = ["Arrivals", "Dispersion", "Sessions", "describe_arrivals", "describe_sessions"]
@@ -63,7 +63,7 @@ class Arrivals:
     is_evenly_spaced: bool
 
 
-def describe_arrivals(times: npt.NDArray[np.float64]) -> Arrivals:
+def describe_arrivals(times: FloatArray) -> Arrivals:
     """Return what non-decreasing arrival times [s], shape (n,), n >= 2, say.
 
     Examples
@@ -85,7 +85,7 @@ def describe_arrivals(times: npt.NDArray[np.float64]) -> Arrivals:
     )
 
 
-def _dispersions(times: npt.NDArray[np.float64], duration: float) -> list[Dispersion]:
+def _dispersions(times: FloatArray, duration: float) -> list[Dispersion]:
     found = []
     for seconds in WINDOW_SECONDS:
         windows = int(duration // seconds)

@@ -7,8 +7,8 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from afdplan.arrays import FloatArray
 from afdplan.model.estimate import Estimate
 from afdplan.model.trace import Trace
 from afdplan.statistics.bootstrap import block_error
@@ -147,9 +147,7 @@ def _edges(trace: Trace, by_time: bool) -> list[int]:
     return [*edges, trace.requests] if len(edges) >= FEWEST_WINDOWS else [0]
 
 
-def _beyond_noise(
-    means: npt.NDArray[np.float64], errors: npt.NDArray[np.float64]
-) -> tuple[float, float]:
+def _beyond_noise(means: FloatArray, errors: FloatArray) -> tuple[float, float]:
     """Return the spread of `means` beyond their `errors`, and the chance of it by noise."""
     if means.size < FEWEST_WINDOWS:
         return 0.0, 1.0

@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
-import numpy.typing as npt
 
+from afdplan.arrays import FloatArray
 from afdplan.errors import InsufficientDataError
 from afdplan.lengths.law import EmpiricalLengths
 from afdplan.model import parameters as ask
@@ -17,7 +17,7 @@ from afdplan.statistics.bootstrap import RatioBootstrap, bootstrap_ratio
 __all__ = ["bootstrap_token_load", "request_loads", "token_load_estimate"]
 
 
-def request_loads(trace: Trace) -> npt.NDArray[np.float64]:
+def request_loads(trace: Trace) -> FloatArray:
     """Return the token-steps of each request, ``D P + D (D - 1) / 2``, shape (n,).
 
     This is what a request adds to the load of its slot, summed over its D decode steps.

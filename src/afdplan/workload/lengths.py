@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from afdplan.arrays import FloatArray, IntArray
 from afdplan.lengths.discrete import DiscreteLaw
 
 __all__ = ["QUANTILES", "LengthSummary", "correlation", "rank_correlation"]
 
-FloatArray = npt.NDArray[np.float64]
 
 QUANTILES = (1, 5, 25, 50, 75, 90, 95, 99)
 """Percentages at which lengths are reported."""
@@ -48,7 +48,7 @@ class LengthSummary:
         return self.std / self.mean if self.mean else 0.0
 
     @classmethod
-    def of_lengths(cls, lengths: npt.NDArray[np.int64]) -> LengthSummary:
+    def of_lengths(cls, lengths: IntArray) -> LengthSummary:
         """Return the summary of observed lengths.
 
         Examples

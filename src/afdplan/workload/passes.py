@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 
+from afdplan.arrays import FloatArray
 from afdplan.errors import InsufficientDataError
 from afdplan.files.measurements.fpm import ForwardPasses
 from afdplan.model import parameters as ask
@@ -16,7 +16,6 @@ from afdplan.statistics.student import student_quantile
 
 __all__ = ["Barrier", "PassReport", "describe_passes"]
 
-FloatArray = npt.NDArray[np.float64]
 
 BLOCKS = 20
 FEWEST = 40

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
+from afdplan.arrays import IntArray
 from afdplan.errors import InvalidInputError
 from afdplan.model.trace import Trace
 
 __all__ = ["session_prefixes"]
 
 
-def session_prefixes(trace: Trace) -> npt.NDArray[np.int64]:
+def session_prefixes(trace: Trace) -> IntArray:
     """Return the tokens of each prompt that its session already holds, nothing evicted.
 
     A follow-up whose prompt is at least as long as prompt and output of its predecessor together

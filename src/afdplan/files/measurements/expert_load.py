@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from afdplan.arrays import FloatArray
 from afdplan.errors import LatencyModelError
 from afdplan.files.document import Source, opened
 from afdplan.files.measurements.json_lines import whole_document
@@ -29,7 +29,6 @@ from afdplan.model.checks import frozen_array
 
 __all__ = ["EXPERT_SIGN", "ExpertRecord", "read_expert_load"]
 
-FloatArray = npt.NDArray[np.float64]
 
 _NUMBER = rb"([0-9.]+)"
 # Lengths are bounded: what a damaged line repeats a million times would take its square.

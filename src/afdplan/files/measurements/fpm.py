@@ -14,8 +14,8 @@ from typing import Any
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
+from afdplan.arrays import FloatArray, IntArray
 from afdplan.errors import LatencyModelError
 from afdplan.files.document import Source, opened
 from afdplan.files.measurements.json_lines import whole_document, whole_records
@@ -33,8 +33,6 @@ __all__ = [
 FPM_SIGN = re.compile(rb'"dynamo\.fpm\.trace\.v1"|"(raw_fpms|fpms|iteration_groups)"\s*:\s*\[')
 SCHEMA = "dynamo.fpm.trace.v1"
 LARGEST_BENCHMARK = 256_000_000
-
-FloatArray = npt.NDArray[np.float64]
 
 
 class _Requests(msgspec.Struct):
@@ -91,12 +89,12 @@ class ForwardPasses:
     """
 
     ranks: tuple[str, ...]
-    rank: npt.NDArray[np.int64]
+    rank: IntArray
     ended: FloatArray
     requests: FloatArray
     tokens: FloatArray
     times: FloatArray
-    rows: npt.NDArray[np.int64]
+    rows: IntArray
     prefilled: int = 0
     idle: int = 0
     prefill_tokens: float | None = None

@@ -15,8 +15,8 @@ from collections.abc import Iterator
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 
+from afdplan.arrays import FloatArray
 from afdplan.errors import LatencyModelError
 from afdplan.files.document import Readable, Source, open_source, opened
 from afdplan.model.measurement import Measurements, StageSamples
@@ -231,9 +231,7 @@ def read_torch_trace(
     )
 
 
-def _samples(
-    stage: Any, times: npt.NDArray[np.float64], load: float, requests: float | None
-) -> StageSamples:
+def _samples(stage: Any, times: FloatArray, load: float, requests: float | None) -> StageSamples:
     return StageSamples(
         stage=stage,
         loads=np.full(times.size, float(load)),
@@ -242,7 +240,7 @@ def _samples(
     )
 
 
-Spans = npt.NDArray[np.float64]
+Spans = FloatArray
 
 
 def _spans(pair: tuple[array[float], array[float]]) -> Spans:
@@ -277,7 +275,7 @@ def _told_apart(
     return spans[turn == first], spans[turn != first], notes
 
 
-def _overlaps(sends: Spans, receives: Spans, busy: npt.NDArray[np.float64], peers: int) -> bool:
+def _overlaps(sends: Spans, receives: Spans, busy: FloatArray, peers: int) -> bool:
     """Return whether attention computes or sends between its send and the reply to it."""
     count = min(len(sends), len(receives)) // peers
     sent = sends[: count * peers, 1].reshape(count, peers).max(axis=1)
@@ -289,7 +287,7 @@ def _overlaps(sends: Spans, receives: Spans, busy: npt.NDArray[np.float64], peer
 
 def _compute_times(
     sends: Spans, receives: Spans, role: TraceRole, microbatches: int, peers: int
-) -> npt.NDArray[np.float64]:
+) -> FloatArray:
     """Return the compute times of a rank [us], one per microbatch and layer."""
     count = min(len(sends), len(receives)) // peers
     if count < 2:
@@ -301,5 +299,5 @@ def _compute_times(
     ready = arrived[: count - lag]
     own = begins[lag:]
     before = np.concatenate([[-np.inf], begins])[lag : lag + own.size]
-    times: npt.NDArray[np.float64] = own - np.maximum(ready, before)
+    times: FloatArray = own - np.maximum(ready, before)
     return times[times > 0]

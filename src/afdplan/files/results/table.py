@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-import numpy.typing as npt
 
+from afdplan.arrays import FloatArray
 from afdplan.errors import InvalidInputError
 from afdplan.files.atomic import writing
 
@@ -68,7 +68,7 @@ class TableWriter:
             self._file.write((",".join(self.columns) + "\n").encode())
         return self
 
-    def write(self, rows: npt.NDArray[np.float64]) -> None:
+    def write(self, rows: FloatArray) -> None:
         """Append rows, one column of `rows` per name."""
         import polars as pl
 

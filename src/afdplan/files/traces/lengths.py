@@ -6,10 +6,9 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
 import polars as pl
 
+from afdplan.arrays import BoolArray
 from afdplan.files.traces.formats import FORMATS, TraceFormat
 from afdplan.files.traces.names import (
     DECODES,
@@ -159,7 +158,7 @@ def totals_of(table: Table, lengths: Sequence[str]) -> tuple[tuple[str, str], ..
     return tuple(found.items())
 
 
-def elsewhere(table: Table, lengths: Sequence[str], is_bare: npt.NDArray[np.bool_]) -> list[str]:
+def elsewhere(table: Table, lengths: Sequence[str], is_bare: BoolArray) -> list[str]:
     """Return what to say of records whose lengths stand in other columns, as of another service."""
     if not is_bare.any():
         return []

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
+from afdplan.arrays import IntArray
 from afdplan.errors import TraceError
 from afdplan.files.traces.table import Table, shown
 from afdplan.files.traces.values import token_counts
@@ -19,7 +19,6 @@ from afdplan.model.prompt_blocks import PromptBlocks
 
 __all__ = ["block_size", "cached_tokens", "shared_blocks"]
 
-IntArray = npt.NDArray[np.int64]
 SIZES = (16, 32, 64, 128, 256, 512, 1024)
 RECOGNISED = 0.95
 """Share of prompts whose number of blocks a block size must explain."""

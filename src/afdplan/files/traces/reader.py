@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
+from afdplan.arrays import BoolArray, IntArray
 from afdplan.errors import TraceError
 from afdplan.files.document import Readable, Source, open_source
 from afdplan.files.traces.columns import Columns, find_columns, parse_columns
@@ -34,7 +34,6 @@ __all__ = ["read_trace"]
 
 NO_TOKENS = r"^(char|character|word|byte|letter|image|request|(milli)?second)s?$"
 """Units of lengths that are no tokens."""
-BoolArray = npt.NDArray[np.bool_]
 
 
 def read_trace(
@@ -171,7 +170,7 @@ def _trace(
         parents = series[columns.parent].gather(rows) if columns.parent else None
         sessions, note = session_numbers(series[columns.session].gather(rows), parents)
         notes += [note] if note else [f"sessions by column {shown(columns.session)}"]
-    order: npt.NDArray[np.int64] = rows
+    order: IntArray = rows
     times = arrivals.seconds
     if times is not None and (np.diff(times) < 0).any():
         by_time = np.argsort(times, kind="stable")
@@ -222,7 +221,7 @@ def _models(columns: Columns, series: Mapping[str, pl.Series], rows: BoolArray) 
 
 
 def _check_measure(
-    table: Table, columns: Columns, series: Mapping[str, pl.Series], rows: npt.NDArray[np.int64]
+    table: Table, columns: Columns, series: Mapping[str, pl.Series], rows: IntArray
 ) -> None:
     """Raise if lengths are not counted in tokens."""
     if columns.measure:

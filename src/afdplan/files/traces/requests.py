@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
+from afdplan.arrays import BoolArray, FloatArray
 from afdplan.files.traces.columns import Columns
 from afdplan.files.traces.formats import OTHER_KINDS
 from afdplan.files.traces.table import shown
@@ -16,8 +16,6 @@ from afdplan.files.traces.values import as_text, failed_rows
 
 __all__ = ["Kept", "kept_requests"]
 
-BoolArray = npt.NDArray[np.bool_]
-FloatArray = npt.NDArray[np.float64]
 
 TRUE = ("true", "1", "yes", "hit")
 WARM = ("true", "yes", "warmup", "warming")

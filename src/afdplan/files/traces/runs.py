@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
+from afdplan.arrays import BoolArray, FloatArray, IntArray
 from afdplan.errors import TraceError
 from afdplan.files.traces.table import Table
 
@@ -15,9 +15,6 @@ __all__ = ["chosen_run", "doubted_totals", "run_numbers"]
 
 UNLIKE_COUNTS = 0.1
 """Share by which two ways of counting output tokens may differ without a word."""
-
-IntArray = npt.NDArray[np.int64]
-BoolArray = npt.NDArray[np.bool_]
 
 
 def run_numbers(values: pl.Series | None, count: int) -> IntArray:
@@ -45,7 +42,7 @@ def chosen_run(table: Table, runs: IntArray, wanted: str | None) -> BoolArray:
 
 
 def doubted_totals(
-    table: Table, runs: IntArray, rows: BoolArray, lengths: Mapping[str, npt.NDArray[np.float64]]
+    table: Table, runs: IntArray, rows: BoolArray, lengths: Mapping[str, FloatArray]
 ) -> list[str]:
     """Return where the sums of requests are not what the file itself says of its runs.
 

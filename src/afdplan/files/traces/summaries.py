@@ -8,9 +8,9 @@ import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
+from afdplan.arrays import BoolArray, FloatArray
 from afdplan.errors import TraceError
 from afdplan.files.traces.table import Table, shown
 from afdplan.files.traces.values import are_counts, as_text
@@ -235,7 +235,7 @@ def doubted_counts(table: Table) -> list[str]:
     return said
 
 
-def doubted_growth(*lengths: npt.NDArray[np.float64]) -> list[str]:
+def doubted_growth(*lengths: FloatArray) -> list[str]:
     """Return what to say of prompts and outputs that both grow from row to row, as counters do."""
     grow = [
         of.size >= _GROWING and (np.diff(of) >= 0).all() and (np.diff(of) > 0).mean() > 0.5
@@ -246,7 +246,7 @@ def doubted_growth(*lengths: npt.NDArray[np.float64]) -> list[str]:
     return ["prompts and outputs both grow from row to row: are these running sums of a counter?"]
 
 
-def doubted_halves(prompt: npt.NDArray[np.float64], decode: npt.NDArray[np.float64]) -> list[str]:
+def doubted_halves(prompt: FloatArray, decode: FloatArray) -> list[str]:
     """Return what to say of records of which one half, one token each, has the other's prompts.
 
     So write engines that prefill apart from those that decode, where no id ties the two records.
@@ -261,7 +261,7 @@ def doubted_halves(prompt: npt.NDArray[np.float64], decode: npt.NDArray[np.float
     ]
 
 
-def doubted_probes(prompt: npt.NDArray[np.float64], decode: npt.NDArray[np.float64]) -> list[str]:
+def doubted_probes(prompt: FloatArray, decode: FloatArray) -> list[str]:
     """Return what to say of many records of one tiny size, as probes of a server's health have."""
     tiny = (prompt <= _TINY) & (decode <= _PROBED)
     sizes, counts = np.unique(np.stack([prompt[tiny], decode[tiny]]), axis=1, return_counts=True)
@@ -297,9 +297,9 @@ def summary_rows(
     table: Table,
     read: Sequence[str],
     series: Mapping[str, pl.Series],
-    prompt: npt.NDArray[np.float64],
-    decode: npt.NDArray[np.float64],
-) -> npt.NDArray[np.bool_]:
+    prompt: FloatArray,
+    decode: FloatArray,
+) -> BoolArray:
     """Return which rows sum up the others, as spreadsheets and dashboards add at the end.
 
     Parameters

@@ -6,9 +6,9 @@ import re
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
+from afdplan.arrays import FloatArray, IntArray
 from afdplan.errors import TraceError
 from afdplan.files.traces.columns import Columns
 from afdplan.files.traces.table import Table, shown
@@ -16,7 +16,6 @@ from afdplan.files.traces.written_times import MEND, from_format, from_text
 
 __all__ = ["Arrivals", "arrival_seconds"]
 
-FloatArray = npt.NDArray[np.float64]
 
 PER_SECOND = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}
 WORDS = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
@@ -55,7 +54,7 @@ def arrival_seconds(
     table: Table,
     columns: Columns,
     values: pl.Series,
-    rows: npt.NDArray[np.int64],
+    rows: IntArray,
     time_format: str | None = None,
 ) -> Arrivals:
     """Return the arrivals in seconds after the first, and the unit found.
@@ -137,9 +136,7 @@ def _as_numbers(values: pl.Series) -> pl.Series:
     return whole if not whole.null_count() else values.cast(pl.Float64, strict=False)
 
 
-def _from_dates(
-    table: Table, columns: Columns, values: pl.Series, rows: npt.NDArray[np.int64]
-) -> FloatArray:
+def _from_dates(table: Table, columns: Columns, values: pl.Series, rows: IntArray) -> FloatArray:
     if values.dtype == pl.Time:
         raise TraceError(
             f"{table.place(int(rows[0]), columns.arrival)}: a time of day has no date; "
@@ -153,9 +150,7 @@ def _from_dates(
     return seconds
 
 
-def _from_numbers(
-    table: Table, columns: Columns, values: pl.Series, rows: npt.NDArray[np.int64]
-) -> Arrivals:
+def _from_numbers(table: Table, columns: Columns, values: pl.Series, rows: IntArray) -> Arrivals:
     if values.dtype.is_integer():
         numbers = values.to_numpy()
         real = numbers.astype(np.float64)
@@ -184,7 +179,7 @@ def _from_numbers(
     return Arrivals(seconds=seconds, unit=WORDS[unit], clock=clock, notes=notes)
 
 
-def _is_row_index(columns: Columns, numbers: FloatArray, rows: npt.NDArray[np.int64]) -> bool:
+def _is_row_index(columns: Columns, numbers: FloatArray, rows: IntArray) -> bool:
     """Return whether arrivals are 0, 1, 2, ... or 1, 2, 3, ... by row, dropped ones counted."""
     if (
         columns.is_unit_given
@@ -198,7 +193,7 @@ def _is_row_index(columns: Columns, numbers: FloatArray, rows: npt.NDArray[np.in
 
 
 def _unit(
-    table: Table, columns: Columns, numbers: FloatArray, rows: npt.NDArray[np.int64]
+    table: Table, columns: Columns, numbers: FloatArray, rows: IntArray
 ) -> tuple[str, tuple[str, ...]]:
     """Return the unit and how it was decided, when that was no matter of course."""
     if columns.is_unit_given and columns.unit != "iso":
@@ -212,7 +207,7 @@ def _unit(
 
 
 def _by_size(
-    table: Table, columns: Columns, numbers: FloatArray, rows: npt.NDArray[np.int64]
+    table: Table, columns: Columns, numbers: FloatArray, rows: IntArray
 ) -> tuple[str, tuple[str, ...]]:
     """Return the unit that makes the numbers calendar times; seconds when they are too small."""
     kinds = np.zeros(numbers.size, dtype=np.int8)

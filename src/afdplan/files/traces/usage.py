@@ -11,16 +11,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
+from afdplan.arrays import FloatArray
 from afdplan.files.traces.lengths import Part
 from afdplan.files.traces.table import Table, shown
 from afdplan.files.traces.values import are_counts, token_counts
 
 __all__ = ["Whole", "whole_lengths"]
 
-FloatArray = npt.NDArray[np.float64]
 
 AGREEING = 0.95
 """Share of rows in which a reading must give the total to be the right one."""

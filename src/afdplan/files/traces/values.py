@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
+from afdplan.arrays import BoolArray, FloatArray, IntArray
 from afdplan.errors import TraceError
 from afdplan.files.traces.formats import SUCCESS_FLAGS
 from afdplan.files.traces.table import Table, shown
@@ -23,9 +23,6 @@ __all__ = [
     "token_counts",
 ]
 
-FloatArray = npt.NDArray[np.float64]
-BoolArray = npt.NDArray[np.bool_]
-IntArray = npt.NDArray[np.int64]
 
 NO_ERROR = ("", "none", "null", "nan", "false", "f", "0", "0.0", "[]", "{}", "no", "n", "-")
 BAD_WORDS = (

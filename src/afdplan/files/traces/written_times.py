@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import numpy as np
-import numpy.typing as npt
 import polars as pl
 
+from afdplan.arrays import FloatArray, IntArray
 from afdplan.errors import TraceError
 from afdplan.files.traces.columns import Columns
 from afdplan.files.traces.table import Table, shown
 
 __all__ = ["MEND", "from_format", "from_text"]
 
-FloatArray = npt.NDArray[np.float64]
 
 ZONE = r"^(.*:\d\d\S*(?:\s[AaPp]\.?[Mm]\.?)??)\s*(Z|UTC|GMT|[+-]\d\d(?::?\d\d)?)$"
 """A time and its zone; a date alone, whose end looks like an offset, has none."""
@@ -30,9 +28,7 @@ MONTHS = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", 
 MEND = "convert the column to one unit"
 
 
-def from_text(
-    table: Table, columns: Columns, values: pl.Series, rows: npt.NDArray[np.int64]
-) -> FloatArray:
+def from_text(table: Table, columns: Columns, values: pl.Series, rows: IntArray) -> FloatArray:
     """Return seconds of ``2023-11-16 18:17:03.9799600[+00:00|Z]`` and of other written times."""
     split = values.str.extract_groups(ZONE).struct.unnest()
     body, zone = split.to_series(0), split.to_series(1)
@@ -127,7 +123,7 @@ def from_format(
     table: Table,
     columns: Columns,
     values: pl.Series,
-    rows: npt.NDArray[np.int64],
+    rows: IntArray,
     time_format: str,
 ) -> FloatArray:
     """Return seconds after the first of times written as `time_format` says."""
