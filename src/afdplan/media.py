@@ -208,13 +208,11 @@ def _(answer: RatioRecommendation) -> Page:
     from afdplan.planning.ratio_around import ratio_around
     from afdplan.report.page_ratio import ratio_page
 
-    problem = answer.problem
-    most, memory = answer.curve[-1].attention_workers, problem.latency.memory
+    problem, memory = answer.problem, answer.problem.latency.memory
     limit = require_memory(problem.law, memory, problem.batch_size, problem.microbatches)
     around = ratio_around(
         problem,
         answer.optimal_attention_workers,
-        max_attention_workers=most,
         most_requests=None if limit is None else limit.most_requests,
     )
     return ratio_page(told(answer), answer, problem, around)

@@ -59,12 +59,12 @@ def problem(latency, ffn_workers=2):
 
 
 def test_each_effect_is_the_ratio_with_it_beside_the_ratio_without():
-    with_all = recommend(problem(EVERY), max_attention_workers=64)
+    with_all = recommend(replace(problem(EVERY), max_attention_workers=64))
     here = with_all.optimal_attention_workers
-    found = effect_costs(problem(EVERY), here, max_attention_workers=64)
+    found = effect_costs(replace(problem(EVERY), max_attention_workers=64), here)
     assert [one.effect for one in found] == list(GONE)
     for one in found:
-        without = recommend(problem(GONE[one.effect]), max_attention_workers=64)
+        without = recommend(replace(problem(GONE[one.effect]), max_attention_workers=64))
         there = next(p for p in without.curve if p.attention_workers == here)
         assert one.attention_workers_without == without.optimal_attention_workers
         assert 1 - one.cost == pytest.approx(with_all.best.objective / there.objective)
@@ -93,11 +93,14 @@ def test_what_serves_no_longer_and_what_may_not_be_bounds_the_best_without():
     thirds = effect_costs(problem(EVERY), 4, allowed=lambda counts: counts % 3 == 0)[2]
     assert thirds.attention_workers_without in (6, 9)
     assert (
-        effect_costs(problem(EVERY), 4, max_attention_workers=5)[2].attention_workers_without == 5
+        effect_costs(replace(problem(EVERY), max_attention_workers=5), 4)[
+            2
+        ].attention_workers_without
+        == 5
     )
-    step = recommend(problem(EVERY), max_attention_workers=64).curve[3].step_time
+    step = recommend(replace(problem(EVERY), max_attention_workers=64)).curve[3].step_time
     bound = effect_costs(problem(EVERY), 4, longest_step=step)[2]
-    gone = recommend(problem(GONE["occupancy"]), max_attention_workers=64).curve
+    gone = recommend(replace(problem(GONE["occupancy"]), max_attention_workers=64)).curve
     most = max(p.attention_workers for p in gone if p.step_time <= step)
     assert bound.attention_workers_without == most < free.attention_workers_without
 

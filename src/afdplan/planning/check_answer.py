@@ -69,8 +69,14 @@ def answer_check(
         measured_step_time=measured_step_time,
         previous=previous,
     )
-    problem, most = problem_of(plan, law), _most_attention_workers(plan)
-    gain = placement_gain(problem, plan.bundle.attention_workers, max_attention_workers=most)
+    devices = plan.inputs.get("devices")
+    if devices is not None and not isinstance(devices, int):
+        raise InvalidInputError(
+            f"devices of the plan must be an integer, got {devices!r}: plan again"
+        )
+    problem = problem_of(plan, law)
+    bounded = problem.within(devices, plan.attention_devices, plan.ffn_devices)
+    gain = placement_gain(bounded, plan.bundle.attention_workers)
     if gain is not None:
         from afdplan.planning.simulated_ratio import with_recovered
 
@@ -80,18 +86,5 @@ def answer_check(
         problem=problem,
         result=result,
         gain=gain,
-        effects=running_effects(plan, law, most),
+        effects=running_effects(plan, bounded),
     )
-
-
-def _most_attention_workers(plan: PlanFile) -> int | None:
-    """Return the A that the plan's devices have room for; None if it limits none."""
-    devices = plan.inputs.get("devices")
-    if devices is None:
-        return None
-    if not isinstance(devices, int):
-        raise InvalidInputError(
-            f"devices of the plan must be an integer, got {devices!r}: plan again"
-        )
-    left = devices - plan.bundle.ffn_workers * plan.ffn_devices
-    return left // plan.attention_devices

@@ -92,7 +92,6 @@ def effect_costs(
     attention_workers: int,
     *,
     derived: Placement | None = None,
-    max_attention_workers: int | None = None,
     longest_step: float | None = None,
     statistic: of_plan.Statistic = of_plan.STATISTIC.default,
     allowed: Callable[[IntArray], BoolArray] | None = None,
@@ -102,13 +101,11 @@ def effect_costs(
     Parameters
     ----------
     problem
-        Of the bundle.
+        Of the bundle; its largest A bounds those considered without an effect, unless A is larger.
     attention_workers
         The best A, or one that runs.
     derived
         The placement, if the times are derived: their curves have effects inside.
-    max_attention_workers
-        Largest A considered without the effect; A itself where that is larger.
     longest_step, statistic
         Step time that no A may exceed, unless `attention_workers` does [time]; and of which
         statistic of its law.
@@ -151,7 +148,7 @@ def effect_costs(
     bound = np.inf if longest_step is None else max(longest_step, float(held)) * (1 + TIE)
     found = []
     for effect, (without, ranks) in _without(problem.latency, problem.ffn_workers, derived):
-        most = max(max_attention_workers or 64 * problem.ffn_workers, here)
+        most = max(problem.max_attention_workers or 64 * problem.ffn_workers, here)
         able = np.arange(1, most + 1)
         if allowed is not None:
             able = able[allowed(able)]

@@ -137,18 +137,6 @@ class Limits:
         node = self.node_devices
         return np.lcm(node // np.gcd(attention_devices, node), node // np.gcd(ffn_devices, node))
 
-    def most_attention_workers(self, ffn_devices: int, attention_devices: int) -> int | None:
-        """Return the attention workers for which the budget leaves devices; None without one.
-
-        Parameters
-        ----------
-        ffn_devices
-            Of all FFN workers of a bundle.
-        attention_devices
-            Of one attention worker.
-        """
-        return None if self.devices is None else (self.devices - ffn_devices) // attention_devices
-
     @property
     def wanted_rate(self) -> float | None:
         """The rate with its margin [requests/s]; None if none is asked for."""

@@ -79,21 +79,17 @@ def placement_gain(
     problem: RatioProblem,
     attention_workers: int,
     placement: Placement = "longest-prompt",
-    *,
-    max_attention_workers: int | None = None,
 ) -> PlacementGain | None:
     """Return what a placement brings by formula, None where there is none.
 
     Parameters
     ----------
     problem
-        Of the bundle; its own placement does not count.
+        Of the bundle; its own placement does not count, nor a largest A below the blind one.
     attention_workers
         The blind A: the best one, or one that runs.
     placement
         To compare.
-    max_attention_workers
-        Largest A considered; the blind one where that is larger.
 
     Notes
     -----
@@ -108,7 +104,7 @@ def placement_gain(
     blind = replace(problem, placement=ask.PLACEMENT.default)
     slots, workers, weight = problem.slot_loads(), problem.ffn_workers, problem.ffn_weight
     here, field = attention_workers, mean_field_of(problem, slots)
-    most = max(here, max_attention_workers or max(4 * here, 64 * workers))
+    most = max(here, problem.max_attention_workers or max(4 * here, 64 * workers))
     there = round(
         workers * field.optimal_ratio(ffn_weight=weight, lowest=1 / workers, highest=most / workers)
     )

@@ -20,6 +20,7 @@ from afdplan.planning.replan import replan
 from afdplan.planning.source import LatencySource
 from afdplan.planning.space import SearchSpace
 from afdplan.planning.whole import Prefill, Whole, plan_whole
+from afdplan.theory.problem import RatioProblem
 from afdplan.theory.ratio import ModeVerdict
 from afdplan.workload.requests import Workload
 
@@ -131,9 +132,7 @@ def answer_plan(question: PlanQuestion, bar: Bars = no_bar) -> PlanAnswer:
     warned = replace(plan, warnings=(*workload.warnings, *plan.warnings))
     # Of the decode side, whose memory may hold shared blocks once.
     source, design = plan.source, plan.split.design
-    most = plan.limits.most_attention_workers(
-        design.ffn_workers * design.ffn_devices, design.attention_devices
-    )
+    problem = plan.problem.within(plan.limits.devices, design.attention_devices, design.ffn_devices)
     return PlanAnswer(
         question=question,
         whole=replace(whole, plan=warned),
@@ -141,8 +140,8 @@ def answer_plan(question: PlanQuestion, bar: Bars = no_bar) -> PlanAnswer:
         played=_played(whole, source, bar) if question.has_verification else None,
         around=_around(plan, bar) if question.has_around else None,
         modes=plan_modes(plan) if question.has_modes else None,
-        gain=_gain(question, plan, most),
-        effects=plan_effects(plan, source, most),
+        gain=_gain(question, problem, design.attention_workers),
+        effects=plan_effects(plan, source, problem),
     )
 
 
@@ -169,15 +168,14 @@ def _around(plan: Plan, bar: Bars) -> PlanAround:
         return plan_around(plan, plan.law, plan.source, show)
 
 
-def _gain(question: PlanQuestion, plan: Plan, most: int | None) -> PlacementGain | None:
+def _gain(question: PlanQuestion, problem: RatioProblem, here: int) -> PlacementGain | None:
     """Return it by formula, with short runs where anything is played."""
-    here = plan.split.design.attention_workers
-    gain = placement_gain(plan.problem, here, max_attention_workers=most)
+    gain = placement_gain(problem, here)
     if gain is None or not (question.has_verification or question.has_around):
         return gain
     from afdplan.planning.simulated_ratio import with_recovered
 
-    return with_recovered(gain, plan.problem)
+    return with_recovered(gain, problem)
 
 
 def costs_of_keeping(document: dict[str, Any], answer: PlanAnswer) -> dict[str, float]:

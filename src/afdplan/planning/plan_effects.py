@@ -12,19 +12,20 @@ from afdplan.deploy.registry import find_target
 from afdplan.deploy.target import Target
 from afdplan.errors import AfdplanError
 from afdplan.files.plan_file import PlanFile
-from afdplan.lengths.law import LengthLaw
-from afdplan.planning.check import problem_of
 from afdplan.planning.derived_source import DerivedSource
 from afdplan.planning.effect_costs import EffectCost, effect_costs
 from afdplan.planning.plan import Plan
 from afdplan.planning.replan import stored_source
 from afdplan.planning.source import LatencySource
+from afdplan.theory.problem import RatioProblem
 
 __all__ = ["plan_effects", "running_effects"]
 
 
-def plan_effects(plan: Plan, source: LatencySource, most: int | None) -> tuple[EffectCost, ...]:
-    """Return the effects at the plan's best split, with at most that many attention workers.
+def plan_effects(
+    plan: Plan, source: LatencySource, problem: RatioProblem
+) -> tuple[EffectCost, ...]:
+    """Return the effects at the plan's best split; its problem says the most attention workers.
 
     Examples
     --------
@@ -37,24 +38,24 @@ def plan_effects(plan: Plan, source: LatencySource, most: int | None) -> tuple[E
     ...     time_unit="s")
     >>> source = MeasuredSource(plain, kv_tokens=1e6)
     >>> law = IndependentLengths(prompt="geometric:1000", decode="geometric:500")
-    >>> plan_effects(make_plan(law, source, Limits(devices=16)), source, 15)
+    >>> plan = make_plan(law, source, Limits(devices=16))
+    >>> plan_effects(plan, source, plan.problem)
     ()
     """
     design, limits = plan.split.design, plan.limits
     longest = limits.time_per_output_token
     target, devices = plan.space.target, (design.attention_devices, design.ffn_devices)
     return effect_costs(
-        plan.problem,
+        problem,
         design.attention_workers,
         derived=_placed(source, design.attention_devices, design.ffn_workers, design.batch_size),
-        max_attention_workers=most,
         longest_step=None if longest is None else longest * plan.latency.tokens_per_step,
         statistic=limits.statistic,
         allowed=_legal(target, design.ffn_workers, devices),
     )
 
 
-def running_effects(plan: PlanFile, law: LengthLaw, most: int | None) -> tuple[EffectCost, ...]:
+def running_effects(plan: PlanFile, problem: RatioProblem) -> tuple[EffectCost, ...]:
     """Return the effects at the bundle of a plan file, under the requests that it sees now."""
     bundle, longest = plan.bundle, plan.time_per_output_token
     placed = None
@@ -62,10 +63,9 @@ def running_effects(plan: PlanFile, law: LengthLaw, most: int | None) -> tuple[E
         source, _ = stored_source(plan)
         placed = _placed(source, plan.attention_devices, bundle.ffn_workers, bundle.batch_size)
     return effect_costs(
-        problem_of(plan, law),
+        problem,
         bundle.attention_workers,
         derived=placed,
-        max_attention_workers=most,
         longest_step=None if longest is None else longest * plan.latency.tokens_per_step,
         statistic=plan.statistic,
         allowed=_legal(

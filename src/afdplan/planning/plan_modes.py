@@ -47,13 +47,14 @@ def plan_modes(plan: Plan) -> ModeVerdict:
     if latency.coupling == Coupling(**GATHERED):
         latency = replace(latency, coupling=UNCOUPLED)
     problem = replace(
-        problem, latency=latency, execution="barrier-free", placement=ask.PLACEMENT.default
+        problem,
+        latency=latency,
+        execution="barrier-free",
+        placement=ask.PLACEMENT.default,
+        max_attention_workers=plan.space.max_attention_workers,
     )
-    design, bounds = plan.split.design, [plan.space.max_attention_workers]
     for devices in (plan.limits.devices, plan.space.max_bundle_devices):
-        if devices is not None:
-            left = devices - design.ffn_workers * design.ffn_devices
-            bounds.append(max(left // design.attention_devices, 1))
-    most = min((bound for bound in bounds if bound is not None), default=None)
+        design = plan.split.design
+        problem = problem.within(devices, design.attention_devices, design.ffn_devices)
     slots = problem.slot_loads()
-    return compare_modes(problem, slots, solve_ratio(problem, slots, most))
+    return compare_modes(problem, slots, solve_ratio(problem, slots))

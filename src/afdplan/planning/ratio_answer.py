@@ -80,23 +80,20 @@ def answer_ratio(question: RatioQuestion, bar: Bars = no_bar) -> RatioAnswer:
     >>> found.recommendation.optimal_attention_workers, found.gain.placement
     (7, 'longest-prompt')
     """
-    problem, most = question.problem, question.max_attention_workers
-    load = question.workload.token_load
-    without = recommend(question.blind, max_attention_workers=most, token_load=load)
+    problem, load = question.problem, question.workload.token_load
+    without = recommend(question.blind, load)
     play = played = None
     answer = without
     if question.played is None:
         if problem.placement != ask.PLACEMENT.default:
-            answer = recommend(problem, max_attention_workers=most, token_load=load)
+            answer = recommend(problem, load)
         gain = _gain(question, without.optimal_attention_workers)
     else:
         from afdplan.planning.simulated_ratio import simulate_ratio, simulated_scenario
 
         play = partial(simulated_scenario, **question.played)
         with bar("ratios") as show:
-            played = simulate_ratio(
-                problem, without, play, max_attention_workers=most, progress=show
-            )
+            played = simulate_ratio(problem, without, play, progress=show)
         answer = played.recommendation
         gain = played.gain if problem.execution == "synchronous" else None
     best, choice = answer.optimal_attention_workers, question.choice
@@ -109,7 +106,7 @@ def answer_ratio(question: RatioQuestion, bar: Bars = no_bar) -> RatioAnswer:
         recommendation=answer,
         played=played,
         gain=gain,
-        effects=effect_costs(problem, best, derived=derived, max_attention_workers=most),
+        effects=effect_costs(problem, best, derived=derived),
         around=_around(question, best, played, play, bar) if question.has_around else None,
         day=_day(question, play, bar),
     )
@@ -118,12 +115,7 @@ def answer_ratio(question: RatioQuestion, bar: Bars = no_bar) -> RatioAnswer:
 def _gain(question: RatioQuestion, blind_attention_workers: int) -> PlacementGain | None:
     """Return it by formula, with short runs where what stands around is asked for."""
     policy = "longest-prompt" if question.placement == ask.PLACEMENT.default else question.placement
-    gain = placement_gain(
-        question.blind,
-        blind_attention_workers,
-        policy,
-        max_attention_workers=question.max_attention_workers,
-    )
+    gain = placement_gain(question.blind, blind_attention_workers, policy)
     if gain is None or not question.has_around:
         return gain
     from afdplan.planning.simulated_ratio import with_recovered
@@ -144,7 +136,6 @@ def _around(
         return ratio_around(
             question.problem,
             best,
-            max_attention_workers=question.max_attention_workers,
             most_requests=question.most_requests,
             token_load=question.workload.token_load,
             latency_of=question.latency_of,
@@ -165,7 +156,6 @@ def _day(question: RatioQuestion, play: Play | None, bar: Bars) -> RatioDay | No
             question.problem,
             trace,
             duration,
-            max_attention_workers=question.max_attention_workers,
             play=play,
             progress=show,
         )

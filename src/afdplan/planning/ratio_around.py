@@ -55,7 +55,6 @@ def ratio_around(
     problem: RatioProblem,
     recommended: int,
     *,
-    max_attention_workers: int | None = None,
     most_requests: int | None = None,
     token_load: Estimate | None = None,
     latency_of: Callable[[int], LatencyModel] | None = None,
@@ -71,8 +70,6 @@ def ratio_around(
         What was asked.
     recommended
         The recommended A, >= 1.
-    max_attention_workers
-        Largest A considered, >= 1; by default each case looks as far as its own optimum asks.
     most_requests
         Most request slots of a worker, m B, that its memory holds; None where that is not known.
     token_load
@@ -98,7 +95,6 @@ def ratio_around(
     """
     grid = ratio_grid(
         problem,
-        max_attention_workers=max_attention_workers,
         most_requests=most_requests,
         latency_of=latency_of,
         play=play,
@@ -117,7 +113,7 @@ def ratio_around(
     return RatioAround(
         cases=grid.cases,
         maps=grid.maps,
-        sensitivities=ratio_sensitivity(problem, recommended, max_attention_workers, play),
+        sensitivities=ratio_sensitivity(problem, recommended, play),
         bands=bands,
         played=play_bundles(problem, recommended, (half, twice), play or simulated_scenario),
     )

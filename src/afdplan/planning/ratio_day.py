@@ -11,7 +11,7 @@ from afdplan.lengths.law import EmpiricalLengths
 from afdplan.model.estimate import Estimate
 from afdplan.model.trace import Trace
 from afdplan.planning.reprovisioning import Reprovisioning, WindowCurve, compare_fixed
-from afdplan.theory.problem import RatioProblem
+from afdplan.theory.problem import MAXIMUM_WORKERS, RatioProblem
 from afdplan.theory.ratio import RatioRecommendation
 from afdplan.theory.recommend import recommend
 from afdplan.theory.solve import solve_ratio
@@ -96,7 +96,6 @@ def ratio_day(
     trace: Trace,
     window_duration: float,
     *,
-    max_attention_workers: int | None = None,
     play: Play | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> RatioDay:
@@ -105,13 +104,12 @@ def ratio_day(
     Parameters
     ----------
     problem
-        Latency, batch size, F, m and method; its law is replaced by that of each window.
+        Latency, batch size, F, m and method; its law is replaced by that of each window. Where it
+        has no largest A, that is twice what the whole trace considers.
     trace
         With arrivals.
     window_duration
         Length of a window [s]; windows begin at whole multiples by the clock of the trace.
-    max_attention_workers
-        Largest A considered; by default what the whole trace considers, twice.
     play
         What to play for a problem and an A, where formulas do not know what is asked. The fixed A
         then are those that some window plays near its best, and all are played in all windows.
@@ -148,12 +146,14 @@ def ratio_day(
     """
     parts, left_out = cut_by_clock(trace, window_duration)
     if play is not None:
-        return _played_day(problem, trace, window_duration, max_attention_workers, play, progress)
-    whole = _answer(problem, trace, None, max_attention_workers)
-    most = max_attention_workers or 2 * whole.curve[-1].attention_workers
+        return _played_day(problem, trace, window_duration, play, progress)
+    whole = _answer(problem, trace, None)
+    if problem.max_attention_workers is None:
+        most = min(2 * whole.curve[-1].attention_workers, MAXIMUM_WORKERS)
+        problem = replace(problem, max_attention_workers=most)
     answers = []
     for number, part in enumerate(parts):
-        answers.append(_answer(problem, part.trace, token_load_estimate(part.trace), most))
+        answers.append(_answer(problem, part.trace, token_load_estimate(part.trace)))
         if progress is not None:
             progress((number + 1) / len(parts))
     curves = [
@@ -193,7 +193,6 @@ def _played_day(
     problem: RatioProblem,
     trace: Trace,
     window_duration: float,
-    most: int | None,
     play: Play,
     progress: Callable[[float], None] | None,
 ) -> RatioDay:
@@ -202,9 +201,9 @@ def _played_day(
 
     def search(requests: Trace) -> PlayedSearch:
         mine = replace(problem, law=EmpiricalLengths(requests))
-        solved = solve_ratio(mine, mine.slot_loads(), most)
+        solved = solve_ratio(mine, mine.slot_loads())
         between = solved.best, solved.mean_field_ratio
-        return PlayedSearch(mine, play, between, most, seconds=AROUND_SECONDS)
+        return PlayedSearch(mine, play, between, seconds=AROUND_SECONDS)
 
     parts, left_out = cut_by_clock(trace, window_duration)
     fixed = search(trace).best()
@@ -289,10 +288,9 @@ def _day(
 
 
 def _answer(
-    problem: RatioProblem, trace: Trace, token_load: Estimate | None, most: int | None
+    problem: RatioProblem, trace: Trace, token_load: Estimate | None
 ) -> RatioRecommendation:
     return recommend(
         replace(problem, law=EmpiricalLengths(trace)),
-        max_attention_workers=most,
-        token_load=None if problem.horizon is not None else token_load,
+        None if problem.horizon is not None else token_load,
     )

@@ -169,7 +169,6 @@ def shown_workers(workers: Sequence[int], keep: Sequence[int]) -> tuple[int, ...
 def ratio_grid(
     problem: RatioProblem,
     *,
-    max_attention_workers: int | None = None,
     most_requests: int | None = None,
     latency_of: Callable[[int], LatencyModel] | None = None,
     play: Play | None = None,
@@ -182,8 +181,6 @@ def ratio_grid(
     ----------
     problem
         What was asked.
-    max_attention_workers
-        Largest A considered, >= 1; by default each case looks as far as its own optimum asks.
     most_requests
         Most request slots of a worker, m B, that its memory holds: no case is beyond it.
     latency_of
@@ -209,13 +206,13 @@ def ratio_grid(
             latency = latency_of(batch_size)
         for count in counts:
             case = replace(problem, batch_size=batch_size, microbatches=count, latency=latency)
-            solved = solve_ratio(case, slots, max_attention_workers)
+            solved = solve_ratio(case, slots)
             models.append(solved.model)
             if play is None:
                 cases.append(_case(case, slots, solved))
             else:
                 mine = runs if (batch_size, count) == asked else {}
-                cases.append(_played_case(case, slots, solved, play, max_attention_workers, mine))
+                cases.append(_played_case(case, slots, solved, play, mine))
             progress(len(cases) / (len(sizes) * len(counts)))
     keys = [(case.batch_size, case.microbatches) for case in cases]
     return RatioGrid(
@@ -250,14 +247,13 @@ def _played_case(
     slots: tuple[SlotLoad, ...],
     solved: RatioSolution,
     play: Play,
-    most: int | None,
     runs: Mapping[int, Paired],
 ) -> RatioCase:
     """Return what is played; what binds is told by the formulas at the A that is best so."""
     from afdplan.planning.simulated_ratio import AROUND_SECONDS, PlayedSearch
 
     between = solved.best, solved.mean_field_ratio
-    search = PlayedSearch(problem, play, between, most, runs=runs, seconds=AROUND_SECONDS)
+    search = PlayedSearch(problem, play, between, runs=runs, seconds=AROUND_SECONDS)
     best, points = search.best(), search.curve()
     workers = np.array([point.attention_workers for point in points], dtype=np.float64)
     ratio = best / problem.ffn_workers

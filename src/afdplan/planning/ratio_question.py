@@ -30,8 +30,6 @@ class RatioQuestion:
         The requests, and what is known of them.
     choice
         Where the times come from.
-    max_attention_workers
-        Largest A considered; None for what the optimum asks for.
     most_requests
         Most request slots of a worker, m B, that its memory holds; None where that is not known.
     placement
@@ -47,7 +45,6 @@ class RatioQuestion:
     problem: RatioProblem
     workload: Workload
     choice: LatencyChoice
-    max_attention_workers: int | None = None
     most_requests: int | None = None
     placement: ask.Placement = ask.PLACEMENT.default
     played: Mapping[str, Any] | None = None
@@ -74,7 +71,7 @@ class RatioQuestion:
         workers = given["ffn_workers"]
         latency = choice.resolve(batch_size=batch_size, ffn_workers=workers, with_errors=True)
         most = require_fit(choice, workload.law, batch_size, workers, given["microbatches"])
-        asked = {one.field: given[one.key] for one in ask.PROBLEM}
+        asked = {one.field: given[one.key] for one in (*ask.PROBLEM, ask.MAX_ATTENTION_WORKERS)}
         played = None
         if _is_played(given, latency):
             played = {one.field: given[one.key] for one in (ask.PLACEMENT, *ask.PLAYED)}
@@ -83,7 +80,6 @@ class RatioQuestion:
             problem=RatioProblem(law=workload.law, latency=latency, batch_size=batch_size, **asked),
             workload=workload,
             choice=choice,
-            max_attention_workers=given["max_attention_workers"],
             most_requests=most,
             placement=given["placement"],
             played=played,

@@ -78,10 +78,7 @@ class CurveBand:
 
 
 def ratio_sensitivity(
-    problem: RatioProblem,
-    recommended: int,
-    max_attention_workers: int | None = None,
-    play: Play | None = None,
+    problem: RatioProblem, recommended: int, play: Play | None = None
 ) -> tuple[RatioSensitivity, ...]:
     """Return one entry per input, that which moves the throughput most first.
 
@@ -91,29 +88,23 @@ def ratio_sensitivity(
         What was asked.
     recommended
         The recommended A.
-    max_attention_workers
-        Largest A considered; by default each change looks as far as its own optimum asks.
     play
         What to play for a problem and an A, where formulas do not know what is asked. Loads are
         then scaled by the slope of attention: where that is a table, or sees a window, they stay.
     """
     if play is not None:
-        return _played_sensitivity(problem, recommended, max_attention_workers, play)
+        return _played_sensitivity(problem, recommended, play)
     slots = problem.slot_loads()
     base = WorkerSearch(cycle_model(problem, slots), recommended).value(recommended)
     searches: dict[str, tuple[WorkerSearch, ...]] = {
         "token load of a slot": tuple(
-            _search(problem, problem.slot_loads(1 + sign * CHANGE), max_attention_workers)
-            for sign in (-1, 1)
+            _search(problem, problem.slot_loads(1 + sign * CHANGE)) for sign in (-1, 1)
         )
     }
     if problem.horizon is not None:
         searches.clear()  # the mean load over a horizon is no property of the stationary slots
     for name, models in _changed_latencies(problem.latency).items():
-        searches[name] = tuple(
-            _search(replace(problem, latency=model), slots, max_attention_workers)
-            for model in models
-        )
+        searches[name] = tuple(_search(replace(problem, latency=model), slots) for model in models)
     return _entries(searches, recommended, base)
 
 
@@ -144,7 +135,7 @@ def _entries(
 
 
 def _played_sensitivity(
-    problem: RatioProblem, recommended: int, most: int | None, play: Play
+    problem: RatioProblem, recommended: int, play: Play
 ) -> tuple[RatioSensitivity, ...]:
     """Return the same of what is played, all on the same requests."""
     from afdplan.planning.simulated_ratio import AROUND_SECONDS, PlayedSearch
@@ -157,14 +148,13 @@ def _played_sensitivity(
 
     def search(latency: LatencyModel) -> _Search:
         other = replace(problem, latency=latency)
-        solved = solve_ratio(other, slots, most)
+        solved = solve_ratio(other, slots)
         between = solved.best, solved.mean_field_ratio
-        return PlayedSearch(other, play, between, most, seconds=AROUND_SECONDS)
+        return PlayedSearch(other, play, between, seconds=AROUND_SECONDS)
 
     alone = recommended, recommended / problem.ffn_workers
-    base = PlayedSearch(problem, play, alone, recommended, seconds=AROUND_SECONDS).value(
-        recommended
-    )
+    one = replace(problem, max_attention_workers=recommended)
+    base = PlayedSearch(one, play, alone, seconds=AROUND_SECONDS).value(recommended)
     searches = {name: tuple(map(search, models)) for name, models in changed.items()}
     return _entries(searches, recommended, base)
 
@@ -187,11 +177,8 @@ def _changed_loads(latency: LatencyModel) -> tuple[LatencyModel, LatencyModel] |
     )
 
 
-def _search(
-    problem: RatioProblem, slots: tuple[SlotLoad, ...], max_attention_workers: int | None
-) -> WorkerSearch:
-    limit = worker_limit(problem, slots, max_attention_workers)
-    return WorkerSearch(cycle_model(problem, slots), limit)
+def _search(problem: RatioProblem, slots: tuple[SlotLoad, ...]) -> WorkerSearch:
+    return WorkerSearch(cycle_model(problem, slots), worker_limit(problem, slots))
 
 
 def _regret(search: _Search, recommended: int) -> float:

@@ -97,7 +97,6 @@ def simulate_ratio(
     blind: RatioRecommendation,
     play: Play,
     *,
-    max_attention_workers: int | None = None,
     progress: Progress | None = None,
 ) -> SimulatedRatio:
     """Return the best number of attention workers as played.
@@ -110,16 +109,12 @@ def simulate_ratio(
         Its answer by formula: where the search begins.
     play
         What to play for a problem and an A, saturated: `simulated_scenario` with its changes.
-    max_attention_workers
-        Largest A considered.
     progress
         Called with the share done, 0 to 1.
     """
     stay = blind.optimal_attention_workers
     said = _room_said(play(problem, stay))
-    search = PlayedSearch(
-        problem, play, (stay, blind.mean_field_ratio), max_attention_workers, progress
-    )
+    search = PlayedSearch(problem, play, (stay, blind.mean_field_ratio), progress)
     best = search.settled()
     scenario = play(problem, stay)
     base = play_paired(replace(scenario, placement="round-robin", placement_window=1), DECIDING)
@@ -229,8 +224,6 @@ class PlayedSearch:
         What to play for a problem and an A.
     between
         Best A and best real A/F of the mean field by formula: the search begins between them.
-    max_attention_workers
-        Largest A considered.
     progress
         Called with the share done, 0 to 1.
     runs
@@ -244,7 +237,6 @@ class PlayedSearch:
         problem: RatioProblem,
         play: Play,
         between: tuple[int, float],
-        max_attention_workers: int | None = None,
         progress: Progress | None = None,
         runs: Mapping[int, Paired] = MappingProxyType({}),
         seconds: float = MOST_SECONDS,
@@ -253,7 +245,7 @@ class PlayedSearch:
         self.runs = dict(runs)
         self._play, self._progress, self._seconds = play, progress, seconds
         low, high = sorted((between[0], round(between[1] * problem.ffn_workers)))
-        limit = max_attention_workers or max(4 * high, 64 * problem.ffn_workers)
+        limit = problem.max_attention_workers or max(4 * high, 64 * problem.ffn_workers)
         low, high = max(min(low, limit), 1), max(min(high, limit), 1)
         self.play({round(a) for a in np.linspace(low, high, FIRST_RATIOS)})
         while missing := self.around_best(limit):

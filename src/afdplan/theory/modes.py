@@ -40,10 +40,14 @@ def compare_modes(
     """
     barrier = solve_ratio(
         replace(
-            problem, execution="synchronous", least_calls=1, longest_wait=None, most_tokens=None
+            problem,
+            execution="synchronous",
+            least_calls=1,
+            longest_wait=None,
+            most_tokens=None,
+            max_attention_workers=solved.limit,
         ),
         slots,
-        solved.limit,
     )
     model, best = solved.model, solved.best
     assert isinstance(model, BarrierFreeModel)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -14,14 +14,17 @@ from afdplan.lengths.token_load import SlotLoad
 from afdplan.model import parameters as ask
 from afdplan.model.boarding import Boarding, check_execution
 from afdplan.model.bundle import Bundle
-from afdplan.model.checks import frozen_array
+from afdplan.model.checks import check_count, frozen_array
 from afdplan.model.kinds import check_latency
 from afdplan.model.latency import LatencyModel
 from afdplan.model.parameter import check_fields
 from afdplan.model.parameters import Execution, Method, Overlap, Phase, Placement
 from afdplan.theory.transient import horizon_mean_load
 
-__all__ = ["Method", "Overlap", "Phase", "RatioProblem", "unknown_placement"]
+__all__ = ["MAXIMUM_WORKERS", "Method", "Overlap", "Phase", "RatioProblem", "unknown_placement"]
+
+MAXIMUM_WORKERS = 100_000
+"""Of attention, that are ever considered."""
 
 
 def unknown_placement(
@@ -81,6 +84,9 @@ class RatioProblem:
         Boarding rule of the barrier-free pool, see `Boarding`.
     horizon
         N requests per worker from a fresh start, in place of the steady state.
+    max_attention_workers
+        Largest A considered, 1 to 100,000; None for 64 F, or more where the mean field's optimum
+        asks for it.
     placement
         Which free slot an admitted request gets. Where no prompt is compared all slots are filled
         at once and alike: those policies have one law.
@@ -108,6 +114,7 @@ class RatioProblem:
     longest_wait: float | None = ask.LONGEST_WAIT.default
     most_tokens: int | None = ask.MOST_TOKENS.default
     placement: Placement = ask.PLACEMENT.default
+    max_attention_workers: int | None = ask.MAX_ATTENTION_WORKERS.default
 
     def __post_init__(self) -> None:
         counts = self.bundle(1)  # checks them, and makes NumPy's integers those of Python
@@ -116,6 +123,8 @@ class RatioProblem:
         check_law(self.law)
         check_latency(self.latency)
         check_fields(self, (*ask.PROBLEM[2:7], ask.EXECUTION, ask.PLACEMENT))
+        if self.max_attention_workers is not None:
+            check_count("max_attention_workers", self.max_attention_workers, 1, MAXIMUM_WORKERS)
         # A search may grow the bundle: calls enough for any rule.
         most = self.bundle(int(ask.ATTENTION_WORKERS.maximum or 1))
         check_execution(self.execution, self.latency, most, self.boarding, self.overlap)
@@ -154,6 +163,22 @@ class RatioProblem:
     def boarding(self) -> Boarding:
         """When the pool of barrier-free execution departs."""
         return Boarding(**{one.field: getattr(self, one.field) for one in ask.BOARDING})
+
+    def within(self, devices: int | None, attention_devices: int, ffn_devices: int) -> RatioProblem:
+        """Return it with at most the A, one at least, for which so many devices leave room.
+
+        Parameters
+        ----------
+        devices
+            Of a bundle; None leaves A as it is.
+        attention_devices, ffn_devices
+            Of one worker of each side.
+        """
+        if devices is None:
+            return self
+        room = max((devices - self.ffn_workers * ffn_devices) // attention_devices, 1)
+        most = min(room, self.max_attention_workers or MAXIMUM_WORKERS)
+        return replace(self, max_attention_workers=most)
 
     def bundle(self, attention_workers: int) -> Bundle:
         """Return the bundle with `attention_workers` A."""

@@ -22,14 +22,14 @@ from afdplan.theory.latency_draws import (
     drawn_step_times,
 )
 from afdplan.theory.modes import compare_modes
-from afdplan.theory.problem import RatioProblem
+from afdplan.theory.problem import MAXIMUM_WORKERS, RatioProblem
 from afdplan.theory.ratio import (
     LatencyUncertainty,
     RatioRecommendation,
     RatioUncertainty,
     Replication,
 )
-from afdplan.theory.search import MAXIMUM_WORKERS, WorkerSearch
+from afdplan.theory.search import WorkerSearch
 from afdplan.theory.solve import RatioSolution, solve_ratio
 from afdplan.theory.step_model import StepModel, step_model
 from afdplan.theory.validity import (
@@ -152,19 +152,15 @@ def recommend_ratio(
         longest_wait=longest_wait,
         most_tokens=most_tokens,
         placement=placement,
+        max_attention_workers=max_attention_workers,
     )
-    return recommend(problem, max_attention_workers=max_attention_workers, token_load=token_load)
+    return recommend(problem, token_load)
 
 
-def recommend(
-    problem: RatioProblem,
-    *,
-    max_attention_workers: int | None = ask.MAX_ATTENTION_WORKERS.default,
-    token_load: Estimate | None = None,
-) -> RatioRecommendation:
+def recommend(problem: RatioProblem, token_load: Estimate | None = None) -> RatioRecommendation:
     """Return what `recommend_ratio` does of a problem that has been stated already."""
     slots = problem.slot_loads()
-    solved = solve_ratio(problem, slots, max_attention_workers)
+    solved = solve_ratio(problem, slots)
     search, best, limit = solved.search, solved.best, solved.limit
     quantiles = p99_between = None
     if problem.method != "mean-field":  # a mean field has no law

@@ -10,10 +10,9 @@ from afdplan.arrays import FloatArray
 from afdplan.theory.ratio import RatioPoint
 from afdplan.theory.step_model import StepModel
 
-__all__ = ["MAXIMUM_WORKERS", "WorkerSearch"]
+__all__ = ["WorkerSearch"]
 
 
-MAXIMUM_WORKERS = 100_000
 """Largest number of attention workers that a search considers."""
 DENSE_WORKERS = 256
 """Up to so many attention workers every number is evaluated."""

@@ -11,14 +11,13 @@ from afdplan.errors import InvalidInputError
 from afdplan.lengths.load_motion import STILL
 from afdplan.lengths.token_load import SlotLoad
 from afdplan.model import parameters as ask
-from afdplan.model.checks import check_count
 from afdplan.model.coupling import UNCOUPLED
 from afdplan.model.variation import Scatter
 from afdplan.theory.cycle import CycleModel
 from afdplan.theory.layer_cycle import Bottleneck
 from afdplan.theory.mean_field import MeanField
-from afdplan.theory.problem import RatioProblem
-from afdplan.theory.search import MAXIMUM_WORKERS, WorkerSearch
+from afdplan.theory.problem import MAXIMUM_WORKERS, RatioProblem
+from afdplan.theory.search import WorkerSearch
 from afdplan.theory.step_model import StepModel, step_model
 
 __all__ = [
@@ -77,9 +76,7 @@ class RatioSolution:
         return largest_resource(self.resource_times)
 
 
-def solve_ratio(
-    problem: RatioProblem, slots: tuple[SlotLoad, ...], max_attention_workers: int | None = None
-) -> RatioSolution:
+def solve_ratio(problem: RatioProblem, slots: tuple[SlotLoad, ...]) -> RatioSolution:
     """Return the best number of attention workers.
 
     Parameters
@@ -88,8 +85,6 @@ def solve_ratio(
         What is asked.
     slots
         ``problem.slot_loads()``, which problems with the same requests share.
-    max_attention_workers
-        Largest A considered; see `worker_limit`.
 
     Raises
     ------
@@ -98,7 +93,7 @@ def solve_ratio(
     """
     field = mean_field_of(problem, slots)
     model = step_model(problem, slots)
-    limit = worker_limit(problem, slots, max_attention_workers)
+    limit = worker_limit(problem, slots)
     if model.whole_numbers and limit * problem.microbatches > MOST_CALLS:
         most = MOST_CALLS // problem.microbatches
         raise InvalidInputError(
@@ -130,18 +125,10 @@ def solve_ratio(
     )
 
 
-def worker_limit(
-    problem: RatioProblem, slots: tuple[SlotLoad, ...], max_attention_workers: int | None = None
-) -> int:
-    """Return the largest A to consider: as given, else 64 F or more to hold the optimum.
-
-    Raises
-    ------
-    InvalidInputError
-        If `max_attention_workers` is not an integer from 1 to 100,000.
-    """
-    if max_attention_workers is not None:
-        return check_count("max_attention_workers", max_attention_workers, 1, MAXIMUM_WORKERS)
+def worker_limit(problem: RatioProblem, slots: tuple[SlotLoad, ...]) -> int:
+    """Return the largest A to consider: as asked, else 64 F or more to hold the optimum."""
+    if problem.max_attention_workers is not None:
+        return problem.max_attention_workers
     widest = mean_field_of(problem, slots).optimal_ratio(
         ffn_weight=problem.ffn_weight,
         lowest=1 / problem.ffn_workers,

@@ -16,7 +16,6 @@ import numpy as np
 from afdplan.arrays import FloatArray
 from afdplan.errors import UnsupportedError
 from afdplan.lengths.law import LengthLaw
-from afdplan.model.checks import check_count
 
 __all__ = ["horizon_mean_load", "renewal_chances"]
 
@@ -89,7 +88,6 @@ def horizon_mean_load(law: LengthLaw, requests_per_worker: int, slots: int) -> f
     ----------
     arXiv:2601.21351, finite-horizon mean load.
     """
-    check_count("horizon", requests_per_worker)
     alive, prompts = law.survival()
     decode_pmf = np.concatenate([[0.0], alive - np.append(alive[1:], 0.0)])
     steps = max(round(requests_per_worker * law.mean_decode_tokens / slots), 1)

@@ -105,8 +105,9 @@ class ModeCase:
             batch_size=self.batch_size,
             microbatches=self.microbatches,
             execution="barrier-free",
+            max_attention_workers=_LIMIT,
         )
-        modes = recommend(problem, max_attention_workers=_LIMIT).modes
+        modes = recommend(problem).modes
         assert modes is not None
         return modes
 

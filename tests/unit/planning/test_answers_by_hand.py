@@ -16,6 +16,7 @@ from afdplan.model.estimate import Estimate
 from afdplan.model.latency import LatencyModel
 from afdplan.model.uncertainty import Uncertainty
 from afdplan.planning import (
+    check_answer,
     plan_answer,
     ratio_answer,
     ratio_grid,
@@ -24,7 +25,6 @@ from afdplan.planning import (
     service_baselines,
     simulated_ratio,
 )
-from afdplan.planning.check_answer import _most_attention_workers
 from afdplan.planning.ratio_sensitivity import (
     _changed_latencies,
     _changed_loads,
@@ -40,16 +40,21 @@ LATENCY = LatencyModel.linear(
 PROBLEM = RatioProblem(law=LAW, latency=LATENCY, batch_size=8, microbatches=1)
 
 
-@pytest.mark.parametrize(("devices", "workers"), [(None, None), (20, 4), (21, 4), (22, 5)])
-def test_attention_workers_that_devices_leave_room_for(devices, workers):
+@pytest.mark.parametrize(
+    ("devices", "given", "most"),
+    [(None, None, None), (20, None, 4), (21, None, 4), (22, None, 5), (22, 3, 3), (20, 9, 4),
+     (12, None, 1), (8, 7, 1), (10**7, None, 100_000)],
+)  # fmt: skip
+def test_attention_workers_that_devices_leave_room_for(devices, given, most):
     """Three FFN workers of four devices, attention workers of two: of 20 are 8 left."""
-    plan = SimpleNamespace(
-        inputs={} if devices is None else {"devices": devices},
-        bundle=SimpleNamespace(ffn_workers=3), ffn_devices=4, attention_devices=2,
-    )  # fmt: skip
-    assert _most_attention_workers(plan) == workers
+    asked = replace(PROBLEM, ffn_workers=3, max_attention_workers=given)
+    assert asked.within(devices, 2, 4).max_attention_workers == most
+
+
+def test_devices_of_a_plan_are_a_whole_number(monkeypatch):
+    monkeypatch.setattr(check_answer, "check_plan", lambda *_, **__: None)
     with pytest.raises(InvalidInputError, match=r"must be an integer, got 8\.5"):
-        _most_attention_workers(SimpleNamespace(inputs={"devices": 8.5}))
+        check_answer.answer_check(SimpleNamespace(inputs={"devices": 8.5}), LAW)
 
 
 def test_curves_are_shown_up_to_four_times_their_best():
@@ -74,7 +79,8 @@ def test_batches_and_microbatches_that_are_offered(monkeypatch):
     assert ratio_grid.microbatches_around(2, "pipelined") == (1, 2, 3, 4)
     asked, shares = [], []
 
-    def solve(case, slots, most):
+    def solve(case, slots):
+        most = case.max_attention_workers
         asked.append((case.batch_size, case.microbatches, case.latency.step_overhead, most))
         return SimpleNamespace(model=SimpleNamespace(resources=None))
 
@@ -88,7 +94,7 @@ def test_batches_and_microbatches_that_are_offered(monkeypatch):
     monkeypatch.setattr(ratio_grid, "_case", case)
     monkeypatch.setattr(ratio_grid, "bottleneck_maps", lambda models, bests: (bests,))
     found = ratio_grid.ratio_grid(
-        replace(PROBLEM, batch_size=2), most_requests=8, max_attention_workers=9,
+        replace(PROBLEM, batch_size=2, max_attention_workers=9), most_requests=8,
         latency_of=lambda size: replace(LATENCY, step_overhead=float(size)),
         progress=shares.append,
     )  # fmt: skip
@@ -175,11 +181,8 @@ def test_a_gain_is_played_where_anything_is(monkeypatch, verified, around, gain,
     monkeypatch.setattr(
         "afdplan.planning.simulated_ratio.with_recovered", lambda *given: asked.append(given) or 2
     )
-    plan = SimpleNamespace(
-        split=SimpleNamespace(design=SimpleNamespace(attention_workers=3)), problem="p"
-    )
     question = SimpleNamespace(has_verification=verified, has_around=around)
-    assert plan_answer._gain(question, plan, 9) == (2 if plays else gain)
+    assert plan_answer._gain(question, "p", 3) == (2 if plays else gain)
     assert asked == [(1, "p")] * plays
 
 
@@ -209,9 +212,7 @@ def test_the_policy_that_is_compared(monkeypatch, placement, around, policy, pla
     monkeypatch.setattr(
         "afdplan.planning.simulated_ratio.with_recovered", lambda *g: played.append(g) or 2
     )
-    question = SimpleNamespace(
-        placement=placement, blind="b", max_attention_workers=9, has_around=around
-    )
+    question = SimpleNamespace(placement=placement, blind="b", has_around=around)
     assert ratio_answer._gain(question, 5) == 1 + plays
     assert asked == [("b", 5, policy)]
     assert len(played) == plays

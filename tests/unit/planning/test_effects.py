@@ -25,12 +25,13 @@ def test_what_a_launch_costs_at_any_number_of_workers(slope, here):
     )
     costly = replace(latency, coupling=Coupling(launch=5e-3))
     problem = RatioProblem(law=LAW, latency=costly, batch_size=8)
-    (found,) = effect_costs(problem, here, max_attention_workers=40)
+    (found,) = effect_costs(replace(problem, max_attention_workers=40), here)
     with_it = {
-        p.attention_workers: p.objective for p in recommend(problem, max_attention_workers=40).curve
+        p.attention_workers: p.objective
+        for p in recommend(replace(problem, max_attention_workers=40)).curve
     }
     free = replace(problem, latency=latency)
-    without = recommend(free, max_attention_workers=40)
+    without = recommend(replace(free, max_attention_workers=40))
     gone = {p.attention_workers: p.objective for p in without.curve}
     assert found.attention_workers_without == without.optimal_attention_workers
     assert found.cost == pytest.approx(1 - with_it[here] / gone[here])

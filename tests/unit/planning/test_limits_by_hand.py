@@ -46,9 +46,6 @@ def test_what_a_margin_takes_off():
     assert limits.meets(np.array([most, most * (1 + 1e-12)])).tolist() == [True, False]
     assert Limits(devices=1).longest_step() == math.inf
     assert bool(Limits(devices=1).meets(1e9))
-    assert (limits.most_attention_workers(5, 3), limits.most_attention_workers(6, 3)) == (5, 5)
-    assert limits.most_attention_workers(7, 3) == 4
-    assert Limits(requests_per_second=1.0).most_attention_workers(7, 3) is None
     assert (limits.probabilities, percentile("p50"), percentile("mean")) == ((0.95,), (0.5,), ())
 
 

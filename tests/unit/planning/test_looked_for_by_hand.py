@@ -121,9 +121,9 @@ def test_what_is_looked_at_without_an_effect(monkeypatch, most, longest, here, l
         (3.0, 2.0) if latency.scatter.attention else (2.5, 1.6)
     ))  # fmt: skip
     latency = replace(LATENCY, scatter=Scatter(attention=0.1, ffn=0.2))
-    problem = replace(PROBLEM, latency=latency, ffn_workers=2)
+    problem = replace(PROBLEM, latency=latency, ffn_workers=2, max_attention_workers=most)
     (found,) = effects.effect_costs(
-        problem, here, max_attention_workers=most, longest_step=longest,
+        problem, here, longest_step=longest,
         allowed=lambda able: able != 4,
     )  # fmt: skip
     able, at, limit, jump = asked[0]
@@ -194,9 +194,12 @@ def test_placed_workers_are_looked_for_up_to_the_mean_fields(
     monkeypatch.setattr(placed, "equal_loads", lambda *_: lambda at: 8.0)
     there = round(ratio * ffn_workers)
     problem = replace(
-        PROBLEM, ffn_workers=ffn_workers, latency=replace(LATENCY, tokens_per_step=1.25)
+        PROBLEM,
+        ffn_workers=ffn_workers,
+        latency=replace(LATENCY, tokens_per_step=1.25),
+        max_attention_workers=given,
     )
-    found = placed.placement_gain(problem, here, "longest-prompt", max_attention_workers=given)
+    found = placed.placement_gain(problem, here, "longest-prompt")
     assert asked == {"lowest": 1 / ffn_workers, "highest": most / ffn_workers}
     looked, blind = counts
     assert blind == [here]

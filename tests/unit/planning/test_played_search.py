@@ -71,7 +71,8 @@ def searched(monkeypatch):
             return Run(scenario, parts, thrown)
 
         monkeypatch.setattr(simulated_ratio, "play_paired", played)
-        return PlayedSearch(PROBLEM, lambda problem, count: count, between, most, shown)
+        asked = replace(PROBLEM, max_attention_workers=most)
+        return PlayedSearch(asked, lambda problem, count: count, between, shown)
 
     return searched
 

@@ -49,8 +49,9 @@ def test_what_no_formula_knows_is_played(given, is_played):
 def test_an_answer_by_formula_is_that_of_the_theory():
     question = asked(placement="longest-prompt", max_attention_workers=12)
     found = answer_ratio(question)
-    best = recommend(question.problem, max_attention_workers=12)
-    blind = recommend(question.blind, max_attention_workers=12)
+    assert question.problem.max_attention_workers == 12
+    best = recommend(question.problem)
+    blind = recommend(question.blind)
     assert found.recommendation.optimal_attention_workers == best.optimal_attention_workers
     assert found.recommendation.curve == best.curve
     assert question.blind.placement == ask.PLACEMENT.default

@@ -46,7 +46,7 @@ def test_every_window_has_its_own_ratio(trace, problem):
     work = adaptive = staying = 0.0
     for k, window in enumerate(day.windows):
         part = trace.part(300 * k, 300 * (k + 1))
-        alone = recommend(replace(problem, law=EmpiricalLengths(part)), max_attention_workers=128)
+        alone = recommend(replace(problem, law=EmpiricalLengths(part), max_attention_workers=128))
         objective = {point.attention_workers: point.objective for point in alone.curve}
         assert window.optimal_attention_workers == alone.optimal_attention_workers
         assert window.low <= window.optimal_attention_workers <= window.high

@@ -89,7 +89,8 @@ def test_each_case_looks_as_far_as_its_own_optimum_asks():
     alone = recommend_ratio(LAW, LATENCY, batch_size=1, **options)
     assert alone.optimal_attention_workers > asked.curve[-1].attention_workers
     assert found["1|4"].best.attention_workers == alone.optimal_attention_workers
-    limited = {case_key(c): c for c in ratio_grid(problem, max_attention_workers=20).cases}
+    few = replace(problem, max_attention_workers=20)
+    limited = {case_key(c): c for c in ratio_grid(few).cases}
     assert limited["1|4"].best.attention_workers == 20
 
 
@@ -129,19 +130,18 @@ def test_a_latency_model_that_depends_on_the_batch_is_asked_for_each():
         asked.append(batch_size)
         return LATENCY.scaled(2.0)
 
-    found = {
-        case_key(c): c
-        for c in ratio_grid(PROBLEM, max_attention_workers=16, latency_of=latency_of).cases
-    }
+    few = replace(PROBLEM, max_attention_workers=16)
+    found = {case_key(c): c for c in ratio_grid(few, latency_of=latency_of).cases}
     assert sorted(set(asked)) == [8, 16, 32, 128, 256, 512]
-    plain = {case_key(c): c for c in ratio_grid(PROBLEM, max_attention_workers=16).cases}
+    plain = {case_key(c): c for c in ratio_grid(few).cases}
     assert found["64|2"].best == plain["64|2"].best
     assert found["128|2"].best.step_time == pytest.approx(2 * plain["128|2"].best.step_time)
 
 
 def test_sensitivity_is_what_a_changed_problem_gives():
     best = recommend_ratio(LAW, LATENCY, batch_size=64).optimal_attention_workers
-    entries = {entry.input: entry for entry in ratio_sensitivity(PROBLEM, best, LIMIT)}
+    few = replace(PROBLEM, max_attention_workers=LIMIT)
+    entries = {entry.input: entry for entry in ratio_sensitivity(few, best)}
     assert set(entries) == {
         "token load of a slot", "attention time", "FFN time", "transfer time, both ways",
     }  # fmt: skip

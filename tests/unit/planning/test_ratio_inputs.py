@@ -28,8 +28,10 @@ def objective(a, load=1.0, attention=1.0, ffn=1.0, transfer=1.0):
 
 @pytest.mark.parametrize("recommended", [1, 2, 7])
 def test_each_input_by_hand(recommended):
-    problem = RatioProblem(law=LAW, latency=LATENCY, batch_size=8, microbatches=1)
-    found = ratio_sensitivity(problem, recommended, 12)
+    problem = RatioProblem(
+        law=LAW, latency=LATENCY, batch_size=8, microbatches=1, max_attention_workers=12
+    )
+    found = ratio_sensitivity(problem, recommended)
     known = {
         "token load of a slot": "load",
         "attention time": "attention",

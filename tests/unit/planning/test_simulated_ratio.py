@@ -117,14 +117,14 @@ def test_inputs_and_batches_around_a_played_ratio_are_played(problem, blind):
     play = partial(simulated_scenario, placement="longest-prompt-rank")
     best = blind.optimal_attention_workers
     told = ratio_sensitivity(problem, best)
-    played = ratio_sensitivity(problem, best, 12, play)
+    played = ratio_sensitivity(replace(problem, max_attention_workers=12), best, play)
     assert {one.input for one in played} == {one.input for one in told}
     for one in played:
         less, more = next(other for other in told if other.input == one.input).objective_change
         assert one.objective_change[0] == pytest.approx(less, abs=0.05)
         assert one.objective_change[1] == pytest.approx(more, abs=0.05)
-    single = replace(problem, batch_size=2, overlap="ideal", law=SHORT)
-    cases = ratio_grid(single, max_attention_workers=4, play=play).cases
+    single = replace(problem, batch_size=2, overlap="ideal", law=SHORT, max_attention_workers=4)
+    cases = ratio_grid(single, play=play).cases
     for case in cases:
         assert set(case.objectives) == {point.attention_workers for point in case.points}
         top = case.objectives[case.best.attention_workers]

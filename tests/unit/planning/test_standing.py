@@ -96,10 +96,12 @@ def test_limits_where_they_are_hardest_to_keep():
 
 @pytest.mark.parametrize("workers", [6, 12])
 def test_what_balanced_loads_bring_by_both_answers(workers):
-    problem = RatioProblem(law=LAW, latency=LATENCY, batch_size=16, ffn_workers=2)
+    problem = RatioProblem(
+        law=LAW, latency=LATENCY, batch_size=16, ffn_workers=2, max_attention_workers=60
+    )
     placed = replace(problem, placement="longest-prompt")
-    blind, better = (recommend(one, max_attention_workers=60) for one in (problem, placed))
-    found = placement_gain(problem, workers, max_attention_workers=60)
+    blind, better = (recommend(one) for one in (problem, placed))
+    found = placement_gain(problem, workers)
 
     def at(answer, count):
         return next(p for p in answer.curve if p.attention_workers == count)
@@ -144,7 +146,7 @@ def scenario(**changes):
 def test_the_exact_curve_beside_what_it_describes():
     found = theory_curve(scenario(), LAW, [4, 30])
     whole = recommend(
-        RatioProblem(law=LAW, latency=LATENCY, batch_size=8), max_attention_workers=37
+        RatioProblem(law=LAW, latency=LATENCY, batch_size=8, max_attention_workers=37)
     )
     exact = {point.attention_workers: point for point in whole.curve}
     assert found[-1].attention_workers == 37  # five fourths of the largest
@@ -188,7 +190,9 @@ def test_half_and_twice_as_many_workers_are_played_beside_a_ratio(monkeypatch, w
 
     monkeypatch.setattr("afdplan.planning.ratio_around.play_bundles", play_bundles)
     law = IndependentLengths(prompt="fixed:20", decode="fixed:1")
-    problem = RatioProblem(law=law, latency=LATENCY, batch_size=1, overlap="ideal")
-    around = ratio_around(problem, workers, max_attention_workers=3)
+    problem = RatioProblem(
+        law=law, latency=LATENCY, batch_size=1, overlap="ideal", max_attention_workers=3
+    )
+    around = ratio_around(problem, workers)
     assert asked == [(workers, beside)]
     assert {case.batch_size for case in around.cases} == {1, 2, 4, 8}

@@ -326,9 +326,9 @@ def test_every_a_that_is_best_in_some_window_is_played_in_all(monkeypatch):
         decode_tokens = np.array([3, 4])
 
     class Played:
-        def __init__(self, problem, play, between, most, seconds):
+        def __init__(self, problem, play, between, seconds):
             self.law = problem.law
-            asked.append((self.law, between, most))
+            asked.append((self.law, between))
 
         def best(self):
             return {0.0: 5, 1.0: 4, 2.0: 7}[self.law]
@@ -356,9 +356,9 @@ def test_every_a_that_is_best_in_some_window_is_played_in_all(monkeypatch):
     monkeypatch.setattr(ratio_day, "token_load_estimate", float)
     monkeypatch.setattr(ratio_day, "_day", lambda *given: given)
     monkeypatch.setattr("afdplan.planning.simulated_ratio.PlayedSearch", Played)
-    day = ratio_day._played_day(None, Requests(0.0), 60.0, 9, None, shown.append)
+    day = ratio_day._played_day(None, Requests(0.0), 60.0, None, shown.append)
     assert shown == [0.25, 0.5, 0.75, 1.0]
-    assert asked[:3] == [(law, (6, 3.0), 9) for law in (0.0, 1.0, 2.0)]
+    assert asked[:3] == [(law, (6, 3.0)) for law in (0.0, 1.0, 2.0)]
     assert asked[3:] == [(1.0, {4, 5, 7}), (2.0, {4, 5, 7})]
     assert (day[2], day[3], day[5:]) == (2, 5, ([1.0, 2.0], [(1, 9)] * 2, [4, 7]))
     assert [(c.number, c.output_tokens, c.objective[7]) for c in day[4]] == [
@@ -379,6 +379,7 @@ def test_policies_and_departures_are_compared_within_the_devices_of_the_decode_s
         source: object = "source"
         split: object = None
         limits: object = Limits(devices=30)
+        problem: object = replace(PROBLEM, ffn_workers=2)
 
     chosen = Found(split=SimpleNamespace(design=DESIGN))
     monkeypatch.setattr(plan_answer, "plan_whole", lambda *_, **__: Planned(chosen))
@@ -386,15 +387,16 @@ def test_policies_and_departures_are_compared_within_the_devices_of_the_decode_s
     monkeypatch.setattr(plan_answer, "_verified", lambda plan, bar: "verified")
     monkeypatch.setattr(plan_answer, "_played", lambda whole, source, bar: "played")
     monkeypatch.setattr(plan_answer, "_around", lambda plan, bar: "around")
-    monkeypatch.setattr(plan_answer, "_gain", lambda question, plan, most: most)
-    monkeypatch.setattr(plan_answer, "plan_effects", lambda plan, source, most: (most,))
+    monkeypatch.setattr(plan_answer, "_gain", lambda question, problem, here: problem)
+    monkeypatch.setattr(plan_answer, "plan_effects", lambda plan, source, problem: (problem,))
     workload = SimpleNamespace(law=LAW, trace=None, token_load=None, warnings=("of the trace",))
     asked = dict.fromkeys(("source", "limits", "prefill", "failures", "space", "cost"))
     for wanted in (True, False):
         has = dict.fromkeys(("has_verification", "has_around", "has_modes"), wanted)
         question = SimpleNamespace(workload=workload, **asked, **has)
         found = plan_answer.answer_plan(question)
-        assert (found.gain, found.effects) == (26, (26,))
+        assert found.effects == (found.gain,)
+        assert found.gain.max_attention_workers == 26
         assert found.plan.warnings == ("of the trace", "of the plan")
         told = (found.verified, found.played, found.around, found.modes)
         whole = ("verified", "played", "around", "modes")
@@ -405,7 +407,7 @@ def test_what_was_played_is_taken_for_the_case_that_was_asked_for_only(monkeypat
     asked = []
     solved = SimpleNamespace(model=SimpleNamespace(resources=None))
 
-    def played(problem, slots, solved, play, most, runs):
+    def played(problem, slots, solved, play, runs):
         asked.append((problem.batch_size, problem.microbatches, runs))
         best = SimpleNamespace(attention_workers=1)
         return SimpleNamespace(

@@ -289,7 +289,7 @@ def test_both_modes_have_the_attention_workers_that_devices_leave_room_for(
     )  # fmt: skip
     problem = plan_modes.plan_modes(plan)
     assert (problem.execution, problem.placement) == ("barrier-free", "round-robin")
-    assert asked[0][2] == most
+    assert asked[0][0].max_attention_workers == most
     assert problem.latency == LATENCY
     for coupling, kept in ((Coupling(**GATHERED), UNCOUPLED), (LATENCY.coupling,) * 2):
         plan.latency = replace(LATENCY, coupling=coupling)
@@ -348,8 +348,8 @@ def test_only_where_a_smaller_f_allows_a_smaller_a_it_can_be_fastest():
 def test_windows_are_answered_up_to_twice_what_all_requests_together_take(monkeypatch):
     asked, shown = [], []
 
-    def answer(problem, trace, load, most):
-        asked.append((trace, load, most))
+    def answer(problem, trace, load):
+        asked.append((trace, load, problem.max_attention_workers))
         known = None if trace != 2.0 else SimpleNamespace(low=6, high=9, token_load="l")
         return SimpleNamespace(
             curve=[SimpleNamespace(attention_workers=a, objective=a / 10) for a in (1, 8, 20)],
@@ -374,19 +374,17 @@ def test_windows_are_answered_up_to_twice_what_all_requests_together_take(monkey
         (0, 7.0, 2.0), (1, 7.0, 2.0)
     ]  # fmt: skip
     assert day[5:7] == ([Estimate.exact(7.0), "l"], [(8, 8), (6, 9)])
-    ratio_day.ratio_day(PROBLEM, 0.0, 60.0, max_attention_workers=9)
+    ratio_day.ratio_day(replace(PROBLEM, max_attention_workers=9), 0.0, 60.0)
     assert [most for *_, most in asked[3:]] == [9, 9, 9]
 
 
 def test_a_window_over_a_horizon_has_no_interval_of_its_load(monkeypatch):
     monkeypatch.setattr(ratio_day, "EmpiricalLengths", lambda trace: LAW)
-    monkeypatch.setattr(ratio_day, "recommend", lambda problem, **asked: asked)
+    monkeypatch.setattr(ratio_day, "recommend", lambda problem, load: load)
     known = Estimate.exact(3.0)
-    assert ratio_day._answer(PROBLEM, 1, known, 9) == {
-        "max_attention_workers": 9, "token_load": known
-    }  # fmt: skip
+    assert ratio_day._answer(PROBLEM, 1, known) == known
     moving = replace(PROBLEM, horizon=50, method="mean-field")
-    assert ratio_day._answer(moving, 1, known, 9)["token_load"] is None
+    assert ratio_day._answer(moving, 1, known) is None
 
 
 @pytest.mark.parametrize(("execution", "methods"), [("synchronous", "m"), ("barrier-free", {})])
@@ -412,17 +410,17 @@ def test_a_case_that_is_played(monkeypatch, execution, methods, free, lost):
         best=7, mean_field_ratio=3.5, model=SimpleNamespace(resources=lambda a: {"ffn": a, "x": 1})
     )
     problem = SimpleNamespace(batch_size=8, microbatches=2, ffn_workers=2, execution=execution)
-    found = ratio_grid._played_case(problem, (), solved, None, 9, {1: 2})
+    found = ratio_grid._played_case(problem, (), solved, None, {1: 2})
     assert (found.optimal_ratio, found.bottleneck, found.best.attention_workers) == (3.0, "ffn", 6)
     assert (found.other_methods, found.barrier_cost) == (methods, pytest.approx(lost))
-    assert asked == [(((7, 3.5), 9), {1: 2})]
+    assert asked == [(((7, 3.5),), {1: 2})]
 
 
 def test_what_was_played_is_not_played_again_around_it(monkeypatch):
     asked = []
     monkeypatch.setattr(ratio_around, "ratio_around", lambda *_, **more: asked.append(more["runs"]))
     question = SimpleNamespace(
-        problem=1, max_attention_workers=2, most_requests=3, latency_of=4,
+        problem=1, most_requests=3, latency_of=4,
         workload=SimpleNamespace(token_load=5),
     )  # fmt: skip
     for played in (None, SimpleNamespace(runs={6: 7})):

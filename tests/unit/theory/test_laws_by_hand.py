@@ -255,10 +255,11 @@ def test_how_many_workers_are_considered():
             wanted = 100_000 if ratio is None else max(64, 1.25 * ratio) * ffn_workers
             assert worker_limit(problem, slots) == pytest.approx(wanted, abs=1)
             for given in (1, 7, 100_000):
-                assert worker_limit(problem, slots, given) == given
+                asked = replace(problem, max_attention_workers=given)
+                assert worker_limit(asked, slots) == given
             for outside in (0, 100_001):
                 with pytest.raises(InvalidInputError, match="max_attention_workers"):
-                    worker_limit(problem, slots, outside)
+                    replace(problem, max_attention_workers=outside)
 
 
 def test_so_many_calls_are_played_and_no_more():
@@ -267,7 +268,7 @@ def test_so_many_calls_are_played_and_no_more():
         batch_size=4, microbatches=2, execution="barrier-free",
     )  # fmt: skip
     with pytest.raises(InvalidInputError, match="at most 8,192 without the barrier, got 8,193"):
-        solve_ratio(problem, problem.slot_loads(), 8193)
+        solve_ratio(replace(problem, max_attention_workers=8193), problem.slot_loads())
 
 
 def test_the_first_of_equal_resources_is_named():
@@ -429,7 +430,7 @@ def test_jobs_are_alike_unless_it_is_said_otherwise():
 def test_what_the_barrier_costs_is_what_equal_loads_would_give_more():
     latency = LatencyModel.linear(attention=(2.0, 10.0), ffn=(3.0, 5.0), layers=40)
     problem = RatioProblem(law=SHORT, latency=latency, batch_size=4)
-    solved = solve_ratio(problem, problem.slot_loads(), 8)
+    solved = solve_ratio(replace(problem, max_attention_workers=8), problem.slot_loads())
     equal = solved.mean_field.objective(float(solved.best), 1.0)
     assert solved.barrier_cost == pytest.approx(1 - solved.search.objective(solved.best) / equal)
     assert solved.barrier_cost > 0.01

@@ -35,7 +35,7 @@ def test_rules_of_many_calls_where_loads_are_alike_are_said_to_be_outside(
         execution="barrier-free",
         least_calls=least,
     )
-    answer = recommend(problem, max_attention_workers=12)
+    answer = recommend(replace(problem, max_attention_workers=12))
     told = any("outside the declared validity" in one for one in answer.warnings)
     assert answer.optimal_attention_workers == 12
     assert told == warns

@@ -137,7 +137,7 @@ def test_how_many_workers_are_considered():
     problem = RatioProblem(law=LAW, latency=LATENCY, batch_size=8, ffn_workers=3)
     slots = problem.slot_loads()
     assert worker_limit(problem, slots) == 192
-    assert worker_limit(problem, slots, 7) == 7
+    assert worker_limit(replace(problem, max_attention_workers=7), slots) == 7
     light = LATENCY.with_coefficients({"ffn.slope": 1e-7, "ffn.intercept": 2.0})
     far = replace(problem, latency=light)
     from afdplan.theory.solve import mean_field_of
@@ -280,12 +280,12 @@ def test_smaller_bundles_beside_a_large_one():
     """Half, a third, ...: about as many workers each, and what the best of them gains."""
     law = IndependentLengths(prompt="geometric:500", decode="geometric:100")
     problem = RatioProblem(law=law, latency=LATENCY, batch_size=8, ffn_workers=6)
-    found = recommend(problem, max_attention_workers=60)
+    found = recommend(replace(problem, max_attention_workers=60))
     best = found.optimal_attention_workers
     gains = {}
     for bundles in (2, 3, 6):
         smaller = replace(problem, ffn_workers=6 // bundles)
-        curve = recommend(smaller, max_attention_workers=60).curve
+        curve = recommend(replace(smaller, max_attention_workers=60)).curve
         for a in {max(best // bundles, 1), -(-best // bundles)}:
             point = next(p for p in curve if p.attention_workers == a)
             gains[bundles, a] = point.objective / found.best.objective - 1
@@ -294,7 +294,7 @@ def test_smaller_bundles_beside_a_large_one():
     assert (told.bundles, told.attention_workers) == top
     assert told.ffn_workers == 6 // top[0]
     assert told.gain == pytest.approx(gains[top])
-    assert recommend(replace(problem, ffn_workers=1), max_attention_workers=9).replication is None
+    assert recommend(replace(problem, ffn_workers=1, max_attention_workers=9)).replication is None
 
 
 def test_draws_alike_give_up_nothing_wherever_the_quick_barrier_has_its_best():
@@ -306,7 +306,7 @@ def test_draws_alike_give_up_nothing_wherever_the_quick_barrier_has_its_best():
         uncertainty=known,
     )  # fmt: skip
     problem = RatioProblem(law=law, latency=latency, batch_size=2)
-    found = recommend(problem, max_attention_workers=16)
+    found = recommend(replace(problem, max_attention_workers=16))
     best, told = found.optimal_attention_workers, found.latency_uncertainty
     workers = np.arange(1.0, 17.0)
     quick, _ = drawn_step_times(problem, problem.slot_loads(), workers)
