@@ -303,7 +303,7 @@ def _(answer: Plan) -> Page:
     from afdplan.planning.plan_around import plan_around
     from afdplan.report.page_plan import plan_page
 
-    around = plan_around(answer, answer.law, answer.source)
+    around = plan_around(answer)
     return plan_page(told(answer), answer, answer.requests, around)
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from afdplan.model import plan_parameters as ask
-from afdplan.model.checks import check_number
+from afdplan.model.checks import check_choice, check_number
 from afdplan.model.parameter import check_fields
 
 __all__ = ["OBJECTIVES", "DeviceCost", "Objective", "find_objective"]
@@ -115,6 +115,4 @@ def find_objective(name: str) -> Objective:
     InvalidInputError
         If the name is unknown.
     """
-    from afdplan.model.checks import check_choice
-
     return OBJECTIVES[check_choice("per", name, tuple(OBJECTIVES))]

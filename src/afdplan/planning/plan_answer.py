@@ -149,7 +149,7 @@ def _verified(plan: Plan, bar: Bars) -> tuple[Verification, ...]:
     from afdplan.planning.verify import verify_plan
 
     with bar("simulating") as show:
-        return verify_plan(plan, plan.law, plan.source, progress=show)
+        return verify_plan(plan, progress=show)
 
 
 def _played(whole: Whole, source: LatencySource, bar: Bars) -> ServiceVerification | None:
@@ -165,7 +165,7 @@ def _around(plan: Plan, bar: Bars) -> PlanAround:
     from afdplan.planning.plan_around import plan_around
 
     with bar("other batches") as show:
-        return plan_around(plan, plan.law, plan.source, show)
+        return plan_around(plan, show)
 
 
 def _gain(question: PlanQuestion, problem: RatioProblem, here: int) -> PlacementGain | None:

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from afdplan.lengths.law import LengthLaw
 from afdplan.planning.bottleneck_map import BottleneckMap, bottleneck_maps
 from afdplan.planning.plan import Plan
 from afdplan.planning.plan_grid import PlanCase, plan_grid
 from afdplan.planning.played import PlayedBundle, play_bundles
-from afdplan.planning.source import LatencySource
 from afdplan.theory.placement import cycle_model
 
 __all__ = ["PlanAround", "plan_around"]
@@ -35,29 +33,21 @@ class PlanAround:
     played: PlayedBundle | None
 
 
-def plan_around(
-    plan: Plan,
-    law: LengthLaw,
-    source: LatencySource,
-    progress: Callable[[float], None] = lambda _: None,
-) -> PlanAround:
+def plan_around(plan: Plan, progress: Callable[[float], None] = lambda _: None) -> PlanAround:
     """Compute what stands around a plan; this takes seconds.
 
     Parameters
     ----------
     plan
         The answer of `make_plan`.
-    law, source
-        That it was made for.
     progress
         Told the share of the other batches that is done.
     """
-    cases = tuple(plan_grid(plan, law, source, progress))
-    design = plan.split.design
-    problem = replace(plan.problem, law=law)
+    cases = tuple(plan_grid(plan, progress))
+    design, problem = plan.split.design, plan.problem
     slots = problem.slot_loads()
     latencies = {
-        size: source.latency(design.attention_devices, design.ffn_workers, size)
+        size: plan.source.latency(design.attention_devices, design.ffn_workers, size)
         for size in {case.batch_size for case in cases}
     } | {design.batch_size: plan.latency}
     bundles = [

@@ -6,12 +6,10 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
-from afdplan.lengths.law import LengthLaw
 from afdplan.planning.design import PlannedDesign
 from afdplan.planning.plan import Plan
 from afdplan.planning.ratio_grid import batch_sizes_around
 from afdplan.planning.search import DesignSearch
-from afdplan.planning.source import LatencySource
 
 __all__ = ["PlanCase", "plan_grid", "plan_grid_axes"]
 
@@ -67,12 +65,7 @@ def _offered(plan: Plan, search: DesignSearch) -> tuple[list[int], list[int]]:
     return [size for size in sizes if size * max(kept) <= most], kept
 
 
-def plan_grid(
-    plan: Plan,
-    law: LengthLaw,
-    source: LatencySource,
-    progress: Callable[[float], None] = lambda _: None,
-) -> Iterator[PlanCase]:
+def plan_grid(plan: Plan, progress: Callable[[float], None] = lambda _: None) -> Iterator[PlanCase]:
     """Yield one case per batch size and number of microbatches around those of the plan.
 
     What the KV memory refuses is left out.
@@ -81,12 +74,10 @@ def plan_grid(
     ----------
     plan
         The answer of `make_plan`.
-    law, source
-        That it was made for.
     progress
         Told the share that is done.
     """
-    search = DesignSearch(law, source, plan.space, plan.cost)
+    search = DesignSearch(plan.law, plan.source, plan.space, plan.cost)
     sizes, counts = _offered(plan, search)
     pairs = [(batch_size, microbatches) for batch_size in sizes for microbatches in counts]
     for k, (batch_size, microbatches) in enumerate(pairs, 1):

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from afdplan.lengths.law import LengthLaw
+from afdplan.model import parameters as ask
 from afdplan.model.estimate import Estimate
 from afdplan.planning.ratio_grid import shown_workers
 from afdplan.simulation.scenario import Scenario, Variation
 from afdplan.theory.latency_draws import step_time_estimate
 from afdplan.theory.problem import RatioProblem
 from afdplan.theory.ratio import RatioPoint
-from afdplan.theory.recommend import recommend_ratio
+from afdplan.theory.recommend import recommend
 
 __all__ = ["step_time_by_draws", "theory_curve"]
 
@@ -28,15 +30,7 @@ def step_time_by_draws(scenario: Scenario, law: LengthLaw) -> Estimate | None:
     """
     if scenario.arrivals is not None or scenario.latency.uncertainty is None or scenario.failures:
         return None
-    problem = RatioProblem(
-        law=law,
-        latency=scenario.latency,
-        batch_size=scenario.bundle.batch_size,
-        ffn_workers=scenario.bundle.ffn_workers,
-        microbatches=scenario.microbatches,
-        overlap=scenario.overlap,
-    )
-    return step_time_estimate(problem, scenario.bundle.attention_workers)
+    return step_time_estimate(_problem(scenario, law), scenario.bundle.attention_workers)
 
 
 def theory_curve(
@@ -63,19 +57,28 @@ def theory_curve(
     )
     if not is_described:
         return ()
-    answer = recommend_ratio(
-        law,
-        scenario.latency,
-        batch_size=scenario.bundle.batch_size,
-        ffn_workers=scenario.bundle.ffn_workers,
-        microbatches=scenario.microbatches,
-        overlap=scenario.overlap,
-        execution=scenario.execution,
-        least_calls=scenario.least_calls,
-        longest_wait=scenario.longest_wait,
-        most_tokens=scenario.most_tokens,
-        max_attention_workers=max(16, max(attention_workers) * 5 // 4),
+    most = max(16, max(attention_workers) * 5 // 4)
+    answer = recommend(
+        _problem(
+            scenario,
+            law,
+            max_attention_workers=most,
+            **{one.field: getattr(scenario, one.field) for one in ask.MODE},
+        )
     )
     every = [point.attention_workers for point in answer.curve]
     shown = set(shown_workers(every, attention_workers))
     return tuple(point for point in answer.curve if point.attention_workers in shown)
+
+
+def _problem(scenario: Scenario, law: LengthLaw, **asked: Any) -> RatioProblem:
+    """Return a scenario's bundle, all but its A."""
+    return RatioProblem(
+        law=law,
+        latency=scenario.latency,
+        batch_size=scenario.bundle.batch_size,
+        ffn_workers=scenario.bundle.ffn_workers,
+        microbatches=scenario.microbatches,
+        overlap=scenario.overlap,
+        **asked,
+    )

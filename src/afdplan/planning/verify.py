@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from afdplan.lengths.law import LengthLaw
 from afdplan.model.estimate import Estimate
 from afdplan.planning.design import Design, PlannedDesign
 from afdplan.planning.plan import Plan
-from afdplan.planning.source import LatencySource
 from afdplan.simulation.run import simulate
 from afdplan.simulation.scenario import Scenario
 
@@ -73,12 +71,7 @@ class Verification:
 
 
 def verify_plan(
-    plan: Plan,
-    law: LengthLaw,
-    source: LatencySource,
-    *,
-    seed: int = 0,
-    progress: Callable[[float], None] | None = None,
+    plan: Plan, *, seed: int = 0, progress: Callable[[float], None] | None = None
 ) -> tuple[Verification, ...]:
     """Return the recommended design and its neighbours in A, each simulated.
 
@@ -86,8 +79,6 @@ def verify_plan(
     ----------
     plan
         The answer of `make_plan`.
-    law, source
-        That the plan was made for.
     seed
         Of the simulation; all designs see the same requests.
     progress
@@ -106,8 +97,10 @@ def verify_plan(
         design = planned.design
         scenario = Scenario(
             bundle=design.bundle,
-            latency=source.latency(design.attention_devices, design.ffn_workers, design.batch_size),
-            lengths=law,
+            latency=plan.source.latency(
+                design.attention_devices, design.ffn_workers, design.batch_size
+            ),
+            lengths=plan.law,
             placement=plan.space.placement,
             requests_per_worker=LIVES * design.requests_per_attention_worker,
             seed=seed,

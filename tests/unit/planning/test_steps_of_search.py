@@ -466,10 +466,10 @@ def test_a_design_is_simulated_with_its_neighbours_in_a(monkeypatch):
     other = SimpleNamespace(kind="batch_size")
     plan = SimpleNamespace(
         split=planned(DESIGN, 1.0), alternatives=(other, more),
-        space=SimpleNamespace(placement="round-robin"),
+        space=SimpleNamespace(placement="round-robin"), law=LAW,
+        source=SimpleNamespace(latency=lambda *_: LATENCY),
     )  # fmt: skip
-    source = SimpleNamespace(latency=lambda *_: LATENCY)
-    first, second = verify.verify_plan(plan, LAW, source, seed=3, progress=shown.append)
+    first, second = verify.verify_plan(plan, seed=3, progress=shown.append)
     assert (first.name, second.name, shown) == ("recommended", "more", [0.25, 0.75])
     assert asked == [(6, 3), (7, 3)]
     assert first.tokens_per_second_per_device == pytest.approx(6 * 8 * 1.5 / 0.5 / 10)

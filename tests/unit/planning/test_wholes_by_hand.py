@@ -252,11 +252,11 @@ def test_passes_are_told_from_counters_and_models_apart(read):
 def test_a_theory_curve_reaches_a_quarter_beyond_what_was_played(monkeypatch):
     asked = []
 
-    def recommend(law, latency, **given):
-        asked.append(given["max_attention_workers"])
+    def recommend(problem):
+        asked.append(problem.max_attention_workers)
         return SimpleNamespace(curve=[SimpleNamespace(attention_workers=a) for a in (1, 2, 3)])
 
-    monkeypatch.setattr(theory_curve, "recommend_ratio", recommend)
+    monkeypatch.setattr(theory_curve, "recommend", recommend)
     monkeypatch.setattr(theory_curve, "shown_workers", lambda every, played: every[::2])
     scenario = Scenario(bundle=PROBLEM.bundle(3), latency=LATENCY, lengths=LAW, start="stationary")
     for played in ([2, 12], [13], [40, 3]):

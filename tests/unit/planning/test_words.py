@@ -189,7 +189,7 @@ def test_other_batches_of_a_plan_have_the_best_a_beside_its_own_ffn_workers():
     plan = make_plan(LAW, SEARCH.source, limits, space=space)
     search = DesignSearch(LAW, SEARCH.source, space, plan.cost)
     shown = []
-    cases = list(plan_grid(plan, LAW, SEARCH.source, shown.append))
+    cases = list(plan_grid(plan, shown.append))
     assert len(cases) == 6
     assert shown == [(k + 1) / 6 for k in range(6)]
     own = plan.split.design

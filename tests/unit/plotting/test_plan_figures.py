@@ -33,7 +33,7 @@ def plan():
 
 @pytest.fixture(scope="module")
 def cases(plan):
-    return list(plan_grid(plan, LAW, SOURCE))
+    return list(plan_grid(plan))
 
 
 def test_every_case_is_what_a_narrowed_plan_recommends(plan, cases):
