@@ -306,21 +306,20 @@ def verification_table(plan: Plan, verified: Sequence[Verification]) -> tuple[Te
     if not verified:
         return ()
     return (
-        TextTable(
-            title="Simulated, independent of the theory",
-            columns=("design", "predicted mean", "simulated mean", "error", "p99 error", "verdict"),
-            rows=[
-                (
-                    case.name,
-                    time(case.predicted_mean, unit),
+        TextTable.of(
+            "Simulated, independent of the theory",
+            verified,
+            {
+                "design": lambda case: case.name,
+                "predicted mean": lambda case: time(case.predicted_mean, unit),
+                "simulated mean": lambda case: (
                     f"{time(case.simulated_mean.value, unit)} "
-                    f"{plus_minus(case.simulated_mean.relative_half_width)}",
-                    change(case.mean_error),
-                    change(case.p99_error),
-                    "agrees" if case.agrees else "DISAGREES",
-                )
-                for case in verified
-            ],
+                    f"{plus_minus(case.simulated_mean.relative_half_width)}"
+                ),
+                "error": lambda case: change(case.mean_error),
+                "p99 error": lambda case: change(case.p99_error),
+                "verdict": lambda case: "agrees" if case.agrees else "DISAGREES",
+            },
             is_open=True,
         ),
     )
@@ -350,24 +349,20 @@ def quarter_table(plan: Plan) -> tuple[TextTable, ...]:
     if not plan.drift and not plan.interval:
         return ()
     return (
-        TextTable(
-            title="The recommendation in each part of the trace",
-            columns=(
-                *("part", "mean token load", _head(plan)[2], "limits", "overflow"),
-                *("requests/s at most", "arrive"),
-            ),
-            rows=[
-                (
-                    window.part,
-                    number(window.mean_token_load),
-                    time(window.time_per_output_token, unit),
-                    "; ".join(f"{breach.limit} broken" for breach in window.breaches) or "met",
-                    _overflow(window.memory_overflow_probability, plan),
-                    number(window.requests_per_second),
-                    "-" if window.arrival_rate is None else number(window.arrival_rate),
-                )
-                for window in (*plan.drift, *plan.interval)
-            ],
+        TextTable.of(
+            "The recommendation in each part of the trace",
+            (*plan.drift, *plan.interval),
+            {
+                "part": lambda one: one.part,
+                "mean token load": lambda one: number(one.mean_token_load),
+                _head(plan)[2]: lambda one: time(one.time_per_output_token, unit),
+                "limits": lambda one: (
+                    "; ".join(f"{breach.limit} broken" for breach in one.breaches) or "met"
+                ),
+                "overflow": lambda one: _overflow(one.memory_overflow_probability, plan),
+                "requests/s at most": lambda one: number(one.requests_per_second),
+                "arrive": lambda one: "-" if one.arrival_rate is None else number(one.arrival_rate),
+            },
             is_open=True,
         ),
     )

@@ -36,32 +36,21 @@ def fact_table(
 
 def curve_table(curve: Sequence[CurvePoint]) -> TextTable:
     """Return throughput and idle fractions over the ratio on the paper's baseline."""
-    return TextTable(
-        title="Throughput per instance over r on the paper's baseline [tokens per 1000 time units]",
-        columns=(
-            "r",
-            "mean field",
-            "Gaussian",
-            "exact",
-            "pipelined m=2",
-            "simulated, steady",
-            "pipelined error",
-            "simulated, fresh start",
-            "idle A",
-            "idle F",
-        ),
-        rows=[
-            (
-                f"{p.attention_workers}",
-                *(number(1e3 * x) for x in (p.mean_field, p.gaussian, p.exact, p.pipelined)),
-                _interval(p.stationary),
-                change(p.pipelined / p.stationary.value - 1),
-                _interval(p.fresh),
-                share(p.stationary_idle[0]),
-                share(p.stationary_idle[1]),
-            )
-            for p in curve
-        ],
+    return TextTable.of(
+        "Throughput per instance over r on the paper's baseline [tokens per 1000 time units]",
+        curve,
+        {
+            "r": lambda p: f"{p.attention_workers}",
+            "mean field": lambda p: number(1e3 * p.mean_field),
+            "Gaussian": lambda p: number(1e3 * p.gaussian),
+            "exact": lambda p: number(1e3 * p.exact),
+            "pipelined m=2": lambda p: number(1e3 * p.pipelined),
+            "simulated, steady": lambda p: _interval(p.stationary),
+            "pipelined error": lambda p: change(p.pipelined / p.stationary.value - 1),
+            "simulated, fresh start": lambda p: _interval(p.fresh),
+            "idle A": lambda p: share(p.stationary_idle[0]),
+            "idle F": lambda p: share(p.stationary_idle[1]),
+        },
         note="B=256, mean prompt 100, mean output 500, geometric. Mean field, Gaussian and exact "
         "assume ideal overlap; idle fractions are those of the steady simulation. Fresh start, as "
         "in the paper: 10,000 requests per worker, first 80 % of completions.",

@@ -279,20 +279,19 @@ def loss_table(lost: FailurePlan) -> tuple[TextTable, ...]:
     if not lost.losses:
         return ()
     return (
-        TextTable(
-            title="A bundle without one worker",
-            columns=("lost", "then", "throughput", "TPOT", "limit", "overflow"),
-            rows=[
-                (
-                    loss.lost,
-                    loss.change,
-                    change(loss.throughput_change),
-                    time(loss.time_per_output_token, "s") if loss.time_per_output_token else "-",
-                    "met" if loss.meets_limit else "broken",
-                    chance(loss.memory_overflow_probability),
-                )
-                for loss in lost.losses
-            ],
+        TextTable.of(
+            "A bundle without one worker",
+            lost.losses,
+            {
+                "lost": lambda loss: loss.lost,
+                "then": lambda loss: loss.change,
+                "throughput": lambda loss: change(loss.throughput_change),
+                "TPOT": lambda loss: (
+                    time(loss.time_per_output_token, "s") if loss.time_per_output_token else "-"
+                ),
+                "limit": lambda loss: "met" if loss.meets_limit else "broken",
+                "overflow": lambda loss: chance(loss.memory_overflow_probability),
+            },
             left=2,
         ),
     )

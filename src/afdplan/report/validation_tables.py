@@ -38,23 +38,20 @@ __all__ = [
 def band_table(checks: Sequence[BandCheck], execution: Execution) -> TextTable:
     """Return each band, its limit and its worst case."""
     has_barrier = execution == "synchronous"
-    return TextTable(
-        title="Declared bands",
+    return TextTable.of(
+        "Declared bands",
+        checks,
+        {
+            "band": lambda one: one.band,
+            "worst case": lambda one: one.worst_case,
+            "verdict": lambda one: "holds" if one.holds else f"BROKEN ({len(one.broken)})",
+            "limit": lambda one: "1 of it" if one.limit == 1.0 else share(one.limit),
+            "worst": lambda one: f"{one.worst:.2f} of it" if one.limit == 1.0 else share(one.worst),
+            "cases": lambda one: f"{one.cases}",
+            "undecided": lambda one: f"{one.undecided}",
+        },
         is_open=True,
-        columns=("band", "worst case", "verdict", "limit", "worst", "cases", "undecided"),
         left=3,
-        rows=[
-            (
-                check.band,
-                check.worst_case,
-                "holds" if check.holds else f"BROKEN ({len(check.broken)})",
-                "1 of it" if check.limit == 1.0 else share(check.limit),
-                f"{check.worst:.2f} of it" if check.limit == 1.0 else share(check.worst),
-                f"{check.cases}",
-                f"{check.undecided}",
-            )
-            for check in checks
-        ],
         note=f"Declared validity: requests live L E[D] / tokens_per_step >= {DECLARED_ROUNDS:.0f} "
         f"rounds, m <= {DECLARED_MICROBATCHES if has_barrier else BARRIER_FREE_MICROBATCHES}, "
         f"A <= {DECLARED_WORKERS}"
@@ -67,24 +64,19 @@ def band_table(checks: Sequence[BandCheck], execution: Execution) -> TextTable:
 def method_table(cells: Sequence[CellResult]) -> TextTable:
     """Return the error of each method over the cells of the declared validity."""
     declared = [cell for cell in cells if cell.is_declared]
-    rows = []
-    for method in METHODS:
-        errors = [cell.errors[method] for cell in declared]
-        rows.append(
-            (
-                method,
-                share(median(abs(e) for e in errors)),
-                change(min(errors)),
-                change(max(errors)),
-            )
-        )
+    errors = {method: [cell.errors[method] for cell in declared] for method in METHODS}
     inside = sum(cell.is_inside for cell in declared)
     sure = sum(abs(cell.error) + cell.half_width <= cell.allowed for cell in declared)
-    return TextTable(
-        title="Error of E[tau] by method, in the declared validity",
+    return TextTable.of(
+        "Error of E[tau] by method, in the declared validity",
+        METHODS,
+        {
+            "method": str,
+            "median |error|": lambda method: share(median(map(abs, errors[method]))),
+            "lowest": lambda method: change(min(errors[method])),
+            "highest": lambda method: change(max(errors[method])),
+        },
         is_open=True,
-        columns=("method", "median |error|", "lowest", "highest"),
-        rows=rows,
         note=f"theory / simulation - 1 over {len(declared)} cells. The exact method lies inside "
         f"the simulation's 95 % interval in {inside} of them, and the whole interval inside the "
         f"band of {share(declared[0].allowed)} in {sure}.",
@@ -118,31 +110,22 @@ def _cell_table(title: str, cells: Sequence[CellResult], shown: int | None) -> T
     ordered = sorted(cells, key=lambda cell: -abs(cell.error))
     kept = ordered if shown is None else ordered[:shown]
     rest = len(ordered) - len(kept)
-    return TextTable(
-        title=title,
-        columns=(
-            "cell",
-            "rounds",
-            "mean field",
-            "Gaussian",
-            "exact",
-            "interval",
-            "stated",
-            "p99",
-            "p99 interval",
-        ),
-        rows=[
-            (
-                cell.name,
-                f"{cell.rounds:.0f}",
-                *(change(cell.errors[method]) for method in METHODS),
-                plus_minus(cell.half_width),
-                share(cell.allowed),
-                change(cell.p99_error),
-                plus_minus(cell.simulated.step_time_p99.relative_half_width),
-            )
-            for cell in kept
-        ],
+    return TextTable.of(
+        title,
+        kept,
+        {
+            "cell": lambda cell: cell.name,
+            "rounds": lambda cell: f"{cell.rounds:.0f}",
+            "mean field": lambda cell: change(cell.errors["mean-field"]),
+            "Gaussian": lambda cell: change(cell.errors["gaussian"]),
+            "exact": lambda cell: change(cell.errors["exact"]),
+            "interval": lambda cell: plus_minus(cell.half_width),
+            "stated": lambda cell: share(cell.allowed),
+            "p99": lambda cell: change(cell.p99_error),
+            "p99 interval": lambda cell: plus_minus(
+                cell.simulated.step_time_p99.relative_half_width
+            ),
+        },
         note="Signed errors of E[tau] and of the step time's 99th percentile (exact), largest first"
         + (f"; {rest} smaller ones are not shown (--markdown, --json)." if rest else "."),
     )
@@ -180,21 +163,19 @@ def trace_table(traces: Sequence[TraceResult]) -> TextTable:
 
 def order_table(traces: Sequence[TraceResult]) -> TextTable:
     """Return theory beside each trace replayed in its order."""
-    return TextTable(
-        title="Traces, replayed in their order: the cost of drift",
-        columns=("trace", "note", "requests", "fills of all slots", "exact", "interval"),
+    short = "too short to fill the slots 20 times: says little"
+    return TextTable.of(
+        "Traces, replayed in their order: the cost of drift",
+        traces,
+        {
+            "trace": lambda trace: trace.file,
+            "note": lambda trace: short if trace.is_too_short else "",
+            "requests": lambda trace: f"{trace.requests:,}",
+            "fills of all slots": lambda trace: f"{trace.fills:.0f}",
+            "exact": lambda trace: change(trace.replay_error),
+            "interval": lambda trace: plus_minus(trace.replay_cycle_time.relative_half_width),
+        },
         left=2,
-        rows=[
-            (
-                trace.file,
-                "too short to fill the slots 20 times: says little" if trace.is_too_short else "",
-                f"{trace.requests:,}",
-                f"{trace.fills:.0f}",
-                change(trace.replay_error),
-                plus_minus(trace.replay_cycle_time.relative_half_width),
-            )
-            for trace in traces
-        ],
         note="Theory / replay - 1 of E[tau]. No band: drift is no error of the formula but of "
         "taking the whole trace for one law.",
     )
