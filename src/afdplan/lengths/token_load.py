@@ -8,12 +8,9 @@ from dataclasses import dataclass, replace
 from functools import wraps
 from typing import Any, TypeVar
 
-import numpy as np
-
-from afdplan.arrays import FloatArray
 from afdplan.lengths.blocks import coarse
+from afdplan.lengths.grid_law import GridLaw
 from afdplan.lengths.load_motion import STILL, LoadMotion
-from afdplan.model.checks import frozen_array
 
 __all__ = ["SlotLoad", "TokenLoad", "once_per_window"]
 
@@ -50,7 +47,7 @@ class TokenLoad:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class SlotLoad:
+class SlotLoad(GridLaw):
     """The stationary law of one slot's KV tokens on an even grid.
 
     Attributes
@@ -72,19 +69,8 @@ class SlotLoad:
     variance grows by at most ``spacing^2 / 4`` per slot (`binning_variance` says by how much).
     """
 
-    lowest: float
-    spacing: float
-    probabilities: FloatArray
     moments: TokenLoad
     motion: LoadMotion = STILL
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "probabilities", frozen_array(self.probabilities, np.float64))
-
-    @property
-    def support(self) -> FloatArray:
-        """All grid points, shape (n,) [tokens]."""
-        return self.lowest + self.spacing * np.arange(self.probabilities.size, dtype=np.float64)
 
     @property
     def highest(self) -> float:
@@ -107,6 +93,7 @@ class SlotLoad:
 
         Examples
         --------
+        >>> import numpy as np
         >>> fine = SlotLoad(lowest=0.0, spacing=1.0, probabilities=np.array([0.5, 0.5]),
         ...                 moments=TokenLoad(mean=0.5, variance=0.25))
         >>> fine.binned(2).probabilities
@@ -129,6 +116,7 @@ class SlotLoad:
 
         Examples
         --------
+        >>> import numpy as np
         >>> wide = SlotLoad(lowest=0.0, spacing=8.0, probabilities=np.array([0.5, 0.5]),
         ...                 moments=TokenLoad(mean=4.0, variance=16.0))
         >>> wide.shrunk(0.25).support

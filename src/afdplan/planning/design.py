@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -11,7 +12,7 @@ from afdplan.model.checks import check_count
 from afdplan.model.words import counted
 from afdplan.planning.limits import TIE
 
-__all__ = ["Candidate", "Combination", "Design", "PlannedDesign", "StepSummary"]
+__all__ = ["Candidate", "Combination", "Deployed", "Design", "PlannedDesign", "StepSummary"]
 
 
 class Combination(NamedTuple):
@@ -134,36 +135,29 @@ class StepSummary:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PlannedDesign:
-    """A design with what it gives.
+class Deployed(ABC):
+    """What any deployment gives, split or not.
 
     Attributes
     ----------
-    design
-        What is deployed.
     step_time
-        Of one output step of a bundle [s].
+        Of one output step of a bundle, or of a group of ranks [s].
     tokens_per_step
         Mean tokens that a request gains per step.
     tokens_per_second
-        Of all bundles.
+        Of all bundles or groups.
     requests_per_second
-        Requests that all bundles finish per second with all slots busy.
+        Requests that they finish per second with all slots busy.
     cost
         Of the devices in use, in the unit of the objective.
     score
         What the search maximises: tokens per second and unit of cost.
     memory_overflow_probability
-        Chance, per attention worker and step, that the KV cache does not fit.
+        Chance, per attention worker or rank and step, that the KV cache does not fit.
     held_overflow_probability
         The same with the margin of the limits taken off the memory: what is held against them.
-    memory_mean_fraction
-        Mean share of the KV memory in use; 0 if the memory is not limited.
-    attention_idle_fraction, ffn_idle_fraction
-        Share of a step in which a worker of that side computes nothing.
     """
 
-    design: Design
     step_time: StepSummary
     tokens_per_step: float
     tokens_per_second: float
@@ -172,6 +166,42 @@ class PlannedDesign:
     score: float
     memory_overflow_probability: float
     held_overflow_probability: float
+
+    @property
+    @abstractmethod
+    def devices(self) -> int:
+        """Devices in use."""
+
+    @property
+    def tokens_per_second_per_device(self) -> float:
+        """Per device in use."""
+        return self.tokens_per_second / self.devices
+
+    @property
+    def time_per_output_token(self) -> float:
+        """Mean step time over the tokens of a step [s]."""
+        return self.token_time("mean")
+
+    def token_time(self, statistic: str) -> float:
+        """Return a statistic of the step time over the tokens of a step [s]."""
+        return self.step_time.statistic(statistic) / self.tokens_per_step
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedDesign(Deployed):
+    """A design with what it gives.
+
+    Attributes
+    ----------
+    design
+        What is deployed.
+    memory_mean_fraction
+        Mean share of the KV memory in use; 0 if the memory is not limited.
+    attention_idle_fraction, ffn_idle_fraction
+        Share of a step in which a worker of that side computes nothing.
+    """
+
+    design: Design
     memory_mean_fraction: float
     attention_idle_fraction: float
     ffn_idle_fraction: float
@@ -185,20 +215,6 @@ class PlannedDesign:
     def slots(self) -> int:
         """Request slots of all bundles [requests]."""
         return self.design.slots
-
-    @property
-    def tokens_per_second_per_device(self) -> float:
-        """Per device in use."""
-        return self.tokens_per_second / self.design.devices
-
-    @property
-    def time_per_output_token(self) -> float:
-        """Mean step time over the tokens of a step [s]."""
-        return self.step_time.mean / self.tokens_per_step
-
-    def token_time(self, statistic: str) -> float:
-        """Return a statistic of the step time over the tokens of a step [s]."""
-        return self.step_time.statistic(statistic) / self.tokens_per_step
 
     def __str__(self) -> str:
         return str(self.design)

@@ -8,23 +8,21 @@ from dataclasses import dataclass
 import numpy as np
 
 from afdplan.arrays import FloatArray
+from afdplan.lengths.grid_law import GridLaw
 from afdplan.lengths.token_load import SlotLoad
-from afdplan.model.checks import frozen_array
 from afdplan.model.curve import LinearCurve
 from afdplan.model.stages import AttentionLayers
-from afdplan.theory.worker_load import WorkerLoad, convolve_slots
+from afdplan.theory.worker_load import WorkerLoad, convolve_slots, gaussian_load
 
 __all__ = ["TimeLaw", "constant_time", "exact_time", "gaussian_time"]
 
-GAUSSIAN_REACH = 9.0
-GAUSSIAN_POINTS = 64
 TIME_POINTS = 1 << 14
 NEGLIGIBLE_SPREAD = 1e-12
 """Times that vary by less than this share count as constant."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class TimeLaw:
+class TimeLaw(GridLaw):
     """Probabilities of a time on an even grid.
 
     Attributes
@@ -34,18 +32,6 @@ class TimeLaw:
     probabilities
         Chance of ``lowest + k spacing``, shape (n,); sums to 1.
     """
-
-    lowest: float
-    spacing: float
-    probabilities: FloatArray
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "probabilities", frozen_array(self.probabilities, np.float64))
-
-    @property
-    def support(self) -> FloatArray:
-        """All grid points, shape (n,) [time]."""
-        return self.lowest + self.spacing * np.arange(self.probabilities.size, dtype=np.float64)
 
     @property
     def cumulative(self) -> FloatArray:
@@ -115,25 +101,7 @@ def gaussian_time(slot: SlotLoad, layers: AttentionLayers, batch_size: int) -> T
     ----------
     arXiv:2601.21351, the Gaussian barrier correction.
     """
-    from scipy.special import ndtr
-
-    mean = batch_size * slot.moments.mean
-    std = math.sqrt(batch_size) * slot.moments.std
-    if std == 0:
-        return constant_time(layers, mean, batch_size)
-    steps = int(GAUSSIAN_REACH * GAUSSIAN_POINTS)
-    points = np.arange(-steps, steps + 1) / GAUSSIAN_POINTS
-    edges = np.concatenate([[-math.inf], (points[1:] + points[:-1]) / 2, [math.inf]])
-    lower, upper = ndtr(edges), ndtr(-edges)
-    pmf = np.where(edges[1:] <= 0, np.diff(lower), -np.diff(upper))
-    load = WorkerLoad(
-        lowest=mean - GAUSSIAN_REACH * std,
-        spacing=std / GAUSSIAN_POINTS,
-        probabilities=pmf / pmf.sum(),
-        mean=mean,
-        variance=std**2,
-    )
-    return _through_curve(load, layers, batch_size)
+    return _through_curve(gaussian_load(slot, batch_size), layers, batch_size)
 
 
 def constant_time(layers: AttentionLayers, kv_tokens: float, batch_size: int) -> TimeLaw:

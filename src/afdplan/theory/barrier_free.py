@@ -281,12 +281,10 @@ def step_quantiles(
 
 
 def _time_law(problem: RatioProblem, slot: SlotLoad, at: int) -> TimeLaw:
-    kind = problem.latency.attention[at]
-    if problem.method == "exact":
-        return exact_time(slot, kind, problem.batch_size)
-    if problem.method == "gaussian":
-        return gaussian_time(slot, kind, problem.batch_size)
-    return constant_time(kind, problem.batch_size * slot.moments.mean, problem.batch_size)
+    kind, batch_size = problem.latency.attention[at], problem.batch_size
+    if problem.method == "mean-field":
+        return constant_time(kind, batch_size * slot.moments.mean, batch_size)
+    return (exact_time if problem.method == "exact" else gaussian_time)(slot, kind, batch_size)
 
 
 def _occupied(curve: Curve, tokens: FloatArray) -> FloatArray:

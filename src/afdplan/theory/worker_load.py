@@ -9,11 +9,11 @@ from functools import lru_cache
 import numpy as np
 
 from afdplan.arrays import ComplexArray, FloatArray
+from afdplan.lengths.grid_law import GridLaw
 from afdplan.lengths.token_load import SlotLoad
-from afdplan.model.checks import check_count, frozen_array
+from afdplan.model.checks import check_count
 
-__all__ = ["WorkerLoad", "convolve_slots"]
-
+__all__ = ["WorkerLoad", "convolve_slots", "gaussian_load"]
 
 EXACT_POINTS = 1 << 15
 """Up to so many possible sums nothing is binned."""
@@ -21,12 +21,15 @@ POINTS_PER_STD = 32
 """Grid points per standard deviation of one slot, where binning is needed."""
 LOST_PROBABILITY = 1e-13
 """Chance of a load outside the window that the transform keeps."""
+GAUSSIAN_REACH = 9.0
+GAUSSIAN_POINTS = 64
+"""Of a normal law: standard deviations to either side, and grid points per one."""
 TILTS = np.geomspace(1e-4, 64.0, 24)
 """Of Chernoff's bound, times the standard deviation of one slot."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class WorkerLoad:
+class WorkerLoad(GridLaw):
     """The law of T_j, the KV tokens of B independent stationary slots, on an even grid.
 
     Attributes
@@ -39,19 +42,8 @@ class WorkerLoad:
         B theta and B nu^2, exact [tokens, tokens^2].
     """
 
-    lowest: float
-    spacing: float
-    probabilities: FloatArray
     mean: float
     variance: float
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "probabilities", frozen_array(self.probabilities, np.float64))
-
-    @property
-    def support(self) -> FloatArray:
-        """All grid points, shape (n,) [tokens]."""
-        return self.lowest + self.spacing * np.arange(self.probabilities.size, dtype=np.float64)
 
     def exceedance(self, tokens: float) -> float:
         """Return ``P(T_j > tokens)``."""
@@ -109,6 +101,26 @@ def convolve_slots(slot: SlotLoad, batch_size: int) -> WorkerLoad:
         probabilities=window / window.sum(),
         mean=batch_size * moments.mean,
         variance=batch_size * moments.variance,
+    )
+
+
+def gaussian_load(slot: SlotLoad, batch_size: int) -> WorkerLoad:
+    """Return a normal law of the same mean and variance; one atom where a slot never varies."""
+    from scipy.special import ndtr
+
+    mean = batch_size * slot.moments.mean
+    std = math.sqrt(batch_size) * slot.moments.std
+    steps = int(GAUSSIAN_REACH * GAUSSIAN_POINTS) if std else 0
+    points = np.arange(-steps, steps + 1) / GAUSSIAN_POINTS
+    edges = np.concatenate([[-math.inf], (points[1:] + points[:-1]) / 2, [math.inf]])
+    lower, upper = ndtr(edges), ndtr(-edges)
+    pmf = np.where(edges[1:] <= 0, np.diff(lower), -np.diff(upper))
+    return WorkerLoad(
+        lowest=mean - GAUSSIAN_REACH * std,
+        spacing=std / GAUSSIAN_POINTS,
+        probabilities=pmf / pmf.sum(),
+        mean=mean,
+        variance=std**2,
     )
 
 
