@@ -30,6 +30,11 @@ __all__ = [
 ]
 
 Kind = Literal["models", "hardware"]
+_CALLED: dict[Kind, tuple[str, str]] = {
+    "models": ("model", "the path of a config.json"),
+    "hardware": ("hardware", "the path of a TOML or JSON file"),
+}
+"""What messages call one of a kind, and what may stand in place of its name."""
 
 
 @cache
@@ -86,8 +91,18 @@ def _names(kind: Kind) -> dict[str, str]:
     return names
 
 
-def _refuse(kind: Kind, what: str, name: str, file: str) -> InvalidInputError:
+def _located(kind: Kind, name: str | Path) -> tuple[str | None, Path]:
+    """Return the stem that a shipped name means, None of others, and the file of that name."""
+    check_path(name)
     known = _names(kind)
+    stem, path = known.get(_fold(str(name))), Path(name)
+    if stem is None and not is_there(path):
+        raise _refuse(kind, known, str(name))
+    return stem, path
+
+
+def _refuse(kind: Kind, known: dict[str, str], name: str) -> InvalidInputError:
+    what, file = _CALLED[kind]
     nearest = difflib.get_close_matches(_fold(name), known, n=5, cutoff=0.5)
     near = list(dict.fromkeys(known[spelling] for spelling in nearest))[:3]
     hint = f"nearest: {', '.join(near)}" if near else f"known: {', '.join(_shipped(kind))}"
@@ -117,7 +132,6 @@ def find_model(name: str | Path) -> ModelArchitecture:
     >>> find_model("DEEPSEEK-AI/deepseek-v3").layers
     61
     """
-    check_path(name)
     return architecture_from_config(*_model_config(name))
 
 
@@ -140,12 +154,9 @@ def model_type(name: str | Path) -> str:
 
 def _model_config(name: str | Path) -> tuple[dict[str, Any], str, str]:
     """Return configuration, name and origin of a model."""
-    stem = _names("models").get(_fold(str(name)))
+    stem, path = _located("models", name)
     if stem is not None:
         return _shipped("models")[stem], "", stem
-    path = Path(name)
-    if not is_there(path):
-        raise _refuse("models", "model", str(name), "the path of a config.json")
     folder = path if path.is_dir() else path.parent
     return read_model_config(path), folder.name, str(path)
 
@@ -169,13 +180,9 @@ def find_hardware(name: str | Path) -> Hardware:
     >>> find_hardware("h100").name
     'H100-SXM'
     """
-    check_path(name)
-    stem = _names("hardware").get(_fold(str(name)))
+    stem, path = _located("hardware", name)
     if stem is not None:
         return hardware_from_table(_shipped("hardware")[stem], stem)
-    path = Path(name)
-    if not is_there(path):
-        raise _refuse("hardware", "hardware", str(name), "the path of a TOML or JSON file")
     return hardware_from_table(read_hardware_file(path), str(path))
 
 

@@ -59,11 +59,8 @@ def load_latency(name_or_path: str | Path) -> LatencyModel:
     >>> model.time_unit, model.ffn(1000)
     ('abstract', 183.0)
     """
-    check_path(name_or_path, LatencyModelError)
-    text = str(name_or_path)
-    path = Path(name_or_path)
-    names = built_in_latency_names()
-    if not isinstance(name_or_path, Path) and not _looks_like_path(text):
+    path, text, names = name_or_path, str(name_or_path), built_in_latency_names()
+    if isinstance(path, str) and not _looks_like_path(text):
         if text in names:
             path = _BUILT_IN / f"{text}.toml"
         elif not is_there(path):
@@ -74,16 +71,14 @@ def load_latency(name_or_path: str | Path) -> LatencyModel:
                 "or give a TOML or JSON file; for times of a model on a device give --model and "
                 "--hardware, in Python call derived_model(MODEL, HARDWARE).latency"
             )
-    document = read_document(
-        path if path.parent == _BUILT_IN else name_or_path, "a latency model", LatencyModelError
-    )
+    document = read_document(path, "a latency model", LatencyModelError)
     if {"architectures", "model_type"} & set(document):
         raise LatencyModelError(
             f"{text} is the config.json of a model, which holds no times: give it as --model with "
             "--hardware, in Python to derived_model"
         )
     with placed(text):
-        return latency_from_document(document, path.stem)
+        return latency_from_document(document, Path(path).stem)
 
 
 def save_latency(model: LatencyModel, path: str | Path) -> None:
