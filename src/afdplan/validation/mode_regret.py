@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import product
 
 from afdplan.lengths.law import EmpiricalLengths, LengthLaw
@@ -27,6 +28,7 @@ from afdplan.validation.grid import enough_layers, steps_for
 from afdplan.validation.laboratory import Laboratory, Observation
 from afdplan.validation.laws import LAWS, shaped_law
 from afdplan.validation.pool_grid import FLOORS, floored_latency
+from afdplan.validation.regret import observed_around
 
 __all__ = ["ModeCase", "ModeDesign", "ModeResult", "judge_modes", "mode_cases", "trace_mode_cases"]
 
@@ -36,7 +38,6 @@ _PRECISION = {False: 0.01, True: 0.005}
 """Of simulations, by whether all cases are played."""
 _AROUND = (0.8, 1.0, 1.25)
 _LADDER = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192)
-_ROUNDS_OF_SEARCH = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
@@ -231,24 +232,13 @@ def judge_modes(cases: Sequence[ModeCase], laboratory: Laboratory) -> list[ModeR
     while the best of one way has a neighbour that was not, that is simulated, too.
     """
     answers = [case.answer() for case in cases]
-    seen: list[dict[ModeDesign, Observation]] = [{} for _ in cases]
-    wanted = [
-        _first(answer, case.microbatches) for case, answer in zip(cases, answers, strict=True)
-    ]
-    for _ in range(_ROUNDS_OF_SEARCH):
-        tasks = [(k, one) for k, some in enumerate(wanted) for one in sorted(some - set(seen[k]))]
-        if not tasks:
-            break
-        observed = laboratory.observe([cases[k].scenario(one) for k, one in tasks])
-        for (k, one), found in zip(tasks, observed, strict=True):
-            seen[k][one] = found
-        wanted = [
-            _neighbours(found, case.microbatches) for case, found in zip(cases, seen, strict=True)
-        ]
-    return [
-        _result(case, answer, found)
-        for case, answer, found in zip(cases, answers, seen, strict=True)
-    ]
+    seen = observed_around(
+        laboratory,
+        [case.scenario for case in cases],
+        [_first(answer, case.microbatches) for case, answer in zip(cases, answers, strict=True)],
+        [partial(_neighbours, m=case.microbatches) for case in cases],
+    )
+    return list(map(_result, cases, answers, seen))
 
 
 def _picks(answer: ModeVerdict) -> tuple[ModeDesign, ModeDesign]:

@@ -7,8 +7,9 @@ the same streams of requests (common random numbers).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -20,7 +21,7 @@ from afdplan.model.stages import Transfer
 from afdplan.simulation.scenario import Scenario
 from afdplan.theory.cycle import CycleModel
 from afdplan.theory.problem import RatioProblem
-from afdplan.theory.recommend import recommend_ratio
+from afdplan.theory.recommend import recommend
 from afdplan.validation.grid import steps_for
 from afdplan.validation.laboratory import Laboratory, Observation
 from afdplan.validation.laws import LAWS, shaped_law
@@ -34,6 +35,7 @@ __all__ = [
     "Recommendation",
     "balanced_case",
     "judge",
+    "observed_around",
     "ratio_cases",
     "recommended",
 ]
@@ -52,6 +54,7 @@ _BATCH_SIZE = 128
 _AROUND = (0.87, 1.0, 1.15)
 _PRECISION = 0.003
 _ROUNDS_OF_SEARCH = 4
+Answer = TypeVar("Answer", bound=Any)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -207,42 +210,35 @@ def balanced_case(
 
 def recommended(case: RatioCase) -> dict[str, tuple[int, float]]:
     """Return A and the promised throughput per instance by method."""
-    answers = {}
-    for name in ("exact", "gaussian", "mean-field"):
-        answer = recommend_ratio(
-            case.law,
-            case.latency,
-            batch_size=case.batch_size,
-            microbatches=case.microbatches,
-            method=name,
-            max_attention_workers=_LIMIT,
-        )
-        answers[name] = answer.optimal_attention_workers, answer.best.throughput_per_instance
-    paper = recommend_ratio(
-        case.law,
-        case.latency,
-        batch_size=case.batch_size,
-        overlap="ideal",
-        method="mean-field",
-        max_attention_workers=_LIMIT,
-    )
-    answers["paper's rule"] = paper.optimal_attention_workers, paper.best.throughput_per_instance
-    prompt, decode = case.law.mean_prompt_tokens, case.law.mean_decode_tokens
-    answers["mean lengths"] = _with_mean_load(case, prompt + decode - 1, ideal=False)
-    answers["lockstep"] = _with_mean_load(case, prompt + decode / 2, ideal=True)
-    return {name: answers[name] for name in BASELINES}
-
-
-def _with_mean_load(case: RatioCase, mean_load: float, *, ideal: bool) -> tuple[int, float]:
-    """Return the mean-field optimum as if every slot always held `mean_load` tokens."""
-    problem = RatioProblem(
-        law=IndependentLengths(prompt=f"{max(round(mean_load), 1)}", decode="1"),
+    exact = RatioProblem(
+        law=case.law,
         latency=case.latency,
         batch_size=case.batch_size,
         microbatches=case.microbatches,
-        overlap="ideal" if ideal else "pipelined",
-        method="mean-field",
+        max_attention_workers=_LIMIT,
     )
+    mean_field = replace(exact, method="mean-field")
+    paper = replace(mean_field, overlap="ideal")
+    problems = {
+        "exact": exact,
+        "gaussian": replace(exact, method="gaussian"),
+        "mean-field": mean_field,
+        "paper's rule": paper,
+    }
+    answers = {}
+    for name, problem in problems.items():
+        answer = recommend(problem)
+        answers[name] = answer.optimal_attention_workers, answer.best.throughput_per_instance
+    prompt, decode = case.law.mean_prompt_tokens, case.law.mean_decode_tokens
+    answers["mean lengths"] = _with_mean_load(mean_field, prompt + decode - 1)
+    answers["lockstep"] = _with_mean_load(paper, prompt + decode / 2)
+    return {name: answers[name] for name in BASELINES}
+
+
+def _with_mean_load(asked: RatioProblem, mean_load: float) -> tuple[int, float]:
+    """Return the mean-field optimum as if every slot always held `mean_load` tokens."""
+    law = IndependentLengths(prompt=f"{max(round(mean_load), 1)}", decode="1")
+    problem = replace(asked, law=law)
     model = CycleModel(problem, problem.slot_loads())
     workers = np.arange(1.0, _LIMIT + 1)
     throughput = model.objective(workers, model.evaluate(workers).mean, 1.0)
@@ -266,22 +262,44 @@ def judge(cases: Sequence[RatioCase], laboratory: Laboratory) -> list[RatioResul
     the edge of those around it, more are added on that side.
     """
     picks = [recommended(case) for case in cases]
-    seen: list[dict[int, Observation]] = [{} for _ in cases]
-    wanted = [_first_candidates(pick) for pick in picks]
+    seen = observed_around(
+        laboratory,
+        [case.scenario for case in cases],
+        [_first_candidates(pick) for pick in picks],
+        [_neighbours] * len(cases),
+    )
+    return list(map(_result, cases, picks, seen))
+
+
+def observed_around(
+    laboratory: Laboratory,
+    scenarios: Sequence[Callable[[Answer], Scenario]],
+    wanted: Sequence[set[Answer]],
+    neighbours: Sequence[Callable[[dict[Answer, Observation]], set[Answer]]],
+) -> list[dict[Answer, Observation]]:
+    """Return what simulation says of answers to each question, and of those next to the best.
+
+    Parameters
+    ----------
+    laboratory
+        Where simulations are run.
+    scenarios
+        What is played for an answer to each question.
+    wanted
+        The first answers that are tried.
+    neighbours
+        Which are next to the best of those that were seen.
+    """
+    seen: list[dict[Answer, Observation]] = [{} for _ in wanted]
     for _ in range(_ROUNDS_OF_SEARCH):
-        tasks = [
-            (k, a) for k, candidates in enumerate(wanted) for a in sorted(candidates - set(seen[k]))
-        ]
+        tasks = [(k, one) for k, some in enumerate(wanted) for one in sorted(some - set(seen[k]))]
         if not tasks:
             break
-        observations = laboratory.observe([cases[k].scenario(a) for k, a in tasks])
-        for (k, a), observation in zip(tasks, observations, strict=True):
-            seen[k][a] = observation
-        wanted = [_neighbours(observations) for observations in seen]
-    return [
-        _result(case, pick, observations)
-        for case, pick, observations in zip(cases, picks, seen, strict=True)
-    ]
+        observed = laboratory.observe([scenarios[k](one) for k, one in tasks])
+        for (k, one), found in zip(tasks, observed, strict=True):
+            seen[k][one] = found
+        wanted = [near(found) for near, found in zip(neighbours, seen, strict=True)]
+    return seen
 
 
 def _first_candidates(pick: dict[str, tuple[int, float]]) -> set[int]:
