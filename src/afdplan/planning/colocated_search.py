@@ -21,6 +21,7 @@ from typing import NamedTuple
 import numpy as np
 
 from afdplan.arrays import FloatArray, IntArray
+from afdplan.model.chosen import chosen
 from afdplan.model.latency import LatencyModel
 from afdplan.planning.cache_memory import CacheMemory
 from afdplan.planning.colocated import Colocated, best_colocated
@@ -139,11 +140,7 @@ class ColocatedSearch:
     def again(self, plan: Colocated, limits: Limits) -> Colocated:
         """Return a deployment evaluated under other limits; nothing is held against them."""
         return self.deployed(
-            replicas=plan.replicas,
-            ranks=plan.ranks,
-            devices_per_rank=plan.devices_per_rank,
-            batch_size=plan.batch_size,
-            two_batch_overlap=plan.two_batch_overlap,
+            **chosen(plan, "replicas ranks devices_per_rank batch_size two_batch_overlap"),
             limits=limits,
         )
 

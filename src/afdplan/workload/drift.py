@@ -13,6 +13,7 @@ from afdplan.model.estimate import Estimate
 from afdplan.model.trace import Trace
 from afdplan.statistics.bootstrap import block_error
 from afdplan.workload.interval import request_loads, token_load_estimate
+from afdplan.workload.parts import stretches
 
 __all__ = ["Drift", "LoadWindow", "describe_drift"]
 
@@ -131,20 +132,8 @@ def describe_drift(trace: Trace, overall: Estimate, by_time: bool, seed: int = 0
 
 def _edges(trace: Trace, by_time: bool) -> list[int]:
     """Return the request numbers where windows begin, and the end; a single 0 for none."""
-    count = min(MOST_WINDOWS, trace.requests // FEWEST_REQUESTS)
-    if count < FEWEST_WINDOWS:
-        return [0]
-    if by_time and trace.arrival_times is not None:
-        times = trace.arrival_times
-        cuts = times[0] + (times[-1] - times[0]) * np.arange(1, count) / count
-        candidates = np.searchsorted(times, cuts).tolist()
-    else:
-        candidates = (np.arange(1, count) * trace.requests // count).tolist()
-    edges = [0]
-    for cut in candidates:
-        if cut - edges[-1] >= FEWEST_REQUESTS and trace.requests - cut >= FEWEST_REQUESTS:
-            edges.append(int(cut))
-    return [*edges, trace.requests] if len(edges) >= FEWEST_WINDOWS else [0]
+    edges = stretches(trace, MOST_WINDOWS, FEWEST_REQUESTS, by_time=by_time)
+    return edges if len(edges) > FEWEST_WINDOWS else [0]
 
 
 def _beyond_noise(means: FloatArray, errors: FloatArray) -> tuple[float, float]:

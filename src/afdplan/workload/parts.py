@@ -14,7 +14,7 @@ from afdplan.model.trace import Trace
 from afdplan.statistics.bootstrap import block_error
 from afdplan.workload.interval import request_loads
 
-__all__ = ["TracePart", "cut_by_clock", "select_window", "tell_apart"]
+__all__ = ["TracePart", "cut_by_clock", "select_window", "stretches", "tell_apart"]
 
 MOST_PARTS = 12
 FEWEST_REQUESTS = 200
@@ -223,16 +223,30 @@ class _Figures:
 
 
 def _edges(trace: Trace) -> list[int]:
-    """Return the request numbers where stretches begin, and the end."""
-    count = max(min(MOST_PARTS, trace.requests // FEWEST_REQUESTS), 1)
-    if trace.arrival_times is not None and trace.duration:
+    return stretches(trace, MOST_PARTS, FEWEST_REQUESTS, by_time=bool(trace.duration))
+
+
+def stretches(trace: Trace, most: int, fewest: int, *, by_time: bool) -> list[int]:
+    """Return the request numbers where alike stretches begin, and the end.
+
+    Parameters
+    ----------
+    trace
+        Whose requests, in the order of their arrival.
+    most, fewest
+        Stretches at most, each of so many requests at least.
+    by_time
+        Whether they take alike times; else they hold alike many requests.
+    """
+    count = max(min(most, trace.requests // fewest), 1)
+    if by_time and trace.arrival_times is not None and trace.duration is not None:
         cuts = trace.duration * np.arange(1, count) / count
         candidates = np.searchsorted(trace.arrival_times, cuts).tolist()
     else:
         candidates = (np.arange(1, count) * trace.requests // count).tolist()
     edges = [0]
     for cut in candidates:
-        if cut - edges[-1] >= FEWEST_REQUESTS and trace.requests - cut >= FEWEST_REQUESTS:
+        if cut - edges[-1] >= fewest and trace.requests - cut >= fewest:
             edges.append(int(cut))
     return [*edges, trace.requests]
 
