@@ -9,6 +9,7 @@ from afdplan.deploy.target import Target
 from afdplan.model import parameters as ask
 from afdplan.model.coupling import UNCOUPLED, Coupling
 from afdplan.planning.plan import Plan
+from afdplan.planning.search import MOST_DEVICES
 from afdplan.planning.source import GATHERED
 from afdplan.theory.modes import compare_modes
 from afdplan.theory.ratio import ModeVerdict
@@ -53,8 +54,10 @@ def plan_modes(plan: Plan) -> ModeVerdict:
         placement=ask.PLACEMENT.default,
         max_attention_workers=plan.space.max_attention_workers,
     )
+    design = plan.split.design
     for devices in (plan.limits.devices, plan.space.max_bundle_devices):
-        design = plan.split.design
-        problem = problem.within(devices, design.attention_devices, design.ffn_devices)
+        if devices is not None:  # no bundle of a plan has more than so many, with a barrier either
+            most = min(devices, MOST_DEVICES)
+            problem = problem.within(most, design.attention_devices, design.ffn_devices)
     slots = problem.slot_loads()
     return compare_modes(problem, slots, solve_ratio(problem, slots))

@@ -272,7 +272,7 @@ def test_a_theory_curve_reaches_a_quarter_beyond_what_was_played(monkeypatch):
 @pytest.mark.parametrize(
     ("devices", "own", "bundle", "most"),
     [(None, None, None, None), (20, None, None, 7), (21, 9, None, 7), (20, 3, None, 3),
-     (20, None, 12, 3), (7, None, None, 1)],
+     (20, None, 12, 3), (7, None, None, 1), (20_000, None, None, 1021)],
 )  # fmt: skip
 def test_both_modes_have_the_attention_workers_that_devices_leave_room_for(
     monkeypatch, devices, own, bundle, most
