@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from afdplan.model.chosen import picked
+
 if TYPE_CHECKING:
     from afdplan.model.measurement import Measurements
     from afdplan.model.sweep import RatioSweep
@@ -35,22 +37,12 @@ def read_parts(data: Sequence[str], options: dict[str, Any]) -> list[Measurement
 
     parts = []
     console = Console(stderr=True)
+    said = picked(
+        options, "format_name time_unit role load requests microbatches peers rank layers"
+    )
     for path in data:
         with console.status(Text(plain(f"reading {Path(path).name}"))):
-            parts.append(
-                read_measurements(
-                    path,
-                    format_name=options["format_name"],
-                    time_unit=options["time_unit"],
-                    role=options["role"],
-                    load=options["load"],
-                    requests=options["requests"],
-                    microbatches=options["microbatches"],
-                    peers=options["peers"],
-                    rank=options["rank"],
-                    layers=options["layers"],
-                )
-            )
+            parts.append(read_measurements(path, **said))
     return parts
 
 
@@ -64,12 +56,9 @@ def read_sweep(data: Sequence[str], options: dict[str, Any]) -> RatioSweep:
         [
             read_ratio_sweep(
                 path,
-                time_unit=options["time_unit"],
+                **picked(options, "time_unit batch_size context tokens_per_step"),
                 ffn_workers=workers[0] if workers else 1.0,
-                batch_size=options["batch_size"],
                 microbatches=options["microbatches"] or 2,
-                context=options["context"],
-                tokens_per_step=options["tokens_per_step"],
             )
             for path in data
         ]

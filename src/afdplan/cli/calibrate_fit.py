@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from afdplan.model import parameters as ask
+from afdplan.model.chosen import picked
 
 if TYPE_CHECKING:
     from afdplan.model.latency import LatencyModel
@@ -43,11 +44,7 @@ def fit_points(
 
     fit = fit_sweep(
         points,
-        layers=options["layers"],
-        step_overhead=options["step_overhead"],
-        maximum=options["maximum"],
-        transfer_time=options["transfer_time"],
-        noise=options["noise"],
+        **picked(options, "layers step_overhead maximum transfer_time noise"),
         prior=prior,
     )
     model = sweep_latency_model(fit, name=name, tokens_per_step=options["tokens_per_step"])
@@ -96,10 +93,7 @@ def fit_stages(
         name=name,
         time_unit=together.time_unit,
         source=together.source,
-        layers=options["layers"],
-        transfer_load=options["transfer_load"],
-        step_overhead=options["step_overhead"],
-        tokens_per_step=options["tokens_per_step"],
+        **picked(options, "layers transfer_load step_overhead tokens_per_step"),
         prior=prior,
     )
     model = _with_devices(model, options)

@@ -9,6 +9,7 @@ import click
 from afdplan.cli.options import options, resolve_choice
 from afdplan.model import parameters as ask
 from afdplan.model import plan_parameters as of_plan
+from afdplan.model.chosen import picked
 from afdplan.planning.objective import OBJECTIVES, find_objective
 
 if TYPE_CHECKING:
@@ -93,10 +94,7 @@ def resolve_space(given: dict[str, Any]) -> SearchSpace:
         fills_gaps=given["batch_sizes"] is None,
         microbatches=given["microbatches"] or target.microbatches,
         target=target,
-        max_attention_workers=given["max_attention_workers"],
-        ffn_workers=given["ffn_workers"],
-        placement=given["placement"],
-        max_bundle_devices=given["max_bundle_devices"],
+        **picked(given, "max_attention_workers ffn_workers placement max_bundle_devices"),
     )
 
 

@@ -1,10 +1,11 @@
-"""Which values of an object does a document hold under their own names?"""
+"""Which values of an object, or of a command's options, are handed on under their own names?"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["chosen"]
+__all__ = ["chosen", "picked"]
 
 
 def chosen(value: Any, names: str) -> dict[str, Any]:
@@ -17,3 +18,14 @@ def chosen(value: Any, names: str) -> dict[str, Any]:
     {'low': 2.0, 'high': 2.0}
     """
     return {name: getattr(value, name) for name in names.split()}
+
+
+def picked(values: Mapping[str, Any], names: str) -> dict[str, Any]:
+    """Return those values of a mapping: options that a function calls as the command does.
+
+    Examples
+    --------
+    >>> picked({"layers": 61, "noise": 0.01, "role": None}, "layers noise")
+    {'layers': 61, 'noise': 0.01}
+    """
+    return {name: values[name] for name in names.split()}
