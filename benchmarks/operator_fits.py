@@ -21,9 +21,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from afdplan.calibration.block_rounds import block_rounds
 from afdplan.calibration.catalogue import find_hardware
 from afdplan.calibration.derived_feed_forward import (
     BF16_BYTES,
+    TUNED_SIZE,
     WIDE_SIZE,
     tile_rows,
     tiled_operations,
@@ -130,13 +132,14 @@ class Measured:
     """Calls of one kernel: bytes and operations over the peaks, depth, time; which are held out.
 
     `pieces` are the requests times KV heads of attention: each is a block of threads at least, and
-    its time is added.
+    its time is added. `rounds` of them multiply what reading and computing take.
     """
 
     memory: FloatArray
     matrix: FloatArray
     depth: FloatArray
     pieces: FloatArray
+    rounds: FloatArray
     times: FloatArray
     held: npt.NDArray[np.bool_]
 
@@ -176,7 +179,10 @@ def held_out(*columns: FloatArray) -> npt.NDArray[np.bool_]:
 
 
 def attention(hardware: Hardware, rows: dict[str, FloatArray], cache: str) -> Measured:
-    """Return grouped attention at 64 and 128 numbers per head, from 4,096 cached tokens on."""
+    """Return grouped attention at 64 and 128 numbers per head, from 4,096 cached tokens on.
+
+    Blocks take rounds where the processors are known.
+    """
     batch, heads, kv = (rows[name] for name in ("batch_size", "num_heads", "num_key_value_heads"))
     context, size = rows["step"] + 1, rows["head_dim"]
     padded = np.ceil(heads / kv / hardware.matrix_tile_rows) * hardware.matrix_tile_rows * kv
@@ -184,12 +190,16 @@ def attention(hardware: Hardware, rows: dict[str, FloatArray], cache: str) -> Me
     width = FORMATS[cache].bytes_per_value
     kept = (tokens >= 4096) & (context >= 256) & (heads >= 8) & (heads >= kv)
     kept &= (size == 64) | (size == 128)
+    rounds = np.ones_like(tokens)
+    if hardware.processors is not None:
+        rounds = block_rounds(batch * kv, hardware.processors)
     return (
         Measured(
             memory=tokens * kv * 2 * size * width / hardware.memory_bandwidth,
             matrix=tokens * 4 * padded * size / hardware.matrix_rate("bf16"),
             depth=np.zeros_like(tokens),
             pieces=batch * kv,
+            rounds=rounds,
             times=rows["latency"] * SECONDS,
             held=held_out(heads, kv, size),
         )
@@ -216,6 +226,7 @@ def latent(hardware: Hardware, rows: dict[str, FloatArray], cache: str) -> Measu
             matrix=tokens * 2 * padded * 1088 / hardware.matrix_rate("bf16"),
             depth=np.zeros_like(tokens),
             pieces=batch,
+            rounds=np.ones_like(tokens),
             times=rows["latency"] * SECONDS,
             held=held_out(heads, batch),
         )
@@ -235,6 +246,7 @@ def gemm(hardware: Hardware, rows: dict[str, FloatArray], number: str) -> Measur
         matrix=2 * m * n * k / hardware.matrix_rate(form.arithmetic),
         depth=k,
         pieces=np.zeros_like(m),
+        rounds=np.ones_like(m),
         times=rows["latency"] * SECONDS,
         held=held_out(n, k),
     ).part(kept)
@@ -275,12 +287,16 @@ def _experts(
     kept &= (slices <= 8) & ~np.any([(hidden == h) & (whole == i) for h, i in UNGATED], axis=0)
     if hardware.name in WHOLE_ROWS:
         kept &= devices == 1
+    if number == "bf16" and hardware.name in TUNED_SIZE:
+        # vLLM's files are `E=8,N=1792` to `N=7168`: with 8192, 14336 and 16384 another kernel runs.
+        kept &= (inter <= TUNED_SIZE[hardware.name]) | (whole <= WIDE_SIZE)
     return Measured(
         memory=moved / hardware.memory_bandwidth,
         matrix=tiled_operations(6 * share * hidden * inter, share, touched, tile)
         / hardware.matrix_rate(form.arithmetic),
         depth=tokens * chosen * hidden,
         pieces=np.zeros_like(tokens),
+        rounds=np.ones_like(tokens),
         times=rows["latency"] * SECONDS,
         held=held_out(hidden, whole, chosen, count, devices, slices),
     ).part(kept)
@@ -304,6 +320,7 @@ def dispatched(hardware: Hardware, rows: dict[str, FloatArray], number: str) -> 
         / hardware.matrix_rate(form.arithmetic),
         depth=np.zeros_like(tokens),
         pieces=np.zeros_like(tokens),
+        rounds=np.ones_like(tokens),
         times=rows["latency"] * SECONDS,
         held=held_out(hidden, inter, chosen, count, devices),
     )
@@ -318,6 +335,7 @@ def elementwise(hardware: Hardware, rows: dict[str, FloatArray], number: str) ->
         matrix=np.zeros_like(m),
         depth=np.zeros_like(m),
         pieces=np.zeros_like(m),
+        rounds=np.ones_like(m),
         times=rows["latency"] * SECONDS,
         held=held_out(m, k),
     ).part(kept)
@@ -333,6 +351,7 @@ def exchange(hardware: Hardware, rows: dict[str, FloatArray], number: str) -> Me
         matrix=np.zeros_like(tokens),
         depth=np.zeros_like(tokens),
         pieces=np.zeros_like(tokens),
+        rounds=np.ones_like(tokens),
         times=rows["latency"] * 1e-6,
         held=held_out(tokens, hidden, chosen),
     ).part(kept)
@@ -419,7 +438,8 @@ def _fastest(rows: dict[str, FloatArray]) -> dict[str, FloatArray]:
 
 def predicted(operator: Operator, calls: Measured) -> FloatArray:
     """Return the fitted times of calls."""
-    times = operator.time(calls.memory, calls.matrix, calls.depth)
+    rounds = calls.rounds
+    times = operator.time(rounds * calls.memory, rounds * calls.matrix, calls.depth)
     return times + operator.depth_time * calls.pieces
 
 

@@ -10,7 +10,12 @@ from afdplan.calibration.assumption import Assumption
 from afdplan.calibration.catalogue import find_hardware, find_model
 from afdplan.calibration.derived_attention import attention_layers, layer_order, projection_error
 from afdplan.calibration.derived_error import derived_uncertainty, part_errors
-from afdplan.calibration.derived_feed_forward import POPULARITY_CV, feed_forward_curve
+from afdplan.calibration.derived_feed_forward import (
+    POPULARITY_CV,
+    TUNED_SIZE,
+    WIDE_SIZE,
+    feed_forward_curve,
+)
 from afdplan.calibration.derived_transfer import receive_transfer, send_transfer
 from afdplan.calibration.placement import Placement, place
 from afdplan.calibration.precision import number_format
@@ -226,6 +231,7 @@ def _operator_lines(placement: Placement) -> list[Assumption]:
     ]
     if efficiency.operator is not None:
         return lines
+    lines += _tuned_lines(placement)
     sides = {placement.attention_hardware.name: placement.attention_hardware}
     sides[placement.ffn_hardware.name] = placement.ffn_hardware
     for hardware in sides.values():
@@ -234,6 +240,57 @@ def _operator_lines(placement: Placement) -> list[Assumption]:
         if lender != hardware.name:
             words = f"{hardware.name} was not measured: its kernels are taken as those of {lender}"
             lines.append(Assumption("operators", words))
+    return lines
+
+
+def _tuned_lines(placement: Placement) -> list[Assumption]:
+    """Return that the kernels of wide experts are taken as tuned, where nobody ships them so."""
+    networks = [one for block in placement.architecture.blocks for one in block.feed_forward]
+    whole = max((one.expert_size for one in networks if one.experts), default=0)
+    if whole <= WIDE_SIZE:
+        return []
+    number = placement.precision.feed_forward_weights
+    operator = placement.efficiencies.of(placement.ffn_hardware, "wide", number)
+    lender, _, kernel = operator.origin.partition(", ")
+    size = -(-whole // placement.ffn_slices)
+    tuned = TUNED_SIZE.get(lender, size)
+    if size <= tuned or not kernel.endswith("bfloat16"):
+        return []
+    words = (
+        f"kernels of experts are taken as tuned for {lender}: none ships for {size:,} inner "
+        f"numbers (up to {tuned:,}), and untuned ones take up to twice as long from 16 tokens on"
+    )
+    return [Assumption("untuned-experts", words)]
+
+
+def _processor_lines(placement: Placement) -> list[Assumption]:
+    """Return how attention's blocks share the processors, and who holds some of them."""
+    hardware, system, held = (
+        placement.attention_hardware,
+        placement.system,
+        placement.held_processors,
+    )
+    lines = []
+    families = {mixer.heads.family for mixer in placement.architecture.mixers}
+    if hardware.processors is not None and "attention" in families:
+        words = (
+            f"attention has a block per request and KV head, in rounds over {hardware.processors} "
+            f"processors{f', of which the exchange holds {held}' if held else ''}, as of requests "
+            "of one length: unequal ones take longer"
+        )
+        lines.append(Assumption("rounds", words))
+    if held:
+        words = (
+            "the exchange is taken to hold processors with one microbatch, too, where nothing "
+            "else would compute on them: there attention may be that much faster"
+        )
+        lines.append(Assumption("held-processors", words))
+    elif system.moving_processors:
+        words = (
+            f"the fused exchange is a kernel of Blackwell: what it takes on {hardware.name} is not "
+            "known, and it is taken to hold no processors there"
+        )
+        lines.append(Assumption("held-processors", words))
     return lines
 
 
@@ -256,6 +313,7 @@ def derived_assumptions(placement: Placement) -> tuple[Assumption, ...]:
             words = f"{hardware.name} has no {wanted} matrix rate: the bf16 rate is used"
             lines.append(Assumption("matrix-rate", words))
     lines += _operator_lines(placement)
+    lines += _processor_lines(placement)
     if architecture.experts:
         words = f"experts are spread evenly over {counted(placement.expert_devices, 'FFN device')}"
         lines.append(Assumption("expert-spread", words))

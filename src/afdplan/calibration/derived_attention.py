@@ -11,6 +11,8 @@ import numpy.typing as npt
 
 from afdplan.calibration.architecture import FeedForward, Mixer
 from afdplan.calibration.attention import SparseIndexer
+from afdplan.calibration.batch_line import BatchLine, batch_line
+from afdplan.calibration.block_rounds import block_rounds
 from afdplan.calibration.heads import Attention, Product
 from afdplan.calibration.memory import INDEX_KEY_SCALE_BYTES
 from afdplan.calibration.operator import Operator
@@ -22,10 +24,9 @@ from afdplan.model.stages import AttentionLayers
 
 __all__ = [
     "AttentionTimes",
-    "BatchLine",
     "attention_layers",
     "attention_operator",
-    "batch_line",
+    "attention_rounds",
     "dense_products",
     "layer_order",
     "pass_time",
@@ -45,50 +46,6 @@ ACTIVATION_BYTES = {"bf16": 2.0, "fp8": 1.0, "int8": 1.0, "fp4": 0.5 + 1 / 16}
 
 SMALLEST_QUANTIZED = 1024
 """Products that are less deep (absorbed ones) stay in bf16: their input is not quantized."""
-
-
-class BatchLine(NamedTuple):
-    """A straight line in place of a convex time against requests, and its largest error.
-
-    Attributes
-    ----------
-    intercept, slope
-        Of the line [s, s/request].
-    error
-        Largest distance from the time in the range it was drawn for [s].
-    """
-
-    intercept: float
-    slope: float
-    error: float
-
-
-def batch_line(times: FloatArray, batch_size: int | None) -> BatchLine:
-    """Return the line that stands for the time of a layer's products against requests.
-
-    With a batch size, the line through the times of no request and of that many, exact at both.
-    Without, the best one over all in the sense of the largest error: the chord lowered by half
-    the largest gap.
-
-    Parameters
-    ----------
-    times
-        Convex and non-decreasing, of 0, 1, ... requests [s].
-    batch_size
-        Requests at which the line must be exact, or None.
-
-    Examples
-    --------
-    >>> batch_line(np.array([2.0, 2.0, 4.0]), None)
-    BatchLine(intercept=1.5, slope=1.0, error=0.5)
-    """
-    if batch_size is not None:
-        slope = float(times[batch_size] - times[0]) / batch_size
-        return BatchLine(float(times[0]), slope, 0.0)
-    requests = np.arange(times.size)
-    slope = float(times[-1] - times[0]) / (times.size - 1)
-    half_gap = float((times[0] + slope * requests - times).max()) / 2
-    return BatchLine(float(times[0]) - half_gap, slope, half_gap)
 
 
 def attention_operator(placement: Placement, heads: Attention) -> Operator:
@@ -127,6 +84,19 @@ def token_time(placement: Placement, heads: Attention, queries: int | None = Non
             operations / placement.matrix_rate("attention", "bf16"),
         )
     )
+
+
+def attention_rounds(placement: Placement, heads: Attention, batch_size: int | None) -> float:
+    """Return how much longer reading takes because blocks of threads come in rounds, >= 1.
+
+    Of requests of one length; 1 without a batch size, and where the processors are not known.
+    """
+    hardware = placement.attention_hardware
+    if batch_size is None or hardware.processors is None or heads.family != "attention":
+        return 1.0
+    here = heads.sharded(placement.attention_devices)
+    blocks = batch_size * here.query_heads / here.query_rows
+    return float(block_rounds(blocks, hardware.processors, placement.held_processors))
 
 
 def _index_time(placement: Placement, heads: Attention, indexer: SparseIndexer) -> float:
@@ -381,7 +351,10 @@ class AttentionTimes:
             )
         return AttentionLayers(
             curve=LinearCurve(
-                slope=sum(time.slope for time in times),
+                slope=sum(
+                    time.slope * attention_rounds(self._placement, mixer.heads, batch_size)
+                    for mixer, time in zip(mixers, times, strict=True)
+                ),
                 intercept=line.intercept + sum(time.fixed for time in times),
             ),
             layers=count,

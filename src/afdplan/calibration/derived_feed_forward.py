@@ -24,6 +24,7 @@ from afdplan.model.curve import TabulatedCurve
 
 __all__ = [
     "POPULARITY_CV",
+    "TUNED_SIZE",
     "WIDE_SIZE",
     "busiest_share",
     "distinct_experts",
@@ -42,6 +43,9 @@ GRID_POINTS = 97
 BF16_BYTES = 2.0
 WIDE_SIZE = 8192
 """Inner numbers of an expert from which other kernels' shares hold, see `experts_family`."""
+TUNED_SIZE = {"A100-80G": 7168}
+"""Inner numbers of a wide expert in bf16, or of a slice, up to which a device's kernels come tuned
+(vLLM's configurations of eight experts): larger ones take up to twice as long from 16 tokens on."""
 POPULARITY_CV = 0.29
 """Of the experts of a layer: 56 of them on each of 16 ranks had a busiest rank of 1.069 of the mean
 (Kimi-K3 without load balancing, vllm-project/vllm#50647)."""

@@ -36,6 +36,7 @@ from afdplan.calibration.heads import Attention, Product
 from afdplan.calibration.memory import WorkerMemory, cache_kinds
 from afdplan.calibration.placement import Placement
 from afdplan.calibration.precision import number_format
+from afdplan.calibration.serving_system import SYSTEMS
 from afdplan.errors import InfeasibleError, InvalidInputError
 from afdplan.model import plan_parameters as ask
 from afdplan.model.curve import TabulatedCurve
@@ -145,15 +146,8 @@ def derive_prefill(
         ffn_devices=devices,
         ffn_workers=1,
         speculative_tokens=0,
-        # All parts are on one worker, and no rows are dispatched: no processors move them.
-        system=replace(
-            placement.system,
-            router="ffn",
-            shared_experts="ffn",
-            moving_processors=0.0,
-            expert_tiles=(),
-            dispatches=False,
-        ),
+        # All parts are on one worker, and no rows are dispatched: no habit of a split holds.
+        system=replace(SYSTEMS["any"], router="ffn", dispatches=False),
     )
     memory = here.memory()
     room = _room(memory)

@@ -110,12 +110,16 @@ def _relay(placement: Placement, way: str) -> LinearCurve:
     A message over a network, whatever the link: nobody measured those inside a node.
     """
     efficiency, link = placement.efficiencies, placement.joint_link()
-    message = placement.architecture.hidden_size * BF16_BYTES * placement.tokens_per_request
+    numbers, messages = placement.architecture.hidden_size, 1
+    if way == "send" and placement.system.router == "attention":
+        # The router's scores of all experts follow in a message of their own.
+        numbers, messages = numbers + placement.architecture.experts, 2
+    message = numbers * BF16_BYTES * placement.tokens_per_request
     bandwidth = placement.ffn_devices * link.bandwidth * efficiency.link
     factor = efficiency.factor(PARTS[way])
     return LinearCurve(
         slope=factor * message / bandwidth,
-        intercept=factor * (link.latency + efficiency.transfer_latency),
+        intercept=factor * messages * (link.latency + efficiency.transfer_latency),
     )
 
 

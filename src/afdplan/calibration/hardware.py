@@ -53,6 +53,9 @@ class Hardware:
         sparsity [operations/s].
     matrix_tile_rows
         Fewest query rows that the decode-attention kernels compute at once; fewer are padded.
+    processors
+        Multiprocessors, where attention's kernels compute one block of threads on each at a time
+        (Blackwell's); None where that is not known: then no rounds are counted.
     scale_up, scale_out
         Link inside the scale-up domain, and network link.
     scale_up_devices
@@ -87,6 +90,7 @@ class Hardware:
     devices_per_node: int
     watts: float
     price_per_hour: float
+    processors: int | None = None
     like: str | None = None
     maker: str = "NVIDIA"
     currency: str = "USD"
@@ -99,6 +103,8 @@ class Hardware:
         check_number("price_per_hour", self.price_per_hour)
         for name in ("matrix_tile_rows", "scale_up_devices", "devices_per_node"):
             check_count(name, getattr(self, name), 1, 1_000_000)
+        if self.processors is not None:
+            check_count("processors", self.processors, 1, 1_000_000)
         if "bf16" not in self.matrix_rates:
             raise InvalidInputError("matrix_rates must state bf16, the rate that all others need")
         object.__setattr__(self, "matrix_rates", dict(self.matrix_rates))
@@ -122,7 +128,7 @@ _LISTS = ("sources", "assumptions")
 _TABLES = ("matrix_rates", "scale_up", "scale_out")
 _TOLD = ("short_name", "price_is_assumption")
 """What `afdplan hardware --json` prints beside the facts."""
-_OPTIONAL = ("like", "maker", "currency", "aliases", *_TOLD, *_LISTS)
+_OPTIONAL = ("processors", "like", "maker", "currency", "aliases", *_TOLD, *_LISTS)
 _KEYS = (*_TEXTS, *_NUMBERS, *_COUNTS, *_TABLES, *_OPTIONAL)
 
 
@@ -171,6 +177,7 @@ def hardware_from_table(table: Mapping[str, Any], origin: str = "hardware file")
             matrix_rates=dict(table["matrix_rates"]),
             scale_up=_link(table["scale_up"], "scale_up"),
             scale_out=_link(table["scale_out"], "scale_out"),
+            processors=table.get("processors"),
             like=None if table.get("like") is None else str(table["like"]),
             maker=str(table.get("maker", "NVIDIA")),
             currency=str(table.get("currency", "USD")),

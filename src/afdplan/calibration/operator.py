@@ -51,7 +51,8 @@ STANDS_FOR = {
 }
 """Formats that were not measured on a device, and which measured one has the same arithmetic.
 
-A stand-in was not measured in its own format: it errs by as much more as a borrowed device does.
+A stand-in was not measured in its own format: it errs by as much more as a borrowed device does,
+and on a device that was not measured either, by both.
 """
 OTHER_MAKER_ERROR = 0.3
 """Relative standard error of kernels that another maker's device was measured with: as that of
@@ -162,7 +163,8 @@ def find_operator(hardware: Hardware, family: Family, number: str) -> Operator:
 
     Nearest is the device that its file names (`Hardware.like`), else the one whose bandwidth and
     bf16 rate are the least factors away. A borrowed row errs by as much more as the rows of
-    measured devices do on each other, and so does one that stands in for another format. Where the
+    measured devices do on each other, and so does one that stands in for another format; one that
+    does both errs by both, independently. Where the
     matrix units are slower than those of the device it comes from, their share is taken between two
     readings: that it stays, and that what does not run on them lasts as long as there.
 
@@ -185,13 +187,15 @@ def find_operator(hardware: Hardware, family: Family, number: str) -> Operator:
     number = _kernels(hardware, family, number)
     for name in (number, STANDS_FOR.get((family, number), number), "bf16"):
         devices = _devices_with(family, name)
+        if not devices:
+            continue
         if hardware.name in devices:
             operator, borrowed = rows[hardware.name, family, name]
-            if name == number:
-                return operator
-            return replace(operator, error=math.hypot(operator.error, borrowed))
-        if devices:
-            return _borrowed(hardware, devices, family, name)
+        else:
+            operator, borrowed = _borrowed(hardware, devices, family, name)
+        if name == number:
+            return operator
+        return replace(operator, error=math.hypot(operator.error, borrowed))
     raise AssertionError(f"no device has a row of {family}")
 
 
@@ -226,21 +230,29 @@ def _measured(device: str) -> Hardware:
     return find_hardware(device)
 
 
-def _borrowed(hardware: Hardware, devices: Iterable[str], family: Family, name: str) -> Operator:
+def _borrowed(
+    hardware: Hardware, devices: Iterable[str], family: Family, name: str
+) -> tuple[Operator, float]:
+    """Return the operator of the nearest device, its borrowing in its error, and that of its row.
+
+    The second is what standing in for another format adds.
+    """
     known = {device: _measured(device) for device in devices}
     nearest = hardware.like
     if nearest not in known:
         nearest = min(known, key=lambda device: device_distance(hardware, known[device]))
-    operator, borrowed = operator_rows()[nearest, family, name]
+    operator, stands_in = operator_rows()[nearest, family, name]
+    borrowed = stands_in
     rate = hardware.matrix_rate("bf16") / known[nearest].matrix_rate("bf16")
     beside = (1 / operator.matrix_share - 1) * min(rate, 1.0)
     if hardware.maker.casefold() != known[nearest].maker.casefold():
         borrowed = max(borrowed, OTHER_MAKER_ERROR)
-    return replace(
+    taken = replace(
         operator,
         matrix_share=math.sqrt(operator.matrix_share / (1 + max(beside, 0.0))),
         error=math.hypot(operator.error, borrowed),
     )
+    return taken, stands_in
 
 
 def device_distance(one: Hardware, other: Hardware) -> float:

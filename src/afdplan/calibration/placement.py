@@ -98,8 +98,17 @@ class Placement:
 
     def matrix_rate(self, side: str, arithmetic: str) -> float:
         """Return the operations/s of a device's processors that no exchange holds."""
-        held = self.system.moving_processors if side == "attention" else 0.0
-        return float(getattr(self, f"{side}_hardware").matrix_rate(arithmetic) * (1 - held))
+        hardware: Hardware = getattr(self, f"{side}_hardware")
+        rate = hardware.matrix_rate(arithmetic)
+        if side == "attention" and hardware.processors:
+            rate *= 1 - self.held_processors / hardware.processors
+        return rate
+
+    @property
+    def held_processors(self) -> int:
+        """Processors of an attention device that the exchange holds."""
+        processors = self.attention_hardware.processors
+        return self.system.moving_processors if processors else 0
 
     def joint_link(self) -> Link:
         """Return the slower of both sides' links."""
@@ -231,6 +240,8 @@ def place(
             f"(serving system {serving_system!r})",
         )
     )
+    if SYSTEMS[serving_system].relays:
+        assumptions.append(Assumption("relay", _relay_words(system)))
     if system.shared_experts == "attention":
         words = "the shared experts run on the attention side, in turn with attention"
         assumptions.append(Assumption("shared-experts", words))
@@ -284,6 +295,21 @@ def place(
     return replace(placement, assumptions=tuple(assumptions))
 
 
+def _relay_words(system: ServingSystem) -> str:
+    """Return which connectors of vLLM's afd-plugin the transfers are those of."""
+    if not system.relays:
+        return (
+            "attention ranks write straight to the experts, as the plugin's Window and CAMAsync "
+            "connectors do: the synchronous CAMP2p connector has its router on the FFN side only"
+        )
+    scores = ", the router's scores after them" if system.router == "attention" else ""
+    return (
+        f"tokens pass one FFN rank on their way to the experts{scores}, as with the plugin's "
+        "synchronous connectors: for barrier-free ones, which write straight to the experts, plan "
+        "with --serving-system any --transfers in-stage"
+    )
+
+
 def _sided(
     system: ServingSystem,
     architecture: ModelArchitecture,
@@ -302,11 +328,12 @@ def _sided(
             f"shared_experts_side is of models with shared experts, and {architecture.name} has "
             "none: leave it out"
         )
+    relays = system.relays and (router != "attention" or system.relays_scores)
     return replace(
         system,
         router=router or system.router,
-        relays=system.relays and router != "attention",
-        sends_choices=router == "attention",
+        relays=relays,
+        sends_choices=router == "attention" and not relays,
         shared_experts=shared_experts or system.shared_experts,
     )
 

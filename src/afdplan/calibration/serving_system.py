@@ -33,8 +33,9 @@ class ServingSystem:
         How FFN devices share their work: ``expert``, each has experts of its own and the shared
         ones whole, or ``tensor``, each of a node has a slice of all of them.
     moving_processors
-        Share of an attention device's processors that a kernel of the exchange holds while it waits
-        for the experts: the other microbatch computes on the rest.
+        How many of an attention device's processors a kernel of the exchange holds while it waits
+        for the experts: the other microbatch computes on the rest. On devices whose number of
+        processors is known, where that kernel runs.
     expert_tiles
         Largest mean of rows per expert, and rows of a tile, of a kernel that chooses its tiles by
         it, ascending; empty for kernels as they were measured, see
@@ -42,6 +43,9 @@ class ServingSystem:
     relays
         Whether an attention worker hands its tokens to one FFN device, in bf16, and the FFN devices
         exchange them among each other: the experts are chosen there only.
+    relays_scores
+        Whether it relays them too where the attention side has the router, which then sends the
+        scores of all experts after them; else who chooses the experts sends to them at once.
     dispatches
         Whether an FFN device gets rows of its own experts only, in the layout that decoding kernels
         want (DeepEP's low latency); a prefill worker does not.
@@ -56,9 +60,10 @@ class ServingSystem:
     shared_experts: Side = "ffn"
     sends_choices: bool = False
     layout: Literal["expert", "tensor"] = "expert"
-    moving_processors: float = 0.0
+    moving_processors: int = 0
     expert_tiles: tuple[tuple[float, int], ...] = ()
     relays: bool = False
+    relays_scores: bool = False
     dispatches: bool = True
     hides_scheduling: bool = False
 
@@ -70,7 +75,7 @@ SYSTEMS: dict[SystemName, ServingSystem] = {
     "fastafd": ServingSystem(
         transfers="fused",
         router="attention",
-        moving_processors=24 / 148,
+        moving_processors=24,
         expert_tiles=((8.5, 16), (16.5, 32), (32.5, 64), (64.5, 96), (96.5, 128), (math.inf, 192)),
         hides_scheduling=True,
         source="FastAFD blog (Hao AI Lab, 2026-07): MegaMoE receives, computes and returns; with "
@@ -89,9 +94,11 @@ SYSTEMS: dict[SystemName, ServingSystem] = {
         transfers="in-stage",
         router="ffn",
         relays=True,
-        source="vllm-project/afd-plugin, P2pNcclAFDConnector: an FFN rank receives its own peers "
-        "in turn, sends on its compute stream; compute_gate_on_attention is off by default, and "
-        "FFN ranks exchange tokens by --all2all-backend",
+        relays_scores=True,
+        source="vllm-project/afd-plugin (2e4378f), P2pNcclAFDConnector: an FFN rank receives its "
+        "own peers in turn, sends on its compute stream; compute_gate_on_attention is off by "
+        "default, on it sends the router's scores in a second message to the same rank; FFN ranks "
+        "exchange tokens by --all2all-backend",
     ),
     "vllm-afd-ascend": ServingSystem(
         transfers="in-stage",
@@ -99,7 +106,8 @@ SYSTEMS: dict[SystemName, ServingSystem] = {
         relays=True,
         source="vllm-project/afd-plugin (2e4378f), CAMP2pAFDConnector: synchronous; A2E brings "
         "bf16 (quant_mode 0) to one FFN rank per attention rank, dispatch and combine follow in "
-        "its group (MC2)",
+        "its group (MC2); it refuses compute_gate_on_attention, which the Window and CAMAsync "
+        "connectors have: they write to every FFN rank",
     ),
     "xdeepserve": ServingSystem(
         transfers="overlapped",

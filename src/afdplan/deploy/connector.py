@@ -32,6 +32,8 @@ class Connector:
         Whether rank 0 of its world is attention rank 0, else FFN rank 0.
     gates
         Whether attention ranks choose the experts.
+    may_gate
+        Whether they can, where a plan asks for it; of the models of `DEEPSEEK`.
     extra
         From m: its own object.
     dual_batch
@@ -64,6 +66,7 @@ class Connector:
     peers: Literal["whole", "sliced", "all"] = "whole"
     attention_first: bool = False
     gates: bool = False
+    may_gate: bool = False
     extra: Callable[[int], dict[str, Any]] = lambda m: {}
     dual_batch: bool = True
     most_tokens: int | None = None

@@ -25,6 +25,7 @@ from afdplan.deploy.vllm_serve import (
 )
 from afdplan.deploy.words import Word, flags, json_word
 from afdplan.errors import UnsupportedError
+from afdplan.model import parameters as ask
 
 __all__ = ["DEEPSEEK", "PLUGIN_KEYS", "plugin_deployment"]
 
@@ -87,6 +88,12 @@ def _settings(request: DeployRequest, connector: Connector) -> dict[str, dict[st
     }
 
 
+def _asks_for_gates(request: DeployRequest) -> bool:
+    """Return whether attention ranks are to choose the experts, of a model that lets them."""
+    asked = request.plan.inputs.get(ask.ROUTER_SIDE.name)
+    return asked == "attention" and request.architecture in DEEPSEEK
+
+
 def plugin_deployment(request: DeployRequest, target: Target, connector: Connector) -> Deployment:
     """Return both roles of every bundle of a split plan on the plugin."""
     plan = request.plan
@@ -115,6 +122,8 @@ def plugin_deployment(request: DeployRequest, target: Target, connector: Connect
             words = serve_words(request, values)
             if connector.gates:
                 afd |= {"async": connector.barrier_free, "compute_gate_on_attention": True}
+            elif connector.may_gate and _asks_for_gates(request):
+                afd |= {"compute_gate_on_attention": True}
             if extra := connector.extra(values["microbatches"]):
                 afd["connector_extra_config"] = extra
             if connector.barrier_free:

@@ -23,6 +23,7 @@ def device_answer(short: str, device: Hardware) -> dict[str, Any]:
         **chosen(device, "name unit memory_bandwidth memory_size"),
         "matrix_rates": dict(device.matrix_rates),
         **chosen(device, "matrix_tile_rows scale_up scale_out scale_up_devices devices_per_node"),
+        **({} if device.processors is None else {"processors": device.processors}),
         "power": device.watts,
         "price_per_hour": device.price_per_hour,
         "price_is_assumption": True,
@@ -83,6 +84,8 @@ def _facts(device: Hardware) -> Iterable[Fact]:
     rates = ", ".join(f"{k} {v / 1e12:,.0f} TFLOPS" for k, v in device.matrix_rates.items())
     yield Fact("dense matrix rates", rates)
     yield Fact("query rows per tile", f"{device.matrix_tile_rows}")
+    if device.processors is not None:
+        yield Fact("processors", f"{device.processors}")
     joined = f"{device.scale_up_devices:,} devices"
     yield Fact("scale-up link", f"{_link(device.scale_up)}, {joined}")
     yield Fact("network link", _link(device.scale_out))

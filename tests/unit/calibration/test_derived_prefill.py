@@ -92,6 +92,9 @@ def test_prefill_has_neither_kernels_nor_processors_of_dispatched_rows():
         for name in ("any", "fastafd")
     )
     assert fused.compute(8192.0) == usual.compute(8192.0)
+    # Each device has experts of its own, as the answer says, whoever slices them in decoding.
+    sliced = derive_prefill(place(model, b200, serving_system="stepmesh"), b200, 8)
+    assert sliced.compute(8192.0) == usual.compute(8192.0)
     # Eight bits and a scale for every 32 of them run on the kernels of eight bits.
     plain, scaled = (
         derive_prefill(place(model, H200, precision=name, attention_devices=8), H200, 16)

@@ -46,7 +46,26 @@ def test_one_ffn_rank_has_nobody_to_exchange_with():
     assert exchange_times(alone, ONE) == (pytest.approx(2 * 15e-6), pytest.approx(2 * hop))
 
 
+def test_the_gpu_plugin_relays_scores_where_attention_has_the_router():
+    """P2pNcclAFDConnector sends 128 scores in bf16 after the state, to the same FFN rank."""
+    here = functools.partial(
+        place,
+        find_model("qwen3-30b-a3b"),
+        find_hardware("h200"),
+        ffn_devices=1,
+        serving_system="vllm-afd-plugin",
+    )
+    fixed, moving = exchange_times(here(router_side="attention"), ONE)
+    usual = exchange_times(here(), ONE)
+    assert fixed - usual[0] == pytest.approx(15e-6)
+    assert moving - usual[1] == pytest.approx(128 * 2 / (50e9 * 0.85))
+    told = {line.key: line.text for line in here(router_side="attention").assumptions}["relay"]
+    assert "scores after them" in told
+    assert "--transfers in-stage" in told
+
+
 def test_who_chooses_experts_with_attention_sends_to_them_at_once():
+    """On Ascend the Window and CAMAsync connectors, which write to every FFN rank."""
     options = {"ffn_devices": 1, "ffn_workers": 64, "router_side": "attention"}
     relayed = dies(serving_system="vllm-afd-ascend", **options)
     assert exchange_times(relayed, ONE) == exchange_times(

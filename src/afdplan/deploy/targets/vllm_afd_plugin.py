@@ -29,7 +29,8 @@ _NEWEST = Target(
     prefills=True,
     unsplit=group_of_ranks,
     split=partial(
-        plugin_deployment, connector=Connector(name="P2pNcclAFDConnector", environment=RUNNER)
+        plugin_deployment,
+        connector=Connector(name="P2pNcclAFDConnector", may_gate=True, environment=RUNNER),
     ),
 )
 _BEFORE = replace(_NEWEST, engine="vLLM 0.26.0", pairs=MULTIPLE, models=DEEPSEEK, keys=PLUGIN_KEYS)
@@ -43,6 +44,7 @@ TARGETS = (
             plugin_deployment,
             connector=Connector(
                 name="P2pNcclAFDConnector",
+                may_gate=True,
                 ports_per_ffn_rank=1,
                 waits=False,
                 environment=RUNNER,
