@@ -20,6 +20,26 @@ from afdplan.errors import AfdplanError
 from afdplan.lengths.law import IndependentLengths
 from afdplan.planning.derived_source import DerivedSource
 from afdplan.theory.recommend import recommend_ratio
+from benchmarks.derived_verdicts import table as verdict_table
+from benchmarks.derived_verdicts import verdicts
+from benchmarks.published_steps import (
+    ASCEND_DECODED,
+    ASCEND_TOKENS,
+    ASCEND_UNSPLIT_TOKENS,
+    FASTAFD_COMBINE_US,
+    FASTAFD_DISPATCH_US,
+    FASTAFD_MFU,
+    FASTAFD_MOE_US,
+    FASTAFD_STEP_MS,
+    FASTAFD_TOKENS,
+    REQUESTS_PER_GPU,
+    STEP3_STEP_MS,
+    STEP3_TABLE_9,
+    WIDE_EP_TOKENS,
+    XDEEPSERVE_STEP_MS,
+    ascend_step,
+    fastafd_step,
+)
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "derived-models.md"
 
@@ -37,66 +57,6 @@ class Row:
     @property
     def error(self) -> float:
         return self.derived / self.published - 1
-
-
-# Step-3 report (arXiv:2507.19427), Table 9: microseconds per attention layer with projections,
-# 4 GPUs, 256 requests in all, at 8,192 and 32,768 tokens of context.
-STEP3_TABLE_9 = {
-    ("step-3", "h800-sxm"): (281, 791),
-    ("deepseek-v3", "h800-sxm"): (372, 1125),
-    ("qwen3-235b-a22b", "h800-sxm"): (382, 1391),
-    ("step-3", "h20"): (438, 1452),
-    ("deepseek-v3", "h20"): (1252, 4817),
-    ("qwen3-235b-a22b", "h20"): (812, 3042),
-    ("step-3", "a800-80g"): (531, 1484),
-    ("qwen3-235b-a22b", "a800-80g"): (791, 3010),
-}
-REQUESTS_PER_GPU = 64
-
-# FastAFD blog (Hao AI Lab, 2026-07), Figs. 2-6 and 12: Qwen3-235B-A22B-FP8 on GB200 NVL72.
-FASTAFD_MOE_US = {2: 202, 4: 120, 8: 72, 16: 50, 32: 41, 64: 38, 128: 38}
-FASTAFD_MFU = {8: 0.016, 128: 0.25, 1024: 0.68, 4096: 0.83}
-FASTAFD_DISPATCH_US = {2: 18.6, 4: 20.4, 8: 21.7, 16: 23.1, 32: 23.7, 64: 25.1}
-FASTAFD_COMBINE_US = {2: 18.0, 4: 21.6, 8: 24.1, 16: 25.5, 32: 26.9, 64: 27.9}
-FASTAFD_STEP_MS = {3: 32.826, 7: 33.4, 11: 38.0, 15: 44.66, 17: 48.7}
-
-# Step-3 report, Table 8: attention GPUs, requests per microbatch, context, cache.
-STEP3_STEP_MS = {
-    (16, 128, 4096, "fp8"): 47.54,
-    (24, 84, 4096, "bf16"): 45.53,
-    (32, 64, 8192, "fp8"): 48.43,
-}
-# vllm-project/afd-plugin, recipe deepseek_v3_2 (CAMP2pAFDConnector): attention dies to 64 expert
-# dies, two microbatches of 14 requests; upper bounds, all slots taken as busy.
-ASCEND_STEP_MS = {192: 95.32, 256: 86.52}
-# github.com/linsj20/FastAFD, CODEX_PROJECT_REPRODUCE.md, vLLM wide EP on GB200: by thousands of
-# tokens of context, width and requests per GPU, tokens per second and GPU within CUDA spans.
-WIDE_EP_TOKENS = {
-    "qwen3-235b-a22b-fp8": {
-        (8, 4, 64): 1779.83,
-        (8, 8, 88): 2271.76,
-        (8, 16, 96): 2331.65,
-        (8, 32, 101): 2304.92,
-        (8, 64, 103): 1811.48,
-        (16, 4, 32): 935.76,
-        (16, 8, 44): 1094.29,
-        (16, 16, 48): 1204.08,
-        (16, 32, 50): 1164.91,
-        (16, 64, 52): 1126.48,
-    },
-    "minimax-m2.5": {
-        (8, 4, 48): 1512.57,
-        (8, 8, 68): 1991.72,
-        (8, 16, 74): 2218.89,
-        (8, 32, 78): 2162.36,
-        (8, 64, 79): 2151.51,
-        (16, 4, 24): 735.33,
-        (16, 8, 34): 1027.35,
-        (16, 16, 37): 1118.73,
-        (16, 32, 39): 1051.05,
-        (16, 64, 39): 1033.52,
-    },
-}
 
 
 def attention_slopes() -> list[Row]:
@@ -251,6 +211,13 @@ def systems() -> list[Row]:
         for nodes, published in FASTAFD_STEP_MS.items()
     ]
     step3 = {"precision": "fp8", "ffn_devices": 8, "ffn_workers": 2, "serving_system": "stepmesh"}
+    for (model, context), (nodes, requests, rate) in FASTAFD_TOKENS.items():
+        derived = step_time(model, "gb200", 4 * nodes, requests, 1024 * context, **qwen)
+        name = "Qwen3-235B" if "qwen" in model else "MiniMax-M2.5"
+        published = fastafd_step(nodes, requests, rate)
+        rows.append(
+            Row("systems", f"FastAFD, {name} {context}K, {nodes}:1", published, derived, "ms")
+        )
     for (attention, requests, context, cache), published in STEP3_STEP_MS.items():
         derived = step_time(
             "step-3", "h800-sxm", attention, requests, context, 3, cache_precision=cache, **step3
@@ -262,14 +229,15 @@ def systems() -> list[Row]:
     derived = step_time(
         "deepseek-r1", "ascend-910c", 160, 48, 3072, serving_system="xdeepserve", **xdeepserve
     )
-    rows.append(Row("systems", "xDeepServe, DeepSeek-R1", 93.0, derived, "ms"))
-    for attention, published in ASCEND_STEP_MS.items():
+    rows.append(Row("systems", "xDeepServe, DeepSeek-R1", XDEEPSERVE_STEP_MS, derived, "ms"))
+    for (context, attention), rate in ASCEND_TOKENS.items():
         derived = step_time(
-            "deepseek-v3.2", "ascend-910c", attention, 14, 16_384 + 512,
+            "deepseek-v3.2", "ascend-910c", attention, 224 // context,
+            1024 * context + ASCEND_DECODED,
             precision="int8", ffn_devices=1, ffn_workers=64, serving_system="vllm-afd-ascend",
         )  # fmt: skip
-        what = f"vLLM AFD plugin, DeepSeek-V3.2 16K, {attention}:64"
-        rows.append(Row("systems", what, published, derived, "ms"))
+        what = f"vLLM AFD plugin, DeepSeek-V3.2 {context}K, {attention}:64"
+        rows.append(Row("systems", what, ascend_step(context, attention, rate), derived, "ms"))
     return rows
 
 
@@ -281,8 +249,18 @@ def unsplit() -> list[Row]:
             derived = unsplit_step(model, "gb200", width, requests, context * 1024)
             what = f"vLLM, {model} {context}K, EP{width}, {requests} requests"
             rows.append(Row("unsplit", what, requests / rate * 1e3, derived, "ms"))
-    derived = unsplit_step("deepseek-v3.2", "ascend-910c", 64, 16, 16_384 + 512, precision="int8")
-    rows.append(Row("unsplit", "vLLM-Ascend, DeepSeek-V3.2 16K, EP64", 68.79, derived, "ms"))
+    for context, rate in ASCEND_UNSPLIT_TOKENS.items():
+        requests = 256 // context
+        derived = unsplit_step(
+            "deepseek-v3.2", "ascend-910c", 64, requests, 1024 * context + ASCEND_DECODED,
+            precision="int8",
+        )  # fmt: skip
+        what = f"vLLM-Ascend, DeepSeek-V3.2 {context}K, EP64, {requests} requests"
+        rows.append(Row("unsplit", what, requests / rate * 1e3, derived, "ms"))
+    drafts = {"precision": "int8", "speculative_tokens": 1}
+    derived = unsplit_step("deepseek-r1", "ascend-910c", 288, 60, 3072, **drafts)
+    what = "xDeepServe, DeepSeek-R1, EP288, 60 requests"
+    rows.append(Row("unsplit", what, XDEEPSERVE_STEP_MS, derived, "ms"))
     return rows
 
 
@@ -402,6 +380,7 @@ def main() -> None:
     text = DOCUMENT.read_text(encoding="utf-8")
     for name, rows in SECTIONS.items():
         text = replace_section(text, name, table(rows()))
+    text = replace_section(text, "verdicts", verdict_table(verdicts()))
     try:
         rows = operator_tables()
     except AfdplanError as error:

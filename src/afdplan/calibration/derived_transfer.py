@@ -28,6 +28,9 @@ FloatArray = npt.NDArray[np.float64]
 BF16_BYTES = 2.0
 PARTS = {"send": "dispatch", "receive": "combine"}
 """What the kernels of each way are called."""
+UNSEEN_ERROR = 1.0
+"""Relative error of a system's exchange on a device for which its kernel was not made: a step of
+FastAFD's port to MI355X (github.com/MarloweAI/FastAFD) takes 25 to 49 ms, derived are 4 to 5."""
 CHOICE_BYTES = 12.0
 """An expert's number and its weight, 64 and 32 bits in DeepEP (`topk_idx`, `topk_weights`)."""
 
@@ -135,6 +138,8 @@ def _among(placement: Placement) -> Placement:
 
 def exchange_error(placement: Placement, way: str) -> float:
     """Return the relative error of one way (``send`` or ``receive``), its relay included."""
+    if placement.system.moving_processors and not placement.held_processors:
+        return UNSEEN_ERROR
     if not placement.system.relays:
         return exchange_operator(placement, way).error
     return max(exchange_operator(_among(placement), way).error, placement.efficiencies.link_error)
