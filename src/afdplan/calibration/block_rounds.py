@@ -1,11 +1,11 @@
 """How much longer than its bytes does attention take because its blocks of threads come in rounds?
 
-Each request and KV head is one block, and a processor computes one at a time. While it is less than
-the processors, the kernel splits every block in as many equal ones as fit. A last round of few
-blocks cannot use the memory's bandwidth: one block alone reads only `ALONE` times the share of a
-processor. With n blocks on p processors, of P on the device,
+Each request and KV head is one block, and a processor computes one at a time; fewer blocks than
+half the processors are split. A last round of few blocks cannot use the memory's bandwidth: one
+block alone reads only `ALONE` times the share of a processor. With n blocks on p free processors,
+of P on the device,
 
-    rounds(n) = ( floor(n/p) p + max(n mod p, P / ALONE) ) / n
+    rounds(n) = ( floor(n/p) p + max(n mod p, P / ALONE) ) / n        for n > p, else 1
 
 without a last round where n mod p = 0.
 
@@ -37,9 +37,9 @@ def block_rounds(blocks: npt.ArrayLike, processors: int, held: int = 0) -> npt.N
     Parameters
     ----------
     blocks
-        Requests times KV heads of a device, >= 1, any shape.
+        Requests times KV heads of a device, > 0, any shape.
     processors
-        Of the device: the kernel splits for all of them.
+        Of the device.
     held
         How many another kernel holds meanwhile.
 
@@ -50,10 +50,9 @@ def block_rounds(blocks: npt.ArrayLike, processors: int, held: int = 0) -> npt.N
     >>> round(float(block_rounds(144, 152, held=24)), 2)
     1.31
     """
-    count = np.maximum(np.asarray(blocks, dtype=np.float64), 1.0)
-    count = count * np.maximum(np.floor(processors / count), 1.0)
+    count = np.asarray(blocks, dtype=np.float64)
     free = processors - held
     whole = np.floor(count / free) * free
     last = count - whole
-    slowest = np.maximum(last, processors / ALONE)
-    return np.asarray((whole + np.where(last > 0, slowest, 0.0)) / count)
+    slowest = np.where(last > 0, np.maximum(last, processors / ALONE), 0.0)
+    return np.asarray(np.where(count <= free, 1.0, (whole + slowest) / count))

@@ -24,10 +24,11 @@ from afdplan.calibration.placement import place
         (160, 0, (152 + 60.8) / 160),
         # 104 keep the memory busy.
         (256, 0, 1.0),
-        # Each of 48 is split in three: 144 blocks.
-        (48, 0, 1.0),
+        # Each of 48 is split: they fill what is free.
+        (48, 24, 1.0),
+        (128, 24, 1.0),
         # 16 of the 144 find no processor at once.
-        (48, 24, (128 + 60.8) / 144),
+        (144, 24, (128 + 60.8) / 144),
         (288, 24, (256 + 60.8) / 288),
         (192, 24, 1.0),
     ],
@@ -38,7 +39,7 @@ def test_a_last_round_of_few_blocks_waits_for_one_block(blocks, held, expected):
 
 @pytest.mark.parametrize("held", [0, 24])
 def test_more_requests_never_take_less_time(held):
-    blocks = np.arange(153, 4000)
+    blocks = np.arange(1, 4000)
     times = blocks * block_rounds(blocks, 152, held)
     assert (np.diff(times) >= -1e-9).all()
     assert (times >= blocks - 1e-9).all()
