@@ -32,6 +32,9 @@ FASTAFD_TOKENS = {
     ("minimax-m2.5", 8): (17, 36, 2254.44),
     ("minimax-m2.5", 16): (17, 18, 1006.0),
 }
+# FastAFD blog, Fig. 13: MiniMax-M2.5 FP8 at 8K, by nodes to one of experts, steps of one to four
+# microbatches. The batch is not stated; 72 requests per GPU are those of its preset.
+FASTAFD_MICROBATCH_MS = {3: (36.2, 30.7, 33.8, 42.2), 7: (38.2, 30.8, 34.0, 42.7)}
 
 # Step-3 report, Table 8: attention GPUs, requests per microbatch, context, cache.
 STEP3_STEP_MS = {

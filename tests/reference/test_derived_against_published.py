@@ -13,13 +13,11 @@ from benchmarks.derived_models import (
     attention_layers,
     attention_slopes,
     experts,
-    step_time,
-    systems,
-    table,
-    unsplit,
 )
+from benchmarks.derived_steps import microbatches, step_time, systems, unsplit
 from benchmarks.derived_verdicts import table as verdict_table
 from benchmarks.derived_verdicts import verdicts
+from benchmarks.published_rows import table
 from benchmarks.published_steps import (
     ASCEND_TOKENS,
     ASCEND_UNSPLIT_TOKENS,
@@ -81,6 +79,19 @@ def test_steps_of_unsplit_wide_expert_parallelism():
     assert max(abs(row.error) for row in ascend) <= 0.2
     others = [row for row in rows if row not in (stalled, *ascend)]
     assert max(abs(row.error) for row in others) <= 0.08
+
+
+def test_steps_of_one_to_four_microbatches():
+    """Their order, too: two are best, and four worst."""
+    rows = microbatches()
+    assert len(rows) == 8
+    assert max(abs(row.error) for row in rows) <= 0.08
+    for four in (rows[:4], rows[4:]):
+        by_published, by_derived = (
+            sorted(range(4), key=lambda m, of=name: getattr(four[m], of))
+            for name in ("published", "derived")
+        )
+        assert by_published == by_derived == [1, 2, 0, 3]
 
 
 def test_all_published_steps_from_names_alone():
