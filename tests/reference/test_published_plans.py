@@ -114,3 +114,25 @@ def test_step3_deployments_derived_from_sizes_alone(context, devices, batch):
         8 * point["F"],
     )
     assert best.step_time.mean == pytest.approx(point["step_ms"] * 1e-3, rel=0.15)
+
+
+@pytest.mark.parametrize(
+    ("model", "context", "devices", "measured"),
+    [
+        # github.com/linsj20/FastAFD, CODEX_PROJECT_REPRODUCE.md: over the best un-split width that
+        # so many devices hold whole, 16, 16, 8 and 8 ranks.
+        ("qwen3-235b-a22b-fp8", 8192, 32, 0.0819),
+        ("qwen3-235b-a22b-fp8", 16_384, 48, 0.1592),
+        ("minimax-m2.5", 8192, 72, 0.1319),
+        ("minimax-m2.5", 16_384, 72, -0.0208),
+    ],
+)
+def test_verdicts_of_plans_that_choose_freely(model, context, devices, measured):
+    """They take other batch sizes than were measured; none has the wrong sign."""
+    placement = place(find_model(model), find_hardware("gb200"), serving_system="fastafd")
+    law = IndependentLengths(prompt=f"fixed:{context}", decode="fixed:1")
+    limits = Limits(devices=devices, time_per_output_token=0.06, node_devices=4)
+    plan = make_plan(law, DerivedSource(placement, attention_devices=(1,)), limits)
+    verdict = plan.verdict
+    assert verdict.split in (("yes", "even") if measured > 0 else ("no", "even"))
+    assert verdict.interval.low - 0.015 < measured < verdict.interval.high

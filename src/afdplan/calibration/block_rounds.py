@@ -20,12 +20,27 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["ALONE", "block_rounds"]
+__all__ = ["ALONE", "block_rounds", "mean_loss"]
 
 ALONE = 2.5
 """Share of the bandwidth that one block reads alone, over that of one of all processors: measured
 operators of B200, GB200, B300 and GB300 in bf16 at 160 to 768 blocks say 2.2 to 2.6 (SGLang and
 TensorRT-LLM, aiconfigurator-core 0.12.0)."""
+
+
+def mean_loss(blocks: float, processors: int, held: int = 0) -> float:
+    """Return what a last round loses in the mean, over the time of the bytes; 0 for split blocks.
+
+    Over all numbers of blocks that a last round can have, ``(P / ALONE)^2 / (2 p n)``.
+
+    Examples
+    --------
+    >>> round(mean_loss(192, 152), 3), mean_loss(64, 152)
+    (0.063, 0.0)
+    """
+    if 2 * blocks <= processors:
+        return 0.0
+    return (processors / ALONE) ** 2 / (2 * (processors - held) * blocks)
 
 
 def block_rounds(blocks: npt.ArrayLike, processors: int, held: int = 0) -> npt.NDArray[np.float64]:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from afdplan.calibration.architecture import FeedForward, Mixer
 from afdplan.calibration.attention import SparseIndexer
 from afdplan.calibration.batch_line import BatchLine, batch_line
-from afdplan.calibration.block_rounds import block_rounds
+from afdplan.calibration.block_rounds import block_rounds, mean_loss
 from afdplan.calibration.heads import Attention, Product
 from afdplan.calibration.memory import INDEX_KEY_SCALE_BYTES
 from afdplan.calibration.operator import Operator
@@ -96,7 +96,9 @@ def attention_rounds(placement: Placement, heads: Attention, batch_size: int | N
         return 1.0
     here = heads.sharded(placement.attention_devices)
     blocks = batch_size * here.query_heads / here.query_rows
-    return float(block_rounds(blocks, hardware.processors, placement.held_processors))
+    sizes = (blocks, hardware.processors, placement.held_processors)
+    unsure = (placement.efficiencies.factor("rounds") - 1) * mean_loss(*sizes)
+    return float(block_rounds(*sizes)) + unsure
 
 
 def _index_time(placement: Placement, heads: Attention, indexer: SparseIndexer) -> float:

@@ -51,6 +51,8 @@ def part_errors(placement: Placement) -> dict[str, float]:
         name = mixer.heads.family
         errors[name] = max(errors.get(name, 0.0), STANDARD * operator.error)
     errors["gemm"] = STANDARD * efficiency.of(attention, "gemm", weights).error
+    if attention.processors is not None and "attention" in errors:
+        errors["rounds"] = 1.0  # of what a last round of blocks loses in the mean
     networks = (network for block in architecture.blocks for network in block.feed_forward)
     for family in {experts_family(network) for network in networks if network.experts}:
         errors[family] = STANDARD * efficiency.of(ffn, family, ffn_weights).error

@@ -8,10 +8,11 @@ from dataclasses import asdict, replace
 import numpy as np
 import pytest
 
-from afdplan.calibration.block_rounds import ALONE, block_rounds
+from afdplan.calibration.block_rounds import ALONE, block_rounds, mean_loss
 from afdplan.calibration.catalogue import find_hardware, find_model
 from afdplan.calibration.derived import derived_latency
 from afdplan.calibration.derived_attention import attention_rounds
+from afdplan.calibration.derived_error import part_errors, with_factor
 from afdplan.calibration.placement import place
 
 
@@ -54,6 +55,30 @@ def test_rounds_are_those_of_measured_attention():
     derived = block_rounds(list(GB200_SGLANG), find_hardware("gb200").processors)
     assert derived == pytest.approx(list(GB200_SGLANG.values()), abs=0.04)
     assert 1.5 < ALONE < 4
+
+
+@pytest.mark.parametrize("held", [0, 24])
+def test_the_mean_loss_is_that_of_all_remainders(held):
+    free = 152 - held
+    blocks = np.arange(8 * free, 9 * free)
+    lost = blocks * (block_rounds(blocks, 152, held) - 1)
+    # A sum over whole blocks in place of an integral.
+    assert lost.mean() == pytest.approx(mean_loss(1.0e3, 152, held) * 1e3, rel=0.03)
+    assert mean_loss(76, 152, held) == 0
+
+
+def test_what_a_last_round_loses_is_unsure():
+    """18 requests of 8 KV heads: one standard error is (152 / 2.5)^2 / (2 152 144)."""
+    placement = place(find_model("minimax-m2.5"), find_hardware("gb200"), ffn_devices=4)
+    assert part_errors(placement)["rounds"] == 1.0
+    moved = with_factor(placement, "rounds", 2.0)
+    heads = placement.architecture.mixers[0].heads
+    assert attention_rounds(moved, heads, 18) == pytest.approx(1 + 60.8**2 / (2 * 152 * 144))
+    assert "rounds" not in part_errors(
+        place(find_model("minimax-m2.5"), find_hardware("h200"), ffn_devices=8)
+    )
+    latent = place(find_model("deepseek-v3"), find_hardware("gb200"), ffn_devices=16)
+    assert "rounds" not in part_errors(latent)
 
 
 def test_only_held_processors_and_known_ones_count():
