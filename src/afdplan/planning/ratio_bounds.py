@@ -44,14 +44,6 @@ class BlockScores:
                 found[at] = self.rows[np.ix_(at, np.unique(columns))].max(axis=1)
         return found
 
-    def pairs(self, at: int, least: float, among: IntArray) -> IntArray:
-        """Return those of some pairs whose block may score more than 0, no less than `least`."""
-        row = self.rows[at]
-        kept = (row > 0) & (row >= least)
-        columns = self.columns[self.combinations[at].attention_devices]
-        found: IntArray = among[kept[columns[among]]]
-        return found
-
 
 class RatioBounds:
     """Bounds of the score over all pairs, block by block of r = A / F; computed once.

@@ -329,6 +329,14 @@ def test_a_rival_is_played_twice_as_often_until_it_is_told(high, half, asked):
     assert one.asked == asked
 
 
+def test_a_rival_that_was_played_more_waits_for_the_best():
+    """The rival has twelve replications, the best four: eight are enough of the rival."""
+    one = settling(1.01, 0.5)
+    one.runs[9] = SimpleNamespace(parts=[0] * 12, against=one.runs[8].against)
+    PlayedSearch.settled(one)
+    assert one.asked[:2] == [(8, 8), (9, 8)]
+
+
 def test_of_equals_the_smallest_and_no_more_play_than_is_asked_for():
     equal = SimpleNamespace(runs={5: 1, 3: 2, 4: 3}, value=lambda a: 1.0)
     assert PlayedSearch.best(equal) == 3

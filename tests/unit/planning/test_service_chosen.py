@@ -249,7 +249,7 @@ def test_designs_are_searched_once_for_each_number_of_devices(monkeypatch):
         return None if limits.devices < 9 else f"of {limits.devices}"
 
     def most_split(pools, devices, decode):
-        return [decode(n) for n in (12, 8, 10, 12, 20, 1)]
+        return [decode(n) for n in (12, 8, 10, 12, 20, 1, 2)]
 
     monkeypatch.setattr(chosen, "ColocatedSearch", SimpleNamespace(of=lambda _: Ranks()))
     monkeypatch.setattr(chosen, "most_split", most_split)
@@ -257,8 +257,8 @@ def test_designs_are_searched_once_for_each_number_of_devices(monkeypatch):
     search = SimpleNamespace(best=best)
     wider = SimpleNamespace(model=SimpleNamespace(devices=4))
     found = chosen._sharings([wider, POOL], Limits(devices=30), search, DeviceCost())
-    assert found == (["of 12", None, "of 10", "of 12", "of 20", None], ("ranks", 30))
-    assert asked == [(12, None), (8, None), (10, None), (20, "of 12")]
+    assert found == (["of 12", None, "of 10", "of 12", "of 20", None, None], ("ranks", 30))
+    assert asked == [(12, None), (8, None), (10, None), (20, "of 12"), (2, None)]
     assert wide == [28]
     assert chosen._sharings([POOL], Limits(devices=2), search, DeviceCost()) == (None, None)
     assert chosen._sharings([POOL], Limits(devices=3), search, DeviceCost())[1] == ("ranks", 3)

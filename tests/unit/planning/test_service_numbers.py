@@ -200,6 +200,8 @@ def test_times_of_a_pool_by_hand():
     assert held.slot_mean == pytest.approx(np.mean(waits))
     assert held.slot_p99 == pytest.approx(np.quantile(waits, 0.99))
     assert held.mean == pytest.approx(1.1 + np.mean(waits))
+    shares = np.quantile(np.add(waits, 1.1), (0.5, 0.95, 0.99))
+    assert [held.p50, held.p95, held.p99] == pytest.approx(shares.tolist())
     ready = one.ready(1, TRACE.arrival_times)
     assert ready == pytest.approx(TRACE.arrival_times + 1.1)
 

@@ -69,6 +69,8 @@ class Decode:
         (3, 0.5, 2, 0, 0.0, []),
         (4, 0.5, 2, 1, 1.0, [2]),
         (4, 0.5, 3, 0, 0.0, [2]),
+        # What does not fit four devices fits no fewer: they are not asked for.
+        (6, 0.5, 5, 0, 0.0, [4]),
     ],
 )
 def test_a_budget_is_split_where_both_sides_carry_as_much(
