@@ -193,6 +193,9 @@ def _best_of(
         if high - low < CANDIDATES:
             spread = np.arange(low, high + 1.0)
         counts = np.union1d(able[np.unique(np.rint(spread).astype(np.int64))], [here])
+        if known and jump:  # a few at even distances may all miss the last of a tooth
+            beside = np.searchsorted(able, looked[at]) + np.array([-1, 1])
+            counts = np.union1d(counts, able[np.clip(beside, 0, able.size - 1)])
         new = np.array([float(a) for a in counts.tolist() if a not in known])
         if not new.size:
             break

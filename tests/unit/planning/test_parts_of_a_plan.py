@@ -42,7 +42,8 @@ def test_arrivals_of_a_part_are_scaled_to_the_stated_rate(monkeypatch, rate, tol
     ("changes", "asked", "methods"),
     [
         ({}, "exact", ["gaussian", "mean-field"]), ({}, None, ["exact", "gaussian", "mean-field"]),
-        ({"phase": "aligned"}, "exact", []), ({"horizon": 9, "method": "mean-field"}, "mean-field", []),
+        ({"phase": "aligned"}, "exact", []),
+        ({"horizon": 9, "method": "mean-field"}, "mean-field", []),
     ],
 )  # fmt: skip
 def test_methods_that_were_not_asked_for_stand_beside(changes, asked, methods):
