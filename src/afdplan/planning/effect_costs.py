@@ -189,13 +189,11 @@ def _best_of(
     known: dict[int, float] = {}
     low, high = 0, able.size - 1
     spread = np.geomspace(1, able.size, CANDIDATES) - 1
+    beside: list[int] = []
     while True:
         if high - low < CANDIDATES:
             spread = np.arange(low, high + 1.0)
-        counts = np.union1d(able[np.unique(np.rint(spread).astype(np.int64))], [here])
-        if known and jump:  # a few at even distances may all miss the last of a tooth
-            beside = np.searchsorted(able, looked[at]) + np.array([-1, 1])
-            counts = np.union1d(counts, able[np.clip(beside, 0, able.size - 1)])
+        counts = np.union1d(able[np.unique(np.rint(spread).astype(np.int64))], [here, *beside])
         new = np.array([float(a) for a in counts.tolist() if a not in known])
         if not new.size:
             break
@@ -210,6 +208,9 @@ def _best_of(
         low = int(np.searchsorted(able, ends[0] - jump))
         high = min(int(np.searchsorted(able, ends[1] + jump)), able.size - 1)
         spread = np.linspace(low, high, CANDIDATES)
+        if jump:  # a few at even distances may all miss the last of a tooth
+            near = np.searchsorted(able, looked[at]) + np.array([-1, 1])
+            beside = able[np.clip(near, 0, able.size - 1)].tolist()
     best = int(looked[at])
     return best, known[best], kept
 
