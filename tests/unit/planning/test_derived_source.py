@@ -167,3 +167,34 @@ def test_widths_are_those_that_heads_allow():
         source_of(attention_devices=(3,))
     assert source_of(attention_devices=(4, 2)).attention_devices == (4, 2)
     assert source_of().attention_devices == (1, 2, 4, 8)
+
+
+def test_ranks_have_the_room_that_both_kinds_of_weights_leave():
+    """A cached token takes what it takes, and half of that where half of a request is shared."""
+    source = source_of()
+    whole, half = source.colocated.cache(1, 4), source.sharing(0.5).colocated.cache(1, 4)
+    memory = replace(source.placement, ffn_devices=1, ffn_workers=4).memory()
+    weights = memory.attention_weight_bytes + memory.ffn_weight_bytes
+    room = memory.attention_memory_bytes - weights - memory.reserve_bytes
+    assert whole.capacity == half.capacity == pytest.approx(room)
+    assert whole.kinds == memory.cache
+    assert [k.bytes_per_token for k in half.kinds] == [k.bytes_per_token / 2 for k in memory.cache]
+
+
+def test_a_dense_model_has_any_number_of_ffn_workers_up_to_64():
+    """The first three layers of DeepSeek-V3 have no routed experts."""
+    model = find_model("deepseek-v3")
+    dense = replace(model, blocks=model.blocks[:3])
+    source = DerivedSource(place(dense, find_hardware("h200")))
+    assert source.ffn_workers(100) == tuple(range(1, 65))
+    assert source.shares_ffn_times
+    assert source.shares_ffn_latency
+    assert "equally many routed experts" not in " ".join(source.assumptions)
+
+
+def test_what_the_search_decides_is_not_assumed():
+    placement = place(find_model("qwen3-30b-a3b"), find_hardware("h100"))
+    keys = [one.key for one in placement.assumptions]
+    assert "ffn-devices" in keys
+    kept = [one.key for one in DerivedSource(placement).placement.assumptions]
+    assert kept == [key for key in keys if key != "ffn-devices"]

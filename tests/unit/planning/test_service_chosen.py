@@ -310,6 +310,7 @@ def test_the_largest_batch_beside_prompts(statistic, chunk_time, limit, batch):
         # Groups of four devices and 1.6 requests/s; four carry 6.4, or more where they wait.
         (Limits(requests_per_second=6.4), [(16, 6.4)]),
         (Limits(requests_per_second=6.5), [(20, 6.5)]),
+        (Limits(requests_per_second=1.0), [(4, 1.0)]),
         (Limits(requests_per_second=5.9, margin=0.1), [(20, 6.49)]),
         (Limits(devices=19, requests_per_second=6.5), []),
         (Limits(devices=20, requests_per_second=6.5), [(20, 6.5)]),

@@ -206,6 +206,25 @@ def test_times_of_a_pool_by_hand():
     assert ready == pytest.approx(TRACE.arrival_times + 1.1)
 
 
+def test_a_limit_below_what_prompts_take_alone_is_refused():
+    """A second of passes and a tenth of transfer: 1.1 s are enough, less is not."""
+    assert pool(1.1, transfer=1e-4).carries(40, 0.1)
+    with pytest.raises(InfeasibleError, match="below what prompts take without any waiting"):
+        pool(1.09, transfer=1e-4)
+    with pytest.raises(InfeasibleError, match="below what prompts take"):
+        pool(1.15, margin=0.05, transfer=1e-4)
+
+
+def test_the_longest_prompt_has_to_fit_a_worker():
+    trace = replace(TRACE, prompt_tokens=np.array([1000] * 39 + [3000]))
+    traffic = service_traffic(EmpiricalLengths(trace), trace)
+    asked = FirstTokenLimit(time_to_first_token=9.0)
+    roomy = replace(worker(), most_tokens=3000.0)
+    assert PrefillPool(roomy, traffic, asked).rate_of_worker == pytest.approx(40 / 42)
+    with pytest.raises(InfeasibleError, match=r"3,000 tokens needs more than the room for 2,999"):
+        PrefillPool(replace(worker(), most_tokens=2999.0), traffic, asked)
+
+
 def test_rates_that_a_pool_carries_by_hand():
     """Waits of 1 - 1/x s at x times the rate of 0.5/s, up to one prompt a second and worker."""
     rate = 39 / float(np.diff(TRACE.arrival_times).sum())
