@@ -112,12 +112,15 @@ def test_other_a_are_looked_at_up_to_four_times_ours(ours, most):
 
 
 @pytest.mark.parametrize("most", [1, 3, 4])
-def test_another_a_counts_only_within_the_time(most):
+@pytest.mark.parametrize("dear", [1.0, 100.0])
+def test_another_a_counts_only_within_the_time(most, dear):
     """Ours is kept where it is too slow already: others may be no slower than it is."""
     limit = step(most) * (1 + 1e-12) / 1.5
-    found = check_plan(running(time_per_output_token=limit), law())
+    cost = {"ffn_cost": dear, "per": "currency"}
+    found = check_plan(running(time_per_output_token=limit, inputs=cost), law())
     assert found.best_attention_workers == max(most, 2)
-    assert found.regret == pytest.approx(1 - scores(2) / scores(max(most, 2)), abs=1e-12)
+    lost = 1 - scores(2, dear) / scores(max(most, 2), dear)
+    assert found.regret == pytest.approx(lost, abs=1e-12)
 
 
 @pytest.mark.parametrize(("over", "standing"), [(1.0201, "replan"), (1.0199, "stands")])

@@ -337,6 +337,14 @@ def test_a_rival_that_was_played_more_waits_for_the_best():
     assert one.asked[:2] == [(8, 8), (9, 8)]
 
 
+@pytest.mark.parametrize(("regrets", "near"), [
+    ({3: 0.02, 4: 0.0099, 5: 0.0, 6: 0.0101}, (4, 5)), ({3: 0.005, 5: 0.0, 9: 0.009}, (3, 9)),
+])  # fmt: skip
+def test_ratios_that_lose_less_than_a_hundredth_are_nearly_equal(regrets, near):
+    points = [SimpleNamespace(attention_workers=a, regret=one) for a, one in regrets.items()]
+    assert PlayedSearch.near_equal(SimpleNamespace(curve=lambda: points)) == near
+
+
 def test_of_equals_the_smallest_and_no_more_play_than_is_asked_for():
     equal = SimpleNamespace(runs={5: 1, 3: 2, 4: 3}, value=lambda a: 1.0)
     assert PlayedSearch.best(equal) == 3

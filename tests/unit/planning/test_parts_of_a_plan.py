@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import fields
 from types import SimpleNamespace
 
@@ -11,7 +12,7 @@ import pytest
 from afdplan.lengths.law import IndependentLengths
 from afdplan.model.latency import LatencyModel
 from afdplan.model.trace import Trace
-from afdplan.planning import held, ratio_grid
+from afdplan.planning import held, plan_answer, ratio_grid
 from afdplan.planning.binding import shadow_prices
 from afdplan.planning.limits import Limits
 from afdplan.planning.plan import Plan
@@ -80,3 +81,31 @@ def test_a_plan_is_shown_without_what_it_was_made_from():
     assert {one.name for one in fields(Plan) if not one.repr} == {
         "surroundings", "requests", "source",
     }  # fmt: skip
+
+
+@contextmanager
+def bar(words):
+    """Give the words of a bar for what shows its share."""
+    yield words
+
+
+def test_a_service_is_played_where_there_is_one(monkeypatch):
+    """What is played gets the plan's own requests and times, and shows how far it is."""
+    monkeypatch.setattr(
+        "afdplan.planning.service_verify.verify_service",
+        lambda service, source, progress: (service, source, progress),
+    )
+    monkeypatch.setattr(
+        "afdplan.planning.verify.verify_plan",
+        lambda plan, law, source, progress: (law, source, progress),
+    )
+    monkeypatch.setattr(
+        "afdplan.planning.plan_around.plan_around",
+        lambda plan, law, source, show: (law, source, show),
+    )
+    played = plan_answer._played(SimpleNamespace(service="service"), "source", bar)
+    assert played == ("service", "source", "playing the service")
+    assert plan_answer._played(SimpleNamespace(service=None), "source", bar) is None
+    plan = SimpleNamespace(law="law", source="source")
+    assert plan_answer._verified(plan, bar) == ("law", "source", "simulating")
+    assert plan_answer._around(plan, bar) == ("law", "source", "other batches")

@@ -277,6 +277,21 @@ def test_times_are_those_of_the_size_in_its_block():
     assert {times.size for times in one._ffn_means.values()} == {256}
 
 
+@pytest.mark.parametrize(("ranks", "workers"), [(1, 1), (2, 1), (4, 2), (16, 8)])
+def test_experts_lie_on_as_many_workers_as_ranks_have_devices_for(monkeypatch, ranks, workers):
+    """An FFN worker of four devices has those of two ranks."""
+    asked = []
+
+    def times(side, loads, number):
+        asked.append(number)
+        return SimpleNamespace(mean=loads)
+
+    monkeypatch.setattr("afdplan.planning.colocated_search.ffn_times", times)
+    one = search()
+    one._shared_times(one._times.unsplit_side(2, ranks), 2, ranks, np.array([8]))
+    assert asked == [workers]
+
+
 def test_the_most_that_there_is_may_reach_a_rate():
     """Two halves of 16 requests on seven groups of two ranks."""
     one = search(fills_gaps=True)
