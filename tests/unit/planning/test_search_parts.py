@@ -185,6 +185,21 @@ def test_ties_are_looked_at_only_without_a_rate():
     assert least_score(best, Limits(requests_per_second=1.0)) == 2.0 * (1 + TIE) > 2.0
 
 
+@pytest.mark.parametrize("score", [1e-6, 1.0, 1e6, -3.0])
+def test_candidates_tie_within_a_share_of_their_score(score):
+    """Of candidates that tie the one of fewer devices is preferred; else the better score."""
+    small = Candidate(score=score, design=DESIGN)
+    large = replace(DESIGN, bundles=DESIGN.bundles + 1)
+    tied = Candidate(score=score + abs(score) * 0.5 * TIE, design=large)
+    better = Candidate(score=score + abs(score) * 4 * TIE, design=large)
+    assert small.beats(None)
+    assert small.beats(tied)
+    assert not tied.beats(small)
+    assert better.beats(small)
+    assert not small.beats(better)
+    assert not small.beats(small)
+
+
 def ranges(longest, probabilities=()):
     """A batch search whose pairs score their batch size over their step."""
     pairs = SimpleNamespace(

@@ -191,6 +191,8 @@ def test_times_of_a_pool_by_hand():
     assert busy.p95 == pytest.approx(1.1 + 1 - 1 / 1.6)
     assert busy.p50 == pytest.approx(1.1)
     assert one.first_tokens(2, rate).utilization == pytest.approx(rate / 2)
+    slow = pool(slower=2.0).first_tokens(3, 0.6)  # each computes a prompt in two seconds
+    assert slow.utilization == pytest.approx(0.4)
     # One slot of 10 tokens: busy for 2.2 s, its requests come every 1 and 3 s.
     slot = SimpleNamespace(slots=1, time_per_output_token=0.22)
     held = one.first_tokens(1, rate, slot)
