@@ -172,3 +172,118 @@ def test_requests_that_the_memory_does_not_hold():
     assert "of the requests do not fit it and are refused" in some
     with pytest.raises(UnsupportedError, match="need more, up to 5,001; give more memory"):
         room(40)
+
+
+class Told:
+    """A run of one A: what it gives, and its ratios to others by hand."""
+
+    def __init__(self, throughput, step, ratios):
+        self.throughput, self.step_time = estimate(throughput), estimate(step)
+        self._ratios = ratios
+
+    def against(self, other, factor=1.0):
+        return estimate(factor * self._ratios[other])
+
+
+def estimate(value):
+    return Estimate(value=value, low=0.9 * value, high=1.1 * value, confidence=0.95, method="x")
+
+
+def test_what_placing_gains_and_gives_back_by_hand(monkeypatch):
+    """Costs of 4 + 3 x 2 and 6 + 3 x 2; equal loads would give 1.25 a cost, blind ones give 1.
+
+    Placed requests give a tenth more at 4 workers: 0.08 of what equal loads give there. The best
+    number, 6, gives 1.44 times as much as the blind one at 1.2 times its cost.
+    """
+    latency = replace(LATENCY, tokens_per_step=1.5)
+    problem = replace(PROBLEM, latency=latency, ffn_weight=3.0)
+    base = Told(10.0, 0.3, {})
+    here = Told(11.0, 0.28, {base: 1.1})
+    top = Told(14.4, 0.33, {base: 1.44})
+    here._ratios[top] = 11.0 / 14.4
+    asked, runs = [], {4: here, 6: top}
+
+    class Search:
+        def __init__(self, *given):
+            self.runs = runs
+            asked.append(given[2:4])
+
+        def settled(self):
+            return 6
+
+        def played(self, count, replications):
+            assert replications == simulated_ratio.DECIDING
+            return self.runs[count]
+
+        def cost(self, count):
+            return PlayedSearch.cost(SimpleNamespace(problem=problem), count)
+
+        def recommendation(self, blind, best, free):
+            return Recommended(best=best, free=free)
+
+        def objectives(self):
+            return "objectives"
+
+    @dataclass(frozen=True)
+    class Recommended:
+        best: int
+        free: float
+        warnings: tuple[str, ...] = ()
+
+    @dataclass(frozen=True)
+    class Scene:
+        placement: str = "longest-prompt"
+        placement_window: int = 7
+        kv_capacity: None = None
+
+    def play_paired(scenario, replications):
+        assert (scenario.placement, scenario.placement_window) == ("round-robin", 1)
+        assert replications == simulated_ratio.DECIDING
+        return base
+
+    monkeypatch.setattr(simulated_ratio, "PlayedSearch", Search)
+    monkeypatch.setattr(simulated_ratio, "play_paired", play_paired)
+    monkeypatch.setattr(simulated_ratio, "equal_loads", lambda *_: lambda a: 1.25 * a / 4)
+    monkeypatch.setattr(simulated_ratio, "_recovered", lambda *given: given)
+    blind = SimpleNamespace(optimal_attention_workers=4, mean_field_ratio=3.0, warnings=("w",))
+    shown = []
+    found = simulated_ratio.simulate_ratio(
+        problem, blind, lambda *_: Scene(), max_attention_workers=9, progress=shown.append
+    )
+    gain = found.gain
+    assert asked == [((4, 3.0), 9)]
+    assert (gain.placement, gain.placement_window) == ("longest-prompt", 7)
+    assert (gain.blind_attention_workers, gain.attention_workers) == (4, 6)
+    assert gain.barrier_cost.value == pytest.approx(1 - 10 / 10 / 1.25)
+    assert gain.given_back.value == pytest.approx(0.1 * 0.8)
+    assert gain.gain.value == pytest.approx(1.44 / 1.2 - 1)
+    assert gain.regret_of_blind.value == pytest.approx(1 - 11 / 14.4 * 1.2)
+    assert gain.blind_time_per_output_token == pytest.approx(0.3 / 1.5)
+    assert gain.time_per_output_token == pytest.approx(0.33 / 1.5)
+    assert gain.recovered == (base, here, pytest.approx(12.5))
+    assert found.recommendation == Recommended(best=6, free=1.875, warnings=("w",))
+    assert (found.objectives, found.runs, shown) == ("objectives", runs, [1.0])
+
+
+def test_what_is_known_gives_back_at_the_cost_of_the_bundle(monkeypatch):
+    """Five workers and two FFN workers of a weight of 3: equal loads give 11 times 0.5."""
+    problem = replace(PROBLEM, ffn_weight=3.0)
+    asked = []
+
+    def play(scenario, replications, seconds):
+        asked.append((scenario.placement, scenario.bundle.attention_workers, replications, seconds))
+        return scenario.placement
+
+    monkeypatch.setattr(simulated_ratio, "play_paired", play)
+    monkeypatch.setattr(simulated_ratio, "equal_loads", lambda *_: lambda a: a / 10)
+    monkeypatch.setattr(simulated_ratio, "_recovered", lambda *given: given)
+    told = simulated_ratio.recovered(problem, 5, "longest-prompt")
+    assert told == ("round-robin", "longest-prompt", pytest.approx(11 * 0.5))
+    seconds = simulated_ratio.MOST_SECONDS / 40
+    assert asked == [
+        ("round-robin", 5, 8, pytest.approx(seconds)),
+        ("longest-prompt", 5, 8, pytest.approx(seconds)),
+    ]
+    free = replace(problem, execution="barrier-free")
+    assert simulated_ratio.recovered(free, 5, "longest-prompt") is None
+    assert simulated_ratio.recovered(problem, 5, "round-robin") is None
