@@ -191,3 +191,22 @@ def test_whole_lives_and_other_models_are_told(is_window, models, model, said):
 )  # fmt: skip
 def test_names_of_one_model(planned, served, alike):
     assert counters._alike(planned, served) is alike
+
+
+@pytest.mark.parametrize(("limit", "longest"), [(None, None), (0.2, 0.2 * 1.5)])
+def test_effects_of_a_plan_keep_its_limit(monkeypatch, limit, longest):
+    monkeypatch.setattr(plan_effects, "effect_costs", lambda *given, **asked: (given, asked))
+    design = SimpleNamespace(
+        attention_workers=3, ffn_workers=2, batch_size=8, attention_devices=4, ffn_devices=1
+    )
+    target = SimpleNamespace(allows=lambda workers, *of: (workers, of))
+    plan = SimpleNamespace(
+        split=SimpleNamespace(design=design), problem="p",
+        limits=SimpleNamespace(time_per_output_token=limit, statistic="p99"),
+        space=SimpleNamespace(target=target), latency=SimpleNamespace(tokens_per_step=1.5),
+    )  # fmt: skip
+    given, asked = plan_effects.plan_effects(plan, None, 9)
+    assert given == ("p", 3)
+    assert (asked["longest_step"], asked["statistic"]) == (longest, "p99")
+    assert (asked["derived"], asked["max_attention_workers"]) == (None, 9)
+    assert asked["allowed"](5) == (5, (2, 4, 1))
