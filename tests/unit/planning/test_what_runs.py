@@ -13,7 +13,6 @@ from afdplan.lengths.law import IndependentLengths
 from afdplan.model.latency import LatencyModel
 from afdplan.model.variation import ExpertLoad
 from afdplan.planning import check, plan_effects, ratio_answer
-from afdplan.planning import running as counters
 from afdplan.planning.effect_costs import _best_of, _without
 from afdplan.planning.plan_modes import has_both_modes
 from afdplan.planning.ratio_question import RatioQuestion
@@ -137,60 +136,6 @@ def test_windows_are_answered_where_a_trace_and_their_length_are_given(
 def test_what_stands_around_a_ratio_is_asked_for():
     question = RatioQuestion(problem=None, workload=None, choice=None)
     assert (question.has_around, question.played, question.window_duration) == (False, None, None)
-
-
-def engines(*means):
-    """Counters of engines whose prompts and outputs have these means; None: no request ended."""
-    told = tuple(
-        (f"engine {k}", SimpleNamespace(mean=prompt), SimpleNamespace(mean=decode))
-        for k, (prompt, decode) in enumerate(means)
-    )
-    return SimpleNamespace(notes=("n",), is_window=True, models=(), engines=told, requests=9)
-
-
-@pytest.mark.parametrize(
-    ("means", "said"),
-    [
-        ([(100.0, 50.0)], []), ([(100.0, 50.0), (109.9, 50.0)], []), ([], []),
-        ([(100.0, 50.0), (110.1, 45.0)],
-         ["prompts: 100 tokens on average on engine 0, 110 on engine 1",
-          "outputs: 45 tokens on average on engine 1, 50 on engine 0"]),
-        ([(None, 50.0), (100.0, 50.0)],
-         ["prompts: 0 tokens on average on engine 0, 100 on engine 1"]),
-    ],
-)  # fmt: skip
-def test_engines_whose_lengths_are_a_tenth_apart_are_told(means, said):
-    plan = SimpleNamespace(model="")
-    first, *rest = counters._warnings(engines(*means), plan)
-    assert first == "n"
-    assert [line.split("unlike ")[1].split(";")[0] for line in rest] == said
-
-
-@pytest.mark.parametrize(
-    ("is_window", "models", "model", "said"),
-    [
-        (False, (), "", ["whole life (9 requests)"]), (True, ("a/Other",), "Model-8b", ["Other"]),
-        (True, ("x/model_8B", "y"), "Model-8b", []), (True, ("a/Other",), "", []),
-        (True, (), "Model-8b", []),
-    ],
-)  # fmt: skip
-def test_whole_lives_and_other_models_are_told(is_window, models, model, said):
-    found = SimpleNamespace(notes=(), is_window=is_window, models=models, engines=(), requests=9)
-    lines = counters._warnings(found, SimpleNamespace(model=model))
-    assert len(lines) == len(said)
-    assert all(words in line for line, words in zip(lines, said, strict=True))
-
-
-@pytest.mark.parametrize(
-    ("planned", "served", "alike"),
-    [
-        ("a/Model-8B", "model_8b", True), ("model", "x/Model-8B/", True),
-        ("Model-8B.json", "json", False),
-        ("---", "model", False), ("model-8b", "model-9b", False), ("x/Model-8B", "model", True),
-    ],
-)  # fmt: skip
-def test_names_of_one_model(planned, served, alike):
-    assert counters._alike(planned, served) is alike
 
 
 @pytest.mark.parametrize(("limit", "longest"), [(None, None), (0.2, 0.2 * 1.5)])
