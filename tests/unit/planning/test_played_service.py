@@ -145,6 +145,7 @@ def test_a_bundle_is_played_on_what_it_was_sent(monkeypatch, workers, each):
         block[:] = -1  # the simulator uses its block again
         on_requests(np.array([[30, 3, 0.0, 0.25, 4.0], [20, 2, 3.0, 3.25, 5.0]]))
         on_requests(np.array([[20, 2, 3.0, 3.5, 5.5], [21, 2, 4.4, 4.5, 6.5]]))
+        on_requests(np.array([[99, 9, 9.0, 9.0, 9.5]]))  # one that was never sent
 
     monkeypatch.setattr(service_verify, "simulate", simulate)
     monkeypatch.setattr(service_verify, "Scenario", lambda **asked: SimpleNamespace(**asked))
