@@ -142,6 +142,8 @@ def test_what_every_derived_source_says():
     assert (source.ffn_devices, source.least_device_ratio, source.time_unit) == (1, 1.0, "s")
     assert source.name == "Qwen/Qwen3-30B-A3B on H100-SXM (derived)"
     assert str(source).endswith("attention workers of 1 or 2 or 4 or 8 devices.")
+    only = source_of(attention_devices=(4,))
+    assert (only.name, only.assumptions) == (source.name, source.assumptions)
     assert source.shares_ffn_times is source.shares_ffn_latency is False
     assert source.attention(2, 8) == source.latency(2, 4, 8).attention
     assert source.attention(2, 8) != source.attention(2, 9)

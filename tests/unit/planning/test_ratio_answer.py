@@ -34,6 +34,9 @@ def asked(choice=MODEL, batch_size=64, *, has_around=False, **given):
         ({"kv_capacity": 400_000}, True),
         ({"seed": 7}, False),
         ({"placement": "longest-request"}, True),
+        ({"placement": "longest-prompt-rank"}, True),  # of two microbatches
+        ({"placement": "longest-prompt-rank", "microbatches": 1}, False),
+        ({"placement": "longest-prompt-rank", "overlap": "ideal"}, False),
         ({"placement": "longest-prompt", "execution": "synchronous", "memory": "preempt"}, True),
     ],
 )
@@ -72,5 +75,8 @@ def test_times_at_other_batches_are_those_of_the_choice():
     question = asked(choice, 64)
     assert question.latency_of(64).ffn(64) == question.problem.latency.ffn(64)
     assert question.most_requests > 128
+    # What is told beside an answer needs the errors of its times; other batches do not.
+    assert question.problem.latency.uncertainty is not None
+    assert question.latency_of(64).uncertainty is None
     with pytest.raises(InfeasibleError, match="largest batch size"):
         asked(choice, 60_000)

@@ -302,6 +302,13 @@ def test_the_largest_batch_beside_prompts(statistic, chunk_time, limit, batch):
         assert found.step_time.mean == pytest.approx(0.0125 * batch / 0.8)
 
 
+@pytest.mark.parametrize("batch", range(1, 9))
+def test_every_batch_beside_prompts_can_be_the_largest(batch):
+    limits = Limits(devices=30, time_per_output_token=0.0125 * batch / 0.8 + 1e-6)
+    group = replace(RANKS, replicas=1)
+    assert others._largest(Unsplit(), group, prefill(), limits).batch_size == batch
+
+
 @pytest.mark.parametrize(
     ("limits", "told"),
     [

@@ -189,6 +189,8 @@ def test_the_fewest_groups_of_ranks_or_more_that_spare_workers(bursts, groups, f
     }  # fmt: skip
     assert found.decode.replicas == groups == min(costs, key=costs.get)
     assert found.decode_factor == pytest.approx(factor)
+    # It is planned for no more than its groups carry: else one more would be taken.
+    assert found.decode_factor * 10.0 <= found.decode.requests_per_second
     wide = group(rate=9.0, ranks=4, cost=5.0)
     assert sharing.cheapest_ranks([Pool()], limits(), [group(), wide], 1.0).decode.ranks == 4
     exact = sharing.cheapest_ranks([Pool()], limits(rate=9.0), [group()], 1.0)
