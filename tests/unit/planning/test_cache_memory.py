@@ -83,3 +83,15 @@ def test_what_shares_and_scales_of_a_space_hold():
     assert memory_of(law, space).overflow_probability(2, 0.69) == 1.0
     assert memory_of(law, CacheSpace.tokens(99.0)).most_requests(0.0) == 0
     assert memory_of(law, CacheSpace.tokens(1e12)).most_requests(0.0) == 131_072
+
+
+def test_windows_below_every_load_hold_the_same_of_all_requests():
+    """At least ten tokens of each: five and twice three are kept of every one."""
+    law = IndependentLengths(prompt="uniform:10..20", decode="fixed:2")
+    kinds = (CacheKind(1.0, 5), CacheKind(2.0, 3))
+    memory = memory_of(law, CacheSpace(capacity=22.0, kinds=kinds))
+    assert memory.mean_fraction(2) == pytest.approx(1.0)
+    assert (memory.overflow_probability(2), memory.overflow_probability(3)) == (0.0, 1.0)
+    assert memory_of(law, CacheSpace(capacity=21.9, kinds=kinds)).overflow_probability(2) == 1.0
+    slot = CacheSums(law, kinds).slot
+    assert (slot.probabilities.tolist(), slot.lowest) == ([1.0], pytest.approx(11 / 3))

@@ -67,6 +67,18 @@ def test_alternatives_that_break_nothing_stay_inside_the_budget(devices):
     assert all(one.plan.design.devices <= devices and one.regret >= 0 for one in kept)
 
 
+@pytest.mark.parametrize(
+    ("sizes", "time", "warned"),
+    [((8, 16), None, True), ((8, 16), 0.012, False), ((16,), None, False)],
+)
+def test_the_largest_of_several_batch_sizes_is_warned_of(sizes, time, warned):
+    limits = Limits(devices=8, time_per_output_token=time)
+    found = plan(limits, space=SearchSpace(batch_sizes=sizes, microbatches=(2,)))
+    assert (found.split.design.batch_size == max(sizes)) is (warned or len(sizes) == 1)
+    words = "the largest batch size considered, 16, is best"
+    assert any(words in line for line in found.warnings) is warned
+
+
 def test_rate_needs_the_fewest_devices():
     small = SearchSpace(batch_sizes=(8, 64), microbatches=(2,))
     free = plan(Limits(devices=20), space=small)
