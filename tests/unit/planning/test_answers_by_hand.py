@@ -264,7 +264,7 @@ def test_models_are_told_apart_by_the_end_of_their_names():
     ):
         assert running._alike(planned, served) is alike, (planned, served)
     plan = SimpleNamespace(model="qwen3-30b-a3b")
-    assert running._warnings(metrics(models=("a/b", "Qwen3-30B-A3B")), plan) == []
+    assert running._warnings(metrics(models=("a/llama", "Qwen3-30B-A3B")), plan) == []
     (words,) = running._warnings(metrics(models=("llama", "gemma", "phi", "glm")), plan)
     assert words.startswith(
         "the metrics are of model llama, gemma, phi, the plan is for qwen3-30b-a3b:"

@@ -308,15 +308,17 @@ def test_a_certain_overflow_has_no_price():
         assert ("overflow probability" in prices) is told
 
 
-def test_the_memory_that_the_next_batch_needs():
-    """Four slots of 2,000 tokens in 10,000: eight take 6 % more than 15,094."""
+@pytest.mark.parametrize("margin", [0.0, 0.25])
+def test_the_memory_that_the_next_batch_needs(margin):
+    """Eight slots of 2,000 tokens take 6 % more than 15,094, or than what a margin leaves."""
+    room = 15_094 / (1 - margin)
     search = DesignSearch(
         LONG,
-        MeasuredSource(LATENCY, kv_tokens=15_094.0),
+        MeasuredSource(LATENCY, kv_tokens=room),
         SearchSpace(batch_sizes=(4, 8), microbatches=(1,)),
         DeviceCost(),
     )
-    limits = Limits(devices=2)
+    limits = Limits(devices=2, margin=margin)
     found = next_batch(search, search.best(limits), limits)
     assert found.forbidden_by == ("KV memory",)
     assert f"{16_000 / 15_094 - 1:.2%} more memory".replace("%", " %") in found.reason

@@ -48,6 +48,7 @@ def test_what_a_model_on_a_device_leaves_to_choose(model, device, widths, number
     source = DerivedSource(place(find_model(model), find_hardware(device)))
     assert source.attention_devices == widths
     assert source.ffn_workers(17) == numbers
+    assert source.ffn_workers(numbers[-1]) == numbers
     assert source.ffn_workers(numbers[-1] - 1) == numbers[:-1]
     assert source.colocated.widths(2, 100) == source.colocated.widths(2, 2 * ranks[-1]) == ranks
     assert source.colocated.widths(2, 2 * ranks[-1] - 1) == ranks[:-1]

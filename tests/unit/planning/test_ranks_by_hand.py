@@ -150,6 +150,26 @@ def test_with_a_rate_every_width_has_its_cheapest(rate, time):
         assert (dense.score, dense.tokens_per_second) == pytest.approx(most)
 
 
+def test_of_sizes_that_reach_a_rate_alike_the_one_that_gives_most_is_told():
+    """Transfers of 5 ms hide behind the other half: two times four requests are the quicker.
+
+    Alone 10 ms of attention and 5 ms each of experts and of both ways; as halves 5 ms of attention
+    each, 10 ms of experts and the rest of a way. Both reach the rate with one group.
+    """
+    latency = LatencyModel.linear(
+        attention=(6.25e-7, 0.0), ffn=(0.0, 5e-3), transfer=(0.0, 5e-3), layers=10, time_unit="s",
+        step_overhead=0.01, tokens_per_step=1.5,
+    )  # fmt: skip
+    one = search(latency=latency, batch_sizes=(4, 8))
+    limits = Limits(devices=30, requests_per_second=1.0, time_per_output_token=0.27 / 1.5)
+    found = one.widths(limits)
+    assert [plan.ranks for plan in found] == [2, 4, 8]
+    for plan in found:
+        assert (plan.replicas, plan.batch_size, plan.two_batch_overlap) == (1, 4, True)
+        assert plan.step_time.mean == pytest.approx(0.01 + 10 * 0.02)
+        assert plan.tokens_per_second == pytest.approx(plan.ranks * 8 * 1.5 / 0.21)
+
+
 @pytest.mark.parametrize("combine", [5e-4, 3e-3, 4e-2])
 def test_bounds_of_fixed_requests_are_their_steps(combine):
     latency = LATENCY.with_coefficients({"receive.intercept": combine})

@@ -162,6 +162,9 @@ def test_other_ffn_workers_keep_the_ratio_within_the_budget():
 def test_what_is_recommended(split, colocated, kind):
     plan = SimpleNamespace(verdict=SimpleNamespace(split=split), colocated=colocated)
     assert Plan.kind.fget(plan) == kind
+    best = "ranks" if colocated else None
+    plan = SimpleNamespace(kind=kind, split="split", best_colocated=best)
+    assert Plan.recommended.fget(plan) == ("ranks" if kind == "un-split" else "split")
 
 
 def test_the_problem_of_a_plan_weighs_workers_by_what_they_cost():
