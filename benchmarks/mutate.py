@@ -154,13 +154,18 @@ class _Planted(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
 
 def noticed(name: str, path: Path, tree: ast.Module, tests: list[str]) -> bool:
-    """Say whether a test fails, breaks or does not end with the fault."""
+    """Say whether a test fails, breaks or does not end with the fault, and does without it."""
+    return _fails(tests, _Planted(name, path, tree)) and not _fails(tests)
+
+
+def _fails(tests: list[str], planted: _Planted | None = None) -> bool:
     child = os.fork()
     if child == 0:
         _end_late()
         import pytest
 
-        sys.meta_path.insert(0, _Planted(name, path, tree))
+        if planted:
+            sys.meta_path.insert(0, planted)
         with Path(os.devnull).open("w") as nowhere:
             os.dup2(nowhere.fileno(), 1)
             os.dup2(nowhere.fileno(), 2)

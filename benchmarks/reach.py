@@ -92,22 +92,23 @@ def note(source: Path, tests: list[str]) -> int:
 def cheapest(functions: list[tuple[Path, str | None]], most: float = MOST) -> list[list[str]]:
     """Return, for each function or module, the tests that run it, within `most` seconds of them.
 
-    Then the quick ones of their files: what is kept between tests is run by the first of them.
+    The short ones that run little else come first: they say most of it. Then the quick ones of
+    their files: what is kept between tests is run by the first of them.
     """
     known = json.loads(KEPT.read_text())
-    by_place: dict[str, list[tuple[float, str]]] = {}
+    by_place: dict[str, list[tuple[float, float, str]]] = {}
     by_file: dict[str, list[tuple[float, str]]] = {}
     for test, (took, places) in known.items():
         if took < QUICK:
             by_file.setdefault(test.partition("::")[0], []).append((took, test))
         outermost = {name.partition(".<locals>")[0] for name in places}
         for name in outermost | {name.partition(":")[0] for name in places}:
-            by_place.setdefault(name, []).append((took, test))
+            by_place.setdefault(name, []).append(((took + QUICK) * len(places), took, test))
     answer = []
     for path, function in functions:
         of_it = sorted(by_place.get(f"{path}:{function}" if function else str(path), []))
-        so_far = accumulate(took for took, _ in of_it)
-        chosen = [test for (_, test), sum_ in zip(of_it, so_far, strict=True) if sum_ <= most]
+        so_far = accumulate(took for _, took, _ in of_it)
+        chosen = [test for (_, _, test), sum_ in zip(of_it, so_far, strict=True) if sum_ <= most]
         files = {test.partition("::")[0] for test in chosen}
         beside = sorted({pair for file in files for pair in by_file.get(file, [])})
         so_far = accumulate(took for took, _ in beside)
