@@ -352,6 +352,10 @@ def test_the_grid_offers_what_memory_holds_with_every_number_of_microbatches():
     for tokens, sizes in ((1e6, [4, 8, 16, 32]), (40 * 2000.0, [4, 8, 16]), (1.0, [4, 8])):
         search = DesignSearch(LONG, MeasuredSource(LATENCY, kv_tokens=tokens), space, DeviceCost())
         assert _offered(plan, search) == (sizes, [1, 2])
+    # With one microbatch in the plan, two of its batch size need more than memory of ten holds.
+    plan.split.design.requests_per_attention_worker = 8
+    few = DesignSearch(LONG, MeasuredSource(LATENCY, kv_tokens=2e4), space, DeviceCost())
+    assert _offered(plan, few) == ([4, 8], [1])
 
 
 def test_baselines_are_compared_at_one_budget_or_one_rate():

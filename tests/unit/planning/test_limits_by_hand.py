@@ -62,6 +62,7 @@ def test_limits_in_words():
     assert str(Limits(devices=2)) == (
         "At most 2 devices, KV cache short in at most 0.1 % of steps."
     )
+    assert str(Limits(devices=2, node_devices=2)).endswith(", whole nodes of 2 devices.")
 
 
 def test_limits_that_make_no_sense():

@@ -62,9 +62,11 @@ def teeth(counts, jump, top):
 
 
 @pytest.mark.parametrize("jump", [7, 12, 25])
-@pytest.mark.parametrize("top", [3, 8, 14])
-def test_the_last_worker_of_the_best_tooth_is_found(jump, top):
-    able = np.arange(1, 401)
+@pytest.mark.parametrize("top", [1, 3, 8, 14, 16])
+@pytest.mark.parametrize("more", [0, 1, 200])
+def test_the_last_worker_of_the_best_tooth_is_found(jump, top, more):
+    """Of all numbers up to it, up to the next one, and far beyond."""
+    able = np.arange(1, jump * top + more + 1)
     found, height, _ = _best_of(lambda a: teeth(a, jump, top), able, 5, np.inf, jump)
     assert (found, height) == (jump * top, 100)
 
