@@ -1,9 +1,10 @@
 """Would a test notice? Run: python -m benchmarks.mutate [MODULE.py or FOLDER...] [--sample N].
 
 Plants one fault at a time (an operator, a comparison or its edge, a constant, a side of max or
-min, swapped branches) and runs the tests that run that function, the quickest first, until one
-fails. `python -m benchmarks.reach TESTS` notes beforehand which those are. Every fault has a
-process of its own, forked where the tests are collected already; no file is changed.
+min, swapped branches) and runs the tests that run that function, the short ones that run little
+else first, until one fails. `python -m benchmarks.reach TESTS` notes beforehand which those are.
+Every fault has a process of its own, forked where the tests are collected already; no file is
+changed.
 """
 
 from __future__ import annotations
