@@ -243,6 +243,9 @@ def test_engines_that_serve_unlike_requests_are_told():
     silent = ("e9", SimpleNamespace(mean=None), lengths(50))  # none of its prompts is counted
     (words,) = said(engines=(silent, ("e0", lengths(100), lengths(50))))
     assert "prompts: 0 tokens on average on e9, 100 on e0" in words
+    silent = ("e9", lengths(100), SimpleNamespace(mean=None))
+    (words,) = said(engines=(silent, ("e0", lengths(100), lengths(50))))
+    assert "outputs: 0 tokens on average on e9, 50 on e0" in words
     (words,) = said((111.0, 50.0), (105.0, 50.0), (100.0, 50.0))
     assert words.startswith(
         "engines serve unlike prompts: 100 tokens on average on e2, 111 on e0; the slowest"

@@ -24,7 +24,7 @@ from afdplan.planning.limits import Limits
 from afdplan.planning.next_batch import next_batch
 from afdplan.planning.objective import DeviceCost
 from afdplan.planning.search import DesignSearch
-from afdplan.planning.sensitivity import broken_inputs, sensitivities
+from afdplan.planning.sensitivity import _step_times, broken_inputs, sensitivities
 from afdplan.planning.source import MeasuredSource
 from afdplan.planning.space import SearchSpace
 from afdplan.planning.supply import supply_words
@@ -342,3 +342,18 @@ def test_the_front_holds_the_best_of_every_time():
         reached = [plan.score for plan in front if plan.time_per_output_token <= time * (1 + 1e-9)]
         assert max(reached) == pytest.approx(at_most.score)
     assert str(best.design) in [str(plan.design) for plan in front]
+
+
+@pytest.mark.parametrize(("statistic", "column"), [("mean", None), ("p50", 0), ("p99", 0)])
+def test_an_overhead_lengthens_every_percentile_of_a_step(statistic, column):
+    """Of requests of one length every percentile is the mean: 10 ms more are 10 ms more of each."""
+    limits = Limits(devices=8, time_per_output_token=9.0, statistic=statistic)
+    search, best = planned(limits)
+    slower = LATENCY.with_coefficients({"step_overhead": 0.02})
+    workers = np.array([1, 3])
+    times = _step_times(search, best.design, slower, 1.0, limits, workers)
+    wanted = [step(a, times={"step_overhead": 0.02}) for a in workers.tolist()]
+    assert times.mean == pytest.approx(wanted)
+    assert times.quantiles.shape == (2, 0 if column is None else 1)
+    if column is not None:
+        assert times.quantiles[:, column] == pytest.approx(wanted)

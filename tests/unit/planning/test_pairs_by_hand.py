@@ -224,7 +224,12 @@ def test_ranges_without_lines_have_the_bound_of_their_first_step_and_last_size()
 
 @pytest.mark.parametrize(
     ("score", "best", "regret"),
-    [([0.0, 2.0, 4.0], 5, 0.5), ([3.0, 3.0, 2.0], 3, 0.0), ([0.0, 0.0, 0.0], 3, 0.0)],
+    [
+        ([0.0, 2.0, 4.0], 5, 0.5),
+        ([3.0, 3.0, 2.0], 3, 0.0),
+        ([0.0, 0.0, 0.0], 3, 0.0),
+        ([0.0, 0.25, 0.5], 5, 0.5),
+    ],
 )
 def test_what_keeping_a_loses_where_others_do_not_reach_the_rate(monkeypatch, score, best, regret):
     pairs = SimpleNamespace(attention=np.array([9, 3, 4, 5]))

@@ -39,6 +39,7 @@ from afdplan.planning import (
     worker_memories,
 )
 from afdplan.planning.design import Design
+from afdplan.planning.ratio_question import RatioQuestion
 
 
 @pytest.mark.parametrize(
@@ -57,7 +58,7 @@ from afdplan.planning.design import Design
         (plan.make_plan, "judges_supply", True),
         (source_times.SourceTimes.stages, "at_least", False),
         (running.running, "window", 3600.0),
-        (infeasible._enough, "direction", 1),
+        (infeasible._enough, "direction", 1), (RatioQuestion.of, "has_around", False),
     ],
 )  # fmt: skip
 def test_what_a_function_takes_where_nothing_is_said(function, name, value):
