@@ -90,22 +90,21 @@ def bar(words):
 
 
 def test_a_service_is_played_where_there_is_one(monkeypatch):
-    """What is played gets the plan's own requests and times, and shows how far it is."""
+    """What is played shows how far it is."""
     monkeypatch.setattr(
         "afdplan.planning.service_verify.verify_service",
         lambda service, source, progress: (service, source, progress),
     )
     monkeypatch.setattr(
         "afdplan.planning.verify.verify_plan",
-        lambda plan, law, source, progress: (law, source, progress),
+        lambda plan, progress: (plan, progress),
     )
     monkeypatch.setattr(
         "afdplan.planning.plan_around.plan_around",
-        lambda plan, law, source, show: (law, source, show),
+        lambda plan, show: (plan, show),
     )
     played = plan_answer._played(SimpleNamespace(service="service"), "source", bar)
     assert played == ("service", "source", "playing the service")
     assert plan_answer._played(SimpleNamespace(service=None), "source", bar) is None
-    plan = SimpleNamespace(law="law", source="source")
-    assert plan_answer._verified(plan, bar) == ("law", "source", "simulating")
-    assert plan_answer._around(plan, bar) == ("law", "source", "other batches")
+    assert plan_answer._verified("plan", bar) == ("plan", "simulating")
+    assert plan_answer._around("plan", bar) == ("plan", "other batches")

@@ -196,7 +196,7 @@ def test_what_placing_gains_and_gives_back_by_hand(monkeypatch):
     number, 6, gives 1.44 times as much as the blind one at 1.2 times its cost.
     """
     latency = replace(LATENCY, tokens_per_step=1.5)
-    problem = replace(PROBLEM, latency=latency, ffn_weight=3.0)
+    problem = replace(PROBLEM, latency=latency, ffn_weight=3.0, max_attention_workers=9)
     base = Told(10.0, 0.3, {})
     here = Told(11.0, 0.28, {base: 1.1})
     top = Told(14.4, 0.33, {base: 1.44})
@@ -206,7 +206,7 @@ def test_what_placing_gains_and_gives_back_by_hand(monkeypatch):
     class Search:
         def __init__(self, *given):
             self.runs = runs
-            asked.append(given[2:4])
+            asked.append((given[0].max_attention_workers, given[2]))
 
         def settled(self):
             return 6
@@ -248,10 +248,10 @@ def test_what_placing_gains_and_gives_back_by_hand(monkeypatch):
     blind = SimpleNamespace(optimal_attention_workers=4, mean_field_ratio=3.0, warnings=("w",))
     shown = []
     found = simulated_ratio.simulate_ratio(
-        problem, blind, lambda *_: Scene(), max_attention_workers=9, progress=shown.append
+        problem, blind, lambda *_: Scene(), progress=shown.append
     )
     gain = found.gain
-    assert asked == [((4, 3.0), 9)]
+    assert asked == [(9, (4, 3.0))]
     assert (gain.placement, gain.placement_window) == ("longest-prompt", 7)
     assert (gain.blind_attention_workers, gain.attention_workers) == (4, 6)
     assert gain.barrier_cost.value == pytest.approx(1 - 10 / 10 / 1.25)

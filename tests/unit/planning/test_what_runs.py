@@ -83,13 +83,13 @@ def test_ranks_of_experts_are_told_where_no_imbalance_is_stated():
 def test_effects_of_what_runs_keep_its_limit(monkeypatch, limit, longest):
     """A token takes a step and a half of tokens: a limit of 0.2 s is one of 0.3 s for a step."""
     monkeypatch.setattr(plan_effects, "effect_costs", lambda *given, **asked: (given, asked))
-    given, asked = plan_effects.running_effects(running(3, time_per_output_token=limit), LAW, 9)
-    assert given[1] == 3
-    assert (asked["longest_step"], asked["max_attention_workers"]) == (longest, 9)
+    given, asked = plan_effects.running_effects(running(3, time_per_output_token=limit), "p")
+    assert given == ("p", 3)
+    assert asked["longest_step"] == longest
     assert (asked["derived"], asked["statistic"]) == (None, "mean")
     assert asked["allowed"](np.array([1, 2, 3])).tolist() == [True, True, True]
     plan = running(2, target="vllm-afd-plugin", ffn_devices=1)
-    _, asked = plan_effects.running_effects(plan, LAW, None)
+    _, asked = plan_effects.running_effects(plan, "p")
     rule = find_target("vllm-afd-plugin")
     workers = np.arange(1, 9)
     wanted = rule.allows(workers, 1, 1, 1)
@@ -121,7 +121,7 @@ def test_windows_are_answered_where_a_trace_and_their_length_are_given(
     )
     question = SimpleNamespace(
         workload=SimpleNamespace(trace=trace), window_duration=duration, problem="p",
-        max_attention_workers=9,
+
     )  # fmt: skip
 
     class Bar:
@@ -148,12 +148,12 @@ def test_effects_of_a_plan_keep_its_limit(monkeypatch, limit, longest):
     )
     target = SimpleNamespace(allows=lambda workers, *of: (workers, of))
     plan = SimpleNamespace(
-        split=SimpleNamespace(design=design), problem="p",
+        split=SimpleNamespace(design=design),
         limits=SimpleNamespace(time_per_output_token=limit, statistic="p99"),
         space=SimpleNamespace(target=target), latency=SimpleNamespace(tokens_per_step=1.5),
     )  # fmt: skip
-    given, asked = plan_effects.plan_effects(plan, None, 9)
+    given, asked = plan_effects.plan_effects(plan, None, "p")
     assert given == ("p", 3)
     assert (asked["longest_step"], asked["statistic"]) == (longest, "p99")
-    assert (asked["derived"], asked["max_attention_workers"]) == (None, 9)
+    assert asked["derived"] is None
     assert asked["allowed"](5) == (5, (2, 4, 1))
