@@ -119,10 +119,8 @@ def test_windows_are_answered_where_a_trace_and_their_length_are_given(
     monkeypatch.setattr(
         "afdplan.planning.ratio_day.ratio_day", lambda *given, **_: told.append(given) or "day"
     )
-    question = SimpleNamespace(
-        workload=SimpleNamespace(trace=trace), window_duration=duration, problem="p",
-
-    )  # fmt: skip
+    workload = SimpleNamespace(trace=trace)
+    question = SimpleNamespace(workload=workload, window_duration=duration, problem="p")
 
     class Bar:
         def __enter__(self):
