@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,8 +28,10 @@ def kind_of(path: str, format_name: str | None) -> str | None:
     return recognise_measurements(path)
 
 
-def read_parts(data: Sequence[str], options: dict[str, Any]) -> list[Measurements]:
-    """Return what each file measured, showing which one is read."""
+def read_parts(
+    data: Sequence[str], options: dict[str, Any], first: str | None
+) -> list[Measurements]:
+    """Return what each file measured, showing which one is read; the first's format if known."""
     from rich.console import Console
     from rich.text import Text
 
@@ -40,9 +43,10 @@ def read_parts(data: Sequence[str], options: dict[str, Any]) -> list[Measurement
     said = picked(
         options, "format_name time_unit role load requests microbatches peers rank layers"
     )
-    for path in data:
+    for path, known in zip_longest(data, [first]):
         with console.status(Text(plain(f"reading {Path(path).name}"))):
-            parts.append(read_measurements(path, **said))
+            told = {**said, "format_name": said["format_name"] or known}
+            parts.append(read_measurements(path, **told))
     return parts
 
 

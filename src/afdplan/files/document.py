@@ -26,6 +26,7 @@ from afdplan.model.kinds import check_path
 
 __all__ = [
     "LARGEST_DOCUMENT",
+    "LONGEST_LINE",
     "Readable",
     "Source",
     "explained",
@@ -102,16 +103,18 @@ class Source:
 
     def lines(self) -> Iterator[tuple[int, bytes]]:
         """Yield each line with its number, counted from 1, without its end; at most 64 MB each."""
-        rest, number = b"", 0
+        rest, number = bytearray(), 0
         for block in self.blocks():
-            *whole, rest = (rest + block).split(b"\n")
+            first, *whole = block.split(b"\n")
+            rest += first  # joined once: a line of many blocks is not split anew with each
             for line in whole:
                 number += 1
-                yield number, line.rstrip(b"\r")
+                yield number, bytes(rest).rstrip(b"\r")
+                rest = bytearray(line)
             if len(rest) > LONGEST_LINE:
                 raise self.error(f"{self.name}: line {number + 1} is longer than 64 MB")
         if rest:
-            yield number + 1, rest.rstrip(b"\r")
+            yield number + 1, bytes(rest).rstrip(b"\r")
 
     def content(self, limit: int = LARGEST_DOCUMENT) -> bytes:
         """Return all of the file if it has at most `limit` bytes, or raise."""

@@ -9,6 +9,7 @@ import resource
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ from afdplan.files.document import open_source, read_document
 from afdplan.files.hardware_file import read_hardware_file
 from afdplan.files.latency_file import load_latency
 from afdplan.files.measurements.prometheus import read_metrics
-from afdplan.files.measurements.reader import read_measurements
+from afdplan.files.measurements.reader import read_measurements, recognise_measurements
 from afdplan.files.measurements.table import read_ratio_sweep
 from afdplan.files.model_config import read_model_config
 from afdplan.files.plan_file import read_plan
@@ -196,6 +197,38 @@ def test_lines_do_not_depend_on_blocks(tmp_path, monkeypatch):
         monkeypatch.setattr(document, "BLOCK", size)
         with open_source(path, "a log") as source:
             assert list(source.lines()) == [(1, b"a"), (2, b""), (3, b"b" * 50), (4, b"c")]
+
+
+@pytest.mark.parametrize(
+    ("read", "start"),
+    [
+        (read_trace, b"prompt,decode\n"),
+        (read_trace, b'{"prompt": "'),
+        (recognise_measurements, b"x"),
+    ],
+)
+def test_a_line_of_a_hundred_megabytes_is_refused_soon(tmp_path, read, start):
+    """A kilobyte of a packed file may hold it: nothing looks at it twice, or letter by letter."""
+    path = tmp_path / "packed"
+    with gzip.open(path, "wb", compresslevel=1) as file:
+        file.write(start)
+        for _ in range(100):
+            file.write(b"12345,abcd" * 100_000)
+    began = time.process_time()
+    with pytest.raises(InvalidInputError, match=r"longer than 64 MB|cut short in line 1"):
+        read(path)
+    assert time.process_time() - began < 4
+
+
+def test_a_sign_is_found_far_down_whatever_stands_before(tmp_path):
+    path = tmp_path / "log"
+    for name, sign in (
+        ("prometheus", b'vllm:request_prompt_tokens_sum{a="b"} 5\n'),
+        ("expert-load", b"[Expert Balancedness] x current_pass_balancedness=0.5\n"),
+        ("sglang-log", b"Decode batch. #running-req: 3\n"),
+    ):
+        path.write_bytes(b"a line of a log\n" * 200_000 + sign)
+        assert recognise_measurements(path) == name
 
 
 def test_json_is_strict_for_every_document(tmp_path):
