@@ -4,11 +4,9 @@ import ast
 import gzip
 import io
 import json
-import os
 import resource
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
@@ -27,6 +25,7 @@ from afdplan.files.model_config import read_model_config
 from afdplan.files.plan_file import read_plan
 from afdplan.files.study_file import read_study_file
 from afdplan.files.traces.reader import read_trace
+from tests.running import started, written_to
 
 DATA = Path(__file__).parents[3] / "src/afdplan/data"
 SAMPLES = Path(__file__).parents[2] / "samples"
@@ -88,11 +87,8 @@ def test_pipes_are_read_once(tmp_path, name):
     read, content = READERS[name]
     plain, pipe = tmp_path / "plain", tmp_path / "pipe"
     plain.write_bytes(content)
-    os.mkfifo(pipe)
-    writer = threading.Thread(target=lambda: pipe.write_bytes(content))
-    writer.start()
-    found = read(pipe)
-    writer.join()
+    with written_to(pipe, content):
+        found = read(pipe)
     assert repr(found) == repr(read(plain))
 
 
@@ -149,10 +145,11 @@ def test_an_endless_pipe_is_cut_at_its_limit(tmp_path, monkeypatch):
     monkeypatch.setattr(document, "LARGEST_PIPE", 3_000_000)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     for read, told in ((read_trace, "at most 3 MB"), (load_latency, "at most 16 MB")):
-        with subprocess.Popen(["yes", "1,2"], stdout=subprocess.PIPE) as endless:
-            with pytest.raises(InvalidInputError, match=told):
-                read(Path(f"/dev/fd/{endless.stdout.fileno()}"))
-            endless.kill()
+        with (
+            started(["yes", "1,2"], stdout=subprocess.PIPE) as endless,
+            pytest.raises(InvalidInputError, match=told),
+        ):
+            read(Path(f"/dev/fd/{endless.stdout.fileno()}"))
     assert list(tmp_path.iterdir()) == []
 
 

@@ -1,8 +1,10 @@
 """Counters of engines are read the same however they come, kept apart and subtracted."""
 
+import contextlib
 import gzip
 import http.server
 import json
+import socket
 import threading
 import urllib.parse
 from pathlib import Path
@@ -296,6 +298,26 @@ class Server:
     def __exit__(self, *_):
         self.http.shutdown()
         self.http.server_close()
+
+
+def test_a_server_that_never_ends_its_answer_is_left(monkeypatch):
+    """A byte now and then is no silence of the socket, and would be read for ever."""
+    monkeypatch.setattr("afdplan.files.measurements.prometheus_api.TIMEOUT", 0.3)
+    ended = threading.Event()
+
+    def drip(head):
+        client, _ = head.accept()
+        with client, contextlib.suppress(OSError):
+            client.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+            while not ended.wait(0.05):
+                client.sendall(b" ")
+
+    with socket.create_server(("127.0.0.1", 0)) as head:
+        threading.Thread(target=drip, args=(head,), daemon=True).start()
+        url = f"http://127.0.0.1:{head.getsockname()[1]}"
+        with pytest.raises(InvalidInputError, match=r"cannot reach .*: no whole answer in 0.6 s"):
+            prometheus_increase(url, 60.0)
+        ended.set()
 
 
 EMPTY = '{"status":"success","data":{"resultType":"vector","result":[]}}'
