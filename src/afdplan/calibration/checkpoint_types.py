@@ -258,8 +258,8 @@ def _is(value: Any, kind: str) -> bool:
             several = value if isinstance(value, list) and value else [value]
             return all(_is(one, "count") for one in several)
         case "lists of names":
-            several = value if isinstance(value, list | tuple) else [value]
-            return all(_is(one, "names") for one in several)
+            is_list = isinstance(value, list | tuple)
+            return all(_is(one, "names") for one in (value if is_list else [value]))
         case _:
             return isinstance(value, str) or _is_names(value)
 
