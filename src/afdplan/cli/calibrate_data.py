@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from afdplan.cli.report import reading
 from afdplan.model.chosen import picked
 
 if TYPE_CHECKING:
@@ -32,20 +33,15 @@ def read_parts(
     data: Sequence[str], options: dict[str, Any], first: str | None
 ) -> list[Measurements]:
     """Return what each file measured, showing which one is read; the first's format if known."""
-    from rich.console import Console
-    from rich.text import Text
-
     from afdplan.files.measurements.reader import read_measurements
-    from afdplan.report.quantities import plain
 
     parts = []
-    console = Console(stderr=True)
     said = picked(
         options, "format_name time_unit role load requests microbatches peers rank layers"
     )
     for path, known in zip_longest(data, [first]):
-        with console.status(Text(plain(f"reading {Path(path).name}"))):
-            told = {**said, "format_name": said["format_name"] or known}
+        told = {**said, "format_name": said["format_name"] or known}
+        with reading(path):
             parts.append(read_measurements(path, **told))
     return parts
 

@@ -43,6 +43,8 @@ LARGEST_DOCUMENT = 16_000_000
 LARGEST_PIPE = 4_000_000_000
 """Bytes that are copied from a pipe, which has no size to look at."""
 LONGEST_LINE = 64_000_000
+LONGEST_NAME = 200
+"""Characters of a path that a message says; of a longer one it says both ends."""
 LARGEST_BOMB = 1 << 30
 """Bytes above which a file that shrank to under 1/200 is refused as a decompression bomb."""
 
@@ -235,6 +237,7 @@ def opened(
 @contextmanager
 def explained(name: str, error: type[InvalidInputError]) -> Iterator[None]:
     """Turn what the operating system says about reading `name` into one line."""
+    name = name if len(name) <= LONGEST_NAME else f"{name[:80]}...{name[-40:]}"
     try:
         yield
     except InvalidInputError:

@@ -133,6 +133,12 @@ def test_missing_files_directories_and_bad_names(tmp_path, name):
         reader(name)(tmp_path)
     with pytest.raises(InvalidInputError, match=r"null byte|no latency model named"):
         reader(name)("a\0b")
+    with pytest.raises(InvalidInputError, match="given by its name, got ''"):
+        reader(name)("")
+    long = str(tmp_path / ("a" * 10_000))
+    with pytest.raises(InvalidInputError) as told:
+        reader(name)(long)
+    assert len(str(told.value)) < 500
 
 
 @pytest.mark.parametrize("name", UNLIMITED)
