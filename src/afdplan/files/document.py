@@ -6,14 +6,11 @@ or a binary one, a damaged archive and an endless pipe are refused in the same w
 
 from __future__ import annotations
 
-import json
-import math
 import os
 import shutil
 import stat
 import sys
 import tempfile
-import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cached_property, wraps
@@ -22,6 +19,7 @@ from typing import Any, BinaryIO, Concatenate, ParamSpec, TypeAlias, TypeVar
 
 from afdplan.errors import InvalidInputError, reason
 from afdplan.files.content import kind_of, packing_of
+from afdplan.files.parsed import from_json, from_toml
 from afdplan.model.kinds import check_path
 
 __all__ = [
@@ -300,7 +298,7 @@ def read_document(
     bare = "=" not in text and (source.kind == "json" or name.lower().endswith(".json"))
     form = "JSON" if is_json or text.lstrip()[0] == "{" or bare else "TOML"
     try:
-        document = _from_json(text, is_finite) if form == "JSON" else tomllib.loads(text)
+        document = from_json(text, is_finite=is_finite) if form == "JSON" else from_toml(text)
     except RecursionError:
         raise error(f"{name}: nested too deeply for {what}") from None
     except ValueError as failure:
@@ -358,29 +356,3 @@ def _too_large(
     name: str, limit: int, what: str, error: type[InvalidInputError]
 ) -> InvalidInputError:
     return error(f"{name} must have at most {limit / 1e6:,.4g} MB to be {what}")
-
-
-def _from_json(text: str, is_finite: bool) -> Any:
-    number = _finite if is_finite else float
-    return json.loads(
-        text,
-        parse_float=number,
-        parse_constant=number,
-        object_pairs_hook=_object_without_repeats,
-    )
-
-
-def _finite(written: str) -> float:
-    number = float(written)
-    if not math.isfinite(number):
-        raise ValueError(f"numbers must be finite, got {written:.40}")
-    return number
-
-
-def _object_without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    result = dict(pairs)
-    if len(result) < len(pairs):
-        keys = [key for key, _ in pairs]
-        repeated = next(key for key in keys if keys.count(key) > 1)
-        raise ValueError(f"every key must occur once in an object, got {repeated!r} twice")
-    return result

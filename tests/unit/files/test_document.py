@@ -22,6 +22,7 @@ from afdplan.files.measurements.prometheus import read_metrics
 from afdplan.files.measurements.reader import read_measurements, recognise_measurements
 from afdplan.files.measurements.table import read_ratio_sweep
 from afdplan.files.model_config import read_model_config
+from afdplan.files.parsed import from_toml
 from afdplan.files.plan_file import read_plan
 from afdplan.files.study_file import read_study_file
 from afdplan.files.traces.reader import read_trace
@@ -232,6 +233,38 @@ def test_a_sign_is_found_far_down_whatever_stands_before(tmp_path):
     ):
         path.write_bytes(b"a line of a log\n" * 200_000 + sign)
         assert recognise_measurements(path) == name
+
+
+def test_a_key_of_millions_of_parts_is_refused_at_once(tmp_path):
+    path = tmp_path / "hardware.toml"
+    path.write_text("a" + ".a" * 5_000_000 + " = 1\n")
+    began = time.process_time()
+    with pytest.raises(InvalidInputError, match="nested too deeply"):
+        read_hardware_file(path)
+    path.write_text("name = '" + "a" * 5_000_000 + "'\n" + "# " + "a-" * 2_000_000 + "\n")
+    with open_source(path, "a table") as source:
+        assert len(from_toml(source.text())["name"]) == 5_000_000
+    assert from_toml("a.b.c.'d.e' = 'a.b'") == {"a": {"b": {"c": {"d.e": "a.b"}}}}
+    assert time.process_time() - began < 5
+
+
+def test_a_key_that_comes_twice_among_many_is_found_at_once(tmp_path):
+    path = tmp_path / "many.json"
+    keys = "".join(f'"k{k}": 1,' for k in range(200_000))
+    path.write_text(f'{{{keys} "z": 1, "z": 2}}')
+    began = time.process_time()
+    with pytest.raises(InvalidInputError, match="must occur once in an object, got 'z' twice"):
+        read_document(path, "a table")
+    assert time.process_time() - began < 5
+
+
+def test_a_quote_that_nobody_closes_is_refused_soon(tmp_path):
+    path = tmp_path / "trace.csv"
+    path.write_bytes(b'isl,osl\n"' + b"1,2\n" * 10_000_000)
+    began = time.process_time()
+    with pytest.raises(InvalidInputError, match="field larger than field limit"):
+        read_trace(path)
+    assert time.process_time() - began < 5
 
 
 def test_json_is_strict_for_every_document(tmp_path):

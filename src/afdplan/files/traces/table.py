@@ -23,6 +23,8 @@ Field = tuple[str, pl.Expr, Any]
 """Dotted name, expression and type of a column or of a part of one."""
 NULLS = ["null", "NULL", "None", "NA", "N/A", "n/a"]
 BLOCK = 1 << 24
+LARGEST_CELL = 1 << 23
+"""Characters: a quote that nobody closes makes a cell of all that follows."""
 SNAPSHOT = (
     "is a snapshot of metrics, which hold no requests: afdplan check --metrics reads it, and "
     "afdplan calibrate --to-trace lays out its lengths (results without names as prompt=FILE and "
@@ -305,7 +307,7 @@ def _blocks(source: Source, skip: int) -> Iterator[bytes]:
 
 def _data_rows(source: Source, skip: int, delimiter: str) -> Iterator[tuple[int, list[str]]]:
     """Yield (line, fields) of each row below the header; a blank line has no fields."""
-    csv.field_size_limit(1 << 30)
+    csv.field_size_limit(LARGEST_CELL)
     with source.path.open(encoding="utf-8-sig", errors="replace", newline="") as handle:
         for _ in range(skip):
             handle.readline()
