@@ -6,6 +6,7 @@ import http.server
 import json
 import socket
 import threading
+import time
 import urllib.parse
 from pathlib import Path
 
@@ -15,9 +16,14 @@ from prometheus_client import Histogram as Written
 
 from afdplan.errors import InsufficientDataError, InvalidInputError
 from afdplan.files.measurements.counters import read_snapshot
-from afdplan.files.measurements.prometheus import read_metrics
+from afdplan.files.measurements.prometheus import Histogram, read_metrics
 from afdplan.files.measurements.prometheus_api import prometheus_increase
-from afdplan.workload.observed import observed_lengths, observed_load, observed_trace
+from afdplan.workload.observed import (
+    law_of_histogram,
+    observed_lengths,
+    observed_load,
+    observed_trace,
+)
 
 SAMPLES = Path(__file__).parents[3] / "samples" / "metrics"
 EDGES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
@@ -268,6 +274,15 @@ def test_the_interval_holds_the_load_of_the_requests(tmp_path):
         load = observed_load(read_metrics(file(tmp_path, text(lengths), f"m{at}")))
         inside += load.low <= theta <= load.high
     assert inside >= 36
+
+
+def test_a_histogram_of_a_hundred_thousand_buckets_takes_no_minute():
+    edges = tuple(float(k) for k in range(1, 100_001))
+    histogram = Histogram(edges=edges, counts=(1.0,) * 100_000 + (0.0,), total=5.00005e9)
+    began = time.process_time()
+    law = law_of_histogram(histogram, 1, "prompt")
+    assert law.mean == pytest.approx(50_000.5)
+    assert time.process_time() - began < 10
 
 
 class Server:
