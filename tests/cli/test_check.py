@@ -127,6 +127,7 @@ def test_usage(plan):
     assert invoke("check", plan).code == 2
     assert invoke("check", "nowhere.json", "--trace", "x.csv").code == 1
     assert invoke("check", plan, "--trace", "x.csv", "--selector", 'job="a"').code == 2
+    assert invoke("check", plan, "--trace", "x.csv", "--window", "2h").code == 2
 
 
 def test_prefill_engines_count_no_request_and_a_selector_picks(plan, tmp_path):

@@ -2,7 +2,6 @@
 
 import itertools
 import json
-import os
 import re
 import signal
 import subprocess
@@ -16,6 +15,7 @@ from click.testing import CliRunner
 from afdplan.cli.simulate import command
 from afdplan.errors import AfdplanError
 from tests.cli.invoke import invoke
+from tests.running import started
 
 BASE = [
     "--prompt", "geometric:20", "--decode", "geometric:10", "--batch-size", "8",
@@ -167,16 +167,14 @@ def test_an_interrupt_ends_cleanly_and_leaves_no_file(tmp_path):
     arguments[arguments.index("200")] = "15000000"
     code = "import sys; from afdplan.cli import main; "
     code += f"sys.argv[1:] = {['simulate', *arguments]!r}; main()"
-    process = subprocess.Popen(
-        [sys.executable, "-c", code], stderr=subprocess.PIPE, env=dict(os.environ)
-    )
-    until = time.monotonic() + 60
-    while not list(tmp_path.iterdir()) and time.monotonic() < until:
-        time.sleep(0.1)
-    time.sleep(1.5)
-    process.send_signal(signal.SIGINT)
-    began = time.monotonic()
-    _, errors = process.communicate(timeout=30)
+    with started([sys.executable, "-c", code], stderr=subprocess.PIPE) as process:
+        until = time.monotonic() + 60
+        while not list(tmp_path.iterdir()) and time.monotonic() < until:
+            time.sleep(0.1)
+        time.sleep(1.5)
+        process.send_signal(signal.SIGINT)
+        began = time.monotonic()
+        _, errors = process.communicate(timeout=30)
     assert process.returncode == 130, errors
     assert time.monotonic() - began < 5
     assert b"Traceback" not in errors

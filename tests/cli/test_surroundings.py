@@ -15,7 +15,7 @@ SOURCE = Path(afdplan.__file__).parent
 
 def afdplan_process(*arguments, before="", **options):
     """Run the command line in a fresh interpreter, after the statements `before`."""
-    call = f"import sys; sys.argv = ['afdplan', *{list(arguments)!r}]"
+    call = f"import sys; sys.argv = ['afdplan', *{[str(one) for one in arguments]!r}]"
     script = f"{call}\n{before}\nfrom afdplan.cli import main\nmain()"
     options.setdefault("stdout", subprocess.PIPE)
     return subprocess.run(
@@ -120,6 +120,31 @@ def test_a_limit_of_memory_is_told_and_kept(tmp_path):
     )
 
 
+@pytest.mark.parametrize("addresses", [800_000_000, 1_000_000_000, 1_100_000_000])
+def test_a_table_is_refused_where_its_library_would_wait_for_ever(tmp_path, addresses):
+    trace = tmp_path / "t.csv"
+    trace.write_text("isl,osl\n10,2\n20,3\n")
+    for _ in range(3):  # one of some tries waited
+        done = afdplan_process(
+            "workload", "--trace", trace, before=LIMIT.format(addresses), timeout=60
+        )
+        assert (done.returncode, done.stdout) == (1, "")
+        told = done.stderr.splitlines()
+        assert len(told) == 2
+        assert "memory is limited to" in told[0]
+        assert (
+            told[1] == "afdplan: there is not enough memory for this: ask for less, or allow more"
+        )
+
+
+@pytest.mark.parametrize("name", ["POLARS_MAX_THREADS", "NUMBA_NUM_THREADS"])
+@pytest.mark.parametrize("value", ["0", "abc", "", "-1"])
+def test_a_number_of_threads_that_is_none_is_one_line(name, value):
+    done = afdplan_process("hardware", env={**os.environ, name: value})
+    assert done.returncode == 1
+    assert done.stderr == f"afdplan: {name} must be a whole number >= 1, got {value!r}\n"
+
+
 @pytest.mark.parametrize(
     ("limited", "error"),
     [(False, "OSError(12, 'x')"), (True, "ImportError('a.so: failed to map segment')")],
@@ -132,3 +157,20 @@ def test_a_library_that_finds_no_memory_is_one_line(limited, error):
     assert done.stderr == (
         "afdplan: there is not enough memory for this: ask for less, or allow more\n"
     )
+
+
+@pytest.mark.parametrize("command", ["workload", "calibrate"])
+def test_a_terminal_sees_which_file_is_read(tmp_path, command):
+    trace = tmp_path / "many.csv"
+    trace.write_text("isl,osl\n10,2\n20,3\n")
+    ours, theirs = os.openpty()
+    script = f"import sys; sys.argv = ['afdplan', {command!r}, {str(trace)!r}]"
+    subprocess.run(
+        [sys.executable, "-c", f"{script}; from afdplan.cli import main; main()"],
+        stdout=subprocess.DEVNULL, stderr=theirs, timeout=60, check=False,
+        env={**os.environ, "TERM": "xterm"},
+    )  # fmt: skip
+    os.close(theirs)
+    told = os.read(ours, 10_000).decode()
+    os.close(ours)
+    assert "reading many.csv" in told

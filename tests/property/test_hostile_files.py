@@ -8,8 +8,6 @@ from __future__ import annotations
 import gzip
 import io
 import json
-import os
-import threading
 
 import numpy as np
 import polars as pl
@@ -17,6 +15,7 @@ import pytest
 
 from tests.cli.invoke import invoke
 from tests.property.fuzzing import LATENCY, LENGTHS, SIZE, STUDY, TABLE, Room
+from tests.running import written_to
 
 
 @pytest.fixture(scope="module")
@@ -162,12 +161,7 @@ def test_whatever_stands_at_a_path_is_answered_or_refused(place, room, tmp_path)
 
 
 def test_a_pipe_that_ends_without_a_word_is_an_empty_file(room, tmp_path):
-    path = tmp_path / "pipe"
-    os.mkfifo(path)
-    for call in READERS:
-        writer = threading.Thread(target=lambda: path.open("wb").close(), daemon=True)
-        writer.start()
-        answered(call, path, room)
-        while writer.is_alive():  # a command that never looked leaves the writer waiting
-            os.close(os.open(path, os.O_RDONLY | os.O_NONBLOCK))
-            writer.join(0.01)
+    for at, call in enumerate(READERS):
+        path = tmp_path / f"pipe{at}"
+        with written_to(path, b""):  # a command that never looks leaves the writer waiting
+            answered(call, path, room)

@@ -143,8 +143,8 @@ def compressed_tensors(quantization: Mapping[str, Any]) -> Scheme:
         if not isinstance(weights, Mapping):
             continue
         stored = _group_stored(quantization, group, weights)
-        targets = group.get("targets")
-        for target in map(str, targets if isinstance(targets, list) and targets else ("Linear",)):
+        targets = group.get("targets") or "Linear"
+        for target in map(str, [targets] if isinstance(targets, str) else targets):
             if target.startswith("re:") or ("Linear" not in target and not target[:1].isupper()):
                 rules.append(Rule(target, stored))
             elif "Linear" in target:

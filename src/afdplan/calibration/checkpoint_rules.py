@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Sequence
 from fnmatch import translate
-from math import comb
 from typing import NamedTuple
 
+from afdplan.calibration.module_expression import Expression
 from afdplan.errors import InvalidInputError
 
 __all__ = ["PLAIN", "Resolver", "Rule", "Scheme", "Stored"]
@@ -23,14 +23,10 @@ _NUMBER = re.compile(r"(?:^|\.)(\d+)(?=\.|$)")
 _NUMBERED = re.compile(r"(?<![A-Za-z_\d])\d|\\d|[?\[]")
 """In a pattern of many layers: a number that is no part of a word, or what stands for one."""
 
-_REPEAT = r"[*+]|\{\d*,?\d*\}"
-MOST_REPEATS = 5
-"""In an expression: each multiplies the ways in which a name of some 50 letters may fit."""
-_CHOICE = r"(?<![*+?}(])\?"
-_CHOICES = 4
-"""Times two ways (something optional, one of two) that count as one repetition."""
-_MOST_WORK = 100_000_000
-"""Of comparing names with patterns, each as `_work` says: a minute or two if all are the worst."""
+_MOST_READING, _MOST_WORK = 5e6, 2e6
+"""Microseconds of making patterns ready and of comparing names with them, at worst."""
+_TOGETHER = 64
+"""Layers of which a module's names are compared at once."""
 
 
 class Stored(NamedTuple):
@@ -124,7 +120,8 @@ class Resolver:
         self._names: dict[str, tuple[int, Stored]] = {}
         self._tests: dict[str | None, list[_Test]] = {}
         self._near: dict[str, list[_Test]] = {}
-        self._work = 0
+        self._found: dict[tuple[int, str, int], Sequence[bool]] = {}
+        self._work = reading = 0.0
         layers: set[str] = set()
         is_any = False
         first: dict[str, Stored] = {}
@@ -136,13 +133,20 @@ class Resolver:
                 self._names.setdefault(inner, (order, stored))
                 layers.update(_NUMBER.findall(inner))
                 continue
+            reading += _reading(pattern)
+            if reading > _MOST_READING:
+                raise InvalidInputError(
+                    f"the checkpoint's quantization names modules by {len(first):,} patterns, "
+                    "which take too long to read: name them by fewer or simpler ones"
+                )
             needed = _needed(pattern)
             layer = next((at[1] for one in needed if (at := _LAYER.search(one))), None)
-            test = _Test(order, needed, _work(pattern), _test(pattern), stored)
+            test = _Test(order, needed, _test(pattern), stored)
             self._tests.setdefault(layer, []).append(test)
             is_any = is_any or (layer is None and _NUMBERED.search(pattern) is not None)
             layers.update(() if layer is None else (layer,))
         self._first = {name.partition(".")[0] for name in self._names}
+        self._patterns = sum(map(len, self._tests.values()))
         self.is_empty = not self._names and not self._tests
         self.layers = None if is_any else frozenset(layers)
 
@@ -169,41 +173,60 @@ class Resolver:
                 if found is not None and (first is None or found[0] < first[0]):
                     first = found
         layer = parts[1] if parts[0] == "layers" and len(parts) > 1 else None
-        full = _full(name)
+        names = [begin + name for begin in _FULL]
+        full = "\n".join(names)
         for tests in (self._near_of(name), self._tests.get(layer, ()) if layer else ()):
             for test in tests:
                 if first is not None and test.order >= first[0]:
                     break
                 if not all(part in full for part in test.needed):
                     continue
-                self._work += test.work
-                if test.names(name):
+                if self._fits(test, names):
                     first = test.order, test.stored
                     break
+        return None if first is None else first[1]
+
+    def _fits(self, test: _Test, names: Sequence[str]) -> bool:
+        """Return whether a pattern fits one of a module's names, at once for layers around it."""
+        expression, layer = test.expression, _LAYER.search(names[0])
+        if not expression.is_linear or layer is None or str(int(layer[1])) != layer[1]:
+            return any(self._compared(expression, names))
+        block, within = divmod(int(layer[1]), _TOGETHER)
+        begin, end = layer.span(1)
+        key = test.order, f"{names[0][:begin]}{_ANY}{names[0][end:]}", block
+        if key not in self._found:
+            layers = range(block * _TOGETHER, (block + 1) * _TOGETHER)
+            alike = [
+                f"{before}{names[0][:begin]}{one}{names[0][end:]}"
+                for one in layers
+                for before in _FULL
+            ]
+            held = self._compared(expression, alike)
+            count = len(_FULL)
+            self._found[key] = [any(held[at : at + count]) for at in range(0, len(held), count)]
+        return self._found[key][within]
+
+    def _compared(self, expression: Expression, names: Sequence[str]) -> Sequence[bool]:
+        """Return which names an expression fits; refused if that took too long by now."""
+        self._work += expression.work[0] + expression.work[1] * len(names)
         if self._work > _MOST_WORK:
             raise InvalidInputError(
-                f"the checkpoint's quantization names modules of all layers by "
-                f"{len(self._tests[None]):,} patterns, which take too long to try: name them by "
-                "fewer or simpler ones"
+                f"the checkpoint's quantization names modules by {self._patterns:,} patterns, "
+                "which take too long to try: name them by fewer or simpler ones"
             )
-        return None if first is None else first[1]
+        return expression.fits(names)
 
     def _near_of(self, name: str) -> list[_Test]:
         """Return the tests of all layers that may fit a module of that name in any of them."""
         alike = re.sub(r"(?<=^layers\.)\d+(?=\.)", _ANY, name)
         if alike not in self._near:
-            full = _full(alike)
+            full = "\n".join([begin + alike for begin in _FULL])
             self._near[alike] = [
                 test
                 for test in self._tests.get(None, ())
                 if all(part in full or _NUMBER.search(part) for part in test.needed)
             ]
         return self._near[alike]
-
-
-def _full(name: str) -> str:
-    """Return a text that holds a module's name with all its beginnings."""
-    return "\n".join([begin + name for begin in _FULL])
 
 
 def _inner(pattern: str) -> str:
@@ -215,12 +238,11 @@ def _inner(pattern: str) -> str:
 
 
 class _Test(NamedTuple):
-    """A pattern, made ready: its place, what its names hold, its work, what it fits, its format."""
+    """A pattern, made ready: its place, what its names hold, which it fits, its format."""
 
     order: int
     needed: tuple[str, ...]
-    work: int
-    names: Callable[[str], bool]
+    expression: Expression
     stored: Stored
 
 
@@ -258,54 +280,23 @@ def _literals(text: str) -> str:
         plain, groups = re.subn(r"\([^()]*\)", _ANY, plain)
     if "|" in plain:
         return _ANY
-    plain = re.sub(r".?(?:[*+?]|\{[^}]*\})+|[.^$]", _ANY, plain)
+    plain = re.sub(r".?(?:[*+?]|\{[^{}]*\})+|[.^$]", _ANY, plain)
     return plain.replace(_DOT, ".")
 
 
-def _work(pattern: str) -> int:
-    """Return about how long comparing a name with a pattern may take, in microseconds."""
+def _reading(pattern: str) -> int:
+    """Return how long making a pattern ready takes at most, about [microseconds]."""
+    return 20 + len(pattern) * (3 + pattern.count("[") // 8 + len(pattern) // 250)
+
+
+def _test(pattern: str) -> Expression:
+    """Return what says whether a module's name, with its beginnings, is one of a pattern's."""
     if pattern.startswith("re:"):
-        return 1 + comb(50, _ways(pattern[3:])[0]) // 100
-    return 1 + comb(50, pattern.count("*")) // 100
-
-
-def _expression(text: str) -> re.Pattern[str]:
-    """Return a tool's expression, compiled; what could take for ever on a name is refused."""
-    repeats, choices = _ways(text)
-    what = f"the checkpoint's quantization names modules by {text!r:.60}"
-    if repeats + choices // _CHOICES > MOST_REPEATS:
-        raise InvalidInputError(
-            f"{what}, with repetitions of repetitions or more than {MOST_REPEATS} of them ("
-            f"{_CHOICES} choices count as one): name the modules by a simpler expression"
-        )
-    try:
-        return re.compile(text)
-    except (re.error, OverflowError, RecursionError):
-        raise InvalidInputError(f"{what}, which is no regular expression: mend it") from None
-
-
-def _ways(text: str) -> tuple[int, int]:
-    """Return how often an expression repeats something, and how often it has a choice."""
-    plain = re.sub(r"\\.|\[\^?\]?[^\]]*\]", "a", text)  # without escapes and sets of letters
-    plain = re.sub(r"\(\?(?:[:=!]|<[=!]|P<\w+>)", "(", plain)
-    repeats, groups = len(re.findall(_REPEAT, plain)), 1
-    choices = len(re.findall(_CHOICE, plain))
-    while groups:  # from the inside: what has several ways to fit may not be repeated
-        if re.search(rf"\([^()]*(?:{_REPEAT}|[?|])[^()]*\)(?:{_REPEAT})", plain):
-            repeats = MOST_REPEATS + 1
-        choices += sum(body.count("|").bit_length() for body in re.findall(r"\(([^()]*)\)", plain))
-        plain, groups = re.subn(r"\(([^()]*)\)", r"\1", plain)
-    return repeats, choices
-
-
-def _test(pattern: str) -> Callable[[str], bool]:
-    """Return what says whether a module's name is one of the pattern's."""
-    if pattern.startswith("re:"):
-        expression = _expression(pattern[3:])
-        return lambda name: any(expression.match(begin + name) for begin in _FULL)
-    wild = re.compile(f"{translate(pattern)[:-2]}(?:\\..*)?\\Z")
+        return Expression.of(pattern[3:])
     inner = _inner(pattern)
-    if inner.startswith("layers."):
-        wild = re.compile(f"{translate(inner)[:-2]}(?:\\..*)?\\Z")
-        return lambda name: wild.match(name) is not None
-    return lambda name: any(wild.match(begin + name) for begin in _FULL)
+    is_inner = inner.startswith("layers.")
+    wild = re.compile(f"{translate(inner if is_inner else pattern)[:-2]}(?:\\..*)?\\Z")
+    work = 0.0, 1.0 + pattern.count("*") / 4
+    if is_inner:
+        return Expression(work, lambda names: [wild.match(names[0]) is not None])
+    return Expression(work, lambda names: [wild.match(name) is not None for name in names])

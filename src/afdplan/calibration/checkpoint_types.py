@@ -53,12 +53,12 @@ _EVERY_DIALECT = {
 }
 """Type by key; ``*`` stands for any."""
 _BITS = {"group_size": "count"}
-_BLOCKS = {"block_name_to_quantize": "names"}
+_BLOCKS = {"block_name_to_quantize": "lists of names"}
 _GPTQ = {
     **_BITS,
     **_BLOCKS,
     "lm_head": "flag",
-    "modules_in_block_to_quantize": "names",
+    "modules_in_block_to_quantize": "lists of names",
     "dynamic": "table",
     "dynamic.*": "table",
     "dynamic.*.group_size": "count",
@@ -69,7 +69,7 @@ _ROUND |= {"sym": "flag"}
 _AUTO_ROUND = {
     **_ROUND,
     **_BLOCKS,
-    "to_quant_block_names": "names",
+    "to_quant_block_names": "lists of names",
     **{
         f"{table}{key}": kind
         for table in ("extra_config", "layer_config")
@@ -171,6 +171,7 @@ _WORDS = {
     "flag": "true or false",
     "flag or table": "false or an object",
     "names": "a list of names",
+    "lists of names": "a list of names or of lists of them",
 }
 
 
@@ -256,11 +257,11 @@ def _is(value: Any, kind: str) -> bool:
         case "counts":
             several = value if isinstance(value, list) and value else [value]
             return all(_is(one, "count") for one in several)
+        case "lists of names":
+            is_list = isinstance(value, list | tuple)
+            return all(_is(one, "names") for one in (value if is_list else [value]))
         case _:
-            return isinstance(value, str) or (
-                isinstance(value, list | tuple)
-                and all(isinstance(one, str) or _is_names(one) for one in value)
-            )
+            return isinstance(value, str) or _is_names(value)
 
 
 def _is_names(value: Any) -> bool:

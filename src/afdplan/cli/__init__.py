@@ -9,6 +9,8 @@ import sys
 __all__ = ["main"]
 
 _ADDRESS_SPACE = 1.4e9  # measured for `simulate`, the largest; below, libraries abort by themselves
+_THREADS = ("POLARS_MAX_THREADS", "NUMBA_NUM_THREADS")
+"""What libraries read from the environment, and panic about if it is no number of threads."""
 
 
 def main() -> None:
@@ -32,6 +34,10 @@ def main() -> None:
                 f"memory is limited to {limit / 1e9:.1f} GB of addresses, and the libraries need "
                 f"{_ADDRESS_SPACE / 1e9:.1f} GB: raise it (ulimit -v) if no answer comes"
             )
+            sys.meta_path.insert(0, _NoTables())
+    for name in _THREADS:
+        if not _is_count(os.environ.get(name, "1")):
+            sys.exit(_say(f"{name} must be a whole number >= 1, got {os.environ[name]!r:.40}"))
     try:
         code = _run()
     except KeyboardInterrupt:  # while modules are imported, too
@@ -44,6 +50,18 @@ def main() -> None:
     for remark in getattr(compiler, "remarks", ()):
         _say(remark)
     sys.exit(code)
+
+
+class _NoTables:
+    """Refuses to import the library of tables, which without memory aborts or waits for ever."""
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> None:
+        if name == "polars":
+            raise MemoryError
+
+
+def _is_count(text: str) -> bool:
+    return text.isascii() and text.isdigit() and int(text[:9]) > 0
 
 
 def _starved(error: BaseException) -> bool:

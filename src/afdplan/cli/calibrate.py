@@ -142,7 +142,8 @@ def command(data: tuple[str, ...], **options: Any) -> None:
     counts of experts' choices or a log of their balance (vLLM, SGLang, Ascend), or with --sweep a
     table of ratios with step times or throughputs.
     """
-    experts = not options["sweep"] and kind_of(data[0], options["format_name"]) == "expert-load"
+    kind = None if options["sweep"] else kind_of(data[0], options["format_name"])
+    experts = kind == "expert-load"
     of_bundle = not (options["stage"] or options["to_trace"] or options["coupling"] or experts)
     if not of_bundle and any(options[one.key] is not None for one in ask.DEVICES_PER_WORKER):
         raise click.UsageError(
@@ -178,7 +179,7 @@ def command(data: tuple[str, ...], **options: Any) -> None:
     if options["sweep"]:
         points = read_sweep(data, options)
     else:
-        parts = read_parts(data, options)
+        parts = read_parts(data, options, kind)
         if options["to_table"]:
             _write_table(parts, data, options)
             return

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from afdplan.cli.report import reading
 from afdplan.model.chosen import picked
 
 if TYPE_CHECKING:
@@ -27,22 +29,20 @@ def kind_of(path: str, format_name: str | None) -> str | None:
     return recognise_measurements(path)
 
 
-def read_parts(data: Sequence[str], options: dict[str, Any]) -> list[Measurements]:
-    """Return what each file measured, showing which one is read."""
-    from rich.console import Console
-    from rich.text import Text
-
+def read_parts(
+    data: Sequence[str], options: dict[str, Any], first: str | None
+) -> list[Measurements]:
+    """Return what each file measured, showing which one is read; the first's format if known."""
     from afdplan.files.measurements.reader import read_measurements
-    from afdplan.report.quantities import plain
 
     parts = []
-    console = Console(stderr=True)
     said = picked(
         options, "format_name time_unit role load requests microbatches peers rank layers"
     )
-    for path in data:
-        with console.status(Text(plain(f"reading {Path(path).name}"))):
-            parts.append(read_measurements(path, **said))
+    for path, known in zip_longest(data, [first]):
+        told = {**said, "format_name": said["format_name"] or known}
+        with reading(path):
+            parts.append(read_measurements(path, **told))
     return parts
 
 

@@ -6,6 +6,7 @@ import shlex
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from afdplan.cli.options import option_name, options, resolve_workload
 from afdplan.cli.project import ProjectCommand
@@ -76,7 +77,7 @@ def command(
         raise click.UsageError(
             "say what runs now: --trace FILE, --metrics FILE, --prometheus URL or --settings FILE"
         )
-    _check_together(given, selector, plot, is_counted=is_counted)
+    _check_together(given, prometheus, selector, plot, is_counted=is_counted)
     from afdplan.deploy.running import differences_in
     from afdplan.files.check_state import CheckState, read_state, write_state
     from afdplan.files.plan_file import read_plan
@@ -154,13 +155,21 @@ def command(
 
 
 def _check_together(
-    given: dict[str, Any], selector: str, plot: str | None, *, is_counted: bool
+    given: dict[str, Any],
+    prometheus: str | None,
+    selector: str,
+    plot: str | None,
+    *,
+    is_counted: bool,
 ) -> None:
     """Refuse options that refine what is not given."""
     if given["trace"] is None and any(given[one.key] is not None for one in ask.OF_TRACE):
         raise click.UsageError(
             "--format, --columns and --time-format describe a trace: give --trace too"
         )
+    source = click.get_current_context().get_parameter_source("window")
+    if source == ParameterSource.COMMANDLINE and prometheus is None:
+        raise click.UsageError("--window is how far back --prometheus looks: give that too")
     if selector and not is_counted:
         raise click.UsageError("--selector picks engines: give --metrics or --prometheus too")
     if plot is not None and given["trace"] is None and not is_counted:

@@ -9,6 +9,7 @@ import click
 from click.core import ParameterSource
 
 from afdplan.cli.quantity import TYPES
+from afdplan.cli.report import reading
 from afdplan.model import parameters as ask
 from afdplan.model import plan_parameters as of_plan
 from afdplan.model.chosen import chosen
@@ -168,8 +169,9 @@ def resolve_workload(
     if described["format"] == METRICS and refined != [None, None]:
         raise click.UsageError(f"--format {METRICS} has no columns: leave them out")
     prefixes = given.get(of_plan.PREFIX_CACHE.key) == "recorded"
-    whole = read_requests(path, **described, prefixes=prefixes)
-    return requests_of_trace(whole, confidence=confidence, window=window)
+    with reading(path):
+        whole = read_requests(path, **described, prefixes=prefixes)
+        return requests_of_trace(whole, confidence=confidence, window=window)
 
 
 def workload_inputs(given: Mapping[str, Any], workload: Workload) -> dict[str, Any]:

@@ -33,6 +33,7 @@ __all__ = [
     "plot_option",
     "print_json",
     "progress",
+    "reading",
     "report_option",
     "say_wrote",
     "tell",
@@ -271,6 +272,21 @@ def progress(what: str) -> Iterator[Callable[[float], None]]:
             yield lambda done: bar.update(task, completed=done)
         finally:
             listeners.remove(compiling)
+
+
+@contextlib.contextmanager
+def reading(path: str) -> Iterator[None]:
+    """Tell a terminal which file is read meanwhile: millions of rows take a minute."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console
+    from rich.text import Text
+
+    from afdplan.report.quantities import plain
+
+    with Console(stderr=True).status(Text(plain(f"reading {Path(path).name}"))):
+        yield
 
 
 def write_picture(path: str, figures: Sequence[Figure], heading: str, columns: int = 1) -> None:

@@ -19,13 +19,14 @@ SIDE_PORT = 5600
 DECODE_SIDE_PORT = 15600
 """Likewise of the ranks that decode: they listen too, perhaps on the same machine."""
 
-# Each server has its devices and port; if one ends, all do.
+# Each server has its devices and port; if one ends, all do. Bash's `wait -n` would not see one that
+# ended before it began to wait.
 SERVERS = """\
 for (( i = 0; i < INSTANCES; i++ )); do
   env "$VISIBLE=$(seq -s, "$(( i * EACH ))" "$(( i * EACH + EACH - 1 ))")" \\
     "$@" --port "$(( FIRST_PORT + i ))" &
 done
-wait -n
+while (( $(jobs -pr | wc -l) == INSTANCES )); do sleep 1; done
 jobs -p | xargs -r kill
 exit 1"""
 # Nixl tells localhost unless it is told where it runs.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 import shutil
@@ -57,7 +58,7 @@ def write_atomic(path: str | Path, content: bytes) -> None:
     """
     shown = Path(path)
     with writing(shown):
-        target = Path(os.path.realpath(shown))
+        target = _behind_links(shown)
         if target.is_dir():
             raise InvalidInputError(f"cannot write {shown}: it is a directory; name a file")
         if target.exists() and not target.is_file():
@@ -164,8 +165,15 @@ def cannot_write(path: str | Path, error: Exception) -> InvalidInputError:
     return InvalidInputError(f"cannot write {path}: {reason(error)}")
 
 
+def _behind_links(path: Path) -> Path:
+    target = Path(os.path.realpath(path))
+    if target.is_symlink():  # links that lead to each other, which are no file to replace
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+    return target
+
+
 def _beside(path: Path) -> tuple[Path, Path]:
     """Return the file behind links, and a temporary name beside it."""
     with writing(path):
-        target = Path(os.path.realpath(path))
+        target = _behind_links(path)
     return target, target.with_name(f".{target.name[:100]}.{secrets.token_hex(6)}.tmp")

@@ -6,14 +6,11 @@ or a binary one, a damaged archive and an endless pipe are refused in the same w
 
 from __future__ import annotations
 
-import json
-import math
 import os
 import shutil
 import stat
 import sys
 import tempfile
-import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cached_property, wraps
@@ -22,10 +19,12 @@ from typing import Any, BinaryIO, Concatenate, ParamSpec, TypeAlias, TypeVar
 
 from afdplan.errors import InvalidInputError, reason
 from afdplan.files.content import kind_of, packing_of
+from afdplan.files.parsed import from_json, from_toml
 from afdplan.model.kinds import check_path
 
 __all__ = [
     "LARGEST_DOCUMENT",
+    "LONGEST_LINE",
     "Readable",
     "Source",
     "explained",
@@ -42,6 +41,8 @@ LARGEST_DOCUMENT = 16_000_000
 LARGEST_PIPE = 4_000_000_000
 """Bytes that are copied from a pipe, which has no size to look at."""
 LONGEST_LINE = 64_000_000
+LONGEST_NAME = 200
+"""Characters of a path that a message says; of a longer one it says both ends."""
 LARGEST_BOMB = 1 << 30
 """Bytes above which a file that shrank to under 1/200 is refused as a decompression bomb."""
 
@@ -102,16 +103,18 @@ class Source:
 
     def lines(self) -> Iterator[tuple[int, bytes]]:
         """Yield each line with its number, counted from 1, without its end; at most 64 MB each."""
-        rest, number = b"", 0
+        rest, number = bytearray(), 0
         for block in self.blocks():
-            *whole, rest = (rest + block).split(b"\n")
+            first, *whole = block.split(b"\n")
+            rest += first  # joined once: a line of many blocks is not split anew with each
             for line in whole:
                 number += 1
-                yield number, line.rstrip(b"\r")
+                yield number, bytes(rest).rstrip(b"\r")
+                rest = bytearray(line)
             if len(rest) > LONGEST_LINE:
                 raise self.error(f"{self.name}: line {number + 1} is longer than 64 MB")
         if rest:
-            yield number + 1, rest.rstrip(b"\r")
+            yield number + 1, bytes(rest).rstrip(b"\r")
 
     def content(self, limit: int = LARGEST_DOCUMENT) -> bytes:
         """Return all of the file if it has at most `limit` bytes, or raise."""
@@ -232,6 +235,7 @@ def opened(
 @contextmanager
 def explained(name: str, error: type[InvalidInputError]) -> Iterator[None]:
     """Turn what the operating system says about reading `name` into one line."""
+    name = name if len(name) <= LONGEST_NAME else f"{name[:80]}...{name[-40:]}"
     try:
         yield
     except InvalidInputError:
@@ -294,7 +298,7 @@ def read_document(
     bare = "=" not in text and (source.kind == "json" or name.lower().endswith(".json"))
     form = "JSON" if is_json or text.lstrip()[0] == "{" or bare else "TOML"
     try:
-        document = _from_json(text, is_finite) if form == "JSON" else tomllib.loads(text)
+        document = from_json(text, is_finite=is_finite) if form == "JSON" else from_toml(text)
     except RecursionError:
         raise error(f"{name}: nested too deeply for {what}") from None
     except ValueError as failure:
@@ -352,29 +356,3 @@ def _too_large(
     name: str, limit: int, what: str, error: type[InvalidInputError]
 ) -> InvalidInputError:
     return error(f"{name} must have at most {limit / 1e6:,.4g} MB to be {what}")
-
-
-def _from_json(text: str, is_finite: bool) -> Any:
-    number = _finite if is_finite else float
-    return json.loads(
-        text,
-        parse_float=number,
-        parse_constant=number,
-        object_pairs_hook=_object_without_repeats,
-    )
-
-
-def _finite(written: str) -> float:
-    number = float(written)
-    if not math.isfinite(number):
-        raise ValueError(f"numbers must be finite, got {written:.40}")
-    return number
-
-
-def _object_without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    result = dict(pairs)
-    if len(result) < len(pairs):
-        keys = [key for key, _ in pairs]
-        repeated = next(key for key in keys if keys.count(key) > 1)
-        raise ValueError(f"every key must occur once in an object, got {repeated!r} twice")
-    return result

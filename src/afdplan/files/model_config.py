@@ -7,6 +7,7 @@ from typing import Any
 
 from afdplan.errors import InvalidInputError
 from afdplan.files.document import is_there, read_document
+from afdplan.model.kinds import check_path
 
 __all__ = ["read_model_config"]
 
@@ -43,6 +44,7 @@ def read_model_config(path: str | Path) -> dict[str, Any]:
         If the file is missing, larger than 16 MB, not UTF-8, not one JSON object, too deeply
         nested, or holds a key twice in one object.
     """
+    check_path(path)
     if str(path) != "-" and is_there(path) and Path(path).is_dir():
         path = _in_folder(Path(path))
     if Path(path).suffix == ".gguf":

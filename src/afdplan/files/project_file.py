@@ -16,7 +16,6 @@ A table of options by the names of the command line, with ``_`` or ``-`` between
 from __future__ import annotations
 
 import os
-import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +23,7 @@ from typing import Any
 
 from afdplan.errors import InvalidInputError, reason
 from afdplan.files.document import is_there, open_source
+from afdplan.files.parsed import from_toml
 from afdplan.model import parameters as ask
 from afdplan.model.words import nearest
 
@@ -108,7 +108,7 @@ def read_project(path: Path, known: Iterable[str]) -> ProjectFile:
     with open_source(path, "a project file") as source:
         text = source.text()
     try:
-        document = tomllib.loads(text)
+        document = from_toml(text)
     except (RecursionError, ValueError) as error:  # a number of 5,000 digits is no TOML error
         raise InvalidInputError(f"cannot read {path}: {reason(error)}") from None
     keys = list(known)

@@ -34,5 +34,5 @@ def check_latency(value: Any, name: str = "latency") -> None:
 
 def check_path(value: Any, error: type[InvalidInputError] = InvalidInputError) -> None:
     """Raise unless `value` can be the name of a file."""
-    if not isinstance(value, str | os.PathLike):
+    if not isinstance(value, str | os.PathLike) or value == "":
         raise error(f"a file must be given by its name, got {value!r:.40}")

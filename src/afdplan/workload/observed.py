@@ -174,13 +174,13 @@ def law_of_histogram(histogram: Histogram, minimum: int, name: str) -> DiscreteL
             f"{name}: {100 * histogram.counts[-1] / histogram.count:.0f} % lie beyond the last "
             f"bucket's edge {histogram.edges[-1]:g}, how far is not known: give the _sum too"
         )
-    edges = [*histogram.edges, 2 * histogram.edges[-1]]
+    edges, whole = [*histogram.edges, 2 * histogram.edges[-1]], histogram.count
     low = float(minimum)
     ranges: list[tuple[int, int, float]] = []
     for edge, count in zip(edges, histogram.counts, strict=True):
         first, last = int(np.ceil(low)), int(np.floor(min(edge, MAXIMUM_TOKENS)))
         if count > 0 and last >= first:
-            ranges.append((first, last, count / histogram.count))
+            ranges.append((first, last, count / whole))
         low = max(low, float(np.floor(edge)) + 1)
     if not ranges:
         raise InvalidInputError(f"{name}: no bucket holds lengths >= {minimum}")

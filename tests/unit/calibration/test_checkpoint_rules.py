@@ -1,6 +1,7 @@
 """Do many rules of naming cost little, and do short cuts change no answer?"""
 
 import re
+import time
 from fnmatch import fnmatchcase
 
 import pytest
@@ -88,7 +89,7 @@ def test_hundreds_of_rules_are_tried_only_where_their_words_are_in_a_name(monkey
 
     def counted(pattern):
         test = plain(pattern)
-        return lambda name: tried.append(name) or test(name)
+        return test._replace(fits=lambda names: tried.append(names) or test.fits(names))
 
     monkeypatch.setattr(checkpoint_rules, "_test", counted)
     ignored = [pattern.format(k) for k in range(300)]
@@ -98,8 +99,44 @@ def test_hundreds_of_rules_are_tried_only_where_their_words_are_in_a_name(monkey
     assert len(tried) < 10 * 94 * 30  # of 94 layers of some 200 names, 6 million times
 
 
-def test_patterns_that_fit_everywhere_and_take_for_ever_are_refused_in_one_line():
-    ignored = [f"re:.*[~{chr(k)}].*[~].*[~].*[~].*" for k in range(300, 597)]
-    quantization = {"quant_method": "fp8", "ignore": ignored}
-    with pytest.raises(InvalidInputError, match="by 297 patterns, which take too long to try"):
-        checkpoint_format({"num_hidden_layers": 94, "num_experts": 128}, quantization)
+@pytest.mark.parametrize(
+    "ignored",
+    [
+        [f"re:.*[~{chr(k)}].*[~].*[~].*[~].*" for k in range(300, 597)],
+        [f"re:.*.*.*.*.*[~{chr(k)}]" for k in range(300, 400)],
+        [f"re:(?<!a).*.*.*.*.*[~{k}]" for k in range(3)],  # Python alone knows it
+        [f"re:((a?.){{9}}){{9}}.*.*[~{k}]" for k in range(30)],
+    ],
+)
+def test_patterns_that_fit_everywhere_and_take_for_ever_are_refused_at_once(ignored):
+    began = time.process_time()
+    with pytest.raises(InvalidInputError, match="patterns, which take too long to try"):
+        checkpoint_format(
+            {"num_hidden_layers": 94, "num_experts": 128},
+            {"quant_method": "fp8", "ignore": ignored},
+        )
+    assert time.process_time() - began < 6  # a minute and more where each is tried
+
+
+def test_patterns_of_megabytes_are_refused_before_they_are_read():
+    began = time.process_time()
+    with pytest.raises(InvalidInputError, match="1 patterns, which take too long to read"):
+        checkpoint_format({}, {"quant_method": "fp8", "ignore": ["*" + "[a" * 40_000]})
+    assert time.process_time() - began < 5
+
+
+def test_honest_expressions_of_many_repetitions_are_answered():
+    """Of six and more repetitions, and one that asks first what it shall not be."""
+    expressions = (
+        r"re:.*layers\.\d+\.mlp\.experts\.\d+\.(gate|up)_proj.*",
+        r"re:^(?!.*\.layers\.\d+\.mlp\.experts\..*\.(gate|down)_proj.*).*x$",
+        r"re:(model\.)?(layers\.\d+\.)*mlp\.[a-z]+\.\d+\.\w+x?",
+    )
+    rules = [Rule(one, Stored("int8", k)) for k, one in enumerate(expressions)]
+    asked = Resolver(rules)
+    bits = {
+        "layers.3.mlp.experts.17.up_proj": 0, "layers.3.mlp.experts.17.down_proj": 2,
+        "layers.3.mlp.experts.17.x": 1, "layers.31.self_attn.x": 1,
+    }  # fmt: skip
+    assert {name: asked.of(name).bits for name in bits} == bits
+    assert asked.of("layers.31.self_attn.q_proj") is None

@@ -131,6 +131,23 @@ def test_a_format_beside_it_is_text(key, wrong):
         checkpoint_format(MOE | {key: wrong}, {"quant_method": "fp8"})
 
 
+@pytest.mark.parametrize("wrong", [5, [5], [[]], [["Linear"]], {"Linear": 1}])
+def test_targets_of_a_group_are_names(wrong):
+    group = {"targets": wrong, "weights": WIDE}
+    stated = {"quant_method": "compressed-tensors", "config_groups": {"g": group}}
+    with pytest.raises(
+        InvalidInputError, match=r"config_groups\.g\.targets must be a list of names"
+    ):
+        checkpoint_format(MOE, stated)
+
+
+def test_a_target_that_is_no_list_is_one_name():
+    group = {"targets": "re:.*self_attn.*", "weights": WIDE}
+    stated = {"quant_method": "compressed-tensors", "config_groups": {"g": group}}
+    found = checkpoint_format(MOE, stated)
+    assert (found.weights, found.attention) == ("bf16", "fp8")
+
+
 def test_the_second_file_is_held_to_it_too():
     with pytest.raises(InvalidInputError, match=r"^hf_quant_config\.json: exclude_modules must be"):
         checkpoint_format(MOE, None, {"quantization": {"quant_algo": "FP8", "exclude_modules": 5}})

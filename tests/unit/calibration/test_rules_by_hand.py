@@ -67,8 +67,12 @@ def test_expressions_of_five_repetitions_are_read(text):
 
 
 @pytest.mark.parametrize(
-    "text", ["a*b*c*d*e*f*", "(a*)*", "(a|b)+", "a?b?c?d?e*f*g*h*i*", "(a?)+", "(((a)*)*)"]
-)
+    "text",
+    [
+        r"(a)\1b*c*d*e*f*g*", r"(?<!x)(a*)*", r"(?<=x)(a|b)+", r"a?b?c?d?e*f*g*h*i*(?!a)",
+        r"(?>a?)+", r"(((a)*)*)\1", "(x{999}){999}(y*)*",
+    ],
+)  # fmt: skip
 def test_expressions_that_may_take_for_ever_are_refused(text):
     with pytest.raises(InvalidInputError, match="repetitions of repetitions or more than 5"):
         Resolver((Rule(f"re:{text}", FP8),))

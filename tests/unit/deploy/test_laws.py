@@ -16,10 +16,12 @@ from afdplan.deploy.emit import deployment_files, deployment_of
 from afdplan.deploy.names import system_names
 from afdplan.deploy.registry import find_target, versions
 from afdplan.deploy.request import DeployRequest
+from afdplan.deploy.servers import SERVERS
 from afdplan.errors import UnsupportedError
 from afdplan.files.atomic import write_folder
 from afdplan.files.plan_unsplit import UnsplitPlan
 from tests.deployed import HOSTS, ran, value, words_of
+from tests.running import started
 from tests.unit.deploy.cases import MODEL_OF, NEEDED, pair_plan, request_for
 
 EVEN = ((6, 2, 31, 2), (8, 8, 40, 1), (3, 1, 5, 2))
@@ -133,14 +135,24 @@ def test_a_node_of_fastafd_waits_until_ray_listens(tmp_path):
             "ROOM": str(room),
             "SERVER_HOST": "127.0.0.1",
         }
-        with subprocess.Popen(["bash", str(script), "1"], env=env) as waiting:
+        with started(["bash", script, "1"], env=env) as waiting:
             time.sleep(0.3)
             assert waiting.poll() is None
             assert not (room / "told").exists()
             head.listen()
             assert waiting.wait(timeout=10) == 0
-    told = (room / "told").read_text().split()
-    assert told == ["start", "--block", "--disable-usage-stats", "--address", f"127.0.0.1:{port}"]
+        told = (room / "told").read_text().split()
+        joins = ["start", "--block", "--disable-usage-stats", "--address", f"127.0.0.1:{port}"]
+        assert told == joins
+        head.close()
+        (room / "told").unlink()
+        assert "SECONDS >= 1800" in script.read_text()
+        script.write_text(script.read_text().replace("1800", "1"))
+        with started(["bash", script, "1"], env=env, stderr=subprocess.PIPE) as waiting:
+            assert waiting.wait(timeout=10) == 1
+            told = f"no Ray head listens at 127.0.0.1:{port} after 1 s: is node 0 running?\n"
+            assert waiting.stderr.read() == told.encode()
+        assert not (room / "told").exists()
 
 
 def test_tensor_parallel_sides_multiply_into_ranks(tmp_path):
@@ -178,6 +190,31 @@ def test_rtp_llm_is_not_started_without_a_model_type():
     request = request_for("rtp-llm", architecture="")
     with pytest.raises(UnsupportedError, match="the model's type, of qwen3, qwen3_moe"):
         deployment_files(request, find_target("rtp-llm"))
+
+
+@pytest.mark.parametrize(("first", "code"), [("exit 7", 7), ("exit 0", 0)])
+def test_a_node_of_stepmesh_ends_with_its_first_failure(tmp_path, first, code):
+    """Two devices and the scheduler; if the first device fails, the others wait for nobody."""
+    request = request_for("stepmesh", pair_plan(1, 1, m=3, devices=(2, 2)), node_devices=4)
+    folder = written(tmp_path, request, find_target("stepmesh"))
+    env_file = folder / "cluster.env"
+    env_file.write_text("FFN_HOST=127.0.0.1\n")
+    rest = f"exec sleep {600 if code else 0.2}"
+    command = f'[ "$DMLC_ROLE/${{STEPMESH_GPU:-}}" = server/0 ] && {first}; {rest}'
+    env = {"PATH": os.environ["PATH"], "STEPMESH_COMMAND": command}
+    with started([folder / "ffn.sh", "0"], env=env) as node:
+        assert node.wait(timeout=20) == code
+
+
+def test_a_server_that_ends_before_the_others_start_is_seen(tmp_path):
+    (tmp_path / "seq").write_text("#!/bin/bash\nsleep 0.3\n")  # by then the first has ended
+    (tmp_path / "server").write_text("#!/bin/bash\n[ $2 = 9000 ] || exec sleep 600\n")
+    for name in ("seq", "server"):
+        (tmp_path / name).chmod(0o755)
+    env = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "VISIBLE": "X", "EACH": "1"}
+    env |= {"INSTANCES": "3", "FIRST_PORT": "9000"}
+    with started(["bash", "-c", SERVERS, "-", "server"], env=env) as node:
+        assert node.wait(timeout=20) == 1
 
 
 def test_rtp_llm_and_stepmesh(tmp_path):

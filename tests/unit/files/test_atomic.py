@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from afdplan.errors import AfdplanError
-from afdplan.files.atomic import write_atomic
+from afdplan.files.atomic import staged, write_atomic
 
 
 def test_text_and_bytes_replace_what_was_there(tmp_path):
@@ -23,6 +23,15 @@ def test_a_link_stays_a_link(tmp_path):
     write_atomic(tmp_path / "link", b"new")
     assert (tmp_path / "link").is_symlink()
     assert (tmp_path / "real").read_text() == "new"
+
+
+def test_links_that_lead_to_each_other_are_no_file_to_replace(tmp_path):
+    (tmp_path / "a").symlink_to(tmp_path / "b")
+    (tmp_path / "b").symlink_to(tmp_path / "a")
+    for write in (lambda path: write_atomic(path, b"new"), lambda path: staged(path).__enter__()):
+        with pytest.raises(AfdplanError, match=r"cannot write .*: too many levels of symbolic"):
+            write(tmp_path / "a")
+    assert sorted(path.is_symlink() for path in tmp_path.iterdir()) == [True, True]
 
 
 @pytest.mark.parametrize("name", ["missing/plan", "folder"])

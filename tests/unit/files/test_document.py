@@ -4,11 +4,10 @@ import ast
 import gzip
 import io
 import json
-import os
 import resource
 import subprocess
 import sys
-import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -20,12 +19,14 @@ from afdplan.files.document import open_source, read_document
 from afdplan.files.hardware_file import read_hardware_file
 from afdplan.files.latency_file import load_latency
 from afdplan.files.measurements.prometheus import read_metrics
-from afdplan.files.measurements.reader import read_measurements
+from afdplan.files.measurements.reader import read_measurements, recognise_measurements
 from afdplan.files.measurements.table import read_ratio_sweep
 from afdplan.files.model_config import read_model_config
+from afdplan.files.parsed import from_toml
 from afdplan.files.plan_file import read_plan
 from afdplan.files.study_file import read_study_file
 from afdplan.files.traces.reader import read_trace
+from tests.running import started, written_to
 
 DATA = Path(__file__).parents[3] / "src/afdplan/data"
 SAMPLES = Path(__file__).parents[2] / "samples"
@@ -87,11 +88,8 @@ def test_pipes_are_read_once(tmp_path, name):
     read, content = READERS[name]
     plain, pipe = tmp_path / "plain", tmp_path / "pipe"
     plain.write_bytes(content)
-    os.mkfifo(pipe)
-    writer = threading.Thread(target=lambda: pipe.write_bytes(content))
-    writer.start()
-    found = read(pipe)
-    writer.join()
+    with written_to(pipe, content):
+        found = read(pipe)
     assert repr(found) == repr(read(plain))
 
 
@@ -136,6 +134,12 @@ def test_missing_files_directories_and_bad_names(tmp_path, name):
         reader(name)(tmp_path)
     with pytest.raises(InvalidInputError, match=r"null byte|no latency model named"):
         reader(name)("a\0b")
+    with pytest.raises(InvalidInputError, match="given by its name, got ''"):
+        reader(name)("")
+    long = str(tmp_path / ("a" * 10_000))
+    with pytest.raises(InvalidInputError) as told:
+        reader(name)(long)
+    assert len(str(told.value)) < 500
 
 
 @pytest.mark.parametrize("name", UNLIMITED)
@@ -148,10 +152,11 @@ def test_an_endless_pipe_is_cut_at_its_limit(tmp_path, monkeypatch):
     monkeypatch.setattr(document, "LARGEST_PIPE", 3_000_000)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     for read, told in ((read_trace, "at most 3 MB"), (load_latency, "at most 16 MB")):
-        with subprocess.Popen(["yes", "1,2"], stdout=subprocess.PIPE) as endless:
-            with pytest.raises(InvalidInputError, match=told):
-                read(Path(f"/dev/fd/{endless.stdout.fileno()}"))
-            endless.kill()
+        with (
+            started(["yes", "1,2"], stdout=subprocess.PIPE) as endless,
+            pytest.raises(InvalidInputError, match=told),
+        ):
+            read(Path(f"/dev/fd/{endless.stdout.fileno()}"))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -196,6 +201,70 @@ def test_lines_do_not_depend_on_blocks(tmp_path, monkeypatch):
         monkeypatch.setattr(document, "BLOCK", size)
         with open_source(path, "a log") as source:
             assert list(source.lines()) == [(1, b"a"), (2, b""), (3, b"b" * 50), (4, b"c")]
+
+
+@pytest.mark.parametrize(
+    ("read", "start"),
+    [
+        (read_trace, b"prompt,decode\n"),
+        (read_trace, b'{"prompt": "'),
+        (recognise_measurements, b"x"),
+    ],
+)
+def test_a_line_of_a_hundred_megabytes_is_refused_soon(tmp_path, read, start):
+    """A kilobyte of a packed file may hold it: nothing looks at it twice, or letter by letter."""
+    path = tmp_path / "packed"
+    with gzip.open(path, "wb", compresslevel=1) as file:
+        file.write(start)
+        for _ in range(100):
+            file.write(b"12345,abcd" * 100_000)
+    began = time.process_time()
+    with pytest.raises(InvalidInputError, match=r"longer than 64 MB|cut short in line 1"):
+        read(path)
+    assert time.process_time() - began < 4
+
+
+def test_a_sign_is_found_far_down_whatever_stands_before(tmp_path):
+    path = tmp_path / "log"
+    for name, sign in (
+        ("prometheus", b'vllm:request_prompt_tokens_sum{a="b"} 5\n'),
+        ("expert-load", b"[Expert Balancedness] x current_pass_balancedness=0.5\n"),
+        ("sglang-log", b"Decode batch. #running-req: 3\n"),
+    ):
+        path.write_bytes(b"a line of a log\n" * 200_000 + sign)
+        assert recognise_measurements(path) == name
+
+
+def test_a_key_of_millions_of_parts_is_refused_at_once(tmp_path):
+    path = tmp_path / "hardware.toml"
+    path.write_text("a" + ".a" * 5_000_000 + " = 1\n")
+    began = time.process_time()
+    with pytest.raises(InvalidInputError, match="nested too deeply"):
+        read_hardware_file(path)
+    path.write_text("name = '" + "a" * 5_000_000 + "'\n" + "# " + "a-" * 2_000_000 + "\n")
+    with open_source(path, "a table") as source:
+        assert len(from_toml(source.text())["name"]) == 5_000_000
+    assert from_toml("a.b.c.'d.e' = 'a.b'") == {"a": {"b": {"c": {"d.e": "a.b"}}}}
+    assert time.process_time() - began < 5
+
+
+def test_a_key_that_comes_twice_among_many_is_found_at_once(tmp_path):
+    path = tmp_path / "many.json"
+    keys = "".join(f'"k{k}": 1,' for k in range(200_000))
+    path.write_text(f'{{{keys} "z": 1, "z": 2}}')
+    began = time.process_time()
+    with pytest.raises(InvalidInputError, match="must occur once in an object, got 'z' twice"):
+        read_document(path, "a table")
+    assert time.process_time() - began < 5
+
+
+def test_a_quote_that_nobody_closes_is_refused_soon(tmp_path):
+    path = tmp_path / "trace.csv"
+    path.write_bytes(b'isl,osl\n"' + b"1,2\n" * 10_000_000)
+    began = time.process_time()
+    with pytest.raises(InvalidInputError, match="field larger than field limit"):
+        read_trace(path)
+    assert time.process_time() - began < 5
 
 
 def test_json_is_strict_for_every_document(tmp_path):

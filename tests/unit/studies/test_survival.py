@@ -13,6 +13,7 @@ import polars as pl
 import pytest
 
 from afdplan.files.results.dataset import ResultsDataset
+from tests.running import started
 from tests.unit.studies.declare import LATENCY, write
 
 CASES = 1500
@@ -74,21 +75,17 @@ def run_python(code, *arguments):
     # POLARS_MAX_THREADS as the command sets it.
     names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "POLARS_MAX_THREADS")
     limits = dict.fromkeys(names, "1")
-    return subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code), *map(str, arguments)],
-        env={**os.environ, **limits},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=True,
-    )
+    command = [sys.executable, "-c", textwrap.dedent(code), *arguments]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with started(command, env={**os.environ, **limits}, **pipes) as run:
+        out, err = run.communicate(timeout=120)
+        assert run.returncode == 0, err
+    return out
 
 
 def sweep(*arguments):
     command = [sys.executable, "-c", "from afdplan.cli import main; main()", "sweep", *arguments]
-    return subprocess.Popen(
-        [str(part) for part in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    return started(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def table(folder) -> pl.DataFrame:
@@ -99,8 +96,8 @@ def table(folder) -> pl.DataFrame:
 def undisturbed(tmp_path_factory):
     folder = tmp_path_factory.mktemp("undisturbed")
     study = write(folder, STUDY)
-    run = sweep(study, "-o", folder / "r")
-    out, err = run.communicate(timeout=60)
+    with sweep(study, "-o", folder / "r") as run:
+        out, err = run.communicate(timeout=60)
     assert run.returncode == 0, err
     assert f"{CASES:,} of {CASES:,} cases done" in out
     return study, table(folder / "r")
@@ -113,8 +110,8 @@ def test_twenty_kills_change_nothing(undisturbed, tmp_path):
     before = table(tmp_path / "r")
     assert before["case"].is_unique().all(), seed
     assert before.height > 0, seed
-    run = sweep(study, "-o", tmp_path / "r", "--resume")
-    _, err = run.communicate(timeout=60)
+    with sweep(study, "-o", tmp_path / "r", "--resume") as run:
+        _, err = run.communicate(timeout=60)
     assert run.returncode == 0, err
     assert table(tmp_path / "r").equals(expected), seed
 
@@ -143,21 +140,21 @@ def wait_for(condition, seconds=20.0):
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_the_command_killed_or_interrupted(undisturbed, tmp_path, how):
     study, expected = undisturbed
-    run = sweep(study, "-o", tmp_path / "r", "--workers", 2)
-    assert wait_for(lambda: list(tmp_path.glob("r/part-*")))
-    workers = children(run.pid)
-    run.send_signal(how)
-    _, err = run.communicate(timeout=20)
-    assert len(workers) >= 2
-    # No worker outlives the command, even if it could not say goodbye.
-    alive = [pid for pid in workers if wait_for(lambda p=pid: not Path(f"/proc/{p}").exists())]
+    with sweep(study, "-o", tmp_path / "r", "--workers", 2) as run:
+        assert wait_for(lambda: list(tmp_path.glob("r/part-*")))
+        workers = children(run.pid)
+        run.send_signal(how)
+        _, err = run.communicate(timeout=20)
+        assert len(workers) >= 2
+        # No worker outlives the command, even if it could not say goodbye.
+        alive = [pid for pid in workers if wait_for(lambda p=pid: not Path(f"/proc/{p}").exists())]
     assert alive == workers
     if how == signal.SIGINT:
         assert run.returncode == 130
         assert "cases are kept: continue with --resume" in err
         assert "Traceback" not in err
-    again = sweep(study, "-o", tmp_path / "r", "--resume")
-    _, err = again.communicate(timeout=60)
+    with sweep(study, "-o", tmp_path / "r", "--resume") as again:
+        _, err = again.communicate(timeout=60)
     assert again.returncode == 0, err
     assert table(tmp_path / "r").equals(expected)
 
@@ -189,7 +186,7 @@ def test_memory_does_not_grow_with_the_cases(tmp_path):
         study = write(
             tmp_path, STUDY.replace(f"cases = {CASES}", f"cases = {cases}"), f"{cases}.toml"
         )
-        told = run_python(MEMORY, study, tmp_path / f"r{cases}").stdout.split()
+        told = run_python(MEMORY, study, tmp_path / f"r{cases}").split()
         assert int(told[1]) == cases
         peaks.append(int(told[0]) / 1024)
     assert peaks[1] < peaks[0] + 10, peaks  # MB; all rows kept until the end are 20 more

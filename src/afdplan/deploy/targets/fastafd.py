@@ -19,8 +19,15 @@ PORTS_PER_SERVER = 10
 """The server takes its port and the six after it."""
 RAY_PORT = 6379
 # Nodes start at once, and Ray gives up on a head that is not there yet.
-JOIN = """\
-until (: <"/dev/tcp/$0/$1") 2>/dev/null; do sleep 2; done
+JOIN_SECONDS = 1800
+JOIN = f"""\
+until (: <"/dev/tcp/$0/$1") 2>/dev/null; do
+  if (( SECONDS >= {JOIN_SECONDS} )); then
+    echo "no Ray head listens at $0:$1 after {JOIN_SECONDS} s: is node 0 running?" >&2
+    exit 1
+  fi
+  sleep 2
+done
 exec ray start --block --disable-usage-stats --address "$0:$1\""""
 MEMORY_RATIO = "0.82"
 PREFILL_TOKENS = 512
@@ -136,7 +143,8 @@ def _deployment(request: DeployRequest, target: Target) -> Deployment:
         start=(
             "Set `SERVER_HOST` in every `bundle-*/cluster.env`: the first host of the bundle.",
             "On each node of a bundle: `bundle-001/server.sh NODE` (NODE = 0, 1, ...). Node 0 "
-            "starts Ray and the server, the others join; the server waits for their devices.",
+            "starts Ray and the server, the others join, and give up if there is none after "
+            f"{JOIN_SECONDS // 60} minutes; the server waits for their devices.",
             "Send requests to the port in each script, balanced over the bundles.",
         ),
         assumed=tuple(assumed),

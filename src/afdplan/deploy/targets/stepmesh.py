@@ -13,17 +13,29 @@ from afdplan.deploy.words import Variable, Word
 __all__ = ["TARGETS"]
 
 # One process per device; instance k is DMLC_NODE_RANK k. The scheduler lives with FFN instance 0.
+# If one fails, all end: the others would wait for it for ever.
 PROCESSES = """\
-run() { bash -c "$STEPMESH_COMMAND"; }
+processes=()
+start() {
+  env "$@" bash -c "$STEPMESH_COMMAND" &
+  processes+=("$!")
+}
 if [ "$DMLC_ROLE" = server ] && [ "$FIRST_INSTANCE" -eq 0 ]; then
-  DMLC_ROLE=scheduler run &
+  start DMLC_ROLE=scheduler
 fi
 for (( i = 0; i < INSTANCES; i++ )); do
   for (( gpu = 0; gpu < DMLC_GROUP_SIZE; gpu++ )); do
-    DMLC_NODE_RANK=$(( FIRST_INSTANCE + i )) STEPMESH_GPU=$(( i * DMLC_GROUP_SIZE + gpu )) run &
+    start "DMLC_NODE_RANK=$(( FIRST_INSTANCE + i ))" "STEPMESH_GPU=$(( i * DMLC_GROUP_SIZE + gpu ))"
   done
 done
-wait"""
+while (( ${#processes[@]} )); do
+  sleep 1
+  for i in "${!processes[@]}"; do
+    if kill -0 "${processes[i]}" 2>/dev/null; then continue; fi
+    wait "${processes[i]}" || { code=$?; kill "${processes[@]}" 2>/dev/null; exit "$code"; }
+    unset "processes[i]"
+  done
+done"""
 
 
 def _deployment(request: DeployRequest, target: Target) -> Deployment:

@@ -27,7 +27,7 @@ from afdplan.files.document import Source, opened
 from afdplan.files.measurements.json_lines import whole_document
 from afdplan.model.checks import frozen_array
 
-__all__ = ["EXPERT_SIGN", "ExpertRecord", "read_expert_load"]
+__all__ = ["EXPERT_SIGN", "EXPERT_WORDS", "ExpertRecord", "read_expert_load"]
 
 
 _NUMBER = rb"([0-9.]+)"
@@ -44,6 +44,8 @@ EXPERT_SIGN = re.compile(
     rb"\[EPLB_TRACE\] rank_load|\[Expert Balancedness\]|\[Expert Hotness\]|EPLB step: |"
     rb'"(?:' + "|".join(_KEYS).encode() + rb')"\s*:\s*\[\s*\['
 )
+EXPERT_WORDS = (b"[EPLB_TRACE]", b"[Expert ", b"EPLB step: ", *(f'"{k}"'.encode() for k in _KEYS))
+"""One of which is in what shows that sign; found a dozen times as fast."""
 LARGEST_COUNTS = 1 << 30
 
 

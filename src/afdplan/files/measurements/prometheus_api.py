@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import http.client
+import queue
+import threading
 import urllib.error
 import urllib.parse
 import urllib.request
+from collections.abc import Callable
 
 from afdplan.errors import InvalidInputError
 from afdplan.files.measurements.counters import (
@@ -18,6 +21,7 @@ from afdplan.files.measurements.counters import (
 __all__ = ["prometheus_increase"]
 
 TIMEOUT = 30.0
+"""Seconds of silence, and twice that of a whole answer: a drop from time to time is no silence."""
 
 
 def prometheus_increase(url: str, window: float, selector: str = "") -> Snapshot:
@@ -80,12 +84,9 @@ def _ask(url: str, query: str) -> Snapshot | None:
     shown = _shown(url)
     target = f"{url.rstrip('/')}/api/v1/query?{urllib.parse.urlencode({'query': query})}"
     try:
-        with urllib.request.urlopen(target, timeout=TIMEOUT) as answer:
-            content = answer.read(MAXIMUM_BYTES + 1)
-    except urllib.error.HTTPError as error:
-        content = error.read(10_000)
-        if not content.lstrip().startswith(b"{"):
-            raise InvalidInputError(f"{shown}: answers {error.code} {error.reason}") from None
+        content, refusal = _in_time(lambda: _answer(target))
+        if refusal and not content.lstrip().startswith(b"{"):
+            raise InvalidInputError(f"{shown}: answers {refusal}")
     except (OSError, ValueError, OverflowError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", None) or error
         raise InvalidInputError(
@@ -96,3 +97,32 @@ def _ask(url: str, query: str) -> Snapshot | None:
     if b'"result":[]' in content[:200]:
         return None
     return snapshot_of_api(content, shown)
+
+
+def _answer(target: str) -> tuple[bytes, str]:
+    """Return what an address answers, and the code and words of an answer that is a refusal."""
+    try:
+        with urllib.request.urlopen(target, timeout=TIMEOUT) as answer:
+            return answer.read(MAXIMUM_BYTES + 1), ""
+    except urllib.error.HTTPError as error:
+        return error.read(10_000), f"{error.code} {error.reason}"
+
+
+def _in_time(ask: Callable[[], tuple[bytes, str]]) -> tuple[bytes, str]:
+    """Return what `ask` returns, or raise what it raises, or `TimeoutError` if it is too slow."""
+    found: queue.SimpleQueue[tuple[bytes, str] | Exception] = queue.SimpleQueue()
+
+    def attempt() -> None:
+        try:
+            found.put(ask())
+        except Exception as error:
+            found.put(error)
+
+    threading.Thread(target=attempt, daemon=True).start()
+    try:
+        answer = found.get(timeout=2 * TIMEOUT)
+    except queue.Empty:
+        raise TimeoutError(f"no whole answer in {2 * TIMEOUT:g} s") from None
+    if isinstance(answer, Exception):
+        raise answer
+    return answer

@@ -6,9 +6,9 @@ import re
 from collections.abc import Callable
 
 from afdplan.errors import LatencyModelError
-from afdplan.files.document import Source, opened
-from afdplan.files.measurements.counters import PROMETHEUS_SIGN
-from afdplan.files.measurements.expert_load import EXPERT_SIGN
+from afdplan.files.document import LONGEST_LINE, Source, opened
+from afdplan.files.measurements.counters import PROMETHEUS_SIGN, PROMETHEUS_WORDS
+from afdplan.files.measurements.expert_load import EXPERT_SIGN, EXPERT_WORDS
 from afdplan.files.measurements.fastafd import FASTAFD_SCHEMA, read_fastafd_steps
 from afdplan.files.measurements.fpm import FPM_SIGN, read_fpm_times
 from afdplan.files.measurements.sglang import read_sglang_log, read_sglang_step_times
@@ -54,6 +54,7 @@ _SIGNS = (
     ("stepmesh", "{", re.compile(rb'"timestamps')),
     ("sglang-steps", "{", _STEP_TIMES),
 )
+_WORDS = {"prometheus": PROMETHEUS_WORDS, "expert-load": EXPERT_WORDS}
 _LONGEST_SIGN = 400
 
 
@@ -78,13 +79,19 @@ def recognise_measurements(source: Source) -> str:
         return "stepmesh"
     if re.match(rb'\{\s*"\d+"\s*:\s*\[', head):
         return "sglang-steps"
-    first, before = head[:1].decode("latin-1"), b""
+    first, before, length = head[:1].decode("latin-1"), b"", 0
     for block in source.blocks():
         text = before + block
         for name, start, sign in _SIGNS:
-            if first.startswith(start) and sign.search(text):
+            words = _WORDS.get(name)
+            may_show = words is None or any(word in text for word in words)
+            if may_show and first.startswith(start) and sign.search(text):
                 return name
         before = text[-_LONGEST_SIGN:]
+        end = block.rfind(b"\n")
+        length = length + len(block) if end < 0 else len(block) - end
+        if source.kind == "text" and length > LONGEST_LINE:  # which no reader takes
+            raise LatencyModelError(f"{source}: has a line that is longer than 64 MB")
     return "table"
 
 

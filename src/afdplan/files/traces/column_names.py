@@ -40,7 +40,7 @@ def not_there(tables: Sequence[Table], named: Mapping[str, str]) -> TraceError:
             near = difflib.get_close_matches(wanted, columns, 1, 0.5)
             hint = f"did you mean {key}={near[0]}? " if near and near[0].isprintable() else ""
             return TraceError(
-                f"{tables[0].name}: has no column {wanted!r}; {hint}it has {listed(columns)}"
+                f"{tables[0].name}: has no column {shown(wanted)}; {hint}it has {listed(columns)}"
             )
     both = " and ".join(map(repr, named.values()))
     return TraceError(f"{tables[0].name}: {both} stand in different lists; name columns of one")

@@ -28,6 +28,8 @@ def decode(data: bytes) -> Any:
         raise ValueError("values are nested too deeply") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         reason = str(error)
+    if "truncated" in reason:
+        raise ValueError(reason)
     try:  # clients write Infinity, NaN and halves of surrogate pairs: the standard library reads
         return json.loads(_whole_characters(data.decode("utf-8", "replace")))
     except (ValueError, RecursionError):
@@ -36,8 +38,8 @@ def decode(data: bytes) -> Any:
 
 def _whole_characters(text: str) -> str:
     r"""Return JSON text in which an escape that is half a surrogate pair stands for U+FFFD."""
-    half = r"(\\\\)|(\\u[dD][89abAB]\w\w\\u[dD][c-fC-F]\w\w)|(\\u[dD][89a-fA-F]\w\w)"
-    return re.sub(half, lambda found: "\\ufffd" if found.group(3) else found.group(), text)
+    half = r"\\(?:\\|u[dD][89abAB]\w\w\\u[dD][c-fC-F]\w\w|(u[dD][89a-fA-F]\w\w))"
+    return re.sub(half, lambda found: "\\ufffd" if found.group(1) else found.group(), text)
 
 
 def where(data: bytes, reason: str) -> str:

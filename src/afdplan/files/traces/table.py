@@ -9,13 +9,13 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 import polars as pl
 
 from afdplan.errors import TraceError
-from afdplan.files.document import Source
+from afdplan.files.document import LONGEST_LINE, Source
 
 __all__ = ["Table", "csv_table", "parquet_tables", "shown"]
 
@@ -23,6 +23,8 @@ Field = tuple[str, pl.Expr, Any]
 """Dotted name, expression and type of a column or of a part of one."""
 NULLS = ["null", "NULL", "None", "NA", "N/A", "n/a"]
 BLOCK = 1 << 24
+LARGEST_CELL = 1 << 23
+"""Characters: a quote that nobody closes makes a cell of all that follows."""
 SNAPSHOT = (
     "is a snapshot of metrics, which hold no requests: afdplan check --metrics reads it, and "
     "afdplan calibrate --to-trace lays out its lengths (results without names as prompt=FILE and "
@@ -305,11 +307,11 @@ def _blocks(source: Source, skip: int) -> Iterator[bytes]:
 
 def _data_rows(source: Source, skip: int, delimiter: str) -> Iterator[tuple[int, list[str]]]:
     """Yield (line, fields) of each row below the header; a blank line has no fields."""
-    csv.field_size_limit(1 << 30)
+    csv.field_size_limit(LARGEST_CELL)
     with source.path.open(encoding="utf-8-sig", errors="replace", newline="") as handle:
         for _ in range(skip):
             handle.readline()
-        reader = csv.reader(handle, delimiter=delimiter)
+        reader = csv.reader(_lines(handle, source, skip), delimiter=delimiter)
         next(reader, None)
         before = reader.line_num
         try:
@@ -318,6 +320,17 @@ def _data_rows(source: Source, skip: int, delimiter: str) -> Iterator[tuple[int,
                 before = reader.line_num
         except csv.Error as error:
             raise TraceError(f"{source.name}, line {skip + before + 1}: {error}") from None
+
+
+def _lines(handle: TextIO, source: Source, before: int) -> Iterator[str]:
+    """Yield the lines of a text file, of which none may be endless."""
+    for number in itertools.count(before + 1):
+        line = handle.readline(LONGEST_LINE)
+        if len(line) == LONGEST_LINE:
+            raise TraceError(f"{source.name}: line {number} is longer than 64 MB")
+        if not line:
+            return
+        yield line
 
 
 def _filled_rows(source: Source, skip: int, header: list[str], delimiter: str) -> list[bool]:

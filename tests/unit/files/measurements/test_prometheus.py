@@ -1,9 +1,12 @@
 """Counters of engines are read the same however they come, kept apart and subtracted."""
 
+import contextlib
 import gzip
 import http.server
 import json
+import socket
 import threading
+import time
 import urllib.parse
 from pathlib import Path
 
@@ -13,9 +16,14 @@ from prometheus_client import Histogram as Written
 
 from afdplan.errors import InsufficientDataError, InvalidInputError
 from afdplan.files.measurements.counters import read_snapshot
-from afdplan.files.measurements.prometheus import read_metrics
+from afdplan.files.measurements.prometheus import Histogram, read_metrics
 from afdplan.files.measurements.prometheus_api import prometheus_increase
-from afdplan.workload.observed import observed_lengths, observed_load, observed_trace
+from afdplan.workload.observed import (
+    law_of_histogram,
+    observed_lengths,
+    observed_load,
+    observed_trace,
+)
 
 SAMPLES = Path(__file__).parents[3] / "samples" / "metrics"
 EDGES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
@@ -268,6 +276,15 @@ def test_the_interval_holds_the_load_of_the_requests(tmp_path):
     assert inside >= 36
 
 
+def test_a_histogram_of_a_hundred_thousand_buckets_takes_no_minute():
+    edges = tuple(float(k) for k in range(1, 100_001))
+    histogram = Histogram(edges=edges, counts=(1.0,) * 100_000 + (0.0,), total=5.00005e9)
+    began = time.process_time()
+    law = law_of_histogram(histogram, 1, "prompt")
+    assert law.mean == pytest.approx(50_000.5)
+    assert time.process_time() - began < 10
+
+
 class Server:
     """A Prometheus of two scrapes on the loopback."""
 
@@ -296,6 +313,26 @@ class Server:
     def __exit__(self, *_):
         self.http.shutdown()
         self.http.server_close()
+
+
+def test_a_server_that_never_ends_its_answer_is_left(monkeypatch):
+    """A byte now and then is no silence of the socket, and would be read for ever."""
+    monkeypatch.setattr("afdplan.files.measurements.prometheus_api.TIMEOUT", 0.3)
+    ended = threading.Event()
+
+    def drip(head):
+        client, _ = head.accept()
+        with client, contextlib.suppress(OSError):
+            client.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+            while not ended.wait(0.05):
+                client.sendall(b" ")
+
+    with socket.create_server(("127.0.0.1", 0)) as head:
+        threading.Thread(target=drip, args=(head,), daemon=True).start()
+        url = f"http://127.0.0.1:{head.getsockname()[1]}"
+        with pytest.raises(InvalidInputError, match=r"cannot reach .*: no whole answer in 0.6 s"):
+            prometheus_increase(url, 60.0)
+        ended.set()
 
 
 EMPTY = '{"status":"success","data":{"resultType":"vector","result":[]}}'

@@ -14,6 +14,7 @@ import pytest
 from afdplan.errors import TraceError
 from afdplan.files.traces.formats import FORMATS
 from afdplan.files.traces.reader import read_trace
+from tests.running import written_to
 from tests.unit.files.traces.test_real_files import RIGHT
 
 if sys.version_info >= (3, 14):
@@ -300,16 +301,9 @@ def test_a_row_index_is_taken_as_time_when_the_user_says_so(tmp_path):
 
 
 def test_a_pipe_is_read(tmp_path):
-    import os
-    import threading
-
     pipe = tmp_path / "pipe"
-    os.mkfifo(pipe)
-    text = SAMPLES["vidur"][0]
-    writer = threading.Thread(target=pipe.write_text, args=(text,))
-    writer.start()
-    assert read_trace(pipe).requests == 2
-    writer.join()
+    with written_to(pipe, SAMPLES["vidur"][0].encode()):
+        assert read_trace(pipe).requests == 2
 
 
 def test_arrivals_that_are_asked_for_are_no_row_numbers(tmp_path):
