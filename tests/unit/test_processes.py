@@ -14,6 +14,7 @@ import pytest
 
 from afdplan.errors import AfdplanError
 from afdplan.processes import THREAD_LIMITS, Crew, Done
+from tests.running import started
 
 
 def many_bytes(task):
@@ -146,10 +147,9 @@ if __name__ == "__main__":
 def test_no_process_outlives_a_parent_that_is_killed(tmp_path):
     script = tmp_path / "parent.py"
     script.write_text(ORPHANS)
-    parent = subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, text=True)
-    assert parent.stdout is not None
-    workers = [int(pid) for pid in parent.stdout.readline().split()]
-    parent.kill()
-    parent.communicate(timeout=20)
-    assert len(workers) == 2
-    wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers))
+    with started([sys.executable, script], stdout=subprocess.PIPE, text=True) as parent:
+        workers = [int(pid) for pid in parent.stdout.readline().split()]
+        parent.kill()
+        parent.wait(timeout=20)
+        assert len(workers) == 2
+        wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers))
