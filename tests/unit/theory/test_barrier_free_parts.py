@@ -11,7 +11,7 @@ import pytest
 
 from afdplan.lengths.law import IndependentLengths
 from afdplan.model.latency import LatencyModel
-from afdplan.model.variation import ExpertLoad, Scatter
+from afdplan.model.variation import ExpertLoad, Scatter, zipf_popularity
 from afdplan.theory.barrier_free import (
     BarrierFreeModel,
     _Played,
@@ -126,7 +126,12 @@ def test_times_that_are_played(load):
         send=replace(LATENCY.send, load=load),
         receive=replace(LATENCY.receive, load=load),
         scatter=Scatter(attention=0.1, send=0.2, receive=0.3),
-        experts=ExpertLoad(experts=8, experts_per_token=2, ranks_per_worker=2),
+        experts=ExpertLoad(
+            experts=8,
+            experts_per_token=2,
+            ranks_per_worker=2,
+            popularity=(zipf_popularity(8, 1.0), *((0.125,) * 8 for _ in range(9))),
+        ),
         step_overhead=0.2,
     )
     found = model(latency)._times(3, np.full((2, 6), 0.5))
@@ -135,6 +140,7 @@ def test_times_that_are_played(load):
     tokens = 4.0 * np.arange(7)  # a call of 8 tokens shared by two FFN workers
     ffn = ffn_times(latency, np.maximum(tokens, 4.0), 2)
     assert found.ffn == pytest.approx(ffn.mean)
+    assert (ffn.between > 0.01 * ffn.fresh).all()
     assert found.ffn_cv == pytest.approx(np.hypot(ffn.fresh, ffn.between) / ffn.mean)
     assert (found.attention_cv, found.send_cv, found.receive_cv) == (0.1, 0.2, 0.3)
     own = 4.0 if load == "aggregate" else 8.0
@@ -162,6 +168,28 @@ def test_a_small_overhead_of_many_layers_is_spread_over_them():
         assert second == pytest.approx(alone)
         assert first == pytest.approx(alone + (overhead / layers if spread else 0.0))
         assert found.overhead == (0.0 if spread else overhead)
+
+
+@pytest.mark.parametrize(
+    ("workers", "glanced", "drawn"), [(1, 128, 160), (8, 16, 128), (20, 8, 51), (64, 8, 24)]
+)
+def test_few_calls_need_many_draws(workers, glanced, drawn):
+    """Of two microbatches each: 256 cells or 8 draws at a glance, 2,048 and 24 to 160 else."""
+    bundle, asked = model(), []
+
+    def drawing(count, draws, slowness=None):
+        asked.append((count, draws, slowness is None))
+        return _Played(
+            play=play([3.0] * 2, round_time=np.ones((2, 3, 1))), levels=np.full((2, 3), 0.5)
+        )
+
+    bundle._play = drawing
+    objective = bundle.glance(workers)
+    assert asked == [(workers, glanced, True)]
+    assert objective == pytest.approx(workers * 16 / 10 / (workers + 2))  # ten layers of 1 s
+    found = bundle.play(workers)
+    assert bundle.play(workers) is found  # drawn once
+    assert asked[1:] == [(workers, -(-drawn // 2), True), (workers, drawn, False)]
 
 
 def test_resources_of_a_bundle_by_hand():

@@ -1,5 +1,7 @@
 """The law of the busiest expert rank against choices that are drawn one by one."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.stats import betabinom, binom, poisson
@@ -7,7 +9,7 @@ from scipy.stats import betabinom, binom, poisson
 from afdplan.errors import LatencyModelError
 from afdplan.model.variation import ExpertLoad, zipf_popularity
 from afdplan.theory.busiest_rank import largest_count
-from afdplan.theory.expert_load import rank_load
+from afdplan.theory.expert_load import mean_rank_load, rank_load
 
 # Shares of 16 ranks as published for a layer of a large model: one hot rank, a long tail.
 MEASURED = np.array([9, 8, 7, 7, 7, 6, 6, 6, 6, 6, 6, 6, 5, 5, 5, 5]) / 100
@@ -136,6 +138,57 @@ def test_layers_with_hot_experts_of_their_own_differ_and_chance_does_not():
     assert mixed.quantiles[0].max() == pytest.approx(8 * rows[0][0], rel=0.02)
     chance = rank_load(ExpertLoad(experts=8), np.array([1e5]), 8)
     assert chance.fresh[0] == 1.0
+
+
+def test_between_doublings_and_at_both_ends():
+    """Logarithms of what is beyond 1 lie on a line between 2^k and 2^(k+1) tokens; ends stay."""
+    for load in (
+        ExpertLoad(experts=64, experts_per_token=6),
+        ExpertLoad(experts=8, popularity=(zipf_popularity(8, 1.0), (0.125,) * 8)),
+    ):
+        tokens = np.array([64.0, 64 * 2**0.25, 64 * 2**0.5, 128.0])
+        found = rank_load(load, tokens, 8)
+        logs = np.log(found.quantiles - 1)
+        for at, part in ((1, 0.25), (2, 0.5)):
+            line = (1 - part) * logs[0] + part * logs[3]
+            assert logs[at] == pytest.approx(line, rel=1e-9)
+            fresh = (1 - part) * found.fresh[0] + part * found.fresh[3]
+            assert found.fresh[at] == pytest.approx(fresh)
+        for inside, outside in ((1.0, 0.25), (2.0**40, 2.0**47)):
+            one, other = (rank_load(load, np.array([x]), 8) for x in (inside, outside))
+            assert one.quantiles.tolist() == other.quantiles.tolist()
+        twice = replace(load, tokens_per_request=2)
+        assert rank_load(twice, tokens[:1], 8).quantiles[0] == pytest.approx(found.quantiles[3])
+
+
+def test_a_mean_for_bounds_is_that_of_the_law():
+    for load in (
+        ExpertLoad(experts=64, experts_per_token=6),
+        ExpertLoad(experts=8, popularity=(zipf_popularity(8, 1.0), (0.125,) * 8)),
+        ExpertLoad(imbalance=1.3, imbalance_cv=0.5),
+        ExpertLoad(imbalance=1.3),
+    ):
+        tokens = np.array([1.0, 64.0, 4096.0])
+        quantiles = rank_load(load, tokens, 8).quantiles
+        assert quantiles.shape == (3, 24)
+        assert mean_rank_load(load, tokens, 8) == pytest.approx(quantiles.mean(axis=1), rel=1e-9)
+
+
+def test_a_share_of_the_variance_is_within_layers():
+    """Two layers of one law each: between them the variance of their means, here by hand."""
+    rows = (zipf_popularity(8, 0.4), zipf_popularity(8, 0.3))
+    load = ExpertLoad(experts=8, popularity=rows, overdispersion=2.0)
+    found = rank_load(load, np.array([256.0]), 8)
+    means, variances = [], []
+    for row in rows:
+        alone = rank_load(replace(load, popularity=(row,)), np.array([256.0]), 8)
+        assert alone.fresh.tolist() == [1.0]
+        means.append(alone.quantiles.mean())
+        variances.append(alone.quantiles.var())
+    within, between = np.mean(variances), np.var(means)
+    assert 0.2 < within / (within + between) < 0.95
+    assert found.fresh[0] == pytest.approx(within / (within + between), rel=0.025)
+    assert found.quantiles.mean() == pytest.approx(np.mean(means), rel=3e-3)
 
 
 def test_measured_imbalance_is_taken_as_it_is():
