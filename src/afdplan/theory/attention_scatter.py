@@ -50,8 +50,7 @@ class _Jobs:
     @classmethod
     def of(cls, law: TimeLaw, cv: float, factors: ScatterLaw) -> _Jobs:
         once = scattered(law, cv, factors)
-        low, high = np.searchsorted(once.cumulative, (RARE, 1 - RARE))
-        ends = once.support[[low, min(high, once.probabilities.size - 1)]].tolist()
+        ends = once.support[np.searchsorted(once.cumulative, (RARE, 1 - RARE))].tolist()
         points = np.linspace(ends[0], ends[1], PAIRS)
         below = _below(points, law, cv, factors)
         with np.errstate(divide="ignore"):
@@ -218,7 +217,7 @@ def _mean_law(times: FloatArray, cumulative: FloatArray, microbatches: int) -> T
         return TimeLaw(lowest=low / microbatches, spacing=1.0, probabilities=np.ones(1))
     points = np.linspace(low, high, FACTORS)
     middles = np.append((points[1:] + points[:-1]) / 2, high)
-    known = np.interp(middles, times, cumulative, right=1.0)
+    known = np.interp(middles, times, cumulative)
     known[-1] = 1.0
     return TimeLaw(
         lowest=low / microbatches,

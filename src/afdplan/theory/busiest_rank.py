@@ -160,7 +160,7 @@ def _counts(
     beyond = np.maximum(ends[1][:, None] - first - bulk, tail)
     far = bulk + beyond * (np.arange(1, tail + 1) / tail) ** 2
     steps = np.concatenate([bulk * np.linspace(0, 1, size), far], axis=1)
-    counts: FloatArray = first + np.floor(steps)
+    counts: FloatArray = first + np.floor(steps + 1e-9)  # of whole steps none falls short by a bit
     return counts
 
 

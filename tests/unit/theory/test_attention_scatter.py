@@ -128,6 +128,13 @@ def test_quantiles_that_are_delayed_keep_a_share_of_their_variance():
         assert found.mean() == pytest.approx((still + later).mean())
         assert found.std() == pytest.approx(deviation * still.std())
         assert (np.diff(found) > 0).all()
+    # Each design for itself.
+    rows, delays = np.vstack([still, 5 * still + 1, still**2]), np.vstack([still, still, 0 * still])
+    shares = np.array([[0.25], [1.0], [0.04]])
+    together = _narrowed(rows, delays, shares)
+    for at in range(3):
+        one = slice(at, at + 1)
+        assert together[one] == pytest.approx(_narrowed(rows[one], delays[one], shares[one]))
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,8 @@ from afdplan.lengths.law import EmpiricalLengths, IndependentLengths
 from afdplan.model.latency import LatencyModel
 from afdplan.model.stages import AttentionLayers
 from afdplan.model.trace import Trace
-from afdplan.theory.cycle import CycleModel
+from afdplan.model.variation import Scatter
+from afdplan.theory.cycle import CycleModel, stage_times
 from afdplan.theory.placement import STATED_ERROR, BalancedLoads, PlacedModel, cycle_model
 from afdplan.theory.problem import RatioProblem
 from afdplan.theory.recommend import recommend_ratio
@@ -190,3 +191,119 @@ def test_shares_by_hand(freed, batch):
     left = np.maximum(x**2 - chance, min(0.35**2 * loads.prompt_variance, batch * variance))
     share = np.sqrt(np.maximum(left / batch / variance, 1e-6))
     assert loads.shares(workers, batch, freed) == pytest.approx(share)
+
+
+def test_of_many_that_enter_together_their_mean_number_counts():
+    """From 60 others on; at fewer all numbers by their chances."""
+    loads = BalancedLoads(LAW)
+    for others in (60.0, 61.0, 90.0):
+        known = np.interp(1 / (others + 1), loads._inverse_counts, loads._covariances)
+        assert loads.covariances(np.array([others])) == pytest.approx([known], rel=1e-12)
+    assert loads.covariances(np.array([1e-12])) == pytest.approx([0.0], abs=1e-9)
+    # A prompt that enters alone has no choice.
+    assert loads._covariances[-1] == pytest.approx(0.0, abs=1e-9)
+
+
+@pytest.mark.parametrize("prompt", ["fixed:4", "uniform:3..5"])
+def test_loads_that_never_vary_are_as_placed(prompt):
+    law = IndependentLengths(prompt=prompt, decode="fixed:1")
+    loads = BalancedLoads(law)
+    found = loads.shares(np.array([1.0, 8.0]), 16, 1.0)
+    if prompt == "fixed:4":
+        assert (loads.variance, found.tolist()) == (0.0, [1.0, 1.0])
+    else:
+        assert (loads.variance, found[0]) == (pytest.approx(2 / 3), 1.0)
+        assert found[1] < 0.9
+    one = BalancedLoads(EmpiricalLengths(Trace(prompt_tokens=[1, 3], decode_tokens=[1, 1])))
+    assert one.variance == 1.0
+    assert one.shares(np.array([8.0]), 16, 1.0)[0] < 0.9
+
+
+def test_a_share_below_a_thousandth_counts_as_equal_loads():
+    """Prompts that hardly vary leave nothing over beside outputs, of millions of slots."""
+    loads, workers = BalancedLoads(LAW), np.array([2.0])
+    loads.prompt_variance, loads.square_jump, loads.variance = 1e-9, 1.0, 1.0
+    assert loads.shares(workers, 64, 0.05) == pytest.approx([1e-3])
+    loads.prompt_variance = 64.0  # 0.35 of its deviation, in the share of 64 slots
+    assert loads.shares(workers, 64, 0.05) == pytest.approx([0.35])
+    loads.prompt_variance = 640.0  # and no more than blind loads
+    assert loads.shares(workers, 64, 0.05) == pytest.approx([1.0])
+
+
+def placed(**changes):
+    problem = problem_of(IndependentLengths(prompt="geometric:300", decode="geometric:40"),
+                         **{"batch": 16, "layers": 4} | changes)  # fmt: skip
+    return problem, cycle_model(problem, problem.slot_loads())
+
+
+def test_a_step_lies_between_those_of_two_spreads():
+    """Shares are powers of 3/4; what all workers have in common scatters the FFN."""
+    problem, model = placed()
+    workers = np.array([1.0, 3.0, 9.0])
+    shares = model._shares(workers)
+    freed = 1 / 40
+    assert shares == pytest.approx(BalancedLoads(problem.law).shares(workers, 16, freed))
+    (kind,), (slot,) = problem.latency.attention, problem.slot_loads()
+    slope = kind.curve.slope
+    stages = stage_times(problem, workers)
+    deviation = slope * math.sqrt(16) * slot.moments.std  # of a microbatch
+    common = deviation / np.sqrt(2 * workers) * np.sqrt(1 - shares**2)
+    stages = replace(stages, fresh=np.zeros(3), between=common)
+    found = model.evaluate(workers, (0.5, 0.9))
+    for at, share in enumerate(shares):
+        position = math.log(share) / math.log(0.75)
+        level = math.floor(position)
+        parts = []
+        for one in (level, level + 1):
+            alone = CycleModel(problem, (slot.shrunk(0.75**one),))
+            kept = {
+                name: None if value is None else value[at : at + 1]
+                for name, value in ((n, getattr(stages, n)) for n in stages.__dataclass_fields__)
+            }
+            parts.append(alone.evaluate_stages(replace(stages, **kept), (0.5, 0.9)))
+        weights = (level + 1 - position, position - level)
+        for name in ("mean", "quantiles", "cycle", "ffn_idle_fraction"):
+            wanted = sum(w * getattr(p, name)[0] for w, p in zip(weights, parts, strict=True))
+            assert getattr(found, name)[at] == pytest.approx(wanted, rel=1e-6)
+
+
+def test_an_ffn_that_scatters_keeps_its_own():
+    problem, _ = placed(layers=4)
+    wide = replace(problem.latency, scatter=Scatter(ffn=0.2))
+    problem = replace(problem, latency=wide)
+    model = cycle_model(problem, problem.slot_loads())
+    seen = []
+
+    class Watched:
+        def __init__(self, model):
+            self.model = model
+
+        def evaluate_stages(self, stages, probabilities):
+            seen.append(stages)
+            return self.model.evaluate_stages(stages, probabilities)
+
+    own = model._model
+    model._model = lambda level: Watched(own(level))
+    workers = np.array([8.0])
+    model.evaluate(workers)
+    stages = stage_times(problem, workers)
+    assert all(one.fresh.tolist() == stages.fresh.tolist() for one in seen)
+    assert stages.fresh[0] == pytest.approx(0.2 * stages.ffn[0])
+    assert all(one.between[0] > 0 for one in seen)
+    # Outputs of several tokens a step leave sooner, at most one step each.
+    quick = replace(problem, latency=replace(wide, tokens_per_step=100.0))
+    shares = cycle_model(quick, quick.slot_loads())._shares(workers)
+    assert shares == pytest.approx(BalancedLoads(problem.law).shares(workers, 16, 1.0))
+
+
+def test_resources_are_those_of_the_nearest_spread():
+    problem, model = placed()
+    (slot,) = problem.slot_loads()
+    for workers in (2.0, 9.0):
+        share = float(model._shares(np.array([workers]))[0])
+        level = round(math.log(share) / math.log(0.75))
+        alone = CycleModel(problem, (slot.shrunk(0.75**level),)).resources(workers)
+        assert model.resources(workers) == pytest.approx(alone)
+    later = model.later([3.0])
+    assert later.resources(9.0)["attention"] == pytest.approx(model.resources(9.0)["attention"] + 3)
+    assert later.evaluate(np.array([9.0])).mean[0] > model.evaluate(np.array([9.0])).mean[0]
