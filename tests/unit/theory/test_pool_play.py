@@ -72,3 +72,88 @@ def test_workers_and_rule_are_sought_together():
     assert found.optimal_attention_workers == 3
     assert (found.modes.attention_workers, found.modes.least_calls) == (4, 2)
     assert found.modes.objective > 1.05 * found.best.objective
+
+
+def of_two(attention, **options):
+    """Return the play of two workers with a microbatch each, an FFN of 50 and links of 10, 15."""
+    asked = {"least_calls": 1, "longest_wait": None, "most_calls": None} | {
+        name: options.pop(name)
+        for name in ("least_calls", "longest_wait", "most_calls")
+        if name in options
+    }
+    given = {
+        "kind_of_layer": np.zeros(1, dtype=np.int64), "overhead": 0.0,
+        "ffn": np.array([0.0, 50.0, 50.0]), "ffn_cv": None, "out": 10.0, "back": 15.0,
+        "out_occupied": 0.0, "shares_link": False, "back_of_calls": None,
+    }  # fmt: skip
+    times = PoolTimes(
+        attention=np.tile(np.array(attention).reshape(1, 2, 1, 1), (6, 1, 1, 1)),
+        **(given | options),
+    )
+    return play_pool(times, generator=np.random.default_rng(2), **asked)
+
+
+def test_a_fast_call_waits_for_a_slow_one():
+    """Of 100 and 200 both come round in 275, and every other call waits 100."""
+    play = of_two([100.0, 200.0], least_calls=2)
+    assert play.rounds == pytest.approx(np.full(play.rounds.size, 275.0))
+    assert play.round_time == pytest.approx(np.full((6, 2, 1), 275.0))
+    assert play.calls_per_time == pytest.approx(np.full(6, 2 / 275))
+    assert play.wait == pytest.approx(50.0)
+    assert play.calls_per_departure == 2.0
+    assert play.ffn_busy == pytest.approx(50 / 275)
+    assert play.attention_busy == pytest.approx(150 / 275)
+    assert play.mean_round == pytest.approx(275.0)
+    # With patience for 30 it leaves behind: then each comes round by itself.
+    hurried = of_two([100.0, 200.0], least_calls=2, longest_wait=30.0)
+    assert not hurried.is_held
+    assert hurried.wait <= 30.0 + 50.0
+    assert hurried.calls_per_departure < 1.5
+
+
+def test_one_call_on_board_at_most():
+    """Two calls of 175 take turns at an FFN of 50, and neither waits once they are apart."""
+    play = of_two([100.0, 100.0], most_calls=1)
+    assert play.calls_per_departure == 1.0
+    assert play.calls_per_time == pytest.approx(np.full(6, 2 / 175))
+    assert play.ffn_busy == pytest.approx(100 / 175)
+    assert play.wait == pytest.approx(0.0, abs=1e-9)
+    # An FFN of 100 is always busy, and each call waits for the other's.
+    busy = of_two([20.0, 20.0], most_calls=1, ffn=np.array([0.0, 100.0, 1.0]))
+    assert busy.ffn_busy == pytest.approx(1.0)
+    assert busy.calls_per_time == pytest.approx(np.full(6, 1 / 100))
+    assert busy.wait == pytest.approx(200 - 20 - 25 - 100)
+
+
+def test_a_shared_link_takes_one_call_after_the_other():
+    """Both leave at 100; of a way out of 40 the link is busy for 30: the second is 30 later."""
+    play = of_two([100.0, 100.0], least_calls=2, out=40.0, out_occupied=30.0, shares_link=True)
+    assert play.rounds == pytest.approx(np.full(play.rounds.size, 100 + 30 + 40 + 50 + 15.0))
+    assert play.wait == pytest.approx(15.0)
+    own = of_two([100.0, 100.0], least_calls=2, out=40.0, out_occupied=30.0)
+    assert own.rounds == pytest.approx(np.full(own.rounds.size, 100 + 40 + 50 + 15.0))
+    # A link back of the pool's own: 25 for two calls, and it is busy for no longer than a round.
+    back = np.array([[0.0, 12.0, 25.0], [0.0, 6.0, 12.0]])
+    told = of_two([100.0, 100.0], least_calls=2, back_of_calls=back)
+    assert told.rounds == pytest.approx(np.full(told.rounds.size, 100 + 10 + 50 + 25.0))
+
+
+def test_layers_of_two_kinds_and_an_overhead_once_a_step():
+    """Steps of 60, 60 and 300, and 9 once: rounds of 135, 135 + 9 and 375 in turn."""
+    attention = np.stack([np.full((4, 1, 1), 60.0), np.full((4, 1, 1), 300.0)], axis=3)
+    times = PoolTimes(
+        attention=attention, kind_of_layer=np.array([0, 0, 1]), overhead=9.0,
+        ffn=np.array([0.0, 50.0]), ffn_cv=None, out=10.0, back=15.0, out_occupied=0.0,
+        shares_link=False, back_of_calls=None,
+    )  # fmt: skip
+    play = play_pool(
+        times, least_calls=1, longest_wait=None, most_calls=None,
+        generator=np.random.default_rng(2),
+    )  # fmt: skip
+    assert sorted(set(play.rounds.round(6))) == pytest.approx([135.0, 144.0, 375.0])
+    assert play.mean_round == pytest.approx(654 / 3)
+    # Draws begin at layers of their own.
+    firsts = {play.rounds[play.draw_of_round == d][0].round(6) for d in range(4)}
+    assert len(firsts) > 1
+    squares = np.mean(np.array([135.0, 144.0, 375.0]) ** 2)
+    assert play.round_variance.ravel() == pytest.approx(np.full(4, squares - 218.0**2))
