@@ -122,3 +122,22 @@ def test_what_a_normal_exceeds_zero_by():
         first, second = _over(np.array([mean]), np.array([deviation]))
         assert first == pytest.approx([float(density @ above)], rel=1e-6)
         assert second == pytest.approx([float(density @ above**2)], rel=1e-6)
+
+
+@pytest.mark.parametrize("m", [1, 2, 3, 4])
+@pytest.mark.parametrize("uneven", [0.0, 30.0])
+def test_a_stage_has_no_unit_and_designs_do_not_meet(m, uneven):
+    """In milliseconds a thousand times as long; of more than two microbatches jobs are alike."""
+    a, f = np.array([200.0, 200.0, 150.0, 90.0]), np.array([190.0, 120.0, 160.0, 95.0])
+    trip, x = a + f + np.array([-20.0, 0.0, 60.0, 300.0]), np.array([50.0, 1.0, 20.0, 40.0])
+    whole = fresh_stage(a, f, trip, x, m, uneven)
+    small = fresh_stage(a / 1e3, f / 1e3, trip / 1e3, x / 1e3, m, uneven / 1e3)
+    assert small[0] * 1e3 == pytest.approx(whole[0], rel=1e-9)
+    for at in (1, 2):
+        assert small[at] == pytest.approx(whole[at], abs=1e-9)
+    for one in range(4):
+        alone = fresh_stage(*(v[one : one + 1] for v in (a, f, trip, x)), m, uneven)
+        assert [float(v[0]) for v in alone] == pytest.approx([float(v[one]) for v in whole])
+    if m != 2:
+        told = fresh_stage(a, f, trip, x, m)
+        assert all((v == w).all() for v, w in zip(told, whole, strict=True))

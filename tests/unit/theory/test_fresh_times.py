@@ -8,12 +8,14 @@ import pytest
 from afdplan.errors import LatencyModelError
 from afdplan.lengths.law import IndependentLengths
 from afdplan.model.bundle import Bundle
+from afdplan.model.coupling import Coupling
+from afdplan.model.curve import RooflineCurve, TabulatedCurve
 from afdplan.model.latency import LatencyModel
 from afdplan.model.variation import ExpertLoad, Scatter
 from afdplan.theory.attention_scatter import AttentionScatter, scattered
 from afdplan.theory.attention_time import TimeLaw
 from afdplan.theory.cycle import CycleModel
-from afdplan.theory.fresh_times import excess, ffn_times, larger_mean
+from afdplan.theory.fresh_times import excess, ffn_times, larger_mean, least_ffn_mean
 from afdplan.theory.problem import RatioProblem
 from afdplan.theory.validity import theory_warnings
 
@@ -233,3 +235,32 @@ def test_scatter_of_a_slow_rank_multiplies_second_moments():
     second = (one.mean**2 + one.fresh**2 + one.between**2 for one in (slow, both))
     before, after = second
     assert after == pytest.approx(before * (1 + 0.6**2))
+
+
+@pytest.mark.parametrize("share", [0.0, 0.4])
+def test_what_a_mean_is_at_least(share):
+    """Of a straight line the mean itself; of a convex curve no more, of a concave one exact."""
+    uneven = ExpertLoad(experts=64, experts_per_token=4, share=0.6)
+    coupling = Coupling(launch=3.0, dense_share=share, fan_in="whole")
+    tokens, own = np.array([8.0, 64.0, 512.0]), np.array([10.0, 70.0, 512.0])
+    for experts in (None, uneven, ExpertLoad(imbalance=1.6, share=0.5)):
+        line = LatencyModel.linear(
+            attention=(1.0, 1.0), ffn=(1.5, 20.0), experts=experts, coupling=coupling
+        )
+        exact = ffn_times(line, tokens, 8, own).mean
+        assert least_ffn_mean(line, tokens, 8, own) == pytest.approx(exact, rel=1e-9)
+        expected = 1.5 * tokens + 20 + share * 1.5 * (own - tokens) + 3.0
+        if experts is None:
+            assert exact == pytest.approx(expected)
+        else:
+            assert (exact > expected).all()
+        convex = replace(line, ffn=RooflineCurve(floor=60.0, slope=1.5, intercept=20.0))
+        exact = ffn_times(convex, tokens, 8, own).mean
+        least = least_ffn_mean(convex, tokens, 8, own)
+        assert (least <= exact * (1 + 1e-9)).all()
+        assert least[2] == pytest.approx(exact[2], rel=1e-9)  # far beyond the floor
+        concave = replace(
+            line, ffn=TabulatedCurve(loads=[0.0, 60.0, 900.0], times=[0.0, 120.0, 600.0])
+        )
+        exact = ffn_times(concave, tokens, 8, own).mean
+        assert least_ffn_mean(concave, tokens, 8, own) == pytest.approx(exact, rel=1e-9)

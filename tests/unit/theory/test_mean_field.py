@@ -226,3 +226,111 @@ def test_where_times_jump_behind_whole_ratios_the_best_is_found_beside_one(seed,
     grid = np.append(np.linspace(0.3, highest, 2000), np.arange(1, int(highest) + 1))
     best = max(field.objective(float(ratio), 1.0) for ratio in grid)
     assert field.objective(found, 1.0) >= best * (1 - 2e-3)
+
+
+@pytest.mark.parametrize("coupled", [False, True])
+@pytest.mark.parametrize("overlap", ["ideal", "pipelined"])
+@pytest.mark.parametrize("m", [1, 2, 3])
+@pytest.mark.parametrize("drain", [False, True])
+def test_a_step_by_its_stages(coupled, overlap, m, drain):
+    """Attention 40, FFN 10 + 8 r, links 4 and 2 + 3 r, each of them the slowest in turn."""
+    layers = 5
+    latency = LatencyModel(
+        name="x",
+        time_unit="abstract",
+        attention=(AttentionLayers(curve=LinearCurve(slope=2.0, intercept=20.0), layers=layers),),
+        ffn=LinearCurve(slope=2.0, intercept=10.0),
+        send=Transfer(curve=LinearCurve(slope=0.5, intercept=2.0)),
+        receive=Transfer(curve=LinearCurve(slope=0.75, intercept=2.0), load="aggregate"),
+        step_overhead=7.0,
+        tokens_per_step=2.0,
+        drain=drain,
+        coupling=Coupling(launch=1.0) if coupled else Coupling(),
+    )
+    field = MeanField(
+        latency=latency, mean_token_loads=(2.5,), batch_size=4,
+        microbatches=1 if overlap == "ideal" else m, overlap=overlap,
+    )  # fmt: skip
+    assert field.attention_times == (40.0,)
+    for r in (0.5, 3.0, 12.0):
+        a, f, out, back = 40.0, 10 + 8 * r + coupled, 4.0, 2 + 3 * r
+        if overlap == "ideal":
+            step = layers * max(a, f, out, back)
+        else:
+            trip = a + f + out + back
+            period = max(m * a, m * f, m * out, m * back, trip)
+            step = layers * period
+            if drain:
+                last = max(trip + (m - 1) * x for x in (a, f, out, back))
+                step += last - period
+        assert field.step_time(r) == pytest.approx(step + 7, rel=1e-12)
+        tokens = field.microbatches * 4 * 2.0
+        assert field.objective(r, 0.5) == pytest.approx(tokens * r / (r + 0.5) / (step + 7))
+
+
+def test_several_kinds_and_a_last_layer_of_its_own():
+    """Two layers of 10 and three of 30, of which the last drains: FFN 12, links 1 and 2."""
+    kinds = tuple(
+        AttentionLayers(curve=LinearCurve(slope=0.0, intercept=a), layers=n)
+        for a, n in ((10.0, 2), (30.0, 3))
+    )
+    plain = LatencyModel.linear(attention=(0.0, 1.0), ffn=(0.0, 12.0), layers=5)
+    latency = replace(
+        plain, attention=kinds, drain=True,
+        send=Transfer(curve=LinearCurve(slope=0.0, intercept=1.0)),
+        receive=Transfer(curve=LinearCurve(slope=0.0, intercept=2.0)),
+    )  # fmt: skip
+    field = MeanField(
+        latency=latency, mean_token_loads=(1.0, 1.0), batch_size=1, microbatches=2,
+        overlap="pipelined",
+    )  # fmt: skip
+    assert field.step_time(1.0) == pytest.approx(2 * 25 + 2 * 60 + 2 * 30 + 15)
+
+
+@pytest.mark.parametrize("launch", [0.0, 3.0])
+def test_where_a_launched_ffn_catches_up(launch):
+    """5 + launch + 2 r against attention of 40, and links of 9 and 1 + r; of batches of 4."""
+    latency = LatencyModel(
+        name="x",
+        time_unit="abstract",
+        attention=(
+            AttentionLayers(curve=LinearCurve(slope=0.0, intercept=34.0), layers=1),
+            AttentionLayers(curve=LinearCurve(slope=0.0, intercept=42.0), layers=3),
+        ),
+        ffn=LinearCurve(slope=0.5, intercept=5.0),
+        send=Transfer(curve=LinearCurve(slope=0.0, intercept=9.0)),
+        receive=Transfer(curve=LinearCurve(slope=0.25, intercept=1.0), load="aggregate"),
+        coupling=Coupling(launch=launch),
+    )
+    field = MeanField(
+        latency=latency, mean_token_loads=(1.0, 1.0), batch_size=4, microbatches=1, overlap="ideal"
+    )
+    assert field.attention_bound_ratio() == pytest.approx((40 - 5 - launch) / 2, abs=2e-3)
+    assert field.communication_bound_ratio() == pytest.approx((9 - 5 - launch) / 2, abs=2e-3)
+    assert field.interior_ratio(1.0) == pytest.approx(np.sqrt((5 + launch) / 2))
+    assert field.interior_ratio(9.0) == pytest.approx(3 * np.sqrt((5 + launch) / 2))
+    if launch:
+        flat = replace(latency, ffn=LinearCurve(slope=0.0, intercept=5.0))
+        assert replace(field, latency=flat).attention_bound_ratio() is None
+        assert replace(field, latency=flat).communication_bound_ratio() is None
+        slow = replace(latency, ffn=LinearCurve(slope=0.5, intercept=80.0))
+        assert replace(field, latency=slow).attention_bound_ratio() == pytest.approx(0, abs=2e-3)
+
+
+@pytest.mark.parametrize("load", ["aggregate", "worker"])
+def test_a_link_that_bends_is_best_where_it_bends(load):
+    """Flat up to 40 tokens and steep beyond, of all workers or of each: 8 of 5 tokens, or any."""
+    bent = RooflineCurve(floor=100.0, slope=10.0, intercept=-300.0)
+    latency = LatencyModel(
+        name="x",
+        time_unit="abstract",
+        attention=(AttentionLayers(curve=LinearCurve(slope=0.0, intercept=20.0)),),
+        ffn=LinearCurve(slope=0.01, intercept=1.0),
+        send=Transfer(curve=bent, load=load),
+        receive=Transfer(curve=LinearCurve(slope=0.0, intercept=2.0)),
+    )
+    field = MeanField(
+        latency=latency, mean_token_loads=(1.0,), batch_size=5, microbatches=1, overlap="ideal"
+    )
+    best = field.optimal_ratio(ffn_weight=1.0, lowest=0.1, highest=500.0)
+    assert best == pytest.approx(8.0 if load == "aggregate" else 500.0)

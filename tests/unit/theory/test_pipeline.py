@@ -16,7 +16,7 @@ from afdplan.model.trace import Trace
 from afdplan.theory import joint_law
 from afdplan.theory.attention_time import TimeLaw, exact_time
 from afdplan.theory.joint_law import JointLaw
-from afdplan.theory.pipeline import RoundLawTable
+from afdplan.theory.pipeline import RoundLawTable, resolved
 from tests.models import PAPER, correlated, geometric
 
 
@@ -185,6 +185,66 @@ def test_levels_equal_every_truncation_on_the_finest_grid(monkeypatch, make, m):
         monkeypatch.setattr("afdplan.theory.pipeline.GRID_POINTS", 512)
         even = RoundLawTable(times, m).evaluate(workers, **options)
         assert np.abs(even.mean / mean - 1).max() > 2e-5
+
+
+@pytest.mark.parametrize("m", [1, 2, 3])
+def test_the_law_of_a_sum_stands_for_half_cells(m):
+    """At every point of a short law; of a long one on each level, about as many as asked for."""
+    coin = TimeLaw(lowest=4.0, spacing=3.0, probabilities=np.array([0.5, 0.3, 0.2]))
+    sums = np.ones(1)
+    for _ in range(m):
+        sums = np.convolve(sums, coin.probabilities)
+    times, chances = RoundLawTable(coin, m).sum_cumulative(64)
+    assert times == pytest.approx(4 * m + 3 * (np.arange(sums.size) + 0.5))
+    assert chances == pytest.approx(np.cumsum(sums))
+    few, at_few = RoundLawTable(coin, m).sum_cumulative(2)
+    step = -(-sums.size // 2)
+    kept = sorted({*range(0, sums.size, step), sums.size - 1})
+    assert few == pytest.approx(4 * m + 3 * (np.array(kept) + 0.5))
+    assert at_few == pytest.approx(np.cumsum(sums)[kept])
+    later, same = RoundLawTable(coin, m).later(2.5).sum_cumulative(64)
+    assert later == pytest.approx(times + 2.5 * m)
+    assert (same == chances).all()
+
+
+@pytest.mark.parametrize("m", [2, 3])
+def test_the_law_of_a_sum_on_several_levels(m):
+    law = long_tail()
+    table = RoundLawTable(law, m)
+    times, chances = table.sum_cumulative(200)
+    assert len(table._levels) == 3
+    assert 400 < times.size < 600
+    assert (np.diff(times) > 0).all()
+    assert (np.diff(chances) >= 0).all()
+    sums = np.ones(1)
+    for _ in range(m):
+        sums = np.convolve(sums, law.probabilities)
+    exact = np.cumsum(sums)
+    at = m * law.lowest + law.spacing * (np.arange(exact.size) + 0.5)
+    for level in table._levels:
+        inside = (level.begin + 8, 1000 if level.end is None else level.end - 8)
+        there = m * law.lowest + level.spacing * np.linspace(*inside, 40)
+        found = np.interp(there, times, chances)
+        assert found == pytest.approx(np.interp(there, at, exact), abs=3e-3)
+
+
+def test_a_law_is_resolved_where_its_bulk_is():
+    """Short ones as they are; longer ones on 2,048 points, or with 256 between 1 % and half."""
+    short = TimeLaw(lowest=1.0, spacing=1.0, probabilities=np.full(2048, 1 / 2048))
+    assert resolved(short) is short
+    for size, factor in ((2049, 2), (4096, 2), (4097, 3), (20_000, 10)):
+        wide = TimeLaw(lowest=1.0, spacing=1.0, probabilities=np.full(size, 1 / size))
+        found = resolved(wide)
+        assert found.spacing == pytest.approx(factor)
+        assert found.mean == pytest.approx(wide.mean)
+    # Of 20,000 points the first 1,200 hold nearly all: 256 of them up to the half, at two each.
+    tail = np.append(np.full(1200, 0.99 / 1200), np.full(18_800, 0.01 / 18_800))
+    found = resolved(TimeLaw(lowest=1.0, spacing=1.0, probabilities=tail))
+    assert found.spacing == pytest.approx(2.0)
+    # What is not likely at all counts for nothing.
+    ends = np.concatenate([np.full(900, 1e-17), np.full(2048, 1 / 2048), np.full(900, 1e-17)])
+    law = TimeLaw(lowest=1.0, spacing=1.0, probabilities=ends)
+    assert resolved(law) is law
 
 
 @pytest.mark.parametrize("place", [900, 1700, 3000, 5300])
