@@ -227,7 +227,7 @@ def test_resources_of_a_bundle_by_hand():
 def test_calls_first_come_together_in_even_draws_and_apart_in_odd_ones():
     times = PoolTimes(
         attention=np.full((4, 2, 3, 1), 2.0), kind_of_layer=np.zeros(5, np.int64), overhead=0.0,
-        ffn=np.array([0.0, 4.0]), ffn_cv=None, out=0.5, back=0.25, out_occupied=0.0,
+        ffn=np.array([0.0, 1.0, 2.0, 4.0]), ffn_cv=None, out=0.5, back=0.25, out_occupied=0.0,
         shares_link=False, back_of_calls=None,
     )  # fmt: skip
     drawn = SimpleNamespace(random=lambda shape: np.linspace(1.0, 0.0, 24).reshape(shape))
@@ -236,7 +236,7 @@ def test_calls_first_come_together_in_even_draws_and_apart_in_odd_ones():
     assert found[2, 0].tolist() == [2.5, 4.5, 6.5]
     # A round lasts three jobs of attention at least: 6, more than the trip of 4.75.
     assert found[3, 1] == pytest.approx(6.0 * np.array([0, 1, 2]) / 23)
-    slow = replace(times, ffn=np.array([0.0, 9.0]))
+    slow = replace(times, ffn=np.array([0.0, 1.0, 2.0, 9.0]))
     found = _first_arrivals(slow, drawn).reshape(4, 2, 3)
     assert found[3, 1] == pytest.approx((2.75 + 4.5) * np.array([0, 1, 2]) / 23)
 

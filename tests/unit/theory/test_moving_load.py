@@ -248,3 +248,19 @@ def test_the_gain_of_moving_loads_by_hand(workers, floor):
             [a * g * cdf ** (a - 1)], [(floor / 2 - trip) / 2], 0.2, 2.0, 0.8 + 0.1, 0.3, layers
         )
     assert found == pytest.approx([gain / layers], rel=1e-9)
+
+
+@pytest.mark.parametrize(("points", "gains"), [(2, False), (3, True)])
+def test_a_law_of_two_cells_is_enough(points, gains):
+    motion = WorkerMotion(jumps=4.0, mean_jumps=0.8, mean_growth=0.1, evenness=2.0, mean_square=0.3)
+    asked = {
+        "attention_workers": np.array([3.0]), "microbatches": 2, "layers": 10,
+        "floor": np.array([1.0]), "trip": np.array([0.4]),
+    }  # fmt: skip
+    times, cumulative = np.linspace(2.0, 4.0, points), np.linspace(0.0, 1.0, points)
+    found = moving_load_gain(times, cumulative, motion, **asked)
+    assert bool(found[0] > 0) is gains
+    still = replace(motion, mean_square=0.0)
+    assert moving_load_gain(times, cumulative, still, **asked).tolist() == [0.0]
+    alone = moving_load_gain(times, cumulative, motion, **(asked | {"microbatches": 1}))
+    assert alone.tolist() == [0.0]

@@ -16,7 +16,7 @@ from afdplan.model.trace import Trace
 from afdplan.theory import joint_law
 from afdplan.theory.attention_time import TimeLaw, exact_time
 from afdplan.theory.joint_law import JointLaw
-from afdplan.theory.pipeline import RoundLawTable, resolved
+from afdplan.theory.pipeline import RoundLawTable, _atom, _crossing, resolved
 from tests.models import PAPER, correlated, geometric
 
 
@@ -226,6 +226,28 @@ def test_the_law_of_a_sum_on_several_levels(m):
         there = m * law.lowest + level.spacing * np.linspace(*inside, 40)
         found = np.interp(there, times, chances)
         assert found == pytest.approx(np.interp(there, at, exact), abs=3e-3)
+
+
+def test_where_a_cdf_reaches_what_is_wanted():
+    """On cells of 2 from 10 and from 20; of the first the chances change at a quarter."""
+    begin = np.array([[10.0, 12.0, 14.0], [20.0, 22.0, 24.0]])
+    part = np.array([[0.75], [0.0]])
+    cumulative = np.array([
+        [[0.0, 0.2, 0.8], [0.1, 0.3, 0.9]],
+        [[0.2, 0.6, 1.0], [0.5, 0.5, 0.5]],
+    ])  # fmt: skip
+    wanted = np.array([0.1, 0.5, 0.95])
+    # Means over a cell of 0.15, 0.5, 0.95, told at its middle; nothing is known before the first.
+    found = _crossing(begin, part, 2.0, cumulative, wanted)
+    assert found[0].tolist() == pytest.approx([11.0, 13.0, 15.0])
+    assert found[1].tolist() == pytest.approx([21.0, 23 + 2 * 0.2 / 0.6, np.inf])
+    between = _crossing(begin, part, 2.0, cumulative, np.array([0.325]))
+    assert between[0].tolist() == pytest.approx([12.0])
+    # Atoms: the first half-cell on which the chance is as large, which begins at a quarter of it.
+    atoms = _atom(begin, part, 2.0, cumulative, np.array([0.1, 0.7, 0.9, 1.0]))
+    assert atoms[0].tolist() == pytest.approx([10.5, 14.0, 14.5, 14.5])
+    assert atoms[1, :3].tolist() == pytest.approx([20.0, 24.0, 24.0])
+    assert atoms[1, 3] == np.inf
 
 
 def test_a_law_is_resolved_where_its_bulk_is():

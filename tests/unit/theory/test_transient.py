@@ -18,7 +18,14 @@ def recursion(pmf, steps):
     return chances
 
 
-@pytest.mark.parametrize("pmf", [[0, 0.5, 0.5], [0, 0, 1.0], [0, 0.1, 0.2, 0.3, 0.4], [0, 1.0]])
+# As if geometric up to 9, the rest in one at 11: starts are even for a while, and then are not.
+EVEN_AT_FIRST = [0, *(0.5**k for k in range(1, 10)), 0, 0.5**9]
+
+
+@pytest.mark.parametrize(
+    "pmf",
+    [[0, 0.5, 0.5], [0, 0, 1.0], [0, 0.1, 0.2, 0.3, 0.4], [0, 1.0], EVEN_AT_FIRST],
+)
 def test_renewal_chances_solve_the_equation(pmf):
     pmf = np.array(pmf)
     got, expected = renewal_chances(pmf, 60), recursion(pmf, 60)

@@ -12,14 +12,24 @@ from afdplan.lengths.law import IndependentLengths
 from afdplan.model.estimate import Estimate
 from afdplan.model.latency import LatencyModel
 from afdplan.model.uncertainty import Uncertainty
+from afdplan.model.validity import Validity
+from afdplan.model.variation import ExpertLoad
 from afdplan.theory import recommend as room
 from afdplan.theory.cycle import StepTimes
 from afdplan.theory.latency_draws import drawn_interval
 from afdplan.theory.modes import compare_modes
+from afdplan.theory.pool_play import PoolPlay
 from afdplan.theory.problem import RatioProblem
-from afdplan.theory.recommend import _latency_uncertainty, _load_uncertainty, _replication
+from afdplan.theory.ratio import ModeVerdict
+from afdplan.theory.recommend import (
+    _latency_uncertainty,
+    _load_uncertainty,
+    _replication,
+    _warnings,
+)
 from afdplan.theory.search import WorkerSearch
 from afdplan.theory.solve import solve_ratio
+from afdplan.theory.step_model import step_model
 
 LAW = IndependentLengths(prompt="uniform:3..9", decode="uniform:1..5")
 LATENCY = LatencyModel.linear(
@@ -217,7 +227,112 @@ def test_what_a_mode_tells_of_its_step():
     verdict = SimpleNamespace(
         step_time=1.0, step_time_p50=2.0, step_time_p95=3.0, step_time_p99=4.0
     )
-    from afdplan.theory.ratio import ModeVerdict
-
     told = [ModeVerdict.step_statistic(verdict, one) for one in ("mean", "p50", "p95", "p99")]
     assert told == [1.0, 2.0, 3.0, 4.0]
+
+
+def told(problem, best=3, limit=9, play=None):
+    """Return what is said of a bundle whose optimum is invented."""
+    slots = problem.slot_loads()
+    model = step_model(problem, slots)
+    if play is not None:
+        model._played[best] = SimpleNamespace(play=play)
+    return _warnings(problem, slots, SimpleNamespace(best=best, limit=limit, model=model))
+
+
+LONG = IndependentLengths(prompt="uniform:3..9", decode="uniform:100..500")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({}, []),
+        ({"microbatches": 6}, ["6 microbatches are beyond"]),
+        ({"microbatches": 6, "overlap": "ideal"}, []),
+        ({"microbatches": 6, "method": "mean-field"}, []),
+        ({"best": 1}, ["already enough for 1 FFN worker:"]),
+        ({"best": 1, "limit": 1, "ffn_workers": 2}, ["already enough for 2 FFN workers:"]),
+        ({"best": 9}, ["is the largest considered, 9"]),
+        ({"best": 100_000, "limit": 100_000, "overlap": "ideal"}, ["still rises at 100,000"]),
+        ({"law": IndependentLengths(prompt="fixed:4", decode="fixed:300")}, ["all requests are"]),
+        (
+            {"law": IndependentLengths(prompt="fixed:4", decode="fixed:300"), "phase": "aligned"},
+            [],
+        ),
+        ({"law": IndependentLengths(prompt="fixed:4", decode="fixed:1"), "overlap": "ideal"}, []),
+        ({"experts": ExpertLoad(imbalance=1.1)}, []),
+        (
+            {"experts": ExpertLoad(imbalance=1.1), "method": "mean-field"},
+            ["the mean field takes the mean time of the slowest FFN rank"],
+        ),
+        ({"ffn": (5.0, 11.9)}, ["this design runs at 12: extrapolated"]),
+        ({"ffn": (12.0, 12.0), "ffn_workers": 2}, []),
+        ({"ffn": (12.0, 13.0), "ffn_workers": 1}, ["this design runs at 24: extrapolated"]),
+    ],
+)
+def test_what_is_said_of_an_answer(changes, words):
+    """Three workers of 8: 24 tokens of one FFN worker, 12 of two."""
+    changes = dict(changes)
+    where = {name: changes.pop(name) for name in ("best", "limit") if name in changes}
+    bounds, experts = changes.pop("ffn", None), changes.pop("experts", None)
+    if bounds == (5.0, 11.9):
+        changes["ffn_workers"] = 2
+    latency = replace(
+        LATENCY, uncertainty=None, experts=experts, validity=Validity(ffn_tokens=bounds)
+    )
+    problem = RatioProblem(**{"law": LONG, "latency": latency, "batch_size": 8} | changes)
+    found = told(problem, **where)
+    assert len(found) == len(words), found
+    for word, line in zip(words, found, strict=True):
+        assert word in line
+
+
+def test_what_is_said_without_the_barrier():
+    """A departure of one and a half calls of 8 tokens each; rounds of 1 or of 1.1."""
+
+    def playing(apart):
+        rates = 3 / np.tile([1.0, apart], 8)
+        return PoolPlay(
+            calls_per_time=rates, calls_per_departure=1.5, ffn_busy=0.6, attention_busy=0.7,
+            wait=0.1, rounds=3 / rates, draw_of_round=np.arange(16),
+            round_time=np.ones((16, 3, 1)), round_variance=np.zeros((16, 3, 1)), is_held=False,
+        )  # fmt: skip
+
+    def said(apart=1.0, m=1, **bounds):
+        latency = replace(LATENCY, uncertainty=None, validity=Validity(**bounds))
+        problem = RatioProblem(
+            law=LONG, latency=latency, batch_size=8, execution="barrier-free", microbatches=m
+        )
+        return told(problem, play=playing(apart))
+
+    assert said(ffn_tokens=(12.0, 12.0)) == []
+    (line,) = said(ffn_tokens=(13.0, 40.0))
+    assert "this design runs at 12: extrapolated" in line
+    (line,) = said(m=4)
+    assert line.startswith("4 microbatches are beyond the 3")
+    (line,) = said(apart=1.1)
+    assert line.startswith("rounds are +10.0 % as long where calls do not begin together: 3 att")
+    assert "may be 12 % off" in line  # 3 %, and 1 - 1 / 1.1
+
+
+@pytest.mark.parametrize("method", ["exact", "mean-field"])
+def test_an_optimum_of_three_ffn_workers(method):
+    problem = RatioProblem(
+        law=LAW, latency=replace(LATENCY, uncertainty=None), batch_size=8, ffn_workers=3,
+        method=method, ffn_weight=0.5,
+    )  # fmt: skip
+    slots = problem.slot_loads()
+    solved = solve_ratio(problem, slots, 90)
+    field = solved.mean_field.optimal_ratio(ffn_weight=0.5, lowest=1 / 3, highest=30.0)
+    assert solved.mean_field_ratio == field
+    real = field if method == "mean-field" else solved.search.real_best() / 3
+    assert solved.optimal_ratio == pytest.approx(real)
+    assert 3 < solved.best < 90
+    assert abs(3 * solved.optimal_ratio - solved.best) <= 1
+    assert solved.resource_times == solved.model.resources(3 * solved.optimal_ratio)
+    equal = solved.mean_field.objective(solved.best / 3, 0.5)
+    assert solved.search.objective(solved.best) <= equal * (1 + 1e-12)
+    cost = 1 - solved.search.objective(solved.best) / equal
+    assert solved.barrier_cost == pytest.approx(max(cost, 0.0), abs=1e-9)
+    longest = max(solved.resource_times.values())
+    assert solved.resource_times[solved.bottleneck] == pytest.approx(longest)

@@ -90,6 +90,17 @@ def test_the_real_top_lies_beside_the_whole_one(best):
     assert WorkerSearch(Hill(hill(500.0)), 256).real_best() == 256
 
 
+@pytest.mark.parametrize(("whole", "dense"), [(False, 256), (True, 8)])
+def test_so_many_numbers_are_all_looked_at(whole, dense):
+    assert len(WorkerSearch(Hill(hill(5), whole=whole), dense).curve()) == dense
+    more = WorkerSearch(Hill(hill(5), whole=whole), 4 * dense).curve()
+    assert len(more) < 2 * dense
+    workers = [point.attention_workers for point in more]
+    assert workers[0] == 1
+    assert workers[-1] == 4 * dense
+    assert {4, 5, 6} <= set(workers)
+
+
 def search_best(best, limit):
     return min(round(best), limit)
 
