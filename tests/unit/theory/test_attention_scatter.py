@@ -10,8 +10,12 @@ from scipy import integrate, special
 
 from afdplan.theory.attention_scatter import (
     AttentionScatter,
+    _below,
+    _Jobs,
+    _last,
     _mean_law,
     _narrowed,
+    _reach,
     _Rivals,
     largest_normal,
     scattered,
@@ -159,3 +163,91 @@ def test_jobs_of_a_load_that_is_always_the_same_have_one_mean():
     assert wide.support[[0, -1]] == pytest.approx([2.0, 3.0])
     assert wide.cumulative[-1] == 1.0
     assert wide.mean == pytest.approx(2.5, abs=2e-3)
+
+
+def chance_of_product(factors, cv, point, law=LAW):
+    """Return P(a g <= point), atom by atom."""
+    ratio = np.maximum(point / law.support, 1e-300)
+    if factors == "gamma":
+        return float(law.probabilities @ special.gammainc(cv**-2, ratio * cv**-2))
+    sigma = math.sqrt(math.log(1 + cv**2))
+    return float(law.probabilities @ special.ndtr(np.log(ratio) / sigma + sigma / 2))
+
+
+@pytest.mark.parametrize("factors", ["gamma", "lognormal"])
+@pytest.mark.parametrize("cv", [0.05, 0.3, 1.0])
+def test_factors_reach_six_deviations_of_their_logarithm(factors, cv):
+    sigma = math.sqrt(math.log(1 + cv**2))
+    logs = _reach(cv)
+    assert logs.size == 2048
+    assert logs[[0, -1]] == pytest.approx([-6 * sigma - sigma**2 / 2, 6 * sigma - sigma**2 / 2])
+    points = np.array([20.0, 80.0, 101.0, 140.0, 400.0])
+    below = _below(points, LAW, cv, factors)
+    assert below.shape == (5, 5)
+    each = [chance_of_product(factors, cv, p) for p in points]
+    assert below @ LAW.probabilities == pytest.approx(each, abs=1e-5)
+    one = TimeLaw(lowest=100.0, spacing=1.0, probabilities=np.ones(1))
+    alone = [chance_of_product(factors, cv, p, one) for p in points]
+    assert below[:, 2] == pytest.approx(alone, abs=1e-5)
+
+
+@pytest.mark.parametrize("factors", ["gamma", "lognormal"])
+@pytest.mark.parametrize("cv", [0.05, 0.3])
+def test_a_scattered_time_has_the_law_of_the_product(factors, cv):
+    """On 1,024 points from the least time and factor to the most; the mean is exact."""
+    found, logs = scattered(LAW, cv, factors), _reach(cv)
+    points = np.linspace(80 * math.exp(logs[0]), 120 * math.exp(logs[-1]), 1024)
+    assert found.probabilities.size == 1024
+    assert found.spacing == pytest.approx(points[1] - points[0])
+    assert found.lowest == pytest.approx(points[0], abs=0.02 * found.spacing)
+    edges = (points[1:] + points[:-1]) / 2
+    exact = [chance_of_product(factors, cv, p) for p in edges]
+    assert found.cumulative[:-1] == pytest.approx(exact, abs=1e-5)
+    assert (found.probabilities >= 0).all()
+    assert found.mean == pytest.approx(LAW.mean, rel=1e-12)
+    assert scattered(LAW, cv).probabilities.tolist() == (
+        scattered(LAW, cv, "gamma").probabilities.tolist()
+    )
+
+
+def test_two_factors_of_one_load_are_independent():
+    """Logarithms of the chance that neither product is later, on 48 points between rare ends."""
+    cv = 0.2
+    jobs = _Jobs.of(LAW, cv, "gamma")
+    assert jobs.still is LAW
+    assert jobs.pair.shape == (48, 48)
+    cumulative = jobs.once.cumulative
+    first = jobs.once.support[np.searchsorted(cumulative, 1e-7)]
+    last = jobs.once.support[np.searchsorted(cumulative, 1 - 1e-7)]
+    points = np.linspace(first, last, 48)
+    assert jobs.spacing == pytest.approx((last - first) / 47)
+    for a, b in ((10, 10), (20, 5), (30, 47), (47, 47)):
+        each = [special.gammainc(cv**-2, points[at] / LAW.support * cv**-2) for at in (a, b)]
+        exact = float(LAW.probabilities @ (each[0] * each[1]))
+        assert math.exp(jobs.pair[a, b]) == pytest.approx(exact, abs=1e-5)
+    assert jobs.pair == pytest.approx(jobs.pair.T)
+
+
+def test_the_largest_of_counts_between_and_beyond():
+    """Of one the normal itself; e^14 at most; quantiles at 256 even levels."""
+    mean, std = largest_normal(np.array([1.0, math.exp(14), 1e9]))
+    normal = special.ndtri((np.arange(256) + 0.5) / 256)
+    assert (mean[0], std[0]) == (pytest.approx(0, abs=1e-12), pytest.approx(normal.std()))
+    assert (mean[1], std[1]) == (mean[2], std[2])
+    levels = (np.arange(256) + 0.5) / 256
+    many = special.ndtri(levels ** math.exp(-14))
+    assert (mean[1], std[1]) == (pytest.approx(many.mean()), pytest.approx(many.std()))
+    # A line between counts a tenth of a logarithm apart.
+    low, middle, high = largest_normal(np.exp(np.array([2.0, 2.05, 2.1])))[0]
+    assert middle == pytest.approx((low + high) / 2)
+
+
+def test_the_last_of_several_is_that_of_all_outcomes():
+    workers = np.array([1.0, 2.0])
+    mean, std = _last(LAW, workers)
+    first, second = (law.ravel() for law in np.meshgrid(LAW.support, LAW.support))
+    chances = np.outer(LAW.probabilities, LAW.probabilities).ravel()
+    most = np.maximum(first, second)
+    assert mean[:, 0] == pytest.approx([LAW.mean, chances @ most])
+    variance = chances @ (most - chances @ most) ** 2
+    assert std[:, 0] == pytest.approx([LAW.std, math.sqrt(variance)])
