@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -10,11 +11,22 @@ import pytest
 from scipy.stats import lognorm
 
 from afdplan.errors import InsufficientDataError, InvalidInputError
-from afdplan.theory.attention_time import TimeLaw
-from afdplan.theory.layer_cycle import _IdealCycle, _PipelinedCycle
+from afdplan.lengths.law import IndependentLengths
+from afdplan.lengths.load_motion import STILL as STANDING
+from afdplan.model.coupling import Coupling
+from afdplan.model.curve import LinearCurve
+from afdplan.model.latency import LatencyModel
+from afdplan.model.stages import AttentionLayers
+from afdplan.model.variation import Scatter
+from afdplan.theory.attention_scatter import scattered
+from afdplan.theory.attention_time import TimeLaw, exact_time
+from afdplan.theory.constant import aligned_loads
+from afdplan.theory.cycle import CycleModel
+from afdplan.theory.layer_cycle import _IdealCycle, _PipelinedCycle, layer_cycle
 from afdplan.theory.layer_order import slow_workers
-from afdplan.theory.moving_load import WorkerMotion
+from afdplan.theory.moving_load import WorkerMotion, worker_motion
 from afdplan.theory.prefill_wait import erlang_wait_probability, prefill_waits
+from afdplan.theory.problem import RatioProblem
 from afdplan.theory.shared_times import StageTimes
 
 ATOMS = TimeLaw(lowest=4.0, spacing=3.0, probabilities=np.array([0.5, 0.3, 0.2]))
@@ -190,3 +202,131 @@ def test_the_chance_to_wait_is_erlangs(workers, share):
     assert erlang_wait_probability(workers, a) == pytest.approx(all_busy / (all_busy + others))
     with pytest.raises(InvalidInputError, match=r"got -0\.1"):
         erlang_wait_probability(workers, -0.1)
+
+
+FIXED = IndependentLengths(prompt="fixed:4", decode="fixed:1")
+SHORT = IndependentLengths(prompt="uniform:3..9", decode="uniform:1..5")
+
+
+def kinds(*given):
+    """Return attention of layers that each take so long whatever they hold."""
+    return tuple(
+        AttentionLayers(curve=LinearCurve(slope=0.0, intercept=a), layers=n) for a, n in given
+    )
+
+
+def bundle(law=FIXED, attention=((10.0, 2), (30.0, 3)), **changes):
+    names = ("coupling", "step_overhead", "drain", "tokens_per_step", "scatter")
+    latency = replace(
+        LatencyModel.linear(attention=(0.0, 1.0), ffn=(0.25, 5.0), transfer=(0.0, 1.5), layers=5),
+        attention=kinds(*attention),
+        **{name: changes.pop(name) for name in names if name in changes},
+    )
+    problem = RatioProblem(**{"law": law, "latency": latency, "batch_size": 4} | changes)
+    return problem, CycleModel(problem, problem.slot_loads())
+
+
+@pytest.mark.parametrize("method", ["exact", "gaussian", "mean-field"])
+def test_a_step_of_two_kinds_of_constant_layers(method):
+    """FFN 5 + A, links of 1.5 each way: one microbatch makes one trip after the other."""
+    problem, model = bundle(
+        method=method, microbatches=1, step_overhead=7.0, tokens_per_step=2.0, ffn_weight=3.0
+    )
+    workers = np.array([1.0, 4.0, 9.0])
+    step = model.evaluate(workers, (0.5, 0.99))
+    f = 5 + workers
+    whole = 2 * 10 + 3 * 30 + 5 * (f + 3) + 7
+    assert step.mean == pytest.approx(whole)
+    assert step.quantiles == pytest.approx(np.stack([whole, whole], axis=1))
+    assert step.cycle == pytest.approx((whole - 7) / 5)
+    assert step.attention_idle_fraction == pytest.approx(1 - 110 / whole)
+    assert step.ffn_idle_fraction == pytest.approx(1 - 5 * f / whole)
+    assert model.objective(workers, step.mean, 3.0) == pytest.approx(
+        workers * 4 * 2 / whole / (workers + 3)
+    )
+    later = model.later([1.0, 2.0]).evaluate(workers, (0.5,))
+    assert later.mean == pytest.approx(whole + 2 * 1 + 3 * 2)
+    told = model.resources(4.0)
+    assert told == pytest.approx(
+        {
+            "attention": (2 * 10 + 3 * 30) / 5,
+            "communication": 1.5,
+            "ffn": 9.0,
+            "latency": (2 * 10 + 3 * 30) / 5 + 9 + 3,
+        }
+    )
+    assert problem.latency.kind_of_layer == (0, 0, 1, 1, 1)
+    assert not model.is_stepped
+    assert not model.whole_numbers
+
+
+def test_a_perfect_overlap_of_two_kinds():
+    _, model = bundle(overlap="ideal", microbatches=3)
+    step = model.evaluate(np.array([4.0, 20.0]), (0.9,))
+    assert step.mean == pytest.approx([2 * 10 + 3 * 30, 2 * 25 + 3 * 30])
+    assert step.cycle == pytest.approx(step.mean / 5)
+    assert "latency" not in model.resources(4.0)
+
+
+def test_transfers_that_occupy_workers_are_no_computing():
+    """Attention 30 is busy with half of 1.5 each way, the FFN of 9 with a quarter: m = 2."""
+    coupling = Coupling(send_attention=0.5, receive_attention=0.5, send_ffn=0.25, receive_ffn=0.25)
+    _, model = bundle(attention=((30.0, 5),), coupling=coupling)
+    step = model.evaluate(np.array([4.0]))
+    busy = 30 + 2 * 0.75
+    assert step.mean == pytest.approx([5 * 2 * busy])
+    assert step.attention_idle_fraction == pytest.approx([1 - 30 / busy])
+    assert step.ffn_idle_fraction == pytest.approx([1 - 9 / busy])
+    # In a trip what is occupied counts once.
+    _, slow = bundle(attention=((30.0, 5),), coupling=coupling, microbatches=1)
+    assert slow.evaluate(np.array([4.0])).mean == pytest.approx([5 * (30 + 9 + 3)])
+
+
+@pytest.mark.parametrize("m", [1, 2, 3])
+def test_what_a_cycle_is_made_of(m):
+    """Its windows end what loads can take; loads stand still where every step begins anew."""
+    curve = LinearCurve(slope=0.5, intercept=10.0)
+    for window, drain in ((None, False), (6, False), (None, True)):
+        kind = AttentionLayers(curve=curve, layers=4, context_window=window, time_per_request=0.25)
+        plain = LatencyModel.linear(attention=(0.0, 1.0), ffn=(0.0, 1.0), layers=4)
+        latency = replace(
+            plain, attention=(kind,), drain=drain, scatter=Scatter(attention=0.2, law="lognormal"),
+            tokens_per_step=1.5,
+        )  # fmt: skip
+        problem = RatioProblem(law=SHORT, latency=latency, batch_size=5, microbatches=m)
+        (slot,) = problem.slot_loads()
+        cycle = layer_cycle(problem, kind, slot, slot.moments.mean)
+        ceiling = math.inf if window is None else m * (10 + 0.5 * 5 * 6 + 0.25 * 5)
+        assert cycle._ceiling == pytest.approx(ceiling)
+        assert cycle.attention_mean == pytest.approx(10 + 0.5 * 5 * slot.moments.mean + 1.25)
+        assert cycle.attention_std == pytest.approx(0.5 * math.sqrt(5) * slot.moments.std)
+        wanted = worker_motion(STANDING if drain else slot.motion, 5 * m, 0.5, 1.5)
+        assert cycle._motion.mean_jumps == pytest.approx(wanted.mean_jumps)
+        assert cycle._motion.mean_square == pytest.approx(wanted.mean_square)
+        assert cycle._fresh.cv == 0.2
+        assert cycle._fresh.microbatches == m
+        lognormal = scattered(exact_time(slot, kind, 5), 0.2, "lognormal")
+        assert cycle._fresh.jobs.once.probabilities == pytest.approx(lognormal.probabilities)
+        ideal = replace(problem, overlap="ideal")
+        alone = layer_cycle(ideal, kind, slot, slot.moments.mean)
+        assert alone.attention_mean == pytest.approx(cycle.attention_mean)
+        assert alone.attention_std == pytest.approx(lognormal.std)
+
+
+def test_ages_in_turn_and_mean_loads_are_constant_cycles():
+    kind = AttentionLayers(curve=LinearCurve(slope=0.5, intercept=10.0), layers=4, context_window=9)
+    latency = replace(
+        LatencyModel.linear(attention=(0.0, 1.0), ffn=(0.0, 1.0), layers=4), attention=(kind,)
+    )
+    law = IndependentLengths(prompt="fixed:7", decode="fixed:4")
+    problem = RatioProblem(law=law, latency=latency, batch_size=2, phase="aligned")
+    (slot,) = problem.slot_loads()
+    cycle = layer_cycle(problem, kind, slot, 3.0)
+    ages = cycle.slowest_microbatch(np.ones(1), np.array([0.2, 0.4, 0.6, 0.9]))[:, 0]
+    assert ages.tolist() == [10 + 7, 10 + 8, 10 + 9, 10 + 9]  # 7, 8, 9 and 10 tokens, cut at 9
+    field = layer_cycle(replace(problem, phase="random", method="mean-field"), kind, slot, 3.0)
+    assert (field.attention_mean, field.attention_std) == (10 + 0.5 * 2 * 3, 0.0)
+    assert aligned_loads(law, None).tolist() == [7.0, 8.0, 9.0, 10.0]
+    many = aligned_loads(IndependentLengths(prompt="fixed:1", decode="fixed:8192"), None)
+    assert many.size == 4096
+    assert many[:2].tolist() == [1.5, 3.5]  # two ages each
