@@ -251,3 +251,17 @@ def test_the_last_of_several_is_that_of_all_outcomes():
     assert mean[:, 0] == pytest.approx([LAW.mean, chances @ most])
     variance = chances @ (most - chances @ most) ** 2
     assert std[:, 0] == pytest.approx([LAW.std, math.sqrt(variance)])
+
+
+def test_loads_keep_no_more_than_their_variance_and_a_thousandth_at_least():
+    """Wide factors may scatter the last of many more by loads than loads alone do."""
+    wide = _Jobs.of(LAW, 1.0, "gamma").barriers(np.array([1.0, 8.0, 64.0]))[2][:, 0]
+    assert wide[1:].tolist() == [1.0, 1.0]
+    assert 0.95 < wide[0] <= 1.0
+    few = _Jobs.of(LAW, 0.1, "gamma").barriers(np.array([2.0, 8.0]))[2][:, 0]
+    assert (few < 0.95).all()
+    # Of a load that hardly ever differs next to nothing is kept.
+    rare = TimeLaw(lowest=80.0, spacing=1.0, probabilities=np.array([1 - 1e-13, 1e-13]))
+    late, fresh, kept = _Jobs.of(rare, 0.5, "gamma").barriers(np.array([4.0]))
+    assert 1e-3 <= kept[0, 0] <= 1.0
+    assert (late[0, 0] > 0, fresh[0, 0] > 0) == (True, True)

@@ -16,7 +16,7 @@ from afdplan.lengths.load_motion import STILL as STANDING
 from afdplan.model.coupling import Coupling
 from afdplan.model.curve import LinearCurve
 from afdplan.model.latency import LatencyModel
-from afdplan.model.stages import AttentionLayers
+from afdplan.model.stages import AttentionLayers, Transfer
 from afdplan.model.variation import Scatter
 from afdplan.theory.attention_scatter import scattered
 from afdplan.theory.attention_time import TimeLaw, exact_time
@@ -28,6 +28,7 @@ from afdplan.theory.moving_load import WorkerMotion, worker_motion
 from afdplan.theory.prefill_wait import erlang_wait_probability, prefill_waits
 from afdplan.theory.problem import RatioProblem
 from afdplan.theory.shared_times import StageTimes
+from tests.unit.theory.schedule import played_steps
 
 ATOMS = TimeLaw(lowest=4.0, spacing=3.0, probabilities=np.array([0.5, 0.3, 0.2]))
 STILL = WorkerMotion(jumps=0.0, mean_jumps=0.0, mean_growth=0.0, evenness=1.0, mean_square=0.0)
@@ -330,3 +331,27 @@ def test_ages_in_turn_and_mean_loads_are_constant_cycles():
     many = aligned_loads(IndependentLengths(prompt="fixed:1", decode="fixed:8192"), None)
     assert many.size == 4096
     assert many[:2].tolist() == [1.5, 3.5]  # two ages each
+
+
+@pytest.mark.parametrize("drain", [False, True])
+@pytest.mark.parametrize("m", [2, 3])
+@pytest.mark.parametrize(
+    ("ffn", "out", "back"),
+    [(4.0, 1.0, 2.0), (40.0, 1.0, 2.0), (4.0, 35.0, 2.0), (4.0, 1.0, 35.0), (20.0, 9.0, 19.0)],
+)
+def test_constant_layers_in_their_order_are_played(drain, m, ffn, out, back):
+    """Whichever stage is the busiest: a step is that of the schedule, stage by stage."""
+    problem, _ = bundle(drain=drain, microbatches=m)
+    latency = replace(
+        problem.latency,
+        ffn=LinearCurve(slope=0.0, intercept=ffn),
+        send=Transfer(curve=LinearCurve(slope=0.0, intercept=out)),
+        receive=Transfer(curve=LinearCurve(slope=0.0, intercept=back)),
+    )
+    problem = replace(problem, latency=latency)
+    model = CycleModel(problem, problem.slot_loads())
+    step = model.evaluate(np.array([2.0]), (0.5,))
+    times = np.array([10.0, 30.0])[:, None, None] * np.ones((2, m, 2))
+    expected = played_steps(times, (0, 0, 1, 1, 1), ffn, out, back, is_drained=drain)
+    assert step.mean == pytest.approx([expected], rel=1e-9 if drain else 0.02)
+    assert step.quantiles[0, 0] == pytest.approx(step.mean[0], rel=1e-9)

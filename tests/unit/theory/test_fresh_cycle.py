@@ -127,12 +127,12 @@ def test_what_a_normal_exceeds_zero_by():
 @pytest.mark.parametrize("m", [1, 2, 3, 4])
 @pytest.mark.parametrize("uneven", [0.0, 30.0])
 def test_a_stage_has_no_unit_and_designs_do_not_meet(m, uneven):
-    """In milliseconds a thousand times as long; of more than two microbatches jobs are alike."""
+    """In microseconds or in seconds; of more than two microbatches jobs are alike."""
     a, f = np.array([200.0, 200.0, 150.0, 90.0]), np.array([190.0, 120.0, 160.0, 95.0])
     trip, x = a + f + np.array([-20.0, 0.0, 60.0, 300.0]), np.array([50.0, 1.0, 20.0, 40.0])
     whole = fresh_stage(a, f, trip, x, m, uneven)
-    small = fresh_stage(a / 1e3, f / 1e3, trip / 1e3, x / 1e3, m, uneven / 1e3)
-    assert small[0] * 1e3 == pytest.approx(whole[0], rel=1e-9)
+    small = fresh_stage(a / 1e6, f / 1e6, trip / 1e6, x / 1e6, m, uneven / 1e6)
+    assert small[0] * 1e6 == pytest.approx(whole[0], rel=1e-9)
     for at in (1, 2):
         assert small[at] == pytest.approx(whole[at], abs=1e-9)
     for one in range(4):

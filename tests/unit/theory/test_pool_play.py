@@ -157,3 +157,20 @@ def test_layers_of_two_kinds_and_an_overhead_once_a_step():
     assert len(firsts) > 1
     squares = np.mean(np.array([135.0, 144.0, 375.0]) ** 2)
     assert play.round_variance.ravel() == pytest.approx(np.full(4, squares - 218.0**2))
+
+
+def test_where_an_overhead_falls_is_drawn_however_small_it_is():
+    """Steps of three layers: of a quarter of a second more, in draws that begin anywhere."""
+    times = PoolTimes(
+        attention=np.full((30, 1, 1, 1), 60.0), kind_of_layer=np.zeros(3, dtype=np.int64),
+        overhead=0.25, ffn=np.array([0.0, 50.0]), ffn_cv=None, out=10.0, back=15.0,
+        out_occupied=0.0, shares_link=False, back_of_calls=None,
+    )  # fmt: skip
+    play = play_pool(
+        times, least_calls=1, longest_wait=None, most_calls=None,
+        generator=np.random.default_rng(2),
+    )  # fmt: skip
+    assert sorted(set(play.rounds.round(6))) == pytest.approx([135.0, 135.25])
+    firsts = [float(play.rounds[play.draw_of_round == d][0]) for d in range(30)]
+    assert 3 <= sum(first > 135.1 for first in firsts) <= 17
+    assert play.mean_round == pytest.approx(135 + 0.25 / 3)
