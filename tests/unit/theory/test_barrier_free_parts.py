@@ -159,7 +159,9 @@ def test_a_small_overhead_of_many_layers_is_spread_over_them():
     """Attention of a step is 10 layers of 2 times 17 ms: 0.34 s, a tenth of it 34 ms."""
     levels = np.full((1, 4), 0.5)
     alone = 1e-3 + 8 * 2000e-6
-    for overhead, layers, spread in ((0.033, 10, True), (0.035, 10, False), (0.001, 8, False)):
+    for overhead, layers, spread in (
+        (0.033, 10, True), (0.035, 10, False), (0.001, 8, False), (0.001, 9, True),
+    ):  # fmt: skip
         found = model(replace(
             LATENCY.with_coefficients({"step_overhead": overhead}),
             attention=(replace(LATENCY.attention[0], layers=layers),),
@@ -222,6 +224,27 @@ def test_resources_of_a_bundle_by_hand():
     plain = model(microbatches=1)
     plain._played[3] = _Played(play=play([3.0, 3.0]), levels=np.zeros((2, 6)))
     assert bundle.stated_error(3) - plain.stated_error(3) == pytest.approx(1 - 1 / 1.1)
+
+
+@pytest.mark.parametrize("layers", [8, 9])
+def test_of_few_layers_all_rounds_of_a_step_may_be_slow(layers):
+    """Rounds of 1 and one of 3 in 24: the latter eight times, but for a tail of two in a thousand.
+
+    The mean round is 1 in all cells, whose rounds do not vary: steps of as many as layers.
+    """
+    bundle = model(replace(
+        LATENCY.with_coefficients({"step_overhead": 0.0}),
+        attention=(replace(LATENCY.attention[0], layers=layers),),
+    ))  # fmt: skip
+    rounds = np.ones(48)
+    rounds[[5, 29]] = 3.0
+    bundle._played[3] = _Played(
+        play=replace(play([3.0, 3.0]), rounds=rounds), levels=np.zeros((2, 6))
+    )
+    low, high = bundle.p99_between(3)
+    assert low == pytest.approx(layers * 0.96)
+    slowest = 8 * float(np.quantile(rounds, 0.998)) if layers == 8 else layers
+    assert high == pytest.approx(slowest * 1.04)
 
 
 def test_calls_first_come_together_in_even_draws_and_apart_in_odd_ones():

@@ -128,7 +128,7 @@ def test_what_a_normal_exceeds_zero_by():
 @pytest.mark.parametrize("uneven", [0.0, 30.0])
 def test_a_stage_has_no_unit_and_designs_do_not_meet(m, uneven):
     """In microseconds or in seconds; of more than two microbatches jobs are alike."""
-    a, f = np.array([200.0, 200.0, 150.0, 90.0]), np.array([190.0, 120.0, 160.0, 95.0])
+    a, f = np.array([200.0, 200.0, 150.0, 90.0]), np.array([190.0, 200.0, 160.0, 95.0])
     trip, x = a + f + np.array([-20.0, 0.0, 60.0, 300.0]), np.array([50.0, 1.0, 20.0, 40.0])
     whole = fresh_stage(a, f, trip, x, m, uneven)
     small = fresh_stage(a / 1e6, f / 1e6, trip / 1e6, x / 1e6, m, uneven / 1e6)

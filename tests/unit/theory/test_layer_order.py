@@ -91,3 +91,38 @@ def test_correlation_of_a_kind_with_itself_is_one_and_of_a_window_less():
     loads = drawn.prompt_tokens + drawn.age
     seen = np.corrcoef(np.minimum(loads, 100), loads)[0, 1]
     assert found[0, 1] == found[1, 0] == pytest.approx(seen, abs=0.01)
+
+
+@pytest.mark.parametrize("layers", [2, 3, 5, 30])
+def test_the_long_run_is_what_whole_steps_grow_by_after_eight_layers(layers):
+    """Workers whose slowest is another one in each layer: growth of 24 layers and whole steps."""
+    rng = np.random.default_rng(layers)
+    attention = rng.uniform(1, 9, (layers, 2, 3, 1, 1))
+    order, stages = tuple(range(layers)), (np.array([x]) for x in (2.0, 0.5, 0.25))
+    found = played_step(attention, order, *stages, is_drained=False)[0, 0]
+    warm, counted = -(-8 // layers), -(-24 // layers)
+    ends = []
+    worker, out, back, ffn = np.zeros(3), 0.0, 0.0, 0.0
+    returned = [0.0, 0.0]
+    for _ in range(warm + counted):
+        for kind in order:
+            for u in range(2):
+                worker = np.maximum(worker, returned[u]) + attention[kind, u, :, 0, 0]
+                out = max(out + 0.5, worker.max() + 0.5)
+                ffn = max(ffn, out) + 2.0
+                returned[u] = back = max(back + 0.25, ffn + 0.25)
+        ends.append(back)
+    grown = (ends[-1] - ends[warm - 1]) / counted
+    assert found == pytest.approx(grown, rel=1e-12)
+
+
+def test_many_designs_are_played_in_parts_as_alone():
+    rng = np.random.default_rng(1)
+    attention = rng.uniform(1, 9, (2, 2, 1, 3, 3000))
+    stages = tuple(rng.uniform(0, 3, 3000) for _ in range(3))
+    whole = played_step(attention, (0, 1, 1), *stages, is_drained=True)
+    assert whole.shape == (3, 3000)
+    for at in (0, 2730, 2731, 2999):
+        one = (x[at : at + 1] for x in stages)
+        alone = played_step(attention[..., at : at + 1], (0, 1, 1), *one, is_drained=True)
+        assert alone[:, 0] == pytest.approx(whole[:, at])
