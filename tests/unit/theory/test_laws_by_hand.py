@@ -150,6 +150,11 @@ def test_the_normal_of_the_same_mean_and_deviation():
         assert law.probabilities[9 * 64 - points] == pytest.approx(
             law.probabilities[9 * 64 + points], rel=1e-9
         )
+    # As exact far out, where many workers have their slowest.
+    for points in (500, 560):
+        far = float(norm.sf((points - 0.5) / 64) - norm.sf((points + 0.5) / 64))
+        for side in (-points, points):
+            assert law.probabilities[9 * 64 + side] == pytest.approx(far, rel=1e-6, abs=0)
 
 
 def test_times_that_never_vary_are_one_atom():
