@@ -38,7 +38,13 @@ from afdplan.theory.step_model import step_model
 from afdplan.theory.transient import horizon_mean_load
 from afdplan.theory.two_batch import two_batch_round
 from afdplan.theory.validity import barrier_free_warnings
-from afdplan.theory.worker_load import WorkerLoad, convolve_slots
+from afdplan.theory.worker_load import (
+    WorkerLoad,
+    _cumulants,
+    _power,
+    _window,
+    convolve_slots,
+)
 
 SHORT = IndependentLengths(prompt="uniform:3..6", decode="uniform:1..5")
 FIXED = IndependentLengths(prompt="fixed:4", decode="fixed:1")
@@ -481,3 +487,46 @@ def test_the_ends_of_what_was_compared_are_inside():
     assert told(4, 64.0, 0.3, 0.0) == ["4 microbatches"]
     assert told(3, 65.0, 0.0, 0.3) == ["65 attention workers"]
     assert told(1, 1.0, 0.4, 0.0) == told(1, 1.0, 0.0, 0.4) == ["40 percent of scatter"]
+
+
+def test_exponential_moments_of_a_slot():
+    """``log E exp(s (k - mean))`` for 24 tilts of 1e-4 to 64 deviations, and of the other side."""
+    slot = SHORT.slot_load()
+    pmf, k = slot.probabilities, np.arange(slot.probabilities.size)
+    mean, tilts, cumulants = _cumulants(slot)
+    exact = float(pmf @ k)
+    deviation = math.sqrt(float(pmf @ (k - exact) ** 2))
+    assert mean == pytest.approx(exact)
+    assert tilts.size == 24
+    assert tilts[[0, -1]] * deviation == pytest.approx([1e-4, 64.0])
+    assert np.diff(np.log(tilts)) == pytest.approx(np.full(23, math.log(64e4) / 23))
+    for row, side in enumerate((1, -1)):
+        moments = [float(pmf @ np.exp(side * s * (k - exact))) for s in tilts]
+        assert cumulants[row] == pytest.approx(np.log(moments), rel=1e-9, abs=1e-15)
+
+
+def test_ends_of_a_window_by_the_best_of_the_tilts():
+    slot = SHORT.slot_load()
+    size = slot.probabilities.size - 1
+    batch = 1 + 32_768 // size
+    assert _window(slot, 3) == (0, 3 * size)
+    mean, tilts, cumulants = _cumulants(slot)
+    low, high = _window(slot, batch)
+    allowed = math.log(2e13)
+    above, below = (
+        min((batch * c + allowed) / s for c, s in zip(row, tilts, strict=True)) for row in cumulants
+    )
+    assert high == min(math.ceil(batch * mean + above), batch * size)
+    assert low == max(math.floor(batch * mean - below), 0)
+    load = convolve_slots(slot, batch)
+    assert load.lowest == pytest.approx(batch * slot.lowest + low * slot.spacing)
+    assert load.probabilities.size == high - low + 1
+    # The last sum of 32,767 is told whole, and of one more no longer.
+    assert _window(slot, 32_767 // size)[0] == 0
+
+
+@pytest.mark.parametrize("exponent", [1, 2, 3, 5, 12, 255])
+def test_powers_by_squaring(exponent):
+    values = np.exp(1j * np.linspace(0, 3, 7)) * np.linspace(0.5, 1.0, 7)
+    assert _power(values, exponent) == pytest.approx(values**exponent)
+    assert abs(values[0]) == 0.5  # as it was
