@@ -258,12 +258,13 @@ def test_how_many_workers_are_considered():
     """With equal loads the FFN catches up at t_A / (alpha_F B) workers each; 64 at least."""
     for slope, ratio in ((1.0, 100.0), (2.0, 50.0), (10.0, 10.0), (1e-6, None)):
         model = LatencyModel.linear(attention=(0.0, 400.0), ffn=(slope, 0.0))
-        for ffn_workers in (1, 3):
+        for ffn_workers in (1, 3, 1000):
             problem = RatioProblem(
                 law=FIXED, latency=model, batch_size=4, ffn_workers=ffn_workers, overlap="ideal"
             )
             slots = problem.slot_loads()
             wanted = 100_000 if ratio is None else max(64, 1.25 * ratio) * ffn_workers
+            wanted = min(wanted, 100_000)
             assert worker_limit(problem, slots) == pytest.approx(wanted, abs=1)
             for given in (1, 7, 100_000):
                 asked = replace(problem, max_attention_workers=given)
@@ -386,6 +387,9 @@ class Invented:
         ((8, 16), 64, (8, 16)),  # all calls of all workers
         ((30, 20), 16, (16, 20)),  # no more workers than may be had
         ((10, 2), 64, (10, 2)),
+        ((14, 2), 64, (14, 2)),  # between the numbers that are glanced at
+        ((2, 3), 64, (2, 3)),
+        ((1, 2), 64, (1, 2)),
     ],
 )
 def test_a_rule_and_its_workers_are_climbed_to_together(top, limit, found):

@@ -221,7 +221,7 @@ def _gain_by_hand(ties, detour, jump, evenness, size, square, layers):
     return cost * min(moved * changed / jump, 1.0) / density
 
 
-@pytest.mark.parametrize("workers", [1.0, 3.0])
+@pytest.mark.parametrize("workers", [1.0, 2.0, 3.0])
 @pytest.mark.parametrize("floor", [0.0, 2.25, 3.5, 9.0])
 def test_the_gain_of_moving_loads_by_hand(workers, floor):
     """Rounds of 1 to 4 s, with chances 0.2, 0.3, 0.5 in each second; two microbatches."""
