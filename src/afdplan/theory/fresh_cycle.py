@@ -23,12 +23,14 @@ import numpy as np
 
 from afdplan.arrays import FloatArray
 
-__all__ = ["fresh_stage"]
+__all__ = ["behind_link", "fresh_stage"]
 
 TURNS = 14
 """Steps to the balance of w, each half-way: the mean stage stands still to 1e-4."""
 JUMP = math.sqrt(math.pi / 2)
 """Both walls of a walk with jumps are farther out, by so many deviations of a jump."""
+UNHIDDEN = 0.65
+"""Share of a round's fresh variance that a busy link feels; what is in flight hides the rest."""
 TINY, NEAR = 1e-9, 1e-4
 """Deviation that counts as none, and distance of walls at which a walk counts as even."""
 
@@ -93,6 +95,25 @@ def fresh_stage(
         attention_share[turns] = early + (1 - late - early) / m
     found = np.where(std > TINY * still, np.maximum(found, still), still)
     return found, attention_share, ffn_share
+
+
+def behind_link(rounds: FloatArray, link: FloatArray, variance: FloatArray) -> FloatArray:
+    """Return the mean of rounds that a link makes no shorter than `link`; shapes broadcast [time].
+
+    Parameters
+    ----------
+    rounds, variance
+        Mean of rounds of m > 1 microbatches without the link, and what is drawn afresh in them.
+    link
+        m times the slower direction.
+
+    Examples
+    --------
+    >>> behind_link(np.array([10.0, 30.0]), np.array([10.0]), np.array([8.0])).round(2)
+    array([10.91, 30.  ])
+    """
+    deviation = np.maximum(np.sqrt(UNHIDDEN * np.maximum(variance, 0.0)), TINY * rounds)
+    return link + _over(rounds - link, np.maximum(deviation, 1e-300))[0]
 
 
 def _kept(drift: FloatArray, x: FloatArray, wall: FloatArray) -> tuple[FloatArray, FloatArray]:

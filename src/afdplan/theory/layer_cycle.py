@@ -19,7 +19,7 @@ from afdplan.theory.attention_scatter import EVEN, AttentionScatter, scattered
 from afdplan.theory.attention_time import TimeLaw, exact_time, gaussian_time
 from afdplan.theory.barrier import barrier_mean, barrier_quantile
 from afdplan.theory.constant import aligned_loads, constant_round
-from afdplan.theory.fresh_cycle import fresh_stage
+from afdplan.theory.fresh_cycle import behind_link, fresh_stage
 from afdplan.theory.fresh_times import excess, larger_mean
 from afdplan.theory.moving_load import WorkerMotion, moving_load_gain, worker_motion
 from afdplan.theory.pipeline import RoundLawTable
@@ -146,7 +146,8 @@ class _PipelinedCycle:
         sums = self.slowest_round(stages.attention_workers, levels).T
         largest = self.slowest_microbatch(m * stages.attention_workers, levels).T
         trip = np.minimum(largest + stages.trip[:, None], sums)
-        trip = np.where(quantiles > TRIP_BOUND * sums, quantiles, trip)
+        link = m * np.maximum(stages.out, stages.back)[:, None]
+        trip = np.where(quantiles > np.maximum(TRIP_BOUND * sums, link), quantiles, trip)
         attention, std = sums / m, np.zeros_like(sums)
         uneven = np.maximum(trip - attention - stages.trip[:, None], 0.0)
         if self._fresh is not None:
@@ -168,8 +169,7 @@ class _PipelinedCycle:
             tied = TIED * (m > 1) * of_attention * of_ffn * both
             found = found + weight * stage
             variance = variance + weight * m * (of_attention * own + of_ffn * fresh - tied)
-        link = m * np.maximum(stages.out, stages.back)[:, None]
-        found = np.maximum(m * found, link)
+        found = behind_link(m * found, link, variance) if m > 1 else found
         # Quantiles at even levels miss a little of the mean; it counts where the FFN does not bind.
         missed = (mean - quantiles[:, even].mean(axis=1)) * (quantiles > work)[:, even].mean(axis=1)
         return found[:, even].mean(axis=1) + missed, found, variance

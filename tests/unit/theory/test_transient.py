@@ -35,6 +35,15 @@ def test_renewal_chances_solve_the_equation(pmf):
     np.testing.assert_allclose(expected[got.size :], limit, rtol=1e-10)
 
 
+def test_chances_that_settle_slowly_are_told_until_they_have():
+    """Of one step with 5 %, else of two: starts of odd and even steps differ by 0.95^j."""
+    pmf = np.array([0.0, 0.05, 0.95])
+    got, expected = renewal_chances(pmf, 6000), recursion(pmf, 6000)
+    assert 400 < got.size < 6000
+    np.testing.assert_allclose(got, expected[: got.size], atol=1e-12)
+    np.testing.assert_allclose(expected[got.size :], 1 / 1.95, rtol=1e-10)
+
+
 def simulated(law, steps, generator, slots):
     """Mean load over the first steps of slots that start fresh, one request after the other."""
     total = 0.0
