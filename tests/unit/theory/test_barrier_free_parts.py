@@ -226,6 +226,17 @@ def test_resources_of_a_bundle_by_hand():
     assert bundle.stated_error(3) - plain.stated_error(3) == pytest.approx(1 - 1 / 1.1)
 
 
+@pytest.mark.parametrize(("send", "receive"), [(4e-3, 1e-3), (1e-3, 4e-3)])
+def test_the_slower_way_is_the_communication(send, receive):
+    latency = LATENCY.with_coefficients({"send.intercept": send, "receive.intercept": receive})
+    bundle = model(latency)
+    bundle._played[3] = _Played(play=play([3.0, 3.0]), levels=np.zeros((2, 6)))
+    found = bundle.resources(3)
+    assert found["communication"] == pytest.approx(4e-3 + 2e-6 * 8)
+    ways, ffn = 5e-3 + 2 * 2e-6 * 8, 2e-3 + 1e-4 * 1.5 * 4
+    assert found["latency"] == pytest.approx((1e-3 + 8 * 2000e-6 + ways + ffn) / 2)
+
+
 @pytest.mark.parametrize("layers", [8, 9])
 def test_of_few_layers_all_rounds_of_a_step_may_be_slow(layers):
     """Rounds of 1 and one of 3 in 24: the latter eight times, but for a tail of two in a thousand.
