@@ -11,7 +11,7 @@ from afdplan.model.bundle import Bundle
 from afdplan.model.coupling import Coupling
 from afdplan.model.curve import RooflineCurve, TabulatedCurve
 from afdplan.model.latency import LatencyModel
-from afdplan.model.variation import ExpertLoad, Scatter
+from afdplan.model.variation import ExpertLoad, Scatter, zipf_popularity
 from afdplan.theory.attention_scatter import AttentionScatter, scattered
 from afdplan.theory.attention_time import TimeLaw
 from afdplan.theory.cycle import CycleModel
@@ -221,15 +221,19 @@ def test_the_heaviest_worker_of_a_rare_step_has_few_rivals(workers, cv):
     assert p99 == pytest.approx(1, abs=0.015)
 
 
-def test_scatter_of_a_slow_rank_multiplies_second_moments():
+@pytest.mark.parametrize("popular", [False, True])
+def test_scatter_of_a_slow_rank_multiplies_second_moments(popular):
     """The slowest rank and an independent factor: ``E[(F g)^2] = E[F^2] (1 + cv^2)``."""
+    rows = tuple(zipf_popularity(64, s) for s in (0.2, 0.9)) if popular else ()
     base = LatencyModel.linear(
-        attention=(1.0, 1.0), ffn=(1.0, 20.0), experts=ExpertLoad(experts=64, experts_per_token=4)
-    )
+        attention=(1.0, 1.0), ffn=(1.0, 20.0), layers=2,
+        experts=ExpertLoad(experts=64, experts_per_token=4, popularity=rows),
+    )  # fmt: skip
     tokens = np.array([50.0, 400.0])
     slow = ffn_times(base, tokens, 8)
     both = ffn_times(replace(base, scatter=Scatter(ffn=0.6)), tokens, 8)
     assert (slow.fresh > 0).all()
+    assert (slow.between > slow.fresh).all() == popular
     assert both.mean == pytest.approx(slow.mean)
     assert both.between == pytest.approx(slow.between)
     second = (one.mean**2 + one.fresh**2 + one.between**2 for one in (slow, both))
