@@ -7,13 +7,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from scipy.stats import gamma
+from scipy.stats import gamma, lognorm
 
 from afdplan.theory.attention_scatter import AttentionScatter, _Rivals
 from afdplan.theory.attention_time import TimeLaw
 from afdplan.theory.fresh_cycle import fresh_stage
 from afdplan.theory.layer_cycle import _PipelinedCycle
-from afdplan.theory.moving_load import WorkerMotion
+from afdplan.theory.moving_load import WorkerMotion, moving_load_gain
 from afdplan.theory.shared_times import StageTimes
 
 LAW = TimeLaw(lowest=80.0, spacing=10.0, probabilities=np.array([0.1, 0.2, 0.4, 0.2, 0.1]))
@@ -135,3 +135,41 @@ def test_what_even_levels_miss_counts_where_the_ffn_does_not_bind():
         still = cycle.round(stages(ffn=ffn), ())[0][0]
         fresh = cycle.round(stages(ffn=ffn, fresh=1e-7, between=0.0), ())[0][0]
         assert fresh == pytest.approx(still, rel=1e-4 if ffn < 100 else 5e-4)
+
+
+@pytest.mark.parametrize("ffn", [2.0, 60.0])
+def test_of_a_long_tail_even_levels_miss_more(ffn):
+    """A tenth of a per cent and more of the mean, which counts: the jobs of one worker."""
+    tail = lognorm.cdf(np.arange(4001.0), 1.2, scale=40.0)
+    chances = np.diff(tail) / (tail[-1] - tail[0])
+    law = TimeLaw(lowest=80.0, spacing=1.0, probabilities=chances)
+    assert law.support[-1] < 80 + 4001
+    cycle = _PipelinedCycle(law, 2, layers=4, motion=STILL, std=law.std, ceiling=math.inf)
+    alone = {"attention_workers": np.array([1.0])}
+    still = cycle.round(replace(stages(ffn=ffn), **alone), ())[0][0]
+    fresh = cycle.round(replace(stages(ffn=ffn, fresh=1e-7, between=0.0), **alone), ())[0][0]
+    levels = cycle.slowest_round(alone["attention_workers"], EVEN).mean()
+    assert still > levels * 1.004
+    assert fresh == pytest.approx(still, rel=1e-3)
+
+
+@pytest.mark.parametrize("m", [1, 2, 3])
+def test_moving_loads_make_a_round_shorter_by_their_gain(m):
+    motion = WorkerMotion(
+        jumps=4.0, mean_jumps=8.0, mean_growth=1.0, evenness=2.0, mean_square=30.0
+    )
+    options = {"layers": 4, "std": LAW.std, "ceiling": math.inf}
+    moving = _PipelinedCycle(LAW, m, motion=motion, **options)
+    frozen = _PipelinedCycle(LAW, m, motion=STILL, **options)
+    for ffn in (8.0, 95.0):
+        given = stages(ffn=ffn)
+        gain = moving_load_gain(
+            *moving._sums, motion, attention_workers=given.attention_workers, microbatches=m,
+            layers=4, floor=m * np.maximum(given.ffn, 2.0), trip=given.trip,
+        )  # fmt: skip
+        whole = frozen.round(given, ())[0]
+        found = moving.round(given, ())[0]
+        assert (gain[0] > 0.01) == (m > 1)
+        least = max(m * LAW.mean, m * ffn, LAW.mean + ffn + 3.0)
+        assert found == pytest.approx(np.maximum(whole - gain, least))
+        assert found[0] > least
