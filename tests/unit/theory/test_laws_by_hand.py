@@ -534,3 +534,16 @@ def test_powers_by_squaring(exponent):
     values = np.exp(1j * np.linspace(0, 3, 7)) * np.linspace(0.5, 1.0, 7)
     assert _power(values, exponent) == pytest.approx(values**exponent)
     assert abs(values[0]) == 0.5  # as it was
+
+
+@pytest.mark.parametrize(("loads", "batch", "spacing"), [(4682, 7, 1.0), (4097, 8, 36.0)])
+def test_so_many_sums_are_told_one_by_one(loads, batch, spacing):
+    """Seven of 4,682 loads have 32,768 sums; of one more a point stands for a 32nd deviation."""
+    slot = IndependentLengths(prompt=f"uniform:1..{loads}", decode="fixed:1").slot_load()
+    assert (slot.probabilities.size, slot.spacing) == (loads, 1.0)
+    load = convolve_slots(slot, batch)
+    assert load.spacing == spacing
+    assert spacing in (1, math.floor(slot.moments.std / 32))
+    assert load.mean == pytest.approx(batch * (loads + 1) / 2)
+    if spacing == 1:
+        assert load.probabilities.size == 32_768

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from itertools import product
 from types import SimpleNamespace
 
 import numpy as np
@@ -264,8 +265,7 @@ def test_ranges_that_a_design_leaves():
     assert "1 to 7 requests per microbatch, this design runs at 8:" in said
 
 
-@pytest.mark.parametrize("requests", [1, 3, 7, 400, 5000])
-@pytest.mark.parametrize("slots", [2, 5])
+@pytest.mark.parametrize(("requests", "slots"), [*product((1, 3, 7, 400, 5000), (2, 5)), (1026, 7)])
 def test_the_mean_load_of_a_horizon_is_that_of_a_recursion(requests, slots):
     """u_j = sum_i P(D = i) u_(j-i); each start brings P, P + 1, ... while it lasts."""
     law = IndependentLengths(prompt="fixed:7", decode="uniform:1..6")
