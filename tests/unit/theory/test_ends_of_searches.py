@@ -78,3 +78,28 @@ def test_of_512_ratios_around_the_best_whole_one(lowest, highest, weight):
     top = best([lowest, *whole, highest])
     around = np.linspace(max(top - 1, lowest), min(top + 1, highest), 512)
     assert found == best(sorted({*around.tolist(), top}))
+
+
+@pytest.mark.parametrize(("intercept", "weight"), [(60.0, 0.5), (200.0, 3.0), (700.0, 1.0)])
+def test_between_two_jumps_the_top_is_looked_for_once(intercept, weight):
+    """A smooth top, ``sqrt(w p / q)`` about: the best of 512 around the best whole ratio."""
+    latency = LatencyModel.linear(
+        attention=(1e-4, 5.0), ffn=(0.05, intercept), transfer=(0.0, 0.5), layers=3
+    )
+    coupling = Coupling(send_ffn=0.02, one_by_one=True, fan_in="whole")
+    field = MeanField(
+        latency=replace(latency, coupling=coupling, step_overhead=25.0),
+        mean_token_loads=(300.0,),
+        batch_size=64,
+        microbatches=2,
+        overlap="pipelined",
+    )
+    found = field.optimal_ratio(ffn_weight=weight, lowest=0.3, highest=60.0)
+
+    def value(ratio):
+        return field.objective(float(ratio), weight)
+
+    top = max(range(1, 61), key=value)
+    around = np.linspace(top - 1, top + 1, 512)
+    assert found == pytest.approx(max(around, key=value), rel=1e-12)
+    assert value(found) > value(top)
