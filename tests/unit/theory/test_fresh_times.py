@@ -15,6 +15,7 @@ from afdplan.model.variation import ExpertLoad, Scatter, zipf_popularity
 from afdplan.theory.attention_scatter import AttentionScatter, scattered
 from afdplan.theory.attention_time import TimeLaw
 from afdplan.theory.cycle import CycleModel
+from afdplan.theory.expert_load import rank_load
 from afdplan.theory.fresh_times import excess, ffn_times, larger_mean, least_ffn_mean
 from afdplan.theory.problem import RatioProblem
 from afdplan.theory.validity import theory_warnings
@@ -234,6 +235,11 @@ def test_scatter_of_a_slow_rank_multiplies_second_moments(popular):
     both = ffn_times(replace(base, scatter=Scatter(ffn=0.6)), tokens, 8)
     assert (slow.fresh > 0).all()
     assert (slow.between > slow.fresh).all() == popular
+    # Of a straight line: what the busiest rank has more than the mean, anew or between layers.
+    busiest = rank_load(base.experts, 8 * tokens, 8)
+    variance = (tokens[:, None] * busiest.quantiles).var(axis=1)
+    assert slow.fresh**2 == pytest.approx(variance * busiest.fresh)
+    assert slow.between**2 == pytest.approx(variance * (1 - busiest.fresh), abs=1e-9)
     assert both.mean == pytest.approx(slow.mean)
     assert both.between == pytest.approx(slow.between)
     second = (one.mean**2 + one.fresh**2 + one.between**2 for one in (slow, both))

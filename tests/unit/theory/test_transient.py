@@ -44,6 +44,16 @@ def test_chances_that_settle_slowly_are_told_until_they_have():
     np.testing.assert_allclose(expected[got.size :], 1 / 1.95, rtol=1e-10)
 
 
+@pytest.mark.parametrize("longest", [60, 200])
+def test_long_outputs_settle_to_a_small_chance(longest):
+    """One of 30 or 100 steps: within 1e-11 of that, not of one."""
+    pmf = np.append(0.0, np.full(longest, 1 / longest))
+    got, expected = renewal_chances(pmf, 60 * longest), recursion(pmf, 60 * longest)
+    np.testing.assert_allclose(got, expected[: got.size], atol=1e-12)
+    limit = 1 / (pmf @ np.arange(pmf.size))
+    np.testing.assert_allclose(expected[got.size :], limit, rtol=1e-10)
+
+
 def simulated(law, steps, generator, slots):
     """Mean load over the first steps of slots that start fresh, one request after the other."""
     total = 0.0
