@@ -11,7 +11,7 @@ from scipy.stats import gamma, lognorm
 
 from afdplan.theory.attention_scatter import AttentionScatter, _Rivals
 from afdplan.theory.attention_time import TimeLaw
-from afdplan.theory.fresh_cycle import fresh_stage
+from afdplan.theory.fresh_cycle import behind_link, fresh_stage
 from afdplan.theory.layer_cycle import _PipelinedCycle
 from afdplan.theory.moving_load import WorkerMotion, moving_load_gain
 from afdplan.theory.shared_times import StageTimes
@@ -118,7 +118,10 @@ def test_a_fresh_ffn_behind_jobs_that_are_always_the_same(m, between, attention,
         stage += weight * one
         tied = 2 / math.pi * of_attention * of_ffn * 4.0 if m > 1 else 0.0
         spread += weight * m * (of_ffn * 4.0 - tied)
-    expected = max(m * stage, m * link)
+    expected = m * stage
+    if m > 1:
+        round_, floor, variance_ = (np.array([x]) for x in (m * stage, m * link, spread))
+        expected = float(behind_link(round_, floor, variance_)[0])
     assert mean == pytest.approx([expected], rel=1e-9)
     assert quantiles == pytest.approx(np.full((1, 2), expected), rel=1e-9)
     assert variance == pytest.approx(np.full((1, 2), spread), rel=1e-9)

@@ -175,9 +175,9 @@ def test_the_pay_of_a_barrier_by_its_parts():
         execution="barrier-free", ffn_weight=2.0,
     )  # fmt: skip
     slots = problem.slot_loads()
-    solved = solve_ratio(problem, slots, 6)
-    found = compare_modes(problem, slots, solved)
-    barrier = solve_ratio(replace(problem, execution="synchronous"), slots, 6)
+    solved = solve_ratio(replace(problem, max_attention_workers=6), slots)
+    found = compare_modes(replace(problem, max_attention_workers=solved.limit), slots, solved)
+    barrier = solve_ratio(replace(problem, execution="synchronous", max_attention_workers=6), slots)
     best = barrier.search.point(barrier.best)
     assert found.synchronous_attention_workers == barrier.best
     assert found.synchronous_objective == best.objective
@@ -214,8 +214,8 @@ def test_a_rule_that_was_asked_for_is_kept():
         least_calls=2, method="mean-field",
     )  # fmt: skip
     slots = problem.slot_loads()
-    solved = solve_ratio(problem, slots, 5)
-    found = compare_modes(problem, slots, solved)
+    solved = solve_ratio(replace(problem, max_attention_workers=5), slots)
+    found = compare_modes(replace(problem, max_attention_workers=solved.limit), slots, solved)
     assert (found.attention_workers, found.least_calls) == (solved.best, 2)
     # A mean field knows no law.
     told = (found.step_time_p50, found.step_time_p99, found.step_time_p99_low)
@@ -322,7 +322,7 @@ def test_an_optimum_of_three_ffn_workers(method):
         method=method, ffn_weight=0.5,
     )  # fmt: skip
     slots = problem.slot_loads()
-    solved = solve_ratio(problem, slots, 90)
+    solved = solve_ratio(replace(problem, max_attention_workers=90), slots)
     field = solved.mean_field.optimal_ratio(ffn_weight=0.5, lowest=1 / 3, highest=30.0)
     assert solved.mean_field_ratio == field
     real = field if method == "mean-field" else solved.search.real_best() / 3
