@@ -31,6 +31,8 @@ JUMP = math.sqrt(math.pi / 2)
 """Both walls of a walk with jumps are farther out, by so many deviations of a jump."""
 UNHIDDEN = 0.65
 """Share of a round's fresh variance that a busy link feels; what is in flight hides the rest."""
+STATIONS = 4
+"""Microbatches from which a busy link is a station of its own."""
 TINY, NEAR = 1e-9, 1e-4
 """Deviation that counts as none, and distance of walls at which a walk counts as even."""
 
@@ -97,23 +99,39 @@ def fresh_stage(
     return found, attention_share, ffn_share
 
 
-def behind_link(rounds: FloatArray, link: FloatArray, variance: FloatArray) -> FloatArray:
-    """Return the mean of rounds that a link makes no shorter than `link`; shapes broadcast [time].
+def behind_link(
+    stage: FloatArray, link: FloatArray, trip: FloatArray, variance: FloatArray, microbatches: int
+) -> FloatArray:
+    """Return the mean time of a microbatch that a link, which never scatters, may hold up [time].
+
+    Of four microbatches and more the link is a station before the others. Fewer are bound by
+    their trips, of which the link is a part: then what is in flight hides some of the scatter.
 
     Parameters
     ----------
-    rounds, variance
-        Mean of rounds of m > 1 microbatches without the link, and what is drawn afresh in them.
+    stage, variance
+        Mean of m microbatches without the link, per microbatch, and what is drawn afresh in it.
     link
-        m times the slower direction.
+        Time of a microbatch in the slower direction.
+    trip
+        As of `fresh_stage`.
+    microbatches
+        m >= 1; shapes of the others broadcast.
 
     Examples
     --------
-    >>> behind_link(np.array([10.0, 30.0]), np.array([10.0]), np.array([8.0])).round(2)
-    array([10.91, 30.  ])
+    >>> stage, link, trip, variance = (np.array([x]) for x in (10.0, 10.0, 25.0, 4.0))
+    >>> [float(behind_link(stage, link, trip, variance, m)[0].round(2)) for m in (1, 3, 4)]
+    [10.0, 10.37, 10.11]
     """
-    deviation = np.maximum(np.sqrt(UNHIDDEN * np.maximum(variance, 0.0)), TINY * rounds)
-    return link + _over(rounds - link, np.maximum(deviation, 1e-300))[0]
+    m = microbatches
+    if m == 1:
+        return stage
+    if m >= STATIONS:
+        link = np.broadcast_to(link, stage.shape)
+        return fresh_stage(link, stage, np.maximum(trip, link + stage), np.sqrt(variance), m)[0]
+    deviation = np.maximum(np.sqrt(UNHIDDEN / m * np.maximum(variance, 0.0)), TINY * stage)
+    return link + _over(stage - link, np.maximum(deviation, 1e-300))[0]
 
 
 def _kept(drift: FloatArray, x: FloatArray, wall: FloatArray) -> tuple[FloatArray, FloatArray]:

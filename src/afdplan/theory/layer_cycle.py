@@ -145,8 +145,8 @@ class _PipelinedCycle:
         work = m * stages.ffn[:, None]
         sums = self.slowest_round(stages.attention_workers, levels).T
         largest = self.slowest_microbatch(m * stages.attention_workers, levels).T
-        trip = np.minimum(largest + stages.trip[:, None], sums)
         link = m * np.maximum(stages.out, stages.back)[:, None]
+        trip = np.minimum(largest + stages.trip[:, None], np.maximum(sums, link))
         trip = np.where(quantiles > np.maximum(TRIP_BOUND * sums, link), quantiles, trip)
         attention, std = sums / m, np.zeros_like(sums)
         uneven = np.maximum(trip - attention - stages.trip[:, None], 0.0)
@@ -169,10 +169,10 @@ class _PipelinedCycle:
             tied = TIED * (m > 1) * of_attention * of_ffn * both
             found = found + weight * stage
             variance = variance + weight * m * (of_attention * own + of_ffn * fresh - tied)
-        found = behind_link(m * found, link, variance) if m > 1 else found
+        found = behind_link(found, link / m, trip, variance / m, m)
         # Quantiles at even levels miss a little of the mean; it counts where the FFN does not bind.
         missed = (mean - quantiles[:, even].mean(axis=1)) * (quantiles > work)[:, even].mean(axis=1)
-        return found[:, even].mean(axis=1) + missed, found, variance
+        return m * found[:, even].mean(axis=1) + missed, m * found, variance
 
     def later(self, added: float) -> LayerCycle:
         other, m = copy.copy(self), self._table.microbatches

@@ -68,18 +68,18 @@ def scatter_error(scatter: float, microbatches: int) -> float:
     scatter
         Largest coefficient of variation of attention and FFN, >= 0; above 0.3 nothing is known.
     microbatches
-        m; of three or more the error is that of stages which are all as busy.
+        m; of three or more the error is that of loads which are all alike.
 
     Examples
     --------
     >>> scatter_error(0.1, 2), scatter_error(0.3, 2), scatter_error(0.2, 4), scatter_error(0.3, 4)
-    (0.01, 0.02, 0.04, 0.05)
+    (0.01, 0.02, 0.03, 0.04)
     """
     if scatter <= DECLARED_SCATTER:
         return 0.01
     if microbatches <= 2:
         return 0.02
-    return 0.04 if scatter <= 0.2 else 0.05
+    return 0.03 if scatter <= 0.2 else 0.04
 
 
 def theory_warnings(law: LengthLaw, latency: LatencyModel, bundle: Bundle) -> list[str]:

@@ -118,10 +118,9 @@ def test_a_fresh_ffn_behind_jobs_that_are_always_the_same(m, between, attention,
         stage += weight * one
         tied = 2 / math.pi * of_attention * of_ffn * 4.0 if m > 1 else 0.0
         spread += weight * m * (of_ffn * 4.0 - tied)
-    expected = m * stage
-    if m > 1:
-        round_, floor, variance_ = (np.array([x]) for x in (m * stage, m * link, spread))
-        expected = float(behind_link(round_, floor, variance_)[0])
+    slower, trip = max(link, 2.0), attention + 8.0 + link + 2.0
+    one, busy, whole, varies = (np.array([x]) for x in (stage, slower, trip, spread / m))
+    expected = m * float(behind_link(one, busy, whole, varies, m)[0])
     assert mean == pytest.approx([expected], rel=1e-9)
     assert quantiles == pytest.approx(np.full((1, 2), expected), rel=1e-9)
     assert variance == pytest.approx(np.full((1, 2), spread), rel=1e-9)
