@@ -6,7 +6,8 @@ every stage at least (attention, as if all workers got the mean: E max >= max E)
 
     step(B') >= step(B) + slope (B' - B)    for B' > B
 
-that bounds the score of a whole range of batch sizes. Ranges whose bound is below the best design
+(less, where the blocks of attention fill their rounds better than at B: `step_line`) that bounds
+the score of a whole range of batch sizes. Ranges whose bound is below the best design
 found are never looked at; the others are cut in two at a size that is evaluated exactly. Where
 more slots may shorten a step, ranges have the bound of mean loads only.
 """
@@ -268,11 +269,13 @@ class BatchSearch:
         if at < found.last and self._lines is None:
             parts.append(self._means(ahead))
             return parts
-        ahead = ahead.of(np.flatnonzero(held))  # what is too slow already only grows
-        if at < found.last and self._lines is not None and ahead.pairs.size:
-            most = self._score(ahead, sizes[found.last], times.mean[held])
-            worth = np.flatnonzero(most >= self._least)
-            ahead, mean = ahead.of(worth), times.mean[held][worth]
+        if at < found.last and self._lines is not None:
+            share = self._lines.share(combination, int(sizes[found.last]))
+            # What is too slow already only grows, but by reading that is faster.
+            most = self._score(ahead, sizes[found.last], share * times.mean)
+            able = share * limited(times) <= self._longest
+            worth = np.flatnonzero(able & (most >= self._least))
+            ahead, mean = ahead.of(worth), times.mean[worth]
             if worth.size:
                 workers = lattice.attention[ahead.pairs], lattice.ffn[ahead.pairs]
                 line = self._lines.of(combination, int(sizes[found.last]), *workers, mean)

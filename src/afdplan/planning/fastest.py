@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
+from itertools import groupby
 
 import numpy as np
 
@@ -13,6 +15,17 @@ from afdplan.planning.search import FIRST_DEVICES, DesignSearch
 __all__ = ["fastest_design"]
 
 
+def _fast(search: DesignSearch, limits: Limits) -> Iterator[Combination]:
+    """Yield the smallest batch sizes, and larger ones at which reading is faster than there."""
+    found = sorted(search.combinations(limits))
+    for _, alike in groupby(found, key=lambda one: one[:2]):
+        smallest, *others = alike
+        yield smallest
+        for larger in others:
+            if search.models.least_reading(smallest, (larger.batch_size,))[0] < 1:
+                yield larger
+
+
 def fastest_design(search: DesignSearch, limits: Limits) -> PlannedDesign | None:
     """Return the design with the least limited statistic, whatever its throughput."""
     free = replace(
@@ -21,12 +34,9 @@ def fastest_design(search: DesignSearch, limits: Limits) -> PlannedDesign | None
         time_per_output_token=None,
         requests_per_second=None,
     )
-    smallest: dict[tuple[int, int], int] = {}
-    for devices, m, b in search.combinations(free):
-        smallest[devices, m] = min(b, smallest.get((devices, m), b))
     best: PlannedDesign | None = None
-    for (devices, m), b in smallest.items():
-        combination = Combination(devices, m, b)
+    for combination in _fast(search, free):
+        devices = combination.attention_devices
         lattice = search.lattice(free, search.space, devices, free.devices or 1)
         # For every F the step grows with A: only the smallest legal A can be fastest.
         _, first = np.unique(lattice.ffn, return_index=True)

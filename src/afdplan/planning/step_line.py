@@ -64,14 +64,30 @@ class StepLines:
     With z what the stages of a step take, the step is convex in z and grows with it: where
     ``z(B') >= z(B) + growth (B' - B)``, it is above the line through its values at z(B) and at
     ``z(B) - growth d``, for any d > 0. Attention grows by what the mean load does, as
-    ``E max_j (a_j + y_j) >= E max_j (a_j + E y)``. What is convex in the load (memory or matrix
-    units) grows least at the beginning, what grows with its root (the busiest rank of experts) at
-    the end: the chord to the middle is taken as well.
+    ``E max_j (a_j + y_j) >= E max_j (a_j + E y)``. Where reading is faster at larger sizes, so that
+    a worker's time for the same slots is `share` of what it was,
+
+        step(share a + y, other) >= share step(a + y / share, other)
+
+    as every path's time is a sum. What is convex in the load (memory or matrix units) grows least
+    at the beginning, what grows with its root (the busiest rank of experts) at the end: the chord
+    to the middle is taken as well.
     """
 
     def __init__(self, models: StepModels) -> None:
         self._models = models
         self._slopes: dict[tuple[Combination, int], dict[tuple[int, int], float]] = {}
+        self._reading: dict[tuple[Combination, int], tuple[float, FloatArray]] = {}
+
+    def share(self, base: Combination, last: int) -> float:
+        """Return what is left at least of a step at any larger size up to `last`, at most 1."""
+        return self._read(base, last)[0]
+
+    def _read(self, base: Combination, last: int) -> tuple[float, FloatArray]:
+        if (base, last) not in self._reading:
+            sizes = range(base.batch_size + 1, last + 1)
+            self._reading[base, last] = self._models.least_reading(base, sizes)
+        return self._reading[base, last]
 
     def of(
         self, base: Combination, last: int, attention: IntArray, ffn: IntArray, mean: FloatArray
@@ -95,8 +111,8 @@ class StepLines:
             known.update(
                 zip((pairs[at] for at in np.flatnonzero(new)), found.tolist(), strict=True)
             )
-        slope = np.array([known[pair] for pair in pairs])
-        return Line(batch_size=base.batch_size, mean=mean, slope=slope)
+        slope, share = np.array([known[pair] for pair in pairs]), self.share(base, last)
+        return Line(batch_size=base.batch_size, mean=share * mean, slope=share * slope)
 
     def _slopes_of(
         self, base: Combination, last: int, attention: IntArray, ffn: IntArray, mean: FloatArray
@@ -106,10 +122,10 @@ class StepLines:
         back = BACK * batch_size
         sizes = sorted({batch_size + 1, (batch_size + 1 + last) // 2, last})
         more = [size - batch_size for size in sizes]
-        added = [
-            self._models.added_attention(base, Combination(devices, m, size)) for size in sizes
-        ]
-        slower = np.min([np.array(a) / n for a, n in zip(added, more, strict=True)], axis=0)
+        share, steepness = self._read(base, last)
+        added = [self._models.added_requests(base, Combination(devices, m, size)) for size in sizes]
+        each = np.min([one / n for one, n in zip(added, more, strict=True)], axis=0)
+        slower = np.maximum(steepness + each, 0.0) / (share or 1.0)
         here = self._models.times.stages(attention, ffn, batch_size)
         ahead = [self._models.times.stages(attention, ffn, size) for size in sizes]
         earlier: dict[str, FloatArray] = {}

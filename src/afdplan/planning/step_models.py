@@ -11,7 +11,7 @@ same holds for quantiles. S grows with A, so its value at a smaller A is a bound
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import fields, replace
 from typing import Any
 
@@ -97,7 +97,7 @@ class StepModels:
 
     @property
     def grow(self) -> bool:
-        """Whether more slots never shorten a step.
+        """Whether more slots never shorten a step but by faster reading (`least_reading`).
 
         They may where loads are balanced (more requests enter together) and where a worker's time
         depends on its mean context (which scatters less): there only mean loads bound a step, as
@@ -221,9 +221,10 @@ class StepModels:
         limits
             Which statistic.
         barrier_of
-            The same with a smaller B, whose law is known. More slots never shorten attention;
-            and since E max_j (T_j + Y_j) >= E max_j T_j + E Y for independent Y, its mean grows by
-            at least what the mean load does, if time is linear in the load.
+            The same with a smaller B, whose law is known. More slots never shorten attention but
+            by what their reading is faster (`least_reading`); and since
+            E max_j (T_j + Y_j) >= E max_j T_j + E Y for independent Y, its mean grows by at least
+            what the mean load does, if time is linear in the load.
         """
         devices, microbatches, batch_size = combination
         known = barrier_of or combination
@@ -242,29 +243,64 @@ class StepModels:
         at = np.searchsorted(grid, stages.attention_workers, side="right") - 1
         alone_mean, alone_statistic = barrier
         if known != combination:
+            share, _ = self.least_reading(known, (batch_size,))
             added = self.added_attention(known, combination)
             kinds = self.times.attention_of(devices, batch_size)
             longer = sum(kind.layers * more for kind, more in zip(kinds, added, strict=True))
-            alone_mean = alone_mean + microbatches * longer
-            alone_statistic = alone_statistic if limits.probabilities else alone_mean
+            alone_mean = share * alone_mean + microbatches * longer
+            alone_statistic = share * alone_statistic if limits.probabilities else alone_mean
         (mean,) = self._combine([combination], stages, alone_mean[at])
         if not limits.probabilities:
             return mean, mean
         (statistic,) = self._combine([combination], stages, alone_statistic[at])
         return mean, statistic
 
-    def added_attention(self, smaller: Combination, larger: Combination) -> list[float]:
-        """Return by how much more slots lengthen a layer of each kind, at least [time]."""
+    def added_attention(self, smaller: Combination, larger: Combination) -> FloatArray:
+        """Return by how much more slots lengthen a layer of each kind, at least [time].
+
+        Beside the share of its time that is left of a token's: see `least_reading`.
+        """
+        _, steepness = self.least_reading(smaller, (larger.batch_size,))
+        more = larger.batch_size - smaller.batch_size
+        return np.maximum(steepness * more + self.added_requests(smaller, larger), 0.0)
+
+    def added_requests(self, smaller: Combination, larger: Combination) -> FloatArray:
+        """Return the part of it that their number adds, whatever their contexts are [time]."""
         devices, _, batch_size = smaller
-        sides = [self.times.attention_of(devices, b) for _, _, b in (smaller, larger)]
-        added = []
-        for small, large in zip(*sides, strict=True):
-            load, more = self.mean_load(small), larger.batch_size - batch_size
-            same = small.curve == large.curve and large.time_per_context == 0
-            steepness = float(small.curve.segments()[2].min()) if same else 0.0
-            each = large.time_per_request * larger.batch_size - small.time_per_request * batch_size
-            added.append(max(steepness * load * more + each, 0.0) if same else 0.0)
-        return added
+        sides = [self.times.attention_of(devices, b) for b in (batch_size, larger.batch_size)]
+        return np.array(
+            [
+                0.0
+                if large.time_per_context
+                else large.time_per_request * larger.batch_size
+                - small.time_per_request * batch_size
+                for small, large in zip(*sides, strict=True)
+            ]
+        )
+
+    def least_reading(self, base: Combination, sizes: Iterable[int]) -> tuple[float, FloatArray]:
+        """Return what reading takes at least at larger sizes, where blocks fill rounds better.
+
+        A worker's time at any of them is at least `share` times that at the base for the same
+        slots, and `steepness` for each further one.
+
+        Returns
+        -------
+        share
+            At most 1, which it is where times do not depend on the batch size.
+        steepness
+            Of a slot of mean load, by kind of layer, shape (kinds,) [time/request].
+        """
+        devices, _, batch_size = base
+        here = self.times.attention_of(devices, batch_size)
+        share, steepness = 1.0, np.full(len(here), np.inf)
+        for size in sizes:
+            there = self.times.attention_of(devices, size)
+            for at, (small, large) in enumerate(zip(here, there, strict=True)):
+                share = min(share, _least_share(small.curve, large.curve))
+                slope = 0.0 if large.time_per_context else large.curve.segments()[2].min()
+                steepness[at] = min(steepness[at], slope)
+        return share, steepness * [self.mean_load(kind) for kind in here]
 
     def _combine(
         self, combinations: Sequence[Combination], stages: StageTimes, attention: FloatArray
@@ -292,6 +328,18 @@ class StepModels:
     def mean_load(self, kind: AttentionLayers) -> float:
         """Return theta as these layers see it [tokens]."""
         return self.slot_of(kind).moments.mean
+
+
+def _least_share(curve: Curve, other: Curve) -> float:
+    """Return the largest share, at most 1, of `curve` that `other` is never below."""
+    if curve == other:
+        return 1.0
+    (starts, *parts), (other_starts, *other_parts) = curve.segments(), other.segments()
+    if not np.array_equal(starts, other_starts):
+        return 0.0
+    known, found = np.concatenate(parts), np.concatenate(other_parts)
+    shares = np.divide(found, known, out=np.ones_like(known), where=known > 0)
+    return float(min(shares.min(), 1.0))
 
 
 def convex_floor(curve: Curve, load: float) -> float:

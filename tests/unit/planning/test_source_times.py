@@ -106,18 +106,22 @@ def test_the_slope_of_a_table_is_its_least():
 
 @pytest.mark.parametrize("least", [65, 160, 256])
 def test_attention_grows_by_its_least_next_halfway_or_at_the_end(monkeypatch, least):
-    """Per layer 1 ms for each further request at one size, 3 ms at the others that are asked."""
+    """Per layer 1 ms for each further request at one size, 3 ms at the others that are asked.
+
+    Beside 2 ms for its tokens.
+    """
     models = StepModels(LAW, MeasuredSource(LATENCY))
     base, one = Combination(1, 1, 64), np.array([1])
     mean = models.evaluate(base, one, one).mean
 
     def added(smaller, larger):
         assert smaller == base
-        return [(1e-3 if larger.batch_size == least else 3e-3) * (larger.batch_size - 64)]
+        each = 1e-3 if larger.batch_size == least else 3e-3
+        return np.array([each * (larger.batch_size - 64)])
 
-    monkeypatch.setattr(models, "added_attention", added)
+    monkeypatch.setattr(models, "added_requests", added)
     found = StepLines(models).of(base, 256, one, one, mean)
-    assert found.slope == pytest.approx([10 * (1e-3 + 1e-4 + 2 * 2e-6)], rel=1e-3)
+    assert found.slope == pytest.approx([10 * (3e-3 + 1e-4 + 2 * 2e-6)], rel=1e-3)
 
 
 def test_a_line_that_lies_is_never_too_long():

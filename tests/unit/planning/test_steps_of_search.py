@@ -104,7 +104,8 @@ def test_with_lines_what_is_too_slow_already_is_left_out():
         return batch_search.Line(batch_size=10, mean=mean, slope=np.zeros(mean.size))
 
     asked = []
-    one = a_search(SimpleNamespace(of=line))
+    one = a_search(SimpleNamespace(of=line, share=lambda base, last: share[0]))
+    share = [1.0]
     (ahead,) = one._cut(a_range(1, 5))
     assert asked == [(10, 20, [5, 6], [1.0, 2.0])]
     assert (ahead.first, ahead.last, ahead.pairs.tolist()) == (2, 5, [5, 6])
@@ -117,6 +118,15 @@ def test_with_lines_what_is_too_slow_already_is_left_out():
     (ahead,) = one._cut(a_range(1, 5))
     assert asked == [(10, 20, [5], [1.0])]
     assert one._best.score == 30.0
+    # At a third of their times all are held, and the second hopes too: 40 requests in 2 / 3.
+    share[0] = 1 / 3
+    asked.clear()
+    one._cut(a_range(1, 5))
+    assert asked == [(10, 20, [5, 6], [1.0, 2.0])]
+    one._best = None
+    asked.clear()
+    one._cut(a_range(1, 5))
+    assert asked == [(10, 20, [5, 6, 7], [1.0, 2.0, 9.0])]
 
 
 def test_bounds_are_sharpened_before_a_size_is_evaluated():
