@@ -7,7 +7,7 @@ of P on the device,
 
     rounds(n) = ( floor(n/p) p + max(n mod p, P / ALONE) ) / n        for n > p, else 1
 
-without a last round where n mod p = 0.
+without a last round where n mod p = 0; no last round lasts longer than a whole one.
 
 References
 ----------
@@ -20,7 +20,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["ALONE", "block_rounds", "mean_loss"]
+__all__ = ["ALONE", "block_rounds", "mean_loss", "most_rounds"]
 
 ALONE = 2.5
 """Share of the bandwidth that one block reads alone, over that of one of all processors: measured
@@ -56,7 +56,7 @@ def block_rounds(blocks: npt.ArrayLike, processors: int, held: int = 0) -> npt.N
     processors
         Of the device.
     held
-        How many another kernel holds meanwhile.
+        How many another kernel holds meanwhile, fewer than all.
 
     Examples
     --------
@@ -69,5 +69,16 @@ def block_rounds(blocks: npt.ArrayLike, processors: int, held: int = 0) -> npt.N
     free = processors - held
     whole = np.floor(count / free) * free
     last = count - whole
-    slowest = np.where(last > 0, np.maximum(last, processors / ALONE), 0.0)
+    slowest = np.where(last > 0, np.maximum(last, min(processors / ALONE, free)), 0.0)
     return np.asarray(np.where(count <= free, 1.0, (whole + slowest) / count))
+
+
+def most_rounds(processors: int, held: int = 0) -> float:
+    """Return the most that it can be: of one block more than there are free processors.
+
+    Examples
+    --------
+    >>> round(most_rounds(152), 2), round(most_rounds(152, 24), 2)
+    (1.39, 1.46)
+    """
+    return float(block_rounds(processors - held + 1, processors, held))

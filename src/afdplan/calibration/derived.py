@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from afdplan.calibration.assumption import Assumption
+from afdplan.calibration.block_rounds import most_rounds
 from afdplan.calibration.catalogue import find_hardware, find_model
 from afdplan.calibration.derived_attention import attention_layers, layer_order, projection_error
 from afdplan.calibration.derived_error import derived_uncertainty, part_errors
@@ -272,7 +273,15 @@ def _processor_lines(placement: Placement) -> list[Assumption]:
     )
     lines = []
     families = {mixer.heads.family for mixer in placement.architecture.mixers}
-    if hardware.processors is not None and "attention" in families:
+    counts = hardware.processors is not None and "attention" in families
+    if counts and placement.batch_size is None:
+        words = (
+            f"attention's blocks come in rounds over {hardware.processors} processors, which are "
+            "counted at a batch size only: give batch_size, with few requests it takes up to "
+            f"{most_rounds(hardware.processors, held) - 1:.0%} longer".replace("%", " %")
+        )
+        lines.append(Assumption("rounds", words))
+    elif counts:
         words = (
             f"attention has a block per request and KV head, in rounds over {hardware.processors} "
             f"processors{f', of which the exchange holds {held}' if held else ''}, as of requests "

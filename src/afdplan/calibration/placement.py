@@ -253,6 +253,13 @@ def place(
             )
         words = f"{speculative_tokens} draft tokens per step, each accepted with chance"
         assumptions.append(Assumption("drafts", f"{words} {acceptance:g}"))
+    processors = attention_hardware.processors
+    if processors is not None and processors <= system.moving_processors:
+        raise InvalidInputError(
+            f"processors of {attention_hardware.name} must be more than the "
+            f"{system.moving_processors} that the exchange of {serving_system!r} holds, got "
+            f"{processors}"
+        )
     if link is None:
         rack = min(
             side.scale_up_devices / side.devices_per_node for side in (attention_hardware, ffn)

@@ -38,10 +38,12 @@ def test_a_last_round_of_few_blocks_waits_for_one_block(blocks, held, expected):
     assert float(block_rounds(blocks, 152, held)) == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("held", [0, 24])
-def test_more_requests_never_take_less_time(held):
+@pytest.mark.parametrize(
+    ("processors", "held"), [(152, 0), (152, 24), (30, 24), (25, 24), (1, 0), (1_000_000, 0)]
+)
+def test_more_requests_never_take_less_time(processors, held):
     blocks = np.arange(1, 4000)
-    times = blocks * block_rounds(blocks, 152, held)
+    times = blocks * block_rounds(blocks, processors, held)
     assert (np.diff(times) >= -1e-9).all()
     assert (times >= blocks - 1e-9).all()
 
@@ -119,6 +121,27 @@ def test_what_the_exchange_holds_is_told():
     (unknown,) = told("h200", "fastafd")
     assert "a kernel of Blackwell: what it takes on H200 is not known" in unknown
     assert told("h200", "any") == []
+
+
+def test_an_exchange_leaves_some_processors():
+    few = replace(find_hardware("gb200"), processors=24)
+    model = find_model("minimax-m2.5")
+    with pytest.raises(ValueError, match="more than the 24 that the exchange of 'fastafd' holds"):
+        place(model, few, ffn_devices=4, serving_system="fastafd")
+    assert place(model, few, ffn_devices=4).held_processors == 0
+    one_more = place(
+        model, replace(few, processors=25), ffn_devices=4, serving_system="fastafd", batch_size=2
+    )
+    # One block after the other.
+    assert attention_rounds(one_more, model.mixers[0].heads, 2) == 1.0
+
+
+def test_without_a_batch_size_rounds_are_told_as_not_counted():
+    latency = derived_latency("minimax-m2.5", "gb200", ffn_devices=4, serving_system="fastafd")
+    (told,) = (line for line in latency.assumptions if "rounds over" in line)
+    # 129 blocks last as 128 and 60.8 would.
+    assert f"takes up to {(128 + 60.8) / 129 - 1:.0%}"[:-1] in told
+    assert "give batch_size" in told
 
 
 def test_a_device_of_a_file_may_state_its_processors():
