@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from fnmatch import translate
 from typing import NamedTuple
 
-from afdplan.calibration.module_expression import Expression
+from afdplan.calibration.module_expression import SET, Expression
 from afdplan.errors import InvalidInputError
 
 __all__ = ["PLAIN", "Resolver", "Rule", "Scheme", "Stored"]
@@ -270,11 +270,11 @@ def _needed(pattern: str) -> tuple[str, ...]:
 
 def _literals(text: str) -> str:
     """Return an expression with `_ANY` for all that is not plain text."""
-    # Flags, as of letters' case, and letters by their number.
-    if re.search(r"\(\?[a-zA-Z-]+[:)]|\\[xuUN\d]", text):
+    # Flags, as of letters' case, comments, and letters by their number.
+    if re.search(r"\(\?(?:#|[a-zA-Z-]+[:)])|\\[xuUN\d]", text):
         return _ANY
     plain = text.replace(r"\.", _DOT)
-    plain = re.sub(r"\\.|\[\^?\]?[^\]]*\]", _ANY, plain, flags=re.DOTALL)
+    plain = re.sub(rf"\\.|{SET}", _ANY, plain, flags=re.DOTALL)
     groups = 1
     while groups:
         plain, groups = re.subn(r"\([^()]*\)", _ANY, plain)

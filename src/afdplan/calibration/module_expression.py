@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from afdplan.errors import InvalidInputError
 
-__all__ = ["MOST_REPEATS", "Expression"]
+__all__ = ["MOST_REPEATS", "SET", "Expression"]
 
 _REPEAT = r"[*+]|\{\d*,?\d*\}"
 MOST_REPEATS = 5
@@ -24,7 +24,8 @@ _MICROSECONDS_TO_BEGIN = 250
 _QUICK = 2
 """Repetitions up to which Python is tried first: it starts sooner."""
 
-_SET = r"\[\^?\]?(?:\\.|[^\]\\])*\]"
+SET = r"\[\^?\]?(?:\\.|[^\]\\])*\]"
+"""One of several signs, in an expression."""
 _SAID_OTHERWISE = re.compile(
     r"\\[^dDwWsSbB\W]|\\[<>]"  # letters by number, groups by number, ends of words
     r"|\(\?(?![:]|P<|[aimsu]*[:)])"  # looking around, comments
@@ -125,9 +126,14 @@ def _work(text: str) -> float:
 
 def _is_linear(text: str) -> bool:
     """Return whether an expression means the same to the linear engine as to Python."""
-    sets = re.findall(_SET, re.sub(r"\\[^\w]", "a", text))
-    plain = re.sub(_SET, "a", re.sub(r"\\[^\w<>]", "a", text))
-    return not _SAID_OTHERWISE.search(plain) and not any(map(_SET_SAID_OTHERWISE.search, sets))
+    sets = re.findall(SET, re.sub(r"\\[^\w]", "a", text))
+    plain = re.sub(SET, "a", re.sub(r"\\[^\w<>]", "a", text))
+    # Letters of other scripts differ in what else they are without regard to case.
+    return (
+        text.isascii()
+        and not _SAID_OTHERWISE.search(plain)
+        and not any(map(_SET_SAID_OTHERWISE.search, sets))
+    )
 
 
 def _conditions(text: str) -> tuple[list[tuple[bool, str]], str]:
@@ -142,7 +148,7 @@ def _conditions(text: str) -> tuple[list[tuple[bool, str]], str]:
     rest = text.removeprefix("^")
     while rest[:3] in ("(?!", "(?="):
         depth, end = 1, 3
-        for sign in re.finditer(rf"\\.|{_SET}|[()]", rest[3:], re.DOTALL):
+        for sign in re.finditer(rf"\\.|{SET}|[()]", rest[3:], re.DOTALL):
             depth += {"(": 1, ")": -1}.get(sign[0], 0)
             end = 3 + sign.end()
             if not depth:
@@ -154,7 +160,7 @@ def _conditions(text: str) -> tuple[list[tuple[bool, str]], str]:
 
 
 def _outside_groups(text: str) -> str:
-    plain, groups = re.sub(rf"\\.|{_SET}", "a", text, flags=re.DOTALL), 1
+    plain, groups = re.sub(rf"\\.|{SET}", "a", text, flags=re.DOTALL), 1
     while groups:
         plain, groups = re.subn(r"\([^()]*\)", "a", plain)
     return plain
@@ -168,7 +174,7 @@ def _ways(text: str) -> tuple[int, int]:
     >>> _ways("(a|b|c)?x*"), _ways("(a(b|c))+")[0] > MOST_REPEATS
     ((1, 3), True)
     """
-    plain = re.sub(rf"\\.|{_SET}", "a", text, flags=re.DOTALL)
+    plain = re.sub(rf"\\.|{SET}", "a", text, flags=re.DOTALL)
     plain = re.sub(r"\(\?(?:[:=!]|<[=!]|P<\w+>)", "(", plain)
     repeats = choices = 0
     groups = [[0, 0]]  # of each group that is open: its bars, and all in it that has several ways

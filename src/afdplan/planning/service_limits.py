@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+import numpy as np
+
 from afdplan.planning.colocated import Colocated
 from afdplan.planning.design import Design, PlannedDesign
 from afdplan.planning.held import Deployment
@@ -82,7 +84,23 @@ def _within_time(search: DesignSearch, design: Design, limits: Limits) -> Planne
             least, best = size, found
         else:
             most = size - 1
+    for size in range(design.batch_size, least + 1, -1):
+        if _may_be_faster(search, replace(design, batch_size=least + 1), size, limits):
+            found = search.describe(replace(design, batch_size=size), limits)
+            if limits.meets(found.token_time(limits.statistic)):
+                return found
     return best
+
+
+def _may_be_faster(search: DesignSearch, slow: Design, size: int, limits: Limits) -> bool:
+    """Return whether a larger batch may meet the time that `slow` does not, by faster reading."""
+    models, larger = search.models, slow.combination._replace(batch_size=size)
+    if models.least_reading(slow.combination, (size,))[0] == 1:
+        return False
+    pair = np.array([slow.attention_workers]), np.array([slow.ffn_workers])
+    stages = models.times.stages(*pair, size, at_least=True)
+    _, statistic = models.tight_bounds(larger, stages, limits, slow.combination)
+    return bool(limits.meets(statistic, models.tokens_per_step)[0])
 
 
 def service_cases(service: Service) -> tuple[ServiceCase, ...]:

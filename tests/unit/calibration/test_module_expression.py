@@ -5,6 +5,7 @@ import re
 
 import pytest
 
+from afdplan.calibration.checkpoint_rules import _needed
 from afdplan.calibration.module_expression import MOST_REPEATS, Expression, _conditions, _ways
 from afdplan.errors import InvalidInputError
 
@@ -73,3 +74,19 @@ def test_repetitions_of_repetitions_are_too_many(text):
 def test_a_number_of_thousands_of_digits_is_no_expression():
     with pytest.raises(InvalidInputError, match="no regular expression"):
         Expression.of("a{" + "9" * 5000 + "}")
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [(r"[\]a]b_proj", "ab_proj"), (r"](?#a)?a", "a")],
+)
+def test_what_a_name_must_hold_is_in_every_name_that_fits(text, name):
+    assert re.match(text, name)
+    assert all(part in name for part in _needed(f"re:{text}"))
+
+
+def test_letters_of_other_scripts_are_compared_by_python():
+    """Without regard to case, a dotless i is an i to Python alone."""
+    asked = Expression.of("(?i).*.*.*\u0131")
+    assert not asked.is_linear
+    assert asked.fits(["xi", "xa"]) == [True, False]

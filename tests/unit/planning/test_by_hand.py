@@ -59,6 +59,10 @@ def verdict(split, *widths, law=LONG):
     return judge(law, source, SimpleNamespace(score=split), colocated, Limits(devices=8), LATENCY)
 
 
+EVEN = SimpleNamespace(least_reading=lambda base, sizes: (1.0, None))
+"""Reading takes as long at every batch size."""
+
+
 @pytest.mark.parametrize(
     ("score", "split", "words"),
     [
@@ -248,7 +252,7 @@ def test_the_largest_batch_within_the_time_is_found_by_halves(able, tries):
         attention_devices=1, ffn_devices=1,
     )  # fmt: skip
     limits = Limits(devices=8, time_per_output_token=2.0)
-    found = _within_time(SimpleNamespace(describe=describe), design, limits)
+    found = _within_time(SimpleNamespace(describe=describe, models=EVEN), design, limits)
     assert (found.design.batch_size if found else 0) == able
     assert len(asked) <= tries
 

@@ -13,11 +13,12 @@ from afdplan.calibration.catalogue import find_hardware, find_model
 from afdplan.calibration.placement import place
 from afdplan.lengths.law import IndependentLengths
 from afdplan.planning.derived_source import DerivedSource
-from afdplan.planning.design import Combination
+from afdplan.planning.design import Combination, Design
 from afdplan.planning.fastest import fastest_design
 from afdplan.planning.limits import Limits, limited, percentile
 from afdplan.planning.objective import DeviceCost
 from afdplan.planning.search import DesignSearch
+from afdplan.planning.service_limits import _within_time
 from afdplan.planning.space import SearchSpace
 from afdplan.planning.step_line import StepLines
 
@@ -62,6 +63,19 @@ def test_the_fastest_design_may_have_more_requests(source):
     assert found.design.batch_size > 20
     least = min(step(search, size, "p95", FFN)[1] for size in (20, 24, 26))
     assert found.step_time.p95 == pytest.approx(least)
+
+
+def test_the_largest_batch_within_a_time_is_beyond_one_that_is_not(source):
+    search, limit = asked(source), step(asked(source), 26, "p95")[1] * (1 + 1e-9)
+    design = Design(
+        bundles=1, attention_workers=12, ffn_workers=FFN, batch_size=27, microbatches=1,
+        attention_devices=1, ffn_devices=1,
+    )  # fmt: skip
+    limits = Limits(devices=DEVICES, time_per_output_token=limit, statistic="p95")
+    found = _within_time(search, design, limits)
+    assert step(search, 22, "p95")[1] > limit
+    held = [size for size in range(1, 28) if step(search, size, "p95")[1] <= limit]
+    assert found.design.batch_size == max(held) == 26
 
 
 @pytest.mark.parametrize("first", [8, 19, 20, 24, 38, 40])

@@ -57,6 +57,10 @@ class Decode:
         return SimpleNamespace(requests_per_second=self.each * devices, devices=devices)
 
 
+EVEN = SimpleNamespace(least_reading=lambda base, sizes: (1.0, None))
+"""Reading takes as long at every batch size."""
+
+
 @pytest.mark.parametrize(
     ("devices", "each", "least", "workers", "rate", "asked"),
     [
@@ -214,7 +218,7 @@ def test_the_largest_batch_that_meets_the_time(most, found, tried):
         bundles=1, attention_workers=3, ffn_workers=1, batch_size=16, microbatches=1
     )  # fmt: skip
     inside = Limits(devices=8, time_per_output_token=1.0)
-    best = _within_time(SimpleNamespace(describe=describe), design, inside)
+    best = _within_time(SimpleNamespace(describe=describe, models=EVEN), design, inside)
     assert (best and best.design.batch_size) == found
     if tried:
         assert asked == tried
