@@ -24,6 +24,7 @@ from afdplan.planning import (
     theory_curve,
     whole,
 )
+from afdplan.planning.design import Combination
 from afdplan.planning.fastest import fastest_design
 from afdplan.planning.limits import Limits
 from afdplan.planning.source import GATHERED
@@ -318,7 +319,7 @@ def test_a_limit_is_held_where_it_is_hardest_to_keep():
 
 def test_only_where_a_smaller_f_allows_a_smaller_a_it_can_be_fastest():
     """The least A of F = 1, 2, 3, 4 are 2, 5, 3, 9: two FFN workers need more than three."""
-    looked, asked = [], []
+    looked, asked, share = [], [], [1.0]
 
     def evaluate(combination, attention, ffn, probabilities):
         looked.append((tuple(combination), attention.tolist(), ffn.tolist()))
@@ -331,10 +332,12 @@ def test_only_where_a_smaller_f_allows_a_smaller_a_it_can_be_fastest():
 
     def search(shares):
         return SimpleNamespace(
-            combinations=lambda free: [(1, 2, 16), (1, 2, 8)], space="space",
+            combinations=lambda free: [Combination(1, 2, 16), Combination(1, 2, 8)], space="space",
             lattice=lambda *given: asked.append(given[1:]) or lattice,
             source=SimpleNamespace(shares_ffn_latency=shares),
-            models=SimpleNamespace(evaluate=evaluate),
+            models=SimpleNamespace(
+                evaluate=evaluate, least_reading=lambda base, sizes: (share[0], None)
+            ),
             pairs=SimpleNamespace(design_of=lambda *given: given[2:]),
             describe=lambda design, free: SimpleNamespace(design=design, token_time=lambda _: 1.0),
         )  # fmt: skip
@@ -343,6 +346,10 @@ def test_only_where_a_smaller_f_allows_a_smaller_a_it_can_be_fastest():
     fastest_design(search(False), Limits(devices=40))
     assert looked == [((1, 2, 8), [2, 3, 9], [1, 3, 4]), ((1, 2, 8), [2, 5, 3, 9], [1, 2, 3, 4])]
     assert asked == [("space", 1, 256), ("space", 1, 40)]
+    # Where reading is faster at 16 requests, they are looked at too.
+    share[0] = 0.9
+    fastest_design(search(True), Limits(devices=40))
+    assert [one for one, *_ in looked[2:]] == [(1, 2, 8), (1, 2, 16)]
 
 
 def test_windows_are_answered_up_to_twice_what_all_requests_together_take(monkeypatch):
