@@ -273,19 +273,19 @@ def _processor_lines(placement: Placement) -> list[Assumption]:
     )
     lines = []
     families = {mixer.heads.family for mixer in placement.architecture.mixers}
-    counts = hardware.processors is not None and "attention" in families
-    if counts and placement.batch_size is None:
+    processors = hardware.processors if "attention" in families else None
+    if processors is not None and placement.batch_size is None:
         words = (
-            f"attention's blocks come in rounds over {hardware.processors} processors, which are "
+            f"attention's blocks come in rounds over {processors} processors, which are "
             "counted at a batch size only: give batch_size, with few requests it takes up to "
-            f"{most_rounds(hardware.processors, held) - 1:.0%} longer".replace("%", " %")
+            f"{most_rounds(processors, held) - 1:.0%} longer".replace("%", " %")
         )
         lines.append(Assumption("rounds", words))
-    elif counts:
+    elif processors is not None:
         words = (
-            f"attention has a block per request and KV head, in rounds over {hardware.processors} "
+            f"attention has a block per request and KV head, in rounds over {processors} "
             f"processors{f', of which the exchange holds {held}' if held else ''}, as of requests "
-            "of one length: unequal ones take longer"
+            "of one length in every slot: unequal ones take longer"
         )
         lines.append(Assumption("rounds", words))
     if held:
