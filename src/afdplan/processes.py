@@ -6,16 +6,19 @@ Light imports: a process limits its threads before NumPy is loaded.
 from __future__ import annotations
 
 import os
+import pickle
+import select
 import signal
+import socket
+import subprocess
+import sys
 import threading
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
-from multiprocessing import get_context, parent_process, resource_tracker
 from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess
 from typing import Any, Generic, TypeVar
 
 from afdplan.errors import AfdplanError, reason
@@ -74,14 +77,15 @@ class Crew(Generic[Task, Result]):
 
     A pool of the standard library reads all results from one queue: a process that is killed
     while it holds the queue's lock leaves all others, and who waits for them, waiting for ever.
-    A pipe of one process ends with it. Pipes need no shared memory either, which a read-only
-    system refuses.
+    A pipe of one process ends with it. The standard library's processes also run the caller's
+    script again, which starts a crew in every process of a crew if the script has no guard, and
+    fails if it has no file; these run nothing but `compute`.
 
     Parameters
     ----------
     compute
         Returns the result of a task, which is not None; sent to every process once, so what it
-        prepares at its first task is there at the next.
+        prepares at its first task is there at the next. From a module, not from the script.
     count
         Processes at most; each starts when there is a task for it.
 
@@ -96,10 +100,12 @@ class Crew(Generic[Task, Result]):
 
     def __init__(self, compute: Callable[[Task], Result], count: int) -> None:
         self.count = count
-        self._compute = compute
+        self._compute = pickle.dumps(compute)
+        self._processes: dict[Connection, subprocess.Popen[bytes]] = {}
+        self._idle: list[Connection] = []
+        self._busy: dict[Connection, Task] = {}
         self._waiting: deque[Task] = deque()
-        self._idle: list[tuple[Connection, BaseProcess]] = []
-        self._busy: dict[Connection, tuple[BaseProcess, Task]] = {}
+        self._raised: deque[Exception] = deque()
 
     def __enter__(self) -> Crew[Task, Result]:
         return self
@@ -110,7 +116,7 @@ class Crew(Generic[Task, Result]):
     @property
     def in_flight(self) -> int:
         """How many tasks were submitted and are not collected yet."""
-        return len(self._waiting) + len(self._busy)
+        return len(self._waiting) + len(self._busy) + len(self._raised)
 
     def submit(self, task: Task) -> None:
         """Hand a task to a process, or keep it until one is idle.
@@ -129,105 +135,139 @@ class Crew(Generic[Task, Result]):
         Raises
         ------
         Exception
-            What `compute` raised, with the traceback of its process as a note.
+            What `compute` raised, with the traceback of its process as a note; after what else
+            has ended was returned.
         """
         done: list[Done[Task, Result]] = []
-        for pipe in wait(self._busy, timeout):
+        for pipe in wait(self._busy, 0 if self._raised else timeout):
             assert isinstance(pipe, Connection)
-            process, task = self._busy.pop(pipe)
             try:
-                result, error = pipe.recv()
+                answer = pipe.recv_bytes()
             except (EOFError, OSError):  # it died, perhaps in the middle of its answer
-                _end(pipe, process)
-                done.append(Done(task, None))
+                self._end(pipe)
+                done.append(Done(self._busy.pop(pipe), None))
                 continue
-            self._idle.append((pipe, process))
-            if error is not None:
-                raise error
-            done.append(Done(task, result))
+            task = self._busy.pop(pipe)
+            self._idle.append(pipe)
+            result, error = pickle.loads(answer)
+            if error is None:
+                done.append(Done(task, result))
+            else:
+                self._raised.append(error)
         self._hand_out()
+        if self._raised and not done:
+            raise self._raised.popleft()
         return done
 
     def close(self) -> None:
         """End all processes now; what they compute is lost."""
-        for pipe, process in self._idle:
-            _end(pipe, process)
-        for pipe, (process, _) in self._busy.items():
-            _end(pipe, process)
-        self._waiting.clear()
+        for process in self._processes.values():  # all of them before any is waited for
+            process.kill()
+        for pipe in tuple(self._processes):
+            self._end(pipe)
         self._idle.clear()
         self._busy.clear()
+        self._waiting.clear()
+        self._raised.clear()
 
     def _hand_out(self) -> None:
         while self._waiting and (self._idle or len(self._busy) < self.count):
-            pipe, process = self._idle.pop() if self._idle else self._started()
+            task = self._waiting.popleft()
+            packed = pickle.dumps(task)
+            pipe, is_new = (self._idle.pop(), False) if self._idle else (self._start(), True)
             try:
-                pipe.send(self._waiting[0])
-            except OSError:  # it died while it was idle
-                _end(pipe, process)
-                continue
-            self._busy[pipe] = (process, self._waiting.popleft())
-
-    def _started(self) -> tuple[Connection, BaseProcess]:
-        context = get_context("spawn")  # afresh: no thread and no lock of this process is copied
-        ours, theirs = context.Pipe()
-        process = context.Process(target=_work, args=(self._compute, theirs), daemon=True)
-        try:
-            with _inherited():
-                process.start()
-        except OSError as error:
-            ours.close()
-            raise AfdplanError(
-                f"another process cannot be started here ({reason(error)}): raise the limit on "
-                "processes or memory, or ask for fewer processes"
-            ) from None
-        finally:
-            theirs.close()  # the other process has the only one: it ends with it
-        return ours, process
-
-
-@contextmanager
-def _inherited() -> Iterator[None]:
-    """What a process has from its first instruction on: one thread, and no Ctrl-C of its own."""
-    resource_tracker.ensure_running()  # starts once, and lets signals through when it has
-    limits = {name: os.environ.get(name) for name in THREAD_LIMITS}
-    signals = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    os.environ.update(THREAD_LIMITS)
-    try:
-        yield
-    finally:
-        for name, value in limits.items():
-            if value is None:
-                os.environ.pop(name, None)
+                pipe.send_bytes(packed)
+            except OSError as error:  # it died while it was idle
+                self._end(pipe)
+                self._waiting.appendleft(task)
+                if is_new:  # as would the next one
+                    raise _not_started(error) from None
             else:
-                os.environ[name] = value
-        signal.pthread_sigmask(signal.SIG_SETMASK, signals)
+                self._busy[pipe] = task
+
+    def _start(self) -> Connection:
+        # A process inherits what this thread blocks: Ctrl-C is for this process to answer.
+        signals = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            one, other = socket.socketpair()
+            pipe = Connection(one.detach())
+            with other:  # the process gets it as its standard input, and ends with it
+                self._processes[pipe] = subprocess.Popen(
+                    [sys.executable, "-c", _PROGRAM, str(os.getpid()), *sys.path],
+                    stdin=other,
+                    env=os.environ | THREAD_LIMITS,
+                )
+            pipe.send_bytes(self._compute)
+        except OSError as error:
+            raise _not_started(error) from None
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, signals)
+        return pipe
+
+    def _end(self, pipe: Connection) -> None:
+        process = self._processes[pipe]
+        process.kill()
+        process.wait()
+        pipe.close()
+        del self._processes[pipe]
 
 
-def _end(pipe: Connection, process: BaseProcess) -> None:
-    pipe.close()
-    process.kill()
-    process.join()
+_PROGRAM = """
+import sys
+sys.path[:] = sys.argv[2:]
+from afdplan.processes import _work
+_work(int(sys.argv[1]))
+"""
 
 
-def _work(compute: Callable[[Any], Any], pipe: Connection) -> None:
+def _not_started(error: OSError) -> AfdplanError:
+    return AfdplanError(
+        f"another process cannot be started here ({reason(error)}): raise the limit on processes, "
+        "open files or memory, or ask for fewer processes"
+    )
+
+
+def _work(parent: int) -> None:
     """Compute one task after the other, until the parent ends."""
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    while True:
-        try:
-            task = pipe.recv()
-        except EOFError:
-            return
-        try:
-            answer: tuple[Any, Exception | None] = (compute(task), None)
-        except Exception as error:
-            error.add_note(traceback.format_exc())
-            answer = (None, error)
-        pipe.send(answer)
+    import fcntl
+
+    pipe = Connection(fcntl.fcntl(0, fcntl.F_DUPFD_CLOEXEC, 3))
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    with suppress(OSError):  # where there is no standard error
+        os.dup2(2, 1)  # what a task prints is no part of the parent's answer
+    threading.Thread(target=_end_with_parent, args=(pipe, parent), daemon=True).start()
+    compute: Callable[[Any], Any] | None = None
+    with suppress(EOFError):
+        packed = pipe.recv_bytes()
+        while True:
+            task = pipe.recv_bytes()
+            try:
+                compute = compute or pickle.loads(packed)
+                answer = pickle.dumps((compute(pickle.loads(task)), None))
+            except Exception as error:
+                answer = _packed(error)
+            pipe.send_bytes(answer)
 
 
-def _end_with_parent() -> None:
-    parent = parent_process()
-    assert parent is not None
-    parent.join()  # also when it is killed
+def _packed(error: Exception) -> bytes:
+    """Pack an error for the parent; one that does not survive it, by its name and message."""
+    error.add_note(traceback.format_exc())
+    try:
+        packed = pickle.dumps((None, error))
+        pickle.loads(packed)
+    except Exception:
+        told = RuntimeError(f"{type(error).__name__}: {error}")
+        told.add_note(error.__notes__[-1])
+        return pickle.dumps((None, told))
+    return packed
+
+
+def _end_with_parent(pipe: Connection, parent: int) -> None:
+    """End when the parent has closed the pipe, or has ended and a copy of it holds the pipe."""
+    poll = select.poll()
+    poll.register(pipe.fileno(), 0)  # its end only
+    while os.getppid() == parent and not poll.poll(1000):
+        pass
     os._exit(0)

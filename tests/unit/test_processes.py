@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from multiprocessing.connection import wait
 from pathlib import Path
 
 import pytest
 
 from afdplan.errors import AfdplanError
 from afdplan.processes import THREAD_LIMITS, Crew, Done
-from tests.running import started
 
 
 def many_bytes(task):
@@ -50,7 +50,7 @@ def wait_for(condition, seconds=20.0):
 
 
 def ready(crew):
-    return multiprocessing.connection.wait(crew._busy, 0)
+    return wait(crew._busy, 0)
 
 
 def test_a_process_killed_in_the_middle_of_its_answer_costs_its_task_only():
@@ -58,7 +58,7 @@ def test_a_process_killed_in_the_middle_of_its_answer_costs_its_task_only():
     with Crew(many_bytes, 2) as crew:
         crew.submit(1)
         wait_for(lambda: ready(crew))
-        os.kill(multiprocessing.active_children()[0].pid, signal.SIGKILL)
+        next(iter(crew._processes.values())).kill()
         crew.submit(2)
         done = crew.collect(20)
         while len(done) < 2:
@@ -74,7 +74,7 @@ def test_a_process_that_dies_while_it_is_idle_is_replaced():
         crew.submit(0)
         [first] = crew.collect(20)
         os.kill(first.result[1], signal.SIGKILL)
-        wait_for(lambda: not multiprocessing.active_children())
+        wait_for(lambda: crew._processes[crew._idle[0]].poll() is not None)
         crew.submit(1)
         [second] = crew.collect(20)
         assert second.result[1] != first.result[1]
@@ -99,7 +99,7 @@ def test_what_a_task_raises_is_raised_here_and_the_process_goes_on():
             with pytest.raises(ZeroDivisionError, match=f"of task {task}") as told:
                 crew.collect(20)
             assert "in refuse" in told.value.__notes__[0]
-        assert len(multiprocessing.active_children()) == 1
+        assert len(crew._processes) == 1
 
 
 def test_one_process_keeps_what_it_prepared_and_no_more_start_than_tasks():
@@ -108,7 +108,7 @@ def test_one_process_keeps_what_it_prepared_and_no_more_start_than_tasks():
         assert [done.result for done in crew.collect(20)] == [1]
         crew.submit(0)
         assert [done.result for done in crew.collect(20)] == [2]
-        assert len(multiprocessing.active_children()) == 1
+        assert len(crew._processes) == 1
 
 
 def test_no_answer_in_time_is_none():
@@ -116,15 +116,16 @@ def test_no_answer_in_time_is_none():
         crew.submit(60)
         assert crew.collect(0.01) == []
         assert crew.in_flight == 1
-    assert not multiprocessing.active_children()
+        [process] = crew._processes.values()
+    assert process.poll() == -signal.SIGKILL
     assert crew.in_flight == 0
 
 
 def test_where_no_process_can_be_started_one_line_says_so(monkeypatch):
-    def refused(_):
+    def refused(*_, **__):
         raise BlockingIOError(11, "Resource temporarily unavailable")
 
-    monkeypatch.setattr(multiprocessing.get_context("spawn").Process, "start", refused)
+    monkeypatch.setattr(subprocess, "Popen", refused)
     with Crew(abs, 2) as crew, pytest.raises(AfdplanError, match="cannot be started") as told:
         crew.submit(1)
     assert "(resource temporarily unavailable)" in str(told.value)
@@ -138,18 +139,145 @@ if __name__ == "__main__":
     crew = Crew(time.sleep, 2)
     crew.submit(60)
     crew.submit(60)
-    import multiprocessing
-    print(*(child.pid for child in multiprocessing.active_children()), flush=True)
+    print(*(process.pid for process in crew._processes.values()), flush=True)
+    if sys.argv[1:]:
+        os.fork()  # the copy has all the pipes
     time.sleep(60)
 """
 
 
-def test_no_process_outlives_a_parent_that_is_killed(tmp_path):
+@pytest.mark.parametrize("copies", [[], ["fork"]])
+def test_no_process_outlives_a_parent_that_is_killed(tmp_path, copies):
     script = tmp_path / "parent.py"
     script.write_text(ORPHANS)
-    with started([sys.executable, script], stdout=subprocess.PIPE, text=True) as parent:
-        workers = [int(pid) for pid in parent.stdout.readline().split()]
-        parent.kill()
-        parent.wait(timeout=20)
+    parent = subprocess.Popen(
+        [sys.executable, script, *copies],
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert parent.stdout is not None
+    workers = [int(pid) for pid in parent.stdout.readline().split()]
+    parent.kill()
+    try:
         assert len(workers) == 2
-        wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers))
+        wait_for(lambda: not any(is_running(pid) for pid in workers))
+    finally:
+        os.killpg(parent.pid, signal.SIGKILL)
+        parent.communicate(timeout=20)
+
+
+def is_running(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")")[-1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+UNGUARDED = """
+from afdplan.processes import Crew
+with Crew(len, 2) as crew:
+    crew.submit(b"x" * 3_000_000)  # more than a pipe holds: it is read, or the process died
+    print(crew.collect(20)[0].result)
+"""
+
+
+@pytest.mark.parametrize("given", ["", "<"])
+@pytest.mark.parametrize("closed", ["", ">&-", "2>&-", "2>&- 3>&-"])
+def test_a_script_without_a_guard_or_a_file_has_processes_that_work(tmp_path, given, closed):
+    """Run again in every process, it started processes that started processes, for ever."""
+    script = tmp_path / "script.py"
+    script.write_text(UNGUARDED)
+    how = f"{sys.executable} {given} {script} {closed}"
+    done = subprocess.run(how, shell=True, capture_output=True, text=True, timeout=20, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == ("" if closed == ">&-" else "3000000\n")
+
+
+def test_what_a_task_prints_is_not_in_the_answer_of_the_parent(capfd):
+    with Crew(print, 1) as crew:
+        crew.submit("hello")
+        assert crew.collect(20) == [Done("hello", None)]
+    assert capfd.readouterr() == ("", "hello\n")
+
+
+class TwoWordsError(Exception):
+    """Does not come back from a pickle: it is made of two words and keeps one."""
+
+    def __init__(self, one, two):
+        super().__init__(one + two)
+
+
+def two_words(task):
+    raise TwoWordsError("of ", f"task {task}")
+
+
+def held(task):
+    error = ValueError(f"of task {task}")
+    error.lock = threading.Lock()
+    raise error
+
+
+def locked(_):
+    return threading.Lock()
+
+
+@pytest.mark.parametrize("compute", [two_words, held, locked])
+def test_what_cannot_be_sent_is_told_and_the_process_goes_on(compute):
+    with Crew(compute, 1) as crew:
+        for task in (1, 2):
+            crew.submit(task)
+            with pytest.raises((RuntimeError, TypeError), match=f"of task {task}|pickle") as told:
+                crew.collect(20)
+            assert "Traceback" in told.value.__notes__[0]
+        assert len(crew._processes) == 1
+        assert crew.in_flight == 0
+
+
+def test_a_task_that_cannot_be_sent_is_refused_and_the_crew_goes_on():
+    with Crew(abs, 1) as crew:
+        with pytest.raises(TypeError, match="pickle"):
+            crew.submit(threading.Lock())
+        crew.submit(-1)
+        assert crew.collect(20) == [Done(-1, 1)]
+
+
+def one_over(task):
+    return 1 / task
+
+
+def test_what_others_computed_is_returned_before_what_one_raised():
+    with Crew(one_over, 3) as crew:
+        for task in (1, 0, 2):
+            crew.submit(task)
+        wait_for(lambda: len(ready(crew)) == 3)
+        assert {done.result for done in crew.collect(20)} == {1, 0.5}
+        assert crew.in_flight == 1
+        with pytest.raises(ZeroDivisionError):
+            crew.collect(20)
+        assert crew.in_flight == 0
+
+
+def test_processes_that_cannot_begin_are_not_started_for_ever(monkeypatch):
+    monkeypatch.setattr("afdplan.processes._PROGRAM", "raise SystemExit")
+    with Crew(len, 1) as crew, pytest.raises(AfdplanError, match="cannot be started"):
+        crew.submit(b"x" * 3_000_000)
+    assert not crew._processes
+
+
+def test_threads_that_start_processes_at_once_leave_the_surroundings_alone(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+
+    def start():
+        with Crew(surroundings, 1) as crew:
+            crew.submit(0)
+            found.extend(crew.collect(20))
+
+    found: list[Done] = []
+    threads = [threading.Thread(target=start) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert [done.result[0] for done in found] == [THREAD_LIMITS] * 4
+    assert os.environ["OMP_NUM_THREADS"] == "7"

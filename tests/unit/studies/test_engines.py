@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 from pathlib import Path
@@ -56,13 +55,14 @@ def test_the_readable_twin_agrees(study, rows, tmp_path):
 def test_a_killed_worker_loses_and_doubles_nothing(study, rows, tmp_path):
     victims = []
 
-    def kill_one(_tally):
-        children = multiprocessing.active_children()
-        if not victims and children:
-            victims.append(children[0].pid)
-            os.kill(children[0].pid, signal.SIGKILL)
+    engine = LocalEngine(study, 2)
 
-    found = table(study, LocalEngine(study, 2), tmp_path / "r", report=kill_one, part_seconds=0)
+    def kill_one(_tally):
+        if not victims:
+            victims.append(next(iter(engine._crew._processes.values())))
+            victims[0].kill()
+
+    found = table(study, engine, tmp_path / "r", report=kill_one, part_seconds=0)
     assert victims
     assert found.equals(rows)
 
