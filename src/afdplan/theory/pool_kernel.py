@@ -48,27 +48,86 @@ def settle(state: State, d: int, at: int) -> None:
 
 
 @inlined
-def reach_pool(stages: Stages, state: State, d: int) -> None:
-    """Pass the calls that wait for the shared link over it, in the order in which they left."""
-    leave, order = state.leave[d], state.order[d]
-    for k in range(1, order.size):
+def line_up(state: State, d: int) -> int:
+    """Put the calls that leave attention since the last departure in the link's line.
+
+    Return the first place that changed.
+    """
+    leave, order, calls = state.leave[d], state.order[d], state.order.shape[1]
+    old = state.in_line[d]
+    new, others = old, 0
+    for k in range(old, calls):  # the new ones before the others, each among themselves as before
+        cell = order[k]
+        if leave[cell] < np.inf:
+            order[new] = cell
+            new += 1
+        else:
+            state.others[others] = cell
+            others += 1
+    for k in range(others):
+        order[new + k] = state.others[k]
+    first = old
+    for k in range(old, new):
         cell = order[k]
         at = k
         while at > 0 and leave[order[at - 1]] > leave[cell]:
             order[at] = order[at - 1]
             at -= 1
         order[at] = cell
+        first = min(first, at)
+    state.in_line[d] = new
+    return first
+
+
+@inlined
+def reach_pool(stages: Stages, state: State, d: int) -> None:
+    """Pass the calls that wait for the shared link over it, in the order in which they left.
+
+    Those before the first new one in line pass as they did.
+    """
+    first = line_up(state, d)
+    arrival, leave, begins = state.arrival[d], state.leave[d], state.begins[d]
+    order, queue = state.order[d], state.queue[d]
+    reached, k = np.inf, first  # as it was, of the first call that may reach the pool later now
+    while k < state.in_line[d] and reached == np.inf:
+        reached = arrival[order[k]]
+        k += 1
+    low, high = 0, order.size  # places of the queue: those before stay as they are
+    while low < high:
+        middle = (low + high) // 2
+        if arrival[queue[(state.head[d] + middle) % order.size]] < reached:
+            low = middle + 1
+        else:
+            high = middle
     link = state.shared_out[d]
-    for k in range(order.size):
+    if first > 0:
+        link = begins[order[first - 1]] + stages.out_occupied
+    for k in range(first, state.in_line[d]):
         cell = order[k]
-        state.begins[cell] = np.inf
-        if leave[cell] < np.inf:
-            begin = max(leave[cell], link)
-            link = begin + stages.out_occupied
-            state.begins[cell] = begin
-            state.arrival[d, cell] = begin + stages.out
-    for at in range(1, order.size):
+        begin = max(leave[cell], link)
+        link = begin + stages.out_occupied
+        begins[cell] = begin
+        arrival[cell] = begin + stages.out
+    for at in range(max(low, 1), order.size):
         settle(state, d, at)
+
+
+@inlined
+def leave_line(stages: Stages, state: State, d: int, start: float) -> None:
+    """Take the calls that began to use the shared link until `start` out of its line."""
+    begins, order, waiting = state.begins[d], state.order[d], state.in_line[d]
+    gone = 0
+    while gone < waiting and begins[order[gone]] <= start:
+        cell = order[gone]
+        state.shared_out[d] = max(state.shared_out[d], begins[cell] + stages.out_occupied)
+        state.leave[d, cell] = np.inf
+        state.others[gone] = cell
+        gone += 1
+    for k in range(gone, waiting):
+        order[k - gone] = order[k]
+    for k in range(gone):
+        order[waiting - gone + k] = state.others[k]
+    state.in_line[d] = waiting - gone
 
 
 @inlined
@@ -131,11 +190,7 @@ def depart(stages: Stages, rule: Rule, state: State, d: int) -> int:
     state.free[d] = end
     state.busy[d] += service
     if stages.shares_link:
-        for cell in range(calls):
-            if state.begins[cell] <= start:
-                state.leave[d, cell] = np.inf
-                occupied = state.begins[cell] + stages.out_occupied
-                state.shared_out[d] = max(state.shared_out[d], occupied)
+        leave_line(stages, state, d, start)
     back = end
     if stages.back_of_calls.shape[1] > 0:
         begin = max(end, state.shared_back[d])

@@ -179,7 +179,9 @@ def play_pool(
         arrival=arrival,
         leave=np.full((n, calls), np.inf),  # waits for the shared link since then
         order=np.tile(np.arange(calls), (n, 1)),
-        begins=np.full(calls, np.inf),
+        in_line=np.zeros(n, dtype=np.int64),
+        begins=np.full((n, calls), np.inf),
+        others=np.empty(calls, dtype=np.int64),
         layer=layer.reshape(n, calls),
         queue=np.argsort(arrival, axis=1, kind="stable"),
         head=np.zeros(n, dtype=np.int64),

@@ -45,8 +45,9 @@ class Rule(NamedTuple):
 class State(NamedTuple):
     """Where each draw stands (n draws, C calls, A workers), and what has been counted.
 
-    `arrival` (n, C) at the pool; `leave` (n, C) of those that wait for a shared link, else inf,
-    `order` (n, C) of them, `begins` (C,) on it; `layer` (n, C); `queue` (n, C) of all calls, a ring
+    `arrival` (n, C) at the pool; `leave` (n, C) of those that wait for a shared link, else inf;
+    `order` (n, C) of all calls, of which the first `in_line` (n,) wait, by when they left, `begins`
+    (n, C) on it, `others` (C,) for a moment; `layer` (n, C); `queue` (n, C) of all calls, a ring
     that begins at `head` (n,); `attention_free`,
     `send_free`, `receive_free` (n, A); `shared_out`, `shared_back`, `free` (n,). Counted: `done`,
     `last`, `squares` (n, C), `work`, `busy`, `waited`, `departures` (n,), `rounds`, how many there
@@ -56,7 +57,9 @@ class State(NamedTuple):
     arrival: FloatArray
     leave: FloatArray
     order: IntArray
+    in_line: IntArray
     begins: FloatArray
+    others: IntArray
     layer: IntArray
     queue: IntArray
     head: IntArray
