@@ -194,8 +194,8 @@ class Crew(Generic[Task, Result]):
             with other:  # the process gets it as its standard input, and ends with it
                 self._processes[pipe] = subprocess.Popen(
                     [sys.executable, "-c", _PROGRAM, str(os.getpid()), *sys.path],
-                    stdin=other,
-                    env=os.environ | THREAD_LIMITS,
+                    stdin=other.fileno(),
+                    env={**os.environ, **THREAD_LIMITS},
                 )
             pipe.send_bytes(self._compute)
         except OSError as error:

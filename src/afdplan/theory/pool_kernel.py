@@ -76,7 +76,7 @@ def line_up(state: State, d: int) -> int:
         order[at] = cell
         first = min(first, at)
     state.in_line[d] = new
-    return first
+    return int(first)
 
 
 @inlined
