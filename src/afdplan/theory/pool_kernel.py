@@ -9,10 +9,14 @@ from __future__ import annotations
 
 import numpy as np
 
+from afdplan.arrays import FloatArray, IntArray
 from afdplan.compile import Real, compiled, inlined
 from afdplan.theory.pool_state import Rule, Stages, State
 
 __all__ = ["play_rounds", "seeded"]
+
+FEW_NEW = 64
+"""Calls up to which each is moved to its place; more are sorted, which is stable as well."""
 
 
 @compiled
@@ -48,6 +52,59 @@ def settle(state: State, d: int, at: int) -> None:
 
 
 @inlined
+def sort(key: FloatArray, cells: IntArray, spare: IntArray, first: int, end: int) -> None:
+    """Sort the cells of those places by their key; equals keep their order, runs cost little."""
+    width = 1
+    while width < end - first:
+        for left in range(first, end - width, 2 * width):
+            middle, right = left + width, min(left + 2 * width, end)
+            if key[cells[middle - 1]] <= key[cells[middle]]:
+                continue
+            for k in range(width):
+                spare[k] = cells[left + k]
+            i, j, k = 0, middle, left
+            while i < width:
+                if j < right and key[cells[j]] < key[spare[i]]:
+                    cells[k] = cells[j]
+                    j += 1
+                else:
+                    cells[k] = spare[i]
+                    i += 1
+                k += 1
+        width *= 2
+
+
+@inlined
+def settle_new(state: State, d: int, new: int, low: int) -> None:
+    """Bring the queue in order whose last `new` calls stand anywhere, none before place `low`."""
+    arrival, queue, head = state.arrival[d], state.queue[d], state.head[d]
+    calls = queue.size
+    if new <= FEW_NEW:
+        for at in range(max(low, 1), calls):
+            settle(state, d, at)
+        return
+    for k in range(low, calls):
+        state.others[k - low] = queue[(head + k) % calls]
+    sort(arrival, state.others, state.spare, 0, calls - low)
+    for k in range(low, calls):
+        queue[(head + k) % calls] = state.others[k - low]
+
+
+@inlined
+def place_of(state: State, d: int, time: float, calls: int) -> int:
+    """Return the first of the queue's `calls` first places whose call is not there by `time`."""
+    arrival, queue, head = state.arrival[d], state.queue[d], state.head[d]
+    low, high = 0, calls
+    while low < high:
+        middle = (low + high) // 2
+        if arrival[queue[(head + middle) % queue.size]] < time:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
+@inlined
 def line_up(state: State, d: int) -> int:
     """Put the calls that leave attention since the last departure in the link's line.
 
@@ -67,6 +124,12 @@ def line_up(state: State, d: int) -> int:
     for k in range(others):
         order[new + k] = state.others[k]
     first = old
+    if new - old > FEW_NEW:
+        sort(leave, order, state.spare, old, new)
+        while first > 0 and leave[order[first - 1]] > leave[order[old]]:
+            first -= 1
+        sort(leave, order, state.spare, first, new)
+        old = new
     for k in range(old, new):
         cell = order[k]
         at = k
@@ -85,20 +148,16 @@ def reach_pool(stages: Stages, state: State, d: int) -> None:
 
     Those before the first new one in line pass as they did.
     """
+    new = -state.in_line[d]
     first = line_up(state, d)
+    new += state.in_line[d]
     arrival, leave, begins = state.arrival[d], state.leave[d], state.begins[d]
-    order, queue = state.order[d], state.queue[d]
+    order = state.order[d]
     reached, k = np.inf, first  # as it was, of the first call that may reach the pool later now
     while k < state.in_line[d] and reached == np.inf:
         reached = arrival[order[k]]
         k += 1
-    low, high = 0, order.size  # places of the queue: those before stay as they are
-    while low < high:
-        middle = (low + high) // 2
-        if arrival[queue[(state.head[d] + middle) % order.size]] < reached:
-            low = middle + 1
-        else:
-            high = middle
+    low = place_of(state, d, reached, order.size)  # who stands before it stays
     link = state.shared_out[d]
     if first > 0:
         link = begins[order[first - 1]] + stages.out_occupied
@@ -108,8 +167,9 @@ def reach_pool(stages: Stages, state: State, d: int) -> None:
         link = begin + stages.out_occupied
         begins[cell] = begin
         arrival[cell] = begin + stages.out
-    for at in range(max(low, 1), order.size):
-        settle(state, d, at)
+    if first < state.in_line[d]:  # the first calls of a play came without the link, some late
+        low = place_of(state, d, arrival[order[first]], low)
+    settle_new(state, d, new, low)
 
 
 @inlined
@@ -198,9 +258,14 @@ def depart(stages: Stages, rule: Rule, state: State, d: int) -> int:
         back = begin + stages.back_of_calls[0, count]
     # Their places at the end of the queue are where they stood at its head.
     state.head[d] = at
+    soonest = np.inf
     for k in range(count):
-        attend(stages, state, d, queue[(head + k) % calls], back)
-        settle(state, d, calls - count + k)
+        cell = queue[(head + k) % calls]
+        attend(stages, state, d, cell, back)
+        soonest = min(soonest, arrival[cell])
+    if not stages.shares_link:  # whose line decides when they arrive, later
+        low = calls - count
+        settle_new(state, d, count, place_of(state, d, soonest, low) if count > FEW_NEW else low)
     return count
 
 

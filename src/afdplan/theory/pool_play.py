@@ -182,6 +182,7 @@ def play_pool(
         in_line=np.zeros(n, dtype=np.int64),
         begins=np.full((n, calls), np.inf),
         others=np.empty(calls, dtype=np.int64),
+        spare=np.empty(calls, dtype=np.int64),
         layer=layer.reshape(n, calls),
         queue=np.argsort(arrival, axis=1, kind="stable"),
         head=np.zeros(n, dtype=np.int64),

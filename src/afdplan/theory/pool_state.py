@@ -47,8 +47,8 @@ class State(NamedTuple):
 
     `arrival` (n, C) at the pool; `leave` (n, C) of those that wait for a shared link, else inf;
     `order` (n, C) of all calls, of which the first `in_line` (n,) wait, by when they left, `begins`
-    (n, C) on it, `others` (C,) for a moment; `layer` (n, C); `queue` (n, C) of all calls, a ring
-    that begins at `head` (n,); `attention_free`,
+    (n, C) on it, `others`, `spare` (C,) for a moment; `layer` (n, C); `queue` (n, C) of all calls,
+    a ring that begins at `head` (n,); `attention_free`,
     `send_free`, `receive_free` (n, A); `shared_out`, `shared_back`, `free` (n,). Counted: `done`,
     `last`, `squares` (n, C), `work`, `busy`, `waited`, `departures` (n,), `rounds`, how many there
     are (1,) and where those of a draw end (n,).
@@ -60,6 +60,7 @@ class State(NamedTuple):
     in_line: IntArray
     begins: FloatArray
     others: IntArray
+    spare: IntArray
     layer: IntArray
     queue: IntArray
     head: IntArray

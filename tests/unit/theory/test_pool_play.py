@@ -174,3 +174,77 @@ def test_where_an_overhead_falls_is_drawn_however_small_it_is():
     firsts = [float(play.rounds[play.draw_of_round == d][0]) for d in range(30)]
     assert 3 <= sum(first > 135.1 for first in firsts) <= 17
     assert play.mean_round == pytest.approx(135 + 0.25 / 3)
+
+
+@pytest.mark.parametrize("workers", [3, 60])  # calls that are moved to their places, and sorted
+@pytest.mark.parametrize(  # many equal times, and none: who is first over a link is not told then
+    ("shares_link", "values"), [(True, 10**9), (False, 40), (False, 10**9)]
+)
+@pytest.mark.parametrize(("ffn", "out_occupied"), [(0.2, 0.0), (0.2, 8.0), (20.0, 1.0)])
+def test_a_play_is_what_a_plain_loop_over_departures_gives(
+    workers, shares_link, values, ffn, out_occupied
+):
+    rng = np.random.default_rng(7)
+    draws, m, out, back = 2, 2, 9.0, 4.0
+    attention = rng.integers(1, values, (draws, workers, m, 1)) * (400.0 / values)
+    times = PoolTimes(
+        attention=attention,
+        kind_of_layer=np.zeros(1, dtype=np.int64),
+        overhead=0.0,
+        ffn=30.0 + ffn * np.arange(workers * m + 1),
+        ffn_cv=None,
+        out=out,
+        back=back,
+        out_occupied=out_occupied,
+        shares_link=shares_link,
+        back_of_calls=None,
+    )
+    rule = {"least_calls": 2, "longest_wait": 25.0, "most_calls": None}
+    play = play_pool(times, generator=np.random.default_rng(3), **rule)
+    arrivals = pool_play._first_arrivals(times, np.random.default_rng(3))
+    for draw in range(draws):
+        rounds = plain_rounds(times, attention[draw].ravel(), arrivals[draw], m, rule)
+        assert play.rounds[play.draw_of_round == draw].tolist() == rounds
+
+
+def plain_rounds(times, attention, arrival, m, rule):
+    """Play one draw: all who wait for the link pass it anew at each departure."""
+    calls = attention.size
+    worker_free, send_free, receive_free = (np.zeros(calls // m) for _ in range(3))
+    last, waiting, link_free, pool_free, now = np.zeros(calls), {}, 0.0, 0.0, []
+    arrival = dict(enumerate(arrival.tolist()))
+    for share in (pool_play.WARM_UP_ROUNDS, pool_play.ROUNDS):
+        now, met, departures = [], set(), 0
+        while not (
+            (len(now) >= share * calls or departures >= pool_play.MOST_DEPARTURES)
+            and len(met) == calls
+        ):
+            link, begins = link_free, {}
+            for cell in sorted(waiting, key=waiting.get):
+                begins[cell] = max(waiting[cell], link)
+                link = begins[cell] + times.out_occupied
+                arrival[cell] = begins[cell] + times.out
+            queue = sorted(arrival, key=arrival.get)
+            first, enough = arrival[queue[0]], arrival[queue[rule["least_calls"] - 1]]
+            start = max(min(enough, first + rule["longest_wait"]), pool_free)
+            aboard = [cell for cell in queue if arrival[cell] <= start]
+            for cell in [cell for cell in begins if begins[cell] <= start]:
+                link_free = max(link_free, begins[cell] + times.out_occupied)
+                del waiting[cell]
+            pool_free = start + times.ffn[len(aboard)]
+            departures += 1
+            for cell in aboard:
+                now.append(start - last[cell])
+                last[cell] = start
+                met.add(cell)
+                worker = cell // m
+                returned = max(pool_free, receive_free[worker]) + times.back
+                receive_free[worker] = returned
+                worker_free[worker] = max(returned, worker_free[worker]) + attention[cell]
+                del arrival[cell]  # it goes behind those that arrive at the same time
+                if times.shares_link:
+                    waiting[cell], arrival[cell] = worker_free[worker], np.inf
+                else:
+                    send_free[worker] = max(worker_free[worker], send_free[worker]) + times.out
+                    arrival[cell] = send_free[worker]
+    return now
