@@ -81,7 +81,10 @@ def answer_ratio(question: RatioQuestion, bar: Bars = no_bar) -> RatioAnswer:
     (7, 'longest-prompt')
     """
     problem, load = question.problem, question.workload.token_load
-    without = recommend(question.blind, load)
+    # Without a barrier every number of workers is played: of thousands, for many seconds.
+    slow = bar if problem.execution == "barrier-free" else no_bar
+    with slow("ratios"):
+        without = recommend(question.blind, load)
     play = played = None
     answer = without
     if question.played is None:
@@ -101,12 +104,14 @@ def answer_ratio(question: RatioQuestion, bar: Bars = no_bar) -> RatioAnswer:
     if choice.is_derived:
         counts = {"batch_size": problem.batch_size, "ffn_workers": problem.ffn_workers}
         derived = choice.placement(**counts)
+    with slow("effects"):
+        effects = effect_costs(problem, best, derived=derived)
     return RatioAnswer(
         question=question,
         recommendation=answer,
         played=played,
         gain=gain,
-        effects=effect_costs(problem, best, derived=derived),
+        effects=effects,
         around=_around(question, best, played, play, bar) if question.has_around else None,
         day=_day(question, play, bar),
     )

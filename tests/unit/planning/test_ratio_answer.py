@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from contextlib import contextmanager
+
 import pytest
 
 from afdplan.calibration.latency_choice import LatencyChoice
@@ -80,3 +82,18 @@ def test_times_at_other_batches_are_those_of_the_choice():
     assert question.latency_of(64).uncertainty is None
     with pytest.raises(InfeasibleError, match="largest batch size"):
         asked(choice, 60_000)
+
+
+@pytest.mark.parametrize(
+    ("execution", "shown"), [("synchronous", []), ("barrier-free", ["ratios", "effects"])]
+)
+def test_what_takes_long_shows_what_it_does(execution, shown):
+    names = []
+
+    @contextmanager
+    def bar(name):
+        names.append(name)
+        yield lambda _: None
+
+    answer_ratio(asked(execution=execution, max_attention_workers=4), bar)
+    assert names == shown
