@@ -15,6 +15,7 @@ import pytest
 
 from afdplan.errors import AfdplanError
 from afdplan.processes import THREAD_LIMITS, Crew, Done
+from tests.running import started
 
 
 def many_bytes(task):
@@ -150,21 +151,12 @@ if __name__ == "__main__":
 def test_no_process_outlives_a_parent_that_is_killed(tmp_path, copies):
     script = tmp_path / "parent.py"
     script.write_text(ORPHANS)
-    parent = subprocess.Popen(
-        [sys.executable, script, *copies],
-        stdout=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    assert parent.stdout is not None
-    workers = [int(pid) for pid in parent.stdout.readline().split()]
-    parent.kill()
-    try:
+    command = [sys.executable, script, *copies]
+    with started(command, stdout=subprocess.PIPE, text=True) as parent:
+        workers = [int(pid) for pid in parent.stdout.readline().split()]
+        parent.kill()
         assert len(workers) == 2
         wait_for(lambda: not any(is_running(pid) for pid in workers))
-    finally:
-        os.killpg(parent.pid, signal.SIGKILL)
-        parent.communicate(timeout=20)
 
 
 def is_running(pid):
