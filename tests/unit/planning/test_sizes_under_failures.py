@@ -58,19 +58,6 @@ def shares(monkeypatch):
     )  # fmt: skip
 
 
-def test_only_devices_of_the_plan_take_spares_unless_others_are_said(monkeypatch):
-    asked = []
-
-    def under(plan, law, lost, limits, others):
-        asked.append(others)
-        return SimpleNamespace(share=0.9)
-
-    monkeypatch.setattr(failures, "_under", under)
-    for others in ((), (7,)):
-        failures.bundle_choice(Sizes({12: 1.0}), Limits(devices=40), None, *others)
-    assert asked == [0, 7]
-
-
 def test_sizes_are_tried_until_smaller_ones_cannot_be_better():
     """Twelve devices keep 88 of 100; eleven score 99 and keep 88.1; ten score 88: too little."""
     search = Sizes({12: 100.0, 11: 99.0, 10: 88.0})

@@ -48,19 +48,24 @@ def test_no_resource_does_its_mean_work_any_faster(times, ffn, way, busy):
     assert step.cycle == pytest.approx([busy / 16], rel=1e-12)
 
 
-def stepped(lowest, highest, weight):
-    """Return a bundle whose transfers occupy the FFN once more behind every whole ratio."""
-    latency = LatencyModel.linear(
-        attention=(0.01, 40.0), ffn=(0.05, 60.0), transfer=(0.02, 4.0), layers=3
-    )
-    coupling = Coupling(send_ffn=0.4, one_by_one=True, fan_in="whole", dense_share=0.3)
-    field = MeanField(
+def field_of(latency, coupling):
+    """Return the mean field of 64 slots of 300 tokens, two microbatches of them."""
+    return MeanField(
         latency=replace(latency, coupling=coupling, step_overhead=25.0),
         mean_token_loads=(300.0,),
         batch_size=64,
         microbatches=2,
         overlap="pipelined",
     )
+
+
+def stepped(lowest, highest, weight):
+    """Return a bundle whose transfers occupy the FFN once more behind every whole ratio."""
+    latency = LatencyModel.linear(
+        attention=(0.01, 40.0), ffn=(0.05, 60.0), transfer=(0.02, 4.0), layers=3
+    )
+    coupling = Coupling(send_ffn=0.4, one_by_one=True, fan_in="whole", dense_share=0.3)
+    field = field_of(latency, coupling)
     return field, field.optimal_ratio(ffn_weight=weight, lowest=lowest, highest=highest)
 
 
@@ -87,13 +92,7 @@ def test_between_two_jumps_the_top_is_looked_for_once(intercept, weight):
         attention=(1e-4, 5.0), ffn=(0.05, intercept), transfer=(0.0, 0.5), layers=3
     )
     coupling = Coupling(send_ffn=0.02, one_by_one=True, fan_in="whole")
-    field = MeanField(
-        latency=replace(latency, coupling=coupling, step_overhead=25.0),
-        mean_token_loads=(300.0,),
-        batch_size=64,
-        microbatches=2,
-        overlap="pipelined",
-    )
+    field = field_of(latency, coupling)
     found = field.optimal_ratio(ffn_weight=weight, lowest=0.3, highest=60.0)
 
     def value(ratio):
